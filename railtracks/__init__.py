@@ -1,0 +1,39 @@
+"""Railtracks: run trees of steps inside sessions that leave nothing behind.
+
+    import railtracks as rt
+
+Everything public is here; the names are explained in ``docs/``.
+"""
+
+from railtracks import context, exceptions, nodes, state
+from railtracks._call import broadcast, call, call_batch, call_sync, session_id
+from railtracks._config import ExecutorConfig, SessionOptions, set_config
+from railtracks._flow import Flow, FlowConnection
+from railtracks._logging import enable_logging
+from railtracks._session import Session, session
+from railtracks.nodes import function_node
+from railtracks.state import ExecutionInfo
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ExecutionInfo",
+    "ExecutorConfig",
+    "Flow",
+    "FlowConnection",
+    "Session",
+    "SessionOptions",
+    "broadcast",
+    "call",
+    "call_batch",
+    "call_sync",
+    "context",
+    "enable_logging",
+    "exceptions",
+    "function_node",
+    "nodes",
+    "session",
+    "session_id",
+    "set_config",
+    "state",
+]

@@ -1,0 +1,263 @@
+"""Calls: ``call``, ``call_batch``, ``call_sync``, and ``broadcast``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+import anyio
+import anyio.from_thread
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from railtracks._config import merge
+from railtracks._scope import current
+from railtracks._session import Session
+from railtracks.exceptions import ContextError, SessionEndedError, SessionError
+from railtracks.execution import Frame, running_library
+from railtracks.nodes import FunctionNode, Node, as_node
+from railtracks.state import Broadcast
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@overload
+async def call(node: Callable[P, Node[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+@overload
+async def call(node: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+@overload
+async def call(node: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Run ``node`` with the arguments, record it, and return what it returns.
+
+    Args:
+        node: What ``rt.function_node`` returned, a subclass of ``rt.nodes.Node``, a factory of such nodes, or a plain
+            function. Async ones run in the caller's task, sync ones in a worker thread.
+
+    Within a node the call is nested below it. Without a session it opens one with the configured defaults around
+    itself.
+
+    Raises:
+        NodeCreationError: ``node`` is none; the text shows what to write.
+        GlobalTimeOutError: a top-level call took longer than the session's ``timeout``.
+        SessionEndedError: the call came too late, or the end of its session cancelled it.
+        Exception: whatever the node raises, as the same object; with ``end_on_error`` a top-level call raises the first
+            error of the session.
+
+    Cancellation: the node is cancelled, and so is everything below it; the record says so.
+    """
+    frame: Frame | None = current.get()
+    if type(node) is not FunctionNode:
+        node = as_node(node)
+    if frame is None:
+        async with Session():
+            return await call(node, *args, **kwargs)
+    coordinator = frame.coordinator
+    try:
+        task = coordinator.current_task()
+    except RuntimeError:  # no task in the event loop that the session knows
+        task = None
+    if frame.task is task and frame.run is not None:
+        return await coordinator.run(node, args, kwargs, frame, frame.run, task)
+    return await coordinator.enter(node, args, kwargs, frame)
+
+
+@overload
+async def call_batch(
+    node: Callable[..., Node[T]],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: Literal[False],
+    limit: int | None = None,
+) -> list[T]: ...
+@overload
+async def call_batch(
+    node: Callable[..., Awaitable[T]],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: Literal[False],
+    limit: int | None = None,
+) -> list[T]: ...
+@overload
+async def call_batch(
+    node: Callable[..., Node[T]], /, *iterables: Iterable[Any], return_exceptions: bool = True, limit: int | None = None
+) -> list[T | BaseException]: ...
+@overload
+async def call_batch(
+    node: Callable[..., Awaitable[T]],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: bool = True,
+    limit: int | None = None,
+) -> list[T | BaseException]: ...
+@overload
+async def call_batch(
+    node: Callable[..., T], /, *iterables: Iterable[Any], return_exceptions: Literal[False], limit: int | None = None
+) -> list[T]: ...
+@overload
+async def call_batch(
+    node: Callable[..., T], /, *iterables: Iterable[Any], return_exceptions: bool = True, limit: int | None = None
+) -> list[T | BaseException]: ...
+async def call_batch(
+    node: Any, /, *iterables: Iterable[Any], return_exceptions: bool = True, limit: int | None = None
+) -> list[Any]:
+    """Call ``node`` once for each tuple of ``zip(*iterables)``, concurrently.
+
+    Args:
+        node: As for ``call``.
+        *iterables: One for each argument; the shortest ends the batch. With a ``limit`` they are read as the calls
+        begin. return_exceptions: True: an exception stands in its place in the result. False: the first one cancels
+            the rest and is raised, as itself.
+        limit: How many calls run at once; None for all. A limit is far cheaper, too: so many tasks pull from one
+            iterator, instead of one task for each call.
+
+    Returns:
+        The results, in the order of the arguments.
+
+    Raises: as ``call``, and what the iterables raise.
+    Cancellation: all calls are cancelled.
+    """
+    if not iterables:
+        raise TypeError(
+            "rt.call_batch() needs an iterable for each argument of the node; write `rt.call_batch(node, items)`"
+        )
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise ValueError(f"rt.call_batch: limit is {limit!r}; give a whole number of at least 1, or None for no limit")
+    node = as_node(node)
+    if current.get() is None:
+        async with Session():
+            return await _Batch(node, return_exceptions).run(iterables, limit)
+    return await _Batch(node, return_exceptions).run(iterables, limit)
+
+
+class _Batch:
+    """One ``call_batch``: its results so far, and what ends it early."""
+
+    def __init__(self, node: FunctionNode[..., Any], return_exceptions: bool) -> None:
+        self._node = node
+        self._return_exceptions = return_exceptions
+        self._frame: Frame = current.get()
+        self._coordinator = self._frame.coordinator
+        inside = self._frame.run is not None and self._frame.task is self._coordinator.current_task()
+        self._run = self._frame.run if inside else None  # None: each call enters by itself
+        self._results: list[Any] = []
+        self._error: BaseException | None = None
+
+    async def run(self, iterables: tuple[Iterable[Any], ...], limit: int | None) -> list[Any]:
+        items = zip(*iterables, strict=False)
+        async with anyio.create_task_group() as group:
+            self._scope = group.cancel_scope
+            if limit is None:
+                for args in items:
+                    group.start_soon(self._work, iter((args,)), len(self._results))
+                    self._results.append(None)
+            else:
+                for _ in range(limit):
+                    group.start_soon(self._work, items, None)
+        if self._error is not None:
+            raise self._error
+        return self._results
+
+    async def _work(self, items: Iterator[tuple[Any, ...]], position: int | None) -> None:
+        """Call for each item, until there is none. ``position``: where the only one's result belongs."""
+        results = self._results
+        try:
+            for args in items:
+                if position is None:
+                    index = len(results)
+                    results.append(None)
+                else:
+                    index = position
+                results[index] = await self._one(args)
+        except (Exception, KeyboardInterrupt, SystemExit) as exc:  # past the task group, which would wrap it
+            if self._error is None or not isinstance(exc, Exception):
+                self._error = exc
+            self._scope.cancel()
+
+    async def _one(self, args: tuple[Any, ...]) -> Any:
+        try:
+            if self._run is None:
+                return await self._coordinator.enter(self._node, args, {}, self._frame)
+            task = self._coordinator.current_task()
+            return await self._coordinator.run(self._node, args, {}, self._frame, self._run, task)
+        except Exception as exc:
+            if not self._return_exceptions:
+                raise
+            return exc
+        except anyio.get_cancelled_exc_class() as exc:
+            await checkpoint_if_cancelled()
+            # Nobody cancelled this: the node awaited something of its own that was cancelled. Let out of this task
+            # it would look like a cancellation of the whole group.
+            if not self._return_exceptions:
+                self._error = self._error or exc
+                self._scope.cancel()
+            return exc
+
+
+def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """``call`` for synchronous code: in a plain ``with rt.Session()``, in a sync node, or without any session. Blocks.
+
+    Raises:
+        SessionError: an event loop is running in this thread; the text shows the ``await`` to write.
+        Exception: as ``call``.
+
+    Ctrl-C while waiting is raised here; the session cancels the call when it is left.
+    """
+    target = as_node(node)
+    if library := running_library():
+        raise SessionError(
+            f"rt.call_sync({target.name}, ...) was called inside a running {library} event loop, which it would block; "
+            f"write `await rt.call({target.name}, ...)`"
+        )
+    bound = functools.partial(call, target, *args, **kwargs)
+    frame: Frame | None = current.get()
+    if frame is None:
+        return anyio.run(bound, backend=merge({}).backend)
+    coordinator = frame.coordinator
+    if coordinator.closed or (frame.record is not None and frame.record.abandoned):
+        raise SessionEndedError(
+            f"rt.call_sync({target.name}, ...) came from a thread whose call was cancelled, "
+            f"or after its session had ended"
+        ) from coordinator.failure
+    try:
+        if coordinator.threads.is_host_of_this_thread():
+            return anyio.from_thread.run(bound)
+        return anyio.from_thread.run(bound, token=coordinator.open_loop())
+    except anyio.RunFinishedError as exc:
+        raise SessionEndedError(
+            f"rt.call_sync({target.name}, ...) came after the session's event loop had ended"
+        ) from exc
+
+
+async def broadcast(item: Any) -> None:
+    """Give ``item`` to the session's ``broadcast_callback`` and to all who subscribed to ``rt.state.Broadcast``.
+
+    Waits only while a subscriber that wants to be waited for is behind; not for the delivery.
+
+    Raises:
+        ContextError: there is no session.
+    Cancellation: while it waits; the item is not broadcast then.
+    """
+    frame: Frame | None = current.get()
+    if frame is None:
+        raise ContextError(
+            "rt.broadcast() was called outside a session; call it in a node, or inside `async with rt.Session():`"
+        )
+    coordinator = frame.coordinator
+    await coordinator.publisher.wait_for_room(Broadcast)
+    coordinator.publisher.publish(
+        Broadcast(
+            session_id=coordinator.session_id,
+            time=coordinator.clock() + coordinator.origin,
+            item=item,
+            run_id=frame.run_id,
+            node_id=frame.node_id,
+        )
+    )
+
+
+def session_id() -> str | None:
+    """The identifier of the session that the running code is in; None outside."""
+    frame: Frame | None = current.get()
+    return None if frame is None else frame.coordinator.session_id

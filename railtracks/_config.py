@@ -1,0 +1,278 @@
+"""The options of a session: declared once, merged once.
+
+Strongest first: the argument; ``rt.set_config``; the environment (``RAILTRACKS_TIMEOUT``, ...); the
+configuration file (``railtracks.toml``, or ``[tool.railtracks]`` of the nearest ``pyproject.toml``); the default.
+Every value is checked by the one validator of its option, whichever way it came.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import tomllib
+import warnings
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import attrs
+
+from railtracks._logging import Level, level_number
+from railtracks._scope import current
+from railtracks.exceptions import ConfigError
+
+BroadcastCallback = Callable[[Any], None] | Callable[[Any], Awaitable[None]]
+BACKENDS = ("asyncio", "trio")
+WINDOWS_RESERVED = {"con", "prn", "aux", "nul", *(f"{dev}{n}" for dev in ("com", "lpt") for n in range(1, 10))}
+MAX_IDENTIFIER = 128
+"""Characters in an identifier: with its endings and a temporary suffix it stays a legal file name everywhere."""
+
+
+class SessionOptions(TypedDict, total=False):
+    """The options that ``Session``, ``@session``, ``Flow`` and ``set_config`` take; None means "not given".
+
+    Their meaning and defaults stand at the fields of :class:`ExecutorConfig`.
+    """
+
+    timeout: float | None
+    end_on_error: bool | None
+    logging_setting: Level | None
+    log_file: str | os.PathLike[str] | None
+    broadcast_callback: BroadcastCallback | None
+    run_identifier: str | None
+    prompt_injection: bool | None
+    save_state: bool | None
+    backend: str | None
+
+
+def _timeout(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value <= 0:
+        raise ValueError("a number of seconds above 0 (math.inf, or 'inf' as text, for no limit)")
+    return float(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("True or False")
+    return value
+
+
+def _level(value: Any) -> str:
+    level_number(value)
+    return str(value).upper()
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise ValueError("a path")
+    return os.fspath(value)  # type: ignore[arg-type, return-value, unused-ignore]
+
+
+def _callback(value: Any) -> BroadcastCallback:
+    if not callable(value):
+        raise ValueError("a function of one argument, sync or async")
+    return value  # type: ignore[no-any-return]
+
+
+def identifier_problem(value: str) -> str | None:
+    """Why ``value`` is no safe file name on every system, or None if it is one."""
+    if not value:
+        return "it is empty"
+    if len(value) > MAX_IDENTIFIER:
+        return f"it has {len(value)} characters, more than {MAX_IDENTIFIER}"
+    if bad := sorted({c for c in value if not (c.isascii() and (c.isalnum() or c in "._-"))}):
+        return f"it contains {', '.join(map(repr, bad))}"
+    if value[0] in ".-" or value[-1] == ".":
+        return "it begins with '.' or '-', or ends with '.'"
+    if value.split(".")[0].lower() in WINDOWS_RESERVED:
+        return "it is a reserved device name"
+    return None
+
+
+def _identifier(value: Any) -> str:
+    allowed = "a file name of letters, digits, '.', '_' and '-', such as 'my-unique-run'"
+    if not isinstance(value, str):
+        raise ValueError(allowed)
+    if problem := identifier_problem(value):
+        raise ValueError(f"{allowed}; {problem}")
+    return value
+
+
+def _backend(value: Any) -> str:
+    if value not in BACKENDS:
+        raise ValueError(" or ".join(map(repr, BACKENDS)))
+    return str(value)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("a number of seconds above 0 ('inf' for no limit)") from None
+
+
+def _truth(text: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.strip().lower() not in words:
+        raise ValueError("1, true, yes, on, 0, false, no or off")
+    return words[text.strip().lower()]
+
+
+def _option(default: Any, check: Callable[[Any], Any], parse: Callable[[str], Any] | None = str) -> Any:
+    """An option: its default, its check (ValueError says what is allowed), how text becomes it (None: never)."""
+    return attrs.field(default=default, metadata={"check": check, "parse": parse})
+
+
+@attrs.frozen(kw_only=True)
+class ExecutorConfig:
+    """The settled options of a session. Frozen; made by :func:`merge`, never by hand."""
+
+    timeout: float = _option(150.0, _timeout, _number)
+    """Seconds that each top-level call may take; ``math.inf`` for no limit."""
+
+    end_on_error: bool = _option(False, _flag, _truth)
+    """True: the first node that fails cancels all other calls of the session."""
+
+    logging_setting: str = _option("REGULAR", _level)
+    """VERBOSE, REGULAR, QUIET or NONE, or a standard level name: which of its log records the session makes."""
+
+    log_file: str | None = _option(None, _path)
+    """A file that the session's log records are appended to; None for none."""
+
+    broadcast_callback: BroadcastCallback | None = _option(None, _callback, None)  # noqa: RUF009 (a field, not a default)
+    """Called with each item that is broadcast; sync or async."""
+
+    run_identifier: str | None = _option(None, _identifier)
+    """The identifier of the session and the name of its state file; None for a random one."""
+
+    prompt_injection: bool = _option(True, _flag, _truth)
+    """Fill ``{name}`` in the prompts of agents from the context."""
+
+    save_state: bool = _option(True, _flag, _truth)
+    """Save what happened to ``.railtracks/<identifier>.json`` when the session ends."""
+
+    backend: str = _option("asyncio", _backend)
+    """The event loop of the synchronous forms: "asyncio" or "trio"."""
+
+
+_FIELDS: dict[str, attrs.Attribute[Any]] = {field.name: field for field in attrs.fields(ExecutorConfig)}
+_DEFAULTS = ExecutorConfig()
+_global: dict[str, Any] = {}
+_lock = threading.Lock()
+
+
+def _checked(name: str, value: Any, source: str) -> Any:
+    """``value`` as the option's type. ConfigError names the source, the value and what is allowed."""
+    try:
+        return _FIELDS[name].metadata["check"](value)
+    except ValueError as exc:
+        raise ConfigError(f"{source}: {value!r} is not allowed for {name}; give {exc}") from None
+
+
+def _checked_options(options: Mapping[str, Any], source: str, label: str = "{}") -> dict[str, Any]:
+    """The options that are given (not None), each checked. ConfigError for an unknown name."""
+    for name in options:
+        if name not in _FIELDS:
+            raise ConfigError(f"{source}: there is no option {name!r}; the options are {', '.join(_FIELDS)}")
+    return {
+        name: _checked(name, value, f"{source} {label.format(name)}".strip())
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def environment_options(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What the ``RAILTRACKS_*`` variables say; an empty variable counts as not set."""
+    environ = os.environ if environ is None else environ
+    found = {}
+    for name, field in _FIELDS.items():
+        variable = f"RAILTRACKS_{name.upper()}"
+        text, parse = environ.get(variable), field.metadata["parse"]
+        if not text or parse is None:
+            continue
+        try:
+            value = parse(text)
+        except ValueError as exc:
+            raise ConfigError(f"environment variable {variable}: {text!r} is not allowed; give {exc}") from None
+        found[name] = _checked(name, value, f"environment variable {variable}")
+    return found
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    for parent in (folder, *folder.parents):
+        yield parent / "railtracks.toml"
+        yield parent / "pyproject.toml"
+
+
+def _read_file(folder: Path) -> dict[str, Any]:
+    """The options in the nearest configuration file at or above ``folder``."""
+    for path in _candidates(folder):
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+            raise ConfigError(f"{path}: the configuration file cannot be read ({exc}); mend or remove it") from exc
+        table, section = document, ""
+        if path.name == "pyproject.toml":
+            table, section = document.get("tool", {}).get("railtracks", {}), "[tool.railtracks]"
+        if isinstance(table.get("timeout"), str):  # TOML can say inf itself; the same text as elsewhere is fine too
+            table = {**table, "timeout": _from_text("timeout", table["timeout"], f"{path} {section}")}
+        return _checked_options(table, f"{path} {section}".strip())
+    return {}
+
+
+def _from_text(name: str, text: str, source: str) -> Any:
+    try:
+        return _FIELDS[name].metadata["parse"](text)
+    except ValueError as exc:
+        raise ConfigError(f"{source} {name}: {text!r} is not allowed; give {exc}") from None
+
+
+_files: dict[str, dict[str, Any]] = {}
+
+
+def file_options() -> dict[str, Any]:
+    """What the configuration file says. Read once per process and working directory."""
+    folder = os.getcwd()
+    found = _files.get(folder)
+    if found is None:
+        found = _files[folder] = _read_file(Path(folder))
+    return found
+
+
+def merge(options: Mapping[str, Any]) -> ExecutorConfig:
+    """The one place where options from all sources become the configuration of a session.
+
+    Raises:
+        ConfigError: an option is unknown or a value is not allowed, wherever it came from.
+    """
+    given = _checked_options(options, "argument") if options else {}
+    merged = {**file_options(), **environment_options(), **_global, **given}
+    return ExecutorConfig(**merged) if merged else _DEFAULTS
+
+
+def set_config(**options: Unpack[SessionOptions]) -> None:
+    """Set options for all sessions that are constructed from now on, in this process: all its threads and tasks.
+
+    Args:
+        **options: Any of :class:`SessionOptions`. None takes an earlier setting back.
+
+    Sessions that are open keep what they have; a RuntimeWarning says so if one is open here.
+
+    Raises:
+        ConfigError: an option is unknown, or a value is not allowed; then nothing is changed.
+    """
+    checked = _checked_options(options, "rt.set_config")
+    if current.get() is not None:
+        warnings.warn(
+            "rt.set_config() was called inside an open session, which keeps its own options; "
+            "call it before the session is constructed",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    with _lock:
+        for name in options:
+            _global.pop(name, None)
+        _global.update(checked)

@@ -1,0 +1,158 @@
+"""The async half of a session: its nursery, from opening to the last task's end.
+
+Why leaving is hard. The body's exception must come out as the same object, so it may not pass through a task group,
+which would wrap or copy it; a cancellation, on the other hand, must pass through the scope it belongs to. While the
+session joins, delivers and saves, it can be cancelled or interrupted by Ctrl-C, and must still leave nothing
+running. The order in ``close`` answers all of this.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint, current_token
+
+from railtracks._logging import SessionLog
+from railtracks._scope import current
+from railtracks._threads import run_in_thread
+from railtracks.execution import DRAIN_DEADLINE, Coordinator
+from railtracks.nodes import FunctionNode
+
+SAVE_DEADLINE = 60.0
+"""Seconds that saving may take; a file system that hangs must not hang the caller for good."""
+
+LOGGER = logging.getLogger("RT.Session")
+
+
+class Lifetime:
+    """The nursery of one session. Opened and closed in the same task.
+
+    Args:
+        save: Saves the state; blocks; never raises. None if nothing is to be saved.
+        report: Called on the event loop when that is done; never raises.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        log: SessionLog,
+        save: Callable[[], None] | None,
+        report: Callable[[], None],
+    ) -> None:
+        self._coordinator = coordinator
+        self._log = log
+        self._save = save
+        self._report = report
+        self._child_error: Exception | None = None
+        self._interrupt: BaseException | None = None
+
+    async def open(self) -> None:
+        """Open the nursery, here and now."""
+        self._nursery = anyio.create_task_group()
+        await self._nursery.__aenter__()
+        coordinator = self._coordinator
+        coordinator.bind()
+        coordinator.has_nursery = True
+        coordinator.publisher.attach(self._nursery)
+        self.token = current_token()
+        self.task = coordinator.current_task()
+
+    def start_soon(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Start a top-level call as a child of the session."""
+        self._coordinator.starting(+1)
+        self._nursery.start_soon(self._child, node, args, kwargs)
+
+    async def _child(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        root = self._coordinator.root
+        current.set(root)  # it is a call of the session, not of whoever started it
+        try:
+            await self._coordinator.enter(node, args, kwargs, root)
+        except Exception as exc:
+            self._child_error = self._child_error or exc
+        except (KeyboardInterrupt, SystemExit) as exc:
+            self._interrupt = self._interrupt or exc  # past the task group, which would wrap it
+            self._nursery.cancel_scope.cancel()
+        finally:
+            self._coordinator.starting(-1)
+
+    async def close(self, exc: BaseException | None) -> None:
+        """End everything. ``exc`` is what the body raised; if this returns, that is what should go on.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: one ended a child of the session.
+            Exception: the first error of a child, when the body raised nothing.
+        Cancellation: what runs is cancelled; delivering and saving go on, within their deadlines; then it is passed on.
+        """
+        late: BaseException | None = None
+        drain = DRAIN_DEADLINE
+        try:
+            if exc is None:
+                try:
+                    drain = await self._join()
+                except BaseException as error:
+                    late = error  # raised below, when nothing runs any more
+            self._coordinator.close()
+            with anyio.CancelScope(shield=True):
+                await self._coordinator.wait_idle()
+                await self._coordinator.publisher.detach(self._nursery, drain)
+                await self._finish()
+        finally:
+            await self._leave(late or exc)
+        if self._interrupt is not None:
+            raise self._interrupt
+        if late is not None:
+            raise late
+        if exc is None and self._child_error is not None:
+            raise self._child_error
+
+    async def _join(self) -> float:
+        """Wait for calls and deliveries. Returns the seconds that are left to deliver the rest."""
+        await checkpoint()  # tasks that were made but have not begun make their calls now
+        publisher = self._coordinator.publisher
+        while True:
+            await self._coordinator.wait_idle()
+            if not await publisher.wait_quiet(DRAIN_DEADLINE):
+                return 0.0
+            if self._coordinator.idle:  # or else a callback made a call
+                return DRAIN_DEADLINE
+
+    async def _finish(self) -> None:
+        if self._save is not None:
+            with anyio.move_on_after(SAVE_DEADLINE) as scope:
+                await run_in_thread(self._save, abandon_on_cancel=True)
+            if scope.cancelled_caught:
+                self._log.log(
+                    logging.ERROR, "the execution info was not saved within %g s; its thread goes on alone",
+                    SAVE_DEADLINE, logger=LOGGER,
+                )  # fmt: skip
+        self._report()
+
+    async def _leave(self, exc: BaseException | None) -> None:
+        """Close the nursery; all its tasks have ended. Only a cancellation passes through it."""
+        carried = exc if exc is not None and holds_cancellation(exc) else None
+        info = (None, None, None) if carried is None else (type(carried), carried, carried.__traceback__)
+        try:
+            await self._nursery.__aexit__(*info)
+        except BaseExceptionGroup as group:
+            interrupts, _ = group.split((KeyboardInterrupt, SystemExit))
+            if interrupts is None:
+                raise
+            self._interrupt = self._interrupt or first_leaf(interrupts)  # Ctrl-C reached a pump of the publisher
+
+
+def holds_cancellation(exc: BaseException) -> bool:
+    """Is ``exc`` a cancellation of the running event loop, or a group with one in it?"""
+    cancelled = anyio.get_cancelled_exc_class()
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.subgroup(cancelled) is not None
+    return isinstance(exc, cancelled)
+
+
+def first_leaf(exc: BaseException) -> BaseException:
+    """The first exception in a group that is no group itself."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc

@@ -1,0 +1,15 @@
+"""The one context variable: in which session, run and call does the running code stand?
+
+It holds a :class:`railtracks.execution.Frame`, or None outside every session. It is typed ``Any``
+because the class lives in a higher layer; that layer reads it as what it is.
+
+Invariant: only ``Session`` (entering, leaving) and ``Coordinator`` (around a node) set it, and both put
+back what they found.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+current: ContextVar[Any] = ContextVar("railtracks_current", default=None)

@@ -1,0 +1,432 @@
+"""Session: what a user opens around calls. The async half of its life is in ``_lifetime.py``."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import Token
+from enum import Enum
+from inspect import iscoroutinefunction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
+
+from anyio.lowlevel import EventLoopToken
+
+from railtracks._config import MAX_IDENTIFIER, ExecutorConfig, SessionOptions, identifier_problem, merge
+from railtracks._ids import sources
+from railtracks._lifetime import LOGGER, Lifetime
+from railtracks._logging import SessionLog
+from railtracks._portal import LoopThread
+from railtracks._scope import current
+from railtracks.exceptions import ConfigError, SessionEndedError, SessionError
+from railtracks.execution import Coordinator, Frame, running_library
+from railtracks.nodes import as_node
+from railtracks.pubsub import OnError, Policy, Subscription
+from railtracks.state import Broadcast, Event, ExecutionInfo, slug, state_path
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Phase(Enum):
+    NEW = "not entered yet"
+    OPEN = "open"
+    ENDED = "over"
+
+
+class Session:
+    """Runs calls, records them, and leaves nothing running::
+
+        async with rt.Session(timeout=30) as session:
+            result = await rt.call(node, "Hello")
+
+    It can be entered in three ways. ``async with``, under asyncio or trio, is the main one. A plain ``with`` in
+    synchronous code serves ``rt.call_sync``; the calls run on an event loop in a thread of its own, started by the
+    first of them. A plain ``with`` in async code serves code written for the second form; at its end it cannot
+    wait, so it cancels what still runs.
+
+    Constructing a session settles its configuration and does nothing else.
+
+    Args:
+        context: What ``rt.context`` gives to the nodes; copied, one level deep.
+        name: A name for people. Without ``run_identifier`` it is the identifier too, as far as file names allow.
+        payload_callback: Called with ``payload()`` when the session has ended, on its event loop; a plain function.
+            What it raises is logged.
+        flow_name: Which flow this is a run of; for the record.
+        flow_id: The same, for machines.
+        **options: See :class:`railtracks.ExecutorConfig`. What is not given, or None, comes from ``rt.set_config``, the
+            environment, the configuration file, or the defaults, in this order.
+
+    Attributes:
+        name: As given.
+        identifier: The ``run_identifier``, or what stands in for it; also the name of the state file.
+
+    Raises:
+        ConfigError: an option is unknown, or a value, wherever it came from, is not allowed.
+
+    Leaving: when the body ended, the session waits for what still runs; when it raised or was cancelled, everything
+    is cancelled first. Then what was published is delivered, the state is saved, and the body's exception goes on
+    as the same object. After a body that ended well the first error of the calls made by ``start_soon`` is raised,
+    if there was one. Cancellation while leaving cancels what runs; delivering and saving are shielded, within 10
+    and 60 seconds.
+    """
+
+    def __init__(
+        self,
+        context: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        payload_callback: Callable[[dict[str, Any]], Any] | None = None,
+        flow_name: str | None = None,
+        flow_id: str | None = None,
+        **options: Unpack[SessionOptions],
+    ) -> None:
+        self._config = config = merge(options)
+        _require(context is None or isinstance(context, Mapping), "context", context, "a mapping")
+        _require(name is None or (isinstance(name, str) and name != ""), "name", name, "a text that is not empty")
+        plain = callable(payload_callback) and not iscoroutinefunction(payload_callback)
+        _require(
+            payload_callback is None or plain, "payload_callback", payload_callback, "a function, not an async one"
+        )
+        source = sources.get()
+        self.name = name
+        self.identifier: str = config.run_identifier or (
+            source.new_id() if name is None else slug(name, identifier_problem(name), MAX_IDENTIFIER)
+        )
+        self._flow_name, self._flow_id = flow_name, flow_id
+        self._payload_callback = payload_callback
+        self._log = SessionLog(config.logging_setting, config.log_file, self.identifier, source.clock)
+        self._coordinator = Coordinator(self.identifier, config, dict(context or {}), source, self._log)
+        self._phase = _Phase.NEW
+        self._start_time: float | None = None
+        self._end_time: float | None = None
+        self._outer: Frame | None = None  # the frame that was current when it was entered
+        self._token: Token[Any] | None = None  # puts it back
+        self._lifetime: Lifetime | None = None  # with `async with`, or once the loop thread runs
+        self._loop_thread: LoopThread | None = None
+        self._opening = threading.Lock()  # two threads may make the first synchronous call
+        if (callback := config.broadcast_callback) is not None:
+            self.subscribe(
+                lambda event: callback(event.item), name="broadcast_callback", kinds=(Broadcast,), policy="wait"
+            )
+
+    # ---- what it tells; all of it stays readable after the end
+
+    @property
+    def executor_config(self) -> ExecutorConfig:
+        """The settled configuration."""
+        return self._config
+
+    @property
+    def _identifier(self) -> str:  # the published examples print it by this name
+        return self.identifier
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """The mapping behind ``rt.context``."""
+        return self._coordinator.context
+
+    @property
+    def info(self) -> ExecutionInfo:
+        """What has happened so far, as an immutable view."""
+        return ExecutionInfo(
+            session_id=self.identifier,
+            session_name=self.name,
+            flow_name=self._flow_name,
+            flow_id=self._flow_id,
+            start_time=self._start_time,
+            end_time=self._end_time,
+            records=self._coordinator.state.snapshot(),
+            clock_origin=self._coordinator.origin,
+        )
+
+    def payload(self) -> dict[str, Any]:
+        """The document that the state file holds, as plain data."""
+        return self.info.payload()
+
+    @classmethod
+    def global_config_precedence(
+        cls,
+        timeout: float | None = None,
+        end_on_error: bool | None = None,
+        logging_setting: Any = None,
+        log_file: str | os.PathLike[str] | None = None,
+        broadcast_callback: Any = None,
+        run_identifier: str | None = None,
+        prompt_injection: bool | None = None,
+        save_state: bool | None = None,
+    ) -> ExecutorConfig:
+        """The configuration that a session with these arguments would have; None means "not given".
+
+        The arguments and their order are the first seed's. ConfigError if a value is not allowed.
+        """
+        return merge(
+            {
+                "timeout": timeout,
+                "end_on_error": end_on_error,
+                "logging_setting": logging_setting,
+                "log_file": log_file,
+                "broadcast_callback": broadcast_callback,
+                "run_identifier": run_identifier,
+                "prompt_injection": prompt_injection,
+                "save_state": save_state,
+            }
+        )
+
+    # ---- what it does
+
+    def subscribe(
+        self,
+        callback: Callable[[Any], Any],
+        *,
+        name: str | None = None,
+        kinds: tuple[type[Event], ...] = (Event,),
+        capacity: int = 1024,
+        policy: Policy = "drop_oldest",
+        on_error: OnError = "keep",
+    ) -> Subscription:
+        """Have ``callback`` called with each event from now on, in order, outside the calls themselves.
+
+        Args:
+            callback: A function of one argument, an event of ``rt.state``. An async one is awaited in a task of its
+            own; a
+                plain one runs on the event loop and should be quick.
+            name: What logs call it; by default the callback's own name.
+            kinds: The event classes it wants, subclasses included.
+            capacity: How many events may wait for it.
+            policy: When they are that many: "drop_oldest"; "drop_newest"; "wait": new calls and broadcasts wait for it
+                (never the end of a call); "fail": it is removed and the log says so.
+            on_error: When it raises, which is logged: "keep" it, or "remove" it.
+
+        Returns:
+            The subscription: ``dropped``, ``errors``, ``close()``.
+
+        Raises:
+            ConfigError: an argument is not allowed.
+            SessionEndedError: the session is over.
+        """
+        if self._phase is _Phase.ENDED:
+            raise SessionEndedError("session.subscribe() came after the session had ended; subscribe before")
+        return self._coordinator.publisher.subscribe(
+            callback, name=name, kinds=kinds, capacity=capacity, policy=policy, on_error=on_error
+        )
+
+    def start_soon(self, node: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+        """Start a top-level call of ``node`` beside the body; the session waits for it at its end.
+
+        Its first error is raised when the session is left, unless the body raised one itself.
+        Cancellation: it is cancelled with the session.
+
+        Raises:
+            SessionError: the session was not entered with ``async with``, or is over.
+            NodeCreationError: ``node`` is none.
+        """
+        target = as_node(node)
+        if self._phase is not _Phase.OPEN or self._coordinator.closed:
+            raise SessionEndedError(f"start_soon({target.name}) needs an open session; this one is {self._phase.value}")
+        if self._lifetime is None or self._loop_thread is not None:
+            raise SessionError(
+                f"start_soon({target.name}) needs a session that can wait at its end; "
+                f"write `async with rt.Session() as s:`"
+            )
+        self._lifetime.start_soon(target, args, kwargs)
+
+    # ---- async with
+
+    async def __aenter__(self) -> Session:
+        self._begin()
+        self._lifetime = self._new_lifetime()
+        await self._lifetime.open()
+        self._coordinator.open_loop = lambda: self._require_lifetime().token
+        self._activate()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._check_leaving()
+        lifetime = self._require_lifetime()
+        if self._coordinator.current_task() is not lifetime.task:
+            raise SessionError(
+                "the session is left in another task than it was entered in; leave it where you entered it"
+            )
+        try:
+            await lifetime.close(exc)
+        finally:
+            self._end()
+
+    # ---- with
+
+    def __enter__(self) -> Session:
+        self._begin()
+        if running_library() is None:
+            self._coordinator.open_loop = self._open_loop
+        self._activate()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._check_leaving()
+        try:
+            if self._loop_thread is not None:
+                self._loop_thread.close(exc)
+            else:
+                self._coordinator.close()
+                if self._config.save_state:
+                    self._save()
+                self._report()
+        finally:
+            self._end()
+
+    def _open_loop(self) -> EventLoopToken:
+        """The event loop of the synchronous form, started if need be."""
+        with self._opening:
+            if self._loop_thread is None:
+                self._lifetime = self._new_lifetime()
+                self._loop_thread = LoopThread(self._config.backend, self._lifetime)
+            return self._require_lifetime().token
+
+    # ---- the beginning and the end
+
+    def _new_lifetime(self) -> Lifetime:
+        save = self._save if self._config.save_state else None
+        return Lifetime(self._coordinator, self._log, save, self._report)
+
+    def _require_lifetime(self) -> Lifetime:
+        assert self._lifetime is not None
+        return self._lifetime
+
+    def _begin(self) -> None:
+        if self._phase is not _Phase.NEW:
+            raise SessionError(
+                f"the session {self.identifier} was entered before and is {self._phase.value}; "
+                f"make a new rt.Session() each time, or use rt.Flow"
+            )
+        self._log.open()
+        self._phase = _Phase.OPEN
+        self._start_time = self._now()
+
+    def _activate(self) -> None:
+        self._outer = current.get()
+        self._token = current.set(self._coordinator.root)
+
+    def _check_leaving(self) -> None:
+        if self._phase is not _Phase.OPEN:
+            raise SessionError(f"the session {self.identifier} is left, but it is {self._phase.value}")
+        frame: Frame | None = current.get()
+        if frame is not None and frame.coordinator is not self._coordinator and not frame.coordinator.closed:
+            raise SessionError(
+                f"the session {self.identifier} is left before the session {frame.coordinator.session_id} inside it; "
+                f"leave the inner one first, as nested `async with` blocks do"
+            )
+
+    def _end(self) -> None:
+        self._phase = _Phase.ENDED
+        self._log.close()
+        try:
+            assert self._token is not None
+            current.reset(self._token)
+        except ValueError:
+            # Left in another context than it was entered in (fixtures and async generators do that). There the
+            # variable never named this session, so there is nothing to put back.
+            self._token = None
+
+    def _now(self) -> float:
+        return self._coordinator.clock() + self._coordinator.origin
+
+    def _save(self) -> None:
+        """Write the state file. Blocks. A failure is logged: it may not replace the result or the exception."""
+        self._end_time = self._now()
+        path = state_path(self.identifier)
+        shown = _shown(path)
+        try:
+            if path.exists():
+                self._log.log(logging.WARNING, "File %s already exists, overwriting...", shown, logger=LOGGER)
+            self._log.log(logging.INFO, "Saving execution info to %s", shown, logger=LOGGER)
+            self.info.save(path)
+        except Exception as exc:
+            self._log.log(
+                logging.ERROR,
+                "The execution info could not be saved to %s: %s",
+                shown,
+                exc,
+                logger=LOGGER,
+                exc_info=exc,
+            )
+
+    def _report(self) -> None:
+        """Call ``payload_callback``, the last thing a session does."""
+        self._end_time = self._end_time or self._now()
+        if self._payload_callback is None:
+            return
+        try:
+            self._payload_callback(self.payload())
+        except Exception as exc:
+            self._log.log(logging.ERROR, "payload_callback raised %r", exc, logger=LOGGER, exc_info=exc)
+
+
+def _require(condition: bool, name: str, value: object, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(f"argument {name}: {value!r} is not allowed; give {allowed}")
+
+
+def _shown(path: Path) -> str:
+    """A path as people know it: relative, where it lies below the working directory."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+@overload
+def session(func: Callable[P, Coroutine[Any, Any, T]], /) -> Callable[P, Coroutine[Any, Any, tuple[T, Session]]]: ...
+@overload
+def session(
+    *,
+    context: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    payload_callback: Callable[[dict[str, Any]], Any] | None = None,
+    **options: Unpack[SessionOptions],
+) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, tuple[T, Session]]]]: ...
+def session(func: Any = None, context: Any = None, **options: Any) -> Any:
+    """Give each call of an async function a session of its own: ``@rt.session``, ``@rt.session()`` or with options::
+
+        @rt.session(timeout=30)
+        async def main(name: str) -> str:
+            return await rt.call(greet, name)
+
+        result, session = await main("Ada")
+
+    Args:
+        func: The function, when the decorator is written bare.
+        context: As for :class:`Session`, and so are all options.
+
+    Returns:
+        An async function that returns what the function returned, and the session, which has ended.
+
+    Raises:
+        TypeError: the function is not async.
+        ConfigError: an option is not allowed; raised where the decorator is written.
+    """
+    if func is not None and not callable(func):
+        raise TypeError(f"@rt.session was given {func!r}; write `@rt.session(context=...)` or `@rt.session`")
+
+    def decorate(wrapped: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, tuple[T, Session]]]:
+        if not iscoroutinefunction(wrapped):
+            name = getattr(wrapped, "__name__", repr(wrapped))
+            raise TypeError(f"@rt.session needs an async function, and {name} is not; write `async def {name}(...)`")
+
+        @functools.wraps(wrapped)
+        async def in_session(*args: P.args, **kwargs: P.kwargs) -> tuple[T, Session]:
+            opened = Session(context, **options)
+            async with opened:
+                result = await wrapped(*args, **kwargs)
+            return result, opened
+
+        return in_session
+
+    Session(context, **options)  # a wrong option is told here, where it is written
+    return decorate if func is None else decorate(func)

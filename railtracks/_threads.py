@@ -1,0 +1,79 @@
+"""Worker threads: the one door through which the library uses them, so that they can be counted.
+
+A clock that jumps (virtual time) must stand still while a thread works, and whoever ends a session wants
+to know what it leaves behind. ``running()`` answers both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import anyio.to_thread
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_running = 0
+
+
+def running() -> int:
+    """How many pieces of work are queued or running in worker threads now, abandoned ones included."""
+    return _running
+
+
+class _Work(Generic[T]):
+    """One piece of work. Under the lock it goes from queued to running to over, or from queued to over."""
+
+    def __init__(self, func: Callable[[], T]) -> None:
+        global _running
+        self._func = func
+        self.state = "queued"
+        with _lock:
+            _running += 1
+
+    def _enter(self, state: str) -> bool:
+        """Go on to ``state``; False when the work is over already, or when "withdrawn" comes too late."""
+        global _running
+        with _lock:
+            if self.state == "over" or (state == "withdrawn" and self.state != "queued"):
+                return False
+            self.state = "over" if state == "withdrawn" else state
+            if self.state == "over":
+                _running -= 1
+            return True
+
+    def __call__(self) -> T:
+        if not self._enter("running"):
+            raise RuntimeError("the work was withdrawn before its thread began")  # nobody is left to see it
+        try:
+            return self._func()
+        finally:
+            self._enter("over")
+
+    def withdraw(self) -> bool:
+        """Take the work back if no thread has begun it; False if one has."""
+        return self._enter("withdrawn")
+
+
+async def run_in_thread(
+    func: Callable[[], T],
+    *,
+    abandon_on_cancel: bool = False,
+    limiter: anyio.CapacityLimiter | None = None,
+    on_abandon: Callable[[], None] | None = None,
+) -> T:
+    """Run ``func`` in a worker thread, with a copy of the caller's context variables.
+
+    Cancellation: with ``abandon_on_cancel`` the wait ends at once; a thread that has begun goes on alone, and
+    ``on_abandon`` is called to tell. Without it the wait goes on until the thread is done, and the
+    cancellation is delivered after that.
+    """
+    work = _Work(func)
+    try:
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+    except BaseException:
+        if not work.withdraw() and work.state == "running" and on_abandon is not None:
+            on_abandon()
+        raise

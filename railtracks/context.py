@@ -1,0 +1,58 @@
+"""The context of the session: one mapping, shared by all its nodes, those in worker threads included.
+
+Outside a session every function here raises :class:`~railtracks.exceptions.ContextError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import KeysView, Mapping
+from typing import Any, cast, overload
+
+from railtracks._scope import current
+from railtracks.exceptions import ContextError
+
+_MISSING: Any = object()
+
+
+def _mapping(function: str) -> dict[str, Any]:
+    frame = current.get()
+    if frame is None:
+        raise ContextError(
+            f"rt.context.{function}() was called outside a session; "
+            f"call it in a node, or inside `async with rt.Session(context={{...}}):`"
+        )
+    return cast("dict[str, Any]", frame.coordinator.context)
+
+
+@overload
+def get(key: str) -> Any: ...
+@overload
+def get(key: str, default: Any) -> Any: ...
+def get(key: str, default: Any = _MISSING) -> Any:
+    """The value of ``key``, or ``default``, which may be None, if there is none.
+
+    Raises:
+        KeyError: there is no such key and no default was given.
+    """
+    mapping = _mapping("get")
+    return mapping[key] if default is _MISSING else mapping.get(key, default)
+
+
+def put(key: str, value: Any) -> None:
+    """Set ``key`` for all nodes of the session."""
+    _mapping("put")[key] = value
+
+
+def update(values: Mapping[str, Any]) -> None:
+    """Set several keys at once."""
+    _mapping("update").update(values)
+
+
+def delete(key: str) -> None:
+    """Remove ``key``. KeyError if there is no such key."""
+    del _mapping("delete")[key]
+
+
+def keys() -> KeysView[str]:
+    """A live view of the keys."""
+    return _mapping("keys").keys()

@@ -1,0 +1,27 @@
+"""Which event loop is running, and which task.
+
+Neither library is imported here: one that is not loaded runs nothing, and loading both would be half of the time that
+``import railtracks`` takes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+def running_library() -> str | None:
+    """ "asyncio" or "trio" if an event loop is running in this thread, or else None. Never raises."""
+    asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        return "asyncio"
+    return "trio" if trio is not None and trio.lowlevel.in_trio_run() else None
+
+
+def task_getter() -> Callable[[], object]:
+    """The function that tells the current task of the event loop running here."""
+    library = running_library()
+    getter: Callable[[], object] = (
+        sys.modules["trio"].lowlevel.current_task if library == "trio" else sys.modules["asyncio"].current_task
+    )
+    return getter

@@ -1,0 +1,358 @@
+"""The Coordinator: record, run, record, publish; and the cancel scopes that end what must end.
+
+Why it is as it is. A nested call is the hot path, and it awaits the node in the caller's own task: no task, no lock, no
+scope, no await of its own. So a call can only be cancelled where its task has a scope of ours, and that is at an
+*entry* (see ``_run.py``). ``timeout`` is the deadline of the entries of a run; ``end_on_error`` cancels all
+entries of the session. Nothing else stops anything.
+
+Everything here runs on the session's one event loop, and state is changed only between awaits, so there is nothing
+to lock.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+import anyio
+from anyio.lowlevel import EventLoopToken, checkpoint, checkpoint_if_cancelled
+
+from railtracks._config import ExecutorConfig
+from railtracks._ids import Sources, node_id, run_id
+from railtracks._logging import SessionLog
+from railtracks._scope import current
+from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError, SessionEndedError, SessionError
+from railtracks.execution._announcer import Announcer
+from railtracks.execution._backend import task_getter
+from railtracks.execution._run import Entry, Run, Stop
+from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
+from railtracks.nodes import FunctionNode
+from railtracks.pubsub import RTPublisher
+from railtracks.state import CallCreated, CallRecord, Reason, RTState
+
+YIELD_AFTER = 0.001
+"""Seconds of calls that never wait, after which timers and cancellation get their turn."""
+YIELD_EVERY = 128
+"""Calls after which they do so anyway, whatever the clock says (one under test may stand still)."""
+DRAIN_DEADLINE = 10.0
+"""Seconds that subscribers have at the end to take what was published."""
+
+_NO_TASK = object()
+
+
+class Frame:
+    """Where running code stands: what the context variable holds. Never changed once made."""
+
+    __slots__ = ("coordinator", "record", "run", "task")
+
+    def __init__(
+        self, coordinator: Coordinator, record: CallRecord | None, run: Run | None, task: object = _NO_TASK
+    ) -> None:
+        self.coordinator = coordinator
+        self.record = record
+        self.run = run
+        self.task = task
+
+    @property
+    def run_id(self) -> str | None:
+        return None if self.record is None else run_id(self.coordinator.session_id, self.record.run)
+
+    @property
+    def node_id(self) -> str | None:
+        return None if self.record is None else node_id(self.coordinator.session_id, self.record.index)
+
+
+class Coordinator:
+    """Runs the calls of one session.
+
+    Attributes:
+        root: The frame of code in the session that is in no call.
+        failure: The first error under ``end_on_error``, or the first fatal one; it ended the session.
+        open_loop: Set by the session: starts its event loop if it has none yet, and tells how to get to it.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        config: ExecutorConfig,
+        context: dict[str, Any],
+        sources: Sources,
+        log: SessionLog,
+    ) -> None:
+        self.session_id = session_id
+        self.config = config
+        self.context = context
+        self.log = log
+        self.clock = sources.clock
+        self.origin = sources.wall() - sources.clock()
+        self.state = RTState()
+        self.publisher = RTPublisher(log)
+        self.root = Frame(self, None, None)
+        self.failure: BaseException | None = None
+        self.closed = False
+        self.has_nursery = False
+        self.current_task: Callable[[], object] = lambda: None  # until bound to an event loop
+        self.open_loop: Callable[[], EventLoopToken] = self._no_loop
+        self._announcer = Announcer(session_id, self.origin, log, self.publisher)
+        self._in_task = InTaskStrategy()
+        self.threads = ThreadStrategy(self._abandoned)
+        self._thread: int | None = None  # the thread of the event loop it is bound to
+        self._entries: set[Entry] = set()
+        self._starting = 0  # children of the session that have not entered yet
+        self._changed: anyio.Event | None = None  # made by whoever waits for entries to leave; each leaving sets it
+        self._failure_traceback: TracebackType | None = None
+        self._halted = False  # failed or closed: nested calls look for their cancellation before they start
+        self._yield_at = 0.0
+
+    # ---- the hot path
+
+    async def run(
+        self,
+        node: FunctionNode[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        caller: Frame,
+        run: Run,
+        task: object,
+    ) -> Any:
+        """Run one call here and now, in the calling task, and record it.
+
+        Raises: whatever the node raises, as the same object.
+        Cancellation: recorded, with its reason, and passed on.
+        """
+        state = self.state
+        now = self.clock()
+        if now > self._yield_at or not len(state.records) % YIELD_EVERY or self._halted:
+            await self._give_others_a_turn()
+            now = self.clock()
+        if self.publisher.waits_on_calls:
+            await self.publisher.wait_for_room(CallCreated)
+        record = state.created(node.name, node.node_type, args, kwargs, caller.record, now)
+        announcer = self._announcer
+        current.set(Frame(self, record, run, task))
+        strategy: ExecutionStrategy = self._in_task if node.is_async else self.threads
+        try:
+            if announcer.active:
+                announcer.created(record, caller.record)
+            result = await strategy.execute(node, args, kwargs)
+        except Exception as exc:
+            state.failed(record, exc, self.clock())
+            if announcer.active:
+                announcer.failed(record, exc)
+            if self.failure is None and (self.config.end_on_error or _is_fatal(exc)):
+                self._fail(exc)
+            raise
+        except BaseException as exc:
+            state.cancelled(record, self._reason(run, exc), self.clock())
+            if announcer.active:
+                announcer.cancelled(record)
+            raise
+        else:
+            state.succeeded(record, result, self.clock())
+            if announcer.active:
+                announcer.succeeded(record)
+            return result
+        finally:
+            current.set(caller)
+
+    async def _give_others_a_turn(self) -> None:
+        await checkpoint()
+        self._yield_at = self.clock() + YIELD_AFTER
+
+    # ---- entries
+
+    async def enter(
+        self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: Frame
+    ) -> Any:
+        """Run a call that comes in a task which is not inside a call: top-level, or in a task that user code made.
+
+        Raises: what the node raises, as the same object; GlobalTimeOutError; the session's first error under
+            ``end_on_error``; SessionEndedError if it comes too late.
+        Cancellation: everything below it is cancelled, and its cleanup waited for, before this is passed on.
+        """
+        self._admit(node, caller.run)
+        if self.has_nursery:
+            return await self._enter(node, args, kwargs, caller)
+        return await self._enter_with_own_nursery(node, args, kwargs, caller)
+
+    async def _enter_with_own_nursery(
+        self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: Frame
+    ) -> Any:
+        """The session was entered with a plain ``with``: this call has to house the pumps of the publisher."""
+        result: Any = None
+        error: BaseException | None = None
+        async with anyio.create_task_group() as host:
+            self.publisher.attach(host)
+            try:
+                result = await self._enter(node, args, kwargs, caller)
+            except (Exception, KeyboardInterrupt, SystemExit) as exc:
+                error = exc  # past the task group, which would wrap it
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self.publisher.detach(host, DRAIN_DEADLINE)
+        if error is not None:
+            raise error
+        return result
+
+    async def _enter(
+        self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: Frame
+    ) -> Any:
+        top = caller.run is None
+        run = caller.run or Run(self.config.timeout, anyio.current_time())
+        entry = Entry(run.deadline)
+        run.entries.add(entry)
+        self._entries.add(entry)
+        result: Any = None
+        error: Exception | None = None
+        try:
+            with entry.scope:
+                try:
+                    result = await self.run(node, args, kwargs, caller, run, self.current_task())
+                except Exception as exc:
+                    error = exc
+                # Like a nursery, a run waits for what was started in it; inside the scope, so that its deadline counts.
+                if top and error is None and len(run.entries) > 1:
+                    await self._wait_while(lambda: len(run.entries) > 1)
+        except Exception as exc:  # what a scope leaves of a group that held cancellations too
+            error = exc
+        finally:
+            run.entries.discard(entry)
+            try:
+                if top:
+                    run.over = True
+                    await self._end_others(run)
+            finally:
+                self._entries.discard(entry)
+                self._notify()
+        return await self._settle(node, entry, run, top, result, error)
+
+    async def _end_others(self, run: Run) -> None:
+        if run.entries:
+            run.cancel(Stop.RUN_ENDED)
+            with anyio.CancelScope(shield=True):
+                await self._wait_while(lambda: bool(run.entries))
+
+    async def _settle(
+        self, node: FunctionNode[..., Any], entry: Entry, run: Run, top: bool, result: Any, error: Exception | None
+    ) -> Any:
+        """What the caller of an entry gets, now that its scope was left and everything below it has ended."""
+        stopped = entry.scope.cancel_called or self.failure is not None
+        if not stopped:
+            if error is not None:
+                raise error
+            return result
+        if not top:  # in a task of the user's that is itself cancelled, that is what counts
+            await checkpoint_if_cancelled()
+        if entry.stop is not None:
+            _retrieve_exception(self.current_task())
+        if self.failure is not None:
+            raise self.failure.with_traceback(self._failure_traceback)
+        if entry.timed_out:
+            raise GlobalTimeOutError(run.timeout, f"{node.name} exceeded the timeout of {run.timeout:g} s") from error
+        if error is not None:
+            raise error
+        if entry.scope.cancelled_caught:
+            assert entry.stop is not None
+            raise SessionEndedError(f"the call of {node.name} was cancelled: {entry.stop.value}")
+        return result
+
+    def _admit(self, node: FunctionNode[..., Any], run: Run | None) -> None:
+        """Raise unless a call may begin now and here."""
+        if self.closed or (run is not None and run.over):
+            what = "its session" if self.closed else "the call it belongs to"
+            raise SessionEndedError(
+                f"the call of {node.name} came after {what} had ended; "
+                f"wait for the task that makes it, for example in an `async with anyio.create_task_group()`"
+            ) from self.failure
+        if self.failure is not None:
+            raise SessionEndedError(
+                f"the call of {node.name} came after an error had ended the session; open a new session"
+            ) from self.failure
+        if self._thread != threading.get_ident() and self._entries_elsewhere():
+            raise SessionError(
+                f"the call of {node.name} came in another event loop than its session's; "
+                f"in a worker thread write `rt.call_sync({node.name}, ...)`"
+            )
+        if not self.has_nursery:
+            self.bind()
+
+    def _entries_elsewhere(self) -> bool:
+        return self.has_nursery or bool(self._entries)
+
+    # ---- failure and the end
+
+    def _fail(self, exc: BaseException) -> None:
+        self.failure = exc
+        self._failure_traceback = exc.__traceback__
+        self._halted = True
+        for entry in tuple(self._entries):
+            entry.cancel(Stop.FAILURE)
+
+    def _reason(self, run: Run, exc: BaseException) -> Reason:
+        if isinstance(exc, GeneratorExit):  # the coroutine was thrown away; no event loop need be running
+            return Reason.OUTSIDE
+        if self.failure is not None:
+            return Reason.END_ON_ERROR
+        return Reason.TIMEOUT if anyio.current_time() >= run.deadline else Reason.OUTSIDE
+
+    def _abandoned(self) -> None:
+        record = current.get().record
+        self.state.abandoned(record)
+        self._announcer.abandoned(record)
+
+    def bind(self) -> None:
+        """Belong to the event loop that is running in this thread."""
+        if self._thread is None or not self._entries:
+            self._thread = threading.get_ident()
+            self.current_task = task_getter()
+            self.threads.unbind()
+
+    def _no_loop(self) -> EventLoopToken:
+        raise SessionError(
+            "rt.call_sync() cannot reach this session, which was entered with a plain `with` in async code; "
+            "enter it with `async with rt.Session():`"
+        )
+
+    def starting(self, change: int) -> None:
+        """Children of the session are about to enter (+1), or are done (-1)."""
+        self._starting += change
+        self._notify()
+
+    @property
+    def idle(self) -> bool:
+        return not self._entries and not self._starting
+
+    async def wait_idle(self) -> None:
+        """Wait until no call is running. Cancellation: the wait ends, nothing else does."""
+        await self._wait_while(lambda: not self.idle)
+
+    def close(self) -> None:
+        """Let no further call begin, and cancel those that run."""
+        self.closed = self._halted = True
+        for entry in tuple(self._entries):
+            entry.cancel(Stop.SESSION_ENDED)
+
+    async def _wait_while(self, condition: Callable[[], bool]) -> None:
+        while condition():
+            if self._changed is None:
+                self._changed = anyio.Event()
+            await self._changed.wait()
+
+    def _notify(self) -> None:
+        if self._changed is not None:
+            changed, self._changed = self._changed, None
+            changed.set()
+
+
+def _is_fatal(exc: Exception) -> bool:
+    return isinstance(exc, FatalError) or (isinstance(exc, NodeInvocationError) and exc.fatal)
+
+
+def _retrieve_exception(task: object) -> None:
+    """Nobody may be awaiting a task that the session cancelled: spare its owner asyncio's "never retrieved"."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and isinstance(task, asyncio.Task):
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -1,0 +1,196 @@
+"""Functions as nodes, and whatever else may be called, brought to that one form."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+from weakref import WeakKeyDictionary
+
+from railtracks.exceptions import NodeCreationError
+from railtracks.nodes._node import Node
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class FunctionNode(Generic[P, R_co]):
+    """A function that ``rt.call`` runs and records; made by :func:`function_node`.
+
+    Called directly it is the plain function: nothing is recorded.
+
+    Attributes:
+        func: The function.
+        name: The name in records and logs.
+        node_type: The kind in records.
+        is_async: Calling ``func`` gives an awaitable, which runs in the caller's task; False: ``func`` runs in a
+            worker thread.
+        abandon_on_cancel: A cancelled call leaves its worker thread behind instead of waiting for it.
+    """
+
+    def __init__(
+        self,
+        func: Callable[P, R_co],
+        *,
+        name: str,
+        node_type: str = "Tool",
+        is_async: bool,
+        abandon_on_cancel: bool = True,
+    ) -> None:
+        functools.update_wrapper(self, func, updated=())
+        self.func = func
+        self.name = name
+        self.node_type = node_type
+        self.is_async = is_async
+        self.abandon_on_cancel = abandon_on_cancel
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        return self.func(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """In a class body the node binds like the function it wraps."""
+        bind = getattr(type(self.func), "__get__", None)
+        if bind is None or (instance is None and not isinstance(self.func, classmethod | staticmethod)):
+            return self
+        bound = bind(self.func, instance, owner)
+        return _make(bound, self.name, self.abandon_on_cancel)
+
+    def __repr__(self) -> str:
+        return f"<node {self.name}>"
+
+
+def is_node_class(target: object) -> bool:
+    return isinstance(target, type) and issubclass(target, Node)
+
+
+def _innermost(target: Any) -> Any:
+    """What a partial, however nested, calls in the end."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    return target
+
+
+def _display_name(target: Any) -> str:
+    inner = _innermost(target)
+    name = getattr(inner, "__name__", None)
+    return name if isinstance(name, str) else type(inner).__name__
+
+
+def _flavour(target: Any, test: Callable[[Any], bool]) -> bool:
+    """Does ``test`` hold for the function that calling ``target`` runs?"""
+    inner = _innermost(target)
+    if isinstance(inner, type) or not callable(inner):  # what a class makes, or what a classmethod is bound to later
+        return test(getattr(inner, "__func__", None))
+    return test(inner) or test(type(inner).__call__)
+
+
+def _make(func: Callable[..., Any], name: str | None, abandon_on_cancel: bool) -> FunctionNode[..., Any]:
+    for test, kind in (
+        (inspect.isasyncgenfunction, "an async generator"),
+        (inspect.isgeneratorfunction, "a generator"),
+    ):
+        if _flavour(func, test):
+            raise NodeCreationError(
+                f"{_display_name(func)} is {kind} function, and a node returns one value; "
+                f"collect what it yields and return that: `return [item ... for item in ...]`"
+            )
+    return FunctionNode(
+        func,
+        name=name or _display_name(func),
+        is_async=_flavour(func, inspect.iscoroutinefunction),
+        abandon_on_cancel=abandon_on_cancel,
+    )
+
+
+@overload
+def function_node(
+    func: Callable[P, R_co], *, name: str | None = None, abandon_on_cancel: bool = True
+) -> FunctionNode[P, R_co]: ...
+@overload
+def function_node(
+    *, name: str | None = None, abandon_on_cancel: bool = True
+) -> Callable[[Callable[P, R_co]], FunctionNode[P, R_co]]: ...
+def function_node(
+    func: Callable[..., Any] | None = None, *, name: str | None = None, abandon_on_cancel: bool = True
+) -> Any:
+    """Make a function a node: ``@rt.function_node``, ``@rt.function_node(name=...)`` or ``rt.function_node(func)``.
+
+    Args:
+        func: An async function, which runs in the caller's task, or anything else that can be called (a function,
+            lambda, builtin, partial, method, callable object), which runs in a worker thread with the caller's
+            context variables.
+        name: The name in records and logs; by default the function's own.
+        abandon_on_cancel: For functions in worker threads, which cannot be killed. True: a call that is
+            cancelled stops waiting and leaves the thread to end by itself; its record says so and a warning names
+            the node. False: it waits until the function returns.
+
+    Returns:
+        The node. Called directly it is still the plain function.
+
+    Raises:
+        NodeCreationError: ``func`` cannot be called, or is a generator function.
+    """
+    if func is None:
+        return functools.partial(function_node, name=name, abandon_on_cancel=abandon_on_cancel)
+    if isinstance(func, FunctionNode):
+        return _make(func.func, name or func.name, abandon_on_cancel)
+    if isinstance(func, type) and issubclass(func, Node):
+        raise NodeCreationError(f"{func.__name__} is a node already; write `rt.call({func.__name__}, ...)`")
+    if not callable(func) and not isinstance(func, classmethod):  # type: ignore[unreachable]
+        raise NodeCreationError(f"{func!r} cannot be called; give rt.function_node() a function")
+    return _make(func, name, abandon_on_cancel)
+
+
+_by_class: WeakKeyDictionary[type, FunctionNode[..., Any]] = WeakKeyDictionary()
+
+
+def _from_class(cls: type[Node[Any]], make: Callable[..., Node[Any]]) -> FunctionNode[..., Any]:
+    if inspect.isabstract(cls):
+        raise NodeCreationError(f"{cls.__name__} has no invoke(); write `async def invoke(self): ...` in it")
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return make(*args, **kwargs).invoke()
+
+    is_async = inspect.iscoroutinefunction(cls.invoke)
+    return FunctionNode(run, name=cls.name(), node_type=cls.type(), is_async=is_async)
+
+
+def as_node(target: Any) -> FunctionNode[..., Any]:
+    """Whatever ``rt.call`` takes, in the one form that the engine runs.
+
+    Raises:
+        NodeCreationError: it is nothing that can be called; the text shows what to write.
+    """
+    if isinstance(target, FunctionNode):
+        return target
+    if is_node_class(target):
+        known = _by_class.get(target)
+        if known is None:
+            known = _by_class[target] = _from_class(target, target)
+        return known
+    if is_node_class(inner := _innermost(target)):
+        return _from_class(inner, target)
+    if inspect.iscoroutine(target):
+        target.close()  # or Python would warn that nobody awaited it
+        raise NodeCreationError(
+            f"rt.call() was given the coroutine of {target.__name__}(...); "
+            f"write `rt.call({target.__name__}, ...)`, the function and its arguments apart"
+        )
+    if isinstance(target, Node):
+        kind = type(target).__name__
+        raise NodeCreationError(
+            f"rt.call() was given an instance of {kind}; "
+            f"write `rt.call({kind}, ...)` with the arguments of its __init__"
+        )
+    if callable(target):
+        return function_node(target)
+    raise NodeCreationError(
+        f"{target!r} is no node; give rt.call() a function, what rt.function_node returns, "
+        f"or a subclass of rt.nodes.Node"
+    )
+
+
+def settle(result: Any) -> Any:
+    """What a factory made, invoked, if it made a node; any other result as it is."""
+    return result.invoke() if isinstance(result, Node) else result

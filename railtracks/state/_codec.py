@@ -1,0 +1,296 @@
+"""Values to plain data and back: the one home of how anything a user passes or returns is written.
+
+``encode`` never fails: what it does not know becomes its type and repr, and so does a part that misbehaves (a
+``repr`` that raises, a mapping that changes under it, a cycle). Its marks are objects with keys that begin with
+``$``; a mapping of the user's with such keys is written as a list of pairs, so that marks cannot be forged.
+``encode(decode(encode(x))) == encode(x)`` for every x.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import math
+import os
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from enum import Enum
+from typing import Any, NewType, TypeVar
+
+import attrs
+import cattrs
+
+from railtracks.exceptions import ConfigError
+from railtracks.state._redact import MASK, names_secret
+
+T = TypeVar("T")
+
+Value = NewType("Value", object)
+"""The type of the fields of saved documents that hold whatever the user passed or returned."""
+
+MAX_TEXT = 65_536
+"""Characters of a text that are written."""
+MAX_ITEMS = 10_000
+"""Items of a collection that are written."""
+MAX_PARTS = 100_000
+"""Parts, at all levels together, of one value that are written."""
+MAX_DEPTH = 64
+"""Levels of nesting that are written."""
+MAX_REPR = 1_000
+"""Characters of a repr that are written."""
+
+
+@attrs.frozen
+class Opaque:
+    """What a loaded state has in place of a value that could not be brought back."""
+
+    type: str
+    repr: str | None = None
+    value: Any = None
+    """The plain data, when a hook wrote it that is not registered here."""
+
+
+@attrs.frozen
+class Cut:
+    """Stands at the end of a loaded collection: so many more items were not written."""
+
+    count: int
+
+
+class RecordedError(Exception):
+    """What a loaded state has in place of an exception.
+
+    Attributes:
+        type: The qualified name of the exception's class.
+        message: Its text.
+        traceback: Its traceback as text; "" if it had none.
+    """
+
+    def __init__(self, type: str, message: str, traceback: str) -> None:
+        super().__init__(type, message, traceback)
+        self.type, self.message, self.traceback = type, message, traceback
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}"
+
+
+def _qualified(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _guarded(func: Callable[[Any], str], value: Any) -> str:
+    try:
+        return func(value)
+    except Exception as exc:  # the user's __repr__ or __str__ may do anything
+        return f"<{func.__name__} of {type(value).__qualname__} raised {type(exc).__qualname__}>"
+
+
+def _cut_text(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    mark = f"... [{len(text)} characters in all]"
+    return text[: limit - len(mark)] + mark
+
+
+def _opaque(value: object) -> dict[str, Any]:
+    return {"$type": _qualified(type(value)), "$repr": _cut_text(_guarded(repr, value), MAX_REPR)}
+
+
+def _fields(value: object) -> dict[str, Any] | None:
+    """The fields of an instance of an attrs class, a dataclass or a pydantic model, by name; None for others."""
+    kind = type(value)
+    names: Iterable[str]
+    if attrs.has(kind):
+        names = (field.name for field in attrs.fields(kind))
+    elif dataclasses.is_dataclass(kind):
+        names = (field.name for field in dataclasses.fields(kind))
+    elif isinstance(pydantic_fields := getattr(kind, "model_fields", None), Mapping):
+        names = pydantic_fields
+    else:
+        return None
+    return {name: getattr(value, name) for name in names}
+
+
+def _error(value: BaseException) -> dict[str, Any]:
+    text = "".join(traceback.format_exception(value)) if value.__traceback__ or value.__cause__ else ""
+    return {
+        "$type": _qualified(type(value)),
+        "$message": _cut_text(_guarded(str, value), MAX_TEXT),
+        "$traceback": _cut_text(text, MAX_TEXT),
+    }
+
+
+_TEXTS: dict[str, Callable[[Any], str]] = {
+    "datetime.datetime": lambda v: v.isoformat(),
+    "datetime.date": lambda v: v.isoformat(),
+    "datetime.time": lambda v: v.isoformat(),
+    "datetime.timedelta": str,
+    "decimal.Decimal": str,
+    "fractions.Fraction": str,
+    "uuid.UUID": str,
+}
+"""Classes that have one obvious text, by name, so that their modules need not be imported."""
+
+
+class _Encoder:
+    """One value on its way to plain data."""
+
+    def __init__(self) -> None:
+        self._parts = MAX_PARTS
+        self._path: set[int] = set()
+
+    def encode(self, value: Any) -> Any:
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if kind is str:
+            return value if len(value) <= MAX_TEXT else _cut_text(value, MAX_TEXT)
+        if kind is int:
+            return value if -(2**1024) < value < 2**1024 else {"$type": "int", "$repr": _cut_text(hex(value), MAX_REPR)}
+        if kind is float:
+            return value if math.isfinite(value) else {"$type": "float", "$repr": repr(value)}
+        try:
+            return self._compound(value, kind)
+        except Exception:  # any attribute or iteration of a user's object may raise: tell what it was, lose no other
+            return _opaque(value)
+
+    def _compound(self, value: Any, kind: type) -> Any:
+        if len(self._path) >= MAX_DEPTH or id(value) in self._path:
+            return self._mark(value) or {"$type": _qualified(kind), "$repr": "<cycle or too deep>"}
+        self._path.add(id(value))
+        try:
+            return self._known(value, kind)
+        finally:
+            self._path.discard(id(value))
+
+    def _mark(self, value: Any) -> dict[str, Any] | None:
+        """The marks of a loaded state are written as they were read."""
+        if isinstance(value, Opaque):
+            return {"$type": value.type, **({"$value": value.value} if value.repr is None else {"$repr": value.repr})}
+        if isinstance(value, Cut):
+            return {"$cut": value.count}
+        if isinstance(value, RecordedError):
+            return {"$type": value.type, "$message": value.message, "$traceback": value.traceback}
+        return None
+
+    def _known(self, value: Any, kind: type) -> Any:
+        if mark := self._mark(value):
+            return mark
+        for base in kind.__mro__:
+            if base in _registered:
+                return {"$type": _qualified(base), "$value": self.encode(converter.unstructure(value, base))}
+            if text := _TEXTS.get(_qualified(base)):
+                return text(value)
+        if isinstance(value, Enum):
+            return self.encode(value.value)
+        if isinstance(value, Mapping):
+            return self._mapping(value)
+        if isinstance(value, list | tuple | AbstractSet) or kind.__name__ == "deque":
+            return self._items(value)
+        if isinstance(value, BaseException):
+            return _error(value)
+        if (fields := _fields(value)) is not None:
+            return self._mapping(fields)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return {"$type": "bytes", "$base64": _cut_text(base64.b64encode(value).decode(), MAX_TEXT)}
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
+        for plain in (str, int, float):
+            if isinstance(value, plain):
+                return self.encode(plain(value))
+        return _opaque(value)
+
+    def _items(self, values: Iterable[Any]) -> list[Any]:
+        written: list[Any] = []
+        for position, value in enumerate(values := list(values)):
+            if not isinstance(value, Cut):
+                if position >= MAX_ITEMS or self._parts <= 0:
+                    written.append({"$cut": len(values) - position})
+                    break
+                self._parts -= 1
+            written.append(self.encode(value))
+        return written
+
+    def _mapping(self, mapping: Mapping[Any, Any]) -> dict[str, Any]:
+        items = list(mapping.items())
+        masked = [(k, MASK if type(k) is str and v is not None and names_secret(k) else v) for k, v in items]
+        plain = all(type(k) is str and not k.startswith("$") and len(k) <= MAX_TEXT for k, _ in items)
+        if not plain or len(items) > min(MAX_ITEMS, self._parts):
+            return {"$type": "dict", "$items": self._items([list(pair) for pair in masked])}
+        self._parts -= len(items)
+        return {key: self.encode(value) for key, value in masked}
+
+
+def encode(value: object) -> Any:
+    """``value`` as what ``json`` can write. Never raises; see the module's docstring for what becomes of what."""
+    return _Encoder().encode(value)
+
+
+def _hashable(key: Any) -> Any:
+    return tuple(map(_hashable, key)) if isinstance(key, list) else key
+
+
+def decode(data: Any) -> Any:
+    """The value that ``encode`` wrote as ``data``, as far as it can be brought back."""
+    if isinstance(data, list):
+        return [decode(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    if "$cut" in data:
+        return Cut(data["$cut"])
+    if "$type" in data:
+        return _decode_marked(data["$type"], data)
+    return {key: decode(value) for key, value in data.items()}
+
+
+def _decode_marked(name: str, data: dict[str, Any]) -> Any:
+    if "$items" in data:
+        pairs = decode(data["$items"])
+        if any(isinstance(pair, Cut) for pair in pairs):
+            return Opaque("dict", value=data["$items"])
+        return {_hashable(key): value for key, value in pairs}
+    if "$traceback" in data:
+        return RecordedError(name, data["$message"], data["$traceback"])
+    if "$base64" in data:
+        text: str = data["$base64"]
+        return Opaque("bytes", repr=text) if text.endswith("]") else base64.b64decode(text)
+    if "$value" in data:
+        kind = _by_name.get(name)
+        return Opaque(name, value=data["$value"]) if kind is None else converter.structure(data["$value"], kind)
+    if name == "float":
+        return float(data["$repr"])
+    return Opaque(name, data.get("$repr"))
+
+
+converter = cattrs.Converter()
+"""Everything that is saved or loaded goes through this converter, both ways."""
+converter.register_unstructure_hook(Value, encode)
+converter.register_structure_hook(Value, lambda data, _: decode(data))
+
+_registered: set[type] = set()
+_by_name: dict[str, type] = {}
+
+
+def register_hooks(cls: type[T], unstructure: Callable[[T], Any], structure: Callable[[Any], T]) -> None:
+    """Teach saved state a type, its subclasses included, in this process, from now on.
+
+    Args:
+        cls: The class.
+        unstructure: From an instance to plain data: text, numbers, None, lists and dicts with text keys. If it
+            raises, the value is written as its type and repr.
+        structure: From that data to an instance, when a state is loaded. What it raises leaves the load as a
+            ``StateError`` that names the place.
+
+    Raises:
+        ConfigError: ``cls`` is no class, or a hook is not callable.
+    """
+    if not isinstance(cls, type):
+        raise ConfigError(f"register_hooks: {cls!r} is no class; give the class itself, such as MyType")
+    for label, hook in (("unstructure", unstructure), ("structure", structure)):
+        if not callable(hook):
+            raise ConfigError(f"register_hooks: {label} is {hook!r}; give a function of one argument")
+    converter.register_unstructure_hook(cls, unstructure)
+    converter.register_structure_hook(cls, lambda data, _: structure(data))
+    _registered.add(cls)
+    _by_name[_qualified(cls)] = cls

@@ -1,0 +1,66 @@
+"""The state file: where it lies, what it is called, how it is written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+FOLDER = ".railtracks"
+
+
+def state_folder() -> Path:
+    """``RAILTRACKS_HOME`` if it is set, or else ``.railtracks`` below the working directory."""
+    home = os.environ.get("RAILTRACKS_HOME")
+    return Path(home) if home else Path.cwd() / FOLDER
+
+
+def state_path(identifier: str) -> Path:
+    """The state file of a session."""
+    return state_folder() / f"{identifier}.json"
+
+
+def slug(name: str, problem: str | None, limit: int) -> str:
+    """``name`` as a safe file name: itself when there is no ``problem``, or else what is safe of it and a digest."""
+    if problem is None:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[: limit - 9].rstrip("-.")
+    return f"{safe or 'session'}-{digest}"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path``, whole or not at all, on disk when this returns, readable by its owner only.
+
+    A temporary file beside it, fsync, rename, fsync of the folder. A folder that is missing is made, for its owner
+    only.
+
+    Raises:
+        OSError: it cannot be written; what was at ``path`` is as it was.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:64]}.", suffix=".tmp", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # a folder cannot be opened there; NTFS journals the rename itself
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
