@@ -223,7 +223,7 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     try:
         if coordinator.threads.is_host_of_this_thread():
             return anyio.from_thread.run(bound)
-        return anyio.from_thread.run(bound, token=coordinator.open_loop())
+        return anyio.from_thread.run(bound, token=coordinator.reach())
     except anyio.RunFinishedError as exc:
         raise SessionEndedError(
             f"rt.call_sync({target.name}, ...) came after the session's event loop had ended"

@@ -157,45 +157,54 @@ class ExecutorConfig:
 
 
 _FIELDS: dict[str, attrs.Attribute[Any]] = {field.name: field for field in attrs.fields(ExecutorConfig)}
-_DEFAULTS = ExecutorConfig()
 _global: dict[str, Any] = {}
 _lock = threading.Lock()
 
 
-def _checked(name: str, value: Any, source: str) -> Any:
-    """``value`` as the option's type. ConfigError names the source, the value and what is allowed."""
+_CHECKS: dict[str, Callable[[Any], Any]] = {name: field.metadata["check"] for name, field in _FIELDS.items()}
+
+
+def _checked(options: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The options that are given (not None), as the types of their fields.
+
+    Raises:
+        ConfigError: a name is unknown or a value is not allowed; names the source, the value, and what is allowed.
+    """
+    checked = {}
+    for name, value in options.items():
+        if name not in _CHECKS:
+            raise ConfigError(f"{source}: there is no option {name!r}; the options are {', '.join(_CHECKS)}")
+        if value is not None:
+            try:
+                checked[name] = _CHECKS[name](value)
+            except ValueError as exc:
+                raise ConfigError(f"{source}: {value!r} is not allowed for {name}; give {exc}") from None
+    return checked
+
+
+def _from_text(name: str, text: str, source: str) -> Any:
     try:
-        return _FIELDS[name].metadata["check"](value)
+        return _FIELDS[name].metadata["parse"](text)
     except ValueError as exc:
-        raise ConfigError(f"{source}: {value!r} is not allowed for {name}; give {exc}") from None
+        raise ConfigError(f"{source}: {text!r} is not allowed for {name}; give {exc}") from None
 
 
-def _checked_options(options: Mapping[str, Any], source: str, label: str = "{}") -> dict[str, Any]:
-    """The options that are given (not None), each checked. ConfigError for an unknown name."""
-    for name in options:
-        if name not in _FIELDS:
-            raise ConfigError(f"{source}: there is no option {name!r}; the options are {', '.join(_FIELDS)}")
-    return {
-        name: _checked(name, value, f"{source} {label.format(name)}".strip())
-        for name, value in options.items()
-        if value is not None
-    }
+_VARIABLES = {f"RAILTRACKS_{name.upper()}": name for name, field in _FIELDS.items() if field.metadata["parse"]}
+# The dictionary behind os.environ, and our variables as its keys: one look there costs a twentieth of one in
+# os.environ for each, and every session looks. Where an interpreter has none, os.environ itself serves.
+_ENVIRON: Any = getattr(os.environ, "_data", os.environ)
+_ENVIRON_KEYS = [os.environ.encodekey(name) if _ENVIRON is not os.environ else name for name in _VARIABLES]
 
 
-def environment_options(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+def environment_options() -> dict[str, Any]:
     """What the ``RAILTRACKS_*`` variables say; an empty variable counts as not set."""
-    environ = os.environ if environ is None else environ
+    if _ENVIRON.keys().isdisjoint(_ENVIRON_KEYS):
+        return {}
     found = {}
-    for name, field in _FIELDS.items():
-        variable = f"RAILTRACKS_{name.upper()}"
-        text, parse = environ.get(variable), field.metadata["parse"]
-        if not text or parse is None:
-            continue
-        try:
-            value = parse(text)
-        except ValueError as exc:
-            raise ConfigError(f"environment variable {variable}: {text!r} is not allowed; give {exc}") from None
-        found[name] = _checked(name, value, f"environment variable {variable}")
+    for variable, name in _VARIABLES.items():
+        if text := os.environ.get(variable):
+            value = _from_text(name, text, f"environment variable {variable}")
+            found.update(_checked({name: value}, f"environment variable {variable}"))
     return found
 
 
@@ -219,15 +228,8 @@ def _read_file(folder: Path) -> dict[str, Any]:
             table, section = document.get("tool", {}).get("railtracks", {}), "[tool.railtracks]"
         if isinstance(table.get("timeout"), str):  # TOML can say inf itself; the same text as elsewhere is fine too
             table = {**table, "timeout": _from_text("timeout", table["timeout"], f"{path} {section}")}
-        return _checked_options(table, f"{path} {section}".strip())
+        return _checked(table, f"{path} {section}".strip())
     return {}
-
-
-def _from_text(name: str, text: str, source: str) -> Any:
-    try:
-        return _FIELDS[name].metadata["parse"](text)
-    except ValueError as exc:
-        raise ConfigError(f"{source} {name}: {text!r} is not allowed; give {exc}") from None
 
 
 _files: dict[str, dict[str, Any]] = {}
@@ -242,15 +244,21 @@ def file_options() -> dict[str, Any]:
     return found
 
 
+_latest: tuple[dict[str, Any], ExecutorConfig] = {}, ExecutorConfig()
+"""The latest merge: sessions are opened by the thousand with the same options, and the result is frozen."""
+
+
 def merge(options: Mapping[str, Any]) -> ExecutorConfig:
     """The one place where options from all sources become the configuration of a session.
 
     Raises:
         ConfigError: an option is unknown or a value is not allowed, wherever it came from.
     """
-    given = _checked_options(options, "argument") if options else {}
-    merged = {**file_options(), **environment_options(), **_global, **given}
-    return ExecutorConfig(**merged) if merged else _DEFAULTS
+    global _latest
+    merged = {**file_options(), **environment_options(), **_global, **_checked(options, "argument")}
+    if merged != _latest[0]:
+        _latest = merged, ExecutorConfig(**merged)
+    return _latest[1]
 
 
 def set_config(**options: Unpack[SessionOptions]) -> None:
@@ -264,7 +272,7 @@ def set_config(**options: Unpack[SessionOptions]) -> None:
     Raises:
         ConfigError: an option is unknown, or a value is not allowed; then nothing is changed.
     """
-    checked = _checked_options(options, "rt.set_config")
+    checked = _checked(options, "rt.set_config")
     if current.get() is not None:
         warnings.warn(
             "rt.set_config() was called inside an open session, which keeps its own options; "

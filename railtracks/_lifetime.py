@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint, current_token
 from railtracks._logging import SessionLog
 from railtracks._scope import current
 from railtracks._threads import run_in_thread
-from railtracks.execution import DRAIN_DEADLINE, Coordinator
+from railtracks.execution import DRAIN_DEADLINE, Coordinator, Frame
 from railtracks.nodes import FunctionNode
 
 SAVE_DEADLINE = 60.0
@@ -56,8 +56,8 @@ class Lifetime:
         coordinator = self._coordinator
         coordinator.bind()
         coordinator.has_nursery = True
+        coordinator.loop = current_token()
         coordinator.publisher.attach(self._nursery)
-        self.token = current_token()
         self.task = coordinator.current_task()
 
     def start_soon(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Lifetime:
         self._nursery.start_soon(self._child, node, args, kwargs)
 
     async def _child(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        root = self._coordinator.root
+        root = Frame(self._coordinator)
         current.set(root)  # it is a call of the session, not of whoever started it
         try:
             await self._coordinator.enter(node, args, kwargs, root)
@@ -95,10 +95,12 @@ class Lifetime:
                 except BaseException as error:
                     late = error  # raised below, when nothing runs any more
             self._coordinator.close()
-            with anyio.CancelScope(shield=True):
-                await self._coordinator.wait_idle()
-                await self._coordinator.publisher.detach(self._nursery, drain)
-                await self._finish()
+            if self._save is not None or self._coordinator.publisher.subscriptions or not self._coordinator.idle:
+                with anyio.CancelScope(shield=True):
+                    await self._coordinator.wait_idle()
+                    await self._coordinator.publisher.detach(self._nursery, drain)
+                    await self._write()
+            self._report()
         finally:
             await self._leave(late or exc)
         if self._interrupt is not None:
@@ -113,22 +115,23 @@ class Lifetime:
         await checkpoint()  # tasks that were made but have not begun make their calls now
         publisher = self._coordinator.publisher
         while True:
-            await self._coordinator.wait_idle()
-            if not await publisher.wait_quiet(DRAIN_DEADLINE):
+            if not self._coordinator.idle:
+                await self._coordinator.wait_idle()
+            if publisher.subscriptions and not await publisher.wait_quiet(DRAIN_DEADLINE):
                 return 0.0
             if self._coordinator.idle:  # or else a callback made a call
                 return DRAIN_DEADLINE
 
-    async def _finish(self) -> None:
-        if self._save is not None:
-            with anyio.move_on_after(SAVE_DEADLINE) as scope:
-                await run_in_thread(self._save, abandon_on_cancel=True)
-            if scope.cancelled_caught:
-                self._log.log(
-                    logging.ERROR, "the execution info was not saved within %g s; its thread goes on alone",
-                    SAVE_DEADLINE, logger=LOGGER,
-                )  # fmt: skip
-        self._report()
+    async def _write(self) -> None:
+        if self._save is None:
+            return
+        with anyio.move_on_after(SAVE_DEADLINE) as scope:
+            await run_in_thread(self._save, abandon_on_cancel=True)
+        if scope.cancelled_caught:
+            self._log.log(
+                logging.ERROR, "the execution info was not saved within %g s; its thread goes on alone",
+                SAVE_DEADLINE, logger=LOGGER,
+            )  # fmt: skip
 
     async def _leave(self, exc: BaseException | None) -> None:
         """Close the nursery; all its tasks have ended. Only a cancellation passes through it."""

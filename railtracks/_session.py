@@ -8,13 +8,10 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Token
-from enum import Enum
 from inspect import iscoroutinefunction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
-
-from anyio.lowlevel import EventLoopToken
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from railtracks._config import MAX_IDENTIFIER, ExecutorConfig, SessionOptions, identifier_problem, merge
 from railtracks._ids import sources
@@ -32,10 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _Phase(Enum):
-    NEW = "not entered yet"
-    OPEN = "open"
-    ENDED = "over"
+Phase = Literal["not entered yet", "open", "over"]
 
 
 class Session:
@@ -101,14 +95,13 @@ class Session:
         self._payload_callback = payload_callback
         self._log = SessionLog(config.logging_setting, config.log_file, self.identifier, source.clock)
         self._coordinator = Coordinator(self.identifier, config, dict(context or {}), source, self._log)
-        self._phase = _Phase.NEW
+        self._phase: Phase = "not entered yet"
         self._start_time: float | None = None
         self._end_time: float | None = None
-        self._outer: Frame | None = None  # the frame that was current when it was entered
-        self._token: Token[Any] | None = None  # puts it back
+        self._token: Token[Any] | None = None  # puts the context variable back
         self._lifetime: Lifetime | None = None  # with `async with`, or once the loop thread runs
         self._loop_thread: LoopThread | None = None
-        self._opening = threading.Lock()  # two threads may make the first synchronous call
+        self._starting_loop = threading.Lock()  # two threads may make the first synchronous call
         if (callback := config.broadcast_callback) is not None:
             self.subscribe(
                 lambda event: callback(event.item), name="broadcast_callback", kinds=(Broadcast,), policy="wait"
@@ -209,7 +202,7 @@ class Session:
             ConfigError: an argument is not allowed.
             SessionEndedError: the session is over.
         """
-        if self._phase is _Phase.ENDED:
+        if self._phase == "over":
             raise SessionEndedError("session.subscribe() came after the session had ended; subscribe before")
         return self._coordinator.publisher.subscribe(
             callback, name=name, kinds=kinds, capacity=capacity, policy=policy, on_error=on_error
@@ -226,8 +219,8 @@ class Session:
             NodeCreationError: ``node`` is none.
         """
         target = as_node(node)
-        if self._phase is not _Phase.OPEN or self._coordinator.closed:
-            raise SessionEndedError(f"start_soon({target.name}) needs an open session; this one is {self._phase.value}")
+        if self._phase != "open" or self._coordinator.closed:
+            raise SessionEndedError(f"start_soon({target.name}) needs an open session; this one is {self._phase}")
         if self._lifetime is None or self._loop_thread is not None:
             raise SessionError(
                 f"start_soon({target.name}) needs a session that can wait at its end; "
@@ -241,7 +234,6 @@ class Session:
         self._begin()
         self._lifetime = self._new_lifetime()
         await self._lifetime.open()
-        self._coordinator.open_loop = lambda: self._require_lifetime().token
         self._activate()
         return self
 
@@ -249,7 +241,8 @@ class Session:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._check_leaving()
-        lifetime = self._require_lifetime()
+        lifetime = self._lifetime
+        assert lifetime is not None
         if self._coordinator.current_task() is not lifetime.task:
             raise SessionError(
                 "the session is left in another task than it was entered in; leave it where you entered it"
@@ -264,7 +257,7 @@ class Session:
     def __enter__(self) -> Session:
         self._begin()
         if running_library() is None:
-            self._coordinator.open_loop = self._open_loop
+            self._coordinator.start_loop = self._start_loop
         self._activate()
         return self
 
@@ -283,13 +276,12 @@ class Session:
         finally:
             self._end()
 
-    def _open_loop(self) -> EventLoopToken:
-        """The event loop of the synchronous form, started if need be."""
-        with self._opening:
-            if self._loop_thread is None:
+    def _start_loop(self) -> None:
+        """Start the event loop of the synchronous form, unless it runs."""
+        with self._starting_loop:
+            if self._coordinator.loop is None:
                 self._lifetime = self._new_lifetime()
                 self._loop_thread = LoopThread(self._config.backend, self._lifetime)
-            return self._require_lifetime().token
 
     # ---- the beginning and the end
 
@@ -297,27 +289,22 @@ class Session:
         save = self._save if self._config.save_state else None
         return Lifetime(self._coordinator, self._log, save, self._report)
 
-    def _require_lifetime(self) -> Lifetime:
-        assert self._lifetime is not None
-        return self._lifetime
-
     def _begin(self) -> None:
-        if self._phase is not _Phase.NEW:
+        if self._phase != "not entered yet":
             raise SessionError(
-                f"the session {self.identifier} was entered before and is {self._phase.value}; "
+                f"the session {self.identifier} was entered before and is {self._phase}; "
                 f"make a new rt.Session() each time, or use rt.Flow"
             )
         self._log.open()
-        self._phase = _Phase.OPEN
+        self._phase = "open"
         self._start_time = self._now()
 
     def _activate(self) -> None:
-        self._outer = current.get()
-        self._token = current.set(self._coordinator.root)
+        self._token = current.set(Frame(self._coordinator))
 
     def _check_leaving(self) -> None:
-        if self._phase is not _Phase.OPEN:
-            raise SessionError(f"the session {self.identifier} is left, but it is {self._phase.value}")
+        if self._phase != "open":
+            raise SessionError(f"the session {self.identifier} is left, but it is {self._phase}")
         frame: Frame | None = current.get()
         if frame is not None and frame.coordinator is not self._coordinator and not frame.coordinator.closed:
             raise SessionError(
@@ -326,15 +313,17 @@ class Session:
             )
 
     def _end(self) -> None:
-        self._phase = _Phase.ENDED
+        self._phase = "over"
         self._log.close()
+        token, self._token = self._token, None
+        self._lifetime = self._loop_thread = self._coordinator.start_loop = None
+        assert token is not None
         try:
-            assert self._token is not None
-            current.reset(self._token)
+            current.reset(token)
         except ValueError:
             # Left in another context than it was entered in (fixtures and async generators do that). There the
             # variable never named this session, so there is nothing to put back.
-            self._token = None
+            return
 
     def _now(self) -> float:
         return self._coordinator.clock() + self._coordinator.origin

@@ -41,15 +41,23 @@ DRAIN_DEADLINE = 10.0
 """Seconds that subscribers have at the end to take what was published."""
 
 _NO_TASK = object()
+_IN_TASK = InTaskStrategy()
 
 
 class Frame:
-    """Where running code stands: what the context variable holds. Never changed once made."""
+    """Where running code stands: what the context variable holds. Never changed once made.
+
+    In a session but in no call, it has the coordinator alone.
+    """
 
     __slots__ = ("coordinator", "record", "run", "task")
 
     def __init__(
-        self, coordinator: Coordinator, record: CallRecord | None, run: Run | None, task: object = _NO_TASK
+        self,
+        coordinator: Coordinator,
+        record: CallRecord | None = None,
+        run: Run | None = None,
+        task: object = _NO_TASK,
     ) -> None:
         self.coordinator = coordinator
         self.record = record
@@ -69,9 +77,11 @@ class Coordinator:
     """Runs the calls of one session.
 
     Attributes:
-        root: The frame of code in the session that is in no call.
         failure: The first error under ``end_on_error``, or the first fatal one; it ended the session.
-        open_loop: Set by the session: starts its event loop if it has none yet, and tells how to get to it.
+        loop: How other threads get to the session's event loop; None while it has none of its own.
+        start_loop: Starts one, where the session can.
+
+    Once the session is over nothing here refers back to it, so that its records go with the last reference.
     """
 
     def __init__(
@@ -90,15 +100,14 @@ class Coordinator:
         self.origin = sources.wall() - sources.clock()
         self.state = RTState()
         self.publisher = RTPublisher(log)
-        self.root = Frame(self, None, None)
         self.failure: BaseException | None = None
         self.closed = False
         self.has_nursery = False
         self.current_task: Callable[[], object] = lambda: None  # until bound to an event loop
-        self.open_loop: Callable[[], EventLoopToken] = self._no_loop
+        self.loop: EventLoopToken | None = None
+        self.start_loop: Callable[[], None] | None = None
         self._announcer = Announcer(session_id, self.origin, log, self.publisher)
-        self._in_task = InTaskStrategy()
-        self.threads = ThreadStrategy(self._abandoned)
+        self.threads = ThreadStrategy(_abandon)
         self._thread: int | None = None  # the thread of the event loop it is bound to
         self._entries: set[Entry] = set()
         self._starting = 0  # children of the session that have not entered yet
@@ -133,7 +142,7 @@ class Coordinator:
         record = state.created(node.name, node.node_type, args, kwargs, caller.record, now)
         announcer = self._announcer
         current.set(Frame(self, record, run, task))
-        strategy: ExecutionStrategy = self._in_task if node.is_async else self.threads
+        strategy: ExecutionStrategy = _IN_TASK if node.is_async else self.threads
         try:
             if announcer.active:
                 announcer.created(record, caller.record)
@@ -298,8 +307,8 @@ class Coordinator:
             return Reason.END_ON_ERROR
         return Reason.TIMEOUT if anyio.current_time() >= run.deadline else Reason.OUTSIDE
 
-    def _abandoned(self) -> None:
-        record = current.get().record
+    def abandoned(self, record: CallRecord) -> None:
+        """The call is being cancelled, and its worker thread goes on."""
         self.state.abandoned(record)
         self._announcer.abandoned(record)
 
@@ -310,11 +319,16 @@ class Coordinator:
             self.current_task = task_getter()
             self.threads.unbind()
 
-    def _no_loop(self) -> EventLoopToken:
-        raise SessionError(
-            "rt.call_sync() cannot reach this session, which was entered with a plain `with` in async code; "
-            "enter it with `async with rt.Session():`"
-        )
+    def reach(self) -> EventLoopToken:
+        """How another thread gets to the session's event loop, which is started if need be. From that other thread."""
+        if self.loop is None and self.start_loop is not None:
+            self.start_loop()
+        if self.loop is None:
+            raise SessionError(
+                "rt.call_sync() cannot reach a session that was entered with a plain `with` in async code; "
+                "enter it with `async with rt.Session():`"
+            )
+        return self.loop
 
     def starting(self, change: int) -> None:
         """Children of the session are about to enter (+1), or are done (-1)."""
@@ -345,6 +359,12 @@ class Coordinator:
         if self._changed is not None:
             changed, self._changed = self._changed, None
             changed.set()
+
+
+def _abandon() -> None:
+    frame: Frame = current.get()
+    assert frame.record is not None
+    frame.coordinator.abandoned(frame.record)
 
 
 def _is_fatal(exc: Exception) -> bool:

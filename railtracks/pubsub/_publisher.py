@@ -22,7 +22,8 @@ class RTPublisher:
 
     def __init__(self, log: SessionLog) -> None:
         self._log = log
-        self._subscriptions: list[Subscription] = []
+        self.subscriptions: list[Subscription] = []
+        """In the order in which they subscribed."""
         self._hosts: list[TaskGroup] = []  # nurseries that can run pumps; the first one does
         self.watches_calls = False
         """Is there a subscriber for call events? Kept here so that the hot path reads one attribute."""
@@ -43,7 +44,7 @@ class RTPublisher:
         subscription = Subscription(
             callback, name=name, kinds=kinds, capacity=capacity, policy=policy, on_error=on_error, log=self._log
         )
-        self._subscriptions.append(subscription)
+        self.subscriptions.append(subscription)
         calls = any(issubclass(kind, CallEvent) or issubclass(CallEvent, kind) for kind in kinds)
         self.watches_calls |= calls
         self.waits_on_calls |= calls and policy == "wait"
@@ -53,7 +54,7 @@ class RTPublisher:
 
     def publish(self, event: Event) -> None:
         """Offer ``event`` to all who subscribed to its kind. Never waits, never raises."""
-        for subscription in self._subscriptions:
+        for subscription in self.subscriptions:
             if isinstance(event, subscription.kinds):
                 subscription.offer(event)
 
@@ -62,7 +63,7 @@ class RTPublisher:
 
         Cancellation: nothing was published; the wait ends.
         """
-        for subscription in self._subscriptions:
+        for subscription in self.subscriptions:
             if subscription.policy == "wait" and issubclass(kind, subscription.kinds):
                 await subscription.wait_for_room()
 
@@ -82,7 +83,7 @@ class RTPublisher:
         if not runs_pumps:
             return
         with anyio.move_on_after(deadline) as scope:
-            for subscription in self._subscriptions:
+            for subscription in self.subscriptions:
                 await subscription.stop()
         if scope.cancelled_caught:
             await self._abort(deadline)
@@ -92,16 +93,16 @@ class RTPublisher:
     async def wait_quiet(self, deadline: float) -> bool:
         """Wait until everything is delivered, ``deadline`` seconds at the most; False if they were not enough."""
         with anyio.move_on_after(deadline) as scope:
-            for subscription in self._subscriptions:
+            for subscription in self.subscriptions:
                 await subscription.wait_quiet()
         return not scope.cancelled_caught
 
     def _start(self, host: TaskGroup) -> None:
-        for subscription in self._subscriptions:
+        for subscription in self.subscriptions:
             subscription.start(host)
 
     async def _abort(self, deadline: float) -> None:
-        for subscription in self._subscriptions:
+        for subscription in self.subscriptions:
             if subscription.quiet:
                 continue
             subscription.abort()
@@ -109,5 +110,5 @@ class RTPublisher:
                 logging.ERROR, "subscriber %s did not take its events within %g s; %d were dropped",
                 subscription.name, deadline, subscription.dropped, logger=LOGGER,
             )  # fmt: skip
-        for subscription in self._subscriptions:
+        for subscription in self.subscriptions:
             await subscription.stop()
