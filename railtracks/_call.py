@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import anyio
-import anyio.from_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from railtracks._config import merge
 from railtracks._scope import current
 from railtracks._session import Session
+from railtracks._threads import run_in_loop
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
 from railtracks.execution import Frame, running_library
 from railtracks.nodes import FunctionNode, Node, as_node
@@ -109,8 +110,7 @@ async def call_batch(
         *iterables: One for each argument; the shortest ends the batch. With a ``limit`` they are read as the calls
         begin. return_exceptions: True: an exception stands in its place in the result. False: the first one cancels
             the rest and is raised, as itself.
-        limit: How many calls run at once; None for all. A limit is far cheaper, too: so many tasks pull from one
-            iterator, instead of one task for each call.
+        limit: How many calls run at once, at the most; None for all.
 
     Returns:
         The results, in the order of the arguments.
@@ -125,18 +125,33 @@ async def call_batch(
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise ValueError(f"rt.call_batch: limit is {limit!r}; give a whole number of at least 1, or None for no limit")
     node = as_node(node)
+    items = zip(*iterables, strict=False)
     if current.get() is None:
         async with Session():
-            return await _Batch(node, return_exceptions).run(iterables, limit)
-    return await _Batch(node, return_exceptions).run(iterables, limit)
+            return await _Batch(node, items, return_exceptions, limit).run()
+    return await _Batch(node, items, return_exceptions, limit).run()
 
 
 class _Batch:
-    """One ``call_batch``: its results so far, and what ends it early."""
+    """One ``call_batch``: workers that pull from one iterator.
 
-    def __init__(self, node: FunctionNode[..., Any], return_exceptions: bool) -> None:
+    A worker that begins a call while no other is about to begin starts some more, so there are as many as calls
+    that wait, plus a few: calls that never wait cost no task each, and those that do all begin within a few turns
+    of the event loop.
+    """
+
+    MAX_BURST = 64
+    """Workers that are started at once, at the most; the number doubles each time."""
+
+    def __init__(
+        self, node: FunctionNode[..., Any], items: Iterator[tuple[Any, ...]], return_exceptions: bool, limit: int | None
+    ) -> None:
         self._node = node
+        self._items = items
         self._return_exceptions = return_exceptions
+        self._room: float = math.inf if limit is None else limit  # workers that may still be started
+        self._burst = 1
+        self._about_to_begin = 0  # workers that were started and have not begun
         self._frame: Frame = current.get()
         self._coordinator = self._frame.coordinator
         inside = self._frame.run is not None and self._frame.task is self._coordinator.current_task()
@@ -144,36 +159,35 @@ class _Batch:
         self._results: list[Any] = []
         self._error: BaseException | None = None
 
-    async def run(self, iterables: tuple[Iterable[Any], ...], limit: int | None) -> list[Any]:
-        items = zip(*iterables, strict=False)
-        async with anyio.create_task_group() as group:
-            self._scope = group.cancel_scope
-            if limit is None:
-                for args in items:
-                    group.start_soon(self._work, iter((args,)), len(self._results))
-                    self._results.append(None)
-            else:
-                for _ in range(limit):
-                    group.start_soon(self._work, items, None)
+    async def run(self) -> list[Any]:
+        async with anyio.create_task_group() as self._group:
+            self._start_workers()
         if self._error is not None:
             raise self._error
         return self._results
 
-    async def _work(self, items: Iterator[tuple[Any, ...]], position: int | None) -> None:
-        """Call for each item, until there is none. ``position``: where the only one's result belongs."""
+    def _start_workers(self) -> None:
+        count = int(min(self._burst, self._room))
+        for _ in range(count):
+            self._group.start_soon(self._work)
+        self._room -= count
+        self._about_to_begin += count
+        self._burst = min(2 * self._burst, self.MAX_BURST)
+
+    async def _work(self) -> None:
+        self._about_to_begin -= 1
         results = self._results
         try:
-            for args in items:
-                if position is None:
-                    index = len(results)
-                    results.append(None)
-                else:
-                    index = position
+            for args in self._items:
+                if not self._about_to_begin and self._room:
+                    self._start_workers()
+                index = len(results)
+                results.append(None)
                 results[index] = await self._one(args)
         except (Exception, KeyboardInterrupt, SystemExit) as exc:  # past the task group, which would wrap it
             if self._error is None or not isinstance(exc, Exception):
                 self._error = exc
-            self._scope.cancel()
+            self._group.cancel_scope.cancel()
 
     async def _one(self, args: tuple[Any, ...]) -> Any:
         try:
@@ -191,7 +205,7 @@ class _Batch:
             # it would look like a cancellation of the whole group.
             if not self._return_exceptions:
                 self._error = self._error or exc
-                self._scope.cancel()
+                self._group.cancel_scope.cancel()
             return exc
 
 
@@ -221,9 +235,7 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
             f"or after its session had ended"
         ) from coordinator.failure
     try:
-        if coordinator.threads.is_host_of_this_thread():
-            return anyio.from_thread.run(bound)
-        return anyio.from_thread.run(bound, token=coordinator.reach())
+        return run_in_loop(bound, None if coordinator.threads.is_host_of_this_thread() else coordinator.reach())
     except anyio.RunFinishedError as exc:
         raise SessionEndedError(
             f"rt.call_sync({target.name}, ...) came after the session's event loop had ended"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import threading
-import tomllib
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
@@ -216,20 +215,21 @@ def _candidates(folder: Path) -> Iterator[Path]:
 
 def _read_file(folder: Path) -> dict[str, Any]:
     """The options in the nearest configuration file at or above ``folder``."""
-    for path in _candidates(folder):
-        try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-            raise ConfigError(f"{path}: the configuration file cannot be read ({exc}); mend or remove it") from exc
-        table, section = document, ""
-        if path.name == "pyproject.toml":
-            table, section = document.get("tool", {}).get("railtracks", {}), "[tool.railtracks]"
-        if isinstance(table.get("timeout"), str):  # TOML can say inf itself; the same text as elsewhere is fine too
-            table = {**table, "timeout": _from_text("timeout", table["timeout"], f"{path} {section}")}
-        return _checked(table, f"{path} {section}".strip())
-    return {}
+    path = next(filter(Path.is_file, _candidates(folder)), None)
+    if path is None:
+        return {}
+    import tomllib  # here, because most processes have no such file
+
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigError(f"{path}: the configuration file cannot be read ({exc}); mend or remove it") from exc
+    source = str(path)
+    if path.name == "pyproject.toml":
+        table, source = table.get("tool", {}).get("railtracks", {}), f"{path} [tool.railtracks]"
+    if isinstance(table.get("timeout"), str):  # "inf", as in the environment; TOML's own inf is fine too
+        table = {**table, "timeout": _from_text("timeout", table["timeout"], source)}
+    return _checked(table, source)
 
 
 _files: dict[str, dict[str, Any]] = {}

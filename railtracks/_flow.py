@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
@@ -120,6 +119,8 @@ class Flow(Generic[P, T]):
 
         The context and the callbacks do not count: they cannot be compared across processes, and may hold secrets.
         """
+        import hashlib  # here, because it loads OpenSSL
+
         func = self.entry_point.func
         content = {
             "name": self.name,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from types import TracebackType
 
-from anyio.from_thread import start_blocking_portal
-
 from railtracks._lifetime import Lifetime
+from railtracks._threads import start_event_loop
 
 
 class LoopThread:
@@ -20,7 +19,7 @@ class LoopThread:
 
     def __init__(self, backend: str, lifetime: Lifetime) -> None:
         with ExitStack() as stack:
-            portal = stack.enter_context(start_blocking_portal(backend, name="railtracks-session"))
+            portal = stack.enter_context(start_event_loop(backend))
             stack.enter_context(portal.wrap_async_context_manager(_Housed(lifetime)))
             self._stack = stack.pop_all()
 

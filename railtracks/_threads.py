@@ -1,16 +1,23 @@
-"""Worker threads: the one door through which the library uses them, so that they can be counted.
+"""Threads: the one door between them and event loops.
 
-A clock that jumps (virtual time) must stand still while a thread works, and whoever ends a session wants
-to know what it leaves behind. ``running()`` answers both.
+Work in worker threads is counted: a clock that jumps (virtual time) must stand still while a thread works, and
+whoever ends a session wants to know what it leaves behind. ``running()`` answers both.
+
+anyio's thread modules are imported where they are used: they bring half of the standard library's threading machinery
+with them, a quarter of the time that ``import railtracks`` may take, and a program may never need them.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import anyio.to_thread
+if TYPE_CHECKING:
+    import anyio
+    from anyio.from_thread import BlockingPortal
+    from anyio.lowlevel import EventLoopToken
 
 T = TypeVar("T")
 
@@ -70,10 +77,30 @@ async def run_in_thread(
     ``on_abandon`` is called to tell. Without it the wait goes on until the thread is done, and the
     cancellation is delivered after that.
     """
+    from anyio.to_thread import run_sync
+
     work = _Work(func)
     try:
-        return await anyio.to_thread.run_sync(work, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+        return await run_sync(work, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
     except BaseException:
         if not work.withdraw() and work.state == "running" and on_abandon is not None:
             on_abandon()
         raise
+
+
+def run_in_loop(func: Callable[[], Coroutine[Any, Any, T]], token: EventLoopToken | None) -> T:
+    """Run ``func`` on the event loop of ``token``, or on the one that this worker thread serves. Blocks.
+
+    Raises:
+        anyio.RunFinishedError: the event loop has ended.
+    """
+    from anyio.from_thread import run
+
+    return run(func, token=token)
+
+
+def start_event_loop(backend: str) -> AbstractContextManager[BlockingPortal]:
+    """An event loop in a thread of its own, for as long as the context manager is entered."""
+    from anyio.from_thread import start_blocking_portal
+
+    return start_blocking_portal(backend, name="railtracks-session")

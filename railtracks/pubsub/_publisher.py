@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.abc import TaskGroup
 
 from railtracks._logging import SessionLog
 from railtracks.pubsub._subscription import LOGGER, OnError, Policy, Subscription
 from railtracks.state import CallEvent, Event
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
 
 
 class RTPublisher:

@@ -12,15 +12,17 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from inspect import isawaitable
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import anyio
-from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from railtracks._logging import SessionLog
 from railtracks.exceptions import ConfigError
 from railtracks.state import Event
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
 
 Policy = Literal["wait", "drop_oldest", "drop_newest", "fail"]
 OnError = Literal["keep", "remove"]

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from enum import Enum
+from functools import cache
 from typing import Any, NewType, TypeVar
 
 import attrs
@@ -179,7 +180,7 @@ class _Encoder:
             return mark
         for base in kind.__mro__:
             if base in _registered:
-                return {"$type": _qualified(base), "$value": self.encode(converter.unstructure(value, base))}
+                return {"$type": _qualified(base), "$value": self.encode(converter().unstructure(value, base))}
             if text := _TEXTS.get(_qualified(base)):
                 return text(value)
         if isinstance(value, Enum):
@@ -257,16 +258,20 @@ def _decode_marked(name: str, data: dict[str, Any]) -> Any:
         return Opaque("bytes", repr=text) if text.endswith("]") else base64.b64decode(text)
     if "$value" in data:
         kind = _by_name.get(name)
-        return Opaque(name, value=data["$value"]) if kind is None else converter.structure(data["$value"], kind)
+        return Opaque(name, value=data["$value"]) if kind is None else converter().structure(data["$value"], kind)
     if name == "float":
         return float(data["$repr"])
     return Opaque(name, data.get("$repr"))
 
 
-converter = cattrs.Converter()
-"""Everything that is saved or loaded goes through this converter, both ways."""
-converter.register_unstructure_hook(Value, encode)
-converter.register_structure_hook(Value, lambda data, _: decode(data))
+@cache
+def converter() -> cattrs.Converter:
+    """Everything that is saved or loaded goes through this converter, both ways. Made when it is first needed."""
+    made = cattrs.Converter()
+    made.register_unstructure_hook(Value, encode)
+    made.register_structure_hook(Value, lambda data, _: decode(data))
+    return made
+
 
 _registered: set[type] = set()
 _by_name: dict[str, type] = {}
@@ -290,7 +295,7 @@ def register_hooks(cls: type[T], unstructure: Callable[[T], Any], structure: Cal
     for label, hook in (("unstructure", unstructure), ("structure", structure)):
         if not callable(hook):
             raise ConfigError(f"register_hooks: {label} is {hook!r}; give a function of one argument")
-    converter.register_unstructure_hook(cls, unstructure)
-    converter.register_structure_hook(cls, lambda data, _: structure(data))
+    converter().register_unstructure_hook(cls, unstructure)
+    converter().register_structure_hook(cls, lambda data, _: structure(data))
     _registered.add(cls)
     _by_name[_qualified(cls)] = cls

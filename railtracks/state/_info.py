@@ -24,7 +24,7 @@ from railtracks.state._store import write_atomically
 VERSION = 1
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Stamp:
     """A moment: ``step`` counts from 0 in a session, ``time`` is in seconds since the epoch, ``identifier`` says
     what happened."""
@@ -34,23 +34,7 @@ class Stamp:
     identifier: str
 
 
-@attrs.frozen
-class Latency:
-    total_time: float
-    """Seconds from creation to end."""
-
-
-@attrs.frozen
-class Internals:
-    latency: Latency | None = None
-
-
-@attrs.frozen
-class NodeDetails:
-    internals: Internals
-
-
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Node:
     """A call as a node of the graph; ``parent`` is its earlier version in time."""
 
@@ -58,11 +42,12 @@ class Node:
     node_type: str
     name: str
     stamp: Stamp
-    details: NodeDetails
+    details: dict[str, Any]
+    """``internals.latency.total_time``: the seconds from creation to end, once the call has ended."""
     parent: Node | None
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class EdgeDetails:
     input_args: Value
     input_kwargs: Value
@@ -73,7 +58,7 @@ class EdgeDetails:
     abandoned: bool = False
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Edge:
     """The request that made a call, from ``source`` (None: the session) to ``target``; ``parent`` is its earlier
     version."""
@@ -86,7 +71,7 @@ class Edge:
     parent: Edge | None
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Run:
     """A top-level call and all below it. Times are in seconds since the epoch."""
 
@@ -100,7 +85,7 @@ class Run:
     steps: list[Stamp]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Document:
     """What a state file holds."""
 
@@ -114,7 +99,7 @@ class Document:
     runs: list[Run]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Failure:
     """Stands in ``ExecutionInfo.answer`` for a top-level call that failed or was cancelled."""
 
@@ -124,13 +109,12 @@ class Failure:
 _T = TypeVar("_T", Node, Edge)
 
 
-@attrs.frozen
 class Forest(Generic[_T]):
     """The nodes, or the requests, of a session as trees."""
 
-    _items: Mapping[str, _T]
-    _parents: Mapping[str, str | None]
-    """Of each node: the node that called it."""
+    def __init__(self, items: Mapping[str, _T], parents: Mapping[str, str | None]) -> None:
+        self._items: Mapping[str, _T] = items
+        self._parents = parents  # of each node: the node that called it
 
     def heap(self) -> dict[str, _T]:
         """All of them, in their latest version, by identifier, in the order of creation."""
@@ -244,11 +228,11 @@ class ExecutionInfo:
 
     def graph_serialization(self) -> str:
         """The runs as JSON text: a list of objects with ``nodes``, ``edges`` and ``steps``."""
-        return json.dumps(converter.unstructure(self._runs(), list[Run]))
+        return json.dumps(converter().unstructure(self._runs(), list[Run]))
 
     def payload(self) -> dict[str, Any]:
         """The document that the state file holds, as plain data."""
-        return cast("dict[str, Any]", converter.unstructure(self._document()))
+        return cast("dict[str, Any]", converter().unstructure(self._document()))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state file: atomically, readable by its owner only, on disk when this returns. Blocks.
@@ -276,7 +260,7 @@ class ExecutionInfo:
         if version != VERSION:
             raise StateError(f"{path}: the state has version {version!r}; this release of railtracks reads {VERSION}")
         try:
-            return _from_document(converter.structure(data, Document))
+            return _from_document(converter().structure(data, Document))
         except cattrs.BaseValidationError as exc:
             problems = "; ".join(cattrs.transform_error(exc, path="state"))
             raise StateError(f"{path}: this is no state file: {problems}") from exc
@@ -327,11 +311,11 @@ class ExecutionInfo:
 
     def _node(self, record: CallRecord) -> Node:
         identifier = node_id(self.session_id, record.index)
-        first = Node(identifier, record.node_type, record.name, self._created(record), NodeDetails(Internals()), None)
+        first = Node(identifier, record.node_type, record.name, self._created(record), {"internals": {}}, None)
         ended = self._ended(record)
         if ended is None:
             return first
-        details = NodeDetails(Internals(Latency(ended.time - first.stamp.time)))
+        details = {"internals": {"latency": {"total_time": ended.time - first.stamp.time}}}
         return Node(identifier, record.node_type, record.name, ended, details, first)
 
     def _edge(self, record: CallRecord) -> Edge:
