@@ -31,6 +31,7 @@ class Lifetime:
     """The nursery of one session. Opened and closed in the same task.
 
     Args:
+        mark_end: Called when the last call has ended and everything was delivered.
         save: Saves the state; blocks; never raises. None if nothing is to be saved.
         report: Called on the event loop when that is done; never raises.
     """
@@ -39,11 +40,13 @@ class Lifetime:
         self,
         coordinator: Coordinator,
         log: SessionLog,
+        mark_end: Callable[[], None],
         save: Callable[[], None] | None,
         report: Callable[[], None],
     ) -> None:
         self._coordinator = coordinator
         self._log = log
+        self._mark_end = mark_end
         self._save = save
         self._report = report
         self._child_error: Exception | None = None
@@ -86,6 +89,7 @@ class Lifetime:
             Exception: the first error of a child, when the body raised nothing.
         Cancellation: what runs is cancelled; delivering and saving go on, within their deadlines; then it is passed on.
         """
+        coordinator = self._coordinator
         late: BaseException | None = None
         drain = DRAIN_DEADLINE
         try:
@@ -94,12 +98,15 @@ class Lifetime:
                     drain = await self._join()
                 except BaseException as error:
                     late = error  # raised below, when nothing runs any more
-            self._coordinator.close()
-            if self._save is not None or self._coordinator.publisher.subscriptions or not self._coordinator.idle:
+            coordinator.close()
+            if coordinator.publisher.subscriptions or not coordinator.idle:
                 with anyio.CancelScope(shield=True):
-                    await self._coordinator.wait_idle()
-                    await self._coordinator.publisher.detach(self._nursery, drain)
-                    await self._write()
+                    await coordinator.wait_idle()
+                    await coordinator.publisher.detach(self._nursery, drain)
+            self._mark_end()
+            if self._save is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._write(self._save)
             self._report()
         finally:
             await self._leave(late or exc)
@@ -122,11 +129,9 @@ class Lifetime:
             if self._coordinator.idle:  # or else a callback made a call
                 return DRAIN_DEADLINE
 
-    async def _write(self) -> None:
-        if self._save is None:
-            return
+    async def _write(self, save: Callable[[], None]) -> None:
         with anyio.move_on_after(SAVE_DEADLINE) as scope:
-            await run_in_thread(self._save, abandon_on_cancel=True)
+            await run_in_thread(save, abandon_on_cancel=True)
         if scope.cancelled_caught:
             self._log.log(
                 logging.ERROR, "the execution info was not saved within %g s; its thread goes on alone",

@@ -270,6 +270,7 @@ class Session:
                 self._loop_thread.close(exc)
             else:
                 self._coordinator.close()
+                self._mark_end()
                 if self._config.save_state:
                     self._save()
                 self._report()
@@ -287,7 +288,7 @@ class Session:
 
     def _new_lifetime(self) -> Lifetime:
         save = self._save if self._config.save_state else None
-        return Lifetime(self._coordinator, self._log, save, self._report)
+        return Lifetime(self._coordinator, self._log, self._mark_end, save, self._report)
 
     def _begin(self) -> None:
         if self._phase != "not entered yet":
@@ -328,9 +329,11 @@ class Session:
     def _now(self) -> float:
         return self._coordinator.clock() + self._coordinator.origin
 
+    def _mark_end(self) -> None:
+        self._end_time = self._now()
+
     def _save(self) -> None:
         """Write the state file. Blocks. A failure is logged: it may not replace the result or the exception."""
-        self._end_time = self._now()
         path = state_path(self.identifier)
         shown = _shown(path)
         try:
@@ -350,7 +353,6 @@ class Session:
 
     def _report(self) -> None:
         """Call ``payload_callback``, the last thing a session does."""
-        self._end_time = self._end_time or self._now()
         if self._payload_callback is None:
             return
         try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
     import anyio
@@ -31,37 +31,43 @@ def running() -> int:
 
 
 class _Work(Generic[T]):
-    """One piece of work. Under the lock it goes from queued to running to over, or from queued to over."""
+    """One piece of work, for one waiter. It counts until both are through with it.
+
+    Invariant, under the lock: queued -> running -> done for the thread; the waiter may leave at any point, and whoever
+    comes second takes the work off the count.
+    """
 
     def __init__(self, func: Callable[[], T]) -> None:
         global _running
         self._func = func
-        self.state = "queued"
+        self._state: Literal["queued", "running", "done"] = "queued"
+        self._left = False
         with _lock:
             _running += 1
 
-    def _enter(self, state: str) -> bool:
-        """Go on to ``state``; False when the work is over already, or when "withdrawn" comes too late."""
-        global _running
-        with _lock:
-            if self.state == "over" or (state == "withdrawn" and self.state != "queued"):
-                return False
-            self.state = "over" if state == "withdrawn" else state
-            if self.state == "over":
-                _running -= 1
-            return True
-
     def __call__(self) -> T:
-        if not self._enter("running"):
-            raise RuntimeError("the work was withdrawn before its thread began")  # nobody is left to see it
+        with _lock:
+            if self._left:
+                raise RuntimeError("nobody waits for this work any more")  # and nobody sees this
+            self._state = "running"
         try:
             return self._func()
         finally:
-            self._enter("over")
+            with _lock:
+                self._state = "done"
+                self._count_off(self._left)
 
-    def withdraw(self) -> bool:
-        """Take the work back if no thread has begun it; False if one has."""
-        return self._enter("withdrawn")
+    def leave(self) -> bool:
+        """The waiter goes. True if a thread is still at work."""
+        with _lock:
+            self._left = True
+            self._count_off(self._state != "running")
+            return self._state == "running"
+
+    def _count_off(self, last: bool) -> None:
+        global _running
+        if last:
+            _running -= 1
 
 
 async def run_in_thread(
@@ -82,10 +88,9 @@ async def run_in_thread(
     work = _Work(func)
     try:
         return await run_sync(work, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
-    except BaseException:
-        if not work.withdraw() and work.state == "running" and on_abandon is not None:
+    finally:
+        if work.leave() and on_abandon is not None:
             on_abandon()
-        raise
 
 
 def run_in_loop(func: Callable[[], Coroutine[Any, Any, T]], token: EventLoopToken | None) -> T:

@@ -1,0 +1,52 @@
+"""Every test runs in an empty folder, without configuration; every async one on both backends, in virtual time."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from inspect import iscoroutinefunction, signature
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from railtracks import _config
+from railtracks._scope import current
+from tests import virtual
+
+settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("nightly", parent=settings.get_profile("dev"), max_examples=10_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+BACKENDS = ["asyncio", "trio"]
+
+
+def pytest_generate_tests(metafunc):
+    """Tests that are async, or that ask for ``backend``, run once on each."""
+    if iscoroutinefunction(metafunc.function) and "backend" not in metafunc.fixturenames:
+        metafunc.fixturenames.append("backend")
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", BACKENDS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Async tests run in an event loop of their own, in virtual time."""
+    if not iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in signature(pyfuncitem.obj).parameters}
+    virtual.run(pyfuncitem.callspec.params["backend"], partial(pyfuncitem.obj, **arguments))
+    return True
+
+
+@pytest.fixture(autouse=True)
+def empty_world(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for variable in [name for name in os.environ if name.startswith("RAILTRACKS_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr(_config, "_global", {})
+    monkeypatch.setattr(_config, "_files", {})
+    monkeypatch.setenv("RAILTRACKS_LOGGING_SETTING", "QUIET")
+    yield
+    assert current.get() is None, "a session was left open in the context of the test"
