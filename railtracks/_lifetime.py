@@ -18,7 +18,8 @@ from anyio.lowlevel import checkpoint, current_token
 from railtracks._logging import SessionLog
 from railtracks._scope import current
 from railtracks._threads import run_in_thread
-from railtracks.execution import DRAIN_DEADLINE, Coordinator, Frame
+from railtracks.exceptions import SessionEndedError
+from railtracks.execution import Coordinator, Frame
 from railtracks.nodes import FunctionNode
 
 SAVE_DEADLINE = 60.0
@@ -51,6 +52,7 @@ class Lifetime:
         self._report = report
         self._child_error: Exception | None = None
         self._interrupt: BaseException | None = None
+        self._left = False  # the nursery was left
 
     async def open(self) -> None:
         """Open the nursery, here and now."""
@@ -60,11 +62,14 @@ class Lifetime:
         coordinator.bind()
         coordinator.has_nursery = True
         coordinator.loop = current_token()
-        coordinator.publisher.attach(self._nursery)
+        self._host = (self._nursery, Frame(coordinator))
+        coordinator.publisher.attach(self._host)
         self.task = coordinator.current_task()
 
     def start_soon(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Start a top-level call as a child of the session."""
+        if self._left:
+            raise SessionEndedError(f"start_soon({node.name}) came after the session had waited for its children")
         self._coordinator.starting(+1)
         self._nursery.start_soon(self._child, node, args, kwargs)
 
@@ -91,25 +96,24 @@ class Lifetime:
         """
         coordinator = self._coordinator
         late: BaseException | None = None
-        drain = DRAIN_DEADLINE
+        if exc is None:
+            try:
+                await self._join()
+            except BaseException as error:  # cancelled or interrupted; raised below, when nothing runs any more
+                late = error
         try:
-            if exc is None:
-                try:
-                    drain = await self._join()
-                except BaseException as error:
-                    late = error  # raised below, when nothing runs any more
             coordinator.close()
-            if coordinator.publisher.subscriptions or not coordinator.idle:
+            if not coordinator.idle:
                 with anyio.CancelScope(shield=True):
                     await coordinator.wait_idle()
-                    await coordinator.publisher.detach(self._nursery, drain)
+            await coordinator.publisher.detach(self._host)
             self._mark_end()
             if self._save is not None:
-                with anyio.CancelScope(shield=True):
-                    await self._write(self._save)
+                await self._write(self._save)
             self._report()
         finally:
-            await self._leave(late or exc)
+            if not self._left:
+                await self._leave(late or exc)
         if self._interrupt is not None:
             raise self._interrupt
         if late is not None:
@@ -117,20 +121,27 @@ class Lifetime:
         if exc is None and self._child_error is not None:
             raise self._child_error
 
-    async def _join(self) -> float:
-        """Wait for calls and deliveries. Returns the seconds that are left to deliver the rest."""
-        await checkpoint()  # tasks that were made but have not begun make their calls now
-        publisher = self._coordinator.publisher
-        while True:
-            if not self._coordinator.idle:
-                await self._coordinator.wait_idle()
-            if publisher.subscriptions and not await publisher.wait_quiet(DRAIN_DEADLINE):
-                return 0.0
-            if self._coordinator.idle:  # or else a callback made a call
-                return DRAIN_DEADLINE
+    async def _join(self) -> None:
+        """Wait for calls, deliveries and children, and leave the nursery.
+
+        Tasks that were made in the body but have not begun get a turn to make their calls: before the pumps stop,
+        if there are any, or else while the nursery closes, which is a turn of its own.
+        """
+        coordinator = self._coordinator
+        publisher = coordinator.publisher
+        if publisher.subscriptions:
+            await checkpoint()
+            in_time = True
+            while in_time and not (coordinator.idle and publisher.quiet):
+                await coordinator.wait_idle()
+                in_time = await publisher.wait_quiet()  # a callback may make calls
+            await publisher.detach(self._host, in_time)
+        await self._leave(None)
+        if not coordinator.idle:
+            await coordinator.wait_idle()
 
     async def _write(self, save: Callable[[], None]) -> None:
-        with anyio.move_on_after(SAVE_DEADLINE) as scope:
+        with anyio.move_on_after(SAVE_DEADLINE, shield=True) as scope:
             await run_in_thread(save, abandon_on_cancel=True)
         if scope.cancelled_caught:
             self._log.log(
@@ -139,7 +150,8 @@ class Lifetime:
             )  # fmt: skip
 
     async def _leave(self, exc: BaseException | None) -> None:
-        """Close the nursery; all its tasks have ended. Only a cancellation passes through it."""
+        """Close the nursery. Only a cancellation passes through it."""
+        self._left = True
         carried = exc if exc is not None and holds_cancellation(exc) else None
         info = (None, None, None) if carried is None else (type(carried), carried, carried.__traceback__)
         try:

@@ -7,17 +7,14 @@ from functools import partial
 from inspect import iscoroutinefunction, signature
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from railtracks import _config
 from railtracks._scope import current
 from tests import virtual
 
-settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("nightly", parent=settings.get_profile("dev"), max_examples=10_000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
-
+settings.register_profile("railtracks", deadline=None, derandomize="CI" in os.environ, print_blob=True)
+settings.load_profile("railtracks")
 
 BACKENDS = ["asyncio", "trio"]
 

@@ -1,11 +1,10 @@
 """How calls are run: strategies, runs and their scopes, and the Coordinator that joins them."""
 
 from railtracks.execution._backend import running_library
-from railtracks.execution._coordinator import DRAIN_DEADLINE, Coordinator, Frame
+from railtracks.execution._coordinator import Coordinator, Frame
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 
 __all__ = [
-    "DRAIN_DEADLINE",
     "Coordinator",
     "ExecutionStrategy",
     "Frame",

@@ -11,6 +11,7 @@ to lock.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -37,9 +38,6 @@ YIELD_AFTER = 0.001
 """Seconds of calls that never wait, after which timers and cancellation get their turn."""
 YIELD_EVERY = 128
 """Calls after which they do so anyway, whatever the clock says (one under test may stand still)."""
-DRAIN_DEADLINE = 10.0
-"""Seconds that subscribers have at the end to take what was published."""
-
 _NO_TASK = object()
 _IN_TASK = InTaskStrategy()
 
@@ -114,7 +112,7 @@ class Coordinator:
         self._changed: anyio.Event | None = None  # made by whoever waits for entries to leave; each leaving sets it
         self._failure_traceback: TracebackType | None = None
         self._halted = False  # failed or closed: nested calls look for their cancellation before they start
-        self._yield_at = 0.0
+        self._yield_at = math.inf
 
     # ---- the hot path
 
@@ -134,7 +132,7 @@ class Coordinator:
         """
         state = self.state
         now = self.clock()
-        if now > self._yield_at or not len(state.records) % YIELD_EVERY or self._halted:
+        if now > self._yield_at or len(state.records) % YIELD_EVERY == YIELD_EVERY - 1 or self._halted:
             await self._give_others_a_turn()
             now = self.clock()
         if self.publisher.waits_on_calls:
@@ -193,15 +191,15 @@ class Coordinator:
         """The session was entered with a plain ``with``: this call has to house the pumps of the publisher."""
         result: Any = None
         error: BaseException | None = None
-        async with anyio.create_task_group() as host:
+        async with anyio.create_task_group() as nursery:
+            host = (nursery, Frame(self))
             self.publisher.attach(host)
             try:
                 result = await self._enter(node, args, kwargs, caller)
             except (Exception, KeyboardInterrupt, SystemExit) as exc:
                 error = exc  # past the task group, which would wrap it
             finally:
-                with anyio.CancelScope(shield=True):
-                    await self.publisher.detach(host, DRAIN_DEADLINE)
+                await self.publisher.detach(host)
         if error is not None:
             raise error
         return result
@@ -317,6 +315,7 @@ class Coordinator:
         if self._thread is None or not self._entries:
             self._thread = threading.get_ident()
             self.current_task = task_getter()
+            self._yield_at = self.clock() + YIELD_AFTER
             self.threads.unbind()
 
     def reach(self) -> EventLoopToken:

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
 
+Host = tuple["TaskGroup", object]
+"""A nursery that can run pumps, and what the context variable holds for whatever the callbacks do there."""
+
+DRAIN_DEADLINE = 10.0
+"""Seconds that subscribers have, when a session ends, to take what was published."""
+
+
 class RTPublisher:
     """The subscribers of one session.
 
@@ -26,7 +33,7 @@ class RTPublisher:
         self._log = log
         self.subscriptions: list[Subscription] = []
         """In the order in which they subscribed."""
-        self._hosts: list[TaskGroup] = []  # nurseries that can run pumps; the first one does
+        self._hosts: list[Host] = []  # the first one runs the pumps
         self.watches_calls = False
         """Is there a subscriber for call events? Kept here so that the hot path reads one attribute."""
         self.waits_on_calls = False
@@ -51,7 +58,7 @@ class RTPublisher:
         self.watches_calls |= calls
         self.waits_on_calls |= calls and policy == "wait"
         if self._hosts:
-            subscription.start(self._hosts[0])
+            subscription.start(*self._hosts[0])
         return subscription
 
     def publish(self, event: Event) -> None:
@@ -69,48 +76,57 @@ class RTPublisher:
             if subscription.policy == "wait" and issubclass(kind, subscription.kinds):
                 await subscription.wait_for_room()
 
-    def attach(self, host: TaskGroup) -> None:
+    def attach(self, host: Host) -> None:
         """Let pumps run in ``host``; they start here if no other host runs them."""
         self._hosts.append(host)
         if len(self._hosts) == 1:
-            self._start(host)
+            self._start_pumps()
 
-    async def detach(self, host: TaskGroup, deadline: float) -> None:
-        """Deliver what was accepted, within ``deadline`` seconds, and take the pumps out of ``host``.
+    async def detach(self, host: Host, in_time: bool = True) -> None:
+        """Deliver what was accepted, within ``DRAIN_DEADLINE``, and take the pumps out of ``host``.
 
-        What was not delivered by then is dropped, counted, and logged. Call it shielded.
+        What was not delivered by then is dropped, counted, and logged. ``in_time``: False if the deadline has passed.
+        Does nothing the second time. Cancellation: shielded from it.
         """
+        if host not in self._hosts:
+            return
         runs_pumps = self._hosts[0] is host
         self._hosts.remove(host)
-        if not runs_pumps:
+        if not runs_pumps or not self.subscriptions:
             return
-        with anyio.move_on_after(deadline) as scope:
+        with anyio.move_on_after(DRAIN_DEADLINE if in_time else 0, shield=True) as scope:
             for subscription in self.subscriptions:
                 await subscription.stop()
         if scope.cancelled_caught:
-            await self._abort(deadline)
-        if self._hosts:
-            self._start(self._hosts[0])
+            await self._abort()
+        self._start_pumps()
 
-    async def wait_quiet(self, deadline: float) -> bool:
-        """Wait until everything is delivered, ``deadline`` seconds at the most; False if they were not enough."""
-        with anyio.move_on_after(deadline) as scope:
+    @property
+    def quiet(self) -> bool:
+        """Has everything been delivered?"""
+        return all(subscription.quiet for subscription in self.subscriptions)
+
+    async def wait_quiet(self) -> bool:
+        """Wait until everything is delivered, ``DRAIN_DEADLINE`` at the most; False if that was not enough."""
+        with anyio.move_on_after(DRAIN_DEADLINE) as scope:
             for subscription in self.subscriptions:
                 await subscription.wait_quiet()
         return not scope.cancelled_caught
 
-    def _start(self, host: TaskGroup) -> None:
-        for subscription in self.subscriptions:
-            subscription.start(host)
+    def _start_pumps(self) -> None:
+        for host in self._hosts[:1]:
+            for subscription in self.subscriptions:
+                subscription.start(*host)
 
-    async def _abort(self, deadline: float) -> None:
+    async def _abort(self) -> None:
         for subscription in self.subscriptions:
             if subscription.quiet:
                 continue
             subscription.abort()
             self._log.log(
                 logging.ERROR, "subscriber %s did not take its events within %g s; %d were dropped",
-                subscription.name, deadline, subscription.dropped, logger=LOGGER,
+                subscription.name, DRAIN_DEADLINE, subscription.dropped, logger=LOGGER,
             )  # fmt: skip
-        for subscription in self.subscriptions:
-            await subscription.stop()
+        with anyio.CancelScope(shield=True):
+            for subscription in self.subscriptions:
+                await subscription.stop()

@@ -18,6 +18,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from railtracks._logging import SessionLog
+from railtracks._scope import current
 from railtracks.exceptions import ConfigError
 from railtracks.state import Event
 
@@ -130,13 +131,14 @@ class Subscription:
         while not self.quiet and self._running:
             await self._wait_for_change()
 
-    def start(self, host: TaskGroup) -> None:
-        """Start the pump in ``host``."""
+    def start(self, nursery: TaskGroup, scope: object) -> None:
+        """Start the pump in ``nursery``; callbacks find ``scope`` in the context variable, whoever subscribed them."""
         self._running = True
-        host.start_soon(self._pump)
+        nursery.start_soon(self._pump, scope)
 
-    async def _pump(self) -> None:
+    async def _pump(self, scope: object) -> None:
         # Shielded: the end of the session, not a cancellation, decides when it is over.
+        current.set(scope)
         in_callback.set(True)
         with anyio.CancelScope(shield=True) as self._scope:
             try:

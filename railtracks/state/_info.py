@@ -24,7 +24,7 @@ from railtracks.state._store import write_atomically
 VERSION = 1
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen
 class Stamp:
     """A moment: ``step`` counts from 0 in a session, ``time`` is in seconds since the epoch, ``identifier`` says
     what happened."""
@@ -99,7 +99,7 @@ class Document:
     runs: list[Run]
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen
 class Failure:
     """Stands in ``ExecutionInfo.answer`` for a top-level call that failed or was cancelled."""
 
@@ -143,7 +143,8 @@ class ExecutionInfo:
     """What happened in a session: taken from a live one (``session.info``) or loaded from its state file.
 
     A live session goes on; the view stays as it was taken. Two views are equal if they would be saved as
-    the same document. Times are in seconds since the epoch.
+    the same document, the tracebacks of exceptions aside: these grow while an exception travels on. Times are
+    in seconds since the epoch.
     """
 
     session_id: str
@@ -268,7 +269,9 @@ class ExecutionInfo:
             raise StateError(f"{path}: this is no state file: {exc!r}") from exc
 
     def __eq__(self, other: object) -> bool:
-        return self.payload() == other.payload() if isinstance(other, ExecutionInfo) else NotImplemented
+        if not isinstance(other, ExecutionInfo):
+            return NotImplemented
+        return _without_tracebacks(self.payload()) == _without_tracebacks(other.payload())
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -355,6 +358,12 @@ class ExecutionInfo:
             VERSION, self.flow_name, self.flow_id, self.session_id, self.session_name,
             self.start_time, self.end_time, self._runs(),
         )  # fmt: skip
+
+
+def _without_tracebacks(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _without_tracebacks(value) for key, value in data.items() if key != "$traceback"}
+    return [_without_tracebacks(item) for item in data] if isinstance(data, list) else data
 
 
 def _from_document(document: Document) -> ExecutionInfo:
