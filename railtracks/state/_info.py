@@ -271,7 +271,7 @@ class ExecutionInfo:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ExecutionInfo):
             return NotImplemented
-        return _without_tracebacks(self.payload()) == _without_tracebacks(other.payload())
+        return bool(_without_tracebacks(self.payload()) == _without_tracebacks(other.payload()))
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -1,0 +1,27 @@
+"""Opening and closing an empty session, against an empty task group."""
+
+from __future__ import annotations
+
+import anyio
+
+from benchmarks.measure import Result, in_turns, micro, quiet_session, ratio
+
+COUNT = 1_000
+
+
+async def group(count: int) -> None:
+    for _ in range(count):
+        async with anyio.create_task_group():
+            pass
+
+
+async def session(count: int) -> None:
+    for _ in range(count):
+        async with quiet_session():
+            pass
+
+
+def measure(backend: str, rounds: int) -> list[Result]:
+    times = anyio.run(in_turns, {"group": group, "session": session}, COUNT, rounds, backend=backend)
+    against = f"empty task group, {micro(times['group'])}"
+    return [Result("open and close a session", micro(times["session"]), against, ratio(times, "session", "group"), 3.0)]
