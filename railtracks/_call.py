@@ -15,7 +15,7 @@ from railtracks._scope import current
 from railtracks._session import Session
 from railtracks._threads import run_in_loop
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
-from railtracks.execution import Frame, running_library
+from railtracks.execution import Frame, divide, running_library, task_group
 from railtracks.nodes import FunctionNode, Node, as_node
 from railtracks.state import Broadcast
 
@@ -160,7 +160,7 @@ class _Batch:
         self._error: BaseException | None = None
 
     async def run(self) -> list[Any]:
-        async with anyio.create_task_group() as self._group:
+        async with task_group() as self._group:
             self._start_workers()
         if self._error is not None:
             raise self._error
@@ -184,10 +184,14 @@ class _Batch:
                 index = len(results)
                 results.append(None)
                 results[index] = await self._one(args)
-        except (Exception, KeyboardInterrupt, SystemExit) as exc:  # past the task group, which would wrap it
-            if self._error is None or not isinstance(exc, Exception):
-                self._error = exc
-            self._group.cancel_scope.cancel()
+        except BaseException as exc:
+            cancellation, error = divide(exc)
+            if error is not None:
+                if self._error is None or not isinstance(error, Exception):  # Ctrl-C comes before what it caused
+                    self._error = error
+                self._group.cancel_scope.cancel()
+            if cancellation is not None:
+                raise cancellation from None
 
     async def _one(self, args: tuple[Any, ...]) -> Any:
         try:
@@ -249,6 +253,7 @@ async def broadcast(item: Any) -> None:
 
     Raises:
         ContextError: there is no session.
+        SessionEndedError: the session is over.
     Cancellation: while it waits; the item is not broadcast then.
     """
     frame: Frame | None = current.get()
@@ -257,6 +262,8 @@ async def broadcast(item: Any) -> None:
             "rt.broadcast() was called outside a session; call it in a node, or inside `async with rt.Session():`"
         )
     coordinator = frame.coordinator
+    if coordinator.ended:
+        raise SessionEndedError("rt.broadcast() came after its session had ended; wait for the task that broadcasts")
     await coordinator.publisher.wait_for_room(Broadcast)
     coordinator.publisher.publish(
         Broadcast(

@@ -46,9 +46,11 @@ class SessionOptions(TypedDict, total=False):
 
 
 def _timeout(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value <= 0:
-        raise ValueError("a number of seconds above 0 (math.inf, or 'inf' as text, for no limit)")
-    return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 2**62:
+        return float(value)
+    if value == math.inf:
+        return math.inf
+    raise ValueError("a number of seconds above 0 (math.inf, or 'inf' as text, for no limit)")
 
 
 def _flag(value: Any) -> bool:
@@ -63,9 +65,10 @@ def _level(value: Any) -> str:
 
 
 def _path(value: Any) -> str:
-    if not isinstance(value, str | os.PathLike) or not str(value):
-        raise ValueError("a path")
-    return os.fspath(value)  # type: ignore[arg-type, return-value, unused-ignore]
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ValueError("a path, as text or pathlib.Path")
+    return path
 
 
 def _callback(value: Any) -> BroadcastCallback:
@@ -163,22 +166,22 @@ _lock = threading.Lock()
 _CHECKS: dict[str, Callable[[Any], Any]] = {name: field.metadata["check"] for name, field in _FIELDS.items()}
 
 
-def _checked(options: Mapping[str, Any], source: str) -> dict[str, Any]:
+def checked(options: Mapping[str, Any], source: str = "argument") -> dict[str, Any]:
     """The options that are given (not None), as the types of their fields.
 
     Raises:
         ConfigError: a name is unknown or a value is not allowed; names the source, the value, and what is allowed.
     """
-    checked = {}
+    valid = {}
     for name, value in options.items():
         if name not in _CHECKS:
             raise ConfigError(f"{source}: there is no option {name!r}; the options are {', '.join(_CHECKS)}")
         if value is not None:
             try:
-                checked[name] = _CHECKS[name](value)
+                valid[name] = _CHECKS[name](value)
             except ValueError as exc:
                 raise ConfigError(f"{source}: {value!r} is not allowed for {name}; give {exc}") from None
-    return checked
+    return valid
 
 
 def _from_text(name: str, text: str, source: str) -> Any:
@@ -203,7 +206,7 @@ def environment_options() -> dict[str, Any]:
     for variable, name in _VARIABLES.items():
         if text := os.environ.get(variable):
             value = _from_text(name, text, f"environment variable {variable}")
-            found.update(_checked({name: value}, f"environment variable {variable}"))
+            found.update(checked({name: value}, f"environment variable {variable}"))
     return found
 
 
@@ -226,10 +229,13 @@ def _read_file(folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: the configuration file cannot be read ({exc}); mend or remove it") from exc
     source = str(path)
     if path.name == "pyproject.toml":
-        table, source = table.get("tool", {}).get("railtracks", {}), f"{path} [tool.railtracks]"
+        tool = table.get("tool", {})
+        table, source = tool.get("railtracks", {}) if isinstance(tool, dict) else tool, f"{path} [tool.railtracks]"
+        if not isinstance(table, dict):
+            raise ConfigError(f"{source}: {table!r} is not allowed; give a table of options")
     if isinstance(table.get("timeout"), str):  # "inf", as in the environment; TOML's own inf is fine too
         table = {**table, "timeout": _from_text("timeout", table["timeout"], source)}
-    return _checked(table, source)
+    return checked(table, source)
 
 
 _files: dict[str, dict[str, Any]] = {}
@@ -255,10 +261,12 @@ def merge(options: Mapping[str, Any]) -> ExecutorConfig:
         ConfigError: an option is unknown or a value is not allowed, wherever it came from.
     """
     global _latest
-    merged = {**file_options(), **environment_options(), **_global, **_checked(options, "argument")}
-    if merged != _latest[0]:
-        _latest = merged, ExecutorConfig(**merged)
-    return _latest[1]
+    merged = {**file_options(), **environment_options(), **_global, **checked(options)}
+    known, config = _latest  # read once: another thread may put its own there
+    if merged != known or merged.get("broadcast_callback") is not known.get("broadcast_callback"):
+        config = ExecutorConfig(**merged)
+        _latest = merged, config
+    return config
 
 
 def set_config(**options: Unpack[SessionOptions]) -> None:
@@ -272,7 +280,7 @@ def set_config(**options: Unpack[SessionOptions]) -> None:
     Raises:
         ConfigError: an option is unknown, or a value is not allowed; then nothing is changed.
     """
-    checked = _checked(options, "rt.set_config")
+    valid = checked(options, "rt.set_config")
     if current.get() is not None:
         warnings.warn(
             "rt.set_config() was called inside an open session, which keeps its own options; "
@@ -283,4 +291,4 @@ def set_config(**options: Unpack[SessionOptions]) -> None:
     with _lock:
         for name in options:
             _global.pop(name, None)
-        _global.update(checked)
+        _global.update(valid)

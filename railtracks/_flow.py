@@ -11,11 +11,11 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 import anyio
 
 from railtracks._call import call
-from railtracks._config import SessionOptions
+from railtracks._config import SessionOptions, checked
 from railtracks._session import Session
 from railtracks.exceptions import ConfigError, ContextError, SessionError
 from railtracks.execution import running_library
-from railtracks.nodes import Node, as_node
+from railtracks.nodes import Node, as_node, origin
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,12 +84,10 @@ class Flow(Generic[P, T]):
             )
         self.name = name
         self.entry_point = as_node(entry_point)
-        self._context = dict(context or {})
+        self._context = _mapping({} if context is None else context)
         self._payload_callback = payload_callback
         self._options = options
-        Session(
-            context, payload_callback=payload_callback, **options
-        )  # a wrong option is told here, where it is written
+        Session(payload_callback=payload_callback, **options)  # a wrong option is told here, where it is written
 
     def invoke(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the flow and return what its entry point returns. Blocks; on its own event loop (option ``backend``).
@@ -109,9 +107,9 @@ class Flow(Generic[P, T]):
         return FlowConnection(self)
 
     def update_context(self, context: Mapping[str, Any]) -> Flow[P, T]:
-        """A new flow, whose context has these values too. This one stays as it is."""
+        """A new flow, whose context has these values too. This one stays as it is. ConfigError if it is no mapping."""
         changed = copy.copy(self)
-        changed._context = {**self._context, **context}
+        changed._context = {**self._context, **_mapping(context)}
         return changed
 
     def equality_hash(self) -> str:
@@ -121,13 +119,10 @@ class Flow(Generic[P, T]):
         """
         import hashlib  # here, because it loads OpenSSL
 
-        func = self.entry_point.func
         content = {
             "name": self.name,
-            "entry_point": [getattr(func, "__module__", ""), getattr(func, "__qualname__", ""), self.entry_point.name],
-            "options": {
-                key: str(value) for key, value in self._options.items() if value is not None and not callable(value)
-            },
+            "entry_point": [origin(self.entry_point), self.entry_point.name],
+            "options": {name: value for name, value in checked(self._options).items() if not callable(value)},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -146,6 +141,12 @@ class Flow(Generic[P, T]):
             flow_id=self.equality_hash(),
             **self._options,
         )
+
+
+def _mapping(context: Any) -> dict[str, Any]:
+    if not isinstance(context, Mapping):
+        raise ConfigError(f"argument context: {context!r} is not allowed; give a mapping")
+    return dict(context)
 
 
 class FlowConnection(Generic[P, T]):

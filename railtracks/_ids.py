@@ -18,7 +18,7 @@ def _random_id() -> str:
     return os.urandom(12).hex()
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Sources:
     """Where a session takes its times and identifiers from."""
 

@@ -19,7 +19,7 @@ from railtracks._logging import SessionLog
 from railtracks._scope import current
 from railtracks._threads import run_in_thread
 from railtracks.exceptions import SessionEndedError
-from railtracks.execution import Coordinator, Frame
+from railtracks.execution import Coordinator, Frame, divide, interrupt_in
 from railtracks.nodes import FunctionNode
 
 SAVE_DEADLINE = 60.0
@@ -78,13 +78,21 @@ class Lifetime:
         current.set(root)  # it is a call of the session, not of whoever started it
         try:
             await self._coordinator.enter(node, args, kwargs, root)
-        except Exception as exc:
-            self._child_error = self._child_error or exc
-        except (KeyboardInterrupt, SystemExit) as exc:
-            self._interrupt = self._interrupt or exc  # past the task group, which would wrap it
-            self._nursery.cancel_scope.cancel()
+        except BaseException as exc:
+            cancellation, error = divide(exc)
+            self._keep(error)
+            if cancellation is not None:
+                raise cancellation from None
         finally:
             self._coordinator.starting(-1)
+
+    def _keep(self, error: BaseException | None) -> None:
+        """Keep what a child raised, past the nursery, which would wrap it."""
+        if isinstance(error, Exception):
+            self._child_error = self._child_error or error
+        elif error is not None:  # Ctrl-C, or SystemExit: that ends everything
+            self._interrupt = self._interrupt or error
+            self._nursery.cancel_scope.cancel()
 
     async def close(self, exc: BaseException | None) -> None:
         """End everything. ``exc`` is what the body raised; if this returns, that is what should go on.
@@ -152,27 +160,12 @@ class Lifetime:
     async def _leave(self, exc: BaseException | None) -> None:
         """Close the nursery. Only a cancellation passes through it."""
         self._left = True
-        carried = exc if exc is not None and holds_cancellation(exc) else None
+        carried = exc if exc is not None and divide(exc)[0] is not None else None
         info = (None, None, None) if carried is None else (type(carried), carried, carried.__traceback__)
         try:
             await self._nursery.__aexit__(*info)
         except BaseExceptionGroup as group:
-            interrupts, _ = group.split((KeyboardInterrupt, SystemExit))
-            if interrupts is None:
+            interrupt = interrupt_in(group)  # Ctrl-C reached the nursery itself, or a pump of the publisher
+            if interrupt is None:
                 raise
-            self._interrupt = self._interrupt or first_leaf(interrupts)  # Ctrl-C reached a pump of the publisher
-
-
-def holds_cancellation(exc: BaseException) -> bool:
-    """Is ``exc`` a cancellation of the running event loop, or a group with one in it?"""
-    cancelled = anyio.get_cancelled_exc_class()
-    if isinstance(exc, BaseExceptionGroup):
-        return exc.subgroup(cancelled) is not None
-    return isinstance(exc, cancelled)
-
-
-def first_leaf(exc: BaseException) -> BaseException:
-    """The first exception in a group that is no group itself."""
-    while isinstance(exc, BaseExceptionGroup):
-        exc = exc.exceptions[0]
-    return exc
+            self._interrupt = self._interrupt or interrupt

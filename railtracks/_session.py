@@ -21,7 +21,7 @@ from railtracks._portal import LoopThread
 from railtracks._scope import current
 from railtracks.exceptions import ConfigError, SessionEndedError, SessionError
 from railtracks.execution import Coordinator, Frame, running_library
-from railtracks.nodes import as_node
+from railtracks.nodes import as_node, is_async
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo, slug, state_path
 
@@ -82,7 +82,7 @@ class Session:
         self._config = config = merge(options)
         _require(context is None or isinstance(context, Mapping), "context", context, "a mapping")
         _require(name is None or (isinstance(name, str) and name != ""), "name", name, "a text that is not empty")
-        plain = callable(payload_callback) and not iscoroutinefunction(payload_callback)
+        plain = callable(payload_callback) and not is_async(payload_callback)
         _require(
             payload_callback is None or plain, "payload_callback", payload_callback, "a function, not an async one"
         )
@@ -220,7 +220,10 @@ class Session:
         """
         target = as_node(node)
         if self._phase != "open" or self._coordinator.closed:
-            raise SessionEndedError(f"start_soon({target.name}) needs an open session; this one is {self._phase}")
+            raise SessionEndedError(
+                f"start_soon({target.name}) needs an open session, and this one is {self._phase}; "
+                f"call it inside `async with rt.Session() as s:`"
+            )
         if self._lifetime is None or self._loop_thread is not None:
             raise SessionError(
                 f"start_soon({target.name}) needs a session that can wait at its end; "
@@ -231,7 +234,7 @@ class Session:
     # ---- async with
 
     async def __aenter__(self) -> Session:
-        self._begin()
+        self._begin("async with")
         self._lifetime = self._new_lifetime()
         await self._lifetime.open()
         self._activate()
@@ -240,7 +243,7 @@ class Session:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._check_leaving()
+        self._check_leaving("async with")
         lifetime = self._lifetime
         assert lifetime is not None
         if self._coordinator.current_task() is not lifetime.task:
@@ -255,7 +258,7 @@ class Session:
     # ---- with
 
     def __enter__(self) -> Session:
-        self._begin()
+        self._begin("with")
         if running_library() is None:
             self._coordinator.start_loop = self._start_loop
         self._activate()
@@ -264,18 +267,29 @@ class Session:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._check_leaving()
+        self._check_leaving("with")
         try:
             if self._loop_thread is not None:
                 self._loop_thread.close(exc)
             else:
-                self._coordinator.close()
-                self._mark_end()
-                if self._config.save_state:
-                    self._save()
-                self._report()
+                self._close_without_waiting()
         finally:
             self._end()
+
+    def _close_without_waiting(self) -> None:
+        """In async code a plain ``with`` cannot wait: calls that still run are cancelled, and the last to end saves."""
+
+        def finish() -> None:
+            self._mark_end()
+            if self._config.save_state:
+                self._save()
+            self._report()
+
+        self._coordinator.close()
+        if self._coordinator.idle:
+            finish()
+        else:
+            self._coordinator.when_idle = finish
 
     def _start_loop(self) -> None:
         """Start the event loop of the synchronous form, unless it runs."""
@@ -290,7 +304,7 @@ class Session:
         save = self._save if self._config.save_state else None
         return Lifetime(self._coordinator, self._log, self._mark_end, save, self._report)
 
-    def _begin(self) -> None:
+    def _begin(self, form: str) -> None:
         if self._phase != "not entered yet":
             raise SessionError(
                 f"the session {self.identifier} was entered before and is {self._phase}; "
@@ -298,14 +312,20 @@ class Session:
             )
         self._log.open()
         self._phase = "open"
+        self._form = form
         self._start_time = self._now()
 
     def _activate(self) -> None:
         self._token = current.set(Frame(self._coordinator))
 
-    def _check_leaving(self) -> None:
+    def _check_leaving(self, form: str) -> None:
         if self._phase != "open":
             raise SessionError(f"the session {self.identifier} is left, but it is {self._phase}")
+        if form != self._form:
+            raise SessionError(
+                f"the session {self.identifier} was entered with `{self._form}` and is left as by `{form}`; "
+                f"write `{self._form} rt.Session():`"
+            )
         frame: Frame | None = current.get()
         if frame is not None and frame.coordinator is not self._coordinator and not frame.coordinator.closed:
             raise SessionError(
@@ -330,13 +350,15 @@ class Session:
         return self._coordinator.clock() + self._coordinator.origin
 
     def _mark_end(self) -> None:
+        self._coordinator.ended = True
         self._end_time = self._now()
 
     def _save(self) -> None:
         """Write the state file. Blocks. A failure is logged: it may not replace the result or the exception."""
-        path = state_path(self.identifier)
-        shown = _shown(path)
+        shown = f"{self.identifier}.json"
         try:
+            path = state_path(self.identifier)
+            shown = _shown(path)
             if path.exists():
                 self._log.log(logging.WARNING, "File %s already exists, overwriting...", shown, logger=LOGGER)
             self._log.log(logging.INFO, "Saving execution info to %s", shown, logger=LOGGER)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 if TYPE_CHECKING:
     import anyio
@@ -30,6 +30,19 @@ def running() -> int:
     return _running
 
 
+def _count(change: int) -> None:
+    global _running
+    _running += change
+
+
+class _Here(threading.local):
+    works = False
+    """Is this thread at counted work?"""
+
+
+_here = _Here()
+
+
 class _Work(Generic[T]):
     """One piece of work, for one waiter. It counts until both are through with it.
 
@@ -38,21 +51,22 @@ class _Work(Generic[T]):
     """
 
     def __init__(self, func: Callable[[], T]) -> None:
-        global _running
         self._func = func
         self._state: Literal["queued", "running", "done"] = "queued"
         self._left = False
         with _lock:
-            _running += 1
+            _count(+1)
 
-    def __call__(self) -> T:
+    def __call__(self) -> tuple[T]:
         with _lock:
             if self._left:
                 raise RuntimeError("nobody waits for this work any more")  # and nobody sees this
             self._state = "running"
+        _here.works = True
         try:
-            return self._func()
+            return (self._func(),)  # in a box: trio refuses a bare coroutine, which a sync node may well return
         finally:
+            _here.works = False
             with _lock:
                 self._state = "done"
                 self._count_off(self._left)
@@ -65,9 +79,8 @@ class _Work(Generic[T]):
             return self._state == "running"
 
     def _count_off(self, last: bool) -> None:
-        global _running
         if last:
-            _running -= 1
+            _count(-1)
 
 
 async def run_in_thread(
@@ -87,7 +100,8 @@ async def run_in_thread(
 
     work = _Work(func)
     try:
-        return await run_sync(work, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+        (result,) = await run_sync(work, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+        return result
     finally:
         if work.leave() and on_abandon is not None:
             on_abandon()
@@ -96,12 +110,31 @@ async def run_in_thread(
 def run_in_loop(func: Callable[[], Coroutine[Any, Any, T]], token: EventLoopToken | None) -> T:
     """Run ``func`` on the event loop of ``token``, or on the one that this worker thread serves. Blocks.
 
+    A worker thread that waits here is not at work, and does not count.
+
     Raises:
         anyio.RunFinishedError: the event loop has ended.
+        KeyboardInterrupt, SystemExit: in this thread, if ``func`` raised them; in the event loop's they would end that.
     """
     from anyio.from_thread import run
 
-    return run(func, token=token)
+    works = _here.works
+
+    async def guarded() -> tuple[T | None, BaseException | None]:
+        with _lock:
+            _count(-works)
+        try:
+            return await func(), None
+        except (KeyboardInterrupt, SystemExit) as exc:
+            return None, exc
+        finally:
+            with _lock:
+                _count(+works)
+
+    result, interrupt = run(guarded, token=token)
+    if interrupt is not None:
+        raise interrupt
+    return cast(T, result)
 
 
 def start_event_loop(backend: str) -> AbstractContextManager[BlockingPortal]:

@@ -509,7 +509,7 @@ class TestFromOutside:
                 raise ValueError
 
             async with rt.Session() as session:
-                with pytest.raises(ValueError):  # noqa: PT011
+                with pytest.raises(ValueError):
                     await rt.call(top)
                 assert session.info.records[1].status is Status.CANCELLED
         assert isinstance(errors[0], SessionEndedError)

@@ -2,6 +2,7 @@
 
 from railtracks.execution._backend import running_library
 from railtracks.execution._coordinator import Coordinator, Frame
+from railtracks.execution._groups import divide, interrupt_in, task_group
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 
 __all__ = [
@@ -10,5 +11,8 @@ __all__ = [
     "Frame",
     "InTaskStrategy",
     "ThreadStrategy",
+    "divide",
+    "interrupt_in",
     "running_library",
+    "task_group",
 ]

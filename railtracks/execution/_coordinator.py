@@ -28,6 +28,7 @@ from railtracks._scope import current
 from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError, SessionEndedError, SessionError
 from railtracks.execution._announcer import Announcer
 from railtracks.execution._backend import task_getter
+from railtracks.execution._groups import divide, task_group
 from railtracks.execution._run import Entry, Run, Stop
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
@@ -78,6 +79,9 @@ class Coordinator:
         failure: The first error under ``end_on_error``, or the first fatal one; it ended the session.
         loop: How other threads get to the session's event loop; None while it has none of its own.
         start_loop: Starts one, where the session can.
+        closed: No further call may begin.
+        ended: Nothing is delivered any more either.
+        when_idle: Called once, when the last call that runs has ended.
 
     Once the session is over nothing here refers back to it, so that its records go with the last reference.
     """
@@ -100,6 +104,8 @@ class Coordinator:
         self.publisher = RTPublisher(log)
         self.failure: BaseException | None = None
         self.closed = False
+        self.ended = False
+        self.when_idle: Callable[[], None] | None = None
         self.has_nursery = False
         self.current_task: Callable[[], object] = lambda: None  # until bound to an event loop
         self.loop: EventLoopToken | None = None
@@ -180,9 +186,13 @@ class Coordinator:
             ``end_on_error``; SessionEndedError if it comes too late.
         Cancellation: everything below it is cancelled, and its cleanup waited for, before this is passed on.
         """
-        self._admit(node, caller.run)
+        refusal = self._refusal(node, caller.run)
+        if refusal is not None:
+            await checkpoint_if_cancelled()  # in code that is being cancelled, that is what counts
+            raise refusal
         if self.has_nursery:
             return await self._enter(node, args, kwargs, caller)
+        self.bind()
         return await self._enter_with_own_nursery(node, args, kwargs, caller)
 
     async def _enter_with_own_nursery(
@@ -191,13 +201,15 @@ class Coordinator:
         """The session was entered with a plain ``with``: this call has to house the pumps of the publisher."""
         result: Any = None
         error: BaseException | None = None
-        async with anyio.create_task_group() as nursery:
+        async with task_group() as nursery:
             host = (nursery, Frame(self))
             self.publisher.attach(host)
             try:
                 result = await self._enter(node, args, kwargs, caller)
-            except (Exception, KeyboardInterrupt, SystemExit) as exc:
-                error = exc  # past the task group, which would wrap it
+            except BaseException as exc:
+                cancellation, error = divide(exc)
+                if cancellation is not None:
+                    raise cancellation from None
             finally:
                 await self.publisher.detach(host)
         if error is not None:
@@ -234,6 +246,9 @@ class Coordinator:
             finally:
                 self._entries.discard(entry)
                 self._notify()
+                if self.when_idle is not None and self.idle:
+                    when_idle, self.when_idle = self.when_idle, None
+                    when_idle()
         return await self._settle(node, entry, run, top, result, error)
 
     async def _end_others(self, run: Run) -> None:
@@ -266,25 +281,27 @@ class Coordinator:
             raise SessionEndedError(f"the call of {node.name} was cancelled: {entry.stop.value}")
         return result
 
-    def _admit(self, node: FunctionNode[..., Any], run: Run | None) -> None:
-        """Raise unless a call may begin now and here."""
+    def _refusal(self, node: FunctionNode[..., Any], run: Run | None) -> SessionError | None:
+        """Why a call may not begin here and now, or None if it may."""
+        refusal: SessionError | None = None
         if self.closed or (run is not None and run.over):
             what = "its session" if self.closed else "the call it belongs to"
-            raise SessionEndedError(
+            refusal = SessionEndedError(
                 f"the call of {node.name} came after {what} had ended; "
                 f"wait for the task that makes it, for example in an `async with anyio.create_task_group()`"
-            ) from self.failure
-        if self.failure is not None:
-            raise SessionEndedError(
+            )
+        elif self.failure is not None:
+            refusal = SessionEndedError(
                 f"the call of {node.name} came after an error had ended the session; open a new session"
-            ) from self.failure
-        if self._thread != threading.get_ident() and self._entries_elsewhere():
-            raise SessionError(
+            )
+        elif self._thread != threading.get_ident() and self._entries_elsewhere():
+            refusal = SessionError(
                 f"the call of {node.name} came in another event loop than its session's; "
                 f"in a worker thread write `rt.call_sync({node.name}, ...)`"
             )
-        if not self.has_nursery:
-            self.bind()
+        if refusal is not None:
+            refusal.__cause__ = self.failure
+        return refusal
 
     def _entries_elsewhere(self) -> bool:
         return self.has_nursery or bool(self._entries)

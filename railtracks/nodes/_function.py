@@ -6,7 +6,6 @@ import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, overload
-from weakref import WeakKeyDictionary
 
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._node import Node
@@ -85,6 +84,18 @@ def _flavour(target: Any, test: Callable[[Any], bool]) -> bool:
     return test(inner) or test(type(inner).__call__)
 
 
+def is_async(target: Any) -> bool:
+    """Does calling ``target`` give a coroutine, as far as can be told without calling it?"""
+    return _flavour(target, inspect.iscoroutinefunction)
+
+
+def origin(node: FunctionNode[..., Any]) -> str:
+    """Where what the node runs was defined: the same in all processes, and different for different code."""
+    inner = _innermost(node.func)
+    home = inner if hasattr(inner, "__qualname__") else type(inner)
+    return f"{home.__module__}.{home.__qualname__}"
+
+
 def _make(func: Callable[..., Any], name: str | None, abandon_on_cancel: bool) -> FunctionNode[..., Any]:
     for test, kind in (
         (inspect.isasyncgenfunction, "an async generator"),
@@ -98,7 +109,7 @@ def _make(func: Callable[..., Any], name: str | None, abandon_on_cancel: bool) -
     return FunctionNode(
         func,
         name=name or _display_name(func),
-        is_async=_flavour(func, inspect.iscoroutinefunction),
+        is_async=is_async(func),
         abandon_on_cancel=abandon_on_cancel,
     )
 
@@ -129,10 +140,12 @@ def function_node(
         The node. Called directly it is still the plain function.
 
     Raises:
-        NodeCreationError: ``func`` cannot be called, or is a generator function.
+        NodeCreationError: ``func`` cannot be called, or is a generator function; ``name`` is no text.
     """
     if func is None:
         return functools.partial(function_node, name=name, abandon_on_cancel=abandon_on_cancel)
+    if name is not None and (not isinstance(name, str) or not name):
+        raise NodeCreationError(f"name is {name!r}; give rt.function_node() a text that is not empty")
     if isinstance(func, FunctionNode):
         return _make(func.func, name or func.name, abandon_on_cancel)
     if isinstance(func, type) and issubclass(func, Node):
@@ -142,18 +155,15 @@ def function_node(
     return _make(func, name, abandon_on_cancel)
 
 
-_by_class: WeakKeyDictionary[type, FunctionNode[..., Any]] = WeakKeyDictionary()
-
-
 def _from_class(cls: type[Node[Any]], make: Callable[..., Node[Any]]) -> FunctionNode[..., Any]:
     if inspect.isabstract(cls):
         raise NodeCreationError(f"{cls.__name__} has no invoke(); write `async def invoke(self): ...` in it")
 
+    @functools.wraps(cls, updated=())
     def run(*args: Any, **kwargs: Any) -> Any:
         return make(*args, **kwargs).invoke()
 
-    is_async = inspect.iscoroutinefunction(cls.invoke)
-    return FunctionNode(run, name=cls.name(), node_type=cls.type(), is_async=is_async)
+    return FunctionNode(run, name=cls.name(), node_type=cls.type(), is_async=is_async(cls.invoke))
 
 
 def as_node(target: Any) -> FunctionNode[..., Any]:
@@ -165,10 +175,7 @@ def as_node(target: Any) -> FunctionNode[..., Any]:
     if isinstance(target, FunctionNode):
         return target
     if is_node_class(target):
-        known = _by_class.get(target)
-        if known is None:
-            known = _by_class[target] = _from_class(target, target)
-        return known
+        return _from_class(target, target)
     if is_node_class(inner := _innermost(target)):
         return _from_class(inner, target)
     if inspect.iscoroutine(target):

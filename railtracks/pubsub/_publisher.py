@@ -80,25 +80,42 @@ class RTPublisher:
         """Let pumps run in ``host``; they start here if no other host runs them."""
         self._hosts.append(host)
         if len(self._hosts) == 1:
+            self._leaving = anyio.Lock()
             self._start_pumps()
 
     async def detach(self, host: Host, in_time: bool = True) -> None:
         """Deliver what was accepted, within ``DRAIN_DEADLINE``, and take the pumps out of ``host``.
 
-        What was not delivered by then is dropped, counted, and logged. ``in_time``: False if the deadline has passed.
-        Does nothing the second time. Cancellation: shielded from it.
+        If other hosts are left, one of them goes on with the pumps; if none is, what was not delivered by then is
+        dropped, counted, and logged. ``in_time``: False if the deadline has passed. Does nothing the second time.
+        Cancellation: shielded from it.
         """
         if host not in self._hosts:
             return
+        if not self.subscriptions:
+            self._hosts.remove(host)
+            return
+        with anyio.CancelScope(shield=True):
+            async with self._leaving:  # one at a time: whoever comes next finds the pumps at their new place
+                await self._leave(host, DRAIN_DEADLINE if in_time else 0)
+
+    async def _leave(self, host: Host, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            for subscription in self.subscriptions:
+                await subscription.wait_quiet()
         runs_pumps = self._hosts[0] is host
         self._hosts.remove(host)
-        if not runs_pumps or not self.subscriptions:
+        if not runs_pumps:
             return
-        with anyio.move_on_after(DRAIN_DEADLINE if in_time else 0, shield=True) as scope:
-            for subscription in self.subscriptions:
-                await subscription.stop()
-        if scope.cancelled_caught:
-            await self._abort()
+        for subscription in self.subscriptions:
+            lost = await subscription.stop(seconds)
+            if not self._hosts:
+                lost += subscription.clear()
+            if lost:
+                self._log.log(
+                    logging.ERROR, "subscriber %s did not take its events within %g s; %d were dropped",
+                    subscription.name, DRAIN_DEADLINE, lost, logger=LOGGER,
+                )  # fmt: skip
         self._start_pumps()
 
     @property
@@ -107,7 +124,7 @@ class RTPublisher:
         return all(subscription.quiet for subscription in self.subscriptions)
 
     async def wait_quiet(self) -> bool:
-        """Wait until everything is delivered, ``DRAIN_DEADLINE`` at the most; False if that was not enough."""
+        """Wait until everything is delivered, for ``DRAIN_DEADLINE`` at the most; False if that was not enough."""
         with anyio.move_on_after(DRAIN_DEADLINE) as scope:
             for subscription in self.subscriptions:
                 await subscription.wait_quiet()
@@ -117,16 +134,3 @@ class RTPublisher:
         for host in self._hosts[:1]:
             for subscription in self.subscriptions:
                 subscription.start(*host)
-
-    async def _abort(self) -> None:
-        for subscription in self.subscriptions:
-            if subscription.quiet:
-                continue
-            subscription.abort()
-            self._log.log(
-                logging.ERROR, "subscriber %s did not take its events within %g s; %d were dropped",
-                subscription.name, DRAIN_DEADLINE, subscription.dropped, logger=LOGGER,
-            )  # fmt: skip
-        with anyio.CancelScope(shield=True):
-            for subscription in self.subscriptions:
-                await subscription.stop()

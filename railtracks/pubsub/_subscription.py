@@ -79,7 +79,7 @@ class Subscription:
         self._buffer: deque[Event] = deque()
         self._busy = False  # a delivery is under way
         self._closed = False  # takes nothing more
-        self._stopping = False  # the pump leaves when the buffer is empty
+        self._stopping = False  # the pump leaves after this delivery
         self._running = False  # a pump was started and has not left
         self._scope: anyio.CancelScope | None = None  # of the pump, once it has begun
         self._changed: anyio.Event | None = None  # whoever waits for anything here makes it; each change sets it
@@ -148,28 +148,38 @@ class Subscription:
                 self._running = self._busy = False
                 self._notify()
 
-    async def stop(self) -> None:
-        """Let the pump deliver what is there and leave."""
+    async def stop(self, seconds: float) -> int:
+        """Stop the pump after the delivery under way, or in ``seconds``; returns how many deliveries were cut off.
+
+        What waits in the buffer stays there, for the next pump.
+        """
         self._stopping = True
         self._notify()
-        while self._running:
-            await self._wait_for_change()
-        self._stopping = False
-
-    def abort(self) -> None:
-        """Stop the pump now; what was not delivered is counted as dropped."""
-        self._closed = True
-        self.dropped += len(self._buffer) + self._busy
-        self._buffer.clear()
-        self._stopping = True
+        with anyio.move_on_after(seconds):
+            await self._wait_stopped()
+        cut = int(self._busy)
+        self.dropped += cut
         if self._scope is not None:
             self._scope.cancel()
-        self._notify()
+        await self._wait_stopped()
+        self._stopping = False
+        return cut
+
+    async def _wait_stopped(self) -> None:
+        while self._running:
+            await self._wait_for_change()
+
+    def clear(self) -> int:
+        """Drop what waits in the buffer; returns how many events that were."""
+        count = len(self._buffer)
+        self._buffer.clear()
+        self.dropped += count
+        return count
 
     async def _deliver_all(self) -> None:
         delivered = 0
         while True:
-            while self._buffer:
+            while self._buffer and not self._stopping:
                 event = self._buffer.popleft()
                 self._busy = True
                 await self._deliver(event)
@@ -198,8 +208,7 @@ class Subscription:
                 )  # fmt: skip
             if self._on_error == "remove":
                 self._closed = True
-                self.dropped += len(self._buffer)
-                self._buffer.clear()
+                self.clear()
 
     async def _wait_for_change(self) -> None:
         if self._changed is None:

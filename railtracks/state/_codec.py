@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import dataclasses
 import math
 import os
@@ -23,6 +23,7 @@ import attrs
 import cattrs
 
 from railtracks.exceptions import ConfigError
+from railtracks.state._records import Reason, Status
 from railtracks.state._redact import MASK, names_secret
 
 T = TypeVar("T")
@@ -44,12 +45,16 @@ MAX_REPR = 1_000
 
 @attrs.frozen
 class Opaque:
-    """What a loaded state has in place of a value that could not be brought back."""
+    """What a loaded state has in place of a value that could not be brought back. It is saved again as it was read."""
 
     type: str
-    repr: str | None = None
-    value: Any = None
-    """The plain data, when a hook wrote it that is not registered here."""
+    data: dict[str, Any] = attrs.field(repr=False)
+    """The mark as it stands in the document."""
+
+    @property
+    def repr(self) -> str | None:
+        """The value's repr, if that is what was written."""
+        return self.data.get("$repr")
 
 
 @attrs.frozen
@@ -95,7 +100,7 @@ def _cut_text(text: str, limit: int) -> str:
 
 
 def _opaque(value: object) -> dict[str, Any]:
-    return {"$type": _qualified(type(value)), "$repr": _cut_text(_guarded(repr, value), MAX_REPR)}
+    return {"$type": _guarded(_qualified, type(value)), "$repr": _cut_text(_guarded(repr, value), MAX_REPR)}
 
 
 def _fields(value: object) -> dict[str, Any] | None:
@@ -113,12 +118,15 @@ def _fields(value: object) -> dict[str, Any] | None:
     return {name: getattr(value, name) for name in names}
 
 
+def _traceback(value: BaseException) -> str:
+    return "".join(traceback.format_exception(value)) if value.__traceback__ or value.__cause__ else ""
+
+
 def _error(value: BaseException) -> dict[str, Any]:
-    text = "".join(traceback.format_exception(value)) if value.__traceback__ or value.__cause__ else ""
     return {
         "$type": _qualified(type(value)),
         "$message": _cut_text(_guarded(str, value), MAX_TEXT),
-        "$traceback": _cut_text(text, MAX_TEXT),
+        "$traceback": _cut_text(_guarded(_traceback, value), MAX_TEXT),
     }
 
 
@@ -168,11 +176,11 @@ class _Encoder:
     def _mark(self, value: Any) -> dict[str, Any] | None:
         """The marks of a loaded state are written as they were read."""
         if isinstance(value, Opaque):
-            return {"$type": value.type, **({"$value": value.value} if value.repr is None else {"$repr": value.repr})}
+            return value.data
         if isinstance(value, Cut):
             return {"$cut": value.count}
         if isinstance(value, RecordedError):
-            return {"$type": value.type, "$message": value.message, "$traceback": value.traceback}
+            return {"$type": str(value.type), "$message": str(value.message), "$traceback": str(value.traceback)}
         return None
 
     def _known(self, value: Any, kind: type) -> Any:
@@ -182,45 +190,56 @@ class _Encoder:
             if base in _registered:
                 return {"$type": _qualified(base), "$value": self.encode(converter().unstructure(value, base))}
             if text := _TEXTS.get(_qualified(base)):
-                return text(value)
+                return self.encode(text(value))
         if isinstance(value, Enum):
             return self.encode(value.value)
         if isinstance(value, Mapping):
             return self._mapping(value)
         if isinstance(value, list | tuple | AbstractSet) or kind.__name__ == "deque":
-            return self._items(value)
+            names: Any = getattr(value, "_fields", None)  # of a named tuple
+            named = isinstance(value, tuple) and isinstance(names, tuple) and len(names) == len(value)
+            return self._items(map(_masked, names, value) if named else value, self.encode)
         if isinstance(value, BaseException):
             return _error(value)
-        if (fields := _fields(value)) is not None:
-            return self._mapping(fields)
+        if (attributes := _fields(value)) is not None:
+            return self._mapping(attributes)
         if isinstance(value, bytes | bytearray | memoryview):
-            return {"$type": "bytes", "$base64": _cut_text(base64.b64encode(value).decode(), MAX_TEXT)}
+            if len(value) > MAX_TEXT:
+                return _opaque(value)
+            return {"$type": "bytes", "$base64": binascii.b2a_base64(value, newline=False).decode()}
         if isinstance(value, os.PathLike):
-            return os.fspath(value)
+            return self.encode(os.fspath(value))
         for plain in (str, int, float):
             if isinstance(value, plain):
                 return self.encode(plain(value))
         return _opaque(value)
 
-    def _items(self, values: Iterable[Any]) -> list[Any]:
+    def _items(self, values: Iterable[Any], write: Callable[[Any], Any]) -> list[Any]:
+        """The values as ``write`` gives them, up to the limits, and a mark for those that are left out."""
         written: list[Any] = []
         for position, value in enumerate(values := list(values)):
-            if not isinstance(value, Cut):
+            if not isinstance(value, Cut):  # the mark of a loaded state does not count, and stays
                 if position >= MAX_ITEMS or self._parts <= 0:
                     written.append({"$cut": len(values) - position})
                     break
                 self._parts -= 1
-            written.append(self.encode(value))
+            written.append(write(value))
         return written
 
     def _mapping(self, mapping: Mapping[Any, Any]) -> dict[str, Any]:
-        items = list(mapping.items())
-        masked = [(k, MASK if type(k) is str and v is not None and names_secret(k) else v) for k, v in items]
-        plain = all(type(k) is str and not k.startswith("$") and len(k) <= MAX_TEXT for k, _ in items)
-        if not plain or len(items) > min(MAX_ITEMS, self._parts):
-            return {"$type": "dict", "$items": self._items([list(pair) for pair in masked])}
+        items = [(self.encode(key), _masked(key, value)) for key, value in mapping.items()]
+        names = {key for key, _ in items if type(key) is str and not key.startswith("$")}
+        if len(names) < len(items) or len(items) > min(MAX_ITEMS, self._parts):
+            return {"$type": "dict", "$items": self._items(items, lambda item: [item[0], self.encode(item[1])])}
         self._parts -= len(items)
-        return {key: self.encode(value) for key, value in masked}
+        return {key: self.encode(value) for key, value in items}
+
+
+def _masked(key: Any, value: Any) -> Any:
+    if isinstance(key, Enum):
+        key = key.value
+    name = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
+    return MASK if value is not None and isinstance(name, str) and names_secret(str.__str__(name)) else value
 
 
 def encode(value: object) -> Any:
@@ -247,27 +266,38 @@ def decode(data: Any) -> Any:
 
 def _decode_marked(name: str, data: dict[str, Any]) -> Any:
     if "$items" in data:
-        pairs = decode(data["$items"])
-        if any(isinstance(pair, Cut) for pair in pairs):
-            return Opaque("dict", value=data["$items"])
-        return {_hashable(key): value for key, value in pairs}
+        return _decode_pairs(data)
     if "$traceback" in data:
         return RecordedError(name, data["$message"], data["$traceback"])
     if "$base64" in data:
-        text: str = data["$base64"]
-        return Opaque("bytes", repr=text) if text.endswith("]") else base64.b64decode(text)
-    if "$value" in data:
-        kind = _by_name.get(name)
-        return Opaque(name, value=data["$value"]) if kind is None else converter().structure(data["$value"], kind)
+        return binascii.a2b_base64(data["$base64"])
+    if "$value" in data and name in _by_name:
+        return converter().structure(data["$value"], _by_name[name])
     if name == "float":
         return float(data["$repr"])
-    return Opaque(name, data.get("$repr"))
+    return Opaque(name, data)
+
+
+def _decode_pairs(data: dict[str, Any]) -> Any:
+    """A mapping whose keys are not all texts; as it was read if its keys cannot be keys any more, or were cut."""
+    try:
+        pairs = [(_hashable(decode(key)), decode(value)) for key, value in data["$items"]]
+        mapping = dict(pairs)
+    except (TypeError, ValueError):
+        return Opaque("dict", data)
+    return mapping if len(mapping) == len(pairs) else Opaque("dict", data)
+
+
+def _plain_enum(member: Enum) -> Any:
+    return member.value
 
 
 @cache
 def converter() -> cattrs.Converter:
     """Everything that is saved or loaded goes through this converter, both ways. Made when it is first needed."""
     made = cattrs.Converter()
+    for words in (Status, Reason):  # members are texts already, but not plain ones
+        made.register_unstructure_hook(words, _plain_enum)
     made.register_unstructure_hook(Value, encode)
     made.register_structure_hook(Value, lambda data, _: decode(data))
     return made
@@ -292,6 +322,10 @@ def register_hooks(cls: type[T], unstructure: Callable[[T], Any], structure: Cal
     """
     if not isinstance(cls, type):
         raise ConfigError(f"register_hooks: {cls!r} is no class; give the class itself, such as MyType")
+    if cls in (object, type(None), bool, int, float, str, bytes, list, tuple, set, dict):
+        raise ConfigError(
+            f"register_hooks: {cls.__name__} has its own form in the document; wrap it in a class of yours"
+        )
     for label, hook in (("unstructure", unstructure), ("structure", structure)):
         if not callable(hook):
             raise ConfigError(f"register_hooks: {label} is {hook!r}; give a function of one argument")

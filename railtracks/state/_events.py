@@ -1,4 +1,8 @@
-"""Events: frozen facts about a session, in the order in which they happened."""
+"""Events: frozen facts about a session, in the order in which they happened.
+
+They are compared by identity: no event happens twice (and generating comparisons would double what this module
+costs at import).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import attrs
 from railtracks.state._records import Reason
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class Event:
     """Something happened in a session."""
 
@@ -19,7 +23,7 @@ class Event:
     """Seconds since the epoch."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class CallEvent(Event):
     """Something happened to a call."""
 
@@ -32,7 +36,7 @@ class CallEvent(Event):
     name: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class CallCreated(CallEvent):
     """A call was made and is about to run."""
 
@@ -40,28 +44,28 @@ class CallCreated(CallEvent):
     kwargs: Mapping[str, Any]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class CallSucceeded(CallEvent):
     """A call returned."""
 
     result: Any
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class CallFailed(CallEvent):
     """A call raised."""
 
     exception: BaseException
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class CallCancelled(CallEvent):
     """A call was cancelled."""
 
     reason: Reason
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class Broadcast(Event):
     """A node broadcast an item."""
 

@@ -76,6 +76,8 @@ class RTState:
 
     def abandoned(self, record: CallRecord) -> None:
         """The call is being cancelled and leaves its worker thread behind. No transition: that comes next."""
+        if record.status is not OPEN:
+            raise _illegal(record, Status.CANCELLED)
         record.abandoned = True
 
     def _end(self, record: CallRecord, status: Status, now: float) -> None:

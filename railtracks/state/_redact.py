@@ -6,19 +6,23 @@ import re
 from functools import lru_cache
 from itertools import pairwise
 
+from railtracks.exceptions import ConfigError
+
 MASK = "***"
 
 _WORDS = {
-    "password", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "apikey", "authorization", "auth",
-    "credential", "credentials", "cookie", "bearer", "jwt", "privatekey", "accesskey", "secretkey",
+    "password", "passwords", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "apikey", "apikeys",
+    "authorization", "auth",
+    "credential", "credentials", "cookie", "bearer", "jwt", "privatekey", "accesskey", "secretkey", "accesstoken",
+    "clientsecret",
 }  # fmt: skip
 _PAIRS = {
-    ("api", "key"), ("private", "key"), ("access", "key"), ("secret", "key"), ("signing", "key"),
+    ("api", "key"), ("api", "keys"), ("private", "key"), ("access", "key"), ("secret", "key"), ("signing", "key"),
     ("encryption", "key"), ("session", "key"), ("connection", "string"),
 }  # fmt: skip
 _extra: set[tuple[str, ...]] = set()
 # Upper-case runs first, so that "HTTPToken" gives "HTTP", "Token" and "APIKey" gives "API", "Key".
-_PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+_PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[^\W\d_A-Za-z]+")
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -44,6 +48,15 @@ def register_secret_keys(*names: str) -> None:
     Args:
         *names: Such as ``"pin"`` or ``"card_number"``. Case and separators do not matter: the latter matches
             ``cardNumber``, ``CARD-NUMBER`` and ``billing_card_number``.
+
+    Raises:
+        ConfigError: a name has no letters or digits.
     """
-    _extra.update(parts for name in names if (parts := _parts(name)))
+    for name in names:
+        parts = _parts(name) if isinstance(name, str) else ()
+        if not parts:
+            raise ConfigError(
+                f"register_secret_keys: {name!r} has no letters or digits to go by; give the name of a key"
+            )
+        _extra.add(parts)
     names_secret.cache_clear()

@@ -27,7 +27,7 @@ def slug(name: str, problem: str | None, limit: int) -> str:
     if problem is None:
         return name
     digest = f"{zlib.crc32(name.encode('utf-8', 'surrogatepass')):08x}"  # tells names apart; hides nothing
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[: limit - 9].rstrip("-.")
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[: limit - 9].rstrip("-")  # no dots: `con.txt` is reserved
     return f"{safe or 'session'}-{digest}"
 
 

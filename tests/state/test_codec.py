@@ -1,0 +1,419 @@
+"""Values to plain data and back."""
+
+import base64
+import enum
+import json
+import math
+import os
+import threading
+import uuid
+from collections import OrderedDict, UserDict, defaultdict, deque
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import NamedTuple
+
+import attrs
+import pydantic
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from railtracks.exceptions import ConfigError, StateError
+from railtracks.state import ExecutionInfo, Opaque, RecordedError, RTState, _codec, register_hooks
+from railtracks.state._codec import MAX_DEPTH, MAX_ITEMS, MAX_PARTS, MAX_REPR, MAX_TEXT, decode, encode
+
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Word(enum.StrEnum):
+    HELLO = "hello"
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@attrs.define
+class AnAttrs:
+    value: object
+
+
+@dataclass
+class ADataclass:
+    value: object
+    missing: object = field(init=False)
+
+
+@dataclass(frozen=True)
+class Point:
+    x: int
+    y: int
+
+
+class Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    value: object
+
+
+class BadRepr:
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+
+class BadError(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class BadMapping(UserDict):
+    def items(self):
+        raise RuntimeError("changed under the reader")
+
+
+class BadAttribute:
+    @property
+    def __dict__(self):
+        raise RuntimeError("no attributes")
+
+
+class BytesPath:
+    def __fspath__(self):
+        return b"folder/file"
+
+
+def raised(exc):
+    try:
+        raise exc
+    except Exception as caught:
+        return caught
+
+
+def cycle():
+    value = [1]
+    value.append({"self": value})
+    return value
+
+
+def nested(depth, wrap):
+    value = "core"
+    for _ in range(depth):
+        value = wrap(value)
+    return value
+
+
+numbers = st.integers() | st.floats() | st.sampled_from([2**1023, 2**1024, -(10**400), math.nan, -math.inf])
+texts = st.text(st.characters(exclude_categories=[])) | st.sampled_from(["\ud800", "$type", "$cut", "", "a\0b"])
+dates = st.datetimes() | st.dates() | st.times() | st.timedeltas()
+ODD = [
+    Colour.RED, Word.HELLO, Number.ONE, Text("sub"), Path("a/b"), PurePosixPath("/x"), object(), BadRepr(),
+    BadMapping(a=1), BadAttribute(), ADataclass(1), ValueError("x"), raised(KeyError("k")), BadError("x"),
+    ExceptionGroup("g", [ValueError()]), RecordedError("a.B", "m", "t"), Opaque("a.B", {"$type": "a.B", "$repr": "<B>"}), cycle(), len, int,
+    lambda: None, threading.Lock(), range(3), (i for i in ()), NotImplemented, ..., 1j, memoryview(b"ab"),
+    bytearray(b"x"), datetime(2026, 1, 1, tzinfo=UTC), Model(value=BadRepr()),
+]  # fmt: skip
+odd = st.integers(0, len(ODD) - 1).map(lambda i: ODD[i])  # sampled_from would print them
+plain_keys = st.none() | st.booleans() | numbers | texts | st.binary(max_size=4)
+TEXT_LIKE = [Word.HELLO, Text("sub"), Path("a"), uuid.UUID(int=1), Decimal(1), date(2026, 1, 1)]
+text_like_keys = st.integers(0, len(TEXT_LIKE) - 1).map(lambda i: TEXT_LIKE[i])
+keys = plain_keys | st.tuples(plain_keys) | st.frozensets(plain_keys, max_size=2) | text_like_keys
+leaves = (
+    st.none() | st.booleans() | numbers | texts | st.binary() | dates | st.uuids() | st.decimals() | st.fractions()
+    | odd
+)  # fmt: skip
+
+
+def containers(inner):
+    return (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.lists(inner, max_size=4).map(deque)
+        | st.dictionaries(texts, inner, max_size=4)
+        | st.dictionaries(keys, inner, max_size=4)
+        | st.dictionaries(texts, inner, max_size=2).map(UserDict)
+        | st.builds(Pair, inner, inner)
+        | st.builds(AnAttrs, inner)
+        | st.builds(Point, inner, inner)
+        | st.builds(Model, value=inner)
+        | st.frozensets(plain_keys, max_size=3)
+    )
+
+
+values = st.recursive(leaves, containers, max_leaves=12)
+
+
+@given(values)
+def test_anything_becomes_what_json_writes_and_reads_back_unchanged(value):
+    data = encode(value)
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+
+
+@given(values)
+def test_what_was_read_is_written_as_it_was(value):
+    data = encode(value)
+    assert encode(decode(data)) == data
+
+
+plain_leaves = st.none() | st.booleans() | st.integers(-(2**64), 2**64) | st.floats(allow_nan=False) | texts
+plain_values = st.recursive(plain_leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text("0123"), inner))
+
+
+@given(plain_values)
+def test_plain_data_comes_back_as_it_was(value):
+    assert decode(encode(value)) == value
+
+
+@given(st.dictionaries(st.sampled_from(["$type", "$repr", "$value", "$cut", "$items", "$traceback"]), texts))
+def test_a_mapping_cannot_forge_the_marks_of_the_file(mapping):
+    assert decode(encode(mapping)) == mapping
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {uuid.UUID(int=1): 1},
+        {Word.HELLO: 1},
+        {Decimal(1): "a", "1": "b"},
+        {(1,): "a", frozenset({1}): "b"},
+        {Point(1, 2): "there"},
+        {object(): 1},
+        {ValueError("x"): 1},
+        dict.fromkeys(range(MAX_ITEMS + 1)),
+        {str(n): n for n in range(MAX_ITEMS + 1)},
+        bytes(MAX_TEXT),
+        Decimal("1" * (MAX_TEXT + 1)),
+        "x" * (MAX_TEXT + 1),
+        list(range(MAX_ITEMS + 1)),
+        nested(MAX_DEPTH - 1, lambda inner: {1: inner}),
+        [nested(n, lambda inner: {1: inner}) for n in range(70)],
+        [dict.fromkeys(range(9_000)) for _ in range(12)],
+        [{str(n): n for n in range(9_000)} for _ in range(12)],
+        [list(range(9_000)) for _ in range(12)],
+    ],
+    ids=[
+        "uuid-key", "enum-key", "keys-of-one-text", "keys-of-one-list", "dataclass-key", "object-key", "error-key",
+        "many-numbers-as-keys", "many-keys", "many-bytes", "long-decimal", "long-text", "long-list", "deep-pairs",
+        "all-depths-of-pairs", "too-many-pairs-in-all", "too-many-entries-in-all", "too-many-items-in-all",
+    ],
+)  # fmt: skip
+def test_marks_and_odd_keys_survive_reading_and_writing(value):
+    data = encode(value)
+    assert encode(decode(data)) == data
+
+
+@pytest.mark.parametrize(
+    "value",
+    [BytesPath(), Path("x" * 70_000), RecordedError(int, ValueError(), None)],
+    ids=["path-of-bytes", "long-path", "recorded-error-by-hand"],
+)
+def test_whatever_it_is_json_can_write_it(value):
+    data = encode(value)
+    assert json.loads(json.dumps(data)) == data
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        (None, None),
+        (Word.HELLO, "hello"),
+        (Number.ONE, 1),
+        (Text("sub"), "sub"),
+        (Pair(1, (2,)), [1, [2]]),
+        (deque([1]), [1]),
+        (date(2026, 1, 2), "2026-01-02"),
+        (datetime(2026, 1, 2, 3, tzinfo=UTC), "2026-01-02T03:00:00+00:00"),
+        (time(1, 2), "01:02:00"),
+        (timedelta(seconds=1), "0:00:01"),
+        (Decimal("1.50"), "1.50"),
+        (Fraction(1, 3), "1/3"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Path("a/b"), "a/b".replace("/", os.sep)),
+        (AnAttrs([1]), {"value": [1]}),
+        (Point(1, 2), {"x": 1, "y": 2}),
+        (Model(value={"a": Point(1, 2)}), {"value": {"a": {"x": 1, "y": 2}}}),
+        (OrderedDict(a=1), {"a": 1}),
+        (defaultdict(list, a=[1]), {"a": [1]}),
+        (MappingProxyType({"a": 1}), {"a": 1}),
+        (-(2**1100), {"$type": "int", "$repr": hex(-(2**1100))}),
+        (math.inf, {"$type": "float", "$repr": "inf"}),
+        (b"ab", {"$type": "bytes", "$base64": base64.b64encode(b"ab").decode()}),
+        ({1: "a"}, {"$type": "dict", "$items": [[1, "a"]]}),
+    ],
+)  # fmt: skip
+def test_each_known_type_has_one_form(value, data):
+    assert encode(value) == data
+
+
+@example(cycle())
+@given(odd)
+def test_one_bad_part_does_not_spoil_the_others(part):
+    assert encode(["before", part, {"k": part}, "after"])[0::3] == ["before", "after"]
+
+
+def test_a_number_of_more_digits_than_python_prints_is_cut():
+    data = encode(10**5000)
+    assert data["$type"] == "int"
+    assert len(data["$repr"]) == MAX_REPR
+
+
+def test_an_unknown_object_is_written_as_type_and_repr():
+    assert encode(3j) == {"$type": "complex", "$repr": "3j"}
+    assert decode(encode(3j)) == Opaque("complex", {"$type": "complex", "$repr": "3j"})
+
+
+def test_a_repr_that_raises_is_named():
+    data = encode(BadRepr())
+    assert data["$type"] == f"{__name__}.BadRepr"
+    assert data["$repr"] == "<repr of BadRepr raised RuntimeError>"
+
+
+def test_an_exception_keeps_its_type_its_message_and_its_traceback():
+    data = encode(raised(KeyError("k")))
+    assert data["$type"] == "KeyError"
+    assert data["$message"] == "'k'"
+    assert "in raised" in data["$traceback"]
+    loaded = decode(data)
+    assert isinstance(loaded, RecordedError)
+    assert str(loaded) == "KeyError: 'k'"
+
+
+@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: {"a": v}, lambda v: {1: v}, lambda v: (v,), AnAttrs])
+def test_nesting_of_any_depth_is_cut_at_one_level(wrap):
+    data = encode(nested(500, wrap))
+    assert json.dumps(data).count("too deep") == 1
+    assert encode(decode(data)) == data
+
+
+def test_a_value_that_occurs_twice_is_no_cycle():
+    shared = {"a": 1}
+    assert encode([shared, shared]) == [{"a": 1}, {"a": 1}]
+
+
+def test_a_cycle_is_marked_where_it_closes():
+    value = {}
+    value["self"] = value
+    assert encode(value) == {"self": {"$type": "dict", "$repr": "<cycle or too deep>"}}
+
+
+@given(st.integers(0, 100))
+def test_long_text_is_cut_to_the_limit_with_a_mark_of_its_length(excess):
+    data = encode("x" * (MAX_TEXT + excess))
+    assert len(data) == MAX_TEXT
+    assert data.endswith(f"[{MAX_TEXT + excess} characters in all]") == (excess > 0)
+
+
+@pytest.mark.parametrize("value", [Decimal("1" * 70_000), Path("x" * 70_000), Text("x" * 70_000)], ids=type)
+def test_whatever_becomes_text_is_cut_like_text(value):
+    assert len(encode(value)) <= MAX_TEXT
+
+
+def test_a_long_list_is_cut_with_a_mark_of_what_is_missing():
+    data = encode(list(range(MAX_ITEMS + 5)))
+    assert data == [*range(MAX_ITEMS), {"$cut": 5}]
+
+
+def test_many_parts_in_all_are_cut_wherever_they_are():
+    text = json.dumps(encode([[0] * 1_000 for _ in range(500)]))
+    assert text.count("0,") <= MAX_PARTS
+    assert "$cut" in text
+
+
+# ---- hooks
+
+
+class Money:
+    def __init__(self, cents):
+        self.cents = cents
+
+    def __eq__(self, other):
+        return isinstance(other, Money) and self.cents == other.cents
+
+    __hash__ = None
+
+
+@pytest.fixture
+def hooks(monkeypatch):
+    """What a test registers is forgotten after it."""
+    monkeypatch.setattr(_codec, "_registered", set())
+    monkeypatch.setattr(_codec, "_by_name", {})
+
+
+def info_of(result):
+    state = RTState()
+    state.succeeded(state.created("node", "Tool", (result,), {}, None, 0.0), result, 1.0)
+    return ExecutionInfo("s", records=state.snapshot())
+
+
+def test_a_registered_type_is_written_and_brought_back(hooks, tmp_path):
+    register_hooks(Money, lambda money: {"cents": money.cents}, lambda data: Money(data["cents"]))
+    info = info_of([Money(5)])
+    info.save(tmp_path / "state.json")
+    loaded = ExecutionInfo.load(tmp_path / "state.json")
+    assert loaded.answer == [Money(5)]
+    assert loaded == info
+
+
+def test_a_hook_serves_the_subclasses_too(hooks):
+    register_hooks(Money, lambda money: money.cents, Money)
+    assert decode(encode(type("Euro", (Money,), {})(7))) == Money(7)
+
+
+def test_what_a_hook_returns_is_encoded_in_turn(hooks):
+    register_hooks(Money, lambda money: {"at": date(2026, 1, 2), "cents": money.cents}, lambda data: data)
+    assert encode(Money(1))["$value"] == {"at": "2026-01-02", "cents": 1}
+
+
+def test_without_its_hook_a_registered_type_is_kept_as_it_was_written(hooks, monkeypatch):
+    register_hooks(Money, lambda money: [money.cents], lambda data: Money(*data))
+    data = encode(Money(5))
+    monkeypatch.setattr(_codec, "_by_name", {})
+    assert decode(data) == Opaque(f"{__name__}.Money", data)
+    assert encode(decode(data)) == data
+
+
+def test_a_hook_that_raises_when_writing_gives_type_and_repr(hooks):
+    register_hooks(Money, lambda money: 1 / 0, Money)
+    money = Money(1)
+    assert encode([money, 2]) == [{"$type": f"{__name__}.Money", "$repr": repr(money)}, 2]
+
+
+def test_a_hook_that_raises_when_reading_leaves_as_a_state_error_that_names_file_and_place(hooks, tmp_path):
+    register_hooks(Money, lambda money: money.cents, lambda data: 1 / 0)
+    info_of(Money(5)).save(tmp_path / "state.json")
+    with pytest.raises(StateError, match=r"state\.json.*output") as caught:
+        ExecutionInfo.load(tmp_path / "state.json")
+    assert "division by zero" in str(caught.value)
+
+
+def test_a_registered_value_is_masked_and_cut_like_any_other(hooks):
+    register_hooks(Money, lambda money: {"token": "t", "text": "x" * 70_000}, Money)
+    data = encode(Money(1))["$value"]
+    assert data["token"] == "***"
+    assert len(data["text"]) == MAX_TEXT
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((Money(1), str, str), "is no class"),
+        ((Money, None, str), "unstructure is None"),
+        ((Money, str, 5), "structure is 5"),
+    ],
+)
+def test_wrong_hooks_are_refused_by_name(hooks, arguments, named):
+    with pytest.raises(ConfigError, match=named):
+        register_hooks(*arguments)

@@ -1,0 +1,403 @@
+"""Options: where they come from, who wins, and what is said about wrong ones."""
+
+import inspect
+import math
+import os
+import threading
+from pathlib import Path, PurePosixPath
+
+import attrs
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import railtracks as rt
+from railtracks._config import identifier_problem, merge
+from railtracks.exceptions import ConfigError
+
+
+def on_broadcast(item):
+    """A callback."""
+
+
+DEFAULTS = {
+    "timeout": 150.0,
+    "end_on_error": False,
+    "logging_setting": "REGULAR",
+    "log_file": None,
+    "broadcast_callback": None,
+    "run_identifier": None,
+    "prompt_injection": True,
+    "save_state": True,
+    "backend": "asyncio",
+}
+# Of each option: four values, each as it is given and as it is settled.
+VALUES = {
+    "timeout": [(1, 1.0), (2.5, 2.5), ("3", 3.0), (math.inf, math.inf)],
+    "end_on_error": [(True, True), (False, False), ("yes", True), (False, False)],
+    "logging_setting": [("verbose", "VERBOSE"), ("QUIET", "QUIET"), ("none", "NONE"), ("ERROR", "ERROR")],
+    "log_file": [(Path("a.log"), "a.log"), ("b.log", "b.log"), ("c.log", "c.log"), ("d.log", "d.log")],
+    "broadcast_callback": [(on_broadcast, on_broadcast), (print, print)],
+    "run_identifier": [("one", "one"), ("two", "two"), ("three", "three"), ("four", "four")],
+    "prompt_injection": [(False, False), (True, True), ("off", False), (True, True)],
+    "save_state": [(False, False), (True, True), ("0", False), (True, True)],
+    "backend": [("trio", "trio"), ("asyncio", "asyncio"), ("trio", "trio"), ("asyncio", "asyncio")],
+}
+SOURCES = ["argument", "set_config", "environment", "file"]
+OPTIONS = [*DEFAULTS]
+TEXT_OPTIONS = [name for name in DEFAULTS if name != "broadcast_callback"]
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    monkeypatch.delenv("RAILTRACKS_LOGGING_SETTING")
+
+
+def write(text, name="railtracks.toml", folder="."):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    (Path(folder) / name).write_text(text, encoding="utf-8")
+
+
+def toml(value):
+    return "inf" if value == math.inf else str(value).lower() if isinstance(value, bool | float) else f'"{value}"'
+
+
+def give(source, name, value, monkeypatch):
+    """Give an option by one of the sources but the argument."""
+    if source == "set_config":
+        rt.set_config(**{name: value})
+    elif source == "environment":
+        monkeypatch.setenv(f"RAILTRACKS_{name.upper()}", str(value))
+    else:
+        write(f"{name} = {toml(value)}")
+
+
+# ---- who wins
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_without_any_source_the_default_holds(name):
+    assert getattr(merge({}), name) == DEFAULTS[name]
+
+
+@pytest.mark.parametrize("first", range(4))
+@pytest.mark.parametrize("name", TEXT_OPTIONS)
+def test_the_strongest_source_that_gives_a_value_wins(name, first, monkeypatch):
+    for source, (given_value, _) in zip(SOURCES[1:], VALUES[name][1:], strict=True):
+        if SOURCES.index(source) >= first:
+            give(source, name, given_value, monkeypatch)
+    argument, settled = VALUES[name][0][0], VALUES[name][first][1]
+    options = {name: argument} if first == 0 else {}
+    assert getattr(merge(options), name) == settled
+    assert getattr(rt.Session(**options).executor_config, name) == settled
+    assert {**DEFAULTS, name: settled} == attrs.asdict(merge(options))
+
+
+def test_a_callback_comes_by_argument_or_set_config():
+    rt.set_config(broadcast_callback=print)
+    assert merge({}).broadcast_callback is print
+    assert merge({"broadcast_callback": on_broadcast}).broadcast_callback is on_broadcast
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_none_as_an_argument_means_not_given(name):
+    value, settled = VALUES[name][0]
+    rt.set_config(**{name: value})
+    assert getattr(merge({name: None}), name) == settled
+
+
+def test_sources_are_merged_option_by_option(monkeypatch):
+    write("timeout = 1\nbackend = 'trio'\nsave_state = false\nend_on_error = true")
+    monkeypatch.setenv("RAILTRACKS_TIMEOUT", "2")
+    monkeypatch.setenv("RAILTRACKS_SAVE_STATE", "1")
+    rt.set_config(timeout=3)
+    config = merge({"run_identifier": "x"})
+    assert (config.timeout, config.save_state, config.backend, config.end_on_error) == (3.0, True, "trio", True)
+    assert config.run_identifier == "x"
+
+
+def test_global_config_precedence_takes_the_arguments_of_the_seed_in_its_order():
+    names = [*inspect.signature(rt.Session.global_config_precedence).parameters]
+    assert names == OPTIONS[:-1]
+    rt.set_config(timeout=1, end_on_error=True)
+    config = rt.Session.global_config_precedence(2, None, "QUIET", "x.log", on_broadcast, "mine", False, False)
+    assert isinstance(config, rt.ExecutorConfig)
+    assert attrs.astuple(config) == (2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, "asyncio")
+
+
+def test_the_options_are_named_once():
+    assert [field.name for field in attrs.fields(rt.ExecutorConfig)] == OPTIONS
+    assert [*rt.SessionOptions.__annotations__] == OPTIONS
+
+
+def test_a_settled_configuration_cannot_be_changed():
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        merge({}).timeout = 1
+
+
+class EqualCallback:
+    """Callbacks that compare equal and are not the same, as those of dataclasses do."""
+
+    def __init__(self):
+        self.items = []
+
+    def __eq__(self, other):
+        return self.items == other.items
+
+    __hash__ = None
+
+    def __call__(self, item):
+        self.items.append(item)
+
+
+async def test_two_sessions_with_callbacks_that_compare_equal_each_call_their_own():
+    first, second = EqualCallback(), EqualCallback()
+    rt.Session(broadcast_callback=first)
+    async with rt.Session(broadcast_callback=second):
+        await rt.broadcast("item")
+    assert (first.items, second.items) == ([], ["item"])
+
+
+# ---- set_config
+
+
+def test_set_config_holds_for_later_sessions_and_in_other_threads():
+    before = rt.Session()
+    rt.set_config(timeout=7)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(rt.Session().executor_config.timeout))
+    thread.start()
+    thread.join()
+    assert (before.executor_config.timeout, rt.Session().executor_config.timeout, seen) == (150.0, 7.0, [7.0])
+
+
+def test_set_config_adds_to_earlier_settings_and_none_takes_one_back():
+    rt.set_config(timeout=7, end_on_error=True)
+    rt.set_config(timeout=None, save_state=False)
+    assert attrs.asdict(merge({})) == {**DEFAULTS, "end_on_error": True, "save_state": False}
+
+
+def test_none_takes_back_to_the_next_weaker_source(monkeypatch):
+    monkeypatch.setenv("RAILTRACKS_TIMEOUT", "3")
+    rt.set_config(timeout=7)
+    rt.set_config(timeout=None)
+    assert merge({}).timeout == 3.0
+
+
+async def test_set_config_in_a_session_warns_and_does_not_change_it_but_the_next():
+    async with rt.Session() as session:
+        with pytest.warns(RuntimeWarning, match="open session, which keeps its own options") as caught:
+            rt.set_config(timeout=7)
+        assert session.executor_config.timeout == 150.0
+    assert caught[0].filename == __file__
+    assert rt.Session().executor_config.timeout == 7.0
+
+
+def test_a_set_config_that_is_refused_changes_nothing():
+    rt.set_config(timeout=7)
+    with pytest.raises(ConfigError, match=r"rt\.set_config: 'maybe' is not allowed for end_on_error"):
+        rt.set_config(timeout=8, end_on_error="maybe")
+    assert merge({}).timeout == 7.0
+
+
+# ---- wrong ones
+
+WRONG = {
+    "timeout": [0, -1, math.nan, "5", True, -math.inf, 1j, 10**400],
+    "end_on_error": [1, "true", 0],
+    "logging_setting": ["LOUD", 10, ""],
+    "log_file": [5, b"x.log", ""],
+    "broadcast_callback": [5, "print"],
+    "run_identifier": [5, "", "a/b", Path("a")],
+    "prompt_injection": ["no", 1],
+    "save_state": ["no", 1],
+    "backend": ["curio", None.__class__, ""],
+}
+ALLOWED = {
+    "timeout": "seconds above 0",
+    "end_on_error": "True or False",
+    "logging_setting": "VERBOSE, REGULAR, QUIET, NONE",
+    "log_file": "a path",
+    "broadcast_callback": "a function of one argument",
+    "run_identifier": "a file name of letters",
+    "prompt_injection": "True or False",
+    "save_state": "True or False",
+    "backend": "'asyncio' or 'trio'",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name, values in WRONG.items() for value in values],
+    ids=lambda part: repr(part)[:20],
+)
+def test_a_wrong_value_names_the_option_the_value_and_what_is_allowed(name, value):
+    for source, take in (("argument", lambda o: rt.Session(**o)), ("rt.set_config", lambda o: rt.set_config(**o))):
+        with pytest.raises(ConfigError) as caught:
+            take({name: value})
+        text = str(caught.value)
+        assert text.startswith(f"{source}: {value!r} is not allowed for {name}; give ")
+        assert ALLOWED[name] in text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("timeout", "soon"), ("timeout", "nan"), ("timeout", "-1"), ("end_on_error", "maybe"), ("save_state", "2"),
+     ("logging_setting", "LOUD"), ("run_identifier", "../x"), ("backend", "curio")],
+)  # fmt: skip
+def test_a_wrong_variable_names_itself_its_text_and_what_is_allowed(name, text, monkeypatch):
+    variable = f"RAILTRACKS_{name.upper()}"
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(ConfigError, match=f"^environment variable {variable}: .*{text}.* is not allowed.*; give "):
+        rt.Session()
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch):
+    monkeypatch.setenv("RAILTRACKS_TIMEOUT", "")
+    assert merge({}).timeout == 150.0
+
+
+@pytest.mark.parametrize("text", ["1", "TRUE", "yes", " on "])
+def test_a_flag_in_the_environment_may_be_written_as_people_do(text, monkeypatch):
+    monkeypatch.setenv("RAILTRACKS_END_ON_ERROR", text)
+    assert merge({}).end_on_error is True
+
+
+def test_no_limit_can_be_written_in_each_source(monkeypatch):
+    write('timeout = "inf"')
+    assert merge({}).timeout == math.inf
+    monkeypatch.setenv("RAILTRACKS_TIMEOUT", "inf")
+    assert merge({}).timeout == math.inf
+
+
+@pytest.mark.parametrize("take", [rt.Session, rt.set_config, lambda **o: rt.Flow("f", len, **o), rt.session])
+def test_an_unknown_option_is_told_with_those_that_exist(take):
+    with pytest.raises(ConfigError, match="there is no option 'time_out'; the options are timeout, end_on_error"):
+        take(time_out=1)
+
+
+# ---- the file
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("railtracks.toml", "time_out = 1"), ("pyproject.toml", "[tool.railtracks]\ntime_out = 1")],
+)
+def test_an_unknown_key_in_a_file_names_file_and_key(tmp_path, name, text):
+    write(text, name)
+    with pytest.raises(ConfigError) as caught:
+        rt.Session()
+    assert str(tmp_path / name) in str(caught.value)
+    assert "there is no option 'time_out'; the options are timeout" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("timeout = 'soon'", "'soon' is not allowed for timeout; give a number of seconds"),
+        ("timeout = -1", "-1 is not allowed for timeout; give a number of seconds"),
+        ("end_on_error = 'yes'", "'yes' is not allowed for end_on_error; give True or False"),
+        ("broadcast_callback = 'print'", "'print' is not allowed for broadcast_callback; give a function"),
+        ("[timeout]\nx = 1", "is not allowed for timeout"),
+        ("timeout = ", "the configuration file cannot be read"),
+        ("\x00", "the configuration file cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("name", ["railtracks.toml", "pyproject.toml"])
+def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, name, text, says):
+    if name == "pyproject.toml":
+        text = "[tool.railtracks]\n" + text.replace("[timeout]", "[tool.railtracks.timeout]")
+    write(text, name)
+    with pytest.raises(ConfigError) as caught:
+        rt.Session()
+    assert str(caught.value).startswith(str(tmp_path / name))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["tool = 5", "[tool]\nrailtracks = 5", "tool = []", "[[tool.railtracks]]\ntimeout = 1"]
+)
+def test_a_table_that_is_none_is_named(tmp_path, text):
+    write(text, "pyproject.toml")
+    with pytest.raises(ConfigError, match=r"pyproject\.toml"):
+        rt.Session()
+
+
+def test_a_file_that_is_not_utf8_is_named():
+    Path("railtracks.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"railtracks\.toml: the configuration file cannot be read"):
+        rt.Session()
+
+
+def test_the_nearest_file_wins(monkeypatch):
+    write("timeout = 1\nend_on_error = true")
+    write("[tool.railtracks]\ntimeout = 2", "pyproject.toml", "near")
+    Path("near/deep/er").mkdir(parents=True)
+    monkeypatch.chdir("near/deep/er")
+    assert (merge({}).timeout, merge({}).end_on_error) == (2.0, False)
+
+
+def test_railtracks_toml_wins_over_pyproject_beside_it():
+    write("timeout = 1")
+    write("[tool.railtracks]\ntimeout = 2", "pyproject.toml")
+    assert merge({}).timeout == 1.0
+
+
+def test_a_pyproject_without_our_table_and_a_toml_of_other_tools_are_fine():
+    write("[tool.other]\ntimeout = 2", "pyproject.toml")
+    assert merge({}).timeout == 150.0
+
+
+def test_each_working_directory_has_its_own_file(monkeypatch):
+    assert merge({}).timeout == 150.0
+    write("timeout = 2", folder="other")
+    monkeypatch.chdir("other")
+    assert merge({}).timeout == 2.0
+
+
+# ---- identifiers
+
+
+@pytest.mark.parametrize(
+    ("identifier", "reason"),
+    [
+        ("", "empty"), ("a/b", "'/'"), ("a\\b", r"'\\\\'"), ("..", "begins with '.'"), (".hidden", "begins with '.'"),
+        ("-rf", "begins with"), ("a.", "ends with '.'"), ("a\0b", r"'\\x00'"), ("a\nb", r"'\\n'"), ("a b", "' '"),
+        ("a:b", "':'"), ("con", "reserved"), ("NUL.txt", "reserved"), ("Com1", "reserved"),
+        ("x" * 129, "129 characters"),
+        ("é", "'é'"), ("a\ud800", "ud800"), ("~", "'~'"), ("$HOME", r"'\$'"), ("a*", r"'\*'"),
+    ],
+)  # fmt: skip
+def test_an_identifier_that_is_no_safe_file_name_is_refused_with_the_reason(identifier, reason):
+    with pytest.raises(ConfigError, match=f"for run_identifier; give a file name.*{reason}"):
+        rt.Session(run_identifier=identifier)
+
+
+@pytest.mark.parametrize(
+    "identifier", ["my-unique-run", "a", "1", "_x", "a.b", "2026-01-01T00.00", "x" * 128, "console"]
+)
+def test_a_safe_identifier_is_taken_as_it_is(identifier):
+    assert rt.Session(run_identifier=identifier).identifier == identifier
+
+
+@example("..")
+@example("a/../../b")
+@given(st.text(max_size=140) | st.text("./\\~-_abC0: ", max_size=20))
+def test_an_identifier_that_is_accepted_never_leaves_the_folder(identifier):
+    if identifier_problem(identifier) is not None:
+        with pytest.raises(ConfigError):
+            merge({"run_identifier": identifier})
+        return
+    path = os.path.normpath(os.path.join("/home", f"{identifier}.json"))
+    assert PurePosixPath(path).parent == PurePosixPath("/home")
+    assert merge({"run_identifier": identifier}).run_identifier == identifier
+    assert len(os.fsencode(path)) < 200
+
+
+def test_constructing_a_session_touches_nothing(tmp_path):
+    context = {"a": 1}
+    session = rt.Session(context, log_file="x/y.log", run_identifier="mine")
+    session.context["b"] = 2
+    assert context == {"a": 1}
+    assert rt.session_id() is None
+    assert [*tmp_path.iterdir()] == []

@@ -1,0 +1,448 @@
+"""Ctrl-C and SystemExit end everything, after cleanup and saving, and come out plain. Ctrl-C is a real signal, in a
+process of its own; pipes say when the process is ready for it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import anyio
+import pytest
+
+import railtracks as rt
+from railtracks import _threads
+from railtracks.state import Status
+from tests.virtual import run
+
+HEAD = """
+import sys, anyio
+import railtracks as rt
+
+BACKEND = sys.argv[1]
+OPTIONS = {"run_identifier": "run", "logging_setting": "NONE"}
+
+def say(*words):
+    print(*words, flush=True)
+
+async def slow(*args):
+    try:
+        say("ready")
+        await anyio.sleep(60)
+    finally:
+        say("cleaned")
+
+def run():
+"""
+
+TAIL = """
+try:
+    run()
+except BaseException as exc:
+    say("out:", type(exc).__name__)
+else:
+    say("out: nothing")
+say("threads:", sum(t.name.startswith("railtracks-session") for t in __import__("threading").enumerate()))
+"""
+
+
+def python(body, *args):
+    source = HEAD + textwrap.indent(textwrap.dedent(body), "    ") + TAIL
+    command = [sys.executable, "-W", "error", "-c", source, *args]
+    root = str(Path(__file__).parent.parent)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={"PYTHONPATH": root, "PATH": ""}
+    )
+
+
+def interrupted(body, *args, ready=1):
+    """What the process prints after Ctrl-C, which comes when it has said "ready" so many times."""
+    process = python(body, *args)
+    try:
+        for _ in range(ready):
+            assert process.stdout.readline() == "ready\n", process.communicate(timeout=30)[1]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert err == ""
+    assert process.returncode == 0
+    return out.splitlines()
+
+
+def saved():
+    [run] = json.loads(Path(".railtracks/run.json").read_text())["runs"]
+    return {edge["details"]["status"] for edge in run["edges"]}, run["status"]
+
+
+EXIT = ["out: KeyboardInterrupt", "threads: 0"]
+
+
+# ---- Ctrl-C
+
+
+def test_ctrl_c_in_async_with(backend):
+    body = """
+    async def main():
+        async with rt.Session(**OPTIONS):
+            try:
+                await rt.call(slow)
+            finally:
+                say("body cleaned")
+    anyio.run(main, backend=BACKEND)
+    """
+    assert interrupted(body, backend) == ["cleaned", "body cleaned", *EXIT]
+    assert saved() == ({"Cancelled"}, "Cancelled")
+
+
+def test_ctrl_c_in_a_nested_call(backend):
+    body = """
+    async def outer():
+        return await rt.call(slow)
+    async def main():
+        async with rt.Session(**OPTIONS):
+            await rt.call(outer)
+    anyio.run(main, backend=BACKEND)
+    """
+    assert interrupted(body, backend) == ["cleaned", *EXIT]
+    assert saved() == ({"Cancelled"}, "Cancelled")
+
+
+def test_ctrl_c_in_children_of_a_batch(backend):
+    body = """
+    async def outer():
+        return await rt.call_batch(slow, range(3))
+    async def main():
+        async with rt.Session(**OPTIONS):
+            await rt.call(outer)
+    anyio.run(main, backend=BACKEND)
+    """
+    assert interrupted(body, backend, ready=3) == [*3 * ["cleaned"], *EXIT]
+    assert saved() == ({"Cancelled"}, "Cancelled")
+
+
+def test_ctrl_c_in_a_child_of_start_soon(backend):
+    body = """
+    async def main():
+        async with rt.Session(**OPTIONS) as session:
+            session.start_soon(slow)
+            await anyio.sleep(60)
+    anyio.run(main, backend=BACKEND)
+    """
+    assert interrupted(body, backend) == ["cleaned", *EXIT]
+    assert saved() == ({"Cancelled"}, "Cancelled")
+
+
+def test_ctrl_c_while_the_session_waits_for_a_child(backend):
+    body = """
+    async def main():
+        async with rt.Session(**OPTIONS) as session:
+            session.start_soon(slow)
+    anyio.run(main, backend=BACKEND)
+    """
+    assert interrupted(body, backend) == ["cleaned", *EXIT]
+    assert saved() == ({"Cancelled"}, "Cancelled")
+
+
+def test_ctrl_c_in_a_plain_with_in_async_code(backend):
+    body = """
+    async def main():
+        with rt.Session(**OPTIONS):
+            await rt.call(slow)
+    anyio.run(main, backend=BACKEND)
+    """
+    assert interrupted(body, backend) == ["cleaned", *EXIT]
+    assert saved() == ({"Cancelled"}, "Cancelled")
+
+
+def test_ctrl_c_in_call_sync(backend):
+    body = """
+    with rt.Session(backend=BACKEND, **OPTIONS):
+        rt.call_sync(slow)
+    """
+    assert interrupted(body, backend) == ["cleaned", *EXIT]
+    assert saved() == ({"Cancelled"}, "Cancelled")
+
+
+def test_ctrl_c_in_the_body_of_a_plain_with_between_its_calls(backend):
+    body = """
+    import threading
+    with rt.Session(backend=BACKEND, **OPTIONS):
+        rt.call_sync(len, "abc")
+        say("ready")
+        threading.Event().wait(60)
+    """
+    assert interrupted(body, backend) == EXIT
+    assert saved() == ({"Completed"}, "Completed")
+
+
+def test_ctrl_c_in_call_sync_without_a_session(backend):
+    body = """
+    rt.set_config(backend=BACKEND, **OPTIONS)
+    rt.call_sync(slow)
+    """
+    assert interrupted(body, backend) == ["cleaned", *EXIT]
+    assert saved() == ({"Cancelled"}, "Cancelled")
+
+
+def test_ctrl_c_in_flow_invoke(backend):
+    body = """
+    rt.Flow("F", slow, backend=BACKEND, **OPTIONS).invoke()
+    """
+    assert interrupted(body, backend) == ["cleaned", *EXIT]
+    assert saved() == ({"Cancelled"}, "Cancelled")
+
+
+def test_ctrl_c_in_a_decorated_function(backend):
+    body = """
+    @rt.session(**OPTIONS)
+    async def main():
+        await rt.call(slow)
+    anyio.run(main, backend=BACKEND)
+    """
+    assert interrupted(body, backend) == ["cleaned", *EXIT]
+    assert saved() == ({"Cancelled"}, "Cancelled")
+
+
+def test_ctrl_c_ends_the_inner_session_and_the_outer_one(backend):
+    body = """
+    async def outer():
+        async with rt.Session(run_identifier="inner", logging_setting="NONE"):
+            await rt.call(slow)
+    async def main():
+        async with rt.Session(**OPTIONS):
+            await rt.call(outer)
+    anyio.run(main, backend=BACKEND)
+    """
+    assert interrupted(body, backend) == ["cleaned", *EXIT]
+    assert saved() == ({"Cancelled"}, "Cancelled")
+    assert rt.ExecutionInfo.load(".railtracks/inner.json").records[0].status is Status.CANCELLED
+
+
+def test_ctrl_c_leaves_the_thread_of_a_sync_node_behind_and_says_so(backend):
+    body = """
+    import threading
+    release = threading.Event()
+    def wait():
+        say("ready")
+        release.wait(60)
+    async def main():
+        async with rt.Session(**OPTIONS):
+            await rt.call(wait)
+    try:
+        anyio.run(main, backend=BACKEND)
+    finally:
+        release.set()
+    """
+    assert interrupted(body, backend) == EXIT
+    record = rt.ExecutionInfo.load(".railtracks/run.json").records[0]
+    assert (record.status, record.abandoned) == (Status.CANCELLED, True)
+
+
+def test_ctrl_c_while_a_subscriber_is_at_work_delivers_everything_first(backend):
+    body = """
+    busy, interrupt = anyio.Event(), anyio.Event()
+    async def hear(item):
+        busy.set()
+        await interrupt.wait()
+        say("heard", item)
+    async def main():
+        async with rt.Session(broadcast_callback=hear, **OPTIONS):
+            for i in range(3):
+                await rt.broadcast(i)
+            await busy.wait()
+            try:
+                say("ready")
+                await anyio.sleep(60)
+            finally:
+                interrupt.set()
+    anyio.run(main, backend=BACKEND)
+    """
+    assert interrupted(body, backend) == ["heard 0", "heard 1", "heard 2", *EXIT]
+
+
+# ---- interrupts that nodes raise
+
+KINDS = [KeyboardInterrupt, SystemExit]
+
+
+def leave(backend, main, error):
+    """Run ``main`` and check that ``error`` comes out as itself, with everything ended and saved."""
+    ended = []
+
+    async def beside():
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    async def whole():
+        async with rt.Session(run_identifier="run") as session:
+            session.start_soon(beside)
+            await anyio.sleep(1)
+            await main(session)
+
+    with pytest.raises(type(error)) as caught:
+        run(backend, whole)
+    assert caught.value is error
+    assert ended == [True]
+    records = rt.ExecutionInfo.load(".railtracks/run.json").records
+    assert Status.OPEN not in {record.status for record in records}
+    assert _threads.running() == 0
+    return {record.name: record.status for record in records}
+
+
+def raiser(error):
+    async def fail(*args):
+        await anyio.sleep(1)
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupt_raised_in_a_node_comes_out_plain(backend, kind):
+    async def main(session):
+        await rt.call(raiser(error))
+
+    error = kind("mine")
+    leave(backend, main, error)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupt_raised_in_a_nested_node_comes_out_plain(backend, kind):
+    async def outer():
+        await rt.call(raiser(error))
+
+    async def main(session):
+        await rt.call(outer)
+
+    error = kind("mine")
+    leave(backend, main, error)
+
+
+@pytest.mark.parametrize("return_exceptions", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupt_raised_in_a_child_of_a_batch_comes_out_plain(backend, kind, return_exceptions):
+    async def main(session):
+        await rt.call_batch(raiser(error), range(3), return_exceptions=return_exceptions)
+
+    error = kind("mine")
+    leave(backend, main, error)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupt_raised_in_a_child_of_start_soon_comes_out_plain(backend, kind):
+    async def main(session):
+        session.start_soon(raiser(error))
+        await anyio.sleep_forever()
+
+    error = kind("mine")
+    leave(backend, main, error)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupt_raised_in_a_child_while_the_session_waits_comes_out_plain(backend, kind):
+    async def main(session):
+        session.start_soon(raiser(error))
+
+    error = kind("mine")
+    leave(backend, main, error)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupt_raised_in_a_sync_node_comes_out_plain(backend, kind):
+    def fail():
+        raise error
+
+    async def main(session):
+        await rt.call(fail)
+
+    error = kind("mine")
+    leave(backend, main, error)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupt_raised_in_the_body_comes_out_plain(backend, kind):
+    async def main(session):
+        raise error
+
+    error = kind("mine")
+    assert leave(backend, main, error) == {"beside": Status.CANCELLED}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupt_wins_over_an_ordinary_error_of_the_body_that_it_caused(backend, kind):
+    async def main(session):
+        session.start_soon(raiser(error))
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise ValueError("cleanup went wrong")
+
+    error = kind("mine")
+    leave(backend, main, error)
+
+
+# In processes of their own, as an interrupt that goes astray takes the event loop of the test with it.
+
+RAISED = """
+    async def fail():
+        raise {kind}("mine")
+    async def main():
+        {form} rt.Session(**OPTIONS):
+            await rt.call({node})
+    def sync_node():
+        rt.call_sync(fail)
+    {start}
+"""
+
+
+def ended(body, *args):
+    process = python(body, *args)
+    try:
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert err == ""
+    return out.splitlines()
+
+
+@pytest.mark.parametrize("kind", ["KeyboardInterrupt", "SystemExit"])
+@pytest.mark.parametrize("form", ["with", "async with"])
+@pytest.mark.parametrize("node", ["fail", "sync_node"])
+def test_an_interrupt_raised_below_an_async_form_comes_out_plain(backend, kind, form, node):
+    body = RAISED.format(kind=kind, form=form, node=node, start="anyio.run(main, backend=BACKEND)")
+    assert ended(body, backend) == [f"out: {kind}", "threads: 0"]
+    assert saved() == ({"Cancelled"}, "Cancelled")
+
+
+@pytest.mark.parametrize("kind", ["KeyboardInterrupt", "SystemExit"])
+@pytest.mark.parametrize("node", ["fail", "sync_node"])
+def test_an_interrupt_raised_below_call_sync_comes_out_plain(backend, kind, node):
+    body = f"""
+    async def fail():
+        raise {kind}("mine")
+    def sync_node():
+        rt.call_sync(fail)
+    with rt.Session(backend=BACKEND, **OPTIONS):
+        rt.call_sync({node})
+    """
+    assert ended(body, backend) == [f"out: {kind}", "threads: 0"]
+    assert saved() == ({"Cancelled"}, "Cancelled")
+
+
+@pytest.mark.parametrize("kind", ["KeyboardInterrupt", "SystemExit"])
+def test_an_interrupt_raised_below_flow_invoke_comes_out_plain(backend, kind):
+    body = f"""
+    async def fail():
+        raise {kind}("mine")
+    rt.Flow("F", fail, backend=BACKEND, **OPTIONS).invoke()
+    """
+    assert ended(body, backend) == [f"out: {kind}", "threads: 0"]
+    assert saved() == ({"Cancelled"}, "Cancelled")

@@ -1,0 +1,538 @@
+"""Sync nodes: worker threads, what they see, how they end, and what a cancelled call leaves behind."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio
+import pytest
+
+import railtracks as rt
+from railtracks import _threads
+from railtracks.exceptions import GlobalTimeOutError, SessionEndedError
+from railtracks.execution import ThreadStrategy
+from railtracks.state import Reason, Status
+from tests.virtual import Clock, VirtualClock, VirtualLoop, run
+
+MINUTE = 60
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+
+async def double(x):
+    await anyio.sleep(0)
+    return 2 * x
+
+
+class Worker:
+    """A sync node that tells the loop that it began and then waits for the test."""
+
+    def __init__(self, then=lambda: None):
+        self.started = anyio.Event()
+        self.release = threading.Event()
+        self.ended = threading.Event()
+        self._then = then
+
+    def __call__(self):
+        anyio.from_thread.run_sync(self._begin)
+        self.release.wait(10)
+        self.ended.set()
+        return "done"
+
+    def _begin(self):
+        self.started.set()
+        self._then()
+
+
+def advance(clock):
+    clock.now += 2 * MINUTE
+
+
+def run_by_hand(backend, func):
+    """``tests.virtual.run``, with the clock as an argument: it stands still while a thread works, so push it."""
+    clock = Clock()
+    options = {"loop_factory": lambda: VirtualLoop(clock)} if backend == "asyncio" else {"clock": VirtualClock(clock)}
+    return anyio.run(func, clock, backend=backend, backend_options=options)
+
+
+@asynccontextmanager
+async def cancelled_while_it_works(node, worker):
+    """Inside: the call of ``node`` was cancelled, and its caller has gone on."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(rt.call, node)
+        await worker.started.wait()
+        group.cancel_scope.cancel()
+    yield
+
+
+def no_work_left():
+    """Wait, in real time, for threads that are on their way out."""
+    for _ in range(1000):
+        if not _threads.running():
+            return True
+        threading.Event().wait(0.005)  # real: nothing tells when a thread has ended
+    return False
+
+
+# ---- what they see
+
+
+async def test_a_sync_node_runs_in_another_thread_than_the_loop():
+    assert await rt.call(threading.get_ident) != threading.get_ident()
+
+
+async def test_a_sync_node_sees_the_context_variables_of_its_caller():
+    token = variable.set("set")
+    assert await rt.call(variable.get) == "set"
+    variable.reset(token)
+
+
+async def test_what_a_sync_node_sets_in_a_context_variable_stays_in_its_thread():
+    await rt.call(variable.set, "inside")
+    assert variable.get() == "unset"
+
+
+async def test_a_sync_node_shares_the_context_of_the_session():
+    def count():
+        rt.context.put("count", rt.context.get("count", 0) + 1)
+        return sorted(rt.context.keys())
+
+    async with rt.Session() as session:
+        assert await rt.call(count) == ["count"]
+        await rt.call(count)
+    assert session.context == {"count": 2}
+
+
+async def test_a_sync_node_knows_its_session():
+    async with rt.Session() as session:
+        assert await rt.call(rt.session_id) == session.identifier
+
+
+async def test_a_sync_node_broadcasts_by_way_of_the_loop():
+    heard = []
+
+    def speak():
+        anyio.from_thread.run(rt.broadcast, "from a thread")
+
+    async with rt.Session(broadcast_callback=heard.append):
+        await rt.call(speak)
+    assert heard == ["from a thread"]
+
+
+async def test_a_sync_node_may_await_calls_by_way_of_the_loop_with_the_right_parent():
+    def outer():
+        return anyio.from_thread.run(rt.call, double, 2)
+
+    async with rt.Session() as session:
+        assert await rt.call(outer) == 4
+    assert [(r.name, r.parent) for r in session.info.records] == [("outer", None), ("double", 0)]
+
+
+# ---- what they return and raise
+
+
+async def test_a_sync_function_that_returns_an_awaitable_has_it_awaited():
+    async with rt.Session() as session:
+        assert await rt.call(lambda x: double(x), 3) == 6
+    assert session.info.answer == 6
+
+
+async def test_an_awaitable_that_a_sync_function_returned_runs_in_the_loop_s_thread():
+    async def where():
+        return threading.get_ident()
+
+    assert await rt.call(lambda: where()) == threading.get_ident()
+
+
+async def test_calls_of_an_awaitable_that_a_sync_function_returned_have_the_right_parent():
+    async def inner():
+        return await rt.call(double, 1)
+
+    def outer():
+        return inner()
+
+    async with rt.Session() as session:
+        assert await rt.call(outer) == 2
+    assert [(r.name, r.parent) for r in session.info.records] == [("outer", None), ("double", 0)]
+
+
+async def test_the_timeout_cancels_an_awaitable_that_a_sync_function_returned():
+    ended = []
+
+    async def inner():
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    async with rt.Session(timeout=60) as session:
+        with pytest.raises(GlobalTimeOutError):
+            await rt.call(lambda: inner())
+    assert ended == [True]
+    assert session.info.records[0].reason is Reason.TIMEOUT
+    assert not session.info.records[0].abandoned
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), TimeoutError("mine"), ExceptionGroup("mine", [ValueError()])])
+async def test_an_exception_of_a_sync_node_comes_out_as_itself(error):
+    def fail():
+        raise error
+
+    async with rt.Session() as session:
+        with pytest.raises(type(error)) as caught:
+            await rt.call(fail)
+    assert caught.value is error
+    assert session.info.records[0].exception is error
+
+
+async def test_stop_iteration_of_a_sync_node_comes_out_as_the_runtime_error_that_python_makes_of_it():
+    def fail():
+        raise StopIteration("mine")
+
+    async with rt.Session() as session:
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await rt.call(fail)
+    assert session.info.records[0].status is Status.FAILED
+
+
+async def test_stop_iteration_of_a_node_in_a_batch_comes_out_as_the_runtime_error_that_python_makes_of_it():
+    def fail(_):
+        raise StopIteration("mine")
+
+    results = await rt.call_batch(fail, [1, 2])
+    assert [type(result) for result in results] == [RuntimeError, RuntimeError]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_in_a_sync_node_comes_out_as_itself(backend, kind, tmp_path):
+    error = kind("mine")
+
+    def fail():
+        raise error
+
+    async def main():
+        async with rt.Session(run_identifier="interrupted"):
+            await rt.call(fail)
+
+    with pytest.raises(kind) as caught:
+        run(backend, main)
+    assert caught.value is error
+    saved = rt.ExecutionInfo.load(tmp_path / ".railtracks/interrupted.json")
+    assert saved.records[0].status is Status.CANCELLED
+    assert _threads.running() == 0
+
+
+async def test_a_cancelled_future_of_the_node_s_own_is_an_ordinary_error():
+    from concurrent.futures import CancelledError
+
+    error = CancelledError("mine")
+
+    def fail():
+        raise error
+
+    async with rt.Session() as session:
+        with pytest.raises(CancelledError) as caught:
+            await rt.call(fail)
+    assert caught.value is error
+    assert session.info.records[0].status is Status.FAILED
+
+
+# ---- how they end
+
+
+def test_the_timeout_stops_waiting_for_a_thread_and_the_record_says_so(backend):
+    async def main(clock):
+        worker = Worker(then=partial(advance, clock))
+        async with rt.Session(timeout=MINUTE) as session:
+            with pytest.raises(GlobalTimeOutError, match="worker"):
+                await rt.call(rt.function_node(worker, name="worker"))
+            assert not worker.ended.is_set()
+        worker.release.set()
+        assert worker.ended.wait(10)
+        return session
+
+    record = run_by_hand(backend, main).info.records[0]
+    assert (record.status, record.reason, record.abandoned) == (Status.CANCELLED, Reason.TIMEOUT, True)
+    assert no_work_left()
+
+
+async def test_a_warning_names_the_node_whose_thread_was_left_behind(caplog):
+    worker = Worker()
+    async with rt.Session() as session, cancelled_while_it_works(rt.function_node(worker, name="my node"), worker):
+        worker.release.set()
+    [warning] = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "my node" in warning.getMessage()
+    assert "abandon_on_cancel=False" in warning.getMessage()
+    assert (warning.session_id, warning.node_id) == (session.identifier, f"{session.identifier}-n0")
+
+
+async def test_the_session_ends_while_an_abandoned_thread_goes_on():
+    worker = Worker()
+    async with rt.Session() as session, cancelled_while_it_works(worker, worker):
+        pass
+    assert not worker.ended.is_set()
+    assert _threads.running() == 1
+    worker.release.set()
+    assert worker.ended.wait(10)
+    assert no_work_left()
+    record = session.info.records[0]
+    assert (record.status, record.reason, record.abandoned, record.result) == (
+        Status.CANCELLED, Reason.OUTSIDE, True, None,
+    )  # fmt: skip
+
+
+async def test_the_saved_state_says_that_a_thread_was_abandoned(tmp_path):
+    worker = Worker()
+    async with rt.Session(run_identifier="abandoned"), cancelled_while_it_works(worker, worker):
+        worker.release.set()
+    saved = rt.ExecutionInfo.load(tmp_path / ".railtracks/abandoned.json")
+    assert saved.records[0].abandoned
+
+
+async def test_an_exception_of_an_abandoned_thread_is_lost_in_silence(caplog):
+    worker = Worker()
+
+    def fail():
+        worker()
+        raise ValueError("nobody hears this")
+
+    async with rt.Session() as session, cancelled_while_it_works(fail, worker):
+        worker.release.set()
+        assert worker.ended.wait(10)
+    assert no_work_left()
+    assert session.info.records[0].exception is None
+    assert len(caplog.records) == 1  # the warning that it goes on alone
+
+
+def test_with_abandon_on_cancel_false_the_call_waits_for_its_thread(backend, caplog):
+    async def main(clock):
+        worker = Worker(then=partial(advance, clock))
+
+        async def release():
+            await worker.started.wait()
+            for _ in range(10):  # the deadline has passed by now, and the call still waits
+                await anyio.lowlevel.checkpoint()
+            worker.release.set()
+
+        async with rt.Session(timeout=MINUTE) as session, anyio.create_task_group() as group:
+            group.start_soon(release)
+            with pytest.raises(GlobalTimeOutError):
+                await rt.call(rt.function_node(worker, name="worker", abandon_on_cancel=False))
+            assert worker.ended.is_set()
+        return session
+
+    record = run_by_hand(backend, main).info.records[0]
+    assert not record.abandoned
+    assert caplog.records == []
+    assert _threads.running() == 0
+
+
+def test_the_timeout_cancels_a_child_that_a_sync_node_called_and_its_record_says_so(backend):
+    ended = []
+
+    async def main(clock):
+        async def child():
+            clock.now += 2 * MINUTE
+            try:
+                await anyio.sleep_forever()
+            finally:
+                ended.append(True)
+
+        def outer():
+            rt.call_sync(child)
+
+        async with rt.Session(timeout=MINUTE) as session:
+            with pytest.raises(GlobalTimeOutError, match="outer"):
+                await rt.call(outer)
+            assert ended == [True]
+        return session
+
+    records = run_by_hand(backend, main).info.records
+    assert [(r.name, r.status, r.reason) for r in records] == [
+        ("outer", Status.CANCELLED, Reason.TIMEOUT),
+        ("child", Status.CANCELLED, Reason.TIMEOUT),
+    ]
+    assert no_work_left()
+
+
+def test_the_timeout_cancels_a_child_below_a_node_that_waits_for_its_thread(backend):
+    async def main(clock):
+        async def child():
+            clock.now += 2 * MINUTE
+            await anyio.sleep_forever()
+
+        @rt.function_node(abandon_on_cancel=False)
+        def outer():
+            rt.call_sync(child)
+
+        async with rt.Session(timeout=MINUTE) as session:
+            with pytest.raises(GlobalTimeOutError, match="outer"):
+                await rt.call(outer)
+        return session
+
+    records = run_by_hand(backend, main).info.records
+    assert [(r.name, r.status, r.reason, r.abandoned) for r in records] == [
+        ("outer", Status.CANCELLED, Reason.TIMEOUT, False),
+        ("child", Status.CANCELLED, Reason.TIMEOUT, False),
+    ]
+    assert _threads.running() == 0
+
+
+async def test_cancellation_from_outside_cancels_a_child_that_a_sync_node_called():
+    running = anyio.Event()
+
+    async def child():
+        running.set()
+        await anyio.sleep_forever()
+
+    @rt.function_node(abandon_on_cancel=False)
+    def outer():
+        rt.call_sync(child)
+
+    async with rt.Session() as session, anyio.create_task_group() as group:
+        group.start_soon(rt.call, outer)
+        await running.wait()
+        group.cancel_scope.cancel()
+    assert [(r.status, r.reason) for r in session.info.records] == 2 * [(Status.CANCELLED, Reason.OUTSIDE)]
+
+
+async def test_end_on_error_cancels_a_child_that_a_sync_node_called():
+    running, error = anyio.Event(), ValueError("first")
+
+    async def child():
+        running.set()
+        await anyio.sleep_forever()
+
+    @rt.function_node(abandon_on_cancel=False)
+    def outer():
+        rt.call_sync(child)
+
+    async def fail():
+        await running.wait()
+        raise error
+
+    async with rt.Session(end_on_error=True) as session:
+        with pytest.raises(ValueError) as caught:
+            await rt.call_batch(rt.call, [outer, fail], return_exceptions=False)
+    assert caught.value is error
+    reasons = {record.name: record.reason for record in session.info.records}
+    assert reasons["outer"] is reasons["child"] is Reason.END_ON_ERROR
+
+
+async def test_a_thread_s_late_call_after_a_timeout_is_refused_and_not_recorded():
+    worker, out = Worker(), []
+
+    def late():
+        worker()
+        try:
+            rt.call_sync(double, 1)
+        except SessionEndedError as exc:
+            out.append(exc)
+        finally:
+            told.set()
+
+    told = threading.Event()
+    async with rt.Session() as session, cancelled_while_it_works(late, worker):
+        worker.release.set()
+        assert told.wait(10)
+    assert "double" in str(out[0])
+    assert len(session.info.records) == 1
+
+
+async def test_a_late_broadcast_of_an_abandoned_thread_does_not_hang_it():
+    worker, out, heard = Worker(), [], []
+
+    def late():
+        worker()
+        try:
+            anyio.from_thread.run(rt.broadcast, "late")
+        except BaseException as exc:
+            out.append(exc)
+        finally:
+            told.set()
+
+    told = threading.Event()
+    async with rt.Session(broadcast_callback=heard.append), cancelled_while_it_works(late, worker):
+        worker.release.set()
+        for _ in range(2000):
+            await anyio.lowlevel.checkpoint()
+            if told.wait(0.001):  # real: the thread needs this loop to get an answer
+                break
+    assert told.is_set()
+
+
+# ---- how many
+
+
+async def test_at_most_so_many_threads_work_at_once():
+    lock, now, most = threading.Lock(), 0, 0
+    full = threading.Barrier(ThreadStrategy.MAX_THREADS)
+
+    def work(i):
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        full.wait(30)  # passes only when as many as are allowed are at work
+        with lock:
+            now -= 1
+        return i
+
+    count = 2 * ThreadStrategy.MAX_THREADS
+    assert await rt.call_batch(work, range(count), return_exceptions=False) == list(range(count))
+    assert most == ThreadStrategy.MAX_THREADS
+    assert _threads.running() == 0
+
+
+async def test_threads_left_behind_in_one_session_do_not_hold_up_another():
+    workers = [Worker() for _ in range(ThreadStrategy.MAX_THREADS)]
+    async with rt.Session(), anyio.create_task_group() as group:
+        for worker in workers:
+            group.start_soon(rt.call, worker)
+        for worker in workers:
+            await worker.started.wait()
+        group.cancel_scope.cancel()
+    async with rt.Session():
+        assert await rt.call(len, "abc") == 3
+    for worker in workers:
+        worker.release.set()
+    assert no_work_left()
+
+
+async def test_a_call_that_is_cancelled_while_it_waits_for_a_thread_is_not_abandoned():
+    workers = [Worker() for _ in range(ThreadStrategy.MAX_THREADS)]
+    begun = []
+
+    def never():
+        begun.append(True)
+
+    async with rt.Session() as session, anyio.create_task_group() as group:
+        for worker in workers:
+            group.start_soon(rt.call, rt.function_node(worker, name="busy"))
+        for worker in workers:
+            await worker.started.wait()
+        async with anyio.create_task_group() as inner:
+            inner.start_soon(rt.call, never)
+            while len(session.info.records) <= len(workers):
+                await anyio.lowlevel.checkpoint()
+            inner.cancel_scope.cancel()
+        for worker in workers:
+            worker.release.set()
+    last = session.info.records[-1]
+    assert (last.name, last.status, last.abandoned) == ("never", Status.CANCELLED, False)
+    assert begun == []
+    assert _threads.running() == 0
+
+
+async def test_nothing_is_running_after_calls_that_ended_well_or_badly():
+    def fail(_):
+        raise ValueError
+
+    async with rt.Session():
+        await rt.call_batch(fail, range(5))
+        await rt.call_batch(str, range(5))
+    assert _threads.running() == 0

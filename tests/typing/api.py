@@ -1,0 +1,203 @@
+"""What a type checker says about the public face. Never run: ``tests/test_typing.py`` gives it to mypy.
+
+A line with ``type: ignore`` must be an error: mypy reports those that are not.
+"""
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any, assert_type
+
+import railtracks as rt
+from railtracks.nodes import FunctionNode, Node
+from railtracks.state import ExecutionInfo, Status
+
+
+@rt.function_node
+async def fetch(url: str, retries: int = 3) -> bytes:
+    return url.encode() * retries
+
+
+@rt.function_node(name="Length", abandon_on_cancel=False)
+def length(data: bytes) -> int:
+    return len(data)
+
+
+async def plain(x: int) -> str:
+    return str(x)
+
+
+def plain_sync(x: int) -> str:
+    return str(x)
+
+
+class Greet(Node[str]):
+    def __init__(self, who: str, *, loud: bool = False) -> None:
+        self.who = who.upper() if loud else who
+
+    async def invoke(self) -> str:
+        return self.who
+
+
+class Count(Node[int]):
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def invoke(self) -> int:
+        return len(self.text)
+
+
+def make_greeting(who: str) -> Greet:
+    return Greet(who)
+
+
+# ---- function_node: the signature and the result are kept
+
+as_node: FunctionNode[[bytes], int] = length
+as_async_node: FunctionNode[[int], Coroutine[Any, Any, str]] = rt.function_node(plain)
+as_named_node: FunctionNode[[int], str] = rt.function_node(name="x")(plain_sync)
+assert_type(length(b""), int)
+not_text: FunctionNode[[str], int] = length  # type: ignore[assignment]
+length("text")  # type: ignore[arg-type]
+rt.function_node(5)  # type: ignore[call-overload]
+rt.function_node(plain, nam="x")  # type: ignore[call-overload]
+
+
+# ---- call
+
+
+async def calls() -> None:
+    assert_type(await fetch("u"), bytes)
+    assert_type(await rt.call(fetch, "u"), bytes)
+    assert_type(await rt.call(fetch, "u", retries=1), bytes)
+    assert_type(await rt.call(length, b""), int)
+    assert_type(await rt.call(plain, 1), str)
+    assert_type(await rt.call(plain_sync, 1), str)
+    assert_type(await rt.call(Greet, "Ada", loud=True), str)
+    assert_type(await rt.call(Count, "Ada"), int)
+    assert_type(await rt.call(make_greeting, "Ada"), str)
+    assert_type(await rt.call(partial(Greet, loud=True), "Ada"), str)
+    assert_type(await rt.call(lambda: 1), int)
+    await rt.call(fetch)  # type: ignore[call-overload]
+    await rt.call(fetch, 5)  # type: ignore[call-overload]
+    await rt.call(fetch, "u", retry=1)  # type: ignore[call-arg, arg-type]
+    await rt.call(Greet, 5)  # type: ignore[call-overload]
+    await rt.call(5)  # type: ignore[call-overload]
+    await rt.call(fetch("u"))  # type: ignore[call-overload]
+
+
+async def batches() -> None:
+    assert_type(await rt.call_batch(fetch, ["u"]), list[bytes | BaseException])
+    assert_type(await rt.call_batch(fetch, ["u"], [1], limit=2), list[bytes | BaseException])
+    assert_type(await rt.call_batch(fetch, ["u"], return_exceptions=False), list[bytes])
+    assert_type(await rt.call_batch(length, [b""]), list[int | BaseException])
+    assert_type(await rt.call_batch(length, [b""], return_exceptions=False), list[int])
+    assert_type(await rt.call_batch(Greet, ["Ada"]), list[str | BaseException])
+    assert_type(await rt.call_batch(Count, ["Ada"], return_exceptions=False), list[int])
+    await rt.call_batch(fetch, 5)  # type: ignore[call-overload]
+    await rt.call_batch(fetch, ["u"], limit="2")  # type: ignore[call-overload]
+
+
+# ---- flows
+
+
+async def flows() -> None:
+    fetching = rt.Flow("Fetching", fetch, timeout=60, context={"a": 1}, logging_setting="INFO")
+    assert_type(fetching.invoke("u"), bytes)
+    assert_type(fetching.invoke("u", retries=1), bytes)
+    assert_type(await fetching.ainvoke("u"), bytes)
+    assert_type(rt.Flow("Length", length).invoke(b""), int)
+    assert_type(await rt.Flow("Length", entry_point=length).ainvoke(b""), int)
+    assert_type(rt.Flow("Plain", plain_sync).invoke(1), str)
+    assert_type(rt.Flow("Greeting", Greet).invoke("Ada", loud=True), str)
+    assert_type(await rt.Flow("Counting", Count).ainvoke("Ada"), int)
+    connection = fetching.connect()
+    assert_type(connection.invoke("u"), bytes)
+    assert_type(await connection.ainvoke("u"), bytes)
+    assert_type(connection.session, rt.Session)
+    assert_type(fetching.update_context({"b": 2}).invoke("u"), bytes)
+    fetching.invoke(5)  # type: ignore[arg-type]
+    fetching.invoke()  # type: ignore[call-arg]
+    await fetching.ainvoke("u", retry=1)  # type: ignore[call-arg]
+    rt.Flow("Greeting", Greet).invoke(5)  # type: ignore[arg-type]
+    rt.Flow("Fetching", fetch, time_out=1)  # type: ignore[call-overload]
+    rt.Flow("Fetching", fetch, timeout="60")  # type: ignore[call-overload]
+
+
+# ---- sessions
+
+
+@rt.session
+async def bare(x: int) -> str:
+    return str(x)
+
+
+@rt.session()
+async def called(x: int) -> str:
+    return str(x)
+
+
+@rt.session(timeout=30, context={"a": 1}, name="main", log_file=Path("x.log"), run_identifier="mine", save_state=False)
+async def configured(x: int) -> str:
+    return str(x)
+
+
+@rt.session  # type: ignore[arg-type]
+def not_async(x: int) -> str:
+    return str(x)
+
+
+@rt.session(timeout="30")  # type: ignore[call-overload, untyped-decorator]
+async def wrong_option(x: int) -> str:
+    return str(x)
+
+
+async def sessions() -> None:
+    as_function: Callable[[int], Coroutine[Any, Any, tuple[str, rt.Session]]] = bare
+    assert_type(await as_function(1), tuple[str, rt.Session])
+    assert_type(await bare(1), tuple[str, rt.Session])
+    assert_type(await called(1), tuple[str, rt.Session])
+    assert_type(await configured(1), tuple[str, rt.Session])
+    await bare("x")  # type: ignore[arg-type]
+    await configured()  # type: ignore[call-arg]
+    async with rt.Session({"a": 1}, timeout=1, end_on_error=True) as session:
+        assert_type(session, rt.Session)
+        session.start_soon(fetch, "u")
+        session.start_soon(Greet, "u")
+    with rt.Session() as plain_session:
+        assert_type(plain_session, rt.Session)
+    assert_type(session.info, ExecutionInfo)
+    assert_type(session.payload(), dict[str, Any])
+    assert_type(session.identifier, str)
+    assert_type(session.name, str | None)
+    assert_type(session.executor_config, rt.ExecutorConfig)
+    assert_type(session.executor_config.timeout, float)
+    rt.Session(time_out=1)  # type: ignore[call-arg]
+    rt.Session(timeout="1")  # type: ignore[arg-type]
+    rt.Session(logging_setting="LOUD")  # type: ignore[arg-type]
+    rt.Session("name")  # type: ignore[arg-type]
+    session.identifier.nope()  # type: ignore[attr-defined]
+    session.executor_config.timeout = 1.0  # type: ignore[misc]
+
+
+def settings() -> None:
+    rt.set_config(timeout=1, backend="trio", broadcast_callback=print)
+    rt.enable_logging("VERBOSE")
+    assert_type(rt.session_id(), str | None)
+    rt.set_config(time_out=1)  # type: ignore[call-arg]
+    rt.enable_logging("LOUD")  # type: ignore[arg-type]
+
+
+def views(info: ExecutionInfo) -> None:
+    assert_type(info.name, str)
+    assert_type(ExecutionInfo.load("x"), ExecutionInfo)
+    assert_type(info.subset("x"), ExecutionInfo)
+    assert_type(info.graph_serialization(), str)
+    assert_type([edge.details.status for edge in info.insertion_requests], list[Status])
+    info.session_id = "x"  # type: ignore[misc]
+
+
+def context() -> None:
+    assert_type(rt.context.get("a", None), Any)
+    rt.context.put("a", 1)
+    rt.context.put(1, 1)  # type: ignore[arg-type]
