@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
@@ -119,12 +118,9 @@ class Flow(Generic[P, T]):
         """
         import hashlib  # here, because it loads OpenSSL
 
-        content = {
-            "name": self.name,
-            "entry_point": [origin(self.entry_point), self.entry_point.name],
-            "options": {name: value for name, value in checked(self._options).items() if not callable(value)},
-        }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        options = sorted((k, v) for k, v in checked(self._options).items() if not callable(v))
+        content = repr((self.name, origin(self.entry_point), self.entry_point.name, options))
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
     def _session(self) -> Session:
         try:

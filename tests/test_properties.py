@@ -1,6 +1,6 @@
 """The promise of design.md, over generated trees of calls and generated configurations, on both backends.
 
-A tree is plain data, so that Hypothesis shrinks it to something that a person can read; ``run_tree`` is its interpreter and
+A tree is plain data, so that Hypothesis shrinks it to something a person can read; ``run_tree`` is its interpreter and
 keeps a log of its own of what really happened to each call, which is what the records are compared with.
 """
 

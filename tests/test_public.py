@@ -82,10 +82,12 @@ print([name for name in heavy if name in sys.modules])
 LAYERS = """
 1   exceptions | _ids | _scope | _threads
 2   _logging _config
-3   state._records state._events state._redact state._codec state._document state._store state._machine state._info state
+3   state._records state._events state._redact state._codec state._document state._store state._machine
+3   state._info state
 4   pubsub._subscription pubsub._publisher pubsub
 5   nodes._node nodes._function nodes
-6   execution._backend | execution._groups execution._run execution._strategy execution._announcer execution._coordinator execution
+6   execution._backend | execution._groups execution._run execution._strategy execution._announcer
+6   execution._coordinator execution
 7   context
 8   _lifetime _portal _session
 9   _call
@@ -97,9 +99,10 @@ LAYERS = """
 def places():
     """The place of each module: its layer, and its rank there. Beside a ``|`` stand modules of one rank."""
     found = {}
+    rank = 0
     for line in LAYERS.strip().splitlines():
         layer, *names = line.split()
-        rank = 0
+        rank += 1
         for position, name in enumerate(names):
             rank += position > 0 and "|" not in (name, names[position - 1])
             if name != "|":

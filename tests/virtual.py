@@ -49,7 +49,7 @@ class Clock:
 
 
 class _Patience:
-    """How often in a row may a loop have nothing at all to do? A thread that is about to report needs some real time."""
+    """How often in a row may a loop have nothing at all to do? A thread about to report needs real time."""
 
     def __init__(self) -> None:
         self._left = int(20 / REAL_WAIT)

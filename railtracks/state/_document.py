@@ -14,7 +14,7 @@ import attrs
 from railtracks._ids import edge_id, index_of, node_id, run_id
 from railtracks.exceptions import StateError
 from railtracks.state._codec import Value
-from railtracks.state._records import CallRecord, Reason, Status
+from railtracks.state._records import CallRecord, Reason, Shown, Status
 
 VERSION = 1
 
@@ -29,8 +29,8 @@ class Stamp:
     identifier: str
 
 
-@attrs.frozen(eq=False)
-class Node:
+@attrs.frozen(eq=False, repr=False)
+class Node(Shown):
     """A call as a node of the graph; ``parent`` is its earlier version in time."""
 
     identifier: str
@@ -42,8 +42,8 @@ class Node:
     parent: Node | None
 
 
-@attrs.frozen(eq=False)
-class EdgeDetails:
+@attrs.frozen(eq=False, repr=False)
+class EdgeDetails(Shown):
     input_args: Value
     input_kwargs: Value
     status: Status
@@ -53,8 +53,8 @@ class EdgeDetails:
     abandoned: bool = False
 
 
-@attrs.frozen(eq=False)
-class Edge:
+@attrs.frozen(eq=False, repr=False)
+class Edge(Shown):
     """The request that made a call, from ``source`` (None: the session) to ``target``; ``parent`` is its earlier
     version."""
 
@@ -66,8 +66,8 @@ class Edge:
     parent: Edge | None
 
 
-@attrs.frozen(eq=False)
-class Run:
+@attrs.frozen(eq=False, repr=False)
+class Run(Shown):
     """A top-level call and all below it. Times are in seconds since the epoch."""
 
     name: str
@@ -80,8 +80,8 @@ class Run:
     steps: list[Stamp]
 
 
-@attrs.frozen(eq=False)
-class Document:
+@attrs.frozen(eq=False, repr=False)
+class Document(Shown):
     """What a state file holds."""
 
     version: int
@@ -94,7 +94,7 @@ class Document:
     runs: list[Run]
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Scribe:
     """Writes the records of one session as parts of its document.
 

@@ -1,7 +1,6 @@
 """Events: frozen facts about a session, in the order in which they happened.
 
-They are compared by identity: no event happens twice (and generating comparisons would double what this module
-costs at import).
+They are compared by identity: no event happens twice.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ from typing import Any
 
 import attrs
 
-from railtracks.state._records import Reason
+from railtracks.state._records import Reason, Shown
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class Event:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Event(Shown):
     """Something happened in a session."""
 
     session_id: str
@@ -23,7 +22,7 @@ class Event:
     """Seconds since the epoch."""
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class CallEvent(Event):
     """Something happened to a call."""
 
@@ -36,7 +35,7 @@ class CallEvent(Event):
     name: str
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class CallCreated(CallEvent):
     """A call was made and is about to run."""
 
@@ -44,28 +43,28 @@ class CallCreated(CallEvent):
     kwargs: Mapping[str, Any]
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class CallSucceeded(CallEvent):
     """A call returned."""
 
     result: Any
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class CallFailed(CallEvent):
     """A call raised."""
 
     exception: BaseException
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class CallCancelled(CallEvent):
     """A call was cancelled."""
 
     reason: Reason
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Broadcast(Event):
     """A node broadcast an item."""
 

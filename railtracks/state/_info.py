@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from railtracks.exceptions import SessionEndedError, StateError
 from railtracks.state._codec import converter
 from railtracks.state._document import VERSION, Document, Edge, Node, Run, Scribe, Stamp, read_records
 from railtracks.state._records import CallRecord, Status
-from railtracks.state._store import write_atomically
+from railtracks.state._store import dumps, loads, write_atomically
 
 
 @attrs.frozen
@@ -149,7 +148,7 @@ class ExecutionInfo:
 
     def graph_serialization(self) -> str:
         """The runs as JSON text: a list of objects with ``nodes``, ``edges`` and ``steps``."""
-        return json.dumps(converter().unstructure(self._scribe.runs(self.records), list[Run]))
+        return dumps(converter().unstructure(self._scribe.runs(self.records), list[Run]))
 
     def payload(self) -> dict[str, Any]:
         """The document that the state file holds, as plain data."""
@@ -165,7 +164,7 @@ class ExecutionInfo:
         Raises:
             OSError: the file cannot be written; an earlier file at ``path`` is still whole then.
         """
-        write_atomically(Path(path), json.dumps(self.payload(), ensure_ascii=True).encode("ascii"))
+        write_atomically(Path(path), dumps(self.payload()).encode("ascii"))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ExecutionInfo:
@@ -178,8 +177,8 @@ class ExecutionInfo:
         """
         content = Path(path).read_bytes()
         try:
-            data = json.loads(content)
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as exc:
+            data = loads(content)
+        except (ValueError, RecursionError) as exc:
             raise StateError(f"{path}: this is no state file: {exc}") from exc
         version = data.get("version") if isinstance(data, dict) else None
         if version != VERSION:

@@ -27,11 +27,24 @@ class Reason(StrEnum):
     OUTSIDE = "outside"
 
 
+class Shown:
+    """A repr with all fields, for the attrs classes of this package: one for all, as they have so many.
+
+    Generating a repr and comparisons for each would take a tenth of the time that ``import railtracks`` takes.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        fields = attrs.fields(type(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(f'{field.name}={getattr(self, field.name)!r}' for field in fields)})"
+
+
 NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
 
 
-@attrs.define(eq=False, weakref_slot=False, on_setattr=attrs.setters.NO_OP)
-class CallRecord:
+@attrs.define(eq=False, repr=False, weakref_slot=False, on_setattr=attrs.setters.NO_OP)
+class CallRecord(Shown):
     """A call, from its creation to its end.
 
     Not frozen, because a frozen one costs four times as much on the hot path. Invariant: while ``status`` is OPEN

@@ -1,4 +1,7 @@
-"""The state file: where it lies, what it is called, how it is written."""
+"""The state file: where it lies, what it is called, how it is written.
+
+``json`` is imported where it is used: a program that saves nothing need not load it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import re
 import zlib
 from pathlib import Path
+from typing import Any
 
 FOLDER = ".railtracks"
 
@@ -29,6 +33,20 @@ def slug(name: str, problem: str | None, limit: int) -> str:
     digest = f"{zlib.crc32(name.encode('utf-8', 'surrogatepass')):08x}"  # tells names apart; hides nothing
     safe = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[: limit - 9].rstrip("-")  # no dots: `con.txt` is reserved
     return f"{safe or 'session'}-{digest}"
+
+
+def dumps(data: Any) -> str:
+    """Plain data as JSON, in ASCII."""
+    import json
+
+    return json.dumps(data)
+
+
+def loads(content: bytes) -> Any:
+    """Plain data from JSON. ValueError if it is none, RecursionError if it is nested too deeply."""
+    import json
+
+    return json.loads(content)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

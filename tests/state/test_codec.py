@@ -122,7 +122,8 @@ dates = st.datetimes() | st.dates() | st.times() | st.timedeltas()
 ODD = [
     Colour.RED, Word.HELLO, Number.ONE, Text("sub"), Path("a/b"), PurePosixPath("/x"), object(), BadRepr(),
     BadMapping(a=1), BadAttribute(), ADataclass(1), ValueError("x"), raised(KeyError("k")), BadError("x"),
-    ExceptionGroup("g", [ValueError()]), RecordedError("a.B", "m", "t"), Opaque("a.B", {"$type": "a.B", "$repr": "<B>"}), cycle(), len, int,
+    ExceptionGroup("g", [ValueError()]), RecordedError("a.B", "m", "t"), cycle(), len, int,
+    Opaque("a.B", {"$type": "a.B", "$repr": "<B>"}),
     lambda: None, threading.Lock(), range(3), (i for i in ()), NotImplemented, ..., 1j, memoryview(b"ab"),
     bytearray(b"x"), datetime(2026, 1, 1, tzinfo=UTC), Model(value=BadRepr()),
 ]  # fmt: skip
