@@ -1,0 +1,68 @@
+"""Everything that the README and the docs show runs, on both backends."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+import anyio
+import pytest
+from sybil import Document
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+import railtracks as rt
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCRIPT = (ROOT / "docs/scripts/session.py").read_text(encoding="utf-8")
+INCLUDE = re.compile(r'--8<-- "(?P<path>[^:"]+):(?P<section>\w+)"')
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_snippets_of_a_page_run_one_after_another(page, backend, monkeypatch, capsys):
+    monkeypatch.setattr(anyio, "run", functools.partial(anyio.run, backend=backend))
+    monkeypatch.setenv("RAILTRACKS_BACKEND", backend)
+    document = Document.parse(str(page), PythonCodeBlockParser())
+    document.namespace["__name__"] = "__main__"
+    count = 0
+    for example in document.examples():
+        if not INCLUDE.search(example.parsed):
+            example.evaluate()
+            count += 1
+    assert count or page.name in ("reference.md", "design.md")
+    expected = [line.split("#", 1)[1].strip() for line in printed_lines(page)]
+    output = capsys.readouterr().out
+    for line in expected:
+        assert line in output, "the page promises to print this"
+
+
+def printed_lines(page):
+    """Lines that print, and say in a comment what."""
+    text = page.read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if re.search(r"print\(.*\)  # (?!.*(\.\.\.|;))", line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_section_that_a_page_includes_exists(page):
+    for include in INCLUDE.finditer(page.read_text(encoding="utf-8")):
+        assert include["path"] == "docs/scripts/session.py"
+        assert f"[start: {include['section']}]" in SCRIPT
+        assert f"[end: {include['section']}]" in SCRIPT
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists()
+
+
+def test_every_public_name_has_a_line_in_the_reference():
+    reference = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    assert [name for name in rt.__all__ if f"`rt.{name}" not in reference and name != "exceptions"] == []
+    assert [name for name in rt.exceptions.__all__ if f"`{name}`" not in reference] == []
+
+
+def test_every_option_has_a_line_in_the_configuration():
+    page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    assert [name for name in rt.SessionOptions.__annotations__ if f"| `{name}` |" not in page] == []
