@@ -8,9 +8,10 @@ Everything public is here; the names are explained in ``docs/``.
 from railtracks import context, exceptions, nodes, state
 from railtracks._call import broadcast, call, call_batch, call_sync, session_id
 from railtracks._config import ExecutorConfig, SessionOptions, set_config
+from railtracks._decorator import session
 from railtracks._flow import Flow, FlowConnection
 from railtracks._logging import enable_logging
-from railtracks._session import Session, session
+from railtracks._session import Session
 from railtracks.nodes import function_node
 from railtracks.state import ExecutionInfo
 

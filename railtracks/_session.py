@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Token
-from inspect import iscoroutinefunction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, Literal, Unpack
 
 from railtracks._config import MAX_IDENTIFIER, ExecutorConfig, SessionOptions, identifier_problem, merge
 from railtracks._ids import sources
@@ -24,10 +22,6 @@ from railtracks.execution import Coordinator, Frame, running_library
 from railtracks.nodes import as_node, is_async
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo, slug, state_path
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
 
 Phase = Literal["not entered yet", "open", "over"]
 
@@ -204,9 +198,11 @@ class Session:
         """
         if self._phase == "over":
             raise SessionEndedError("session.subscribe() came after the session had ended; subscribe before")
-        return self._coordinator.publisher.subscribe(
-            callback, name=name, kinds=kinds, capacity=capacity, policy=policy, on_error=on_error
+        subscription = Subscription(
+            callback, name=name, kinds=kinds, capacity=capacity, policy=policy, on_error=on_error, log=self._log
         )
+        self._coordinator.publisher.add(subscription)
+        return subscription
 
     def start_soon(self, node: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
         """Start a top-level call of ``node`` beside the body; the session waits for it at its end.
@@ -392,54 +388,3 @@ def _shown(path: Path) -> str:
     """A path as people know it: relative, where it lies below the working directory."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-@overload
-def session(func: Callable[P, Coroutine[Any, Any, T]], /) -> Callable[P, Coroutine[Any, Any, tuple[T, Session]]]: ...
-@overload
-def session(
-    *,
-    context: Mapping[str, Any] | None = None,
-    name: str | None = None,
-    payload_callback: Callable[[dict[str, Any]], Any] | None = None,
-    **options: Unpack[SessionOptions],
-) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, tuple[T, Session]]]]: ...
-def session(func: Any = None, context: Any = None, **options: Any) -> Any:
-    """Give each call of an async function a session of its own: ``@rt.session``, ``@rt.session()`` or with options::
-
-        @rt.session(timeout=30)
-        async def main(name: str) -> str:
-            return await rt.call(greet, name)
-
-        result, session = await main("Ada")
-
-    Args:
-        func: The function, when the decorator is written bare.
-        context: As for :class:`Session`, and so are all options.
-
-    Returns:
-        An async function that returns what the function returned, and the session, which has ended.
-
-    Raises:
-        TypeError: the function is not async.
-        ConfigError: an option is not allowed; raised where the decorator is written.
-    """
-    if func is not None and not callable(func):
-        raise TypeError(f"@rt.session was given {func!r}; write `@rt.session(context=...)` or `@rt.session`")
-
-    def decorate(wrapped: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, tuple[T, Session]]]:
-        if not iscoroutinefunction(wrapped):
-            name = getattr(wrapped, "__name__", repr(wrapped))
-            raise TypeError(f"@rt.session needs an async function, and {name} is not; write `async def {name}(...)`")
-
-        @functools.wraps(wrapped)
-        async def in_session(*args: P.args, **kwargs: P.kwargs) -> tuple[T, Session]:
-            opened = Session(context, **options)
-            async with opened:
-                result = await wrapped(*args, **kwargs)
-            return result, opened
-
-        return in_session
-
-    Session(context, **options)  # a wrong option is told here, where it is written
-    return decorate if func is None else decorate(func)

@@ -22,12 +22,14 @@ import anyio
 from anyio.lowlevel import EventLoopToken, checkpoint, checkpoint_if_cancelled
 
 from railtracks._config import ExecutorConfig
-from railtracks._ids import Sources, node_id, run_id
+from railtracks._ids import Sources
 from railtracks._logging import SessionLog
+from railtracks._notifier import Notifier
 from railtracks._scope import current
 from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError, SessionEndedError, SessionError
 from railtracks.execution._announcer import Announcer
 from railtracks.execution._backend import task_getter
+from railtracks.execution._frame import Frame
 from railtracks.execution._groups import divide, task_group
 from railtracks.execution._run import Entry, Run, Stop
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
@@ -39,37 +41,7 @@ YIELD_AFTER = 0.001
 """Seconds of calls that never wait, after which timers and cancellation get their turn."""
 YIELD_EVERY = 128
 """Calls after which they do so anyway, whatever the clock says (one under test may stand still)."""
-_NO_TASK = object()
 _IN_TASK = InTaskStrategy()
-
-
-class Frame:
-    """Where running code stands: what the context variable holds. Never changed once made.
-
-    In a session but in no call, it has the coordinator alone.
-    """
-
-    __slots__ = ("coordinator", "record", "run", "task")
-
-    def __init__(
-        self,
-        coordinator: Coordinator,
-        record: CallRecord | None = None,
-        run: Run | None = None,
-        task: object = _NO_TASK,
-    ) -> None:
-        self.coordinator = coordinator
-        self.record = record
-        self.run = run
-        self.task = task
-
-    @property
-    def run_id(self) -> str | None:
-        return None if self.record is None else run_id(self.coordinator.session_id, self.record.run)
-
-    @property
-    def node_id(self) -> str | None:
-        return None if self.record is None else node_id(self.coordinator.session_id, self.record.index)
 
 
 class Coordinator:
@@ -115,7 +87,7 @@ class Coordinator:
         self._thread: int | None = None  # the thread of the event loop it is bound to
         self._entries: set[Entry] = set()
         self._starting = 0  # children of the session that have not entered yet
-        self._changed: anyio.Event | None = None  # made by whoever waits for entries to leave; each leaving sets it
+        self._changed = Notifier()  # an entry has left, or a child
         self._failure_traceback: TracebackType | None = None
         self._halted = False  # failed or closed: nested calls look for their cancellation before they start
         self._yield_at = math.inf
@@ -234,7 +206,7 @@ class Coordinator:
                     error = exc
                 # Like a nursery, a run waits for what was started in it; inside the scope, so that its deadline counts.
                 if top and error is None and len(run.entries) > 1:
-                    await self._wait_while(lambda: len(run.entries) > 1)
+                    await self._changed.wait_while(lambda: len(run.entries) > 1)
         except Exception as exc:  # what a scope leaves of a group that held cancellations too
             error = exc
         finally:
@@ -245,7 +217,7 @@ class Coordinator:
                     await self._end_others(run)
             finally:
                 self._entries.discard(entry)
-                self._notify()
+                self._changed.notify_all()
                 if self.when_idle is not None and self.idle:
                     when_idle, self.when_idle = self.when_idle, None
                     when_idle()
@@ -255,7 +227,7 @@ class Coordinator:
         if run.entries:
             run.cancel(Stop.RUN_ENDED)
             with anyio.CancelScope(shield=True):
-                await self._wait_while(lambda: bool(run.entries))
+                await self._changed.wait_while(lambda: bool(run.entries))
 
     async def _settle(
         self, node: FunctionNode[..., Any], entry: Entry, run: Run, top: bool, result: Any, error: Exception | None
@@ -349,7 +321,7 @@ class Coordinator:
     def starting(self, change: int) -> None:
         """Children of the session are about to enter (+1), or are done (-1)."""
         self._starting += change
-        self._notify()
+        self._changed.notify_all()
 
     @property
     def idle(self) -> bool:
@@ -357,24 +329,13 @@ class Coordinator:
 
     async def wait_idle(self) -> None:
         """Wait until no call is running. Cancellation: the wait ends, nothing else does."""
-        await self._wait_while(lambda: not self.idle)
+        await self._changed.wait_while(lambda: not self.idle)
 
     def close(self) -> None:
         """Let no further call begin, and cancel those that run."""
         self.closed = self._halted = True
         for entry in tuple(self._entries):
             entry.cancel(Stop.SESSION_ENDED)
-
-    async def _wait_while(self, condition: Callable[[], bool]) -> None:
-        while condition():
-            if self._changed is None:
-                self._changed = anyio.Event()
-            await self._changed.wait()
-
-    def _notify(self) -> None:
-        if self._changed is not None:
-            changed, self._changed = self._changed, None
-            changed.set()
 
 
 def _abandon() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
 from railtracks._logging import SessionLog
-from railtracks.pubsub._subscription import LOGGER, OnError, Policy, Subscription
+from railtracks.pubsub._subscription import LOGGER, Subscription
 from railtracks.state import CallEvent, Event
 
 if TYPE_CHECKING:
@@ -39,27 +38,14 @@ class RTPublisher:
         self.waits_on_calls = False
         """Is there one that new calls wait for?"""
 
-    def subscribe(
-        self,
-        callback: Callable[[Any], Any],
-        *,
-        name: str | None = None,
-        kinds: tuple[type[Event], ...] = (Event,),
-        capacity: int = 1024,
-        policy: Policy = "drop_oldest",
-        on_error: OnError = "keep",
-    ) -> Subscription:
-        """Add a subscriber; see ``Session.subscribe``."""
-        subscription = Subscription(
-            callback, name=name, kinds=kinds, capacity=capacity, policy=policy, on_error=on_error, log=self._log
-        )
+    def add(self, subscription: Subscription) -> None:
+        """Let ``subscription`` have the events from now on."""
         self.subscriptions.append(subscription)
-        calls = any(issubclass(kind, CallEvent) or issubclass(CallEvent, kind) for kind in kinds)
+        calls = any(issubclass(kind, CallEvent) or issubclass(CallEvent, kind) for kind in subscription.kinds)
         self.watches_calls |= calls
-        self.waits_on_calls |= calls and policy == "wait"
+        self.waits_on_calls |= calls and subscription.policy == "wait"
         if self._hosts:
             subscription.start(*self._hosts[0])
-        return subscription
 
     def publish(self, event: Event) -> None:
         """Offer ``event`` to all who subscribed to its kind. Never waits, never raises."""

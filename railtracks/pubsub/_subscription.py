@@ -18,6 +18,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from railtracks._logging import SessionLog
+from railtracks._notifier import Notifier
 from railtracks._scope import current
 from railtracks.exceptions import ConfigError
 from railtracks.state import Event
@@ -82,12 +83,12 @@ class Subscription:
         self._stopping = False  # the pump leaves after this delivery
         self._running = False  # a pump was started and has not left
         self._scope: anyio.CancelScope | None = None  # of the pump, once it has begun
-        self._changed: anyio.Event | None = None  # whoever waits for anything here makes it; each change sets it
+        self._changed = Notifier()  # anything of the above
 
     def close(self) -> None:
         """Take no more events. What was accepted is still delivered."""
         self._closed = True
-        self._notify()
+        self._changed.notify_all()
 
     @property
     def closed(self) -> bool:
@@ -119,17 +120,16 @@ class Subscription:
                 return
             self._buffer.popleft()
         self._buffer.append(event)
-        self._notify()
+        self._changed.notify_all()
 
     async def wait_for_room(self) -> None:
         """Wait until an event fits in. Returns at once where waiting could not end."""
-        while self.full and not self._closed and self._running and not in_callback.get():
-            await self._wait_for_change()
+        if not in_callback.get():
+            await self._changed.wait_while(lambda: self.full and not self._closed and self._running)
 
     async def wait_quiet(self) -> None:
         """Wait until all that was accepted is delivered."""
-        while not self.quiet and self._running:
-            await self._wait_for_change()
+        await self._changed.wait_while(lambda: not self.quiet and self._running)
 
     def start(self, nursery: TaskGroup, scope: object) -> None:
         """Start the pump in ``nursery``; callbacks find ``scope`` in the context variable, whoever subscribed them."""
@@ -146,7 +146,7 @@ class Subscription:
             finally:
                 self._scope = None
                 self._running = self._busy = False
-                self._notify()
+                self._changed.notify_all()
 
     async def stop(self, seconds: float) -> int:
         """Stop the pump after the delivery under way, or in ``seconds``; returns how many deliveries were cut off.
@@ -154,7 +154,7 @@ class Subscription:
         What waits in the buffer stays there, for the next pump.
         """
         self._stopping = True
-        self._notify()
+        self._changed.notify_all()
         with anyio.move_on_after(seconds):
             await self._wait_stopped()
         cut = int(self._busy)
@@ -166,8 +166,7 @@ class Subscription:
         return cut
 
     async def _wait_stopped(self) -> None:
-        while self._running:
-            await self._wait_for_change()
+        await self._changed.wait_while(lambda: self._running)
 
     def clear(self) -> int:
         """Drop what waits in the buffer; returns how many events that were."""
@@ -187,12 +186,10 @@ class Subscription:
                 delivered += 1
                 if delivered % _CHECKPOINT_EVERY == 0:
                     await checkpoint()
-                if self._changed is not None:
-                    self._notify()
+                self._changed.notify_all()
             if self._stopping:
                 return
-            self._notify()
-            await self._wait_for_change()
+            await self._changed.wait_while(lambda: not self._buffer and not self._stopping)
 
     async def _deliver(self, event: Event) -> None:
         try:
@@ -209,13 +206,3 @@ class Subscription:
             if self._on_error == "remove":
                 self._closed = True
                 self.clear()
-
-    async def _wait_for_change(self) -> None:
-        if self._changed is None:
-            self._changed = anyio.Event()
-        await self._changed.wait()
-
-    def _notify(self) -> None:
-        if self._changed is not None:
-            changed, self._changed = self._changed, None
-            changed.set()

@@ -23,6 +23,7 @@ import attrs
 import cattrs
 
 from railtracks.exceptions import ConfigError
+from railtracks.state._marks import Cut, Opaque, RecordedError
 from railtracks.state._records import Reason, Status
 from railtracks.state._redact import MASK, names_secret
 
@@ -41,44 +42,6 @@ MAX_DEPTH = 64
 """Levels of nesting that are written."""
 MAX_REPR = 1_000
 """Characters of a repr that are written."""
-
-
-@attrs.frozen
-class Opaque:
-    """What a loaded state has in place of a value that could not be brought back. It is saved again as it was read."""
-
-    type: str
-    data: dict[str, Any] = attrs.field(repr=False)
-    """The mark as it stands in the document."""
-
-    @property
-    def repr(self) -> str | None:
-        """The value's repr, if that is what was written."""
-        return self.data.get("$repr")
-
-
-@attrs.frozen
-class Cut:
-    """Stands at the end of a loaded collection: so many more items were not written."""
-
-    count: int
-
-
-class RecordedError(Exception):
-    """What a loaded state has in place of an exception.
-
-    Attributes:
-        type: The qualified name of the exception's class.
-        message: Its text.
-        traceback: Its traceback as text; "" if it had none.
-    """
-
-    def __init__(self, type: str, message: str, traceback: str) -> None:
-        super().__init__(type, message, traceback)
-        self.type, self.message, self.traceback = type, message, traceback
-
-    def __str__(self) -> str:
-        return f"{self.type}: {self.message}"
 
 
 def _qualified(kind: type) -> str:
