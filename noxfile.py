@@ -50,7 +50,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy, strict, over the library and its runnable examples."""
+    """mypy, strict, over the library and the runnable examples."""
     install(session, "types")
     session.run("mypy")
 

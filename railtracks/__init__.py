@@ -13,6 +13,7 @@ from railtracks._flow import Flow, FlowConnection
 from railtracks._logging import enable_logging
 from railtracks._session import Session
 from railtracks.nodes import function_node
+from railtracks.pubsub import Subscription
 from railtracks.state import ExecutionInfo
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ __all__ = [
     "FlowConnection",
     "Session",
     "SessionOptions",
+    "Subscription",
     "broadcast",
     "call",
     "call_batch",

@@ -16,8 +16,8 @@ from railtracks._session import Session
 from railtracks._threads import run_in_loop
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
 from railtracks.execution import Frame, divide, running_library, task_group
-from railtracks.nodes import FunctionNode, Node, as_node
-from railtracks.state import Broadcast
+from railtracks.nodes import FunctionNode, Node
+from railtracks.nodes._function import as_node
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -124,7 +124,7 @@ async def call_batch(
         )
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise ValueError(f"rt.call_batch: limit is {limit!r}; give a whole number of at least 1, or None for no limit")
-    node = as_node(node)
+    node = as_node(node, "rt.call_batch")
     items = zip(*iterables, strict=False)
     if current.get() is None:
         async with Session():
@@ -213,6 +213,12 @@ class _Batch:
             return exc
 
 
+@overload
+def call_sync(node: Callable[P, Node[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+@overload
+def call_sync(node: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+@overload
+def call_sync(node: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
 def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     """``call`` for synchronous code: in a plain ``with rt.Session()``, in a sync node, or without any session. Blocks.
 
@@ -222,7 +228,7 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
 
     Ctrl-C while waiting is raised here; the session cancels the call when it is left.
     """
-    target = as_node(node)
+    target = as_node(node, "rt.call_sync")
     if library := running_library():
         raise SessionError(
             f"rt.call_sync({target.name}, ...) was called inside a running {library} event loop, which it would block; "
@@ -261,19 +267,7 @@ async def broadcast(item: Any) -> None:
         raise ContextError(
             "rt.broadcast() was called outside a session; call it in a node, or inside `async with rt.Session():`"
         )
-    coordinator = frame.coordinator
-    if coordinator.ended:
-        raise SessionEndedError("rt.broadcast() came after its session had ended; wait for the task that broadcasts")
-    await coordinator.publisher.wait_for_room(Broadcast)
-    coordinator.publisher.publish(
-        Broadcast(
-            session_id=coordinator.session_id,
-            time=coordinator.clock() + coordinator.origin,
-            item=item,
-            run_id=frame.run_id,
-            node_id=frame.node_id,
-        )
-    )
+    await frame.coordinator.broadcast(item, frame)
 
 
 def session_id() -> str | None:

@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import attrs
 
@@ -42,7 +42,7 @@ class SessionOptions(TypedDict, total=False):
     run_identifier: str | None
     prompt_injection: bool | None
     save_state: bool | None
-    backend: str | None
+    backend: Literal["asyncio", "trio"] | None
 
 
 def _timeout(value: Any) -> float:
@@ -50,7 +50,7 @@ def _timeout(value: Any) -> float:
         return float(value)
     if value == math.inf:
         return math.inf
-    raise ValueError("a number of seconds above 0 (math.inf, or 'inf' as text, for no limit)")
+    raise ValueError("a number of seconds above 0 and below 2**62 (math.inf for no limit)")
 
 
 def _flag(value: Any) -> bool:
@@ -149,7 +149,7 @@ class ExecutorConfig:
     """The identifier of the session and the name of its state file; None for a random one."""
 
     prompt_injection: bool = _option(True, _flag, _truth)
-    """Fill ``{name}`` in the prompts of agents from the context."""
+    """Fill ``{name}`` in the prompts of agents from the context. There are no agents yet: it has no effect so far."""
 
     save_state: bool = _option(True, _flag, _truth)
     """Save what happened to ``.railtracks/<identifier>.json`` when the session ends."""
@@ -243,7 +243,10 @@ _files: dict[str, dict[str, Any]] = {}
 
 def file_options() -> dict[str, Any]:
     """What the configuration file says. Read once per process and working directory."""
-    folder = os.getcwd()
+    try:
+        folder = os.getcwd()
+    except OSError:  # it was removed; there is no file to find from here
+        return {}
     found = _files.get(folder)
     if found is None:
         found = _files[folder] = _read_file(Path(folder))
@@ -288,7 +291,6 @@ def set_config(**options: Unpack[SessionOptions]) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
-    with _lock:
-        for name in options:
-            _global.pop(name, None)
-        _global.update(valid)
+    global _global
+    with _lock:  # for writers; readers see the mapping before or after, never between
+        _global = {name: value for name, value in _global.items() if name not in options} | valid

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Mapping
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
-from railtracks._config import SessionOptions
-from railtracks._session import Session
+from railtracks._config import SessionOptions, checked
+from railtracks._session import Session, check_arguments
+from railtracks.nodes._function import is_async
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,8 +49,13 @@ def session(func: Any = None, context: Any = None, **options: Any) -> Any:
         raise TypeError(f"@rt.session was given {func!r}; write `@rt.session(context=...)` or `@rt.session`")
 
     def decorate(wrapped: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, tuple[T, Session]]]:
-        if not iscoroutinefunction(wrapped):
+        if not is_async(wrapped):
             name = getattr(wrapped, "__name__", repr(wrapped))
+            if isasyncgenfunction(wrapped):
+                raise TypeError(
+                    f"@rt.session needs a function that returns, and {name} is an async generator; "
+                    f"collect what it yields and return that"
+                )
             raise TypeError(f"@rt.session needs an async function, and {name} is not; write `async def {name}(...)`")
 
         @functools.wraps(wrapped)
@@ -61,5 +67,7 @@ def session(func: Any = None, context: Any = None, **options: Any) -> Any:
 
         return in_session
 
-    Session(context, **options)  # a wrong option is told here, where it is written
+    # What is wrong is told here, where it is written; name and payload_callback are arguments, but no options.
+    check_arguments(context, options.get("payload_callback"), name=options.get("name"))
+    checked({name: value for name, value in options.items() if name not in ("name", "payload_callback")})
     return decorate if func is None else decorate(func)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, final, overload
 
 import anyio
 
 from railtracks._call import call
 from railtracks._config import SessionOptions, checked
-from railtracks._session import Session
+from railtracks._session import Session, check_arguments
 from railtracks.exceptions import ConfigError, ContextError, SessionError
 from railtracks.execution import running_library
-from railtracks.nodes import Node, as_node, origin
+from railtracks.nodes import Node
+from railtracks.nodes._function import as_node, origin
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,7 +32,8 @@ class Flow(Generic[P, T]):
         name: For people; recorded as ``flow_name``.
         entry_point: The node to call; anything that ``rt.call`` takes.
         context: What ``rt.context`` gives to the nodes.
-        payload_callback, **options: As for :class:`Session`.
+        payload_callback: As for :class:`Session`.
+        **options: The same. A flow's sessions have no name of their own; ``run_identifier`` names the state file.
 
     Raises:
         ConfigError: an option is unknown, or a value is not allowed.
@@ -82,11 +84,12 @@ class Flow(Generic[P, T]):
                 f"argument name: {name!r} is not allowed; give the flow a name: rt.Flow('My Flow', my_node)"
             )
         self.name = name
-        self.entry_point = as_node(entry_point)
-        self._context = _mapping({} if context is None else context)
+        self.entry_point = as_node(entry_point, "rt.Flow")
+        check_arguments(context, payload_callback)  # what is wrong is told here, where it is written
+        checked(options)
+        self._context = dict(context or {})
         self._payload_callback = payload_callback
         self._options = options
-        Session(payload_callback=payload_callback, **options)  # a wrong option is told here, where it is written
 
     def invoke(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the flow and return what its entry point returns. Blocks; on its own event loop (option ``backend``).
@@ -107,8 +110,10 @@ class Flow(Generic[P, T]):
 
     def update_context(self, context: Mapping[str, Any]) -> Flow[P, T]:
         """A new flow, whose context has these values too. This one stays as it is. ConfigError if it is no mapping."""
+        if not isinstance(context, Mapping):
+            raise ConfigError(f"argument context: {context!r} is not allowed; give a mapping")
         changed = copy.copy(self)
-        changed._context = {**self._context, **_mapping(context)}
+        changed._context = {**self._context, **context}
         return changed
 
     def equality_hash(self) -> str:
@@ -139,12 +144,7 @@ class Flow(Generic[P, T]):
         )
 
 
-def _mapping(context: Any) -> dict[str, Any]:
-    if not isinstance(context, Mapping):
-        raise ConfigError(f"argument context: {context!r} is not allowed; give a mapping")
-    return dict(context)
-
-
+@final
 class FlowConnection(Generic[P, T]):
     """Runs a flow and, after that, shows the session it ran in; made by ``flow.connect()``.
 

@@ -89,10 +89,20 @@ class Lifetime:
     def _keep(self, error: BaseException | None) -> None:
         """Keep what a child raised, past the nursery, which would wrap it."""
         if isinstance(error, Exception):
+            if self._child_error is not None:
+                self._log_lost(error)
             self._child_error = self._child_error or error
         elif error is not None:  # Ctrl-C, or SystemExit: that ends everything
             self._interrupt = self._interrupt or error
             self._nursery.cancel_scope.cancel()
+
+    def _log_lost(self, error: Exception) -> None:
+        """A session can raise one error; the others are told in the log."""
+        if error is not self._coordinator.failure:
+            self._log.log(
+                logging.ERROR, "a call made by start_soon raised %r, but the session raises something else",
+                error, logger=LOGGER, exc_info=error,
+            )  # fmt: skip
 
     async def close(self, exc: BaseException | None) -> None:
         """End everything. ``exc`` is what the body raised; if this returns, that is what should go on.
@@ -122,12 +132,14 @@ class Lifetime:
         finally:
             if not self._left:
                 await self._leave(late or exc)
+        if exc is None and late is None and self._interrupt is None and self._child_error is not None:
+            raise self._child_error
+        if self._child_error is not None and self._child_error is not exc:
+            self._log_lost(self._child_error)
         if self._interrupt is not None:
             raise self._interrupt
         if late is not None:
             raise late
-        if exc is None and self._child_error is not None:
-            raise self._child_error
 
     async def _join(self) -> None:
         """Wait for calls, deliveries and children, and leave the nursery.

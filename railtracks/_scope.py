@@ -3,8 +3,8 @@
 It holds a :class:`railtracks.execution.Frame`, or None outside every session. It is typed ``Any``
 because the class lives in a higher layer; that layer reads it as what it is.
 
-Invariant: only ``Session`` (entering, leaving) and ``Coordinator`` (around a node) set it, and both put
-back what they found.
+Invariant: ``Session`` (entering, leaving) and ``Coordinator`` (around a node) set it, and both put back what they
+found. A task of ours (a child of the session, a pump of the publisher) sets it once, for itself.
 """
 
 from __future__ import annotations

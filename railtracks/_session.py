@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextvars import Token
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, final
 
 from railtracks._config import MAX_IDENTIFIER, ExecutorConfig, SessionOptions, identifier_problem, merge
 from railtracks._ids import sources
@@ -19,13 +19,18 @@ from railtracks._portal import LoopThread
 from railtracks._scope import current
 from railtracks.exceptions import ConfigError, SessionEndedError, SessionError
 from railtracks.execution import Coordinator, Frame, running_library
-from railtracks.nodes import as_node, is_async
+from railtracks.nodes._function import as_node, is_async
 from railtracks.pubsub import OnError, Policy, Subscription
-from railtracks.state import Broadcast, Event, ExecutionInfo, slug, state_path
+from railtracks.state import Broadcast, Event, ExecutionInfo
+from railtracks.state._store import slug, state_path
+
+P = ParamSpec("P")
+E = TypeVar("E", bound=Event)
 
 Phase = Literal["not entered yet", "open", "over"]
 
 
+@final
 class Session:
     """Runs calls, records them, and leaves nothing running::
 
@@ -74,12 +79,7 @@ class Session:
         **options: Unpack[SessionOptions],
     ) -> None:
         self._config = config = merge(options)
-        _require(context is None or isinstance(context, Mapping), "context", context, "a mapping")
-        _require(name is None or (isinstance(name, str) and name != ""), "name", name, "a text that is not empty")
-        plain = callable(payload_callback) and not is_async(payload_callback)
-        _require(
-            payload_callback is None or plain, "payload_callback", payload_callback, "a function, not an async one"
-        )
+        check_arguments(context, payload_callback, name=name, flow_name=flow_name, flow_id=flow_id)
         source = sources.get()
         self.name = name
         self.identifier: str = config.run_identifier or (
@@ -168,10 +168,10 @@ class Session:
 
     def subscribe(
         self,
-        callback: Callable[[Any], Any],
+        callback: Callable[[E], Any],
         *,
         name: str | None = None,
-        kinds: tuple[type[Event], ...] = (Event,),
+        kinds: tuple[type[E], ...] = (Event,),  # type: ignore[assignment]  # the default of a type variable
         capacity: int = 1024,
         policy: Policy = "drop_oldest",
         on_error: OnError = "keep",
@@ -204,26 +204,29 @@ class Session:
         self._coordinator.publisher.add(subscription)
         return subscription
 
-    def start_soon(self, node: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+    def start_soon(self, node: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Start a top-level call of ``node`` beside the body; the session waits for it at its end.
 
         Its first error is raised when the session is left, unless the body raised one itself.
         Cancellation: it is cancelled with the session.
 
         Raises:
-            SessionError: the session was not entered with ``async with``, or is over.
+            SessionError: the session was not entered with ``async with``.
+            SessionEndedError: it is over, or being left.
             NodeCreationError: ``node`` is none.
         """
-        target = as_node(node)
-        if self._phase != "open" or self._coordinator.closed:
-            raise SessionEndedError(
-                f"start_soon({target.name}) needs an open session, and this one is {self._phase}; "
+        target = as_node(node, "start_soon")
+        state = "being left" if self._phase == "open" and self._coordinator.closed else self._phase
+        if state != "open":
+            kind = SessionError if state == "not entered yet" else SessionEndedError
+            raise kind(
+                f"start_soon({target.name}) needs an open session, and this one is {state}; "
                 f"call it inside `async with rt.Session() as s:`"
             )
         if self._lifetime is None or self._loop_thread is not None:
             raise SessionError(
                 f"start_soon({target.name}) needs a session that can wait at its end; "
-                f"write `async with rt.Session() as s:`"
+                f"enter it with `async with rt.Session() as s:`"
             )
         self._lifetime.start_soon(target, args, kwargs)
 
@@ -232,7 +235,12 @@ class Session:
     async def __aenter__(self) -> Session:
         self._begin("async with")
         self._lifetime = self._new_lifetime()
-        await self._lifetime.open()
+        try:
+            await self._lifetime.open()
+        except BaseException:  # no event loop that anyio knows is running here
+            self._log.close()
+            self._phase = "over"
+            raise
         self._activate()
         return self
 
@@ -310,6 +318,8 @@ class Session:
         self._phase = "open"
         self._form = form
         self._start_time = self._now()
+        if self._config.save_state:
+            self._path = state_path(self.identifier)  # here: the working directory may change while the session runs
 
     def _activate(self) -> None:
         self._token = current.set(Frame(self._coordinator))
@@ -351,9 +361,9 @@ class Session:
 
     def _save(self) -> None:
         """Write the state file. Blocks. A failure is logged: it may not replace the result or the exception."""
-        shown = f"{self.identifier}.json"
+        path = self._path
+        shown = str(path)
         try:
-            path = state_path(self.identifier)
             shown = _shown(path)
             if path.exists():
                 self._log.log(logging.WARNING, "File %s already exists, overwriting...", shown, logger=LOGGER)
@@ -379,9 +389,17 @@ class Session:
             self._log.log(logging.ERROR, "payload_callback raised %r", exc, logger=LOGGER, exc_info=exc)
 
 
-def _require(condition: bool, name: str, value: object, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"argument {name}: {value!r} is not allowed; give {allowed}")
+def check_arguments(context: object, payload_callback: object, **texts: object) -> None:
+    """ConfigError unless these are what a session, a flow and the decorator take."""
+    for label, value in texts.items():
+        if value is not None and (not isinstance(value, str) or not value):
+            raise ConfigError(f"argument {label}: {value!r} is not allowed; give a text that is not empty")
+    if context is not None and not isinstance(context, Mapping):
+        raise ConfigError(f"argument context: {context!r} is not allowed; give a mapping")
+    if payload_callback is not None and (not callable(payload_callback) or is_async(payload_callback)):
+        raise ConfigError(
+            f"argument payload_callback: {payload_callback!r} is not allowed; give a function, not an async one"
+        )
 
 
 def _shown(path: Path) -> str:

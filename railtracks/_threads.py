@@ -1,7 +1,6 @@
 """Threads: the one door between them and event loops.
 
-Work in worker threads is counted: a clock that jumps (virtual time) must stand still while a thread works, and
-whoever ends a session wants to know what it leaves behind. ``running()`` answers both.
+Work in worker threads is counted, for clocks that jump (virtual time): they must stand still while a thread works.
 
 anyio's thread modules are imported where they are used: they bring half of the standard library's threading machinery
 with them, a quarter of the time that ``import railtracks`` may take, and a program may never need them.

@@ -5,7 +5,7 @@ Outside a session every function here raises :class:`~railtracks.exceptions.Cont
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Mapping
+from collections.abc import Mapping
 from typing import Any, cast, overload
 
 from railtracks._scope import current
@@ -53,6 +53,6 @@ def delete(key: str) -> None:
     del _mapping("delete")[key]
 
 
-def keys() -> KeysView[str]:
-    """A live view of the keys."""
-    return _mapping("keys").keys()
+def keys() -> list[str]:
+    """The keys, as they are now."""
+    return list(_mapping("keys"))

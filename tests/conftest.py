@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from railtracks import _config
 from railtracks._scope import current
+from railtracks.state import _codec, _redact
 from tests import virtual
 
 settings.register_profile("railtracks", deadline=None, derandomize="CI" in os.environ, print_blob=True)
@@ -44,6 +45,10 @@ def empty_world(tmp_path, monkeypatch):
         monkeypatch.delenv(variable)
     monkeypatch.setattr(_config, "_global", {})
     monkeypatch.setattr(_config, "_files", {})
+    monkeypatch.setattr(_redact, "_extra", set())
+    monkeypatch.setattr(_codec, "_registered", set())
+    monkeypatch.setattr(_codec, "_by_name", {})
+    _redact.names_secret.cache_clear()
     monkeypatch.setenv("RAILTRACKS_LOGGING_SETTING", "QUIET")
     yield
     assert current.get() is None, "a session was left open in the context of the test"

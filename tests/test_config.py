@@ -3,6 +3,7 @@
 import inspect
 import math
 import os
+import sys
 import threading
 from pathlib import Path, PurePosixPath
 
@@ -401,3 +402,24 @@ def test_constructing_a_session_touches_nothing(tmp_path):
     assert context == {"a": 1}
     assert rt.session_id() is None
     assert [*tmp_path.iterdir()] == []
+
+
+def test_set_config_is_never_seen_half_done():
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    rt.set_config(timeout=10)
+    over = threading.Event()
+
+    def write():
+        while not over.is_set():
+            rt.set_config(timeout=10)
+            rt.set_config(timeout=11)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert {rt.Session().executor_config.timeout for _ in range(2000)} <= {10.0, 11.0}
+    finally:
+        over.set()
+        writer.join()
+        sys.setswitchinterval(switch)

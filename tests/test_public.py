@@ -86,7 +86,7 @@ LAYERS = """
 3   state._info state
 4   pubsub._subscription pubsub._publisher pubsub
 5   nodes._node nodes._function nodes
-6   execution._backend | execution._groups execution._run execution._frame execution._strategy
+6   execution._backend | execution._groups execution._run execution._strategy
 6   execution._announcer execution._coordinator execution
 7   context
 8   _lifetime _portal _session _decorator

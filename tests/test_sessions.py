@@ -320,3 +320,50 @@ async def test_an_ended_session_is_freed_without_the_garbage_collector():
         assert reference() is None
     finally:
         gc.enable()
+
+
+async def test_errors_of_children_that_the_session_cannot_raise_are_logged(caplog):
+    @rt.function_node
+    async def bad(text):
+        raise ValueError(text)
+
+    with pytest.raises(ValueError, match="first"):
+        async with rt.Session() as session:
+            session.start_soon(bad, "first")
+            await anyio.sleep(1)
+            session.start_soon(bad, "second")
+    assert ["'second'" in record.message for record in caplog.records] == [True]
+
+    caplog.clear()
+    with pytest.raises(KeyError):
+        async with rt.Session() as session:
+            session.start_soon(bad, "third")
+            await anyio.sleep(1)
+            raise KeyError
+    assert ["'third'" in record.message for record in caplog.records] == [True]
+
+
+def test_a_session_that_cannot_be_entered_lets_go_of_its_log_file(tmp_path):
+    session = rt.Session(log_file=tmp_path / "x.log")
+    entering = session.__aenter__()
+    with pytest.raises(anyio.NoEventLoopError):
+        entering.send(None)  # no event loop is running
+    assert session._log._file is None
+    with pytest.raises(rt.exceptions.SessionError, match="over"):
+        session.__enter__()
+
+
+async def test_the_state_file_lies_where_the_session_was_entered(tmp_path, monkeypatch):
+    async with rt.Session(name="here"):
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+    assert (tmp_path / ".railtracks" / "here.json").exists()
+
+
+async def test_a_broadcast_between_the_calls_of_a_plain_with_is_delivered():
+    got = []
+    with rt.Session(broadcast_callback=got.append):
+        await rt.broadcast("before")
+        await rt.call(double, 1)
+        await rt.broadcast("after")
+    assert got == ["before", "after"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -22,26 +22,58 @@ import anyio
 from anyio.lowlevel import EventLoopToken, checkpoint, checkpoint_if_cancelled
 
 from railtracks._config import ExecutorConfig
-from railtracks._ids import Sources
+from railtracks._ids import Sources, node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._notifier import Notifier
 from railtracks._scope import current
 from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError, SessionEndedError, SessionError
 from railtracks.execution._announcer import Announcer
 from railtracks.execution._backend import task_getter
-from railtracks.execution._frame import Frame
 from railtracks.execution._groups import divide, task_group
 from railtracks.execution._run import Entry, Run, Stop
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher
-from railtracks.state import CallCreated, CallRecord, Reason, RTState
+from railtracks.state import Broadcast, CallCreated, CallRecord, Reason
+from railtracks.state._machine import RTState
 
 YIELD_AFTER = 0.001
 """Seconds of calls that never wait, after which timers and cancellation get their turn."""
 YIELD_EVERY = 128
 """Calls after which they do so anyway, whatever the clock says (one under test may stand still)."""
 _IN_TASK = InTaskStrategy()
+
+
+_NO_TASK = object()
+
+
+class Frame:
+    """Where running code stands: what the context variable holds. Never changed once made.
+
+    In a session but in no call, it has the coordinator alone.
+    """
+
+    __slots__ = ("coordinator", "record", "run", "task")
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        record: CallRecord | None = None,
+        run: Run | None = None,
+        task: object = _NO_TASK,
+    ) -> None:
+        self.coordinator = coordinator
+        self.record = record
+        self.run = run
+        self.task = task
+
+    @property
+    def run_id(self) -> str | None:
+        return None if self.record is None else run_id(self.coordinator.session_id, self.record.run)
+
+    @property
+    def node_id(self) -> str | None:
+        return None if self.record is None else node_id(self.coordinator.session_id, self.record.index)
 
 
 class Coordinator:
@@ -165,19 +197,17 @@ class Coordinator:
         if self.has_nursery:
             return await self._enter(node, args, kwargs, caller)
         self.bind()
-        return await self._enter_with_own_nursery(node, args, kwargs, caller)
+        return await self._with_own_nursery(lambda: self._enter(node, args, kwargs, caller))
 
-    async def _enter_with_own_nursery(
-        self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: Frame
-    ) -> Any:
-        """The session was entered with a plain ``with``: this call has to house the pumps of the publisher."""
+    async def _with_own_nursery(self, func: Callable[[], Awaitable[Any]]) -> Any:
+        """Run ``func`` and house the publisher's pumps: the session, entered with a plain ``with``, has no nursery."""
         result: Any = None
         error: BaseException | None = None
         async with task_group() as nursery:
             host = (nursery, Frame(self))
             self.publisher.attach(host)
             try:
-                result = await self._enter(node, args, kwargs, caller)
+                result = await func()
             except BaseException as exc:
                 cancellation, error = divide(exc)
                 if cancellation is not None:
@@ -187,6 +217,24 @@ class Coordinator:
         if error is not None:
             raise error
         return result
+
+    async def broadcast(self, item: Any, frame: Frame) -> None:
+        """Publish ``item`` as of ``frame``; see ``rt.broadcast``."""
+        if self.ended:
+            raise SessionEndedError(
+                "rt.broadcast() came after its session had ended; wait for the task that broadcasts"
+            )
+        if not self.publisher.housed and not self.has_nursery:
+            self.bind()
+            await self._with_own_nursery(lambda: self._broadcast(item, frame))
+        else:
+            await self._broadcast(item, frame)
+
+    async def _broadcast(self, item: Any, frame: Frame) -> None:
+        await self.publisher.wait_for_room(Broadcast)
+        time = self.clock() + self.origin
+        event = Broadcast(session_id=self.session_id, time=time, item=item, run_id=frame.run_id, node_id=frame.node_id)
+        self.publisher.publish(event)
 
     async def _enter(
         self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: Frame

@@ -13,7 +13,8 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from railtracks._threads import run_in_thread
-from railtracks.nodes import FunctionNode, settle
+from railtracks.nodes import FunctionNode
+from railtracks.nodes._function import settle
 
 
 class ExecutionStrategy(Protocol):

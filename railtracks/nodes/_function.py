@@ -166,8 +166,8 @@ def _from_class(cls: type[Node[Any]], make: Callable[..., Node[Any]]) -> Functio
     return FunctionNode(run, name=cls.name(), node_type=cls.type(), is_async=is_async(cls.invoke))
 
 
-def as_node(target: Any) -> FunctionNode[..., Any]:
-    """Whatever ``rt.call`` takes, in the one form that the engine runs.
+def as_node(target: Any, taker: str = "rt.call") -> FunctionNode[..., Any]:
+    """Whatever ``rt.call`` takes, in the one form that the engine runs. ``taker``: who asks, for the error.
 
     Raises:
         NodeCreationError: it is nothing that can be called; the text shows what to write.
@@ -181,19 +181,19 @@ def as_node(target: Any) -> FunctionNode[..., Any]:
     if inspect.iscoroutine(target):
         target.close()  # or Python would warn that nobody awaited it
         raise NodeCreationError(
-            f"rt.call() was given the coroutine of {target.__name__}(...); "
-            f"write `rt.call({target.__name__}, ...)`, the function and its arguments apart"
+            f"{taker}() was given the coroutine of {target.__name__}(...); "
+            f"write `{taker}({target.__name__}, ...)`, the function and its arguments apart"
         )
     if isinstance(target, Node):
         kind = type(target).__name__
         raise NodeCreationError(
-            f"rt.call() was given an instance of {kind}; "
-            f"write `rt.call({kind}, ...)` with the arguments of its __init__"
+            f"{taker}() was given an instance of {kind}; "
+            f"write `{taker}({kind}, ...)` with the arguments of its __init__"
         )
     if callable(target):
         return function_node(target)
     raise NodeCreationError(
-        f"{target!r} is no node; give rt.call() a function, what rt.function_node returns, "
+        f"{target!r} is no node; give {taker}() a function, what rt.function_node returns, "
         f"or a subclass of rt.nodes.Node"
     )
 

@@ -47,6 +47,11 @@ class RTPublisher:
         if self._hosts:
             subscription.start(*self._hosts[0])
 
+    @property
+    def housed(self) -> bool:
+        """Is there a host, so that what is published will be delivered?"""
+        return bool(self._hosts)
+
     def publish(self, event: Event) -> None:
         """Offer ``event`` to all who subscribed to its kind. Never waits, never raises."""
         for subscription in self.subscriptions:

@@ -68,6 +68,10 @@ class Subscription:
         for label, value, allowed in (("policy", policy, get_args(Policy)), ("on_error", on_error, get_args(OnError))):
             if value not in allowed:
                 raise ConfigError(f"subscribe: {label} is {value!r}; give one of {', '.join(allowed)}")
+        if not isinstance(kinds, tuple) or not all(
+            isinstance(kind, type) and issubclass(kind, Event) for kind in kinds
+        ):
+            raise ConfigError(f"subscribe: kinds is {kinds!r}; give event classes, such as (rt.state.Broadcast,)")
         self.name = name or describe(callback)
         self.kinds = kinds
         self.policy = policy
@@ -92,10 +96,12 @@ class Subscription:
 
     @property
     def closed(self) -> bool:
+        """Takes no more events: closed by its owner, removed by its policy, or its session is over."""
         return self._closed
 
     @property
     def full(self) -> bool:
+        """As many events wait for it as its capacity allows."""
         return len(self._buffer) >= self._capacity
 
     @property

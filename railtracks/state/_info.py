@@ -11,10 +11,10 @@ import attrs
 import cattrs
 
 from railtracks._ids import index_of, node_id
-from railtracks.exceptions import SessionEndedError, StateError
+from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, StateError
 from railtracks.state._codec import converter
 from railtracks.state._document import VERSION, Document, Edge, Node, Run, Scribe, Stamp, read_records
-from railtracks.state._records import CallRecord, Status
+from railtracks.state._records import CallRecord, Reason
 from railtracks.state._store import dumps, loads, write_atomically
 
 
@@ -32,8 +32,11 @@ class Forest(Generic[_T]):
     """The nodes, or the requests, of a session as trees."""
 
     def __init__(self, items: Mapping[str, _T], parents: Mapping[str, str | None]) -> None:
-        self._items: Mapping[str, _T] = items
-        self._parents = parents  # of each node: the node that called it
+        self._items: dict[str, _T] = dict(items)
+        self._below: dict[str | None, list[_T]] = {}
+        for item, parent in zip(items.values(), parents.values(), strict=True):
+            self._below.setdefault(parent, []).append(item)
+        self._known = parents.keys()
 
     def heap(self) -> dict[str, _T]:
         """All of them, in their latest version, by identifier, in the order of creation."""
@@ -41,20 +44,14 @@ class Forest(Generic[_T]):
 
     def children(self, node_id: str) -> list[_T]:
         """Those that the node called, in the order of creation. KeyError if there is no such node."""
-        if node_id not in self._parents:
+        if node_id not in self._known:
             raise KeyError(node_id)
-        return self._below(node_id)
+        return list(self._below.get(node_id, ()))
 
     @property
     def insertion_request(self) -> list[_T]:
         """Those of the top-level calls, in the order of creation."""
-        return self._below(None)
-
-    def _below(self, parent: str | None) -> list[_T]:
-        return [
-            item for item in self._items.values()
-            if self._parents[item.target if isinstance(item, Edge) else item.identifier] == parent
-        ]  # fmt: skip
+        return list(self._below.get(None, ()))
 
 
 @attrs.frozen(eq=False)
@@ -220,7 +217,12 @@ class ExecutionInfo:
     def _answer(self, record: CallRecord) -> Any:
         if record.exception is not None:
             return Failure(record.exception)
-        if record.status is Status.CANCELLED and record.reason is not None:
+        if record.reason is Reason.TIMEOUT and record.ended is not None:
+            seconds = record.ended - record.started  # the limit itself is not on record
+            return Failure(
+                GlobalTimeOutError(seconds, f"{record.name} exceeded its timeout and ended after {seconds:g} s")
+            )
+        if record.reason is not None:
             return Failure(SessionEndedError(f"{record.name} was cancelled ({record.reason.value})"))
         return record.result
 

@@ -31,16 +31,17 @@ def test_the_snippets_of_a_page_run_one_after_another(page, backend, monkeypatch
             example.evaluate()
             count += 1
     assert count or page.name in ("reference.md", "design.md")
-    expected = [line.split("#", 1)[1].strip() for line in printed_lines(page)]
-    output = capsys.readouterr().out
-    for line in expected:
-        assert line in output, "the page promises to print this"
+    printed = iter(capsys.readouterr().out.splitlines())
+    for line in promised(page):
+        assert line in printed, f"the page promises that {line!r} is printed next"  # reads on to it
 
 
-def printed_lines(page):
-    """Lines that print, and say in a comment what."""
+def promised(page):
+    """What the comments beside prints say, in order; but for those that leave something out."""
     text = page.read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if re.search(r"print\(.*\)  # (?!.*(\.\.\.|;))", line)]
+    return [
+        comment for comment in re.findall(r"print\(.*\)  # (.*)", text) if "..." not in comment and ";" not in comment
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

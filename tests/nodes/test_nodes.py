@@ -11,7 +11,8 @@ import pytest
 
 import railtracks as rt
 from railtracks.exceptions import NodeCreationError
-from railtracks.nodes import FunctionNode, Node, as_node, function_node
+from railtracks.nodes import FunctionNode, Node, function_node
+from railtracks.nodes._function import as_node
 
 
 async def add(x: int, y: int = 1) -> int:

@@ -23,8 +23,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from railtracks.exceptions import ConfigError, StateError
-from railtracks.state import ExecutionInfo, Opaque, RecordedError, RTState, _codec, register_hooks
+from railtracks.state import ExecutionInfo, Opaque, RecordedError, _codec, register_hooks
 from railtracks.state._codec import MAX_DEPTH, MAX_ITEMS, MAX_PARTS, MAX_REPR, MAX_TEXT, decode, encode
+from railtracks.state._machine import RTState
 
 
 class Pair(NamedTuple):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import railtracks as rt
 from railtracks.exceptions import StateError
-from railtracks.state import ExecutionInfo, Failure, Reason, RecordedError, RTState, Status
+from railtracks.state import ExecutionInfo, Failure, Reason, RecordedError, Status
+from railtracks.state._machine import RTState
 
 ERROR = ValueError("boom")
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from railtracks.exceptions import StateError
-from railtracks.state import CallRecord, Reason, RTState, Status
+from railtracks.state import CallRecord, Reason, Status
+from railtracks.state._machine import RTState
 
 ERROR = ValueError("boom")
 

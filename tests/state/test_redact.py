@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from railtracks.state import ExecutionInfo, RTState, _redact, register_secret_keys
+from railtracks.state import ExecutionInfo, _redact, register_secret_keys
 from railtracks.state._codec import encode
+from railtracks.state._machine import RTState
 
 SECRET = "hunter2"
 

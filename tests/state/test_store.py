@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 import railtracks as rt
 from railtracks._config import MAX_IDENTIFIER, identifier_problem
-from railtracks.state import slug, state_path
-from railtracks.state._store import write_atomically
+from railtracks.state._store import slug, state_path, write_atomically
 
 any_text = st.text(st.characters(exclude_categories=[]), min_size=1)
 
