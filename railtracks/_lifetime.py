@@ -17,6 +17,7 @@ from anyio.lowlevel import checkpoint, current_token
 
 from railtracks._logging import SessionLog
 from railtracks._scope import current
+from railtracks._shield import shielded
 from railtracks._threads import run_in_thread
 from railtracks.exceptions import SessionEndedError
 from railtracks.execution import Coordinator, Frame, divide, interrupt_in
@@ -119,15 +120,16 @@ class Lifetime:
                 await self._join()
             except BaseException as error:  # cancelled or interrupted; raised below, when nothing runs any more
                 late = error
+        coordinator.close()
         try:
-            coordinator.close()
-            if not coordinator.idle:
-                with anyio.CancelScope(shield=True):
-                    await coordinator.wait_idle()
-            await coordinator.publisher.detach(self._host)
-            self._mark_end()
-            if self._save is not None:
-                await self._write(self._save)
+            if self._save is not None or coordinator.publisher.subscriptions or not coordinator.idle:
+                await shielded(self._wind_up)
+            else:
+                await coordinator.publisher.detach(self._host)
+                self._mark_end()
+        except BaseException as error:  # it came while we wound up, which is done all the same
+            late = late or error
+        try:
             self._report()
         finally:
             if not self._left:
@@ -155,13 +157,21 @@ class Lifetime:
             while in_time and not (coordinator.idle and publisher.quiet):
                 await coordinator.wait_idle()
                 in_time = await publisher.wait_quiet()  # a callback may make calls
-            await publisher.detach(self._host, in_time)
+            await shielded(lambda: publisher.detach(self._host, in_time))
         await self._leave(None)
         if not coordinator.idle:
             await coordinator.wait_idle()
 
+    async def _wind_up(self) -> None:
+        """Wait for cleanup, deliver, save."""
+        await self._coordinator.wait_idle()
+        await self._coordinator.publisher.detach(self._host)
+        self._mark_end()
+        if self._save is not None:
+            await self._write(self._save)
+
     async def _write(self, save: Callable[[], None]) -> None:
-        with anyio.move_on_after(SAVE_DEADLINE, shield=True) as scope:
+        with anyio.move_on_after(SAVE_DEADLINE) as scope:
             await run_in_thread(save, abandon_on_cancel=True)
         if scope.cancelled_caught:
             self._log.log(

@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
+from railtracks._shield import in_child_task
+
 if TYPE_CHECKING:
     import anyio
     from anyio.from_thread import BlockingPortal
@@ -99,7 +101,10 @@ async def run_in_thread(
 
     work = _Work(func)
     try:
-        (result,) = await run_sync(work, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+        if abandon_on_cancel:
+            (result,) = await run_sync(work, abandon_on_cancel=True, limiter=limiter)
+        else:
+            (result,) = await in_child_task(lambda: run_sync(work, limiter=limiter))
         return result
     finally:
         if work.leave() and on_abandon is not None:

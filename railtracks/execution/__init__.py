@@ -1,6 +1,6 @@
 """How calls are run: strategies, runs and their scopes, and the Coordinator that joins them."""
 
-from railtracks.execution._backend import running_library
+from railtracks._backend import running_library
 from railtracks.execution._coordinator import Coordinator, Frame
 from railtracks.execution._groups import divide, interrupt_in, task_group
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy

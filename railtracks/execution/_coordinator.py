@@ -21,19 +21,20 @@ from typing import Any
 import anyio
 from anyio.lowlevel import EventLoopToken, checkpoint, checkpoint_if_cancelled
 
+from railtracks._backend import task_getter
 from railtracks._config import ExecutorConfig
 from railtracks._ids import Sources, node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._notifier import Notifier
 from railtracks._scope import current
+from railtracks._shield import shielded
 from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError, SessionEndedError, SessionError
 from railtracks.execution._announcer import Announcer
-from railtracks.execution._backend import task_getter
 from railtracks.execution._groups import divide, task_group
 from railtracks.execution._run import Entry, Run, Stop
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
-from railtracks.pubsub import RTPublisher
+from railtracks.pubsub import RTPublisher, in_callback
 from railtracks.state import Broadcast, CallCreated, CallRecord, Reason
 from railtracks.state._machine import RTState
 
@@ -194,7 +195,7 @@ class Coordinator:
         if refusal is not None:
             await checkpoint_if_cancelled()  # in code that is being cancelled, that is what counts
             raise refusal
-        if self.has_nursery:
+        if self.has_nursery or in_callback.get():  # what a callback calls is housed where its pump is
             return await self._enter(node, args, kwargs, caller)
         self.bind()
         return await self._with_own_nursery(lambda: self._enter(node, args, kwargs, caller))
@@ -213,7 +214,7 @@ class Coordinator:
                 if cancellation is not None:
                     raise cancellation from None
             finally:
-                await self.publisher.detach(host)
+                await shielded(lambda: self.publisher.detach(host))
         if error is not None:
             raise error
         return result
@@ -274,8 +275,7 @@ class Coordinator:
     async def _end_others(self, run: Run) -> None:
         if run.entries:
             run.cancel(Stop.RUN_ENDED)
-            with anyio.CancelScope(shield=True):
-                await self._changed.wait_while(lambda: bool(run.entries))
+            await shielded(lambda: self._changed.wait_while(lambda: bool(run.entries)))
 
     async def _settle(
         self, node: FunctionNode[..., Any], entry: Entry, run: Run, top: bool, result: Any, error: Exception | None

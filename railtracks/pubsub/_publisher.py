@@ -79,16 +79,15 @@ class RTPublisher:
 
         If other hosts are left, one of them goes on with the pumps; if none is, what was not delivered by then is
         dropped, counted, and logged. ``in_time``: False if the deadline has passed. Does nothing the second time.
-        Cancellation: shielded from it.
+        To be called shielded.
         """
         if host not in self._hosts:
             return
         if not self.subscriptions:
             self._hosts.remove(host)
             return
-        with anyio.CancelScope(shield=True):
-            async with self._leaving:  # one at a time: whoever comes next finds the pumps at their new place
-                await self._leave(host, DRAIN_DEADLINE if in_time else 0)
+        async with self._leaving:  # one at a time: whoever comes next finds the pumps at their new place
+            await self._leave(host, DRAIN_DEADLINE if in_time else 0)
 
     async def _leave(self, host: Host, seconds: float) -> None:
         with anyio.move_on_after(seconds):

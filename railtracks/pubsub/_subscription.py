@@ -88,10 +88,12 @@ class Subscription:
         self._running = False  # a pump was started and has not left
         self._scope: anyio.CancelScope | None = None  # of the pump, once it has begun
         self._changed = Notifier()  # anything of the above
+        self._turns: deque[anyio.Event] = deque()  # of those who wait for room; one is woken for each place
 
     def close(self) -> None:
         """Take no more events. What was accepted is still delivered."""
         self._closed = True
+        self._give_turn()
         self._changed.notify_all()
 
     @property
@@ -130,8 +132,24 @@ class Subscription:
 
     async def wait_for_room(self) -> None:
         """Wait until an event fits in. Returns at once where waiting could not end."""
-        if not in_callback.get():
-            await self._changed.wait_while(lambda: self.full and not self._closed and self._running)
+        while self.full and not self._closed and self._running and not in_callback.get():
+            turn = anyio.Event()
+            self._turns.append(turn)
+            try:
+                await turn.wait()
+            except BaseException:
+                if turn.is_set():
+                    self._give_turn()  # to the next, as this one goes
+                else:
+                    self._turns.remove(turn)
+                raise
+
+    def _give_turn(self) -> None:
+        """Wake one of those who wait for room, if there is some; all of them, if no pump will make any."""
+        while self._turns and (not self.full or self._closed or not self._running):
+            self._turns.popleft().set()
+            if self._running and not self._closed:
+                return
 
     async def wait_quiet(self) -> None:
         """Wait until all that was accepted is delivered."""
@@ -152,6 +170,7 @@ class Subscription:
             finally:
                 self._scope = None
                 self._running = self._busy = False
+                self._give_turn()
                 self._changed.notify_all()
 
     async def stop(self, seconds: float) -> int:
@@ -187,6 +206,7 @@ class Subscription:
             while self._buffer and not self._stopping:
                 event = self._buffer.popleft()
                 self._busy = True
+                self._give_turn()
                 await self._deliver(event)
                 self._busy = False
                 delivered += 1

@@ -1,0 +1,54 @@
+"""Running something to its end, whatever becomes of the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import anyio
+
+from railtracks._backend import running_library
+
+T = TypeVar("T")
+
+
+async def in_child_task(func: Callable[[], Awaitable[T]]) -> T:
+    """Await ``func()``, and do not return before it has ended.
+
+    On asyncio ``task.cancel()``, ``wait_for`` and Ctrl-C go straight through shielded scopes, into what is awaited. A
+    child task they do not reach as such: its group passes them on as a cancellation of its scope, and waits.
+
+    Raises: what ``func`` raises.
+    Cancellation: reaches ``func`` through scopes; passed on when it has ended, and its result is lost then.
+    """
+    if running_library() == "trio":
+        return await func()
+    outcome: list[tuple[Any, Exception | None]] = []
+
+    async def child() -> None:
+        try:
+            outcome.append((await func(), None))
+        except Exception as exc:
+            outcome.append((None, exc))  # past the task group, which would wrap it
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(child)
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result  # type: ignore[no-any-return]
+
+
+async def shielded(func: Callable[[], Awaitable[T]]) -> T:
+    """Await ``func()`` to its end, whatever becomes of the caller.
+
+    Raises: what ``func`` raises.
+    Cancellation: passed on when ``func`` has ended, and its result is lost then.
+    """
+
+    async def shield() -> T:
+        with anyio.CancelScope(shield=True):
+            result = await func()
+        return result  # noqa: RET504 (a return inside would look to mypy as if the scope might swallow it)
+
+    return await in_child_task(shield)
