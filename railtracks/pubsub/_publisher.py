@@ -33,6 +33,7 @@ class RTPublisher:
         self.subscriptions: list[Subscription] = []
         """In the order in which they subscribed."""
         self._hosts: list[Host] = []  # the first one runs the pumps
+        self._leaving: anyio.Lock | None = None  # made by the first host that leaves
         self.watches_calls = False
         """Is there a subscriber for call events? Kept here so that the hot path reads one attribute."""
         self.waits_on_calls = False
@@ -71,7 +72,7 @@ class RTPublisher:
         """Let pumps run in ``host``; they start here if no other host runs them."""
         self._hosts.append(host)
         if len(self._hosts) == 1:
-            self._leaving = anyio.Lock()
+            self._leaving = None  # this may be another event loop than last time
             self._start_pumps()
 
     async def detach(self, host: Host, in_time: bool = True) -> None:
@@ -86,6 +87,8 @@ class RTPublisher:
         if not self.subscriptions:
             self._hosts.remove(host)
             return
+        if self._leaving is None:
+            self._leaving = anyio.Lock()
         async with self._leaving:  # one at a time: whoever comes next finds the pumps at their new place
             await self._leave(host, DRAIN_DEADLINE if in_time else 0)
 
