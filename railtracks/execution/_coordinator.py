@@ -148,6 +148,7 @@ class Coordinator:
             now = self.clock()
         if self.publisher.waits_on_calls:
             await self.publisher.wait_for_room(CallCreated)
+            now = self.clock()
         record = state.created(node.name, node.node_type, args, kwargs, caller.record, now)
         announcer = self._announcer
         current.set(Frame(self, record, run, task))

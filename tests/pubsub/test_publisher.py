@@ -143,6 +143,8 @@ async def test_new_calls_wait_for_a_subscriber_that_wants_it_but_ends_never_do()
         await rt.call(leaf)
         assert anyio.current_time() > start
     assert seen == 4
+    first, second = session.info.records
+    assert second.started > first.ended, "it began when it had waited"
 
 
 async def test_a_call_that_waits_for_a_subscriber_can_be_cancelled():
