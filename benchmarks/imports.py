@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,6 @@ def measure(rounds: int) -> list[Result]:
         for _ in range(3 * rounds):
             base.append(seconds(BASE, cache))
             ours.append(seconds("railtracks", cache))
-    value = statistics.median(ours) / statistics.median(base)
-    shown = f"{statistics.median(ours) * 1e3:.0f} ms"
-    return [Result("import railtracks", shown, f"import {BASE}, {statistics.median(base) * 1e3:.0f} ms", value, 1.6)]
+    # The fastest of each: whatever else runs on the machine only ever adds to a process's start.
+    shown, against = f"{min(ours) * 1e3:.0f} ms", f"import {BASE}, {min(base) * 1e3:.0f} ms"
+    return [Result("import railtracks", shown, against, min(ours) / min(base), 1.6)]
