@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import anyio
 
-from benchmarks.measure import Result, in_turns, micro, quiet_session, ratio
+import railtracks as rt
+from benchmarks.measure import Result, in_turns, micro, ratio
 
 COUNT = 1_000
 
@@ -17,7 +18,7 @@ async def group(count: int) -> None:
 
 async def session(count: int) -> None:
     for _ in range(count):
-        async with quiet_session():
+        async with rt.Session(save_state=False):
             pass
 
 

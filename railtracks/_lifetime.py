@@ -54,6 +54,8 @@ class Lifetime:
         self._child_error: Exception | None = None
         self._interrupt: BaseException | None = None
         self._left = False  # the nursery was left
+        self.root = Frame(coordinator)
+        """The frame of code that is in the session, but in no call."""
 
     async def open(self) -> None:
         """Open the nursery, here and now."""
@@ -63,7 +65,7 @@ class Lifetime:
         coordinator.bind()
         coordinator.has_nursery = True
         coordinator.loop = current_token()
-        self._host = (self._nursery, Frame(coordinator))
+        self._host = (self._nursery, self.root)
         coordinator.publisher.attach(self._host)
         self.task = coordinator.current_task()
 
@@ -75,10 +77,9 @@ class Lifetime:
         self._nursery.start_soon(self._child, node, args, kwargs)
 
     async def _child(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        root = Frame(self._coordinator)
-        current.set(root)  # it is a call of the session, not of whoever started it
+        current.set(self.root)  # it is a call of the session, not of whoever started it
         try:
-            await self._coordinator.enter(node, args, kwargs, root)
+            await self._coordinator.enter(node, args, kwargs, self.root)
         except BaseException as exc:
             cancellation, error = divide(exc)
             self._keep(error)

@@ -241,7 +241,7 @@ class Session:
             self._log.close()
             self._phase = "over"
             raise
-        self._activate()
+        self._token = current.set(self._lifetime.root)
         return self
 
     async def __aexit__(
@@ -265,7 +265,7 @@ class Session:
         self._begin("with")
         if running_library() is None:
             self._coordinator.start_loop = self._start_loop
-        self._activate()
+        self._token = current.set(Frame(self._coordinator))
         return self
 
     def __exit__(
@@ -320,9 +320,6 @@ class Session:
         self._start_time = self._now()
         if self._config.save_state:
             self._path = state_path(self.identifier)  # here: the working directory may change while the session runs
-
-    def _activate(self) -> None:
-        self._token = current.set(Frame(self._coordinator))
 
     def _check_leaving(self, form: str) -> None:
         if self._phase != "open":
