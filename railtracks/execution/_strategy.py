@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -78,10 +77,13 @@ class ThreadStrategy:
                 limiter=self._limiter,
                 on_abandon=self._on_abandon,
             )
-        except concurrent.futures.CancelledError:
-            # How asyncio tells a thread that the call it made on the loop was cancelled: that is this
-            # call's own cancellation coming back, unless the node cancelled a future of its own.
-            await checkpoint_if_cancelled()
+        except Exception as exc:
+            from concurrent.futures import CancelledError  # loaded by now, if it was raised; not worth loading before
+
+            if isinstance(exc, CancelledError):
+                # How asyncio tells a thread that the call it made on the loop was cancelled: that is this call's
+                # own cancellation coming back, unless the node cancelled a future of its own.
+                await checkpoint_if_cancelled()
             raise
         return await result if isawaitable(result) else result
 

@@ -29,7 +29,7 @@ class Stamp:
     identifier: str
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(eq=False, repr=False, slots=False)
 class Node(Shown):
     """A call as a node of the graph; ``parent`` is its earlier version in time."""
 
@@ -42,7 +42,7 @@ class Node(Shown):
     parent: Node | None
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(eq=False, repr=False, slots=False)
 class EdgeDetails(Shown):
     input_args: Value
     input_kwargs: Value
@@ -53,7 +53,7 @@ class EdgeDetails(Shown):
     abandoned: bool = False
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(eq=False, repr=False, slots=False)
 class Edge(Shown):
     """The request that made a call, from ``source`` (None: the session) to ``target``; ``parent`` is its earlier
     version."""
@@ -66,7 +66,7 @@ class Edge(Shown):
     parent: Edge | None
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(eq=False, repr=False, slots=False)
 class Run(Shown):
     """A top-level call and all below it. Times are in seconds since the epoch."""
 
@@ -80,7 +80,7 @@ class Run(Shown):
     steps: list[Stamp]
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(eq=False, repr=False, slots=False)
 class Document(Shown):
     """What a state file holds."""
 
@@ -94,7 +94,6 @@ class Document(Shown):
     runs: list[Run]
 
 
-@attrs.frozen(eq=False, repr=False)
 class Scribe:
     """Writes the records of one session as parts of its document.
 
@@ -103,8 +102,9 @@ class Scribe:
         origin: Seconds to add to a record's time to get seconds since the epoch.
     """
 
-    session_id: str
-    origin: float
+    def __init__(self, session_id: str, origin: float) -> None:
+        self.session_id = session_id
+        self.origin = origin
 
     def caller(self, record: CallRecord) -> str | None:
         """The identifier of the node that made the call."""
