@@ -107,9 +107,9 @@ async def call_batch(
 
     Args:
         node: As for ``call``.
-        *iterables: One for each argument; the shortest ends the batch. With a ``limit`` they are read as the calls
-        begin. return_exceptions: True: an exception stands in its place in the result. False: the first one cancels
-            the rest and is raised, as itself.
+        *iterables: One for each argument; the shortest ends the batch. They are read as the calls begin.
+        return_exceptions: True: an exception stands in its place in the result. False: the first one cancels the
+            rest and is raised, as itself.
         limit: How many calls run at once, at the most; None for all.
 
     Returns:

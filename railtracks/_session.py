@@ -180,8 +180,7 @@ class Session:
 
         Args:
             callback: A function of one argument, an event of ``rt.state``. An async one is awaited in a task of its
-            own; a
-                plain one runs on the event loop and should be quick.
+                own; a plain one runs on the event loop and should be quick.
             name: What logs call it; by default the callback's own name.
             kinds: The event classes it wants, subclasses included.
             capacity: How many events may wait for it.

@@ -102,7 +102,6 @@ class Coordinator:
         self.session_id = session_id
         self.config = config
         self.context = context
-        self.log = log
         self.clock = sources.clock
         self.origin = sources.wall() - sources.clock()
         self.state = RTState()

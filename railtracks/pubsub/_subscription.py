@@ -37,7 +37,7 @@ _CHECKPOINT_EVERY = 64
 """Deliveries between two checkpoints, for callbacks that never wait."""
 
 
-def describe(callback: Callable[..., Any]) -> str:
+def _describe(callback: Callable[..., Any]) -> str:
     return getattr(callback, "__qualname__", None) or type(callback).__qualname__
 
 
@@ -72,7 +72,7 @@ class Subscription:
             isinstance(kind, type) and issubclass(kind, Event) for kind in kinds
         ):
             raise ConfigError(f"subscribe: kinds is {kinds!r}; give event classes, such as (rt.state.Broadcast,)")
-        self.name = name or describe(callback)
+        self.name = name or _describe(callback)
         self.kinds = kinds
         self.policy = policy
         self.dropped = 0
