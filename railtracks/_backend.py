@@ -25,3 +25,14 @@ def task_getter() -> Callable[[], object]:
         sys.modules["trio"].lowlevel.current_task if library == "trio" else sys.modules["asyncio"].current_task
     )
     return getter
+
+
+def is_stray_cancellation(exc: BaseException) -> bool:
+    """Is ``exc`` a CancelledError of asyncio that nobody sent to this task? A cancelled future raises one."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or not isinstance(exc, asyncio.CancelledError):
+        return False
+    if running_library() != "asyncio":
+        return True
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() == 0

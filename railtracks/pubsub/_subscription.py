@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import anyio
 from anyio.lowlevel import checkpoint
 
+from railtracks._backend import is_stray_cancellation
 from railtracks._logging import SessionLog
 from railtracks._notifier import Notifier
 from railtracks._scope import current
@@ -222,7 +223,9 @@ class Subscription:
             result = self._callback(event)
             if isawaitable(result):
                 await result
-        except Exception as exc:  # a subscriber never harms a call: it is told in the log, by name
+        except BaseException as exc:  # a subscriber never harms a call: it is told in the log, by name
+            if not isinstance(exc, Exception) and not is_stray_cancellation(exc):
+                raise
             self.errors += 1
             if self.errors & (self.errors - 1) == 0:  # the 1st, 2nd, 4th, 8th ... so that it cannot flood the log
                 self._log.log(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import anyio
@@ -259,3 +260,15 @@ async def test_subscribing_after_the_end_is_refused():
         pass
     with pytest.raises(SessionEndedError, match="subscribe"):
         session.subscribe(print)
+
+
+async def test_a_stray_cancellation_in_a_callback_harms_nobody(caplog):
+    def broken(item):
+        raise asyncio.CancelledError  # as a client library may, for a future of its own
+
+    async with rt.Session(broadcast_callback=broken) as session:
+        await rt.call(say, 1, 2)
+        await anyio.sleep(1)
+        assert await rt.call(leaf, 3) == 3
+    assert [record.status.value for record in session.info.records] == ["Completed", "Completed"]
+    assert len(caplog.records) == 2
