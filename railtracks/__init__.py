@@ -14,7 +14,7 @@ from railtracks._logging import enable_logging
 from railtracks._session import Session
 from railtracks.nodes import function_node
 from railtracks.pubsub import Subscription
-from railtracks.state import ExecutionInfo
+from railtracks.state import ExecutionInfo, Secret
 
 __version__ = "0.1.0"
 
@@ -23,6 +23,7 @@ __all__ = [
     "ExecutorConfig",
     "Flow",
     "FlowConnection",
+    "Secret",
     "Session",
     "SessionOptions",
     "Subscription",

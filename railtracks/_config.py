@@ -17,15 +17,15 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import attrs
 
+from railtracks._ids import identifier_problem
 from railtracks._logging import Level, level_number
 from railtracks._scope import current
 from railtracks.exceptions import ConfigError
 
 BroadcastCallback = Callable[[Any], None] | Callable[[Any], Awaitable[None]]
 BACKENDS = ("asyncio", "trio")
-WINDOWS_RESERVED = {"con", "prn", "aux", "nul", *(f"{dev}{n}" for dev in ("com", "lpt") for n in range(1, 10))}
-MAX_IDENTIFIER = 128
-"""Characters in an identifier: with its endings and a temporary suffix it stays a legal file name everywhere."""
+DURABILITIES = ("exit", "async", "sync")
+STORE_METHODS = ("lock", "is_locked", "open", "move_journal", "exists", "save", "read", "list", "remove", "where")
 
 
 class SessionOptions(TypedDict, total=False):
@@ -42,6 +42,8 @@ class SessionOptions(TypedDict, total=False):
     run_identifier: str | None
     prompt_injection: bool | None
     save_state: bool | None
+    durability: Literal["exit", "async", "sync"] | None
+    store: Any
     backend: Literal["asyncio", "trio"] | None
 
 
@@ -77,21 +79,6 @@ def _callback(value: Any) -> BroadcastCallback:
     return value  # type: ignore[no-any-return]
 
 
-def identifier_problem(value: str) -> str | None:
-    """Why ``value`` is no safe file name on every system, or None if it is one."""
-    if not value:
-        return "it is empty"
-    if len(value) > MAX_IDENTIFIER:
-        return f"it has {len(value)} characters, more than {MAX_IDENTIFIER}"
-    if bad := sorted({c for c in value if not (c.isascii() and (c.isalnum() or c in "._-"))}):
-        return f"it contains {', '.join(map(repr, bad))}"
-    if value[0] in ".-" or value[-1] == ".":
-        return "it begins with '.' or '-', or ends with '.'"
-    if value.split(".")[0].lower() in WINDOWS_RESERVED:
-        return "it is a reserved device name"
-    return None
-
-
 def _identifier(value: Any) -> str:
     allowed = "a file name of letters, digits, '.', '_' and '-', such as 'my-unique-run'"
     if not isinstance(value, str):
@@ -105,6 +92,22 @@ def _backend(value: Any) -> str:
     if value not in BACKENDS:
         raise ValueError(" or ".join(map(repr, BACKENDS)))
     return str(value)
+
+
+def _durability(value: Any) -> str:
+    if value not in DURABILITIES:
+        raise ValueError(" or ".join(map(repr, DURABILITIES)))
+    return str(value)
+
+
+def _store(value: Any) -> Any:
+    if isinstance(value, str):
+        kind, _, path = value.partition(":")
+        if kind in ("file", "sqlite") and path and "\0" not in path:
+            return value
+    elif not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in STORE_METHODS):
+        return value
+    raise ValueError("'file:FOLDER', 'sqlite:FILE', or a store such as rt.state.SQLiteStore('runs.db')")
 
 
 def _number(text: str) -> float:
@@ -152,7 +155,16 @@ class ExecutorConfig:
     """Fill ``{name}`` in the prompts of agents from the context. There are no agents yet: it has no effect so far."""
 
     save_state: bool = _option(True, _flag, _truth)
-    """Save what happened to ``.railtracks/<identifier>.json`` when the session ends."""
+    """Save what happens to ``.railtracks/<identifier>.json``, by way of a journal while the session runs."""
+
+    durability: str = _option("async", _durability)
+    """What a killed process may lose. "sync": nothing that a call has returned. "async": each record is handed to the
+    operating system at once, and to the disk every 50 ms. "exit": everything; the state is saved when the session
+    ends."""
+
+    store: Any = _option(None, _store)  # noqa: RUF009 (a field, not a default)
+    """Where: ``rt.state.FileStore``, ``SQLiteStore``, or "file:FOLDER" or "sqlite:FILE"; None for files in
+    ``.railtracks``, or in ``RAILTRACKS_HOME``."""
 
     backend: str = _option("asyncio", _backend)
     """The event loop of the synchronous forms: "asyncio" or "trio"."""
@@ -253,6 +265,8 @@ def file_options() -> dict[str, Any]:
     return found
 
 
+_OBJECTS = ("broadcast_callback", "store")
+"""Options that may be equal and yet not the same."""
 _latest: tuple[dict[str, Any], ExecutorConfig] = {}, ExecutorConfig()
 """The latest merge: sessions are opened by the thousand with the same options, and the result is frozen."""
 
@@ -266,7 +280,7 @@ def merge(options: Mapping[str, Any]) -> ExecutorConfig:
     global _latest
     merged = {**file_options(), **environment_options(), **_global, **checked(options)}
     known, config = _latest  # read once: another thread may put its own there
-    if merged != known or merged.get("broadcast_callback") is not known.get("broadcast_callback"):
+    if merged != known or any(merged.get(name) is not known.get(name) for name in _OBJECTS):
         config = ExecutorConfig(**merged)
         _latest = merged, config
     return config

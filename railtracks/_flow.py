@@ -104,6 +104,59 @@ class Flow(Generic[P, T]):
         """Run the flow and return what its entry point returns. Raises and is cancelled as ``rt.call``."""
         return await self.connect().ainvoke(*args, **kwargs)
 
+    @overload
+    def resume(self, run_identifier: str, /) -> T: ...
+    @overload
+    def resume(self, run_identifier: str, /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def resume(self, run_identifier: str, /, *args: Any, **kwargs: Any) -> T:
+        """Run the flow again, in place of an earlier run, and use what calls of that had returned. Blocks.
+
+        A call that had completed does not run again. One that was running when the process died does: it may run twice.
+        So do those that failed or were cancelled. ``flow.connect()`` has a ``resume`` too, and after it
+        ``session.info.resumed`` says which calls were reused, which ran, and why.
+
+        Args:
+            run_identifier: The earlier run's ``run_identifier``, or what stood in for it. The new run has the same.
+            *args: For the entry point; without any, it gets what it was given before.
+            **kwargs: The same.
+
+        Raises:
+            StateError: there is no such run, it cannot be read, or its arguments cannot be brought back.
+            RunInUseError: it still runs.
+            SessionError: an event loop is running in this thread; write ``await flow.aresume(...)``.
+            Exception: as ``rt.call``.
+        """
+        return self.connect().resume(run_identifier, *args, **kwargs)
+
+    @overload
+    async def aresume(self, run_identifier: str, /) -> T: ...
+    @overload
+    async def aresume(self, run_identifier: str, /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def aresume(self, run_identifier: str, /, *args: Any, **kwargs: Any) -> T:
+        """As ``resume``, in async code. Cancelled as ``rt.call``."""
+        return await self.connect().aresume(run_identifier, *args, **kwargs)
+
+    def fork(self, run_identifier: str, /, *args: Any, before: Callable[..., Any] | str | int, **kwargs: Any) -> T:
+        """Run the flow again from some point of an earlier run on, which stays as it is. Blocks.
+
+        The new run has a random identifier; ``flow.connect()`` has a ``fork`` too, and tells it after that.
+
+        Args:
+            run_identifier: As for ``resume``, and so are the arguments.
+            *args: The same.
+            before: What had not completed before this runs again: a node, or its name, for its first call, or a step.
+            **kwargs: As for ``resume``.
+
+        Raises: as ``resume``, and StateError if that run has no call of ``before``.
+        """
+        return self.connect().fork(run_identifier, *args, before=before, **kwargs)
+
+    async def afork(
+        self, run_identifier: str, /, *args: Any, before: Callable[..., Any] | str | int, **kwargs: Any
+    ) -> T:
+        """As ``fork``, in async code. Cancelled as ``rt.call``."""
+        return await self.connect().afork(run_identifier, *args, before=before, **kwargs)
+
     def connect(self) -> FlowConnection[P, T]:
         """A handle that, after a run, shows the session it ran in."""
         return FlowConnection(self)
@@ -123,11 +176,11 @@ class Flow(Generic[P, T]):
         """
         import hashlib  # here, because it loads OpenSSL
 
-        options = sorted((k, v) for k, v in checked(self._options).items() if not callable(v))
+        options = sorted((k, v) for k, v in checked(self._options).items() if isinstance(v, str | int | float))
         content = repr((self.name, origin(self.entry_point), self.entry_point.name, options))
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def _session(self) -> Session:
+    def _session(self, **resumption: Any) -> Session:
         try:
             context = copy.deepcopy(self._context)
         except Exception as exc:  # whatever a __deepcopy__ or __reduce__ raises
@@ -140,7 +193,7 @@ class Flow(Generic[P, T]):
             payload_callback=self._payload_callback,
             flow_name=self.name,
             flow_id=self.equality_hash(),
-            **self._options,
+            **{**self._options, **resumption},
         )
 
 
@@ -157,23 +210,66 @@ class FlowConnection(Generic[P, T]):
 
     def invoke(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """As ``Flow.invoke``."""
-        if library := running_library():
-            raise SessionError(
-                f"the flow {self._flow.name!r} was invoked inside a running {library} event loop, which it would "
-                f"block; write `await flow.ainvoke(...)`"
-            )
-        opened = self._flow._session()
-        run = functools.partial(self._run, opened, *args, **kwargs)
-        return anyio.run(run, backend=opened.executor_config.backend)
+        self._check_no_loop("invoke")
+        return self._run_to_end(self._flow._session(), *args, **kwargs)
 
     async def ainvoke(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """As ``Flow.ainvoke``."""
         return await self._run(self._flow._session(), *args, **kwargs)
 
+    @overload
+    def resume(self, run_identifier: str, /) -> T: ...
+    @overload
+    def resume(self, run_identifier: str, /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def resume(self, run_identifier: str, /, *args: Any, **kwargs: Any) -> T:
+        """As ``Flow.resume``."""
+        self._check_no_loop("resume")
+        return self._run_to_end(self._resumption(run_identifier), *args, **kwargs)
+
+    @overload
+    async def aresume(self, run_identifier: str, /) -> T: ...
+    @overload
+    async def aresume(self, run_identifier: str, /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def aresume(self, run_identifier: str, /, *args: Any, **kwargs: Any) -> T:
+        """As ``Flow.aresume``."""
+        return await self._run(self._resumption(run_identifier), *args, **kwargs)
+
+    def fork(self, run_identifier: str, /, *args: Any, before: Callable[..., Any] | str | int, **kwargs: Any) -> T:
+        """As ``Flow.fork``."""
+        self._check_no_loop("fork")
+        return self._run_to_end(self._fork(run_identifier, before), *args, **kwargs)
+
+    async def afork(
+        self, run_identifier: str, /, *args: Any, before: Callable[..., Any] | str | int, **kwargs: Any
+    ) -> T:
+        """As ``Flow.afork``."""
+        return await self._run(self._fork(run_identifier, before), *args, **kwargs)
+
+    def _resumption(self, run_identifier: str) -> Session:
+        return self._flow._session(resume=run_identifier, run_identifier=run_identifier)
+
+    def _fork(self, run_identifier: str, before: Callable[..., Any] | str | int) -> Session:
+        return self._flow._session(resume=run_identifier, before=before, run_identifier=None)
+
+    def _check_no_loop(self, method: str) -> None:
+        if library := running_library():
+            raise SessionError(
+                f"{method}() of the flow {self._flow.name!r} was called inside a running {library} event loop, which "
+                f"it would block; write `await flow.a{method}(...)`"
+            )
+
+    def _run_to_end(self, opened: Session, /, *args: Any, **kwargs: Any) -> T:
+        run = functools.partial(self._run, opened, *args, **kwargs)
+        return anyio.run(run, backend=opened.executor_config.backend)
+
     async def _run(self, opened: Session, /, *args: Any, **kwargs: Any) -> T:
         self._opened = opened
+        entry_point = self._flow.entry_point
         async with opened:
-            return cast(T, await call(self._flow.entry_point, *args, **kwargs))
+            if opened.resumes and not args and not kwargs:
+                args, recorded = opened.recorded_arguments(entry_point)
+                return cast(T, await call(entry_point, *args, **recorded))
+            return cast(T, await call(entry_point, *args, **kwargs))
 
     @property
     def session(self) -> Session:

@@ -55,12 +55,15 @@ class _Formatter(logging.Formatter):
         return super().format(record)
 
 
+_formatter = _Formatter()
+
+
 class _Console(logging.StreamHandler[TextIO]):
     """Standard error as it is when a record is written, not as it was when the library was imported."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
-        self.setFormatter(_Formatter())
+        self.setFormatter(_formatter)
 
     @property
     def stream(self) -> TextIO:
@@ -96,13 +99,22 @@ class SessionLog:
         log_file: A path to append to, or None.
         session_id: Stands on every record.
         clock: Monotonic seconds.
+        hide: Takes secrets out of a text.
     """
 
-    def __init__(self, setting: str, log_file: str | None, session_id: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        setting: str,
+        log_file: str | None,
+        session_id: str,
+        clock: Callable[[], float],
+        hide: Callable[[str], str] = str,
+    ) -> None:
         self.level = level_number(setting)
         self._path = log_file
-        self._session_id = session_id
+        self.session_id = session_id
         self._clock = clock
+        self._hide = hide
         self._opened = clock()
         self._file: logging.FileHandler | None = None
 
@@ -122,7 +134,7 @@ class SessionLog:
             raise ConfigError(
                 f"log_file: {self._path!r} cannot be opened ({exc.strerror}); give a file that can be written"
             ) from exc
-        self._file.setFormatter(_Formatter())
+        self._file.setFormatter(_formatter)
 
     def close(self) -> None:
         """Close the log file. Records made later still reach the console and the application."""
@@ -148,9 +160,14 @@ class SessionLog:
         if level < self.level or not _allowed_by_application(logger, level):
             return
         info = None if exc_info is None else (type(exc_info), exc_info, exc_info.__traceback__)
+        text = message % args if args else message
+        if (shown := self._hide(text)) != text:
+            message, args = shown, ()
         record = logger.makeRecord(logger.name, level, "(railtracks)", 0, message, args, info)
+        if info is not None:
+            record.exc_text = self._hide(_formatter.formatException(info))  # formatters take this where it is set
         record.elapsed = self._clock() - self._opened
-        record.session_id, record.run_id, record.node_id = self._session_id, run_id, node_id
+        record.session_id, record.run_id, record.node_id = self.session_id, run_id, node_id
         if _application_listens(logger):
             logger.handle(record)
         else:

@@ -7,22 +7,27 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import Token
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, final
 
-from railtracks._config import MAX_IDENTIFIER, ExecutorConfig, SessionOptions, identifier_problem, merge
-from railtracks._ids import sources
+from railtracks._config import ExecutorConfig, SessionOptions, merge
+from railtracks._ids import Sources, slug, sources
 from railtracks._lifetime import LOGGER, Lifetime
 from railtracks._logging import SessionLog
 from railtracks._portal import LoopThread
 from railtracks._scope import current
-from railtracks.exceptions import ConfigError, SessionEndedError, SessionError
-from railtracks.execution import Coordinator, Frame, running_library
+from railtracks._threads import run_in_thread
+from railtracks.exceptions import ConfigError, RunInUseError, SessionEndedError, SessionError, StateError
+from railtracks.execution import Coordinator, Frame, Recorder, recorded_arguments, running_library
 from railtracks.nodes._function import as_node, is_async
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
-from railtracks.state._store import slug, state_path
+from railtracks.state._codec import learn_secrets
+from railtracks.state._past import before as records_before
+from railtracks.state._past import past
+from railtracks.state._runs import as_store, check_identifier, load_run
+from railtracks.state._secrets import Secrets
+from railtracks.state._stores import Store
 
 P = ParamSpec("P")
 E = TypeVar("E", bound=Event)
@@ -51,6 +56,12 @@ class Session:
             What it raises is logged.
         flow_name: Which flow this is a run of; for the record.
         flow_id: The same, for machines.
+        resume: The identifier of an earlier run. What its calls returned is used, where they had completed, in place
+            of running them again: see ``docs/durability.md``. This session has the same identifier, and takes the
+            place of that run, unless ``run_identifier`` or ``before`` says otherwise.
+        before: With ``resume``: leave that run as it is, and use of it only what had completed before this; a node,
+            or the name of one, for the first call of it, or a step. Without ``run_identifier`` the identifier is
+            random.
         **options: See :class:`railtracks.ExecutorConfig`. What is not given, or None, comes from ``rt.set_config``, the
             environment, the configuration file, or the defaults, in this order.
 
@@ -60,6 +71,10 @@ class Session:
 
     Raises:
         ConfigError: an option is unknown, or a value, wherever it came from, is not allowed.
+
+    Entering raises RunInUseError if another session with this ``run_identifier`` is open, here or in another process,
+    and StateError if the run to resume is not there or cannot be read. With ``resume`` the run is loaded, in a worker
+    thread under ``async with``; a cancellation is passed on when that is done.
 
     Leaving: when the body ended, the session waits for what still runs; when it raised or was cancelled, everything
     is cancelled first. Then what was published is delivered, the state is saved, and the body's exception goes on
@@ -76,19 +91,31 @@ class Session:
         payload_callback: Callable[[dict[str, Any]], Any] | None = None,
         flow_name: str | None = None,
         flow_id: str | None = None,
+        resume: str | None = None,
+        before: Callable[..., Any] | str | int | None = None,
         **options: Unpack[SessionOptions],
     ) -> None:
         self._config = config = merge(options)
         check_arguments(context, payload_callback, name=name, flow_name=flow_name, flow_id=flow_id)
-        source = sources.get()
+        check_resumption(resume, before, config.run_identifier)
+        self._sources = source = sources.get()
         self.name = name
-        self.identifier: str = config.run_identifier or (
-            source.new_id() if name is None else slug(name, identifier_problem(name), MAX_IDENTIFIER)
+        self._resume, self._before = resume, before
+        self.identifier: str = config.run_identifier or _identifier(
+            name, None if before is not None else resume, source
         )
         self._flow_name, self._flow_id = flow_name, flow_id
         self._payload_callback = payload_callback
-        self._log = SessionLog(config.logging_setting, config.log_file, self.identifier, source.clock)
+        self._secrets = secrets = Secrets()
+        self._log = SessionLog(
+            config.logging_setting, config.log_file, self.identifier, source.clock, secrets.hide_in_prose
+        )
         self._coordinator = Coordinator(self.identifier, config, dict(context or {}), source, self._log)
+        self._store: Store | None = (
+            None  # found when the session begins, as the working directory may change after that
+        )
+        self._known: ExecutionInfo | None = None  # the run that this one resumes
+        self._saving = False  # whoever saves, lets go of the run
         self._phase: Phase = "not entered yet"
         self._start_time: float | None = None
         self._end_time: float | None = None
@@ -107,6 +134,11 @@ class Session:
     def executor_config(self) -> ExecutorConfig:
         """The settled configuration."""
         return self._config
+
+    @property
+    def resumes(self) -> str | None:
+        """The identifier of the run that this session resumes, if it does."""
+        return self._resume
 
     @property
     def _identifier(self) -> str:  # the published examples print it by this name
@@ -129,6 +161,8 @@ class Session:
             end_time=self._end_time,
             records=self._coordinator.state.snapshot(),
             clock_origin=self._coordinator.origin,
+            earlier=() if self._recorder is None else self._recorder.earlier(),
+            secrets=self._secrets,
         )
 
     def payload(self) -> dict[str, Any]:
@@ -235,10 +269,11 @@ class Session:
         self._begin("async with")
         self._lifetime = self._new_lifetime()
         try:
+            if self._resume is not None:
+                await run_in_thread(self._recall)
             await self._lifetime.open()
-        except BaseException:  # no event loop that anyio knows is running here
-            self._log.close()
-            self._phase = "over"
+        except BaseException:  # there is nothing to resume; or no event loop that anyio knows is running here
+            self._abort()
             raise
         self._token = current.set(self._lifetime.root)
         return self
@@ -262,6 +297,12 @@ class Session:
 
     def __enter__(self) -> Session:
         self._begin("with")
+        if self._resume is not None:
+            try:
+                self._recall()
+            except BaseException:
+                self._abort()
+                raise
         if running_library() is None:
             self._coordinator.start_loop = self._start_loop
         self._token = current.set(Frame(self._coordinator))
@@ -286,12 +327,14 @@ class Session:
             self._mark_end()
             if self._config.save_state:
                 self._save()
+            self._let_go()
             self._report()
 
         self._coordinator.close()
         if self._coordinator.idle:
             finish()
         else:
+            self._saving = True
             self._coordinator.when_idle = finish
 
     def _start_loop(self) -> None:
@@ -313,12 +356,88 @@ class Session:
                 f"the session {self.identifier} was entered before and is {self._phase}; "
                 f"make a new rt.Session() each time, or use rt.Flow"
             )
-        self._log.open()
+        if self._config.save_state or self._resume is not None:
+            self._hold()
+        try:
+            self._log.open()
+        except BaseException:
+            self._let_go()
+            raise
         self._phase = "open"
         self._form = form
         self._start_time = self._now()
-        if self._config.save_state:
-            self._path = state_path(self.identifier)  # here: the working directory may change while the session runs
+        learn_secrets(self.context, self._secrets)
+        if self._recorder is not None and self._resume is None:
+            self._recorder.begin(self.info.facts, f"{self.identifier[:100]}.{self._sources.new_id()[:8]}")
+
+    @property
+    def _recorder(self) -> Recorder | None:
+        return self._coordinator.recorder
+
+    def _hold(self) -> None:
+        """Get the right to write the run, and what it takes to do so."""
+        config, coordinator = self._config, self._coordinator
+        self._store = store = as_store(config.store)
+        recorder = Recorder(
+            coordinator.state, coordinator.origin, self._secrets, self._log,
+            store if config.save_state else None, config.durability,
+        )  # fmt: skip
+        try:
+            recorder.hold(self.identifier)
+        except RunInUseError:
+            if config.run_identifier is not None or self.name is None or self._resume is not None:
+                raise
+            # Nobody asked for this identifier, only for the name; a service may well have many sessions of one name.
+            self.identifier = f"{self.identifier[:100]}-{self._sources.new_id()[:12]}"
+            self._log.session_id = self.identifier
+            coordinator.rename(self.identifier)
+            recorder.hold(self.identifier)
+        coordinator.recorder = recorder
+
+    def _recall(self) -> None:
+        """Load the run that this one resumes. Blocks."""
+        assert self._resume is not None
+        assert self._recorder is not None
+        known = load_run(self._resume, self._store)
+        if known.damage is not None:
+            self._log.log(logging.WARNING, "The journal of %s: %s", self._resume, known.damage, logger=LOGGER)
+        if self._before is None:
+            root = past(known.earlier, known.records)
+        else:
+            root = past(records_before(known.records, _step(known, self._before)))
+        self._known = known
+        self._recorder.resume(self.info.facts, root)
+
+    def recorded_arguments(self, node: Callable[..., Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """Of the session's resumed run: what its first top-level call of ``node`` was given.
+
+        Raises:
+            StateError: there is no such call, or its arguments cannot be brought back.
+            SessionError: the session resumes nothing, or is not entered yet.
+        """
+        target = as_node(node, "recorded_arguments")
+        if self._known is None:
+            raise SessionError("recorded_arguments() needs an open session that resumes a run: rt.Session(resume=...)")
+        for record in self._known.records:
+            if record.parent is None and record.name == target.name:
+                try:
+                    return recorded_arguments(record, target)
+                except ValueError as exc:
+                    raise StateError(
+                        f"the recorded call of {target.name} {exc}; give its arguments again: "
+                        f"flow.resume({self._resume!r}, ...)"
+                    ) from exc
+        raise StateError(f"the run {self._resume!r} has no top-level call of {target.name}; give the arguments")
+
+    def _let_go(self) -> None:
+        if self._recorder is not None:
+            self._recorder.release()
+
+    def _abort(self) -> None:
+        """The session could not be entered."""
+        self._let_go()
+        self._log.close()
+        self._phase = "over"
 
     def _check_leaving(self, form: str) -> None:
         if self._phase != "open":
@@ -337,6 +456,8 @@ class Session:
 
     def _end(self) -> None:
         self._phase = "over"
+        if not self._saving:
+            self._let_go()
         self._log.close()
         token, self._token = self._token, None
         self._lifetime = self._loop_thread = self._coordinator.start_loop = None
@@ -356,24 +477,14 @@ class Session:
         self._end_time = self._now()
 
     def _save(self) -> None:
-        """Write the state file. Blocks. A failure is logged: it may not replace the result or the exception."""
-        path = self._path
-        shown = str(path)
+        """Save the state. Blocks. A failure is logged: it may not replace the result or the exception."""
+        recorder = self._recorder
+        assert recorder is not None
+        self._saving = True
         try:
-            shown = _shown(path)
-            if path.exists():
-                self._log.log(logging.WARNING, "File %s already exists, overwriting...", shown, logger=LOGGER)
-            self._log.log(logging.INFO, "Saving execution info to %s", shown, logger=LOGGER)
-            self.info.save(path)
-        except Exception as exc:
-            self._log.log(
-                logging.ERROR,
-                "The execution info could not be saved to %s: %s",
-                shown,
-                exc,
-                logger=LOGGER,
-                exc_info=exc,
-            )
+            recorder.save(self.info)
+        finally:
+            recorder.release()
 
     def _report(self) -> None:
         """Call ``payload_callback``, the last thing a session does."""
@@ -383,6 +494,22 @@ class Session:
             self._payload_callback(self.payload())
         except Exception as exc:
             self._log.log(logging.ERROR, "payload_callback raised %r", exc, logger=LOGGER, exc_info=exc)
+
+
+def check_resumption(resume: object, before: object, run_identifier: str | None) -> None:
+    """ConfigError unless these fit together."""
+    if resume is not None:
+        check_identifier(resume)
+    if before is None:
+        return
+    if resume is None:
+        raise ConfigError("argument before: it says how much of a run to resume, and there is none; give resume= too")
+    if isinstance(before, bool) or not (isinstance(before, int | str) or callable(before)):
+        raise ConfigError(f"argument before: {before!r} is not allowed; give a node, the name of one, or a step")
+    if resume == run_identifier:
+        raise ConfigError(
+            f"argument before: the run {resume!r} stays as it is, so this session needs another run_identifier"
+        )
 
 
 def check_arguments(context: object, payload_callback: object, **texts: object) -> None:
@@ -398,7 +525,20 @@ def check_arguments(context: object, payload_callback: object, **texts: object) 
         )
 
 
-def _shown(path: Path) -> str:
-    """A path as people know it: relative, where it lies below the working directory."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+def _identifier(name: str | None, resumed: str | None, source: Sources) -> str:
+    """The identifier of a session that was given none."""
+    if resumed is not None:
+        return resumed
+    return source.new_id() if name is None else slug(name)
+
+
+def _step(known: ExecutionInfo, before: Callable[..., Any] | str | int) -> int:
+    """The step of a run that ``before`` stands for."""
+    if isinstance(before, int):
+        return before
+    name = before if isinstance(before, str) else as_node(before, "before").name
+    steps = [record.started_step for record in known.records if record.name == name]
+    if not steps:
+        names = ", ".join(sorted({record.name for record in known.records})) or "none"
+        raise StateError(f"the run {known.session_id!r} has no call of {name}; it has calls of {names}")
+    return min(steps)

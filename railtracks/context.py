@@ -41,16 +41,27 @@ def get(key: str, default: Any = _MISSING) -> Any:
 def put(key: str, value: Any) -> None:
     """Set ``key`` for all nodes of the session."""
     _mapping("put")[key] = value
+    _tell(key, value)
 
 
 def update(values: Mapping[str, Any]) -> None:
     """Set several keys at once."""
+    values = dict(values)
     _mapping("update").update(values)
+    for key, value in values.items():
+        _tell(key, value)
 
 
 def delete(key: str) -> None:
     """Remove ``key``. KeyError if there is no such key."""
     del _mapping("delete")[key]
+    _tell(key)
+
+
+def _tell(*change: Any) -> None:
+    """A run that is resumed later needs to know what its calls changed."""
+    frame = current.get()
+    frame.coordinator.changed(frame.record, *change)
 
 
 def keys() -> list[str]:

@@ -17,6 +17,7 @@ __all__ = [
     "NodeCreationError",
     "NodeInvocationError",
     "RTError",
+    "RunInUseError",
     "SessionEndedError",
     "SessionError",
     "StateError",
@@ -77,6 +78,10 @@ class StateError(RTError):
 
 class SessionError(RTError, RuntimeError):
     """A session, or a call, was used in a way that cannot work."""
+
+
+class RunInUseError(SessionError):
+    """A session cannot have the identifier that it was given: another session that still runs has it."""
 
 
 class SessionEndedError(SessionError):

@@ -30,6 +30,8 @@ DEFAULTS = {
     "run_identifier": None,
     "prompt_injection": True,
     "save_state": True,
+    "durability": "async",
+    "store": None,
     "backend": "asyncio",
 }
 # Of each option: four values, each as it is given and as it is settled.
@@ -42,6 +44,8 @@ VALUES = {
     "run_identifier": [("one", "one"), ("two", "two"), ("three", "three"), ("four", "four")],
     "prompt_injection": [(False, False), (True, True), ("off", False), (True, True)],
     "save_state": [(False, False), (True, True), ("0", False), (True, True)],
+    "durability": [("sync", "sync"), ("exit", "exit"), ("async", "async"), ("sync", "sync")],
+    "store": [("file:a", "file:a"), ("sqlite:b", "sqlite:b"), ("file:c", "file:c"), ("sqlite:d", "sqlite:d")],
     "backend": [("trio", "trio"), ("asyncio", "asyncio"), ("trio", "trio"), ("asyncio", "asyncio")],
 }
 SOURCES = ["argument", "set_config", "environment", "file"]
@@ -119,11 +123,13 @@ def test_sources_are_merged_option_by_option(monkeypatch):
 
 def test_global_config_precedence_takes_the_arguments_of_the_seed_in_its_order():
     names = [*inspect.signature(rt.Session.global_config_precedence).parameters]
-    assert names == OPTIONS[:-1]
+    assert names == [name for name in OPTIONS if name not in ("durability", "store", "backend")]
     rt.set_config(timeout=1, end_on_error=True)
     config = rt.Session.global_config_precedence(2, None, "QUIET", "x.log", on_broadcast, "mine", False, False)
     assert isinstance(config, rt.ExecutorConfig)
-    assert attrs.astuple(config) == (2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, "asyncio")
+    assert attrs.astuple(config) == (
+        2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, "async", None, "asyncio",
+    )  # fmt: skip
 
 
 def test_the_options_are_named_once():

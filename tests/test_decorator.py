@@ -50,6 +50,8 @@ async def test_it_takes_every_option_of_a_session(tmp_path):
         "run_identifier": "decorated",
         "prompt_injection": False,
         "save_state": True,
+        "durability": "exit",
+        "store": "file:.railtracks",
         "backend": "trio",
     }
     assert set(options) == set(rt.SessionOptions.__annotations__)

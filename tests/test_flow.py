@@ -46,6 +46,8 @@ OPTIONS = {
     "run_identifier": "a-flow",
     "prompt_injection": False,
     "save_state": False,
+    "durability": "exit",
+    "store": "sqlite:runs.db",
     "backend": "trio",
 }
 

@@ -82,11 +82,13 @@ print([name for name in heavy if name in sys.modules])
 LAYERS = """
 1   exceptions | _ids | _scope | _notifier | _backend _shield _threads
 2   _logging _config
-3   state._records state._events state._redact state._marks state._codec state._document state._store state._machine
-3   state._info state
+3   state._records state._events state._redact state._marks state._secrets state._codec state._text
+3   state._typed | state._machine state._document state._writer state._journal state._heads state._past
+3   state._files state._lock state._syncer state._info state._stores state._sqlite state._runs state
 4   pubsub._subscription pubsub._publisher pubsub
 5   nodes._node nodes._function nodes
 6   execution._groups execution._run execution._strategy
+6   execution._commit execution._replay execution._recorder
 6   execution._announcer execution._coordinator execution
 7   context
 8   _lifetime _portal _session _decorator

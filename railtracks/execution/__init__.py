@@ -3,6 +3,8 @@
 from railtracks._backend import running_library
 from railtracks.execution._coordinator import Coordinator, Frame
 from railtracks.execution._groups import divide, interrupt_in, task_group
+from railtracks.execution._recorder import Recorder
+from railtracks.execution._replay import recorded_arguments
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 
 __all__ = [
@@ -10,9 +12,11 @@ __all__ = [
     "ExecutionStrategy",
     "Frame",
     "InTaskStrategy",
+    "Recorder",
     "ThreadStrategy",
     "divide",
     "interrupt_in",
+    "recorded_arguments",
     "running_library",
     "task_group",
 ]

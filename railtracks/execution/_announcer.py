@@ -9,6 +9,7 @@ from railtracks._ids import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks.pubsub import RTPublisher
 from railtracks.state import CallCancelled, CallCreated, CallFailed, CallRecord, CallSucceeded
+from railtracks.state._records import REUSED
 
 
 class Announcer:
@@ -20,7 +21,7 @@ class Announcer:
     """
 
     def __init__(self, session_id: str, origin: float, log: SessionLog, publisher: RTPublisher) -> None:
-        self._session_id = session_id
+        self.session_id = session_id
         self._origin = origin
         self._log = log
         self._publisher = publisher
@@ -40,7 +41,7 @@ class Announcer:
 
     def succeeded(self, record: CallRecord) -> None:
         if self._logs:
-            self._line(logging.INFO, record, "%s DONE", record.name)
+            self._line(logging.INFO, record, "%s REUSED" if record.reuse == REUSED else "%s DONE", record.name)
         if self._publisher.watches_calls:
             self._publisher.publish(CallSucceeded(result=record.result, **self._end_facts(record)))
 
@@ -66,7 +67,7 @@ class Announcer:
         )  # fmt: skip
 
     def _line(self, level: int, record: CallRecord, message: str, *args: object) -> None:
-        session = self._session_id
+        session = self.session_id
         self._log.log(level, message, *args, run_id=run_id(session, record.run), node_id=node_id(session, record.index))
 
     def _end_facts(self, record: CallRecord) -> dict[str, Any]:
@@ -75,7 +76,7 @@ class Announcer:
         return self._facts(record, record.ended_step, record.ended)
 
     def _facts(self, record: CallRecord, step: int, time: float) -> dict[str, Any]:
-        session = self._session_id
+        session = self.session_id
         return {
             "session_id": session,
             "time": time + self._origin,

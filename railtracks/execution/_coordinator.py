@@ -31,12 +31,16 @@ from railtracks._shield import shielded
 from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError, SessionEndedError, SessionError
 from railtracks.execution._announcer import Announcer
 from railtracks.execution._groups import divide, task_group
+from railtracks.execution._recorder import DELETED, Recorder
+from railtracks.execution._replay import Found
 from railtracks.execution._run import Entry, Run, Stop
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher, in_callback
 from railtracks.state import Broadcast, CallCreated, CallRecord, Reason
 from railtracks.state._machine import RTState
+from railtracks.state._past import Place
+from railtracks.state._records import REUSED
 
 YIELD_AFTER = 0.001
 """Seconds of calls that never wait, after which timers and cancellation get their turn."""
@@ -54,7 +58,7 @@ class Frame:
     In a session but in no call, it has the coordinator alone.
     """
 
-    __slots__ = ("coordinator", "record", "run", "task")
+    __slots__ = ("coordinator", "place", "record", "run", "task")
 
     def __init__(
         self,
@@ -62,8 +66,10 @@ class Frame:
         record: CallRecord | None = None,
         run: Run | None = None,
         task: object = _NO_TASK,
+        place: Place | None = None,
     ) -> None:
         self.coordinator = coordinator
+        self.place = place  # of the call in the run that is resumed
         self.record = record
         self.run = run
         self.task = task
@@ -82,6 +88,7 @@ class Coordinator:
 
     Attributes:
         failure: The first error under ``end_on_error``, or the first fatal one; it ended the session.
+        recorder: Keeps what happens outside the process; None if nothing is to be kept.
         loop: How other threads get to the session's event loop; None while it has none of its own.
         start_loop: Starts one, where the session can.
         closed: No further call may begin.
@@ -106,6 +113,7 @@ class Coordinator:
         self.origin = sources.wall() - sources.clock()
         self.state = RTState()
         self.publisher = RTPublisher(log)
+        self.recorder: Recorder | None = None
         self.failure: BaseException | None = None
         self.closed = False
         self.ended = False
@@ -150,7 +158,15 @@ class Coordinator:
             now = self.clock()
         record = state.created(node.name, node.node_type, args, kwargs, caller.record, now)
         announcer = self._announcer
-        current.set(Frame(self, record, run, task))
+        recorder = self.recorder
+        place = None
+        if recorder is not None:
+            found = recorder.created(record, node, caller.place)
+            if found is not None:
+                if found.why == REUSED:
+                    return self._reuse(record, found, caller)
+                place = found.place
+        current.set(Frame(self, record, run, task, place))
         strategy: ExecutionStrategy = _IN_TASK if node.is_async else self.threads
         try:
             if announcer.active:
@@ -158,23 +174,46 @@ class Coordinator:
             result = await strategy.execute(node, args, kwargs)
         except Exception as exc:
             state.failed(record, exc, self.clock())
+            if recorder is not None:
+                recorder.ended(record)
             if announcer.active:
                 announcer.failed(record, exc)
             if self.failure is None and (self.config.end_on_error or _is_fatal(exc)):
                 self._fail(exc)
+            if recorder is not None and recorder.waits:
+                await recorder.committed()
             raise
         except BaseException as exc:
             state.cancelled(record, self._reason(run, exc), self.clock())
+            if recorder is not None:
+                recorder.ended(record)
             if announcer.active:
                 announcer.cancelled(record)
             raise
         else:
             state.succeeded(record, result, self.clock())
+            if recorder is not None:
+                recorder.ended(record)
             if announcer.active:
                 announcer.succeeded(record)
+            if recorder is not None and recorder.waits:
+                await recorder.committed()
             return result
         finally:
             current.set(caller)
+
+    def _reuse(self, record: CallRecord, found: Found, caller: Frame) -> Any:
+        assert self.recorder is not None
+        self.recorder.reused(record, found, self.context)
+        if self._announcer.active:
+            self._announcer.created(record, caller.record)
+            self._announcer.succeeded(record)
+        return found.result
+
+    def changed(self, record: CallRecord | None, key: str, value: Any = DELETED) -> None:
+        """The context was changed, by the call of ``record`` or outside calls. From any thread."""
+        if self.recorder is not None and not self.ended:
+            self.recorder.changed(record, key, value)
 
     async def _give_others_a_turn(self) -> None:
         await checkpoint()
@@ -346,6 +385,10 @@ class Coordinator:
         """The call is being cancelled, and its worker thread goes on."""
         self.state.abandoned(record)
         self._announcer.abandoned(record)
+
+    def rename(self, session_id: str) -> None:
+        """Take another identifier, before the first call."""
+        self.session_id = self._announcer.session_id = session_id
 
     def bind(self) -> None:
         """Belong to the event loop that is running in this thread."""

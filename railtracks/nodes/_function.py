@@ -5,10 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._node import Node
+from railtracks.state._redact import names_secret, secret_names
+from railtracks.state._secrets import Secrets
+from railtracks.state._text import form_in, inputs_text, is_lost
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -26,6 +30,8 @@ class FunctionNode(Generic[P, R_co]):
         is_async: Calling ``func`` gives an awaitable, which runs in the caller's task; False: ``func`` runs in a
             worker thread.
         abandon_on_cancel: A cancelled call leaves its worker thread behind instead of waiting for it.
+        version: Which state of its code this is; results of another version are not reused.
+        memo: A session that resumes another may use recorded results of it.
     """
 
     def __init__(
@@ -36,6 +42,8 @@ class FunctionNode(Generic[P, R_co]):
         node_type: str = "Tool",
         is_async: bool,
         abandon_on_cancel: bool = True,
+        version: str | None = None,
+        memo: bool = True,
     ) -> None:
         functools.update_wrapper(self, func, updated=())
         self.func = func
@@ -43,6 +51,10 @@ class FunctionNode(Generic[P, R_co]):
         self.node_type = node_type
         self.is_async = is_async
         self.abandon_on_cancel = abandon_on_cancel
+        self.version = version
+        self.memo = memo
+        self.target: Callable[..., Any] = func
+        """What the user gave: ``func``, or the class or partial that ``func`` makes nodes of."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         return self.func(*args, **kwargs)
@@ -53,7 +65,32 @@ class FunctionNode(Generic[P, R_co]):
         if bind is None or (instance is None and not isinstance(self.func, classmethod | staticmethod)):
             return self
         bound = bind(self.func, instance, owner)
-        return _make(bound, self.name, self.abandon_on_cancel)
+        return _make(bound, self.name, abandon_on_cancel=self.abandon_on_cancel, version=self.version, memo=self.memo)
+
+    @functools.cached_property
+    def key(self) -> str | None:
+        """What identifies the node in all processes: where its function is defined, what is bound to it, its version.
+
+        None for lambdas, which have no name, and for what is bound to a value that cannot be written.
+        """
+        place = origin(self)
+        bound = _bound(self.target)
+        text = "" if bound is None else inputs_text(*bound, Secrets())
+        if place.endswith("<lambda>") or is_lost(form_in(text)):
+            return None
+        return place + (f"({text})" if text else "") + (f"@{self.version}" if self.version is not None else "")
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """The places of the positional arguments whose parameters name a secret."""
+        known, places = self._hidden
+        if known != secret_names.revision:
+            names = enumerate(_positional_names(self.target))
+            places = tuple(place for place, name in names if names_secret(name))
+            self._hidden = secret_names.revision, places
+        return places
+
+    _hidden: tuple[int, tuple[int, ...]] = (-1, ())
 
     def __repr__(self) -> str:
         return f"<node {self.name}>"
@@ -93,10 +130,38 @@ def origin(node: FunctionNode[..., Any]) -> str:
     """Where what the node runs was defined: the same in all processes, and different for different code."""
     inner = _innermost(node.func)
     home = inner if hasattr(inner, "__qualname__") else type(inner)
-    return f"{home.__module__}.{home.__qualname__}"
+    owner = getattr(home, "__objclass__", home)  # of a method of a builtin type
+    return f"{getattr(owner, '__module__', 'builtins')}.{home.__qualname__}"
 
 
-def _make(func: Callable[..., Any], name: str | None, abandon_on_cancel: bool) -> FunctionNode[..., Any]:
+def _bound(func: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """What is bound to the function, as arguments; None if nothing is."""
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    while isinstance(func, functools.partial):
+        args, kwargs, func = (*func.args, *args), {**func.keywords, **kwargs}, func.func
+    if not isinstance(func, FunctionType | BuiltinFunctionType | type | Node) and not hasattr(func, "__wrapped__"):
+        owner = getattr(func, "__self__", func)  # of a bound method; or an object that can be called
+        args = (f"{owner.__module__}.{owner.__qualname__}" if isinstance(owner, type) else owner, *args)
+    return (args, kwargs) if args or kwargs else None
+
+
+def _positional_names(func: Any) -> tuple[str, ...]:
+    """The names of the parameters that positional arguments go to, as far as they can be told quickly."""
+    skipped = 0
+    while isinstance(func, functools.partial):
+        skipped, func = skipped + len(func.args), func.func
+    if isinstance(func, MethodType):
+        skipped, func = skipped + 1, func.__func__
+    while hasattr(func, "__wrapped__"):
+        func = func.__wrapped__
+    if isinstance(func, type):
+        skipped, func = skipped + 1, func.__init__  # type: ignore[misc]
+    code = getattr(func, "__code__", None)
+    return () if code is None else code.co_varnames[skipped : code.co_argcount]
+
+
+def _make(func: Callable[..., Any], name: str | None, **options: Any) -> FunctionNode[..., Any]:
     for test, kind in (
         (inspect.isasyncgenfunction, "an async generator"),
         (inspect.isgeneratorfunction, "a generator"),
@@ -110,20 +175,30 @@ def _make(func: Callable[..., Any], name: str | None, abandon_on_cancel: bool) -
         func,
         name=name or _display_name(func),
         is_async=is_async(func),
-        abandon_on_cancel=abandon_on_cancel,
+        **options,
     )
 
 
 @overload
 def function_node(
-    func: Callable[P, R_co], *, name: str | None = None, abandon_on_cancel: bool = True
+    func: Callable[P, R_co],
+    *,
+    name: str | None = None,
+    abandon_on_cancel: bool = True,
+    version: str | None = None,
+    memo: bool = True,
 ) -> FunctionNode[P, R_co]: ...
 @overload
 def function_node(
-    *, name: str | None = None, abandon_on_cancel: bool = True
+    *, name: str | None = None, abandon_on_cancel: bool = True, version: str | None = None, memo: bool = True
 ) -> Callable[[Callable[P, R_co]], FunctionNode[P, R_co]]: ...
 def function_node(
-    func: Callable[..., Any] | None = None, *, name: str | None = None, abandon_on_cancel: bool = True
+    func: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    abandon_on_cancel: bool = True,
+    version: str | None = None,
+    memo: bool = True,
 ) -> Any:
     """Make a function a node: ``@rt.function_node``, ``@rt.function_node(name=...)`` or ``rt.function_node(func)``.
 
@@ -135,24 +210,29 @@ def function_node(
         abandon_on_cancel: For functions in worker threads, which cannot be killed. True: a call that is
             cancelled stops waiting and leaves the thread to end by itself; its record says so and a warning names
             the node. False: it waits until the function returns.
+        version: Of the function's code, such as "2". When a run is resumed, a result that another version
+            returned is not used: change it when the function should run again.
+        memo: False: when a run is resumed, calls of this node run again, even if they had completed.
 
     Returns:
         The node. Called directly it is still the plain function.
 
     Raises:
-        NodeCreationError: ``func`` cannot be called, or is a generator function; ``name`` is no text.
+        NodeCreationError: ``func`` cannot be called, or is a generator function; ``name`` or ``version`` is no text.
     """
+    options = {"abandon_on_cancel": abandon_on_cancel, "version": version, "memo": memo}
     if func is None:
-        return functools.partial(function_node, name=name, abandon_on_cancel=abandon_on_cancel)
-    if name is not None and (not isinstance(name, str) or not name):
-        raise NodeCreationError(f"name is {name!r}; give rt.function_node() a text that is not empty")
+        return functools.partial(function_node, name=name, **options)
+    for label, text in (("name", name), ("version", version)):
+        if text is not None and (not isinstance(text, str) or not text):
+            raise NodeCreationError(f"{label} is {text!r}; give rt.function_node() a text that is not empty")
     if isinstance(func, FunctionNode):
-        return _make(func.func, name or func.name, abandon_on_cancel)
+        return _make(func.func, name or func.name, **options)
     if isinstance(func, type) and issubclass(func, Node):
         raise NodeCreationError(f"{func.__name__} is a node already; write `rt.call({func.__name__}, ...)`")
     if not callable(func) and not isinstance(func, classmethod):  # type: ignore[unreachable]
         raise NodeCreationError(f"{func!r} cannot be called; give rt.function_node() a function")
-    return _make(func, name, abandon_on_cancel)
+    return _make(func, name, **options)
 
 
 def _from_class(cls: type[Node[Any]], make: Callable[..., Node[Any]]) -> FunctionNode[..., Any]:
@@ -163,7 +243,16 @@ def _from_class(cls: type[Node[Any]], make: Callable[..., Node[Any]]) -> Functio
     def run(*args: Any, **kwargs: Any) -> Any:
         return make(*args, **kwargs).invoke()
 
-    return FunctionNode(run, name=cls.name(), node_type=cls.type(), is_async=is_async(cls.invoke))
+    node = FunctionNode(
+        run,
+        name=cls.name(),
+        node_type=cls.type(),
+        is_async=is_async(cls.invoke),
+        version=cls.version(),
+        memo=cls.memo(),
+    )
+    node.target = make
+    return node
 
 
 def as_node(target: Any, taker: str = "rt.call") -> FunctionNode[..., Any]:

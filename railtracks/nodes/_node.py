@@ -35,3 +35,13 @@ class Node(ABC, Generic[T_co]):
     def type(cls) -> str:
         """The kind in records: "Tool", "Agent" or "Other"."""
         return "Other"
+
+    @classmethod
+    def version(cls) -> str | None:
+        """Of the code; see ``rt.function_node``."""
+        return None
+
+    @classmethod
+    def memo(cls) -> bool:
+        """May a session that resumes another use a recorded result? See ``rt.function_node``."""
+        return True

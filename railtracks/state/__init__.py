@@ -3,12 +3,17 @@
 from railtracks.state._codec import register_hooks
 from railtracks.state._document import Edge, Node, Stamp
 from railtracks.state._events import Broadcast, CallCancelled, CallCreated, CallEvent, CallFailed, CallSucceeded, Event
-from railtracks.state._info import ExecutionInfo, Failure, Forest
+from railtracks.state._info import Decision, ExecutionInfo, Failure, Forest
 from railtracks.state._marks import Cut, Opaque, RecordedError
-from railtracks.state._records import CallRecord, Reason, Status
+from railtracks.state._records import CallRecord, Change, Form, Reason, Status
 from railtracks.state._redact import register_secret_keys
+from railtracks.state._runs import RunSummary, list_runs, load_run, prune
+from railtracks.state._secrets import Secret
+from railtracks.state._sqlite import SQLiteStore
+from railtracks.state._stores import Appender, FileStore, Listed, Lock, MemoryStore, Store, Stored
 
 __all__ = [
+    "Appender",
     "Broadcast",
     "CallCancelled",
     "CallCreated",
@@ -16,18 +21,33 @@ __all__ = [
     "CallFailed",
     "CallRecord",
     "CallSucceeded",
+    "Change",
     "Cut",
+    "Decision",
     "Edge",
     "Event",
     "ExecutionInfo",
     "Failure",
+    "FileStore",
     "Forest",
+    "Form",
+    "Listed",
+    "Lock",
+    "MemoryStore",
     "Node",
     "Opaque",
     "Reason",
     "RecordedError",
+    "RunSummary",
+    "SQLiteStore",
+    "Secret",
     "Stamp",
     "Status",
+    "Store",
+    "Stored",
+    "list_runs",
+    "load_run",
+    "prune",
     "register_hooks",
     "register_secret_keys",
 ]

@@ -3,7 +3,8 @@
 ``encode`` never fails: what it does not know becomes its type and repr, and so does a part that misbehaves (a
 ``repr`` that raises, a mapping that changes under it, a cycle). Its marks are objects with keys that begin with
 ``$``; a mapping of the user's with such keys is written as a list of pairs, so that marks cannot be forged.
-``encode(decode(encode(x))) == encode(x)`` for every x.
+``encode(decode(encode(x))) == encode(x)`` for every x. While it encodes it keeps count of what is lost; see
+:class:`Form`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import dataclasses
 import math
 import os
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from functools import cache
@@ -23,16 +24,17 @@ import attrs
 import cattrs
 
 from railtracks.exceptions import ConfigError
-from railtracks.state._marks import Cut, Opaque, RecordedError
-from railtracks.state._records import Reason, Status
+from railtracks.state._marks import Cut, Opaque, RecordedError, Written
+from railtracks.state._records import Form, Reason, Status
 from railtracks.state._redact import MASK, names_secret
+from railtracks.state._secrets import Secret, Secrets
 
 T = TypeVar("T")
 
 Value = NewType("Value", object)
 """The type of the fields of saved documents that hold whatever the user passed or returned."""
 
-MAX_TEXT = 65_536
+MAX_TEXT = 1_048_576
 """Characters of a text that are written."""
 MAX_ITEMS = 10_000
 """Items of a collection that are written."""
@@ -62,10 +64,6 @@ def _cut_text(text: str, limit: int) -> str:
     return text[: limit - len(mark)] + mark
 
 
-def _opaque(value: object) -> dict[str, Any]:
-    return {"$type": _guarded(_qualified, type(value)), "$repr": _cut_text(_guarded(repr, value), MAX_REPR)}
-
-
 def _fields(value: object) -> dict[str, Any] | None:
     """The fields of an instance of an attrs class, a dataclass or a pydantic model, by name; None for others."""
     kind = type(value)
@@ -85,14 +83,6 @@ def _traceback(value: BaseException) -> str:
     return "".join(traceback.format_exception(value)) if value.__traceback__ or value.__cause__ else ""
 
 
-def _error(value: BaseException) -> dict[str, Any]:
-    return {
-        "$type": _qualified(type(value)),
-        "$message": _cut_text(_guarded(str, value), MAX_TEXT),
-        "$traceback": _cut_text(_guarded(_traceback, value), MAX_TEXT),
-    }
-
-
 _TEXTS: dict[str, Callable[[Any], str]] = {
     "datetime.datetime": lambda v: v.isoformat(),
     "datetime.date": lambda v: v.isoformat(),
@@ -105,30 +95,90 @@ _TEXTS: dict[str, Callable[[Any], str]] = {
 """Classes that have one obvious text, by name, so that their modules need not be imported."""
 
 
-class _Encoder:
-    """One value on its way to plain data."""
+_LOSSES = (Form.PLAIN, Form.TYPED, Form.CUT, Form.OPAQUE, Form.MASKED)
 
-    def __init__(self) -> None:
+
+class Encoder:
+    """One value on its way to plain data.
+
+    Args:
+        secrets: Those that are known; what keys and ``Secret`` mark is added to them.
+    """
+
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
         self._parts = MAX_PARTS
         self._path: set[int] = set()
+        self._loss = 0
+
+    @property
+    def form(self) -> Form:
+        """How much of what was encoded so far can be read back."""
+        return _LOSSES[self._loss]
+
+    def _lose(self, form: Form) -> None:
+        self._loss = max(self._loss, _LOSSES.index(form))
 
     def encode(self, value: Any) -> Any:
         kind = type(value)
         if value is None or kind is bool:
             return value
         if kind is str:
-            return value if len(value) <= MAX_TEXT else _cut_text(value, MAX_TEXT)
+            return self._text(value)
         if kind is int:
-            return value if -(2**1024) < value < 2**1024 else {"$type": "int", "$repr": _cut_text(hex(value), MAX_REPR)}
+            if -(2**1024) < value < 2**1024:
+                return value
+            self._lose(Form.OPAQUE)
+            return {"$type": "int", "$repr": _cut_text(hex(value), MAX_REPR)}
         if kind is float:
             return value if math.isfinite(value) else {"$type": "float", "$repr": repr(value)}
         try:
             return self._compound(value, kind)
         except Exception:  # any attribute or iteration of a user's object may raise: tell what it was, lose no other
-            return _opaque(value)
+            return self._opaque(value)
+
+    def member(self, key: Any, value: Any) -> Any:
+        """A value that stands under ``key``."""
+        return self.encode(self._unless_secret(key, value))
+
+    def masked(self, value: Any) -> str:
+        """The mask, in place of ``value``, the texts in which are secrets from now on."""
+        self._lose(Form.MASKED)
+        if not (type(value) is str and value == MASK):
+            plain = Encoder(Secrets()).encode(value.value if isinstance(value, Secret) else value)
+            for text in _texts_in(plain):
+                self._secrets.learn(text)
+        return MASK
+
+    def _text(self, text: str) -> str:
+        shown = self._secrets.hide(text)
+        if shown is not text and shown != text:
+            self._lose(Form.MASKED)
+        if len(shown) > MAX_TEXT:
+            self._lose(Form.CUT)
+        return _cut_text(shown, MAX_TEXT)
+
+    def _prose(self, text: str, limit: int) -> str:
+        return _cut_text(self._secrets.hide_in_prose(text), limit)
+
+    def _opaque(self, value: object) -> dict[str, Any]:
+        self._lose(Form.OPAQUE)
+        return {
+            "$type": _guarded(_qualified, type(value)),
+            "$repr": self._prose(_guarded(repr, value), MAX_REPR),
+        }
+
+    def _error(self, value: BaseException) -> dict[str, Any]:
+        self._lose(Form.OPAQUE)
+        return {
+            "$type": _qualified(type(value)),
+            "$message": self._prose(_guarded(str, value), MAX_TEXT),
+            "$traceback": self._prose(_guarded(_traceback, value), MAX_TEXT),
+        }
 
     def _compound(self, value: Any, kind: type) -> Any:
         if len(self._path) >= MAX_DEPTH or id(value) in self._path:
+            self._lose(Form.CUT)
             return self._mark(value) or {"$type": _qualified(kind), "$repr": "<cycle or too deep>"}
         self._path.add(id(value))
         try:
@@ -136,7 +186,7 @@ class _Encoder:
         finally:
             self._path.discard(id(value))
 
-    def _mark(self, value: Any) -> dict[str, Any] | None:
+    def _mark(self, value: Any) -> Any:
         """The marks of a loaded state are written as they were read."""
         if isinstance(value, Opaque):
             return value.data
@@ -147,35 +197,51 @@ class _Encoder:
         return None
 
     def _known(self, value: Any, kind: type) -> Any:
+        if isinstance(value, Written):
+            self._lose(value.form)
+            return value.data()
+        if isinstance(value, Secret):
+            return self.masked(value)
         if mark := self._mark(value):
+            self._lose(Form.OPAQUE)
             return mark
         for base in kind.__mro__:
             if base in _registered:
+                self._lose(Form.PLAIN if base is kind else Form.TYPED)
                 return {"$type": _qualified(base), "$value": self.encode(converter().unstructure(value, base))}
             if text := _TEXTS.get(_qualified(base)):
+                self._lose(Form.TYPED)
                 return self.encode(text(value))
+        if kind is not dict and kind is not list and kind is not bytes:
+            self._lose(Form.TYPED)
         if isinstance(value, Enum):
             return self.encode(value.value)
         if isinstance(value, Mapping):
             return self._mapping(value)
-        if isinstance(value, list | tuple | AbstractSet) or kind.__name__ == "deque":
+        if isinstance(value, list | tuple) or kind.__name__ == "deque":
             names: Any = getattr(value, "_fields", None)  # of a named tuple
             named = isinstance(value, tuple) and isinstance(names, tuple) and len(names) == len(value)
-            return self._items(map(_masked, names, value) if named else value, self.encode)
+            return self._items(map(self._unless_secret, names, value) if named else value, self.encode)
+        if isinstance(value, AbstractSet):
+            return self._items(_in_order(value), self.encode)
         if isinstance(value, BaseException):
-            return _error(value)
+            return self._error(value)
         if (attributes := _fields(value)) is not None:
             return self._mapping(attributes)
         if isinstance(value, bytes | bytearray | memoryview):
-            if len(value) > MAX_TEXT:
-                return _opaque(value)
-            return {"$type": "bytes", "$base64": binascii.b2a_base64(value, newline=False).decode()}
+            return self._bytes(bytes(value))
         if isinstance(value, os.PathLike):
             return self.encode(os.fspath(value))
         for plain in (str, int, float):
             if isinstance(value, plain):
                 return self.encode(plain(value))
-        return _opaque(value)
+        return self._opaque(value)
+
+    def _bytes(self, value: bytes) -> Any:
+        text = value.decode("latin-1")
+        if len(value) > MAX_TEXT or self._secrets.hide(text) != text:
+            return self._opaque(value)
+        return {"$type": "bytes", "$base64": binascii.b2a_base64(value, newline=False).decode()}
 
     def _items(self, values: Iterable[Any], write: Callable[[Any], Any]) -> list[Any]:
         """The values as ``write`` gives them, up to the limits, and a mark for those that are left out."""
@@ -183,6 +249,7 @@ class _Encoder:
         for position, value in enumerate(values := list(values)):
             if not isinstance(value, Cut):  # the mark of a loaded state does not count, and stays
                 if position >= MAX_ITEMS or self._parts <= 0:
+                    self._lose(Form.CUT)
                     written.append({"$cut": len(values) - position})
                     break
                 self._parts -= 1
@@ -190,24 +257,69 @@ class _Encoder:
         return written
 
     def _mapping(self, mapping: Mapping[Any, Any]) -> dict[str, Any]:
-        items = [(self.encode(key), _masked(key, value)) for key, value in mapping.items()]
+        items = [(self.encode(key), self._unless_secret(key, value)) for key, value in mapping.items()]
         names = {key for key, _ in items if type(key) is str and not key.startswith("$")}
         if len(names) < len(items) or len(items) > min(MAX_ITEMS, self._parts):
             return {"$type": "dict", "$items": self._items(items, lambda item: [item[0], self.encode(item[1])])}
         self._parts -= len(items)
         return {key: self.encode(value) for key, value in items}
 
+    def _unless_secret(self, key: Any, value: Any) -> Any:
+        return self.masked(value) if value is not None and _is_secret(key) else value
 
-def _masked(key: Any, value: Any) -> Any:
+
+def _is_secret(key: Any) -> bool:
     if isinstance(key, Enum):
         key = key.value
     name = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
-    return MASK if value is not None and isinstance(name, str) and names_secret(str.__str__(name)) else value
+    return isinstance(name, str) and names_secret(str.__str__(name))
+
+
+def learn_secrets(value: object, secrets: Secrets, depth: int = 8) -> None:
+    """Look through what holds other things, by their keys alone, for secrets to know. No repr is called."""
+    if isinstance(value, Secret):
+        Encoder(secrets).masked(value)
+    elif depth and isinstance(value, list | tuple):
+        for item in value:
+            learn_secrets(item, secrets, depth - 1)
+    elif depth:
+        try:
+            members = value if isinstance(value, Mapping) else _fields(value) or {}
+            for key, item in members.items():
+                if _is_secret(key):
+                    Encoder(secrets).masked(item)
+                else:
+                    learn_secrets(item, secrets, depth - 1)
+        except Exception:  # an attribute of a user's object may raise; what it would have given is not known then
+            return
+
+
+def _texts_in(data: Any) -> Iterator[str]:
+    """All texts in plain data, but for the keys, and the texts of numbers."""
+    if isinstance(data, dict):
+        if "$base64" in data:
+            yield binascii.a2b_base64(data["$base64"]).decode("utf-8", "replace")
+        else:
+            for value in data.values():
+                yield from _texts_in(value)
+    elif isinstance(data, list):
+        for item in data:
+            yield from _texts_in(item)
+    elif data is not None and not isinstance(data, bool):
+        yield str(data)
+
+
+def _in_order(values: AbstractSet[Any]) -> list[Any]:
+    """The members of a set in an order that is the same in all processes, as far as they can be ordered."""
+    try:
+        return sorted(values)
+    except Exception:  # members of different kinds, or with a comparison of their own, which may do anything
+        return sorted(values, key=lambda value: _guarded(repr, value))
 
 
 def encode(value: object) -> Any:
     """``value`` as what ``json`` can write. Never raises; see the module's docstring for what becomes of what."""
-    return _Encoder().encode(value)
+    return Encoder(Secrets()).encode(value)
 
 
 def _hashable(key: Any) -> Any:
@@ -256,14 +368,19 @@ def _plain_enum(member: Enum) -> Any:
 
 
 @cache
-def converter() -> cattrs.Converter:
-    """Everything that is saved or loaded goes through this converter, both ways. Made when it is first needed."""
-    made = cattrs.Converter()
-    for words in (Status, Reason):  # members are texts already, but not plain ones
+def converter(detailed_validation: bool = True) -> cattrs.Converter:
+    """What is loaded goes through this converter, and the values of registered types, both ways. Made when needed."""
+    made = cattrs.Converter(detailed_validation=detailed_validation)
+    for words in (Status, Reason, Form):  # members are texts already, but not plain ones
         made.register_unstructure_hook(words, _plain_enum)
     made.register_unstructure_hook(Value, encode)
-    made.register_structure_hook(Value, lambda data, _: decode(data))
+    made.register_structure_hook(Value, lambda data, _: data)  # decoded later; the data itself is needed too
     return made
+
+
+def registered() -> AbstractSet[type]:
+    """The types that saved state was taught."""
+    return _registered
 
 
 _registered: set[type] = set()

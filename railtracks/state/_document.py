@@ -1,7 +1,10 @@
-"""The document that a session is saved as (version 1), and the way from records to it and back.
+"""The document that a session is saved as, and the way from records to its parts and from it to records.
 
 It is the seed's graph: one run per top-level call; a node and an edge for each call, in two versions in time, the
-later holding the earlier as its ``parent``; two stamps per call.
+later holding the earlier as its ``parent``; two stamps per call. How it is written stands in ``_writer.py``.
+
+Version 2 added ``status``, ``calls`` and ``earlier``, and to the details of an edge all from ``node`` on. Version 1 is
+still read.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ from typing import Any, cast
 
 import attrs
 
-from railtracks._ids import edge_id, index_of, node_id, run_id
+from railtracks._ids import edge_id, index_of, node_id
 from railtracks.exceptions import StateError
-from railtracks.state._codec import Value
-from railtracks.state._records import CallRecord, Reason, Shown, Status
+from railtracks.state._codec import Value, decode
+from railtracks.state._records import CallRecord, Change, Form, Reason, Shown, Status
+from railtracks.state._text import dumps, inputs_of, loads, output_of
 
-VERSION = 1
+VERSION = 2
 
 
 @attrs.frozen
@@ -43,7 +47,20 @@ class Node(Shown):
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
+class ContextChange(Shown):
+    """A call put ``value`` into the context, or deleted ``key`` from it."""
+
+    order: int
+    key: str
+    value: Value
+    form: Form
+    deleted: bool
+
+
+@attrs.frozen(eq=False, repr=False, slots=False)
 class EdgeDetails(Shown):
+    """What went in, what came out, and what became of it; from ``input_form`` on written only if it says something."""
+
     input_args: Value
     input_kwargs: Value
     status: Status
@@ -51,6 +68,13 @@ class EdgeDetails(Shown):
     """The result; the exception of a failed call; None for others."""
     reason: Reason | None = None
     abandoned: bool = False
+    input_form: Form = Form.PLAIN
+    output_form: Form = Form.PLAIN
+    node: str | None = None
+    """What identifies the node in all processes: its module, qualified name and version."""
+    context: list[ContextChange] = attrs.field(factory=list)
+    reuse: str | None = None
+    """In a session that resumed another: "reused", or why the call ran again."""
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
@@ -92,6 +116,12 @@ class Document(Shown):
     start_time: float | None
     end_time: float | None
     runs: list[Run]
+    status: Status = Status.OPEN
+    """Of all top-level calls together."""
+    calls: int = 0
+    """How many there are, at all levels."""
+    earlier: list[Run] = attrs.field(factory=list)
+    """Calls of the session that this one resumed, kept while this one has not completed."""
 
 
 class Scribe:
@@ -119,10 +149,6 @@ class Scribe:
         word = "DONE" if record.status is Status.COMPLETED else record.status.value.upper()
         return Stamp(record.ended_step, record.ended + self.origin, f"{record.name} {word}")
 
-    def stamps(self, records: Iterable[CallRecord]) -> list[Stamp]:
-        pairs = ((self.created(record), self.ended(record)) for record in records)
-        return sorted((stamp for pair in pairs for stamp in pair if stamp is not None), key=lambda stamp: stamp.step)
-
     def node(self, record: CallRecord) -> Node:
         identifier = node_id(self.session_id, record.index)
         first = Node(identifier, record.node_type, record.name, self.created(record), {"internals": {}}, None)
@@ -141,26 +167,50 @@ class Scribe:
         if ended is None:
             return first
         output = Value(record.result if record.exception is None else record.exception)
-        details = EdgeDetails(args, kwargs, record.status, output, record.reason, record.abandoned)
+        details = EdgeDetails(
+            args, kwargs, record.status, output, record.reason, record.abandoned,
+            node=record.node, context=list(map(_context_change, record.changes or ())), reuse=record.reuse,
+        )  # fmt: skip
         return Edge(identifier, source, target, ended, details, first)
 
-    def runs(self, records: Iterable[CallRecord]) -> list[Run]:
-        members: dict[int, list[CallRecord]] = {}
-        for record in records:
-            members.setdefault(record.run, []).append(record)
-        return [self._run(those[0], those) for those in members.values()]
 
-    def _run(self, top: CallRecord, records: list[CallRecord]) -> Run:
-        return Run(
-            name=top.name,
-            run_id=run_id(self.session_id, top.index),
-            status=top.status,
-            start_time=top.started + self.origin,
-            end_time=None if top.ended is None else top.ended + self.origin,
-            nodes=[self.node(record) for record in records],
-            edges=[self.edge(record) for record in records],
-            steps=self.stamps(records),
-        )
+def _context_change(change: Change) -> ContextChange:
+    value = None if change.value is None else decode(loads(change.value))
+    return ContextChange(change.order, change.key, Value(value), change.form, change.value is None)
+
+
+def overall(records: Iterable[CallRecord]) -> Status:
+    """What became of a session, from its top-level calls: the worst of it."""
+    found = {record.status for record in records if record.parent is None}
+    for status in (Status.OPEN, Status.FAILED, Status.CANCELLED):
+        if status in found:
+            return status
+    return Status.COMPLETED
+
+
+def upgraded(data: dict[str, Any]) -> dict[str, Any]:
+    """The document as it would be if this release had written it. What it cannot know it leaves unsaid.
+
+    Raises:
+        StateError: this release does not know its version.
+    """
+    version = data.get("version")
+    if version == 1:
+        _say_unknown(data)
+    elif version != VERSION:
+        raise StateError(f"the state has version {version!r}; this release of railtracks reads 1 to {VERSION}")
+    return data
+
+
+def _say_unknown(data: dict[str, Any]) -> None:
+    """Version 1 did not say how much of a value was written."""
+    runs = data.get("runs")
+    for run in runs if isinstance(runs, list) else ():
+        edges = run.get("edges") if isinstance(run, dict) else None
+        for edge in edges if isinstance(edges, list) else ():
+            details = edge.get("details") if isinstance(edge, dict) else None
+            if isinstance(details, dict):
+                details.update(input_form=Form.UNKNOWN.value, output_form=Form.UNKNOWN.value)
 
 
 def read_records(runs: Iterable[Run]) -> tuple[CallRecord, ...]:
@@ -193,22 +243,39 @@ def _read_record(node: Node, edge: Edge, run: int) -> CallRecord:
             raise StateError(f"{name} of {edge.identifier!r} is {value!r}, and not a {kind.__name__}")
     created = (node.parent or node).stamp
     ended = None if node.parent is None else node.stamp
-    failed = details.status is Status.FAILED and isinstance(details.output, BaseException)
+    args, kwargs, output = (_decoded(edge, name) for name in ("input_args", "input_kwargs", "output"))
+    failed = details.status is Status.FAILED and isinstance(output, BaseException)
     return CallRecord(
         index=_index(node.identifier),
         parent=None if edge.source is None else _index(edge.source),
         run=run,
         name=node.name,
         node_type=node.node_type,
-        args=tuple(cast("list[Any]", details.input_args)),
-        kwargs=cast("dict[str, Any]", details.input_kwargs),
+        args=tuple(args),
+        kwargs=kwargs,
         started_step=created.step,
         started=created.time,
         status=details.status,
         ended_step=None if ended is None else ended.step,
         ended=None if ended is None else ended.time,
-        result=None if failed else details.output,
-        exception=cast(BaseException, details.output) if failed else None,
+        result=None if failed else output,
+        exception=cast(BaseException, output) if failed else None,
         reason=details.reason,
         abandoned=details.abandoned,
+        node=details.node,
+        inputs=inputs_of(details.input_args, details.input_kwargs, details.input_form),
+        output=None if details.status is Status.OPEN else output_of(details.output, details.output_form),
+        changes=[_read_change(change) for change in details.context] or None,
+        reuse=details.reuse,
     )
+
+
+def _decoded(edge: Edge, name: str) -> Any:
+    try:
+        return decode(getattr(edge.details, name))
+    except Exception as exc:  # a hook of the user's, or a mark that is none
+        raise StateError(f"{name} of {edge.identifier!r} cannot be brought back: {exc}") from exc
+
+
+def _read_change(change: ContextChange) -> Change:
+    return Change(change.order, change.key, None if change.deleted else dumps(change.value), change.form)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -12,10 +12,14 @@ import cattrs
 
 from railtracks._ids import index_of, node_id
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, StateError
+from railtracks.state import _journal
 from railtracks.state._codec import converter
-from railtracks.state._document import VERSION, Document, Edge, Node, Run, Scribe, Stamp, read_records
-from railtracks.state._records import CallRecord, Reason
-from railtracks.state._store import dumps, loads, write_atomically
+from railtracks.state._document import Document, Edge, Node, Scribe, Stamp, read_records, upgraded
+from railtracks.state._files import write_atomically
+from railtracks.state._records import REUSED, CallRecord, Reason, Status
+from railtracks.state._secrets import Secrets
+from railtracks.state._text import loads
+from railtracks.state._writer import Writer
 
 
 @attrs.frozen
@@ -23,6 +27,18 @@ class Failure:
     """Stands in ``ExecutionInfo.answer`` for a top-level call that failed or was cancelled."""
 
     exception: BaseException
+
+
+@attrs.frozen
+class Decision:
+    """What a session that resumed another did about a call."""
+
+    node_id: str
+    name: str
+    reused: bool
+    """Its recorded result was used; False: it ran."""
+    why: str
+    """Why it ran; "" if it did not."""
 
 
 _T = TypeVar("_T", Node, Edge)
@@ -56,7 +72,7 @@ class Forest(Generic[_T]):
 
 @attrs.frozen(eq=False)
 class ExecutionInfo:
-    """What happened in a session: taken from a live one (``session.info``) or loaded from its state file.
+    """What happened in a session: taken from a live one (``session.info``) or loaded from its state file or journal.
 
     A live session goes on; the view stays as it was taken. Two views are equal if they would be saved as
     the same document, the tracebacks of exceptions aside: these grow while an exception travels on. Times are
@@ -73,6 +89,11 @@ class ExecutionInfo:
     """The calls in the order of creation; their times are on the session's clock."""
     clock_origin: float = attrs.field(default=0.0, repr=False)
     """Seconds to add to a record's time to get seconds since the epoch."""
+    earlier: tuple[CallRecord, ...] = attrs.field(default=(), repr=False)
+    """Calls of the session that this one resumed, kept while this one has not completed."""
+    damage: str | None = None
+    """Of a loaded journal that is not whole: why what comes after some place could not be used, and its offset."""
+    _secrets: Secrets = attrs.field(factory=Secrets, repr=False)
 
     # ---- queries
 
@@ -98,7 +119,22 @@ class ExecutionInfo:
     @property
     def all_stamps(self) -> list[Stamp]:
         """All stamps in the order of their steps."""
-        return self._scribe.stamps(self.records)
+        scribe = self._scribe
+        stamps = [stamp for record in self.records for stamp in (scribe.created(record), scribe.ended(record)) if stamp]
+        return sorted(stamps, key=lambda stamp: stamp.step)
+
+    @property
+    def resumed(self) -> list[Decision]:
+        """Of a session that resumed another, which calls were reused, and which ran, and why; or else empty.
+
+        In the order of creation. What is below a reused call is not listed.
+        """
+        inside = {r.index for r in self.records if r.reuse == REUSED}
+        return [
+            Decision(node_id(self.session_id, r.index), r.name, r.reuse == REUSED, "" if r.reuse == REUSED else r.reuse)
+            for r in self.records
+            if r.reuse is not None and r.parent not in inside
+        ]
 
     @property
     def insertion_requests(self) -> list[Edge]:
@@ -145,15 +181,21 @@ class ExecutionInfo:
 
     def graph_serialization(self) -> str:
         """The runs as JSON text: a list of objects with ``nodes``, ``edges`` and ``steps``."""
-        return dumps(converter().unstructure(self._scribe.runs(self.records), list[Run]))
+        return "".join(self._writer.runs(self.records))
 
     def payload(self) -> dict[str, Any]:
         """The document that the state file holds, as plain data."""
-        document = Document(
-            VERSION, self.flow_name, self.flow_id, self.session_id, self.session_name,
-            self.start_time, self.end_time, self._scribe.runs(self.records),
-        )  # fmt: skip
-        return cast("dict[str, Any]", converter().unstructure(document))
+        return cast("dict[str, Any]", loads("".join(self.document())))
+
+    def document(self) -> Iterator[str]:
+        """The document that the state file holds, as JSON text, piece by piece."""
+        return self._writer.document(self.facts, self.records, self.earlier)
+
+    @property
+    def facts(self) -> dict[str, str | float | None]:
+        """The members of the document that say which session it was."""
+        names = ("flow_name", "flow_id", "session_id", "session_name", "start_time", "end_time")
+        return {name: getattr(self, name) for name in names}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state file: atomically, readable by its owner only, on disk when this returns. Blocks.
@@ -161,33 +203,38 @@ class ExecutionInfo:
         Raises:
             OSError: the file cannot be written; an earlier file at ``path`` is still whole then.
         """
-        write_atomically(Path(path), dumps(self.payload()).encode("ascii"))
+        write_atomically(Path(path), (text.encode("ascii") for text in self.document()))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ExecutionInfo:
-        """Read a state file. Blocks.
+        """Read a state file (``.json``), or a journal (any other ending). Blocks.
+
+        A journal is used as far as it is whole; ``damage`` says where it is not. Whether its process still runs
+        cannot be told from the file alone: calls without an end are taken to have died with it. To look at a
+        session that runs use ``rt.state.load_run``, which knows.
 
         Raises:
             OSError: the file cannot be read.
-            StateError: it is no state file, or of a version that this release does not know; the text says
+            StateError: it is neither, or of a version that this release does not know; the text says
                 which file and where in it.
         """
-        content = Path(path).read_bytes()
+        path = Path(path)
+        content = path.read_bytes()
+        try:
+            return cls.from_document(content) if path.suffix == ".json" else cls.from_journal(content)
+        except StateError as exc:
+            raise StateError(f"{path}: {exc}") from exc
+
+    @classmethod
+    def from_document(cls, content: bytes) -> ExecutionInfo:
+        """What a state file holds. StateError if it is none, or of an unknown version."""
         try:
             data = loads(content)
         except (ValueError, RecursionError) as exc:
-            raise StateError(f"{path}: this is no state file: {exc}") from exc
-        version = data.get("version") if isinstance(data, dict) else None
-        if version != VERSION:
-            raise StateError(f"{path}: the state has version {version!r}; this release of railtracks reads {VERSION}")
-        try:
-            document = converter().structure(data, Document)
-            records = read_records(document.runs)
-        except cattrs.BaseValidationError as exc:
-            problems = "; ".join(cattrs.transform_error(exc, path="state"))
-            raise StateError(f"{path}: this is no state file: {problems}") from exc
-        except StateError as exc:
-            raise StateError(f"{path}: this is no state file: {exc}") from exc
+            raise StateError(f"this is no state file: {exc}") from exc
+        if not isinstance(data, dict):
+            raise StateError(f"this is no state file: it holds a {type(data).__name__}")
+        document = _structured(upgraded(data))
         return cls(
             session_id=document.session_id,
             session_name=document.session_name,
@@ -195,8 +242,31 @@ class ExecutionInfo:
             flow_id=document.flow_id,
             start_time=document.start_time,
             end_time=document.end_time,
-            records=records,
+            records=read_records(document.runs),
+            earlier=read_records(document.earlier),
         )
+
+    @classmethod
+    def from_journal(cls, content: bytes, running: bool = False) -> ExecutionInfo:
+        """What a journal tells. ``running``: its session has not ended, as is known from elsewhere.
+
+        Raises:
+            StateError: it is none, or its beginning is damaged, or of an unknown version.
+        """
+        journal = _journal.read(content)
+        if not running and journal.end_time is None:
+            for record in journal.records:
+                if record.status is Status.OPEN:
+                    record.reason = Reason.PROCESS_DIED
+        try:
+            return cls(
+                **{**journal.facts, "end_time": journal.end_time},
+                records=tuple(journal.records),
+                earlier=tuple(journal.earlier),
+                damage=journal.damage,
+            )
+        except TypeError as exc:
+            raise StateError(f"this is no journal: its header has other members ({exc})") from exc
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ExecutionInfo):
@@ -211,6 +281,10 @@ class ExecutionInfo:
     def _scribe(self) -> Scribe:
         return Scribe(self.session_id, self.clock_origin)
 
+    @property
+    def _writer(self) -> Writer:
+        return Writer(self.session_id, self.clock_origin, self._secrets)
+
     def _tops(self) -> list[CallRecord]:
         return [record for record in self.records if record.parent is None]
 
@@ -223,11 +297,24 @@ class ExecutionInfo:
                 GlobalTimeOutError(seconds, f"{record.name} exceeded its timeout and ended after {seconds:g} s")
             )
         if record.reason is not None:
-            return Failure(SessionEndedError(f"{record.name} was cancelled ({record.reason.value})"))
+            what = "was running when its process died" if record.reason is Reason.PROCESS_DIED else "was cancelled"
+            return Failure(SessionEndedError(f"{record.name} {what} ({record.reason.value})"))
         return record.result
 
     def _parents(self) -> dict[str, str | None]:
         return {node_id(self.session_id, record.index): self._scribe.caller(record) for record in self.records}
+
+
+def _structured(data: dict[str, Any]) -> Document:
+    """The document; twice as quick as with good errors, and if there are errors, once more, with good ones."""
+    try:
+        return converter(detailed_validation=False).structure(data, Document)
+    except Exception:  # whatever wrong data runs into
+        try:
+            return converter().structure(data, Document)
+        except cattrs.BaseValidationError as exc:
+            problems = "; ".join(cattrs.transform_error(exc, path="state"))
+            raise StateError(f"this is no state file: {problems}") from exc
 
 
 def _without_tracebacks(data: Any) -> Any:

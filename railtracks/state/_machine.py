@@ -11,13 +11,13 @@ and anything else is refused. Every transition takes the next step, so steps are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from railtracks.exceptions import StateError
-from railtracks.state._records import NO_KWARGS, CallRecord, Reason, Status
+from railtracks.state._records import NO_KWARGS, REUSED, CallRecord, Reason, Status
 
 OPEN = Status.OPEN
 COMPLETED = Status.COMPLETED
@@ -80,6 +80,40 @@ class RTState:
             raise _illegal(record, Status.CANCELLED)
         record.abandoned = True
 
+    def reused(
+        self, record: CallRecord, known: CallRecord, below: Sequence[CallRecord], result: Any, shift: float
+    ) -> list[CallRecord]:
+        """The call ended as it did before, and so did all below it, which were made and ended before it ends.
+
+        Args:
+            record: The call. It began when ``known`` did.
+            known: What was recorded of it before.
+            below: What was recorded below it, each after its caller.
+            result: What it returns.
+            shift: Seconds to add to the recorded times.
+
+        Returns:
+            The new records of those below.
+        """
+        record.started = known.started + shift
+        new = {known.index: record}
+        for each in below:
+            parent = new[each.parent]  # type: ignore[index]
+            new[each.index] = copy = attrs.evolve(
+                each, index=len(self.records), parent=parent.index, run=parent.run, reuse=REUSED, changes=None,
+                started=each.started + shift, ended=None if each.ended is None else each.ended + shift,
+            )  # fmt: skip
+            self.records.append(copy)
+        steps = [(each.started_step, new[each.index], "started_step") for each in below]
+        steps += [(each.ended_step, new[each.index], "ended_step") for each in below if each.ended_step is not None]
+        for _, copy, name in sorted(steps, key=lambda step: step[0]):
+            setattr(copy, name, self.step)
+            self.step += 1
+        assert known.ended is not None
+        record.reuse, record.output = REUSED, known.output
+        self.succeeded(record, result, known.ended + shift)
+        return list(new.values())[1:]
+
     def _end(self, record: CallRecord, status: Status, now: float) -> None:
         if record.status is not OPEN:
             raise _illegal(record, status)
@@ -90,7 +124,9 @@ class RTState:
 
     def snapshot(self) -> tuple[CallRecord, ...]:
         """The records as they are now. Those that ended cannot change and are shared; open ones are copied."""
-        return tuple(attrs.evolve(r) if r.status is OPEN else r for r in self.records)
+        return tuple(
+            attrs.evolve(r, changes=r.changes and [*r.changes]) if r.status is OPEN else r for r in self.records
+        )
 
 
 def _illegal(record: CallRecord, status: Status) -> StateError:

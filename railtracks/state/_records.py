@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -25,6 +25,40 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     END_ON_ERROR = "end_on_error"
     OUTSIDE = "outside"
+    PROCESS_DIED = "process_died"
+    """Of a call that is still ``Open`` in a loaded state: its process ended before the call did."""
+
+
+class Form(StrEnum):
+    """How much of a value is in its saved form, from all of it to least."""
+
+    PLAIN = "plain"
+    """All: what is read is equal to what was written, and of the same types."""
+    TYPED = "typed"
+    """All but its type: a tuple or a dataclass, say. An annotation can bring it back."""
+    CUT = "cut"
+    """It was too large, or too deep."""
+    OPAQUE = "opaque"
+    """Its type and repr only."""
+    MASKED = "masked"
+    """A secret was left out."""
+    UNKNOWN = "unknown"
+    """An earlier release wrote it, which did not say."""
+
+
+REUSED = "reused"
+"""``CallRecord.reuse`` of a call whose recorded result was used."""
+
+
+class Change(NamedTuple):
+    """A change of the session's context, made by a call."""
+
+    order: int
+    """Its place among the changes of the session."""
+    key: str
+    value: str | None
+    """The new value as JSON text; None: the key was deleted."""
+    form: Form
 
 
 class Shown:
@@ -48,7 +82,7 @@ class CallRecord(Shown):
     """A call, from its creation to its end.
 
     Not frozen, because a frozen one costs four times as much on the hot path. Invariant: while ``status`` is OPEN
-    the fields below it are None (``abandoned`` is set just before the end); it leaves OPEN once, and from then on
+    what tells of the end is None (``abandoned`` is set just before it); it leaves OPEN once, and from then on
     nothing changes. Relations are indices, not references, so that finished records stay cheap for the garbage
     collector.
     """
@@ -74,3 +108,13 @@ class CallRecord(Shown):
     reason: Reason | None = None
     abandoned: bool = False
     """True when the call was cancelled while its worker thread went on."""
+    node: str | None = None
+    """What identifies the node in all processes; None if nothing does."""
+    inputs: str | None = None
+    """The arguments as they are saved, if that was decided when the call was made; or else it is at the end."""
+    output: str | None = None
+    """The same for the result or the exception."""
+    changes: list[Change] | None = None
+    """What the call itself changed in the context."""
+    reuse: str | None = None
+    """In a session that resumes another: ``REUSED``, or why the call ran again."""

@@ -21,6 +21,14 @@ _PAIRS = {
     ("encryption", "key"), ("session", "key"), ("connection", "string"),
 }  # fmt: skip
 _extra: set[tuple[str, ...]] = set()
+
+
+class _SecretNames:
+    revision = 0
+    """Changes whenever names were registered: whoever keeps what ``names_secret`` said asks again then."""
+
+
+secret_names = _SecretNames()
 # Upper-case runs first, so that "HTTPToken" gives "HTTP", "Token" and "APIKey" gives "API", "Key".
 _PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[^\W\d_A-Za-z]+")
 
@@ -60,3 +68,4 @@ def register_secret_keys(*names: str) -> None:
             )
         _extra.add(parts)
     names_secret.cache_clear()
+    secret_names.revision += 1

@@ -1,6 +1,7 @@
 """The state file: its name, and how it gets there."""
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -9,14 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks._config import MAX_IDENTIFIER, identifier_problem
-from railtracks.state._store import slug, state_path, write_atomically
+from railtracks._ids import identifier_problem, slug
+from railtracks.state._files import state_folder, write_atomically
 
 any_text = st.text(st.characters(exclude_categories=[]), min_size=1)
-
-
-def slugged(name):
-    return slug(name, identifier_problem(name), MAX_IDENTIFIER)
 
 
 @example("con.txt")
@@ -26,21 +23,21 @@ def slugged(name):
 @example("x" * 129 + ".")
 @given(any_text)
 def test_the_slug_of_any_name_is_a_safe_file_name(name):
-    assert identifier_problem(slugged(name)) is None
+    assert identifier_problem(slug(name)) is None
 
 
 @given(any_text)
 def test_a_name_that_is_safe_stays_as_it_is(name):
-    assert slugged(slugged(name)) == slugged(name)
+    assert slug(slug(name)) == slug(name)
 
 
 @pytest.mark.parametrize(("one", "other"), [("a b", "a/b"), ("/", ".."), ("é", "è"), ("x" * 200, "x" * 201)])
 def test_names_that_differ_have_slugs_that_differ(one, other):
-    assert slugged(one) != slugged(other)
+    assert slug(one) != slug(other)
 
 
 def test_a_slug_keeps_what_people_can_read():
-    assert slugged("My run: no. 1").startswith("My-run-no-1-")
+    assert slug("My run: no. 1").startswith("My-run-no-1-")
 
 
 def mode(path):
@@ -59,7 +56,7 @@ def target(tmp_path):
 def test_a_written_file_is_its_owners_alone_and_so_is_a_new_folder(target):
     before = os.umask(0)
     try:
-        write_atomically(target, b"new")
+        write_atomically(target, [b"new"])
     finally:
         os.umask(before)
     assert (target.read_bytes(), mode(target), mode(target.parent)) == (b"new", 0o600, 0o700)
@@ -70,14 +67,14 @@ def test_a_file_that_others_could_read_becomes_its_owners_alone(target):
     target.parent.mkdir()
     target.write_bytes(b"old")
     target.chmod(0o644)
-    write_atomically(target, b"new")
+    write_atomically(target, [b"new"])
     assert (target.read_bytes(), mode(target)) == (b"new", 0o600)
 
 
 def test_a_folder_that_exists_keeps_its_mode(target):
     target.parent.mkdir()
     target.parent.chmod(0o755)
-    write_atomically(target, b"new")
+    write_atomically(target, [b"new"])
     assert mode(target.parent) == 0o755
 
 
@@ -88,7 +85,7 @@ def fail(*_args):
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=type)
 @pytest.mark.parametrize("step", ["fsync", "replace", "fdopen"])
 def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_else(target, monkeypatch, step, error):
-    write_atomically(target, b"old")
+    write_atomically(target, [b"old"])
 
     def fail(*_args):
         raise error
@@ -96,7 +93,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_else(target, m
     with monkeypatch.context() as patch:
         patch.setattr(os, step, fail)
         with pytest.raises(type(error)) as caught:
-            write_atomically(target, b"new")
+            write_atomically(target, [b"new"])
     assert caught.value is error
     assert target.read_bytes() == b"old"
     assert files(target.parent) == ["state.json"]
@@ -105,7 +102,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_else(target, m
 def test_a_folder_stands_where_the_file_should_go(target):
     target.mkdir(parents=True)
     with pytest.raises(OSError, match=r"state\.json"):
-        write_atomically(target, b"new")
+        write_atomically(target, [b"new"])
     assert files(target.parent) == ["state.json"]
 
 
@@ -114,7 +111,7 @@ def test_content_and_folder_are_on_disk_before_it_returns(target, monkeypatch):
     for name in ("fsync", "replace"):
         original = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *args, n=name, o=original: (steps.append(n), o(*args)))
-    write_atomically(target, b"new")
+    write_atomically(target, [b"new"])
     assert steps == ["fsync", "replace", "fsync"]
 
 
@@ -132,7 +129,7 @@ async def test_railtracks_home_is_where_states_go(tmp_path, monkeypatch):
     monkeypatch.setenv("RAILTRACKS_HOME", str(tmp_path / "deep" / "home"))
     async with rt.Session(run_identifier="mine"):
         pass
-    assert state_path("mine") == tmp_path / "deep" / "home" / "mine.json"
+    assert state_folder() == tmp_path / "deep" / "home"
     assert files(tmp_path) == ["deep"]
     assert files(tmp_path / "deep" / "home") == ["mine.json"]
 
@@ -140,7 +137,7 @@ async def test_railtracks_home_is_where_states_go(tmp_path, monkeypatch):
 async def test_without_identifier_the_name_serves_and_without_name_a_fresh_one():
     async with rt.Session(name="Nightly: run/1") as named, rt.Session() as random, rt.Session() as other:
         pass
-    assert named.identifier == slugged("Nightly: run/1")
+    assert named.identifier == slug("Nightly: run/1")
     assert len({named.identifier, random.identifier, other.identifier}) == 3
     assert files(Path(".railtracks")) == sorted(f"{s.identifier}.json" for s in (named, random, other))
 
@@ -172,14 +169,15 @@ async def test_a_state_that_cannot_be_saved_is_logged_and_the_result_is_kept(syn
             result = await rt.call(lambda: 1)
     assert result == session.info.answer == 1
     assert [(r.levelname, "disk full" in r.getMessage()) for r in caplog.records] == [("ERROR", True)]
-    assert files(Path(".railtracks")) == []
+    assert files(Path(".railtracks")) == ["mine.journal"]
+    assert rt.ExecutionInfo.load(".railtracks/mine.journal").answer == 1
 
 
-async def test_the_result_is_kept_even_when_the_working_directory_is_gone(tmp_path, monkeypatch, caplog):
+async def test_the_state_is_saved_even_when_the_working_directory_is_gone(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     async with rt.Session() as session:
         await rt.call(lambda: 1)
-        (tmp_path / "gone").rmdir()
+        shutil.rmtree(tmp_path / "gone")
     assert session.info.answer == 1
-    assert [r.levelname for r in caplog.records] == ["ERROR"]
+    assert rt.ExecutionInfo.load(tmp_path / "gone" / ".railtracks" / f"{session.identifier}.json").answer == 1

@@ -1,0 +1,221 @@
+"""The journal: what happens, appended as it happens.
+
+It is a row of frames, each the length and the checksum (CRC-32) of its payload, four bytes each, little-endian, and the
+payload, a JSON object. The first one is the header. So a journal that ends anywhere, or is damaged anywhere, is
+used up to there.
+
+    {"e": "header", "version": 2, "session_id": ...}            which session this is
+    {"e": "created", "parent": 0, "time": ..., "name": ...}     the n-th of these is the n-th call
+    {"e": "ended", "call": 3, "time": ..., "status": ...}
+    {"e": "context", "call": 3, "order": 0, "key": ..., ...}
+    {"e": "attempt"}                                            what came before is of the session that this one resumes
+    {"e": "end", "time": ...}                                   the session ended
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any
+from zlib import crc32
+
+import attrs
+
+from railtracks.exceptions import StateError
+from railtracks.state._codec import decode
+from railtracks.state._document import VERSION
+from railtracks.state._machine import RTState
+from railtracks.state._records import CallRecord, Change, Form, Reason, Status
+from railtracks.state._text import NO_OUTPUT, dumps, inputs_of, loads, name_text, output_of
+from railtracks.state._writer import change_text
+
+_FRAME = struct.Struct("<II")
+
+
+def frame(payload: str) -> bytes:
+    """A record of the journal, ready to be appended."""
+    content = payload.encode("ascii")
+    return _FRAME.pack(len(content), crc32(content)) + content
+
+
+# ---- what is written
+
+
+def header(facts: dict[str, str | float | None]) -> str:
+    """``facts``: the members of the document that say which session it was."""
+    return dumps({"e": "header", "version": VERSION, **facts})  # the version of the document that it will become
+
+
+ATTEMPT = '{"e": "attempt"}'
+
+
+def created(record: CallRecord, time: float) -> str:
+    """A call was made. Its ``inputs`` are settled."""
+    parent = "null" if record.parent is None else record.parent
+    node = "" if record.node is None else f', "node": {name_text(record.node)}'
+    reuse = "" if record.reuse is None else f', "reuse": {name_text(record.reuse)}'
+    return (
+        f'{{"e": "created", "parent": {parent}, "time": {time!r}, "name": {name_text(record.name)}, '
+        f'"node_type": {name_text(record.node_type)}, {record.inputs}{node}{reuse}}}'
+    )
+
+
+def ended(record: CallRecord, time: float) -> str:
+    """It ended. Its ``output`` is settled, if it has one."""
+    text = f'{{"e": "ended", "call": {record.index}, "time": {time!r}, "status": "{record.status.value}"'
+    if record.reason is not None:
+        text += f', "reason": "{record.reason.value}", "abandoned": {"true" if record.abandoned else "false"}'
+    return f"{text}, {record.output or NO_OUTPUT}}}"
+
+
+def changed(record: CallRecord, change: Change) -> str:
+    """It changed the context."""
+    return f'{{"e": "context", "call": {record.index}, {change_text(change)[1:]}'
+
+
+def end(time: float) -> str:
+    """The session ended."""
+    return f'{{"e": "end", "time": {time!r}}}'
+
+
+def told(records: Iterable[CallRecord], origin: float) -> Iterator[str]:
+    """Everything about some records, whose texts are settled, in an order in which it can have happened.
+
+    ``origin``: seconds to add to their times to get seconds since the epoch.
+    """
+    events: list[tuple[float, str]] = []
+    for record in records:
+        events.append((record.started_step, created(record, record.started + origin)))
+        events += [(record.started_step + 0.5, changed(record, change)) for change in record.changes or ()]
+        if record.ended is not None and record.ended_step is not None:
+            events.append((record.ended_step, ended(record, record.ended + origin)))
+    events.sort(key=lambda event: event[0])
+    return (payload for _, payload in events)
+
+
+# ---- what is read
+
+
+@attrs.frozen
+class Journal:
+    """What was read of a journal. Times are in seconds since the epoch."""
+
+    facts: dict[str, Any]
+    records: list[CallRecord]
+    earlier: list[CallRecord]
+    end_time: float | None
+    damage: str | None
+    """Why nothing after some place could be used, and the offset of that place; None for a whole journal."""
+
+
+def read(content: bytes) -> Journal:
+    """Read a journal, as far as it is whole.
+
+    Raises:
+        StateError: there is not even a header, or its version is unknown.
+    """
+    payloads = _payloads(content)
+    damage: list[str] = []
+    version, facts = _read_header(next(payloads, None) or (0, None, "it is empty"))
+    unsaid = Form.PLAIN if version > 1 else Form.UNKNOWN  # version 1 did not say how much of a value was written
+    tale = _Tale(unsaid)
+    earlier: list[CallRecord] = []
+    for offset, payload, problem in payloads:
+        if payload is None:
+            damage.append(f"{problem} at byte {offset}")
+            break
+        try:
+            event = loads(payload)
+            if event["e"] == "attempt":
+                earlier, tale = tale.state.records, _Tale(unsaid)
+            else:
+                tale.take(event)
+        except Exception as exc:  # a checksum that fits a payload that does not, or a hook of the user's that raises
+            damage.append(f"the record at byte {offset} cannot be used ({type(exc).__name__}: {exc})")
+            break
+    return Journal(facts, tale.state.records, earlier, tale.end_time, damage[0] if damage else None)
+
+
+def _payloads(content: bytes) -> Iterator[tuple[int, bytes | None, str]]:
+    """The payloads with their offsets; at the end, where there is damage, None and what it is."""
+    offset = 0
+    while offset < len(content):
+        start = offset + _FRAME.size
+        if start > len(content):
+            yield offset, None, "the journal breaks off"
+            return
+        length, checksum = _FRAME.unpack_from(content, offset)
+        payload = content[start : start + length]
+        if len(payload) < length:
+            yield offset, None, "the journal breaks off, or the length of the record is damaged,"
+            return
+        if not length or crc32(payload) != checksum:
+            yield offset, None, "the record is damaged (checksum)"
+            return
+        yield offset, payload, ""
+        offset = start + length
+
+
+def _read_header(first: tuple[int, bytes | None, str]) -> tuple[int, dict[str, Any]]:
+    _, payload, problem = first
+    if payload is None:
+        raise StateError(f"this is no journal, or it was damaged at its beginning: {problem}")
+    try:
+        facts = loads(payload)
+        kind, version = facts.pop("e"), facts.pop("version")
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as exc:
+        raise StateError(f"this is no journal: its first record is no header ({exc})") from exc
+    if kind != "header" or version not in range(1, VERSION + 1):
+        raise StateError(f"the journal has version {version!r}; this release of railtracks reads 1 to {VERSION}")
+    return version, facts
+
+
+class _Tale:
+    """The records that the events tell of."""
+
+    def __init__(self, unsaid: Form) -> None:
+        self._unsaid = unsaid
+        self.state = RTState()
+        self.end_time: float | None = None
+
+    def take(self, event: dict[str, Any]) -> None:
+        match event["e"]:
+            case "created":
+                self._created(event)
+            case "ended":
+                self._ended(self.state.records[event["call"]], event)
+            case "context":
+                self._changed(self.state.records[event["call"]], event)
+            case "end":
+                self.end_time = event["time"]
+            case other:
+                raise StateError(f"there is no event {other!r}")
+
+    def _created(self, event: dict[str, Any]) -> None:
+        args, kwargs = event["input_args"], event["input_kwargs"]
+        parent = None if event["parent"] is None else self.state.records[event["parent"]]
+        record = self.state.created(
+            event["name"], event["node_type"], tuple(decode(args)), decode(kwargs), parent, event["time"]
+        )
+        record.inputs = inputs_of(args, kwargs, Form(event.get("input_form", self._unsaid)))
+        record.node = event.get("node")
+        record.reuse = event.get("reuse")
+
+    def _ended(self, record: CallRecord, event: dict[str, Any]) -> None:
+        state, time, output = self.state, event["time"], event["output"]
+        match Status(event["status"]):
+            case Status.COMPLETED:
+                state.succeeded(record, decode(output), time)
+            case Status.FAILED:
+                state.failed(record, decode(output), time)
+            case Status.CANCELLED:
+                record.abandoned = event["abandoned"]
+                state.cancelled(record, Reason(event["reason"]), time)
+            case Status.OPEN:
+                raise StateError("a call ended and is open")
+        record.output = output_of(output, Form(event.get("output_form", self._unsaid)))
+
+    def _changed(self, record: CallRecord, event: dict[str, Any]) -> None:
+        value = None if event["deleted"] else dumps(event["value"])
+        change = Change(event["order"], event["key"], value, Form(event["form"]))
+        record.changes = [*(record.changes or ()), change]

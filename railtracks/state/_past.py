@@ -1,0 +1,145 @@
+"""The past of a session that resumes another: which recorded call is a call that is made now?
+
+A call is identified by its place in the tree of calls: the key of its parent, its node, its arguments as they are
+saved, and its ordinal among its siblings that are equal in these. Where it came among others does not count, so
+concurrent calls are found in whatever order they are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import attrs
+
+from railtracks.state._records import CallRecord, Status
+from railtracks.state._text import form_in, is_lost
+
+Key = tuple[str, str]
+
+
+class Generation:
+    """The calls of one session, by caller."""
+
+    def __init__(self, records: Iterable[CallRecord]) -> None:
+        self.below: dict[int | None, list[CallRecord]] = {}
+        for record in records:
+            self.below.setdefault(record.parent, []).append(record)
+
+    def subtree(self, record: CallRecord) -> list[CallRecord]:
+        """All calls below one, each after its caller."""
+        found: list[CallRecord] = list(self.below.get(record.index, ()))
+        for each in found:  # grows while it is walked
+            found += self.below.get(each.index, ())
+        return found
+
+
+class Place:
+    """A place in the tree of recorded calls.
+
+    Args:
+        versions: What each session recorded there, oldest first. A session that was itself resumed may not have
+            come to all that an earlier one had completed, so each place looks at all of them.
+    """
+
+    __slots__ = ("_below", "_versions", "generation", "record")
+
+    def __init__(self, versions: Sequence[tuple[Generation, CallRecord | None]]) -> None:
+        self._versions = versions
+        self._below: dict[Key, list[Place]] | None = None
+        completed = [pair for pair in versions if pair[1] is not None and pair[1].status is Status.COMPLETED]
+        self.generation, self.record = (completed or versions)[-1]
+
+    def take(self, key: Key) -> Place | None:
+        """The next place of this key below this one; each is given once."""
+        if self._below is None:
+            self._below = {key: places[::-1] for key, places in self._grouped().items()}
+        places = self._below.get(key)
+        return places.pop() if places else None
+
+    def _grouped(self) -> dict[Key, list[Place]]:
+        versions: dict[Key, list[list[tuple[Generation, CallRecord]]]] = {}
+        for generation, record in self._versions:
+            ordinals: dict[Key, int] = {}
+            for child in generation.below.get(None if record is None else record.index, ()):
+                key = key_of(child)
+                if key is not None:
+                    ordinal = ordinals[key] = ordinals.get(key, -1) + 1
+                    found = versions.setdefault(key, [])
+                    if ordinal == len(found):
+                        found.append([])
+                    found[ordinal].append((generation, child))
+        return {key: [Place(pairs) for pairs in found] for key, found in versions.items()}
+
+    def flat(self) -> list[CallRecord]:
+        """What is known below this place as the records of one session, for keeping."""
+        records: list[CallRecord] = []
+        self._flatten(None, records)
+        _number_steps(records)
+        return records
+
+    def _flatten(self, parent: CallRecord | None, records: list[CallRecord]) -> None:
+        for places in self._grouped().values():
+            for place in places:
+                assert place.record is not None
+                copy = _add(place.record, parent, records)
+                if copy.status is Status.COMPLETED:
+                    new = {place.record.index: copy}
+                    for each in place.generation.subtree(place.record):
+                        new[each.index] = _add(each, new[each.parent or 0], records)
+                else:
+                    place._flatten(copy, records)
+
+
+def key_of(record: CallRecord) -> Key | None:
+    """What a recorded call is found by among those of its parent; None if by nothing."""
+    if record.node is None or record.inputs is None or is_lost(form_in(record.inputs)):
+        return None
+    return record.node, record.inputs
+
+
+def past(*sessions: Iterable[CallRecord]) -> Place:
+    """The root of the tree of what some sessions recorded, the oldest first."""
+    return Place([(Generation(records), None) for records in sessions])
+
+
+def before(records: Sequence[CallRecord], step: int) -> list[CallRecord]:
+    """The records as they were before a step: what was made later is not there, what ended later was running."""
+    return [
+        r if r.ended_step is not None and r.ended_step < step else _reopened(r)
+        for r in records
+        if r.started_step < step
+    ]
+
+
+def _reopened(record: CallRecord) -> CallRecord:
+    fresh = ("status", "ended_step", "ended", "result", "exception", "reason", "output", "reuse")
+    defaults = {name: getattr(attrs.fields(CallRecord), name).default for name in fresh}
+    return attrs.evolve(record, **defaults)
+
+
+def _add(record: CallRecord, parent: CallRecord | None, records: list[CallRecord]) -> CallRecord:
+    index = len(records)
+    copy = attrs.evolve(
+        record,
+        index=index,
+        parent=None if parent is None else parent.index,
+        run=index if parent is None else parent.run,
+    )
+    records.append(copy)
+    return copy
+
+
+def _number_steps(records: list[CallRecord]) -> None:
+    """Steps in which the calls can have happened: one call after the other."""
+    below = Generation(records)
+    step = 0
+
+    def walk(those: Iterator[CallRecord]) -> None:
+        nonlocal step
+        for record in those:
+            record.started_step, step = step, step + 1
+            walk(iter(below.below.get(record.index, ())))
+            if record.ended is not None:
+                record.ended_step, step = step, step + 1
+
+    walk(iter(below.below.get(None, ())))

@@ -1,0 +1,190 @@
+"""The runs that a store has: listing, loading, pruning."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+import attrs
+
+from railtracks._ids import identifier_problem
+from railtracks.exceptions import ConfigError, RunInUseError, StateError
+from railtracks.state._heads import read_document_head, read_journal_head
+from railtracks.state._info import ExecutionInfo
+from railtracks.state._records import Status
+from railtracks.state._sqlite import SQLiteStore
+from railtracks.state._stores import FileStore, Listed, Store
+
+
+@lru_cache(maxsize=16)
+def _sqlite_store(path: str) -> SQLiteStore:
+    return SQLiteStore(path)  # one for all sessions of this process: opening it takes longer than writing a run
+
+
+def as_store(setting: Store | str | None) -> Store:
+    """The store that the option ``store`` stands for."""
+    if not isinstance(setting, str):
+        return setting or FileStore()
+    kind, _, path = setting.partition(":")
+    return FileStore(path) if kind == "file" else _sqlite_store(os.path.abspath(path))
+
+
+MANY = 1_000
+"""Runs in a folder from which on a session that saves to it warns, once per process."""
+
+
+@attrs.frozen
+class RunSummary:
+    """A run, as ``list_runs`` tells of it. Times are in seconds since the epoch."""
+
+    identifier: str
+    state: str
+    """"ended"; "running"; or "died": its process ended before it did. A run that died can be resumed."""
+    status: Status | None
+    """What became of the calls of a run that ended; None if it has not, or an earlier release wrote it."""
+    flow_name: str | None
+    session_name: str | None
+    start_time: float | None
+    end_time: float | None
+    calls: int | None
+    """How many there were, if the run ended."""
+    modified: float
+    """When it was last written to."""
+    size: int
+    """Bytes."""
+
+
+def list_runs(store: Store | str | None = None) -> list[RunSummary]:
+    """The runs of a store, the oldest first. Blocks; reads the beginning of each file only.
+
+    Args:
+        store: As the option of that name; None: the files in ``RAILTRACKS_HOME`` or ``.railtracks``.
+
+    Raises:
+        OSError: the store cannot be read.
+    """
+    store = as_store(store)
+    return [_summary(store, run) for run in store.list()]
+
+
+def _summary(store: Store, run: Listed) -> RunSummary:
+    document = read_document_head(run.head)
+    facts = document or read_journal_head(run.head)
+    state = "running" if store.is_locked(run.identifier) else "died" if run.has_journal else "ended"
+    status = document.get("status") if state == "ended" else None
+    return RunSummary(
+        identifier=run.identifier,
+        state=state,
+        status=Status(status) if status in set(Status) else None,
+        calls=document.get("calls") if state == "ended" else None,
+        modified=run.modified,
+        size=run.size,
+        **{name: facts.get(name) for name in ("flow_name", "session_name", "start_time", "end_time")},
+    )
+
+
+def load_run(run_identifier: str, store: Store | str | None = None) -> ExecutionInfo:
+    """What is known of a run: from its state, or from its journal, if it runs or its process died. Blocks.
+
+    Args:
+        run_identifier: Its identifier.
+        store: As the option of that name; None: the files in ``RAILTRACKS_HOME`` or ``.railtracks``.
+
+    Returns:
+        The view. ``info.damage`` says if a part of a journal was lost; calls that were running when the process
+        died are ``Open``, with the reason ``Reason.PROCESS_DIED``.
+
+    Raises:
+        StateError: there is no such run, or nothing of it can be read; the text says why.
+        OSError: the store cannot be read.
+    """
+    store = as_store(store)
+    check_identifier(run_identifier)
+    running = store.is_locked(run_identifier)
+    stored = store.read(run_identifier)
+    if stored is None:
+        known = [run.identifier for run in store.list()]
+        others = f"the latest are {', '.join(known[-3:])}" if known else "there are none"
+        raise StateError(f"there is no run {run_identifier!r} at {store.where(run_identifier)}; {others}")
+    try:
+        if stored.journal is not None:
+            try:
+                return ExecutionInfo.from_journal(stored.journal, running)
+            except StateError:
+                if stored.document is None:
+                    raise
+        assert stored.document is not None
+        return ExecutionInfo.from_document(stored.document)
+    except StateError as exc:
+        raise StateError(f"the run {run_identifier!r} at {store.where(run_identifier)}: {exc}") from exc
+
+
+def prune(
+    *, older_than: float | timedelta | None = None, keep: int | None = None, store: Store | str | None = None
+) -> list[str]:
+    """Remove runs. Those that are running stay; those that died go like any other. Blocks.
+
+    Args:
+        older_than: Remove only runs that were last written to so many seconds ago, or more.
+        keep: Keep this many, the latest, whatever their age.
+        store: As the option of that name; None: the files in ``RAILTRACKS_HOME`` or ``.railtracks``.
+
+    Returns:
+        The identifiers of the runs that were removed, the oldest first.
+
+    Raises:
+        ConfigError: neither is given, or a value is not allowed; nothing is removed.
+        OSError: a run cannot be removed; those before it are.
+    """
+    seconds: Any = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    _check_number("older_than", seconds, (int, float), "a number of seconds, or a timedelta, of at least 0")
+    _check_number("keep", keep, (int,), "a whole number of at least 0")
+    if seconds is None and keep is None:
+        raise ConfigError("prune() without a limit would remove all runs; give older_than=, keep=, or both")
+    store = as_store(store)
+    runs = store.list()
+    candidates = runs[: max(0, len(runs) - (keep or 0))]
+    limit = None if seconds is None else time.time() - seconds
+    removed = []
+    for run in candidates:
+        if limit is None or run.modified <= limit:
+            try:
+                lock = store.lock(run.identifier)
+            except RunInUseError:
+                continue
+            try:
+                store.remove(run.identifier)
+            finally:
+                lock.release()
+            removed.append(run.identifier)
+    return removed
+
+
+def _check_number(label: str, value: Any, kinds: tuple[type, ...], allowed: str) -> None:
+    if value is not None and (not isinstance(value, kinds) or isinstance(value, bool) or not value >= 0):
+        raise ConfigError(f"prune: {value!r} is not allowed for {label}; give {allowed}")
+
+
+def check_identifier(identifier: object) -> None:
+    """ConfigError unless it is text that names a run, and no place outside the store."""
+    problem = identifier_problem(identifier) if isinstance(identifier, str) else "it is no text"
+    if problem is not None:
+        raise ConfigError(f"{identifier!r} is no identifier of a run: {problem}")
+
+
+_warned: set[str] = set()
+
+
+def warn_of_many(store: Store, warn: Callable[[str], None]) -> None:
+    """Call ``warn`` with a text if a folder holds very many runs; once per process and folder."""
+    where = store.where("")
+    if isinstance(store, FileStore) and where not in _warned and (count := store.count()) >= MANY:
+        _warned.add(where)
+        warn(
+            f"there are {count} runs in {where.removesuffix('.json')}, and none is ever removed by itself; "
+            f"remove old ones with rt.state.prune(keep=...) or rt.state.prune(older_than=...)"
+        )

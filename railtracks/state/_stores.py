@@ -1,0 +1,348 @@
+"""Stores: where journals and documents of runs are kept.
+
+A store keeps, for each identifier, at most one journal and one document, as bytes that it does not look into.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import attrs
+
+from railtracks.exceptions import RunInUseError
+from railtracks.state._files import make_folder, state_folder, sync_folder, write_atomically
+from railtracks.state._lock import FileLock, is_locked
+
+_APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+HEAD = 65_536
+"""Bytes at the beginning of a document that tell what run it is of."""
+
+
+class Lock(Protocol):
+    """The right to write a run. Held until it is released, or until the process ends, however it ends."""
+
+    def release(self) -> None:
+        """Let others have it. Calling it again does nothing."""
+
+
+class Appender(Protocol):
+    """A journal that is being written, by one session. Its methods may be called from any thread.
+
+    Attributes:
+        appends_at_once: ``append`` hands the bytes to the operating system before it returns; False: ``sync`` does.
+    """
+
+    appends_at_once: bool
+
+    def append(self, content: bytes) -> None:
+        """Add ``content`` at the end. It is called on the event loop. OSError if it cannot; what was there is whole."""
+
+    def sync(self) -> None:
+        """Return when everything appended so far is on disk. Blocks. OSError if that cannot be done."""
+
+    def close(self) -> None:
+        """Write no more. What was appended stays. Calling it again does nothing."""
+
+
+@attrs.frozen
+class Stored:
+    """What a store has of one run."""
+
+    document: bytes | None
+    journal: bytes | None
+
+
+@attrs.frozen
+class Listed:
+    """What a store knows of one run without reading it all."""
+
+    identifier: str
+    modified: float
+    """Seconds since the epoch."""
+    size: int
+    """Bytes, of document and journal together."""
+    has_journal: bool
+    head: bytes
+    """The beginning of the document, or else of the journal: 64 KiB at the most."""
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Where runs are kept. All methods block, and may be called from any thread.
+
+    Raises: OSError where something cannot be read or written; nothing that was there is lost then.
+    """
+
+    def lock(self, identifier: str) -> Lock:
+        """The right to write the run. RunInUseError if somebody has it."""
+
+    def is_locked(self, identifier: str) -> bool:
+        """Does somebody have it? That may change at once."""
+
+    def open(self, identifier: str, content: bytes) -> Appender:
+        """Begin a journal with ``content``. One that is there is replaced by it, but not before it is on disk."""
+
+    def move_journal(self, identifier: str, to: str) -> bool:
+        """Give the journal, if there is one, to another identifier, which has none. Was there one?"""
+
+    def exists(self, identifier: str) -> bool:
+        """Is there a document?"""
+
+    def save(self, identifier: str, content: Iterable[bytes]) -> None:
+        """Keep a document, in place of one that may be there; then remove the journal.
+
+        On disk when it returns; whenever the process ends, the document or the journal is there.
+        """
+
+    def read(self, identifier: str) -> Stored | None:
+        """What there is; None if there is nothing."""
+
+    def list(self) -> Sequence[Listed]:
+        """All runs, the oldest first."""
+
+    def remove(self, identifier: str) -> None:
+        """Forget document and journal. Nothing happens if there are none."""
+
+    def where(self, identifier: str) -> str:
+        """Where the document is, or will be, for people."""
+
+
+class FileStore:
+    """Runs as files in a folder: ``<identifier>.json``, ``<identifier>.journal`` and ``<identifier>.lock``.
+
+    Files and folder are made for their owner only. The default store, in ``RAILTRACKS_HOME`` or ``.railtracks``.
+
+    Args:
+        folder: The folder; made when something is written. None: the default one, as it is now.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        self._folder = state_folder() if folder is None else Path(os.path.abspath(folder))
+
+    def lock(self, identifier: str) -> Lock:
+        return FileLock(self._path(identifier, "lock"))
+
+    def is_locked(self, identifier: str) -> bool:
+        return is_locked(self._path(identifier, "lock"))
+
+    def open(self, identifier: str, content: bytes) -> Appender:
+        path = self._path(identifier, "journal")
+        make_folder(self._folder)
+        try:
+            handle = os.open(path, _APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            write_atomically(path, [content])
+            return _FileAppender(path, os.open(path, _APPEND), len(content))
+        appender = _FileAppender(path, handle, 0)
+        appender.append(content)
+        return appender
+
+    def move_journal(self, identifier: str, to: str) -> bool:
+        try:
+            os.rename(self._path(identifier, "journal"), self._path(to, "journal"))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def exists(self, identifier: str) -> bool:
+        return self._path(identifier, "json").exists()
+
+    def save(self, identifier: str, content: Iterable[bytes]) -> None:
+        write_atomically(self._path(identifier, "json"), content)
+        self._path(identifier, "journal").unlink(missing_ok=True)
+
+    def read(self, identifier: str) -> Stored | None:
+        # The journal first: if the session ends in between, its document is there.
+        journal, document = (_content(self._path(identifier, kind)) for kind in ("journal", "json"))
+        return None if journal is document is None else Stored(document, journal)
+
+    def list(self) -> Sequence[Listed]:
+        found = [self._listed(identifier) for identifier in self._identifiers()]
+        return sorted((run for run in found if run is not None), key=lambda run: run.modified)
+
+    def remove(self, identifier: str) -> None:
+        for kind in ("json", "journal"):
+            self._path(identifier, kind).unlink(missing_ok=True)
+
+    def where(self, identifier: str) -> str:
+        return str(self._path(identifier, "json"))
+
+    def count(self) -> int:
+        """How many runs there are, without looking at them."""
+        return len(self._identifiers())
+
+    def _path(self, identifier: str, kind: str) -> Path:
+        return self._folder / f"{identifier}.{kind}"
+
+    def _identifiers(self) -> set[str]:
+        try:
+            names = os.listdir(self._folder)
+        except FileNotFoundError:
+            return set()
+        pairs = (name.rpartition(".") for name in names if not name.startswith("."))
+        return {stem for stem, _, kind in pairs if kind in ("json", "journal")}
+
+    def _listed(self, identifier: str) -> Listed | None:
+        modified, size, has_journal, head = 0.0, 0, False, b""
+        for kind in ("journal", "json"):  # the document's head counts, if both are there
+            with contextlib.suppress(FileNotFoundError), self._path(identifier, kind).open("rb") as file:
+                status = os.fstat(file.fileno())
+                modified, size = max(modified, status.st_mtime), size + status.st_size
+                has_journal = has_journal or kind == "journal"
+                head = file.read(HEAD)
+        return Listed(identifier, modified, size, has_journal, head) if head or has_journal else None
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+class _FileAppender:
+    """Appends to a file, in one system call per record, so that a record is there, or torn at the very end."""
+
+    appends_at_once = True
+
+    def __init__(self, path: Path, handle: int, size: int) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._handle: int | None = handle
+        self._size = size
+        self._named = False  # its name is on disk
+
+    def append(self, content: bytes) -> None:
+        with self._lock:
+            if self._handle is None:
+                return
+            written = os.write(self._handle, content)
+            if written < len(content):
+                os.ftruncate(self._handle, self._size)  # a full disk takes a part: have a whole journal, not a torn one
+                raise OSError(28, "No space left on device", str(self._path))
+            self._size += written
+
+    def sync(self) -> None:
+        with self._lock:
+            handle = None if self._handle is None else os.dup(self._handle)  # appending goes on while the disk works
+        if handle is None:
+            return
+        try:
+            os.fsync(handle)
+            if not self._named:
+                sync_folder(self._path.parent)
+                self._named = True
+            if not os.fstat(handle).st_nlink:
+                raise FileNotFoundError(2, "the file was removed while it was written", str(self._path))
+        finally:
+            os.close(handle)
+
+    def close(self) -> None:
+        with self._lock:
+            handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
+
+
+class MemoryStore:
+    """Runs in memory, for tests: gone with the process, and seen by nobody else."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._documents: dict[str, tuple[float, bytes]] = {}
+        self._journals: dict[str, tuple[float, bytearray]] = {}
+        self._locked: set[str] = set()
+
+    def lock(self, identifier: str) -> Lock:
+        with self._guard:
+            if identifier in self._locked:
+                raise RunInUseError(
+                    f"the run {identifier!r} is open in another session; "
+                    f"wait for it, or give this one a run_identifier of its own"
+                )
+            self._locked.add(identifier)
+        return _MemoryLock(self._locked, identifier)
+
+    def is_locked(self, identifier: str) -> bool:
+        return identifier in self._locked
+
+    def open(self, identifier: str, content: bytes) -> Appender:
+        journal = bytearray(content)
+        with self._guard:
+            self._journals[identifier] = time.time(), journal
+        return _MemoryAppender(journal)
+
+    def move_journal(self, identifier: str, to: str) -> bool:
+        with self._guard:
+            journal = self._journals.pop(identifier, None)
+            if journal is not None:
+                self._journals[to] = journal
+        return journal is not None
+
+    def exists(self, identifier: str) -> bool:
+        return identifier in self._documents
+
+    def save(self, identifier: str, content: Iterable[bytes]) -> None:
+        document = b"".join(content)
+        with self._guard:
+            self._documents[identifier] = time.time(), document
+            self._journals.pop(identifier, None)
+
+    def read(self, identifier: str) -> Stored | None:
+        with self._guard:
+            _, document = self._documents.get(identifier, (0, None))
+            _, journal = self._journals.get(identifier, (0, None))
+        return None if document is journal is None else Stored(document, None if journal is None else bytes(journal))
+
+    def list(self) -> Sequence[Listed]:
+        with self._guard:
+            found = [self._listed(identifier) for identifier in {*self._documents, *self._journals}]
+        return sorted(found, key=lambda run: run.modified)
+
+    def _listed(self, identifier: str) -> Listed:
+        one, document = self._documents.get(identifier, (0.0, b""))
+        other, journal = self._journals.get(identifier, (0.0, b""))
+        head = bytes((document or journal)[:HEAD])
+        return Listed(identifier, max(one, other), len(document) + len(journal), identifier in self._journals, head)
+
+    def remove(self, identifier: str) -> None:
+        with self._guard:
+            self._documents.pop(identifier, None)
+            self._journals.pop(identifier, None)
+
+    def where(self, identifier: str) -> str:
+        return f"memory, as {identifier}"
+
+
+class _MemoryLock:
+    def __init__(self, locked: set[str], identifier: str) -> None:
+        self._locked, self._identifier = locked, identifier
+        self._released = False
+
+    def release(self) -> None:
+        if not self._released:
+            self._released = True
+            self._locked.discard(self._identifier)
+
+
+class _MemoryAppender:
+    appends_at_once = True
+
+    def __init__(self, journal: bytearray) -> None:
+        self._journal: bytearray | None = journal
+
+    def append(self, content: bytes) -> None:
+        if self._journal is not None:
+            self._journal += content
+
+    def sync(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._journal = None
