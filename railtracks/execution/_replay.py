@@ -109,7 +109,7 @@ def recorded_arguments(record: CallRecord, node: FunctionNode[..., Any]) -> tupl
 def returned_type(node: FunctionNode[..., Any]) -> Any:
     """What the annotation of the node says that a call returns; None if it does not say, or cannot be understood."""
     target: Any = inspect.unwrap(node.func)
-    hint = _hints(target.invoke if isinstance(target, type) else target).get("return")
+    hint = _hints(getattr(target, "invoke", target)).get("return")
     if get_origin(hint) in (Awaitable, Coroutine):
         hint = get_args(hint)[-1]
     return hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -148,10 +149,10 @@ def prune(
     store = as_store(store)
     runs = store.list()
     candidates = runs[: max(0, len(runs) - (keep or 0))]
-    limit = None if seconds is None else time.time() - seconds
+    limit = math.inf if seconds is None else time.time() - seconds
     removed = []
     for run in candidates:
-        if limit is None or run.modified <= limit:
+        if run.modified <= limit:
             try:
                 lock = store.lock(run.identifier)
             except RunInUseError:
