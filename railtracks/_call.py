@@ -162,6 +162,7 @@ class _Batch:
     async def run(self) -> list[Any]:
         async with task_group() as self._group:
             self._start_workers()
+        await self._coordinator.committed()  # once for all: nobody has seen a result yet
         if self._error is not None:
             raise self._error
         return self._results
@@ -196,9 +197,9 @@ class _Batch:
     async def _one(self, args: tuple[Any, ...]) -> Any:
         try:
             if self._run is None:
-                return await self._coordinator.enter(self._node, args, {}, self._frame)
+                return await self._coordinator.enter(self._node, args, {}, self._frame, commits=False)
             task = self._coordinator.current_task()
-            return await self._coordinator.run(self._node, args, {}, self._frame, self._run, task)
+            return await self._coordinator.run(self._node, args, {}, self._frame, self._run, task, commits=False)
         except Exception as exc:
             if not self._return_exceptions:
                 raise

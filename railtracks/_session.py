@@ -11,21 +11,20 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, final
 
 from railtracks._config import ExecutorConfig, SessionOptions, merge
-from railtracks._ids import Sources, slug, sources
+from railtracks._ids import slug, sources
 from railtracks._lifetime import LOGGER, Lifetime
 from railtracks._logging import SessionLog
 from railtracks._portal import LoopThread
+from railtracks._resumption import resumption
 from railtracks._scope import current
 from railtracks._threads import run_in_thread
-from railtracks.exceptions import ConfigError, RunInUseError, SessionEndedError, SessionError, StateError
-from railtracks.execution import Coordinator, Frame, Recorder, recorded_arguments, running_library
+from railtracks.exceptions import ConfigError, RunInUseError, SessionEndedError, SessionError
+from railtracks.execution import Coordinator, Frame, Recorder, running_library
 from railtracks.nodes._function import as_node, is_async
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
 from railtracks.state._codec import learn_secrets
-from railtracks.state._past import before as records_before
-from railtracks.state._past import past
-from railtracks.state._runs import as_store, check_identifier, load_run
+from railtracks.state._runs import as_store
 from railtracks.state._secrets import Secrets
 from railtracks.state._stores import Store
 
@@ -97,13 +96,11 @@ class Session:
     ) -> None:
         self._config = config = merge(options)
         check_arguments(context, payload_callback, name=name, flow_name=flow_name, flow_id=flow_id)
-        check_resumption(resume, before, config.run_identifier)
+        self._resumption = resumption(resume, before, config.run_identifier)
         self._sources = source = sources.get()
         self.name = name
-        self._resume, self._before = resume, before
-        self.identifier: str = config.run_identifier or _identifier(
-            name, None if before is not None else resume, source
-        )
+        given = config.run_identifier or (resume if before is None else None)
+        self.identifier: str = given or (source.new_id() if name is None else slug(name))
         self._flow_name, self._flow_id = flow_name, flow_id
         self._payload_callback = payload_callback
         self._secrets = secrets = Secrets()
@@ -138,7 +135,7 @@ class Session:
     @property
     def resumes(self) -> str | None:
         """The identifier of the run that this session resumes, if it does."""
-        return self._resume
+        return None if self._resumption is None else self._resumption.run_identifier
 
     @property
     def _identifier(self) -> str:  # the published examples print it by this name
@@ -269,7 +266,7 @@ class Session:
         self._begin("async with")
         self._lifetime = self._new_lifetime()
         try:
-            if self._resume is not None:
+            if self._resumption is not None:
                 await run_in_thread(self._recall)
             await self._lifetime.open()
         except BaseException:  # there is nothing to resume; or no event loop that anyio knows is running here
@@ -297,7 +294,7 @@ class Session:
 
     def __enter__(self) -> Session:
         self._begin("with")
-        if self._resume is not None:
+        if self._resumption is not None:
             try:
                 self._recall()
             except BaseException:
@@ -356,7 +353,7 @@ class Session:
                 f"the session {self.identifier} was entered before and is {self._phase}; "
                 f"make a new rt.Session() each time, or use rt.Flow"
             )
-        if self._config.save_state or self._resume is not None:
+        if self._config.save_state or self._resumption is not None:
             self._hold()
         try:
             self._log.open()
@@ -367,7 +364,7 @@ class Session:
         self._form = form
         self._start_time = self._now()
         learn_secrets(self.context, self._secrets)
-        if self._recorder is not None and self._resume is None:
+        if self._recorder is not None and self._resumption is None:
             self._recorder.begin(self.info.facts, f"{self.identifier[:100]}.{self._sources.new_id()[:8]}")
 
     @property
@@ -385,7 +382,7 @@ class Session:
         try:
             recorder.hold(self.identifier)
         except RunInUseError:
-            if config.run_identifier is not None or self.name is None or self._resume is not None:
+            if config.run_identifier is not None or self.name is None or self._resumption is not None:
                 raise
             # Nobody asked for this identifier, only for the name; a service may well have many sessions of one name.
             self.identifier = f"{self.identifier[:100]}-{self._sources.new_id()[:12]}"
@@ -396,38 +393,23 @@ class Session:
 
     def _recall(self) -> None:
         """Load the run that this one resumes. Blocks."""
-        assert self._resume is not None
-        assert self._recorder is not None
-        known = load_run(self._resume, self._store)
-        if known.damage is not None:
-            self._log.log(logging.WARNING, "The journal of %s: %s", self._resume, known.damage, logger=LOGGER)
-        if self._before is None:
-            root = past(known.earlier, known.records)
-        else:
-            root = past(records_before(known.records, _step(known, self._before)))
-        self._known = known
-        self._recorder.resume(self.info.facts, root)
+        recorder, resumption, store = self._recorder, self._resumption, self._store
+        assert recorder is not None
+        assert resumption is not None
+        assert store is not None
+        self._known, root = resumption.load(store, self._log)
+        recorder.resume(self.info.facts, root)
 
     def recorded_arguments(self, node: Callable[..., Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """Of the session's resumed run: what its first top-level call of ``node`` was given.
+        """Of the run that this session resumes: what its first top-level call of ``node`` was given.
 
         Raises:
             StateError: there is no such call, or its arguments cannot be brought back.
             SessionError: the session resumes nothing, or is not entered yet.
         """
-        target = as_node(node, "recorded_arguments")
-        if self._known is None:
+        if self._known is None or self._resumption is None:
             raise SessionError("recorded_arguments() needs an open session that resumes a run: rt.Session(resume=...)")
-        for record in self._known.records:
-            if record.parent is None and record.name == target.name:
-                try:
-                    return recorded_arguments(record, target)
-                except ValueError as exc:
-                    raise StateError(
-                        f"the recorded call of {target.name} {exc}; give its arguments again: "
-                        f"flow.resume({self._resume!r}, ...)"
-                    ) from exc
-        raise StateError(f"the run {self._resume!r} has no top-level call of {target.name}; give the arguments")
+        return self._resumption.arguments(self._known, as_node(node, "recorded_arguments"))
 
     def _let_go(self) -> None:
         if self._recorder is not None:
@@ -496,22 +478,6 @@ class Session:
             self._log.log(logging.ERROR, "payload_callback raised %r", exc, logger=LOGGER, exc_info=exc)
 
 
-def check_resumption(resume: object, before: object, run_identifier: str | None) -> None:
-    """ConfigError unless these fit together."""
-    if resume is not None:
-        check_identifier(resume)
-    if before is None:
-        return
-    if resume is None:
-        raise ConfigError("argument before: it says how much of a run to resume, and there is none; give resume= too")
-    if isinstance(before, bool) or not (isinstance(before, int | str) or callable(before)):
-        raise ConfigError(f"argument before: {before!r} is not allowed; give a node, the name of one, or a step")
-    if resume == run_identifier:
-        raise ConfigError(
-            f"argument before: the run {resume!r} stays as it is, so this session needs another run_identifier"
-        )
-
-
 def check_arguments(context: object, payload_callback: object, **texts: object) -> None:
     """ConfigError unless these are what a session, a flow and the decorator take."""
     for label, value in texts.items():
@@ -523,22 +489,3 @@ def check_arguments(context: object, payload_callback: object, **texts: object) 
         raise ConfigError(
             f"argument payload_callback: {payload_callback!r} is not allowed; give a function, not an async one"
         )
-
-
-def _identifier(name: str | None, resumed: str | None, source: Sources) -> str:
-    """The identifier of a session that was given none."""
-    if resumed is not None:
-        return resumed
-    return source.new_id() if name is None else slug(name)
-
-
-def _step(known: ExecutionInfo, before: Callable[..., Any] | str | int) -> int:
-    """The step of a run that ``before`` stands for."""
-    if isinstance(before, int):
-        return before
-    name = before if isinstance(before, str) else as_node(before, "before").name
-    steps = [record.started_step for record in known.records if record.name == name]
-    if not steps:
-        names = ", ".join(sorted({record.name for record in known.records})) or "none"
-        raise StateError(f"the run {known.session_id!r} has no call of {name}; it has calls of {names}")
-    return min(steps)

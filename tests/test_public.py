@@ -91,7 +91,7 @@ LAYERS = """
 6   execution._commit execution._replay execution._recorder
 6   execution._announcer execution._coordinator execution
 7   context
-8   _lifetime _portal _session _decorator
+8   _lifetime _portal _resumption _session _decorator
 9   _call
 11  _flow
 12  railtracks

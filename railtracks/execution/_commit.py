@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from railtracks._notifier import Notifier
+import anyio
+
 from railtracks._shield import shielded
 from railtracks._threads import run_in_thread
 
@@ -12,7 +13,8 @@ from railtracks._threads import run_in_thread
 class GroupCommit:
     """Lets calls wait until what they appended is on disk.
 
-    The first that waits has it written, in a worker thread; those that come meanwhile are the next group.
+    While one group is being written the next gathers. The first of each group has it written, in a worker
+    thread, as soon as the one before is; so everyone is woken once.
 
     Args:
         sync: Puts everything that was appended before it on disk; blocks; never raises.
@@ -20,28 +22,28 @@ class GroupCommit:
 
     def __init__(self, sync: Callable[[], None]) -> None:
         self._sync = sync
-        self._last = 0  # the ticket of the call that came last
-        self._done = 0  # all up to this one are on disk
-        self._busy = False
-        self._changed = Notifier()
+        self._writing: anyio.Event | None = None  # set when the group that is being written is on disk
+        self._gathering: anyio.Event | None = None
 
     async def wait(self) -> None:
         """Return when all that was appended before is on disk.
 
-        Cancellation: the wait ends; if it has begun a write, when that has ended.
+        Cancellation: the wait ends; for the first of a group, when the group is on disk.
         """
-        self._last = ticket = self._last + 1
-        while self._done < ticket:
-            if self._busy:
-                await self._changed.wait_while(lambda: self._busy)
-            else:
-                await self._write()
+        group = self._gathering
+        if group is not None:
+            await group.wait()
+        else:
+            self._gathering = group = anyio.Event()
+            await shielded(lambda: self._write(group))
 
-    async def _write(self) -> None:
-        self._busy = True
-        last = self._last
+    async def _write(self, group: anyio.Event) -> None:
+        if self._writing is not None:
+            await self._writing.wait()
+        self._gathering, self._writing = None, group
         try:
-            await shielded(lambda: run_in_thread(self._sync))
+            await run_in_thread(self._sync)
         finally:
-            self._done, self._busy = last, False
-            self._changed.notify_all()
+            group.set()
+            if self._writing is group:
+                self._writing = None

@@ -142,8 +142,11 @@ class Coordinator:
         caller: Frame,
         run: Run,
         task: object,
+        commits: bool = True,
     ) -> Any:
         """Run one call here and now, in the calling task, and record it.
+
+        ``commits``: with ``durability="sync"``, wait until it is on disk; False: the caller will, by ``committed``.
 
         Raises: whatever the node raises, as the same object.
         Cancellation: recorded, with its reason, and passed on.
@@ -180,8 +183,8 @@ class Coordinator:
                 announcer.failed(record, exc)
             if self.failure is None and (self.config.end_on_error or _is_fatal(exc)):
                 self._fail(exc)
-            if recorder is not None and recorder.waits:
-                await recorder.committed()
+            if commits:
+                await self.committed()
             raise
         except BaseException as exc:
             state.cancelled(record, self._reason(run, exc), self.clock())
@@ -196,7 +199,7 @@ class Coordinator:
                 recorder.ended(record)
             if announcer.active:
                 announcer.succeeded(record)
-            if recorder is not None and recorder.waits:
+            if commits and recorder is not None and recorder.waits:
                 await recorder.committed()
             return result
         finally:
@@ -215,6 +218,11 @@ class Coordinator:
         if self.recorder is not None and not self.ended:
             self.recorder.changed(record, key, value)
 
+    async def committed(self) -> None:
+        """With ``durability="sync"``, return when all that happened so far is on disk. Cancellation: the wait ends."""
+        if self.recorder is not None and self.recorder.waits:
+            await self.recorder.committed()
+
     async def _give_others_a_turn(self) -> None:
         await checkpoint()
         self._yield_at = self.clock() + YIELD_AFTER
@@ -222,7 +230,12 @@ class Coordinator:
     # ---- entries
 
     async def enter(
-        self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: Frame
+        self,
+        node: FunctionNode[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        caller: Frame,
+        commits: bool = True,
     ) -> Any:
         """Run a call that comes in a task which is not inside a call: top-level, or in a task that user code made.
 
@@ -235,9 +248,9 @@ class Coordinator:
             await checkpoint_if_cancelled()  # in code that is being cancelled, that is what counts
             raise refusal
         if self.has_nursery or in_callback.get():  # what a callback calls is housed where its pump is
-            return await self._enter(node, args, kwargs, caller)
+            return await self._enter(node, args, kwargs, caller, commits)
         self.bind()
-        return await self._with_own_nursery(lambda: self._enter(node, args, kwargs, caller))
+        return await self._with_own_nursery(lambda: self._enter(node, args, kwargs, caller, commits))
 
     async def _with_own_nursery(self, func: Callable[[], Awaitable[Any]]) -> Any:
         """Run ``func`` and house the publisher's pumps: the session, entered with a plain ``with``, has no nursery."""
@@ -277,7 +290,12 @@ class Coordinator:
         self.publisher.publish(event)
 
     async def _enter(
-        self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: Frame
+        self,
+        node: FunctionNode[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        caller: Frame,
+        commits: bool,
     ) -> Any:
         top = caller.run is None
         run = caller.run or Run(self.config.timeout, anyio.current_time())
@@ -289,7 +307,7 @@ class Coordinator:
         try:
             with entry.scope:
                 try:
-                    result = await self.run(node, args, kwargs, caller, run, self.current_task())
+                    result = await self.run(node, args, kwargs, caller, run, self.current_task(), commits)
                 except Exception as exc:
                     error = exc
                 # Like a nursery, a run waits for what was started in it; inside the scope, so that its deadline counts.

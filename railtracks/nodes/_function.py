@@ -80,17 +80,17 @@ class FunctionNode(Generic[P, R_co]):
             return None
         return place + (f"({text})" if text else "") + (f"@{self.version}" if self.version is not None else "")
 
+    _hidden: tuple[int, ...] = ()
+    _hidden_at = -1  # the revision of the secret names
+
     @property
     def hidden(self) -> tuple[int, ...]:
         """The places of the positional arguments whose parameters name a secret."""
-        known, places = self._hidden
-        if known != secret_names.revision:
+        if self._hidden_at != secret_names.revision:
+            self._hidden_at = secret_names.revision
             names = enumerate(_positional_names(self.target))
-            places = tuple(place for place, name in names if names_secret(name))
-            self._hidden = secret_names.revision, places
-        return places
-
-    _hidden: tuple[int, tuple[int, ...]] = (-1, ())
+            self._hidden = tuple(place for place, name in names if names_secret(name))
+        return self._hidden
 
     def __repr__(self) -> str:
         return f"<node {self.name}>"

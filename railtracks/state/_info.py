@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -228,23 +230,24 @@ class ExecutionInfo:
     @classmethod
     def from_document(cls, content: bytes) -> ExecutionInfo:
         """What a state file holds. StateError if it is none, or of an unknown version."""
-        try:
-            data = loads(content)
-        except (ValueError, RecursionError) as exc:
-            raise StateError(f"this is no state file: {exc}") from exc
-        if not isinstance(data, dict):
-            raise StateError(f"this is no state file: it holds a {type(data).__name__}")
-        document = _structured(upgraded(data))
-        return cls(
-            session_id=document.session_id,
-            session_name=document.session_name,
-            flow_name=document.flow_name,
-            flow_id=document.flow_id,
-            start_time=document.start_time,
-            end_time=document.end_time,
-            records=read_records(document.runs),
-            earlier=read_records(document.earlier),
-        )
+        with _without_collections():
+            try:
+                data = loads(content)
+            except (ValueError, RecursionError) as exc:
+                raise StateError(f"this is no state file: {exc}") from exc
+            if not isinstance(data, dict):
+                raise StateError(f"this is no state file: it holds a {type(data).__name__}")
+            document = _structured(upgraded(data))
+            return cls(
+                session_id=document.session_id,
+                session_name=document.session_name,
+                flow_name=document.flow_name,
+                flow_id=document.flow_id,
+                start_time=document.start_time,
+                end_time=document.end_time,
+                records=read_records(document.runs),
+                earlier=read_records(document.earlier),
+            )
 
     @classmethod
     def from_journal(cls, content: bytes, running: bool = False) -> ExecutionInfo:
@@ -253,7 +256,8 @@ class ExecutionInfo:
         Raises:
             StateError: it is none, or its beginning is damaged, or of an unknown version.
         """
-        journal = _journal.read(content)
+        with _without_collections():
+            journal = _journal.read(content)
         if not running and journal.end_time is None:
             for record in journal.records:
                 if record.status is Status.OPEN:
@@ -303,6 +307,19 @@ class ExecutionInfo:
 
     def _parents(self) -> dict[str, str | None]:
         return {node_id(self.session_id, record.index): self._scribe.caller(record) for record in self.records}
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Reading a large state makes millions of objects that all stay; looking for garbage among them takes most of the
+    time, and finds none. So that waits until it is read."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _structured(data: dict[str, Any]) -> Document:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -26,16 +27,17 @@ from railtracks.state._codec import decode
 from railtracks.state._document import VERSION
 from railtracks.state._machine import RTState
 from railtracks.state._records import CallRecord, Change, Form, Reason, Status
-from railtracks.state._text import NO_OUTPUT, dumps, inputs_of, loads, name_text, output_of
+from railtracks.state._text import NO_OUTPUT, dumps, inputs_of, loads, output_of
 from railtracks.state._writer import change_text
 
 _FRAME = struct.Struct("<II")
+_pack = _FRAME.pack
 
 
 def frame(payload: str) -> bytes:
     """A record of the journal, ready to be appended."""
-    content = payload.encode("ascii")
-    return _FRAME.pack(len(content), crc32(content)) + content
+    content = payload.encode()  # ASCII all through
+    return _pack(len(content), crc32(content)) + content
 
 
 # ---- what is written
@@ -49,23 +51,28 @@ def header(facts: dict[str, str | float | None]) -> str:
 ATTEMPT = '{"e": "attempt"}'
 
 
+@lru_cache(maxsize=4096)
+def _node_text(name: str, node_type: str, node: str | None, reuse: str | None) -> str:
+    """What is the same for all calls of a node."""
+    more = {"node": node, "reuse": reuse}
+    facts = {"name": name, "node_type": node_type, **{key: value for key, value in more.items() if value is not None}}
+    return dumps(facts)[1:-1]
+
+
 def created(record: CallRecord, time: float) -> str:
     """A call was made. Its ``inputs`` are settled."""
-    parent = "null" if record.parent is None else record.parent
-    node = "" if record.node is None else f', "node": {name_text(record.node)}'
-    reuse = "" if record.reuse is None else f', "reuse": {name_text(record.reuse)}'
-    return (
-        f'{{"e": "created", "parent": {parent}, "time": {time!r}, "name": {name_text(record.name)}, '
-        f'"node_type": {name_text(record.node_type)}, {record.inputs}{node}{reuse}}}'
-    )
+    parent = record.parent
+    text = _node_text(record.name, record.node_type, record.node, record.reuse)
+    shown = "null" if parent is None else parent
+    return f'{{"e": "created", "parent": {shown}, "time": {time!r}, {text}, {record.inputs}}}'
 
 
 def ended(record: CallRecord, time: float) -> str:
     """It ended. Its ``output`` is settled, if it has one."""
-    text = f'{{"e": "ended", "call": {record.index}, "time": {time!r}, "status": "{record.status.value}"'
+    output = record.output or NO_OUTPUT
     if record.reason is not None:
-        text += f', "reason": "{record.reason.value}", "abandoned": {"true" if record.abandoned else "false"}'
-    return f"{text}, {record.output or NO_OUTPUT}}}"
+        output += f', "reason": "{record.reason.value}", "abandoned": {"true" if record.abandoned else "false"}'
+    return f'{{"e": "ended", "call": {record.index}, "time": {time!r}, "status": "{record.status._value_}", {output}}}'
 
 
 def changed(record: CallRecord, change: Change) -> str:

@@ -25,7 +25,7 @@ _extra: set[tuple[str, ...]] = set()
 
 class _SecretNames:
     revision = 0
-    """Changes whenever names were registered: whoever keeps what ``names_secret`` said asks again then."""
+    """Changes when names are registered: whoever keeps what ``names_secret`` said asks again then."""
 
 
 secret_names = _SecretNames()

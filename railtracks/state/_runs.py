@@ -149,7 +149,7 @@ def prune(
     store = as_store(store)
     runs = store.list()
     candidates = runs[: max(0, len(runs) - (keep or 0))]
-    limit = math.inf if seconds is None else time.time() - seconds
+    limit: float = math.inf if seconds is None else time.time() - seconds
     removed = []
     for run in candidates:
         if run.modified <= limit:
@@ -166,7 +166,8 @@ def prune(
 
 
 def _check_number(label: str, value: Any, kinds: tuple[type, ...], allowed: str) -> None:
-    if value is not None and (not isinstance(value, kinds) or isinstance(value, bool) or not value >= 0):
+    number = isinstance(value, kinds) and not isinstance(value, bool)
+    if value is not None and not (number and value >= 0):
         raise ConfigError(f"prune: {value!r} is not allowed for {label}; give {allowed}")
 
 

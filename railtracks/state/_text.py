@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from functools import cache
+from functools import lru_cache
 from json import JSONEncoder
 from json.encoder import encode_basestring_ascii as quote
 from math import isfinite
@@ -22,6 +22,7 @@ _dumps = JSONEncoder().encode
 _MANY = 16
 """More arguments than this are not worth a look for the short way."""
 
+_COMPLETED = Status.COMPLETED
 NO_OUTPUT = '"output": null'
 
 
@@ -35,7 +36,7 @@ def loads(content: bytes | str) -> Any:
     return json.loads(content)
 
 
-@cache
+@lru_cache(maxsize=4096)
 def name_text(name: str) -> str:
     """A name, of which there are few, as JSON."""
     return quote(name)
@@ -69,8 +70,8 @@ def inputs_text(
                 encoder = encoder or Encoder(secrets)
                 text = _dumps(encoder.encode(value))
             texts.append(text)
-        form = Form.PLAIN if encoder is None else encoder.form
-        return f'"input_args": [{", ".join(texts)}], "input_kwargs": {{}}{_form("input_form", form)}'
+        form = "" if encoder is None else _form("input_form", encoder.form)
+        return f'"input_args": [{", ".join(texts)}], "input_kwargs": {{}}{form}'
     encoder = Encoder(secrets)
     shown = [encoder.masked(value) if place in hidden else value for place, value in enumerate(args)]
     keywords = _dumps(encoder.encode(dict(kwargs)))  # first: it may name a secret that is in the others
@@ -80,7 +81,10 @@ def inputs_text(
 
 def output_text(record: CallRecord, secrets: Secrets) -> str:
     """The result of a call that has ended, or its exception, or neither."""
-    if record.status is Status.COMPLETED:
+    if record.status is _COMPLETED:
+        text = _scalar(record.result, secrets)
+        if text is not None:
+            return f'"output": {text}'
         text, form = value_text(record.result, secrets)
         return f'"output": {text}{_form("output_form", form)}'
     if record.status is Status.FAILED:
@@ -127,11 +131,11 @@ def _form(key: str, form: Form) -> str:
 def _scalar(value: object, secrets: Secrets) -> str | None:
     """The text of what can be written without an encoder, by far the most; None for others."""
     kind = type(value)
+    if kind is int:
+        return repr(value) if -(2**63) <= value < 2**63 else None  # type: ignore[operator]
     if kind is str:
         text: str = value  # type: ignore[assignment]
         return quote(text) if len(text) < MAX_TEXT and secrets.hide(text) == text else None
-    if kind is int:
-        return repr(value) if -(2**63) <= value < 2**63 else None  # type: ignore[operator]
     if value is None:
         return "null"
     if kind is bool:

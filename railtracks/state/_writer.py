@@ -8,12 +8,15 @@ that its record keeps. What is written is what ``_document.py`` declares; the te
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
 
 from railtracks.state._document import VERSION, overall
 from railtracks.state._records import CallRecord, Change, Status
 from railtracks.state._secrets import Secrets
 from railtracks.state._text import NO_OUTPUT, dumps, name_text, settle_texts
 
+_COMPLETED = Status.COMPLETED
 CHUNK = 256
 """Calls that are written at once."""
 DENSE = 8
@@ -66,11 +69,7 @@ class Writer:
             f'{{"name": {name_text(top.name)}, "run_id": "{self._session}-r{top.index}", '
             f'"status": "{top.status.value}", "start_time": {start!r}, "end_time": {end}, "nodes": ['
         )
-        created: list[str] = []
-        ended: list[str | None] = []
-        for record in records:
-            created.append(self._created(record))
-            ended.append(self._ended(record))
+        created, ended = self._stamps(records)
         yield from _in_chunks(map(self._node, records, created, ended))
         yield '], "edges": ['
         yield from _in_chunks(map(self._edge, records, created, ended))
@@ -78,47 +77,62 @@ class Writer:
         yield from _in_chunks(_by_step(records, created, ended))
         yield "]}"
 
-    def _created(self, record: CallRecord) -> str:
-        name = name_text(f"CREATED {record.name}")
-        return f'{{"step": {record.started_step}, "time": {record.started + self._origin!r}, "identifier": {name}}}'
-
-    def _ended(self, record: CallRecord) -> str | None:
-        if record.ended is None:
-            return None
-        word = "DONE" if record.status is Status.COMPLETED else record.status.value.upper()
-        name = name_text(f"{record.name} {word}")
-        return f'{{"step": {record.ended_step}, "time": {record.ended + self._origin!r}, "identifier": {name}}}'
+    def _stamps(self, records: list[CallRecord]) -> tuple[list[str], list[str | None]]:
+        """The stamps of creation and of end."""
+        origin = self._origin
+        created: list[str] = []
+        ended: list[str | None] = []
+        for record in records:
+            made, done = _stamp_names(record.name)
+            created.append(f'{{"step": {record.started_step}, "time": {record.started + origin!r}, {made}')
+            if record.ended is None:
+                ended.append(None)
+            else:
+                if record.status is not _COMPLETED:
+                    done = f'"identifier": {name_text(f"{record.name} {record.status.value.upper()}")}}}'
+                ended.append(f'{{"step": {record.ended_step}, "time": {record.ended + origin!r}, {done}')
+        return created, ended
 
     def _node(self, record: CallRecord, created: str, ended: str | None) -> str:
-        facts = (
-            f'{{"identifier": "{self._session}-n{record.index}", "node_type": {name_text(record.node_type)}, '
-            f'"name": {name_text(record.name)}, "stamp": '
-        )
-        first = f'{facts}{created}, "details": {{"internals": {{}}}}, "parent": null}}'
+        facts = f'{{"identifier": "{self._session}-n{record.index}", {_kind(record.node_type, record.name)}, "stamp": '
         if ended is None:
-            return first
+            return f'{facts}{created}, "details": {{"internals": {{}}}}, "parent": null}}'
         total = (record.ended + self._origin) - (record.started + self._origin)  # type: ignore[operator]
-        internals = f'{{"internals": {{"latency": {{"total_time": {total!r}}}}}}}'
-        return f'{facts}{ended}, "details": {internals}, "parent": {first}}}'
+        return (
+            f'{facts}{ended}, "details": {{"internals": {{"latency": {{"total_time": {total!r}}}}}}}, '
+            f'"parent": {facts}{created}, "details": {{"internals": {{}}}}, "parent": null}}}}'
+        )
 
     def _edge(self, record: CallRecord, created: str, ended: str | None) -> str:
-        inputs, output = settle_texts(record, self._secrets)
+        inputs, output = record.inputs, record.output
+        if inputs is None or output is None:
+            inputs, output = settle_texts(record, self._secrets)
         source = "null" if record.parent is None else f'"{self._session}-n{record.parent}"'
         facts = (
             f'{{"identifier": "{self._session}-e{record.index}", "source": {source}, '
             f'"target": "{self._session}-n{record.index}", "stamp": '
         )
-        more = _more(record)
-        reason = "null" if record.reason is None else f'"{record.reason.value}"'
-        details = (
-            f'{{{inputs}, "status": "{record.status.value}", {output}, "reason": {reason}, '
-            f'"abandoned": {"true" if record.abandoned else "false"}{more}}}'
-        )
-        if ended is None:
-            return f'{facts}{created}, "details": {details}, "parent": null}}'
         opened = f'{{{inputs}, "status": "Open", {NO_OUTPUT}, "reason": null, "abandoned": false}}'
-        first = f'{facts}{created}, "details": {opened}, "parent": null}}'
-        return f'{facts}{ended}, "details": {details}, "parent": {first}}}'
+        reason = "null" if record.reason is None else f'"{record.reason.value}"'
+        end = '"Completed"' if record.status is _COMPLETED else f'"{record.status.value}"'
+        rest = f', "reason": {reason}, "abandoned": {"true" if record.abandoned else "false"}{_more(record)}'
+        if ended is None:
+            return f'{facts}{created}, "details": {{{inputs}, "status": {end}, {output}{rest}}}, "parent": null}}'
+        return (
+            f'{facts}{ended}, "details": {{{inputs}, "status": {end}, {output}{rest}}}, '
+            f'"parent": {facts}{created}, "details": {opened}, "parent": null}}}}'
+        )
+
+
+@lru_cache(maxsize=4096)
+def _stamp_names(name: str) -> tuple[str, str]:
+    """The ends of the stamps of calls that were made and have completed."""
+    return f'"identifier": {name_text(f"CREATED {name}")}}}', f'"identifier": {name_text(f"{name} DONE")}}}'
+
+
+@lru_cache(maxsize=4096)
+def _kind(node_type: str, name: str) -> str:
+    return f'"node_type": {name_text(node_type)}, "name": {name_text(name)}'
 
 
 def _more(record: CallRecord) -> str:
@@ -139,8 +153,8 @@ def change_text(change: Change) -> str:
 
 def _by_step(records: list[CallRecord], created: list[str], ended: list[str | None]) -> Iterator[str]:
     """The stamps in their order. Where steps are dense there is no need to sort, which would hold up other threads."""
-    last = max(max(record.started_step, record.ended_step or 0) for record in records)
-    first = min(record.started_step for record in records)
+    first = records[0].started_step
+    last = max(records[-1].started_step, *(record.ended_step or 0 for record in records))
     if last - first > DENSE * len(records):
         stamped = [(record.started_step, text) for record, text in zip(records, created, strict=True)]
         stamped += [(r.ended_step, t) for r, t in zip(records, ended, strict=True) if r.ended_step is not None and t]
@@ -154,13 +168,10 @@ def _by_step(records: list[CallRecord], created: list[str], ended: list[str | No
 
 
 def _in_chunks(texts: Iterable[str]) -> Iterator[str]:
-    chunk: list[str] = []
-    separator = ""
-    for text in texts:
-        chunk.append(text)
-        if len(chunk) == CHUNK:
-            yield separator + ", ".join(chunk)
-            separator = ", "
-            chunk.clear()
-    if chunk:
-        yield separator + ", ".join(chunk)
+    texts = iter(texts)
+    chunk = ", ".join(islice(texts, CHUNK))
+    while chunk:
+        yield chunk
+        chunk = ", ".join(islice(texts, CHUNK))
+        if chunk:
+            yield ", "

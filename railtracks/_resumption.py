@@ -1,0 +1,88 @@
+"""Which run a session resumes, and from where on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from railtracks._lifetime import LOGGER
+from railtracks._logging import SessionLog
+from railtracks.exceptions import ConfigError, StateError
+from railtracks.execution import recorded_arguments
+from railtracks.nodes import FunctionNode
+from railtracks.nodes._function import as_node
+from railtracks.state import ExecutionInfo
+from railtracks.state._past import Place, past
+from railtracks.state._past import before as records_before
+from railtracks.state._runs import check_identifier, load_run
+from railtracks.state._stores import Store
+
+
+@attrs.frozen
+class Resumption:
+    """A run that a session resumes.
+
+    Args:
+        run_identifier: Of that run.
+        before: Use only what had completed before this: a node, the name of one, or a step. None: everything.
+    """
+
+    run_identifier: str
+    before: Callable[..., Any] | str | int | None
+
+    def load(self, store: Store, log: SessionLog) -> tuple[ExecutionInfo, Place]:
+        """What is known of the run, and the root of what is used of it. Blocks.
+
+        Raises:
+            StateError: it is not there, or cannot be read, or has no call of ``before``.
+        """
+        known = load_run(self.run_identifier, store)
+        if known.damage is not None:
+            log.log(logging.WARNING, "The journal of %s: %s", self.run_identifier, known.damage, logger=LOGGER)
+        if self.before is None:
+            return known, past(known.earlier, known.records)
+        return known, past(records_before(known.records, self._step(known)))
+
+    def _step(self, known: ExecutionInfo) -> int:
+        if isinstance(self.before, int):
+            return self.before
+        name = self.before if isinstance(self.before, str) else as_node(self.before, "before").name
+        steps = [record.started_step for record in known.records if record.name == name]
+        if not steps:
+            names = ", ".join(sorted({record.name for record in known.records})) or "none"
+            raise StateError(f"the run {self.run_identifier!r} has no call of {name}; it has calls of {names}")
+        return min(steps)
+
+    def arguments(
+        self, known: ExecutionInfo, node: FunctionNode[..., Any]
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """What the first top-level call of the node was given. StateError if that cannot be told."""
+        for record in known.records:
+            if record.parent is None and record.name == node.name:
+                try:
+                    return recorded_arguments(record, node)
+                except ValueError as exc:
+                    raise StateError(
+                        f"the call of {node.name} in the run {self.run_identifier!r} {exc}; give its arguments again: "
+                        f"flow.resume({self.run_identifier!r}, ...)"
+                    ) from exc
+        raise StateError(f"the run {self.run_identifier!r} has no top-level call of {node.name}; give its arguments")
+
+
+def resumption(resume: object, before: object, run_identifier: str | None) -> Resumption | None:
+    """What the arguments of a session say. ConfigError if they do not fit together."""
+    if resume is not None:
+        check_identifier(resume)
+    if before is not None:
+        if resume is None:
+            raise ConfigError("argument before: it says how much of a run to resume; give resume='...' too")
+        if isinstance(before, bool) or not (isinstance(before, int | str) or callable(before)):
+            raise ConfigError(f"argument before: {before!r} is not allowed; give a node, the name of one, or a step")
+        if resume == run_identifier:
+            raise ConfigError(
+                f"argument before: the run {resume!r} stays as it is, so this session needs another run_identifier"
+            )
+    return None if resume is None else Resumption(resume, before)  # type: ignore[arg-type]  # checked above
