@@ -15,18 +15,17 @@ class GroupCommit:
 
     While one group is being written the next gathers. The first of each group has it written, in a worker
     thread, as soon as the one before is; so everyone is woken once.
-
-    Args:
-        sync: Puts everything that was appended before it on disk; blocks; never raises.
     """
 
-    def __init__(self, sync: Callable[[], None]) -> None:
-        self._sync = sync
+    def __init__(self) -> None:
         self._writing: anyio.Event | None = None  # set when the group that is being written is on disk
         self._gathering: anyio.Event | None = None
 
-    async def wait(self) -> None:
+    async def wait(self, sync: Callable[[], None]) -> None:
         """Return when all that was appended before is on disk.
+
+        Args:
+            sync: Puts everything that was appended before it is called on disk; blocks; never raises.
 
         Cancellation: the wait ends; for the first of a group, when the group is on disk.
         """
@@ -35,14 +34,14 @@ class GroupCommit:
             await group.wait()
         else:
             self._gathering = group = anyio.Event()
-            await shielded(lambda: self._write(group))
+            await shielded(lambda: self._write(group, sync))
 
-    async def _write(self, group: anyio.Event) -> None:
+    async def _write(self, group: anyio.Event, sync: Callable[[], None]) -> None:
         if self._writing is not None:
             await self._writing.wait()
         self._gathering, self._writing = None, group
         try:
-            await run_in_thread(self._sync)
+            await run_in_thread(sync)
         finally:
             group.set()
             if self._writing is group:

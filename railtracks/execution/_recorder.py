@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -65,9 +66,11 @@ class Recorder:
         self._lock: Lock | None = None
         self._appender: Appender | None = None
         self._failed = False
+        self._syncing = threading.Lock()  # held while the journal is put on disk; a late sync would bring it back
+        self._syncs = True
         self._syncer_asked = False
         self._changes = 0
-        self._commit = GroupCommit(self._sync)
+        self._commit = GroupCommit()
 
     # ---- the run as a whole
 
@@ -120,18 +123,20 @@ class Recorder:
             if self.past is None and store.exists(self._identifier):
                 self._log.log(logging.WARNING, "File %s already exists, overwriting...", self.where, logger=LOGGER)
             warn_of_many(store, lambda text: self._log.log(logging.WARNING, "%s", text, logger=LOGGER))
-            if self._appender is not None:
-                assert info.end_time is not None
-                self._write(journal.end(info.end_time))
+            if self._appender is not None and not self._failed:
+                self._write(journal.end(info.end_time or 0.0))
+            with self._syncing:
+                self._syncs = False
             store.save(self._identifier, (text.encode("ascii") for text in info.document()))
         except Exception as exc:
             # After a journal that failed this is no second error: the session said before that it may not be saved.
             level = logging.WARNING if self._failed else logging.ERROR
-            kept = "; its journal is kept" if self._appender is not None else ""
+            kept = "" if self._appender is None or self._failed else "; its journal is kept"
             self._log.log(
                 level, "The execution info could not be saved to %s: %s%s",
                 self.where, exc, kept, logger=LOGGER, exc_info=exc,
             )  # fmt: skip
+            self._syncs = True
             self._sync()
 
     def release(self) -> None:
@@ -139,7 +144,9 @@ class Recorder:
         self._journals = False
         appender, self._appender = self._appender, None
         if appender is not None:
-            appender.close()
+            with self._syncing:
+                self._syncs = False
+                appender.close()
             syncer.leave()
         lock, self._lock = self._lock, None
         if lock is not None:
@@ -219,7 +226,7 @@ class Recorder:
     async def committed(self) -> None:
         """Return when all that was told so far is on disk. Cancellation: the wait ends."""
         if self._journals:
-            await self._commit.wait()
+            await self._commit.wait(self._sync)
 
     # ---- the journal
 
@@ -266,7 +273,9 @@ class Recorder:
         appender = self._appender
         if appender is not None:
             try:
-                appender.sync()
+                with self._syncing:
+                    if self._syncs:
+                        appender.sync()
             except OSError as exc:
                 self._fail(exc)
 

@@ -8,6 +8,7 @@ from railtracks.exceptions import StateError
 from railtracks.state._journal import read
 from railtracks.state._text import loads
 
+DOCUMENT_BEGINS = b'{"version": '
 _END = b', "runs": ['
 
 

@@ -5,7 +5,7 @@ payload, a JSON object. The first one is the header. So a journal that ends anyw
 used up to there.
 
     {"e": "header", "version": 2, "session_id": ...}            which session this is
-    {"e": "created", "parent": 0, "time": ..., "name": ...}     the n-th of these is the n-th call
+    {"e": "created", "call": 3, "parent": 0, "time": ..., ...}
     {"e": "ended", "call": 3, "time": ..., "status": ...}
     {"e": "context", "call": 3, "order": 0, "key": ..., ...}
     {"e": "attempt"}                                            what came before is of the session that this one resumes
@@ -64,7 +64,7 @@ def created(record: CallRecord, time: float) -> str:
     parent = record.parent
     text = _node_text(record.name, record.node_type, record.node, record.reuse)
     shown = "null" if parent is None else parent
-    return f'{{"e": "created", "parent": {shown}, "time": {time!r}, {text}, {record.inputs}}}'
+    return f'{{"e": "created", "call": {record.index}, "parent": {shown}, "time": {time!r}, {text}, {record.inputs}}}'
 
 
 def ended(record: CallRecord, time: float) -> str:
@@ -199,28 +199,33 @@ class _Tale:
                 raise StateError(f"there is no event {other!r}")
 
     def _created(self, event: dict[str, Any]) -> None:
+        if event["call"] != len(self.state.records):
+            raise StateError(f"call {event['call']} comes where call {len(self.state.records)} should")
         args, kwargs = event["input_args"], event["input_kwargs"]
         parent = None if event["parent"] is None else self.state.records[event["parent"]]
+        inputs = inputs_of(args, kwargs, Form(event.get("input_form", self._unsaid)))
         record = self.state.created(
             event["name"], event["node_type"], tuple(decode(args)), decode(kwargs), parent, event["time"]
         )
-        record.inputs = inputs_of(args, kwargs, Form(event.get("input_form", self._unsaid)))
+        record.inputs = inputs
         record.node = event.get("node")
         record.reuse = event.get("reuse")
 
     def _ended(self, record: CallRecord, event: dict[str, Any]) -> None:
         state, time, output = self.state, event["time"], event["output"]
+        text = output_of(output, Form(event.get("output_form", self._unsaid)))
         match Status(event["status"]):
             case Status.COMPLETED:
                 state.succeeded(record, decode(output), time)
             case Status.FAILED:
                 state.failed(record, decode(output), time)
             case Status.CANCELLED:
-                record.abandoned = event["abandoned"]
+                abandoned = event["abandoned"]
                 state.cancelled(record, Reason(event["reason"]), time)
+                record.abandoned = abandoned
             case Status.OPEN:
                 raise StateError("a call ended and is open")
-        record.output = output_of(output, Form(event.get("output_form", self._unsaid)))
+        record.output = text
 
     def _changed(self, record: CallRecord, event: dict[str, Any]) -> None:
         value = None if event["deleted"] else dumps(event["value"])

@@ -21,8 +21,8 @@ _LINUX = sys.platform.startswith("linux")
 _LAYOUT = "hhqqi0q" if _LINUX else "qqihh0q"
 """``struct flock``: type, whence, start, length, process; elsewhere start, length, process, type, whence."""
 _guard = threading.Lock()
-_held: set[str] = set()
-"""The files that this process has locked. POSIX locks exclude other processes only."""
+_held: dict[str, FileLock] = {}
+"""The locks of this process, by file. POSIX locks exclude other processes only."""
 
 
 class FileLock:
@@ -35,33 +35,34 @@ class FileLock:
 
     Args:
         path: An empty file; made if need be, and removed on release.
+        identifier: Of the run that it stands for, for the error.
 
     Raises:
         RunInUseError: another session holds it, in this process or another.
         OSError: the file cannot be made or locked.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, identifier: str) -> None:
         self._path = path
-        self._key = os.path.abspath(path)
         with _guard:
-            if self._key in _held:
-                raise RunInUseError(_problem(path))
             make_folder(path.parent)
-            self._handle = _lock(path)
-            _held.add(self._key)
+            self._key = os.path.realpath(path)
+            if self._key in _held:
+                raise RunInUseError(_problem(path, identifier))
+            self._handle = _lock(path, identifier)
+            _held[self._key] = self
 
     def release(self) -> None:
         """Let others have it."""
         with _guard:
-            if self._key in _held:
-                _held.discard(self._key)
+            if _held.get(self._key) is self:
+                del _held[self._key]
                 with contextlib.suppress(FileNotFoundError):  # the folder may have been removed
                     os.unlink(self._path)
                 os.close(self._handle)
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, identifier: str) -> int:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
@@ -71,7 +72,7 @@ def _lock(path: Path) -> int:
                 return handle
         except (BlockingIOError, PermissionError) as exc:
             os.close(handle)
-            raise RunInUseError(_problem(path)) from exc
+            raise RunInUseError(_problem(path, identifier)) from exc
         except BaseException:
             os.close(handle)
             raise
@@ -88,7 +89,7 @@ def _is_at(path: Path, handle: int) -> bool:
 def is_locked(path: Path) -> bool:
     """Does a session hold the lock, in this process or another? A look, no more: it may change at once."""
     with _guard:
-        if os.path.abspath(path) in _held:
+        if os.path.realpath(path) in _held:
             return True
         if fcntl is None or not path.exists():
             return False
@@ -104,8 +105,18 @@ def is_locked(path: Path) -> bool:
         return bool(answer[0 if _LINUX else 3] != fcntl.F_UNLCK)
 
 
-def _problem(path: Path) -> str:
+def _problem(path: Path, identifier: str) -> str:
     return (
-        f"the run {path.stem!r} is open in another session, in this process or another ({path} is locked); "
+        f"the run {identifier!r} is open in another session, in this process or another ({path} is locked); "
         f"wait for it, or give this one a run_identifier of its own"
     )
+
+
+def _forget_the_parents_locks() -> None:
+    global _guard
+    _guard = threading.Lock()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_the_parents_locks)

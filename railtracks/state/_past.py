@@ -7,7 +7,7 @@ concurrent calls are found in whatever order they are made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -26,11 +26,11 @@ class Generation:
             self.below.setdefault(record.parent, []).append(record)
 
     def subtree(self, record: CallRecord) -> list[CallRecord]:
-        """All calls below one, each after its caller."""
+        """All calls below one, in the order in which they were made."""
         found: list[CallRecord] = list(self.below.get(record.index, ()))
         for each in found:  # grows while it is walked
             found += self.below.get(each.index, ())
-        return found
+        return sorted(found, key=lambda each: each.index)
 
 
 class Place:
@@ -72,22 +72,20 @@ class Place:
 
     def flat(self) -> list[CallRecord]:
         """What is known below this place as the records of one session, for keeping."""
-        records: list[CallRecord] = []
-        self._flatten(None, records)
-        _number_steps(records)
-        return records
+        flattened = _Flattened()
+        self._flatten(None, flattened)
+        return flattened.records
 
-    def _flatten(self, parent: CallRecord | None, records: list[CallRecord]) -> None:
+    def _flatten(self, parent: CallRecord | None, into: _Flattened) -> None:
         for places in self._grouped().values():
             for place in places:
                 assert place.record is not None
-                copy = _add(place.record, parent, records)
-                if copy.status is Status.COMPLETED:
-                    new = {place.record.index: copy}
-                    for each in place.generation.subtree(place.record):
-                        new[each.index] = _add(each, new[each.parent or 0], records)
+                if place.record.status is Status.COMPLETED:
+                    into.add_tree(place.generation, place.record, parent)
                 else:
-                    place._flatten(copy, records)
+                    copy = into.begin(place.record, parent)
+                    place._flatten(copy, into)
+                    into.end(copy)
 
 
 def key_of(record: CallRecord) -> Key | None:
@@ -117,29 +115,33 @@ def _reopened(record: CallRecord) -> CallRecord:
     return attrs.evolve(record, **defaults)
 
 
-def _add(record: CallRecord, parent: CallRecord | None, records: list[CallRecord]) -> CallRecord:
-    index = len(records)
-    copy = attrs.evolve(
-        record,
-        index=index,
-        parent=None if parent is None else parent.index,
-        run=index if parent is None else parent.run,
-    )
-    records.append(copy)
-    return copy
+class _Flattened:
+    """Calls as if they had been made one after the other, each with all below it."""
 
+    def __init__(self) -> None:
+        self.records: list[CallRecord] = []
+        self._step = 0
 
-def _number_steps(records: list[CallRecord]) -> None:
-    """Steps in which the calls can have happened: one call after the other."""
-    below = Generation(records)
-    step = 0
+    def begin(self, record: CallRecord, parent: CallRecord | None) -> CallRecord:
+        index = len(self.records)
+        copy = attrs.evolve(
+            record,
+            index=index,
+            parent=None if parent is None else parent.index,
+            run=index if parent is None else parent.run,
+            started_step=self._step,
+        )
+        self.records.append(copy)
+        self._step += 1
+        return copy
 
-    def walk(those: Iterator[CallRecord]) -> None:
-        nonlocal step
-        for record in those:
-            record.started_step, step = step, step + 1
-            walk(iter(below.below.get(record.index, ())))
-            if record.ended is not None:
-                record.ended_step, step = step, step + 1
+    def end(self, copy: CallRecord) -> None:
+        if copy.ended is not None:
+            copy.ended_step = self._step
+            self._step += 1
 
-    walk(iter(below.below.get(None, ())))
+    def add_tree(self, generation: Generation, record: CallRecord, parent: CallRecord | None) -> None:
+        copy = self.begin(record, parent)
+        for child in generation.below.get(record.index, ()):
+            self.add_tree(generation, child, copy)
+        self.end(copy)

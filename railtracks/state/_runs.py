@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from railtracks._ids import identifier_problem
 from railtracks.exceptions import ConfigError, RunInUseError, StateError
-from railtracks.state._heads import read_document_head, read_journal_head
+from railtracks.state._heads import DOCUMENT_BEGINS, read_document_head, read_journal_head
 from railtracks.state._info import ExecutionInfo
 from railtracks.state._records import Status
 from railtracks.state._sqlite import SQLiteStore
@@ -34,6 +36,8 @@ def as_store(setting: Store | str | None) -> Store:
     return FileStore(path) if kind == "file" else _sqlite_store(os.path.abspath(path))
 
 
+LOCKED_AT_ONCE = 64
+"""Runs that ``prune`` holds at once; a process may have some hundred files open."""
 MANY = 1_000
 """Runs in a folder from which on a session that saves to it warns, once per process."""
 
@@ -60,7 +64,7 @@ class RunSummary:
 
 
 def list_runs(store: Store | str | None = None) -> list[RunSummary]:
-    """The runs of a store, the oldest first. Blocks; reads the beginning of each file only.
+    """The runs of a store, the oldest first. Blocks; reads the beginning of each file only, and leaves out other files.
 
     Args:
         store: As the option of that name; None: the files in ``RAILTRACKS_HOME`` or ``.railtracks``.
@@ -69,7 +73,12 @@ def list_runs(store: Store | str | None = None) -> list[RunSummary]:
         OSError: the store cannot be read.
     """
     store = as_store(store)
-    return [_summary(store, run) for run in store.list()]
+    return [_summary(store, run) for run in store.list() if _is_run(run)]
+
+
+def _is_run(run: Listed) -> bool:
+    """Is it one of ours, whole or not? A folder may hold other files."""
+    return run.has_journal or DOCUMENT_BEGINS.startswith(run.head[: len(DOCUMENT_BEGINS)])
 
 
 def _summary(store: Store, run: Listed) -> RunSummary:
@@ -148,20 +157,28 @@ def prune(
         raise ConfigError("prune() without a limit would remove all runs; give older_than=, keep=, or both")
     store = as_store(store)
     runs = store.list()
-    candidates = runs[: max(0, len(runs) - (keep or 0))]
     limit: float = math.inf if seconds is None else time.time() - seconds
-    removed = []
-    for run in candidates:
-        if run.modified <= limit:
-            try:
-                lock = store.lock(run.identifier)
-            except RunInUseError:
-                continue
-            try:
+    old = [run for run in runs[: max(0, len(runs) - (keep or 0))] if run.modified <= limit and _is_run(run)]
+    removed: list[str] = []
+    for start in range(0, len(old), LOCKED_AT_ONCE):
+        removed += _remove(store, old[start : start + LOCKED_AT_ONCE])
+    return removed
+
+
+def _remove(store: Store, runs: Sequence[Listed]) -> list[str]:
+    """Remove those that nobody has open, and that nobody has written to since they were listed."""
+    removed: list[str] = []
+    with ExitStack() as locks:
+        locked = []
+        for run in runs:
+            with suppress(RunInUseError):
+                locks.callback(store.lock(run.identifier).release)
+                locked.append(run)
+        now = {run.identifier: run.modified for run in store.list()}
+        for run in locked:
+            if now.get(run.identifier) == run.modified:
                 store.remove(run.identifier)
-            finally:
-                lock.release()
-            removed.append(run.identifier)
+                removed.append(run.identifier)
     return removed
 
 
@@ -178,15 +195,14 @@ def check_identifier(identifier: object) -> None:
         raise ConfigError(f"{identifier!r} is no identifier of a run: {problem}")
 
 
-_warned: set[str] = set()
+_warned: set[Path] = set()
 
 
 def warn_of_many(store: Store, warn: Callable[[str], None]) -> None:
     """Call ``warn`` with a text if a folder holds very many runs; once per process and folder."""
-    where = store.where("")
-    if isinstance(store, FileStore) and where not in _warned and (count := store.count()) >= MANY:
-        _warned.add(where)
+    if isinstance(store, FileStore) and store.folder not in _warned and (count := store.count()) >= MANY:
+        _warned.add(store.folder)
         warn(
-            f"there are {count} runs in {where.removesuffix('.json')}, and none is ever removed by itself; "
+            f"there are {count} runs in {store.folder}, and none is ever removed by itself; "
             f"remove old ones with rt.state.prune(keep=...) or rt.state.prune(older_than=...)"
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from railtracks.state._files import make_folder
 from railtracks.state._heads import read_document_head
@@ -18,6 +19,7 @@ from railtracks.state._stores import HEAD, Appender, Listed, Lock, Stored
 if TYPE_CHECKING:
     import sqlite3  # loaded where it is used: most programs do not use it
 
+_inherited: list[Any] = []
 WAIT = 30.0
 """Seconds to wait for other processes that write."""
 
@@ -47,14 +49,16 @@ class SQLiteStore:
             ``-wal`` and ``-shm``, and a ``.lock`` file for each run that is open. Not for network file systems.
     """
 
+    _connection: sqlite3.Connection | None = None
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(os.path.abspath(path))
         self._guard = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+        self._connection = None
         self._process = os.getpid()
 
     def lock(self, identifier: str) -> Lock:
-        return FileLock(self._lock_path(identifier))
+        return FileLock(self._lock_path(identifier), identifier)
 
     def is_locked(self, identifier: str) -> bool:
         return is_locked(self._lock_path(identifier))
@@ -63,12 +67,16 @@ class SQLiteStore:
         return _SQLiteAppender(self, identifier, content)
 
     def move_journal(self, identifier: str, to: str) -> bool:
+        if not self._path.exists():
+            return False
         with self.transaction() as connection:
             moved = connection.execute("UPDATE journals SET identifier = ? WHERE identifier = ?", (to, identifier))
             return moved.rowcount > 0
 
     def exists(self, identifier: str) -> bool:
-        with self.transaction() as connection:
+        if not self._path.exists():  # looking makes no file
+            return False
+        with self.transaction("DEFERRED") as connection:
             query = "SELECT 1 FROM runs WHERE identifier = ?"
             return connection.execute(query, (identifier,)).fetchone() is not None
 
@@ -83,7 +91,9 @@ class SQLiteStore:
             connection.execute("DELETE FROM journals WHERE identifier = ?", (identifier,))
 
     def read(self, identifier: str) -> Stored | None:
-        with self.transaction() as connection:
+        if not self._path.exists():
+            return None
+        with self.transaction("DEFERRED") as connection:
             row = connection.execute("SELECT document FROM runs WHERE identifier = ?", (identifier,)).fetchone()
             query = "SELECT content FROM journals WHERE identifier = ? ORDER BY part"
             parts = [part for (part,) in connection.execute(query, (identifier,))]
@@ -99,17 +109,23 @@ class SQLiteStore:
                 SELECT identifier, max(modified), sum(length(content)), 1, NULL FROM journals GROUP BY identifier
             ) GROUP BY identifier ORDER BY 2
         """
-        first = "SELECT substr(content, 1, ?) FROM journals WHERE identifier = ? ORDER BY part LIMIT 1"
-        with self.transaction() as connection:
+        if not self._path.exists():
+            return []
+        with self.transaction("DEFERRED") as connection:
             rows = connection.execute(query, (HEAD,)).fetchall()
             return [
-                Listed(
-                    name, modified, size, bool(journal), head or connection.execute(first, (HEAD, name)).fetchone()[0]
-                )
+                Listed(name, modified, size, bool(journal), head or self._head(connection, name))
                 for name, modified, size, journal, head in rows
             ]
 
+    def _head(self, connection: sqlite3.Connection, identifier: str) -> bytes:
+        query = "SELECT substr(content, 1, ?) FROM journals WHERE identifier = ? ORDER BY part LIMIT 1"
+        row = connection.execute(query, (HEAD, identifier)).fetchone()
+        return b"" if row is None else row[0] or b""
+
     def remove(self, identifier: str) -> None:
+        if not self._path.exists():
+            return
         with self.transaction() as connection:
             connection.execute("DELETE FROM runs WHERE identifier = ?", (identifier,))
             connection.execute("DELETE FROM journals WHERE identifier = ?", (identifier,))
@@ -129,17 +145,17 @@ class SQLiteStore:
             self._connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
         """The connection, in a transaction that is committed, on disk, at the end, or undone by an error.
 
-        Immediate, because a transaction that begins by reading may find, when it writes, that it cannot any more.
+        Those that write are immediate: one that begins by reading may find, when it writes, that it cannot any more.
         """
         import sqlite3
 
         with self._guard:
             try:
                 connection = self._connect()
-                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(f"BEGIN {kind}")
                 try:
                     yield connection
                 except BaseException:
@@ -150,20 +166,51 @@ class SQLiteStore:
                 raise OSError(f"{self._path}: {exc}") from exc
 
     def _connect(self) -> sqlite3.Connection:
+        if self._connection is not None and self._process != os.getpid():
+            _inherited.append(self._connection)  # closing it here, in a forked child, would harm the parent's
+            self._connection = None
+        if self._connection is None:
+            self._connection, self._process = self._open(), os.getpid()
+        return self._connection
+
+    def _open(self) -> sqlite3.Connection:
         import sqlite3
 
-        if self._connection is None or self._process != os.getpid():  # a connection does not survive a fork
-            make_folder(self._path.parent)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-            connection = sqlite3.connect(self._path, timeout=WAIT, isolation_level=None, check_same_thread=False)
-            connection.execute("PRAGMA journal_mode = WAL")
+        make_folder(self._path.parent)
+        with contextlib.suppress(FileExistsError):
+            # For its owner only. Never opened so when it is there: closing a handle of it would drop the locks that
+            # SQLite holds on it in this process.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        connection = sqlite3.connect(self._path, timeout=WAIT, isolation_level=None, check_same_thread=False)
+        try:
+            _switch_to_wal(connection)
             connection.execute("PRAGMA synchronous = FULL")
             connection.executescript(_SCHEMA)
-            self._connection, self._process = connection, os.getpid()
-        return self._connection
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _lock_path(self, identifier: str) -> Path:
         return self._path.with_name(f"{self._path.name}.{identifier}.lock")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Have readers and writers not wait for each other. Stays with the file.
+
+    Here SQLite does not wait by itself, as it does elsewhere, for another process that writes.
+    """
+    import sqlite3
+
+    deadline = time.monotonic() + WAIT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 class _SQLiteAppender:

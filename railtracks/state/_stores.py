@@ -123,24 +123,30 @@ class FileStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
-        self._folder = state_folder() if folder is None else Path(os.path.abspath(folder))
+        self.folder = state_folder() if folder is None else Path(os.path.abspath(folder))
 
     def lock(self, identifier: str) -> Lock:
-        return FileLock(self._path(identifier, "lock"))
+        return FileLock(self._path(identifier, "lock"), identifier)
 
     def is_locked(self, identifier: str) -> bool:
         return is_locked(self._path(identifier, "lock"))
 
     def open(self, identifier: str, content: bytes) -> Appender:
         path = self._path(identifier, "journal")
-        make_folder(self._folder)
+        make_folder(self.folder)
         try:
             handle = os.open(path, _APPEND | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
+            self._remove_leftovers(identifier)
             write_atomically(path, [content])
             return _FileAppender(path, os.open(path, _APPEND), len(content))
         appender = _FileAppender(path, handle, 0)
-        appender.append(content)
+        try:
+            appender.append(content)
+        except BaseException:  # an empty journal would look like a run that died
+            appender.close()
+            path.unlink(missing_ok=True)
+            raise
         return appender
 
     def move_journal(self, identifier: str, to: str) -> bool:
@@ -169,6 +175,7 @@ class FileStore:
     def remove(self, identifier: str) -> None:
         for kind in ("json", "journal"):
             self._path(identifier, kind).unlink(missing_ok=True)
+        self._remove_leftovers(identifier)
 
     def where(self, identifier: str) -> str:
         return str(self._path(identifier, "json"))
@@ -178,25 +185,31 @@ class FileStore:
         return len(self._identifiers())
 
     def _path(self, identifier: str, kind: str) -> Path:
-        return self._folder / f"{identifier}.{kind}"
+        return self.folder / f"{identifier}.{kind}"
+
+    def _remove_leftovers(self, identifier: str) -> None:
+        """Remove what a process that was killed had begun to write."""
+        for path in self.folder.glob(f".{identifier}.*.tmp"):
+            if path.name.startswith((f".{identifier}.json.", f".{identifier}.journal.")):
+                path.unlink(missing_ok=True)
 
     def _identifiers(self) -> set[str]:
         try:
-            names = os.listdir(self._folder)
+            names = os.listdir(self.folder)
         except FileNotFoundError:
             return set()
         pairs = (name.rpartition(".") for name in names if not name.startswith("."))
-        return {stem for stem, _, kind in pairs if kind in ("json", "journal")}
+        return {stem for stem, _, kind in pairs if stem and kind in ("json", "journal")}
 
     def _listed(self, identifier: str) -> Listed | None:
-        modified, size, has_journal, head = 0.0, 0, False, b""
+        found, modified, size, has_journal, head = False, 0.0, 0, False, b""
         for kind in ("journal", "json"):  # the document's head counts, if both are there
             with contextlib.suppress(FileNotFoundError), self._path(identifier, kind).open("rb") as file:
                 status = os.fstat(file.fileno())
                 modified, size = max(modified, status.st_mtime), size + status.st_size
                 has_journal = has_journal or kind == "journal"
-                head = file.read(HEAD)
-        return Listed(identifier, modified, size, has_journal, head) if head or has_journal else None
+                found, head = True, file.read(HEAD)
+        return Listed(identifier, modified, size, has_journal, head) if found else None
 
 
 def _content(path: Path) -> bytes | None:
@@ -250,32 +263,40 @@ class _FileAppender:
             os.close(handle)
 
 
+@attrs.define(eq=False)
+class _Kept:
+    """A document or a journal in memory."""
+
+    content: bytearray
+    modified: float
+
+
 class MemoryStore:
     """Runs in memory, for tests: gone with the process, and seen by nobody else."""
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._documents: dict[str, tuple[float, bytes]] = {}
-        self._journals: dict[str, tuple[float, bytearray]] = {}
-        self._locked: set[str] = set()
+        self._guard = threading.RLock()
+        self._documents: dict[str, _Kept] = {}
+        self._journals: dict[str, _Kept] = {}
+        self._locks: dict[str, Lock] = {}
 
     def lock(self, identifier: str) -> Lock:
         with self._guard:
-            if identifier in self._locked:
+            if identifier in self._locks:
                 raise RunInUseError(
                     f"the run {identifier!r} is open in another session; "
                     f"wait for it, or give this one a run_identifier of its own"
                 )
-            self._locked.add(identifier)
-        return _MemoryLock(self._locked, identifier)
+            self._locks[identifier] = lock = _MemoryLock(self._locks, identifier)
+        return lock
 
     def is_locked(self, identifier: str) -> bool:
-        return identifier in self._locked
+        return identifier in self._locks
 
     def open(self, identifier: str, content: bytes) -> Appender:
-        journal = bytearray(content)
+        journal = _Kept(bytearray(content), time.time())
         with self._guard:
-            self._journals[identifier] = time.time(), journal
+            self._journals[identifier] = journal
         return _MemoryAppender(journal)
 
     def move_journal(self, identifier: str, to: str) -> bool:
@@ -289,16 +310,17 @@ class MemoryStore:
         return identifier in self._documents
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
-        document = b"".join(content)
+        document = _Kept(bytearray().join(content), time.time())
         with self._guard:
-            self._documents[identifier] = time.time(), document
+            self._documents[identifier] = document
             self._journals.pop(identifier, None)
 
     def read(self, identifier: str) -> Stored | None:
         with self._guard:
-            _, document = self._documents.get(identifier, (0, None))
-            _, journal = self._journals.get(identifier, (0, None))
-        return None if document is journal is None else Stored(document, None if journal is None else bytes(journal))
+            document, journal = self._documents.get(identifier), self._journals.get(identifier)
+            if document is journal is None:
+                return None
+            return Stored(*(None if kept is None else bytes(kept.content) for kept in (document, journal)))
 
     def list(self) -> Sequence[Listed]:
         with self._guard:
@@ -306,10 +328,14 @@ class MemoryStore:
         return sorted(found, key=lambda run: run.modified)
 
     def _listed(self, identifier: str) -> Listed:
-        one, document = self._documents.get(identifier, (0.0, b""))
-        other, journal = self._journals.get(identifier, (0.0, b""))
-        head = bytes((document or journal)[:HEAD])
-        return Listed(identifier, max(one, other), len(document) + len(journal), identifier in self._journals, head)
+        there = [kept[identifier] for kept in (self._documents, self._journals) if identifier in kept]
+        return Listed(
+            identifier,
+            modified=max(kept.modified for kept in there),
+            size=sum(len(kept.content) for kept in there),
+            has_journal=identifier in self._journals,
+            head=bytes(there[0].content[:HEAD]),
+        )
 
     def remove(self, identifier: str) -> None:
         with self._guard:
@@ -321,25 +347,25 @@ class MemoryStore:
 
 
 class _MemoryLock:
-    def __init__(self, locked: set[str], identifier: str) -> None:
-        self._locked, self._identifier = locked, identifier
-        self._released = False
+    def __init__(self, locks: dict[str, Lock], identifier: str) -> None:
+        self._locks, self._identifier = locks, identifier
 
     def release(self) -> None:
-        if not self._released:
-            self._released = True
-            self._locked.discard(self._identifier)
+        if self._locks.get(self._identifier) is self:
+            del self._locks[self._identifier]
 
 
 class _MemoryAppender:
     appends_at_once = True
 
-    def __init__(self, journal: bytearray) -> None:
-        self._journal: bytearray | None = journal
+    def __init__(self, journal: _Kept) -> None:
+        self._journal: _Kept | None = journal
 
     def append(self, content: bytes) -> None:
-        if self._journal is not None:
-            self._journal += content
+        journal = self._journal
+        if journal is not None:
+            journal.content.extend(content)
+            journal.modified = time.time()
 
     def sync(self) -> None:
         pass

@@ -1,0 +1,482 @@
+"""The kill test: a process is killed (SIGKILL) at any moment, and what its calls had returned is on record.
+
+A call that was reported as done is never run again, and whoever resumes the run gets the right result. Some kills come
+at random moments, a row of them for each run; others at each single system call in turn.
+
+One child process that has imported railtracks forks the processes that are killed: starting Python for each would take
+ten times as long. They report on a pipe what has returned, and note in a file what they begin. Nothing here waits for
+a time to pass but for the moment of a kill, of which any is as good as another; and where a promise is about time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import railtracks as rt
+from railtracks.exceptions import StateError
+from railtracks.state import Reason, Status
+from tests.conftest import BACKENDS
+from tests.effort import FACTOR
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes to be killed are forked")
+
+SERVER = """
+import json, os, signal, sqlite3, sys, time, traceback
+import anyio, anyio.from_thread, anyio.to_thread
+import anyio._backends._asyncio, anyio._backends._trio
+import railtracks as rt
+import railtracks.state._typed
+
+write, kill = os.write, os.kill
+
+def say(*words):
+    write(REPORTS, (" ".join(map(str, words)) + "\\n").encode())
+
+def did(*call):
+    say("did", time.monotonic(), *call)
+
+def begins(*call):
+    write(EFFECTS, (" ".join(map(str, (ORDER["attempt"], *call))) + "\\n").encode())
+
+def work(b, i):
+    rt.context.put(f"{b}.{i}", i)
+    if i == ORDER["fail"]:
+        raise RuntimeError("not this time")
+    return 1000 * b + i
+
+async def leaf(b, i):
+    begins("leaf", b, i)
+    await anyio.sleep(ORDER["pause"])
+    return work(b, i)
+
+def sync_leaf(b, i):
+    begins("sync_leaf", b, i)
+    return work(b, i)
+
+async def step(b, i):
+    begins("step", b, i)
+    node = sync_leaf if i % 20 == 1 else leaf
+    result = await rt.call(node, b, i)
+    did(node.__name__, b, i)
+    return result
+
+async def branch(b, steps, batch):
+    begins("branch", b, steps, batch)
+    results = []
+    for i in range(steps):
+        results.append(await rt.call(step, b, i))
+        did("step", b, i)
+    others = range(steps, steps + batch)
+    results += await rt.call_batch(leaf, [b] * batch, others, return_exceptions=False)
+    for i in others:
+        did("leaf", b, i)
+    return sum(results)
+
+async def entry(branches, steps, batch):
+    begins("entry", branches, steps, batch)
+    numbers = range(branches)
+    lengths = [steps * (b + 1) // branches for b in numbers]  # some end while others run
+    results = await rt.call_batch(branch, numbers, lengths, [batch] * branches, return_exceptions=False)
+    for b in numbers:
+        did("branch", b, lengths[b], batch)
+    say("last")
+    return [sum(results), sum(rt.context.get(key) for key in rt.context.keys())]  # a tuple would not be reused
+
+def die_at(count, torn):
+    '''Die before the count-th system call that changes something, or within the count-th write.'''
+    def wrap(owner, name):
+        original = getattr(owner, name)
+        def wrapper(*args, **kwargs):
+            nonlocal count
+            count -= 1
+            if not count:
+                if torn:
+                    original(args[0], args[1][: len(args[1]) // 2])
+                kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **kwargs)
+        setattr(owner, name, wrapper)
+    for name in ["write"] if torn else ["open", "write", "fsync", "replace", "rename", "unlink", "close"]:
+        wrap(os, name)
+    class Connection(sqlite3.Connection):
+        pass
+    if not torn:
+        wrap(Connection, "execute")
+        connect = sqlite3.connect
+        sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=Connection, **kwargs)
+
+def child():
+    global REPORTS, EFFECTS
+    REPORTS = os.open(ORDER["pipe"], os.O_WRONLY)
+    EFFECTS = os.open(ORDER["effects"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    if ORDER["die"]:
+        die_at(*ORDER["die"])
+    flow = rt.Flow("F", entry, logging_setting="NONE", timeout=600, **ORDER["options"])
+    say("begin")
+    try:
+        resumed = [] if ORDER["anew"] else [ORDER["options"]["run_identifier"]]
+        result = (flow.invoke if ORDER["anew"] else flow.resume)(*resumed, *ORDER["arguments"])
+    except BaseException as exc:
+        say("error", repr(exc))
+        if ORDER["fail"] is None:
+            traceback.print_exc()
+    else:
+        say("result", json.dumps(result))
+
+for line in sys.stdin:
+    ORDER = json.loads(line)
+    pid = os.fork()
+    if not pid:
+        try:
+            child()
+        finally:
+            os._exit(0)
+    print(pid, flush=True)
+    sys.stdin.readline()  # until then the process keeps its id, dead or alive
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+class Server:
+    """Forks processes that run the flow."""
+
+    def __init__(self, folder: Path) -> None:
+        self.pipe = folder / "pipe"
+        os.mkfifo(self.pipe)
+        self.errors = folder / "errors"
+        root = str(Path(__file__).parent.parent)
+        with self.errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-c", SERVER],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=folder,
+                env={"PYTHONPATH": root, "PATH": ""},
+                text=True,
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_info):
+        self._process.communicate()
+
+    def _ask(self, line: str) -> int:
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, self.errors.read_text()
+        return int(answer)
+
+    def run(self, order: dict[str, Any], moment: Moment | None) -> Outcome:
+        """Run one process, and kill it at the moment, if it comes."""
+        pid = self._ask(json.dumps({**order, "pipe": str(self.pipe)}))
+        text, killed_at = b"", 0.0
+        with self.pipe.open("rb", buffering=0) as pipe:
+            while chunk := pipe.read(65536):
+                text += chunk
+                if moment is not None and not killed_at and text.count(moment.word) >= moment.count:
+                    time.sleep(moment.delay)
+                    killed_at = time.monotonic()
+                    os.kill(pid, signal.SIGKILL)
+        status = self._ask("wait")
+        assert status in (0, -signal.SIGKILL)
+        outcome = Outcome(killed=status != 0, killed_at=killed_at)
+        for line in text.decode().splitlines():
+            kind, _, rest = line.partition(" ")
+            if kind == "did":
+                at, _, call = rest.partition(" ")
+                outcome.returned[call] = float(at)
+            elif kind == "result":
+                outcome.result = json.loads(rest)
+            elif kind == "error":
+                outcome.error = rest
+        return outcome
+
+
+@attrs.define
+class Outcome:
+    """What came of one process."""
+
+    killed: bool
+    killed_at: float
+    returned: dict[str, float] = attrs.field(factory=dict)
+    """The calls that it reported as done, and when."""
+    result: list[int] | None = None
+    error: str | None = None
+
+
+@attrs.frozen
+class Moment:
+    """So many seconds after the process has said a word so often."""
+
+    word: bytes
+    count: int = 1
+    delay: float = 0.0
+
+
+def a_moment(dice: random.Random, expected: int) -> Moment:
+    """At the very beginning, after some call, or while the state is saved."""
+    kind = dice.random()
+    if kind < 0.15:
+        return Moment(b"begin\n", delay=dice.uniform(0, 0.01))
+    if kind < 0.85:
+        return Moment(b"did ", dice.randint(1, max(1, expected)), dice.choice([0, 0, dice.uniform(0, 0.003)]))
+    return Moment(b"last\n", delay=dice.uniform(0, 0.03))
+
+
+class Run:
+    """A run that is killed and resumed, and what we know of it."""
+
+    def __init__(self, server: Server, folder: Path, kind: str, size: tuple[int, int, int], **options: Any) -> None:
+        self._server = server
+        folder.mkdir()
+        self.folder = folder / "runs"
+        self.store = f"{kind}:{self.folder / 'runs.db' if kind == 'sqlite' else self.folder}"
+        self._effects = folder / "effects"
+        self._size = size
+        self._options = {"store": self.store, "run_identifier": "run", **options}
+        self._attempt = 0
+        self._is_known = False
+        self.completed: dict[str, int] = {}
+        """The calls on record as completed, and the attempt from which on they may not begin."""
+
+        branches, steps, batch = size
+        lengths = [steps * (b + 1) // branches for b in range(branches)]
+        self.calls = 1 + sum(1 + 2 * length + batch for length in lengths)
+        numbers = sum(sum(range(length + batch)) for length in lengths)
+        self.right = [numbers + sum(1000 * b * (length + batch) for b, length in enumerate(lengths)), numbers]
+
+    def attempt(self, moment: Moment | None = None, *, anew: bool = False, **changes: Any) -> Outcome:
+        """Start, or resume if there is something to resume, and see that no promise is broken."""
+        order = {
+            "anew": anew or not self._is_known,
+            "arguments": self._size,
+            "attempt": self._attempt,
+            "effects": str(self._effects),
+            "die": None,
+            "fail": None,
+            "pause": 0,
+            **changes,
+            "options": {**self._options, **changes.get("options", {})},
+        }
+        outcome = self._server.run(order, moment)
+        self._attempt += 1
+        self._check_that_nothing_completed_began_again()
+        return outcome
+
+    def _info(self) -> rt.ExecutionInfo | None:
+        try:
+            return rt.state.load_run("run", self.store)
+        except StateError:
+            return None
+
+    def check(self, outcome: Outcome, promised: set[str] | None = None) -> None:
+        """What is on record is all that was there before, and all that returned (or that was promised)."""
+        assert outcome.error is None, (outcome.error, self._server.errors.read_text())
+        promised = set(outcome.returned) if promised is None else promised
+        info = self._info()
+        self._is_known = info is not None
+        if info is None:
+            assert not promised
+            assert not self.completed
+            return
+        completed = done(info)
+        assert promised <= completed
+        assert set(self.completed) <= completed
+        assert outcome.killed or info.damage is None
+        for record in info.records:
+            if record.status is Status.OPEN:
+                assert record.reason is Reason.PROCESS_DIED
+        for call in completed:
+            self.completed.setdefault(call, self._attempt)
+
+    def _check_that_nothing_completed_began_again(self) -> None:
+        begun = self._effects.read_text().splitlines() if self._effects.exists() else []
+        assert len(set(begun)) == len(begun), "a call was made twice by one process"
+        for line in begun:
+            attempt, _, call = line.partition(" ")
+            assert int(attempt) < self.completed.get(call, self._attempt), f"{call} ran again"
+
+    def finish(self, **changes: Any) -> None:
+        """Resume, not to be killed any more: the result is right, and nothing else is left."""
+        outcome = self.attempt(**changes)
+        self.check(outcome)
+        assert outcome.result == self.right
+        info = self._info()
+        assert info.answer == self.right
+        assert info.end_time is not None
+        states = {run.identifier: run.state for run in rt.state.list_runs(self.store)}
+        assert states["run"] == "ended"
+        assert not list(self.folder.glob("*.lock"))
+
+
+def done(info: rt.ExecutionInfo) -> set[str]:
+    """The calls on record as completed, those of resumed sessions included."""
+    records = (*info.records, *info.earlier)
+    return {" ".join(map(str, (r.name, *r.args))) for r in records if r.status is Status.COMPLETED}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+        assert server.errors.read_text() == ""
+
+
+# ---- at random moments, several times in a row
+
+
+def kill_often(server, folder, kills, kind, size, promised=None, **options):
+    """Runs that are killed up to ten times each, until so many kills have come."""
+    dice = random.Random(f"{kind} {options}")
+    came = 0
+    for number in itertools.count():
+        run = Run(server, folder / str(number), kind, size, **options)
+        expected = 2 * run.calls // 3
+        for _ in range(dice.randint(1, 10)):
+            outcome = run.attempt(a_moment(dice, expected))
+            run.check(outcome, promised)
+            if not outcome.killed:
+                break
+            came += 1
+            expected = (run.calls - len(run.completed)) // 2
+        run.finish()
+        if came >= kills * FACTOR:
+            return
+
+
+def test_a_run_in_sync_mode_survives_kills(backend, server, tmp_path):
+    kill_often(server, tmp_path, 42, "file", (6, 24, 6), backend=backend, durability="sync")
+
+
+def test_a_run_in_async_mode_survives_kills(backend, server, tmp_path):
+    # Nothing is lost here either: records are with the operating system, which lives on, before a call returns.
+    kill_often(server, tmp_path, 36, "file", (8, 90, 10), backend=backend, durability="async")
+
+
+def test_a_run_in_sync_mode_survives_kills_with_sqlite(backend, server, tmp_path):
+    kill_often(server, tmp_path, 12, "sqlite", (5, 30, 6), backend=backend, durability="sync")
+
+
+def test_a_run_in_async_mode_survives_kills_with_sqlite(backend, server, tmp_path):
+    # What returned just before the kill may be lost, but what is on record never runs again.
+    kill_often(server, tmp_path, 14, "sqlite", (8, 60, 10), set(), backend=backend, durability="async")
+
+
+INTERVAL = 0.05
+SLACK = 0.7
+"""Seconds in which the thread that commits gets its turn, and the disk does its work, on a busy machine."""
+
+
+def test_with_sqlite_in_async_mode_only_the_last_moments_are_lost(backend, server, tmp_path):
+    run = Run(server, tmp_path / "run", "sqlite", (10, 100, 0), backend=backend, durability="async")
+    # The last branch has paused more than ninety times by then, so this comes after a second or more.
+    outcome = run.attempt(Moment(b" step 9 95\n"), pause=0.01)
+    promised = {call for call, at in outcome.returned.items() if at < outcome.killed_at - INTERVAL - SLACK}
+    assert outcome.killed
+    assert promised
+    run.check(outcome, promised)
+    run.finish()
+
+
+# ---- at every system call that changes something
+
+SMALL = (1, 2, 2)
+MODES = [False, True]
+
+
+def every_moment(server, tmp_path, kind, torn):
+    """A fresh run, and the order to die at each moment in turn, until a process comes to its end before it."""
+    for number in itertools.count(1):
+        # On one backend it dies, on the other it is resumed.
+        dying, resuming = (BACKENDS[(number + i) % 2] for i in range(2))
+        run = Run(server, tmp_path / str(number), kind, SMALL, backend=resuming, durability="sync")
+        lived: list[bool] = []
+
+        def die(run=run, number=number, dying=dying, lived=lived, **changes):
+            outcome = run.attempt(die=[number, torn], options={"backend": dying}, **changes)
+            lived.append(not outcome.killed)
+            return outcome
+
+        yield run, die
+        if any(lived):
+            assert number > (2 if torn else 10)  # there were such moments
+            return
+
+
+@pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
+def test_a_run_may_die_at_every_system_call(server, tmp_path, torn):
+    for run, die in every_moment(server, tmp_path, "file", torn):
+        run.check(die())
+        run.finish()
+
+
+def test_a_run_may_die_at_every_statement_of_sqlite(server, tmp_path):
+    for run, die in every_moment(server, tmp_path, "sqlite", torn=False):
+        run.check(die())
+        run.finish()
+
+
+@pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
+def test_a_run_that_resumes_one_that_died_may_die_at_every_system_call(server, tmp_path, torn):
+    for run, die in every_moment(server, tmp_path, "file", torn):
+        run.check(run.attempt(Moment(b"did ", 3)))
+        run.check(die())
+        run.finish()
+
+
+@pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
+def test_a_run_that_resumes_one_that_failed_may_die_at_every_system_call(server, tmp_path, torn):
+    # That one has a document and no journal; the new journal may not stand for the run before it tells as much.
+    for run, die in every_moment(server, tmp_path, "file", torn):
+        failed = run.attempt(fail=3)
+        assert "not this time" in failed.error
+        failed.error = None
+        run.check(failed)
+        run.check(die())
+        run.finish()
+
+
+@pytest.mark.parametrize(("kind", "torn"), [("file", False), ("file", True), ("sqlite", False)])
+def test_a_run_that_resumes_one_that_ended_may_die_at_every_system_call(server, tmp_path, kind, torn):
+    for run, die in every_moment(server, tmp_path, kind, torn):
+        run.check(run.attempt())
+        assert len(run.completed) == run.calls
+        run.check(die())
+        run.finish()
+
+
+@pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
+def test_a_fresh_run_that_dies_at_any_system_call_leaves_the_one_that_died_before_on_record(server, tmp_path, torn):
+    for run, die in every_moment(server, tmp_path, "file", torn):
+        first = run.attempt(Moment(b"did ", 4))
+        assert first.killed
+        second = die(anew=True)
+        on_record = [done(rt.state.load_run(name, run.store)) for name in identifiers(run)]
+        assert any(set(first.returned) <= completed for completed in on_record)
+        assert any(set(second.returned) <= completed for completed in on_record)
+
+
+def identifiers(run: Run) -> list[str]:
+    """The runs that can be read."""
+    found = []
+    for summary in rt.state.list_runs(run.store):
+        assert summary.state != "running"
+        with contextlib.suppress(StateError):
+            rt.state.load_run(summary.identifier, run.store)
+            found.append(summary.identifier)
+    return found
