@@ -121,6 +121,7 @@ class Flow(Generic[P, T]):
             **kwargs: The same.
 
         Raises:
+            ConfigError: that is no identifier.
             StateError: there is no such run, it cannot be read, or its arguments cannot be brought back.
             RunInUseError: it still runs.
             SessionError: an event loop is running in this thread; write ``await flow.aresume(...)``.

@@ -165,7 +165,10 @@ class SessionLog:
             message, args = shown, ()
         record = logger.makeRecord(logger.name, level, "(railtracks)", 0, message, args, info)
         if info is not None:
-            record.exc_text = self._hide(_formatter.formatException(info))  # formatters take this where it is set
+            shown = _formatter.formatException(info)
+            record.exc_text = self._hide(shown)  # formatters take this where it is set
+            if record.exc_text != shown:
+                record.exc_info = None  # some handlers look at this one
         record.elapsed = self._clock() - self._opened
         record.session_id, record.run_id, record.node_id = self.session_id, run_id, node_id
         if _application_listens(logger):

@@ -107,10 +107,8 @@ class Session:
         self._log = SessionLog(
             config.logging_setting, config.log_file, self.identifier, source.clock, secrets.hide_in_prose
         )
-        self._coordinator = Coordinator(self.identifier, config, dict(context or {}), source, self._log)
-        self._store: Store | None = (
-            None  # found when the session begins, as the working directory may change after that
-        )
+        self._coordinator = Coordinator(self.identifier, config, dict(context or {}), source, self._log, secrets)
+        self._store: Store | None = None  # found when the session begins: the working directory may change after that
         self._known: ExecutionInfo | None = None  # the run that this one resumes
         self._saving = False  # whoever saves, lets go of the run
         self._phase: Phase = "not entered yet"

@@ -143,7 +143,9 @@ async def until(condition):
     """Wait, in real time, for what a thread of the library is about to do."""
 
     def wait():
+        give_up = time.monotonic() + 20
         while not condition():
+            assert time.monotonic() < give_up
             time.sleep(0.001)
 
     await run_in_thread(wait)
@@ -612,9 +614,9 @@ async def test_in_async_mode_a_call_is_with_the_operating_system_when_it_returns
 
 async def test_in_async_mode_another_thread_puts_many_records_on_disk_at_once(synced):
     async with rt.Session(run_identifier="run", durability="async"):
-        while len(synced) < 4:  # in real time: it takes a fifth of a second
+        for count in range(1, 5):  # in real time: it takes a fifth of a second
             await rt.call_batch(triple, range(10))
-            await run_in_thread(lambda: time.sleep(0.001))
+            await until(lambda count=count: len(synced) >= count)
     assert {thread for _, thread, _ in synced} == {"railtracks-sync"}
     times = [at for *_, at in synced]
     assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 0.9 * _syncer.INTERVAL

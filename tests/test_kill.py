@@ -286,7 +286,7 @@ class Run:
 
     def check(self, outcome: Outcome, promised: set[str] | None = None) -> None:
         """What is on record is all that was there before, and all that returned (or that was promised)."""
-        assert outcome.error is None, (outcome.error, self._server.errors.read_text())
+        assert outcome.error is None, (outcome.error, self._server.errors.read_text()[-3000:])
         promised = set(outcome.returned) if promised is None else promised
         info = self._info()
         self._is_known = info is not None

@@ -31,16 +31,18 @@ from railtracks._shield import shielded
 from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError, SessionEndedError, SessionError
 from railtracks.execution._announcer import Announcer
 from railtracks.execution._groups import divide, task_group
-from railtracks.execution._recorder import DELETED, Recorder
+from railtracks.execution._recorder import DELETED, Recorder, look
 from railtracks.execution._replay import Found
 from railtracks.execution._run import Entry, Run, Stop
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher, in_callback
 from railtracks.state import Broadcast, CallCreated, CallRecord, Reason
+from railtracks.state._codec import HARMLESS, learn_secrets
 from railtracks.state._machine import RTState
 from railtracks.state._past import Place
 from railtracks.state._records import REUSED
+from railtracks.state._secrets import Secrets
 
 YIELD_AFTER = 0.001
 """Seconds of calls that never wait, after which timers and cancellation get their turn."""
@@ -105,6 +107,7 @@ class Coordinator:
         context: dict[str, Any],
         sources: Sources,
         log: SessionLog,
+        secrets: Secrets,
     ) -> None:
         self.session_id = session_id
         self.config = config
@@ -114,6 +117,7 @@ class Coordinator:
         self.state = RTState()
         self.publisher = RTPublisher(log)
         self.recorder: Recorder | None = None
+        self.secrets = secrets
         self.failure: BaseException | None = None
         self.closed = False
         self.ended = False
@@ -169,6 +173,8 @@ class Coordinator:
                 if found.why == REUSED:
                     return self._reuse(record, found, caller)
                 place = found.place
+        else:
+            look(record, node, self.secrets)
         current.set(Frame(self, record, run, task, place))
         strategy: ExecutionStrategy = _IN_TASK if node.is_async else self.threads
         try:
@@ -197,6 +203,8 @@ class Coordinator:
             state.succeeded(record, result, self.clock())
             if recorder is not None:
                 recorder.ended(record)
+            elif type(result) not in HARMLESS:
+                learn_secrets(result, self.secrets)
             if announcer.active:
                 announcer.succeeded(record)
             if commits and recorder is not None and recorder.waits:
@@ -215,6 +223,7 @@ class Coordinator:
 
     def changed(self, record: CallRecord | None, key: str, value: Any = DELETED) -> None:
         """The context was changed, by the call of ``record`` or outside calls. From any thread."""
+        learn_secrets({key: value}, self.secrets)
         if self.recorder is not None and not self.ended:
             self.recorder.changed(record, key, value)
 

@@ -17,7 +17,7 @@ from railtracks.execution._replay import Found, find
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, ExecutionInfo, Status
 from railtracks.state import _journal as journal
-from railtracks.state._codec import decode
+from railtracks.state._codec import HARMLESS, decode, learn_secrets
 from railtracks.state._document import overall
 from railtracks.state._machine import RTState
 from railtracks.state._past import Place
@@ -173,9 +173,15 @@ class Recorder:
         One that is to be reused is not told yet; ``reused`` does that.
         """
         record.node = node.key
-        hidden = node.hidden
-        if self._journals or hidden or self.past is not None:
-            record.inputs = inputs_text(record.args, record.kwargs, self._secrets, hidden)
+        if node.bound is not None:
+            for text in node.bound:
+                self._secrets.learn(text)
+            if record.node is not None and self._secrets.hide(record.node) != record.node:
+                record.node = None
+        if self._journals or self.past is not None:
+            record.inputs = inputs_text(record.args, record.kwargs, self._secrets, node.hidden)
+        else:
+            look(record, node, self._secrets)
         found = None
         if self.past is not None:
             found = find(self.past if record.parent is None else above, record, node)
@@ -191,6 +197,8 @@ class Recorder:
         if self._journals:
             record.output = output_text(record, self._secrets)
             self._write(journal.ended(record, (record.ended or 0.0) + self._origin))
+        elif type(record.result) not in HARMLESS:
+            learn_secrets(record.result, self._secrets)
 
     def reused(self, record: CallRecord, found: Found, context: dict[str, Any]) -> None:
         """A call need not run: tell what is on record of it and all below it, and change the context as they did."""
@@ -215,9 +223,10 @@ class Recorder:
         """A call changed the context. What is changed outside calls is not kept. From any thread."""
         if record is None:
             return
+        shown = self._secrets.hide(key if isinstance(key, str) else repr(key))
         text, form = (None, Form.PLAIN) if value is DELETED else member_text(key, value, self._secrets)
-        if not isinstance(key, str):
-            key, form = repr(key), Form.OPAQUE
+        if shown != key:
+            key, form = shown, Form.OPAQUE
         change = Change(self._next_change(), key, text, form)
         self._keep(record, change)
         if self._journals:
@@ -288,6 +297,17 @@ class Recorder:
                 "The run cannot be recorded as it goes, beside %s: %s; it goes on, and is saved when it ends if it can",
                 self.where, exc, logger=LOGGER, exc_info=exc,
             )  # fmt: skip
+
+
+def look(record: CallRecord, node: FunctionNode[..., Any], secrets: Secrets) -> None:
+    """Learn what secrets a call was given, where its arguments are not written at once."""
+    if node.hidden:
+        record.inputs = inputs_text(record.args, record.kwargs, secrets, node.hidden)
+    elif record.kwargs:
+        learn_secrets(record.kwargs, secrets)
+    for value in record.args:
+        if type(value) not in HARMLESS:
+            learn_secrets(value, secrets)
 
 
 def _shown(where: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._node import Node
+from railtracks.state._codec import MAX_ITEMS
 from railtracks.state._redact import names_secret, secret_names
 from railtracks.state._secrets import Secrets
 from railtracks.state._text import form_in, inputs_text, is_lost
@@ -53,6 +54,8 @@ class FunctionNode(Generic[P, R_co]):
         self.abandon_on_cancel = abandon_on_cancel
         self.version = version
         self.memo = memo
+        self.bound: list[str] | None = None
+        """The secrets in what is bound to it, if anything is; known once ``key`` is."""
         self.target: Callable[..., Any] = func
         """What the user gave: ``func``, or the class or partial that ``func`` makes nodes of."""
 
@@ -75,21 +78,23 @@ class FunctionNode(Generic[P, R_co]):
         """
         place = origin(self)
         bound = _bound(self.target)
-        text = "" if bound is None else inputs_text(*bound, Secrets())
+        secrets = Secrets()
+        hidden = _hidden_places(_innermost(self.target))
+        text = "" if bound is None else inputs_text(*bound, secrets, hidden)
+        self.bound = None if bound is None else secrets.known
         if place.endswith("<lambda>") or is_lost(form_in(text)):
             return None
         return place + (f"({text})" if text else "") + (f"@{self.version}" if self.version is not None else "")
 
-    _hidden: tuple[int, ...] = ()
+    _hidden: frozenset[int] = frozenset()
     _hidden_at = -1  # the revision of the secret names
 
     @property
-    def hidden(self) -> tuple[int, ...]:
+    def hidden(self) -> frozenset[int]:
         """The places of the positional arguments whose parameters name a secret."""
         if self._hidden_at != secret_names.revision:
             self._hidden_at = secret_names.revision
-            names = enumerate(_positional_names(self.target))
-            self._hidden = tuple(place for place, name in names if names_secret(name))
+            self._hidden = _hidden_places(self.target)
         return self._hidden
 
     def __repr__(self) -> str:
@@ -146,19 +151,28 @@ def _bound(func: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     return (args, kwargs) if args or kwargs else None
 
 
-def _positional_names(func: Any) -> tuple[str, ...]:
-    """The names of the parameters that positional arguments go to, as far as they can be told quickly."""
+def _hidden_places(func: Any) -> frozenset[int]:
+    """The places of the positional arguments whose parameters name a secret, as far as that can be told quickly."""
     skipped = 0
-    while isinstance(func, functools.partial):
-        skipped, func = skipped + len(func.args), func.func
-    if isinstance(func, MethodType):
-        skipped, func = skipped + 1, func.__func__
-    while hasattr(func, "__wrapped__"):
-        func = func.__wrapped__
-    if isinstance(func, type):
-        skipped, func = skipped + 1, func.__init__  # type: ignore[misc]
-    code = getattr(func, "__code__", None)
-    return () if code is None else code.co_varnames[skipped : code.co_argcount]
+    while not isinstance(func, FunctionType) or hasattr(func, "__wrapped__"):
+        if isinstance(func, functools.partial):
+            skipped, func = skipped + len(func.args), func.func
+        elif isinstance(func, MethodType):
+            skipped, func = skipped + 1, func.__func__
+        elif isinstance(func, type):
+            skipped, func = skipped + 1, func.__init__  # type: ignore[misc]
+        elif hasattr(func, "__wrapped__"):
+            func = func.__wrapped__
+        elif isinstance(call := vars(type(func)).get("__call__"), FunctionType):
+            skipped, func = skipped + 1, call
+        else:
+            return frozenset()
+    code = func.__code__
+    count = code.co_argcount
+    places = {place - skipped for place in range(skipped, count) if names_secret(code.co_varnames[place])}
+    if code.co_flags & inspect.CO_VARARGS and names_secret(code.co_varnames[count + code.co_kwonlyargcount]):
+        places.update(range(count - skipped, MAX_ITEMS))  # more are not written anyway
+    return frozenset(places)
 
 
 def _make(func: Callable[..., Any], name: str | None, **options: Any) -> FunctionNode[..., Any]:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
 import dataclasses
 import math
 import os
@@ -145,8 +146,7 @@ class Encoder:
         """The mask, in place of ``value``, the texts in which are secrets from now on."""
         self._lose(Form.MASKED)
         if not (type(value) is str and value == MASK):
-            plain = Encoder(Secrets()).encode(value.value if isinstance(value, Secret) else value)
-            for text in _texts_in(plain):
+            for text in _texts_in(_Revealing(Secrets()).encode(value)):
                 self._secrets.learn(text)
         return MASK
 
@@ -268,6 +268,19 @@ class Encoder:
         return self.masked(value) if value is not None and _is_secret(key) else value
 
 
+class _Revealing(Encoder):
+    """Masks nothing: what stands under a secret key may name secrets of its own, and all of them are to be learnt."""
+
+    def masked(self, value: Any) -> Any:
+        return self.encode(value.value if isinstance(value, Secret) else value)
+
+    def _text(self, text: str) -> str:
+        return text
+
+    def _unless_secret(self, key: Any, value: Any) -> Any:
+        return value
+
+
 def _is_secret(key: Any) -> bool:
     if isinstance(key, Enum):
         key = key.value
@@ -275,33 +288,59 @@ def _is_secret(key: Any) -> bool:
     return isinstance(name, str) and names_secret(str.__str__(name))
 
 
-def learn_secrets(value: object, secrets: Secrets, depth: int = 8) -> None:
+HARMLESS = frozenset({str, int, float, bool, bytes, type(None)})
+"""Types of values that hold no others, and so no key that could name a secret."""
+
+
+def learn_secrets(value: object, secrets: Secrets) -> None:
     """Look through what holds other things, by their keys alone, for secrets to know. No repr is called."""
+    if type(value) not in HARMLESS:
+        _learn(value, secrets, MAX_DEPTH, {})
+
+
+def _learn(value: object, secrets: Secrets, depth: int, seen: dict[int, object]) -> None:
+    if type(value) in HARMLESS or not depth or id(value) in seen or len(seen) > MAX_PARTS:
+        return
+    seen[id(value)] = value  # kept, so that no other gets its id
     if isinstance(value, Secret):
         Encoder(secrets).masked(value)
-    elif depth and isinstance(value, list | tuple):
-        for item in value:
-            learn_secrets(item, secrets, depth - 1)
-    elif depth:
-        try:
-            members = value if isinstance(value, Mapping) else _fields(value) or {}
-            for key, item in members.items():
-                if _is_secret(key):
-                    Encoder(secrets).masked(item)
-                else:
-                    learn_secrets(item, secrets, depth - 1)
-        except Exception:  # an attribute of a user's object may raise; what it would have given is not known then
-            return
+        return
+    try:
+        members = _members(value)
+        for key, item in members:
+            if item is not None and _is_secret(key):
+                Encoder(secrets).masked(item)
+            else:
+                _learn(key, secrets, depth - 1, seen)
+                _learn(item, secrets, depth - 1, seen)
+    except Exception:  # an attribute of a user's object may raise; what it would have given is not known then
+        return
+
+
+def _members(value: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        return value.items()
+    if isinstance(value, list | tuple | AbstractSet) or type(value).__name__ == "deque":
+        names: Any = getattr(value, "_fields", None)
+        named = isinstance(value, tuple) and isinstance(names, tuple) and len(names) == len(value)
+        return zip(names, value, strict=True) if named else ((None, item) for item in value)
+    return (_fields(value) or {}).items()
 
 
 def _texts_in(data: Any) -> Iterator[str]:
     """All texts in plain data, but for the keys, and the texts of numbers."""
     if isinstance(data, dict):
         if "$base64" in data:
-            yield binascii.a2b_base64(data["$base64"]).decode("utf-8", "replace")
+            content = binascii.a2b_base64(data["$base64"])
+            yield content.decode("latin-1")
+            yield repr(content)[2:-1]
+            yield repr(b"'\"" + content)[5:-1]
+            with contextlib.suppress(UnicodeDecodeError):
+                yield content.decode()
         else:
-            for value in data.values():
-                yield from _texts_in(value)
+            for key, value in data.items():
+                if key not in ("$type", "$cut"):
+                    yield from _texts_in(value)
     elif isinstance(data, list):
         for item in data:
             yield from _texts_in(item)

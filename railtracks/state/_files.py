@@ -18,7 +18,9 @@ def state_folder() -> Path:
 
 def make_folder(folder: Path) -> None:
     """Make the folder, and those above it, for their owner only. One that exists stays as it is."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not folder.parent.exists():
+        make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def write_atomically(path: Path, content: Iterable[bytes]) -> None:

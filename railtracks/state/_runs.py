@@ -109,6 +109,7 @@ def load_run(run_identifier: str, store: Store | str | None = None) -> Execution
         died are ``Open``, with the reason ``Reason.PROCESS_DIED``.
 
     Raises:
+        ConfigError: that is no identifier.
         StateError: there is no such run, or nothing of it can be read; the text says why.
         OSError: the store cannot be read.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Generic, TypeVar
 
@@ -42,12 +43,14 @@ class Secret(Generic[T]):
 
 _SHAPES = re.compile(
     r"""
-      \bsk-(?=[\w-]*\d)[\w-]{16,}                    # OpenAI, Anthropic, Stripe and others
-    | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b                  # AWS
-    | \bgh[opusr]_[A-Za-z0-9]{20,}                   # GitHub
-    | \bgithub_pat_\w{20,}
-    | \bxox[abeoprs]-[\w-]{10,}                      # Slack
-    | \beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*              # JSON web tokens
+      (?:\b|(?<=\\[a-z]))(?:                        # a word begins here, or after an escaped line break
+        sk-[\w-]{16,}+                              # OpenAI, Anthropic and others: if there is a digit in it
+      | (?:AKIA|ASIA)[0-9A-Z]{16}\b                 # AWS
+      | gh[opusr]_[A-Za-z0-9]{20,}                  # GitHub
+      | github_pat_\w{20,}
+      | xox[abeoprs]-[\w-]{10,}                     # Slack
+      )
+    | (?:(?<![\w-])|(?<=\\[a-z]))eyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]*    # JSON web tokens
     | -----BEGIN\ [A-Z ]{0,30}PRIVATE\ KEY-----[\s\S]*?(?:-----END\ [A-Z ]{0,30}PRIVATE\ KEY-----|\Z)
     | (?<=://)[^\s/:@]{0,100}:[^\s/@]{1,200}(?=@)    # user and password in a URL
     """,
@@ -59,39 +62,82 @@ _SHORTEST = 8
 
 _ASSIGNED = re.compile(
     r"""
-    (?P<key>[A-Za-z][\w-]{0,60})['"]?
-    (?P<sign>\s?=\s?|\s?:\s?(?=['"]))
-    (?P<value>'[^'\n]*'|"[^"\n]*"|[^\s,;&)\]}>'"]+)
+    (?<![\w-])(?P<key>[\w-]++)(?P<close>\\*['"])?
+    (?P<sign>\s?=\s?|\s?:\s?(?:(?=[bBuU]?\\*['"])|(?(close)(?=[\[({\w])|(?!))))
+    """,
+    re.VERBOSE,
+)
+_VALUE = re.compile(
+    r"""
+    [bBuU]?(?:
+        '(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+"      # quoted
+      | \\+(?P<quote>['"]).*?\\+(?P=quote)               # quoted inside something quoted
+      | (?<!\w)\w*+[\[({](?:[^\])}'"\n]|'(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+")*+[\])}]?   # a list, or a call
+      | [^\s,;&)\]}>'"]+
+    )
     """,
     re.VERBOSE,
 )
 
 
-def _mask_assigned(match: re.Match[str]) -> str:
-    if not names_secret(match["key"]):
-        return match[0]
-    start, end = match.span("value")
-    return match[0][: start - match.start()] + MASK + match[0][end - match.start() :]
+def _mask_assigned(text: str) -> str:
+    parts: list[str] = []
+    done = 0
+    for match in _ASSIGNED.finditer(text):
+        if match.start() >= done and names_secret(match["key"]) and (value := _VALUE.match(text, match.end())):
+            parts += text[done : value.start()], MASK
+            done = value.end()
+    return "".join((*parts, text[done:]))
+
+
+def _mask_shape(match: re.Match[str]) -> str:
+    text = match[0]
+    return text if text.startswith("sk-") and not any(map(str.isdigit, text)) else MASK
+
+
+def _quoted(text: str) -> set[str]:
+    """A text as Python and JSON quote it."""
+    return {
+        text, repr(text)[1:-1], repr(f"'{text}\"")[3:-2], json.dumps(text)[1:-1],
+        json.dumps(text, ensure_ascii=False)[1:-1],
+    }  # fmt: skip
+
+
+def _forms(text: str) -> set[str]:
+    """A secret as it may stand in other texts. Of most there is one only."""
+    if text.isascii() and text.isprintable() and not any(c in text for c in "'\"\\"):
+        return {text}
+    forms = {twice for once in _quoted(text) for twice in _quoted(once)}
+    data = text.encode("utf-8", "surrogatepass")
+    in_bytes = repr(data)[2:-1]
+    return forms | {data.decode("latin-1"), in_bytes, repr(b"'\"" + data)[5:-1]} | _quoted(in_bytes)
 
 
 class Secrets:
     """The secrets that one session has seen, and how they are kept out of texts."""
 
-    __slots__ = ("_by_age", "known")
+    __slots__ = ("_by_age", "known", "learnt")
 
     def __init__(self) -> None:
         self._by_age: dict[str, None] = {}
+        self.learnt = 0
+        """Grows with each text that was not known."""
         self.known: list[str] = []
         """Longest first, so that no part of one stays when another is cut out of it."""
 
     def learn(self, text: str) -> None:
         """Mask ``text`` from now on, wherever it occurs."""
-        for form in {text, repr(text)[1:-1]}:  # as messages often quote it
-            if len(form) >= MIN_LENGTH and form != MASK and form not in self._by_age:
-                self._by_age[form] = None
-                if len(self._by_age) > MAX_KNOWN:
-                    del self._by_age[next(iter(self._by_age))]
-                self.known = sorted(self._by_age, key=len, reverse=True)
+        if len(text) < MIN_LENGTH or text.isspace():
+            return
+        for form in _forms(text):
+            if form in self._by_age:
+                self._by_age[form] = self._by_age.pop(form)
+                continue
+            self._by_age[form] = None
+            self.learnt += 1
+            if len(self._by_age) > MAX_KNOWN:
+                del self._by_age[next(iter(self._by_age))]
+            self.known = sorted(self._by_age, key=len, reverse=True)
 
     def hide(self, text: str) -> str:
         """``text`` without the secrets that are known, and without what has the shape of one."""
@@ -99,10 +145,10 @@ class Secrets:
             if secret in text:
                 text = text.replace(secret, MASK)
         if len(text) >= _SHORTEST and any(marker in text for marker in _MARKERS):
-            text = _SHAPES.sub(MASK, text)
+            text = _SHAPES.sub(_mask_shape, text)
         return text
 
     def hide_in_prose(self, text: str) -> str:
         """The same for a repr, a message or a log line, where ``key=value`` and ``'key': 'value'`` tell one too."""
         text = self.hide(text)
-        return _ASSIGNED.sub(_mask_assigned, text) if "=" in text or ":" in text else text
+        return _mask_assigned(text) if "=" in text or ":" in text else text

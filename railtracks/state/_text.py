@@ -7,7 +7,7 @@ and document are put together from them without looking at a value twice. The fo
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from json import JSONEncoder
 from json.encoder import encode_basestring_ascii as quote
@@ -47,36 +47,40 @@ def value_text(value: object, secrets: Secrets) -> tuple[str, Form]:
     text = _scalar(value, secrets)
     if text is not None:
         return text, Form.PLAIN
+    return _settled(secrets, lambda encoder: _dumps(encoder.encode(value)))
+
+
+def _settled(secrets: Secrets, write: Callable[[Encoder], str]) -> tuple[str, Form]:
+    """What ``write`` gives; once more if it came upon a secret, which may stand in what was written before that."""
+    known = secrets.learnt
     encoder = Encoder(secrets)
-    return _dumps(encoder.encode(value)), encoder.form
+    text = write(encoder)
+    if secrets.learnt != known:
+        encoder = Encoder(secrets)
+        text = write(encoder)
+    return text, encoder.form
 
 
 def member_text(key: object, value: object, secrets: Secrets) -> tuple[str, Form]:
     """The same for a value that stands under ``key``, which may name a secret."""
-    encoder = Encoder(secrets)
-    return _dumps(encoder.member(key, value)), encoder.form
+    return _settled(secrets, lambda encoder: _dumps(encoder.member(key, value)))
 
 
 def inputs_text(
     args: tuple[Any, ...], kwargs: Mapping[str, Any], secrets: Secrets, hidden: Collection[int] = ()
 ) -> str:
     """The arguments of a call. ``hidden``: the places of those whose parameters name a secret."""
-    encoder: Encoder | None = None
-    texts: list[str] = []
     if not kwargs and not hidden and len(args) <= _MANY:
-        for value in args:
-            text = _scalar(value, secrets)
-            if text is None:
-                encoder = encoder or Encoder(secrets)
-                text = _dumps(encoder.encode(value))
-            texts.append(text)
-        form = "" if encoder is None else _form("input_form", encoder.form)
-        return f'"input_args": [{", ".join(texts)}], "input_kwargs": {{}}{form}'
-    encoder = Encoder(secrets)
-    shown = [encoder.masked(value) if place in hidden else value for place, value in enumerate(args)]
-    keywords = _dumps(encoder.encode(dict(kwargs)))  # first: it may name a secret that is in the others
-    text = f'"input_args": {_dumps(encoder.encode(shown))}, "input_kwargs": {keywords}'
-    return text + _form("input_form", encoder.form)
+        texts = [_scalar(value, secrets) for value in args]
+        if None not in texts:
+            return f'"input_args": [{", ".join(texts)}], "input_kwargs": {{}}'  # type: ignore[arg-type]
+
+    def write(encoder: Encoder) -> str:
+        shown = [encoder.masked(v) if place in hidden and v is not None else v for place, v in enumerate(args)]
+        return f'"input_args": {_dumps(encoder.encode(shown))}, "input_kwargs": {_dumps(encoder.encode(dict(kwargs)))}'
+
+    text, form = _settled(secrets, write)
+    return text + _form("input_form", form)
 
 
 def output_text(record: CallRecord, secrets: Secrets) -> str:

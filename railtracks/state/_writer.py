@@ -153,8 +153,9 @@ def change_text(change: Change) -> str:
 
 def _by_step(records: list[CallRecord], created: list[str], ended: list[str | None]) -> Iterator[str]:
     """The stamps in their order. Where steps are dense there is no need to sort, which would hold up other threads."""
-    first = records[0].started_step
-    last = max(records[-1].started_step, *(record.ended_step or 0 for record in records))
+    steps = [record.started_step for record in records]
+    steps += [record.ended_step for record in records if record.ended_step is not None]
+    first, last = min(steps), max(steps)
     if last - first > DENSE * len(records):
         stamped = [(record.started_step, text) for record, text in zip(records, created, strict=True)]
         stamped += [(r.ended_step, t) for r, t in zip(records, ended, strict=True) if r.ended_step is not None and t]
