@@ -11,11 +11,13 @@ import anyio
 
 from railtracks._call import call
 from railtracks._config import SessionOptions, checked
+from railtracks._ids import sources
 from railtracks._session import Session, check_arguments
 from railtracks.exceptions import ConfigError, ContextError, SessionError
 from railtracks.execution import running_library
 from railtracks.nodes import Node
 from railtracks.nodes._function import as_node, origin
+from railtracks.state._runs import check_identifier
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -148,7 +150,7 @@ class Flow(Generic[P, T]):
             before: What had not completed before this runs again: a node, or its name, for its first call, or a step.
             **kwargs: As for ``resume``.
 
-        Raises: as ``resume``, and StateError if that run has no call of ``before``.
+        Raises: as ``resume``, and StateError if that run has no call of ``before``. It may still run.
         """
         return self.connect().fork(run_identifier, *args, before=before, **kwargs)
 
@@ -247,10 +249,12 @@ class FlowConnection(Generic[P, T]):
         return await self._run(self._fork(run_identifier, before), *args, **kwargs)
 
     def _resumption(self, run_identifier: str) -> Session:
+        check_identifier(run_identifier)
         return self._flow._session(resume=run_identifier, run_identifier=run_identifier)
 
     def _fork(self, run_identifier: str, before: Callable[..., Any] | str | int) -> Session:
-        return self._flow._session(resume=run_identifier, before=before, run_identifier=None)
+        check_identifier(run_identifier)
+        return self._flow._session(resume=run_identifier, before=before, run_identifier=sources.get().new_id())
 
     def _check_no_loop(self, method: str) -> None:
         if library := running_library():

@@ -10,7 +10,7 @@ import attrs
 
 from railtracks._lifetime import LOGGER
 from railtracks._logging import SessionLog
-from railtracks.exceptions import ConfigError, StateError
+from railtracks.exceptions import ConfigError, RunInUseError, StateError
 from railtracks.execution import recorded_arguments
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._function import as_node
@@ -33,12 +33,19 @@ class Resumption:
     run_identifier: str
     before: Callable[..., Any] | str | int | None
 
-    def load(self, store: Store, log: SessionLog) -> tuple[ExecutionInfo, Place]:
+    def load(self, store: Store, log: SessionLog, held: bool) -> tuple[ExecutionInfo, Place]:
         """What is known of the run, and the root of what is used of it. Blocks.
 
+        ``held``: this session has the right to write what it resumes, so nobody else has.
+
         Raises:
+            RunInUseError: the run still runs, and all of it is to be resumed.
             StateError: it is not there, or cannot be read, or has no call of ``before``.
         """
+        if self.before is None and not held and store.is_locked(self.run_identifier):
+            raise RunInUseError(
+                f"the run {self.run_identifier!r} is open in another session; resume it when that has ended"
+            )
         known = load_run(self.run_identifier, store)
         if known.damage is not None:
             log.log(logging.WARNING, "The journal of %s: %s", self.run_identifier, known.damage, logger=LOGGER)
@@ -60,7 +67,7 @@ class Resumption:
         self, known: ExecutionInfo, node: FunctionNode[..., Any]
     ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """What the first top-level call of the node was given. StateError if that cannot be told."""
-        for record in known.records:
+        for record in (*known.records, *known.earlier):
             if record.parent is None and record.name == node.name:
                 try:
                     return recorded_arguments(record, node)

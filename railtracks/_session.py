@@ -26,7 +26,7 @@ from railtracks.state import Broadcast, Event, ExecutionInfo
 from railtracks.state._codec import learn_secrets
 from railtracks.state._runs import as_store
 from railtracks.state._secrets import Secrets
-from railtracks.state._stores import Store
+from railtracks.state._stores import FileStore, Store
 
 P = ParamSpec("P")
 E = TypeVar("E", bound=Event)
@@ -99,7 +99,7 @@ class Session:
         self._resumption = resumption(resume, before, config.run_identifier)
         self._sources = source = sources.get()
         self.name = name
-        given = config.run_identifier or (resume if before is None else None)
+        given = config.run_identifier or (resume if before is None else source.new_id())
         self.identifier: str = given or (source.new_id() if name is None else slug(name))
         self._flow_name, self._flow_id = flow_name, flow_id
         self._payload_callback = payload_callback
@@ -264,8 +264,10 @@ class Session:
         self._begin("async with")
         self._lifetime = self._new_lifetime()
         try:
-            if self._resumption is not None:
-                await run_in_thread(self._recall)
+            if self._resumption is not None or not isinstance(self._store, FileStore | None):
+                await run_in_thread(self._set_out)
+            else:
+                self._set_out()  # a matter of microseconds
             await self._lifetime.open()
         except BaseException:  # there is nothing to resume; or no event loop that anyio knows is running here
             self._abort()
@@ -283,6 +285,7 @@ class Session:
             raise SessionError(
                 "the session is left in another task than it was entered in; leave it where you entered it"
             )
+        self._note_end(exc)
         try:
             await lifetime.close(exc)
         finally:
@@ -292,12 +295,11 @@ class Session:
 
     def __enter__(self) -> Session:
         self._begin("with")
-        if self._resumption is not None:
-            try:
-                self._recall()
-            except BaseException:
-                self._abort()
-                raise
+        try:
+            self._set_out()
+        except BaseException:
+            self._abort()
+            raise
         if running_library() is None:
             self._coordinator.start_loop = self._start_loop
         self._token = current.set(Frame(self._coordinator))
@@ -307,6 +309,7 @@ class Session:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._check_leaving("with")
+        self._note_end(exc)
         try:
             if self._loop_thread is not None:
                 self._loop_thread.close(exc)
@@ -362,8 +365,6 @@ class Session:
         self._form = form
         self._start_time = self._now()
         learn_secrets(self.context, self._secrets)
-        if self._recorder is not None and self._resumption is None:
-            self._recorder.begin(self.info.facts, f"{self.identifier[:100]}.{self._sources.new_id()[:8]}")
 
     @property
     def _recorder(self) -> Recorder | None:
@@ -389,14 +390,23 @@ class Session:
             recorder.hold(self.identifier)
         coordinator.recorder = recorder
 
-    def _recall(self) -> None:
-        """Load the run that this one resumes. Blocks."""
+    def _set_out(self) -> None:
+        """Begin the record, and load the run that this one resumes, if it does. Blocks."""
         recorder, resumption, store = self._recorder, self._resumption, self._store
-        assert recorder is not None
-        assert resumption is not None
-        assert store is not None
-        self._known, root = resumption.load(store, self._log)
-        recorder.resume(self.info.facts, root)
+        if recorder is None or store is None:
+            return
+        if resumption is not None:
+            self._known, root = resumption.load(store, self._log, self._replaces and self._config.save_state)
+        given = self._config.run_identifier is not None or self.name is not None
+        aside = f"{self.identifier[:100]}.{self._sources.new_id()[:8]}" if given and not self._replaces else None
+        recorder.begin(self.info.facts, aside)
+        if resumption is not None:
+            recorder.resume(root)
+
+    @property
+    def _replaces(self) -> bool:
+        """Does this session take the place of the run that it resumes?"""
+        return self._resumption is not None and self._resumption.run_identifier == self.identifier
 
     def recorded_arguments(self, node: Callable[..., Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """Of the run that this session resumes: what its first top-level call of ``node`` was given.
@@ -434,6 +444,10 @@ class Session:
                 f"leave the inner one first, as nested `async with` blocks do"
             )
 
+    def _note_end(self, exc: BaseException | None) -> None:
+        if self._recorder is not None:
+            self._recorder.ended_well = exc is None
+
     def _end(self) -> None:
         self._phase = "over"
         if not self._saving:
@@ -462,7 +476,7 @@ class Session:
         assert recorder is not None
         self._saving = True
         try:
-            recorder.save(self.info)
+            recorder.save(self.info, self._replaces)
         finally:
             recorder.release()
 

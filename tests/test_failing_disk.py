@@ -24,7 +24,6 @@ import railtracks as rt
 from railtracks._threads import run_in_thread
 from railtracks.exceptions import RunInUseError, StateError
 from railtracks.state import FileStore, Reason, SQLiteStore, Status, _lock, _sqlite, _syncer
-from railtracks.state._lock import FileLock
 from railtracks.state._syncer import Syncer, syncer
 
 MODES = ["exit", "async", "sync"]
@@ -452,7 +451,9 @@ def failing(monkeypatch):
         def execute(self, sql, *args):
             word = sql.split()[0]
             if word in errors and not (word == "DELETE" and "runs" in sql):
-                raise sqlite3.OperationalError(errors[word])
+                error = sqlite3.OperationalError(errors[word])
+                error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+                raise error
             return super().execute(sql, *args)
 
     connect = sqlite3.connect
@@ -506,7 +507,7 @@ def test_a_transaction_that_could_not_be_committed_is_in_nobodys_way(base, faili
 
 
 async def test_a_database_that_is_really_full(base, told):
-    base.exists("run")
+    base.save("other", [b"{}"])
     with base._guard:
         (pages,) = base._connection.execute("PRAGMA page_count").fetchone()
         base._connection.execute(f"PRAGMA max_page_count = {pages}")
@@ -838,4 +839,4 @@ def test_a_lock_that_cannot_be_made_leaves_nothing_open(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "lockf", fail)
     with pytest.raises(OSError, match="No locks available"):
-        FileLock(tmp_path / "run.lock")
+        FileStore(tmp_path).lock("run")

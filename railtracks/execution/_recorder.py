@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
 from railtracks._logging import SessionLog
+from railtracks.exceptions import StateError
 from railtracks.execution._commit import GroupCommit
 from railtracks.execution._replay import Found, find
 from railtracks.nodes import FunctionNode
@@ -22,7 +23,7 @@ from railtracks.state._document import overall
 from railtracks.state._machine import RTState
 from railtracks.state._past import Place
 from railtracks.state._records import REUSED, Change, Form
-from railtracks.state._runs import warn_of_many
+from railtracks.state._runs import load_run, warn_of_many
 from railtracks.state._secrets import Secrets
 from railtracks.state._stores import Appender, Lock, Store
 from railtracks.state._syncer import syncer
@@ -47,6 +48,7 @@ class Recorder:
     Attributes:
         waits: Results wait, by ``committed``, until their records are on disk.
         past: The root of what the session resumes; None if it resumes nothing.
+        ended_well: The session's body has ended, and raised nothing.
         where: Where the document is, or will be, for people.
     """
 
@@ -61,15 +63,19 @@ class Recorder:
         self._journals = store is not None and durability != "exit"
         self.waits = self._journals and durability == "sync"
         self.past: Place | None = None
+        self.ended_well = False
         self._identifier = self.where = ""
-        self._facts: Facts = {}
+        self._beginning = b""  # of the journal, which is opened when the first call is made
+        self._aside: str | None = None  # the identifier for a journal that is still in the way
+        self._problem: OSError | None = None  # from before the log was open
         self._lock: Lock | None = None
         self._appender: Appender | None = None
         self._failed = False
         self._syncing = threading.Lock()  # held while the journal is put on disk; a late sync would bring it back
         self._syncs = True
         self._syncer_asked = False
-        self._changes = 0
+        self._changes = count()
+        self._reapplied: dict[str, int] = {}
         self._commit = GroupCommit()
 
     # ---- the run as a whole
@@ -86,45 +92,75 @@ class Recorder:
             try:
                 self._lock = self._store.lock(identifier)
             except OSError as exc:
-                self._fail(exc)
+                self._problem = exc
 
-    def begin(self, facts: Facts, aside: str) -> None:
-        """The session begins anew. ``aside``: the identifier for a journal that an earlier one left when it died."""
-        self._facts = facts
-        if self._store is None or self._lock is None:
-            return
+    def begin(self, facts: Facts, aside: str | None) -> None:
+        """The session begins. Blocks.
+
+        Args:
+            facts: The members of the document that say which session it is.
+            aside: The identifier for a journal that an earlier session left when its process died; None: this one
+                takes the place of that.
+        """
+        if self._problem is not None:
+            self._fail(self._problem)
+        self._beginning = journal.frame(journal.header(facts))
+        self._aside = aside
         try:
-            moved = self._store.move_journal(self._identifier, aside)
+            self._move_aside()
         except OSError as exc:
             self._fail(exc)
-            return
-        if moved:
-            self._log.log(
-                logging.WARNING, "An earlier run %s did not end; what it did is kept as %s, and can be resumed",
-                self._identifier, aside, logger=LOGGER,
-            )  # fmt: skip
 
-    def resume(self, facts: Facts, past: Place) -> None:
+    def resume(self, past: Place) -> None:
         """The session goes on from what is known. Blocks."""
-        self._facts = facts
         self.past = past
         if self._journals:
             known = past.flat()
             for record in known:
                 record.inputs, record.output = settle_texts(record, self._secrets)
-            self._open([*journal.told(known, 0.0), journal.ATTEMPT])
+            self._beginning += b"".join(map(journal.frame, (*journal.told(known, 0.0), journal.ATTEMPT)))
 
-    def save(self, info: ExecutionInfo) -> None:
-        """Keep the document of the session, which has ended, in place of the journal. Blocks. Failures are logged."""
+    def _move_aside(self) -> None:
+        """See that no journal of another session is in the way of this one's, and of its document."""
+        store, aside = self._store, self._aside
+        if store is not None and self._lock is not None and aside is not None:
+            if store.move_journal(self._identifier, aside):
+                self._tell_of(aside, store)
+            self._aside = None
+
+    def _tell_of(self, aside: str, store: Store) -> None:
+        try:
+            load_run(aside, store)
+        except StateError as exc:
+            stored = store.read(aside)
+            if stored is not None and stored.journal is not None and journal.is_only_begun(stored.journal):
+                store.remove(aside)  # there is nothing in it
+                return
+            also = f"but cannot be read ({exc})"
+        else:
+            also = "and can be resumed"
+        self._log.log(
+            logging.WARNING, "An earlier run %s did not end; what it did is kept as %s, %s",
+            self._identifier, aside, also, logger=LOGGER,
+        )  # fmt: skip
+
+    def save(self, info: ExecutionInfo, replaces: bool) -> None:
+        """Keep the document of the session, which has ended, in place of the journal. Blocks. Failures are logged.
+
+        ``replaces``: a document that is there is known to be of a run that this one resumed.
+        """
         store = self._store
         assert store is not None
+        if self.past is not None and not self._state.records:
+            return  # nothing was done that was not known before
         self._log.log(logging.INFO, "Saving execution info to %s", self.where, logger=LOGGER)
         try:
-            if self.past is None and store.exists(self._identifier):
+            if not replaces and store.exists(self._identifier):
                 self._log.log(logging.WARNING, "File %s already exists, overwriting...", self.where, logger=LOGGER)
             warn_of_many(store, lambda text: self._log.log(logging.WARNING, "%s", text, logger=LOGGER))
+            self._move_aside()
             if self._appender is not None and not self._failed:
-                self._write(journal.end(info.end_time or 0.0))
+                self._write(journal.end(info.end_time or 0.0, self._completed))
             with self._syncing:
                 self._syncs = False
             store.save(self._identifier, (text.encode("ascii") for text in info.document()))
@@ -136,7 +172,7 @@ class Recorder:
                 level, "The execution info could not be saved to %s: %s%s",
                 self.where, exc, kept, logger=LOGGER, exc_info=exc,
             )  # fmt: skip
-            self._syncs = True
+            self._failed = self._syncs = True
             self._sync()
 
     def release(self) -> None:
@@ -144,9 +180,12 @@ class Recorder:
         self._journals = False
         appender, self._appender = self._appender, None
         if appender is not None:
-            with self._syncing:
-                self._syncs = False
-                appender.close()
+            try:
+                with self._syncing:
+                    self._syncs = False
+                    appender.close()
+            except OSError as exc:
+                self._fail(exc)
             syncer.leave()
         lock, self._lock = self._lock, None
         if lock is not None:
@@ -157,7 +196,7 @@ class Recorder:
 
     def earlier(self) -> tuple[CallRecord, ...]:
         """What is known from before, as long as this session has not completed it."""
-        if self.past is None or (self._state.records and overall(self._state.records) is Status.COMPLETED):
+        if self.past is None or self._completed:
             return ()
         known = self.past.flat()
         for record in known:
@@ -178,10 +217,8 @@ class Recorder:
                 self._secrets.learn(text)
             if record.node is not None and self._secrets.hide(record.node) != record.node:
                 record.node = None
-        if self._journals or self.past is not None:
+        if self._journals or self.past is not None or node.hidden or not _is_harmless(record):
             record.inputs = inputs_text(record.args, record.kwargs, self._secrets, node.hidden)
-        else:
-            look(record, node, self._secrets)
         found = None
         if self.past is not None:
             found = find(self.past if record.parent is None else above, record, node)
@@ -197,8 +234,8 @@ class Recorder:
         if self._journals:
             record.output = output_text(record, self._secrets)
             self._write(journal.ended(record, (record.ended or 0.0) + self._origin))
-        elif type(record.result) not in HARMLESS:
-            learn_secrets(record.result, self._secrets)
+        elif type(record.result) not in HARMLESS or record.exception is not None:
+            record.output = output_text(record, self._secrets)  # now, as it may be changed later
 
     def reused(self, record: CallRecord, found: Found, context: dict[str, Any]) -> None:
         """A call need not run: tell what is on record of it and all below it, and change the context as they did."""
@@ -208,7 +245,10 @@ class Recorder:
         copies = self._state.reused(record, known, found.below, found.result, -self._origin)
         new = dict(zip([known.index, *(each.index for each in found.below)], [record, *copies], strict=True))
         for source, change in found.changes:
-            self._keep(new[source.index], change._replace(order=self._next_change()))
+            self._keep(new[source.index], change._replace(order=next(self._changes)))
+            if change.order < self._reapplied.get(change.key, -1):
+                continue  # of two calls that ran at once the other had the last word
+            self._reapplied[change.key] = change.order
             if change.value is None:
                 context.pop(change.key, None)
             else:
@@ -227,7 +267,7 @@ class Recorder:
         text, form = (None, Form.PLAIN) if value is DELETED else member_text(key, value, self._secrets)
         if shown != key:
             key, form = shown, Form.OPAQUE
-        change = Change(self._next_change(), key, text, form)
+        change = Change(next(self._changes), key, text, form)
         self._keep(record, change)
         if self._journals:
             self._write(journal.changed(record, change))
@@ -239,9 +279,11 @@ class Recorder:
 
     # ---- the journal
 
-    def _next_change(self) -> int:
-        self._changes += 1
-        return self._changes - 1
+    @property
+    def _completed(self) -> bool:
+        """Is nothing of what was known before needed any more?"""
+        records = self._state.records
+        return self.ended_well and bool(records) and overall(records) is Status.COMPLETED
 
     def _keep(self, record: CallRecord, change: Change) -> None:
         if record.changes is None:
@@ -250,7 +292,7 @@ class Recorder:
 
     def _write(self, payload: str) -> None:
         if self._appender is None:
-            self._open([])
+            self._open()
         appender = self._appender
         if appender is None:
             return
@@ -262,14 +304,14 @@ class Recorder:
             self._syncer_asked = True
             syncer.ask(self._sync_soon)
 
-    def _open(self, payloads: Iterable[str]) -> None:
+    def _open(self) -> None:
         if self._store is None or self._lock is None:
             self._journals = False
             return
         try:
-            content = b"".join(map(journal.frame, [journal.header(self._facts), *payloads]))
-            self._appender = self._store.open(self._identifier, content)
+            self._appender = self._store.open(self._identifier, self._beginning)
             syncer.enter()
+            self._beginning = b""
         except OSError as exc:
             self._fail(exc)
 
@@ -299,8 +341,12 @@ class Recorder:
             )  # fmt: skip
 
 
+def _is_harmless(record: CallRecord) -> bool:
+    return not record.kwargs and all(type(value) in HARMLESS for value in record.args)
+
+
 def look(record: CallRecord, node: FunctionNode[..., Any], secrets: Secrets) -> None:
-    """Learn what secrets a call was given, where its arguments are not written at once."""
+    """Learn what secrets a call was given, where nothing is kept of it."""
     if node.hidden:
         record.inputs = inputs_text(record.args, record.kwargs, secrets, node.hidden)
     elif record.kwargs:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Coroutine, Mapping
-from typing import Any, get_args, get_origin, get_type_hints
+from collections.abc import Awaitable, Coroutine
+from typing import Any, get_args, get_origin
 
 import attrs
 
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status
+from railtracks.state._codec import decode
 from railtracks.state._past import Place, key_of
 from railtracks.state._records import REUSED, Change, Form
-from railtracks.state._text import form_in, is_lost, members
+from railtracks.state._secrets import Secrets
+from railtracks.state._text import form_in, inputs_text, is_lost, members
 
 _AGAIN = {
     Status.FAILED: "it had failed",
@@ -43,8 +45,6 @@ class Found:
 
 def find(above: Place | None, record: CallRecord, node: FunctionNode[..., Any]) -> Found:
     """Look for a call that was just recorded. ``above``: the place of its caller."""
-    from railtracks.state._typed import restore  # here: most programs resume nothing, and it brings a dozen modules
-
     if above is None:
         return Found(None, "the call that made it is not on record")
     if record.node is None:
@@ -62,65 +62,88 @@ def find(above: Place | None, record: CallRecord, node: FunctionNode[..., Any]) 
     if not node.memo:
         return Found(place, "its node has memo=False")
     below = place.generation.subtree(known)
+    if any(each.status is Status.OPEN for each in below):
+        return Found(place, "something that it had started had not ended")
     changes = sorted(
         ((each, change) for each in (known, *below) for change in each.changes or ()), key=lambda pair: pair[1].order
     )
     for _, change in changes:
         if change.form is not Form.PLAIN:
-            return Found(place, f"what it put into the context as {change.key!r} is not all on record ({change.form})")
+            lost = "the type of what" if change.form is Form.TYPED else "what"
+            return Found(place, f"{lost} it put into the context as {change.key!r} is not on record ({change.form})")
     assert known.output is not None
-    form = form_in(known.output)
+    from railtracks.state._typed import restored_result  # here: few programs resume, and it brings a dozen modules
+
     try:
-        data = members(known.output)["output"]
-        result = restore(data, form, None if form is Form.PLAIN else returned_type(node))
+        result = restored_result(known.output, returned_type(node))
     except ValueError as exc:
         return Found(place, f"its result {exc}")
     return Found(place, REUSED, result, below, changes)
 
 
-def recorded_arguments(record: CallRecord, node: FunctionNode[..., Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+def recorded_arguments(record: CallRecord, node: FunctionNode[..., Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a recorded call of ``node``, as they were.
 
     Raises:
         ValueError: that cannot be done; the text says why, to follow "it".
     """
-    from railtracks.state._typed import restore
-
     assert record.inputs is not None
     form = form_in(record.inputs)
+    if is_lost(form):
+        raise ValueError(f"was given something that is not all on record ({form.value})")
     data = members(record.inputs)
     args, kwargs = data["input_args"], data["input_kwargs"]
     if form is Form.PLAIN:
-        return tuple(restore(args, form, None)), restore(kwargs, form, None)
-    if is_lost(form):
-        raise ValueError(f"is not all on record ({form})")
+        args, kwargs = decode(args), decode(kwargs)
+    else:
+        args, kwargs = _as_annotated(args, kwargs, node)
+    if inputs_text(tuple(args), kwargs, Secrets(), node.hidden) != record.inputs:
+        names = ", ".join(f"{name!r}" for name in inspect.signature(node.target).parameters)
+        raise ValueError(f"was given values whose types are not on record, as no annotation of {names} says them")
+    return tuple(args), kwargs
+
+
+def _as_annotated(args: list[Any], kwargs: dict[str, Any], node: FunctionNode[..., Any]) -> tuple[Any, dict[str, Any]]:
+    from railtracks.state._typed import UNKNOWN, structured
+
     hints = _hints(node.target)
-    bound = inspect.signature(node.target).bind(*args, **kwargs)
-    parameters = bound.signature.parameters
+    try:
+        bound = inspect.signature(node.target).bind(*args, **kwargs)
+    except TypeError as exc:
+        raise ValueError(f"was given what does not fit its parameters now ({exc})") from exc
     for name, value in bound.arguments.items():
-        variable = parameters[name].kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        try:
-            bound.arguments[name] = restore(value, form, None if variable else hints.get(name))
-        except ValueError as exc:
-            raise ValueError(f"has an argument {name!r} that {exc}") from exc
-    return bound.args, bound.kwargs
+        hint = hints.get(name, UNKNOWN)
+        match bound.signature.parameters[name].kind:
+            case inspect.Parameter.VAR_POSITIONAL:
+                new: Any = tuple(structured(item, hint) for item in value)
+            case inspect.Parameter.VAR_KEYWORD:
+                new = {key: structured(item, hint) for key, item in value.items()}
+            case _:
+                new = structured(value, hint)
+        bound.arguments[name] = new
+    given = set(kwargs)
+    named = {name: value for name, value in bound.arguments.items() if name in given}
+    return bound.args[: len(args)], {**bound.kwargs, **named} if given else {}
 
 
 def returned_type(node: FunctionNode[..., Any]) -> Any:
-    """What the annotation of the node says that a call returns; None if it does not say, or cannot be understood."""
+    """What the annotation of the node says that a call returns; ``UNKNOWN`` if it does not, or cannot be understood."""
+    from railtracks.state._typed import UNKNOWN
+
     target: Any = inspect.unwrap(node.func)
-    hint = _hints(getattr(target, "invoke", target)).get("return")
+    hint = _hints(getattr(target, "invoke", target)).get("return", UNKNOWN)
     if get_origin(hint) in (Awaitable, Coroutine):
         hint = get_args(hint)[-1]
     return hint
 
 
 def _hints(target: Any) -> dict[str, Any]:
+    from railtracks.state._typed import resolved_hints
+
     while isinstance(target, functools.partial):
         target = target.func
     if isinstance(target, type):
         target = target.__init__  # type: ignore[misc]
-    try:
-        return get_type_hints(target)
-    except Exception:  # names that exist for type checkers only, and objects that have no annotations
-        return {}
+    elif not hasattr(target, "__annotations__") or not hasattr(target, "__name__"):
+        target = type(target).__call__  # an object that can be called
+    return resolved_hints(target)

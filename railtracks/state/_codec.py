@@ -111,6 +111,8 @@ class Encoder:
         self._parts = MAX_PARTS
         self._path: set[int] = set()
         self._loss = 0
+        self.types: list[str] = []
+        """The types that are not in what was written, in its order."""
 
     @property
     def form(self) -> Form:
@@ -119,6 +121,11 @@ class Encoder:
 
     def _lose(self, form: Form) -> None:
         self._loss = max(self._loss, _LOSSES.index(form))
+
+    def _lose_type(self, kind: type, written: type | None = None) -> None:
+        if kind is not written:
+            self._lose(Form.TYPED)
+            self.types.append(_qualified(kind))
 
     def encode(self, value: Any) -> Any:
         kind = type(value)
@@ -207,13 +214,13 @@ class Encoder:
             return mark
         for base in kind.__mro__:
             if base in _registered:
-                self._lose(Form.PLAIN if base is kind else Form.TYPED)
+                self._lose_type(kind, base)
                 return {"$type": _qualified(base), "$value": self.encode(converter().unstructure(value, base))}
             if text := _TEXTS.get(_qualified(base)):
-                self._lose(Form.TYPED)
+                self._lose_type(kind)
                 return self.encode(text(value))
         if kind is not dict and kind is not list and kind is not bytes:
-            self._lose(Form.TYPED)
+            self._lose_type(kind)
         if isinstance(value, Enum):
             return self.encode(value.value)
         if isinstance(value, Mapping):

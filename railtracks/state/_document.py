@@ -59,7 +59,7 @@ class ContextChange(Shown):
 
 @attrs.frozen(eq=False, repr=False, slots=False)
 class EdgeDetails(Shown):
-    """What went in, what came out, and what became of it; from ``input_form`` on written only if it says something."""
+    """What went in, what came out, and what became of it; from ``input_types`` on written only if it says something."""
 
     input_args: Value
     input_kwargs: Value
@@ -68,7 +68,10 @@ class EdgeDetails(Shown):
     """The result; the exception of a failed call; None for others."""
     reason: Reason | None = None
     abandoned: bool = False
+    input_types: str | None = None
+    """The types that the arguments had, where they were not plain."""
     input_form: Form = Form.PLAIN
+    output_types: str | None = None
     output_form: Form = Form.PLAIN
     node: str | None = None
     """What identifies the node in all processes: its module, qualified name and version."""
@@ -263,8 +266,10 @@ def _read_record(node: Node, edge: Edge, run: int) -> CallRecord:
         reason=details.reason,
         abandoned=details.abandoned,
         node=details.node,
-        inputs=inputs_of(details.input_args, details.input_kwargs, details.input_form),
-        output=None if details.status is Status.OPEN else output_of(details.output, details.output_form),
+        inputs=inputs_of(details.input_args, details.input_kwargs, details.input_form, details.input_types),
+        output=None
+        if details.status is Status.OPEN
+        else output_of(details.output, details.output_form, details.output_types),
         changes=[_read_change(change) for change in details.context] or None,
         reuse=details.reuse,
     )

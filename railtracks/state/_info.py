@@ -16,7 +16,7 @@ from railtracks._ids import index_of, node_id
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, StateError
 from railtracks.state import _journal
 from railtracks.state._codec import converter
-from railtracks.state._document import Document, Edge, Node, Scribe, Stamp, overall, read_records, upgraded
+from railtracks.state._document import Document, Edge, Node, Scribe, Stamp, read_records, upgraded
 from railtracks.state._files import write_atomically
 from railtracks.state._records import REUSED, CallRecord, Reason, Status
 from railtracks.state._secrets import Secrets
@@ -258,7 +258,6 @@ class ExecutionInfo:
         """
         with _without_collections():
             journal = _journal.read(content)
-        completed = journal.end_time is not None and overall(journal.records) is Status.COMPLETED
         if not running and journal.end_time is None:
             for record in journal.records:
                 if record.status is Status.OPEN:
@@ -267,7 +266,7 @@ class ExecutionInfo:
             return cls(
                 **{**journal.facts, "end_time": journal.end_time},
                 records=tuple(journal.records),
-                earlier=() if completed and journal.records else tuple(journal.earlier),
+                earlier=tuple(journal.earlier),
                 damage=journal.damage,
             )
         except TypeError as exc:

@@ -9,7 +9,7 @@ used up to there.
     {"e": "ended", "call": 3, "time": ..., "status": ...}
     {"e": "context", "call": 3, "order": 0, "key": ..., ...}
     {"e": "attempt"}                                            what came before is of the session that this one resumes
-    {"e": "end", "time": ...}                                   the session ended
+    {"e": "end", "time": ..., "completed": true}                the session ended, and needs no earlier one any more
 """
 
 from __future__ import annotations
@@ -48,6 +48,13 @@ def header(facts: dict[str, str | float | None]) -> str:
     return dumps({"e": "header", "version": VERSION, **facts})  # the version of the document that it will become
 
 
+def is_only_begun(content: bytes) -> bool:
+    """Did its process die while it wrote the header?"""
+    begins, part = b'{"e": "header"', content[_FRAME.size :]
+    whole = len(content) >= _FRAME.size and len(part) >= _FRAME.unpack_from(content)[0]
+    return not whole and begins.startswith(part[: len(begins)])
+
+
 ATTEMPT = '{"e": "attempt"}'
 
 
@@ -80,9 +87,9 @@ def changed(record: CallRecord, change: Change) -> str:
     return f'{{"e": "context", "call": {record.index}, {change_text(change)[1:]}'
 
 
-def end(time: float) -> str:
-    """The session ended."""
-    return f'{{"e": "end", "time": {time!r}}}'
+def end(time: float, completed: bool) -> str:
+    """The session ended; ``completed``: nothing of the session that it resumed is needed any more."""
+    return f'{{"e": "end", "time": {time!r}, "completed": {"true" if completed else "false"}}}'
 
 
 def told(records: Iterable[CallRecord], origin: float) -> Iterator[str]:
@@ -140,7 +147,9 @@ def read(content: bytes) -> Journal:
         except Exception as exc:  # a checksum that fits a payload that does not, or a hook of the user's that raises
             damage.append(f"the record at byte {offset} cannot be used ({type(exc).__name__}: {exc})")
             break
-    return Journal(facts, tale.state.records, earlier, tale.end_time, damage[0] if damage else None)
+    return Journal(
+        facts, tale.state.records, [] if tale.completed else earlier, tale.end_time, damage[0] if damage else None
+    )
 
 
 def _payloads(content: bytes) -> Iterator[tuple[int, bytes | None, str]]:
@@ -184,6 +193,7 @@ class _Tale:
         self._unsaid = unsaid
         self.state = RTState()
         self.end_time: float | None = None
+        self.completed = False
 
     def take(self, event: dict[str, Any]) -> None:
         match event["e"]:
@@ -194,7 +204,7 @@ class _Tale:
             case "context":
                 self._changed(self.state.records[event["call"]], event)
             case "end":
-                self.end_time = event["time"]
+                self.end_time, self.completed = event["time"], event["completed"]
             case other:
                 raise StateError(f"there is no event {other!r}")
 
@@ -203,7 +213,7 @@ class _Tale:
             raise StateError(f"call {event['call']} comes where call {len(self.state.records)} should")
         args, kwargs = event["input_args"], event["input_kwargs"]
         parent = None if event["parent"] is None else self.state.records[event["parent"]]
-        inputs = inputs_of(args, kwargs, Form(event.get("input_form", self._unsaid)))
+        inputs = inputs_of(args, kwargs, Form(event.get("input_form", self._unsaid)), event.get("input_types"))
         record = self.state.created(
             event["name"], event["node_type"], tuple(decode(args)), decode(kwargs), parent, event["time"]
         )
@@ -213,7 +223,7 @@ class _Tale:
 
     def _ended(self, record: CallRecord, event: dict[str, Any]) -> None:
         state, time, output = self.state, event["time"], event["output"]
-        text = output_of(output, Form(event.get("output_form", self._unsaid)))
+        text = output_of(output, Form(event.get("output_form", self._unsaid)), event.get("output_types"))
         match Status(event["status"]):
             case Status.COMPLETED:
                 state.succeeded(record, decode(output), time)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 import sys
@@ -57,9 +56,11 @@ class FileLock:
         with _guard:
             if _held.get(self._key) is self:
                 del _held[self._key]
-                with contextlib.suppress(FileNotFoundError):  # the folder may have been removed
-                    os.unlink(self._path)
-                os.close(self._handle)
+                try:
+                    if _is_at(self._path, self._handle):  # and not another's, in a folder that was made anew
+                        os.unlink(self._path)
+                finally:
+                    os.close(self._handle)
 
 
 def _lock(path: Path, identifier: str) -> int:

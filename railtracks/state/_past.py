@@ -79,13 +79,22 @@ class Place:
     def _flatten(self, parent: CallRecord | None, into: _Flattened) -> None:
         for places in self._grouped().values():
             for place in places:
-                assert place.record is not None
-                if place.record.status is Status.COMPLETED:
-                    into.add_tree(place.generation, place.record, parent)
-                else:
-                    copy = into.begin(place.record, parent)
+                record = place.record
+                assert record is not None
+                # Below a call that completed, calls that it made at other times count only if they completed: they
+                # may be needed if it runs again nevertheless.
+                own = place.generation is self.generation or not _completed(self.record)
+                if own or _completed(record):
+                    copy = into.begin(record, parent)
                     place._flatten(copy, into)
                     into.end(copy)
+        for child in self.generation.below.get(None if self.record is None else self.record.index, ()):
+            if key_of(child) is None:  # nothing finds it; it is kept for those who read
+                into.add_tree(self.generation, child, parent)
+
+
+def _completed(record: CallRecord | None) -> bool:
+    return record is not None and record.status is Status.COMPLETED
 
 
 def key_of(record: CallRecord) -> Key | None:

@@ -134,12 +134,11 @@ class FileStore:
     def open(self, identifier: str, content: bytes) -> Appender:
         path = self._path(identifier, "journal")
         make_folder(self.folder)
-        try:
-            handle = os.open(path, _APPEND | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
+        if path.exists() or self.exists(identifier):  # a part of this would come before what is there
             self._remove_leftovers(identifier)
             write_atomically(path, [content])
             return _FileAppender(path, os.open(path, _APPEND), len(content))
+        handle = os.open(path, _APPEND | os.O_CREAT | os.O_EXCL, 0o600)
         appender = _FileAppender(path, handle, 0)
         try:
             appender.append(content)

@@ -30,15 +30,18 @@ class Syncer:
         """A client comes."""
         with self._changed:
             self._clients += 1
+            self._changed.notify_all()
 
     def leave(self) -> None:
-        """A client goes. After the last one the thread ends, and this waits for that."""
+        """A client goes. After the last one the thread ends, and this waits for that, unless another comes."""
         with self._changed:
             self._clients -= 1
-            thread = None if self._clients else self._thread
             self._changed.notify_all()
-        if thread is not None:
-            thread.join()
+            thread = self._thread
+            self._changed.wait_for(lambda: self._clients or self._thread is not thread or thread is None)
+            ended = thread is not None and self._thread is not thread
+        if ended and thread is not None:
+            thread.join()  # it has nothing left to do
 
     def ask(self, work: Callable[[], None]) -> None:
         """Have ``work`` called soon. It must not raise."""
@@ -58,6 +61,7 @@ class Syncer:
                 if not self._asked or not self._clients:
                     self._asked.clear()
                     self._thread = None
+                    self._changed.notify_all()
                     return
                 self._changed.wait_for(lambda: not self._clients, INTERVAL)
                 asked, self._asked = self._asked, {}

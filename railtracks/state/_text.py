@@ -1,7 +1,8 @@
 """Values as the JSON text that stands in journals and state files.
 
 A record keeps two such texts, ``inputs`` and ``output``: members of a JSON object, without its braces, so that journal
-and document are put together from them without looking at a value twice. The form is left out when it is PLAIN.
+and document are put together from them without looking at a value twice. The form is left out when it is PLAIN. When it
+is TYPED, the types stand beside it: values of different types are written alike, and are not equal.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from json import JSONEncoder
 from json.encoder import encode_basestring_ascii as quote
 from math import isfinite
 from typing import Any
+from zlib import crc32
 
 from railtracks.state._codec import MAX_TEXT, Encoder
 from railtracks.state._records import CallRecord, Form, Status
@@ -22,6 +24,8 @@ _dumps = JSONEncoder().encode
 _MANY = 16
 """More arguments than this are not worth a look for the short way."""
 
+MAX_TYPES = 1_000
+"""Characters of the names of types that are written in full."""
 _COMPLETED = Status.COMPLETED
 NO_OUTPUT = '"output": null'
 
@@ -47,10 +51,11 @@ def value_text(value: object, secrets: Secrets) -> tuple[str, Form]:
     text = _scalar(value, secrets)
     if text is not None:
         return text, Form.PLAIN
-    return _settled(secrets, lambda encoder: _dumps(encoder.encode(value)))
+    text, encoder = _settled(secrets, lambda encoder: _dumps(encoder.encode(value)))
+    return text, encoder.form
 
 
-def _settled(secrets: Secrets, write: Callable[[Encoder], str]) -> tuple[str, Form]:
+def _settled(secrets: Secrets, write: Callable[[Encoder], str]) -> tuple[str, Encoder]:
     """What ``write`` gives; once more if it came upon a secret, which may stand in what was written before that."""
     known = secrets.learnt
     encoder = Encoder(secrets)
@@ -58,12 +63,13 @@ def _settled(secrets: Secrets, write: Callable[[Encoder], str]) -> tuple[str, Fo
     if secrets.learnt != known:
         encoder = Encoder(secrets)
         text = write(encoder)
-    return text, encoder.form
+    return text, encoder
 
 
 def member_text(key: object, value: object, secrets: Secrets) -> tuple[str, Form]:
     """The same for a value that stands under ``key``, which may name a secret."""
-    return _settled(secrets, lambda encoder: _dumps(encoder.member(key, value)))
+    text, encoder = _settled(secrets, lambda encoder: _dumps(encoder.member(key, value)))
+    return text, encoder.form
 
 
 def inputs_text(
@@ -79,31 +85,36 @@ def inputs_text(
         shown = [encoder.masked(v) if place in hidden and v is not None else v for place, v in enumerate(args)]
         return f'"input_args": {_dumps(encoder.encode(shown))}, "input_kwargs": {_dumps(encoder.encode(dict(kwargs)))}'
 
-    text, form = _settled(secrets, write)
-    return text + _form("input_form", form)
+    text, encoder = _settled(secrets, write)
+    return text + _marks("input", encoder.form, _types_text(encoder.types))
 
 
 def output_text(record: CallRecord, secrets: Secrets) -> str:
     """The result of a call that has ended, or its exception, or neither."""
     if record.status is _COMPLETED:
-        text = _scalar(record.result, secrets)
-        if text is not None:
-            return f'"output": {text}'
-        text, form = value_text(record.result, secrets)
-        return f'"output": {text}{_form("output_form", form)}'
+        return result_text(record.result, secrets)
     if record.status is Status.FAILED:
         return f'"output": {value_text(record.exception, secrets)[0]}'
     return NO_OUTPUT
 
 
-def inputs_of(args: object, kwargs: object, form: Form) -> str:
+def result_text(result: object, secrets: Secrets) -> str:
+    """A result, as the text of a record says it."""
+    text = _scalar(result, secrets)
+    if text is not None:
+        return f'"output": {text}'
+    text, encoder = _settled(secrets, lambda encoder: _dumps(encoder.encode(result)))
+    return f'"output": {text}{_marks("output", encoder.form, _types_text(encoder.types))}'
+
+
+def inputs_of(args: object, kwargs: object, form: Form, types: str | None) -> str:
     """The arguments again, from the plain data that was read."""
-    return f'"input_args": {_dumps(args)}, "input_kwargs": {_dumps(kwargs)}{_form("input_form", form)}'
+    return f'"input_args": {_dumps(args)}, "input_kwargs": {_dumps(kwargs)}{_marks("input", form, types)}'
 
 
-def output_of(data: object, form: Form) -> str:
+def output_of(data: object, form: Form, types: str | None) -> str:
     """The result or the exception again, from the plain data that was read."""
-    return f'"output": {_dumps(data)}{_form("output_form", form)}'
+    return f'"output": {_dumps(data)}{_marks("output", form, types)}'
 
 
 def settle_texts(record: CallRecord, secrets: Secrets) -> tuple[str, str]:
@@ -128,8 +139,17 @@ def is_lost(form: Form) -> bool:
     return form not in (Form.PLAIN, Form.TYPED)
 
 
-def _form(key: str, form: Form) -> str:
-    return "" if form is Form.PLAIN else f', "{key}": "{form.value}"'
+def _marks(of: str, form: Form, types: str | None) -> str:
+    shown = "" if types is None else f', "{of}_types": {quote(types)}'
+    return "" if form is Form.PLAIN else f'{shown}, "{of}_form": "{form.value}"'
+
+
+def _types_text(types: list[str]) -> str | None:
+    """The types in their order; of many the first, and a checksum that tells them from others."""
+    text = " ".join(types)
+    if len(text) > MAX_TYPES:
+        text = f"{text[:MAX_TYPES]}... {len(types)} in all, {crc32(text.encode('utf-8', 'surrogatepass')):08x}"
+    return text or None
 
 
 def _scalar(value: object, secrets: Secrets) -> str | None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
 import fractions
+import inspect
 import pathlib
+import sys
 import uuid
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from types import NoneType, SimpleNamespace, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import cattrs
 from cattrs.preconf.json import make_converter
 
 from railtracks.state._codec import decode, encode, registered
 from railtracks.state._records import Form
+from railtracks.state._secrets import Secrets
+from railtracks.state._text import dumps, form_in, is_lost, members, result_text
 
 _PARSERS: dict[type, Callable[[str], Any]] = {
     datetime.datetime: datetime.datetime.fromisoformat,
@@ -29,31 +35,50 @@ _PARSERS: dict[type, Callable[[str], Any]] = {
 }
 
 
-def restore(data: Any, form: Form, annotation: Any) -> Any:
-    """The value that ``encode`` wrote as ``data``, as it was.
+UNKNOWN = inspect.Parameter.empty
+"""In place of an annotation that is not there, or cannot be understood."""
 
-    Args:
-        data: The plain data.
-        form: How much of the value is in it.
-        annotation: The type that it should have; None if that is not known.
+
+def structured(data: Any, annotation: Any) -> Any:
+    """Plain data as what the annotation says. Whether that is what it was is for the caller to see.
 
     Raises:
-        ValueError: that cannot be done; the text says why, to follow "it".
+        ValueError: it cannot be that; the text says why, to follow "it".
     """
-    if form is Form.PLAIN:
+    if annotation is UNKNOWN or annotation is Any or annotation is object:
         return decode(data)
-    if form is not Form.TYPED:
-        raise ValueError(f"is not all on record ({form.value})")
-    if annotation is None or annotation is Any or annotation is object:
-        raise ValueError("is of a type that the record does not tell, and has no annotation")
-    name = getattr(annotation, "__qualname__", None) or str(annotation)
     try:
-        value = _converter().structure(_unmarked(data), annotation)
+        return _converter().structure(_unmarked(data), annotation)
     except Exception as exc:  # an annotation can be anything, and so can the code of what it names
-        raise ValueError(f"cannot be brought back as its annotation {name} says ({exc})") from exc
-    if encode(value) != data:
-        raise ValueError(f"would not be the same as its annotation {name} says")
-    return value
+        raise ValueError(f"cannot be brought back as its annotation {_shown(annotation)} says ({exc})") from exc
+
+
+def restored_result(output: str, annotation: Any) -> Any:
+    """The result that a record tells by its text, as it was.
+
+    Args:
+        output: The record's text.
+        annotation: What the node says that it returns; ``UNKNOWN`` if it says nothing.
+
+    Raises:
+        ValueError: that cannot be done; the text says why, to follow "its result".
+    """
+    form = form_in(output)
+    if is_lost(form):
+        raise ValueError(f"is not all on record ({form.value})")
+    data = members(output)["output"]
+    value = decode(data) if form is Form.PLAIN else structured(data, annotation)
+    if result_text(value, Secrets()) == output:
+        return value
+    if form is Form.PLAIN:
+        raise ValueError("is of a type that this process was not taught; see rt.state.register_hooks")
+    if annotation in (UNKNOWN, Any, object):
+        raise ValueError("is of a type that neither the record tells nor an annotation that can be understood")
+    raise ValueError(f"was not what its annotation says, {_shown(annotation)}")
+
+
+def _shown(annotation: Any) -> str:
+    return annotation.__qualname__ if isinstance(annotation, type) else str(annotation)
 
 
 @cache
@@ -65,7 +90,49 @@ def _converter() -> cattrs.Converter:
     made.register_structure_hook(Any, lambda value, _: value)
     made.register_structure_hook_func(lambda kind: kind in registered(), lambda value, _: value)
     made.register_structure_hook_func(_is_pydantic, lambda value, kind: kind.model_validate(value))
+    made.register_structure_hook_func(_is_named_tuple, _named_tuple)
+    made.register_structure_hook_func(_is_union, _first_that_fits)
     return made
+
+
+def _is_named_tuple(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+
+
+def _is_union(kind: Any) -> bool:
+    origin: Any = get_origin(kind)
+    return origin is Union or origin is UnionType
+
+
+def _named_tuple(data: Any, kind: Any) -> Any:
+    hints = resolved_hints(kind)  # cattrs does not understand those that are texts
+    convert = _converter().structure
+    return kind(*(convert(value, hints.get(name, Any)) for name, value in zip(kind._fields, data, strict=True)))
+
+
+def _first_that_fits(data: Any, union: Any) -> Any:
+    """Of a union, the first member that the data could have been written from. cattrs knows simple ones only."""
+    if data is None and NoneType in get_args(union):
+        return None
+    for kind in get_args(union):
+        with contextlib.suppress(Exception):  # one that does not fit; what does not fit any is told below
+            value = _converter().structure(data, kind)
+            if dumps(_unmarked(encode(value))) == dumps(data):
+                return value
+    raise ValueError(f"no member of {union} fits")
+
+
+def resolved_hints(target: Any) -> dict[str, Any]:
+    """The annotations that can be understood, each by itself: one that cannot be does not spoil the others."""
+    try:
+        return get_type_hints(target)
+    except Exception:  # names that exist for type checkers only, and objects that cannot have annotations
+        found = {}
+        for name, hint in getattr(target, "__annotations__", {}).items():
+            with contextlib.suppress(Exception):
+                one = SimpleNamespace(__annotations__={name: hint})
+                found.update(get_type_hints(one, vars(sys.modules[target.__module__])))
+        return found
 
 
 def _parsed(parse: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
