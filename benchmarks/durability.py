@@ -50,15 +50,21 @@ async def one_fsync_per_call(_: int) -> float:
 
 
 async def sync_alone(_: int) -> float:
+    """One call after the other, so that each has an fsync of its own."""
     async with recorded("sync"):
         return await rt.call(loop, ALONE) / ALONE * CONCURRENT
 
 
+@rt.function_node
+async def batch(count: int) -> float:
+    start = time.perf_counter()
+    await rt.call_batch(node, range(count))
+    return time.perf_counter() - start
+
+
 async def sync_together(count: int) -> float:
     async with recorded("sync"):
-        start = time.perf_counter()
-        await rt.call_batch(node, range(count))
-        return time.perf_counter() - start
+        return await rt.call(batch, count)
 
 
 def journal(backend: str, rounds: int) -> list[Result]:
@@ -66,19 +72,21 @@ def journal(backend: str, rounds: int) -> list[Result]:
     more = statistics.median(on - off for on, off in zip(times["on"], times["off"], strict=True))
     variants = {"fsync": one_fsync_per_call, "alone": sync_alone, "together": sync_together}
     synced = anyio.run(in_turns, variants, CONCURRENT, rounds, backend=backend)
-    against = f"write + fsync each, {micro(synced['fsync'])}"
+    together, alone, bare = micro(synced["together"]), micro(synced["alone"]), micro(synced["fsync"])
     return [
         Result("async journal, µs per call", micro(times["on"]), f"exit, {micro(times['off'])}", more * 1e6, 8),
-        Result("sync, 1,000 at once", micro(synced["together"]), against, ratio(synced, "together", "fsync"), 1 / 20),
-        Result("sync, one at a time", micro(synced["alone"]), against, ratio(synced, "alone", "fsync")),
+        Result(
+            "sync, 1,000 at once", together, f"an fsync per call, {alone}", ratio(synced, "together", "alone"), 1 / 20
+        ),
+        Result("the same", together, f"bare write + fsync, {bare}", ratio(synced, "together", "fsync")),
     ]
 
 
 # ---- the state of a large session
 
 
-async def large_session() -> tuple[float, float]:
-    """Seconds that closing a large session takes, and the longest that the event loop was blocked meanwhile."""
+async def large_session() -> tuple[float, float, float]:
+    """Seconds: to write a large state as text, to close the session, and the longest that this blocked the loop."""
     gaps = [0.0]
 
     async def watch() -> None:
@@ -90,22 +98,29 @@ async def large_session() -> tuple[float, float]:
             latest = now
 
     async with anyio.create_task_group() as group:
-        async with recorded("async", run_identifier="large"):
+        async with recorded("async", run_identifier="large") as session:
             await rt.call(loop, LARGE)
+            info = session.info
+            start = time.perf_counter()
+            for text in info.document():
+                text.encode("ascii")
+            writing = time.perf_counter() - start
+            del info
             group.start_soon(watch)
             await anyio.sleep(0.01)
             start = time.perf_counter()
         elapsed = time.perf_counter() - start
         group.cancel_scope.cancel()
-    return elapsed, max(gaps)
+    return writing, elapsed, max(gaps)
 
 
 def large(backend: str, rounds: int) -> list[Result]:
-    saving, gap, plain, loading, decoding = [], [], [], [], []
+    writing, closing, gap, plain, plain_file, loading, decoding = ([] for _ in range(7))
     path = Path(".railtracks/large.json")
     for _ in range(min(rounds, 3)):
-        elapsed, blocked = anyio.run(large_session, backend=backend)
-        saving.append(elapsed)
+        wrote, closed, blocked = anyio.run(large_session, backend=backend)
+        writing.append(wrote)
+        closing.append(closed)
         gap.append(blocked * 1e3)
         start = time.perf_counter()
         info = rt.ExecutionInfo.load(path)
@@ -116,13 +131,18 @@ def large(backend: str, rounds: int) -> list[Result]:
         data = orjson.loads(content)
         decoding.append(time.perf_counter() - start)
         start = time.perf_counter()
-        orjson.dumps(data)
+        content = orjson.dumps(data)
         plain.append(time.perf_counter() - start)
+        with Path("plain").open("wb") as file:
+            file.write(content)
+            os.fsync(file.fileno())
+        plain_file.append(time.perf_counter() - start)
         del data
-    pairs = zip(saving, plain, strict=True), zip(loading, decoding, strict=True)
-    saved, loaded = (statistics.median(a / b for a, b in pair) for pair in pairs)
+    pairs = (writing, plain), (closing, plain_file), (loading, decoding)
+    wrote, closed, loaded = (statistics.median(a / b for a, b in zip(*pair, strict=True)) for pair in pairs)
     return [
-        Result("final state of 100,000 calls", seconds(saving), f"orjson.dumps, {seconds(plain)}", saved, 3),
+        Result("final state of 100,000 calls", seconds(writing), f"orjson.dumps, {seconds(plain)}", wrote, 3),
+        Result("the same, on disk", seconds(closing), f"dumps, write, fsync, {seconds(plain_file)}", closed),
         Result("the loop blocked by it, ms", f"{max(gap):.1f} ms", "", max(gap), 50),
         Result("load of 100,000 calls", seconds(loading), f"orjson.loads, {seconds(decoding)}", loaded, 5),
     ]

@@ -265,8 +265,6 @@ def file_options() -> dict[str, Any]:
     return found
 
 
-_OBJECTS = ("broadcast_callback", "store")
-"""Options that may be equal and yet not the same."""
 _latest: tuple[dict[str, Any], ExecutorConfig] = {}, ExecutorConfig()
 """The latest merge: sessions are opened by the thousand with the same options, and the result is frozen."""
 
@@ -280,7 +278,9 @@ def merge(options: Mapping[str, Any]) -> ExecutorConfig:
     global _latest
     merged = {**file_options(), **environment_options(), **_global, **checked(options)}
     known, config = _latest  # read once: another thread may put its own there
-    if merged != known or any(merged.get(name) is not known.get(name) for name in _OBJECTS):
+    get, got = merged.get, known.get  # these two may be equal and yet not the same
+    callback, store = "broadcast_callback", "store"
+    if merged != known or get(callback) is not got(callback) or get(store) is not got(store):
         config = ExecutorConfig(**merged)
         _latest = merged, config
     return config

@@ -264,10 +264,11 @@ class Session:
         self._begin("async with")
         self._lifetime = self._new_lifetime()
         try:
-            if self._resumption is not None or not isinstance(self._store, FileStore | None):
-                await run_in_thread(self._set_out)
-            else:
-                self._set_out()  # a matter of microseconds
+            if self._recorder is not None:
+                if self._resumption is None and isinstance(self._store, FileStore):
+                    self._set_out()  # a matter of microseconds
+                else:
+                    await run_in_thread(self._set_out)
             await self._lifetime.open()
         except BaseException:  # there is nothing to resume; or no event loop that anyio knows is running here
             self._abort()
@@ -364,7 +365,8 @@ class Session:
         self._phase = "open"
         self._form = form
         self._start_time = self._now()
-        learn_secrets(self.context, self._secrets)
+        if self.context:
+            learn_secrets(self.context, self._secrets)
 
     @property
     def _recorder(self) -> Recorder | None:

@@ -177,15 +177,15 @@ class Recorder:
 
     def release(self) -> None:
         """Write no more, and let others have the run."""
-        self._journals = False
-        appender, self._appender = self._appender, None
-        if appender is not None:
+        with self._syncing:
+            self._journals = self._syncs = False
+            appender, self._appender = self._appender, None
             try:
-                with self._syncing:
-                    self._syncs = False
+                if appender is not None:
                     appender.close()
             except OSError as exc:
                 self._fail(exc)
+        if appender is not None:
             syncer.leave()
         lock, self._lock = self._lock, None
         if lock is not None:
@@ -213,21 +213,26 @@ class Recorder:
         """
         record.node = node.key
         if node.bound is not None:
-            for text in node.bound:
-                self._secrets.learn(text)
-            if record.node is not None and self._secrets.hide(record.node) != record.node:
-                record.node = None
-        if self._journals or self.past is not None or node.hidden or not _is_harmless(record):
-            record.inputs = inputs_text(record.args, record.kwargs, self._secrets, node.hidden)
+            self._learn_bound(record, node.bound)
+        journals, hidden = self._journals, node.hidden
+        if journals or hidden or self.past is not None or not _is_harmless(record):
+            record.inputs = inputs_text(record.args, record.kwargs, self._secrets, hidden)
         found = None
         if self.past is not None:
             found = find(self.past if record.parent is None else above, record, node)
             record.reuse = found.why
             if found.why == REUSED:
                 return found
-        if self._journals:
+        if journals:
             self._write(journal.created(record, record.started + self._origin))
         return found
+
+    def _learn_bound(self, record: CallRecord, secrets: list[str]) -> None:
+        """A node may be bound to secrets, or to what is known to be one here."""
+        for text in secrets:
+            self._secrets.learn(text)
+        if record.node is not None and self._secrets.hide(record.node) != record.node:
+            record.node = None
 
     def ended(self, record: CallRecord) -> None:
         """A call ended."""
@@ -291,9 +296,7 @@ class Recorder:
         record.changes.append(change)
 
     def _write(self, payload: str) -> None:
-        if self._appender is None:
-            self._open()
-        appender = self._appender
+        appender = self._appender or self._open()
         if appender is None:
             return
         try:
@@ -304,16 +307,19 @@ class Recorder:
             self._syncer_asked = True
             syncer.ask(self._sync_soon)
 
-    def _open(self) -> None:
-        if self._store is None or self._lock is None:
-            self._journals = False
-            return
-        try:
-            self._appender = self._store.open(self._identifier, self._beginning)
+    def _open(self) -> Appender | None:
+        with self._syncing:  # a thread that was left behind may come here while the session ends
+            if self._store is None or self._lock is None or not self._journals:
+                self._journals = False
+                return None
+            try:
+                self._appender = self._store.open(self._identifier, self._beginning)
+            except OSError as exc:
+                self._fail(exc)
+                return None
             syncer.enter()
             self._beginning = b""
-        except OSError as exc:
-            self._fail(exc)
+            return self._appender
 
     def _sync_soon(self) -> None:
         self._syncer_asked = False
@@ -342,7 +348,11 @@ class Recorder:
 
 
 def _is_harmless(record: CallRecord) -> bool:
-    return not record.kwargs and all(type(value) in HARMLESS for value in record.args)
+    """Were all arguments such as cannot be changed later, and hold no secrets?"""
+    for value in record.args:  # a loop, as a generator costs twice as much
+        if type(value) not in HARMLESS:
+            return False
+    return not record.kwargs
 
 
 def look(record: CallRecord, node: FunctionNode[..., Any], secrets: Secrets) -> None:

@@ -232,11 +232,12 @@ class _FileAppender:
 
     def append(self, content: bytes) -> None:
         with self._lock:
-            if self._handle is None:
+            handle = self._handle
+            if handle is None:
                 return
-            written = os.write(self._handle, content)
+            written = os.write(handle, content)
             if written < len(content):
-                os.ftruncate(self._handle, self._size)  # a full disk takes a part: have a whole journal, not a torn one
+                os.ftruncate(handle, self._size)  # a full disk takes a part: have a whole journal, not a torn one
                 raise OSError(28, "No space left on device", str(self._path))
             self._size += written
 

@@ -77,9 +77,14 @@ def inputs_text(
 ) -> str:
     """The arguments of a call. ``hidden``: the places of those whose parameters name a secret."""
     if not kwargs and not hidden and len(args) <= _MANY:
-        texts = [_scalar(value, secrets) for value in args]
-        if None not in texts:
-            return f'"input_args": [{", ".join(texts)}], "input_kwargs": {{}}'  # type: ignore[arg-type]
+        texts: list[str] = []
+        for value in args:
+            shown = _scalar(value, secrets)
+            if shown is None:
+                break
+            texts.append(shown)
+        else:
+            return f'"input_args": [{", ".join(texts)}], "input_kwargs": {{}}'
 
     def write(encoder: Encoder) -> str:
         shown = [encoder.masked(v) if place in hidden and v is not None else v for place, v in enumerate(args)]
