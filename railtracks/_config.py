@@ -25,7 +25,10 @@ from railtracks.exceptions import ConfigError
 BroadcastCallback = Callable[[Any], None] | Callable[[Any], Awaitable[None]]
 BACKENDS = ("asyncio", "trio")
 DURABILITIES = ("exit", "async", "sync")
-STORE_METHODS = ("lock", "is_locked", "open", "move_journal", "exists", "save", "read", "list", "remove", "where")
+STORE_METHODS = (
+    "lock", "is_locked", "open", "move_journal", "exists", "modified", "save", "read", "list", "remove", "sweep",
+    "where",
+)  # fmt: skip
 
 
 class SessionOptions(TypedDict, total=False):

@@ -14,9 +14,8 @@ from railtracks.exceptions import ConfigError, RunInUseError, StateError
 from railtracks.execution import recorded_arguments
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._function import as_node
-from railtracks.state import ExecutionInfo
-from railtracks.state._past import Place, past
-from railtracks.state._past import before as records_before
+from railtracks.state import CallRecord, ExecutionInfo
+from railtracks.state._past import cut_off, together
 from railtracks.state._runs import check_identifier, load_run
 from railtracks.state._stores import Store
 
@@ -33,8 +32,8 @@ class Resumption:
     run_identifier: str
     before: Callable[..., Any] | str | int | None
 
-    def load(self, store: Store, log: SessionLog, held: bool) -> tuple[ExecutionInfo, Place]:
-        """What is known of the run, and the root of what is used of it. Blocks.
+    def load(self, store: Store, log: SessionLog, held: bool) -> tuple[ExecutionInfo, list[CallRecord]]:
+        """What is known of the run, and the records that are used of it. Blocks.
 
         ``held``: this session has the right to write what it resumes, so nobody else has.
 
@@ -50,8 +49,8 @@ class Resumption:
         if known.damage is not None:
             log.log(logging.WARNING, "The journal of %s: %s", self.run_identifier, known.damage, logger=LOGGER)
         if self.before is None:
-            return known, past(known.earlier, known.records)
-        return known, past(records_before(known.records, self._step(known)))
+            return known, together(known.earlier, known.records)
+        return known, cut_off(known.records, self._step(known))
 
     def _step(self, known: ExecutionInfo) -> int:
         if isinstance(self.before, int):
@@ -85,9 +84,15 @@ def resumption(resume: object, before: object, run_identifier: str | None) -> Re
         check_identifier(resume)
     if before is not None:
         if resume is None:
-            raise ConfigError("argument before: it says how much of a run to resume; give resume='...' too")
-        if isinstance(before, bool) or not (isinstance(before, int | str) or callable(before)):
-            raise ConfigError(f"argument before: {before!r} is not allowed; give a node, the name of one, or a step")
+            raise ConfigError("argument before needs resume: write rt.Session(resume='my-run', before=...)")
+        if isinstance(before, int):
+            allowed = before >= 0 and before is not False and before is not True
+        else:
+            allowed = isinstance(before, str) or callable(before)
+        if not allowed:
+            raise ConfigError(
+                f"argument before: {before!r} is not allowed; give a node, the name of one, or a step of at least 0"
+            )
         if resume == run_identifier:
             raise ConfigError(
                 f"argument before: the run {resume!r} stays as it is, so this session needs another run_identifier"

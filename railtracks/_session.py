@@ -266,7 +266,7 @@ class Session:
         try:
             if self._recorder is not None:
                 if self._resumption is None and isinstance(self._store, FileStore):
-                    self._set_out()  # a matter of microseconds
+                    self._set_out()  # a rename at the most
                 else:
                     await run_in_thread(self._set_out)
             await self._lifetime.open()
@@ -398,12 +398,12 @@ class Session:
         if recorder is None or store is None:
             return
         if resumption is not None:
-            self._known, root = resumption.load(store, self._log, self._replaces and self._config.save_state)
+            self._known, records = resumption.load(store, self._log, self._replaces and self._config.save_state)
         given = self._config.run_identifier is not None or self.name is not None
         aside = f"{self.identifier[:100]}.{self._sources.new_id()[:8]}" if given and not self._replaces else None
         recorder.begin(self.info.facts, aside)
         if resumption is not None:
-            recorder.resume(root)
+            recorder.resume(records)
 
     @property
     def _replaces(self) -> bool:

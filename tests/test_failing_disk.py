@@ -28,7 +28,7 @@ from railtracks.state._syncer import Syncer, syncer
 
 MODES = ["exit", "async", "sync"]
 FOLDER = Path(".railtracks")
-GOES_ON = "The run cannot be recorded as it goes, beside {}: {}; it goes on, and is saved when it ends if it can"
+GOES_ON = "The journal beside {} cannot be written: {}; the session goes on, and is saved at its end if possible"
 FULL = "[Errno 28] No space left on device"
 
 

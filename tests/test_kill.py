@@ -360,12 +360,12 @@ def kill_often(server, folder, kills, kind, size, promised=None, **options):
 
 
 def test_a_run_in_sync_mode_survives_kills(backend, server, tmp_path):
-    kill_often(server, tmp_path, 32, "file", (6, 24, 6), backend=backend, durability="sync")
+    kill_often(server, tmp_path, 40, "file", (12, 120, 10), backend=backend, durability="sync")
 
 
 def test_a_run_in_async_mode_survives_kills(backend, server, tmp_path):
     # Nothing is lost here either: records are with the operating system, which lives on, before a call returns.
-    kill_often(server, tmp_path, 28, "file", (8, 90, 10), backend=backend, durability="async")
+    kill_often(server, tmp_path, 40, "file", (10, 250, 10), backend=backend, durability="async")
 
 
 def test_a_run_in_sync_mode_survives_kills_with_sqlite(backend, server, tmp_path):

@@ -166,18 +166,18 @@ class Coordinator:
         record = state.created(node.name, node.node_type, args, kwargs, caller.record, now)
         announcer = self._announcer
         recorder = self.recorder
-        place = None
-        if recorder is not None:
-            found = recorder.created(record, node, caller.place)
-            if found is not None:
-                if found.why == REUSED:
-                    return self._reuse(record, found, caller)
-                place = found.place
-        else:
-            look(record, node, self.secrets)
-        current.set(Frame(self, record, run, task, place))
-        strategy: ExecutionStrategy = _IN_TASK if node.is_async else self.threads
         try:
+            place = None
+            if recorder is None:
+                look(record, node, self.secrets)
+            else:
+                found = recorder.created(record, node, caller.place)
+                if found is not None:
+                    if found.why == REUSED:
+                        return self._reuse(record, found, caller)
+                    place = found.place
+            current.set(Frame(self, record, run, task, place))
+            strategy: ExecutionStrategy = _IN_TASK if node.is_async else self.threads
             if announcer.active:
                 announcer.created(record, caller.record)
             result = await strategy.execute(node, args, kwargs)

@@ -8,11 +8,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import weakref
 from itertools import count
 from typing import Any
 
+import attrs
+
 from railtracks._logging import SessionLog
-from railtracks.exceptions import StateError
+from railtracks.exceptions import RunInUseError
 from railtracks.execution._commit import GroupCommit
 from railtracks.execution._replay import Found, find
 from railtracks.nodes import FunctionNode
@@ -20,17 +23,21 @@ from railtracks.state import CallRecord, ExecutionInfo, Status
 from railtracks.state import _journal as journal
 from railtracks.state._codec import HARMLESS, decode, learn_secrets
 from railtracks.state._document import overall
-from railtracks.state._machine import RTState
-from railtracks.state._past import Place
+from railtracks.state._heads import read_journal_head
+from railtracks.state._machine import RTState, renumber_changes
+from railtracks.state._past import Place, past
 from railtracks.state._records import REUSED, Change, Form
-from railtracks.state._runs import load_run, warn_of_many
+from railtracks.state._runs import warn_of_many
 from railtracks.state._secrets import Secrets
-from railtracks.state._stores import Appender, Lock, Store
+from railtracks.state._stores import HEAD, Appender, Lock, Store
 from railtracks.state._syncer import syncer
 from railtracks.state._text import inputs_text, loads, member_text, output_text, settle_texts
 
 LOGGER = logging.getLogger("RT.Session")
 DELETED: Any = object()
+UNWRITTEN = '"input_args": [], "input_kwargs": {}, "input_form": "opaque"'
+"""The arguments of a call that failed while they were written."""
+_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
 Facts = dict[str, str | float | None]
 
 
@@ -67,15 +74,18 @@ class Recorder:
         self._identifier = self.where = ""
         self._beginning = b""  # of the journal, which is opened when the first call is made
         self._aside: str | None = None  # the identifier for a journal that is still in the way
-        self._problem: OSError | None = None  # from before the log was open
+        self._problem: Exception | None = None  # from before the log was open
         self._lock: Lock | None = None
         self._appender: Appender | None = None
         self._failed = False
-        self._syncing = threading.Lock()  # held while the journal is put on disk; a late sync would bring it back
+        self._syncing = threading.RLock()  # held while the journal is put on disk; a late sync would bring it back
         self._syncs = True
         self._syncer_asked = False
         self._changes = count()
         self._reapplied: dict[str, int] = {}
+        self._told = 0  # calls of which the journal knows
+        self._failure: BaseException | None = None  # the one that was written last
+        self._known: list[CallRecord] = []
         self._commit = GroupCommit()
 
     # ---- the run as a whole
@@ -91,8 +101,11 @@ class Recorder:
             self.where = _shown(self._store.where(identifier))
             try:
                 self._lock = self._store.lock(identifier)
-            except OSError as exc:
+            except RunInUseError:
+                raise
+            except Exception as exc:  # of a store of the user's
                 self._problem = exc
+            _recorders.add(self)
 
     def begin(self, facts: Facts, aside: str | None) -> None:
         """The session begins. Blocks.
@@ -108,16 +121,16 @@ class Recorder:
         self._aside = aside
         try:
             self._move_aside()
-        except OSError as exc:
+        except Exception as exc:  # of a store of the user's
             self._fail(exc)
 
-    def resume(self, past: Place) -> None:
+    def resume(self, known: list[CallRecord]) -> None:
         """The session goes on from what is known. Blocks."""
-        self.past = past
+        self._known = known
+        self.past = past(known)
+        for record in known:
+            record.inputs, record.output = settle_texts(record, self._secrets)
         if self._journals:
-            known = past.flat()
-            for record in known:
-                record.inputs, record.output = settle_texts(record, self._secrets)
             self._beginning += b"".join(map(journal.frame, (*journal.told(known, 0.0), journal.ATTEMPT)))
 
     def _move_aside(self) -> None:
@@ -129,16 +142,13 @@ class Recorder:
             self._aside = None
 
     def _tell_of(self, aside: str, store: Store) -> None:
-        try:
-            load_run(aside, store)
-        except StateError as exc:
-            stored = store.read(aside)
-            if stored is not None and stored.journal is not None and journal.is_only_begun(stored.journal):
-                store.remove(aside)  # there is nothing in it
-                return
-            also = f"but cannot be read ({exc})"
-        else:
-            also = "and can be resumed"
+        stored = store.read(aside)
+        if stored is None or stored.journal is None:
+            return
+        if journal.is_only_begun(stored.journal):
+            store.remove(aside)  # there is nothing in it
+            return
+        also = "and can be resumed" if read_journal_head(stored.journal[:HEAD]) else "but its beginning is damaged"
         self._log.log(
             logging.WARNING, "An earlier run %s did not end; what it did is kept as %s, %s",
             self._identifier, aside, also, logger=LOGGER,
@@ -150,7 +160,8 @@ class Recorder:
         ``replaces``: a document that is there is known to be of a run that this one resumed.
         """
         store = self._store
-        assert store is not None
+        if store is None:  # in a forked child
+            return
         if self.past is not None and not self._state.records:
             return  # nothing was done that was not known before
         self._log.log(logging.INFO, "Saving execution info to %s", self.where, logger=LOGGER)
@@ -180,29 +191,29 @@ class Recorder:
         with self._syncing:
             self._journals = self._syncs = False
             appender, self._appender = self._appender, None
+            lock, self._lock = self._lock, None
+        ends = [] if appender is None else [appender.close, syncer.leave]
+        for end in [*ends, lock.release] if lock is not None else ends:
             try:
-                if appender is not None:
-                    appender.close()
-            except OSError as exc:
+                end()
+            except Exception as exc:  # of a store of the user's
                 self._fail(exc)
-        if appender is not None:
-            syncer.leave()
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            try:
-                lock.release()
-            except OSError as exc:
-                self._fail(exc)
+
+    def disown(self) -> None:
+        """In a forked child: the run is the parent's, and so are its journal and its lock."""
+        self._syncing = threading.RLock()
+        self._journals = self._syncs = self.waits = False
+        self._store = self._appender = self._lock = None
 
     def earlier(self) -> tuple[CallRecord, ...]:
         """What is known from before, as long as this session has not completed it."""
         if self.past is None or self._completed:
             return ()
-        known = self.past.flat()
-        for record in known:
-            record.started -= self._origin
-            record.ended = None if record.ended is None else record.ended - self._origin
-        return tuple(known)
+        origin = self._origin
+        return tuple(
+            attrs.evolve(r, started=r.started - origin, ended=None if r.ended is None else r.ended - origin)
+            for r in self._known
+        )
 
     # ---- what happens in it
 
@@ -224,8 +235,19 @@ class Recorder:
             if found.why == REUSED:
                 return found
         if journals:
-            self._write(journal.created(record, record.started + self._origin))
+            self._tell(record)
         return found
+
+    def _tell(self, record: CallRecord) -> None:
+        """Write that a call was made, once, and before all that were made after it.
+
+        Usually it is the next. But writing its arguments may have made a call (by a ``__repr__``), or failed.
+        """
+        while self._told <= record.index:
+            made = self._state.records[self._told]
+            self._told += 1
+            made.inputs = made.inputs or UNWRITTEN
+            self._write(journal.created(made, made.started + self._origin))
 
     def _learn_bound(self, record: CallRecord, secrets: list[str]) -> None:
         """A node may be bound to secrets, or to what is known to be one here."""
@@ -236,21 +258,31 @@ class Recorder:
 
     def ended(self, record: CallRecord) -> None:
         """A call ended."""
+        failure, again = record.exception, False
+        if failure is not None:
+            # One that rises through many calls has a longer traceback in each: it is written where it was raised, and
+            # at the top.
+            again = failure is self._failure and record.parent is not None
+            self._failure = failure
         if self._journals:
-            record.output = output_text(record, self._secrets)
+            record.output = output_text(record, self._secrets, again)
+            if record.index >= self._told:
+                self._tell(record)
             self._write(journal.ended(record, (record.ended or 0.0) + self._origin))
-        elif type(record.result) not in HARMLESS or record.exception is not None:
-            record.output = output_text(record, self._secrets)  # now, as it may be changed later
+        elif type(record.result) not in HARMLESS or failure is not None:
+            record.output = output_text(record, self._secrets, again)  # now, as it may be changed later
 
     def reused(self, record: CallRecord, found: Found, context: dict[str, Any]) -> None:
         """A call need not run: tell what is on record of it and all below it, and change the context as they did."""
         assert found.place is not None
         known = found.place.record
         assert known is not None
-        copies = self._state.reused(record, known, found.below, found.result, -self._origin)
-        new = dict(zip([known.index, *(each.index for each in found.below)], [record, *copies], strict=True))
-        for source, change in found.changes:
-            self._keep(new[source.index], change._replace(order=next(self._changes)))
+        if self._journals:
+            self._tell(record)
+        self._state.reused(record, known, found.below, found.result, -self._origin)
+        orders = [next(self._changes) for _ in found.changes]
+        renumber_changes(self._state.records, record, known, found.below, orders)
+        for change in found.changes:
             if change.order < self._reapplied.get(change.key, -1):
                 continue  # of two calls that ran at once the other had the last word
             self._reapplied[change.key] = change.order
@@ -258,11 +290,9 @@ class Recorder:
                 context.pop(change.key, None)
             else:
                 context[change.key] = decode(loads(change.value))
+        self._told += len(found.below)
         if self._journals:
-            for each in (record, *copies):
-                each.inputs, each.output = settle_texts(each, self._secrets)
-            for payload in journal.told((record, *copies), self._origin):
-                self._write(payload)
+            self._write(journal.reused(record, known, orders))
 
     def changed(self, record: CallRecord | None, key: Any, value: Any = DELETED) -> None:
         """A call changed the context. What is changed outside calls is not kept. From any thread."""
@@ -301,7 +331,7 @@ class Recorder:
             return
         try:
             appender.append(journal.frame(payload))
-        except OSError as exc:
+        except Exception as exc:  # of a store of the user's
             self._fail(exc)
         if not self.waits and not self._syncer_asked:
             self._syncer_asked = True
@@ -309,12 +339,14 @@ class Recorder:
 
     def _open(self) -> Appender | None:
         with self._syncing:  # a thread that was left behind may come here while the session ends
+            if self._appender is not None:
+                return self._appender
             if self._store is None or self._lock is None or not self._journals:
                 self._journals = False
                 return None
             try:
-                self._appender = self._store.open(self._identifier, self._beginning)
-            except OSError as exc:
+                self._appender = self._store.open(self._identifier, self._beginning, self.past is not None)
+            except Exception as exc:  # of a store of the user's
                 self._fail(exc)
                 return None
             syncer.enter()
@@ -333,16 +365,16 @@ class Recorder:
                 with self._syncing:
                     if self._syncs:
                         appender.sync()
-            except OSError as exc:
+            except Exception as exc:  # of a store of the user's
                 self._fail(exc)
 
-    def _fail(self, exc: OSError) -> None:
+    def _fail(self, exc: Exception) -> None:
         self._journals = False
         if not self._failed:
             self._failed = True
             self._log.log(
                 logging.ERROR,
-                "The run cannot be recorded as it goes, beside %s: %s; it goes on, and is saved when it ends if it can",
+                "The journal beside %s cannot be written: %s; the session goes on, and is saved at its end if possible",
                 self.where, exc, logger=LOGGER, exc_info=exc,
             )  # fmt: skip
 
@@ -372,3 +404,12 @@ def _shown(where: str) -> str:
         return where.removeprefix(f"{os.getcwd()}{os.sep}")
     except OSError:  # the working directory is gone
         return where
+
+
+def _disown_all() -> None:
+    for recorder in _recorders:
+        recorder.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)

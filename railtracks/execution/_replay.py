@@ -12,6 +12,7 @@ import attrs
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status
 from railtracks.state._codec import decode
+from railtracks.state._machine import changes_of
 from railtracks.state._past import Place, key_of
 from railtracks.state._records import REUSED, Change, Form
 from railtracks.state._secrets import Secrets
@@ -40,7 +41,7 @@ class Found:
     why: str
     result: Any = None
     below: list[CallRecord] = attrs.field(factory=list)
-    changes: list[tuple[CallRecord, Change]] = attrs.field(factory=list)
+    changes: list[Change] = attrs.field(factory=list)
 
 
 def find(above: Place | None, record: CallRecord, node: FunctionNode[..., Any]) -> Found:
@@ -64,10 +65,8 @@ def find(above: Place | None, record: CallRecord, node: FunctionNode[..., Any]) 
     below = place.generation.subtree(known)
     if any(each.status is Status.OPEN for each in below):
         return Found(place, "something that it had started had not ended")
-    changes = sorted(
-        ((each, change) for each in (known, *below) for change in each.changes or ()), key=lambda pair: pair[1].order
-    )
-    for _, change in changes:
+    changes = [change for _, change in changes_of(known, below)]
+    for change in changes:
         if change.form is not Form.PLAIN:
             lost = "the type of what" if change.form is Form.TYPED else "what"
             return Found(place, f"{lost} it put into the context as {change.key!r} is not on record ({change.form})")

@@ -25,7 +25,7 @@ import attrs
 import cattrs
 
 from railtracks.exceptions import ConfigError
-from railtracks.state._marks import Cut, Opaque, RecordedError, Written
+from railtracks.state._marks import Cut, Opaque, RecordedError
 from railtracks.state._records import Form, Reason, Status
 from railtracks.state._redact import MASK, names_secret
 from railtracks.state._secrets import Secret, Secrets
@@ -175,12 +175,15 @@ class Encoder:
             "$repr": self._prose(_guarded(repr, value), MAX_REPR),
         }
 
-    def _error(self, value: BaseException) -> dict[str, Any]:
+    def error(self, value: Any, shown_traceback: str | None = None) -> dict[str, Any]:
+        """An exception. ``shown_traceback``: what to write in place of its traceback."""
         self._lose(Form.OPAQUE)
+        if mark := self._mark(value):
+            return mark  # type: ignore[no-any-return]
         return {
             "$type": _qualified(type(value)),
             "$message": self._prose(_guarded(str, value), MAX_TEXT),
-            "$traceback": self._prose(_guarded(_traceback, value), MAX_TEXT),
+            "$traceback": shown_traceback or self._prose(_guarded(_traceback, value), MAX_TEXT),
         }
 
     def _compound(self, value: Any, kind: type) -> Any:
@@ -204,9 +207,6 @@ class Encoder:
         return None
 
     def _known(self, value: Any, kind: type) -> Any:
-        if isinstance(value, Written):
-            self._lose(value.form)
-            return value.data()
         if isinstance(value, Secret):
             return self.masked(value)
         if mark := self._mark(value):
@@ -232,7 +232,7 @@ class Encoder:
         if isinstance(value, AbstractSet):
             return self._items(_in_order(value), self.encode)
         if isinstance(value, BaseException):
-            return self._error(value)
+            return self.error(value)
         if (attributes := _fields(value)) is not None:
             return self._mapping(attributes)
         if isinstance(value, bytes | bytearray | memoryview):

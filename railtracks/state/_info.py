@@ -209,7 +209,7 @@ class ExecutionInfo:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ExecutionInfo:
-        """Read a state file (``.json``), or a journal (any other ending). Blocks.
+        """Read a state file or a journal. Blocks.
 
         A journal is used as far as it is whole; ``damage`` says where it is not. Whether its process still runs
         cannot be told from the file alone: calls without an end are taken to have died with it. To look at a
@@ -223,7 +223,7 @@ class ExecutionInfo:
         path = Path(path)
         content = path.read_bytes()
         try:
-            return cls.from_document(content) if path.suffix == ".json" else cls.from_journal(content)
+            return cls.from_journal(content) if _is_journal(path, content) else cls.from_document(content)
         except StateError as exc:
             raise StateError(f"{path}: {exc}") from exc
 
@@ -307,6 +307,11 @@ class ExecutionInfo:
 
     def _parents(self) -> dict[str, str | None]:
         return {node_id(self.session_id, record.index): self._scribe.caller(record) for record in self.records}
+
+
+def _is_journal(path: Path, content: bytes) -> bool:
+    """A document begins with a brace; what does not may be either, damaged, and then the name decides."""
+    return not content.lstrip().startswith(b"{") and path.suffix != ".json"
 
 
 @contextmanager

@@ -9,6 +9,7 @@ used up to there.
     {"e": "ended", "call": 3, "time": ..., "status": ...}
     {"e": "context", "call": 3, "order": 0, "key": ..., ...}
     {"e": "attempt"}                                            what came before is of the session that this one resumes
+    {"e": "reused", "call": 3, "known": 7, ...}                 call 3 is call 7 of that, with all below it
     {"e": "end", "time": ..., "completed": true}                the session ended, and needs no earlier one any more
 """
 
@@ -25,11 +26,12 @@ import attrs
 from railtracks.exceptions import StateError
 from railtracks.state._codec import decode
 from railtracks.state._document import VERSION
-from railtracks.state._machine import RTState
+from railtracks.state._machine import Calls, RTState, renumber_changes
 from railtracks.state._records import CallRecord, Change, Form, Reason, Status
 from railtracks.state._text import NO_OUTPUT, dumps, inputs_of, loads, output_of
 from railtracks.state._writer import change_text
 
+BREAKS_OFF = "the record breaks off, or its length is damaged"
 _FRAME = struct.Struct("<II")
 _pack = _FRAME.pack
 
@@ -51,8 +53,7 @@ def header(facts: dict[str, str | float | None]) -> str:
 def is_only_begun(content: bytes) -> bool:
     """Did its process die while it wrote the header?"""
     begins, part = b'{"e": "header"', content[_FRAME.size :]
-    whole = len(content) >= _FRAME.size and len(part) >= _FRAME.unpack_from(content)[0]
-    return not whole and begins.startswith(part[: len(begins)])
+    return begins.startswith(part[: len(begins)]) and b"}" not in part
 
 
 ATTEMPT = '{"e": "attempt"}'
@@ -90,6 +91,11 @@ def changed(record: CallRecord, change: Change) -> str:
 def end(time: float, completed: bool) -> str:
     """The session ended; ``completed``: nothing of the session that it resumed is needed any more."""
     return f'{{"e": "end", "time": {time!r}, "completed": {"true" if completed else "false"}}}'
+
+
+def reused(record: CallRecord, known: CallRecord, orders: list[int]) -> str:
+    """It ended as ``known`` had, with all that it made. ``orders``: the new places of the context's changes."""
+    return dumps({"e": "reused", "call": record.index, "known": known.index, "orders": orders})
 
 
 def told(records: Iterable[CallRecord], origin: float) -> Iterator[str]:
@@ -132,7 +138,7 @@ def read(content: bytes) -> Journal:
     damage: list[str] = []
     version, facts = _read_header(next(payloads, None) or (0, None, "it is empty"))
     unsaid = Form.PLAIN if version > 1 else Form.UNKNOWN  # version 1 did not say how much of a value was written
-    tale = _Tale(unsaid)
+    tale = _Tale(unsaid, [])
     earlier: list[CallRecord] = []
     for offset, payload, problem in payloads:
         if payload is None:
@@ -141,14 +147,18 @@ def read(content: bytes) -> Journal:
         try:
             event = loads(payload)
             if event["e"] == "attempt":
-                earlier, tale = tale.state.records, _Tale(unsaid)
+                earlier, tale = tale.state.records, _Tale(unsaid, tale.state.records)
             else:
                 tale.take(event)
         except Exception as exc:  # a checksum that fits a payload that does not, or a hook of the user's that raises
             damage.append(f"the record at byte {offset} cannot be used ({type(exc).__name__}: {exc})")
             break
     return Journal(
-        facts, tale.state.records, [] if tale.completed else earlier, tale.end_time, damage[0] if damage else None
+        facts,
+        tale.state.records,
+        [] if tale.completed else earlier,
+        tale.end_time,
+        damage[0] if damage else None,
     )
 
 
@@ -158,12 +168,12 @@ def _payloads(content: bytes) -> Iterator[tuple[int, bytes | None, str]]:
     while offset < len(content):
         start = offset + _FRAME.size
         if start > len(content):
-            yield offset, None, "the journal breaks off"
+            yield offset, None, BREAKS_OFF
             return
         length, checksum = _FRAME.unpack_from(content, offset)
         payload = content[start : start + length]
         if len(payload) < length:
-            yield offset, None, "the journal breaks off, or the length of the record is damaged,"
+            yield offset, None, BREAKS_OFF
             return
         if not length or crc32(payload) != checksum:
             yield offset, None, "the record is damaged (checksum)"
@@ -175,7 +185,7 @@ def _payloads(content: bytes) -> Iterator[tuple[int, bytes | None, str]]:
 def _read_header(first: tuple[int, bytes | None, str]) -> tuple[int, dict[str, Any]]:
     _, payload, problem = first
     if payload is None:
-        raise StateError(f"this is no journal, or it was damaged at its beginning: {problem}")
+        raise StateError(f"this is no journal, or its beginning is damaged: at byte 0 {problem}")
     try:
         facts = loads(payload)
         kind, version = facts.pop("e"), facts.pop("version")
@@ -189,8 +199,10 @@ def _read_header(first: tuple[int, bytes | None, str]) -> tuple[int, dict[str, A
 class _Tale:
     """The records that the events tell of."""
 
-    def __init__(self, unsaid: Form) -> None:
+    def __init__(self, unsaid: Form, earlier: list[CallRecord]) -> None:
         self._unsaid = unsaid
+        self._earlier = earlier
+        self._calls: Calls | None = None  # the earlier ones, by caller
         self.state = RTState()
         self.end_time: float | None = None
         self.completed = False
@@ -201,10 +213,12 @@ class _Tale:
                 self._created(event)
             case "ended":
                 self._ended(self.state.records[event["call"]], event)
+            case "reused":
+                self._reused(self.state.records[event["call"]], self._earlier[event["known"]], event["orders"])
             case "context":
                 self._changed(self.state.records[event["call"]], event)
             case "end":
-                self.end_time, self.completed = event["time"], event["completed"]
+                self.end_time, self.completed = event["time"], event.get("completed", False)
             case other:
                 raise StateError(f"there is no event {other!r}")
 
@@ -237,7 +251,15 @@ class _Tale:
                 raise StateError("a call ended and is open")
         record.output = text
 
+    def _reused(self, record: CallRecord, known: CallRecord, orders: list[int]) -> None:
+        self._calls = self._calls or Calls(self._earlier)
+        below = self._calls.subtree(known)
+        self.state.reused(record, known, below, known.result, 0.0)
+        renumber_changes(self.state.records, record, known, below, orders)
+
     def _changed(self, record: CallRecord, event: dict[str, Any]) -> None:
         value = None if event["deleted"] else dumps(event["value"])
         change = Change(event["order"], event["key"], value, Form(event["form"]))
-        record.changes = [*(record.changes or ()), change]
+        if record.changes is None:
+            record.changes = []
+        record.changes.append(change)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from railtracks.exceptions import RunInUseError
@@ -104,6 +106,13 @@ def is_locked(path: Path) -> bool:
         finally:
             os.close(handle)
         return bool(answer[0 if _LINUX else 3] != fcntl.F_UNLCK)
+
+
+def sweep_locks(paths: Iterable[Path]) -> None:
+    """Remove the files of locks that nobody holds: their processes were killed."""
+    for path in paths:
+        with contextlib.suppress(RunInUseError, OSError):  # somebody holds it, or removed it
+            FileLock(path, path.stem).release()
 
 
 def _problem(path: Path, identifier: str) -> str:

@@ -11,13 +11,14 @@ and anything else is refused. Every transition takes the next step, so steps are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import attrs
 
 from railtracks.exceptions import StateError
-from railtracks.state._records import NO_KWARGS, REUSED, CallRecord, Reason, Status
+from railtracks.state._records import NO_KWARGS, REUSED, CallRecord, Change, Reason, Status
 
 OPEN = Status.OPEN
 COMPLETED = Status.COMPLETED
@@ -82,37 +83,36 @@ class RTState:
 
     def reused(
         self, record: CallRecord, known: CallRecord, below: Sequence[CallRecord], result: Any, shift: float
-    ) -> list[CallRecord]:
+    ) -> None:
         """The call ended as it did before, and so did all below it, which were made and ended before it ends.
 
         Args:
             record: The call. It began when ``known`` did.
             known: What was recorded of it before.
-            below: What was recorded below it, each after its caller.
+            below: What was recorded below it, in the order of creation.
             result: What it returns.
             shift: Seconds to add to the recorded times.
-
-        Returns:
-            The new records of those below.
         """
         record.started = known.started + shift
         new = {known.index: record}
+        steps: list[tuple[int, CallRecord, bool]] = []
         for each in below:
-            parent = new[each.parent]  # type: ignore[index]
-            new[each.index] = copy = attrs.evolve(
-                each, index=len(self.records), parent=parent.index, run=parent.run, reuse=REUSED, changes=None,
-                started=each.started + shift, ended=None if each.ended is None else each.ended + shift,
-            )  # fmt: skip
+            copy = _copied(each, len(self.records), new[each.parent], shift)  # type: ignore[index]
+            new[each.index] = copy
             self.records.append(copy)
-        steps = [(each.started_step, new[each.index], "started_step") for each in below]
-        steps += [(each.ended_step, new[each.index], "ended_step") for each in below if each.ended_step is not None]
-        for _, copy, name in sorted(steps, key=lambda step: step[0]):
-            setattr(copy, name, self.step)
-            self.step += 1
+            steps.append((each.started_step, copy, False))
+            if each.ended_step is not None:
+                steps.append((each.ended_step, copy, True))
+        steps.sort(key=itemgetter(0))
+        for step, (_, copy, end) in enumerate(steps, self.step):
+            if end:
+                copy.ended_step = step
+            else:
+                copy.started_step = step
+        self.step += len(steps)
         assert known.ended is not None
         record.reuse, record.output = REUSED, known.output
         self.succeeded(record, result, known.ended + shift)
-        return list(new.values())[1:]
 
     def _end(self, record: CallRecord, status: Status, now: float) -> None:
         if record.status is not OPEN:
@@ -127,6 +127,51 @@ class RTState:
         return tuple(
             attrs.evolve(r, changes=r.changes and [*r.changes]) if r.status is OPEN else r for r in self.records
         )
+
+
+def _copied(record: CallRecord, index: int, parent: CallRecord, shift: float) -> CallRecord:
+    """A record below a reused call; its steps are still to come. By hand, as there may be very many."""
+    return CallRecord(
+        index, parent.index, parent.run, record.name, record.node_type, record.args, record.kwargs,
+        0, record.started + shift, record.status, None, None if record.ended is None else record.ended + shift,
+        record.result, record.exception, record.reason, record.abandoned,
+        record.node, record.inputs, record.output, None, REUSED,
+    )  # fmt: skip
+
+
+class Calls:
+    """The calls of one session, by caller."""
+
+    def __init__(self, records: Iterable[CallRecord]) -> None:
+        self.below: dict[int | None, list[CallRecord]] = {}
+        for record in records:
+            self.below.setdefault(record.parent, []).append(record)
+
+    def subtree(self, record: CallRecord) -> list[CallRecord]:
+        """All calls below one, in the order in which they were made."""
+        found: list[CallRecord] = list(self.below.get(record.index, ()))
+        for each in found:  # grows while it is walked
+            found += self.below.get(each.index, ())
+        return sorted(found, key=lambda each: each.index)
+
+
+def changes_of(known: CallRecord, below: Sequence[CallRecord]) -> list[tuple[int, Change]]:
+    """What a call and those below it changed in the context, in order; each with its place among them, the first 0."""
+    found = [(place, change) for place, each in enumerate((known, *below)) for change in each.changes or ()]
+    return sorted(found, key=lambda pair: pair[1].order)
+
+
+def renumber_changes(
+    records: list[CallRecord], record: CallRecord, known: CallRecord, below: Sequence[CallRecord], orders: list[int]
+) -> None:
+    """Give a reused call, and those below it, the changes that are on record, in new places.
+
+    Those below stand at the end of ``records``, as ``RTState.reused`` put them there.
+    """
+    start = len(records) - len(below) - 1
+    for (place, change), order in zip(changes_of(known, below), orders, strict=True):
+        target = record if place == 0 else records[start + place]
+        target.changes = [*(target.changes or ()), change._replace(order=order)]
 
 
 def _illegal(record: CallRecord, status: Status) -> StateError:

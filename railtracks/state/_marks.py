@@ -6,8 +6,6 @@ from typing import Any
 
 import attrs
 
-from railtracks.state._records import Form
-
 
 @attrs.frozen
 class Opaque:
@@ -45,17 +43,3 @@ class RecordedError(Exception):
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}"
-
-
-@attrs.frozen
-class Written:
-    """A value that was encoded before, as JSON text."""
-
-    text: str
-    form: Form = Form.PLAIN
-
-    def data(self) -> Any:
-        """The plain data."""
-        import json  # here: a program that saves nothing need not load it
-
-        return json.loads(self.text)

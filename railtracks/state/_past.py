@@ -7,30 +7,16 @@ concurrent calls are found in whatever order they are made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import count
 
 import attrs
 
+from railtracks.state._machine import Calls
 from railtracks.state._records import CallRecord, Status
 from railtracks.state._text import form_in, is_lost
 
 Key = tuple[str, str]
-
-
-class Generation:
-    """The calls of one session, by caller."""
-
-    def __init__(self, records: Iterable[CallRecord]) -> None:
-        self.below: dict[int | None, list[CallRecord]] = {}
-        for record in records:
-            self.below.setdefault(record.parent, []).append(record)
-
-    def subtree(self, record: CallRecord) -> list[CallRecord]:
-        """All calls below one, in the order in which they were made."""
-        found: list[CallRecord] = list(self.below.get(record.index, ()))
-        for each in found:  # grows while it is walked
-            found += self.below.get(each.index, ())
-        return sorted(found, key=lambda each: each.index)
 
 
 class Place:
@@ -43,7 +29,7 @@ class Place:
 
     __slots__ = ("_below", "_versions", "generation", "record")
 
-    def __init__(self, versions: Sequence[tuple[Generation, CallRecord | None]]) -> None:
+    def __init__(self, versions: Sequence[tuple[Calls, CallRecord | None]]) -> None:
         self._versions = versions
         self._below: dict[Key, list[Place]] | None = None
         completed = [pair for pair in versions if pair[1] is not None and pair[1].status is Status.COMPLETED]
@@ -57,7 +43,7 @@ class Place:
         return places.pop() if places else None
 
     def _grouped(self) -> dict[Key, list[Place]]:
-        versions: dict[Key, list[list[tuple[Generation, CallRecord]]]] = {}
+        versions: dict[Key, list[list[tuple[Calls, CallRecord]]]] = {}
         for generation, record in self._versions:
             ordinals: dict[Key, int] = {}
             for child in generation.below.get(None if record is None else record.index, ()):
@@ -104,12 +90,18 @@ def key_of(record: CallRecord) -> Key | None:
     return record.node, record.inputs
 
 
-def past(*sessions: Iterable[CallRecord]) -> Place:
+def past(*sessions: Sequence[CallRecord]) -> Place:
     """The root of the tree of what some sessions recorded, the oldest first."""
-    return Place([(Generation(records), None) for records in sessions])
+    return Place([(Calls(records), None) for records in sessions])
 
 
-def before(records: Sequence[CallRecord], step: int) -> list[CallRecord]:
+def together(*sessions: Sequence[CallRecord]) -> list[CallRecord]:
+    """What some sessions recorded, the oldest first, as the records of one."""
+    told = [records for records in sessions if records]
+    return list(told[0]) if len(told) == 1 else past(*told).flat() if told else []
+
+
+def cut_off(records: Sequence[CallRecord], step: int) -> list[CallRecord]:
     """The records as they were before a step: what was made later is not there, what ended later was running."""
     return [
         r if r.ended_step is not None and r.ended_step < step else _reopened(r)
@@ -130,11 +122,14 @@ class _Flattened:
     def __init__(self) -> None:
         self.records: list[CallRecord] = []
         self._step = 0
+        self._orders = count()
 
     def begin(self, record: CallRecord, parent: CallRecord | None) -> CallRecord:
         index = len(self.records)
+        changes = [change._replace(order=next(self._orders)) for change in record.changes or ()]
         copy = attrs.evolve(
             record,
+            changes=changes or None,  # which were counted from 0 in each session
             index=index,
             parent=None if parent is None else parent.index,
             run=index if parent is None else parent.run,
@@ -149,7 +144,7 @@ class _Flattened:
             copy.ended_step = self._step
             self._step += 1
 
-    def add_tree(self, generation: Generation, record: CallRecord, parent: CallRecord | None) -> None:
+    def add_tree(self, generation: Calls, record: CallRecord, parent: CallRecord | None) -> None:
         copy = self.begin(record, parent)
         for child in generation.below.get(record.index, ()):
             self.add_tree(generation, child, copy)

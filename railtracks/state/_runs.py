@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import attrs
 
+from railtracks._config import checked, merge
 from railtracks._ids import identifier_problem
 from railtracks.exceptions import ConfigError, RunInUseError, StateError
 from railtracks.state._heads import DOCUMENT_BEGINS, read_document_head, read_journal_head
 from railtracks.state._info import ExecutionInfo
+from railtracks.state._journal import BREAKS_OFF
 from railtracks.state._records import Status
 from railtracks.state._sqlite import SQLiteStore
-from railtracks.state._stores import FileStore, Listed, Store
+from railtracks.state._stores import HEAD, FileStore, Listed, Store
 
 
 @lru_cache(maxsize=16)
@@ -29,15 +30,15 @@ def _sqlite_store(path: str) -> SQLiteStore:
 
 
 def as_store(setting: Store | str | None) -> Store:
-    """The store that the option ``store`` stands for."""
-    if not isinstance(setting, str):
-        return setting or FileStore()
+    """The store that the option ``store`` stands for; None: the one that is configured. ConfigError if it is none."""
+    given = checked({"store": setting}, "argument").get("store") or merge({}).store or FileStore()
+    if not isinstance(given, str):
+        return cast("Store", given)
+    setting = given
     kind, _, path = setting.partition(":")
     return FileStore(path) if kind == "file" else _sqlite_store(os.path.abspath(path))
 
 
-LOCKED_AT_ONCE = 64
-"""Runs that ``prune`` holds at once; a process may have some hundred files open."""
 MANY = 1_000
 """Runs in a folder from which on a session that saves to it warns, once per process."""
 
@@ -47,7 +48,7 @@ class RunSummary:
     """A run, as ``list_runs`` tells of it. Times are in seconds since the epoch."""
 
     identifier: str
-    state: str
+    state: Literal["ended", "running", "died"]
     """"ended"; "running"; or "died": its process ended before it did. A run that died can be resumed."""
     status: Status | None
     """What became of the calls of a run that ended; None if it has not, or an earlier release wrote it."""
@@ -67,7 +68,8 @@ def list_runs(store: Store | str | None = None) -> list[RunSummary]:
     """The runs of a store, the oldest first. Blocks; reads the beginning of each file only, and leaves out other files.
 
     Args:
-        store: As the option of that name; None: the files in ``RAILTRACKS_HOME`` or ``.railtracks``.
+        store: As the option of that name; None: the configured one, or else files in ``RAILTRACKS_HOME`` or
+            ``.railtracks``.
 
     Raises:
         OSError: the store cannot be read.
@@ -83,8 +85,13 @@ def _is_run(run: Listed) -> bool:
 
 def _summary(store: Store, run: Listed) -> RunSummary:
     document = read_document_head(run.head)
-    facts = document or read_journal_head(run.head)
+    state: Literal["ended", "running", "died"]
     state = "running" if store.is_locked(run.identifier) else "died" if run.has_journal else "ended"
+    if state == "died":  # or has it ended since it was listed?
+        stored = store.read(run.identifier)
+        if stored is not None and stored.journal is None and stored.document is not None:
+            document, state = read_document_head(stored.document[:HEAD]), "ended"
+    facts = document or read_journal_head(run.head)
     status = document.get("status") if state == "ended" else None
     return RunSummary(
         identifier=run.identifier,
@@ -102,7 +109,8 @@ def load_run(run_identifier: str, store: Store | str | None = None) -> Execution
 
     Args:
         run_identifier: Its identifier.
-        store: As the option of that name; None: the files in ``RAILTRACKS_HOME`` or ``.railtracks``.
+        store: As the option of that name; None: the configured one, or else files in ``RAILTRACKS_HOME`` or
+            ``.railtracks``.
 
     Returns:
         The view. ``info.damage`` says if a part of a journal was lost; calls that were running when the process
@@ -117,6 +125,7 @@ def load_run(run_identifier: str, store: Store | str | None = None) -> Execution
     check_identifier(run_identifier)
     running = store.is_locked(run_identifier)
     stored = store.read(run_identifier)
+    running = running or store.is_locked(run_identifier)  # it may have begun meanwhile
     if stored is None:
         known = [run.identifier for run in store.list()]
         others = f"the latest are {', '.join(known[-3:])}" if known else "there are none"
@@ -124,7 +133,9 @@ def load_run(run_identifier: str, store: Store | str | None = None) -> Execution
     try:
         if stored.journal is not None:
             try:
-                return ExecutionInfo.from_journal(stored.journal, running)
+                info = ExecutionInfo.from_journal(stored.journal, running)
+                writing = running and info.damage is not None and info.damage.startswith(BREAKS_OFF)
+                return attrs.evolve(info, damage=None) if writing else info
             except StateError:
                 if stored.document is None:
                     raise
@@ -142,7 +153,8 @@ def prune(
     Args:
         older_than: Remove only runs that were last written to so many seconds ago, or more.
         keep: Keep this many, the latest, whatever their age.
-        store: As the option of that name; None: the files in ``RAILTRACKS_HOME`` or ``.railtracks``.
+        store: As the option of that name; None: the configured one, or else files in ``RAILTRACKS_HOME`` or
+            ``.railtracks``.
 
     Returns:
         The identifiers of the runs that were removed, the oldest first.
@@ -160,27 +172,23 @@ def prune(
     runs = store.list()
     limit: float = math.inf if seconds is None else time.time() - seconds
     old = [run for run in runs[: max(0, len(runs) - (keep or 0))] if run.modified <= limit and _is_run(run)]
-    removed: list[str] = []
-    for start in range(0, len(old), LOCKED_AT_ONCE):
-        removed += _remove(store, old[start : start + LOCKED_AT_ONCE])
-    return removed
+    store.sweep()
+    return [run.identifier for run in old if _remove(store, run)]
 
 
-def _remove(store: Store, runs: Sequence[Listed]) -> list[str]:
-    """Remove those that nobody has open, and that nobody has written to since they were listed."""
-    removed: list[str] = []
-    with ExitStack() as locks:
-        locked = []
-        for run in runs:
-            with suppress(RunInUseError):
-                locks.callback(store.lock(run.identifier).release)
-                locked.append(run)
-        now = {run.identifier: run.modified for run in store.list()}
-        for run in locked:
-            if now.get(run.identifier) == run.modified:
-                store.remove(run.identifier)
-                removed.append(run.identifier)
-    return removed
+def _remove(store: Store, run: Listed) -> bool:
+    """Remove it, unless somebody has it open, or has written to it since it was listed. Was it removed?"""
+    try:
+        lock = store.lock(run.identifier)
+    except RunInUseError:
+        return False
+    try:
+        unchanged = store.modified(run.identifier) == run.modified
+        if unchanged:
+            store.remove(run.identifier)
+        return unchanged
+    finally:
+        lock.release()
 
 
 def _check_number(label: str, value: Any, kinds: tuple[type, ...], allowed: str) -> None:
@@ -193,7 +201,10 @@ def check_identifier(identifier: object) -> None:
     """ConfigError unless it is text that names a run, and no place outside the store."""
     problem = identifier_problem(identifier) if isinstance(identifier, str) else "it is no text"
     if problem is not None:
-        raise ConfigError(f"{identifier!r} is no identifier of a run: {problem}")
+        raise ConfigError(
+            f"{identifier!r} is no identifier of a run: {problem}; give letters, digits, '.', '_' and '-', "
+            f"such as 'my-unique-run'"
+        )
 
 
 _warned: set[Path] = set()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from railtracks.state._files import make_folder
 from railtracks.state._heads import read_document_head
-from railtracks.state._lock import FileLock, is_locked
+from railtracks.state._lock import FileLock, is_locked, sweep_locks
 from railtracks.state._stores import HEAD, Appender, Listed, Lock, Stored
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class SQLiteStore:
     def is_locked(self, identifier: str) -> bool:
         return is_locked(self._lock_path(identifier))
 
-    def open(self, identifier: str, content: bytes) -> Appender:
+    def open(self, identifier: str, content: bytes, durable: bool = False) -> Appender:
         return _SQLiteAppender(self, identifier, content)
 
     def move_journal(self, identifier: str, to: str) -> bool:
@@ -79,6 +79,18 @@ class SQLiteStore:
         with self.transaction("DEFERRED") as connection:
             query = "SELECT 1 FROM runs WHERE identifier = ?"
             return connection.execute(query, (identifier,)).fetchone() is not None
+
+    def modified(self, identifier: str) -> float | None:
+        if not self._path.exists():
+            return None
+        query = """
+            SELECT max(modified) FROM (
+                SELECT modified FROM runs WHERE identifier = ?1
+                UNION ALL SELECT modified FROM journals WHERE identifier = ?1
+            )
+        """
+        with self.transaction("DEFERRED") as connection:
+            return connection.execute(query, (identifier,)).fetchone()[0]  # type: ignore[no-any-return]
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
         document = b"".join(content)
@@ -129,6 +141,9 @@ class SQLiteStore:
         with self.transaction() as connection:
             connection.execute("DELETE FROM runs WHERE identifier = ?", (identifier,))
             connection.execute("DELETE FROM journals WHERE identifier = ?", (identifier,))
+
+    def sweep(self) -> None:
+        sweep_locks(self._path.parent.glob(f"{self._path.name}.*.lock"))
 
     def where(self, identifier: str) -> str:
         return f"{self._path}, as {identifier}"
@@ -217,8 +232,6 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 class _SQLiteAppender:
     """Collects records; each ``sync`` commits them as one part."""
-
-    appends_at_once = False
 
     def __init__(self, store: SQLiteStore, identifier: str, content: bytes) -> None:
         self._store = store

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ import attrs
 
 from railtracks.exceptions import RunInUseError
 from railtracks.state._files import make_folder, state_folder, sync_folder, write_atomically
-from railtracks.state._lock import FileLock, is_locked
+from railtracks.state._lock import FileLock, is_locked, sweep_locks
 
 _APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
 HEAD = 65_536
@@ -32,13 +33,7 @@ class Lock(Protocol):
 
 
 class Appender(Protocol):
-    """A journal that is being written, by one session. Its methods may be called from any thread.
-
-    Attributes:
-        appends_at_once: ``append`` hands the bytes to the operating system before it returns; False: ``sync`` does.
-    """
-
-    appends_at_once: bool
+    """A journal that is being written, by one session. Its methods may be called from any thread."""
 
     def append(self, content: bytes) -> None:
         """Add ``content`` at the end. It is called on the event loop. OSError if it cannot; what was there is whole."""
@@ -74,7 +69,10 @@ class Listed:
 
 @runtime_checkable
 class Store(Protocol):
-    """Where runs are kept. All methods block, and may be called from any thread.
+    """Where runs are kept. All methods may be called from any thread.
+
+    ``lock``, ``is_locked``, ``where`` and ``open`` are called on the event loop and should be quick. The others may
+    take their time. Between ``lock`` and its release nobody else writes the run.
 
     Raises: OSError where something cannot be read or written; nothing that was there is lost then.
     """
@@ -85,14 +83,20 @@ class Store(Protocol):
     def is_locked(self, identifier: str) -> bool:
         """Does somebody have it? That may change at once."""
 
-    def open(self, identifier: str, content: bytes) -> Appender:
-        """Begin a journal with ``content``. One that is there is replaced by it, but not before it is on disk."""
+    def open(self, identifier: str, content: bytes, durable: bool = False) -> Appender:
+        """Begin a journal with ``content``. One that is there is replaced by it, but not before it is on disk.
+
+        ``durable``: ``content`` is of value by itself, and has to be there as a whole or not at all.
+        """
 
     def move_journal(self, identifier: str, to: str) -> bool:
-        """Give the journal, if there is one, to another identifier, which has none. Was there one?"""
+        """Give the journal, if there is one, to another identifier, which has no run. Was there one?"""
 
     def exists(self, identifier: str) -> bool:
         """Is there a document?"""
+
+    def modified(self, identifier: str) -> float | None:
+        """When it was last written to, in seconds since the epoch; None if there is no such run."""
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
         """Keep a document, in place of one that may be there; then remove the journal.
@@ -104,10 +108,13 @@ class Store(Protocol):
         """What there is; None if there is nothing."""
 
     def list(self) -> Sequence[Listed]:
-        """All runs, the oldest first."""
+        """All runs; the one that was written to least recently first."""
 
     def remove(self, identifier: str) -> None:
         """Forget document and journal. Nothing happens if there are none."""
+
+    def sweep(self) -> None:
+        """Remove what processes that were killed left behind, other than runs."""
 
     def where(self, identifier: str) -> str:
         """Where the document is, or will be, for people."""
@@ -131,15 +138,13 @@ class FileStore:
     def is_locked(self, identifier: str) -> bool:
         return is_locked(self._path(identifier, "lock"))
 
-    def open(self, identifier: str, content: bytes) -> Appender:
+    def open(self, identifier: str, content: bytes, durable: bool = False) -> Appender:
         path = self._path(identifier, "journal")
         make_folder(self.folder)
-        if path.exists() or self.exists(identifier):  # a part of this would come before what is there
-            self._remove_leftovers(identifier)
+        if durable or path.exists():
             write_atomically(path, [content])
-            return _FileAppender(path, os.open(path, _APPEND), len(content))
-        handle = os.open(path, _APPEND | os.O_CREAT | os.O_EXCL, 0o600)
-        appender = _FileAppender(path, handle, 0)
+            return _FileAppender(path, os.open(path, _APPEND))
+        appender = _FileAppender(path, os.open(path, _APPEND | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             appender.append(content)
         except BaseException:  # an empty journal would look like a run that died
@@ -157,6 +162,10 @@ class FileStore:
 
     def exists(self, identifier: str) -> bool:
         return self._path(identifier, "json").exists()
+
+    def modified(self, identifier: str) -> float | None:
+        run = self._listed(identifier)
+        return None if run is None else run.modified
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
         write_atomically(self._path(identifier, "json"), content)
@@ -176,6 +185,9 @@ class FileStore:
             self._path(identifier, kind).unlink(missing_ok=True)
         self._remove_leftovers(identifier)
 
+    def sweep(self) -> None:
+        sweep_locks(self.folder.glob("*.lock"))
+
     def where(self, identifier: str) -> str:
         return str(self._path(identifier, "json"))
 
@@ -188,8 +200,9 @@ class FileStore:
 
     def _remove_leftovers(self, identifier: str) -> None:
         """Remove what a process that was killed had begun to write."""
-        for path in self.folder.glob(f".{identifier}.*.tmp"):
-            if path.name.startswith((f".{identifier}.json.", f".{identifier}.journal.")):
+        leftover = re.compile(rf"\.{re.escape(identifier)}\.(json|journal)\.[0-9a-f]{{8}}\.tmp")
+        for path in self.folder.glob(".*.tmp"):
+            if leftover.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
     def _identifiers(self) -> set[str]:
@@ -221,13 +234,10 @@ def _content(path: Path) -> bytes | None:
 class _FileAppender:
     """Appends to a file, in one system call per record, so that a record is there, or torn at the very end."""
 
-    appends_at_once = True
-
-    def __init__(self, path: Path, handle: int, size: int) -> None:
+    def __init__(self, path: Path, handle: int) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may append too
         self._handle: int | None = handle
-        self._size = size
         self._named = False  # its name is on disk
 
     def append(self, content: bytes) -> None:
@@ -237,9 +247,9 @@ class _FileAppender:
                 return
             written = os.write(handle, content)
             if written < len(content):
-                os.ftruncate(handle, self._size)  # a full disk takes a part: have a whole journal, not a torn one
+                # A full disk takes a part: have a whole journal, not a torn one.
+                os.ftruncate(handle, os.fstat(handle).st_size - written)
                 raise OSError(28, "No space left on device", str(self._path))
-            self._size += written
 
     def sync(self) -> None:
         with self._lock:
@@ -293,7 +303,7 @@ class MemoryStore:
     def is_locked(self, identifier: str) -> bool:
         return identifier in self._locks
 
-    def open(self, identifier: str, content: bytes) -> Appender:
+    def open(self, identifier: str, content: bytes, durable: bool = False) -> Appender:
         journal = _Kept(bytearray(content), time.time())
         with self._guard:
             self._journals[identifier] = journal
@@ -308,6 +318,10 @@ class MemoryStore:
 
     def exists(self, identifier: str) -> bool:
         return identifier in self._documents
+
+    def modified(self, identifier: str) -> float | None:
+        with self._guard:
+            return self._listed(identifier).modified if self.read(identifier) is not None else None
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
         document = _Kept(bytearray().join(content), time.time())
@@ -326,6 +340,9 @@ class MemoryStore:
         with self._guard:
             found = [self._listed(identifier) for identifier in {*self._documents, *self._journals}]
         return sorted(found, key=lambda run: run.modified)
+
+    def sweep(self) -> None:
+        pass
 
     def _listed(self, identifier: str) -> Listed:
         there = [kept[identifier] for kept in (self._documents, self._journals) if identifier in kept]
@@ -356,8 +373,6 @@ class _MemoryLock:
 
 
 class _MemoryAppender:
-    appends_at_once = True
-
     def __init__(self, journal: _Kept) -> None:
         self._journal: _Kept | None = journal
 

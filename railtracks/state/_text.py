@@ -94,12 +94,16 @@ def inputs_text(
     return text + _marks("input", encoder.form, _types_text(encoder.types))
 
 
-def output_text(record: CallRecord, secrets: Secrets) -> str:
-    """The result of a call that has ended, or its exception, or neither."""
+def output_text(record: CallRecord, secrets: Secrets, again: bool = False) -> str:
+    """The result of a call that has ended, or its exception, or neither.
+
+    ``again``: a call below it has told the traceback.
+    """
     if record.status is _COMPLETED:
         return result_text(record.result, secrets)
     if record.status is Status.FAILED:
-        return f'"output": {value_text(record.exception, secrets)[0]}'
+        error = Encoder(secrets).error(record.exception, "(see the call below)\n" if again else None)
+        return f'"output": {_dumps(error)}'
     return NO_OUTPUT
 
 

@@ -73,7 +73,10 @@ def restored_result(output: str, annotation: Any) -> Any:
     if form is Form.PLAIN:
         raise ValueError("is of a type that this process was not taught; see rt.state.register_hooks")
     if annotation in (UNKNOWN, Any, object):
-        raise ValueError("is of a type that neither the record tells nor an annotation that can be understood")
+        types = members(output).get("output_types")
+        raise ValueError(
+            f"is of a type that only an annotation can bring back ({types}); annotate what the node returns"
+        )
     raise ValueError(f"was not what its annotation says, {_shown(annotation)}")
 
 
@@ -117,7 +120,7 @@ def _first_that_fits(data: Any, union: Any) -> Any:
     for kind in get_args(union):
         with contextlib.suppress(Exception):  # one that does not fit; what does not fit any is told below
             value = _converter().structure(data, kind)
-            if dumps(_unmarked(encode(value))) == dumps(data):
+            if dumps(encode(value)) == dumps(encode(data)):
                 return value
     raise ValueError(f"no member of {union} fits")
 

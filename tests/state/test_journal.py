@@ -80,8 +80,8 @@ class Watched(MemoryStore):
         super().__init__()
         self.seen = {}
 
-    def open(self, identifier, content):
-        appender = super().open(identifier, content)
+    def open(self, identifier, content, durable=False):
+        appender = super().open(identifier, content, durable)
         append = appender.append
 
         def append_and_look(content):
@@ -278,7 +278,7 @@ def test_a_bit_that_was_flipped_costs_what_comes_after_it_and_nothing_else(which
                 harmed = bytearray(content)
                 harmed[place] ^= 1 << bit
                 if before is None:
-                    with pytest.raises(StateError, match="no journal, or it was damaged at its beginning: the"):
+                    with pytest.raises(StateError, match="no journal, or its beginning is damaged: at byte 0 the"):
                         ExecutionInfo.from_journal(bytes(harmed))
                     continue
                 info = journal.read(bytes(harmed))
