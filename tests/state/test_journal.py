@@ -295,7 +295,7 @@ def _plain(info):
     [
         (bytes(1), "breaks off"),
         (bytes(4096), "damaged (checksum)"),
-        (b"\xff" * 100, "length of the record is damaged"),
+        (b"\xff" * 100, "its length is damaged"),
         (b"\x01\x00\x00\x00\x00\x00\x00\x00{", "damaged (checksum)"),
         (b"garbage, and enough of it that it could be a record", "breaks off"),
     ],
