@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from railtracks._lifetime import LOGGER
 from railtracks._logging import SessionLog
 from railtracks.exceptions import ConfigError, RunInUseError, StateError
-from railtracks.execution import recorded_arguments
+from railtracks.execution._replay import recorded_arguments
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._function import as_node
 from railtracks.state import CallRecord, ExecutionInfo
@@ -20,8 +18,7 @@ from railtracks.state._runs import check_identifier, load_run
 from railtracks.state._stores import Store
 
 
-@attrs.frozen
-class Resumption:
+class Resumption(NamedTuple):
     """A run that a session resumes.
 
     Args:

@@ -8,14 +8,13 @@ import threading
 from collections.abc import Callable, Mapping
 from contextvars import Token
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar, Unpack, final
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, final
 
 from railtracks._config import ExecutorConfig, SessionOptions, merge
 from railtracks._ids import slug, sources
 from railtracks._lifetime import LOGGER, Lifetime
 from railtracks._logging import SessionLog
 from railtracks._portal import LoopThread
-from railtracks._resumption import resumption
 from railtracks._scope import current
 from railtracks._threads import run_in_thread
 from railtracks.exceptions import ConfigError, RunInUseError, SessionEndedError, SessionError
@@ -27,6 +26,9 @@ from railtracks.state._codec import learn_secrets
 from railtracks.state._runs import as_store
 from railtracks.state._secrets import Secrets
 from railtracks.state._stores import FileStore, Store
+
+if TYPE_CHECKING:
+    from railtracks._resumption import Resumption
 
 P = ParamSpec("P")
 E = TypeVar("E", bound=Event)
@@ -96,7 +98,11 @@ class Session:
     ) -> None:
         self._config = config = merge(options)
         check_arguments(context, payload_callback, name=name, flow_name=flow_name, flow_id=flow_id)
-        self._resumption = resumption(resume, before, config.run_identifier)
+        self._resumption: Resumption | None = None
+        if resume is not None or before is not None:
+            from railtracks._resumption import resumption  # here, as few sessions resume a run
+
+            self._resumption = resumption(resume, before, config.run_identifier)
         self._sources = source = sources.get()
         self.name = name
         given = config.run_identifier or (resume if before is None else source.new_id())

@@ -4,7 +4,6 @@ from railtracks._backend import running_library
 from railtracks.execution._coordinator import Coordinator, Frame
 from railtracks.execution._groups import divide, interrupt_in, task_group
 from railtracks.execution._recorder import Recorder
-from railtracks.execution._replay import recorded_arguments
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 
 __all__ = [
@@ -16,7 +15,6 @@ __all__ = [
     "ThreadStrategy",
     "divide",
     "interrupt_in",
-    "recorded_arguments",
     "running_library",
     "task_group",
 ]

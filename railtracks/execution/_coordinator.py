@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.lowlevel import EventLoopToken, checkpoint, checkpoint_if_cancelled
@@ -32,7 +32,6 @@ from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocation
 from railtracks.execution._announcer import Announcer
 from railtracks.execution._groups import divide, task_group
 from railtracks.execution._recorder import DELETED, Recorder, look
-from railtracks.execution._replay import Found
 from railtracks.execution._run import Entry, Run, Stop
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
@@ -40,9 +39,12 @@ from railtracks.pubsub import RTPublisher, in_callback
 from railtracks.state import Broadcast, CallCreated, CallRecord, Reason
 from railtracks.state._codec import HARMLESS, learn_secrets
 from railtracks.state._machine import RTState
-from railtracks.state._past import Place
 from railtracks.state._records import REUSED
 from railtracks.state._secrets import Secrets
+
+if TYPE_CHECKING:  # loaded by sessions that resume a run
+    from railtracks.execution._replay import Found
+    from railtracks.state._past import Place
 
 YIELD_AFTER = 0.001
 """Seconds of calls that never wait, after which timers and cancellation get their turn."""

@@ -9,15 +9,15 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from railtracks._logging import SessionLog
 from railtracks.exceptions import RunInUseError
 from railtracks.execution._commit import GroupCommit
-from railtracks.execution._replay import Found, find
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, ExecutionInfo, Status
 from railtracks.state import _journal as journal
@@ -25,13 +25,16 @@ from railtracks.state._codec import HARMLESS, decode, learn_secrets
 from railtracks.state._document import overall
 from railtracks.state._heads import read_journal_head
 from railtracks.state._machine import RTState, renumber_changes
-from railtracks.state._past import Place, past
 from railtracks.state._records import REUSED, Change, Form
 from railtracks.state._runs import warn_of_many
 from railtracks.state._secrets import Secrets
 from railtracks.state._stores import HEAD, Appender, Lock, Store
 from railtracks.state._syncer import syncer
 from railtracks.state._text import inputs_text, loads, member_text, output_text, settle_texts
+
+if TYPE_CHECKING:  # loaded by sessions that resume a run
+    from railtracks.execution._replay import Found
+    from railtracks.state._past import Place
 
 LOGGER = logging.getLogger("RT.Session")
 DELETED: Any = object()
@@ -86,6 +89,7 @@ class Recorder:
         self._told = 0  # calls of which the journal knows
         self._failure: BaseException | None = None  # the one that was written last
         self._known: list[CallRecord] = []
+        self._find: Callable[[Place | None, CallRecord, FunctionNode[..., Any]], Found]  # set by resume
         self._commit = GroupCommit()
 
     # ---- the run as a whole
@@ -126,8 +130,12 @@ class Recorder:
 
     def resume(self, known: list[CallRecord]) -> None:
         """The session goes on from what is known. Blocks."""
+        from railtracks.execution._replay import find
+        from railtracks.state._past import past
+
         self._known = known
         self.past = past(known)
+        self._find = find
         for record in known:
             record.inputs, record.output = settle_texts(record, self._secrets)
         if self._journals:
@@ -230,7 +238,7 @@ class Recorder:
             record.inputs = inputs_text(record.args, record.kwargs, self._secrets, hidden)
         found = None
         if self.past is not None:
-            found = find(self.past if record.parent is None else above, record, node)
+            found = self._find(self.past if record.parent is None else above, record, node)
             record.reuse = found.why
             if found.why == REUSED:
                 return found

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Coroutine
-from typing import Any, get_args, get_origin
-
-import attrs
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any, NamedTuple, get_args, get_origin
 
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status
@@ -25,8 +23,7 @@ _AGAIN = {
 }
 
 
-@attrs.frozen
-class Found:
+class Found(NamedTuple):
     """What is on record about a call that is being made.
 
     Attributes:
@@ -40,8 +37,8 @@ class Found:
     place: Place | None
     why: str
     result: Any = None
-    below: list[CallRecord] = attrs.field(factory=list)
-    changes: list[Change] = attrs.field(factory=list)
+    below: Sequence[CallRecord] = ()
+    changes: Sequence[Change] = ()
 
 
 def find(above: Place | None, record: CallRecord, node: FunctionNode[..., Any]) -> Found:

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import binascii
 import contextlib
 import dataclasses
 import math
@@ -45,6 +44,18 @@ MAX_DEPTH = 64
 """Levels of nesting that are written."""
 MAX_REPR = 1_000
 """Characters of a repr that are written."""
+
+
+def _base64(content: bytes) -> str:
+    from binascii import b2a_base64
+
+    return b2a_base64(content, newline=False).decode()
+
+
+def _from_base64(text: str) -> bytes:
+    from binascii import a2b_base64
+
+    return a2b_base64(text)
 
 
 def _qualified(kind: type) -> str:
@@ -248,7 +259,7 @@ class Encoder:
         text = value.decode("latin-1")
         if len(value) > MAX_TEXT or self._secrets.hide(text) != text:
             return self._opaque(value)
-        return {"$type": "bytes", "$base64": binascii.b2a_base64(value, newline=False).decode()}
+        return {"$type": "bytes", "$base64": _base64(value)}
 
     def _items(self, values: Iterable[Any], write: Callable[[Any], Any]) -> list[Any]:
         """The values as ``write`` gives them, up to the limits, and a mark for those that are left out."""
@@ -338,7 +349,7 @@ def _texts_in(data: Any) -> Iterator[str]:
     """All texts in plain data, but for the keys, and the texts of numbers."""
     if isinstance(data, dict):
         if "$base64" in data:
-            content = binascii.a2b_base64(data["$base64"])
+            content = _from_base64(data["$base64"])
             yield content.decode("latin-1")
             yield repr(content)[2:-1]
             yield repr(b"'\"" + content)[5:-1]
@@ -391,7 +402,7 @@ def _decode_marked(name: str, data: dict[str, Any]) -> Any:
     if "$traceback" in data:
         return RecordedError(name, data["$message"], data["$traceback"])
     if "$base64" in data:
-        return binascii.a2b_base64(data["$base64"])
+        return _from_base64(data["$base64"])
     if "$value" in data and name in _by_name:
         return converter().structure(data["$value"], _by_name[name])
     if name == "float":

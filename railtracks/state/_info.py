@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import attrs
 import cattrs
@@ -31,8 +31,7 @@ class Failure:
     exception: BaseException
 
 
-@attrs.frozen
-class Decision:
+class Decision(NamedTuple):
     """What a session that resumed another did about a call."""
 
     node_id: str

@@ -18,10 +18,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
-
-import attrs
 
 from railtracks.exceptions import StateError
 from railtracks.state._codec import decode
@@ -116,8 +114,7 @@ def told(records: Iterable[CallRecord], origin: float) -> Iterator[str]:
 # ---- what is read
 
 
-@attrs.frozen
-class Journal:
+class Journal(NamedTuple):
     """What was read of a journal. Times are in seconds since the epoch."""
 
     facts: dict[str, Any]

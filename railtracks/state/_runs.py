@@ -6,10 +6,9 @@ import math
 import os
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import attrs
 
@@ -22,6 +21,9 @@ from railtracks.state._journal import BREAKS_OFF
 from railtracks.state._records import Status
 from railtracks.state._sqlite import SQLiteStore
 from railtracks.state._stores import HEAD, FileStore, Listed, Store
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 
 @lru_cache(maxsize=16)
@@ -43,8 +45,7 @@ MANY = 1_000
 """Runs in a folder from which on a session that saves to it warns, once per process."""
 
 
-@attrs.frozen
-class RunSummary:
+class RunSummary(NamedTuple):
     """A run, as ``list_runs`` tells of it. Times are in seconds since the epoch."""
 
     identifier: str
@@ -163,7 +164,8 @@ def prune(
         ConfigError: neither is given, or a value is not allowed; nothing is removed.
         OSError: a run cannot be removed; those before it are.
     """
-    seconds: Any = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    span: Any = older_than
+    seconds = span.total_seconds() if hasattr(span, "total_seconds") else span  # a timedelta, whose module is slow
     _check_number("older_than", seconds, (int, float), "a number of seconds, or a timedelta, of at least 0")
     _check_number("keep", keep, (int,), "a whole number of at least 0")
     if seconds is None and keep is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from functools import cache
 from typing import Generic, TypeVar
 
 from railtracks.state._redact import MASK, names_secret
@@ -41,8 +41,7 @@ class Secret(Generic[T]):
         return hash((Secret, self.value))
 
 
-_SHAPES = re.compile(
-    r"""
+_SHAPES = r"""
       (?:\b|(?<=\\[a-z]))(?:                        # a word begins here, or after an escaped line break
         sk-[\w-]{16,}+                              # OpenAI, Anthropic and others: if there is a digit in it
       | (?:AKIA|ASIA)[0-9A-Z]{16}\b                 # AWS
@@ -53,38 +52,40 @@ _SHAPES = re.compile(
     | (?:(?<![\w-])|(?<=\\[a-z]))eyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]*    # JSON web tokens
     | -----BEGIN\ [A-Z ]{0,30}PRIVATE\ KEY-----[\s\S]*?(?:-----END\ [A-Z ]{0,30}PRIVATE\ KEY-----|\Z)
     | (?<=://)[^\s/:@]{0,100}:[^\s/@]{1,200}(?=@)    # user and password in a URL
-    """,
-    re.VERBOSE,
-)
+    """
 _MARKERS = ("sk-", "AKIA", "ASIA", "gh", "xox", "eyJ", "PRIVATE KEY", "://")
 """No text without one of these matches: looking for them is a hundred times quicker than the expression."""
 _SHORTEST = 8
 
-_ASSIGNED = re.compile(
-    r"""
+_ASSIGNED = r"""
     (?<![\w-])(?P<key>[\w-]++)(?P<close>\\*['"])?
     (?P<sign>\s?=\s?|\s?:\s?(?:(?=[bBuU]?\\*['"])|(?(close)(?=[\[({\w])|(?!))))
-    """,
-    re.VERBOSE,
-)
-_VALUE = re.compile(
-    r"""
+    """
+_VALUE = r"""
     [bBuU]?(?:
         '(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+"      # quoted
       | \\+(?P<quote>['"]).*?\\+(?P=quote)               # quoted inside something quoted
       | (?<!\w)\w*+[\[({](?:[^\])}'"\n]|'(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+")*+[\])}]?   # a list, or a call
       | [^\s,;&)\]}>'"]+
     )
-    """,
-    re.VERBOSE,
-)
+    """
+
+
+@cache
+def _compiled(expression: str) -> re.Pattern[str]:
+    """Compiled when it is first needed: few texts need it, and it takes longer than importing a module."""
+    return re.compile(expression, re.VERBOSE)
 
 
 def _mask_assigned(text: str) -> str:
     parts: list[str] = []
     done = 0
-    for match in _ASSIGNED.finditer(text):
-        if match.start() >= done and names_secret(match["key"]) and (value := _VALUE.match(text, match.end())):
+    for match in _compiled(_ASSIGNED).finditer(text):
+        if (
+            match.start() >= done
+            and names_secret(match["key"])
+            and (value := _compiled(_VALUE).match(text, match.end()))
+        ):
             parts += text[done : value.start()], MASK
             done = value.end()
     return "".join((*parts, text[done:]))
@@ -97,6 +98,8 @@ def _mask_shape(match: re.Match[str]) -> str:
 
 def _quoted(text: str) -> set[str]:
     """A text as Python and JSON quote it."""
+    import json  # as it takes its time to import
+
     return {
         text, repr(text)[1:-1], repr(f"'{text}\"")[3:-2], json.dumps(text)[1:-1],
         json.dumps(text, ensure_ascii=False)[1:-1],
@@ -145,7 +148,7 @@ class Secrets:
             if secret in text:
                 text = text.replace(secret, MASK)
         if len(text) >= _SHORTEST and any(marker in text for marker in _MARKERS):
-            text = _SHAPES.sub(_mask_shape, text)
+            text = _compiled(_SHAPES).sub(_mask_shape, text)
         return text
 
     def hide_in_prose(self, text: str) -> str:

@@ -12,9 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
-
-import attrs
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from railtracks.exceptions import RunInUseError
 from railtracks.state._files import make_folder, state_folder, sync_folder, write_atomically
@@ -45,16 +43,14 @@ class Appender(Protocol):
         """Write no more. What was appended stays. Calling it again does nothing."""
 
 
-@attrs.frozen
-class Stored:
+class Stored(NamedTuple):
     """What a store has of one run."""
 
     document: bytes | None
     journal: bytes | None
 
 
-@attrs.frozen
-class Listed:
+class Listed(NamedTuple):
     """What a store knows of one run without reading it all."""
 
     identifier: str
@@ -273,12 +269,12 @@ class _FileAppender:
             os.close(handle)
 
 
-@attrs.define(eq=False)
 class _Kept:
     """A document or a journal in memory."""
 
-    content: bytearray
-    modified: float
+    def __init__(self, content: bytearray, modified: float) -> None:
+        self.content = content
+        self.modified = modified
 
 
 class MemoryStore:

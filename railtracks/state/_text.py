@@ -7,11 +7,8 @@ is TYPED, the types stand beside it: values of different types are written alike
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
-from json import JSONEncoder
-from json.encoder import encode_basestring_ascii as quote
+from functools import cache, lru_cache
 from math import isfinite
 from typing import Any
 from zlib import crc32
@@ -20,7 +17,11 @@ from railtracks.state._codec import MAX_TEXT, Encoder
 from railtracks.state._records import CallRecord, Form, Status
 from railtracks.state._secrets import Secrets
 
-_dumps = JSONEncoder().encode
+try:
+    from _json import encode_basestring_ascii as quote  # what `json` uses, which takes its time to import
+except ImportError:  # an interpreter that has none in C
+    from json.encoder import py_encode_basestring_ascii as quote
+
 _MANY = 16
 """More arguments than this are not worth a look for the short way."""
 
@@ -30,14 +31,23 @@ _COMPLETED = Status.COMPLETED
 NO_OUTPUT = '"output": null'
 
 
+@cache
+def _encoder() -> Callable[[Any], str]:
+    from json import JSONEncoder  # here, as it takes its time to import
+
+    return JSONEncoder().encode
+
+
 def dumps(data: Any) -> str:
     """Plain data as JSON, in ASCII."""
-    return _dumps(data)
+    return _encoder()(data)
 
 
 def loads(content: bytes | str) -> Any:
     """Plain data from JSON. ValueError if it is none, RecursionError if it is nested too deeply."""
-    return json.loads(content)
+    from json import loads  # as above
+
+    return loads(content)
 
 
 @lru_cache(maxsize=4096)
@@ -51,7 +61,7 @@ def value_text(value: object, secrets: Secrets) -> tuple[str, Form]:
     text = _scalar(value, secrets)
     if text is not None:
         return text, Form.PLAIN
-    text, encoder = _settled(secrets, lambda encoder: _dumps(encoder.encode(value)))
+    text, encoder = _settled(secrets, lambda encoder: dumps(encoder.encode(value)))
     return text, encoder.form
 
 
@@ -68,7 +78,7 @@ def _settled(secrets: Secrets, write: Callable[[Encoder], str]) -> tuple[str, En
 
 def member_text(key: object, value: object, secrets: Secrets) -> tuple[str, Form]:
     """The same for a value that stands under ``key``, which may name a secret."""
-    text, encoder = _settled(secrets, lambda encoder: _dumps(encoder.member(key, value)))
+    text, encoder = _settled(secrets, lambda encoder: dumps(encoder.member(key, value)))
     return text, encoder.form
 
 
@@ -88,7 +98,7 @@ def inputs_text(
 
     def write(encoder: Encoder) -> str:
         shown = [encoder.masked(v) if place in hidden and v is not None else v for place, v in enumerate(args)]
-        return f'"input_args": {_dumps(encoder.encode(shown))}, "input_kwargs": {_dumps(encoder.encode(dict(kwargs)))}'
+        return f'"input_args": {dumps(encoder.encode(shown))}, "input_kwargs": {dumps(encoder.encode(dict(kwargs)))}'
 
     text, encoder = _settled(secrets, write)
     return text + _marks("input", encoder.form, _types_text(encoder.types))
@@ -103,7 +113,7 @@ def output_text(record: CallRecord, secrets: Secrets, again: bool = False) -> st
         return result_text(record.result, secrets)
     if record.status is Status.FAILED:
         error = Encoder(secrets).error(record.exception, "(see the call below)\n" if again else None)
-        return f'"output": {_dumps(error)}'
+        return f'"output": {dumps(error)}'
     return NO_OUTPUT
 
 
@@ -112,18 +122,18 @@ def result_text(result: object, secrets: Secrets) -> str:
     text = _scalar(result, secrets)
     if text is not None:
         return f'"output": {text}'
-    text, encoder = _settled(secrets, lambda encoder: _dumps(encoder.encode(result)))
+    text, encoder = _settled(secrets, lambda encoder: dumps(encoder.encode(result)))
     return f'"output": {text}{_marks("output", encoder.form, _types_text(encoder.types))}'
 
 
 def inputs_of(args: object, kwargs: object, form: Form, types: str | None) -> str:
     """The arguments again, from the plain data that was read."""
-    return f'"input_args": {_dumps(args)}, "input_kwargs": {_dumps(kwargs)}{_marks("input", form, types)}'
+    return f'"input_args": {dumps(args)}, "input_kwargs": {dumps(kwargs)}{_marks("input", form, types)}'
 
 
 def output_of(data: object, form: Form, types: str | None) -> str:
     """The result or the exception again, from the plain data that was read."""
-    return f'"output": {_dumps(data)}{_marks("output", form, types)}'
+    return f'"output": {dumps(data)}{_marks("output", form, types)}'
 
 
 def settle_texts(record: CallRecord, secrets: Secrets) -> tuple[str, str]:
