@@ -17,7 +17,6 @@ from railtracks.exceptions import ConfigError, ContextError, SessionError
 from railtracks.execution import running_library
 from railtracks.nodes import Node
 from railtracks.nodes._function import as_node, origin
-from railtracks.state._runs import check_identifier
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -200,6 +199,12 @@ class Flow(Generic[P, T]):
         )
 
 
+def _check_identifier(run_identifier: object) -> None:
+    from railtracks.state._runs import check_identifier  # here, as few programs resume a run
+
+    check_identifier(run_identifier)
+
+
 @final
 class FlowConnection(Generic[P, T]):
     """Runs a flow and, after that, shows the session it ran in; made by ``flow.connect()``.
@@ -249,11 +254,11 @@ class FlowConnection(Generic[P, T]):
         return await self._run(self._fork(run_identifier, before), *args, **kwargs)
 
     def _resumption(self, run_identifier: str) -> Session:
-        check_identifier(run_identifier)
+        _check_identifier(run_identifier)
         return self._flow._session(resume=run_identifier, run_identifier=run_identifier)
 
     def _fork(self, run_identifier: str, before: Callable[..., Any] | str | int) -> Session:
-        check_identifier(run_identifier)
+        _check_identifier(run_identifier)
         return self._flow._session(resume=run_identifier, before=before, run_identifier=sources.get().new_id())
 
     def _check_no_loop(self, method: str) -> None:

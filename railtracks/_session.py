@@ -10,6 +10,7 @@ from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, final
 
+from railtracks import state
 from railtracks._config import ExecutorConfig, SessionOptions, merge
 from railtracks._ids import slug, sources
 from railtracks._lifetime import LOGGER, Lifetime
@@ -23,12 +24,11 @@ from railtracks.nodes._function import as_node, is_async
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
 from railtracks.state._codec import learn_secrets
-from railtracks.state._runs import as_store
 from railtracks.state._secrets import Secrets
-from railtracks.state._stores import FileStore, Store
 
 if TYPE_CHECKING:
     from railtracks._resumption import Resumption
+    from railtracks.state import Store
 
 P = ParamSpec("P")
 E = TypeVar("E", bound=Event)
@@ -271,7 +271,7 @@ class Session:
         self._lifetime = self._new_lifetime()
         try:
             if self._recorder is not None:
-                if self._resumption is None and isinstance(self._store, FileStore):
+                if self._resumption is None and isinstance(self._store, state.FileStore):
                     self._set_out()  # a rename at the most
                 else:
                     await run_in_thread(self._set_out)
@@ -380,6 +380,8 @@ class Session:
 
     def _hold(self) -> None:
         """Get the right to write the run, and what it takes to do so."""
+        from railtracks.state._runs import as_store  # here, as a session that saves nothing does not need it
+
         config, coordinator = self._config, self._coordinator
         self._store = store = as_store(config.store)
         recorder = Recorder(

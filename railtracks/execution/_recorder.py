@@ -23,18 +23,16 @@ from railtracks.state import CallRecord, ExecutionInfo, Status
 from railtracks.state import _journal as journal
 from railtracks.state._codec import HARMLESS, decode, learn_secrets
 from railtracks.state._document import overall
-from railtracks.state._heads import read_journal_head
 from railtracks.state._machine import RTState, renumber_changes
 from railtracks.state._records import REUSED, Change, Form
-from railtracks.state._runs import warn_of_many
 from railtracks.state._secrets import Secrets
-from railtracks.state._stores import HEAD, Appender, Lock, Store
 from railtracks.state._syncer import syncer
 from railtracks.state._text import inputs_text, loads, member_text, output_text, settle_texts
 
 if TYPE_CHECKING:  # loaded by sessions that resume a run
     from railtracks.execution._replay import Found
     from railtracks.state._past import Place
+    from railtracks.state._stores import Appender, Lock, Store
 
 LOGGER = logging.getLogger("RT.Session")
 DELETED: Any = object()
@@ -150,6 +148,8 @@ class Recorder:
             self._aside = None
 
     def _tell_of(self, aside: str, store: Store) -> None:
+        from railtracks.state._heads import HEAD, read_journal_head
+
         stored = store.read(aside)
         if stored is None or stored.journal is None:
             return
@@ -172,6 +172,8 @@ class Recorder:
             return
         if self.past is not None and not self._state.records:
             return  # nothing was done that was not known before
+        from railtracks.state._runs import warn_of_many
+
         self._log.log(logging.INFO, "Saving execution info to %s", self.where, logger=LOGGER)
         try:
             if not replaces and store.exists(self._identifier):

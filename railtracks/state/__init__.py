@@ -1,5 +1,8 @@
 """What happened in a session: records, events, the view of them, and how they are saved."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from railtracks.state._codec import register_hooks
 from railtracks.state._document import Edge, Node, Stamp
 from railtracks.state._events import Broadcast, CallCancelled, CallCreated, CallEvent, CallFailed, CallSucceeded, Event
@@ -7,10 +10,12 @@ from railtracks.state._info import Decision, ExecutionInfo, Failure, Forest
 from railtracks.state._marks import Cut, Opaque, RecordedError
 from railtracks.state._records import CallRecord, Change, Form, Reason, Status
 from railtracks.state._redact import register_secret_keys
-from railtracks.state._runs import RunSummary, list_runs, load_run, prune
 from railtracks.state._secrets import Secret
-from railtracks.state._sqlite import SQLiteStore
-from railtracks.state._stores import Appender, FileStore, Listed, Lock, MemoryStore, Store, Stored
+
+if TYPE_CHECKING:
+    from railtracks.state._runs import RunSummary, list_runs, load_run, prune
+    from railtracks.state._sqlite import SQLiteStore
+    from railtracks.state._stores import Appender, FileStore, Listed, Lock, MemoryStore, Store, Stored
 
 __all__ = [
     "Appender",
@@ -51,3 +56,17 @@ __all__ = [
     "register_hooks",
     "register_secret_keys",
 ]
+
+_LATER = {
+    "_runs": ("RunSummary", "list_runs", "load_run", "prune"),
+    "_sqlite": ("SQLiteStore",),
+    "_stores": ("Appender", "FileStore", "Listed", "Lock", "MemoryStore", "Store", "Stored"),
+}
+"""Modules that are loaded when one of their names is first used: what saves nothing need not wait for them."""
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _LATER.items():
+        if name in names:
+            return getattr(import_module(f"railtracks.state.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

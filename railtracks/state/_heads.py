@@ -8,6 +8,8 @@ from railtracks.exceptions import StateError
 from railtracks.state._journal import read
 from railtracks.state._text import loads
 
+HEAD = 65_536
+"""Bytes at the beginning of a document that tell what run it is of."""
 DOCUMENT_BEGINS = b'{"version": '
 _END = b', "runs": ['
 

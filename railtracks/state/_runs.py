@@ -15,12 +15,12 @@ import attrs
 from railtracks._config import checked, merge
 from railtracks._ids import identifier_problem
 from railtracks.exceptions import ConfigError, RunInUseError, StateError
-from railtracks.state._heads import DOCUMENT_BEGINS, read_document_head, read_journal_head
+from railtracks.state._heads import DOCUMENT_BEGINS, HEAD, read_document_head, read_journal_head
 from railtracks.state._info import ExecutionInfo
 from railtracks.state._journal import BREAKS_OFF
 from railtracks.state._records import Status
 from railtracks.state._sqlite import SQLiteStore
-from railtracks.state._stores import HEAD, FileStore, Listed, Store
+from railtracks.state._stores import FileStore, Listed, Store
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from railtracks.state._files import make_folder
-from railtracks.state._heads import read_document_head
+from railtracks.state._heads import HEAD, read_document_head
 from railtracks.state._lock import FileLock, is_locked, sweep_locks
-from railtracks.state._stores import HEAD, Appender, Listed, Lock, Stored
+from railtracks.state._stores import Appender, Listed, Lock, Stored
 
 if TYPE_CHECKING:
     import sqlite3  # loaded where it is used: most programs do not use it

@@ -16,11 +16,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from railtracks.exceptions import RunInUseError
 from railtracks.state._files import make_folder, state_folder, sync_folder, write_atomically
+from railtracks.state._heads import HEAD
 from railtracks.state._lock import FileLock, is_locked, sweep_locks
 
 _APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-HEAD = 65_536
-"""Bytes at the beginning of a document that tell what run it is of."""
 
 
 class Lock(Protocol):
