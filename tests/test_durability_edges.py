@@ -167,6 +167,30 @@ def test_what_killed_processes_leave_behind_is_swept_when_runs_are_pruned():
     held.release()
 
 
+def test_half_written_files_are_swept_unless_their_session_is_at_it():
+    store = FileStore()
+    store.folder.mkdir()
+    for name in (".dead.json.0123abcd.tmp", ".alive.journal.0123abcd.tmp", ".notes.tmp"):
+        (store.folder / name).touch()
+    held = store.lock("alive")
+    rt.state.prune(older_than=0)
+    held.release()
+    assert {path.name for path in store.folder.iterdir()} == {".alive.journal.0123abcd.tmp", ".notes.tmp"}
+
+
+@pytest.mark.parametrize("method", ["exists", "count"])
+async def test_a_folder_that_cannot_be_looked_at_is_saved_to_all_the_same(method, monkeypatch, caplog):
+    def fail(*_args):
+        raise PermissionError("not yours to read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileStore, method, fail)
+        async with rt.Session(run_identifier="run"):
+            await rt.call(step, 1)
+    assert rt.state.load_run("run").answer == 1
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+
+
 def test_the_configured_store_is_the_one_that_is_listed_and_pruned():
     rt.set_config(store="sqlite:runs.db")
     with rt.Session(run_identifier="run"):

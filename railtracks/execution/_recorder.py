@@ -87,6 +87,7 @@ class Recorder:
         self._told = 0  # calls of which the journal knows
         self._failure: BaseException | None = None  # the one that was written last
         self._known: list[CallRecord] = []
+        self._earlier: tuple[CallRecord, ...] | None = None  # the same, on the session's clock, once somebody asks
         self._find: Callable[[Place | None, CallRecord, FunctionNode[..., Any]], Found]  # set by resume
         self._commit = GroupCommit()
 
@@ -172,13 +173,9 @@ class Recorder:
             return
         if self.past is not None and not self._state.records:
             return  # nothing was done that was not known before
-        from railtracks.state._runs import warn_of_many
-
+        self._warn(store, replaces)
         self._log.log(logging.INFO, "Saving execution info to %s", self.where, logger=LOGGER)
         try:
-            if not replaces and store.exists(self._identifier):
-                self._log.log(logging.WARNING, "File %s already exists, overwriting...", self.where, logger=LOGGER)
-            warn_of_many(store, lambda text: self._log.log(logging.WARNING, "%s", text, logger=LOGGER))
             self._move_aside()
             if self._appender is not None and not self._failed:
                 self._write(journal.end(info.end_time or 0.0, self._completed))
@@ -195,6 +192,17 @@ class Recorder:
             )  # fmt: skip
             self._failed = self._syncs = True
             self._sync()
+
+    def _warn(self, store: Store, replaces: bool) -> None:
+        """Say what saving will overwrite, and that there are very many runs. Not being able to tell costs no more."""
+        from railtracks.state._runs import warn_of_many
+
+        try:
+            if not replaces and store.exists(self._identifier):
+                self._log.log(logging.WARNING, "File %s already exists, overwriting...", self.where, logger=LOGGER)
+            warn_of_many(store, lambda text: self._log.log(logging.WARNING, "%s", text, logger=LOGGER))
+        except Exception as exc:  # of a store of the user's, or a folder that may not be read
+            self._log.log(logging.WARNING, "What is at %s cannot be told: %s", self.where, exc, logger=LOGGER)
 
     def release(self) -> None:
         """Write no more, and let others have the run."""
@@ -219,11 +227,13 @@ class Recorder:
         """What is known from before, as long as this session has not completed it."""
         if self.past is None or self._completed:
             return ()
-        origin = self._origin
-        return tuple(
-            attrs.evolve(r, started=r.started - origin, ended=None if r.ended is None else r.ended - origin)
-            for r in self._known
-        )
+        if self._earlier is None:
+            origin = self._origin
+            self._earlier = tuple(
+                attrs.evolve(r, started=r.started - origin, ended=None if r.ended is None else r.ended - origin)
+                for r in self._known
+            )
+        return self._earlier
 
     # ---- what happens in it
 
@@ -313,7 +323,9 @@ class Recorder:
         if shown != key:
             key, form = shown, Form.OPAQUE
         change = Change(next(self._changes), key, text, form)
-        self._keep(record, change)
+        if record.changes is None:
+            record.changes = []
+        record.changes.append(change)
         if self._journals:
             self._write(journal.changed(record, change))
 
@@ -329,11 +341,6 @@ class Recorder:
         """Is nothing of what was known before needed any more?"""
         records = self._state.records
         return self.ended_well and bool(records) and overall(records) is Status.COMPLETED
-
-    def _keep(self, record: CallRecord, change: Change) -> None:
-        if record.changes is None:
-            record.changes = []
-        record.changes.append(change)
 
     def _write(self, payload: str) -> None:
         appender = self._appender or self._open()

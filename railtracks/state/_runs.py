@@ -36,8 +36,7 @@ def as_store(setting: Store | str | None) -> Store:
     given = checked({"store": setting}, "argument").get("store") or merge({}).store or FileStore()
     if not isinstance(given, str):
         return cast("Store", given)
-    setting = given
-    kind, _, path = setting.partition(":")
+    kind, _, path = given.partition(":")
     return FileStore(path) if kind == "file" else _sqlite_store(os.path.abspath(path))
 
 

@@ -6,6 +6,7 @@ A store keeps, for each identifier, at most one journal and one document, as byt
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import threading
@@ -19,6 +20,7 @@ from railtracks.state._files import make_folder, state_folder, sync_folder, writ
 from railtracks.state._heads import HEAD
 from railtracks.state._lock import FileLock, is_locked, sweep_locks
 
+_LEFTOVER = re.compile(r"\.(.+)\.(?:json|journal)\.[0-9a-f]{8}\.tmp")  # as ``write_atomically`` names them
 _APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -178,9 +180,14 @@ class FileStore:
     def remove(self, identifier: str) -> None:
         for kind in ("json", "journal"):
             self._path(identifier, kind).unlink(missing_ok=True)
-        self._remove_leftovers(identifier)
 
     def sweep(self) -> None:
+        for path in self.folder.glob(".*.tmp"):
+            if leftover := _LEFTOVER.fullmatch(path.name):
+                with contextlib.suppress(RunInUseError):  # its session is just writing it
+                    lock = self.lock(leftover[1])
+                    path.unlink(missing_ok=True)
+                    lock.release()
         sweep_locks(self.folder.glob("*.lock"))
 
     def where(self, identifier: str) -> str:
@@ -192,13 +199,6 @@ class FileStore:
 
     def _path(self, identifier: str, kind: str) -> Path:
         return self.folder / f"{identifier}.{kind}"
-
-    def _remove_leftovers(self, identifier: str) -> None:
-        """Remove what a process that was killed had begun to write."""
-        leftover = re.compile(rf"\.{re.escape(identifier)}\.(json|journal)\.[0-9a-f]{{8}}\.tmp")
-        for path in self.folder.glob(".*.tmp"):
-            if leftover.fullmatch(path.name):
-                path.unlink(missing_ok=True)
 
     def _identifiers(self) -> set[str]:
         try:
@@ -244,7 +244,7 @@ class _FileAppender:
             if written < len(content):
                 # A full disk takes a part: have a whole journal, not a torn one.
                 os.ftruncate(handle, os.fstat(handle).st_size - written)
-                raise OSError(28, "No space left on device", str(self._path))
+                raise OSError(errno.ENOSPC, "No space left on device", str(self._path))
 
     def sync(self) -> None:
         with self._lock:
@@ -257,7 +257,7 @@ class _FileAppender:
                 sync_folder(self._path.parent)
                 self._named = True
             if not os.fstat(handle).st_nlink:
-                raise FileNotFoundError(2, "the file was removed while it was written", str(self._path))
+                raise FileNotFoundError(errno.ENOENT, "the file was removed while it was written", str(self._path))
         finally:
             os.close(handle)
 
@@ -316,7 +316,8 @@ class MemoryStore:
 
     def modified(self, identifier: str) -> float | None:
         with self._guard:
-            return self._listed(identifier).modified if self.read(identifier) is not None else None
+            there = identifier in self._documents or identifier in self._journals
+            return self._listed(identifier).modified if there else None
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
         document = _Kept(bytearray().join(content), time.time())

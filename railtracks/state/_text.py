@@ -56,15 +56,6 @@ def name_text(name: str) -> str:
     return quote(name)
 
 
-def value_text(value: object, secrets: Secrets) -> tuple[str, Form]:
-    """A value as JSON, and how much of it that is. Never raises."""
-    text = _scalar(value, secrets)
-    if text is not None:
-        return text, Form.PLAIN
-    text, encoder = _settled(secrets, lambda encoder: dumps(encoder.encode(value)))
-    return text, encoder.form
-
-
 def _settled(secrets: Secrets, write: Callable[[Encoder], str]) -> tuple[str, Encoder]:
     """What ``write`` gives; once more if it came upon a secret, which may stand in what was written before that."""
     known = secrets.learnt
@@ -77,7 +68,7 @@ def _settled(secrets: Secrets, write: Callable[[Encoder], str]) -> tuple[str, En
 
 
 def member_text(key: object, value: object, secrets: Secrets) -> tuple[str, Form]:
-    """The same for a value that stands under ``key``, which may name a secret."""
+    """A value that stands under ``key``, which may name a secret, as JSON; and how much of it that is. Never raises."""
     text, encoder = _settled(secrets, lambda encoder: dumps(encoder.member(key, value)))
     return text, encoder.form
 
