@@ -12,7 +12,9 @@ import os
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypedDict, Unpack
 
 import attrs
@@ -24,6 +26,7 @@ from railtracks.exceptions import ConfigError
 
 BroadcastCallback = Callable[[Any], None] | Callable[[Any], Awaitable[None]]
 BACKENDS = ("asyncio", "trio")
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 DURABILITIES = ("exit", "async", "sync")
 STORE_METHODS = (
     "lock", "is_locked", "open", "move_journal", "exists", "modified", "save", "read", "list", "remove", "sweep",
@@ -175,6 +178,8 @@ class ExecutorConfig:
 
 _FIELDS: dict[str, attrs.Attribute[Any]] = {field.name: field for field in attrs.fields(ExecutorConfig)}
 _global: dict[str, Any] = {}
+scoped: ContextVar[Mapping[str, Any]] = ContextVar("railtracks_options", default=NO_OPTIONS)
+"""Options that a test harness gives to all sessions that it runs, as if they were arguments, unless these are given."""
 _lock = threading.Lock()
 
 
@@ -279,7 +284,7 @@ def merge(options: Mapping[str, Any]) -> ExecutorConfig:
         ConfigError: an option is unknown or a value is not allowed, wherever it came from.
     """
     global _latest
-    merged = {**file_options(), **environment_options(), **_global, **checked(options)}
+    merged = {**file_options(), **environment_options(), **_global, **scoped.get(), **checked(options)}
     known, config = _latest  # read once: another thread may put its own there
     get, got = merged.get, known.get  # these two may be equal and yet not the same
     callback, store = "broadcast_callback", "store"

@@ -1,7 +1,7 @@
-"""Identifiers and clocks: what a run takes from the outside world that is not its input.
+"""Identifiers and clocks: what a run takes from the outside world that is not its input; and who looks on.
 
-They are looked up once, when a session is constructed, so that a test can put deterministic ones in
-their place for everything it runs: ``sources.set(Sources(...))``.
+They are looked up once, when a session is constructed, so that a test harness can put its own in their place for
+everything it runs: ``sources.set(Sources(...))``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Any, Protocol
 
 import attrs
 
@@ -22,6 +23,38 @@ MAX_IDENTIFIER = 128
 
 def _random_id() -> str:
     return os.urandom(12).hex()
+
+
+class Observer(Protocol):
+    """Is told what happens in sessions, at once, before it goes on. Must be quick and not raise."""
+
+    def opened(self, session: Any) -> None:
+        """A session was entered."""
+
+    def closed(self, session: Any) -> None:
+        """A session was left."""
+
+    def happened(self, event: Any) -> None:
+        """An event (``rt.state.Event``) of a session."""
+
+    def changed(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
+        """The context of a session was changed, by the call of ``record`` if that is not None. From any thread."""
+
+
+class Turns(Protocol):
+    """Decides when work in worker threads goes on, and knows how much there is. Its methods come from any thread."""
+
+    def queued(self, work: object) -> None:
+        """A piece of work wants to begin, or to go on."""
+
+    def wait(self, work: object) -> None:
+        """Return when it may. From its own thread, which blocks."""
+
+    def suspended(self, work: object) -> None:
+        """It waits for something that the event loop does for it."""
+
+    def over(self, work: object) -> None:
+        """It is through, and whoever waited for it knows or has gone."""
 
 
 @attrs.frozen(eq=False)
@@ -36,6 +69,13 @@ class Sources:
 
     new_id: Callable[[], str] = _random_id
     """A fresh identifier, safe as a file name."""
+
+    observer: Observer | None = None
+
+    wrap_strategy: Callable[[Any], Any] | None = None
+    """Given each ``ExecutionStrategy`` of a session; returns the one to be used in its place."""
+
+    turns: Turns | None = None
 
 
 sources: ContextVar[Sources] = ContextVar("railtracks_sources", default=Sources())  # noqa: B039 (frozen)

@@ -373,6 +373,8 @@ class Session:
         self._start_time = self._now()
         if self.context:
             learn_secrets(self.context, self._secrets)
+        if self._sources.observer is not None:
+            self._sources.observer.opened(self)
 
     @property
     def _recorder(self) -> Recorder | None:
@@ -438,6 +440,8 @@ class Session:
         self._let_go()
         self._log.close()
         self._phase = "over"
+        if self._sources.observer is not None:
+            self._sources.observer.closed(self)
 
     def _check_leaving(self, form: str) -> None:
         if self._phase != "open":
@@ -463,6 +467,8 @@ class Session:
         if not self._saving:
             self._let_go()
         self._log.close()
+        if self._sources.observer is not None:
+            self._sources.observer.closed(self)
         token, self._token = self._token, None
         self._lifetime = self._loop_thread = self._coordinator.start_loop = None
         assert token is not None

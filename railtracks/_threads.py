@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
+from railtracks._ids import sources
 from railtracks._shield import in_child_task
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def _count(change: int) -> None:
 
 
 class _Here(threading.local):
-    works = False
-    """Is this thread at counted work?"""
+    work: _Work[Any] | None = None
+    """The counted work that this thread is at."""
 
 
 _here = _Here()
@@ -55,19 +56,23 @@ class _Work(Generic[T]):
         self._func = func
         self._state: Literal["queued", "running", "done"] = "queued"
         self._left = False
+        self._turns = sources.get().turns
         with _lock:
             _count(+1)
+        if self._turns is not None:
+            self._turns.queued(self)
 
     def __call__(self) -> tuple[T]:
+        self.wait_turn()
         with _lock:
             if self._left:
                 raise RuntimeError("nobody waits for this work any more")  # and nobody sees this
             self._state = "running"
-        _here.works = True
+        _here.work = self
         try:
             return (self._func(),)  # in a box: trio refuses a bare coroutine, which a sync node may well return
         finally:
-            _here.works = False
+            _here.work = None
             with _lock:
                 self._state = "done"
                 self._count_off(self._left)
@@ -82,6 +87,26 @@ class _Work(Generic[T]):
     def _count_off(self, last: bool) -> None:
         if last:
             _count(-1)
+            if self._turns is not None:
+                self._turns.over(self)
+
+    def suspended(self) -> None:
+        """It waits for the event loop, and does not count meanwhile."""
+        with _lock:
+            _count(-1)
+        if self._turns is not None:
+            self._turns.suspended(self)
+
+    def resumed(self) -> None:
+        """The event loop is through with what it waited for."""
+        with _lock:
+            _count(+1)
+        if self._turns is not None:
+            self._turns.queued(self)
+
+    def wait_turn(self) -> None:
+        if self._turns is not None:
+            self._turns.wait(self)
 
 
 async def run_in_thread(
@@ -122,20 +147,24 @@ def run_in_loop(func: Callable[[], Coroutine[Any, Any, T]], token: EventLoopToke
     """
     from anyio.from_thread import run
 
-    works = _here.works
+    work = _here.work
 
     async def guarded() -> tuple[T | None, BaseException | None]:
-        with _lock:
-            _count(-works)
+        if work is not None:
+            work.suspended()
         try:
             return await func(), None
         except (KeyboardInterrupt, SystemExit) as exc:
             return None, exc
         finally:
-            with _lock:
-                _count(+works)
+            if work is not None:
+                work.resumed()
 
-    result, interrupt = run(guarded, token=token)
+    try:
+        result, interrupt = run(guarded, token=token)
+    finally:
+        if work is not None:
+            work.wait_turn()
     if interrupt is not None:
         raise interrupt
     return cast(T, result)

@@ -117,7 +117,7 @@ class Coordinator:
         self.clock = sources.clock
         self.origin = sources.wall() - sources.clock()
         self.state = RTState()
-        self.publisher = RTPublisher(log)
+        self.publisher = RTPublisher(log, sources.observer)
         self.recorder: Recorder | None = None
         self.secrets = secrets
         self.failure: BaseException | None = None
@@ -130,8 +130,13 @@ class Coordinator:
         self.start_loop: Callable[[], None] | None = None
         self._announcer = Announcer(session_id, self.origin, log, self.publisher)
         self.threads = ThreadStrategy(_abandon)
+        self._in_task: ExecutionStrategy = _IN_TASK
+        self._in_thread: ExecutionStrategy = self.threads
+        self._observer = sources.observer
+        if sources.wrap_strategy is not None:
+            self._in_task, self._in_thread = map(sources.wrap_strategy, (_IN_TASK, self.threads))
         self._thread: int | None = None  # the thread of the event loop it is bound to
-        self._entries: set[Entry] = set()
+        self._entries: dict[Entry, None] = {}
         self._starting = 0  # children of the session that have not entered yet
         self._changed = Notifier()  # an entry has left, or a child
         self._failure_traceback: TracebackType | None = None
@@ -181,7 +186,7 @@ class Coordinator:
                         return self._reuse(record, found, caller)
                     place = found.place
             current.set(Frame(self, record, run, task, place))
-            strategy: ExecutionStrategy = _IN_TASK if node.is_async else self.threads
+            strategy = self._in_task if node.is_async else self._in_thread
             if announcer.active:
                 announcer.created(record, caller.record)
             result = await strategy.execute(node, args, kwargs)
@@ -228,6 +233,8 @@ class Coordinator:
     def changed(self, record: CallRecord | None, key: str, value: Any = DELETED) -> None:
         """The context was changed, by the call of ``record`` or outside calls. From any thread."""
         learn_secrets({key: value}, self.secrets)
+        if self._observer is not None:
+            self._observer.changed(self.session_id, record, key, value, value is DELETED)
         if self.recorder is not None and not self.ended:
             self.recorder.changed(record, key, value)
 
@@ -313,8 +320,7 @@ class Coordinator:
         top = caller.run is None
         run = caller.run or Run(self.config.timeout, anyio.current_time())
         entry = Entry(run.deadline)
-        run.entries.add(entry)
-        self._entries.add(entry)
+        run.entries[entry] = self._entries[entry] = None
         result: Any = None
         error: Exception | None = None
         try:
@@ -329,13 +335,13 @@ class Coordinator:
         except Exception as exc:  # what a scope leaves of a group that held cancellations too
             error = exc
         finally:
-            run.entries.discard(entry)
+            del run.entries[entry]
             try:
                 if top:
                     run.over = True
                     await self._end_others(run)
             finally:
-                self._entries.discard(entry)
+                del self._entries[entry]
                 self._changed.notify_all()
                 if self.when_idle is not None and self.idle:
                     when_idle, self.when_idle = self.when_idle, None

@@ -55,7 +55,7 @@ class Run:
     def __init__(self, timeout: float, now: float) -> None:
         self.timeout = timeout
         self.deadline = now + timeout
-        self.entries: set[Entry] = set()
+        self.entries: dict[Entry, None] = {}  # in order, so that cancelling them has one too
         self.over = False
 
     def cancel(self, stop: Stop) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from railtracks._ids import Observer
 from railtracks._logging import SessionLog
 from railtracks.pubsub._subscription import LOGGER, Subscription
 from railtracks.state import CallEvent, Event
@@ -28,14 +29,15 @@ class RTPublisher:
     ``publish`` is synchronous and never waits. Who may wait does so before: ``wait_for_room``.
     """
 
-    def __init__(self, log: SessionLog) -> None:
+    def __init__(self, log: SessionLog, observer: Observer | None = None) -> None:
         self._log = log
+        self._observer = observer
         self.subscriptions: list[Subscription] = []
         """In the order in which they subscribed."""
         self._hosts: list[Host] = []  # the first one runs the pumps
         self._leaving: anyio.Lock | None = None  # made by the first host that leaves
-        self.watches_calls = False
-        """Is there a subscriber for call events? Kept here so that the hot path reads one attribute."""
+        self.watches_calls = observer is not None
+        """Does anyone want call events? Kept here so that the hot path reads one attribute."""
         self.waits_on_calls = False
         """Is there one that new calls wait for?"""
 
@@ -55,6 +57,8 @@ class RTPublisher:
 
     def publish(self, event: Event) -> None:
         """Offer ``event`` to all who subscribed to its kind. Never waits, never raises."""
+        if self._observer is not None:
+            self._observer.happened(event)
         for subscription in self.subscriptions:
             if isinstance(event, subscription.kinds):
                 subscription.offer(event)
