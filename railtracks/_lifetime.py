@@ -34,7 +34,8 @@ class Lifetime:
 
     Args:
         mark_end: Called when the last call has ended and everything was delivered.
-        save: Saves the state; blocks; never raises. None if nothing is to be saved.
+        save: Saves the state; never raises. None if nothing is to be saved.
+        in_thread: It blocks, and so is called in a worker thread.
         report: Called on the event loop when that is done; never raises.
     """
 
@@ -44,12 +45,14 @@ class Lifetime:
         log: SessionLog,
         mark_end: Callable[[], None],
         save: Callable[[], None] | None,
+        in_thread: bool,
         report: Callable[[], None],
     ) -> None:
         self._coordinator = coordinator
         self._log = log
         self._mark_end = mark_end
         self._save = save
+        self._saves_in_thread = in_thread
         self._report = report
         self._child_error: Exception | None = None
         self._interrupt: BaseException | None = None
@@ -172,6 +175,9 @@ class Lifetime:
             await self._write(self._save)
 
     async def _write(self, save: Callable[[], None]) -> None:
+        if not self._saves_in_thread:
+            save()
+            return
         with anyio.move_on_after(SAVE_DEADLINE) as scope:
             await run_in_thread(save, abandon_on_cancel=True)
         if scope.cancelled_caught:

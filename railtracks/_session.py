@@ -24,6 +24,7 @@ from railtracks.nodes._function import as_node, is_async
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
 from railtracks.state._codec import learn_secrets
+from railtracks.state._files import blocks
 from railtracks.state._secrets import Secrets
 
 if TYPE_CHECKING:
@@ -271,7 +272,7 @@ class Session:
         self._lifetime = self._new_lifetime()
         try:
             if self._recorder is not None:
-                if self._resumption is None and isinstance(self._store, state.FileStore):
+                if self._resumption is None and (isinstance(self._store, state.FileStore) or not blocks(self._store)):
                     self._set_out()  # a rename at the most
                 else:
                     await run_in_thread(self._set_out)
@@ -353,7 +354,8 @@ class Session:
 
     def _new_lifetime(self) -> Lifetime:
         save = self._save if self._config.save_state else None
-        return Lifetime(self._coordinator, self._log, self._mark_end, save, self._report)
+        in_thread = self._store is not None and blocks(self._store)
+        return Lifetime(self._coordinator, self._log, self._mark_end, save, in_thread, self._report)
 
     def _begin(self, form: str) -> None:
         if self._phase != "not entered yet":

@@ -9,7 +9,7 @@ with them, a quarter of the time that ``import railtracks`` may take, and a prog
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
@@ -114,12 +114,12 @@ async def run_in_thread(
     *,
     abandon_on_cancel: bool = False,
     limiter: anyio.CapacityLimiter | None = None,
-    on_abandon: Callable[[], None] | None = None,
+    on_abandon: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
     """Run ``func`` in a worker thread, with a copy of the caller's context variables.
 
     Cancellation: with ``abandon_on_cancel`` the wait ends at once; a thread that has begun goes on alone, and
-    ``on_abandon`` is called to tell. Without it the wait goes on until the thread is done, and the
+    ``on_abandon`` is awaited to tell. Without it the wait goes on until the thread is done, and the
     cancellation is delivered after that.
     """
     from anyio.to_thread import run_sync
@@ -133,7 +133,7 @@ async def run_in_thread(
         return result
     finally:
         if work.leave() and on_abandon is not None:
-            on_abandon()
+            await on_abandon()
 
 
 def run_in_loop(func: Callable[[], Coroutine[Any, Any, T]], token: EventLoopToken | None) -> T:

@@ -12,6 +12,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError, SessionEndedError
 from railtracks.state import Reason, Status
+from tests import virtual
 
 
 @rt.function_node
@@ -104,7 +105,7 @@ class TestTimeout:
     async def test_a_node_that_finishes_late_without_waiting_returns_its_result(self, backend):
         @rt.function_node
         async def busy():
-            skip_time(backend, 10)
+            virtual.clock().jump(10)  # without a turn for the event loop, as work that does not wait takes time
             return "done"
 
         async with rt.Session(timeout=5):
@@ -179,7 +180,7 @@ class TestTimeout:
         async def top():
             for count in range(10_000):
                 if count == 1000:
-                    skip_time(backend, 10)
+                    virtual.clock().jump(10)  # without a turn for the event loop, as work that does not wait takes time
                 await rt.call(quick)
 
         with pytest.raises(GlobalTimeOutError):
@@ -545,13 +546,3 @@ class TestFromOutside:
             coroutine.close()
             assert await rt.call(quick) == "quick"
         assert statuses(session)[1] == ("slow", "Cancelled", "outside")
-
-
-def skip_time(backend, seconds):
-    """Let virtual time pass without giving the event loop a turn, as work that does not wait does."""
-    if backend == "asyncio":
-        asyncio.get_running_loop().jump(seconds)
-    else:
-        import trio
-
-        trio.lowlevel.current_clock()._virtual.now += seconds

@@ -16,7 +16,8 @@ from railtracks import _threads
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError
 from railtracks.execution import ThreadStrategy
 from railtracks.state import Reason, Status
-from tests.virtual import Clock, VirtualClock, VirtualLoop, run
+from tests import virtual
+from tests.virtual import run
 
 MINUTE = 60
 
@@ -49,14 +50,12 @@ class Worker:
 
 
 def advance(clock):
-    clock.now += 2 * MINUTE
+    clock.jump(2 * MINUTE)
 
 
 def run_by_hand(backend, func):
-    """``tests.virtual.run``, with the clock as an argument: it stands still while a thread works, so push it."""
-    clock = Clock()
-    options = {"loop_factory": lambda: VirtualLoop(clock)} if backend == "asyncio" else {"clock": VirtualClock(clock)}
-    return anyio.run(func, clock, backend=backend, backend_options=options)
+    """With the clock as an argument: it stands still while a thread works, so push it."""
+    return virtual.run(backend, lambda: func(virtual.clock()))
 
 
 @asynccontextmanager
@@ -336,7 +335,7 @@ def test_the_timeout_cancels_a_child_that_a_sync_node_called_and_its_record_says
 
     async def main(clock):
         async def child():
-            clock.now += 2 * MINUTE
+            advance(clock)
             try:
                 await anyio.sleep_forever()
             finally:
@@ -362,7 +361,7 @@ def test_the_timeout_cancels_a_child_that_a_sync_node_called_and_its_record_says
 def test_the_timeout_cancels_a_child_below_a_node_that_waits_for_its_thread(backend):
     async def main(clock):
         async def child():
-            clock.now += 2 * MINUTE
+            advance(clock)
             await anyio.sleep_forever()
 
         @rt.function_node(abandon_on_cancel=False)

@@ -319,7 +319,7 @@ class Coordinator:
     ) -> Any:
         top = caller.run is None
         run = caller.run or Run(self.config.timeout, anyio.current_time())
-        entry = Entry(run.deadline)
+        entry = Entry(run.deadline, caller.record)
         run.entries[entry] = self._entries[entry] = None
         result: Any = None
         error: Exception | None = None
@@ -418,10 +418,18 @@ class Coordinator:
             return Reason.END_ON_ERROR
         return Reason.TIMEOUT if anyio.current_time() >= run.deadline else Reason.OUTSIDE
 
-    def abandoned(self, record: CallRecord) -> None:
-        """The call is being cancelled, and its worker thread goes on."""
+    async def abandoned(self, record: CallRecord) -> None:
+        """The call is being cancelled, and its worker thread goes on. What the thread has called is cancelled too.
+
+        Such calls run in other tasks, which on trio no scope of the call's own reaches.
+        """
         self.state.abandoned(record)
         self._announcer.abandoned(record)
+        if any(entry.caller is record for entry in self._entries):
+            for entry in tuple(self._entries):
+                if entry.caller is record:
+                    entry.cancel(Stop.ABANDONED)
+            await shielded(lambda: self._changed.wait_while(lambda: any(e.caller is record for e in self._entries)))
 
     def rename(self, session_id: str) -> None:
         """Take another identifier, before the first call."""
@@ -466,10 +474,10 @@ class Coordinator:
             entry.cancel(Stop.SESSION_ENDED)
 
 
-def _abandon() -> None:
+async def _abandon() -> None:
     frame: Frame = current.get()
     assert frame.record is not None
-    frame.coordinator.abandoned(frame.record)
+    await frame.coordinator.abandoned(frame.record)
 
 
 def _is_fatal(exc: Exception) -> bool:

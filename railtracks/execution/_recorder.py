@@ -23,6 +23,7 @@ from railtracks.state import CallRecord, ExecutionInfo, Status
 from railtracks.state import _journal as journal
 from railtracks.state._codec import HARMLESS, decode, learn_secrets
 from railtracks.state._document import overall
+from railtracks.state._files import blocks
 from railtracks.state._machine import RTState, renumber_changes
 from railtracks.state._records import REUSED, Change, Form
 from railtracks.state._secrets import Secrets
@@ -81,7 +82,7 @@ class Recorder:
         self._failed = False
         self._syncing = threading.RLock()  # held while the journal is put on disk; a late sync would bring it back
         self._syncs = True
-        self._syncer_asked = False
+        self._syncer_asked = self.waits or not blocks(store)  # then nobody need put it on disk later
         self._changes = count()
         self._reapplied: dict[str, int] = {}
         self._told = 0  # calls of which the journal knows
@@ -350,7 +351,7 @@ class Recorder:
             appender.append(journal.frame(payload))
         except Exception as exc:  # of a store of the user's
             self._fail(exc)
-        if not self.waits and not self._syncer_asked:
+        if not self._syncer_asked:
             self._syncer_asked = True
             syncer.ask(self._sync_soon)
 

@@ -11,6 +11,8 @@ from enum import Enum
 
 import anyio
 
+from railtracks.state import CallRecord
+
 
 class Stop(Enum):
     """Why the session cancelled an entry. An expired deadline has no such reason: the scope itself fired."""
@@ -18,17 +20,21 @@ class Stop(Enum):
     FAILURE = "a node failed"
     RUN_ENDED = "the run it belongs to has ended"
     SESSION_ENDED = "its session has ended"
+    ABANDONED = "the call that made it was cancelled"
 
 
 class Entry:
     """The scope of a call that entered a task.
 
+    ``caller``: the record of the call that made it; None for a top-level call.
+
     Invariant: ``scope`` is entered and left by the call itself; whoever else cancels it sets ``stop`` first.
     """
 
-    __slots__ = ("scope", "stop")
+    __slots__ = ("caller", "scope", "stop")
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, caller: CallRecord | None) -> None:
+        self.caller = caller
         self.scope = anyio.CancelScope(deadline=deadline)
         self.stop: Stop | None = None
 

@@ -50,13 +50,13 @@ class ThreadStrategy:
     The limit is the session's own: threads left behind in one session do not block another.
 
     Args:
-        on_abandon: Called, in the task of the call, when its thread is left behind.
+        on_abandon: Awaited, in the task of the call, when its thread is left behind.
     """
 
     MAX_THREADS = 40
     """As many as anyio's and trio's own limiters allow."""
 
-    def __init__(self, on_abandon: Callable[[], None]) -> None:
+    def __init__(self, on_abandon: Callable[[], Awaitable[None]]) -> None:
         self._on_abandon = on_abandon
         self._limiter: anyio.CapacityLimiter | None = None  # made in the event loop that uses it
 

@@ -69,7 +69,8 @@ class Store(Protocol):
     """Where runs are kept. All methods may be called from any thread.
 
     ``lock``, ``is_locked``, ``where`` and ``open`` are called on the event loop and should be quick. The others may
-    take their time. Between ``lock`` and its release nobody else writes the run.
+    take their time, and are called in worker threads, unless the store has an attribute ``blocks`` that is False; nothing
+    that is appended is synced then, but with ``durability="sync"``. Between ``lock`` and its release nobody else writes the run.
 
     Raises: OSError where something cannot be read or written; nothing that was there is lost then.
     """
@@ -278,6 +279,8 @@ class _Kept:
 
 class MemoryStore:
     """Runs in memory, for tests: gone with the process, and seen by nobody else."""
+
+    blocks = False
 
     def __init__(self) -> None:
         self._guard = threading.RLock()

@@ -1,0 +1,33 @@
+"""Test flows under virtual time, with chosen interleavings and injected faults.
+
+``simulate`` runs a flow once, the same each time, and ``check`` asserts what must hold of the outcome. With Hypothesis
+(``railtracks.testing.strategies``) it is run in many ways, and what breaks is shrunk to the smallest story of how.
+"""
+
+from railtracks.testing import faults, invariants, trees
+from railtracks.testing._clock import ClockHeldError, Deadlock, VirtualClock
+from railtracks.testing._injection import ProcessKilled
+from railtracks.testing._loops import run
+from railtracks.testing._outcome import Outcome
+from railtracks.testing._simulate import simulate
+from railtracks.testing._trace import TraceEvent
+from railtracks.testing.faults import Fault
+from railtracks.testing.invariants import Violation, check, invariant
+
+__all__ = [
+    "ClockHeldError",
+    "Deadlock",
+    "Fault",
+    "Outcome",
+    "ProcessKilled",
+    "TraceEvent",
+    "Violation",
+    "VirtualClock",
+    "check",
+    "faults",
+    "invariant",
+    "invariants",
+    "run",
+    "simulate",
+    "trees",
+]

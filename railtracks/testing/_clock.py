@@ -1,0 +1,179 @@
+"""The clock of one run under virtual time. Why it is hard.
+
+When no task can run, the clock may jump to the next deadline; but "no task can run" is not yet "nothing is going on". A
+worker thread may be about to report, a socket to deliver. A jump past them lets a timeout fire that never would, and
+the test is wrong. So the clock stands still while such a thing is under way, real time passes instead, and if it takes
+very long whoever runs the test is told so. When there is no deadline either, and nobody who could wake the event loop,
+the run hangs for ever, and that is told as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from railtracks.exceptions import RTError
+from railtracks.testing._doors import Doors
+from railtracks.testing._turns import ThreadTurns
+
+PATIENCE = 10.0
+"""Real seconds that the clock stands still for a thread, a socket or a portal, before that is told as an error."""
+
+
+class Deadlock(RTError):
+    """Nothing can run, there is no deadline, and nothing outside is under way: the run would hang for ever."""
+
+
+class ClockHeldError(RTError):
+    """The clock stood still for too long, because something outside the event loop was under way."""
+
+
+class EventLoop(Protocol):
+    """What a clock wants to know of the event loop that runs on it."""
+
+    def moved(self, seconds: float) -> None:
+        """The clock jumped."""
+
+    def jobs(self, known: set[int]) -> list[str]:
+        """The work in threads that it waits for, but not that in ``known`` threads."""
+
+    def sockets(self) -> list[str]:
+        """What it waits for outside the process."""
+
+    def waiting(self) -> list[str]:
+        """Where each of its tasks waits."""
+
+
+class VirtualClock:
+    """What time it is in one run; made by :func:`railtracks.testing.run`.
+
+    Args:
+        jumps: When nothing can run, jump to the next deadline. False: only ``jump`` moves it.
+        patience: Real seconds that it waits for what is under way outside the event loop.
+        hold_for_sockets: A task that waits for a socket or a pipe, whose other end is not in the same event loop, holds
+            the clock too.
+        turns: Of the worker threads.
+    """
+
+    def __init__(
+        self,
+        *,
+        jumps: bool = True,
+        patience: float = PATIENCE,
+        hold_for_sockets: bool = True,
+        turns: ThreadTurns | None = None,
+    ) -> None:
+        self.jumps = jumps
+        self.failure: RTError | None = None
+        """Why the run could not go on, once that is so."""
+        self.turns = turns or ThreadTurns()
+        self._patience = patience
+        self._sockets = hold_for_sockets
+        self._now = 0.0
+        self._holds = 0
+        self._waiting_since: float | None = None  # in real time
+        self._doors = Doors()
+        self._threads = set(threading.enumerate())  # those that were there before know nothing of this event loop
+        self.event_loop: EventLoop | None = None
+        """Set by the event loop."""
+        self.give_up: Callable[[], None] = lambda: None
+        """Set by whoever runs it: cancels everything."""
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the run began. From any thread."""
+        return self._now
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """The clock stands still inside: for work that it does not know of. From any thread."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+
+    def jump(self, seconds: float) -> None:
+        """Move it on. ValueError if ``seconds`` is negative."""
+        if seconds < 0:
+            raise ValueError(f"jump: {seconds!r} seconds; time does not go back")
+        self._now += seconds
+        if self.event_loop is not None:
+            self.event_loop.moved(seconds)
+
+    # ---- for the event loop
+
+    def ran(self) -> None:
+        """Something ran."""
+        self._waiting_since = None
+
+    def idle(self, deadline: float | None) -> bool:
+        """Nothing can run before ``deadline`` (None: there is none). True: jump there. False: look again soon.
+
+        Raises:
+            RTError: it cannot go on, and cancelling the run has not helped.
+        """
+        if self.turns.grant(self._doors.holds):
+            holders = ["a worker thread"]
+        elif self._holds:
+            holders = [f"{self._holds} x clock.hold()"]
+        else:
+            holders = self._threads_at_work() or self._sockets_in_flight()
+        if not holders and (deadline is not None or not self.jumps):
+            return self.jumps
+        if not holders and not (holders := self._wakers()):
+            self._fail(Deadlock(self._told("nothing can run, and there is no deadline to wait for")))
+        else:
+            self._wait_for(holders, deadline)
+        return False
+
+    def _threads_at_work(self) -> list[str]:
+        """Work in threads that the event loop waits for; not in those which wait for the event loop."""
+        known = self.turns.threads
+        jobs = [] if self.event_loop is None else self.event_loop.jobs(known)
+        return jobs[self._doors.count(known) :] if jobs else []
+
+    def _sockets_in_flight(self) -> list[str]:
+        return self.event_loop.sockets() if self.event_loop is not None and self._sockets else []
+
+    def _wakers(self) -> list[str]:
+        """Threads that were started since, and might wake the event loop."""
+        here = threading.current_thread()
+        new = [t for t in threading.enumerate() if t is not here and t not in self._threads and not is_pooled(t)]
+        return [f"the thread {thread.name}" for thread in new]
+
+    def _wait_for(self, holders: list[str], deadline: float | None) -> None:
+        real = time.monotonic()
+        if self._waiting_since is None:
+            self._waiting_since = real
+        elif real - self._waiting_since > self._patience:
+            then = "" if deadline is None else f", and the next deadline, at {deadline:g} s, would be jumped past it"
+            self._fail(
+                ClockHeldError(
+                    self._told(
+                        f"for {self._patience:g} s of real time {', '.join(sorted(set(holders)))} has been under "
+                        f"way{then}; let it end, or have it wait for the event loop (anyio.from_thread.run(anyio.sleep, ...))"
+                    )
+                )
+            )
+
+    def _told(self, problem: str) -> str:
+        tasks = [] if self.event_loop is None else self.event_loop.waiting()
+        return "\n  waiting: ".join([f"the virtual clock stands at {self.now:g} s: {problem}", *tasks])
+
+    def _fail(self, failure: RTError) -> None:
+        if self.failure is not None:  # it was cancelled for that, and still cannot go on
+            raise self.failure
+        self.failure = failure
+        self._waiting_since = None
+        self.give_up()
+
+
+def is_pooled(thread: threading.Thread) -> bool:
+    """Is it a worker of anyio, trio or an executor, which stays for the next piece of work, or the journal's?"""
+    target = getattr(thread, "_target", None)
+    home = getattr(target, "__module__", None) or type(thread).__module__
+    return home.startswith(("anyio.", "trio.", "concurrent.futures")) or thread.name == "railtracks-sync"

@@ -1,0 +1,84 @@
+"""Worker threads under virtual time: how many are at work, and who may go on.
+
+Two threads that run at once race for real, and no seed brings the race back. So with a seed they take turns: one goes
+on when the event loop has nothing else to do, until it is through or waits for the event loop, and the seed decides
+which one that is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import islice
+from random import Random
+
+GRACE = 0.05
+"""Real seconds after which the next thread goes on too: the one before may be waiting for it."""
+CANDIDATES = 16
+"""Only so many of those that wait longest can be next: whoever waits for one of the 40 threads cannot begin yet."""
+
+
+class ThreadTurns:
+    """The ``Turns`` of one run.
+
+    Args:
+        random: Decides who is next. None: all go on at once.
+    """
+
+    def __init__(self, random: Random | None = None) -> None:
+        self._random = random
+        self._changed = threading.Condition()
+        self._ready: dict[object, None] = {}  # waits for its turn
+        self._running: dict[object, None] = {}  # has it
+        self._threads: dict[object, int] = {}  # those that have begun, by their threads
+        self._granted_at = 0.0
+        self._opened = random is None
+
+    def queued(self, work: object) -> None:
+        with self._changed:
+            (self._running if self._opened else self._ready)[work] = None
+
+    def wait(self, work: object) -> None:
+        with self._changed:
+            self._threads[work] = threading.get_ident()
+            self._changed.wait_for(lambda: self._opened or work not in self._ready)
+
+    def suspended(self, work: object) -> None:
+        with self._changed:
+            self._running.pop(work, None)
+
+    def over(self, work: object) -> None:
+        with self._changed:
+            self._running.pop(work, None)
+            self._ready.pop(work, None)
+            self._threads.pop(work, None)
+            self._changed.notify_all()
+
+    @property
+    def threads(self) -> set[int]:
+        """The identifiers of the threads in which work has begun."""
+        with self._changed:
+            return set(self._threads.values())
+
+    def grant(self, waits: Callable[[int], bool]) -> bool:
+        """The event loop has nothing to do: whose turn is it? False if no thread has anything to do either.
+
+        ``waits``: does a thread wait for the event loop, by a door that is not ours?
+        """
+        with self._changed:
+            patient = time.monotonic() < self._granted_at + GRACE
+            if self._ready and not (self._running and patient):
+                assert self._random is not None
+                work = self._random.choice(list(islice(self._ready, CANDIDATES)))
+                del self._ready[work]
+                self._running[work] = None
+                self._granted_at = time.monotonic()
+                self._changed.notify_all()
+            return any(work not in self._threads or not waits(self._threads[work]) for work in self._running)
+
+    def open(self) -> None:
+        """The run is over; what is left goes on alone."""
+        with self._changed:
+            self._opened = True
+            self._changed.notify_all()

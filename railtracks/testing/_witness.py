@@ -1,0 +1,172 @@
+"""The witness of a simulated run: sees each call from outside the runtime, and writes the trace.
+
+What it saw is what the records are compared with: it stands where a node is run, and knows what really came out of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any, Literal
+
+import anyio
+import attrs
+from anyio.lowlevel import checkpoint
+
+from railtracks._scope import current
+from railtracks.execution import ExecutionStrategy, Frame
+from railtracks.nodes import FunctionNode
+from railtracks.state import Broadcast, CallCancelled, CallCreated, CallFailed, CallSucceeded
+from railtracks.testing._clock import VirtualClock
+from railtracks.testing._injection import Injector
+from railtracks.testing._trace import TraceEvent, arguments, stable_repr
+from railtracks.testing.faults import Fault, StoreFault
+
+
+@attrs.define(eq=False)
+class Seen:
+    """A call as the witness saw it.
+
+    ``how`` is None while it runs. ``order`` counts the ends of calls over all sessions.
+    """
+
+    how: Literal["returned", "raised", "cancelled"] | None = None
+    value: Any = None
+    order: int = -1
+    in_cleanup: bool = False
+    """It was made while a cancellation was on its way through its caller."""
+    misplaced: bool = False
+    """When it ended, another session or call was current than when it began."""
+
+
+class Witness:
+    """Sees all that happens in the sessions of one run; an ``Observer``, and a wrapper of strategies.
+
+    Args:
+        clock: Of the run.
+        faults: The plan.
+        seed: Of the run; decides on faults with a probability, and on extra turns for other tasks before calls.
+        cancel: Cancels the run from outside.
+    """
+
+    def __init__(
+        self, clock: VirtualClock, faults: tuple[Fault | StoreFault, ...], seed: int, cancel: Callable[[], None]
+    ) -> None:
+        self.trace: list[TraceEvent] = []
+        self.calls: dict[tuple[str, int], Seen] = {}
+        self.sessions: list[Any] = []
+        self.open: dict[Any, None] = {}
+        self._clock = clock
+        self._turns = Random(f"{seed}/turns")  # noqa: S311 (repeatable, not secret)
+        self._injector = Injector(faults, Random(f"{seed}/faults"), self._injected, cancel, _abandon)  # noqa: S311
+        self._ended = 0
+
+    # ---- around calls
+
+    def wrap(self, strategy: ExecutionStrategy) -> ExecutionStrategy:
+        return _Witnessed(strategy, self)
+
+    async def execute(
+        self,
+        strategy: ExecutionStrategy,
+        node: FunctionNode[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        frame: Frame = current.get()
+        assert frame.record is not None
+        cancelled = anyio.get_cancelled_exc_class()
+        seen = Seen(in_cleanup=isinstance(sys.exc_info()[1], cancelled))
+        self.calls[frame.coordinator.session_id, frame.record.index] = seen
+        try:
+            # An event loop may take any number of turns to go on; a race that needs some shows only if it does.
+            for _ in range(self._turns.choice((0, 0, 0, 1, 2))):
+                await checkpoint()
+            result = await self._injector.around(node.name, node.is_async, lambda: strategy.execute(node, args, kwargs))
+        except Exception as exc:
+            self._end(seen, "raised", exc)
+            raise
+        except BaseException as exc:
+            self._end(seen, "cancelled", exc)
+            raise
+        else:
+            self._end(seen, "returned", result)
+            return result
+        finally:
+            seen.misplaced = current.get() is not frame
+
+    def _end(self, seen: Seen, how: Literal["returned", "raised", "cancelled"], value: Any) -> None:
+        seen.how, seen.value, seen.order = how, value, self._ended
+        self._ended += 1
+
+    # ---- the trace
+
+    def _add(self, session: str, call: int | None, name: str, what: str, detail: str = "") -> None:
+        self.trace.append(TraceEvent(self._clock.now, session, call, name, what, detail))
+
+    def opened(self, session: Any) -> None:
+        self.sessions.append(session)
+        self.open[session] = None
+        self._add(session.identifier, None, session.name or "", "opened")
+
+    def closed(self, session: Any) -> None:
+        del self.open[session]
+        self._add(session.identifier, None, session.name or "", "closed")
+
+    def happened(self, event: Any) -> None:
+        session = event.session_id
+        if isinstance(event, Broadcast):
+            call = None if event.node_id is None else _index(event.node_id)
+            self._add(session, call, self._name(session, call), "broadcast", stable_repr(event.item))
+            return
+        call = _index(event.node_id)
+        if isinstance(event, CallCreated):
+            by = "" if event.parent_id is None else f"by {session}.{_index(event.parent_id)}: "
+            self._add(session, call, event.name, "created", f"{by}({arguments(event.args, event.kwargs)})")
+        elif isinstance(event, CallSucceeded):
+            self._add(session, call, event.name, "completed", stable_repr(event.result))
+        elif isinstance(event, CallFailed):
+            self._add(session, call, event.name, "failed", stable_repr(event.exception))
+        elif isinstance(event, CallCancelled):
+            self._add(session, call, event.name, "cancelled", f"({event.reason.value})")
+
+    def changed(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
+        detail = stable_repr(key) if deleted else f"{stable_repr(key)}: {stable_repr(value)}"
+        call, name = (None, "") if record is None else (record.index, record.name)
+        self._add(session_id, call, name, "delete" if deleted else "put", detail)
+
+    def _injected(self, fault: Fault) -> None:
+        frame: Frame = current.get()
+        assert frame.record is not None
+        self._add(frame.coordinator.session_id, frame.record.index, frame.record.name, "fault", repr(fault.does))
+
+    def store_failed(self, fault: StoreFault) -> None:
+        """The store did not write."""
+        self._add("store", None, "", "fault", repr(fault))
+
+    def _name(self, session: str, call: int | None) -> str:
+        if call is None:
+            return ""
+        return next((e.name for e in self.trace if e.session == session and e.call == call), "")
+
+
+class _Witnessed:
+    """A strategy, seen by the witness."""
+
+    def __init__(self, strategy: ExecutionStrategy, witness: Witness) -> None:
+        self._strategy = strategy
+        self._witness = witness
+
+    def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return self._witness.execute(self._strategy, node, args, kwargs)
+
+
+def _index(node_id: str) -> int:
+    return int(node_id.rpartition("-n")[2])
+
+
+async def _abandon() -> None:
+    frame: Frame = current.get()
+    assert frame.record is not None
+    await frame.coordinator.abandoned(frame.record)
