@@ -116,7 +116,7 @@ class VirtualClock:
         Raises:
             RTError: it cannot go on, and cancelling the run has not helped.
         """
-        if self.turns.grant(self._doors.holds):
+        if self.turns.grant():
             holders = ["a worker thread"]
         elif self._holds:
             holders = [f"{self._holds} x clock.hold()"]

@@ -11,7 +11,9 @@ import time
 from functools import cache
 from types import CodeType, FrameType
 
-SETTLED = 0.002
+from railtracks._threads import run_in_loop
+
+SETTLED = 0.005
 """Real seconds in which a thread has not moved: it is not just about to hand over what it wants done."""
 
 
@@ -36,25 +38,32 @@ class Doors:
 
     def holds(self, thread: int) -> bool:
         """Does it wait for an event loop?"""
-        return self._is_settled(thread, sys._current_frames().get(thread))
+        frame = sys._current_frames().get(thread)
+        return _is_behind_door(frame) and self._still(thread, frame) > SETTLED
 
     def count(self, known: set[int]) -> int:
         """How many threads wait so, those that are ``known`` aside."""
-        return sum(self._is_settled(*each) for each in sys._current_frames().items() if each[0] not in known)
+        return sum(self.holds(thread) for thread in sys._current_frames() if thread not in known)
 
-    def _is_settled(self, thread: int, frame: FrameType | None) -> bool:
-        if frame is None or not _is_behind_door(frame):
+    def stands_still(self, thread: int) -> float:
+        """For how many real seconds it has not moved."""
+        return self._still(thread, sys._current_frames().get(thread))
+
+    def _still(self, thread: int, frame: FrameType | None) -> float:
+        if frame is None:
             self._seen.pop(thread, None)
-            return False
+            return 0.0
         seen = self._seen.get(thread)
         if seen is None or seen[0] is not frame or seen[1] != frame.f_lasti:
             seen = self._seen[thread] = frame, frame.f_lasti, time.monotonic()
-        return time.monotonic() - seen[2] > SETTLED
+        return time.monotonic() - seen[2]
 
 
 def _is_behind_door(frame: FrameType | None) -> bool:
+    found = False
     while frame is not None:
-        if frame.f_code in _doors():
-            return True
+        if frame.f_code is run_in_loop.__code__:
+            return False  # our own door tells by itself
+        found = found or frame.f_code in _doors()
         frame = frame.f_back
-    return False
+    return found
