@@ -28,6 +28,9 @@ def _random_id() -> str:
 class Observer(Protocol):
     """Is told what happens in sessions, at once, before it goes on. Must be quick and not raise."""
 
+    sees_calls: bool
+    """Does it want events and changes of the context too, or only to know of sessions?"""
+
     def opened(self, session: Any) -> None:
         """A session was entered."""
 

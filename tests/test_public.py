@@ -99,6 +99,7 @@ LAYERS = """
 13  testing._trace testing.faults testing._injection testing._witness testing._report testing._outcome
 13  testing._simulate testing.invariants testing.trees testing.strategies
 13  testing
+13  pytest_plugin
 """
 
 

@@ -117,7 +117,9 @@ class Coordinator:
         self.clock = sources.clock
         self.origin = sources.wall() - sources.clock()
         self.state = RTState()
-        self.publisher = RTPublisher(log, sources.observer)
+        observer = sources.observer
+        self._observer = observer if observer is not None and observer.sees_calls else None
+        self.publisher = RTPublisher(log, self._observer)
         self.recorder: Recorder | None = None
         self.secrets = secrets
         self.failure: BaseException | None = None
@@ -132,7 +134,6 @@ class Coordinator:
         self.threads = ThreadStrategy(_abandon)
         self._in_task: ExecutionStrategy = _IN_TASK
         self._in_thread: ExecutionStrategy = self.threads
-        self._observer = sources.observer
         if sources.wrap_strategy is not None:
             self._in_task, self._in_thread = map(sources.wrap_strategy, (_IN_TASK, self.threads))
         self._thread: int | None = None  # the thread of the event loop it is bound to

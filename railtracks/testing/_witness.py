@@ -14,6 +14,7 @@ import anyio
 import attrs
 from anyio.lowlevel import checkpoint
 
+from railtracks._ids import sources
 from railtracks._scope import current
 from railtracks.execution import ExecutionStrategy, Frame
 from railtracks.nodes import FunctionNode
@@ -50,6 +51,8 @@ class Witness:
         cancel: Cancels the run from outside.
     """
 
+    sees_calls = True
+
     def __init__(
         self, clock: VirtualClock, faults: tuple[Fault | StoreFault, ...], seed: int, cancel: Callable[[], None]
     ) -> None:
@@ -57,6 +60,7 @@ class Witness:
         self.calls: dict[tuple[str, int], Seen] = {}
         self.sessions: list[Any] = []
         self.open: dict[Any, None] = {}
+        self._outer = sources.get().observer  # of a test that simulates
         self._clock = clock
         self._turns = Random(f"{seed}/turns")  # noqa: S311 (repeatable, not secret)
         self._injector = Injector(faults, Random(f"{seed}/faults"), self._injected, cancel, _abandon)  # noqa: S311
@@ -108,10 +112,14 @@ class Witness:
     def opened(self, session: Any) -> None:
         self.sessions.append(session)
         self.open[session] = None
+        if self._outer is not None:
+            self._outer.opened(session)
         self._add(session.identifier, None, session.name or "", "opened")
 
     def closed(self, session: Any) -> None:
-        del self.open[session]
+        self.open.pop(session, None)
+        if self._outer is not None:
+            self._outer.closed(session)
         self._add(session.identifier, None, session.name or "", "closed")
 
     def happened(self, event: Any) -> None:
