@@ -8,16 +8,18 @@ with them, a quarter of the time that ``import railtracks`` may take, and a prog
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
+import anyio
+
 from railtracks._ids import sources
 from railtracks._shield import in_child_task
 
 if TYPE_CHECKING:
-    import anyio
     from anyio.from_thread import BlockingPortal
     from anyio.lowlevel import EventLoopToken
 
@@ -153,7 +155,13 @@ def run_in_loop(func: Callable[[], Coroutine[Any, Any, T]], token: EventLoopToke
         if work is not None:
             work.suspended()
         try:
-            return await func(), None
+            with anyio.CancelScope() as scope:
+                if anyio.current_effective_deadline() == -math.inf:
+                    # On asyncio a cancellation that came before this began is not delivered here; and anyio's
+                    # checkpoints, which see it, wait for that in a loop, for ever.
+                    scope.cancel()
+                result = await func()
+            return result, None
         except (KeyboardInterrupt, SystemExit) as exc:
             return None, exc
         finally:

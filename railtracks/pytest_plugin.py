@@ -1,8 +1,8 @@
 """The pytest plugin; pytest finds it by itself where Railtracks is installed.
 
 Fixtures: ``rt_backend``, ``virtual_clock``, ``rt_session``, ``simulated``. An async test that uses one of them runs in
-virtual time, on both backends. A test that fails shows the calls of its sessions, and ``--railtracks-leaks`` fails those
-that leave something behind.
+virtual time, on both backends. A test that fails shows the calls of its sessions, and ``--railtracks-leaks`` fails
+those that leave something behind.
 
 What it needs of Railtracks is imported where it is used: pytest loads this module in each of its runs, also in those
 of projects that only happen to have Railtracks installed.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from inspect import iscoroutinefunction, signature
@@ -58,7 +58,7 @@ def rt_backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def virtual_clock(rt_backend: str) -> VirtualClock:
+def virtual_clock(rt_backend: str) -> VirtualClock:  # noqa: ARG001 (so that it is there for both)
     """The clock of the test: ``now``, ``hold()``, ``jump(seconds)``. An async test that uses it runs on it."""
     from railtracks.testing import VirtualClock
 
@@ -66,7 +66,7 @@ def virtual_clock(rt_backend: str) -> VirtualClock:
 
 
 @pytest.fixture
-def rt_session(request: pytest.FixtureRequest, rt_backend: str) -> Session:
+def rt_session(request: pytest.FixtureRequest, rt_backend: str) -> Session:  # noqa: ARG001 (the same)
     """A session that is open while the test runs, in virtual time; its options are those of the ``railtracks`` mark.
 
     It keeps its state in memory, and logs nothing, unless the mark says otherwise.
@@ -98,7 +98,7 @@ class Simulated:
 
 @pytest.fixture(scope="module")
 def simulated(rt_backend: str) -> Callable[..., Outcome]:
-    """``simulate``, on both backends, with ``check`` after each run: ``simulated(flow, *args, seed=0, faults=[...])``."""
+    """``simulate`` and ``check``, on both backends: ``outcome = simulated(flow, *args, seed=0, faults=[...])``."""
     return Simulated(rt_backend)
 
 
@@ -110,13 +110,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     from railtracks.testing import VirtualClock, run
 
     arguments = {name: pyfuncitem.funcargs[name] for name in signature(pyfuncitem.obj).parameters}
-    clock = pyfuncitem.funcargs.get("virtual_clock") or VirtualClock()
+    given: dict[str, Any] = pyfuncitem.funcargs
+    clock: VirtualClock = given.get("virtual_clock") or VirtualClock()
     mark = pyfuncitem.get_closest_marker("railtracks")
     options = {} if mark is None else dict(mark.kwargs)
     seed = options.pop("seed", None)
     watch = _watch_of(pyfuncitem)
     body = partial(_in_session, pyfuncitem.obj, arguments, options, watch)
-    run(body, backend=pyfuncitem.funcargs["rt_backend"], seed=seed, clock=clock)
+    run(body, backend=given["rt_backend"], seed=seed, clock=clock)
     return True
 
 
@@ -239,7 +240,9 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     watch = item.stash.get(_WATCH, None)
     if report.failed and call.when == "call" and watch is not None:

@@ -535,3 +535,34 @@ async def test_nothing_is_running_after_calls_that_ended_well_or_badly():
         await rt.call_batch(fail, range(5))
         await rt.call_batch(str, range(5))
     assert _threads.running() == 0
+
+
+async def test_what_a_thread_calls_after_its_scope_was_cancelled_is_cancelled_too():
+    begun, go = threading.Event(), threading.Event()
+
+    @rt.function_node(abandon_on_cancel=False)
+    def inner():
+        return "not reached"
+
+    @rt.function_node(abandon_on_cancel=False)
+    def outer():
+        begun.set()
+        go.wait(10)
+        rt.call_sync(inner)
+
+    async with rt.Session() as session:
+
+        @rt.function_node
+        async def top():
+            async with anyio.create_task_group() as group:
+                group.start_soon(rt.call, outer)
+                await anyio.to_thread.run_sync(begun.wait)
+                group.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    for _ in range(5):  # until nothing is left to be cancelled
+                        await anyio.lowlevel.checkpoint()
+                go.set()
+            return "gone on"
+
+        assert await rt.call(top) == "gone on"
+    assert [r.status for r in session.info.records][:2] == [Status.COMPLETED, Status.CANCELLED]

@@ -69,8 +69,9 @@ class Store(Protocol):
     """Where runs are kept. All methods may be called from any thread.
 
     ``lock``, ``is_locked``, ``where`` and ``open`` are called on the event loop and should be quick. The others may
-    take their time, and are called in worker threads, unless the store has an attribute ``blocks`` that is False; nothing
-    that is appended is synced then, but with ``durability="sync"``. Between ``lock`` and its release nobody else writes the run.
+    take their time, and are called in worker threads, unless the store has an attribute ``blocks`` that is False; then
+    what is appended is synced only with ``durability="sync"``. Between ``lock`` and its release nobody else writes
+    the run.
 
     Raises: OSError where something cannot be read or written; nothing that was there is lost then.
     """

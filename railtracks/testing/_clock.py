@@ -37,6 +37,9 @@ class EventLoop(Protocol):
     def moved(self, seconds: float) -> None:
         """The clock jumped."""
 
+    def deadline(self) -> float | None:
+        """When the next timer is due; None if there is none, or never."""
+
     def jobs(self, known: set[int]) -> list[str]:
         """The work in threads that it waits for, but not that in ``known`` threads."""
 
@@ -155,7 +158,8 @@ class VirtualClock:
                 ClockHeldError(
                     self._told(
                         f"for {self._patience:g} s of real time {', '.join(sorted(set(holders)))} has been under "
-                        f"way{then}; let it end, or have it wait for the event loop (anyio.from_thread.run(anyio.sleep, ...))"
+                        f"way{then}; let it end, or have it wait for the event loop, as does "
+                        f"anyio.from_thread.run(anyio.sleep, seconds)"
                     )
                 )
             )

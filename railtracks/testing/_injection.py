@@ -36,13 +36,13 @@ class Injector:
 
     def __init__(
         self,
-        faults: Iterable[Fault | StoreFault],
+        faults: Sequence[Fault | StoreFault],
         random: Random,
         tell: Callable[[Fault], None],
         cancel: Callable[[], None],
         abandon: Callable[[], Awaitable[None]],
     ) -> None:
-        self._faults = [fault for fault in faults if isinstance(fault, Fault)]
+        self._faults = faults  # may grow
         self._random = random
         self._tell = tell
         self._cancel = cancel
@@ -55,7 +55,7 @@ class Injector:
             return await run()
         self._calls[name] += 1
         self._calls[None] += 1
-        due = [fault for fault in self._faults if self._is_due(fault, name)]
+        due = [fault for fault in self._faults if isinstance(fault, Fault) and self._is_due(fault, name)]
         for fault in due:
             action = fault.does
             if getattr(action, "after", False) or isinstance(action, LoseWorker):

@@ -53,7 +53,7 @@ class _JumpingSelector:
         if events or timeout == 0:
             clock.ran()
             return events
-        deadline = self._loop.next_deadline
+        deadline = self._loop.deadline()
         if clock.idle(deadline):
             # A thread may have finished between the look at the events and the look at the threads.
             if events := self._real.select(0):
@@ -89,8 +89,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def moved(self, seconds: float) -> None:
         self._clock_resolution = max(1e-9, 2 * math.ulp(self.clock.now))  # or asyncio spins once the clock is large
 
-    @property
-    def next_deadline(self) -> float | None:
+    def deadline(self) -> float | None:
         """When the next timer is due; None if there is none, or never (``anyio.sleep_forever`` sets such a timer)."""
         when = self._scheduled[0]._when if self._scheduled else math.inf
         return None if math.isinf(when) else when
@@ -203,7 +202,7 @@ def _ends(file: int) -> tuple[bool, Any, Any]:
 
 
 @contextlib.contextmanager
-def _seeded_trio(seed: str | None) -> Iterator[None]:
+def seeded_trio(seed: str | None) -> Iterator[None]:
     """trio takes the order of its tasks from one random generator of its own."""
     from trio._core import _run as trio_run
 
@@ -236,17 +235,18 @@ def _trio_options(clock: VirtualClock) -> dict[str, Any]:
 
     def autojump() -> None:
         nonlocal wait
-        ahead = trio.lowlevel.current_statistics().seconds_to_next_deadline
-        if ahead <= 0:
+        deadline = event_loop.deadline()
+        if deadline is not None and deadline <= clock.now:
             return
-        if clock.idle(None if math.isinf(ahead) else clock.now + ahead):
-            clock.jump(ahead)
+        if clock.idle(deadline):
+            assert deadline is not None
+            clock.jump(deadline - clock.now)
         else:
             time.sleep(wait)  # the event loop asks again and again, and threads want to run too
             wait = min(max(1e-5, 2 * wait), 1e-3)
 
     mock._autojump = autojump  # type: ignore[method-assign]
-    clock.event_loop = _Trio(mock)
+    clock.event_loop = event_loop = _Trio(mock)
     return {"clock": mock, "instruments": [Watch()]}
 
 
@@ -255,6 +255,12 @@ class _Trio:
 
     def __init__(self, mock: trio.testing.MockClock) -> None:
         self.moved = mock.jump
+
+    def deadline(self) -> float | None:
+        import trio
+
+        ahead = trio.lowlevel.current_statistics().seconds_to_next_deadline
+        return None if math.isinf(ahead) else trio.current_time() + ahead
 
     def jobs(self, known: set[int]) -> list[str]:
         import trio
@@ -336,7 +342,7 @@ def run(
     )  # fmt: skip
     token = sources.set(given if surroundings is None else surroundings(given))
     try:
-        with _seeded_trio(None if seed is None else f"{seed}/order") if backend == "trio" else contextlib.nullcontext():
+        with seeded_trio(None if seed is None else f"{seed}/order") if backend == "trio" else contextlib.nullcontext():
             return _run(func, args, backend, clock, random)
     finally:
         sources.reset(token)

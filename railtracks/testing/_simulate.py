@@ -178,12 +178,12 @@ class _Simulation:
 
     def _check_plan(self, session: Session) -> None:
         config = session.executor_config
-        if any(isinstance(fault, Kill) for fault in self._faults):
-            if not config.save_state or config.durability == "exit":
-                raise ConfigError(
-                    "faults: Kill needs a journal, and this session has none; give it save_state=True and "
-                    "durability='async' or 'sync'"
-                )
+        journals = config.save_state and config.durability != "exit"
+        if not journals and any(isinstance(fault, Kill) for fault in self._faults):
+            raise ConfigError(
+                "faults: Kill needs a journal, and this session has none; give it save_state=True and "
+                "durability='async' or 'sync'"
+            )
 
     # ---- afterwards
 

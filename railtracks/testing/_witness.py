@@ -6,7 +6,7 @@ What it saw is what the records are compared with: it stands where a node is run
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Literal
 
@@ -54,7 +54,7 @@ class Witness:
     sees_calls = True
 
     def __init__(
-        self, clock: VirtualClock, faults: tuple[Fault | StoreFault, ...], seed: int, cancel: Callable[[], None]
+        self, clock: VirtualClock, faults: Sequence[Fault | StoreFault], seed: int, cancel: Callable[[], None]
     ) -> None:
         self.trace: list[TraceEvent] = []
         self.calls: dict[tuple[str, int], Seen] = {}

@@ -1,7 +1,7 @@
 """Faults: what goes wrong in a simulated run, and where.
 
-A plan is a list of them, as data: its repr can be pasted into a test. They are injected where the runtime runs a node or
-writes to its store; nothing of the user's is patched::
+A plan is a list of them, as data: its repr can be pasted into a test. They are injected where the runtime runs a node
+or writes to its store; nothing of the user's is patched::
 
     simulate(flow, faults=[Fault("charge", Raise(ConnectionError("lost"), after=True), call=1)])
 """
@@ -19,9 +19,9 @@ from railtracks.nodes._function import as_node
 __all__ = ["Cancel", "Delay", "FailSave", "Fault", "Hang", "Kill", "LoseWorker", "Raise", "Return", "StoreFault"]
 
 
-def _seconds(instance: object, attribute: object, value: Any) -> None:
+def _seconds(instance: object, attribute: Any, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**62:
-        raise ConfigError(f"{type(instance).__name__}: {value!r} is no number of seconds; give 0 or more")
+        raise ConfigError(f"{type(instance).__name__}: {attribute.name} is {value!r}; give 0 or more")
 
 
 def _count_from(least: int) -> Callable[[object, Any, Any], None]:
