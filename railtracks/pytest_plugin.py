@@ -128,7 +128,7 @@ async def _in_session(
 
     from railtracks import Session
     from railtracks.state import MemoryStore
-    from railtracks.testing._whereabouts import tasks
+    from railtracks.testing._whereabouts import described, tasks
 
     before = set(tasks())
     if "rt_session" in arguments:
@@ -138,7 +138,7 @@ async def _in_session(
         await test(**arguments)
     for _ in range(3):
         await checkpoint()  # for callbacks of tasks that have ended
-    watch.tasks += [place for task, place in tasks().items() if task not in before]
+    watch.tasks += [described(coroutine) for task, coroutine in tasks().items() if task not in before]
 
 
 # ---- what a test does
@@ -213,12 +213,12 @@ def _tasks_told(watch: Watch) -> Iterator[None]:
     """An event loop of asyncio cancels, when it ends, what is left; say what that was."""
     from asyncio import all_tasks, runners
 
-    from railtracks.testing._whereabouts import where_waits
+    from railtracks.testing._whereabouts import described
 
     cancel_all: Callable[[Any], None] = runners._cancel_all_tasks  # type: ignore[attr-defined]
 
     def tell(loop: Any) -> None:
-        watch.tasks += sorted(where_waits(task.get_coro()) for task in all_tasks(loop))
+        watch.tasks += sorted(described(task.get_coro()) for task in all_tasks(loop))
         cancel_all(loop)
 
     runners._cancel_all_tasks = tell  # type: ignore[attr-defined]

@@ -23,11 +23,25 @@ PATIENCE = 10.0
 """Real seconds that the clock stands still for a thread, a socket or a portal, before that is told as an error."""
 
 
-class Deadlock(RTError):
+class StuckError(RTError):
+    """A run under virtual time cannot go on.
+
+    Attributes:
+        problem: What happened, and when.
+        waiting: Where each task waits, in the user's code.
+    """
+
+    def __init__(self, problem: str, waiting: list[str]) -> None:
+        super().__init__("\n  waiting: ".join([problem, *waiting]))
+        self.problem = problem
+        self.waiting = waiting
+
+
+class Deadlock(StuckError):
     """Nothing can run, there is no deadline, and nothing outside is under way: the run would hang for ever."""
 
 
-class ClockHeldError(RTError):
+class ClockHeldError(StuckError):
     """The clock stood still for too long, because something outside the event loop was under way."""
 
 
@@ -70,7 +84,7 @@ class VirtualClock:
         turns: ThreadTurns | None = None,
     ) -> None:
         self.jumps = jumps
-        self.failure: RTError | None = None
+        self.failure: StuckError | None = None
         """Why the run could not go on, once that is so."""
         self.turns = turns or ThreadTurns()
         self._patience = patience
@@ -117,7 +131,7 @@ class VirtualClock:
         """Nothing can run before ``deadline`` (None: there is none). True: jump there. False: look again soon.
 
         Raises:
-            RTError: it cannot go on, and cancelling the run has not helped.
+            StuckError: it cannot go on, and cancelling the run has not helped.
         """
         if self.turns.grant():
             holders = ["a worker thread"]
@@ -128,7 +142,7 @@ class VirtualClock:
         if not holders and (deadline is not None or not self.jumps):
             return self.jumps
         if not holders and not (holders := self._wakers()):
-            self._fail(Deadlock(self._told("nothing can run, and there is no deadline to wait for")))
+            self._fail(Deadlock, "nothing can run, and there is no deadline to wait for")
         else:
             self._wait_for(holders, deadline)
         return False
@@ -155,23 +169,16 @@ class VirtualClock:
         elif real - self._waiting_since > self._patience:
             then = "" if deadline is None else f", and the next deadline, at {deadline:g} s, would be jumped past it"
             self._fail(
-                ClockHeldError(
-                    self._told(
-                        f"for {self._patience:g} s of real time {', '.join(sorted(set(holders)))} has been under "
-                        f"way{then}; let it end, or have it wait for the event loop, as does "
-                        f"anyio.from_thread.run(anyio.sleep, seconds)"
-                    )
-                )
+                ClockHeldError,
+                f"for {self._patience:g} s of real time {', '.join(sorted(set(holders)))} has been under way{then}; "
+                f"let it end, or have it wait for the event loop, as does anyio.from_thread.run(anyio.sleep, seconds)",
             )
 
-    def _told(self, problem: str) -> str:
-        tasks = [] if self.event_loop is None else self.event_loop.waiting()
-        return "\n  waiting: ".join([f"the virtual clock stands at {self.now:g} s: {problem}", *tasks])
-
-    def _fail(self, failure: RTError) -> None:
+    def _fail(self, kind: type[StuckError], problem: str) -> None:
         if self.failure is not None:  # it was cancelled for that, and still cannot go on
             raise self.failure
-        self.failure = failure
+        waiting = [] if self.event_loop is None else self.event_loop.waiting()
+        self.failure = kind(f"at {self.now:g} s of virtual time {problem}", waiting)
         self._waiting_since = None
         self.give_up()
 

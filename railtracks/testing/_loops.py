@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import math
 import selectors
 import socket
+import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from random import Random
@@ -19,9 +22,9 @@ import anyio
 from railtracks._ids import Sources, sources
 from railtracks.exceptions import ConfigError, SessionError
 from railtracks.execution import running_library
-from railtracks.testing._clock import VirtualClock
+from railtracks.testing._clock import StuckError, VirtualClock
 from railtracks.testing._turns import ThreadTurns
-from railtracks.testing._whereabouts import asyncio_tasks, order_of, trio_tasks
+from railtracks.testing._whereabouts import asyncio_tasks, order_of, places, trio_tasks
 
 if TYPE_CHECKING:
     import trio.testing
@@ -138,7 +141,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             await super().shutdown_default_executor(*args, **kwargs)
 
     def waiting(self) -> list[str]:
-        return list(asyncio_tasks().values())
+        return places(asyncio_tasks().values())
 
     def jobs(self, known: set[int]) -> list[str]:
         """Work in executors and in anyio's worker threads."""
@@ -277,7 +280,7 @@ class _Trio:
         return describe_sockets(sorted(files - {own}))
 
     def waiting(self) -> list[str]:
-        return list(trio_tasks().values())
+        return places(trio_tasks().values())
 
 
 # ---- both
@@ -362,9 +365,25 @@ def _run(
     try:
         result = anyio.run(main, backend=backend, backend_options=backend_options(clock, backend, random))
     except BaseException as exc:
-        if clock.failure is not None and exc is not clock.failure and not isinstance(exc, KeyboardInterrupt):
-            raise clock.failure from exc
-        raise
+        stuck = clock.failure is not None and exc is not clock.failure and not isinstance(exc, KeyboardInterrupt)
+        if not stuck:
+            raise
     if clock.failure is not None:
+        _bury(clock.failure)
         raise clock.failure
     return result
+
+
+def _bury(failure: StuckError) -> None:
+    """What could not even be cancelled is thrown away here and now, not in the middle of what comes next.
+
+    Python tells of coroutines that are thrown away while they wait, and of what they then raise: that is known.
+    """
+    failure.with_traceback(None).__context__ = None
+    told, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
+    finally:
+        sys.unraisablehook = told

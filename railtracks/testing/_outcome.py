@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -10,6 +11,7 @@ from railtracks._config import ExecutorConfig
 from railtracks.state import ExecutionInfo, Store
 from railtracks.state._stores import Stored
 from railtracks.testing import _report
+from railtracks.testing._clock import Deadlock
 from railtracks.testing._injection import ProcessKilled
 from railtracks.testing._trace import TraceEvent, stable_repr
 from railtracks.testing.faults import Fault, StoreFault
@@ -24,8 +26,10 @@ class SessionSeen:
 
     info: ExecutionInfo
     config: ExecutorConfig
+    keeps: bool
+    """It was to be saved, in the store of the run."""
     stored: Stored | None
-    """What its store has of it, if it has anything."""
+    """What that store has of it, if it has anything."""
 
     @property
     def saved(self) -> ExecutionInfo | None:
@@ -82,7 +86,7 @@ class Outcome:
     @property
     def story(self) -> str:
         """The trace as text: the same text for the same seed, in every process and on every Python."""
-        return _report.timeline(self.trace)
+        return "\n".join(map(repr, self.trace))
 
     @property
     def tree(self) -> str:
@@ -96,7 +100,7 @@ class Outcome:
         parts = [name, *map(repr, self.args), f"seed={self.seed}", f"backend={self.backend!r}"]
         if self.faults:
             parts.append(f"faults={list(self.faults)!r}")
-        parts += [f"{key}={value!r}" for key, value in self.options.items()]
+        parts += [f"{key}={_pasted(value)}" for key, value in self.options.items()]
         return f"simulate({', '.join(parts)})"
 
     @property
@@ -104,6 +108,8 @@ class Outcome:
         """What came out, in words."""
         if self.exception is None:
             return f"returned {stable_repr(self.result)}"
+        if isinstance(self.exception, Deadlock):
+            return "hung for ever"
         if self.was_cancelled:
             return "was cancelled from outside"
         return f"raised {type(self.exception).__name__}: {self.exception}"
@@ -117,4 +123,12 @@ class Outcome:
         return f"<Outcome of {self.code}: {self.end} after {self.duration:g} s; {len(self.trace)} events>"
 
     def __str__(self) -> str:
-        return f"{self.code}\n{self.end} after {self.duration:g} s\n\n{self.story}\n\n{self.tree}"
+        story = _report.timeline(self.trace)
+        return f"{self.code}\n{self.end} after {self.duration:g} s\n\n{story}\n\n{self.tree}"
+
+
+def _pasted(value: Any) -> str:
+    """As it would be written in a test."""
+    if value == math.inf:
+        return "math.inf"
+    return str(getattr(value, "__name__", None) or repr(value))

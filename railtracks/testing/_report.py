@@ -14,17 +14,21 @@ STYLES = {Status.COMPLETED: "green", Status.FAILED: "red", Status.CANCELLED: "ye
 
 
 def timeline(trace: Sequence[TraceEvent], about: Iterable[int] = ()) -> str:
-    """The events, one a line; only those around the places ``about``, if there are any, which are marked."""
+    """The events, one a line, with places; only those around ``about``, if there are any, which are marked."""
     marked = set(about)
     shown = range(len(trace))
     if marked:
         shown = range(max(0, min(marked) - AROUND), min(len(trace), max(marked) + AROUND + 1))
-    lines = [f"{'>' if place in marked else ' '} {trace[place]!r}" for place in shown]
+    lines = [f"{'>' if index in marked else ' '} {trace[index]!r}{_place(trace[index])}" for index in shown]
     if shown and shown[0]:
         lines.insert(0, f"  ... {shown[0]} events before")
     if shown and shown[-1] + 1 < len(trace):
         lines.append(f"  ... {len(trace) - shown[-1] - 1} events after")
     return "\n".join(lines)
+
+
+def _place(event: TraceEvent) -> str:
+    return f" in {event.place}" if event.place else ""
 
 
 def call_tree(info: ExecutionInfo) -> str:

@@ -27,7 +27,7 @@ from railtracks.testing._injection import FaultyStore, ProcessKilled
 from railtracks.testing._loops import run, seeded
 from railtracks.testing._outcome import Outcome, SessionSeen
 from railtracks.testing._turns import ThreadTurns
-from railtracks.testing._whereabouts import tasks
+from railtracks.testing._whereabouts import described, tasks
 from railtracks.testing._witness import Witness
 from railtracks.testing.faults import Fault, Kill, StoreFault, checked_plan
 
@@ -139,7 +139,8 @@ class _Simulation:
             self._left.append("the context of a session, which is current although it was left")
         for _ in range(TURNS_TO_END):
             await checkpoint()
-        self._left += [f"a task that waits in {place}" for task, place in tasks().items() if task not in before]
+        left = [described(coroutine) for task, coroutine in tasks().items() if task not in before]
+        self._left += [f"a task that waits in {place}" for place in left]
         self._left += [f"the session {session.identifier}" for session in self._witness.open]
 
     async def _run_session(self) -> None:
@@ -205,7 +206,7 @@ class _Simulation:
         config = session.executor_config
         keeps = config.save_state and session._store in (self._faulty, self._kept)
         stored = self._kept.read(session.identifier) if keeps else None
-        seen = SessionSeen(session.info, config, stored)
+        seen = SessionSeen(session.info, config, keeps, stored)
         killed = self._faulty is not None and self._faulty.dead
         return attrs.evolve(seen, info=seen.saved) if killed and seen.saved is not None else seen
 

@@ -61,6 +61,9 @@ class TraceEvent:
     """"opened", "closed", "created", "completed", "failed", "cancelled", "reused", "broadcast", "put", "delete",
     "fault"."""
     detail: str = ""
+    place: str = attrs.field(default="", eq=False)
+    """Of a call that was cancelled: where in the user's code it waited, if that is known. No part of the repr: the
+    line that Python names differs between versions."""
 
     @property
     def who(self) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Iterable, Iterator
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-_RUNTIME = ("anyio", "trio", "asyncio", "railtracks", "outcome", "hypothesis")
+_RUNTIME = {"anyio", "trio", "railtracks", "outcome", "hypothesis", *sys.stdlib_module_names} - {"__main__"}
 
 
-def place_of(frame: FrameType) -> str:
-    return f"{frame.f_code.co_name} ({os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno})"
+def _place(code: CodeType, line: int) -> str:
+    return f"{code.co_name} ({os.path.basename(code.co_filename)}:{line})"
 
 
 def _frames(awaitable: Any) -> Iterator[FrameType]:
@@ -29,22 +29,37 @@ def _frames(awaitable: Any) -> Iterator[FrameType]:
             return
 
 
-def _home(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+def is_users(frame: FrameType) -> bool:
+    """Is it code of the user's, not of an event loop, the standard library, or ours?"""
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _RUNTIME
 
 
-def where_waits(coroutine: Any) -> str:
-    """Where in the user's own code it waits; its name, if there is none of the user's."""
-    own = [frame for frame in _frames(coroutine) if _home(frame) not in _RUNTIME]
-    return place_of(own[-1]) if own else getattr(coroutine, "__qualname__", "?")
+def where_raised(traceback: TracebackType | None, stop: CodeType) -> str:
+    """Where in the user's code an exception came through, before it came through ``stop``; "" if it did not."""
+    place = ""
+    while traceback is not None and traceback.tb_frame.f_code is not stop:
+        if is_users(traceback.tb_frame):
+            place = _place(traceback.tb_frame.f_code, traceback.tb_lineno)
+        traceback = traceback.tb_next
+    return place
 
 
-def asyncio_tasks() -> dict[Any, str]:
-    """The tasks of the running event loop, each with where it waits, in the order in which they were made."""
+def where_waits(coroutine: Any) -> str | None:
+    """Where in the user's own code it waits; None if it has none of the user's."""
+    own = [frame for frame in _frames(coroutine) if is_users(frame)]
+    return _place(own[-1].f_code, own[-1].f_lineno) if own else None
+
+
+def described(coroutine: Any) -> str:
+    """The same, or else its name."""
+    return where_waits(coroutine) or str(getattr(coroutine, "__qualname__", "?"))
+
+
+def asyncio_tasks() -> dict[Any, Any]:
+    """The tasks of the running event loop, each with its coroutine, in the order in which they were made."""
     import asyncio
 
-    tasks = sorted(asyncio.all_tasks(), key=order_of)
-    return {task: where_waits(task.get_coro()) for task in tasks}
+    return {task: task.get_coro() for task in sorted(asyncio.all_tasks(), key=order_of)}
 
 
 def order_of(task: Any) -> int:
@@ -53,18 +68,18 @@ def order_of(task: Any) -> int:
     return order
 
 
-def trio_tasks() -> dict[Any, str]:
+def trio_tasks() -> dict[Any, Any]:
     """The same for trio; without those of trio itself."""
     import trio
 
     root = trio.lowlevel.current_root_task()
-    found: dict[Any, str] = {}
+    found: dict[Any, Any] = {}
 
     def walk(task: Any) -> None:
         for nursery in task.child_nurseries:
             for child in sorted(nursery.child_tasks, key=lambda each: each._counter):
                 if not str(getattr(child.coro, "__qualname__", "")).startswith(("EntryQueue.", "init", "Runner.")):
-                    found[child] = where_waits(child.coro)
+                    found[child] = child.coro
                 walk(child)
 
     if root is not None:
@@ -72,9 +87,16 @@ def trio_tasks() -> dict[Any, str]:
     return found
 
 
-def tasks() -> dict[Any, str]:
-    """The tasks of the event loop that runs here, each with where it waits, oldest first."""
+def tasks() -> dict[Any, Any]:
+    """The tasks of the event loop that runs here, each with its coroutine, oldest first."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
         return trio_tasks()
     return asyncio_tasks()
+
+
+def places(coroutines: Iterable[Any]) -> list[str]:
+    """Where those wait that have code of the user's; all, if none has."""
+    coroutines = list(coroutines)
+    own = [place for each in coroutines if (place := where_waits(each)) is not None]
+    return own or [described(each) for each in coroutines]

@@ -5,8 +5,10 @@ What it saw is what the records are compared with: it stands where a node is run
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from random import Random
 from typing import Any, Literal
 
@@ -22,7 +24,10 @@ from railtracks.state import Broadcast, CallCancelled, CallCreated, CallFailed, 
 from railtracks.testing._clock import VirtualClock
 from railtracks.testing._injection import Injector
 from railtracks.testing._trace import TraceEvent, arguments, stable_repr
+from railtracks.testing._whereabouts import where_raised
 from railtracks.testing.faults import Fault, StoreFault
+
+_caller: ContextVar[tuple[str, int] | None] = ContextVar("railtracks_testing_caller", default=None)
 
 
 @attrs.define(eq=False)
@@ -32,9 +37,19 @@ class Seen:
     ``how`` is None while it runs. ``order`` counts the ends of calls over all sessions.
     """
 
+    task: object
+    """In which it runs."""
+    caller: tuple[str, int] | None
+    """The call in which it was made, by session and place."""
+    in_thread: bool
+    """It is of a sync node."""
     how: Literal["returned", "raised", "cancelled"] | None = None
     value: Any = None
     order: int = -1
+    time: float = math.inf
+    """When it ended, in virtual seconds."""
+    place: str = ""
+    """Where in the user's code it was when it was cancelled."""
     in_cleanup: bool = False
     """It was made while a cancellation was on its way through its caller."""
     misplaced: bool = False
@@ -81,8 +96,10 @@ class Witness:
         frame: Frame = current.get()
         assert frame.record is not None
         cancelled = anyio.get_cancelled_exc_class()
-        seen = Seen(in_cleanup=isinstance(sys.exc_info()[1], cancelled))
-        self.calls[frame.coordinator.session_id, frame.record.index] = seen
+        key = frame.coordinator.session_id, frame.record.index
+        seen = Seen(frame.task, _caller.get(), not node.is_async, in_cleanup=isinstance(sys.exc_info()[1], cancelled))
+        self.calls[key] = seen
+        token = _caller.set(key)
         try:
             # An event loop may take any number of turns to go on; a race that needs some shows only if it does.
             for _ in range(self._turns.choice((0, 0, 0, 1, 2))):
@@ -99,15 +116,18 @@ class Witness:
             return result
         finally:
             seen.misplaced = current.get() is not frame
+            _caller.reset(token)
 
     def _end(self, seen: Seen, how: Literal["returned", "raised", "cancelled"], value: Any) -> None:
-        seen.how, seen.value, seen.order = how, value, self._ended
+        seen.how, seen.value, seen.order, seen.time = how, value, self._ended, self._clock.now
         self._ended += 1
+        if how == "cancelled" and value.__traceback__ is not None:
+            seen.place = where_raised(value.__traceback__.tb_next, Witness.execute.__code__)
 
     # ---- the trace
 
-    def _add(self, session: str, call: int | None, name: str, what: str, detail: str = "") -> None:
-        self.trace.append(TraceEvent(self._clock.now, session, call, name, what, detail))
+    def _add(self, session: str, call: int | None, name: str, what: str, detail: str = "", place: str = "") -> None:
+        self.trace.append(TraceEvent(self._clock.now, session, call, name, what, detail, place))
 
     def opened(self, session: Any) -> None:
         self.sessions.append(session)
@@ -137,7 +157,9 @@ class Witness:
         elif isinstance(event, CallFailed):
             self._add(session, call, event.name, "failed", stable_repr(event.exception))
         elif isinstance(event, CallCancelled):
-            self._add(session, call, event.name, "cancelled", f"({event.reason.value})")
+            seen = self.calls.get((session, call))
+            place = "" if seen is None else seen.place
+            self._add(session, call, event.name, "cancelled", f"({event.reason.value})", place)
 
     def changed(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
         detail = stable_repr(key) if deleted else f"{stable_repr(key)}: {stable_repr(value)}"

@@ -3,9 +3,9 @@
 The harness must find each, and pass each twin. ``PLANTED`` is the list.
 """
 
-from tests.harness.planted import examples
+from tests.harness.planted import concurrency, examples, failure, runtime
 from tests.harness.planted._planted import Case, Found, Planted, find
 
-PLANTED = [*examples.PLANTED]
+PLANTED = [*examples.PLANTED, *concurrency.PLANTED, *failure.PLANTED, *runtime.PLANTED]
 
 __all__ = ["PLANTED", "Case", "Found", "Planted", "find"]

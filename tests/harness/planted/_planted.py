@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from railtracks.testing import Outcome, Violation, check, simulate
+from railtracks.testing._injection import ProcessKilled
 from railtracks.testing.strategies import backends, seeds
 
 BUDGET = 100
@@ -26,6 +27,8 @@ class Case:
     """What must be true beyond the promise."""
     variant: AbstractContextManager[Any] = attrs.field(factory=nullcontext)
     """Entered around the run: puts a changed runtime in place, and takes it away."""
+    resumes: bool = False
+    """A run that was killed is resumed, and what came of that is looked at."""
 
 
 @attrs.frozen
@@ -61,6 +64,11 @@ class Found:
         return sum(event.what == "created" for event in self.outcome.trace)
 
 
+def drawn(*args: st.SearchStrategy[Any], **options: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Plans: the arguments of the flow, and of ``simulate``."""
+    return st.fixed_dictionaries({"args": st.tuples(*args), **options})
+
+
 def find(planted: Planted, broken: bool = True, budget: int = BUDGET) -> Found | None:
     """Look for the defect as a user's test would; None if no example shows it."""
     tried, first = 0, 0
@@ -69,6 +77,7 @@ def find(planted: Planted, broken: bool = True, budget: int = BUDGET) -> Found |
     @settings(
         max_examples=budget, deadline=None, database=None, derandomize=True,
         phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
     )  # fmt: skip
     @given(planted.plans, seeds(), backends())
     def look(plan: dict[str, Any], seed: int, backend: str) -> None:
@@ -79,6 +88,9 @@ def find(planted: Planted, broken: bool = True, budget: int = BUDGET) -> Found |
         args = arguments.pop("args", ())
         with case.variant:
             outcome = simulate(case.target, *args, seed=seed, backend=backend, **arguments)
+            if case.resumes and isinstance(outcome.exception, ProcessKilled) and outcome.info.records:
+                again = {**arguments, "faults": (), "store": outcome.store, "resume": outcome.info.session_id}
+                outcome = simulate(case.target, *args, seed=seed, backend=backend, **again)
         try:
             check(outcome, *case.invariants)
         except Violation as exc:

@@ -1,0 +1,387 @@
+"""Fault plans: each kind of fault at async and sync nodes, on both backends; what a plan may say; its code."""
+
+from __future__ import annotations
+
+import errno
+from fractions import Fraction
+
+import anyio
+import pytest
+
+import railtracks as rt
+from railtracks.exceptions import ConfigError, GlobalTimeOutError
+from railtracks.state import Reason, Status
+from railtracks.testing import ProcessKilled, check, faults, simulate
+from railtracks.testing.faults import Cancel, Delay, FailSave, Fault, Hang, Kill, LoseWorker, Raise, Return
+
+ran = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_ran():
+    ran.clear()
+
+
+async def async_step(x):
+    await anyio.sleep(1)
+    ran.append(x)
+    return x
+
+
+def sync_step(x):
+    ran.append(x)
+    return x
+
+
+async def five(step):
+    return await rt.call_batch(step, range(5), limit=1)
+
+
+STEPS = pytest.mark.parametrize("step", [async_step, sync_step], ids=lambda step: step.__name__)
+
+
+def kinds(outcome):
+    return [event.detail for event in outcome.trace if event.what == "fault"]
+
+
+# ---- at calls
+
+
+@STEPS
+def test_raise_in_place_of_the_node(backend, step):
+    outcome = simulate(step, 1, backend=backend, faults=[Fault(step, Raise(ConnectionError("lost")))])
+    check(outcome)
+    assert isinstance(outcome.exception, ConnectionError)
+    assert str(outcome.exception) == "lost"
+    assert not ran
+    assert outcome.info.records[0].status is Status.FAILED
+    assert kinds(outcome) == ["Raise(ConnectionError('lost'))"]
+
+
+@STEPS
+def test_raise_after_the_node_did_its_work(backend, step):
+    outcome = simulate(step, 1, backend=backend, faults=[Fault(step, Raise(ConnectionError, after=True))])
+    check(outcome)
+    assert isinstance(outcome.exception, ConnectionError)
+    assert ran == [1]
+
+
+def test_each_raise_is_an_exception_of_its_own(backend):
+    given = ValueError("one")
+    outcome = simulate(five, async_step, backend=backend, faults=[Fault(async_step, Raise(given))])
+    assert all(type(error) is ValueError and error.args == ("one",) for error in outcome.result)
+    assert len({id(error) for error in [*outcome.result, given]}) == 6
+    assert given.__traceback__ is None
+
+
+@STEPS
+def test_return_in_place_of_the_node(backend, step):
+    outcome = simulate(step, 1, backend=backend, faults=[Fault(step, Return({"a": 1}))])
+    check(outcome)
+    assert (outcome.result, outcome.exception, ran) == ({"a": 1}, None, [])
+
+
+@STEPS
+@pytest.mark.parametrize("after", [False, True])
+def test_delay_takes_virtual_time(backend, step, after):
+    outcome = simulate(step, 1, backend=backend, faults=[Fault(step, Delay(100, after=after))])
+    check(outcome)
+    assert outcome.result == 1
+    assert outcome.duration == (101 if step is async_step else 100)
+
+
+@STEPS
+def test_hang_until_the_timeout(backend, step):
+    outcome = simulate(step, 1, backend=backend, timeout=60, faults=[Fault(step, Hang())])
+    check(outcome)
+    assert isinstance(outcome.exception, GlobalTimeOutError)
+    assert (outcome.duration, ran) == (60, [])
+    assert outcome.info.records[0].reason is Reason.TIMEOUT
+
+
+@STEPS
+def test_cancel_comes_from_outside(backend, step):
+    outcome = simulate(five, step, backend=backend, faults=[Fault(step, Cancel(), call=3)])
+    check(outcome)
+    assert outcome.was_cancelled
+    assert ran == [0, 1]
+    assert [record.reason for record in outcome.info.records] == [Reason.OUTSIDE, None, None, Reason.OUTSIDE]
+
+
+@STEPS
+def test_a_lost_worker_never_reports(backend, step):
+    outcome = simulate(step, 1, backend=backend, timeout=60, faults=[Fault(step, LoseWorker())])
+    check(outcome)
+    assert isinstance(outcome.exception, GlobalTimeOutError)
+    assert ran == [1]
+    (record,) = outcome.info.records
+    assert record.abandoned is (step is sync_step)
+
+
+# ---- where
+
+
+def test_the_nth_call_of_a_node(backend):
+    outcome = simulate(five, async_step, backend=backend, faults=[Fault("async_step", Return("x"), call=2)])
+    assert outcome.result == [0, "x", 2, 3, 4]
+
+
+def test_the_nth_call_of_any_node(backend):
+    outcome = simulate(five, async_step, backend=backend, faults=[Fault(None, Return("x"), call=2)])
+    assert outcome.result == ["x", 1, 2, 3, 4]
+
+
+def test_each_call_with_a_probability_decided_by_the_seed(backend):
+    plan = [Fault(async_step, Return("x"), probability=0.5)]
+    results = [tuple(simulate(five, async_step, seed=seed, faults=plan).result) for seed in range(12)]
+    assert len(set(results)) > 4
+    assert 15 < sum(result.count("x") for result in results) < 45
+    assert results == [
+        tuple(simulate(five, async_step, seed=seed, backend=backend, faults=plan).result) for seed in range(12)
+    ]
+
+
+@pytest.mark.parametrize(("probability", "expected"), [(0, [0, 1, 2, 3, 4]), (1, ["x"] * 5), (1.0, ["x"] * 5)])
+def test_probabilities_at_the_ends(probability, expected):
+    assert (
+        simulate(five, async_step, faults=[Fault(async_step, Return("x"), probability=probability)]).result == expected
+    )
+
+
+def test_several_faults_at_one_call_come_in_their_order(backend):
+    plan = [Fault(async_step, Delay(10)), Fault(async_step, Raise(KeyError, after=True)), Fault(None, Delay(5), call=1)]
+    outcome = simulate(async_step, 1, backend=backend, faults=plan)
+    check(outcome)
+    assert kinds(outcome) == ["Delay(10)", "Delay(5)", "Raise(KeyError, after=True)"]
+    assert isinstance(outcome.exception, KeyError)
+    assert outcome.duration == 16
+
+
+def test_a_node_is_found_by_its_own_name():
+    node = rt.function_node(async_step, name="renamed")
+    assert Fault(node, Hang()).node == "renamed"
+    assert simulate(node, 1, faults=[Fault(node, Return(2))]).result == 2
+
+
+def test_faults_reach_the_nodes_of_nested_sessions(backend):
+    async def outer():
+        async with rt.Session():
+            return await rt.call(sync_step, 1)
+
+    assert simulate(outer, backend=backend, faults=[Fault(sync_step, Return(2))]).result == 2
+
+
+def test_faults_that_never_happened_are_told():
+    happens, never = Fault(async_step, Delay(1)), Fault("nobody", Delay(2))
+    outcome = simulate(async_step, 1, faults=[happens, never, FailSave(at="sync", after=9)])
+    assert outcome.unused_faults == (never, FailSave(at="sync", after=9))
+
+
+def test_also_if_the_same_happened_at_another_node():
+    never = Fault("nobody", Raise(KeyError))
+    assert simulate(async_step, 1, faults=[Fault(async_step, Raise(KeyError)), never]).unused_faults == (never,)
+
+
+def test_a_node_may_catch_an_injected_error(backend):
+    async def careful():
+        try:
+            return await rt.call(async_step, 1)
+        except ConnectionError:
+            return await rt.call(async_step, 2)
+
+    outcome = simulate(careful, backend=backend, faults=[Fault(async_step, Raise(ConnectionError), call=1)])
+    check(outcome)
+    assert outcome.result == 2
+
+
+def test_an_exception_that_cannot_be_copied_is_raised_as_it_is(backend):
+    class Stubborn(Exception):
+        def __copy__(self):
+            raise TypeError
+
+    given = Stubborn()
+    assert simulate(async_step, 1, backend=backend, faults=[Fault(None, Raise(given))]).exception is given
+
+
+# ---- of the store
+
+PLACES = pytest.mark.parametrize("at", ["save", "open", "append"])
+
+
+@STEPS
+@PLACES
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("durability", ["async", "sync"])
+def test_a_store_that_cannot_write_harms_nothing_but_the_file(backend, step, at, after, durability):
+    plan = [FailSave("no permission", at=at, after=after)]
+    outcome = simulate(five, step, backend=backend, faults=plan, durability=durability)
+    check(outcome)
+    assert outcome.result == ran == [0, 1, 2, 3, 4]
+    assert [record.status for record in outcome.info.records] == [Status.COMPLETED] * 6
+    kept = outcome.store.read("s0")
+    if at == "save" and not after:
+        assert kept.document is None
+        assert outcome.sessions[0].saved == outcome.info  # the journal has all of it
+    else:
+        assert kept.document is not None
+        assert outcome.sessions[0].saved == outcome.info
+
+
+def test_a_store_that_cannot_sync(backend):
+    outcome = simulate(five, async_step, backend=backend, faults=[FailSave(at="sync")], durability="sync")
+    check(outcome)
+    assert outcome.result == [0, 1, 2, 3, 4]
+    assert outcome.unused_faults == ()
+
+
+def test_the_errors_are_the_system_s_own(caplog):
+    async def node():
+        return 1
+
+    for error, number in (("disk full", errno.ENOSPC), ("no permission", errno.EACCES)):
+        caplog.clear()
+        simulate(node, faults=[FailSave(error)], logging_setting="REGULAR")
+        errors = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert errors
+        assert any(f"[Errno {number}]" in record.getMessage() for record in errors)
+
+
+# ---- death of the process
+
+
+async def total():
+    return await rt.call(async_step, 1) + await rt.call(sync_step, 2) + await rt.call(async_step, 3)
+
+
+@pytest.mark.parametrize("durability", ["async", "sync"])
+def test_a_killed_run_is_resumed_without_running_anything_twice_that_had_completed(backend, durability):
+    kills = 0
+    for after in range(100):
+        ran.clear()
+        options = {"durability": durability, "seed": 3, "backend": backend}
+        outcome = simulate(total, faults=[Kill(after)], **options)
+        check(outcome)
+        if outcome.exception is None:
+            assert outcome.unused_faults == (Kill(after),)
+            break
+        kills += 1
+        assert type(outcome.exception) is ProcessKilled
+        assert outcome.store.read("s0").document is None
+        completed = [r.result for r in outcome.info.records if r.name != "total" and r.status is Status.COMPLETED]
+        before = list(ran)
+        assert before[: len(completed)] == completed
+        assert len(before) <= len(completed) + 1
+        if not after:
+            continue  # there is no record of a call whose arguments could be taken
+        again = simulate(total, store=outcome.store, resume=outcome.info.session_id, **options)
+        check(again)
+        assert again.result == 6
+        assert ran[len(before) :] == [1, 2, 3][len(completed) :], f"after {after} records"
+        assert again.info.session_id == outcome.info.session_id
+    assert kills == 8  # the beginning and the end of four calls
+
+
+def test_after_the_kill_the_record_is_what_the_journal_tells(backend):
+    outcome = simulate(total, backend=backend, faults=[Kill(after=3)])
+    assert [(r.name, r.status) for r in outcome.info.records] == [
+        ("total", Status.OPEN), ("async_step", Status.COMPLETED),
+    ]  # fmt: skip
+    assert "killed after 3 journal records" in outcome.end
+
+
+def test_a_killed_run_that_resumes_can_be_killed_again_and_gets_on_each_time(backend):
+    outcome = simulate(total, backend=backend, faults=[Kill(after=3)])
+    for _ in range(5):
+        outcome = simulate(total, backend=backend, faults=[Kill(after=5)], store=outcome.store, resume="s0")
+        check(outcome)
+        if outcome.exception is None:
+            break
+    assert outcome.result == 6
+    assert sorted(set(ran)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("options", [{"save_state": False}, {"durability": "exit"}], ids=str)
+def test_kill_needs_a_journal(options):
+    with pytest.raises(ConfigError, match="Kill needs a journal"):
+        simulate(total, async_step, faults=[Kill(after=1)], **options)
+
+
+# ---- what a plan may say
+
+WRONG = [
+    (lambda: Raise("text"), r"Raise: 'text' is no exception; write Raise\(ValueError\('text'\)\)"),
+    (lambda: Raise(int), "is no exception"),
+    (lambda: Raise(KeyboardInterrupt), "is no exception"),
+    (lambda: Raise(KeyError, after=1), "Raise: after is 1; give True or False"),
+    (lambda: Delay(-1), "Delay: seconds is -1; give 0 or more"),
+    (lambda: Delay("1"), "Delay: seconds is '1'; give 0 or more"),
+    (lambda: Delay(True), "Delay: seconds is True"),
+    (lambda: Delay(float("nan")), "Delay: seconds is nan"),
+    (lambda: Delay(float("inf")), "Delay: seconds is inf"),
+    (lambda: Delay(Fraction(1, 2)), "Delay: seconds is Fraction"),
+    (lambda: Delay(1, after="yes"), "Delay: after is 'yes'"),
+    (lambda: Fault("a", KeyError), "Fault: .* is nothing that it can do; write Fault"),
+    (lambda: Fault("a", Hang), "is nothing that it can do"),
+    (lambda: Fault("a", Kill(1)), "is nothing that it can do"),
+    (lambda: Fault("a", Hang(), call=0), "Fault: call is 0; give a whole number of at least 1"),
+    (lambda: Fault("a", Hang(), call=1.0), "Fault: call is 1.0"),
+    (lambda: Fault("a", Hang(), call=True), "Fault: call is True"),
+    (lambda: Fault("a", Hang(), probability=1.1), "Fault: probability is 1.1; give a number from 0 to 1"),
+    (lambda: Fault("a", Hang(), probability="1"), "Fault: probability is '1'"),
+    (lambda: Fault("a", Hang(), probability=float("nan")), "Fault: probability is nan"),
+    (lambda: Fault("a", Hang(), probability=True), "Fault: probability is True"),
+    (lambda: FailSave("disk ful"), "FailSave: error is 'disk ful'; give 'disk full' or 'no permission'"),
+    (lambda: FailSave(at="close"), "FailSave: at is 'close'"),
+    (lambda: FailSave(after=-1), "FailSave: after is -1; give a whole number of at least 0"),
+    (lambda: FailSave(after=None), "FailSave: after is None"),
+    (lambda: Kill(-1), "Kill: after is -1"),
+    (lambda: Kill(1.5), "Kill: after is 1.5"),
+    (lambda: Kill(None), "Kill: after is None"),
+]
+
+
+@pytest.mark.parametrize(("make", "text"), WRONG, ids=[text for _, text in WRONG])
+def test_what_makes_no_sense_is_told_where_it_is_written(make, text):
+    with pytest.raises(ConfigError, match=text):
+        make()
+
+
+def test_a_node_that_is_none_is_told():
+    with pytest.raises(rt.exceptions.NodeCreationError, match="Fault"):
+        Fault(3, Hang())
+
+
+def test_a_class_that_cannot_be_made_of_a_text_is_told_where_it_is_written():
+    with pytest.raises(ConfigError, match="UnicodeDecodeError"):
+        Raise(UnicodeDecodeError)
+
+
+# ---- its code
+
+PLANS = [
+    Fault("a", Raise(ValueError)),
+    Fault("a", Raise(ValueError, after=True), call=2),
+    Fault(None, Return(None), probability=0.25),
+    Fault(None, Return({"a": [1, (2, "b")]})),
+    Fault("a", Delay(1)),
+    Fault("a", Delay(1.5, after=True), call=1, probability=0.5),
+    Fault("it's \"quoted\"", Hang()),
+    Fault("a", Cancel()),
+    Fault("a", LoseWorker()),
+    FailSave(),
+    FailSave("no permission", at="append", after=3),
+    Kill(after=0),
+]
+
+
+@pytest.mark.parametrize("fault", PLANS, ids=repr)
+def test_its_repr_is_the_code_that_makes_it(fault):
+    again = eval(repr(fault), vars(faults))
+    assert again == fault
+    assert repr(again) == repr(fault)
+
+
+def test_so_is_that_of_an_exception_which_is_equal_to_none_but_itself():
+    fault = Fault("a", Raise(ConnectionError("it's lost", 3), after=True))
+    assert repr(fault) == """Fault('a', Raise(ConnectionError("it's lost", 3), after=True))"""
+    assert repr(eval(repr(fault), vars(faults))) == repr(fault)
