@@ -23,12 +23,15 @@ async def in_child_task(func: Callable[[], Awaitable[T]]) -> T:
     """
     if running_library() == "trio":
         return await func()
-    outcome: list[tuple[Any, Exception | None]] = []
+    outcome: list[tuple[Any, BaseException | None]] = []
+    through = (anyio.get_cancelled_exc_class(), KeyboardInterrupt, SystemExit, GeneratorExit)
 
     async def child() -> None:
         try:
             outcome.append((await func(), None))
-        except Exception as exc:
+        except BaseException as exc:
+            if isinstance(exc, through):
+                raise
             outcome.append((None, exc))  # past the task group, which would wrap it
 
     async with anyio.create_task_group() as group:

@@ -100,7 +100,7 @@ class Outcome:
         parts = [name, *map(repr, self.args), f"seed={self.seed}", f"backend={self.backend!r}"]
         if self.faults:
             parts.append(f"faults={list(self.faults)!r}")
-        parts += [f"{key}={_pasted(value)}" for key, value in self.options.items()]
+        parts += [f"{key}={_pasted(key, value)}" for key, value in self.options.items()]
         return f"simulate({', '.join(parts)})"
 
     @property
@@ -127,8 +127,10 @@ class Outcome:
         return f"{self.code}\n{self.end} after {self.duration:g} s\n\n{story}\n\n{self.tree}"
 
 
-def _pasted(value: Any) -> str:
-    """As it would be written in a test."""
+def _pasted(key: str, value: Any) -> str:
+    """An option as it would be written in a test; a store by the name of the option."""
+    if key == "store" and not isinstance(value, str):
+        return key
     if value == math.inf:
         return "math.inf"
     return str(getattr(value, "__name__", None) or repr(value))

@@ -102,6 +102,12 @@ class _Simulation:
         self._started = self._ended = 0.0
         self._left: list[str] = []
 
+    def _give_up(self) -> None:
+        """The run is stuck."""
+        assert self._clock.failure is not None
+        self._witness.hangs(self._clock.failure.problem)
+        self._cancel()
+
     def _cancel(self) -> None:
         assert self._scope is not None
         self._scope.cancel()
@@ -133,7 +139,7 @@ class _Simulation:
     async def _main(self) -> None:
         before = set(tasks())
         with anyio.CancelScope() as self._scope:
-            self._clock.give_up = self._cancel  # what comes below has to be looked at all the same
+            self._clock.give_up = self._give_up  # what comes below has to be looked at all the same
             await self._run_session()
         if current.get() is not None:
             self._left.append("the context of a session, which is current although it was left")

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_NO_REPR: Any = object.__repr__
 LONGEST = 100
 """Characters of a value that are shown."""
 
@@ -24,6 +25,8 @@ class _Stable(reprlib.Repr):
         self.maxstring = self.maxlong = self.maxother = LONGEST
 
     def repr_instance(self, x: Any, level: int) -> str:
+        if type(x).__repr__ is _NO_REPR:
+            return f"<{type(x).__name__}>"
         try:
             text = builtins.repr(x)
         except Exception:  # a __repr__ of the user's
@@ -59,7 +62,7 @@ class TraceEvent:
     """Of the node; of the session, if it was outside calls."""
     what: str
     """"opened", "closed", "created", "completed", "failed", "cancelled", "reused", "broadcast", "put", "delete",
-    "fault"."""
+    "hangs", "fault"."""
     detail: str = ""
     place: str = attrs.field(default="", eq=False)
     """Of a call that was cancelled: where in the user's code it waited, if that is known. No part of the repr: the

@@ -21,6 +21,7 @@ from railtracks._scope import current
 from railtracks.execution import ExecutionStrategy, Frame
 from railtracks.nodes import FunctionNode
 from railtracks.state import Broadcast, CallCancelled, CallCreated, CallFailed, CallSucceeded
+from railtracks.state._records import REUSED
 from railtracks.testing._clock import VirtualClock
 from railtracks.testing._injection import Injector
 from railtracks.testing._trace import TraceEvent, arguments, stable_repr
@@ -153,7 +154,8 @@ class Witness:
             by = "" if event.parent_id is None else f"by {session}.{_index(event.parent_id)}: "
             self._add(session, call, event.name, "created", f"{by}({arguments(event.args, event.kwargs)})")
         elif isinstance(event, CallSucceeded):
-            self._add(session, call, event.name, "completed", stable_repr(event.result))
+            what = "reused" if self._is_reused(session, call) else "completed"
+            self._add(session, call, event.name, what, stable_repr(event.result))
         elif isinstance(event, CallFailed):
             self._add(session, call, event.name, "failed", stable_repr(event.exception))
         elif isinstance(event, CallCancelled):
@@ -171,9 +173,17 @@ class Witness:
         assert frame.record is not None
         self._add(frame.coordinator.session_id, frame.record.index, frame.record.name, "fault", repr(fault.does))
 
+    def hangs(self, problem: str) -> None:
+        """The run is stuck; what comes now is its being cancelled for that."""
+        self._add("the run", None, "", "hangs", problem)
+
     def store_failed(self, fault: StoreFault) -> None:
         """The store did not write."""
         self._add("store", None, "", "fault", repr(fault))
+
+    def _is_reused(self, session: str, call: int) -> bool:
+        records = next(each for each in self.sessions if each.identifier == session)._coordinator.state.records
+        return bool(records[call].reuse == REUSED)
 
     def _name(self, session: str, call: int | None) -> str:
         if call is None:

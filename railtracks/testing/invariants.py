@@ -11,12 +11,14 @@ The others here are not part of the promise, as there are flows that rightly bre
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 import attrs
 
 from railtracks.exceptions import ConfigError
+from railtracks.state import Reason
 from railtracks.testing import _report
 from railtracks.testing._outcome import Outcome
 from railtracks.testing._promise import PROMISE, BrokenAt, ending_error
@@ -95,21 +97,29 @@ def check(outcome: Outcome, *more: Invariant) -> None:
 def _told(name: str, exc: AssertionError, outcome: Outcome) -> str:
     calls = set(getattr(exc, "calls", ()))
     about = [place for place, event in enumerate(outcome.trace) if (event.session, event.call) in calls]
-    what = str(exc) or "the assertion failed"
+    what = str(exc) or _assertion(exc)
     return (
         f"{name.replace('_', ' ')}: {what}\n\n{_report.timeline(outcome.trace, about)}\n\n"
         f"the run {outcome.end} after {outcome.duration:g} s; to see it again:\n  {outcome.code}"
     )
 
 
+def _assertion(exc: AssertionError) -> str:
+    """The line of a bare ``assert``."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    return f"`{frames[-1].line}` failed" if frames and frames[-1].line else "the assertion failed"
+
+
 # ---- more, to be asked for
+
+_FINAL = (Reason.TIMEOUT, Reason.END_ON_ERROR)
 
 
 def passes_cancellation_on(outcome: Outcome) -> None:
-    """No call that was cancelled returns as if nothing had been, once time has passed since.
+    """No call that was cancelled, by a timeout or by an error that ends the session, ends as if nothing had been.
 
-    For flows whose nodes should not catch a cancellation. One in a shielded scope that finishes its work and
-    returns breaks it too.
+    For flows whose nodes should not catch a cancellation. It is seen where a call of the node was cancelled, or where
+    time passed since. A node that finishes its work in a shielded scope and returns breaks it too.
     """
     for session in outcome.sessions:
         name, config = session.info.session_id, session.config
@@ -122,11 +132,14 @@ def passes_cancellation_on(outcome: Outcome) -> None:
             end = top.started + config.timeout
             if ending is not None:
                 end = min(end, ending.time)
-            if seen.time > end:
+            cut = [r for r in session.info.records if r.parent == record.index and r.reason in _FINAL]
+            nested = [r for r in cut if outcome.calls[name, r.index].task is seen.task]
+            if seen.time > end or nested:
                 raise BrokenAt(
                     f"{record.name} {seen.how} at {seen.time:g} s, although it was cancelled at {end:g} s; let the "
                     f"cancellation through: `raise` at the end of `except`",
                     (name, record.index),
+                    *((name, r.index) for r in nested),
                 )
 
 
@@ -145,7 +158,18 @@ def ends_within(seconds: float) -> Invariant:
     """An invariant: the run takes no more virtual seconds than that."""
 
     def in_time(outcome: Outcome) -> None:
-        assert outcome.duration <= seconds, f"the run took {outcome.duration:g} s, more than {seconds:g} s"
+        if outcome.duration > seconds:
+            text = f"the run took {outcome.duration:g} s, more than {seconds:g} s"
+            raise BrokenAt(text, *_longest(outcome))
 
     in_time.__name__ = f"ends_within_{seconds:g}_seconds"
     return in_time
+
+
+def _longest(outcome: Outcome) -> list[tuple[str, int]]:
+    """Of the calls that made no others, the one that took longest."""
+    info = outcome.info
+    callers = {record.parent for record in info.records}
+    ended = [(record.ended - record.started, record.index) for record in info.records if record.ended is not None]
+    leaves = [pair for pair in ended if pair[1] not in callers]
+    return [(info.session_id, max(leaves)[1])] if leaves else []

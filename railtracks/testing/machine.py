@@ -186,13 +186,13 @@ class SessionMachine(RuleBasedStateMachine):
             self._tell(outer, live)
         return live
 
-    @rule(target=calls, live=sessions, target_=st.deferred(lambda: SessionMachine.leaves()))
-    def start_call(self, live: LiveSession, target_: Any) -> LiveCall:
+    @rule(target=calls, live=sessions, runs=st.runner().flatmap(lambda machine: machine.leaves()))
+    def start_call(self, live: LiveSession, runs: Any) -> LiveCall:
         """Start a call in a session; if it is over, that must be refused."""
         name = f"call{sum(len(each.calls) for each in self.live)}"
         fault, self._next_fault = self._next_fault, None
         refused = live.stopped <= self.clock.now or live.closing or live.over
-        call = LiveCall(name, live, target_, self.clock.now, fault, refused)
+        call = LiveCall(name, live, runs, self.clock.now, fault, refused)
         if not refused:
             live.calls.append(call)
             if fault is not None:

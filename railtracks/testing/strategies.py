@@ -94,6 +94,7 @@ def fault_plans(
     *,
     exceptions: Iterable[Exception | type[Exception]] = (ConnectionError("injected"),),
     store: bool = True,
+    kill: bool = False,
     max_size: int = 3,
 ) -> st.SearchStrategy[list[f.Fault | f.StoreFault]]:
     """Plans for ``simulate``; they shrink to none.
@@ -101,29 +102,28 @@ def fault_plans(
     Args:
         nodes: The nodes, or their names, at which something may go wrong; without any, all of them.
         exceptions: What calls may raise.
-        store: Faults of the store too, and of the process; False: only at calls.
+        store: Faults of the store too; False: only at calls.
+        kill: The process may be killed too; for sessions that keep a journal.
         max_size: How many faults, at the most.
     """
     names: list[str | None] = [node if isinstance(node, str) else as_node(node, "fault_plans").name for node in nodes]
     at = st.sampled_from(names or [None])
     after = st.booleans()
+    raising = st.builds(f.Raise, st.sampled_from(list(exceptions)), after)
     action = st.one_of(
-        st.builds(f.Raise, st.sampled_from(list(exceptions)), after),
+        raising,
+        raising,  # twice: it is what goes wrong most
         st.builds(f.Delay, st.integers(1, 4), after),
-        st.just(f.Hang()),
-        st.just(f.Return(None)),
-        st.just(f.Cancel()),
-        st.just(f.LoseWorker()),
+        st.sampled_from([f.Hang(), f.Return(None), f.Cancel(), f.LoseWorker()]),
     )
-    at_call = st.builds(f.Fault, at, action, st.integers(1, 5))
-    by_chance = st.builds(f.Fault, at, action, st.none(), st.sampled_from([0.5, 0.2]))
-    in_store = st.one_of(
-        st.builds(
-            f.FailSave,
-            st.sampled_from(["disk full", "no permission"]),
-            st.sampled_from(["save", "open", "append"]),
-            st.integers(0, 4),
-        ),
-    )
-    kinds: list[st.SearchStrategy[Any]] = [at_call, by_chance]
-    return st.lists(st.one_of(*kinds, *([in_store] if store else [])), max_size=max_size)
+    call = st.sampled_from([1, 1, 2, 3, 4, 5])  # most nodes are called once
+    kinds: list[st.SearchStrategy[Any]] = [
+        st.builds(f.Fault, at, action, call),
+        st.builds(f.Fault, at, action, st.none(), st.sampled_from([1.0, 0.5, 0.2])),
+    ]
+    if store:
+        error = st.sampled_from(["disk full", "no permission"])
+        kinds.append(st.builds(f.FailSave, error, st.sampled_from(["save", "open", "append"]), st.integers(0, 4)))
+    if kill:
+        kinds.append(st.builds(f.Kill, st.integers(0, 12)))
+    return st.lists(st.one_of(kinds), max_size=max_size)

@@ -19,9 +19,23 @@ from railtracks.state import Status
 from railtracks.testing import Deadlock, check, simulate
 from railtracks.testing.faults import Delay, Fault
 from railtracks.testing.trees import (
-    Batch, Broadcast, Nested, Parallel, Put, Race, Raise, Retry, Return, Sequence, Shield, Sleep, Swallow, Thread,
-    Timeout, Try,
-)  # fmt: skip
+    Batch,
+    Broadcast,
+    Nested,
+    Parallel,
+    Put,
+    Race,
+    Raise,
+    Retry,
+    Return,
+    Sequence,
+    Shield,
+    Sleep,
+    Swallow,
+    Thread,
+    Timeout,
+    Try,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,8 +50,8 @@ FLOW = Sequence(
 FAULTS = [Fault(None, Delay(1), probability=0.3)]
 
 DIGESTS = {
-    "asyncio": "?",
-    "trio": "?",
+    "asyncio": "864ecf35510926c32a51dd4dffe02319ea2475a7dc256accd889abe62ab96bf4",
+    "trio": "92da4b7a2c659c0555d0b09f3596cedeae005d9c0195e9d61615ea1402af5556",
 }
 """Of ``stories``. They change whenever the runtime schedules otherwise than before: then write the new ones here."""
 
@@ -176,7 +190,6 @@ def test_threads_take_turns(backend):
         threading.Event().wait(0.002)
         at_work.pop()
 
-    simulate(lambda: rt.call_sync(len, ""), backend=backend)
     outcome = simulate(rt.call_batch, node, range(5), backend=backend)
     assert outcome.exception is None
     assert max(most) == 1
@@ -199,7 +212,7 @@ def test_a_flow_with_its_options_and_its_context(backend):
     assert outcome.result == "Hello, Ada"
     assert outcome.config.timeout == 7
     assert heard == ["hello"]
-    assert outcome.info.facts.flow_name == "Greeting"
+    assert outcome.info.payload()["flow_name"] == "Greeting"
     assert flow._context == {"greeting": "Hello"}
 
 
@@ -247,7 +260,7 @@ def test_nothing_is_written_to_the_disk(backend, tmp_path):
     outcome = simulate(outer, backend=backend)
     assert outcome.result == []
     assert not list(tmp_path.iterdir())
-    assert [each.info.session_id for each in outcome.sessions] == ["s0", "inner", "s1"] or len(outcome.sessions) == 3
+    assert [each.info.session_name for each in outcome.sessions] == [None, "inner", None]
     assert all(each.saved == each.info for each in outcome.sessions)
 
 
@@ -273,7 +286,7 @@ def test_nothing_is_logged(backend, capfd, caplog):
 
     simulate(outer, backend=backend)
     assert capfd.readouterr() == ("", "")
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("RT")]
 
 
 def test_unless_it_is_asked_for(backend, caplog):
@@ -296,7 +309,7 @@ def test_the_outcome_of_a_run_that_returns(backend):
         (2, "s0.2 Put", "completed"), (2, "s0.0 Sequence", "completed"), (2, "s0", "closed"),
     ]  # fmt: skip
     assert outcome.end == "returned [2, 1]"
-    assert outcome.story in str(outcome)
+    assert all(line in str(outcome) for line in outcome.story.splitlines())
     assert outcome.tree in str(outcome)
     assert "└─ Put  Completed" in outcome.tree
 

@@ -8,7 +8,6 @@ import anyio
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.execution import Coordinator
 from railtracks.testing import trees
 from tests.harness.planted._planted import Case, Planted
 

@@ -1,0 +1,299 @@
+"""Invariants: the promise, what users add to it, and the text that tells how one was broken."""
+
+from __future__ import annotations
+
+import anyio
+import attrs
+import pytest
+
+import railtracks as rt
+from railtracks.exceptions import ConfigError
+from railtracks.state import Status
+from railtracks.testing import Violation, check, invariant, invariants, simulate
+from railtracks.testing.faults import Cancel, Delay, Fault, Kill
+from railtracks.testing.trees import (
+    Fatal,
+    Nested,
+    Parallel,
+    Race,
+    Raise,
+    Return,
+    Sequence,
+    Shield,
+    Sleep,
+    Swallow,
+    Thread,
+    Try,
+)
+
+
+@pytest.fixture(autouse=True)
+def none_registered(monkeypatch):
+    monkeypatch.setattr(invariants, "_registered", [])
+
+
+FLOWS = [
+    Return(1),
+    Raise("x"),
+    Fatal("x"),
+    Sequence(Sleep(1), Try(Raise("x")), Thread(1)),
+    Parallel(Sleep(1), Raise("x"), Shield(3)),
+    Race(Sleep(1), Thread(2), Swallow(3)),
+    Nested(Parallel(Thread(1), Raise("x")), timeout=2.5),
+    Sleep(1000),
+]
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=repr)
+@pytest.mark.parametrize("plan", [[], [Fault(None, Cancel(), call=2)], [Kill(after=3)]], ids=str)
+def test_the_promise_holds(backend, flow, plan):
+    check(simulate(flow, backend=backend, faults=plan))
+    if not plan:
+        check(simulate(flow, backend=backend, end_on_error=True, timeout=2.5))
+
+
+# ---- the promise, broken: outcomes that no run should have
+
+
+def broken(outcome):
+    with pytest.raises(Violation) as raised:
+        check(outcome)
+    assert raised.value.outcome is outcome
+    return raised.value
+
+
+def test_a_result_that_is_not_the_node_s():
+    outcome = attrs.evolve(simulate(Return(1)), result=2)
+    assert broken(outcome).broken == "the_caller_has_the_real_result_or_the_real_exception"
+
+
+def test_an_equal_exception_is_not_the_same():
+    outcome = simulate(Raise("x"))
+    violation = broken(attrs.evolve(outcome, exception=type(outcome.exception)("x")))
+    assert violation.broken == "the_caller_has_the_real_result_or_the_real_exception"
+
+
+def test_an_exception_that_was_lost():
+    violation = broken(attrs.evolve(simulate(Raise("x")), exception=None))
+    assert "raised TreeError('x')" in str(violation)
+
+
+def test_an_exception_from_nowhere():
+    broken(attrs.evolve(simulate(Return(1)), result=None, exception=ValueError("x")))
+
+
+def test_a_timeout_that_came_too_soon():
+    outcome = simulate(Sleep(10), timeout=5)
+    assert "timed out after 4 s, but the timeout is 5 s" in str(broken(attrs.evolve(outcome, duration=4.0)))
+
+
+def test_a_timeout_that_did_not_come():
+    outcome = simulate(Sleep(3), timeout=5)
+    assert "after 6 s" in str(broken(attrs.evolve(outcome, duration=6.0)))
+
+
+def test_what_was_left_behind():
+    violation = broken(attrs.evolve(simulate(Return(1)), left_running=("the thread stray",)))
+    assert violation.broken == "nothing_is_left_running"
+    assert "left behind: the thread stray" in str(violation)
+
+
+def test_a_deadlock_breaks_it_and_tells_where_it_waits(backend):
+    async def node():
+        await anyio.Event().wait()
+
+    violation = broken(simulate(node, backend=backend, timeout=float("inf")))
+    assert violation.broken == "nothing_is_left_running"
+    assert "hangs for ever" in str(violation)
+    assert "node (test_invariants.py:" in str(violation)
+
+
+def test_a_record_that_lies():
+    outcome = simulate(Sequence(Return(1), Return(2)))
+    lie = attrs.evolve(outcome.calls["s0", 1], how="raised", value=ValueError("x"))
+    violation = broken(attrs.evolve(outcome, calls={**outcome.calls, ("s0", 1): lie}))
+    assert violation.broken == "every_call_is_on_record_as_it_was"
+    assert "Return raised ValueError('x'), but the record says Completed" in str(violation)
+
+
+def test_a_record_with_another_result():
+    outcome = simulate(Sequence(Return(1), Return(2)))
+    lie = attrs.evolve(outcome.calls["s0", 1], value=3)
+    assert "but the record has 1" in str(broken(attrs.evolve(outcome, calls={**outcome.calls, ("s0", 1): lie})))
+
+
+def test_a_call_that_is_not_on_record():
+    outcome = simulate(Return(1))
+    extra = {**outcome.calls, ("s0", 7): outcome.calls["s0", 0]}
+    assert "a call ran that is not on record" in str(broken(attrs.evolve(outcome, calls=extra)))
+
+
+def test_a_file_that_tells_something_else():
+    outcome = simulate(Sequence(Return(1)))
+    other = simulate(Sequence(Return(2)))
+    sessions = (attrs.evolve(outcome.sessions[0], stored=other.sessions[0].stored),)
+    assert "what was saved of session s0 is not what happened" in str(broken(attrs.evolve(outcome, sessions=sessions)))
+
+
+def test_a_call_after_which_another_session_was_current():
+    outcome = simulate(Return(1))
+    misplaced = attrs.evolve(outcome.calls["s0", 0], misplaced=True)
+    violation = broken(attrs.evolve(outcome, calls={("s0", 0): misplaced}))
+    assert violation.broken == "the_sessions_around_it_noticed_nothing"
+
+
+# ---- the user's own
+
+
+async def charge():
+    await anyio.sleep(1)
+
+
+def test_an_invariant_by_decorator_is_checked_for_all_runs(backend):
+    seen = []
+
+    @invariant
+    def quick(outcome):
+        seen.append(outcome)
+        assert outcome.duration < 1
+
+    check(simulate(Return(1), backend=backend))
+    with pytest.raises(Violation) as raised:
+        check(simulate(charge, backend=backend))
+    assert raised.value.broken == "quick"
+    assert isinstance(raised.value.__cause__, AssertionError)
+    assert [outcome.duration for outcome in seen] == [0, 1]
+
+
+def test_an_invariant_of_one_node_or_flow_is_checked_for_that_only(backend):
+    seen = []
+    flow = rt.Flow("Charging", charge)
+
+    @invariant(of=flow)
+    def of_flow(outcome):
+        seen.append("flow")
+
+    @invariant(of=charge)
+    def of_node(outcome):
+        seen.append("node")
+
+    check(simulate(Return(1), backend=backend))
+    check(simulate(flow, backend=backend))
+    check(simulate(charge, backend=backend))
+    assert seen == ["flow", "node"]
+
+
+def test_an_invariant_of_a_tree_is_checked_for_that_tree(backend):
+    seen = []
+    tree = Return(1)
+    invariant(of=tree)(seen.append)
+    check(simulate(tree, backend=backend))
+    check(simulate(Return(2), backend=backend))
+    assert len(seen) == 1
+
+
+def test_the_decorators_return_the_function():
+    def mine(outcome):
+        pass
+
+    assert invariant(mine) is mine
+    assert invariant(of=charge)(mine) is mine
+
+
+@pytest.mark.parametrize("given", [3, "name"])
+def test_what_is_no_function_is_told(given):
+    with pytest.raises(ConfigError, match="write `@invariant` or `@invariant\\(of=flow\\)`"):
+        invariant(given)
+
+
+def test_an_invariant_given_to_check(backend):
+    def never(outcome):
+        raise AssertionError
+
+    with pytest.raises(Violation, match="never: "):
+        check(simulate(Return(1), backend=backend), never)
+    check(simulate(Return(1), backend=backend))
+
+
+def test_an_error_in_an_invariant_is_no_violation():
+    def wrong(outcome):
+        raise KeyError("typo")
+
+    with pytest.raises(KeyError, match="typo"):
+        check(simulate(Return(1)), wrong)
+
+
+def test_a_violation_is_an_assertion_error_and_tells_the_story(backend):
+    flow = Sequence(Return(1), Sleep(2))
+    outcome = simulate(flow, seed=5, backend=backend, faults=[Fault("Sleep", Delay(1))], timeout=9)
+
+    def is_quick(outcome):
+        assert outcome.duration < 3, "it took 3 s"
+
+    with pytest.raises(AssertionError) as raised:
+        check(outcome, is_quick)
+    text = str(raised.value)
+    assert text.startswith("is quick: it took 3 s")
+    for event in outcome.trace:
+        assert repr(event) in text
+    assert text.endswith(outcome.code)
+    assert (
+        f"simulate({flow!r}, seed=5, backend={backend!r}, faults=[Fault('Sleep', Delay(1))], timeout=9)" in outcome.code
+    )
+    assert eval(outcome.code, {**globals()}).story == outcome.story
+
+
+def test_the_story_of_a_long_run_is_cut_around_what_it_is_about():
+    outcome = simulate(Sequence(*[Return(n) for n in range(100)]))
+    lie = attrs.evolve(outcome.calls["s0", 50], value=-1)
+    text = str(broken(attrs.evolve(outcome, calls={**outcome.calls, ("s0", 50): lie})))
+    assert "events before" in text
+    assert "events after" in text
+    assert ">      0.000 s  s0.50 Return             completed 49" in text
+    assert "s0.99 Return" not in text
+
+
+# ---- those to be asked for
+
+
+def test_a_run_that_ends_within_its_time(backend):
+    outcome = simulate(Sleep(2), backend=backend)
+    check(outcome, invariants.ends_within(2))
+    with pytest.raises(Violation, match="ends within 1 seconds: the run took 2 s, more than 1 s"):
+        check(outcome, invariants.ends_within(1))
+
+
+def test_a_node_that_swallows_a_cancellation(backend):
+    async def swallows():
+        try:
+            await anyio.sleep(100)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(1)
+            return "as if nothing had been"
+
+    async def flow():
+        return await rt.call(swallows)
+
+    with pytest.raises(Violation, match="returned at 6 s, although it was cancelled at 5 s"):
+        check(simulate(flow, backend=backend, timeout=5), invariants.passes_cancellation_on)
+    check(simulate(Sequence(Sleep(100)), backend=backend, timeout=5), invariants.passes_cancellation_on)
+
+
+@pytest.mark.parametrize("shielded", [True, False])
+def test_calls_made_for_cleanup(backend, shielded):
+    async def flow():
+        try:
+            await anyio.sleep(100)
+        finally:
+            with anyio.CancelScope(shield=shielded):
+                await rt.call(charge)
+
+    outcome = simulate(flow, backend=backend, timeout=5)
+    check(outcome)
+    if shielded:
+        check(outcome, invariants.is_cleaned_up)
+        assert outcome.info.records[1].status is Status.COMPLETED
+    else:
+        with pytest.raises(Violation, match=r"put it in `with anyio\.CancelScope\(shield=True\):`"):
+            check(outcome, invariants.is_cleaned_up)
