@@ -325,29 +325,32 @@ class Coordinator:
         result: Any = None
         error: Exception | None = None
         try:
-            with entry.scope:
-                try:
-                    result = await self.run(node, args, kwargs, caller, run, self.current_task(), commits)
-                except Exception as exc:
-                    error = exc
-                # Like a nursery, a run waits for what was started in it; inside the scope, so that its deadline counts.
-                if top and error is None and len(run.entries) > 1:
-                    await self._changed.wait_while(lambda: len(run.entries) > 1)
-        except Exception as exc:  # what a scope leaves of a group that held cancellations too
-            error = exc
-        finally:
-            del run.entries[entry]
             try:
+                with entry.scope:
+                    try:
+                        result = await self.run(node, args, kwargs, caller, run, self.current_task(), commits)
+                    except Exception as exc:
+                        error = exc
+                    # Like a nursery, a run waits for what was started in it; in the scope, so that its deadline counts.
+                    if top and error is None and len(run.entries) > 1:
+                        await self._changed.wait_while(lambda: len(run.entries) > 1)
+            except Exception as exc:  # what a scope leaves of a group that held cancellations too
+                error = exc
+            finally:
                 if top:
+                    del run.entries[entry]
                     run.over = True
                     await self._end_others(run)
-            finally:
-                del self._entries[entry]
-                self._changed.notify_all()
-                if self.when_idle is not None and self.idle:
-                    when_idle, self.when_idle = self.when_idle, None
-                    when_idle()
-        return await self._settle(node, entry, run, top, result, error)
+            # Still an entry: in a task that a thread started this may wait for a cancellation, and on asyncio that never
+            # comes once the scopes around it were left.
+            return await self._settle(node, entry, run, top, result, error)
+        finally:
+            run.entries.pop(entry, None)
+            del self._entries[entry]
+            self._changed.notify_all()
+            if self.when_idle is not None and self.idle:
+                when_idle, self.when_idle = self.when_idle, None
+                when_idle()
 
     async def _end_others(self, run: Run) -> None:
         if run.entries:

@@ -94,7 +94,7 @@ class LiveCall:
             return frozenset({Status.OPEN})
         if end == limit:  # which of the two came first is open
             return status | {Status.CANCELLED}
-        return self._stopped(end, now)
+        return self._stopped(limit, end, now)
 
     def _by_itself(self) -> tuple[float, _Expected]:
         """When it ends if nobody cancels it, and how."""
@@ -111,13 +111,15 @@ class LiveCall:
         end = self.started + delay + getattr(self.target, "seconds", 0.0)
         return end, frozenset({Status.FAILED if fails else Status.COMPLETED})
 
-    def _stopped(self, end: float, now: float) -> _Expected:
-        """What it may be after it was cancelled, and would have ended later."""
-        if self.fault is None and isinstance(self.target, trees.Shield):
-            return ENDED if now >= end else frozenset({Status.OPEN})
-        if self.fault is None and isinstance(self.target, trees.Swallow):
-            return frozenset({Status.COMPLETED})
-        return frozenset({Status.CANCELLED})
+    def _stopped(self, limit: float, end: float, now: float) -> _Expected:
+        """What it may be after it was cancelled at ``limit``, and would have ended later, at ``end``."""
+        runs = self.started + (self.fault.seconds if isinstance(self.fault, faults.Delay) else 0.0)
+        if limit < runs or isinstance(self.fault, faults.Hang):
+            return frozenset({Status.CANCELLED})
+        began = ENDED if limit == runs else frozenset()  # which of the two came first is open
+        if isinstance(self.target, trees.Shield):
+            return ENDED if now >= end else began | {Status.OPEN}
+        return began | {Status.COMPLETED if isinstance(self.target, trees.Swallow) else Status.CANCELLED}
 
 
 class SessionMachine(RuleBasedStateMachine):

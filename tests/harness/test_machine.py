@@ -19,9 +19,7 @@ from tests.effort import FACTOR
 SETTINGS = settings(
     max_examples=40 * FACTOR, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
-FINDING = settings(
-    SETTINGS, max_examples=200, derandomize=True, database=None, phases=[Phase.generate]
-)
+FINDING = settings(SETTINGS, max_examples=200, derandomize=True, database=None, phases=[Phase.generate])
 
 
 def run(machine, how=SETTINGS):
@@ -41,6 +39,14 @@ class LateEntry(_run.Entry):
         super().__init__(deadline + 1, caller)
 
 
+class Narrow(SessionMachine):
+    """Of little variety, so that a defect shows soon."""
+
+    @staticmethod
+    def leaves():
+        return st.sampled_from([trees.Hang(), trees.Sleep(2)])
+
+
 @pytest.mark.parametrize(
     "defect",
     [
@@ -52,7 +58,7 @@ class LateEntry(_run.Entry):
 )
 def test_it_finds_a_defect_of_the_runtime(defect):
     with defect, pytest.raises(AssertionError):
-        run(SessionMachine, FINDING)
+        run(Narrow, FINDING)
 
 
 class Fatal(SessionMachine):
