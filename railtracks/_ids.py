@@ -40,6 +40,12 @@ class Observer(Protocol):
     def happened(self, event: Any) -> None:
         """An event (``rt.state.Event``) of a session."""
 
+    def refused(self, session_id: str, record: Any, name: str, handled: BaseException | None) -> None:
+        """The call of ``record`` wanted to call ``name``, but was cancelled before that began.
+
+        ``handled``: the exception for which it was in an ``except`` or ``finally``.
+        """
+
     def changed(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
         """The context of a session was changed, by the call of ``record`` if that is not None. From any thread."""
 

@@ -165,12 +165,15 @@ class Watch:
     def happened(self, event: Any) -> None:
         raise AssertionError("sees_calls is False")
 
+    def refused(self, session_id: str, record: Any, name: str, handled: BaseException | None) -> None:
+        raise AssertionError("sees_calls is False")
+
     def changed(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
         raise AssertionError("sees_calls is False")
 
     def left(self) -> list[str]:
         """What is still there, by name."""
-        from railtracks.testing._clock import is_pooled
+        from railtracks.testing._threads_seen import is_pooled
 
         found = [f"the session {session.identifier}" for session in self.open]
         found += [f"a task that waits in {place}" for place in self.tasks]

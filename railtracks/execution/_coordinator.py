@@ -168,7 +168,7 @@ class Coordinator:
         state = self.state
         now = self.clock()
         if now > self._yield_at or len(state.records) % YIELD_EVERY == YIELD_EVERY - 1 or self._halted:
-            await self._give_others_a_turn()
+            await self._give_others_a_turn(node, caller)
             now = self.clock()
         if self.publisher.waits_on_calls:
             await self.publisher.wait_for_room(CallCreated)
@@ -244,8 +244,14 @@ class Coordinator:
         if self.recorder is not None and self.recorder.waits:
             await self.recorder.committed()
 
-    async def _give_others_a_turn(self) -> None:
-        await checkpoint()
+    async def _give_others_a_turn(self, node: FunctionNode[..., Any], caller: Frame) -> None:
+        handled = sys.exc_info()[1]
+        try:
+            await checkpoint()
+        except BaseException:
+            if self._observer is not None and caller.record is not None:
+                self._observer.refused(self.session_id, caller.record, node.name, handled)
+            raise
         self._yield_at = self.clock() + YIELD_AFTER
 
     # ---- entries
@@ -341,8 +347,8 @@ class Coordinator:
                     del run.entries[entry]
                     run.over = True
                     await self._end_others(run)
-            # Still an entry: in a task that a thread started this may wait for a cancellation, and on asyncio that never
-            # comes once the scopes around it were left.
+            # Still an entry: in a task that a thread started this may wait for a cancellation, and on asyncio that
+            # never comes once the scopes around it were left.
             return await self._settle(node, entry, run, top, result, error)
         finally:
             run.entries.pop(entry, None)

@@ -10,13 +10,15 @@ the run hangs for ever, and that is told as well.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Protocol
 
 from railtracks.exceptions import RTError
-from railtracks.testing._doors import Doors
+from railtracks.testing._threads_seen import others
 from railtracks.testing._turns import ThreadTurns
 
 PATIENCE = 10.0
@@ -54,8 +56,11 @@ class EventLoop(Protocol):
     def deadline(self) -> float | None:
         """When the next timer is due; None if there is none, or never."""
 
-    def jobs(self, known: set[int]) -> list[str]:
-        """The work in threads that it waits for, but not that in ``known`` threads."""
+    def jobs(self) -> list[tuple[int | None, str]]:
+        """The work in threads that it waits for: the thread's identifier, if it has begun, and what to call it."""
+
+    def is_waited_for(self, frame: FrameType | None) -> bool:
+        """Does the thread with that stack wait for this event loop?"""
 
     def sockets(self) -> list[str]:
         """What it waits for outside the process."""
@@ -92,7 +97,6 @@ class VirtualClock:
         self._now = 0.0
         self._holds = 0
         self._waiting_since: float | None = None  # in real time
-        self._doors = Doors()
         self._threads = set(threading.enumerate())  # those that were there before know nothing of this event loop
         self.event_loop: EventLoop | None = None
         """Set by the event loop."""
@@ -133,7 +137,7 @@ class VirtualClock:
         Raises:
             StuckError: it cannot go on, and cancelling the run has not helped.
         """
-        if self.turns.grant():
+        if self.threads_have_turns():
             holders = ["a worker thread"]
         elif self._holds:
             holders = [f"{self._holds} x clock.hold()"]
@@ -147,20 +151,27 @@ class VirtualClock:
             self._wait_for(holders, deadline)
         return False
 
+    def threads_have_turns(self) -> bool:
+        """Let the next one go on; is there one at work?"""
+        return self.turns.grant(self._waits)
+
+    def _waits(self, thread: int) -> bool:
+        """Does it wait for the event loop?"""
+        assert self.event_loop is not None
+        return self.event_loop.is_waited_for(sys._current_frames().get(thread))
+
     def _threads_at_work(self) -> list[str]:
         """Work in threads that the event loop waits for; not in those which wait for the event loop."""
         known = self.turns.threads
-        jobs = [] if self.event_loop is None else self.event_loop.jobs(known)
-        return jobs[self._doors.count(known) :] if jobs else []
+        jobs = [] if self.event_loop is None else self.event_loop.jobs()
+        return [what for thread, what in jobs if thread is None or not (thread in known or self._waits(thread))]
 
     def _sockets_in_flight(self) -> list[str]:
         return self.event_loop.sockets() if self.event_loop is not None and self._sockets else []
 
     def _wakers(self) -> list[str]:
         """Threads that were started since, and might wake the event loop."""
-        here = threading.current_thread()
-        new = [t for t in threading.enumerate() if t is not here and t not in self._threads and not is_pooled(t)]
-        return [f"the thread {thread.name}" for thread in new]
+        return [f"the thread {thread.name}" for thread in others() if thread not in self._threads]
 
     def _wait_for(self, holders: list[str], deadline: float | None) -> None:
         real = time.monotonic()
@@ -181,10 +192,3 @@ class VirtualClock:
         self.failure = kind(f"at {self.now:g} s of virtual time {problem}", waiting)
         self._waiting_since = None
         self.give_up()
-
-
-def is_pooled(thread: threading.Thread) -> bool:
-    """Is it a worker of anyio, trio or an executor, which stays for the next piece of work, or the journal's?"""
-    target = getattr(thread, "_target", None)
-    home = getattr(target, "__module__", None) or type(thread).__module__
-    return home.startswith(("anyio.", "trio.", "concurrent.futures")) or thread.name == "railtracks-sync"

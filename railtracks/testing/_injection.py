@@ -119,8 +119,8 @@ class FaultyStore:
         self._tell = tell
         self._left = {fault: fault.after for fault in faults}
         self._told: set[StoreFault] = set()
-        self.dead = False
-        """The process was killed: nothing is written any more."""
+        self.killed: ProcessKilled | None = None
+        """Once the process was killed: nothing is written any more."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -131,26 +131,26 @@ class FaultyStore:
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
         self.meet("save")
-        if not self.dead:
+        if self.killed is None:
             self._store.save(identifier, content)
 
     def move_journal(self, identifier: str, to: str) -> bool:
-        return not self.dead and self._store.move_journal(identifier, to)
+        return self.killed is None and self._store.move_journal(identifier, to)
 
     def remove(self, identifier: str) -> None:
-        if not self.dead:
+        if self.killed is None:
             self._store.remove(identifier)
 
     def meet(self, operation: str) -> None:
         """Something is about to be written."""
-        if self.dead:
+        if self.killed is not None:
             return
         for fault in self._left:
             if isinstance(fault, Kill) and operation == "append":
                 self._count(fault)
                 if fault in self._told:
-                    self.dead = True
-                    raise ProcessKilled(f"killed after {fault.after} journal records")
+                    self.killed = ProcessKilled(f"killed after {fault.after} journal records")
+                    raise self.killed
             elif isinstance(fault, FailSave) and operation == fault.at:
                 self._count(fault)
                 if fault in self._told:
@@ -172,7 +172,7 @@ class _FaultyAppender:
 
     def append(self, content: bytes) -> None:
         self._faulty.meet("append")
-        if not self._faulty.dead:
+        if self._faulty.killed is None:
             self._appender.append(content)
 
     def sync(self) -> None:

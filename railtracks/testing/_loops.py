@@ -6,15 +6,19 @@ import asyncio
 import contextlib
 import gc
 import math
+import os
 import selectors
 import socket
+import struct
 import sys
 import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -23,6 +27,8 @@ from railtracks._ids import Sources, sources
 from railtracks.exceptions import ConfigError, SessionError
 from railtracks.execution import running_library
 from railtracks.testing._clock import StuckError, VirtualClock
+from railtracks.testing._doors import waits_for_asyncio, waits_for_trio
+from railtracks.testing._threads_seen import is_anyio_worker, is_busy_trio_worker, others
 from railtracks.testing._turns import ThreadTurns
 from railtracks.testing._whereabouts import asyncio_tasks, order_of, places, trio_tasks
 
@@ -82,7 +88,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.clock = clock
         self._random = random
         self._count = 0
-        self._jobs = 0
+        self._jobs: list[list[int | None]] = []
         super().__init__(_JumpingSelector(self))  # type: ignore[arg-type]
         clock.event_loop = self
 
@@ -128,13 +134,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             ready[place] = handle
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
-        future = super().run_in_executor(executor, func, *args)
-        self._jobs += 1
-        future.add_done_callback(self._job_done)
-        return future
+        job: list[int | None] = [None]  # the thread that is at it
 
-    def _job_done(self, _: object) -> None:
-        self._jobs -= 1
+        def work(*args: Any) -> Any:
+            job[0] = threading.get_ident()
+            return func(*args)
+
+        in_thread = executor is None or isinstance(executor, ThreadPoolExecutor)
+        future = super().run_in_executor(executor, work if in_thread else func, *args)
+        self._jobs.append(job)
+        future.add_done_callback(lambda _: self._jobs.remove(job))
+        return future
 
     async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
         with self.clock.hold():  # it has a deadline, and the clock must not jump there
@@ -143,19 +153,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def waiting(self) -> list[str]:
         return places(asyncio_tasks().values())
 
-    def jobs(self, known: set[int]) -> list[str]:
-        """Work in executors and in anyio's worker threads."""
-        jobs = ["a job in an executor"] * self._jobs
+    def jobs(self) -> list[tuple[int | None, str]]:
+        jobs: list[tuple[int | None, str]] = [(job[0], "a job in an executor") for job in self._jobs]
         for thread in threading.enumerate():
-            queue = getattr(thread, "queue", None)
-            if (
-                thread.ident not in known
-                and getattr(thread, "loop", None) is self
-                and queue is not None
-                and queue.unfinished_tasks
-            ):
-                jobs.append("a worker thread")
+            if is_anyio_worker(thread) and thread.loop is self and thread.queue.unfinished_tasks:  # type: ignore[attr-defined]
+                jobs.append((thread.ident, "a worker thread"))
+            elif thread.name.startswith("asyncio-waitpid-"):  # how Python 3.11 waits for a process
+                jobs.append((None, "a process"))
         return jobs
+
+    def is_waited_for(self, frame: FrameType | None) -> bool:
+        return waits_for_asyncio(frame, self)
 
     def sockets(self) -> list[str]:
         own: socket.socket = self._ssock  # type: ignore[attr-defined]
@@ -173,16 +181,34 @@ def _task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
 
 
 def describe_sockets(files: list[int]) -> list[str]:
-    """Those that wait for the world outside: not those that listen, nor pairs with both ends among ``files``."""
-    ends: dict[Any, int] = {}
-    found: list[tuple[int, Any]] = []
+    """Those that wait for the world outside the event loop: not those that listen, nor those whose other end is here.
+
+    The other end is here if it is in this process, which has no other thread that could use it.
+    """
+    here: set[Any] | None = None
+    found = []
     for file in files:
-        listens, name, peer = _ends(file)
-        if name:
-            ends[name] = file
-        if not listens:
-            found.append((file, peer))
-    return [f"file descriptor {file}" for file, peer in found if not (peer and peer in ends)]
+        listens, _, peer = _ends(file)
+        if listens:
+            continue
+        if peer is not None and not others():
+            here = _names_here() if here is None else here
+            if peer in here:
+                continue
+        found.append(f"file descriptor {file}")
+    return found
+
+
+def _names_here() -> set[Any]:
+    """The addresses of this process's own ends of sockets."""
+    try:
+        files = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:  # Windows has none
+        return {_OWN}
+    return {_OWN, *(name for file in files if (name := _ends(file)[1]))}
+
+
+_OWN = "the other end of a pair that this process made"
 
 
 def _ends(file: int) -> tuple[bool, Any, Any]:
@@ -194,11 +220,21 @@ def _ends(file: int) -> tuple[bool, Any, Any]:
     try:
         listens = bool(view.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
         name = view.getsockname()
-        return listens, name, None if listens else view.getpeername()
+        peer = None if listens else view.getpeername() or _peer_of_pair(view)
+        return listens, name or None, peer
     except OSError:  # not connected
         return False, None, None
     finally:
         view.detach()
+
+
+def _peer_of_pair(view: socket.socket) -> Any:
+    """A Unix socket without a name: who made it?"""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:  # macOS has another way
+        return None
+    process = struct.unpack("3i", view.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))[0]
+    return _OWN if process == os.getpid() else None
 
 
 # ---- trio
@@ -242,6 +278,8 @@ def _trio_options(clock: VirtualClock) -> dict[str, Any]:
         if deadline is not None and deadline <= clock.now:
             return
         if clock.idle(deadline):
+            if event_loop.has_news():
+                return
             assert deadline is not None
             clock.jump(deadline - clock.now)
         else:
@@ -265,10 +303,23 @@ class _Trio:
         ahead = trio.lowlevel.current_statistics().seconds_to_next_deadline
         return None if math.isinf(ahead) else trio.current_time() + ahead
 
-    def jobs(self, known: set[int]) -> list[str]:
+    def jobs(self) -> list[tuple[int | None, str]]:
+        frames = sys._current_frames()
+        return [
+            (thread.ident, "a worker thread") for thread in threading.enumerate() if is_busy_trio_worker(thread, frames)
+        ]
+
+    def is_waited_for(self, frame: FrameType | None) -> bool:
         import trio
 
-        return ["a worker thread"] * int(trio.to_thread.current_default_thread_limiter().borrowed_tokens)
+        return waits_for_trio(frame, trio.lowlevel.current_trio_token())
+
+    def has_news(self) -> bool:
+        """Has a thread handed something over that was not looked at yet?"""
+        from trio._core._run import GLOBAL_RUN_CONTEXT
+
+        entries = GLOBAL_RUN_CONTEXT.runner.entry_queue
+        return bool(entries.queue or entries.idempotent_queue)
 
     def sockets(self) -> list[str]:
         from trio._core._run import GLOBAL_RUN_CONTEXT

@@ -75,6 +75,8 @@ class Outcome:
     """What was still there when the session had ended: tasks, threads and sessions, by name."""
     unused_faults: tuple[Fault | StoreFault, ...] = ()
     """Faults that never happened: no such call was made."""
+    cut_off: tuple[tuple[str, int], ...] = ()
+    """For invariants: calls that made a call while they were being cancelled, which therefore never began."""
     calls: dict[tuple[str, int], Seen] = attrs.field(factory=dict)
     """For invariants: each call by session and place, as it was seen from outside the runtime."""
 

@@ -22,10 +22,11 @@ from railtracks.nodes import FunctionNode
 from railtracks.nodes._function import as_node
 from railtracks.state import MemoryStore, Store
 from railtracks.state._runs import as_store
-from railtracks.testing._clock import Deadlock, VirtualClock, is_pooled
+from railtracks.testing._clock import Deadlock, VirtualClock
 from railtracks.testing._injection import FaultyStore, ProcessKilled
 from railtracks.testing._loops import run, seeded
 from railtracks.testing._outcome import Outcome, SessionSeen
+from railtracks.testing._threads_seen import is_pooled
 from railtracks.testing._turns import ThreadTurns
 from railtracks.testing._whereabouts import described, tasks
 from railtracks.testing._witness import Witness
@@ -159,14 +160,19 @@ class _Simulation:
                 if session.resumes and not args:
                     args, kwargs = session.recorded_arguments(self._node)
                 self._result = await call(self._node, *args, **kwargs)
-        except ProcessKilled as exc:
-            self._error = exc
+            if self._killed is not None:
+                self._result = None
         except BaseException as exc:
             self._error = exc
-            if not isinstance(exc, Exception):
+            if not isinstance(exc, Exception) and (self._killed is None or isinstance(exc, KeyboardInterrupt)):
                 raise
         finally:
+            self._error = self._killed or self._error  # whatever the runtime made of it: nobody would have seen that
             self._ended = self._clock.now
+
+    @property
+    def _killed(self) -> ProcessKilled | None:
+        return None if self._faulty is None else self._faulty.killed
 
     def _new_session(self) -> Session:
         options = {**self._options}
@@ -198,14 +204,13 @@ class _Simulation:
         session, witness = self._session, self._witness
         assert session is not None
         sessions = tuple(self._seen(each) for each in witness.sessions)
-        told = {event.detail for event in witness.trace if event.what == "fault"}
         return Outcome(
             target=self._target, args=self._args, seed=self._seed, backend=self._backend, faults=self._faults,
             options=self._options, result=self._result, exception=self._error, trace=tuple(witness.trace),
             info=sessions[0].info if sessions else session.info, duration=self._ended - self._started,
             store=self._kept, sessions=sessions, left_running=tuple(self._left),
-            unused_faults=tuple(f for f in self._faults if repr(getattr(f, "does", f)) not in told),
-            calls=witness.calls,
+            unused_faults=tuple(fault for fault in self._faults if not any(fault is each for each in witness.met)),
+            cut_off=tuple(witness.cut_off), calls=witness.calls,
         )  # fmt: skip
 
     def _seen(self, session: Session) -> SessionSeen:
@@ -213,8 +218,7 @@ class _Simulation:
         keeps = config.save_state and session._store in (self._faulty, self._kept)
         stored = self._kept.read(session.identifier) if keeps else None
         seen = SessionSeen(session.info, config, keeps, stored)
-        killed = self._faulty is not None and self._faulty.dead
-        return attrs.evolve(seen, info=seen.saved) if killed and seen.saved is not None else seen
+        return attrs.evolve(seen, info=seen.saved) if self._killed and seen.saved is not None else seen
 
 
 def _threads_left(before: set[threading.Thread]) -> list[str]:

@@ -67,7 +67,7 @@ class SteppedLoop:
     async def _settle(self) -> None:
         while True:
             await self._no_task_can_run()
-            if not self.clock.turns.grant():
+            if not self.clock.threads_have_turns():
                 return
             time.sleep(REAL_WAIT)  # noqa: ASYNC251 (a thread is at work, and nothing else is to run before it is through)
             await checkpoint()

@@ -62,7 +62,7 @@ class TraceEvent:
     """Of the node; of the session, if it was outside calls."""
     what: str
     """"opened", "closed", "created", "completed", "failed", "cancelled", "reused", "broadcast", "put", "delete",
-    "hangs", "fault"."""
+    "refused" (a call that was cancelled before it began; of its caller), "hangs", "fault"."""
     detail: str = ""
     place: str = attrs.field(default="", eq=False)
     """Of a call that was cancelled: where in the user's code it waited, if that is known. No part of the repr: the

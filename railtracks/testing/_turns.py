@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from itertools import islice
 from random import Random
 
-from railtracks.testing._doors import Doors
+from railtracks.testing._doors import Stillness
 
 GRACE = 0.1
 """Real seconds that a thread may stand still before the next goes on too: it may be waiting for that one."""
@@ -34,7 +35,7 @@ class ThreadTurns:
         self._running: dict[object, None] = {}  # has it
         self._threads: dict[object, int] = {}  # those that have begun, by their threads
         self._granted_at = 0.0
-        self._doors = Doors()
+        self._stillness = Stillness()
         self._opened = random is None
 
     def queued(self, work: object) -> None:
@@ -63,8 +64,11 @@ class ThreadTurns:
         with self._changed:
             return set(self._threads.values())
 
-    def grant(self) -> bool:
-        """The event loop has nothing to do: whose turn is it? False if no thread has anything to do either."""
+    def grant(self, waits: Callable[[int], bool]) -> bool:
+        """The event loop has nothing to do: whose turn is it? False if no thread has anything to do either.
+
+        ``waits``: does a thread wait for the event loop, by a door that is not ours?
+        """
         with self._changed:
             if self._ready and all(map(self._stands_still, self._running)):
                 assert self._random is not None
@@ -73,16 +77,12 @@ class ThreadTurns:
                 self._running[work] = None
                 self._granted_at = time.monotonic()
                 self._changed.notify_all()
-            return any(not self._waits(work) for work in self._running)
+            return any(work not in self._threads or not waits(self._threads[work]) for work in self._running)
 
     def _stands_still(self, work: object) -> bool:
         if work in self._threads:
-            return self._doors.stands_still(self._threads[work]) > GRACE
+            return self._stillness.of(self._threads[work]) > GRACE
         return time.monotonic() > self._granted_at + 10 * GRACE  # it waits for a thread, and there may be none
-
-    def _waits(self, work: object) -> bool:
-        """Does it wait for the event loop, by a door that is not ours?"""
-        return work in self._threads and self._doors.holds(self._threads[work])
 
     def open(self) -> None:
         """The run is over; what is left goes on alone."""

@@ -76,6 +76,10 @@ class Witness:
         self.calls: dict[tuple[str, int], Seen] = {}
         self.sessions: list[Any] = []
         self.open: dict[Any, None] = {}
+        self.met: list[Fault | StoreFault] = []
+        """The faults that happened."""
+        self.cut_off: list[tuple[str, int]] = []
+        """Calls whose cleanup was cut off: calls that they made while being cancelled never began."""
         self._outer = sources.get().observer  # of a test that simulates
         self._clock = clock
         self._turns = Random(f"{seed}/turns")  # noqa: S311 (repeatable, not secret)
@@ -163,6 +167,11 @@ class Witness:
             place = "" if seen is None else seen.place
             self._add(session, call, event.name, "cancelled", f"({event.reason.value})", place)
 
+    def refused(self, session_id: str, record: Any, name: str, handled: BaseException | None) -> None:
+        self._add(session_id, record.index, record.name, "refused", name)
+        if isinstance(handled, anyio.get_cancelled_exc_class()):
+            self.cut_off.append((session_id, record.index))
+
     def changed(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
         detail = stable_repr(key) if deleted else f"{stable_repr(key)}: {stable_repr(value)}"
         call, name = (None, "") if record is None else (record.index, record.name)
@@ -171,6 +180,7 @@ class Witness:
     def _injected(self, fault: Fault) -> None:
         frame: Frame = current.get()
         assert frame.record is not None
+        self.met.append(fault)
         self._add(frame.coordinator.session_id, frame.record.index, frame.record.name, "fault", repr(fault.does))
 
     def hangs(self, problem: str) -> None:
@@ -179,6 +189,7 @@ class Witness:
 
     def store_failed(self, fault: StoreFault) -> None:
         """The store did not write."""
+        self.met.append(fault)
         self._add("store", None, "", "fault", repr(fault))
 
     def _is_reused(self, session: str, call: int) -> bool:

@@ -26,7 +26,9 @@ def _seconds(instance: object, attribute: Any, value: Any) -> None:
 
 def _count_from(least: int) -> Callable[[object, Any, Any], None]:
     def check(instance: object, attribute: Any, value: Any) -> None:
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        if value is None and attribute.default is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             kind = type(instance).__name__
             raise ConfigError(f"{kind}: {attribute.name} is {value!r}; give a whole number of at least {least}")
 
@@ -68,6 +70,12 @@ class Raise(_Pasteable):
     def _check(self, attribute: object, value: Any) -> None:
         if not isinstance(value, Exception) and not (isinstance(value, type) and issubclass(value, Exception)):
             raise ConfigError(f"Raise: {value!r} is no exception; write Raise(ValueError('text'))")
+        if isinstance(value, type):
+            try:
+                value("injected")
+            except Exception:
+                name = value.__name__
+                raise ConfigError(f"Raise: {name} is not made of one text; write Raise({name}(...))") from None
 
 
 @attrs.frozen(repr=False)
@@ -180,6 +188,8 @@ def checked_plan(faults: Sequence[Fault | StoreFault]) -> tuple[Fault | StoreFau
     """The plan, if it is one. ConfigError if it is not."""
     if isinstance(faults, Fault | StoreFault):
         raise ConfigError(f"faults is one fault, {faults!r}; give a list of them: faults=[{faults!r}]")
+    if not isinstance(faults, Sequence):
+        raise ConfigError(f"faults is {faults!r}; give a list of faults")
     for fault in faults:
         if not isinstance(fault, Fault | StoreFault):
             raise ConfigError(f"faults: {fault!r} is none; write Fault('node', {fault!r}), FailSave() or Kill(after=3)")

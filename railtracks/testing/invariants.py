@@ -145,13 +145,13 @@ def passes_cancellation_on(outcome: Outcome) -> None:
 
 def is_cleaned_up(outcome: Outcome) -> None:
     """No call that a node makes in an ``except`` or ``finally`` while it is being cancelled is cut off."""
-    for call, seen in outcome.calls.items():
-        if seen.in_cleanup and seen.how == "cancelled":
-            raise BrokenAt(
-                "a call made for cleanup was itself cancelled before it could do anything; put it in "
-                "`with anyio.CancelScope(shield=True):`",
-                call,
-            )
+    cut = [call for call, seen in outcome.calls.items() if seen.in_cleanup and seen.how == "cancelled"]
+    if cut or outcome.cut_off:
+        raise BrokenAt(
+            "a call made for cleanup was itself cancelled; put it in `with anyio.CancelScope(shield=True):`",
+            *cut,
+            *outcome.cut_off,
+        )
 
 
 def ends_within(seconds: float) -> Invariant:

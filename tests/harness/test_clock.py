@@ -633,8 +633,32 @@ def test_a_socket_that_stays_silent_is_told_too(backend):
             with anyio.fail_after(5):
                 await stream.receive()
 
-    with there, pytest.raises(ClockHeldError, match="file descriptor"):
+    with there, idle_thread(), pytest.raises(ClockHeldError, match="file descriptor"):
         run(main, backend=backend, clock=VirtualClock(patience=0.2))
+
+
+@contextlib.contextmanager
+def idle_thread():
+    """It might use the other end of a socket, for all that the clock knows."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    yield
+    done.set()
+    thread.join()
+
+
+def test_a_pair_of_sockets_that_no_thread_can_use_does_not_hold_it(backend):
+    here, there = socket.socketpair()
+
+    async def main():
+        async with await anyio.abc.UNIXSocketStream.from_socket(here) as stream:
+            with anyio.move_on_after(5) as scope:
+                await stream.receive()
+            return scope.cancelled_caught
+
+    with there:
+        assert run(main, backend=backend)
 
 
 def test_patience_counts_anew_for_each_wait(backend):

@@ -1,0 +1,66 @@
+"""Which threads are workers of somebody's, and which could wake an event loop."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+_INFRASTRUCTURE = ("execnet", "xdist", "pytest_timeout", "pydevd", "_pydevd", "debugpy", "coverage")
+"""Packages whose threads belong to the test runner, and do nothing for a test."""
+
+
+def _target_home(thread: threading.Thread) -> str:
+    target = getattr(thread, "_target", None)
+    return str(getattr(target, "__module__", None) or "")
+
+
+def is_anyio_worker(thread: threading.Thread) -> bool:
+    """Is it one of anyio's own, on asyncio?"""
+    return type(thread).__module__ == "anyio._backends._asyncio"
+
+
+def is_trio_worker(thread: threading.Thread) -> bool:
+    return _target_home(thread) == "trio._core._thread_cache"
+
+
+def is_pooled(thread: threading.Thread) -> bool:
+    """Is it a worker of anyio, trio or an executor, which stays for the next piece of work, or the journal's?"""
+    return (
+        is_anyio_worker(thread)
+        or is_trio_worker(thread)
+        or _target_home(thread) == "concurrent.futures.thread"
+        or thread.name == "railtracks-sync"
+    )
+
+
+def is_busy_trio_worker(thread: threading.Thread, frames: dict[int, Any]) -> bool:
+    """Does it have a job? It is put on the list of idle ones before it hands over the result, so look where it is."""
+    from trio._core._thread_cache import THREAD_CACHE
+
+    if not is_trio_worker(thread):
+        return False
+    worker: Any = thread._target.__self__  # type: ignore[attr-defined]
+    frame = frames.get(thread.ident or 0)
+    waits_for_job = frame is None or frame.f_code is type(worker)._work.__code__
+    return worker not in THREAD_CACHE._idle_workers or not waits_for_job
+
+
+def others() -> list[threading.Thread]:
+    """The threads, beside the calling one, that may do something for a test by themselves."""
+    here = threading.current_thread()
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread is not here and not is_pooled(thread) and not _is_infrastructure(thread)
+    ]
+
+
+def _is_infrastructure(thread: threading.Thread) -> bool:
+    home = _target_home(thread) or type(thread).__module__
+    if home.partition(".")[0] in _INFRASTRUCTURE:
+        return True
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None and frame.f_back is not None:
+        frame = frame.f_back
+    return frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _INFRASTRUCTURE
