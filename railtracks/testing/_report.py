@@ -34,7 +34,7 @@ def _place(event: TraceEvent) -> str:
 def call_tree(info: ExecutionInfo) -> str:
     """The calls, each below its caller: status, seconds in it, seconds in it alone, and what came of it."""
     lines = [f"session {info.session_name or info.session_id}"]
-    lines += [prefix + _label(record, below) for prefix, record, below in _walk(info.records)]
+    lines += [prefix + info._secrets.hide(_label(record, below)) for prefix, record, below in _walk(info.records)]
     return "\n".join(lines)
 
 
@@ -45,7 +45,7 @@ def rich_call_tree(info: ExecutionInfo) -> Any:
     text = Text(f"session {info.session_name or info.session_id}")
     for prefix, record, below in _walk(info.records):
         text.append(f"\n{prefix}")
-        text.append(_label(record, below), STYLES[record.status])
+        text.append(info._secrets.hide(_label(record, below)), STYLES[record.status])
     return text
 
 

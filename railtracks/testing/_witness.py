@@ -75,6 +75,7 @@ class Witness:
         self.trace: list[TraceEvent] = []
         self.calls: dict[tuple[str, int], Seen] = {}
         self.sessions: list[Any] = []
+        self._by_identifier: dict[str, Any] = {}
         self.open: dict[Any, None] = {}
         self.met: list[Fault | StoreFault] = []
         """The faults that happened."""
@@ -132,10 +133,14 @@ class Witness:
     # ---- the trace
 
     def _add(self, session: str, call: int | None, name: str, what: str, detail: str = "", place: str = "") -> None:
+        known = self._by_identifier.get(session)
+        if known is not None:  # a trace is printed, in logs that others read
+            detail = known._secrets.hide(detail)
         self.trace.append(TraceEvent(self._clock.now, session, call, name, what, detail, place))
 
     def opened(self, session: Any) -> None:
         self.sessions.append(session)
+        self._by_identifier[session.identifier] = session
         self.open[session] = None
         if self._outer is not None:
             self._outer.opened(session)
@@ -193,8 +198,7 @@ class Witness:
         self._add("store", None, "", "fault", repr(fault))
 
     def _is_reused(self, session: str, call: int) -> bool:
-        records = next(each for each in self.sessions if each.identifier == session)._coordinator.state.records
-        return bool(records[call].reuse == REUSED)
+        return bool(self._by_identifier[session]._coordinator.state.records[call].reuse == REUSED)
 
     def _name(self, session: str, call: int | None) -> str:
         if call is None:
