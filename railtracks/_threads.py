@@ -59,6 +59,7 @@ class _Work(Generic[T]):
         self._state: Literal["queued", "running", "done"] = "queued"
         self._left = False
         self._turns = sources.get().turns
+        self._waiter = threading.get_ident()  # the thread of the event loop that waits for it
         with _lock:
             _count(+1)
         if self._turns is not None:
@@ -92,8 +93,13 @@ class _Work(Generic[T]):
             if self._turns is not None:
                 self._turns.over(self)
 
+    @property
+    def is_waited_for_here(self) -> bool:
+        """Is this the thread of the event loop that waits for it?"""
+        return self._waiter == threading.get_ident()
+
     def suspended(self) -> None:
-        """It waits for the event loop, and does not count meanwhile."""
+        """It waits for that event loop, and does not count meanwhile."""
         with _lock:
             _count(-1)
         if self._turns is not None:
@@ -152,8 +158,10 @@ def run_in_loop(func: Callable[[], Coroutine[Any, Any, T]], token: EventLoopToke
     work = _here.work
 
     async def guarded() -> tuple[T | None, BaseException | None]:
-        if work is not None:
-            work.suspended()
+        # Not if this is another event loop: a sync node may have a session of its own, with one.
+        waiting = work if work is not None and work.is_waited_for_here else None
+        if waiting is not None:
+            waiting.suspended()
         try:
             with anyio.CancelScope() as scope:
                 if anyio.current_effective_deadline() == -math.inf:
@@ -165,8 +173,8 @@ def run_in_loop(func: Callable[[], Coroutine[Any, Any, T]], token: EventLoopToke
         except (KeyboardInterrupt, SystemExit) as exc:
             return None, exc
         finally:
-            if work is not None:
-                work.resumed()
+            if waiting is not None:
+                waiting.resumed()
 
     try:
         result, interrupt = run(guarded, token=token)
