@@ -95,7 +95,8 @@ LAYERS = """
 9   _call
 11  _flow
 12  railtracks
-13  testing._whereabouts testing._doors testing._threads_seen testing._turns testing._clock testing._loops testing._stepping
+13  testing._whereabouts testing._doors testing._threads_seen testing._sockets testing._turns testing._clock
+13  testing._asyncio_loop testing._trio_loop testing._loops testing._stepping
 13  testing._trace testing.faults testing._injection testing._witness testing._report testing._outcome
 13  testing._simulate testing._promise testing.invariants testing.trees testing.strategies testing.machine
 13  testing

@@ -62,6 +62,9 @@ class EventLoop(Protocol):
     def is_waited_for(self, frame: FrameType | None) -> bool:
         """Does the thread with that stack wait for this event loop?"""
 
+    def has_news(self) -> bool:
+        """Has a thread handed something over since the event loop looked? It may have been at work a moment ago."""
+
     def sockets(self) -> list[str]:
         """What it waits for outside the process."""
 
@@ -143,6 +146,8 @@ class VirtualClock:
             holders = [f"{self._holds} x clock.hold()"]
         else:
             holders = self._threads_at_work() or self._sockets_in_flight()
+        if not holders and self.event_loop is not None and self.event_loop.has_news():
+            return False
         if not holders and (deadline is not None or not self.jumps):
             return self.jumps
         if not holders and not (holders := self._wakers()):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from railtracks._config import ExecutorConfig
+from railtracks._flow import Flow
 from railtracks.state import ExecutionInfo, Store
 from railtracks.state._stores import Stored
 from railtracks.testing import _report
@@ -99,6 +100,8 @@ class Outcome:
     def code(self) -> str:
         """The call of ``simulate`` that gives this outcome again."""
         name = getattr(self.target, "name", None) or getattr(self.target, "__name__", None) or repr(self.target)
+        if isinstance(self.target, Flow) and not name.isidentifier():
+            name = "flow"
         parts = [name, *map(repr, self.args), f"seed={self.seed}", f"backend={self.backend!r}"]
         if self.faults:
             parts.append(f"faults={list(self.faults)!r}")

@@ -13,7 +13,8 @@ from anyio.lowlevel import checkpoint
 
 from railtracks._backend import running_library
 from railtracks.testing._clock import VirtualClock
-from railtracks.testing._loops import backend_options, seeded, seeded_trio
+from railtracks.testing._loops import backend_options, seeded
+from railtracks.testing._trio_loop import seeded_trio
 from railtracks.testing._turns import ThreadTurns
 
 QUIET_TURNS = 3
