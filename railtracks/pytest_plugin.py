@@ -1,8 +1,8 @@
 """The pytest plugin; pytest finds it by itself where Railtracks is installed.
 
-Fixtures: ``rt_backend``, ``virtual_clock``, ``rt_session``, ``simulated``. An async test that uses one of them runs in
-virtual time, on both backends. A test that fails shows the calls of its sessions, and ``--railtracks-leaks`` fails
-those that leave something behind.
+Fixtures: ``virtual_clock``, ``rt_session``, ``simulated``, ``rt_backend``. An async test with one of the first three
+runs in virtual time, on both backends. A test that fails shows the calls of its sessions, and
+``--railtracks-leaks`` fails those that leave something behind.
 
 What it needs of Railtracks is imported where it is used: pytest loads this module in each of its runs, also in those
 of projects that only happen to have Railtracks installed.
@@ -13,10 +13,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
-from inspect import iscoroutinefunction, signature
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,16 +53,30 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module", params=BACKENDS)  # not of function scope, so that Hypothesis lets it be used
 def rt_backend(request: pytest.FixtureRequest) -> str:
-    """The backend: "asyncio", and then "trio". Override it to have one of them only."""
+    """The backend: "asyncio", and then "trio". Override it, with ``scope="module"``, to have one of them only."""
     return str(request.param)
 
 
 @pytest.fixture
-def virtual_clock(rt_backend: str) -> VirtualClock:  # noqa: ARG001 (so that it is there for both)
-    """The clock of the test: ``now``, ``hold()``, ``jump(seconds)``. An async test that uses it runs on it."""
+def virtual_clock(request: pytest.FixtureRequest, rt_backend: str) -> VirtualClock:  # noqa: ARG001 (so that there are both)
+    """The clock of an async test, which runs on it: ``now``, ``hold()``, ``jump(seconds)``."""
     from railtracks.testing import VirtualClock
+    from railtracks.testing._loops import seeded
+    from railtracks.testing._turns import ThreadTurns
 
-    return VirtualClock()
+    return VirtualClock(turns=ThreadTurns(seeded(_options_of(request.node)[0], "threads")))
+
+
+class _Later:
+    """Stands for the session in other fixtures, which are set up before the event loop runs."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None  # while the test runs
+
+    def __getattr__(self, name: str) -> Any:
+        if self._session is None:
+            raise pytest.UsageError("rt_session is open while the test runs, and not yet in its fixtures")
+        return getattr(self._session, name)
 
 
 @pytest.fixture
@@ -75,7 +89,7 @@ def rt_session(request: pytest.FixtureRequest, rt_backend: str) -> Session:  # n
         raise pytest.UsageError(
             f"{request.node.name} uses rt_session, which needs an event loop: write `async def`, or use `simulated`"
         )
-    return None  # type: ignore[return-value]  # it is opened in the event loop of the test; see pytest_pyfunc_call
+    return _Later()  # type: ignore[return-value]  # it is opened in the event loop of the test
 
 
 class Simulated:
@@ -83,6 +97,9 @@ class Simulated:
 
     def __init__(self, backend: str) -> None:
         self.backend = backend
+
+    def __repr__(self) -> str:  # Hypothesis shows it
+        return f"<simulated on {self.backend}>"
 
     def __call__(self, target: Any, /, *args: Any, **options: Any) -> Outcome:
         """Run a flow or node once, as ``railtracks.testing.simulate`` does, and ``check`` the outcome.
@@ -102,43 +119,70 @@ def simulated(rt_backend: str) -> Callable[..., Outcome]:
     return Simulated(rt_backend)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an async test that uses one of the fixtures, in virtual time."""
-    if not iscoroutinefunction(pyfuncitem.obj) or FIXTURES.isdisjoint(pyfuncitem.fixturenames):
-        return None
-    from railtracks.testing import VirtualClock, run
-
-    arguments = {name: pyfuncitem.funcargs[name] for name in signature(pyfuncitem.obj).parameters}
-    given: dict[str, Any] = pyfuncitem.funcargs
-    clock: VirtualClock = given.get("virtual_clock") or VirtualClock()
-    mark = pyfuncitem.get_closest_marker("railtracks")
+def _options_of(item: pytest.Item) -> tuple[int | None, dict[str, Any]]:
+    """The seed and the session options of a test's mark."""
+    mark = item.get_closest_marker("railtracks")
     options = {} if mark is None else dict(mark.kwargs)
-    seed = options.pop("seed", None)
-    watch = _watch_of(pyfuncitem)
-    body = partial(_in_session, pyfuncitem.obj, arguments, options, watch)
-    run(body, backend=given["rt_backend"], seed=seed, clock=clock)
-    return True
+    return options.pop("seed", None), options
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Run an async test that uses one of the fixtures, in virtual time: for pytest it is a plain function then."""
+    test = pyfuncitem.obj
+    if not iscoroutinefunction(test) or FIXTURES.isdisjoint(pyfuncitem.fixturenames):
+        return (yield)
+
+    def run_virtually(**arguments: Any) -> None:
+        _run(pyfuncitem, test, arguments)
+
+    pyfuncitem.obj = run_virtually
+    try:
+        return (yield)
+    finally:
+        pyfuncitem.obj = test
+
+
+def _run(item: pytest.Function, test: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    from railtracks.execution._groups import first_leaf
+    from railtracks.testing import run
+
+    given: dict[str, Any] = item.funcargs
+    seed, options = _options_of(item)
+    body = partial(test, **arguments)
+    if "rt_session" in item.fixturenames:
+        body = partial(_in_session, test, arguments, options, given["rt_session"])
+    try:
+        run(_watched, body, _watch_of(item), backend=given["rt_backend"], seed=seed, clock=given.get("virtual_clock"))
+    except BaseExceptionGroup as group:
+        # pytest should see these as they are, also from within a task group.
+        ends, _ = group.split((pytest.exit.Exception, KeyboardInterrupt, SystemExit))
+        if ends is None:
+            raise
+        raise first_leaf(ends) from group
 
 
 async def _in_session(
-    test: Callable[..., Any], arguments: dict[str, Any], options: dict[str, Any], watch: Watch
+    test: Callable[..., Any], arguments: dict[str, Any], options: dict[str, Any], later: _Later
 ) -> None:
-    from anyio.lowlevel import checkpoint
-
     from railtracks import Session
     from railtracks.state import MemoryStore
-    from railtracks.testing._whereabouts import described, tasks
+
+    async with Session(**{"store": MemoryStore(), "logging_setting": "NONE", **options}) as session:
+        later._session = session
+        await test(**{key: session if key == "rt_session" else value for key, value in arguments.items()})
+
+
+async def _watched(test: Callable[[], Awaitable[None]], watch: Watch) -> None:
+    from anyio.lowlevel import checkpoint
+
+    from railtracks.testing._whereabouts import tasks
 
     before = set(tasks())
-    if "rt_session" in arguments:
-        async with Session(**{"store": MemoryStore(), "logging_setting": "NONE", **options}) as session:
-            await test(**{**arguments, "rt_session": session})
-    else:
-        await test(**arguments)
+    await test()
     for _ in range(3):
         await checkpoint()  # for callbacks of tasks that have ended
-    watch.tasks += [described(coroutine) for task, coroutine in tasks().items() if task not in before]
+    watch.tell({task: coroutine for task, coroutine in tasks().items() if task not in before})
 
 
 # ---- what a test does
@@ -150,9 +194,9 @@ class Watch:
     sees_calls = False
 
     def __init__(self) -> None:
-        self.latest: deque[Any] = deque(maxlen=SHOWN)
+        self.latest: deque[Any] = deque(maxlen=4 * SHOWN)  # some may have no calls
         self.open: dict[Any, None] = {}
-        self.tasks: list[str] = []  # where those wait that were left when an event loop ended
+        self.tasks: dict[Any, str] = {}  # those that were left when an event loop ended, and where they wait
         self.threads = set(threading.enumerate())
 
     def opened(self, session: Any) -> None:
@@ -171,12 +215,18 @@ class Watch:
     def changed(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
         raise AssertionError("sees_calls is False")
 
+    def tell(self, tasks: dict[Any, Any]) -> None:
+        """These tasks, with their coroutines, are left."""
+        from railtracks.testing._whereabouts import described
+
+        self.tasks.update({task: described(coroutine) for task, coroutine in tasks.items() if task not in self.tasks})
+
     def left(self) -> list[str]:
         """What is still there, by name."""
         from railtracks.testing._threads_seen import is_pooled
 
         found = [f"the session {session.identifier}" for session in self.open]
-        found += [f"a task that waits in {place}" for place in self.tasks]
+        found += [f"a task that waits in {place}" for place in sorted(self.tasks.values())]
         deadline = time.monotonic() + THREAD_END
         for thread in set(threading.enumerate()) - self.threads:
             if not is_pooled(thread):
@@ -216,12 +266,10 @@ def _tasks_told(watch: Watch) -> Iterator[None]:
     """An event loop of asyncio cancels, when it ends, what is left; say what that was."""
     from asyncio import all_tasks, runners
 
-    from railtracks.testing._whereabouts import described
-
     cancel_all: Callable[[Any], None] = runners._cancel_all_tasks  # type: ignore[attr-defined]
 
     def tell(loop: Any) -> None:
-        watch.tasks += sorted(described(task.get_coro()) for task in all_tasks(loop))
+        watch.tell({task: task.get_coro() for task in all_tasks(loop)})
         cancel_all(loop)
 
     runners._cancel_all_tasks = tell  # type: ignore[attr-defined]
@@ -249,10 +297,12 @@ def pytest_runtest_makereport(
     report = yield
     watch = item.stash.get(_WATCH, None)
     if report.failed and call.when == "call" and watch is not None:
-        coloured = item.config.get_terminal_writer().hasmarkup
-        for session in watch.latest:
-            if session.info.records:
-                report.sections.append((f"railtracks session {session.identifier}", _picture(session.info, coloured)))
+        outcome = getattr(call.excinfo and call.excinfo.value, "outcome", None)  # of a Violation: that run, no other
+        infos = [session.info for session in watch.latest] if outcome is None else [outcome.info]
+        reporter = item.config.pluginmanager.get_plugin("terminalreporter")
+        coloured = reporter is not None and reporter.hasmarkup
+        for info in [info for info in infos if info.records][-SHOWN:]:
+            report.sections.append((f"railtracks session {info.session_id}", _picture(info, coloured)))
     return report
 
 
@@ -267,6 +317,6 @@ def _picture(info: Any, coloured: bool) -> str:
             return _report.call_tree(info)
         console = Console(force_terminal=True, width=120)
         with console.capture() as capture:
-            console.print(_report.rich_call_tree(info))
+            console.print(_report.rich_call_tree(info), soft_wrap=True)
         return capture.get()
     return _report.call_tree(info)

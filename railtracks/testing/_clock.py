@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Protocol
 
 from railtracks.exceptions import RTError
+from railtracks.testing._doors import is_behind_our_own
 from railtracks.testing._threads_seen import others
 from railtracks.testing._turns import ThreadTurns
 
@@ -52,6 +53,9 @@ class EventLoop(Protocol):
 
     def moved(self, seconds: float) -> None:
         """The clock jumped."""
+
+    def call_soon(self, func: Callable[[], None], /) -> object:
+        """Call ``func``, so that the tasks which it wakes go through the order that the seed decides."""
 
     def deadline(self) -> float | None:
         """When the next timer is due; None if there is none, or never."""
@@ -130,6 +134,11 @@ class VirtualClock:
 
     # ---- for the event loop
 
+    @property
+    def idle_for(self) -> float:
+        """Real seconds since it was looked at in vain for the first time, after something had run."""
+        return 0.0 if self._waiting_since is None else time.monotonic() - self._waiting_since
+
     def ran(self) -> None:
         """Something ran."""
         self._waiting_since = None
@@ -158,7 +167,11 @@ class VirtualClock:
 
     def threads_have_turns(self) -> bool:
         """Let the next one go on; is there one at work?"""
-        return self.turns.grant(self._waits)
+        return self.turns.grant(self._waits_elsewhere)
+
+    def _waits_elsewhere(self, thread: int) -> bool:
+        """Does it wait for the event loop, by a door that is not ours?"""
+        return self._waits(thread) and not is_behind_our_own(sys._current_frames().get(thread))
 
     def _waits(self, thread: int) -> bool:
         """Does it wait for the event loop?"""
@@ -196,4 +209,5 @@ class VirtualClock:
         waiting = [] if self.event_loop is None else self.event_loop.waiting()
         self.failure = kind(f"at {self.now:g} s of virtual time {problem}", waiting)
         self._waiting_since = None
-        self.give_up()
+        assert self.event_loop is not None
+        self.event_loop.call_soon(self.give_up)

@@ -14,6 +14,8 @@ from functools import cache
 from types import CodeType, FrameType
 from typing import Any
 
+from railtracks._threads import run_in_loop
+
 
 @cache
 def _asyncio_doors() -> tuple[set[CodeType], set[CodeType]]:
@@ -53,7 +55,10 @@ def waits_for_asyncio(frame: FrameType | None, loop: object) -> bool:
 
 
 def waits_for_trio(frame: FrameType | None, token: object) -> bool:
-    """Does the thread with this stack wait for the run of ``token``?"""
+    """Does the thread with this stack wait for the run of ``token``?
+
+    It may have its answer and not have gone on yet: from Python 3.13 on a queue hands it over past itself.
+    """
     code, last = _trio_door()
     _, portals = _asyncio_doors()
     pending = False
@@ -65,6 +70,15 @@ def waits_for_trio(frame: FrameType | None, token: object) -> bool:
             pending = not frame.f_locals["self"].done()
         elif frame.f_code in portals:
             return pending and _is_portal_of_this_thread(frame)
+        frame = frame.f_back
+    return False
+
+
+def is_behind_our_own(frame: FrameType | None) -> bool:
+    """Is the thread in ``run_in_loop``, which tells by itself when it waits?"""
+    while frame is not None:
+        if frame.f_code is run_in_loop.__code__:
+            return True
         frame = frame.f_back
     return False
 

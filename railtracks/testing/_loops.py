@@ -65,7 +65,7 @@ def run(
 
     Raises:
         Deadlock: nothing can run, and nothing ever will. ``func`` is cancelled first, and its cleanup done.
-        ClockHeldError: something held the clock for ``clock.patience`` seconds of real time. The same.
+        ClockHeldError: something held the clock for as many seconds of real time as its ``patience`` is. The same.
         SessionError: an event loop is running in this thread.
         Exception: what ``func`` raises.
     """

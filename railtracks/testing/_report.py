@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from railtracks.state import CallRecord, ExecutionInfo, Status
@@ -10,6 +11,8 @@ from railtracks.testing._trace import TraceEvent, stable_repr
 
 AROUND = 12
 """Events of a timeline that are shown before and after the one it is about."""
+LONGEST_TREE = 200
+"""Calls of a tree that are shown."""
 STYLES = {Status.COMPLETED: "green", Status.FAILED: "red", Status.CANCELLED: "yellow", Status.OPEN: "magenta"}
 
 
@@ -34,8 +37,9 @@ def _place(event: TraceEvent) -> str:
 def call_tree(info: ExecutionInfo) -> str:
     """The calls, each below its caller: status, seconds in it, seconds in it alone, and what came of it."""
     lines = [f"session {info.session_name or info.session_id}"]
-    lines += [prefix + info._secrets.hide(_label(record, below)) for prefix, record, below in _walk(info.records)]
-    return "\n".join(lines)
+    shown = islice(_walk(info.records), LONGEST_TREE)
+    lines += [prefix + info._secrets.hide(_label(record, below)) for prefix, record, below in shown]
+    return "\n".join(lines) + _more(info)
 
 
 def rich_call_tree(info: ExecutionInfo) -> Any:
@@ -43,10 +47,16 @@ def rich_call_tree(info: ExecutionInfo) -> Any:
     from rich.text import Text
 
     text = Text(f"session {info.session_name or info.session_id}")
-    for prefix, record, below in _walk(info.records):
+    for prefix, record, below in islice(_walk(info.records), LONGEST_TREE):
         text.append(f"\n{prefix}")
         text.append(info._secrets.hide(_label(record, below)), STYLES[record.status])
+    text.append(_more(info))
     return text
+
+
+def _more(info: ExecutionInfo) -> str:
+    left = len(info.records) - LONGEST_TREE
+    return f"\n... and {left} calls more" if left > 0 else ""
 
 
 def _walk(records: Sequence[CallRecord]) -> Iterator[tuple[str, CallRecord, list[CallRecord]]]:

@@ -7,7 +7,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ from railtracks.testing._whereabouts import places, trio_tasks
 
 if TYPE_CHECKING:
     import trio.testing
+
+SETTLED = 0.005
+"""Real seconds that a thread which was answered may take to go on."""
 
 
 @contextlib.contextmanager
@@ -66,15 +69,20 @@ def trio_options(clock: VirtualClock) -> dict[str, Any]:
             wait = min(max(1e-5, 2 * wait), 1e-3)
 
     mock._autojump = autojump  # type: ignore[method-assign]
-    clock.event_loop = event_loop = _Trio(mock)
+    clock.event_loop = event_loop = _Trio(mock, clock)
     return {"clock": mock, "instruments": [Watch()]}
 
 
 class _Trio:
     """trio, as a clock wants to know it."""
 
-    def __init__(self, mock: trio.testing.MockClock) -> None:
+    def __init__(self, mock: trio.testing.MockClock, clock: VirtualClock) -> None:
         self.moved = mock.jump
+        self._clock = clock
+
+    def call_soon(self, func: Callable[[], None], /) -> object:
+        func()
+        return None
 
     def deadline(self) -> float | None:
         import trio
@@ -91,7 +99,8 @@ class _Trio:
     def is_waited_for(self, frame: FrameType | None) -> bool:
         import trio
 
-        return waits_for_trio(frame, trio.lowlevel.current_trio_token())
+        settled = self._clock.idle_for > SETTLED
+        return settled and waits_for_trio(frame, trio.lowlevel.current_trio_token())
 
     def has_news(self) -> bool:
         from trio._core._run import GLOBAL_RUN_CONTEXT

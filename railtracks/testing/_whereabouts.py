@@ -78,7 +78,7 @@ def trio_tasks() -> dict[Any, Any]:
     def walk(task: Any) -> None:
         for nursery in task.child_nurseries:
             for child in sorted(nursery.child_tasks, key=lambda each: each._counter):
-                if not str(getattr(child.coro, "__qualname__", "")).startswith(("EntryQueue.", "init", "Runner.")):
+                if not str(getattr(child.coro, "__qualname__", "")).startswith(("EntryQueue.", "Runner.")):
                     found[child] = child.coro
                 walk(child)
 

@@ -65,6 +65,11 @@ class LiveSession:
     scope: anyio.CancelScope | None = None
     commands: Any = None  # where its body takes what it is to do from
 
+    @property
+    def info(self) -> ExecutionInfo:
+        """What has happened in it so far."""
+        return self.session.info
+
     def __repr__(self) -> str:
         return self.session.identifier
 

@@ -31,9 +31,22 @@ def test_the_snippets_of_a_page_run_one_after_another(page, backend, monkeypatch
             example.evaluate()
             count += 1
     assert count or page.name in ("reference.md", "design.md")
-    printed = iter(capsys.readouterr().out.splitlines())
+    output = capsys.readouterr().out
+    told = {without_places(line) for line in output.splitlines()}
+    for line in stories(page):
+        assert without_places(line) in told, f"the page shows {line!r}"
+    printed = iter(output.splitlines())
     for line in promised(page):
         assert line in printed, f"the page promises that {line!r} is printed next"  # reads on to it
+
+
+def stories(page):
+    """The lines of timelines that the page shows."""
+    return re.findall(r"^[> ] +\d+\.\d{3} s .*$", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def without_places(line):
+    return re.sub(r"\(\S+:\d+\)", "", line).rstrip()
 
 
 def promised(page):
