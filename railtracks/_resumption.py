@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -72,7 +73,17 @@ class Resumption(NamedTuple):
                         f"the call of {node.name} in the run {self.run_identifier!r} {exc}; give its arguments again: "
                         f"flow.resume({self.run_identifier!r}, ...)"
                     ) from exc
+        if not known.records and _needs_no_arguments(node):  # it was killed before that was on record
+            return (), {}
         raise StateError(f"the run {self.run_identifier!r} has no top-level call of {node.name}; give its arguments")
+
+
+def _needs_no_arguments(node: FunctionNode[..., Any]) -> bool:
+    try:
+        inspect.signature(node.target).bind()
+    except (TypeError, ValueError):  # it needs some, or does not tell
+        return False
+    return True
 
 
 def resumption(resume: object, before: object, run_identifier: str | None) -> Resumption | None:

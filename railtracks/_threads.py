@@ -169,6 +169,7 @@ def run_in_loop(func: Callable[[], Coroutine[Any, Any, T]], token: EventLoopToke
                     # checkpoints, which see it, wait for that in a loop, for ever.
                     scope.cancel()
                 result = await func()
+            assert not scope.cancelled_caught, "a cancellation from further out goes on there"
             return result, None
         except (KeyboardInterrupt, SystemExit) as exc:
             return None, exc

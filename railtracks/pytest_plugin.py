@@ -1,6 +1,6 @@
 """The pytest plugin; pytest finds it by itself where Railtracks is installed.
 
-Fixtures: ``virtual_clock``, ``rt_session``, ``simulated``, ``rt_backend``. An async test with one of the first three
+Fixtures: ``rt_session``, ``virtual_clock``, ``simulated``, ``rt_backend``. An async test with one of the first two
 runs in virtual time, on both backends. A test that fails shows the calls of its sessions, and
 ``--railtracks-leaks`` fails those that leave something behind.
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from railtracks.testing import Outcome, VirtualClock
 
 BACKENDS = ("asyncio", "trio")
-FIXTURES = {"rt_session", "virtual_clock", "simulated"}
+FIXTURES = {"rt_session", "virtual_clock", "simulated"}  # the last cannot work in async code, and says so
 SHOWN = 3
 """Sessions of a failed test that are shown: the latest."""
 THREAD_END = 0.2
@@ -58,13 +58,11 @@ def rt_backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def virtual_clock(request: pytest.FixtureRequest, rt_backend: str) -> VirtualClock:  # noqa: ARG001 (so that there are both)
+def virtual_clock(rt_backend: str) -> VirtualClock:  # noqa: ARG001 (so that there are both)
     """The clock of an async test, which runs on it: ``now``, ``hold()``, ``jump(seconds)``."""
     from railtracks.testing import VirtualClock
-    from railtracks.testing._loops import seeded
-    from railtracks.testing._turns import ThreadTurns
 
-    return VirtualClock(turns=ThreadTurns(seeded(_options_of(request.node)[0], "threads")))
+    return VirtualClock()
 
 
 class _Later:
@@ -166,9 +164,11 @@ async def _in_session(
     test: Callable[..., Any], arguments: dict[str, Any], options: dict[str, Any], later: _Later
 ) -> None:
     from railtracks import Session
+    from railtracks._config import scoped
     from railtracks.state import MemoryStore
 
-    async with Session(**{"store": MemoryStore(), "logging_setting": "NONE", **options}) as session:
+    scoped.set({"store": MemoryStore(), "logging_setting": "NONE"})  # for those that nodes open, too
+    async with Session(**options) as session:
         later._session = session
         await test(**{key: session if key == "rt_session" else value for key, value in arguments.items()})
 
@@ -297,8 +297,10 @@ def pytest_runtest_makereport(
     report = yield
     watch = item.stash.get(_WATCH, None)
     if report.failed and call.when == "call" and watch is not None:
-        outcome = getattr(call.excinfo and call.excinfo.value, "outcome", None)  # of a Violation: that run, no other
-        infos = [session.info for session in watch.latest] if outcome is None else [outcome.info]
+        error = None if call.excinfo is None else call.excinfo.value
+        infos = [session.info for session in watch.latest]
+        if type(error).__module__ == "railtracks.testing.invariants":  # a Violation: that run, and no other
+            infos = [error.outcome.info]  # type: ignore[union-attr]
         reporter = item.config.pluginmanager.get_plugin("terminalreporter")
         coloured = reporter is not None and reporter.hasmarkup
         for info in [info for info in infos if info.records][-SHOWN:]:

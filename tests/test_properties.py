@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import railtracks as rt
 from railtracks._scope import current
 from railtracks.exceptions import GlobalTimeOutError
+from railtracks.state import Reason
 from railtracks.testing import check, simulate
 from railtracks.testing._promise import _leaves as leaves_of
 from railtracks.testing._promise import ending_error, the_caller_has_the_real_result_or_the_real_exception
@@ -30,16 +31,21 @@ delays = st.integers(0, 4)
 moments = st.floats(0, 8)
 
 
-def nothing_goes_on(outcome):
-    """A call that can be cancelled does not go on after the error or the timeout that ends its session."""
+def the_end_is_heeded(outcome):
+    """Calls do not go on after the error or the timeout that ends their session, and are cancelled for that reason."""
     for session in outcome.sessions:
-        records, timeout = session.info.records, session.config.timeout
-        error = ending_error(outcome, session.info.session_id, session.config.end_on_error)
+        records, name = session.info.records, session.info.session_id
+        error = ending_error(outcome, name, session.config.end_on_error)
         for record in records:
+            seen = outcome.calls[name, record.index]
+            deadline = records[record.run].started + session.config.timeout
             kind = type(record.args[0]).__name__ if record.name == "part" else record.name
             if kind in ("Sleep", "Swallow", "Hang", "Thread", "sleep"):  # these wait, and call nothing that is shielded
-                end = min(records[record.run].started + timeout, math.inf if error is None else error.time)
-                assert record.ended <= max(end, record.started)
+                assert seen.time <= max(record.started, min(deadline, math.inf if error is None else error.time))
+            if seen.how == "cancelled" and error is not None and error.order < seen.order:
+                assert record.reason is Reason.END_ON_ERROR
+            elif seen.how == "cancelled":
+                assert record.reason is (Reason.TIMEOUT if seen.time >= deadline else Reason.OUTSIDE)
 
 
 options = st.builds(lambda drawn, more: {**drawn, **more}, session_options(), st.sampled_from([{}, {"store": "disk"}]))
@@ -50,12 +56,12 @@ def in_place(given):
     return {**given, "store": rt.state.FileStore()} if "store" in given else given
 
 
-@examples(150)
+@examples(80)
 @given(trees, options, fault_plans(), seeds())
 @example(Parallel(Raise(), Shield(2)), {"timeout": 2.5, "end_on_error": True, "store": "disk"}, [], 0)
 @example(Nested(Hang(), timeout=2.5), {"timeout": 2.5, "save_state": False}, [], 0)
 def test_a_session_keeps_its_promise(backend, tree, options, faults, seed):
-    check(simulate(tree, seed=seed, backend=backend, faults=faults, **in_place(options)), nothing_goes_on)
+    check(simulate(tree, seed=seed, backend=backend, faults=faults, **in_place(options)), the_end_is_heeded)
 
 
 # ---- sessions beside each other
@@ -93,11 +99,11 @@ def each_for_itself(outcome):
             the_caller_has_the_real_result_or_the_real_exception(attrs.evolve(outcome, sessions=(session,), **facts))
 
 
-@examples(60)
+@examples(30)
 @given(st.lists(st.tuples(trees, delays, session_options()), min_size=2, max_size=3), seeds())
 def test_sessions_side_by_side_keep_it_each_for_itself(backend, plans, seed):
     outcome = simulate(side_by_side, plans, seed=seed, backend=backend, timeout=math.inf)
-    check(outcome, each_for_itself)
+    check(outcome, the_end_is_heeded, each_for_itself)
 
 
 # ---- cancelled from outside
@@ -120,16 +126,21 @@ def nothing_is_invented(outcome):
         assert all(any(leaf is each for each in known) for leaf in leaves_of(error))
 
 
-@examples(60)
+@examples(40)
 @given(trees, session_options(), moments, moments, seeds())
 def test_a_session_cancelled_at_any_moment_keeps_it_too(backend, tree, options, moment, sooner, seed):
-    check(simulate(cut_off, tree, options, moment, sooner, seed=seed, backend=backend), nothing_is_invented)
+    check(
+        simulate(cut_off, tree, options, moment, sooner, seed=seed, backend=backend),
+        the_end_is_heeded,
+        nothing_is_invented,
+    )
 
 
-@examples(60)
+@examples(30)
 @given(trees, session_options(), st.integers(1, 12), seeds())
 def test_a_run_cancelled_at_any_call_keeps_it_too(backend, tree, options, call, seed):
-    check(simulate(tree, seed=seed, backend=backend, faults=[Fault(None, Cancel(), call=call)], **options))
+    outcome = simulate(tree, seed=seed, backend=backend, faults=[Fault(None, Cancel(), call=call)], **options)
+    check(outcome, the_end_is_heeded)
 
 
 # ---- batches
@@ -147,7 +158,7 @@ def in_their_places(outcome):
             assert outcome.result[record.args[0]] is call.value
 
 
-@examples(40)
+@examples(20)
 @given(st.lists(flows(max_leaves=3), max_size=5), st.none() | st.integers(1, 3), session_options(), seeds())
 def test_a_batch_has_what_came_of_its_calls_in_order(backend, parts, limit, options, seed):
     async def batch():

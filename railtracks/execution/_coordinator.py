@@ -435,11 +435,11 @@ class Coordinator:
         """
         self.state.abandoned(record)
         self._announcer.abandoned(record)
-        if any(entry.caller is record for entry in self._entries):
-            for entry in tuple(self._entries):
-                if entry.caller is record:
-                    entry.cancel(Stop.ABANDONED)
-            await shielded(lambda: self._changed.wait_while(lambda: any(e.caller is record for e in self._entries)))
+        own = [entry for entry in self._entries if entry.caller is record]
+        for entry in own:
+            entry.cancel(Stop.ABANDONED)
+        if own:
+            await shielded(lambda: self._changed.wait_while(lambda: any(entry in self._entries for entry in own)))
 
     def rename(self, session_id: str) -> None:
         """Take another identifier, before the first call."""

@@ -48,6 +48,13 @@ class _JumpingSelector:
         return self._real.select(0 if self._loop.has_ready else REAL_WAIT)
 
 
+class _Job:
+    """Work in an executor."""
+
+    thread: int | None = None
+    """The thread that is at it, once one is."""
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop on a virtual clock.
 
@@ -63,7 +70,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.clock = clock
         self._random = random
         self._count = 0
-        self._jobs: list[list[int | None]] = []
+        self._jobs: dict[_Job, None] = {}
         super().__init__(_JumpingSelector(self))  # type: ignore[arg-type]
         clock.event_loop = self
 
@@ -109,16 +116,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             ready[place] = handle
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
-        job: list[int | None] = [None]  # the thread that is at it
+        job = _Job()
 
         def work(*args: Any) -> Any:
-            job[0] = threading.get_ident()
+            job.thread = threading.get_ident()
             return func(*args)
 
         in_thread = executor is None or isinstance(executor, ThreadPoolExecutor)
         future = super().run_in_executor(executor, work if in_thread else func, *args)
-        self._jobs.append(job)
-        future.add_done_callback(lambda _: self._jobs.remove(job))
+        self._jobs[job] = None
+        future.add_done_callback(lambda _: self._jobs.pop(job))
         return future
 
     async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
@@ -129,7 +136,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return places(asyncio_tasks().values())
 
     def jobs(self) -> list[tuple[int | None, str]]:
-        jobs: list[tuple[int | None, str]] = [(job[0], "a job in an executor") for job in self._jobs]
+        jobs: list[tuple[int | None, str]] = [(job.thread, "a job in an executor") for job in self._jobs]
         for thread in threading.enumerate():
             if is_anyio_worker(thread) and thread.loop is self and thread.queue.unfinished_tasks:  # type: ignore[attr-defined]
                 jobs.append((thread.ident, "a worker thread"))

@@ -84,7 +84,6 @@ class VirtualClock:
         patience: Real seconds that it waits for what is under way outside the event loop.
         hold_for_sockets: A task that waits for a socket or a pipe, whose other end is not in the same event loop, holds
             the clock too.
-        turns: Of the worker threads.
     """
 
     def __init__(
@@ -93,16 +92,17 @@ class VirtualClock:
         jumps: bool = True,
         patience: float = PATIENCE,
         hold_for_sockets: bool = True,
-        turns: ThreadTurns | None = None,
     ) -> None:
         self.jumps = jumps
         self.failure: StuckError | None = None
         """Why the run could not go on, once that is so."""
-        self.turns = turns or ThreadTurns()
+        self.turns = ThreadTurns()
+        """Of its worker threads; set by whoever runs it."""
         self._patience = patience
         self._sockets = hold_for_sockets
         self._now = 0.0
         self._holds = 0
+        self._lock = threading.Lock()
         self._waiting_since: float | None = None  # in real time
         self._threads = set(threading.enumerate())  # those that were there before know nothing of this event loop
         self.event_loop: EventLoop | None = None
@@ -118,11 +118,13 @@ class VirtualClock:
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """The clock stands still inside: for work that it does not know of. From any thread."""
-        self._holds += 1
+        with self._lock:
+            self._holds += 1
         try:
             yield
         finally:
-            self._holds -= 1
+            with self._lock:
+                self._holds -= 1
 
     def jump(self, seconds: float) -> None:
         """Move it on. ValueError if ``seconds`` is negative."""

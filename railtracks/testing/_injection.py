@@ -11,10 +11,11 @@ from random import Random
 from typing import Any
 
 import anyio
+import attrs
 from anyio.lowlevel import checkpoint
 
 from railtracks.state import Store
-from railtracks.testing.faults import Cancel, Delay, FailSave, Fault, Hang, Kill, LoseWorker, Raise, Return, StoreFault
+from railtracks.testing.faults import Cancel, Delay, Fault, Hang, Kill, LoseWorker, Raise, Return, StoreFault
 
 ERRNO = {"disk full": errno.ENOSPC, "no permission": errno.EACCES}
 
@@ -111,14 +112,22 @@ def _fresh(exception: Exception | type[Exception]) -> Exception:
         return exception.with_traceback(None)
 
 
+@attrs.define(eq=False)
+class _Count:
+    """How often it still works, before a fault of the store happens."""
+
+    fault: StoreFault
+    left: int
+    told: bool = False
+
+
 class FaultyStore:
     """A store in which writing goes wrong as planned; all else goes to ``store``."""
 
     def __init__(self, store: Store, faults: Sequence[StoreFault], tell: Callable[[StoreFault], None]) -> None:
         self._store = store
         self._tell = tell
-        self._left = {fault: fault.after for fault in faults}
-        self._told: set[StoreFault] = set()
+        self._left = [_Count(fault, fault.after) for fault in faults]
         self.killed: ProcessKilled | None = None
         """Once the process was killed: nothing is written any more."""
 
@@ -145,24 +154,24 @@ class FaultyStore:
         """Something is about to be written."""
         if self.killed is not None:
             return
-        for fault in self._left:
-            if isinstance(fault, Kill) and operation == "append":
-                self._count(fault)
-                if fault in self._told:
-                    self.killed = ProcessKilled(f"killed after {fault.after} journal records")
-                    raise self.killed
-            elif isinstance(fault, FailSave) and operation == fault.at:
-                self._count(fault)
-                if fault in self._told:
-                    number = ERRNO[fault.error]
-                    raise OSError(number, os.strerror(number))
+        for count in self._left:
+            fault = count.fault
+            if operation != getattr(fault, "at", "append") or not self._is_due(count):
+                continue
+            if isinstance(fault, Kill):
+                self.killed = ProcessKilled(f"killed after {fault.after} journal records")
+                raise self.killed
+            number = ERRNO[fault.error]
+            raise OSError(number, os.strerror(number))
 
-    def _count(self, fault: StoreFault) -> None:
-        if self._left[fault]:
-            self._left[fault] -= 1
-        elif fault not in self._told:
-            self._told.add(fault)
-            self._tell(fault)
+    def _is_due(self, count: _Count) -> bool:
+        if count.left:
+            count.left -= 1
+            return False
+        if not count.told:
+            count.told = True
+            self._tell(count.fault)
+        return True
 
 
 class _FaultyAppender:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import anyio
 
+from railtracks._config import BACKENDS
 from railtracks._ids import Sources, sources
 from railtracks.exceptions import ConfigError, SessionError
 from railtracks.execution import running_library
@@ -64,20 +65,26 @@ def run(
     Returns: what ``func`` returns.
 
     Raises:
+        ConfigError: an argument is not allowed.
         Deadlock: nothing can run, and nothing ever will. ``func`` is cancelled first, and its cleanup done.
         ClockHeldError: something held the clock for as many seconds of real time as its ``patience`` is. The same.
         SessionError: an event loop is running in this thread.
         Exception: what ``func`` raises.
     """
-    if backend not in ("asyncio", "trio"):
+    if backend not in BACKENDS:
         raise ConfigError(f"backend is {backend!r}; give 'asyncio' or 'trio'")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise ConfigError(f"seed is {seed!r}; give a whole number")
     if library := running_library():
         raise SessionError(
             f"an event loop of {library} is running here, and virtual time needs one of its own; "
             f"call this from a plain `def`, not from an `async def`"
         )
     random = seeded(seed, "order")
-    clock = clock or VirtualClock(turns=ThreadTurns(seeded(seed, "threads")))
+    clock = clock or VirtualClock()
+    if clock.event_loop is not None:
+        raise ConfigError("clock: a VirtualClock is for one run; make another: clock=VirtualClock()")
+    clock.turns = ThreadTurns(seeded(seed, "threads"))
     count = iter(range(10**9))
     given = Sources(
         clock=lambda: clock.now, wall=lambda: WALL + clock.now, new_id=lambda: f"s{next(count)}", turns=clock.turns,
@@ -105,9 +112,10 @@ def _run(
     try:
         result = anyio.run(main, backend=backend, backend_options=backend_options(clock, backend, random))
     except BaseException as exc:
-        stuck = clock.failure is not None and exc is not clock.failure and not isinstance(exc, KeyboardInterrupt)
-        if not stuck:
+        if clock.failure is None or exc is clock.failure or isinstance(exc, KeyboardInterrupt | SystemExit):
             raise
+        if isinstance(exc, Exception) and type(exc).__name__ != "TrioInternalError":
+            clock.failure.add_note(f"its cleanup raised {exc!r}")
     if clock.failure is not None:
         _bury(clock.failure)
         raise clock.failure

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from railtracks._config import ExecutorConfig
-from railtracks._flow import Flow
 from railtracks.state import ExecutionInfo, Store
 from railtracks.state._stores import Stored
 from railtracks.testing import _report
 from railtracks.testing._clock import Deadlock
 from railtracks.testing._injection import ProcessKilled
-from railtracks.testing._trace import TraceEvent, stable_repr
+from railtracks.testing._trace import ReprAsCode, TraceEvent, stable_repr
 from railtracks.testing.faults import Fault, StoreFault
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class Outcome:
     def code(self) -> str:
         """The call of ``simulate`` that gives this outcome again."""
         name = getattr(self.target, "name", None) or getattr(self.target, "__name__", None) or repr(self.target)
-        if isinstance(self.target, Flow) and not name.isidentifier():
+        if not isinstance(self.target, ReprAsCode) and not name.isidentifier():
             name = "flow"
         parts = [name, *map(repr, self.args), f"seed={self.seed}", f"backend={self.backend!r}"]
         if self.faults:

@@ -24,10 +24,9 @@ from railtracks.state import MemoryStore, Store
 from railtracks.state._runs import as_store
 from railtracks.testing._clock import Deadlock, VirtualClock
 from railtracks.testing._injection import FaultyStore, ProcessKilled
-from railtracks.testing._loops import run, seeded
+from railtracks.testing._loops import run
 from railtracks.testing._outcome import Outcome, SessionSeen
 from railtracks.testing._threads_seen import is_pooled
-from railtracks.testing._turns import ThreadTurns
 from railtracks.testing._whereabouts import described, tasks
 from railtracks.testing._witness import Witness
 from railtracks.testing.faults import Fault, Kill, StoreFault, checked_plan
@@ -70,8 +69,8 @@ def simulate(
         ClockHeldError: something outside the event loop held the clock for too long.
         KeyboardInterrupt, SystemExit: as they come.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise ConfigError(f"seed is {seed!r}; give a whole number")
+    if seed is None:  # which means no order to ``run``
+        raise ConfigError("seed is None; give a whole number")
     simulation = _Simulation(target, args, seed, backend, checked_plan(faults), session_options)
     return simulation.run()
 
@@ -91,7 +90,7 @@ class _Simulation:
         self._target, self._args, self._seed, self._backend = target, args, seed, backend
         self._faults, self._options = faults, options
         self._node: FunctionNode[..., Any] = target.entry_point if isinstance(target, Flow) else as_node(target)
-        self._clock = VirtualClock(turns=ThreadTurns(seeded(seed, "threads")))
+        self._clock = VirtualClock()
         self._witness = Witness(self._clock, faults, seed, self._cancel)
         self._kept: Store = as_store(options["store"]) if options.get("store") is not None else MemoryStore()
         at_store = [fault for fault in faults if isinstance(fault, StoreFault)]
@@ -164,7 +163,9 @@ class _Simulation:
                 self._result = None
         except BaseException as exc:
             self._error = exc
-            if not isinstance(exc, Exception) and (self._killed is None or isinstance(exc, KeyboardInterrupt)):
+            if not isinstance(exc, Exception) and (
+                self._killed is None or isinstance(exc, KeyboardInterrupt | SystemExit)
+            ):
                 raise
         finally:
             self._error = self._killed or self._error  # whatever the runtime made of it: nobody would have seen that

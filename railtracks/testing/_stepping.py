@@ -12,7 +12,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.lowlevel import checkpoint
 
 from railtracks._backend import running_library
-from railtracks.testing._clock import VirtualClock
+from railtracks.testing._clock import PATIENCE, ClockHeldError, VirtualClock
 from railtracks.testing._loops import backend_options, seeded
 from railtracks.testing._trio_loop import seeded_trio
 from railtracks.testing._turns import ThreadTurns
@@ -32,7 +32,8 @@ class SteppedLoop:
     """
 
     def __init__(self, backend: str, seed: int) -> None:
-        self.clock = VirtualClock(jumps=False, turns=ThreadTurns(seeded(seed, "threads")))
+        self.clock = VirtualClock(jumps=False)
+        self.clock.turns = ThreadTurns(seeded(seed, "threads"))
         options = backend_options(self.clock, backend, seeded(seed, "order"))
         with ExitStack() as stack:
             if backend == "trio":
@@ -62,14 +63,20 @@ class SteppedLoop:
 
     def close(self) -> None:
         """End the event loop, and what still runs in it."""
+        self.clock.turns.open()  # nobody will grant any more
         self._portal.call(self._portal.stop, True)
         self._stack.close()
 
     async def _settle(self) -> None:
+        began = time.monotonic()
         while True:
             await self._no_task_can_run()
             if not self.clock.threads_have_turns():
                 return
+            if time.monotonic() - began > PATIENCE:
+                assert self.clock.event_loop is not None
+                problem = f"a worker thread has been under way for {PATIENCE:g} s of real time; let it end"
+                raise ClockHeldError(problem, self.clock.event_loop.waiting())
             time.sleep(REAL_WAIT)  # noqa: ASYNC251 (a thread is at work, and nothing else is to run before it is through)
             await checkpoint()
 

@@ -75,3 +75,17 @@ class TraceEvent:
 
     def __repr__(self) -> str:
         return f"{self.time:10.3f} s  {self.who:<24} {self.what:<9} {self.detail}".rstrip()
+
+
+class ReprAsCode:
+    """A repr that is the code which makes it, without what is at its default."""
+
+    def __repr__(self) -> str:
+        shown = []
+        for field in attrs.fields(type(self)):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.default is not attrs.NOTHING and value == field.default:
+                continue
+            text = value.__name__ if isinstance(value, type) else repr(value)
+            shown.append(text if field.default is attrs.NOTHING else f"{field.name}={text}")
+        return f"{type(self).__name__}({', '.join(shown)})"

@@ -44,7 +44,8 @@ class ThreadTurns:
 
     def wait(self, work: object) -> None:
         with self._changed:
-            self._threads[work] = threading.get_ident()
+            if work in self._ready or work in self._running:  # or it is over, before its thread began
+                self._threads[work] = threading.get_ident()
             self._changed.wait_for(lambda: self._opened or work not in self._ready)
 
     def suspended(self, work: object) -> None:

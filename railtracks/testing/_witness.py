@@ -44,11 +44,13 @@ class Seen:
     """The call in which it was made, by session and place."""
     in_thread: bool
     """It is of a sync node."""
+    began: float
+    """When it began, in virtual seconds."""
     how: Literal["returned", "raised", "cancelled"] | None = None
     value: Any = None
     order: int = -1
     time: float = math.inf
-    """When it ended, in virtual seconds."""
+    """When it ended."""
     place: str = ""
     """Where in the user's code it was when it was cancelled."""
     in_cleanup: bool = False
@@ -103,7 +105,8 @@ class Witness:
         assert frame.record is not None
         cancelled = anyio.get_cancelled_exc_class()
         key = frame.coordinator.session_id, frame.record.index
-        seen = Seen(frame.task, _caller.get(), not node.is_async, in_cleanup=isinstance(sys.exc_info()[1], cancelled))
+        in_cleanup = isinstance(sys.exc_info()[1], cancelled)
+        seen = Seen(frame.task, _caller.get(), not node.is_async, self._clock.now, in_cleanup=in_cleanup)
         self.calls[key] = seen
         token = _caller.set(key)
         try:

@@ -15,6 +15,7 @@ import attrs
 
 from railtracks.exceptions import ConfigError
 from railtracks.nodes._function import as_node
+from railtracks.testing._trace import ReprAsCode
 
 __all__ = ["Cancel", "Delay", "FailSave", "Fault", "Hang", "Kill", "LoseWorker", "Raise", "Return", "StoreFault"]
 
@@ -40,22 +41,8 @@ def _flag(instance: object, attribute: Any, value: Any) -> None:
         raise ConfigError(f"{type(instance).__name__}: {attribute.name} is {value!r}; give True or False")
 
 
-class _Pasteable:
-    """A repr that is the code which makes it, without what is at its default."""
-
-    def __repr__(self) -> str:
-        shown = []
-        for field in attrs.fields(type(self)):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            if field.default is not attrs.NOTHING and value == field.default:
-                continue
-            text = value.__name__ if isinstance(value, type) else repr(value)
-            shown.append(text if field.default is attrs.NOTHING else f"{field.name}={text}")
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-
 @attrs.frozen(repr=False)
-class Raise(_Pasteable):
+class Raise(ReprAsCode):
     """The call raises. ``after``: the node does its work first, and only its answer is lost.
 
     Args:
@@ -79,14 +66,14 @@ class Raise(_Pasteable):
 
 
 @attrs.frozen(repr=False)
-class Return(_Pasteable):
+class Return(ReprAsCode):
     """The call returns ``value``, and the node does not run."""
 
     value: Any
 
 
 @attrs.frozen(repr=False)
-class Delay(_Pasteable):
+class Delay(ReprAsCode):
     """The call takes so many virtual seconds longer. ``after``: the node does its work first."""
 
     seconds: float = attrs.field(validator=_seconds)
@@ -94,17 +81,17 @@ class Delay(_Pasteable):
 
 
 @attrs.frozen(repr=False)
-class Hang(_Pasteable):
+class Hang(ReprAsCode):
     """The call never ends, until it is cancelled; the node does not run."""
 
 
 @attrs.frozen(repr=False)
-class Cancel(_Pasteable):
+class Cancel(ReprAsCode):
     """The whole run is cancelled from outside at the moment when the call begins."""
 
 
 @attrs.frozen(repr=False)
-class LoseWorker(_Pasteable):
+class LoseWorker(ReprAsCode):
     """The node does its work, but its worker never reports: the call waits until it is cancelled.
 
     A call of a sync node is on record as abandoned then.
@@ -119,7 +106,7 @@ def _node_name(node: Any) -> str | None:
 
 
 @attrs.frozen(repr=False)
-class Fault(_Pasteable):
+class Fault(ReprAsCode):
     """Something goes wrong when a node is called.
 
     Args:
@@ -146,7 +133,7 @@ class Fault(_Pasteable):
 
 
 @attrs.frozen(repr=False)
-class FailSave(_Pasteable):
+class FailSave(ReprAsCode):
     """The store cannot write.
 
     Args:
@@ -171,7 +158,7 @@ class FailSave(_Pasteable):
 
 
 @attrs.frozen(repr=False)
-class Kill(_Pasteable):
+class Kill(ReprAsCode):
     """The process is killed after so many journal records; nothing is written after that.
 
     ``Outcome.info`` is then what the journal tells, and ``Outcome.store`` has it, to be resumed. Code of the user's

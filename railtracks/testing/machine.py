@@ -14,6 +14,7 @@ Needs Hypothesis: ``pip install railtracks[testing]``.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from contextvars import Token
 from typing import Any
@@ -27,6 +28,7 @@ from railtracks._call import broadcast
 from railtracks._config import scoped
 from railtracks._ids import Sources, sources
 from railtracks._session import Session
+from railtracks.exceptions import SessionEndedError
 from railtracks.nodes import FunctionNode, function_node
 from railtracks.state import Broadcast, ExecutionInfo, MemoryStore, Status
 from railtracks.state._runs import load_run
@@ -200,6 +202,10 @@ class SessionMachine(RuleBasedStateMachine):
         fault, self._next_fault = self._next_fault, None
         refused = live.stopped <= self.clock.now or live.closing or live.over
         call = LiveCall(name, live, runs, self.clock.now, fault, refused)
+        if live.over:
+            with contextlib.suppress(SessionEndedError):
+                self._started.call(live.session.start_soon, self._node(call))
+                raise AssertionError(f"session {live} is over, and took a call")
         if not refused:
             live.calls.append(call)
             if fault is not None:

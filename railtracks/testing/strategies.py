@@ -14,6 +14,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from railtracks._config import BACKENDS
 from railtracks.nodes._function import as_node
 from railtracks.testing import faults as f
 from railtracks.testing import trees as t
@@ -31,7 +32,7 @@ def seeds() -> st.SearchStrategy[int]:
 
 def backends() -> st.SearchStrategy[str]:
     """ "asyncio" and "trio"; they shrink to the first."""
-    return st.sampled_from(["asyncio", "trio"])
+    return st.sampled_from(BACKENDS)
 
 
 def session_options() -> st.SearchStrategy[dict[str, Any]]:

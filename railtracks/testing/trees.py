@@ -20,7 +20,7 @@ from railtracks._call import broadcast, call, call_batch, call_sync
 from railtracks._session import Session
 from railtracks.exceptions import FatalError
 from railtracks.nodes import FunctionNode, function_node
-from railtracks.testing.faults import _Pasteable
+from railtracks.testing._trace import ReprAsCode
 
 __all__ = [
     "Batch", "Broadcast", "Fatal", "Hang", "Nested", "Parallel", "Put", "Race", "Raise", "Retry", "Return", "Sequence",
@@ -32,7 +32,7 @@ class TreeError(Exception):
     """What ``Raise`` raises."""
 
 
-class Tree(_Pasteable):
+class Tree(ReprAsCode):
     """A node of a call tree; calling it runs it."""
 
     @property

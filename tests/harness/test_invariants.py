@@ -12,6 +12,7 @@ from railtracks.state import Status
 from railtracks.testing import Violation, check, invariant, invariants, simulate
 from railtracks.testing.faults import Cancel, Delay, Fault, Kill
 from railtracks.testing.trees import (
+    Broadcast,
     Fatal,
     Nested,
     Parallel,
@@ -84,12 +85,23 @@ def test_an_exception_from_nowhere():
 
 def test_a_timeout_that_came_too_soon():
     outcome = simulate(Sleep(10), timeout=5)
-    assert "timed out after 4 s, but the timeout is 5 s" in str(broken(attrs.evolve(outcome, duration=4.0)))
+    outcome.calls["s0", 0].time = 4.0
+    assert "timed out after 4 s, but the timeout is 5 s" in str(broken(outcome))
 
 
 def test_a_timeout_that_did_not_come():
     outcome = simulate(Sleep(3), timeout=5)
-    assert "after 6 s" in str(broken(attrs.evolve(outcome, duration=6.0)))
+    outcome.calls["s0", 0].time = 6.0
+    assert "after 6 s" in str(broken(outcome))
+
+
+def test_the_timeout_is_of_the_call_and_not_of_what_comes_after_it(backend):
+    async def slow(item):
+        await anyio.sleep(5)
+
+    outcome = simulate(Broadcast(1), timeout=1, broadcast_callback=slow, backend=backend)
+    check(outcome)
+    assert outcome.duration == 5
 
 
 def test_what_was_left_behind():
