@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from railtracks._config import merge
 from railtracks._scope import current
 from railtracks._session import Session
+from railtracks._shield import pass_cancellation_on
 from railtracks._threads import run_in_loop
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
 from railtracks.execution import Frame, divide, running_library, task_group
@@ -205,7 +205,7 @@ class _Batch:
                 raise
             return exc
         except anyio.get_cancelled_exc_class() as exc:
-            await checkpoint_if_cancelled()
+            await pass_cancellation_on()
             # Nobody cancelled this: the node awaited something of its own that was cancelled. Let out of this task
             # it would look like a cancellation of the whole group.
             if not self._return_exceptions:

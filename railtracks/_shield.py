@@ -1,11 +1,13 @@
-"""Running something to its end, whatever becomes of the caller."""
+"""Running something to its end, whatever becomes of the caller; and letting a cancellation through."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from railtracks._backend import running_library
 
@@ -40,6 +42,19 @@ async def in_child_task(func: Callable[[], Awaitable[T]]) -> T:
     if error is not None:
         raise error
     return result  # type: ignore[no-any-return]
+
+
+async def pass_cancellation_on() -> None:
+    """Let a cancellation of a scope around the caller through here, if there is one.
+
+    As anyio's ``checkpoint_if_cancelled``. On asyncio that one waits, in a loop, for a cancellation to be delivered; to
+    a task that a thread started none may come any more, once the scopes in between were left. A scope of our own
+    delivers it.
+    """
+    with anyio.CancelScope() as scope:
+        if anyio.current_effective_deadline() == -math.inf:
+            scope.cancel()
+        await checkpoint_if_cancelled()
 
 
 async def shielded(func: Callable[[], Awaitable[T]]) -> T:

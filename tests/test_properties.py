@@ -22,7 +22,7 @@ from railtracks.testing._promise import _leaves as leaves_of
 from railtracks.testing._promise import ending_error, the_caller_has_the_real_result_or_the_real_exception
 from railtracks.testing.faults import Cancel, Fault
 from railtracks.testing.strategies import fault_plans, flows, seeds, session_options
-from railtracks.testing.trees import Batch, Hang, Nested, Parallel, Raise, Shield, Timeout
+from railtracks.testing.trees import Batch, Hang, Nested, Parallel, Raise, Shield
 from tests.effort import examples
 
 siblings = st.lists(flows(max_leaves=4), min_size=2, max_size=4)
@@ -110,11 +110,12 @@ def test_sessions_side_by_side_keep_it_each_for_itself(backend, plans, seed):
 
 
 async def cut_off(tree, given, moment, sooner):
-    """Cancels a session, which has a child too, and before that a call in it."""
+    """Cancels a call, after which the session waits for its child, and then the session, wherever it is."""
     with anyio.move_on_after(moment):
         async with rt.Session(**given) as session:
             session.start_soon(tree)
-            await rt.call(Timeout(tree, sooner))
+            with anyio.move_on_after(sooner):
+                await rt.call(tree)
 
 
 def nothing_is_invented(outcome):

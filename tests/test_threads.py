@@ -566,3 +566,16 @@ async def test_what_a_thread_calls_after_its_scope_was_cancelled_is_cancelled_to
 
         assert await rt.call(top) == "gone on"
     assert [r.status for r in session.info.records][:2] == [Status.COMPLETED, Status.CANCELLED]
+
+
+async def test_the_first_error_ends_the_session_if_it_rises_through_a_thread():
+    async def fail():
+        await anyio.sleep(1)
+        raise KeyError("first")
+
+    def work():
+        rt.call_sync(fail)
+
+    with pytest.raises(KeyError, match="first"):
+        async with rt.Session(end_on_error=True):
+            await rt.call(work)

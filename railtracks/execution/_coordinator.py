@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.lowlevel import EventLoopToken, checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import EventLoopToken, checkpoint
 
 from railtracks._backend import task_getter
 from railtracks._config import ExecutorConfig
@@ -27,7 +27,7 @@ from railtracks._ids import Sources, node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._notifier import Notifier
 from railtracks._scope import current
-from railtracks._shield import shielded
+from railtracks._shield import pass_cancellation_on, shielded
 from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError, SessionEndedError, SessionError
 from railtracks.execution._announcer import Announcer
 from railtracks.execution._groups import divide, task_group
@@ -208,6 +208,10 @@ class Coordinator:
                 recorder.ended(record)
             if announcer.active:
                 announcer.cancelled(record)
+            if isinstance(exc, GeneratorExit):
+                here = current.get()
+                if here is None or here.record is not record:
+                    caller = here  # thrown away by the garbage collector, in the middle of what is no business of ours
             raise
         else:
             state.succeeded(record, result, self.clock())
@@ -272,7 +276,7 @@ class Coordinator:
         """
         refusal = self._refusal(node, caller.run)
         if refusal is not None:
-            await checkpoint_if_cancelled()  # in code that is being cancelled, that is what counts
+            await pass_cancellation_on()  # in code that is being cancelled, that is what counts
             raise refusal
         if self.has_nursery or in_callback.get():  # what a callback calls is housed where its pump is
             return await self._enter(node, args, kwargs, caller, commits)
@@ -373,7 +377,7 @@ class Coordinator:
                 raise error
             return result
         if not top:  # in a task of the user's that is itself cancelled, that is what counts
-            await checkpoint_if_cancelled()
+            await pass_cancellation_on()
         if entry.stop is not None:
             _retrieve_exception(self.current_task())
         if self.failure is not None:

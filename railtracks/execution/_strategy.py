@@ -9,8 +9,8 @@ from inspect import isawaitable
 from typing import Any, Protocol
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
 
+from railtracks._shield import pass_cancellation_on
 from railtracks._threads import run_in_thread
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._function import settle
@@ -83,7 +83,7 @@ class ThreadStrategy:
             if isinstance(exc, CancelledError):
                 # How asyncio tells a thread that the call it made on the loop was cancelled: that is this call's
                 # own cancellation coming back, unless the node cancelled a future of its own.
-                await checkpoint_if_cancelled()
+                await pass_cancellation_on()
             raise
         return await result if isawaitable(result) else result
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import selectors
 import socket
@@ -48,6 +47,21 @@ class _JumpingSelector:
         return self._real.select(0 if self._loop.has_ready else REAL_WAIT)
 
 
+class _Task(asyncio.Task[Any]):
+    """A task that knows how many were made before it.
+
+    That is its hash, so that sets of tasks, such as ``asyncio.wait`` returns, have an order that does not depend on
+    addresses.
+    """
+
+    def __init__(self, *args: Any, order: int, **options: Any) -> None:
+        self._railtracks_order = order  # first, as it is put into a set next
+        super().__init__(*args, **options)
+
+    def __hash__(self) -> int:
+        return self._railtracks_order
+
+
 class _Job:
     """Work in an executor."""
 
@@ -90,11 +104,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return bool(self._ready)
 
     def create_task(self, coro: Any, **options: Any) -> Any:
-        task = super().create_task(coro, **options)
+        if self.get_task_factory() is not None:
+            return super().create_task(coro, **options)
         self._count += 1
-        with contextlib.suppress(AttributeError):  # of a user's own task factory
-            task._railtracks_order = self._count  # type: ignore[attr-defined]
-        return task
+        return _Task(coro, loop=self, order=self._count, **options)
 
     def _run_once(self) -> None:
         if self._random is not None and len(self._ready) > 1:

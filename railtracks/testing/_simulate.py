@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import anyio
 import attrs
 from anyio.lowlevel import checkpoint
 
+from railtracks._backend import running_library
 from railtracks._call import call
 from railtracks._config import NO_OPTIONS, scoped
 from railtracks._flow import Flow
@@ -28,7 +30,7 @@ from railtracks.testing._loops import run
 from railtracks.testing._outcome import Outcome, SessionSeen
 from railtracks.testing._threads_seen import is_pooled
 from railtracks.testing._whereabouts import described, tasks
-from railtracks.testing._witness import Witness
+from railtracks.testing._witness import Witness, caller
 from railtracks.testing.faults import Fault, Kill, StoreFault, checked_plan
 
 THREAD_END = 0.2
@@ -50,7 +52,8 @@ def simulate(
 
     The seed decides in which order tasks and threads go on where that is open. The same seed and the same code
     give the same trace, byte for byte. Nothing is written to the disk unless a ``store`` says so, and
-    nothing is logged unless ``logging_setting`` does; sessions that nodes open are treated alike.
+    nothing is logged unless ``logging_setting`` does; sessions that nodes open are treated alike. One at a time in a
+    process: trio has one order for all its runs, and threads that others start meanwhile count as left behind.
 
     Args:
         target: A flow, or anything that ``rt.call`` takes.
@@ -137,11 +140,18 @@ class _Simulation:
         return attrs.evolve(given, observer=witness, wrap_strategy=witness.wrap, new_id=unused_id)
 
     async def _main(self) -> None:
-        before = set(tasks())
-        with anyio.CancelScope() as self._scope:
-            self._clock.give_up = self._give_up  # what comes below has to be looked at all the same
-            await self._run_session()
-        if current.get() is not None:
+        caller.set(None)  # this may be in a node of another simulation
+        before, around = set(tasks()), current.get()
+        try:
+            with anyio.CancelScope() as self._scope:
+                self._clock.give_up = self._give_up  # what comes below has to be looked at all the same
+                await self._run_session()
+        except BaseException as exc:
+            if self._error is None or isinstance(exc, KeyboardInterrupt | SystemExit):
+                raise  # there was no run
+            self._error = exc  # on trio a scope takes the cancellations out of a group, and the rest leaves it
+            _uncancel()
+        if current.get() is not around:
             self._left.append("the context of a session, which is current although it was left")
         for _ in range(TURNS_TO_END):
             await checkpoint()
@@ -222,13 +232,24 @@ class _Simulation:
         return attrs.evolve(seen, info=seen.saved) if self._killed and seen.saved is not None else seen
 
 
+def _uncancel() -> None:
+    """A node cancelled its own task, by asyncio's means; that is in the outcome, and is not for this task any more."""
+    if running_library() == "asyncio":
+        import asyncio
+
+        task = asyncio.current_task()
+        while task is not None and task.cancelling():
+            task.uncancel()
+
+
 def _threads_left(before: set[threading.Thread]) -> list[str]:
     """The threads that the run started and left running."""
     deadline = time.monotonic() + THREAD_END
     left = []
     for thread in set(threading.enumerate()) - before:
         if not is_pooled(thread):
-            thread.join(max(0.0, deadline - time.monotonic()))
+            with contextlib.suppress(RuntimeError):  # somebody else's, that is just being started
+                thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
                 left.append(f"the thread {thread.name}")
     return sorted(left)

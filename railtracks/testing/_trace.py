@@ -24,6 +24,16 @@ class _Stable(reprlib.Repr):
         self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 8
         self.maxstring = self.maxlong = self.maxother = LONGEST
 
+    def repr_set(self, x: Any, level: int) -> str:
+        if not x or level <= 0:
+            return "{...}" if x else f"{type(x).__name__}()"
+        members = sorted(self.repr1(each, level - 1) for each in x)  # their own order may be a partial one
+        shown = [*members[: self.maxset], *(["..."] if len(members) > self.maxset else [])]
+        return f"{{{', '.join(shown)}}}"
+
+    def repr_frozenset(self, x: Any, level: int) -> str:
+        return f"frozenset({self.repr_set(x, level)})" if x else "frozenset()"
+
     def repr_instance(self, x: Any, level: int) -> str:
         if type(x).__repr__ is _NO_REPR:
             return f"<{type(x).__name__}>"

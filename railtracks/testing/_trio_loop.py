@@ -91,9 +91,13 @@ class _Trio:
         return None if math.isinf(ahead) else trio.current_time() + ahead
 
     def jobs(self) -> list[tuple[int | None, str]]:
-        frames = sys._current_frames()
+        import trio
+
+        frames, token = sys._current_frames(), trio.lowlevel.current_trio_token()
         return [
-            (thread.ident, "a worker thread") for thread in threading.enumerate() if is_busy_trio_worker(thread, frames)
+            (thread.ident, "a worker thread")
+            for thread in threading.enumerate()
+            if is_busy_trio_worker(thread, frames, token)
         ]
 
     def is_waited_for(self, frame: FrameType | None) -> bool:

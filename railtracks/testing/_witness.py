@@ -16,7 +16,7 @@ import anyio
 import attrs
 from anyio.lowlevel import checkpoint
 
-from railtracks._ids import sources
+from railtracks._ids import Observer, sources
 from railtracks._scope import current
 from railtracks.execution import ExecutionStrategy, Frame
 from railtracks.nodes import FunctionNode
@@ -28,7 +28,8 @@ from railtracks.testing._trace import TraceEvent, arguments, stable_repr
 from railtracks.testing._whereabouts import where_raised
 from railtracks.testing.faults import Fault, StoreFault
 
-_caller: ContextVar[tuple[str, int] | None] = ContextVar("railtracks_testing_caller", default=None)
+caller: ContextVar[tuple[str, int] | None] = ContextVar("railtracks_testing_caller", default=None)
+"""The call that the running code is in, by session and place: what the runtime says of it is not asked."""
 
 
 @attrs.define(eq=False)
@@ -83,7 +84,8 @@ class Witness:
         """The faults that happened."""
         self.cut_off: list[tuple[str, int]] = []
         """Calls whose cleanup was cut off: calls that they made while being cancelled never began."""
-        self._outer = sources.get().observer  # of a test that simulates
+        outer = sources.get().observer  # of a test that simulates; or of a simulation in which this one runs
+        self._outer: Observer | None = outer._outer if isinstance(outer, Witness) else outer
         self._clock = clock
         self._turns = Random(f"{seed}/turns")  # noqa: S311 (repeatable, not secret)
         self._injector = Injector(faults, Random(f"{seed}/faults"), self._injected, cancel, _abandon)  # noqa: S311
@@ -106,9 +108,9 @@ class Witness:
         cancelled = anyio.get_cancelled_exc_class()
         key = frame.coordinator.session_id, frame.record.index
         in_cleanup = isinstance(sys.exc_info()[1], cancelled)
-        seen = Seen(frame.task, _caller.get(), not node.is_async, self._clock.now, in_cleanup=in_cleanup)
+        seen = Seen(frame.task, caller.get(), not node.is_async, self._clock.now, in_cleanup=in_cleanup)
         self.calls[key] = seen
-        token = _caller.set(key)
+        token = caller.set(key)
         try:
             # An event loop may take any number of turns to go on; a race that needs some shows only if it does.
             for _ in range(self._turns.choice((0, 0, 0, 1, 2))):
@@ -125,7 +127,7 @@ class Witness:
             return result
         finally:
             seen.misplaced = current.get() is not frame
-            _caller.reset(token)
+            caller.reset(token)
 
     def _end(self, seen: Seen, how: Literal["returned", "raised", "cancelled"], value: Any) -> None:
         seen.how, seen.value, seen.order, seen.time = how, value, self._ended, self._clock.now

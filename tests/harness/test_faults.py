@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import ConfigError, GlobalTimeOutError
 from railtracks.state import Reason, Status
-from railtracks.testing import ProcessKilled, check, faults, simulate
+from railtracks.testing import ProcessKilled, check, faults, simulate, trees
 from railtracks.testing.faults import Cancel, Delay, FailSave, Fault, Hang, Kill, LoseWorker, Raise, Return
 
 ran = []
@@ -384,3 +385,33 @@ def test_so_is_that_of_an_exception_which_is_equal_to_none_but_itself():
     fault = Fault("a", Raise(ConnectionError("it's lost", 3), after=True))
     assert repr(fault) == """Fault('a', Raise(ConnectionError("it's lost", 3), after=True))"""
     assert repr(eval(repr(fault), vars(faults))) == repr(fault)
+
+
+def test_errors_beside_a_cancellation_are_in_the_outcome(backend):
+    """On trio a scope takes the cancellations out of a nursery's group, and lets the errors go on."""
+    for call in range(1, 6):
+        tree = trees.Sequence(trees.Parallel(trees.Raise(), trees.Raise()))
+        check(simulate(tree, backend=backend, faults=[Fault(None, Cancel(), call=call)]))
+
+
+def test_a_node_that_cancels_its_own_task_is_in_the_outcome():
+    @rt.function_node
+    async def node():
+        asyncio.current_task().cancel()
+        await anyio.sleep(1)
+
+    outcome = simulate(node)
+    assert outcome.was_cancelled
+    check(outcome)
+
+
+def test_a_simulation_in_a_node_is_one_of_its_own(backend):
+    @rt.function_node
+    def nested():
+        inner = simulate(trees.Sequence(trees.Return(1), trees.Return(2)), backend=backend)
+        check(inner)
+        return inner.result
+
+    outcome = simulate(nested, backend=backend)
+    check(outcome)
+    assert outcome.result == [1, 2]
