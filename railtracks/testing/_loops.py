@@ -45,7 +45,6 @@ def run(
     backend: str = "asyncio",
     seed: int | None = None,
     clock: VirtualClock | None = None,
-    surroundings: Callable[[Sources], Sources] | None = None,
 ) -> T:
     """``anyio.run`` under virtual time: when nothing can run, the clock jumps to the next deadline.
 
@@ -60,7 +59,6 @@ def run(
         seed: What decides the order of tasks that can run at the same time, and of worker threads, which take turns.
             The same seed gives the same order. None: as the event loop has it.
         clock: To read the time by, or to hold it.
-        surroundings: For harnesses: changes what sessions inside take from the outside world.
 
     Returns: what ``func`` returns.
 
@@ -71,6 +69,18 @@ def run(
         SessionError: an event loop is running in this thread.
         Exception: what ``func`` raises.
     """
+    return run_with(lambda given: given, func, *args, backend=backend, seed=seed, clock=clock)
+
+
+def run_with(
+    surroundings: Callable[[Sources], Sources],
+    func: Callable[..., Awaitable[T]],
+    *args: Any,
+    backend: str,
+    seed: int | None,
+    clock: VirtualClock | None,
+) -> T:
+    """``run``, where ``surroundings`` changes what sessions inside take from the outside world."""
     if backend not in BACKENDS:
         raise ConfigError(f"backend is {backend!r}; give 'asyncio' or 'trio'")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
@@ -90,7 +100,7 @@ def run(
         clock=lambda: clock.now, wall=lambda: WALL + clock.now, new_id=lambda: f"s{next(count)}", turns=clock.turns,
         observer=sources.get().observer,
     )  # fmt: skip
-    token = sources.set(given if surroundings is None else surroundings(given))
+    token = sources.set(surroundings(given))
     try:
         with seeded_trio(None if seed is None else f"{seed}/order") if backend == "trio" else contextlib.nullcontext():
             return _run(func, args, backend, clock, random)

@@ -147,11 +147,11 @@ def _check_steps(name: str, records: tuple[CallRecord, ...]) -> None:
 
 def _check_saved(outcome: Outcome, session: SessionSeen) -> None:
     info = session.info
-    met = [fault for fault in outcome.faults if fault not in outcome.unused_faults]
-    if not session.keeps or any(isinstance(fault, StoreFault) for fault in met):
+    unused = {id(fault) for fault in outcome.unused_faults}  # two equal ones are two
+    if not session.keeps or any(isinstance(fault, StoreFault) and id(fault) not in unused for fault in outcome.faults):
         return
-    if not info.records and outcome.options.get("resume") is not None:  # nothing was done that was not known before
-        return
+    if not info.records and (info.end_time is None or outcome.options.get("resume") is not None):
+        return  # it was cancelled while it was entered; or nothing was done that was not known before
     name = info.session_id
     if session.stored is None or session.stored.document is None:
         raise AssertionError(f"session {name} was not saved")

@@ -26,7 +26,7 @@ from railtracks.state import MemoryStore, Store
 from railtracks.state._runs import as_store
 from railtracks.testing._clock import Deadlock, VirtualClock
 from railtracks.testing._injection import FaultyStore, ProcessKilled
-from railtracks.testing._loops import run
+from railtracks.testing._loops import run_with
 from railtracks.testing._outcome import Outcome, SessionSeen
 from railtracks.testing._threads_seen import is_pooled
 from railtracks.testing._whereabouts import described, tasks
@@ -120,7 +120,7 @@ class _Simulation:
         options = {"store": self._faulty or self._kept, "logging_setting": "NONE"}
         token = scoped.set(options)
         try:
-            run(self._main, backend=self._backend, seed=self._seed, clock=self._clock, surroundings=self._surround)
+            run_with(self._surround, self._main, backend=self._backend, seed=self._seed, clock=self._clock)
         except Deadlock as exc:
             self._error = exc
         finally:
