@@ -10,11 +10,10 @@ import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
-from types import FrameType
 from typing import Any
 
 from railtracks.testing._clock import VirtualClock
-from railtracks.testing._doors import waits_for_asyncio
+from railtracks.testing._doors import Waiting
 from railtracks.testing._sockets import describe_sockets
 from railtracks.testing._threads_seen import is_anyio_worker
 from railtracks.testing._whereabouts import asyncio_tasks, order_of, places
@@ -85,6 +84,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._random = random
         self._count = 0
         self._jobs: dict[_Job, None] = {}
+        self._home = threading.get_ident()
+        self._waiting = Waiting()
         super().__init__(_JumpingSelector(self))  # type: ignore[arg-type]
         clock.event_loop = self
 
@@ -160,8 +161,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def has_news(self) -> bool:
         return bool(self._selector.select(0))  # type: ignore[attr-defined]
 
-    def is_waited_for(self, frame: FrameType | None) -> bool:
-        return waits_for_asyncio(frame, self)
+    def call_soon_threadsafe(self, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        if threading.get_ident() != self._home:
+            self._waiting.asked((callback, args))
+        return super().call_soon_threadsafe(callback, *args, **options)
+
+    def is_waited_for(self, thread: int) -> bool:
+        return self._waiting.has(thread)
 
     def sockets(self) -> list[str]:
         own: socket.socket = self._ssock  # type: ignore[attr-defined]

@@ -10,15 +10,12 @@ the run hangs for ever, and that is told as well.
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import Protocol
 
 from railtracks.exceptions import RTError
-from railtracks.testing._doors import is_behind_our_own
 from railtracks.testing._threads_seen import others
 from railtracks.testing._turns import ThreadTurns
 
@@ -63,8 +60,8 @@ class EventLoop(Protocol):
     def jobs(self) -> list[tuple[int | None, str]]:
         """The work in threads that it waits for: the thread's identifier, if it has begun, and what to call it."""
 
-    def is_waited_for(self, frame: FrameType | None) -> bool:
-        """Does the thread with that stack wait for this event loop?"""
+    def is_waited_for(self, thread: int) -> bool:
+        """Does the thread wait for this event loop?"""
 
     def has_news(self) -> bool:
         """Has a thread handed something over since the event loop looked? It may have been at work a moment ago."""
@@ -136,11 +133,6 @@ class VirtualClock:
 
     # ---- for the event loop
 
-    @property
-    def idle_for(self) -> float:
-        """Real seconds since it was looked at in vain for the first time, after something had run."""
-        return 0.0 if self._waiting_since is None else time.monotonic() - self._waiting_since
-
     def ran(self) -> None:
         """Something ran."""
         self._waiting_since = None
@@ -169,16 +161,12 @@ class VirtualClock:
 
     def threads_have_turns(self) -> bool:
         """Let the next one go on; is there one at work?"""
-        return self.turns.grant(self._waits_elsewhere)
-
-    def _waits_elsewhere(self, thread: int) -> bool:
-        """Does it wait for the event loop, by a door that is not ours?"""
-        return self._waits(thread) and not is_behind_our_own(sys._current_frames().get(thread))
+        return self.turns.grant(self._waits)
 
     def _waits(self, thread: int) -> bool:
         """Does it wait for the event loop?"""
         assert self.event_loop is not None
-        return self.event_loop.is_waited_for(sys._current_frames().get(thread))
+        return self.event_loop.is_waited_for(thread)
 
     def _threads_at_work(self) -> list[str]:
         """Work in threads that the event loop waits for; not in those which wait for the event loop."""

@@ -1,104 +1,120 @@
 """Threads that wait for an event loop: they are not at work, and the clock may jump, as they may wait for a sleep.
 
-Neither anyio nor trio tells which threads wait so; their stacks do. A thread waits for an event loop while it is in one
-of the functions below, has handed over what it wants done, and has no answer.
+Neither anyio nor trio tells which threads wait so. What a thread hands to an event loop has the future, or the queue,
+that it gets its answer by; from that on, and until it is answered, it waits. (The stacks of running threads would tell
+too, but Python 3.11 crashes now and then over reading them.)
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
-from functools import cache
-from types import CodeType, FrameType
+from queue import SimpleQueue
 from typing import Any
 
-from railtracks._threads import run_in_loop
+
+class Waiting:
+    """Which threads wait for one event loop."""
+
+    def __init__(self) -> None:
+        self._answers: dict[int, list[Any]] = {}  # by thread: what it has asked for last
+
+    def asked(self, thing: Any) -> None:
+        """The calling thread handed something to the event loop: whatever waits for an answer is in it."""
+        self._answers[threading.get_ident()] = list(_answers_in(thing))
+
+    def has(self, thread: int) -> bool:
+        """Does the thread wait?"""
+        return any(not answer.done() for answer in self._answers.get(thread, ()))
 
 
-@cache
-def _asyncio_doors() -> tuple[set[CodeType], set[CodeType]]:
-    """Those that know their event loop, and those of portals."""
-    from anyio._backends._asyncio import AsyncIOBackend
-    from anyio.from_thread import BlockingPortal
-
-    loop: Any = AsyncIOBackend
-    return (
-        {loop.run_async_from_thread.__func__.__code__, loop.run_sync_from_thread.__func__.__code__},
-        {BlockingPortal.call.__code__, BlockingPortal.start_task.__code__},
-    )
-
-
-@cache
-def _trio_door() -> tuple[CodeType, int]:
-    """The function, and the line of it where the answer is waited for."""
-    from trio._threads import _send_message_to_trio
-
-    code = _send_message_to_trio.__code__
-    return code, max(line for _, _, line in code.co_lines() if line)
+def _answers_in(thing: Any, depth: int = 4) -> Iterator[Any]:
+    """The futures in a function, its closure, its arguments."""
+    if isinstance(thing, Future | Answer):
+        yield thing
+    elif depth == 0:
+        return
+    elif isinstance(thing, tuple | list):
+        for each in thing:
+            yield from _answers_in(each, depth - 1)
+    elif isinstance(thing, functools.partial):
+        yield from _answers_in((thing.func, *thing.args), depth)
+    else:
+        for cell in getattr(thing, "__closure__", None) or ():
+            with contextlib.suppress(ValueError):  # it is empty
+                yield from _answers_in(cell.cell_contents, depth - 1)
 
 
-def waits_for_asyncio(frame: FrameType | None, loop: object) -> bool:
-    """Does the thread with this stack wait for ``loop``, which runs in the calling thread?"""
-    doors, portals = _asyncio_doors()
-    pending = False
-    while frame is not None:
-        if frame.f_code is Future.result.__code__:
-            pending = not frame.f_locals["self"].done()
-        elif frame.f_code in doors:
-            return pending and frame.f_locals.get("loop") is loop
-        elif frame.f_code in portals:
-            return pending and _is_portal_of_this_thread(frame)
-        frame = frame.f_back
-    return False
+class Answer(SimpleQueue):  # type: ignore[type-arg]
+    """The queue by which a thread gets its answer from trio, knowing whether it has been put there.
 
-
-def waits_for_trio(frame: FrameType | None, token: object) -> bool:
-    """Does the thread with this stack wait for the run of ``token``?
-
-    It may have its answer and not have gone on yet: from Python 3.13 on a queue hands it over past itself.
+    That it is not empty does not tell: from Python 3.13 on an item goes past a queue to a thread that waits.
     """
-    code, last = _trio_door()
-    _, portals = _asyncio_doors()
-    pending = False
-    while frame is not None:
-        if frame.f_code is code:
-            message = frame.f_locals["message_to_trio"]
-            return frame.f_locals["trio_token"] is token and frame.f_lineno == last and message.queue.empty()
-        if frame.f_code is Future.result.__code__:
-            pending = not frame.f_locals["self"].done()
-        elif frame.f_code in portals:
-            return pending and _is_portal_of_this_thread(frame)
-        frame = frame.f_back
-    return False
+
+    def __init__(self) -> None:
+        self._done = False
+
+    def put_nowait(self, item: Any) -> None:
+        self._done = True
+        super().put_nowait(item)
+
+    def done(self) -> bool:
+        return self._done
 
 
-def is_behind_our_own(frame: FrameType | None) -> bool:
-    """Is the thread in ``run_in_loop``, which tells by itself when it waits?"""
-    while frame is not None:
-        if frame.f_code is run_in_loop.__code__:
-            return True
-        frame = frame.f_back
-    return False
+_lock = threading.Lock()
+_runs: dict[Any, Waiting] = {}  # of trio, by token
+_original: Any = None
 
 
-def _is_portal_of_this_thread(frame: FrameType) -> bool:
-    return bool(frame.f_locals["self"]._event_loop_thread_id == threading.get_ident())
+@contextlib.contextmanager
+def told_by_trio(token: Any, waiting: Waiting) -> Iterator[None]:
+    """Have ``waiting`` told of threads that ask something of the run of ``token``."""
+    global _original
+    from trio import _threads
+
+    with _lock:
+        if not _runs:
+            _original, _threads._send_message_to_trio = _threads._send_message_to_trio, _send
+        _runs[token] = waiting
+    try:
+        yield
+    finally:
+        with _lock:
+            del _runs[token]
+            if not _runs:
+                _threads._send_message_to_trio = _original
+
+
+def _send(trio_token: Any, message: Any) -> Any:
+    from trio._threads import PARENT_TASK_DATA
+
+    waiting = _runs.get(trio_token or getattr(PARENT_TASK_DATA, "token", None))
+    if waiting is not None:
+        answer = Answer()
+        object.__setattr__(message, "queue", answer)
+        waiting.asked((answer, message.args))
+    return _original(trio_token, message)
 
 
 class Stillness:
     """For how long threads have not moved; for somebody who looks again and again."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, tuple[FrameType, int, float]] = {}  # frame, place in it, since when
+        self._seen: dict[int, tuple[int, int, float]] = {}  # the frame, the place in it, since when
 
     def of(self, thread: int) -> float:
         """In real seconds."""
         frame = sys._current_frames().get(thread)
         if frame is None:
+            self._seen.pop(thread, None)
             return 0.0
         seen = self._seen.get(thread)
-        if seen is None or seen[0] is not frame or seen[1] != frame.f_lasti:
-            seen = self._seen[thread] = frame, frame.f_lasti, time.monotonic()
+        if seen is None or seen[:2] != (id(frame), frame.f_lasti):
+            seen = self._seen[thread] = id(frame), frame.f_lasti, time.monotonic()
         return time.monotonic() - seen[2]

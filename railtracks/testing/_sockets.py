@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 from typing import Any
@@ -65,3 +66,11 @@ def _peer_of_pair(view: socket.socket) -> Any:
         return None
     process = struct.unpack("3i", view.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))[0]
     return _OWN if process == os.getpid() else None
+
+
+def is_readable(files: list[int]) -> bool:
+    """Is there something to read from one of them? Takes nothing away."""
+    poll = select.poll()
+    for file in files:
+        poll.register(file, select.POLLIN)
+    return bool(poll.poll(0))

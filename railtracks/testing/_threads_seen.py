@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import Any
 
@@ -34,11 +33,8 @@ def is_pooled(thread: threading.Thread) -> bool:
     )
 
 
-def is_busy_trio_worker(thread: threading.Thread, frames: dict[int, Any], token: object) -> bool:
-    """Does it have a job, for the run of ``token`` as far as that can be told?
-
-    It is put on the list of idle ones before it hands over the result, so look where it is.
-    """
+def is_busy_trio_worker(thread: threading.Thread, frames: dict[int, Any]) -> bool:
+    """Does it have a job? It is put on the list of idle ones before it hands over the result, so look where it is."""
     from trio._core._thread_cache import THREAD_CACHE
 
     if not is_trio_worker(thread):
@@ -46,16 +42,7 @@ def is_busy_trio_worker(thread: threading.Thread, frames: dict[int, Any], token:
     worker: Any = thread._target.__self__  # type: ignore[attr-defined]
     frame = frames.get(thread.ident or 0)
     waits_for_job = frame is None or frame.f_code is type(worker)._work.__code__
-    busy = worker not in THREAD_CACHE._idle_workers or not waits_for_job
-    return busy and not _works_for_another(frame, token)
-
-
-def _works_for_another(frame: Any, token: object) -> bool:
-    while frame is not None:
-        if frame.f_code.co_name == "worker_fn" and frame.f_globals.get("__name__") == "trio._threads":
-            return frame.f_locals.get("current_trio_token", token) is not token
-        frame = frame.f_back
-    return False
+    return worker not in THREAD_CACHE._idle_workers or not waits_for_job
 
 
 def others() -> list[threading.Thread]:
@@ -70,9 +57,4 @@ def others() -> list[threading.Thread]:
 
 def _is_infrastructure(thread: threading.Thread) -> bool:
     home = _target_home(thread) or type(thread).__module__
-    if home.partition(".")[0] in _INFRASTRUCTURE:
-        return True
-    frame = sys._current_frames().get(thread.ident or 0)
-    while frame is not None and frame.f_back is not None:
-        frame = frame.f_back
-    return frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _INFRASTRUCTURE
+    return home.partition(".")[0] in _INFRASTRUCTURE or isinstance(thread, threading._DummyThread)

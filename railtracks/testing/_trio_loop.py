@@ -8,20 +8,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from railtracks.testing._clock import VirtualClock
-from railtracks.testing._doors import waits_for_trio
-from railtracks.testing._sockets import describe_sockets
+from railtracks.testing._doors import Waiting, told_by_trio
+from railtracks.testing._sockets import describe_sockets, is_readable
 from railtracks.testing._threads_seen import is_busy_trio_worker
 from railtracks.testing._whereabouts import places, trio_tasks
 
 if TYPE_CHECKING:
     import trio.testing
-
-SETTLED = 0.005
-"""Real seconds that a thread which was answered may take to go on."""
 
 
 @contextlib.contextmanager
@@ -51,6 +47,13 @@ def trio_options(clock: VirtualClock) -> dict[str, Any]:
     wait = 0.0
 
     class Watch(trio.abc.Instrument):
+        def before_run(self) -> None:
+            self._told = told_by_trio(trio.lowlevel.current_trio_token(), event_loop.threads)
+            self._told.__enter__()
+
+        def after_run(self) -> None:
+            self._told.__exit__(None, None, None)
+
         def task_scheduled(self, task: object) -> None:
             nonlocal wait
             wait = 0.0
@@ -69,16 +72,16 @@ def trio_options(clock: VirtualClock) -> dict[str, Any]:
             wait = min(max(1e-5, 2 * wait), 1e-3)
 
     mock._autojump = autojump  # type: ignore[method-assign]
-    clock.event_loop = event_loop = _Trio(mock, clock)
+    clock.event_loop = event_loop = _Trio(mock)
     return {"clock": mock, "instruments": [Watch()]}
 
 
 class _Trio:
     """trio, as a clock wants to know it."""
 
-    def __init__(self, mock: trio.testing.MockClock, clock: VirtualClock) -> None:
+    def __init__(self, mock: trio.testing.MockClock) -> None:
         self.moved = mock.jump
-        self._clock = clock
+        self.threads = Waiting()
 
     def call_soon(self, func: Callable[[], None], /) -> object:
         func()
@@ -91,26 +94,29 @@ class _Trio:
         return None if math.isinf(ahead) else trio.current_time() + ahead
 
     def jobs(self) -> list[tuple[int | None, str]]:
-        import trio
-
-        frames, token = sys._current_frames(), trio.lowlevel.current_trio_token()
+        frames = sys._current_frames()
         return [
-            (thread.ident, "a worker thread")
-            for thread in threading.enumerate()
-            if is_busy_trio_worker(thread, frames, token)
+            (thread.ident, "a worker thread") for thread in threading.enumerate() if is_busy_trio_worker(thread, frames)
         ]
 
-    def is_waited_for(self, frame: FrameType | None) -> bool:
-        import trio
-
-        settled = self._clock.idle_for > SETTLED
-        return settled and waits_for_trio(frame, trio.lowlevel.current_trio_token())
+    def is_waited_for(self, thread: int) -> bool:
+        return self.threads.has(thread)
 
     def has_news(self) -> bool:
         from trio._core._run import GLOBAL_RUN_CONTEXT
 
         entries = GLOBAL_RUN_CONTEXT.runner.entry_queue
-        return bool(entries.queue or entries.idempotent_queue)
+        if entries.queue or entries.idempotent_queue:
+            return True
+        files = self._files_read()
+        return bool(files and is_readable(files))
+
+    def _files_read(self) -> list[int]:
+        """Those that a task waits to read from; epoll alone tells."""
+        from trio._core._run import GLOBAL_RUN_CONTEXT
+
+        registered = getattr(GLOBAL_RUN_CONTEXT.runner.io_manager, "_registered", {})
+        return [file for file, waiters in registered.items() if getattr(waiters, "read_task", None) is not None]
 
     def sockets(self) -> list[str]:
         from trio._core._run import GLOBAL_RUN_CONTEXT
