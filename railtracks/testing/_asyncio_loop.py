@@ -162,9 +162,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return bool(self._selector.select(0))  # type: ignore[attr-defined]
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        handle = super().call_soon_threadsafe(callback, *args, **options)
         if threading.get_ident() != self._home:
             self._waiting.asked((callback, args))
-        return super().call_soon_threadsafe(callback, *args, **options)
+        return handle
 
     def is_waited_for(self, thread: int) -> bool:
         return self._waiting.has(thread)

@@ -29,8 +29,11 @@ class Waiting:
         self._answers[threading.get_ident()] = list(_answers_in(thing))
 
     def has(self, thread: int) -> bool:
-        """Does the thread wait?"""
-        return any(not answer.done() for answer in self._answers.get(thread, ()))
+        """Does the thread wait? Not before what it asks for was handed over."""
+        answers = self._answers.get(thread, ())
+        if any(isinstance(answer, Answer) and not answer.awaited for answer in answers):
+            return False
+        return any(not answer.done() for answer in answers)
 
 
 def _answers_in(thing: Any, depth: int = 4) -> Iterator[Any]:
@@ -56,8 +59,15 @@ class Answer(SimpleQueue):  # type: ignore[type-arg]
     That it is not empty does not tell: from Python 3.13 on an item goes past a queue to a thread that waits.
     """
 
+    awaited = False
+    """Was it asked for what comes? That is so once the message was handed over."""
+
     def __init__(self) -> None:
         self._done = False
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        self.awaited = True
+        return super().get(*args, **kwargs)
 
     def put_nowait(self, item: Any) -> None:
         self._done = True
@@ -80,7 +90,8 @@ def told_by_trio(token: Any, waiting: Waiting) -> Iterator[None]:
 
     with _lock:
         if not _runs:
-            _original, _threads._send_message_to_trio = _threads._send_message_to_trio, _send
+            _original = _threads._send_message_to_trio
+            _threads._send_message_to_trio = _send  # type: ignore[assignment]
         _runs[token] = waiting
     try:
         yield
