@@ -68,7 +68,7 @@ class Turns(Protocol):
 
 @attrs.frozen(eq=False)
 class Sources:
-    """Where a session takes its times and identifiers from."""
+    """Where a session takes its times and identifiers from, and what a harness puts around its calls."""
 
     clock: Callable[[], float] = time.perf_counter
     """Monotonic seconds, from any origin; read twice per call."""
@@ -80,11 +80,13 @@ class Sources:
     """A fresh identifier, safe as a file name."""
 
     observer: Observer | None = None
+    """Who looks on."""
 
     wrap_strategy: Callable[[Any], Any] | None = None
     """Given each ``ExecutionStrategy`` of a session; returns the one to be used in its place."""
 
     turns: Turns | None = None
+    """Of worker threads; looked up for each piece of work."""
 
 
 sources: ContextVar[Sources] = ContextVar("railtracks_sources", default=Sources())  # noqa: B039 (frozen)

@@ -4,14 +4,13 @@ Fixtures: ``rt_session``, ``virtual_clock``, ``simulated``, ``rt_backend``. An a
 runs in virtual time, on both backends. A test that fails shows the calls of its sessions, and
 ``--railtracks-leaks`` fails those that leave something behind.
 
-What it needs of Railtracks is imported where it is used: pytest loads this module in each of its runs, also in those
-of projects that only happen to have Railtracks installed.
+``railtracks.testing`` is imported where it is used: pytest loads this module in each of its runs, also in those of
+projects that only happen to have Railtracks installed, and it brings both event loops with it.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -21,16 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from railtracks._config import BACKENDS
+
 if TYPE_CHECKING:
     from railtracks import Session
     from railtracks.testing import Outcome, VirtualClock
 
-BACKENDS = ("asyncio", "trio")
 FIXTURES = {"rt_session", "virtual_clock", "simulated"}  # the last cannot work in async code, and says so
 SHOWN = 3
 """Sessions of a failed test that are shown: the latest."""
-THREAD_END = 0.2
-"""Real seconds that a thread has to end after its test."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -174,15 +172,11 @@ async def _in_session(
 
 
 async def _watched(test: Callable[[], Awaitable[None]], watch: Watch) -> None:
-    from anyio.lowlevel import checkpoint
-
-    from railtracks.testing._whereabouts import tasks
+    from railtracks.testing._whereabouts import tasks, tasks_left
 
     before = set(tasks())
     await test()
-    for _ in range(3):
-        await checkpoint()  # for callbacks of tasks that have ended
-    watch.tell({task: coroutine for task, coroutine in tasks().items() if task not in before})
+    watch.tell(await tasks_left(before))
 
 
 # ---- what a test does
@@ -223,17 +217,11 @@ class Watch:
 
     def left(self) -> list[str]:
         """What is still there, by name."""
-        from railtracks.testing._threads_seen import is_pooled
+        from railtracks.testing._threads_seen import threads_left
 
         found = [f"the session {session.identifier}" for session in self.open]
         found += [f"a task that waits in {place}" for place in sorted(self.tasks.values())]
-        deadline = time.monotonic() + THREAD_END
-        for thread in set(threading.enumerate()) - self.threads:
-            if not is_pooled(thread):
-                thread.join(max(0.0, deadline - time.monotonic()))
-                if thread.is_alive():
-                    found.append(f"the thread {thread.name}")
-        return found
+        return found + threads_left(self.threads)
 
 
 _WATCH = pytest.StashKey[Watch]()

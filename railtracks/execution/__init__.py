@@ -1,7 +1,7 @@
 """How calls are run: strategies, runs and their scopes, and the Coordinator that joins them."""
 
 from railtracks._backend import running_library
-from railtracks.execution._coordinator import Coordinator, Frame
+from railtracks.execution._coordinator import Coordinator, Frame, abandon_current
 from railtracks.execution._groups import divide, interrupt_in, task_group
 from railtracks.execution._recorder import Recorder
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
@@ -13,6 +13,7 @@ __all__ = [
     "InTaskStrategy",
     "Recorder",
     "ThreadStrategy",
+    "abandon_current",
     "divide",
     "interrupt_in",
     "running_library",

@@ -131,7 +131,7 @@ class Coordinator:
         self.loop: EventLoopToken | None = None
         self.start_loop: Callable[[], None] | None = None
         self._announcer = Announcer(session_id, self.origin, log, self.publisher)
-        self.threads = ThreadStrategy(_abandon)
+        self.threads = ThreadStrategy(abandon_current)
         self._in_task: ExecutionStrategy = _IN_TASK
         self._in_thread: ExecutionStrategy = self.threads
         if sources.wrap_strategy is not None:
@@ -488,7 +488,8 @@ class Coordinator:
             entry.cancel(Stop.SESSION_ENDED)
 
 
-async def _abandon() -> None:
+async def abandon_current() -> None:
+    """The current call is being cancelled, and its worker thread goes on."""
     frame: Frame = current.get()
     assert frame.record is not None
     await frame.coordinator.abandoned(frame.record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import sys
 import warnings
 from collections.abc import Awaitable, Callable
@@ -37,6 +38,18 @@ def backend_options(clock: VirtualClock, backend: str, random: Random | None = N
 def seeded(seed: int | None, purpose: str) -> Random | None:
     """A random generator of its own for each purpose; the same in every process. None without a seed."""
     return None if seed is None else Random(f"{seed}/{purpose}")  # noqa: S311 (repeatable, not secret)
+
+
+def virtual_sources(clock: VirtualClock) -> Sources:
+    """What sessions take from the outside world when they run on ``clock``; who looks on stays the same."""
+    count = itertools.count()
+    return Sources(
+        clock=lambda: clock.now,
+        wall=lambda: WALL + clock.now,
+        new_id=lambda: f"s{next(count)}",
+        turns=clock.turns,
+        observer=sources.get().observer,
+    )
 
 
 def run(
@@ -95,12 +108,7 @@ def run_with(
     if clock.event_loop is not None:
         raise ConfigError("clock: a VirtualClock is for one run; make another: clock=VirtualClock()")
     clock.turns = ThreadTurns(seeded(seed, "threads"))
-    count = iter(range(10**9))
-    given = Sources(
-        clock=lambda: clock.now, wall=lambda: WALL + clock.now, new_id=lambda: f"s{next(count)}", turns=clock.turns,
-        observer=sources.get().observer,
-    )  # fmt: skip
-    token = sources.set(surroundings(given))
+    token = sources.set(surroundings(virtual_sources(clock)))
     try:
         with seeded_trio(None if seed is None else f"{seed}/order") if backend == "trio" else contextlib.nullcontext():
             return _run(func, args, backend, clock, random)

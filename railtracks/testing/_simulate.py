@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
 import attrs
-from anyio.lowlevel import checkpoint
 
 from railtracks._backend import running_library
 from railtracks._call import call
@@ -28,15 +25,10 @@ from railtracks.testing._clock import Deadlock, VirtualClock
 from railtracks.testing._injection import FaultyStore, ProcessKilled
 from railtracks.testing._loops import run_with
 from railtracks.testing._outcome import Outcome, SessionSeen
-from railtracks.testing._threads_seen import is_pooled
-from railtracks.testing._whereabouts import described, tasks
+from railtracks.testing._threads_seen import threads_left
+from railtracks.testing._whereabouts import described, tasks, tasks_left
 from railtracks.testing._witness import Witness, caller
 from railtracks.testing.faults import Fault, Kill, StoreFault, checked_plan
-
-THREAD_END = 0.2
-"""Real seconds that a thread has to end after the run, before it counts as left behind."""
-TURNS_TO_END = 3
-"""Turns of the event loop that tasks have to end after the session: for callbacks of tasks that have ended."""
 
 
 def simulate(
@@ -125,7 +117,7 @@ class _Simulation:
             self._error = exc
         finally:
             scoped.reset(token)
-        self._left += _threads_left(threads)
+        self._left += threads_left(threads)
         return self._outcome()
 
     def _surround(self, given: Sources) -> Sources:
@@ -153,10 +145,8 @@ class _Simulation:
             _uncancel()
         if current.get() is not around:
             self._left.append("the context of a session, which is current although it was left")
-        for _ in range(TURNS_TO_END):
-            await checkpoint()
-        left = [described(coroutine) for task, coroutine in tasks().items() if task not in before]
-        self._left += [f"a task that waits in {place}" for place in left]
+        left = await tasks_left(before)
+        self._left += [f"a task that waits in {described(coroutine)}" for coroutine in left.values()]
         self._left += [f"the session {session.identifier}" for session in self._witness.open]
 
     async def _run_session(self) -> None:
@@ -240,16 +230,3 @@ def _uncancel() -> None:
         task = asyncio.current_task()
         while task is not None and task.cancelling():
             task.uncancel()
-
-
-def _threads_left(before: set[threading.Thread]) -> list[str]:
-    """The threads that the run started and left running."""
-    deadline = time.monotonic() + THREAD_END
-    left = []
-    for thread in set(threading.enumerate()) - before:
-        if not is_pooled(thread):
-            with contextlib.suppress(RuntimeError):  # somebody else's, that is just being started
-                thread.join(max(0.0, deadline - time.monotonic()))
-            if thread.is_alive():
-                left.append(f"the thread {thread.name}")
-    return sorted(left)

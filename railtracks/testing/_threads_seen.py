@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from typing import Any
 
+THREAD_END = 0.2
+"""Real seconds that a thread has to end after a run, or a test, before it counts as left behind."""
 _INFRASTRUCTURE = ("execnet", "xdist", "pytest_timeout", "pydevd", "_pydevd", "debugpy", "coverage")
 """Packages whose threads belong to the test runner, and do nothing for a test."""
 
@@ -58,3 +62,16 @@ def others() -> list[threading.Thread]:
 def _is_infrastructure(thread: threading.Thread) -> bool:
     home = _target_home(thread) or type(thread).__module__
     return home.partition(".")[0] in _INFRASTRUCTURE or isinstance(thread, threading._DummyThread)
+
+
+def threads_left(before: set[threading.Thread]) -> list[str]:
+    """The threads that are there, were not before, and do not end now; by name. Workers of pools aside."""
+    deadline = time.monotonic() + THREAD_END
+    left = []
+    for thread in set(threading.enumerate()) - before:
+        if not is_pooled(thread):
+            with contextlib.suppress(RuntimeError):  # somebody else's, that is just being started
+                thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                left.append(f"the thread {thread.name}")
+    return sorted(left)

@@ -108,24 +108,21 @@ class _Trio:
         entries = GLOBAL_RUN_CONTEXT.runner.entry_queue
         if entries.queue or entries.idempotent_queue:
             return True
-        files = self._files_read()
-        return bool(files and is_readable(files))
+        read = [file for file, waiters in self._registered() if getattr(waiters, "read_task", None) is not None]
+        return bool(read and is_readable(read))  # on kqueue, which does not tell who reads, nothing is
 
-    def _files_read(self) -> list[int]:
-        """Those that a task waits to read from; epoll alone tells."""
+    def _registered(self) -> list[tuple[int, Any]]:
+        """The files that tasks wait for; epoll and kqueue tell, Windows does not."""
         from trio._core._run import GLOBAL_RUN_CONTEXT
 
         registered = getattr(GLOBAL_RUN_CONTEXT.runner.io_manager, "_registered", {})
-        return [file for file, waiters in registered.items() if getattr(waiters, "read_task", None) is not None]
+        return [(key if isinstance(key, int) else key[0], waiters) for key, waiters in registered.items()]
 
     def sockets(self) -> list[str]:
         from trio._core._run import GLOBAL_RUN_CONTEXT
 
-        runner = GLOBAL_RUN_CONTEXT.runner
-        registered = getattr(runner.io_manager, "_registered", {})  # epoll and kqueue; Windows does not tell
-        own = runner.entry_queue.wakeup.wakeup_sock.fileno()
-        files = {key if isinstance(key, int) else key[0] for key in registered}
-        return describe_sockets(sorted(files - {own}))
+        own = GLOBAL_RUN_CONTEXT.runner.entry_queue.wakeup.wakeup_sock.fileno()
+        return describe_sockets(sorted({file for file, _ in self._registered()} - {own}))
 
     def waiting(self) -> list[str]:
         return places(trio_tasks().values())

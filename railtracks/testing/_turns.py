@@ -68,7 +68,7 @@ class ThreadTurns:
     def grant(self, waits: Callable[[int], bool]) -> bool:
         """The event loop has nothing to do: whose turn is it? False if no thread has anything to do either.
 
-        ``waits``: does a thread wait for the event loop, by a door that is not ours?
+        ``waits``: does a thread wait for the event loop, without having told by ``suspended``?
         """
         with self._changed:
             if self._ready and all(map(self._stands_still, self._running)):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
+from anyio.lowlevel import checkpoint
+
+TURNS_TO_END = 3
+"""Turns of the event loop that callbacks of tasks which have ended may take."""
 _RUNTIME = {"anyio", "trio", "railtracks", "outcome", "hypothesis", *sys.stdlib_module_names} - {"__main__"}
 
 
@@ -93,6 +97,13 @@ def tasks() -> dict[Any, Any]:
     if trio is not None and trio.lowlevel.in_trio_run():
         return trio_tasks()
     return asyncio_tasks()
+
+
+async def tasks_left(before: Container[Any]) -> dict[Any, Any]:
+    """The tasks that were not there before, once callbacks of tasks that have ended have run; with their coroutines."""
+    for _ in range(TURNS_TO_END):
+        await checkpoint()
+    return {task: coroutine for task, coroutine in tasks().items() if task not in before}
 
 
 def places(coroutines: Iterable[Any]) -> list[str]:

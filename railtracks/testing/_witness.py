@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint
 
 from railtracks._ids import Observer, sources
 from railtracks._scope import current
-from railtracks.execution import ExecutionStrategy, Frame
+from railtracks.execution import ExecutionStrategy, Frame, abandon_current
 from railtracks.nodes import FunctionNode
 from railtracks.state import Broadcast, CallCancelled, CallCreated, CallFailed, CallSucceeded
 from railtracks.state._records import REUSED
@@ -88,7 +88,7 @@ class Witness:
         self._outer: Observer | None = outer._outer if isinstance(outer, Witness) else outer
         self._clock = clock
         self._turns = Random(f"{seed}/turns")  # noqa: S311 (repeatable, not secret)
-        self._injector = Injector(faults, Random(f"{seed}/faults"), self._injected, cancel, _abandon)  # noqa: S311
+        self._injector = Injector(faults, Random(f"{seed}/faults"), self._injected, cancel, abandon_current)  # noqa: S311
         self._ended = 0
 
     # ---- around calls
@@ -224,9 +224,3 @@ class _Witnessed:
 
 def _index(node_id: str) -> int:
     return int(node_id.rpartition("-n")[2])
-
-
-async def _abandon() -> None:
-    frame: Frame = current.get()
-    assert frame.record is not None
-    await frame.coordinator.abandoned(frame.record)

@@ -26,14 +26,14 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from railtracks._call import broadcast
 from railtracks._config import scoped
-from railtracks._ids import Sources, sources
+from railtracks._ids import sources
 from railtracks._session import Session
 from railtracks.exceptions import SessionEndedError
 from railtracks.nodes import FunctionNode, function_node
 from railtracks.state import Broadcast, ExecutionInfo, MemoryStore, Status
 from railtracks.state._runs import load_run
 from railtracks.testing import _report, faults, trees
-from railtracks.testing._loops import WALL
+from railtracks.testing._loops import virtual_sources
 from railtracks.testing._stepping import SteppedLoop
 from railtracks.testing._witness import Witness
 from railtracks.testing.strategies import backends, seeds
@@ -162,11 +162,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.clock = clock = self._loop.clock
         self._faults: list[faults.Fault | faults.StoreFault] = []
         self._witness = witness = Witness(clock, self._faults, seed, lambda: None)
-        count = iter(range(10**9))
-        source = Sources(
-            clock=lambda: clock.now, wall=lambda: WALL + clock.now, new_id=lambda: f"s{next(count)}",
-            observer=witness, wrap_strategy=witness.wrap, turns=clock.turns,
-        )  # fmt: skip
+        source = attrs.evolve(virtual_sources(clock), observer=witness, wrap_strategy=witness.wrap)
         self._tokens = [
             (sources, sources.set(source)),
             (scoped, scoped.set({"store": self.store, "logging_setting": "NONE"})),

@@ -8,6 +8,7 @@ the code that makes it::
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -32,7 +33,7 @@ class TreeError(Exception):
     """What ``Raise`` raises."""
 
 
-class Tree(ReprAsCode):
+class Tree(ReprAsCode, ABC):
     """A node of a call tree; calling it runs it."""
 
     @property
@@ -45,9 +46,9 @@ class Tree(ReprAsCode):
         """How many calls it makes at the least if all goes well, its own included."""
         return 1 + sum(child.size for child in self.children)
 
-    async def __call__(self) -> Any:
-        """Run it."""
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self) -> Any:
+        """Run it; an ``async def``, but for what runs in a thread."""
 
 
 # ---- leaves
