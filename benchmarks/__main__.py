@@ -13,7 +13,7 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import batches, calls, durability, imports, memory, sessions, simulations
+from benchmarks import agents, batches, calls, durability, imports, memory, sessions, simulations
 from benchmarks.measure import Result
 
 BACKENDS = ("asyncio", "trio")
@@ -41,7 +41,7 @@ def main() -> int:
     rounds = 3 if options.quick else 9
     results: list[Result] = []
     for backend in BACKENDS:
-        for module in (calls, sessions, batches, memory, durability, simulations):
+        for module in (calls, sessions, batches, memory, durability, simulations, agents):
             results += [attrs.evolve(result, backend=backend) for result in module.measure(backend, rounds)]
     results += imports.measure(rounds)
     Console(width=140).print(table(results))

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anyio.lowlevel import EventLoopToken
 
 
 def running_library() -> str | None:
@@ -36,3 +40,10 @@ def is_stray_cancellation(exc: BaseException) -> bool:
         return True
     task = asyncio.current_task()
     return task is not None and task.cancelling() == 0
+
+
+def call_soon(token: EventLoopToken, func: Callable[[], object]) -> None:
+    """Have an event loop call ``func``; from any thread, at any time. RuntimeError if it has ended."""
+    loop: Any = token.native_token
+    schedule = getattr(loop, "run_sync_soon", None) or loop.call_soon_threadsafe  # trio's, or asyncio's
+    schedule(func)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import anyio
@@ -21,6 +21,9 @@ from railtracks.nodes._function import as_node
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_Call = tuple[FunctionNode[..., Any], tuple[Any, ...], Mapping[str, Any]]
+_NO_KWARGS: Mapping[str, Any] = {}
 
 
 @overload
@@ -125,15 +128,27 @@ async def call_batch(
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise ValueError(f"rt.call_batch: limit is {limit!r}; give a whole number of at least 1, or None for no limit")
     node = as_node(node, "rt.call_batch")
-    items = zip(*iterables, strict=False)
+    calls = ((node, args, _NO_KWARGS) for args in zip(*iterables, strict=False))
     if current.get() is None:
         async with Session():
-            return await _Batch(node, items, return_exceptions, limit).run()
-    return await _Batch(node, items, return_exceptions, limit).run()
+            return await _Batch(calls, return_exceptions, limit).run()
+    return await _Batch(calls, return_exceptions, limit).run()
+
+
+async def call_each(calls: Sequence[_Call]) -> list[Any]:
+    """Make several calls concurrently, from within a session.
+
+    Returns:
+        What they return, in their order; an exception in the place of a call that raised one.
+
+    Cancellation: all calls are cancelled.
+    """
+    batch = _Batch(iter(calls), return_exceptions=True, limit=None)
+    return [await batch.one_here(*calls[0])] if len(calls) == 1 else await batch.run()
 
 
 class _Batch:
-    """One ``call_batch``: workers that pull from one iterator.
+    """Several calls at once: workers that pull from one iterator.
 
     A worker that begins a call while no other is about to begin starts some more, so there are as many as calls
     that wait, plus a few: calls that never wait cost no task each, and those that do all begin within a few turns
@@ -143,11 +158,8 @@ class _Batch:
     MAX_BURST = 64
     """Workers that are started at once, at the most; the number doubles each time."""
 
-    def __init__(
-        self, node: FunctionNode[..., Any], items: Iterator[tuple[Any, ...]], return_exceptions: bool, limit: int | None
-    ) -> None:
-        self._node = node
-        self._items = items
+    def __init__(self, calls: Iterator[_Call], return_exceptions: bool, limit: int | None) -> None:
+        self._calls = calls
         self._return_exceptions = return_exceptions
         self._room: float = math.inf if limit is None else limit  # workers that may still be started
         self._burst = 1
@@ -167,6 +179,12 @@ class _Batch:
             raise self._error
         return self._results
 
+    async def one_here(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """A batch of one, in the caller's task: another would take longer to make than most calls take."""
+        result = await self._one(node, args, kwargs)
+        await self._coordinator.committed()
+        return result
+
     def _start_workers(self) -> None:
         count = int(min(self._burst, self._room))
         for _ in range(count):
@@ -179,12 +197,12 @@ class _Batch:
         self._about_to_begin -= 1
         results = self._results
         try:
-            for args in self._items:
+            for one in self._calls:
                 if not self._about_to_begin and self._room:
                     self._start_workers()
                 index = len(results)
                 results.append(None)
-                results[index] = await self._one(args)
+                results[index] = await self._one(*one)
         except BaseException as exc:
             cancellation, error = divide(exc)
             if error is not None:
@@ -194,12 +212,12 @@ class _Batch:
             if cancellation is not None:
                 raise cancellation from None
 
-    async def _one(self, args: tuple[Any, ...]) -> Any:
+    async def _one(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         try:
             if self._run is None:
-                return await self._coordinator.enter(self._node, args, {}, self._frame, commits=False)
+                return await self._coordinator.enter(node, args, kwargs, self._frame, commits=False)
             task = self._coordinator.current_task()
-            return await self._coordinator.run(self._node, args, {}, self._frame, self._run, task, commits=False)
+            return await self._coordinator.run(node, args, kwargs, self._frame, self._run, task, commits=False)
         except Exception as exc:
             if not self._return_exceptions:
                 raise

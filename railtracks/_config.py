@@ -25,6 +25,7 @@ from railtracks._scope import current
 from railtracks.exceptions import ConfigError
 
 BroadcastCallback = Callable[[Any], None] | Callable[[Any], Awaitable[None]]
+AskCallback = Callable[[str], Any]
 BACKENDS = ("asyncio", "trio")
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 DURABILITIES = ("exit", "async", "sync")
@@ -48,6 +49,7 @@ class SessionOptions(TypedDict, total=False):
     run_identifier: str | None
     prompt_injection: bool | None
     save_state: bool | None
+    ask_callback: AskCallback | None
     durability: Literal["exit", "async", "sync"] | None
     store: Any
     backend: Literal["asyncio", "trio"] | None
@@ -158,10 +160,14 @@ class ExecutorConfig:
     """The identifier of the session and the name of its state file; None for a random one."""
 
     prompt_injection: bool = _option(True, _flag, _truth)
-    """Fill ``{name}`` in the prompts of agents from the context. There are no agents yet: it has no effect so far."""
+    """Fill ``{name}`` in the system and user messages of agents from the context."""
 
     save_state: bool = _option(True, _flag, _truth)
     """Save what happens to ``.railtracks/<identifier>.json``, by way of a journal while the session runs."""
+
+    ask_callback: AskCallback | None = _option(None, _callback, None)  # noqa: RUF009 (a field, not a default)
+    """Answers the questions of ``rt.ask``: called with the question, returns the answer. Sync ones run in a worker
+    thread; ``input`` asks in the terminal. None: there is nobody to ask."""
 
     durability: str = _option("async", _durability)
     """What a killed process may lose. "sync": nothing that a call has returned. "async": each record is handed to the
@@ -273,6 +279,8 @@ def file_options() -> dict[str, Any]:
     return found
 
 
+_BY_IDENTITY = ("broadcast_callback", "ask_callback", "store")
+"""Options whose values may be equal and yet not the same."""
 _latest: tuple[dict[str, Any], ExecutorConfig] = {}, ExecutorConfig()
 """The latest merge: sessions are opened by the thousand with the same options, and the result is frozen."""
 
@@ -286,9 +294,10 @@ def merge(options: Mapping[str, Any]) -> ExecutorConfig:
     global _latest
     merged = {**file_options(), **environment_options(), **_global, **scoped.get(), **checked(options)}
     known, config = _latest  # read once: another thread may put its own there
-    get, got = merged.get, known.get  # these two may be equal and yet not the same
-    callback, store = "broadcast_callback", "store"
-    if merged != known or get(callback) is not got(callback) or get(store) is not got(store):
+    get, got = merged.get, known.get
+    broadcast, ask, store = _BY_IDENTITY
+    same = get(broadcast) is got(broadcast) and get(ask) is got(ask) and get(store) is got(store)
+    if merged != known or not same:
         config = ExecutorConfig(**merged)
         _latest = merged, config
     return config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, final, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, final, overload
 
 import anyio
 
@@ -17,6 +17,9 @@ from railtracks.exceptions import ConfigError, ContextError, SessionError
 from railtracks.execution import running_library
 from railtracks.nodes import Node
 from railtracks.nodes._function import as_node, origin
+
+if TYPE_CHECKING:
+    from railtracks.llm import MessageHistory
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -299,3 +302,12 @@ class FlowConnection(Generic[P, T]):
     def context(self) -> dict[str, Any]:
         """Its context, as the run left it."""
         return self.session.context
+
+    def message_histories(self) -> dict[str, MessageHistory]:
+        """The conversations of the agents in the latest run, by the identifiers of their calls, in order.
+
+        Of agents that failed, or still run, as far as they came. Without the agents' own system messages.
+        """
+        from railtracks.agents._histories import message_histories  # here, as few flows have agents
+
+        return message_histories(self.session.info)

@@ -70,6 +70,8 @@ class Lifetime:
         coordinator.loop = current_token()
         self._host = (self._nursery, self.root)
         coordinator.publisher.attach(self._host)
+        coordinator.resources.enter()
+        coordinator.nursery = self._nursery
         self.task = coordinator.current_task()
 
     def start_soon(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -119,6 +121,7 @@ class Lifetime:
         """
         coordinator = self._coordinator
         late: BaseException | None = None
+        coordinator.streams.end_left(None)
         if exc is None:
             try:
                 await self._join()
@@ -126,7 +129,12 @@ class Lifetime:
                 late = error
         coordinator.close()
         try:
-            if self._save is not None or coordinator.publisher.subscriptions or not coordinator.idle:
+            if (
+                self._save is not None
+                or coordinator.publisher.subscriptions
+                or coordinator.resources
+                or not coordinator.idle
+            ):
                 await shielded(self._wind_up)
             else:
                 await coordinator.publisher.detach(self._host)
@@ -170,6 +178,7 @@ class Lifetime:
         """Wait for cleanup, deliver, save."""
         await self._coordinator.wait_idle()
         await self._coordinator.publisher.detach(self._host)
+        await self._coordinator.resources.leave()
         self._mark_end()
         if self._save is not None:
             await self._write(self._save)
@@ -189,6 +198,7 @@ class Lifetime:
     async def _leave(self, exc: BaseException | None) -> None:
         """Close the nursery. Only a cancellation passes through it."""
         self._left = True
+        self._coordinator.nursery = None
         carried = exc if exc is not None and divide(exc)[0] is not None else None
         info = (None, None, None) if carried is None else (type(carried), carried, carried.__traceback__)
         try:

@@ -14,6 +14,7 @@ __all__ = [
     "ContextError",
     "FatalError",
     "GlobalTimeOutError",
+    "LLMError",
     "NodeCreationError",
     "NodeInvocationError",
     "RTError",
@@ -70,6 +71,24 @@ class NodeInvocationError(RTError):
 
 class FatalError(RTError):
     """For nodes to raise: ends the whole session, whatever ``end_on_error`` says."""
+
+
+class LLMError(RTError):
+    """A model answered, but not with what was asked for: an agent could not make a result of it.
+
+    What a provider's SDK raises (a wrong key, a rate limit, a lost connection) is not this; it comes out as it is.
+
+    Args:
+        message: What was wrong.
+        message_history: The conversation up to there, if there was one.
+    """
+
+    def __init__(self, message: str = "", message_history: Any = None) -> None:
+        super().__init__(message)
+        self.message_history = message_history
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.message_history)
 
 
 class StateError(RTError):

@@ -30,6 +30,7 @@ DEFAULTS = {
     "run_identifier": None,
     "prompt_injection": True,
     "save_state": True,
+    "ask_callback": None,
     "durability": "async",
     "store": None,
     "backend": "asyncio",
@@ -41,6 +42,7 @@ VALUES = {
     "logging_setting": [("verbose", "VERBOSE"), ("QUIET", "QUIET"), ("none", "NONE"), ("ERROR", "ERROR")],
     "log_file": [(Path("a.log"), "a.log"), ("b.log", "b.log"), ("c.log", "c.log"), ("d.log", "d.log")],
     "broadcast_callback": [(on_broadcast, on_broadcast), (print, print)],
+    "ask_callback": [(input, input), (print, print)],
     "run_identifier": [("one", "one"), ("two", "two"), ("three", "three"), ("four", "four")],
     "prompt_injection": [(False, False), (True, True), ("off", False), (True, True)],
     "save_state": [(False, False), (True, True), ("0", False), (True, True)],
@@ -50,7 +52,7 @@ VALUES = {
 }
 SOURCES = ["argument", "set_config", "environment", "file"]
 OPTIONS = [*DEFAULTS]
-TEXT_OPTIONS = [name for name in DEFAULTS if name != "broadcast_callback"]
+TEXT_OPTIONS = [name for name in DEFAULTS if name not in ("broadcast_callback", "ask_callback")]
 
 
 @pytest.fixture(autouse=True)
@@ -123,12 +125,12 @@ def test_sources_are_merged_option_by_option(monkeypatch):
 
 def test_global_config_precedence_takes_the_arguments_of_the_seed_in_its_order():
     names = [*inspect.signature(rt.Session.global_config_precedence).parameters]
-    assert names == [name for name in OPTIONS if name not in ("durability", "store", "backend")]
+    assert names == [name for name in OPTIONS if name not in ("ask_callback", "durability", "store", "backend")]
     rt.set_config(timeout=1, end_on_error=True)
     config = rt.Session.global_config_precedence(2, None, "QUIET", "x.log", on_broadcast, "mine", False, False)
     assert isinstance(config, rt.ExecutorConfig)
     assert attrs.astuple(config) == (
-        2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, "async", None, "asyncio",
+        2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, None, "async", None, "asyncio",
     )  # fmt: skip
 
 
@@ -215,6 +217,7 @@ WRONG = {
     "logging_setting": ["LOUD", 10, ""],
     "log_file": [5, b"x.log", ""],
     "broadcast_callback": [5, "print"],
+    "ask_callback": [5, "input"],
     "run_identifier": [5, "", "a/b", Path("a")],
     "prompt_injection": ["no", 1],
     "save_state": ["no", 1],
@@ -226,6 +229,7 @@ ALLOWED = {
     "logging_setting": "VERBOSE, REGULAR, QUIET, NONE",
     "log_file": "a path",
     "broadcast_callback": "a function of one argument",
+    "ask_callback": "a function of one argument",
     "run_identifier": "a file name of letters",
     "prompt_injection": "True or False",
     "save_state": "True or False",

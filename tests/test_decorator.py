@@ -47,6 +47,7 @@ async def test_it_takes_every_option_of_a_session(tmp_path):
         "logging_setting": "NONE",
         "log_file": str(tmp_path / "main.log"),
         "broadcast_callback": heard.append,
+        "ask_callback": input,
         "run_identifier": "decorated",
         "prompt_injection": False,
         "save_state": True,

@@ -43,6 +43,7 @@ OPTIONS = {
     "logging_setting": "NONE",
     "log_file": "flow.log",
     "broadcast_callback": print,
+    "ask_callback": input,
     "run_identifier": "a-flow",
     "prompt_injection": False,
     "save_state": False,

@@ -18,7 +18,7 @@ MODULES = {
 }
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
-NAMESPACES = [rt, rt.context, rt.exceptions, rt.nodes, rt.state]
+NAMESPACES = [rt, rt.context, rt.exceptions, rt.llm, rt.nodes, rt.state]
 
 
 def public(module):
@@ -87,18 +87,24 @@ LAYERS = """
 3   state._files state._lock state._syncer state._info state._stores state._sqlite state._runs state
 4   pubsub._subscription pubsub._publisher pubsub
 5   nodes._node nodes._function nodes
-6   execution._groups execution._run execution._strategy
+6   execution._groups execution._run execution._strategy execution._resources execution._streams
 6   execution._commit execution._replay execution._recorder
 6   execution._announcer execution._coordinator execution
 7   context
 8   _lifetime _portal _resumption _session _decorator
-9   _call
+9   _call _ask
+10  llm._messages llm._model llm._injection llm._docs llm._fields llm._inline llm._problems
+10  llm._schema llm._strict llm._arguments llm._clients llm._sdk llm._chat_format llm._asyncio_thread
+10  llm._openai llm._anthropic llm._anyllm llm
+10  agents._response agents._sink agents._tools agents._attributes agents._conversation agents._agent agents._stream
+10  agents._histories agents
 11  _flow
 12  railtracks
 13  testing._whereabouts testing._doors testing._threads_seen testing._sockets testing._turns testing._clock
 13  testing._asyncio_loop testing._trio_loop testing._loops testing._stepping
 13  testing._trace testing.faults testing._injection testing._witness testing._report testing._outcome
 13  testing._simulate testing._promise testing.invariants testing.trees testing.strategies testing.machine
+13  testing.models
 13  testing
 13  pytest_plugin
 """

@@ -4,6 +4,7 @@ from railtracks._backend import running_library
 from railtracks.execution._coordinator import Coordinator, Frame, abandon_current
 from railtracks.execution._groups import divide, interrupt_in, task_group
 from railtracks.execution._recorder import Recorder
+from railtracks.execution._resources import shared
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "divide",
     "interrupt_in",
     "running_library",
+    "shared",
     "task_group",
 ]

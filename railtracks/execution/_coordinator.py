@@ -32,8 +32,10 @@ from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocation
 from railtracks.execution._announcer import Announcer
 from railtracks.execution._groups import divide, task_group
 from railtracks.execution._recorder import DELETED, Recorder, look
+from railtracks.execution._resources import Resources
 from railtracks.execution._run import Entry, Run, Stop
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
+from railtracks.execution._streams import OpenStreams
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher, in_callback
 from railtracks.state import Broadcast, CallCreated, CallRecord, Reason
@@ -41,9 +43,13 @@ from railtracks.state._codec import HARMLESS, learn_secrets
 from railtracks.state._machine import RTState
 from railtracks.state._records import REUSED
 from railtracks.state._secrets import Secrets
+from railtracks.state._text import object_text
 
-if TYPE_CHECKING:  # loaded by sessions that resume a run
+if TYPE_CHECKING:  # not loaded before they are needed, if ever
+    from anyio.abc import TaskGroup
+
     from railtracks.execution._replay import Found
+    from railtracks.pubsub._publisher import Host
     from railtracks.state._past import Place
 
 YIELD_AFTER = 0.001
@@ -93,6 +99,9 @@ class Coordinator:
     Attributes:
         failure: The first error under ``end_on_error``, or the first fatal one; it ended the session.
         recorder: Keeps what happens outside the process; None if nothing is to be kept.
+        resources: What the calls share.
+        streams: What is consumed while it is made.
+        nursery: The session's own, while it is open; None if it has none.
         loop: How other threads get to the session's event loop; None while it has none of its own.
         start_loop: Starts one, where the session can.
         closed: No further call may begin.
@@ -121,6 +130,9 @@ class Coordinator:
         self._observer = observer if observer is not None and observer.sees_calls else None
         self.publisher = RTPublisher(log, self._observer)
         self.recorder: Recorder | None = None
+        self.resources = Resources(log)
+        self.streams = OpenStreams()
+        self.nursery: TaskGroup | None = None
         self.secrets = secrets
         self.failure: BaseException | None = None
         self.closed = False
@@ -243,6 +255,12 @@ class Coordinator:
         if self.recorder is not None and not self.ended:
             self.recorder.changed(record, key, value)
 
+    def describe(self, record: CallRecord, attributes: Mapping[str, Any]) -> None:
+        """Put on record what a call that runs says about itself, in place of what it said before."""
+        record.attributes = object_text(attributes, self.secrets)
+        if self.recorder is not None:
+            self.recorder.described(record)
+
     async def committed(self) -> None:
         """With ``durability="sync"``, return when all that happened so far is on disk. Cancellation: the wait ends."""
         if self.recorder is not None and self.recorder.waits:
@@ -290,6 +308,7 @@ class Coordinator:
         async with task_group() as nursery:
             host = (nursery, Frame(self))
             self.publisher.attach(host)
+            self.resources.enter()
             try:
                 result = await func()
             except BaseException as exc:
@@ -297,10 +316,14 @@ class Coordinator:
                 if cancellation is not None:
                     raise cancellation from None
             finally:
-                await shielded(lambda: self.publisher.detach(host))
+                await shielded(lambda: self._leave(host))
         if error is not None:
             raise error
         return result
+
+    async def _leave(self, host: Host) -> None:
+        await self.publisher.detach(host)
+        await self.resources.leave()
 
     async def broadcast(self, item: Any, frame: Frame) -> None:
         """Publish ``item`` as of ``frame``; see ``rt.broadcast``."""
@@ -343,13 +366,14 @@ class Coordinator:
                         error = exc
                     # Like a nursery, a run waits for what was started in it; in the scope, so that its deadline counts.
                     if top and error is None and len(run.entries) > 1:
-                        await self._changed.wait_while(lambda: len(run.entries) > 1)
+                        await self._changed.wait_while(lambda: self._others_run(run))
             except Exception as exc:  # what a scope leaves of a group that held cancellations too
                 error = exc
             finally:
                 if top:
                     del run.entries[entry]
                     run.over = True
+                    self.streams.end_left(run)  # their calls may be over too, and wait for a consumer all the same
                     await self._end_others(run)
             # Still an entry: in a task that a thread started this may wait for a cancellation, and on asyncio that
             # never comes once the scopes around it were left.
@@ -361,6 +385,10 @@ class Coordinator:
             if self.when_idle is not None and self.idle:
                 when_idle, self.when_idle = self.when_idle, None
                 when_idle()
+
+    def _others_run(self, run: Run) -> bool:
+        self.streams.end_left(run)  # or this would wait for what nobody takes any more
+        return len(run.entries) > 1
 
     async def _end_others(self, run: Run) -> None:
         if run.entries:

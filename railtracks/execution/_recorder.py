@@ -293,6 +293,13 @@ class Recorder:
         elif type(record.result) not in HARMLESS or failure is not None:
             record.output = output_text(record, self._secrets, again)  # now, as it may be changed later
 
+    def described(self, record: CallRecord) -> None:
+        """A call said something about itself."""
+        if self._journals:
+            if record.index >= self._told:
+                self._tell(record)
+            self._write(journal.described(record))
+
     def reused(self, record: CallRecord, found: Found, context: dict[str, Any]) -> None:
         """A call need not run: tell what is on record of it and all below it, and change the context as they did."""
         assert found.place is not None
@@ -407,6 +414,8 @@ def _is_harmless(record: CallRecord) -> bool:
 
 def look(record: CallRecord, node: FunctionNode[..., Any], secrets: Secrets) -> None:
     """Learn what secrets a call was given, where nothing is kept of it."""
+    for text in node.secrets:
+        secrets.learn(text)
     if node.hidden:
         record.inputs = inputs_text(record.args, record.kwargs, secrets, node.hidden)
     elif record.kwargs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any, NamedTuple, get_args, get_origin
@@ -100,9 +99,9 @@ def recorded_arguments(record: CallRecord, node: FunctionNode[..., Any]) -> tupl
 
 
 def _as_annotated(args: list[Any], kwargs: dict[str, Any], node: FunctionNode[..., Any]) -> tuple[Any, dict[str, Any]]:
-    from railtracks.state._typed import UNKNOWN, structured
+    from railtracks.state._typed import UNKNOWN, hints_of, structured
 
-    hints = _hints(node.target)
+    hints = hints_of(node.target)
     try:
         bound = inspect.signature(node.target).bind(*args, **kwargs)
     except TypeError as exc:
@@ -124,22 +123,10 @@ def _as_annotated(args: list[Any], kwargs: dict[str, Any], node: FunctionNode[..
 
 def returned_type(node: FunctionNode[..., Any]) -> Any:
     """What the annotation of the node says that a call returns; ``UNKNOWN`` if it does not, or cannot be understood."""
-    from railtracks.state._typed import UNKNOWN
+    from railtracks.state._typed import UNKNOWN, hints_of
 
     target: Any = inspect.unwrap(node.func)
-    hint = _hints(getattr(target, "invoke", target)).get("return", UNKNOWN)
+    hint = hints_of(getattr(target, "invoke", target)).get("return", UNKNOWN)
     if get_origin(hint) in (Awaitable, Coroutine):
         hint = get_args(hint)[-1]
     return hint
-
-
-def _hints(target: Any) -> dict[str, Any]:
-    from railtracks.state._typed import resolved_hints
-
-    while isinstance(target, functools.partial):
-        target = target.func
-    if isinstance(target, type):
-        target = target.__init__  # type: ignore[misc]
-    elif not hasattr(target, "__annotations__") or not hasattr(target, "__name__"):
-        target = type(target).__call__  # an object that can be called
-    return resolved_hints(target)

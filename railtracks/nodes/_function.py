@@ -33,6 +33,7 @@ class FunctionNode(Generic[P, R_co]):
         abandon_on_cancel: A cancelled call leaves its worker thread behind instead of waiting for it.
         version: Which state of its code this is; results of another version are not reused.
         memo: A session that resumes another may use recorded results of it.
+        secrets: What is never written in a session that has called it.
     """
 
     def __init__(
@@ -55,7 +56,8 @@ class FunctionNode(Generic[P, R_co]):
         self.version = version
         self.memo = memo
         self.bound: list[str] | None = None
-        """The secrets in what is bound to it, if anything is; known once ``key`` is."""
+        """The secrets in what is bound to it, if anything is, and its own; known once ``key`` is."""
+        self.secrets: tuple[str, ...] = ()
         self.target: Callable[..., Any] = func
         """What the user gave: ``func``, or the class or partial that ``func`` makes nodes of."""
 
@@ -79,9 +81,11 @@ class FunctionNode(Generic[P, R_co]):
         place = origin(self)
         bound = _bound(self.target)
         secrets = Secrets()
+        for own in self.secrets:
+            secrets.learn(own)
         hidden = _hidden_places(_innermost(self.target))
         text = "" if bound is None else inputs_text(*bound, secrets, hidden)
-        self.bound = None if bound is None else secrets.known
+        self.bound = None if bound is None and not self.secrets else secrets.known
         if place.endswith("<lambda>") or is_lost(form_in(text)):
             return None
         return place + (f"({text})" if text else "") + (f"@{self.version}" if self.version is not None else "")
@@ -266,6 +270,7 @@ def _from_class(cls: type[Node[Any]], make: Callable[..., Node[Any]]) -> Functio
         memo=cls.memo(),
     )
     node.target = make
+    node.secrets = cls.secrets()
     return node
 
 

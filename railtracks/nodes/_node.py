@@ -42,6 +42,11 @@ class Node(ABC, Generic[T_co]):
         return None
 
     @classmethod
+    def secrets(cls) -> tuple[str, ...]:
+        """Texts that are never written, in any session that has called it: not to state, journal or logs."""
+        return ()
+
+    @classmethod
     def memo(cls) -> bool:
         """May a session that resumes another use a recorded result? See ``rt.function_node``."""
         return True

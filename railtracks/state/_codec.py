@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NewType, TypeVar
 
 import attrs
@@ -78,17 +78,20 @@ def _cut_text(text: str, limit: int) -> str:
 
 def _fields(value: object) -> dict[str, Any] | None:
     """The fields of an instance of an attrs class, a dataclass or a pydantic model, by name; None for others."""
-    kind = type(value)
-    names: Iterable[str]
+    kind: Any = type(value)
+    names = _field_names(kind)
+    return None if names is None else {name: getattr(value, name) for name in names}
+
+
+@lru_cache(maxsize=4096)
+def _field_names(kind: Any) -> tuple[str, ...] | None:
     if attrs.has(kind):
-        names = (field.name for field in attrs.fields(kind))
-    elif dataclasses.is_dataclass(kind):
-        names = (field.name for field in dataclasses.fields(kind))
-    elif isinstance(pydantic_fields := getattr(kind, "model_fields", None), Mapping):
-        names = pydantic_fields
-    else:
-        return None
-    return {name: getattr(value, name) for name in names}
+        return tuple(field.name for field in attrs.fields(kind))
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    if isinstance(pydantic_fields := getattr(kind, "model_fields", None), Mapping):
+        return tuple(pydantic_fields)
+    return None
 
 
 def _traceback(value: BaseException) -> str:
@@ -106,6 +109,16 @@ _TEXTS: dict[str, Callable[[Any], str]] = {
 }
 """Classes that have one obvious text, by name, so that their modules need not be imported."""
 
+
+@lru_cache(maxsize=4096)
+def _text_of(kind: Any) -> Callable[[Any], str] | None:
+    """How an instance becomes the one obvious text of its class; None if there is none."""
+    texts = (_TEXTS.get(_qualified(base)) for base in kind.__mro__)
+    return next((text for text in texts if text is not None), None)
+
+
+PLAIN_KINDS: set[type] = {dict, list, bytes}
+"""Types that need not be told: what is read is equal to what was written, and does for it."""
 
 _LOSSES = (Form.PLAIN, Form.TYPED, Form.CUT, Form.OPAQUE, Form.MASKED)
 
@@ -223,14 +236,14 @@ class Encoder:
         if mark := self._mark(value):
             self._lose(Form.OPAQUE)
             return mark
-        for base in kind.__mro__:
+        for base in kind.__mro__ if _registered else ():
             if base in _registered:
                 self._lose_type(kind, base)
                 return {"$type": _qualified(base), "$value": self.encode(converter().unstructure(value, base))}
-            if text := _TEXTS.get(_qualified(base)):
-                self._lose_type(kind)
-                return self.encode(text(value))
-        if kind is not dict and kind is not list and kind is not bytes:
+        if (text := _text_of(kind)) is not None:
+            self._lose_type(kind)
+            return self.encode(text(value))
+        if kind not in PLAIN_KINDS:
             self._lose_type(kind)
         if isinstance(value, Enum):
             return self.encode(value.value)
@@ -245,7 +258,7 @@ class Encoder:
         if isinstance(value, BaseException):
             return self.error(value)
         if (attributes := _fields(value)) is not None:
-            return self._mapping(attributes)
+            return self._attributes(attributes)
         if isinstance(value, bytes | bytearray | memoryview):
             return self._bytes(bytes(value))
         if isinstance(value, os.PathLike):
@@ -282,6 +295,13 @@ class Encoder:
         self._parts -= len(items)
         return {key: self.encode(value) for key, value in items}
 
+    def _attributes(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """As ``_mapping`` does, but of names that are fit to be keys."""
+        if len(attributes) > self._parts:
+            return self._mapping(attributes)
+        self._parts -= len(attributes)
+        return {name: self.encode(self._unless_secret(name, value)) for name, value in attributes.items()}
+
     def _unless_secret(self, key: Any, value: Any) -> Any:
         return self.masked(value) if value is not None and _is_secret(key) else value
 
@@ -299,7 +319,16 @@ class _Revealing(Encoder):
         return value
 
 
+class _Showing(Encoder):
+    """Masks what is marked as a ``Secret``, but nothing for its key: for a model a page's "token" is only a word."""
+
+    def _unless_secret(self, key: Any, value: Any) -> Any:
+        return value
+
+
 def _is_secret(key: Any) -> bool:
+    if type(key) is str:
+        return names_secret(key)
     if isinstance(key, Enum):
         key = key.value
     name = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
@@ -377,6 +406,11 @@ def _in_order(values: AbstractSet[Any]) -> list[Any]:
 def encode(value: object) -> Any:
     """``value`` as what ``json`` can write. Never raises; see the module's docstring for what becomes of what."""
     return Encoder(Secrets()).encode(value)
+
+
+def encode_shown(value: object) -> Any:
+    """The same for a model to read: what stands under keys that name secrets is not masked."""
+    return _Showing(Secrets()).encode(value)
 
 
 def _hashable(key: Any) -> Any:

@@ -42,7 +42,8 @@ class Node(Shown):
     name: str
     stamp: Stamp
     details: dict[str, Any]
-    """``internals.latency.total_time``: the seconds from creation to end, once the call has ended."""
+    """``internals.latency.total_time``: the seconds from creation to end, once the call has ended. ``attributes``: what
+    the call said about itself, if it did; of agents and of their models under the names of OpenTelemetry."""
     parent: Node | None
 
 
@@ -154,11 +155,13 @@ class Scribe:
 
     def node(self, record: CallRecord) -> Node:
         identifier = node_id(self.session_id, record.index)
-        first = Node(identifier, record.node_type, record.name, self.created(record), {"internals": {}}, None)
+        said = {} if record.attributes is None else {"attributes": loads(record.attributes)}
         ended = self.ended(record)
+        opened = {"internals": {}} if ended is not None else {"internals": {}, **said}
+        first = Node(identifier, record.node_type, record.name, self.created(record), opened, None)
         if ended is None:
             return first
-        details = {"internals": {"latency": {"total_time": ended.time - first.stamp.time}}}
+        details = {"internals": {"latency": {"total_time": ended.time - first.stamp.time}}, **said}
         return Node(identifier, record.node_type, record.name, ended, details, first)
 
     def edge(self, record: CallRecord) -> Edge:
@@ -272,6 +275,7 @@ def _read_record(node: Node, edge: Edge, run: int) -> CallRecord:
         else output_of(details.output, details.output_form, details.output_types),
         changes=[_read_change(change) for change in details.context] or None,
         reuse=details.reuse,
+        attributes=dumps(node.details["attributes"]) if "attributes" in node.details else None,
     )
 
 

@@ -86,6 +86,11 @@ def changed(record: CallRecord, change: Change) -> str:
     return f'{{"e": "context", "call": {record.index}, {change_text(change)[1:]}'
 
 
+def described(record: CallRecord) -> str:
+    """It said something about itself, in place of what it had said before."""
+    return f'{{"e": "attributes", "call": {record.index}, "attributes": {record.attributes}}}'
+
+
 def end(time: float, completed: bool) -> str:
     """The session ended; ``completed``: nothing of the session that it resumed is needed any more."""
     return f'{{"e": "end", "time": {time!r}, "completed": {"true" if completed else "false"}}}'
@@ -105,6 +110,8 @@ def told(records: Iterable[CallRecord], origin: float) -> Iterator[str]:
     for record in records:
         events.append((record.started_step, created(record, record.started + origin)))
         events += [(record.started_step + 0.5, changed(record, change)) for change in record.changes or ()]
+        if record.attributes is not None:
+            events.append((record.started_step + 0.5, described(record)))
         if record.ended is not None and record.ended_step is not None:
             events.append((record.ended_step, ended(record, record.ended + origin)))
     events.sort(key=lambda event: event[0])
@@ -214,6 +221,8 @@ class _Tale:
                 self._reused(self.state.records[event["call"]], self._earlier[event["known"]], event["orders"])
             case "context":
                 self._changed(self.state.records[event["call"]], event)
+            case "attributes":
+                self.state.records[event["call"]].attributes = dumps(event["attributes"])
             case "end":
                 self.end_time, self.completed = event["time"], event.get("completed", False)
             case other:

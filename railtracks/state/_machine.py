@@ -111,7 +111,7 @@ class RTState:
                 copy.started_step = step
         self.step += len(steps)
         assert known.ended is not None
-        record.reuse, record.output = REUSED, known.output
+        record.reuse, record.output, record.attributes = REUSED, known.output, known.attributes
         self.succeeded(record, result, known.ended + shift)
 
     def _end(self, record: CallRecord, status: Status, now: float) -> None:
@@ -135,7 +135,7 @@ def _copied(record: CallRecord, index: int, parent: CallRecord, shift: float) ->
         index, parent.index, parent.run, record.name, record.node_type, record.args, record.kwargs,
         0, record.started + shift, record.status, None, None if record.ended is None else record.ended + shift,
         record.result, record.exception, record.reason, record.abandoned,
-        record.node, record.inputs, record.output, None, REUSED,
+        record.node, record.inputs, record.output, None, REUSED, record.attributes,
     )  # fmt: skip
 
 

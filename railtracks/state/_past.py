@@ -111,7 +111,7 @@ def cut_off(records: Sequence[CallRecord], step: int) -> list[CallRecord]:
 
 
 def _reopened(record: CallRecord) -> CallRecord:
-    fresh = ("status", "ended_step", "ended", "result", "exception", "reason", "output", "reuse")
+    fresh = ("status", "ended_step", "ended", "result", "exception", "reason", "output", "reuse", "attributes")
     defaults = {name: getattr(attrs.fields(CallRecord), name).default for name in fresh}
     return attrs.evolve(record, **defaults)
 

@@ -118,3 +118,5 @@ class CallRecord(Shown):
     """What the call itself changed in the context."""
     reuse: str | None = None
     """In a session that resumes another: ``REUSED``, or why the call ran again."""
+    attributes: str | None = None
+    """What the call said about itself, as the JSON text of an object."""

@@ -73,6 +73,12 @@ def member_text(key: object, value: object, secrets: Secrets) -> tuple[str, Form
     return text, encoder.form
 
 
+def object_text(members: Mapping[str, object], secrets: Secrets) -> str:
+    """Some named values, of which those whose names tell a secret are masked, as a JSON object. Never raises."""
+    text, _ = _settled(secrets, lambda encoder: dumps(encoder.encode(dict(members))))
+    return text
+
+
 def inputs_text(
     args: tuple[Any, ...], kwargs: Mapping[str, Any], secrets: Secrets, hidden: Collection[int] = ()
 ) -> str:

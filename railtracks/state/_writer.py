@@ -95,11 +95,12 @@ class Writer:
 
     def _node(self, record: CallRecord, created: str, ended: str | None) -> str:
         facts = f'{{"identifier": "{self._session}-n{record.index}", {_kind(record.node_type, record.name)}, "stamp": '
+        said = "" if record.attributes is None else f', "attributes": {record.attributes}'
         if ended is None:
-            return f'{facts}{created}, "details": {{"internals": {{}}}}, "parent": null}}'
+            return f'{facts}{created}, "details": {{"internals": {{}}{said}}}, "parent": null}}'
         total = (record.ended + self._origin) - (record.started + self._origin)  # type: ignore[operator]
         return (
-            f'{facts}{ended}, "details": {{"internals": {{"latency": {{"total_time": {total!r}}}}}}}, '
+            f'{facts}{ended}, "details": {{"internals": {{"latency": {{"total_time": {total!r}}}}}{said}}}, '
             f'"parent": {facts}{created}, "details": {{"internals": {{}}}}, "parent": null}}}}'
         )
 

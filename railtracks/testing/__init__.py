@@ -13,6 +13,7 @@ from railtracks.testing._simulate import simulate
 from railtracks.testing._trace import TraceEvent
 from railtracks.testing.faults import Fault
 from railtracks.testing.invariants import Violation, check, invariant
+from railtracks.testing.models import ScriptedModel, ScriptError, tool_call
 
 __all__ = [
     "ClockHeldError",
@@ -20,6 +21,8 @@ __all__ = [
     "Fault",
     "Outcome",
     "ProcessKilled",
+    "ScriptError",
+    "ScriptedModel",
     "TraceEvent",
     "Violation",
     "VirtualClock",
@@ -29,5 +32,6 @@ __all__ = [
     "invariants",
     "run",
     "simulate",
+    "tool_call",
     "trees",
 ]

@@ -98,7 +98,8 @@ class Outcome:
     @property
     def code(self) -> str:
         """The call of ``simulate`` that gives this outcome again."""
-        name = getattr(self.target, "name", None) or getattr(self.target, "__name__", None) or repr(self.target)
+        names = (getattr(self.target, attribute, None) for attribute in ("name", "__name__"))
+        name = next((name for name in names if isinstance(name, str) and name), repr(self.target))
         if not isinstance(self.target, ReprAsCode) and not name.isidentifier():
             name = "flow"
         parts = [name, *map(repr, self.args), f"seed={self.seed}", f"backend={self.backend!r}"]

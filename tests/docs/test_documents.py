@@ -23,6 +23,7 @@ INCLUDE = re.compile(r'--8<-- "(?P<path>[^:"]+):(?P<section>\w+)"')
 def test_the_snippets_of_a_page_run_one_after_another(page, backend, monkeypatch, capsys):
     monkeypatch.setattr(anyio, "run", functools.partial(anyio.run, backend=backend))
     monkeypatch.setenv("RAILTRACKS_BACKEND", backend)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
     document = Document.parse(str(page), PythonCodeBlockParser())
     document.namespace["__name__"] = "__main__"
     count = 0

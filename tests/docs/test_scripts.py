@@ -13,6 +13,7 @@ import pytest
 
 import railtracks as rt
 from railtracks.state import Status
+from railtracks.testing import ScriptedModel
 from tests import virtual
 
 ROOT = Path(__file__).parents[2]
@@ -56,8 +57,14 @@ def test_the_first_seeds_example_runs(backend, monkeypatch):
     assert session.context == {"key": "value"}
 
 
-def test_the_second_seeds_flow_runs(backend):
-    MyAgent = NodeA
+def an_agent():
+    model = ScriptedModel(lambda messages: f"A: {messages[-1].content}")
+    return rt.agent_node("My Agent", llm=model, system_message="You hold the key {api_key}.")
+
+
+@pytest.mark.parametrize("make", [lambda: NodeA, an_agent], ids=["node", "agent"])
+def test_the_second_seeds_flow_runs(make, backend):
+    MyAgent = make()
 
     @rt.function_node
     async def my_workflow(user_input: str):
@@ -68,12 +75,13 @@ def test_the_second_seeds_flow_runs(backend):
         "My Workflow", entry_point=my_workflow, timeout=60, context={"api_key": "secret"}, logging_setting="INFO",
         backend=backend,
     )  # fmt: skip
-    assert flow.invoke("Hello!") == "A: Hello!"
+    assert str(flow.invoke("Hello!")) == "A: Hello!"
 
     async def asynchronous():
         return await flow.ainvoke("Hello!")
 
-    assert virtual.run(backend, asynchronous) == "A: Hello!"
+    assert str(virtual.run(backend, asynchronous)) == "A: Hello!"
+    assert "secret" not in "".join(file.read_text() for file in Path(".railtracks").iterdir())
 
 
 def test_the_second_seeds_warning_is_printed_word_for_word():

@@ -1,0 +1,230 @@
+"""``agent_node``: a model, its instructions and its tools as a node."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Generic, TypeVar, overload
+
+from railtracks.agents._conversation import Conversation, Definition, digest
+from railtracks.agents._response import LLMResponse
+from railtracks.agents._tools import ToolManifest, check_manifest, tools_of
+from railtracks.exceptions import NodeCreationError, NodeInvocationError
+from railtracks.llm._messages import Message, SystemMessage, UserMessage
+from railtracks.llm._model import Model
+from railtracks.llm._schema import output_schema as schema_of
+from railtracks.nodes import Node
+
+T = TypeVar("T")
+
+
+class AgentNode(Node[LLMResponse[T]], Generic[T]):
+    """An agent; made by ``rt.agent_node``, and called like any node: ``await rt.call(MyAgent, "Hello")``.
+
+    Args:
+        user_input: What the agent is asked: a text, a message, or a conversation (a list of messages), such as
+            ``[*response.message_history, rt.llm.UserMessage("And then?")]``.
+
+    Raises:
+        NodeInvocationError: it is none of these, or a conversation without messages.
+    """
+
+    definition: ClassVar[Definition]
+    manifest: ClassVar[ToolManifest]
+    """How it looks to an agent that has it as a tool."""
+    _version: ClassVar[str]
+
+    def __init__(self, user_input: str | Message | Sequence[Message]) -> None:
+        self._given = _messages(user_input, self.definition.name)
+
+    async def invoke(self) -> LLMResponse[T]:
+        """Ask the model, run the tools that it asks for, and so on until it has answered.
+
+        Raises:
+            LLMError: the model's answers were of no use.
+            Exception: what the provider's SDK raises, as it is.
+        Cancellation: of the request, or of the tools, that are under way.
+        """
+        return await Conversation(self.definition, self._given).run()
+
+    @classmethod
+    def name(cls) -> str:
+        """As given to ``rt.agent_node``."""
+        return cls.definition.name
+
+    @classmethod
+    def type(cls) -> str:
+        """ "Agent"."""
+        return "Agent"
+
+    @classmethod
+    def version(cls) -> str | None:
+        """Changes with anything that the agent is made of: a run that is resumed uses no answer of another agent."""
+        return cls._version
+
+    @classmethod
+    def secrets(cls) -> tuple[str, ...]:
+        """The key of its model, and what its tools have of such."""
+        own = cls.definition.model.api_key
+        of_tools = (text for tool in cls.definition.tools.values() for text in tool.node.secrets)
+        return (*of_tools, *(() if own is None else (own.value,)))
+
+    @classmethod
+    def memo(cls) -> bool:
+        """As given to ``rt.agent_node``."""
+        return cls.definition.memo
+
+
+def _messages(given: object, agent: str) -> list[Message]:
+    if isinstance(given, str):
+        return [UserMessage(given)]
+    messages = [given] if isinstance(given, Message) else list(given) if isinstance(given, Iterable) else []
+    if not messages or not all(isinstance(each, Message) and isinstance(each.content, str) for each in messages):
+        raise NodeInvocationError(
+            f"the agent {agent} was given {given!r}; give it a text, a message with a text such as "
+            f"rt.llm.UserMessage('...'), or a list of messages that is not empty"
+        )
+    return messages
+
+
+@overload
+def agent_node(
+    name: str | None = None,
+    *,
+    llm: Model,
+    system_message: str | SystemMessage | None = None,
+    tool_nodes: Iterable[Callable[..., Any]] = (),
+    output_schema: None = None,
+    max_tool_calls: int | None = None,
+    manifest: ToolManifest | None = None,
+    version: str | None = None,
+    memo: bool = True,
+) -> type[AgentNode[str]]: ...
+@overload
+def agent_node(
+    name: str | None = None,
+    *,
+    llm: Model,
+    system_message: str | SystemMessage | None = None,
+    tool_nodes: Iterable[Callable[..., Any]] = (),
+    output_schema: type[T],
+    max_tool_calls: int | None = None,
+    manifest: ToolManifest | None = None,
+    version: str | None = None,
+    memo: bool = True,
+) -> type[AgentNode[T]]: ...
+def agent_node(
+    name: str | None = None,
+    *,
+    llm: Model,
+    system_message: str | SystemMessage | None = None,
+    tool_nodes: Iterable[Callable[..., Any]] = (),
+    output_schema: Any = None,
+    max_tool_calls: int | None = None,
+    manifest: ToolManifest | None = None,
+    version: str | None = None,
+    memo: bool = True,
+) -> Any:
+    """Make an agent: a node that has a model answer, with tools::
+
+        Weather = rt.agent_node(
+            "Weather",
+            llm=rt.llm.OpenAI("gpt-5"),
+            system_message="You tell people in {city} how to dress.",
+            tool_nodes=[forecast],
+        )
+        response = await rt.call(Weather, "Do I need a coat?")
+        print(response)  # prints its content
+
+    Args:
+        name: In records and logs, and for a model that has the agent as a tool. "Agent" by default.
+        llm: The model; see :class:`rt.llm.Model`.
+        system_message: What the model is told first, in each run. ``{name}`` in it, and in user messages, is filled
+            from the session's context, once, before the model is first asked; see ``prompt_injection`` and
+            ``rt.escape_braces``.
+        tool_nodes: What the model may call: anything that ``rt.call`` takes, other agents included. Several that it
+            asks for at once run concurrently. The error of one goes back to the model as its result; a fatal one ends
+            the run.
+        output_schema: A class (attrs, dataclass, pydantic, TypedDict, NamedTuple), or any type that JSON can hold. The
+            content of the result is then an object of it. A model whose answer does not fit is told why, and may try
+            again twice. None: the content is text.
+        max_tool_calls: How many the model may make in one run of the agent; one that makes more is told to answer
+            with what it has. None: as many as it likes, within the session's ``timeout``.
+        manifest: How the agent looks to another that has it as a tool; by default it takes a text.
+        version: See ``rt.function_node``. Whatever the agent is made of counts as part of it.
+        memo: The same. False also asks the model again.
+
+    Returns:
+        A node class. What calls of it return is an ``rt.LLMResponse``.
+
+    Raises:
+        NodeCreationError: an argument is not allowed, or a tool or the schema cannot be told to a model.
+    """
+    name = "Agent" if name is None else name
+    _check_text(name=name, version=version)
+    _check_model(name, llm)
+    if max_tool_calls is not None and (type(max_tool_calls) is not int or max_tool_calls < 0):
+        raise NodeCreationError(f"max_tool_calls is {max_tool_calls!r}; give rt.agent_node() a whole number, or None")
+    if type(memo) is not bool:
+        raise NodeCreationError(f"memo is {memo!r}; give rt.agent_node() True or False")
+    system = SystemMessage(system_message) if isinstance(system_message, str) else system_message
+    if system is not None and not (isinstance(system, SystemMessage) and isinstance(system.content, str)):
+        raise NodeCreationError(
+            f"system_message is {system_message!r}; give rt.agent_node() a text, or a SystemMessage with one"
+        )
+    manifest = ToolManifest(f"Ask the agent {name}.") if manifest is None else manifest
+    check_manifest(manifest)
+    definition = Definition(
+        name=name,
+        model=llm,
+        system=system,
+        tools=tools_of(tool_nodes, _manifest_of),
+        result_type=str if output_schema is None else output_schema,
+        output=None if output_schema is None else schema_of(output_schema),
+        max_tool_calls=max_tool_calls,
+        memo=memo,
+    )
+
+    async def invoke(self: AgentNode[Any]) -> LLMResponse[Any]:
+        return await AgentNode.invoke(self)
+
+    invoke.__annotations__ = {"return": LLMResponse[definition.result_type]}  # type: ignore[name-defined]
+    body = {
+        "__module__": sys._getframe(1).f_globals.get("__name__", __name__),  # where it is written, as of any class
+        "__doc__": f"The agent {name}.",
+        "definition": definition,
+        "manifest": manifest,
+        "invoke": invoke,
+        "_version": _whole_version(definition, version),
+    }
+    return type(name, (AgentNode,), body)
+
+
+def _whole_version(definition: Definition, given: str | None) -> str:
+    tools = [repr(tool.node.key) for tool in definition.tools.values()]
+    made_of = digest(definition.fingerprint, repr(definition.system), repr(definition.max_tool_calls), *tools)
+    return made_of if given is None else f"{given}-{made_of}"
+
+
+def _manifest_of(node: Any) -> ToolManifest | None:
+    while isinstance(node, functools.partial):
+        node = node.func
+    return node.manifest if isinstance(node, type) and issubclass(node, AgentNode) else None
+
+
+def _check_text(**texts: object) -> None:
+    for label, value in texts.items():
+        if value is not None and (not isinstance(value, str) or not value):
+            raise NodeCreationError(f"{label} is {value!r}; give rt.agent_node() a text that is not empty")
+
+
+def _check_model(name: str, llm: object) -> None:
+    missing = [
+        part for part in ("name", "provider", "settings", "api_key", "complete", "stream") if not hasattr(llm, part)
+    ]
+    if missing:
+        raise NodeCreationError(
+            f"the llm of the agent {name} is {llm!r}, which has no {', '.join(missing)}; give it a model such as "
+            f"rt.llm.OpenAI('gpt-5'), or an object with all that rt.llm.Model lists"
+        )

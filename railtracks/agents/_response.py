@@ -1,0 +1,55 @@
+"""What an agent returns, and what it streams."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from railtracks.llm._messages import MessageHistory
+from railtracks.llm._model import Usage
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@attrs.frozen
+class LLMResponse(Generic[T_co]):
+    """The result of an agent. Prints as its content.
+
+    Args:
+        content: The text of the model's last message; with an ``output_schema``, an object of that class.
+        message_history: What the agent was given, what the model said and what the tools answered, in order. Without
+            the agent's own system message, so that it can go on: ``[*response.message_history, UserMessage(...)]``.
+        usage: Tokens, of all requests of this agent together, as far as the provider counted them; not of agents that
+            it called as tools.
+    """
+
+    content: T_co
+    message_history: MessageHistory = attrs.field(factory=MessageHistory, repr=False)
+    usage: Usage = attrs.field(factory=Usage, repr=False)
+
+    @property
+    def text(self) -> str:
+        """The text of the model's last message, also where ``content`` is an object."""
+        return self.message_history[-1].content if self.message_history else str(self.content)
+
+    def __str__(self) -> str:
+        return str(self.content)
+
+
+@attrs.frozen
+class Chunk:
+    """A piece of what a streamed call says.
+
+    Args:
+        text: The next piece of a model's text; "" in the last chunk.
+        agent: The name of the agent that says it; in the last chunk, of the node that was streamed.
+        node_id: Of the call of that agent, as in records and events: agents that run at once can be told apart by it.
+            None in the last chunk.
+        response: In the last chunk, what the call returned: of an agent, its ``LLMResponse``. None before.
+    """
+
+    text: str
+    agent: str
+    node_id: str | None = None
+    response: Any = None

@@ -1,0 +1,179 @@
+"""``astream``: a call whose text is consumed while it is made.
+
+The call runs in a task of the session's own, beside its consumer, and hands over each piece when the consumer asks for
+it. Leaving the loop drops the stream, and that cancels the call. An async generator could not do so: Python leaves one
+suspended when its loop is left, and ends it later, in another task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, final
+
+import anyio
+from anyio.lowlevel import current_token
+
+from railtracks._backend import call_soon
+from railtracks._call import call
+from railtracks._scope import current
+from railtracks._shield import shielded
+from railtracks.agents._response import Chunk
+from railtracks.agents._sink import sink
+from railtracks.exceptions import ContextError, SessionEndedError, SessionError
+from railtracks.execution import Frame, divide
+from railtracks.nodes import FunctionNode
+from railtracks.nodes._function import as_node
+
+if TYPE_CHECKING:
+    from anyio.lowlevel import EventLoopToken
+
+
+def astream(node: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
+    """Call ``node`` as ``rt.call`` does, and get what its agents say while they say it::
+
+        async for chunk in rt.astream(MyAgent, "Tell me a story"):
+            print(chunk.text, end="", flush=True)
+        response = chunk.response
+
+    Args:
+        node: What ``rt.call`` takes: an agent, or a node that calls agents. Agents below it are heard too, but for
+            those that a node below it streams itself; ``chunk.agent`` and ``chunk.node_id`` say whose each chunk is.
+        *args: For the node.
+        **kwargs: The same.
+
+    The call begins with the first chunk that is asked for, and goes on as chunks are taken: an agent waits until its
+    chunk is. It is nested in the call that asks, or a top-level one. Leaving the loop cancels it; ``async with
+    rt.astream(...) as stream:`` also waits until it has ended.
+
+    Raises:
+        NodeCreationError: ``node`` is none; at once.
+        ContextError: there is no session; when the first chunk is asked for, like all that follows.
+        SessionError: the session was entered with a plain ``with`` in async code, and has no nursery.
+        SessionEndedError: the session ended the call.
+        Exception: what ``rt.call`` would raise, as the same object, after the chunks that came before.
+    """
+    return Stream(as_node(node, "rt.astream"), args, kwargs)
+
+
+@final
+class Stream(AsyncIterator[Chunk]):
+    """The chunks of one call; made by ``rt.astream``. To be consumed by one task."""
+
+    def __init__(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._producer = _Producer(node, args, kwargs)
+        self._token: EventLoopToken | None = None  # of the event loop, once it runs
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        if self._token is None and not self._producer.is_done:
+            self._producer.start()
+            self._token = current_token()
+        return await self._producer.next()
+
+    async def aclose(self) -> None:
+        """Cancel the call, if it runs, and wait until it has ended. Cancellation: passed on after that."""
+        self._producer.cancel()
+        if self._token is not None:
+            await shielded(self._producer.over.wait)
+
+    async def __aenter__(self) -> Stream:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # Where Python collects garbage, that may be any thread, at any time.
+        if self._token is not None and not self._producer.is_over:
+            with contextlib.suppress(RuntimeError):  # the event loop has gone, and the call with it
+                call_soon(self._token, self._producer.cancel)
+
+
+class _Producer:
+    """The call. It knows nothing of the ``Stream``, which can so be dropped while it runs."""
+
+    def __init__(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._node, self._args, self._kwargs = node, args, kwargs
+        self._scope: anyio.CancelScope | None = None  # once it has begun
+        self._error: Exception | None = None  # to be raised when the chunks before it were taken
+        self._complete = False  # the last chunk was taken
+        self.is_done = False  # there is nothing more to give
+        self.is_over = False  # the call has ended
+
+    def start(self) -> None:
+        """Begin, as a call of whoever runs now."""
+        frame: Frame | None = current.get()
+        if frame is None:
+            raise ContextError(
+                f"rt.astream({self._node.name}, ...) needs a session that its call can run in; write "
+                f"`async with rt.Session():` around the loop"
+            )
+        coordinator = frame.coordinator
+        if coordinator.closed or coordinator.nursery is None:
+            kind = SessionEndedError if coordinator.closed else SessionError
+            raise kind(
+                f"rt.astream({self._node.name}, ...) needs an open session with a nursery; enter it with "
+                f"`async with rt.Session():`, and stream before it ends"
+            )
+        self.over = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._send, self._receive = anyio.create_memory_object_stream[Chunk](0)  # each is taken before the next is made
+        coordinator.starting(+1)
+        coordinator.streams.add(self._scope.cancel, frame.run, frame.record)
+        coordinator.nursery.start_soon(self._run, frame, self._scope)
+
+    async def _run(self, frame: Frame, scope: anyio.CancelScope) -> None:
+        sink.set(self)
+        try:
+            with scope:
+                result = await call(self._node, *self._args, **self._kwargs)
+                await self._send.send(Chunk("", self._node.name, response=result))
+                self._complete = True
+        except BaseException as exc:
+            cancellation, error = divide(exc)
+            if isinstance(error, Exception):
+                self._error = error
+            elif error is not None:  # Ctrl-C: the session's nursery is the place for it
+                raise
+            if cancellation is not None:
+                raise cancellation from None
+        finally:
+            self._send.close()
+            self._receive.close()  # nothing is in it: there is no buffer
+            self.is_over = True
+            self.over.set()
+            frame.coordinator.streams.discard(scope.cancel)
+            frame.coordinator.starting(-1)
+
+    async def send(self, item: Chunk, /) -> None:
+        """Hand a piece over. Does nothing when the stream is over: an agent may outlive the one that it began in."""
+        if not self.is_over:
+            with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # it ended meanwhile
+                await self._send.send(item)
+
+    async def next(self) -> Chunk:
+        """The next chunk; or what the call raised, once; or else the end."""
+        if not self.is_done:
+            try:
+                return await self._receive.receive()
+            except (anyio.EndOfStream, anyio.ClosedResourceError):
+                await self.over.wait()
+        error, self._error = self._error, None
+        ended, self.is_done = self.is_done or self._complete, True
+        if error is not None:
+            raise error
+        if not ended:
+            raise SessionEndedError(f"the call of {self._node.name} was cancelled by its session, and its stream ended")
+        raise StopAsyncIteration
+
+    def cancel(self) -> None:
+        """Nobody takes any more."""
+        self.is_done = True
+        if self._scope is not None:
+            self._scope.cancel()

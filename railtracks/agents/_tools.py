@@ -1,0 +1,151 @@
+"""Tools: nodes that a model may call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import attrs
+
+from railtracks.agents._response import LLMResponse
+from railtracks.exceptions import NodeCreationError
+from railtracks.llm._arguments import arguments_for
+from railtracks.llm._messages import UserMessage
+from railtracks.llm._model import ToolSchema
+from railtracks.llm._schema import tool_schema
+from railtracks.nodes import FunctionNode
+from railtracks.nodes._function import as_node
+from railtracks.state._codec import encode_shown
+from railtracks.state._text import dumps
+
+REQUEST = "request"
+"""The one argument of an agent without parameters of its own."""
+
+Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
+
+
+@attrs.frozen
+class Parameter:
+    """An argument that an agent takes as a tool.
+
+    Args:
+        name: As the calling model sees it.
+        annotation: Its type.
+        description: What to give.
+        required: False: it may be left out.
+    """
+
+    name: str
+    annotation: Any = str
+    description: str = ""
+    required: bool = True
+
+
+@attrs.frozen
+class ToolManifest:
+    """How an agent looks to another agent that has it as a tool.
+
+    Args:
+        description: What it is good for, and when to ask it.
+        parameters: What it is given; the agent gets them as a message of lines, ``name: value``. None at all: it takes
+            a text, called ``request``.
+    """
+
+    description: str
+    parameters: Sequence[Parameter] = attrs.field(default=(), converter=tuple)
+
+
+def check_manifest(manifest: object) -> None:
+    """NodeCreationError unless this is a manifest that can be told to a model."""
+    if not isinstance(manifest, ToolManifest):
+        raise NodeCreationError(f"manifest is {manifest!r}; give rt.agent_node() an rt.ToolManifest('what it is for')")
+    names: set[str] = set()
+    for each in manifest.parameters:
+        if not isinstance(each, Parameter) or not isinstance(each.name, str) or not each.name.isidentifier():
+            raise NodeCreationError(
+                f"the manifest has the parameter {each!r}; give an rt.Parameter('name', str, 'what it is'), "
+                f"whose name is a Python identifier"
+            )
+        if each.name in names:
+            raise NodeCreationError(f"the manifest has two parameters called {each.name!r}; give one another name")
+        names.add(each.name)
+
+
+@attrs.frozen
+class Tool:
+    """A node, and how a model is told of it."""
+
+    schema: ToolSchema
+    node: FunctionNode[..., Any]
+    bind: Callable[[dict[str, Any] | str], Arguments]
+    """From what the model gave to the arguments of the node. The text of an ArgumentError is for the model."""
+
+
+def tools_of(nodes: Iterable[Any], manifest_of: Callable[[Any], ToolManifest | None]) -> dict[str, Tool]:
+    """The tools by the names that the model knows them by.
+
+    Args:
+        nodes: Anything that ``rt.call`` takes.
+        manifest_of: Of an agent, its manifest; None for other nodes.
+
+    Raises:
+        NodeCreationError: one cannot be called, or cannot be told to a model, or two have one name.
+    """
+    tools: dict[str, Tool] = {}
+    if not isinstance(nodes, Iterable) or isinstance(nodes, str):
+        raise NodeCreationError(f"tool_nodes is {nodes!r}; give rt.agent_node() a list of nodes: tool_nodes=[...]")
+    for given in nodes:
+        manifest = manifest_of(given)
+        node = as_node(given, "tool_nodes")
+        tool = _function_tool(node) if manifest is None else _agent_tool(node, manifest)
+        if tool.schema.name in tools:
+            raise NodeCreationError(
+                f"two tools are called {tool.schema.name!r}; give one of them another: rt.function_node(..., name=...)"
+            )
+        tools[tool.schema.name] = tool
+    return tools
+
+
+def _function_tool(node: FunctionNode[..., Any]) -> Tool:
+    return Tool(tool_schema(node), node, lambda given: arguments_for(node, given))
+
+
+def _agent_tool(node: FunctionNode[..., Any], manifest: ToolManifest) -> Tool:
+    parameters = manifest.parameters or (Parameter(REQUEST, str, "What to ask of it, with all that it needs to know."),)
+    asked = _asked(node.name, manifest.description, parameters)
+
+    def bind(given: dict[str, Any] | str) -> Arguments:
+        values = arguments_for(asked, given)[1]
+        lines = [f"{name}: {shown(value)}" for name, value in values.items()]
+        text = "\n".join(lines) if manifest.parameters else shown(values[REQUEST])
+        # A model wrote this, so no name in it is to be filled from the context.
+        return (UserMessage(text, inject_prompt=False),), {}
+
+    return Tool(tool_schema(asked), node, bind)
+
+
+def _asked(name: str, description: str, parameters: Iterable[Parameter]) -> FunctionNode[..., Any]:
+    """A function with these parameters, for its signature only."""
+
+    def ask(**given: Any) -> None: ...
+
+    hints = {p.name: Annotated[p.annotation if p.required else p.annotation | None, p.description] for p in parameters}
+    ask.__doc__ = description
+    ask.__annotations__ = hints
+    ask.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                p.name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name],
+                default=inspect.Parameter.empty if p.required else None,
+            )
+            for p in parameters
+        ]
+    )  # fmt: skip
+    return FunctionNode(ask, name=name, is_async=False)
+
+
+def shown(result: object) -> str:
+    """A result as a model reads it: a text as it is, anything else as JSON."""
+    text = result.text if isinstance(result, LLMResponse) else result
+    return text if isinstance(text, str) else dumps(encode_shown(result))

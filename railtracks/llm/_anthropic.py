@@ -1,0 +1,232 @@
+"""Models behind Anthropic's SDK."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import attrs
+
+from railtracks.llm._chat_format import parsed
+from railtracks.llm._clients import Clients
+from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage
+from railtracks.llm._model import Completion, OutputSchema, Usage
+from railtracks.llm._sdk import (
+    RESERVED,
+    Conversation,
+    Events,
+    SDKModel,
+    check_settings,
+    find_key,
+    http_client,
+    import_sdk,
+)
+
+
+class Anthropic(SDKModel[Any]):
+    """A model that the ``anthropic`` package reaches. Needs the extra: ``pip install 'railtracks[anthropic]'``.
+
+    Each session has one client, which its calls share, and closes it; a call outside of sessions has one of its own.
+    What the model thinks aloud is not part of its messages; with ``thinking`` switched on its tools cannot be used.
+
+    Args:
+        model: As the provider names it.
+        max_tokens: That an answer may have.
+        api_key: Else ``ANTHROPIC_API_KEY`` of the environment. Servers that ask for none take any, such as "none".
+        base_url: Of another server that speaks this format.
+        timeout: Seconds that a request may take. None: the SDK's default.
+        max_retries: How often the SDK repeats a request that failed for the moment. None: its default.
+        default_headers: Sent with every request.
+        settings: Go to every request, as ``client.messages.create`` takes them: ``stop_sequences``, ``thinking``, ...
+
+    Raises:
+        ConfigError: the package is not installed, there is no key, or a setting is not to be set here.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        max_tokens: int = 4096,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
+        self._sdk = import_sdk("anthropic", "anthropic")
+        reserved = RESERVED | {"system": "write SystemMessage(...) among the messages"}
+        check_settings(settings, "Anthropic", reserved, self._sdk.resources.messages.AsyncMessages.create)
+        key = find_key(api_key, "ANTHROPIC_API_KEY", "Anthropic")
+        given = {
+            "base_url": base_url,
+            "timeout": timeout,
+            "max_retries": max_retries,
+            "default_headers": default_headers,
+        }
+        options = {name: value for name, value in given.items() if value is not None}
+        connect = http_client(self._sdk)
+        clients = Clients(lambda: self._sdk.AsyncAnthropic(api_key=key, http_client=connect(), **options))
+        super().__init__(model, {"max_tokens": max_tokens, **settings}, key, clients, default_headers or {})
+
+    @property
+    def provider(self) -> str:
+        """ "anthropic"."""
+        return "anthropic"
+
+    def _request(self, conversation: Conversation) -> dict[str, Any]:
+        request = {**self._settings, "model": self._name, "messages": _messages(conversation.messages)}
+        if system := [said.content for said in conversation.messages if isinstance(said, SystemMessage)]:
+            request["system"] = "\n\n".join(system)
+        if conversation.tools:
+            request["tools"] = [
+                {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}
+                for tool in conversation.tools
+            ]
+        if (output := conversation.output) is not None:
+            request["output_config"] = {**request.get("output_config", {}), "format": _format(output)}
+        return request
+
+    async def _complete(self, client: Any, conversation: Conversation) -> Completion:
+        answer = await client.messages.create(**self._request(conversation))
+        return _completion(answer.model_dump(warnings=False))
+
+    async def _stream(self, client: Any, conversation: Conversation) -> AsyncGenerator[str | Completion, None]:
+        request = {**self._request(conversation), "stream": True}
+        whole = _Stream()
+        async with (
+            client.messages.with_streaming_response.create(**request) as response,
+            aclosing(Events(response.http_response, self._sdk)) as events,
+        ):
+            async for data in events:
+                event = json.loads(data)
+                if event.get("type") == "error":
+                    raise self._sdk.APIStatusError(str(event), response=response.http_response, body=event)
+                if event.get("type") == "message_stop":
+                    await events.finish()
+                    break
+                if text := whole.add(event):
+                    yield text
+            else:
+                text = "The connection was closed before the answer was complete."
+                raise self._sdk.APIConnectionError(message=text, request=response.http_response.request)
+        yield _completion(whole.message)
+
+
+def _messages(messages: Any) -> list[dict[str, Any]]:
+    """All but the system's. Neighbours of one role become one message, as the answers to several calls have to."""
+    found: list[dict[str, Any]] = []
+    for message in messages:
+        if isinstance(message, SystemMessage) or not (blocks := _blocks(message)):
+            continue
+        role = "assistant" if isinstance(message, AssistantMessage) else "user"
+        if found and found[-1]["role"] == role:
+            found[-1]["content"] += blocks
+        else:
+            found.append({"role": role, "content": blocks})
+    return found
+
+
+def _blocks(message: Message) -> list[dict[str, Any]]:
+    if isinstance(message, ToolMessage):
+        answer = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.content}
+        return [answer | ({"is_error": True} if message.is_error else {})]
+    blocks: list[dict[str, Any]] = [{"type": "text", "text": message.content}] if message.content else []
+    if isinstance(message, AssistantMessage):
+        blocks += map(_call, message.tool_calls)
+    return blocks
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    """Arguments that are no JSON object have to become one."""
+    arguments = {"malformed": call.arguments} if isinstance(call.arguments, str) else call.arguments
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments}
+
+
+def _format(output: OutputSchema) -> dict[str, Any]:
+    return {"type": "json_schema", "schema": _closed(output.schema)}
+
+
+_SCHEMAS_BY_NAME = ("properties", "$defs", "definitions")
+_LISTS_OF_SCHEMAS = ("anyOf", "allOf", "oneOf", "prefixItems")
+
+
+def _closed(schema: Any) -> Any:
+    """The schema, where every object says that it has no more properties than those: the provider insists."""
+    if not isinstance(schema, Mapping):
+        return schema
+    closed = dict(schema)
+    for key, value in schema.items():
+        if key in _SCHEMAS_BY_NAME and isinstance(value, Mapping):
+            closed[key] = {name: _closed(each) for name, each in value.items()}
+        elif key in _LISTS_OF_SCHEMAS and isinstance(value, list | tuple):
+            closed[key] = list(map(_closed, value))
+        elif key in ("items", "additionalProperties"):
+            closed[key] = _closed(value)
+    if closed.get("type") == "object" and closed.get("additionalProperties", True) is True:
+        closed["additionalProperties"] = False
+    return closed
+
+
+def _completion(message: Mapping[str, Any]) -> Completion:
+    blocks = message.get("content") or ()
+    uses = [block for block in blocks if block["type"] == "tool_use"]
+    calls = [
+        ToolCall(use.get("id") or f"call_{number}", use["name"], parsed(use.get("input")))
+        for number, use in enumerate(uses)
+    ]
+    text = "".join(block.get("text") or "" for block in blocks if block["type"] == "text")
+    return Completion(
+        AssistantMessage(text, tuple(calls)),
+        usage=_usage(message.get("usage")),
+        model=message.get("model"),
+        id=message.get("id"),
+        finish_reason=message.get("stop_reason"),
+    )
+
+
+_INPUT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+
+
+def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
+    """Tokens that went through the provider's cache are counted apart there."""
+    if not usage:
+        return None
+    return Usage(sum(usage.get(name) or 0 for name in _INPUT), usage.get("output_tokens") or 0)
+
+
+@attrs.define
+class _Stream:
+    """Puts the events of a streamed answer together."""
+
+    message: dict[str, Any] = attrs.field(factory=lambda: {"content": []}, init=False)
+    """As it would have come in one piece, but that the input of tools is text."""
+
+    def add(self, event: Mapping[str, Any]) -> str:
+        """The text in it, or none."""
+        match event.get("type"):
+            case "message_start":
+                self.message = {**event["message"], "content": []}
+            case "content_block_start":
+                block = dict(event["content_block"])
+                self.message["content"].append(block | {"input": ""} if block["type"] == "tool_use" else block)
+                return str(block.get("text") or "")
+            case "content_block_delta":
+                return self._grow(self.message["content"][-1], event["delta"])
+            case "message_delta":
+                self.message["stop_reason"] = event["delta"].get("stop_reason")
+                said = {name: value for name, value in (event.get("usage") or {}).items() if value is not None}
+                self.message["usage"] = {**(self.message.get("usage") or {}), **said}
+        return ""
+
+    @staticmethod
+    def _grow(block: dict[str, Any], delta: Mapping[str, Any]) -> str:
+        if delta["type"] == "text_delta":
+            block["text"] += delta["text"]
+            return str(delta["text"])
+        if delta["type"] == "input_json_delta":
+            block["input"] = block.get("input", "") + delta["partial_json"]
+        return ""

@@ -1,0 +1,106 @@
+"""Models behind OpenAI's SDK: its own, and those of every server that speaks its chat completions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from railtracks.llm._chat_format import ChatStream, from_chat, to_chat
+from railtracks.llm._clients import Clients
+from railtracks.llm._model import Completion
+from railtracks.llm._sdk import (
+    RESERVED,
+    SET_BY_CALL,
+    Conversation,
+    Events,
+    SDKModel,
+    check_settings,
+    find_key,
+    http_client,
+    import_sdk,
+)
+
+
+class OpenAI(SDKModel[Any]):
+    """A model that the ``openai`` package reaches. Needs the extra: ``pip install 'railtracks[openai]'``.
+
+    Each session has one client, which its calls share, and closes it; a call outside of sessions has one of its own.
+
+    Args:
+        model: As the provider names it.
+        api_key: Else ``OPENAI_API_KEY`` of the environment. Servers that ask for none take any, such as "none".
+        base_url: Of another server that speaks this format, such as "http://localhost:8080/v1".
+        timeout: Seconds that a request may take. None: the SDK's default.
+        max_retries: How often the SDK repeats a request that failed for the moment. None: its default.
+        default_headers: Sent with every request.
+        settings: Go to every request, as ``client.chat.completions.create`` takes them: ``temperature``,
+            ``max_completion_tokens``, ``reasoning_effort``, ``extra_body``, ...; ``stream_options`` to streams alone.
+
+    Raises:
+        ConfigError: the package is not installed, there is no key, or a setting is not to be set here.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
+        self._sdk = import_sdk("openai", "openai")
+        create = self._sdk.resources.chat.completions.AsyncCompletions.create
+        check_settings(settings, "OpenAI", RESERVED | {"response_format": SET_BY_CALL}, create)
+        key = find_key(api_key, "OPENAI_API_KEY", "OpenAI")
+        given = {
+            "base_url": base_url,
+            "timeout": timeout,
+            "max_retries": max_retries,
+            "default_headers": default_headers,
+        }
+        options = {name: value for name, value in given.items() if value is not None}
+        connect = http_client(self._sdk)
+        clients = Clients(lambda: self._sdk.AsyncOpenAI(api_key=key, http_client=connect(), **options))
+        super().__init__(model, settings, key, clients, default_headers or {})
+
+    @property
+    def provider(self) -> str:
+        """ "openai"."""
+        return "openai"
+
+    def _request(self, conversation: Conversation) -> dict[str, Any]:
+        return {**self._settings, "model": self._name, **to_chat(conversation)}
+
+    async def _complete(self, client: Any, conversation: Conversation) -> Completion:
+        request = self._request(conversation)
+        request.pop("stream_options", None)  # servers refuse it with an answer that is no stream
+        answer = await client.chat.completions.create(**request)
+        return from_chat(answer.model_dump(warnings=False))
+
+    async def _stream(self, client: Any, conversation: Conversation) -> AsyncGenerator[str | Completion, None]:
+        request = {"stream_options": {"include_usage": True}, **self._request(conversation), "stream": True}
+        whole = ChatStream()
+        async with (
+            client.chat.completions.with_streaming_response.create(**request) as response,
+            aclosing(Events(response.http_response, self._sdk)) as events,
+        ):
+            async for data in events:
+                if data.startswith("[DONE]"):  # not every server ends so
+                    await events.finish()
+                    break
+                for text in whole.add(self._chunk(data, response.http_response)):
+                    yield text
+        yield whole.completion()
+
+    def _chunk(self, data: str, response: Any) -> dict[str, Any]:
+        chunk: dict[str, Any] = json.loads(data)
+        if error := chunk.get("error"):
+            message = error.get("message") if isinstance(error, dict) else None
+            message = str(message or "An error occurred during streaming")
+            raise self._sdk.APIError(message, request=response.request, body=error)
+        return chunk

@@ -1,0 +1,234 @@
+"""What is particular to any-llm: its many providers, and the asyncio event loop that it has beside trio's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+
+import anyio
+import pytest
+
+import railtracks as rt
+from railtracks.exceptions import ConfigError
+from railtracks.llm._messages import UserMessage
+from railtracks.llm._model import OutputSchema
+from tests import virtual
+from tests.llm.test_adapters import (
+    ASKED,
+    KEY,
+    anyllm_openai,
+    both_ways,
+    cancel_when,
+    in_thread,
+)
+
+pytest.importorskip("any_llm")
+
+
+@pytest.fixture(autouse=True)
+def real_time(request):
+    """The event loop that any-llm has under trio is in a thread that the clock does not know of."""
+    callspec = getattr(request.node, "callspec", None)
+    on_trio = callspec is not None and callspec.params.get("backend") == "trio"
+    with virtual.hold_clock() if on_trio else contextlib.nullcontext():
+        yield
+
+
+@both_ways
+async def test_requests_are_those_of_chat_completions(server, ask):
+    schema = {"type": "object", "properties": {}}
+    await ask(anyllm_openai(server.url, temperature=0.5), ASKED, output=OutputSchema("person", schema))
+    body = server.requests[0].body
+    assert body.pop("messages") == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi!"}]
+    assert body.pop("response_format") == {
+        "type": "json_schema",
+        "json_schema": {"name": "person", "schema": schema},
+    }
+    assert body.pop("stream", None) in (None, True)
+    assert body.pop("stream_options", None) in (None, {"include_usage": True})
+    assert body == {"model": "some-model", "temperature": 0.5}  # and nothing that any-llm would add of its own
+
+
+@pytest.mark.parametrize(
+    ("written", "provider", "name"),
+    [
+        ("openai/gpt", "openai", "gpt"),
+        ("openai:gpt", "openai", "gpt"),
+        ("openai/gpt:8b", "openai", "gpt:8b"),
+        ("anthropic:library/gpt", "anthropic", "library/gpt"),
+    ],
+)
+def test_the_provider_stands_before_the_model(written, provider, name):
+    pytest.importorskip(provider)
+    model = rt.llm.AnyLLM(written, api_key=KEY)
+    assert (model.provider, model.name) == (provider, name)
+
+
+def test_the_provider_may_be_given_apart():
+    model = rt.llm.AnyLLM("vendor/gpt:8b", provider="openai", api_key=KEY)
+    assert (model.provider, model.name) == ("openai", "vendor/gpt:8b")
+
+
+@pytest.mark.parametrize("written", ["gpt", "/gpt", "openai/", ""])
+def test_a_model_without_provider_is_refused(written):
+    with pytest.raises(ConfigError, match="names no provider; write 'provider/model'"):
+        rt.llm.AnyLLM(written, api_key=KEY)
+
+
+def test_a_provider_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match="'nobody' is not a supported provider"):
+        rt.llm.AnyLLM("nobody/gpt", api_key=KEY)
+
+
+def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "any_llm", None)
+    with pytest.raises(ConfigError, match=r"pip install 'railtracks\[any-llm\]'"):
+        anyllm_openai("http://127.0.0.1:1")
+
+
+def test_a_missing_package_of_a_provider_is_told_as_well():
+    if "mistralai" in sys.modules:
+        pytest.skip("it is installed")
+    with pytest.raises(ConfigError, match=r"pip install 'any-llm-sdk\[mistral\]'"):
+        rt.llm.AnyLLM("mistral/small", api_key=KEY)
+
+
+async def test_an_error_of_any_llm_itself_comes_as_it_is(server):
+    from any_llm.exceptions import UnsupportedParameterError
+
+    with pytest.raises(UnsupportedParameterError):
+        await rt.llm.AnyLLM("anthropic/x", api_key=KEY, api_base=server.url, n=2).complete([UserMessage("Hi!")])
+
+
+async def test_a_session_ends_the_thread_that_it_started(server, backend):
+    before = set(threading.enumerate())
+    async with rt.Session(save_state=False):
+        await anyllm_openai(server.url).complete(ASKED)
+        started = [each for each in set(threading.enumerate()) - before if each.name == "railtracks-session"]
+        assert len(started) == (backend == "trio")
+    assert not [each for each in started if each.is_alive()]
+
+
+# ---- the bridge itself, under trio
+
+
+def on_trio(func):
+    with virtual.hold_clock():
+        virtual.run("trio", func)
+
+
+@contextlib.asynccontextmanager
+async def asyncio_thread():
+    from railtracks.llm._asyncio_thread import AsyncioThread
+
+    thread = AsyncioThread()
+    try:
+        yield thread
+    finally:
+        with anyio.CancelScope(shield=True):
+            await thread.close()
+
+
+def test_a_cancellation_waits_for_the_cleanup_there():
+    async def main():
+        begun, steps = threading.Event(), []
+
+        async def work():
+            try:
+                begun.set()
+                await asyncio.Event().wait()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    for _ in range(10):
+                        await asyncio.sleep(0)
+                        steps.append(1)
+
+        async with asyncio_thread() as thread:
+            await cancel_when(lambda: in_thread(begun.wait), lambda: thread.run(work))
+            assert len(steps) == 10
+
+    on_trio(main)
+
+
+def test_a_cancellation_before_the_task_began_is_not_lost():
+    async def main():
+        async with asyncio_thread() as thread:
+            for count in range(20):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(thread.run, asyncio.Event().wait)
+                    for _ in range(count):
+                        await anyio.lowlevel.checkpoint()
+                    group.cancel_scope.cancel()
+
+    on_trio(main)
+
+
+def test_errors_and_results_come_over_as_the_same_objects():
+    async def main():
+        error, result = ValueError("mine"), object()
+
+        async def fail():
+            raise error
+
+        async def give():
+            return result
+
+        async with asyncio_thread() as thread:
+            with pytest.raises(ValueError, match="mine") as caught:
+                await thread.run(fail)
+            assert caught.value is error
+            assert await thread.run(give) is result
+
+    on_trio(main)
+
+
+def test_pieces_are_not_made_far_ahead_of_who_takes_them():
+    from railtracks.llm._asyncio_thread import AHEAD
+
+    async def main():
+        made, closed = [], []
+
+        async def pieces():
+            try:
+                for number in range(1000):
+                    made.append(number)
+                    yield number
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await asyncio.sleep(0)
+                closed.append(1)
+
+        async def let_it_run():
+            for _ in range(200):
+                await asyncio.sleep(0)
+
+        async with asyncio_thread() as thread:
+            async with contextlib.aclosing(thread.iterate(pieces)) as taken:
+                for number in range(3):
+                    assert await anext(taken) == number
+                    await thread.run(let_it_run)
+                    assert len(made) <= number + AHEAD + 3
+            assert closed == [1]
+            async with contextlib.aclosing(thread.iterate(pieces)) as taken:
+                assert [piece async for piece in taken] == list(range(1000))
+
+    on_trio(main)
+
+
+def test_an_error_after_some_pieces_comes_after_them():
+    async def main():
+        async def pieces():
+            yield 1
+            raise ValueError("mine")
+
+        async with asyncio_thread() as thread:
+            got = []
+            with pytest.raises(ValueError, match="mine"):
+                async with contextlib.aclosing(thread.iterate(pieces)) as taken:
+                    async for piece in taken:
+                        got.append(piece)
+            assert got == [1]
+
+    on_trio(main)

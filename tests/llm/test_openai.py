@@ -1,0 +1,197 @@
+"""The wire format of OpenAI's chat completions, as the OpenAI SDK sends it, and the servers that speak it loosely."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import anyio
+import pytest
+
+from railtracks.exceptions import ConfigError, RTError
+from railtracks.llm._messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, UserMessage
+from railtracks.llm._model import OutputSchema, ToolSchema
+from tests import virtual
+from tests.llm.server import Answer, Call
+from tests.llm.test_adapters import ASKED, KEY, both_ways, by_stream, in_thread, openai, whole
+
+pytest.importorskip("openai")
+
+TOOL = ToolSchema("add", "Adds.", {"type": "object", "properties": {"a": {"type": "integer"}}})
+OUTPUT = OutputSchema("person", {"type": "object", "properties": {"name": {"type": "string"}}})
+
+
+@both_ways
+async def test_every_kind_of_message_goes_out_in_its_form(server, ask):
+    messages = [
+        SystemMessage("Be brief."),
+        UserMessage("Add."),
+        AssistantMessage("Well.", [ToolCall("1", "add", {"a": "é"}), ToolCall("2", "add", "{broken")]),
+        ToolMessage("3", "1", "add"),
+        ToolMessage("no JSON", "2", "add", is_error=True),
+        AssistantMessage("", [ToolCall("3", "add")]),
+        ToolMessage("4", "3", "add"),
+        AssistantMessage("Done."),
+        UserMessage("Thanks."),
+    ]
+    await ask(openai(server.url), messages)
+    request = server.requests[0]
+    assert request.path == "/v1/chat/completions"
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+
+    def call(identifier, arguments):
+        return {"id": identifier, "type": "function", "function": {"name": "add", "arguments": arguments}}
+
+    assert request.body["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Add."},
+        {"role": "assistant", "content": "Well.", "tool_calls": [call("1", '{"a": "é"}'), call("2", "{broken")]},
+        {"role": "tool", "tool_call_id": "1", "content": "3"},
+        {"role": "tool", "tool_call_id": "2", "content": "no JSON"},
+        {"role": "assistant", "content": None, "tool_calls": [call("3", "{}")]},
+        {"role": "tool", "tool_call_id": "3", "content": "4"},
+        {"role": "assistant", "content": "Done."},
+        {"role": "user", "content": "Thanks."},
+    ]
+    assert "tools" not in request.body
+    assert "response_format" not in request.body
+
+
+@both_ways
+async def test_tools_and_output_go_out_in_their_form(server, ask):
+    server.answers = [Answer(text='{"name": "Ada"}')]
+    completion = await ask(openai(server.url), ASKED, tools=[TOOL], output=OUTPUT)
+    function = {"name": "add", "description": "Adds.", "parameters": TOOL.parameters}
+    body = server.requests[0].body
+    assert body["tools"] == [{"type": "function", "function": function}]
+    schema = {"name": "person", "schema": OUTPUT.schema}
+    assert body["response_format"] == {"type": "json_schema", "json_schema": schema}
+    assert json.loads(completion.message.content) == {"name": "Ada"}
+
+
+async def test_usage_is_asked_for_in_streams_alone(server):
+    await openai(server.url).complete(ASKED)
+    await whole(openai(server.url), ASKED)
+    await openai(server.url, stream_options={"x": 1}).complete(ASKED)
+    await whole(openai(server.url, stream_options={"x": 1}), ASKED)
+    asked = [request.body.get("stream_options") for request in server.requests]
+    assert asked == [None, {"include_usage": True}, None, {"x": 1}]
+
+
+async def test_settings_headers_and_extra_body_reach_the_server(server):
+    model = openai(server.url, seed=1, extra_body={"top_k": 3}, default_headers={"x-team": "blue"})
+    await model.complete(ASKED)
+    request = server.requests[0]
+    assert (request.body["seed"], request.body["top_k"], request.headers["x-team"]) == (1, 3, "blue")
+    assert dict(model.settings) == {"seed": 1, "extra_body": {"top_k": 3}}
+
+
+@both_ways
+async def test_arguments_that_are_no_json_object_come_as_they_are(server, ask):
+    texts = ['{"a": 1', "[1]", "3"]
+    server.answers = [Answer(text="", calls=[Call(name="add", arguments=text) for text in texts])]
+    completion = await ask(openai(server.url), ASKED)
+    assert [call.arguments for call in completion.message.tool_calls] == texts
+
+
+@both_ways
+async def test_a_server_may_leave_out_usage_ids_reasons_and_arguments(server, ask):
+    calls = [Call(name="add", id=None, arguments=""), Call(name="now", id=None)]
+    left_out = {"model": None, "id": None}
+    server.answers = [Answer(text="", calls=calls, usage=None, finish=False, fields=left_out)]
+    completion = await ask(openai(server.url), ASKED)
+    assert completion.message.tool_calls == (ToolCall("call_0", "add"), ToolCall("call_1", "now"))
+    assert (completion.usage, completion.finish_reason, completion.model, completion.id) == (None,) * 4
+
+
+@both_ways
+async def test_a_refusal_is_the_answer(server, ask):
+    server.answers = [Answer(text="", refusal="I must not.")]
+    completion = await ask(openai(server.url), ASKED)
+    assert completion.message == AssistantMessage("I must not.")
+
+
+@both_ways
+async def test_an_answer_without_choices_says_so(server, ask):
+    server.answers = [Answer(fields={"choices": None, "error": {"message": f"overloaded, {KEY}"}})]
+    with pytest.raises(Exception, match="overloaded") as caught:
+        await ask(openai(server.url), ASKED)
+    assert KEY not in str(caught.value)
+    assert isinstance(caught.value, RTError) or ask is by_stream
+
+
+async def test_an_error_in_the_midst_of_a_stream_is_the_sdks(server):
+    import openai as sdk
+
+    server.answers = [Answer(fields={"error": {"message": f"overloaded, {KEY}", "code": 529}})]
+    with pytest.raises(sdk.APIError, match=r"overloaded, \*\*\*") as caught:
+        await whole(openai(server.url), ASKED)
+    assert caught.value.body == {"message": "overloaded, ***", "code": 529}
+
+
+async def test_what_breaks_in_a_stream_is_a_connection_error(server):
+    import openai as sdk
+
+    server.answers = [Answer(drop="body")]
+    with pytest.raises(sdk.APIConnectionError):
+        await whole(openai(server.url), ASKED)
+
+
+@both_ways
+@pytest.mark.parametrize("where", ["headers", "body"])
+async def test_a_timeout_is_the_sdks(server, where, ask):
+    import openai as sdk
+
+    server.answers = [Answer(hold=where)]
+
+    async def time_passes():
+        await in_thread(server.wait_held)
+        while True:  # as the client may just be reading what came before
+            virtual.clock().jump(31)
+            await in_thread(lambda: None)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(time_passes)
+        with pytest.raises(sdk.APITimeoutError):
+            await ask(openai(server.url, timeout=30), ASKED)
+        group.cancel_scope.cancel()
+
+
+def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ConfigError, match=r"pip install 'railtracks\[openai\]'"):
+        openai("http://127.0.0.1:1")
+
+
+def test_secret_headers_are_kept_out_of_errors_too():
+    model = openai("http://127.0.0.1:1", default_headers={"x-api-key": "another-secret", "x-team": "blue-team"})
+    error = ValueError("another-secret of blue-team")
+    with pytest.raises(ValueError, match=r"\*\*\* of blue-team"), model._keys:
+        raise error
+
+
+def test_keys_are_cut_out_of_all_that_an_error_comes_from():
+    model = openai("http://127.0.0.1:1")
+
+    class Deep(Exception):
+        def __init__(self):
+            super().__init__({"a": [KEY]}, (KEY, b"x" + KEY.encode()))
+            self.body = {KEY: [KEY]}
+            self.inner = ValueError(KEY)
+
+    try:
+        with model._keys:
+            try:
+                try:
+                    raise KeyError(KEY)
+                except KeyError as exc:
+                    raise ExceptionGroup("several", [Deep(), OSError(KEY)]) from exc
+            except ExceptionGroup as exc:
+                exc.add_note(f"with {KEY}")
+                raise RuntimeError("at last") from None
+    except RuntimeError as exc:
+        group = exc.__context__
+    deep, other = group.exceptions
+    found = [deep.args, deep.body, deep.inner, other, group.__notes__, group.__cause__]
+    assert KEY not in repr(found)
+    assert deep.args == ({"a": ["***"]}, ("***", b"x***"))
