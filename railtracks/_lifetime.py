@@ -9,7 +9,7 @@ running. The order in ``close`` answers all of this.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
@@ -71,20 +71,28 @@ class Lifetime:
         self._host = (self._nursery, self.root)
         coordinator.publisher.attach(self._host)
         coordinator.resources.enter()
-        coordinator.nursery = self._nursery
+        coordinator.spawn = self.spawn
         self.task = coordinator.current_task()
 
     def start_soon(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Start a top-level call as a child of the session."""
         if self._left:
             raise SessionEndedError(f"start_soon({node.name}) came after the session had waited for its children")
-        self._coordinator.starting(+1)
-        self._nursery.start_soon(self._child, node, args, kwargs)
 
-    async def _child(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        current.set(self.root)  # it is a call of the session, not of whoever started it
-        try:
+        async def child() -> None:
+            current.set(self.root)  # it is a call of the session, not of whoever started it
             await self._coordinator.enter(node, args, kwargs, self.root)
+
+        self.spawn(child)
+
+    def spawn(self, func: Callable[[], Awaitable[object]]) -> None:
+        """Await ``func()`` in a task of the session's own. What it raises, the session raises at its end."""
+        self._coordinator.starting(+1)
+        self._nursery.start_soon(self._child, func)
+
+    async def _child(self, func: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await func()
         except BaseException as exc:
             cancellation, error = divide(exc)
             self._keep(error)
@@ -198,7 +206,7 @@ class Lifetime:
     async def _leave(self, exc: BaseException | None) -> None:
         """Close the nursery. Only a cancellation passes through it."""
         self._left = True
-        self._coordinator.nursery = None
+        self._coordinator.spawn = None  # which refers to this, and this to the coordinator
         carried = exc if exc is not None and divide(exc)[0] is not None else None
         info = (None, None, None) if carried is None else (type(carried), carried, carried.__traceback__)
         try:

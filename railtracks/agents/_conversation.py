@@ -12,7 +12,7 @@ import functools
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import attrs
 
@@ -182,7 +182,7 @@ class Conversation:
                 async for completion in pieces:
                     if isinstance(completion, str):
                         await self._send(completion)
-        if not isinstance(completion, Completion) or not isinstance(completion.message, AssistantMessage):
+        if not _is_whole(completion):
             raise LLMError(
                 f"the model {model.name} of the agent {agent.name} gave {completion!r}; complete() must return an "
                 f"rt.llm.Completion with an AssistantMessage, and stream() must yield one at its end"
@@ -243,6 +243,18 @@ class Conversation:
         # As on record, without secrets: an error says more than its author thought of, such as a URL with a password.
         error = Encoder(self._coordinator.secrets).error(result)
         return _answer(asked, f"{type(result).__name__}: {error['$message']}", is_error=True)
+
+
+def _is_whole(completion: object) -> TypeGuard[Completion]:
+    """Models are anybody's code: what they give is looked at before it is used."""
+    if not isinstance(completion, Completion) or not isinstance(completion.usage, Usage | None):
+        return False
+    message = completion.message
+    return (
+        isinstance(message, AssistantMessage)
+        and isinstance(message.content, str)
+        and all(isinstance(asked, ToolCall) for asked in message.tool_calls)
+    )
 
 
 def _answer(asked: ToolCall, text: str, is_error: bool = False) -> ToolMessage:

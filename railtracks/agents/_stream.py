@@ -8,6 +8,7 @@ suspended when its loop is left, and ends it later, in another task.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, final
@@ -23,6 +24,7 @@ from railtracks.agents._response import Chunk
 from railtracks.agents._sink import sink
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
 from railtracks.execution import Frame, divide
+from railtracks.execution._streams import OpenStreams
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._function import as_node
 
@@ -115,7 +117,7 @@ class _Producer:
                 f"`async with rt.Session():` around the loop"
             )
         coordinator = frame.coordinator
-        if coordinator.closed or coordinator.nursery is None:
+        if coordinator.closed or coordinator.spawn is None:
             kind = SessionEndedError if coordinator.closed else SessionError
             raise kind(
                 f"rt.astream({self._node.name}, ...) needs an open session with a nursery; enter it with "
@@ -124,11 +126,10 @@ class _Producer:
         self.over = anyio.Event()
         self._scope = anyio.CancelScope()
         self._send, self._receive = anyio.create_memory_object_stream[Chunk](0)  # each is taken before the next is made
-        coordinator.starting(+1)
         coordinator.streams.add(self._scope.cancel, frame.run, frame.record)
-        coordinator.nursery.start_soon(self._run, frame, self._scope)
+        coordinator.spawn(functools.partial(self._run, frame.coordinator.streams, self._scope))
 
-    async def _run(self, frame: Frame, scope: anyio.CancelScope) -> None:
+    async def _run(self, streams: OpenStreams, scope: anyio.CancelScope) -> None:
         sink.set(self)
         try:
             with scope:
@@ -139,8 +140,8 @@ class _Producer:
             cancellation, error = divide(exc)
             if isinstance(error, Exception):
                 self._error = error
-            elif error is not None:  # Ctrl-C: the session's nursery is the place for it
-                raise
+            elif error is not None:  # Ctrl-C, which is the session's
+                raise error from None
             if cancellation is not None:
                 raise cancellation from None
         finally:
@@ -148,8 +149,7 @@ class _Producer:
             self._receive.close()  # nothing is in it: there is no buffer
             self.is_over = True
             self.over.set()
-            frame.coordinator.streams.discard(scope.cancel)
-            frame.coordinator.starting(-1)
+            streams.discard(scope.cancel)
 
     async def send(self, item: Chunk, /) -> None:
         """Hand a piece over. Does nothing when the stream is over: an agent may outlive the one that it began in."""

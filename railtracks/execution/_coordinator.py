@@ -46,8 +46,6 @@ from railtracks.state._secrets import Secrets
 from railtracks.state._text import object_text
 
 if TYPE_CHECKING:  # not loaded before they are needed, if ever
-    from anyio.abc import TaskGroup
-
     from railtracks.execution._replay import Found
     from railtracks.pubsub._publisher import Host
     from railtracks.state._past import Place
@@ -101,7 +99,7 @@ class Coordinator:
         recorder: Keeps what happens outside the process; None if nothing is to be kept.
         resources: What the calls share.
         streams: What is consumed while it is made.
-        nursery: The session's own, while it is open; None if it has none.
+        spawn: Runs something in the session's nursery; None while it has none.
         loop: How other threads get to the session's event loop; None while it has none of its own.
         start_loop: Starts one, where the session can.
         closed: No further call may begin.
@@ -132,7 +130,7 @@ class Coordinator:
         self.recorder: Recorder | None = None
         self.resources = Resources(log)
         self.streams = OpenStreams()
-        self.nursery: TaskGroup | None = None
+        self.spawn: Callable[[Callable[[], Awaitable[object]]], None] | None = None
         self.secrets = secrets
         self.failure: BaseException | None = None
         self.closed = False
