@@ -5,14 +5,14 @@
 Everything public is here; the names are explained in ``docs/``.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from railtracks import context, exceptions, nodes, state
 from railtracks._call import broadcast, call, call_batch, call_sync, session_id
 from railtracks._config import ExecutorConfig, SessionOptions, set_config
 from railtracks._decorator import session
 from railtracks._flow import Flow, FlowConnection
+from railtracks._later import later
 from railtracks._logging import enable_logging
 from railtracks._session import Session
 from railtracks.nodes import function_node
@@ -22,12 +22,24 @@ from railtracks.state import ExecutionInfo, Secret
 if TYPE_CHECKING:
     from railtracks import llm
     from railtracks._ask import ask
-    from railtracks.agents import Chunk, LLMResponse, Parameter, ToolManifest, agent_node, astream
+    from railtracks.agents import (
+        AgentNode,
+        AgentType,
+        Chunk,
+        LLMResponse,
+        Parameter,
+        Stream,
+        ToolManifest,
+        agent_node,
+        astream,
+    )
     from railtracks.llm._injection import escape_braces
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AgentNode",
+    "AgentType",
     "Chunk",
     "ExecutionInfo",
     "ExecutorConfig",
@@ -38,6 +50,7 @@ __all__ = [
     "Secret",
     "Session",
     "SessionOptions",
+    "Stream",
     "Subscription",
     "ToolManifest",
     "agent_node",
@@ -60,17 +73,17 @@ __all__ = [
     "state",
 ]
 
-_LATER = {
-    "ask": "_ask",
-    "escape_braces": "llm._injection",
-    **dict.fromkeys(("Chunk", "LLMResponse", "Parameter", "ToolManifest", "agent_node", "astream"), "agents"),
-}
-"""Modules that are loaded when one of their names is first used: what has no agents need not wait for them."""
-
-
-def __getattr__(name: str) -> Any:
-    if name == "llm":
-        return import_module("railtracks.llm")
-    if name in _LATER:
-        return getattr(import_module(f"railtracks.{_LATER[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Loaded when it is first used: what has no agents need not wait for it. Type checkers see the imports above instead.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = later(
+        globals(),
+        {
+            "railtracks.llm": ("llm",),
+            "railtracks._ask": ("ask",),
+            "railtracks.llm._injection": ("escape_braces",),
+            "railtracks.agents": (
+                "AgentNode", "AgentType", "Chunk", "LLMResponse", "Parameter", "Stream", "ToolManifest", "agent_node",
+                "astream",
+            ),
+        },
+    )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 from railtracks._call import call
 from railtracks._scope import current
+from railtracks._terminal import ask_in_terminal, can_ask
 from railtracks.exceptions import ContextError
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._function import is_async
@@ -19,16 +20,22 @@ async def ask(question: str) -> Any:
     record as ``ask``: a flow that is resumed has the answer, and does not ask again. The time that people take counts
     towards the ``timeout`` of the top-level call.
 
+    In a sync node write ``rt.call_sync(rt.ask, question)``. With ``ask_callback=input`` it asks in the terminal, one
+    question at a time.
+
     Args:
         question: For people to read.
 
     Raises:
         ContextError: there is no session, or it has no ``ask_callback``.
         Exception: what the callback raises.
-    Cancellation: an async callback is cancelled; of a sync one the thread is left behind, as of a sync node.
+    Cancellation: an async callback, or ``input``, is cancelled; of another sync one the thread is left behind, as of a
+        sync node.
     """
     frame = current.get()
     callback = None if frame is None else frame.coordinator.config.ask_callback
+    if callback is input and can_ask():
+        callback = ask_in_terminal
     if callback is None:
         what = "outside a session" if frame is None else "in a session that has nobody to ask"
         raise ContextError(

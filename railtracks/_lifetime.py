@@ -87,8 +87,8 @@ class Lifetime:
 
     def spawn(self, func: Callable[[], Awaitable[object]]) -> None:
         """Await ``func()`` in a task of the session's own. What it raises, the session raises at its end."""
+        self._nursery.start_soon(self._child, func)  # it begins later
         self._coordinator.starting(+1)
-        self._nursery.start_soon(self._child, func)
 
     async def _child(self, func: Callable[[], Awaitable[object]]) -> None:
         try:
@@ -129,7 +129,7 @@ class Lifetime:
         """
         coordinator = self._coordinator
         late: BaseException | None = None
-        coordinator.streams.end_left(None)
+        coordinator.streams.end_of_body()
         if exc is None:
             try:
                 await self._join()
@@ -146,6 +146,7 @@ class Lifetime:
                 await shielded(self._wind_up)
             else:
                 await coordinator.publisher.detach(self._host)
+                await coordinator.resources.leave()
                 self._mark_end()
         except BaseException as error:  # it came while we wound up, which is done all the same
             late = late or error
@@ -206,7 +207,6 @@ class Lifetime:
     async def _leave(self, exc: BaseException | None) -> None:
         """Close the nursery. Only a cancellation passes through it."""
         self._left = True
-        self._coordinator.spawn = None  # which refers to this, and this to the coordinator
         carried = exc if exc is not None and divide(exc)[0] is not None else None
         info = (None, None, None) if carried is None else (type(carried), carried, carried.__traceback__)
         try:
@@ -216,3 +216,5 @@ class Lifetime:
             if interrupt is None:
                 raise
             self._interrupt = self._interrupt or interrupt
+        finally:
+            self._coordinator.spawn = None  # it refers to this, and this to the coordinator

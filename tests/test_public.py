@@ -80,7 +80,7 @@ print([name for name in heavy if name in sys.modules])
 # ---- the stack
 
 LAYERS = """
-1   exceptions | _ids | _scope | _notifier | _backend _shield _threads
+1   exceptions | _later _ids | _scope | _notifier | _backend _shield _threads
 2   _logging _config
 3   state._records state._events state._redact state._marks state._secrets state._codec state._text
 3   state._typed | state._machine state._document state._writer state._journal state._heads state._past
@@ -92,12 +92,12 @@ LAYERS = """
 6   execution._announcer execution._coordinator execution
 7   context
 8   _lifetime _portal _resumption _session _decorator
-9   _call _ask
+9   _call _terminal _ask
 10  llm._messages llm._model llm._injection llm._docs llm._fields llm._inline llm._problems
 10  llm._schema llm._strict llm._arguments llm._clients llm._sdk llm._chat_format llm._asyncio_thread
 10  llm._openai llm._anthropic llm._anyllm llm
-10  agents._response agents._sink agents._tools agents._attributes agents._conversation agents._agent agents._stream
-10  agents._histories agents
+10  agents._response agents._sink agents._tools agents._attributes agents._conversation agents._agent agents._histories
+10  agents._stream agents
 11  _flow
 12  railtracks
 13  testing._whereabouts testing._doors testing._threads_seen testing._sockets testing._turns testing._clock

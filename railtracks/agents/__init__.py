@@ -1,8 +1,18 @@
 """Agents: models with instructions and tools, as nodes."""
 
-from railtracks.agents._agent import AgentNode, agent_node
+from railtracks.agents._agent import AgentNode, AgentType, agent_node
 from railtracks.agents._response import Chunk, LLMResponse
 from railtracks.agents._stream import Stream, astream
 from railtracks.agents._tools import Parameter, ToolManifest
 
-__all__ = ["AgentNode", "Chunk", "LLMResponse", "Parameter", "Stream", "ToolManifest", "agent_node", "astream"]
+__all__ = [
+    "AgentNode",
+    "AgentType",
+    "Chunk",
+    "LLMResponse",
+    "Parameter",
+    "Stream",
+    "ToolManifest",
+    "agent_node",
+    "astream",
+]

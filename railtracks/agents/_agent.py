@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Generic, TypeVar, overload
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
 
 from railtracks.agents._conversation import Conversation, Definition, digest
 from railtracks.agents._response import LLMResponse
@@ -15,11 +15,14 @@ from railtracks.llm._messages import Message, SystemMessage, UserMessage
 from railtracks.llm._model import Model
 from railtracks.llm._schema import output_schema as schema_of
 from railtracks.nodes import Node
+from railtracks.state import Secret
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+MISSING = object()
 
 
-class AgentNode(Node[LLMResponse[T]], Generic[T]):
+class AgentNode(Node[LLMResponse[T_co]], Generic[T_co]):
     """An agent; made by ``rt.agent_node``, and called like any node: ``await rt.call(MyAgent, "Hello")``.
 
     Args:
@@ -38,7 +41,7 @@ class AgentNode(Node[LLMResponse[T]], Generic[T]):
     def __init__(self, user_input: str | Message | Sequence[Message]) -> None:
         self._given = _messages(user_input, self.definition.name)
 
-    async def invoke(self) -> LLMResponse[T]:
+    async def invoke(self) -> LLMResponse[T_co]:
         """Ask the model, run the tools that it asks for, and so on until it has answered.
 
         Raises:
@@ -76,6 +79,18 @@ class AgentNode(Node[LLMResponse[T]], Generic[T]):
         return cls.definition.memo
 
 
+class AgentType(Protocol[T_co]):
+    """What ``rt.agent_node`` returns, as type checkers see it: a class whose instances are calls of the agent."""
+
+    manifest: ToolManifest
+
+    def __call__(self, user_input: str | Message | Sequence[Message]) -> AgentNode[T_co]:
+        """See :class:`AgentNode`; to run it, write ``await rt.call(MyAgent, ...)``."""
+
+    def name(self) -> str:
+        """As given to ``rt.agent_node``."""
+
+
 def _messages(given: object, agent: str) -> list[Message]:
     if isinstance(given, str):
         return [UserMessage(given)]
@@ -100,7 +115,7 @@ def agent_node(
     manifest: ToolManifest | None = None,
     version: str | None = None,
     memo: bool = True,
-) -> type[AgentNode[str]]: ...
+) -> AgentType[str]: ...
 @overload
 def agent_node(
     name: str | None = None,
@@ -113,7 +128,20 @@ def agent_node(
     manifest: ToolManifest | None = None,
     version: str | None = None,
     memo: bool = True,
-) -> type[AgentNode[T]]: ...
+) -> AgentType[T]: ...
+@overload
+def agent_node(
+    name: str | None = None,
+    *,
+    llm: Model,
+    system_message: str | SystemMessage | None = None,
+    tool_nodes: Iterable[Callable[..., Any]] = (),
+    output_schema: Any,  # such as `int | None`, which is no type for type checkers
+    max_tool_calls: int | None = None,
+    manifest: ToolManifest | None = None,
+    version: str | None = None,
+    memo: bool = True,
+) -> AgentType[Any]: ...
 def agent_node(
     name: str | None = None,
     *,
@@ -150,7 +178,7 @@ def agent_node(
             content of the result is then an object of it. A model whose answer does not fit is told why, and may try
             again twice. None: the content is text.
         max_tool_calls: How many the model may make in one run of the agent; one that makes more is told to answer
-            with what it has. None: as many as it likes, within the session's ``timeout``.
+            with what it has, and may try again twice. None: as many as it likes, within the session's ``timeout``.
         manifest: How the agent looks to another that has it as a tool; by default it takes a text.
         version: See ``rt.function_node``. Whatever the agent is made of counts as part of it.
         memo: The same. False also asks the model again.
@@ -215,16 +243,20 @@ def _manifest_of(node: Any) -> ToolManifest | None:
 
 def _check_text(**texts: object) -> None:
     for label, value in texts.items():
-        if value is not None and (not isinstance(value, str) or not value):
-            raise NodeCreationError(f"{label} is {value!r}; give rt.agent_node() a text that is not empty")
+        if value is not None and (not isinstance(value, str) or not value or not value.isprintable()):
+            raise NodeCreationError(f"{label} is {value!r}; give rt.agent_node() a text of one line, not empty")
 
 
 def _check_model(name: str, llm: object) -> None:
-    missing = [
-        part for part in ("name", "provider", "settings", "api_key", "complete", "stream") if not hasattr(llm, part)
-    ]
-    if missing:
-        raise NodeCreationError(
-            f"the llm of the agent {name} is {llm!r}, which has no {', '.join(missing)}; give it a model such as "
-            f"rt.llm.OpenAI('gpt-5'), or an object with all that rt.llm.Model lists"
-        )
+    repair = "give it a model such as rt.llm.OpenAI('gpt-5'), or an object with all that rt.llm.Model lists"
+    if isinstance(llm, type):
+        raise NodeCreationError(f"the llm of the agent {name} is the class {llm.__name__}, and not one of it; {repair}")
+    kinds = {"name": str, "provider": str, "settings": Mapping, "api_key": Secret | None}
+    for part, kind in kinds.items():
+        value = getattr(llm, part, MISSING)
+        if value is MISSING or not isinstance(value, kind):
+            what = "has none" if value is MISSING else f"has a {type(value).__name__}"
+            raise NodeCreationError(f"the llm of the agent {name}, {llm!r}, has to have {part}, and {what}; {repair}")
+    for part in ("complete", "stream"):
+        if not callable(getattr(llm, part, None)):
+            raise NodeCreationError(f"the llm of the agent {name}, {llm!r}, has no method {part}; {repair}")

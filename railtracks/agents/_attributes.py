@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from railtracks.llm._messages import SystemMessage
-from railtracks.llm._model import Completion, Model, Usage
+from railtracks.llm._model import Completion, Model, OutputSchema, Usage
 
 _SETTINGS = {
     "temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "seed": "seed", "n": "choice.count",
@@ -29,10 +29,14 @@ def of_agent(name: str, model: Model, system: SystemMessage | None, usage: Usage
     return found if usage is None else {**found, **_of_usage(usage)}
 
 
-def of_request(model: Model, streams: bool) -> dict[str, Any]:
-    """Of a request to a model."""
-    settings = {f"gen_ai.request.{_SETTINGS.get(name, name)}": value for name, value in model.settings.items()}
-    return {"gen_ai.operation.name": "chat", **_of_model(model), "gen_ai.request.stream": streams, **settings}
+def of_request(model: Model, streams: bool, output: OutputSchema | None) -> dict[str, Any]:
+    """Of a request to a model. Settings for which there is no such name have one of ours."""
+    found = {"gen_ai.operation.name": "chat", **_of_model(model), "gen_ai.request.stream": streams}
+    for name, value in model.settings.items():
+        known = _SETTINGS.get(name)
+        key = f"railtracks.request.{name}" if known is None else f"gen_ai.request.{known}"
+        found[key] = [value] if known == "stop_sequences" and isinstance(value, str) else value
+    return found if output is None else {**found, "gen_ai.output.type": "json"}
 
 
 def of_response(completion: Completion) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeGuard, TypeVar
 
@@ -37,8 +37,8 @@ from railtracks.llm._messages import (
 )  # fmt: skip
 from railtracks.llm._model import Completion, Model, OutputSchema, Usage
 from railtracks.nodes import FunctionNode
-from railtracks.state._codec import Encoder, encode
-from railtracks.state._text import dumps
+from railtracks.state import CallRecord
+from railtracks.state._codec import Encoder
 
 M = TypeVar("M", SystemMessage, Message)
 
@@ -65,8 +65,7 @@ class Definition:
     def fingerprint(self) -> str:
         """What decides, beside the conversation itself, what a request to the model gives."""
         schemas = [tool.schema for tool in self.tools.values()]
-        made_of = (self.model.provider, self.model.name, dict(self.model.settings), schemas, self.output)
-        return digest(dumps(encode(made_of)))
+        return digest(repr((self.model.provider, self.model.name, dict(self.model.settings), schemas, self.output)))
 
 
 def digest(*texts: str) -> str:
@@ -92,6 +91,7 @@ class Conversation:
         self._usage = Usage()
         self._tool_calls = 0
         self._repairs = 0
+        self._judged: tuple[AssistantMessage, tuple[Any, str | None]] | None = None
         self._digest = digest(repr(self._system))
         self._sink: Sink | None = sink.get()
         self._streamed = False  # something of the latest answer
@@ -115,10 +115,10 @@ class Conversation:
         new: list[Message] = list(self.history)
         while True:
             answer = await self._ask(chat, new)
-            problem = self._problem(answer)
+            content, problem = self._judge(answer)
             if not answer.tool_calls and problem is None:
                 self._describe(self._usage)
-                return LLMResponse(self._content(answer), self.history, self._usage)
+                return LLMResponse(content, self.history, self._usage)
             if problem is not None:
                 self._repairs += 1
             if answer.tool_calls:
@@ -149,14 +149,14 @@ class Conversation:
         agent, model = self._agent, self._agent.model
 
         async def chat(messages: MessageHistory, *, after: str) -> Completion:  # noqa: ARG001 (they are on record)
-            said = attributes.of_request(model, self._sink is not None)
+            said = attributes.of_request(model, self._sink is not None, agent.output)
             try:
                 completion = await self._complete()
                 said |= attributes.of_response(completion)
             finally:
                 self._coordinator.describe(current.get().record, said)
             # Here, so that it is this call that fails: a run that is resumed asks again for what was of no use.
-            if self._repairs >= MAX_REPAIRS and (problem := self._problem(completion.message)):
+            if self._repairs >= MAX_REPAIRS and (problem := self._judge(completion.message)[1]):
                 raise LLMError(f"the model {model.name} of the agent {agent.name} gave no answer of use: {problem}",
                                MessageHistory([*self.history, completion.message]))  # fmt: skip
             return completion
@@ -178,10 +178,16 @@ class Conversation:
         if self._sink is None:
             completion = await model.complete(messages, tools=tools, output=agent.output)
         else:
-            async with aclosing(model.stream(messages, tools=tools, output=agent.output)) as pieces:
+            stream = model.stream(messages, tools=tools, output=agent.output)
+            if not isinstance(stream, AsyncGenerator):
+                raise LLMError(
+                    f"stream() of the model {model.name} is no async generator; write `async def` and `yield`"
+                )
+            async with aclosing(stream) as pieces:
                 async for completion in pieces:
-                    if isinstance(completion, str):
-                        await self._send(completion)
+                    if not isinstance(completion, str):
+                        break
+                    await self._send(completion)
         if not _is_whole(completion):
             raise LLMError(
                 f"the model {model.name} of the agent {agent.name} gave {completion!r}; complete() must return an "
@@ -194,21 +200,27 @@ class Conversation:
         assert self._sink is not None
         await self._sink.send(Chunk(text, self._agent.name, self._frame.node_id))
 
-    def _problem(self, answer: AssistantMessage) -> str | None:
-        """What the model has to be told about its answer, if anything; None if all is well."""
-        if answer.tool_calls:
-            limit = self._agent.max_tool_calls
-            over = limit is not None and self._tool_calls >= limit
-            return f"no more than {limit} tool calls are allowed" if over else None
-        try:
-            self._content(answer)
-        except ArgumentError as exc:
-            return str(exc)
-        return None
+    def _judge(self, answer: AssistantMessage) -> tuple[Any, str | None]:
+        """The content of an answer; and what the model has to be told about it, None if all is well.
 
-    def _content(self, answer: AssistantMessage) -> Any:
+        Once for each answer: making an object may run code of the user's.
+        """
+        if self._judged is None or self._judged[0] is not answer:
+            self._judged = answer, self._judgement(answer)
+        return self._judged[1]
+
+    def _judgement(self, answer: AssistantMessage) -> tuple[Any, str | None]:
         agent = self._agent
-        return answer.content if agent.output is None else structured_output(answer.content, agent.result_type)
+        if answer.tool_calls:
+            limit = agent.max_tool_calls
+            over = limit is not None and self._tool_calls >= limit
+            return None, f"no more than {limit} tool calls are allowed" if over else None
+        if agent.output is None:
+            return answer.content, None
+        try:
+            return structured_output(answer.content, agent.result_type), None
+        except ArgumentError as exc:
+            return None, str(exc)
 
     # ---- the tools
 
@@ -243,6 +255,11 @@ class Conversation:
         # As on record, without secrets: an error says more than its author thought of, such as a URL with a password.
         error = Encoder(self._coordinator.secrets).error(result)
         return _answer(asked, f"{type(result).__name__}: {error['$message']}", is_error=True)
+
+
+def is_request(record: CallRecord) -> bool:
+    """Is it a call as ``_chat_node`` makes them?"""
+    return record.name.startswith("chat ") and record.node_type == "Other" and [*record.kwargs] == ["after"]
 
 
 def _is_whole(completion: object) -> TypeGuard[Completion]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from railtracks._ids import node_id
-from railtracks.agents._response import LLMResponse
+from railtracks.agents._conversation import is_request
+from railtracks.agents._response import Chunk, LLMResponse
 from railtracks.llm._messages import MessageHistory
 from railtracks.llm._model import Completion
 from railtracks.state import CallRecord, ExecutionInfo
@@ -27,12 +28,22 @@ def message_histories(info: ExecutionInfo) -> dict[str, MessageHistory]:
     }
 
 
+def spoken(session_id: str, records: Sequence[CallRecord]) -> Iterator[Chunk]:
+    """What agents said in calls that were reused: the first of the records, and all below it."""
+    calls = {record.index: record for record in records}
+    for record in records:
+        if record.parent in calls and is_request(record) and record.result is not None:
+            text = _as(Completion, record.result).message.content
+            if text:
+                yield Chunk(text, calls[record.parent].name, node_id(session_id, record.parent))
+
+
 def _history(record: CallRecord, below: Iterable[CallRecord]) -> MessageHistory:
     if isinstance(record.result, LLMResponse):
         return MessageHistory(record.result.message_history)
     history = MessageHistory()
     for request in below:
-        if request.name.startswith("chat ") and request.node_type == "Other":
+        if is_request(request):
             history += _as(MessageHistory, request.args[0])
             if request.result is not None:
                 history.append(_as(Completion, request.result).message)

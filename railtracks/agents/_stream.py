@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, final
 
@@ -18,8 +18,9 @@ from anyio.lowlevel import current_token
 
 from railtracks._backend import call_soon
 from railtracks._call import call
-from railtracks._scope import current
-from railtracks._shield import shielded
+from railtracks._scope import current, reused
+from railtracks._shield import pass_cancellation_on, shielded
+from railtracks.agents._histories import spoken
 from railtracks.agents._response import Chunk
 from railtracks.agents._sink import sink
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
@@ -27,6 +28,8 @@ from railtracks.execution import Frame, divide
 from railtracks.execution._streams import OpenStreams
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._function import as_node
+from railtracks.pubsub import in_callback
+from railtracks.state import CallRecord
 
 if TYPE_CHECKING:
     from anyio.lowlevel import EventLoopToken
@@ -46,8 +49,12 @@ def astream(node: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
         **kwargs: The same.
 
     The call begins with the first chunk that is asked for, and goes on as chunks are taken: an agent waits until its
-    chunk is. It is nested in the call that asks, or a top-level one. Leaving the loop cancels it; ``async with
-    rt.astream(...) as stream:`` also waits until it has ended.
+    chunk is. It is nested in the call that asks, or a top-level one. The time that its consumer takes counts towards
+    the session's ``timeout``.
+
+    Leaving the loop drops the stream, and that cancels the call. Where something else refers to the stream, such as a
+    variable, write ``async with rt.astream(...) as stream:`` around the loop; that also waits until the call has ended.
+    At the latest it is cancelled when the call that opened it is over.
 
     Raises:
         NodeCreationError: ``node`` is none; at once.
@@ -103,7 +110,7 @@ class _Producer:
     def __init__(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._node, self._args, self._kwargs = node, args, kwargs
         self._scope: anyio.CancelScope | None = None  # once it has begun
-        self._error: Exception | None = None  # to be raised when the chunks before it were taken
+        self._error: BaseException | None = None  # to be raised when the chunks before it were taken
         self._complete = False  # the last chunk was taken
         self.is_done = False  # there is nothing more to give
         self.is_over = False  # the call has ended
@@ -117,20 +124,28 @@ class _Producer:
                 f"`async with rt.Session():` around the loop"
             )
         coordinator = frame.coordinator
-        if coordinator.closed or coordinator.spawn is None:
-            kind = SessionEndedError if coordinator.closed else SessionError
-            raise kind(
-                f"rt.astream({self._node.name}, ...) needs an open session with a nursery; enter it with "
-                f"`async with rt.Session():`, and stream before it ends"
+        refusal = coordinator.refusal(self._node, frame.run)
+        if refusal is not None:
+            raise refusal
+        if frame.record is None and (coordinator.streams.body_is_over or in_callback.get()):
+            where = "in a subscriber's callback" if in_callback.get() else "after the session's body had ended"
+            raise SessionError(
+                f"rt.astream({self._node.name}, ...) came {where}: nobody waits for its consumer there; stream in a node"
+            )
+        if coordinator.spawn is None:
+            raise SessionError(
+                f"rt.astream({self._node.name}, ...) needs a session with a nursery; enter it with "
+                f"`async with rt.Session():`"
             )
         self.over = anyio.Event()
         self._scope = anyio.CancelScope()
         self._send, self._receive = anyio.create_memory_object_stream[Chunk](0)  # each is taken before the next is made
+        coordinator.spawn(functools.partial(self._run, coordinator.streams, self._scope))
         coordinator.streams.add(self._scope.cancel, frame.run, frame.record)
-        coordinator.spawn(functools.partial(self._run, frame.coordinator.streams, self._scope))
 
     async def _run(self, streams: OpenStreams, scope: anyio.CancelScope) -> None:
         sink.set(self)
+        reused.set(self.repeat)
         try:
             with scope:
                 result = await call(self._node, *self._args, **self._kwargs)
@@ -138,18 +153,25 @@ class _Producer:
                 self._complete = True
         except BaseException as exc:
             cancellation, error = divide(exc)
-            if isinstance(error, Exception):
-                self._error = error
-            elif error is not None:  # Ctrl-C, which is the session's
+            if error is not None and not isinstance(error, Exception):  # Ctrl-C, which is the session's
                 raise error from None
+            self._error = error
             if cancellation is not None:
-                raise cancellation from None
+                await pass_cancellation_on()
+                # Nobody cancelled this: the call awaited something of its own that was cancelled. Let out of this task
+                # it would look like a cancellation of the whole session.
+                self._error = error or cancellation
         finally:
             self._send.close()
             self._receive.close()  # nothing is in it: there is no buffer
             self.is_over = True
             self.over.set()
             streams.discard(scope.cancel)
+
+    async def repeat(self, session_id: str, records: Sequence[CallRecord]) -> None:
+        """Calls need not run, as they are on record: hand over what their agents said."""
+        for chunk in spoken(session_id, records):
+            await self.send(chunk)
 
     async def send(self, item: Chunk, /) -> None:
         """Hand a piece over. Does nothing when the stream is over: an agent may outlive the one that it began in."""

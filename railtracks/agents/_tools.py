@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from keyword import iskeyword
 from typing import Annotated, Any
 
 import attrs
@@ -11,6 +13,7 @@ import attrs
 from railtracks.agents._response import LLMResponse
 from railtracks.exceptions import NodeCreationError
 from railtracks.llm._arguments import arguments_for
+from railtracks.llm._fields import parameters_of
 from railtracks.llm._messages import UserMessage
 from railtracks.llm._model import ToolSchema
 from railtracks.llm._schema import tool_schema
@@ -42,6 +45,10 @@ class Parameter:
     required: bool = True
 
 
+def _as_tuple(parameters: Iterable[Parameter]) -> tuple[Parameter, ...]:
+    return tuple(parameters)
+
+
 @attrs.frozen
 class ToolManifest:
     """How an agent looks to another agent that has it as a tool.
@@ -53,16 +60,17 @@ class ToolManifest:
     """
 
     description: str
-    parameters: Sequence[Parameter] = attrs.field(default=(), converter=tuple)
+    parameters: Sequence[Parameter] = attrs.field(default=(), converter=_as_tuple)
 
 
 def check_manifest(manifest: object) -> None:
     """NodeCreationError unless this is a manifest that can be told to a model."""
-    if not isinstance(manifest, ToolManifest):
+    if not isinstance(manifest, ToolManifest) or not isinstance(manifest.description, str):
         raise NodeCreationError(f"manifest is {manifest!r}; give rt.agent_node() an rt.ToolManifest('what it is for')")
     names: set[str] = set()
     for each in manifest.parameters:
-        if not isinstance(each, Parameter) or not isinstance(each.name, str) or not each.name.isidentifier():
+        texts = (each.name, each.description) if isinstance(each, Parameter) else (None,)
+        if not all(isinstance(text, str) for text in texts) or not each.name.isidentifier() or iskeyword(each.name):
             raise NodeCreationError(
                 f"the manifest has the parameter {each!r}; give an rt.Parameter('name', str, 'what it is'), "
                 f"whose name is a Python identifier"
@@ -100,23 +108,23 @@ def tools_of(nodes: Iterable[Any], manifest_of: Callable[[Any], ToolManifest | N
         node = as_node(given, "tool_nodes")
         tool = _function_tool(node) if manifest is None else _agent_tool(node, manifest)
         if tool.schema.name in tools:
-            raise NodeCreationError(
-                f"two tools are called {tool.schema.name!r}; give one of them another: rt.function_node(..., name=...)"
-            )
+            how = "rt.function_node(..., name='another')" if manifest is None else "rt.agent_node('another', ...)"
+            raise NodeCreationError(f"two tools are called {tool.schema.name!r}; give one another name: {how}")
         tools[tool.schema.name] = tool
     return tools
 
 
 def _function_tool(node: FunctionNode[..., Any]) -> Tool:
-    return Tool(tool_schema(node), node, lambda given: arguments_for(node, given))
+    return Tool(tool_schema(node), node, functools.partial(arguments_for, parameters_of(node)))
 
 
 def _agent_tool(node: FunctionNode[..., Any], manifest: ToolManifest) -> Tool:
     parameters = manifest.parameters or (Parameter(REQUEST, str, "What to ask of it, with all that it needs to know."),)
     asked = _asked(node.name, manifest.description, parameters)
+    fields = parameters_of(asked)
 
     def bind(given: dict[str, Any] | str) -> Arguments:
-        values = arguments_for(asked, given)[1]
+        values = arguments_for(fields, given)[1]
         lines = [f"{name}: {shown(value)}" for name, value in values.items()]
         text = "\n".join(lines) if manifest.parameters else shown(values[REQUEST])
         # A model wrote this, so no name in it is to be filled from the context.
@@ -146,6 +154,6 @@ def _asked(name: str, description: str, parameters: Iterable[Parameter]) -> Func
 
 
 def shown(result: object) -> str:
-    """A result as a model reads it: a text as it is, anything else as JSON."""
-    text = result.text if isinstance(result, LLMResponse) else result
-    return text if isinstance(text, str) else dumps(encode_shown(result))
+    """A result as a model reads it: a text as it is, anything else as JSON; of an agent, its content."""
+    content = result.content if isinstance(result, LLMResponse) else result
+    return content if isinstance(content, str) else dumps(encode_shown(content))

@@ -26,7 +26,7 @@ from railtracks._config import ExecutorConfig
 from railtracks._ids import Sources, node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._notifier import Notifier
-from railtracks._scope import current
+from railtracks._scope import current, reused
 from railtracks._shield import pass_cancellation_on, shielded
 from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError, SessionEndedError, SessionError
 from railtracks.execution._announcer import Announcer
@@ -194,7 +194,7 @@ class Coordinator:
                 found = recorder.created(record, node, caller.place)
                 if found is not None:
                     if found.why == REUSED:
-                        return self._reuse(record, found, caller)
+                        return await self._reuse(record, found, caller)
                     place = found.place
             current.set(Frame(self, record, run, task, place))
             strategy = self._in_task if node.is_async else self._in_thread
@@ -237,12 +237,16 @@ class Coordinator:
         finally:
             current.set(caller)
 
-    def _reuse(self, record: CallRecord, found: Found, caller: Frame) -> Any:
+    async def _reuse(self, record: CallRecord, found: Found, caller: Frame) -> Any:
         assert self.recorder is not None
         self.recorder.reused(record, found, self.context)
+        copies = self.state.records[len(self.state.records) - len(found.below) :]
         if self._announcer.active:
             self._announcer.created(record, caller.record)
             self._announcer.succeeded(record)
+        told = reused.get()
+        if told is not None:
+            await told(self.session_id, [record, *copies])
         return found.result
 
     def changed(self, record: CallRecord | None, key: str, value: Any = DELETED) -> None:
@@ -290,7 +294,7 @@ class Coordinator:
             ``end_on_error``; SessionEndedError if it comes too late.
         Cancellation: everything below it is cancelled, and its cleanup waited for, before this is passed on.
         """
-        refusal = self._refusal(node, caller.run)
+        refusal = self.refusal(node, caller.run)
         if refusal is not None:
             await pass_cancellation_on()  # in code that is being cancelled, that is what counts
             raise refusal
@@ -417,7 +421,7 @@ class Coordinator:
             raise SessionEndedError(f"the call of {node.name} was cancelled: {entry.stop.value}")
         return result
 
-    def _refusal(self, node: FunctionNode[..., Any], run: Run | None) -> SessionError | None:
+    def refusal(self, node: FunctionNode[..., Any], run: Run | None) -> SessionError | None:
         """Why a call may not begin here and now, or None if it may."""
         refusal: SessionError | None = None
         if self.closed or (run is not None and run.over):
@@ -430,7 +434,7 @@ class Coordinator:
             refusal = SessionEndedError(
                 f"the call of {node.name} came after an error had ended the session; open a new session"
             )
-        elif self._thread != threading.get_ident() and self._entries_elsewhere():
+        elif not self.is_here and self._entries_elsewhere():
             refusal = SessionError(
                 f"the call of {node.name} came in another event loop than its session's; "
                 f"in a worker thread write `rt.call_sync({node.name}, ...)`"
@@ -438,6 +442,11 @@ class Coordinator:
         if refusal is not None:
             refusal.__cause__ = self.failure
         return refusal
+
+    @property
+    def is_here(self) -> bool:
+        """Is this the thread of its event loop?"""
+        return self._thread == threading.get_ident()
 
     def _entries_elsewhere(self) -> bool:
         return self.has_nursery or bool(self._entries)

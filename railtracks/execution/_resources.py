@@ -59,6 +59,8 @@ class Resources:
 
 
 def shared(key: Hashable, make: Callable[[], T], close: Callable[[T], Awaitable[object]]) -> T | None:
-    """``Resources.get`` of the session that the running code is in; None outside."""
+    """``Resources.get`` of the session that the running code is in; None outside, and in other event loops."""
     frame = current.get()
-    return None if frame is None else frame.coordinator.resources.get(key, make, close)
+    if frame is None or not frame.coordinator.is_here:  # a thread may have an event loop of its own
+        return None
+    return frame.coordinator.resources.get(key, make, close)  # type: ignore[no-any-return]

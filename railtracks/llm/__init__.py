@@ -1,8 +1,8 @@
 """Language models: messages, the protocol that agents ask of a model, and models of the providers' SDKs."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from railtracks._later import later
 from railtracks.llm._messages import (
     AssistantMessage,
     Message,
@@ -37,11 +37,13 @@ __all__ = [
     "UserMessage",
 ]
 
-_LATER = {"Anthropic": "_anthropic", "AnyLLM": "_anyllm", "OpenAI": "_openai"}
-"""Each is loaded when it is first used: a program has one of them, as a rule."""
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(f"railtracks.llm.{_LATER[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Each is loaded when it is first used: a program has one of them, as a rule.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = later(
+        globals(),
+        {
+            "railtracks.llm._anthropic": ("Anthropic",),
+            "railtracks.llm._anyllm": ("AnyLLM",),
+            "railtracks.llm._openai": ("OpenAI",),
+        },
+    )

@@ -14,15 +14,17 @@ from railtracks.llm._clients import Clients
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage
 from railtracks.llm._model import Completion, OutputSchema, Usage
 from railtracks.llm._sdk import (
+    BROKEN_OFF,
     RESERVED,
-    Conversation,
     Events,
+    Request,
     SDKModel,
     check_settings,
+    client_maker,
     find_key,
-    http_client,
     import_sdk,
 )
+from railtracks.state import Secret
 
 
 class Anthropic(SDKModel[Any]):
@@ -34,7 +36,8 @@ class Anthropic(SDKModel[Any]):
     Args:
         model: As the provider names it.
         max_tokens: That an answer may have.
-        api_key: Else ``ANTHROPIC_API_KEY`` of the environment. Servers that ask for none take any, such as "none".
+        api_key: Else ``ANTHROPIC_API_KEY`` of the environment (``ANTHROPIC_AUTH_TOKEN`` is not read). Servers
+            that ask for none take any, such as "none".
         base_url: Of another server that speaks this format.
         timeout: Seconds that a request may take. None: the SDK's default.
         max_retries: How often the SDK repeats a request that failed for the moment. None: its default.
@@ -50,7 +53,7 @@ class Anthropic(SDKModel[Any]):
         model: str,
         *,
         max_tokens: int = 4096,
-        api_key: str | None = None,
+        api_key: str | Secret[str] | None = None,
         base_url: str | None = None,
         timeout: float | None = None,
         max_retries: int | None = None,
@@ -61,41 +64,36 @@ class Anthropic(SDKModel[Any]):
         reserved = RESERVED | {"system": "write SystemMessage(...) among the messages"}
         check_settings(settings, "Anthropic", reserved, self._sdk.resources.messages.AsyncMessages.create)
         key = find_key(api_key, "ANTHROPIC_API_KEY", "Anthropic")
-        given = {
-            "base_url": base_url,
-            "timeout": timeout,
-            "max_retries": max_retries,
-            "default_headers": default_headers,
-        }
-        options = {name: value for name, value in given.items() if value is not None}
-        connect = http_client(self._sdk)
-        clients = Clients(lambda: self._sdk.AsyncAnthropic(api_key=key, http_client=connect(), **options))
-        super().__init__(model, {"max_tokens": max_tokens, **settings}, key, clients, default_headers or {})
+        make = client_maker(
+            self._sdk, self._sdk.AsyncAnthropic,
+            api_key=key, base_url=base_url, timeout=timeout, max_retries=max_retries, default_headers=default_headers,
+        )  # fmt: skip
+        super().__init__(model, {"max_tokens": max_tokens, **settings}, key, Clients(make), default_headers or {})
 
     @property
     def provider(self) -> str:
         """ "anthropic"."""
         return "anthropic"
 
-    def _request(self, conversation: Conversation) -> dict[str, Any]:
-        request = {**self._settings, "model": self._name, "messages": _messages(conversation.messages)}
-        if system := [said.content for said in conversation.messages if isinstance(said, SystemMessage)]:
+    def _request(self, asked: Request) -> dict[str, Any]:
+        request = {**self._settings, "model": self._name, "messages": _messages(asked.messages)}
+        if system := [said.content for said in asked.messages if isinstance(said, SystemMessage)]:
             request["system"] = "\n\n".join(system)
-        if conversation.tools:
+        if asked.tools:
             request["tools"] = [
                 {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}
-                for tool in conversation.tools
+                for tool in asked.tools
             ]
-        if (output := conversation.output) is not None:
+        if (output := asked.output) is not None:
             request["output_config"] = {**request.get("output_config", {}), "format": _format(output)}
         return request
 
-    async def _complete(self, client: Any, conversation: Conversation) -> Completion:
-        answer = await client.messages.create(**self._request(conversation))
+    async def _complete(self, client: Any, asked: Request) -> Completion:
+        answer = await client.messages.create(**self._request(asked))
         return _completion(answer.model_dump(warnings=False))
 
-    async def _stream(self, client: Any, conversation: Conversation) -> AsyncGenerator[str | Completion, None]:
-        request = {**self._request(conversation), "stream": True}
+    async def _stream(self, client: Any, asked: Request) -> AsyncGenerator[str | Completion, None]:
+        request = {**self._request(asked), "stream": True}
         whole = _Stream()
         async with (
             client.messages.with_streaming_response.create(**request) as response,
@@ -111,8 +109,7 @@ class Anthropic(SDKModel[Any]):
                 if text := whole.add(event):
                     yield text
             else:
-                text = "The connection was closed before the answer was complete."
-                raise self._sdk.APIConnectionError(message=text, request=response.http_response.request)
+                raise self._sdk.APIConnectionError(message=BROKEN_OFF, request=response.http_response.request)
         yield _completion(whole.message)
 
 

@@ -10,11 +10,12 @@ from typing import Any, Protocol, TypeVar
 import attrs
 
 from railtracks._backend import running_library
-from railtracks.exceptions import ConfigError
+from railtracks.exceptions import ConfigError, LLMError
 from railtracks.llm._chat_format import ChatStream, from_chat, to_chat
 from railtracks.llm._clients import Clients
 from railtracks.llm._model import Completion
-from railtracks.llm._sdk import RESERVED, SET_BY_CALL, Conversation, SDKModel, check_settings, import_sdk
+from railtracks.llm._sdk import RESERVED, SET_BY_CALL, Request, SDKModel, check_settings, import_sdk
+from railtracks.state import Secret
 
 T = TypeVar("T")
 
@@ -55,17 +56,18 @@ class AnyLLM(SDKModel["Side"]):
         model: str,
         *,
         provider: str | None = None,
-        api_key: str | None = None,
+        api_key: str | Secret[str] | None = None,
         api_base: str | None = None,
         max_retries: int | None = None,
         **settings: Any,
     ) -> None:
         check_settings(settings, "AnyLLM", RESERVED | {"response_format": SET_BY_CALL})
-        if provider is None:
+        if provider is None and isinstance(model, str):
             provider, model = _split(model)
         sdk = import_sdk("any_llm", "any-llm")
         # With any-llm's own exceptions, which hold those of the SDKs: it warns whenever it raises the latter directly.
-        options = {"api_key": api_key, "api_base": api_base, "max_retries": max_retries, "unified_exceptions": True}
+        key = api_key.value if isinstance(api_key, Secret) else api_key
+        options = {"api_key": key, "api_base": api_base, "max_retries": max_retries, "unified_exceptions": True}
 
         def make() -> Side:
             def make_client() -> Any:
@@ -82,11 +84,11 @@ class AnyLLM(SDKModel["Side"]):
         """Such as "mistral_ai"."""
         return _OTEL_NAMES.get(self._provider, self._provider)
 
-    def _request(self, conversation: Conversation) -> dict[str, Any]:
-        return {**self._settings, "model": self._name, **to_chat(conversation)}
+    def _request(self, asked: Request) -> dict[str, Any]:
+        return {**self._settings, "model": self._name, **to_chat(asked)}
 
-    async def _complete(self, client: Side, conversation: Conversation) -> Completion:
-        request = self._request(conversation)
+    async def _complete(self, client: Side, asked: Request) -> Completion:
+        request = self._request(asked)
         request.pop("stream_options", None)  # servers refuse it with an answer that is no stream
 
         async def ask(llm: Any) -> Completion:
@@ -99,8 +101,8 @@ class AnyLLM(SDKModel["Side"]):
             error = _original(exc)
         raise error
 
-    async def _stream(self, client: Side, conversation: Conversation) -> AsyncGenerator[str | Completion, None]:
-        request = {"stream_options": {"include_usage": True}, **self._request(conversation), "stream": True}
+    async def _stream(self, client: Side, asked: Request) -> AsyncGenerator[str | Completion, None]:
+        request = {"stream_options": {"include_usage": True}, **self._request(asked), "stream": True}
 
         async def ask(llm: Any) -> AsyncGenerator[str | Completion, None]:
             whole = ChatStream()
@@ -108,6 +110,8 @@ class AnyLLM(SDKModel["Side"]):
                 async for chunk in chunks:
                     for text in whole.add(chunk.model_dump(warnings=False)):
                         yield text
+            if not whole.is_complete:
+                raise LLMError(f"the stream of {self._name} ended without saying why: it may be cut off")
             yield whole.completion()
 
         error = None

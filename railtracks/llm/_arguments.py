@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from railtracks.llm._fields import Field, parameters_of
+from railtracks.llm._fields import Field
 from railtracks.llm._problems import found_in, shown, told
 from railtracks.llm._schema import is_wrapped
 from railtracks.llm._strict import as_object, members, plain, structure, tried
-from railtracks.nodes import FunctionNode
 
 
 class ArgumentError(ValueError):
@@ -19,26 +17,24 @@ class ArgumentError(ValueError):
 
 
 def arguments_for(
-    node: FunctionNode[..., Any], given: Mapping[str, Any] | str
+    parameters: Sequence[Field], given: Mapping[str, Any] | str
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments to call a node with.
 
     Args:
-        node: The node.
+        parameters: What ``parameters_of`` says of the node; to be found once for many calls.
         given: By name, as JSON data. A text is what a model gave instead of an object.
 
     Returns:
         The positional and the keyword arguments.
 
     Raises:
-        ArgumentError: They do not fit its parameters.
-        NodeCreationError: What the node runs has no signature.
+        ArgumentError: They do not fit the parameters.
     """
     if not isinstance(given, Mapping):
         raise ArgumentError(f'the arguments must be a JSON object, such as {{"name": "value"}}, not {shown(given)}')
-    fields = parameters_of(node)
-    rest = next((field for field in fields if field.kind is inspect.Parameter.VAR_KEYWORD), None)
-    named = [field for field in fields if field is not rest]
+    rest = next((field for field in parameters if field.kind is inspect.Parameter.VAR_KEYWORD), None)
+    named = [field for field in parameters if field is not rest]
     values = _settled(lambda: members(given, named, "argument", rest))
     ahead = [field for field in named if field.kind is inspect.Parameter.POSITIONAL_ONLY]
     while ahead and ahead[-1].key not in values:
@@ -58,9 +54,8 @@ def structured_output(text: str, cls: Any) -> Any:
     """
     from json import loads  # here, as it takes its time to import
 
-    fenced = re.fullmatch(r"\s*```(?:json)?[ \t]*\n(.*?)\n?[ \t]*```\s*", text, re.DOTALL)
     try:
-        data = loads(fenced[1] if fenced else text, parse_constant=_no_number)
+        data = loads(_unfenced(text), parse_constant=_no_number)
     except ValueError as exc:
         raise ArgumentError(f"the answer must be JSON alone, and this is none: {exc}") from exc
     except RecursionError as exc:
@@ -70,6 +65,13 @@ def structured_output(text: str, cls: Any) -> Any:
         return _settled(lambda: structure(data, kind))
     value = Field("value", "value", kind, required=True)
     return _settled(lambda: members(as_object(data), [value], "key"))["value"]
+
+
+def _unfenced(text: str) -> str:
+    text = text.strip()
+    first, _, rest = text.partition("\n")
+    fenced = rest.endswith("```") and first.rstrip() in ("```", "```json")
+    return rest.removesuffix("```") if fenced else text
 
 
 def _no_number(name: str) -> Any:

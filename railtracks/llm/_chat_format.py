@@ -8,19 +8,19 @@ from typing import Any
 
 import attrs
 
-from railtracks.exceptions import RTError
+from railtracks.exceptions import LLMError
 from railtracks.llm._messages import AssistantMessage, Message, ToolCall, ToolMessage
 from railtracks.llm._model import Completion, Usage
-from railtracks.llm._sdk import Conversation
+from railtracks.llm._sdk import Request
 
 SHOWN = 500
 """Characters of an answer that an error shows."""
 
 
-def to_chat(conversation: Conversation) -> dict[str, Any]:
+def to_chat(asked: Request) -> dict[str, Any]:
     """The part of a request that says what it is about."""
-    request: dict[str, Any] = {"messages": list(map(_message, conversation.messages))}
-    if conversation.tools:
+    request: dict[str, Any] = {"messages": list(map(_message, asked.messages))}
+    if asked.tools:
         request["tools"] = [
             {
                 "type": "function",
@@ -30,12 +30,33 @@ def to_chat(conversation: Conversation) -> dict[str, Any]:
                     "parameters": dict(tool.parameters),
                 },
             }
-            for tool in conversation.tools
+            for tool in asked.tools
         ]
-    if (output := conversation.output) is not None:
-        schema = {"name": output.name, "schema": dict(output.schema)}
+    if (output := asked.output) is not None:
+        schema = {"name": output.name, "schema": dict(output.schema), "strict": _is_strict(output.schema)}
         request["response_format"] = {"type": "json_schema", "json_schema": schema}
     return request
+
+
+_STRICT = {
+    "type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "$ref", "$defs",
+    "description", "title",
+}  # fmt: skip
+"""What a schema may say to which OpenAI holds a model exactly. To others the model only tries to keep."""
+
+
+def _is_strict(schema: Any) -> bool:
+    """All properties of all objects are required, there are no others, and everything has a type."""
+    if not isinstance(schema, Mapping) or not schema or not schema.keys() <= _STRICT:
+        return False
+    named = schema.get("properties", {})
+    if schema.get("type") == "object" and (
+        schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(named)
+    ):
+        return False
+    items = [schema["items"]] if "items" in schema else []
+    parts = [*named.values(), *schema.get("$defs", {}).values(), *schema.get("anyOf", ()), *items]
+    return all(map(_is_strict, parts))
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -56,11 +77,11 @@ def from_chat(answer: Mapping[str, Any]) -> Completion:
     """The answer as a whole. Servers may leave out the usage, the ids of calls, and why it ended.
 
     Raises:
-        RTError: there is nothing in it.
+        LLMError: there is nothing in it.
     """
     choices = answer.get("choices")
     if not choices:
-        raise RTError(f"the answer has no 'choices'; the server said: {json.dumps(answer, default=str)[:SHOWN]}")
+        raise LLMError(f"the answer has no 'choices'; the server said: {json.dumps(answer, default=str)[:SHOWN]}")
     message = choices[0].get("message") or {}
     calls = [
         _made(number, call.get("id"), call.get("function") or {})
@@ -149,6 +170,11 @@ class ChatStream:
         part.id = part.id or identifier
         part.name = function.get("name") or part.name
         part.arguments += function.get("arguments") or ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Did the server say why the answer ended?"""
+        return self._finish is not None
 
     def completion(self) -> Completion:
         calls = [{"id": part.id, "function": {"name": part.name, "arguments": part.arguments}} for part in self._calls]

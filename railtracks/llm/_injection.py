@@ -40,6 +40,7 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
 def escape_braces(text: str) -> str:
     """``text`` such that prompt injection gives it back as it is: for what comes from people or files.
 
-    Each ``{name}`` becomes ``{{name}}``; all other braces are safe already.
+    Each ``{name}`` becomes ``{{name}}``; all other braces are safe already. Where injection is switched off the
+    model gets the doubled braces: ``UserMessage(text, inject_prompt=False)`` is right in both cases.
     """
     return _SINGLE.sub(lambda place: f"{{{place[0]}}}" if place[1].isidentifier() else place[0], text)

@@ -70,7 +70,10 @@ class Completion:
 
 
 class Model(Protocol):
-    """A language model. Any object that has these will do; nothing need be inherited."""
+    """A language model. Any object that has these will do, be they properties or attributes; nothing need be inherited.
+
+    A class that does inherit this has no settings and no key until it overrides these properties.
+    """
 
     @property
     def name(self) -> str:
@@ -83,10 +86,12 @@ class Model(Protocol):
     @property
     def settings(self) -> Mapping[str, Any]:
         """What else decides the answers, such as the temperature. On record; no secrets."""
+        return {}
 
     @property
     def api_key(self) -> Secret[str] | None:
         """What must never be written; None if there is no such thing."""
+        return None
 
     async def complete(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None

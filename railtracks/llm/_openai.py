@@ -11,16 +11,18 @@ from railtracks.llm._chat_format import ChatStream, from_chat, to_chat
 from railtracks.llm._clients import Clients
 from railtracks.llm._model import Completion
 from railtracks.llm._sdk import (
+    BROKEN_OFF,
     RESERVED,
     SET_BY_CALL,
-    Conversation,
     Events,
+    Request,
     SDKModel,
     check_settings,
+    client_maker,
     find_key,
-    http_client,
     import_sdk,
 )
+from railtracks.state import Secret
 
 
 class OpenAI(SDKModel[Any]):
@@ -46,7 +48,7 @@ class OpenAI(SDKModel[Any]):
         self,
         model: str,
         *,
-        api_key: str | None = None,
+        api_key: str | Secret[str] | None = None,
         base_url: str | None = None,
         timeout: float | None = None,
         max_retries: int | None = None,
@@ -57,33 +59,28 @@ class OpenAI(SDKModel[Any]):
         create = self._sdk.resources.chat.completions.AsyncCompletions.create
         check_settings(settings, "OpenAI", RESERVED | {"response_format": SET_BY_CALL}, create)
         key = find_key(api_key, "OPENAI_API_KEY", "OpenAI")
-        given = {
-            "base_url": base_url,
-            "timeout": timeout,
-            "max_retries": max_retries,
-            "default_headers": default_headers,
-        }
-        options = {name: value for name, value in given.items() if value is not None}
-        connect = http_client(self._sdk)
-        clients = Clients(lambda: self._sdk.AsyncOpenAI(api_key=key, http_client=connect(), **options))
-        super().__init__(model, settings, key, clients, default_headers or {})
+        make = client_maker(
+            self._sdk, self._sdk.AsyncOpenAI,
+            api_key=key, base_url=base_url, timeout=timeout, max_retries=max_retries, default_headers=default_headers,
+        )  # fmt: skip
+        super().__init__(model, settings, key, Clients(make), default_headers or {})
 
     @property
     def provider(self) -> str:
         """ "openai"."""
         return "openai"
 
-    def _request(self, conversation: Conversation) -> dict[str, Any]:
-        return {**self._settings, "model": self._name, **to_chat(conversation)}
+    def _request(self, asked: Request) -> dict[str, Any]:
+        return {**self._settings, "model": self._name, **to_chat(asked)}
 
-    async def _complete(self, client: Any, conversation: Conversation) -> Completion:
-        request = self._request(conversation)
+    async def _complete(self, client: Any, asked: Request) -> Completion:
+        request = self._request(asked)
         request.pop("stream_options", None)  # servers refuse it with an answer that is no stream
         answer = await client.chat.completions.create(**request)
         return from_chat(answer.model_dump(warnings=False))
 
-    async def _stream(self, client: Any, conversation: Conversation) -> AsyncGenerator[str | Completion, None]:
-        request = {"stream_options": {"include_usage": True}, **self._request(conversation), "stream": True}
+    async def _stream(self, client: Any, asked: Request) -> AsyncGenerator[str | Completion, None]:
+        request = {"stream_options": {"include_usage": True}, **self._request(asked), "stream": True}
         whole = ChatStream()
         async with (
             client.chat.completions.with_streaming_response.create(**request) as response,
@@ -95,6 +92,9 @@ class OpenAI(SDKModel[Any]):
                     break
                 for text in whole.add(self._chunk(data, response.http_response)):
                     yield text
+            else:
+                if not whole.is_complete:
+                    raise self._sdk.APIConnectionError(message=BROKEN_OFF, request=response.http_response.request)
         yield whole.completion()
 
     def _chunk(self, data: str, response: Any) -> dict[str, Any]:

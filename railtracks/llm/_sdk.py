@@ -23,8 +23,9 @@ from railtracks.llm._clients import Client, Clients
 from railtracks.llm._messages import Message
 from railtracks.llm._model import Completion, OutputSchema, ToolSchema
 from railtracks.state import Secret
-from railtracks.state._redact import MASK, names_secret
+from railtracks.state._redact import names_secret
 from railtracks.state._secrets import Secrets
+from railtracks.state._text import object_text
 
 C = TypeVar("C", bound=Client)
 
@@ -42,12 +43,19 @@ def import_sdk(module: str, extra: str) -> Any:
         ) from exc
 
 
-def http_client(sdk: Any) -> Callable[[], Any]:
-    """What makes the HTTP clients of an SDK, quickly: making a TLS context, of which one will do, takes 30 ms."""
-    kind = sdk.DefaultAsyncHttpxClient
-    homes = (base.__module__.partition(".")[0] for base in kind.__mro__)
+def client_maker(sdk: Any, kind: Callable[..., Any], **options: Any) -> Callable[[], Any]:
+    """What makes the clients of an SDK, quickly: a TLS context, of which one will do for all, takes 30 ms to make.
+
+    Args:
+        sdk: Its module.
+        kind: The class.
+        options: For it; those that are None are left to the SDK.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    http = sdk.DefaultAsyncHttpxClient
+    homes = (base.__module__.partition(".")[0] for base in http.__mro__)
     context = _tls_context(next(home for home in homes if home.startswith("httpx")))
-    return lambda: kind(verify=context)
+    return lambda: kind(http_client=http(verify=context), **given)
 
 
 @cache
@@ -55,9 +63,10 @@ def _tls_context(httpx: str) -> Any:
     return import_module(httpx).create_ssl_context()
 
 
-def find_key(api_key: str | None, variable: str, owner: str) -> str:
+def find_key(api_key: str | Secret[str] | None, variable: str, owner: str) -> str:
     """The key that was given, or that of the environment. ConfigError if there is none."""
-    key = api_key or os.environ.get(variable)
+    given = api_key.value if isinstance(api_key, Secret) else api_key
+    key = given or os.environ.get(variable)
     if key:
         return key
     raise ConfigError(
@@ -86,6 +95,7 @@ def check_settings(
             )
 
 
+BROKEN_OFF = "The connection was closed before the answer was complete."
 SET_BY_CALL = "it is part of each call, and set by the agent"
 RESERVED = {
     "messages": SET_BY_CALL,
@@ -148,7 +158,7 @@ def _all_of(exc: BaseException | None) -> list[BaseException]:
 
 
 @attrs.frozen
-class Conversation:
+class Request:
     """What one request is about."""
 
     messages: Sequence[Message]
@@ -162,6 +172,10 @@ class SDKModel(ABC, Generic[C]):
     def __init__(
         self, name: str, settings: Mapping[str, Any], key: str | None, clients: Clients[C], headers: Mapping[str, str]
     ) -> None:
+        if not isinstance(name, str) or not name:
+            raise ConfigError(
+                f"{type(self).__name__}: the model is {name!r}; give its name as the provider knows it, such as 'gpt-5'"
+            )
         self._name = name
         self._settings = dict(settings)
         self._key = None if key is None else Secret(key)
@@ -189,8 +203,7 @@ class SDKModel(ABC, Generic[C]):
         return self._key
 
     def __repr__(self) -> str:
-        shown = (f"{name}={MASK if names_secret(name) else repr(value)}" for name, value in self._settings.items())
-        return f"{type(self).__name__}({', '.join([repr(self._name), *shown])})"
+        return f"{type(self).__name__}({self._name!r}, {object_text(self._settings, Secrets())})"
 
     async def complete(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
@@ -198,7 +211,7 @@ class SDKModel(ABC, Generic[C]):
         """See ``Model.complete``."""
         with self._keys:
             async with self._clients.use() as client:
-                return await self._complete(client, Conversation(messages, tools, output))
+                return await self._complete(client, Request(messages, tools, output))
 
     async def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
@@ -207,16 +220,16 @@ class SDKModel(ABC, Generic[C]):
         with self._keys:
             async with (
                 self._clients.use() as client,
-                aclosing(self._stream(client, Conversation(messages, tools, output))) as pieces,
+                aclosing(self._stream(client, Request(messages, tools, output))) as pieces,
             ):
                 async for piece in pieces:
                     yield piece
 
     @abstractmethod
-    async def _complete(self, client: C, conversation: Conversation) -> Completion: ...
+    async def _complete(self, client: C, asked: Request) -> Completion: ...
 
     @abstractmethod
-    def _stream(self, client: C, conversation: Conversation) -> AsyncGenerator[str | Completion, None]: ...
+    def _stream(self, client: C, asked: Request) -> AsyncGenerator[str | Completion, None]: ...
 
 
 class Response(Protocol):

@@ -1,8 +1,8 @@
 """What happened in a session: records, events, the view of them, and how they are saved."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from railtracks._later import later
 from railtracks.state._codec import register_hooks
 from railtracks.state._document import Edge, Node, Stamp
 from railtracks.state._events import Broadcast, CallCancelled, CallCreated, CallEvent, CallFailed, CallSucceeded, Event
@@ -57,16 +57,15 @@ __all__ = [
     "register_secret_keys",
 ]
 
-_LATER = {
-    "_runs": ("RunSummary", "list_runs", "load_run", "prune"),
-    "_sqlite": ("SQLiteStore",),
-    "_stores": ("Appender", "FileStore", "Listed", "Lock", "MemoryStore", "Store", "Stored"),
-}
-"""Modules that are loaded when one of their names is first used: what saves nothing need not wait for them."""
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _LATER.items():
-        if name in names:
-            return getattr(import_module(f"railtracks.state.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# What saves nothing need not wait for these.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = later(
+        globals(),
+        {
+            "railtracks.state._runs": ("RunSummary", "list_runs", "load_run", "prune"),
+            "railtracks.state._sqlite": ("SQLiteStore",),
+            "railtracks.state._stores": (
+                "Appender", "FileStore", "Listed", "Lock", "MemoryStore", "Store", "Stored",
+            ),
+        },
+    )  # fmt: skip

@@ -87,7 +87,7 @@ REQUEST = {
     "gen_ai.request.stream": False,
     "gen_ai.request.temperature": 0.5,
     "gen_ai.request.max_tokens": 100,
-    "gen_ai.request.reasoning_effort": "low",
+    "railtracks.request.reasoning_effort": "low",
 }
 RESPONSE = {
     "gen_ai.response.model": "gpt-5-2025",

@@ -20,7 +20,9 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.llm._arguments import ArgumentError, arguments_for, structured_output
+from railtracks.llm import _arguments
+from railtracks.llm._arguments import ArgumentError, structured_output
+from railtracks.llm._fields import parameters_of
 from railtracks.llm._schema import json_schema, output_schema, tool_schema
 from railtracks.nodes._function import as_node
 from tests.effort import examples
@@ -28,6 +30,12 @@ from tests.effort import examples
 pydantic = pytest.importorskip("pydantic")
 
 T = t.TypeVar("T")
+
+
+def arguments_for(node, given):
+    return _arguments.arguments_for(parameters_of(node), given)
+
+
 UserId = t.NewType("UserId", t.Annotated[int, ["cannot be hashed"]])
 
 

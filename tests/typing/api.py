@@ -201,3 +201,35 @@ def context() -> None:
     assert_type(rt.context.get("a", None), Any)
     rt.context.put("a", 1)
     rt.context.put(1, 1)  # type: ignore[arg-type]
+
+
+# ---- agents
+
+
+def agents(model: rt.llm.Model) -> rt.AgentType[str]:
+    manifest = rt.ToolManifest("Counts.", [rt.Parameter("what", int)])
+    counter = rt.agent_node("Counter", llm=model, tool_nodes=[fetch, length, Greet], output_schema=Count)
+    loose = rt.agent_node(llm=model, output_schema=int | None, manifest=manifest)
+    flow = rt.Flow("Counting", counter)
+    assert_type(flow.invoke("a").content, Count)
+    assert_type(loose("a"), rt.AgentNode[Any])
+    assert_type(rt.llm.ScriptedModel, Any)  # type: ignore[attr-defined]
+    flow.invoke(3)  # type: ignore[arg-type]
+    rt.agent_node("no model")  # type: ignore[call-overload]
+    rt.agent_node(llm="gpt-5")  # type: ignore[call-overload]
+    rt.nonexistent()  # type: ignore[attr-defined]
+    return rt.agent_node(llm=model, system_message="You are {who}.", tool_nodes=[counter, loose])
+
+
+async def asking(agent: rt.AgentType[str]) -> None:
+    response = await rt.call(agent, "Hello")
+    assert_type(response, rt.LLMResponse[str])
+    await rt.call(agent, [*response.message_history, rt.llm.UserMessage("And then?")])
+    await rt.call(agent, user_input=rt.llm.UserMessage("Hello"))
+    await rt.call(agent, 3)  # type: ignore[call-overload]
+    assert_type(await rt.call_batch(agent, ["a"], return_exceptions=False), list[rt.LLMResponse[str]])
+    async for chunk in rt.astream(agent, "Hello"):
+        assert_type(chunk.text, str)
+    stream: rt.Stream = rt.astream(agent, "Hello")
+    await stream.aclose()
+    assert_type(await rt.ask("Sure?"), Any)
