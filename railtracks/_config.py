@@ -279,8 +279,6 @@ def file_options() -> dict[str, Any]:
     return found
 
 
-_BY_IDENTITY = ("broadcast_callback", "ask_callback", "store")
-"""Options whose values may be equal and yet not the same."""
 _latest: tuple[dict[str, Any], ExecutorConfig] = {}, ExecutorConfig()
 """The latest merge: sessions are opened by the thousand with the same options, and the result is frozen."""
 
@@ -294,10 +292,9 @@ def merge(options: Mapping[str, Any]) -> ExecutorConfig:
     global _latest
     merged = {**file_options(), **environment_options(), **_global, **scoped.get(), **checked(options)}
     known, config = _latest  # read once: another thread may put its own there
-    get, got = merged.get, known.get
-    broadcast, ask, store = _BY_IDENTITY
-    same = get(broadcast) is got(broadcast) and get(ask) is got(ask) and get(store) is got(store)
-    if merged != known or not same:
+    get, got = merged.get, known.get  # the values of these may be equal and yet not the same
+    same = get("broadcast_callback") is got("broadcast_callback") and get("ask_callback") is got("ask_callback")
+    if merged != known or not same or get("store") is not got("store"):
         config = ExecutorConfig(**merged)
         _latest = merged, config
     return config

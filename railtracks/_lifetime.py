@@ -57,6 +57,7 @@ class Lifetime:
         self._child_error: Exception | None = None
         self._interrupt: BaseException | None = None
         self._left = False  # the nursery was left
+        self.body_is_over = False
         self.root = Frame(coordinator)
         """The frame of code that is in the session, but in no call."""
 
@@ -70,8 +71,7 @@ class Lifetime:
         coordinator.loop = current_token()
         self._host = (self._nursery, self.root)
         coordinator.publisher.attach(self._host)
-        coordinator.resources.enter()
-        coordinator.spawn = self.spawn
+        coordinator.house = self
         self.task = coordinator.current_task()
 
     def start_soon(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -129,7 +129,9 @@ class Lifetime:
         """
         coordinator = self._coordinator
         late: BaseException | None = None
-        coordinator.streams.end_of_body()
+        self.body_is_over = True
+        if coordinator.streams is not None:
+            coordinator.streams.end_left(None)
         if exc is None:
             try:
                 await self._join()
@@ -140,13 +142,12 @@ class Lifetime:
             if (
                 self._save is not None
                 or coordinator.publisher.subscriptions
-                or coordinator.resources
+                or coordinator.resources is not None
                 or not coordinator.idle
             ):
                 await shielded(self._wind_up)
             else:
                 await coordinator.publisher.detach(self._host)
-                await coordinator.resources.leave()
                 self._mark_end()
         except BaseException as error:  # it came while we wound up, which is done all the same
             late = late or error
@@ -187,7 +188,7 @@ class Lifetime:
         """Wait for cleanup, deliver, save."""
         await self._coordinator.wait_idle()
         await self._coordinator.publisher.detach(self._host)
-        await self._coordinator.resources.leave()
+        await self._coordinator.close_resources()
         self._mark_end()
         if self._save is not None:
             await self._write(self._save)
@@ -217,4 +218,4 @@ class Lifetime:
                 raise
             self._interrupt = self._interrupt or interrupt
         finally:
-            self._coordinator.spawn = None  # it refers to this, and this to the coordinator
+            self._coordinator.house = None  # which refers to the coordinator

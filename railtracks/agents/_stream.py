@@ -127,21 +127,23 @@ class _Producer:
         refusal = coordinator.refusal(self._node, frame.run)
         if refusal is not None:
             raise refusal
-        if frame.record is None and (coordinator.streams.body_is_over or in_callback.get()):
-            where = "in a subscriber's callback" if in_callback.get() else "after the session's body had ended"
-            raise SessionError(
-                f"rt.astream({self._node.name}, ...) came {where}: nobody waits for its consumer there; stream in a node"
-            )
-        if coordinator.spawn is None:
+        house = coordinator.house
+        if house is None:
             raise SessionError(
                 f"rt.astream({self._node.name}, ...) needs a session with a nursery; enter it with "
                 f"`async with rt.Session():`"
             )
+        if frame.record is None and (house.body_is_over or in_callback.get()):
+            where = "in a subscriber's callback" if in_callback.get() else "after the session's body had ended"
+            raise SessionError(
+                f"rt.astream({self._node.name}, ...) came {where}: nobody waits for its reader there; stream in a node"
+            )
         self.over = anyio.Event()
         self._scope = anyio.CancelScope()
         self._send, self._receive = anyio.create_memory_object_stream[Chunk](0)  # each is taken before the next is made
-        coordinator.spawn(functools.partial(self._run, coordinator.streams, self._scope))
-        coordinator.streams.add(self._scope.cancel, frame.run, frame.record)
+        streams = coordinator.streams = coordinator.streams or OpenStreams()
+        house.spawn(functools.partial(self._run, streams, self._scope))
+        streams.add(self._scope.cancel, frame.run, frame.record)
 
     async def _run(self, streams: OpenStreams, scope: anyio.CancelScope) -> None:
         sink.set(self)

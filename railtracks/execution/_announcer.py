@@ -23,30 +23,30 @@ class Announcer:
     def __init__(self, session_id: str, origin: float, log: SessionLog, publisher: RTPublisher) -> None:
         self.session_id = session_id
         self._origin = origin
-        self._log = log
+        self.log = log
         self._publisher = publisher
-        self._logs = log.wants(logging.INFO)
+        self.logs = log.wants(logging.INFO)
 
     @property
     def active(self) -> bool:
         """Would anyone notice?"""
-        return self._logs or self._publisher.watches_calls
+        return self.logs or self._publisher.watches_calls
 
     def created(self, record: CallRecord, caller: CallRecord | None) -> None:
-        if self._logs:
+        if self.logs:
             self._line(logging.INFO, record, "%s CREATED %s", "START" if caller is None else caller.name, record.name)
         if self._publisher.watches_calls:
             facts = self._facts(record, record.started_step, record.started)
             self._publisher.publish(CallCreated(args=record.args, kwargs=record.kwargs, **facts))
 
     def succeeded(self, record: CallRecord) -> None:
-        if self._logs:
+        if self.logs:
             self._line(logging.INFO, record, "%s REUSED" if record.reuse == REUSED else "%s DONE", record.name)
         if self._publisher.watches_calls:
             self._publisher.publish(CallSucceeded(result=record.result, **self._end_facts(record)))
 
     def failed(self, record: CallRecord, exception: BaseException) -> None:
-        if self._logs:
+        if self.logs:
             self._line(logging.INFO, record, "%s FAILED", record.name)
         if self._publisher.watches_calls:
             self._publisher.publish(CallFailed(exception=exception, **self._end_facts(record)))
@@ -54,7 +54,7 @@ class Announcer:
     def cancelled(self, record: CallRecord) -> None:
         reason = record.reason
         assert reason is not None
-        if self._logs:
+        if self.logs:
             self._line(logging.INFO, record, "%s CANCELLED (%s)", record.name, reason.value)
         if self._publisher.watches_calls:
             self._publisher.publish(CallCancelled(reason=reason, **self._end_facts(record)))
@@ -68,7 +68,7 @@ class Announcer:
 
     def _line(self, level: int, record: CallRecord, message: str, *args: object) -> None:
         session = self.session_id
-        self._log.log(level, message, *args, run_id=run_id(session, record.run), node_id=node_id(session, record.index))
+        self.log.log(level, message, *args, run_id=run_id(session, record.run), node_id=node_id(session, record.index))
 
     def _end_facts(self, record: CallRecord) -> dict[str, Any]:
         assert record.ended_step is not None

@@ -14,9 +14,9 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 from anyio.lowlevel import EventLoopToken, checkpoint
@@ -49,6 +49,8 @@ if TYPE_CHECKING:  # not loaded before they are needed, if ever
     from railtracks.execution._replay import Found
     from railtracks.pubsub._publisher import Host
     from railtracks.state._past import Place
+
+T = TypeVar("T")
 
 YIELD_AFTER = 0.001
 """Seconds of calls that never wait, after which timers and cancellation get their turn."""
@@ -91,15 +93,25 @@ class Frame:
         return None if self.record is None else node_id(self.coordinator.session_id, self.record.index)
 
 
+class House(Protocol):
+    """What houses the tasks of a session: its nursery."""
+
+    body_is_over: bool
+    """What the session's body started may still run, but nobody takes any more of what it streams."""
+
+    def spawn(self, func: Callable[[], Awaitable[object]]) -> None:
+        """Await ``func()`` in a task of the session's own. What it raises, the session raises at its end."""
+
+
 class Coordinator:
     """Runs the calls of one session.
 
     Attributes:
         failure: The first error under ``end_on_error``, or the first fatal one; it ended the session.
         recorder: Keeps what happens outside the process; None if nothing is to be kept.
-        resources: What the calls share.
-        streams: What is consumed while it is made.
-        spawn: Runs something in the session's nursery; None while it has none.
+        resources: What the calls share; None if nothing yet.
+        streams: What is consumed while it is made; None if nothing yet.
+        house: The session's nursery; None while it has none.
         loop: How other threads get to the session's event loop; None while it has none of its own.
         start_loop: Starts one, where the session can.
         closed: No further call may begin.
@@ -108,6 +120,13 @@ class Coordinator:
 
     Once the session is over nothing here refers back to it, so that its records go with the last reference.
     """
+
+    # Here, and not in __init__, as few sessions ever have others. An instance with 30 attributes of its own or more has
+    # no part in the keys that Python shares among those of a class, and a session took a tenth longer to open.
+    resources: Resources | None = None
+    streams: OpenStreams | None = None
+    when_idle: Callable[[], None] | None = None
+    _failure_traceback: TracebackType | None = None
 
     def __init__(
         self,
@@ -128,15 +147,12 @@ class Coordinator:
         self._observer = observer if observer is not None and observer.sees_calls else None
         self.publisher = RTPublisher(log, self._observer)
         self.recorder: Recorder | None = None
-        self.resources = Resources(log)
-        self.streams = OpenStreams()
-        self.spawn: Callable[[Callable[[], Awaitable[object]]], None] | None = None
         self.secrets = secrets
         self.failure: BaseException | None = None
         self.closed = False
         self.ended = False
-        self.when_idle: Callable[[], None] | None = None
         self.has_nursery = False
+        self.house: House | None = None
         self.current_task: Callable[[], object] = lambda: None  # until bound to an event loop
         self.loop: EventLoopToken | None = None
         self.start_loop: Callable[[], None] | None = None
@@ -150,7 +166,6 @@ class Coordinator:
         self._entries: dict[Entry, None] = {}
         self._starting = 0  # children of the session that have not entered yet
         self._changed = Notifier()  # an entry has left, or a child
-        self._failure_traceback: TracebackType | None = None
         self._halted = False  # failed or closed: nested calls look for their cancellation before they start
         self._yield_at = math.inf
 
@@ -310,7 +325,6 @@ class Coordinator:
         async with task_group() as nursery:
             host = (nursery, Frame(self))
             self.publisher.attach(host)
-            self.resources.enter()
             try:
                 result = await func()
             except BaseException as exc:
@@ -325,7 +339,19 @@ class Coordinator:
 
     async def _leave(self, host: Host) -> None:
         await self.publisher.detach(host)
-        await self.resources.leave()
+        await self.close_resources()
+
+    def share(self, key: Hashable, make: Callable[[], T], close: Callable[[T], Awaitable[object]]) -> T | None:
+        """What the calls of the session share; see ``execution.shared``."""
+        if not self.publisher.housed or not self.is_here:
+            return None
+        self.resources = self.resources or Resources(self._announcer.log)
+        return self.resources.get(key, make, close)
+
+    async def close_resources(self) -> None:
+        """Somebody who housed calls has left; the last closes what they shared. Never raises; to be called shielded."""
+        if not self.publisher.housed and self.resources is not None:
+            await self.resources.close()
 
     async def broadcast(self, item: Any, frame: Frame) -> None:
         """Publish ``item`` as of ``frame``; see ``rt.broadcast``."""
@@ -375,7 +401,8 @@ class Coordinator:
                 if top:
                     del run.entries[entry]
                     run.over = True
-                    self.streams.end_left(run)  # their calls may be over too, and wait for a consumer all the same
+                    if self.streams is not None:  # their calls may be over too, and wait for a consumer all the same
+                        self.streams.end_left(run)
                     await self._end_others(run)
             # Still an entry: in a task that a thread started this may wait for a cancellation, and on asyncio that
             # never comes once the scopes around it were left.
@@ -389,7 +416,8 @@ class Coordinator:
                 when_idle()
 
     def _others_run(self, run: Run) -> bool:
-        self.streams.end_left(run)  # or this would wait for what nobody takes any more
+        if self.streams is not None:  # or this would wait for what nobody takes any more
+            self.streams.end_left(run)
         return len(run.entries) > 1
 
     async def _end_others(self, run: Run) -> None:

@@ -21,35 +21,19 @@ LOGGER = logging.getLogger("RT.Session")
 class Resources:
     """The shared resources of one session. They belong to its event loop."""
 
-    __slots__ = ("_hosts", "_log", "_open")
-
     def __init__(self, log: SessionLog) -> None:
         self._log = log
         self._open: dict[Hashable, tuple[Any, Callable[[Any], Awaitable[object]]]] = {}
-        self._hosts = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._open)
-
-    def get(self, key: Hashable, make: Callable[[], T], close: Callable[[T], Awaitable[object]]) -> T | None:
-        """The resource of this key, made by the first who asks; ``close`` is awaited when nobody can ask any more.
-
-        None if that is so already: there would be nobody to close it.
-        """
-        if not self._hosts:
-            return None
+    def get(self, key: Hashable, make: Callable[[], T], close: Callable[[T], Awaitable[object]]) -> T:
+        """The resource of this key, made by the first who asks; ``close`` is awaited when nobody can ask any more."""
         if key not in self._open:
             self._open[key] = make(), close
         return self._open[key][0]  # type: ignore[no-any-return]
 
-    def enter(self) -> None:
-        """Somebody houses calls: the session itself, or, where it has no nursery, a top-level call."""
-        self._hosts += 1
-
-    async def leave(self) -> None:
-        """The last of them closes what is open. Never raises; to be called shielded."""
-        self._hosts -= 1
-        while not self._hosts and self._open:
+    async def close(self) -> None:
+        """Close all. Never raises; to be called shielded."""
+        while self._open:
             _, (resource, close) = self._open.popitem()
             try:
                 with anyio.fail_after(CLOSE_DEADLINE):
@@ -59,8 +43,10 @@ class Resources:
 
 
 def shared(key: Hashable, make: Callable[[], T], close: Callable[[T], Awaitable[object]]) -> T | None:
-    """``Resources.get`` of the session that the running code is in; None outside, and in other event loops."""
+    """What the calls of the current session share under this key, made by the first who asks.
+
+    ``close`` is awaited when the session ends. None where nobody would do that: outside sessions, after their end, and
+    in other event loops, such as one that a thread has of its own.
+    """
     frame = current.get()
-    if frame is None or not frame.coordinator.is_here:  # a thread may have an event loop of its own
-        return None
-    return frame.coordinator.resources.get(key, make, close)  # type: ignore[no-any-return]
+    return None if frame is None else frame.coordinator.share(key, make, close)

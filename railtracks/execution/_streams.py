@@ -15,12 +15,8 @@ from railtracks.state import CallRecord, Status
 class OpenStreams:
     """The streams of one session that have not ended; each with who opened it, and how to cancel it."""
 
-    __slots__ = ("_open", "body_is_over")
-
     def __init__(self) -> None:
         self._open: dict[Callable[[], object], tuple[Run | None, CallRecord | None]] = {}
-        self.body_is_over = False
-        """From then on only calls may open one: nobody else is waited for, so nobody would take its pieces."""
 
     def add(self, cancel: Callable[[], object], run: Run | None, opener: CallRecord | None) -> None:
         """``opener``: the call that consumes it; None: the session's body."""
@@ -28,11 +24,6 @@ class OpenStreams:
 
     def discard(self, cancel: Callable[[], object]) -> None:
         self._open.pop(cancel, None)
-
-    def end_of_body(self) -> None:
-        """The session's body is over: cancel what it opened."""
-        self.body_is_over = True
-        self.end_left(None)
 
     def end_left(self, run: Run | None) -> None:
         """Cancel those of a run whose opener's call is over; None: those that no call opened."""

@@ -14,7 +14,7 @@ from railtracks.exceptions import ConfigError, LLMError
 from railtracks.llm._chat_format import ChatStream, from_chat, to_chat
 from railtracks.llm._clients import Clients
 from railtracks.llm._model import Completion
-from railtracks.llm._sdk import RESERVED, SET_BY_CALL, Request, SDKModel, check_settings, import_sdk
+from railtracks.llm._sdk import RESERVED, SET_BY_CALL, Request, SDKModel, check_name, check_settings, import_sdk
 from railtracks.state import Secret
 
 T = TypeVar("T")
@@ -62,7 +62,8 @@ class AnyLLM(SDKModel["Side"]):
         **settings: Any,
     ) -> None:
         check_settings(settings, "AnyLLM", RESERVED | {"response_format": SET_BY_CALL})
-        if provider is None and isinstance(model, str):
+        check_name(model, "AnyLLM")
+        if provider is None:
             provider, model = _split(model)
         sdk = import_sdk("any_llm", "any-llm")
         # With any-llm's own exceptions, which hold those of the SDKs: it warns whenever it raises the latter directly.

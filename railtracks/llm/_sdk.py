@@ -23,9 +23,9 @@ from railtracks.llm._clients import Client, Clients
 from railtracks.llm._messages import Message
 from railtracks.llm._model import Completion, OutputSchema, ToolSchema
 from railtracks.state import Secret
+from railtracks.state._codec import Encoder
 from railtracks.state._redact import names_secret
 from railtracks.state._secrets import Secrets
-from railtracks.state._text import object_text
 
 C = TypeVar("C", bound=Client)
 
@@ -61,6 +61,12 @@ def client_maker(sdk: Any, kind: Callable[..., Any], **options: Any) -> Callable
 @cache
 def _tls_context(httpx: str) -> Any:
     return import_module(httpx).create_ssl_context()
+
+
+def check_name(model: object, owner: str) -> None:
+    """ConfigError unless this can be the name of a model."""
+    if not isinstance(model, str) or not model:
+        raise ConfigError(f"{owner}: the model is {model!r}; give its name as the provider knows it, such as 'gpt-5'")
 
 
 def find_key(api_key: str | Secret[str] | None, variable: str, owner: str) -> str:
@@ -172,10 +178,7 @@ class SDKModel(ABC, Generic[C]):
     def __init__(
         self, name: str, settings: Mapping[str, Any], key: str | None, clients: Clients[C], headers: Mapping[str, str]
     ) -> None:
-        if not isinstance(name, str) or not name:
-            raise ConfigError(
-                f"{type(self).__name__}: the model is {name!r}; give its name as the provider knows it, such as 'gpt-5'"
-            )
+        check_name(name, type(self).__name__)
         self._name = name
         self._settings = dict(settings)
         self._key = None if key is None else Secret(key)
@@ -203,7 +206,9 @@ class SDKModel(ABC, Generic[C]):
         return self._key
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._name!r}, {object_text(self._settings, Secrets())})"
+        encoder = Encoder(Secrets())
+        shown = (f"{name}={encoder.member(name, value)!r}" for name, value in self._settings.items())
+        return f"{type(self).__name__}({', '.join([repr(self._name), *shown])})"
 
     async def complete(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None

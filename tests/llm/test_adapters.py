@@ -21,6 +21,7 @@ from railtracks.exceptions import ConfigError
 from railtracks.llm._messages import SystemMessage, UserMessage
 from railtracks.llm._model import Completion, ToolSchema, Usage
 from tests import virtual
+from tests.effort import FACTOR
 from tests.llm.server import Answer, Call
 
 KEY = "test-key-0123456789"
@@ -283,7 +284,7 @@ async def test_wherever_a_call_is_cancelled_no_connection_stays_open(adapter, se
 
     model = adapter(server.url)
     async with rt.Session(save_state=False) if in_session else contextlib.nullcontext():
-        for count in (*range(1, 40), *range(40, 200, 20)):
+        for count in (*range(1, 40, 1 if FACTOR > 1 else 4), *range(40, 200, 60)):
             async with anyio.create_task_group() as group:
                 group.start_soon(ask, model, ASKED)
                 await steps(count)

@@ -11,10 +11,11 @@ import anyio
 import pytest
 
 import railtracks as rt
-from railtracks.exceptions import ConfigError
+from railtracks.exceptions import ConfigError, LLMError
 from railtracks.llm._messages import UserMessage
 from railtracks.llm._model import OutputSchema
 from tests import virtual
+from tests.llm.server import Answer
 from tests.llm.test_adapters import (
     ASKED,
     KEY,
@@ -100,6 +101,42 @@ async def test_an_error_of_any_llm_itself_comes_as_it_is(server):
 
     with pytest.raises(UnsupportedParameterError):
         await rt.llm.AnyLLM("anthropic/x", api_key=KEY, api_base=server.url, n=2).complete([UserMessage("Hi!")])
+
+
+async def test_a_stream_that_ends_without_saying_why_is_an_error(server):
+    server.answers = [Answer(cut=True)]  # the server closes it as if that were all
+    got = []
+    with pytest.raises(LLMError, match="the stream of some-model ended without saying why: it may be cut off"):
+        async with contextlib.aclosing(anyllm_openai(server.url).stream(ASKED)) as stream:
+            async for piece in stream:
+                got.append(piece)
+    assert got == ["Hello ", "dear "]
+
+
+async def test_a_key_may_be_a_marked_secret(server):
+    model = anyllm_openai(server.url, api_key=rt.Secret(KEY))
+    await model.complete(ASKED)
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    assert model.api_key == rt.Secret(KEY)
+
+
+@pytest.mark.parametrize("name", [None, "", 5])
+def test_a_model_without_a_name_is_refused(name):
+    with pytest.raises(ConfigError, match=r"AnyLLM: the model is .*; give its name as the provider knows it"):
+        rt.llm.AnyLLM(name, provider="openai", api_key=KEY)
+
+
+@pytest.mark.xfail(reason="any-llm is asked for the provider None", raises=AttributeError, strict=True)
+@pytest.mark.parametrize("name", [None, 5])
+def test_a_model_that_is_no_text_is_refused(name):
+    with pytest.raises(ConfigError, match="AnyLLM: the model"):
+        rt.llm.AnyLLM(name, api_key=KEY)
+
+
+def test_the_repr_shows_no_secret_wherever_it_is():
+    model = anyllm_openai("http://127.0.0.1:1", seed=17, extra_body={"inner": [{"password": "hunter-22"}]})
+    assert "17" in repr(model)
+    assert not [text for text in (KEY, "hunter-22") if text in repr(model)]
 
 
 async def test_a_session_ends_the_thread_that_it_started(server, backend):

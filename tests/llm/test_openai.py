@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
 import sys
 
 import anyio
+import attrs
 import pytest
 
+import railtracks as rt
 from railtracks.exceptions import ConfigError, RTError
 from railtracks.llm._messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, UserMessage
 from railtracks.llm._model import OutputSchema, ToolSchema
+from railtracks.llm._schema import output_schema
 from tests import virtual
+from tests.llm import server as server_module
 from tests.llm.server import Answer, Call
 from tests.llm.test_adapters import ASKED, KEY, both_ways, by_stream, in_thread, openai, whole
 
@@ -195,3 +201,93 @@ def test_keys_are_cut_out_of_all_that_an_error_comes_from():
     found = [deep.args, deep.body, deep.inner, other, group.__notes__, group.__cause__]
     assert KEY not in repr(found)
     assert deep.args == ({"a": ["***"]}, ("***", b"x***"))
+
+
+# ---- streams that end early, and settings
+
+
+async def test_a_stream_that_ends_without_saying_why_is_a_connection_error(server):
+    import openai as sdk
+
+    server.answers = [Answer(cut=True)]  # the server closes it as if that were all
+    got = []
+    with pytest.raises(sdk.APIConnectionError, match="closed before the answer was complete"):
+        async with contextlib.aclosing(openai(server.url).stream(ASKED)) as stream:
+            async for piece in stream:
+                got.append(piece)
+    assert got == ["Hello ", "dear "]
+
+
+async def test_a_stream_that_says_why_it_ends_needs_no_done(server, monkeypatch):
+    events = server_module._events
+    monkeypatch.setattr(
+        server_module, "_events", lambda *args: (each for each in events(*args) if each != "data: [DONE]\n\n")
+    )
+    pieces, completion = await whole(openai(server.url), ASKED)
+    assert pieces == ["Hello ", "dear ", "world"]
+    assert (completion.message.content, completion.finish_reason) == ("Hello dear world", "stop")
+
+
+@attrs.frozen
+class Town:
+    name: str
+
+
+@attrs.frozen
+class Journey:
+    """All of it is required."""
+
+    towns: list[Town]
+    days: int | None
+
+
+@attrs.frozen
+class Trip:
+    towns: list[Town]
+    days: int = 1
+
+
+@attrs.frozen
+class Tour:
+    trips: list[Trip]
+
+
+@pytest.mark.parametrize(("cls", "strict"), [(Town, True), (Journey, True), (Trip, False), (Tour, False)])
+async def test_a_schema_is_strict_where_all_is_required(server, cls, strict):
+    server.answers = [Answer(text="{}")]
+    await openai(server.url).complete(ASKED, output=output_schema(cls))
+    sent = server.requests[0].body["response_format"]["json_schema"]
+    assert sent["strict"] is strict
+    assert sent["schema"] == output_schema(cls).schema
+
+
+async def test_a_key_may_be_a_marked_secret(server):
+    model = openai(server.url, api_key=rt.Secret(KEY))
+    await model.complete(ASKED)
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    assert model.api_key == rt.Secret(KEY)
+
+
+@pytest.mark.parametrize("name", [None, "", 5, b"gpt"])
+def test_a_model_without_a_name_is_refused(name):
+    with pytest.raises(ConfigError, match=r"OpenAI: the model is .*; give its name as the provider knows it"):
+        rt.llm.OpenAI(name, api_key=KEY)
+
+
+def test_the_repr_shows_no_secret_wherever_it_is():
+    inside = {"top_k": 3, "metadata": [{"password": "hunter-22"}], "api_key": "another-secret"}
+    model = openai("http://127.0.0.1:1", seed=17, extra_body=inside)
+    shown = repr(model)
+    assert "OpenAI('some-model'" in shown
+    assert "17" in shown
+    assert "top_k" in shown
+    assert not [text for text in (KEY, "hunter-22", "another-secret") if text in shown]
+
+
+def test_a_name_is_loaded_when_it_is_first_used():
+    code = (
+        "import sys, railtracks as rt; names = dir(rt.llm); assert 'OpenAI' in names and 'agent_node' in dir(rt);"
+        "assert 'railtracks.llm._openai' not in sys.modules; rt.llm.OpenAI; rt.agent_node;"
+        "assert 'railtracks.llm._openai' in sys.modules and 'openai' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
