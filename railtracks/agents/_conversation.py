@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeGuard, TypeVar
@@ -37,11 +38,13 @@ from railtracks.llm._messages import (
 )  # fmt: skip
 from railtracks.llm._model import Completion, Model, OutputSchema, Usage
 from railtracks.nodes import FunctionNode
-from railtracks.state import CallRecord
+from railtracks.state import CallRecord, Status
 from railtracks.state._codec import Encoder
 
 M = TypeVar("M", SystemMessage, Message)
 
+CHAT = '"gen_ai.operation.name": "chat"'
+"""In the attributes of a request, as they are saved."""
 MAX_REPAIRS = 2
 """How often a model may try again that does not fit the output schema, or goes on past its limit of tools."""
 
@@ -178,8 +181,10 @@ class Conversation:
         if self._sink is None:
             completion = await model.complete(messages, tools=tools, output=agent.output)
         else:
-            stream = model.stream(messages, tools=tools, output=agent.output)
+            stream: object = model.stream(messages, tools=tools, output=agent.output)
             if not isinstance(stream, AsyncGenerator):
+                if inspect.iscoroutine(stream):
+                    stream.close()  # or Python would warn that nobody awaited it
                 raise LLMError(
                     f"stream() of the model {model.name} is no async generator; write `async def` and `yield`"
                 )
@@ -259,7 +264,10 @@ class Conversation:
 
 def is_request(record: CallRecord) -> bool:
     """Is it a call as ``_chat_node`` makes them?"""
-    return record.name.startswith("chat ") and record.node_type == "Other" and [*record.kwargs] == ["after"]
+    if record.attributes is not None:
+        return CHAT in record.attributes
+    looks_like_one = record.name.startswith("chat ") and record.node_type == "Other" and [*record.kwargs] == ["after"]
+    return looks_like_one and record.status is Status.OPEN  # it says what it is when it ends
 
 
 def _is_whole(completion: object) -> TypeGuard[Completion]:

@@ -22,6 +22,8 @@ from railtracks.nodes._function import as_node
 from railtracks.state._codec import encode_shown
 from railtracks.state._text import dumps
 
+LEFT_OUT = object()
+"""The default of parameters that are not required: nothing that a schema could show."""
 REQUEST = "request"
 """The one argument of an agent without parameters of its own."""
 
@@ -120,8 +122,14 @@ def _function_tool(node: FunctionNode[..., Any]) -> Tool:
 
 def _agent_tool(node: FunctionNode[..., Any], manifest: ToolManifest) -> Tool:
     parameters = manifest.parameters or (Parameter(REQUEST, str, "What to ask of it, with all that it needs to know."),)
-    asked = _asked(node.name, manifest.description, parameters)
-    fields = parameters_of(asked)
+    try:
+        asked = _asked(node.name, manifest.description, parameters)
+        schema, fields = tool_schema(asked), parameters_of(asked)
+    except (AttributeError, TypeError) as exc:  # what `typing` says of an annotation that is no type
+        raise NodeCreationError(
+            f"the manifest of the agent {node.name} has {list(parameters)!r}, where an annotation is no type ({exc}); "
+            f"give types, such as rt.Parameter('count', int)"
+        ) from exc
 
     def bind(given: dict[str, Any] | str) -> Arguments:
         values = arguments_for(fields, given)[1]
@@ -130,7 +138,7 @@ def _agent_tool(node: FunctionNode[..., Any], manifest: ToolManifest) -> Tool:
         # A model wrote this, so no name in it is to be filled from the context.
         return (UserMessage(text, inject_prompt=False),), {}
 
-    return Tool(tool_schema(asked), node, bind)
+    return Tool(schema, node, bind)
 
 
 def _asked(name: str, description: str, parameters: Iterable[Parameter]) -> FunctionNode[..., Any]:
@@ -138,14 +146,14 @@ def _asked(name: str, description: str, parameters: Iterable[Parameter]) -> Func
 
     def ask(**given: Any) -> None: ...
 
-    hints = {p.name: Annotated[p.annotation if p.required else p.annotation | None, p.description] for p in parameters}
+    hints = {p.name: Annotated[p.annotation, p.description] for p in parameters}
     ask.__doc__ = description
     ask.__annotations__ = hints
     ask.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
             inspect.Parameter(
                 p.name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name],
-                default=inspect.Parameter.empty if p.required else None,
+                default=inspect.Parameter.empty if p.required else LEFT_OUT,
             )
             for p in parameters
         ]

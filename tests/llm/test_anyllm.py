@@ -126,7 +126,6 @@ def test_a_model_without_a_name_is_refused(name):
         rt.llm.AnyLLM(name, provider="openai", api_key=KEY)
 
 
-@pytest.mark.xfail(reason="any-llm is asked for the provider None", raises=AttributeError, strict=True)
 @pytest.mark.parametrize("name", [None, 5])
 def test_a_model_that_is_no_text_is_refused(name):
     with pytest.raises(ConfigError, match="AnyLLM: the model"):
