@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
+from typing import Any, ClassVar, Generic, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from railtracks.agents._conversation import Conversation, Definition, digest
 from railtracks.agents._response import LLMResponse
@@ -103,44 +103,32 @@ def _messages(given: object, agent: str) -> list[Message]:
     return messages
 
 
+class AgentOptions(TypedDict, total=False):
+    """What ``agent_node`` takes beside the model and the schema; explained there."""
+
+    system_message: str | SystemMessage | None
+    tool_nodes: Iterable[Callable[..., Any]]
+    max_tool_calls: int | None
+    manifest: ToolManifest | None
+    version: str | None
+    memo: bool
+
+
 @overload
 def agent_node(
-    name: str | None = None,
-    *,
-    llm: Model,
-    system_message: str | SystemMessage | None = None,
-    tool_nodes: Iterable[Callable[..., Any]] = (),
-    output_schema: None = None,
-    max_tool_calls: int | None = None,
-    manifest: ToolManifest | None = None,
-    version: str | None = None,
-    memo: bool = True,
+    name: str | None = None, *, llm: Model, output_schema: None = None, **options: Unpack[AgentOptions]
 ) -> AgentType[str]: ...
 @overload
 def agent_node(
-    name: str | None = None,
-    *,
-    llm: Model,
-    system_message: str | SystemMessage | None = None,
-    tool_nodes: Iterable[Callable[..., Any]] = (),
-    output_schema: type[T],
-    max_tool_calls: int | None = None,
-    manifest: ToolManifest | None = None,
-    version: str | None = None,
-    memo: bool = True,
+    name: str | None = None, *, llm: Model, output_schema: type[T], **options: Unpack[AgentOptions]
 ) -> AgentType[T]: ...
 @overload
 def agent_node(
     name: str | None = None,
     *,
     llm: Model,
-    system_message: str | SystemMessage | None = None,
-    tool_nodes: Iterable[Callable[..., Any]] = (),
     output_schema: Any,  # such as `int | None`, which is no type for type checkers
-    max_tool_calls: int | None = None,
-    manifest: ToolManifest | None = None,
-    version: str | None = None,
-    memo: bool = True,
+    **options: Unpack[AgentOptions],
 ) -> AgentType[Any]: ...
 def agent_node(
     name: str | None = None,
@@ -196,37 +184,44 @@ def agent_node(
         raise NodeCreationError(f"max_tool_calls is {max_tool_calls!r}; give rt.agent_node() a whole number, or None")
     if type(memo) is not bool:
         raise NodeCreationError(f"memo is {memo!r}; give rt.agent_node() True or False")
-    system = SystemMessage(system_message) if isinstance(system_message, str) else system_message
-    if system is not None and not (isinstance(system, SystemMessage) and isinstance(system.content, str)):
-        raise NodeCreationError(
-            f"system_message is {system_message!r}; give rt.agent_node() a text, or a SystemMessage with one"
-        )
     manifest = ToolManifest(f"Ask the agent {name}.") if manifest is None else manifest
     check_manifest(manifest)
     definition = Definition(
         name=name,
         model=llm,
-        system=system,
+        system=_system(system_message),
         tools=tools_of(tool_nodes, _manifest_of),
         result_type=str if output_schema is None else output_schema,
         output=None if output_schema is None else schema_of(output_schema),
         max_tool_calls=max_tool_calls,
         memo=memo,
     )
+    home = sys._getframe(1).f_globals.get("__name__", __name__)  # where it is written, as of any class
+    return _node_class(definition, manifest, _whole_version(definition, version), home)
 
+
+def _node_class(definition: Definition, manifest: ToolManifest, version: str, home: str) -> type[AgentNode[Any]]:
     async def invoke(self: AgentNode[Any]) -> LLMResponse[Any]:
         return await AgentNode.invoke(self)
 
+    # A session that resumes a run brings the recorded result back as this annotation says.
     invoke.__annotations__ = {"return": LLMResponse[definition.result_type]}  # type: ignore[name-defined]
     body = {
-        "__module__": sys._getframe(1).f_globals.get("__name__", __name__),  # where it is written, as of any class
-        "__doc__": f"The agent {name}.",
+        "__module__": home,
+        "__doc__": f"The agent {definition.name}.",
         "definition": definition,
         "manifest": manifest,
         "invoke": invoke,
-        "_version": _whole_version(definition, version),
+        "_version": version,
     }
-    return type(name, (AgentNode,), body)
+    return type(definition.name, (AgentNode,), body)
+
+
+def _system(given: object) -> SystemMessage | None:
+    system = SystemMessage(given) if isinstance(given, str) else given
+    if system is None or (isinstance(system, SystemMessage) and isinstance(system.content, str)):
+        return system
+    raise NodeCreationError(f"system_message is {given!r}; give rt.agent_node() a text, or a SystemMessage with one")
 
 
 def _whole_version(definition: Definition, given: str | None) -> str:

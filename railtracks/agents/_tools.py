@@ -77,6 +77,11 @@ def check_manifest(manifest: object) -> None:
                 f"the manifest has the parameter {each!r}; give an rt.Parameter('name', str, 'what it is'), "
                 f"whose name is a Python identifier"
             )
+        if isinstance(each.annotation, str):
+            raise NodeCreationError(
+                f"the manifest's parameter {each.name!r} has the text {each.annotation!r} for an annotation; "
+                f"give the type itself"
+            )
         if each.name in names:
             raise NodeCreationError(f"the manifest has two parameters called {each.name!r}; give one another name")
         names.add(each.name)

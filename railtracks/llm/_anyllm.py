@@ -62,9 +62,9 @@ class AnyLLM(SDKModel["Side"]):
         **settings: Any,
     ) -> None:
         check_settings(settings, "AnyLLM", RESERVED | {"response_format": SET_BY_CALL})
-        check_name(model, "AnyLLM")
-        if provider is None:
+        if provider is None and isinstance(model, str):
             provider, model = _split(model)
+        check_name(model, "AnyLLM")
         sdk = import_sdk("any_llm", "any-llm")
         # With any-llm's own exceptions, which hold those of the SDKs: it warns whenever it raises the latter directly.
         key = api_key.value if isinstance(api_key, Secret) else api_key
