@@ -4,7 +4,6 @@ from railtracks._backend import running_library
 from railtracks.execution._coordinator import Coordinator, Frame, abandon_current
 from railtracks.execution._groups import divide, interrupt_in, task_group
 from railtracks.execution._recorder import Recorder
-from railtracks.execution._resources import shared
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 
 __all__ = [
@@ -18,6 +17,5 @@ __all__ = [
     "divide",
     "interrupt_in",
     "running_library",
-    "shared",
     "task_group",
 ]

@@ -32,10 +32,8 @@ from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocation
 from railtracks.execution._announcer import Announcer
 from railtracks.execution._groups import divide, task_group
 from railtracks.execution._recorder import DELETED, Recorder, look
-from railtracks.execution._resources import Resources
 from railtracks.execution._run import Entry, Run, Stop
 from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
-from railtracks.execution._streams import OpenStreams
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher, in_callback
 from railtracks.state import Broadcast, CallCreated, CallRecord, Reason
@@ -47,6 +45,8 @@ from railtracks.state._text import object_text
 
 if TYPE_CHECKING:  # not loaded before they are needed, if ever
     from railtracks.execution._replay import Found
+    from railtracks.execution._resources import Resources
+    from railtracks.execution._streams import OpenStreams
     from railtracks.pubsub._publisher import Host
     from railtracks.state._past import Place
 
@@ -345,6 +345,8 @@ class Coordinator:
         """What the calls of the session share; see ``execution.shared``."""
         if not self.publisher.housed or not self.is_here:
             return None
+        from railtracks.execution._resources import Resources  # here, as few sessions share anything
+
         self.resources = self.resources or Resources(self._announcer.log)
         return self.resources.get(key, make, close)
 

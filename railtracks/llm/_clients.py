@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Generic, Protocol, TypeVar
 
 from railtracks._shield import shielded
-from railtracks.execution import shared
+from railtracks.execution._resources import shared
 
 
 class Client(Protocol):
