@@ -15,7 +15,7 @@ from typing import Any
 current: ContextVar[Any] = ContextVar("railtracks_current", default=None)
 
 reused: ContextVar[Any] = ContextVar("railtracks_reused", default=None)
-"""Awaited with the session's identifier and the records, when a call and all below it need not run; None: nobody cares.
+"""Called with the session's identifier and the records, when a call and all below it need not run; None: nobody cares.
 
 For a stream, whose consumer is to hear what was said all the same.
 """

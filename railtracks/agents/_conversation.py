@@ -22,7 +22,7 @@ from railtracks._scope import current
 from railtracks.agents import _attributes as attributes
 from railtracks.agents._response import Chunk, LLMResponse
 from railtracks.agents._sink import Sink, sink
-from railtracks.agents._tools import Arguments, Tool, shown
+from railtracks.agents._tools import Arguments, Tool, as_text
 from railtracks.exceptions import ContextError, LLMError
 from railtracks.execution import Frame
 from railtracks.llm._arguments import ArgumentError, structured_output
@@ -254,7 +254,7 @@ class Conversation:
 
     def _result(self, asked: ToolCall, result: Any) -> ToolMessage:
         if not isinstance(result, BaseException):
-            return _answer(asked, shown(result))
+            return _answer(asked, as_text(result))
         if self._coordinator.failure is not None:  # it was fatal, or any error is
             raise result
         # As on record, without secrets: an error says more than its author thought of, such as a URL with a password.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, final
@@ -112,6 +113,7 @@ class _Producer:
         self._scope: anyio.CancelScope | None = None  # once it has begun
         self._error: BaseException | None = None  # to be raised when the chunks before it were taken
         self._complete = False  # the last chunk was taken
+        self._repeated: deque[Chunk] = deque()  # said in calls that were reused, not handed over yet
         self.is_done = False  # there is nothing more to give
         self.is_over = False  # the call has ended
 
@@ -151,7 +153,7 @@ class _Producer:
         try:
             with scope:
                 result = await call(self._node, *self._args, **self._kwargs)
-                await self._send.send(Chunk("", self._node.name, response=result))
+                await self._hand_over(Chunk("", self._node.name, response=result))
                 self._complete = True
         except BaseException as exc:
             cancellation, error = divide(exc)
@@ -170,16 +172,20 @@ class _Producer:
             self.over.set()
             streams.discard(scope.cancel)
 
-    async def repeat(self, session_id: str, records: Sequence[CallRecord]) -> None:
-        """Calls need not run, as they are on record: hand over what their agents said."""
-        for chunk in spoken(session_id, records):
-            await self.send(chunk)
+    def repeat(self, session_id: str, records: Sequence[CallRecord]) -> None:
+        """Calls need not run, as they are on record: hand over what their agents said, before anything else."""
+        self._repeated.extend(spoken(session_id, records))
 
     async def send(self, item: Chunk, /) -> None:
         """Hand a piece over. Does nothing when the stream is over: an agent may outlive the one that it began in."""
         if not self.is_over:
             with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # it ended meanwhile
-                await self._send.send(item)
+                await self._hand_over(item)
+
+    async def _hand_over(self, item: Chunk) -> None:
+        while self._repeated:
+            await self._send.send(self._repeated.popleft())
+        await self._send.send(item)
 
     async def next(self) -> Chunk:
         """The next chunk; or what the call raised, once; or else the end."""

@@ -138,8 +138,8 @@ def _agent_tool(node: FunctionNode[..., Any], manifest: ToolManifest) -> Tool:
 
     def bind(given: dict[str, Any] | str) -> Arguments:
         values = arguments_for(fields, given)[1]
-        lines = [f"{name}: {shown(value)}" for name, value in values.items()]
-        text = "\n".join(lines) if manifest.parameters else shown(values[REQUEST])
+        lines = [f"{name}: {as_text(value)}" for name, value in values.items()]
+        text = "\n".join(lines) if manifest.parameters else as_text(values[REQUEST])
         # A model wrote this, so no name in it is to be filled from the context.
         return (UserMessage(text, inject_prompt=False),), {}
 
@@ -166,7 +166,7 @@ def _asked(name: str, description: str, parameters: Iterable[Parameter]) -> Func
     return FunctionNode(ask, name=name, is_async=False)
 
 
-def shown(result: object) -> str:
+def as_text(result: object) -> str:
     """A result as a model reads it: a text as it is, anything else as JSON; of an agent, its content."""
     content = result.content if isinstance(result, LLMResponse) else result
     return content if isinstance(content, str) else dumps(encode_shown(content))

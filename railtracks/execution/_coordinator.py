@@ -209,7 +209,7 @@ class Coordinator:
                 found = recorder.created(record, node, caller.place)
                 if found is not None:
                     if found.why == REUSED:
-                        return await self._reuse(record, found, caller)
+                        return self._reuse(record, found, caller)
                     place = found.place
             current.set(Frame(self, record, run, task, place))
             strategy = self._in_task if node.is_async else self._in_thread
@@ -252,7 +252,7 @@ class Coordinator:
         finally:
             current.set(caller)
 
-    async def _reuse(self, record: CallRecord, found: Found, caller: Frame) -> Any:
+    def _reuse(self, record: CallRecord, found: Found, caller: Frame) -> Any:
         assert self.recorder is not None
         self.recorder.reused(record, found, self.context)
         copies = self.state.records[len(self.state.records) - len(found.below) :]
@@ -261,7 +261,7 @@ class Coordinator:
             self._announcer.succeeded(record)
         told = reused.get()
         if told is not None:
-            await told(self.session_id, [record, *copies])
+            told(self.session_id, [record, *copies])
         return found.result
 
     def changed(self, record: CallRecord | None, key: str, value: Any = DELETED) -> None:

@@ -774,3 +774,26 @@ async def test_a_model_that_inherits_the_protocol_has_no_settings_and_no_key():
 def test_the_names_that_are_loaded_later_are_listed():
     assert {"agent_node", "astream", "llm", "ask"} <= {*dir(rt)}
     assert {"OpenAI", "Anthropic", "AnyLLM", "Model"} <= {*dir(rt.llm)}
+
+
+async def test_a_reader_that_leaves_while_it_hears_again_what_was_said_is_a_plain_cancellation():
+    agent = rt.agent_node("Speaker", llm=ScriptedModel(["one two", "three"]))
+    left = []
+
+    @rt.function_node(memo=False)
+    async def listen() -> str:
+        async with rt.astream(agent, "x") as stream:
+            async for chunk in stream:
+                if not left:
+                    continue
+                return chunk.text
+        left.append(1)
+        raise ConnectionError("lost")
+
+    flow = rt.Flow("Listening", listen, run_identifier="run")
+    with pytest.raises(ConnectionError):
+        await flow.ainvoke()
+    connection = flow.connect()
+    assert await connection.aresume("run") == "one two"
+    reused, ran = connection.session.info.resumed[1], connection.session.info.resumed[0]
+    assert (ran.name, reused.name, reused.reused) == ("listen", "Speaker", True)
