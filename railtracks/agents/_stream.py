@@ -60,9 +60,12 @@ def astream(node: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
     Raises:
         NodeCreationError: ``node`` is none; at once.
         ContextError: there is no session; when the first chunk is asked for, like all that follows.
-        SessionError: the session was entered with a plain ``with`` in async code, and has no nursery.
+        SessionError: the session was entered with a plain ``with`` in async code, and has no nursery; this is not its
+            event loop; or nobody would wait for the consumer: in a subscriber's callback, or outside of calls when the
+            session's body is over.
         SessionEndedError: the session ended the call.
         Exception: what ``rt.call`` would raise, as the same object, after the chunks that came before.
+    Cancellation: of the consumer, ends its loop, and so the call.
     """
     return Stream(as_node(node, "rt.astream"), args, kwargs)
 

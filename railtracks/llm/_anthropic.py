@@ -11,6 +11,7 @@ import attrs
 
 from railtracks.llm._chat_format import parsed
 from railtracks.llm._clients import Clients
+from railtracks.llm._inline import map_parts
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage
 from railtracks.llm._model import Completion, OutputSchema, Usage
 from railtracks.llm._sdk import (
@@ -147,22 +148,11 @@ def _format(output: OutputSchema) -> dict[str, Any]:
     return {"type": "json_schema", "schema": _closed(output.schema)}
 
 
-_SCHEMAS_BY_NAME = ("properties", "$defs", "definitions")
-_LISTS_OF_SCHEMAS = ("anyOf", "allOf", "oneOf", "prefixItems")
-
-
-def _closed(schema: Any) -> Any:
+def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema, where every object says that it has no more properties than those: the provider insists."""
-    if not isinstance(schema, Mapping):
-        return schema
-    closed = dict(schema)
-    for key, value in schema.items():
-        if key in _SCHEMAS_BY_NAME and isinstance(value, Mapping):
-            closed[key] = {name: _closed(each) for name, each in value.items()}
-        elif key in _LISTS_OF_SCHEMAS and isinstance(value, list | tuple):
-            closed[key] = list(map(_closed, value))
-        elif key in ("items", "additionalProperties"):
-            closed[key] = _closed(value)
+    closed = map_parts(dict(schema), _closed)
+    if "$defs" in closed:
+        closed["$defs"] = {name: _closed(each) for name, each in closed["$defs"].items()}
     if closed.get("type") == "object" and closed.get("additionalProperties", True) is True:
         closed["additionalProperties"] = False
     return closed

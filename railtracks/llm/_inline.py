@@ -24,7 +24,7 @@ def compact(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
     def placed(part: Schema) -> Schema:
         name = target_of(part)
         if name is None or name in kept:
-            return _mapped(part, placed)
+            return map_parts(part, placed)
         beside = {key: value for key, value in part.items() if key != "$ref"}
         return {**placed(defs[name]), **beside}
 
@@ -40,7 +40,7 @@ def renamed(schema: Schema, names: Mapping[str, str]) -> Schema:
     def change(part: Schema) -> Schema:
         name = target_of(part)
         own = {key: value for key, value in part.items() if key != "discriminator"}
-        return _mapped(own if name is None else {**own, "$ref": _REF + names[name]}, change)
+        return map_parts(own if name is None else {**own, "$ref": _REF + names[name]}, change)
 
     return change(schema)
 
@@ -62,11 +62,11 @@ def _count(schema: Schema, defs: Mapping[str, Schema], counts: Counter[str]) -> 
         _count(part, defs, counts)
         return part
 
-    _mapped(schema, look)
+    map_parts(schema, look)
 
 
-def _mapped(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
-    """A copy of the schema with its direct parts changed."""
+def map_parts(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
+    """A copy of the schema with its direct parts changed, but for its definitions."""
     new = dict(schema)
     for key, value in schema.items():
         if key in _ONE and isinstance(value, dict):
