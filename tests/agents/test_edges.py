@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import json
 import threading
-import time
 
 import anyio
 import attrs
@@ -377,25 +376,10 @@ class Place:
     name: str
 
 
-def seconds(text):
-    """How long it takes at least."""
-
-    def once():
-        start = time.process_time()
-        with pytest.raises(ArgumentError):
-            structured_output(text, Place)
-        return time.process_time() - start
-
-    return min(once() for _ in range(3))
-
-
 @pytest.mark.parametrize("space", [" ", "\n", "\t", "\r\n", "```", "`"])
-def test_an_answer_that_goes_on_and_on_is_refused_in_no_time(space):
-    def text(count):
-        return "```json\n" + space * count + "x"
-
-    assert seconds(text(20_000)) < 8 * seconds(text(5_000)) + 0.002  # 16 times as long, if it were quadratic
-    assert seconds(text(400_000)) < 1
+def test_an_answer_that_goes_on_and_on_is_refused(space):
+    with pytest.raises(ArgumentError):  # a quadratic search for the fence would take hours
+        structured_output("```json\n" + space * 3_000_000 + "x", Place)
 
 
 @pytest.mark.parametrize("opening", ["```", "```json", "```json  ", "  ```json", "\n\n```"])

@@ -10,7 +10,6 @@ import enum
 import functools
 import json
 import pathlib
-import time
 import typing as t
 import uuid
 
@@ -356,15 +355,13 @@ class Right:
     x: str
 
 
-def test_nested_unions_take_no_exponential_time():
+def test_nested_unions_take_no_exponential_time():  # 2 ** 60 attempts would not end
     data = None
     for _ in range(60):
         data = {"next": data, "x": "right"}
-    started = time.process_time()  # 2 ** 60 attempts would not end
     assert isinstance(take(data, Left | Right), Right)
     with pytest.raises(ArgumentError):
         take({"next": data, "x": None}, Left | Right)
-    assert time.process_time() - started < 10
 
 
 @pytest.mark.parametrize(
