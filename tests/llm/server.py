@@ -142,9 +142,11 @@ class Server:
         self._ready.set()
         await self._stop.wait()
         server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # asyncio's own tasks too: in one of them it may be accepting a connection, which would be left open.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(others)
         for writer in self._open:  # of tasks that were cancelled before they began
             writer.close()
         await asyncio.gather(*(writer.wait_closed() for writer in self._open), return_exceptions=True)
