@@ -141,12 +141,14 @@ class Server:
         self._port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
-        server.close()
-        # asyncio's own tasks too: in one of them it may be accepting a connection, which would be left open.
+        # Accept no more, let asyncio's own tasks end in which it is accepting, and only then close: a connection that
+        # is being accepted while its server closes is left open.
+        self._loop.remove_reader(server.sockets[0])
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(others)
+        server.close()
         for writer in self._open:  # of tasks that were cancelled before they began
             writer.close()
         await asyncio.gather(*(writer.wait_closed() for writer in self._open), return_exceptions=True)
