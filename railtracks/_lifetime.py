@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint, current_token
 
 from railtracks._logging import SessionLog
 from railtracks._scope import current
-from railtracks._shield import shielded
+from railtracks._shield import pass_cancellation_on, shielded
 from railtracks._threads import run_in_thread
 from railtracks.exceptions import SessionEndedError
 from railtracks.execution import Coordinator, Frame, divide, interrupt_in
@@ -54,7 +54,7 @@ class Lifetime:
         self._save = save
         self._saves_in_thread = in_thread
         self._report = report
-        self._child_error: Exception | None = None
+        self._child_error: BaseException | None = None
         self._interrupt: BaseException | None = None
         self._left = False  # the nursery was left
         self.body_is_over = False
@@ -93,27 +93,35 @@ class Lifetime:
     async def _child(self, func: Callable[[], Awaitable[object]]) -> None:
         try:
             await func()
+        except GeneratorExit:  # the coroutine is thrown away; no event loop need be running
+            raise
         except BaseException as exc:
             cancellation, error = divide(exc)
             self._keep(error)
             if cancellation is not None:
-                raise cancellation from None
+                await pass_cancellation_on()
+                # Nobody cancelled the session: a node awaited something of its own that was cancelled. Let out of this
+                # task it would look like a cancellation of the whole nursery.
+                self._keep_error(cancellation)
         finally:
             self._coordinator.starting(-1)
 
     def _keep(self, error: BaseException | None) -> None:
         """Keep what a child raised, past the nursery, which would wrap it."""
         if isinstance(error, Exception):
-            if self._child_error is not None:
-                self._log_lost(error)
-            self._child_error = self._child_error or error
+            self._keep_error(error)
         elif error is not None:  # Ctrl-C, or SystemExit: that ends everything
             self._interrupt = self._interrupt or error
             self._nursery.cancel_scope.cancel()
 
-    def _log_lost(self, error: Exception) -> None:
-        """A session can raise one error; the others are told in the log."""
-        if error is not self._coordinator.failure:
+    def _keep_error(self, error: BaseException) -> None:
+        if self._child_error is not None:
+            self._log_lost(error)
+        self._child_error = self._child_error or error
+
+    def _log_lost(self, error: BaseException) -> None:
+        """A session can raise one error; the others are told in the log, unless they are no more than cancellations."""
+        if isinstance(error, Exception) and error is not self._coordinator.failure:
             self._log.log(
                 logging.ERROR, "a call made by start_soon raised %r, but the session raises something else",
                 error, logger=LOGGER, exc_info=error,
@@ -125,6 +133,7 @@ class Lifetime:
         Raises:
             KeyboardInterrupt, SystemExit: one ended a child of the session.
             Exception: the first error of a child, when the body raised nothing.
+            CancelledError: the same, on asyncio, where a child awaited something of its own that was cancelled.
         Cancellation: what runs is cancelled; delivering and saving go on, within their deadlines; then it is passed on.
         """
         coordinator = self._coordinator

@@ -546,3 +546,59 @@ class TestFromOutside:
             coroutine.close()
             assert await rt.call(quick) == "quick"
         assert statuses(session)[1] == ("slow", "Cancelled", "outside")
+
+
+class TestStrayCancellation:
+    """A node may await something of its own that was cancelled: on asyncio that raises what a cancellation raises."""
+
+    @staticmethod
+    async def stray():
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    async def test_of_a_child_is_raised_at_the_end_and_cancels_nobody(self, backend):
+        asyncio_only(backend)
+        with pytest.raises(asyncio.CancelledError):
+            async with rt.Session() as session:
+                session.start_soon(self.stray)
+                session.start_soon(slow, 2)
+                assert await rt.call(slow, 1) == "slow"
+        assert asyncio.current_task().cancelling() == 0
+        ends = {record.status for record in session.info.records if record.name == "slow"}
+        assert ends == {Status.COMPLETED}
+
+    async def test_of_a_child_comes_after_an_error_of_the_body(self, backend):
+        asyncio_only(backend)
+        error = KeyError("mine")
+        with pytest.raises(KeyError) as caught:
+            async with rt.Session() as session:
+                session.start_soon(self.stray)
+                await rt.call(quick)
+                await anyio.sleep(1)
+                raise error
+        assert caught.value is error
+
+    async def test_of_a_child_does_not_hide_that_the_session_is_cancelled(self, backend):
+        asyncio_only(backend)
+        with anyio.move_on_after(1) as scope:
+            async with rt.Session() as session:
+                session.start_soon(self.stray)
+                await rt.call(slow)
+        assert scope.cancelled_caught
+        assert {record.status for record in session.info.records} <= {Status.CANCELLED, Status.FAILED}
+
+    async def test_of_a_child_that_is_cancelled_as_a_task_is_its_own_affair(self, backend):
+        asyncio_only(backend)
+        tasks = []
+
+        async def child():
+            tasks.append(asyncio.current_task())
+            await anyio.sleep(50)
+
+        with pytest.raises(asyncio.CancelledError):
+            async with rt.Session() as session:
+                session.start_soon(child)
+                await anyio.sleep(1)
+                tasks[0].cancel()
+                assert await rt.call(slow, 1) == "slow"

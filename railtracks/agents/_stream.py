@@ -158,6 +158,8 @@ class _Producer:
                 result = await call(self._node, *self._args, **self._kwargs)
                 await self._hand_over(Chunk("", self._node.name, response=result))
                 self._complete = True
+        except GeneratorExit:  # the coroutine is thrown away; no event loop need be running
+            raise
         except BaseException as exc:
             cancellation, error = divide(exc)
             if error is not None and not isinstance(error, Exception):  # Ctrl-C, which is the session's
