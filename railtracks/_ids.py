@@ -12,9 +12,12 @@ import time
 import zlib
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
+
+if TYPE_CHECKING:
+    from anyio import CapacityLimiter
 
 WINDOWS_RESERVED = {"con", "prn", "aux", "nul", *(f"{dev}{n}" for dev in ("com", "lpt") for n in range(1, 10))}
 MAX_IDENTIFIER = 128
@@ -64,6 +67,12 @@ class Turns(Protocol):
 
     def over(self, work: object) -> None:
         """It is through, and whoever waited for it knows or has gone."""
+
+    def limiter(self, given: CapacityLimiter | None, admit: Callable[[], None]) -> CapacityLimiter | None:
+        """The limiter for a piece of work that would have the one given (None: its backend's).
+
+        It calls ``admit`` when it lets the work through, if a thread is sure to begin it then, even if it is abandoned.
+        """
 
 
 @attrs.frozen(eq=False)

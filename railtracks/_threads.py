@@ -58,6 +58,7 @@ class _Work(Generic[T]):
         self._func = func
         self._state: Literal["queued", "running", "done"] = "queued"
         self._left = False
+        self._admitted = False  # a thread will come, even if the waiter has left
         self._turns = sources.get().turns
         self._waiter = threading.get_ident()  # the thread of the event loop that waits for it
         with _lock:
@@ -69,6 +70,7 @@ class _Work(Generic[T]):
         self.wait_turn()
         with _lock:
             if self._left:
+                self._end_turn()
                 raise RuntimeError("nobody waits for this work any more")  # and nobody sees this
             self._state = "running"
         _here.work = self
@@ -84,14 +86,27 @@ class _Work(Generic[T]):
         """The waiter goes. True if a thread is still at work."""
         with _lock:
             self._left = True
-            self._count_off(self._state != "running")
+            if self._state == "queued" and self._admitted:
+                _count(-1)  # its thread has a turn to come, in which it finds that nobody waits
+            else:
+                self._count_off(self._state != "running")
             return self._state == "running"
 
     def _count_off(self, last: bool) -> None:
         if last:
             _count(-1)
-            if self._turns is not None:
-                self._turns.over(self)
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        if self._turns is not None:
+            self._turns.over(self)
+
+    def limiter(self, given: anyio.CapacityLimiter | None) -> anyio.CapacityLimiter | None:
+        """The limiter to be used in place of the one given."""
+        return given if self._turns is None else self._turns.limiter(given, self._admit)
+
+    def _admit(self) -> None:
+        self._admitted = True
 
     @property
     def is_waited_for_here(self) -> bool:
@@ -133,6 +148,7 @@ async def run_in_thread(
     from anyio.to_thread import run_sync
 
     work = _Work(func)
+    limiter = work.limiter(limiter)
     try:
         if abandon_on_cancel:
             (result,) = await run_sync(work, abandon_on_cancel=True, limiter=limiter)

@@ -120,14 +120,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         They are sorted first: asyncio and anyio cancel tasks in the order of a set, which is the order of addresses.
         """
-        ready = self._ready
+        ready = tuple(self._ready)  # a thread may hand something over meanwhile, which comes last
         steps = [(place, task) for place, handle in enumerate(ready) if (task := _task_of(handle)) is not None]
         if len(steps) < 2:
             return
         handles = [ready[place] for place, _ in sorted(steps, key=lambda step: (order_of(step[1]), step[0]))]
         random.shuffle(handles)
         for (place, _), handle in zip(steps, handles, strict=True):
-            ready[place] = handle
+            self._ready[place] = handle
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         job = _Job()

@@ -12,7 +12,12 @@ import time
 from collections.abc import Callable
 from itertools import islice
 from random import Random
+from typing import cast
 
+import anyio
+from anyio.to_thread import current_default_thread_limiter
+
+from railtracks._backend import running_library
 from railtracks.testing._doors import Stillness
 
 GRACE = 0.1
@@ -59,6 +64,15 @@ class ThreadTurns:
             self._threads.pop(work, None)
             self._changed.notify_all()
 
+    def limiter(self, given: anyio.CapacityLimiter | None, admit: Callable[[], None]) -> anyio.CapacityLimiter | None:
+        """On trio a thread that was abandoned before it began reports all the same, and that moves a task.
+
+        On asyncio it may never begin, and what it reports moves none.
+        """
+        if self._opened or running_library() != "trio":
+            return given
+        return cast(anyio.CapacityLimiter, _AdmittingLimiter(given or current_default_thread_limiter(), admit))
+
     @property
     def threads(self) -> set[int]:
         """The identifiers of the threads in which work has begun."""
@@ -90,3 +104,16 @@ class ThreadTurns:
         with self._changed:
             self._opened = True
             self._changed.notify_all()
+
+
+class _AdmittingLimiter:
+    """As much of a limiter as ``trio.to_thread.run_sync`` uses; calls ``admit`` when it has let somebody through."""
+
+    def __init__(self, limiter: anyio.CapacityLimiter, admit: Callable[[], None]) -> None:
+        self._limiter = limiter
+        self._admit = admit
+        self.release_on_behalf_of = limiter.release_on_behalf_of
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        await self._limiter.acquire_on_behalf_of(borrower)
+        self._admit()  # nothing can come between this and the start of the thread

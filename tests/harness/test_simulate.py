@@ -95,6 +95,58 @@ def test_cancelling_many_tasks_tells_the_same_story_too(backend):
     assert all(other == first for other in others)
 
 
+@pytest.fixture
+def hectic():
+    """Threads interrupt each other all the time."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_threads_that_were_abandoned_before_they_began_are_in_the_same_story(backend, hectic):
+    async def echo(number):
+        await anyio.sleep(0)
+        return number
+
+    async def flow():
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+                for number in range(3):
+                    group.start_soon(rt.call, abs, number)
+                for _ in range(3):
+                    await anyio.sleep(0)
+                scope.cancel()
+        return await rt.call_batch(echo, range(8))
+
+    assert len({simulate(flow, seed=1, backend=backend).story for _ in range(40)}) == 1
+
+
+def test_a_thread_may_hand_something_over_while_the_next_order_is_made(backend, hectic):
+    async def step():
+        for _ in range(20):
+            await anyio.sleep(0)
+
+    async def flow():
+        token, stop = anyio.lowlevel.current_token(), threading.Event()
+
+        def knock():
+            while not stop.is_set():
+                anyio.from_thread.run_sync(int, token=token)
+
+        threads = [threading.Thread(target=knock) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        async with anyio.create_task_group() as group:
+            for _ in range(30):
+                group.start_soon(step)
+        stop.set()
+        await anyio.to_thread.run_sync(lambda: [thread.join() for thread in threads])
+
+    for seed in range(5):
+        assert simulate(flow, seed=seed, backend=backend).exception is None
+
+
 def test_a_story_has_no_addresses(backend):
     class Plain:
         pass
