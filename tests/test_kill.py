@@ -360,21 +360,21 @@ def kill_often(server, folder, kills, kind, size, promised=None, **options):
 
 
 def test_a_run_in_sync_mode_survives_kills(backend, server, tmp_path):
-    kill_often(server, tmp_path, 40, "file", (12, 120, 10), backend=backend, durability="sync")
+    kill_often(server, tmp_path, 30, "file", (12, 120, 10), backend=backend, durability="sync")
 
 
 def test_a_run_in_async_mode_survives_kills(backend, server, tmp_path):
     # Nothing is lost here either: records are with the operating system, which lives on, before a call returns.
-    kill_often(server, tmp_path, 40, "file", (10, 250, 10), backend=backend, durability="async")
+    kill_often(server, tmp_path, 30, "file", (10, 250, 10), backend=backend, durability="async")
 
 
 def test_a_run_in_sync_mode_survives_kills_with_sqlite(backend, server, tmp_path):
-    kill_often(server, tmp_path, 12, "sqlite", (5, 30, 6), backend=backend, durability="sync")
+    kill_often(server, tmp_path, 20, "sqlite", (5, 30, 6), backend=backend, durability="sync")
 
 
 def test_a_run_in_async_mode_survives_kills_with_sqlite(backend, server, tmp_path):
     # What returned just before the kill may be lost, but what is on record never runs again.
-    kill_often(server, tmp_path, 12, "sqlite", (8, 60, 10), set(), backend=backend, durability="async")
+    kill_often(server, tmp_path, 20, "sqlite", (8, 60, 10), set(), backend=backend, durability="async")
 
 
 INTERVAL = 0.05
