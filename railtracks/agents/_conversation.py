@@ -21,7 +21,7 @@ from railtracks._call import call, call_each
 from railtracks._scope import current
 from railtracks.agents import _attributes as attributes
 from railtracks.agents._response import Chunk, LLMResponse
-from railtracks.agents._sink import Sink, sink
+from railtracks.agents._sink import Sink, sink_here
 from railtracks.agents._tools import Arguments, Tool, as_text
 from railtracks.exceptions import ContextError, LLMError
 from railtracks.execution import Frame
@@ -96,7 +96,7 @@ class Conversation:
         self._repairs = 0
         self._judged: tuple[AssistantMessage, tuple[Any, str | None]] | None = None
         self._digest = digest(repr(self._system))
-        self._sink: Sink | None = sink.get()
+        self._sink: Sink | None = sink_here()
         self._streamed = False  # something of the latest answer
 
     def _filled(self, message: M) -> M:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
@@ -45,7 +46,8 @@ def astream(node: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
 
     Args:
         node: What ``rt.call`` takes: an agent, or a node that calls agents. Agents below it are heard too, but for
-            those that a node below it streams itself; ``chunk.agent`` and ``chunk.node_id`` say whose each chunk is.
+            those that a node below it streams itself, or runs on an event loop of its own (a sync node that opens a
+            session); ``chunk.agent`` and ``chunk.node_id`` say whose each chunk is.
         *args: For the node.
         **kwargs: The same.
 
@@ -145,6 +147,7 @@ class _Producer:
             )
         self.over = anyio.Event()
         self._scope = anyio.CancelScope()
+        self._thread = threading.get_ident()
         self._send, self._receive = anyio.create_memory_object_stream[Chunk](0)  # each is taken before the next is made
         streams = coordinator.streams = coordinator.streams or OpenStreams()
         house.spawn(functools.partial(self._run, streams, self._scope))
@@ -177,9 +180,14 @@ class _Producer:
             self.over.set()
             streams.discard(scope.cancel)
 
+    @property
+    def is_here(self) -> bool:
+        return self._thread == threading.get_ident()
+
     def repeat(self, session_id: str, records: Sequence[CallRecord]) -> None:
         """Calls need not run, as they are on record: hand over what their agents said, before anything else."""
-        self._repeated.extend(spoken(session_id, records))
+        if self.is_here:
+            self._repeated.extend(spoken(session_id, records))
 
     async def send(self, item: Chunk, /) -> None:
         """Hand a piece over. Does nothing when the stream is over: an agent may outlive the one that it began in."""

@@ -33,6 +33,22 @@ async def texts_of(stream):
 
 
 @pytest.mark.parametrize("inner", ["asyncio", "trio"])
+async def test_what_is_said_in_the_event_loop_of_a_thread_is_not_heard_and_waits_for_nobody(inner):
+    far, near = scripted("far", name="Far"), scripted("near", name="Near")
+
+    @rt.function_node
+    def node():
+        with rt.Session(backend=inner, run_identifier="inner"):
+            said = rt.call_sync(far, "x").content
+        return said, rt.call_sync(near, "x").content
+
+    async with rt.Session():
+        chunks = [chunk async for chunk in rt.astream(node)]
+    assert [chunk.text for chunk in chunks] == ["near", ""]
+    assert chunks[-1].response == ("far", "near")
+
+
+@pytest.mark.parametrize("inner", ["asyncio", "trio"])
 async def test_a_stream_in_the_event_loop_of_a_thread_is_refused(inner):
     refused = []
 
