@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypedDict, TypeVar, Unpack, overload
@@ -15,6 +14,7 @@ from railtracks.llm._messages import Message, SystemMessage, UserMessage
 from railtracks.llm._model import Model
 from railtracks.llm._schema import output_schema as schema_of
 from railtracks.nodes import Node
+from railtracks.nodes._function import innermost
 from railtracks.state import Secret
 
 T = TypeVar("T")
@@ -231,8 +231,7 @@ def _whole_version(definition: Definition, given: str | None) -> str:
 
 
 def _manifest_of(node: Any) -> ToolManifest | None:
-    while isinstance(node, functools.partial):
-        node = node.func
+    node = innermost(node)
     return node.manifest if isinstance(node, type) and issubclass(node, AgentNode) else None
 
 
@@ -246,12 +245,15 @@ def _check_model(name: str, llm: object) -> None:
     repair = "give it a model such as rt.llm.OpenAI('gpt-5'), or an object with all that rt.llm.Model lists"
     if isinstance(llm, type):
         raise NodeCreationError(f"the llm of the agent {name} is the class {llm.__name__}, and not one of it; {repair}")
+    which = f"the llm of the agent {name}, a {type(llm).__name__},"  # not its repr, which may show a key
     kinds = {"name": str, "provider": str, "settings": Mapping, "api_key": Secret | None}
     for part, kind in kinds.items():
         value = getattr(llm, part, MISSING)
         if value is MISSING or not isinstance(value, kind):
             what = "has none" if value is MISSING else f"has a {type(value).__name__}"
-            raise NodeCreationError(f"the llm of the agent {name}, {llm!r}, has to have {part}, and {what}; {repair}")
+            if part == "api_key" and isinstance(value, str):
+                repair = "write rt.Secret(...) around the key, so that it is never written"
+            raise NodeCreationError(f"{which} has to have {part}, and {what}; {repair}")
     for part in ("complete", "stream"):
         if not callable(getattr(llm, part, None)):
-            raise NodeCreationError(f"the llm of the agent {name}, {llm!r}, has no method {part}; {repair}")
+            raise NodeCreationError(f"{which} has no method {part}; {repair}")

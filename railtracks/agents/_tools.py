@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from keyword import iskeyword
-from typing import Annotated, Any
+from typing import Any
 
 import attrs
 
 from railtracks.agents._response import LLMResponse
 from railtracks.exceptions import NodeCreationError
 from railtracks.llm._arguments import arguments_for
-from railtracks.llm._fields import parameters_of
+from railtracks.llm._fields import Field, parameters_of
 from railtracks.llm._messages import UserMessage
 from railtracks.llm._model import ToolSchema
-from railtracks.llm._schema import tool_schema
+from railtracks.llm._schema import schema_of_fields, tool_schema
+from railtracks.llm._strict import plain
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._function import as_node
 from railtracks.state._codec import encode_shown
 from railtracks.state._text import dumps
 
-LEFT_OUT = object()
-"""The default of parameters that are not required: nothing that a schema could show."""
 REQUEST = "request"
 """The one argument of an agent without parameters of its own."""
 
@@ -127,14 +125,10 @@ def _function_tool(node: FunctionNode[..., Any]) -> Tool:
 
 def _agent_tool(node: FunctionNode[..., Any], manifest: ToolManifest) -> Tool:
     parameters = manifest.parameters or (Parameter(REQUEST, str, "What to ask of it, with all that it needs to know."),)
-    try:
-        asked = _asked(node.name, manifest.description, parameters)
-        schema, fields = tool_schema(asked), parameters_of(asked)
-    except (AttributeError, TypeError) as exc:  # what `typing` says of an annotation that is no type
-        raise NodeCreationError(
-            f"the manifest of the agent {node.name} has {list(parameters)!r}, where an annotation is no type ({exc}); "
-            f"give types, such as rt.Parameter('count', int)"
-        ) from exc
+    told = [Field(each.name, each.name, each.annotation, each.required) for each in parameters]
+    described = {each.name: each.description for each in parameters if each.description}
+    schema = schema_of_fields(node.name, manifest.description, told, described)
+    fields = [attrs.evolve(field, type=plain(field.type)) for field in told]
 
     def bind(given: dict[str, Any] | str) -> Arguments:
         values = arguments_for(fields, given)[1]
@@ -144,26 +138,6 @@ def _agent_tool(node: FunctionNode[..., Any], manifest: ToolManifest) -> Tool:
         return (UserMessage(text, inject_prompt=False),), {}
 
     return Tool(schema, node, bind)
-
-
-def _asked(name: str, description: str, parameters: Iterable[Parameter]) -> FunctionNode[..., Any]:
-    """A function with these parameters, for its signature only."""
-
-    def ask(**given: Any) -> None: ...
-
-    hints = {p.name: Annotated[p.annotation, p.description] for p in parameters}
-    ask.__doc__ = description
-    ask.__annotations__ = hints
-    ask.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(
-                p.name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name],
-                default=inspect.Parameter.empty if p.required else LEFT_OUT,
-            )
-            for p in parameters
-        ]
-    )  # fmt: skip
-    return FunctionNode(ask, name=name, is_async=False)
 
 
 def as_text(result: object) -> str:

@@ -199,7 +199,7 @@ class _Stream:
                 self.message = {**event["message"], "content": []}
             case "content_block_start":
                 block = dict(event["content_block"])
-                self.message["content"].append(block | {"input": ""} if block["type"] == "tool_use" else block)
+                self.message["content"].append(block | {"input": ""} if "input" in block else block)
                 return str(block.get("text") or "")
             case "content_block_delta":
                 return self._grow(self.message["content"][-1], event["delta"])
@@ -215,5 +215,5 @@ class _Stream:
             block["text"] += delta["text"]
             return str(delta["text"])
         if delta["type"] == "input_json_delta":
-            block["input"] = block.get("input", "") + delta["partial_json"]
+            block["input"] += delta["partial_json"]
         return ""

@@ -30,6 +30,8 @@ _OTEL_NAMES = {
     "xai": "x_ai",
 }
 """Providers that OpenTelemetry's list of ``gen_ai.provider.name`` calls otherwise than any-llm does."""
+_NO_HEADERS = "any-llm takes none off the record; rt.llm.OpenAI and rt.llm.Anthropic do, as default_headers={...}"
+_NOT_THERE = dict.fromkeys(("extra_headers", "default_headers"), _NO_HEADERS)
 
 
 class AnyLLM(SDKModel["Side"]):
@@ -61,7 +63,7 @@ class AnyLLM(SDKModel["Side"]):
         max_retries: int | None = None,
         **settings: Any,
     ) -> None:
-        check_settings(settings, "AnyLLM", RESERVED | {"response_format": SET_BY_CALL})
+        check_settings(settings, "AnyLLM", RESERVED | _NOT_THERE | {"response_format": SET_BY_CALL})
         if provider is None and isinstance(model, str):
             provider, model = _split(model)
         check_name(model, "AnyLLM")
@@ -85,12 +87,8 @@ class AnyLLM(SDKModel["Side"]):
         """Such as "mistral_ai"."""
         return _OTEL_NAMES.get(self._provider, self._provider)
 
-    def _request(self, asked: Request) -> dict[str, Any]:
-        return {**self._settings, "model": self._name, **to_chat(asked)}
-
     async def _complete(self, client: Side, asked: Request) -> Completion:
-        request = self._request(asked)
-        request.pop("stream_options", None)  # servers refuse it with an answer that is no stream
+        request = to_chat(asked, self._name, self._settings, streams=False)
 
         async def ask(llm: Any) -> Completion:
             answer = await llm.acompletion(**request)
@@ -103,7 +101,7 @@ class AnyLLM(SDKModel["Side"]):
         raise error
 
     async def _stream(self, client: Side, asked: Request) -> AsyncGenerator[str | Completion, None]:
-        request = {"stream_options": {"include_usage": True}, **self._request(asked), "stream": True}
+        request = to_chat(asked, self._name, self._settings, streams=True)
 
         async def ask(llm: Any) -> AsyncGenerator[str | Completion, None]:
             whole = ChatStream()

@@ -17,9 +17,13 @@ SHOWN = 500
 """Characters of an answer that an error shows."""
 
 
-def to_chat(asked: Request) -> dict[str, Any]:
-    """The part of a request that says what it is about."""
-    request: dict[str, Any] = {"messages": list(map(_message, asked.messages))}
+def to_chat(asked: Request, model: str, settings: Mapping[str, Any], *, streams: bool) -> dict[str, Any]:
+    """A request, whose answer comes as a stream or as a whole."""
+    request: dict[str, Any] = {**settings, "model": model, "messages": list(map(_message, asked.messages))}
+    if streams:
+        request = {"stream_options": {"include_usage": True}, **request, "stream": True}
+    else:
+        request.pop("stream_options", None)  # servers refuse it with an answer that is no stream
     if asked.tools:
         request["tools"] = [
             {

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from typing import Any
+
+from railtracks.nodes._function import innermost
 
 
 def node_docs(target: Any) -> tuple[str, dict[str, str]]:
     """What the docstring says of what a node runs, and of its parameters, by name."""
-    while isinstance(target, functools.partial):
-        target = target.func
+    target = innermost(target)
     if isinstance(target, type):
         description, described = class_docs(target)
         return description or "", {**_parsed(target.__init__.__doc__)[1], **described}  # type: ignore[misc]

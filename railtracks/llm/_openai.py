@@ -70,17 +70,12 @@ class OpenAI(SDKModel[Any]):
         """ "openai"."""
         return "openai"
 
-    def _request(self, asked: Request) -> dict[str, Any]:
-        return {**self._settings, "model": self._name, **to_chat(asked)}
-
     async def _complete(self, client: Any, asked: Request) -> Completion:
-        request = self._request(asked)
-        request.pop("stream_options", None)  # servers refuse it with an answer that is no stream
-        answer = await client.chat.completions.create(**request)
+        answer = await client.chat.completions.create(**to_chat(asked, self._name, self._settings, streams=False))
         return from_chat(answer.model_dump(warnings=False))
 
     async def _stream(self, client: Any, asked: Request) -> AsyncGenerator[str | Completion, None]:
-        request = {"stream_options": {"include_usage": True}, **self._request(asked), "stream": True}
+        request = to_chat(asked, self._name, self._settings, streams=True)
         whole = ChatStream()
         async with (
             client.chat.completions.with_streaming_response.create(**request) as response,

@@ -10,7 +10,7 @@ import collections.abc as abc
 import enum
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from types import NoneType
 from typing import Annotated, Any, Literal, NewType, TypeVar, get_args, get_origin
@@ -39,20 +39,6 @@ from railtracks.nodes import FunctionNode
 from railtracks.state._typed import element_of, is_list_class, is_pydantic, is_union, substituted
 
 
-def json_schema(annotation: Any, place: str = "what is described") -> dict[str, Any]:
-    """The JSON Schema (2020-12) of the JSON data that stands for values of a type.
-
-    Args:
-        annotation: The type, as an annotation says it.
-        place: What it is the type of, for the error.
-
-    Raises:
-        NodeCreationError: a model cannot be told of it; the text names the place, and what to write instead.
-    """
-    schemas = _Schemas()
-    return schemas.finished(schemas.of(annotation, place))
-
-
 def tool_schema(node: FunctionNode[..., Any]) -> ToolSchema:
     """What a model is told of a node: its name, and what its docstring and its signature say.
 
@@ -60,14 +46,22 @@ def tool_schema(node: FunctionNode[..., Any]) -> ToolSchema:
         NodeCreationError: a parameter cannot be told; the text names it, and what to write instead.
     """
     description, described = node_docs(node.target)
+    return schema_of_fields(node.name, description, parameters_of(node, extras=True), described)
+
+
+def schema_of_fields(name: str, description: str, fields: Sequence[Field], described: Mapping[str, str]) -> ToolSchema:
+    """What a model is told of a tool that takes these. ``described``: what is said of them, by name.
+
+    Raises:
+        NodeCreationError: one cannot be told; the text names it, and what to write instead.
+    """
     schemas = _Schemas()
-    fields = parameters_of(node, extras=True)
     named = [field for field in fields if field.kind is not inspect.Parameter.VAR_KEYWORD]
-    schema = schemas.object_of(named, described, lambda name: f"parameter {name!r} of the tool {node.name!r}")
+    schema = schemas.object_of(named, described, lambda parameter: f"parameter {parameter!r} of the tool {name!r}")
     for rest in fields[len(named) :]:
-        place = f"parameter '**{rest.name}' of the tool {node.name!r}"
+        place = f"parameter '**{rest.name}' of the tool {name!r}"
         schema["additionalProperties"] = schemas.of(rest.type, place) or True
-    return ToolSchema(safe_name(node.name), description, schemas.finished(schema))
+    return ToolSchema(safe_name(name), description, schemas.finished(schema))
 
 
 def output_schema(cls: Any) -> OutputSchema:

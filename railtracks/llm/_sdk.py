@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import cache
 from importlib import import_module
@@ -114,15 +115,16 @@ RESERVED = {
 class Keys:
     """Keeps keys out of the errors that pass it: ``with keys: ...``.
 
-    They are cut out of the texts of an exception and of those that it comes from, in place: it stays the same object.
+    They are cut out of the texts of an exception and of those that it comes from, in place: it stays the same object,
+    and so does all of it that has no key in it.
     """
 
-    __slots__ = ("_secrets",)
+    __slots__ = ("secrets",)
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        self._secrets = Secrets()
+    def __init__(self, keys: Iterable[str]) -> None:
+        self.secrets = Secrets()
         for key in keys:
-            self._secrets.learn(key)
+            self.secrets.learn(key)
 
     def __enter__(self) -> None:
         pass
@@ -131,22 +133,25 @@ class Keys:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         for each in _all_of(exc):
-            args = self._without(each.args)
-            if args != each.args:
+            if (args := self._without(each.args)) is not each.args:
                 each.args = args
             for name, value in list(vars(each).items()):
-                vars(each)[name] = self._without(value)
+                if (clean := self._without(value)) is not value:
+                    vars(each)[name] = clean
 
-    def _without(self, value: Any) -> Any:
+    def _without(self, value: Any, around: tuple[int, ...] = ()) -> Any:
+        """The same object, if there is no key in it. ``around``: the containers that it stands in, by ``id``."""
         if isinstance(value, str):
-            return self._secrets.hide(value)
+            text = self.secrets.hide(value)
+            return value if text == value else text
         if isinstance(value, bytes):
-            return self._secrets.hide(value.decode("latin-1")).encode("latin-1")
-        if type(value) is dict:
-            return {self._without(name): self._without(each) for name, each in value.items()}
-        if type(value) in (list, tuple):
-            return type(value)(map(self._without, value))
-        return value
+            data = self.secrets.hide(value.decode("latin-1")).encode("latin-1")
+            return value if data == value else data
+        if type(value) not in (dict, list, tuple) or id(value) in around:
+            return value
+        parts = list(value.items()) if type(value) is dict else value
+        clean = [self._without(part, (*around, id(value))) for part in parts]
+        return value if all(map(operator.is_, clean, parts)) else type(value)(clean)
 
 
 def _all_of(exc: BaseException | None) -> list[BaseException]:
@@ -183,7 +188,8 @@ class SDKModel(ABC, Generic[C]):
         self._settings = dict(settings)
         self._key = None if key is None else Secret(key)
         self._clients = clients
-        self._keys = Keys([key or "", *(value for header, value in headers.items() if names_secret(header))])
+        secret = [value for header, value in headers.items() if names_secret(header)]
+        self._keys = Keys([key or "", *secret, *(value.split(" ")[-1] for value in secret)])  # of "Bearer x", x too
 
     @property
     def name(self) -> str:
@@ -208,7 +214,7 @@ class SDKModel(ABC, Generic[C]):
     def __repr__(self) -> str:
         encoder = Encoder(Secrets())
         shown = (f"{name}={encoder.member(name, value)!r}" for name, value in self._settings.items())
-        return f"{type(self).__name__}({', '.join([repr(self._name), *shown])})"
+        return self._keys.secrets.hide(f"{type(self).__name__}({', '.join([repr(self._name), *shown])})")
 
     async def complete(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None

@@ -83,7 +83,7 @@ class FunctionNode(Generic[P, R_co]):
         secrets = Secrets()
         for own in self.secrets:
             secrets.learn(own)
-        hidden = _hidden_places(_innermost(self.target))
+        hidden = _hidden_places(innermost(self.target))
         text = "" if bound is None else inputs_text(*bound, secrets, hidden)
         self.bound = None if bound is None and not self.secrets else secrets.known
         if place.endswith("<lambda>") or is_lost(form_in(text)):
@@ -109,7 +109,7 @@ def is_node_class(target: object) -> bool:
     return isinstance(target, type) and issubclass(target, Node)
 
 
-def _innermost(target: Any) -> Any:
+def innermost(target: Any) -> Any:
     """What a partial, however nested, calls in the end."""
     while isinstance(target, functools.partial):
         target = target.func
@@ -117,14 +117,14 @@ def _innermost(target: Any) -> Any:
 
 
 def _display_name(target: Any) -> str:
-    inner = _innermost(target)
+    inner = innermost(target)
     name = getattr(inner, "__name__", None)
     return name if isinstance(name, str) else type(inner).__name__
 
 
 def _flavour(target: Any, test: Callable[[Any], bool]) -> bool:
     """Does ``test`` hold for the function that calling ``target`` runs?"""
-    inner = _innermost(target)
+    inner = innermost(target)
     if isinstance(inner, type) or not callable(inner):  # what a class makes, or what a classmethod is bound to later
         return test(getattr(inner, "__func__", None))
     return test(inner) or test(type(inner).__call__)
@@ -137,7 +137,7 @@ def is_async(target: Any) -> bool:
 
 def origin(node: FunctionNode[..., Any]) -> str:
     """Where what the node runs was defined: the same in all processes, and different for different code."""
-    inner = _innermost(node.func)
+    inner = innermost(node.func)
     home = inner if hasattr(inner, "__qualname__") else type(inner)
     owner = getattr(home, "__objclass__", home)  # of a method of a builtin type
     return f"{getattr(owner, '__module__', 'builtins')}.{home.__qualname__}"
@@ -284,7 +284,7 @@ def as_node(target: Any, taker: str = "rt.call") -> FunctionNode[..., Any]:
         return target
     if is_node_class(target):
         return _from_class(target, target)
-    if is_node_class(inner := _innermost(target)):
+    if is_node_class(inner := innermost(target)):
         return _from_class(inner, target)
     if inspect.iscoroutine(target):
         target.close()  # or Python would warn that nobody awaited it

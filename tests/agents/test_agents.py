@@ -476,6 +476,15 @@ MANIFEST = rt.ToolManifest(
 )  # fmt: skip
 
 
+async def test_a_manifest_is_told_word_by_word():
+    text = "Finds papers.\n\nArgs:\n    Give it a topic: such as physics.\n\nReturns:\n    A list."
+    finder, _ = agent_of("None.", manifest=rt.ToolManifest(text))
+    caller, model = agent_of("Fine.", tool_nodes=[finder])
+    async with rt.Session():
+        await rt.call(caller, "x")
+    assert model.tools[0][0].description == text
+
+
 async def test_an_agent_takes_the_parameters_of_its_manifest():
     weather, weathers_model = agent_of("Snow.", name="weather", manifest=MANIFEST)
     agent, model = agent_of(tool_call("weather", city="Oslo", days=2, unit="K"), "Done.", tool_nodes=[weather])
@@ -931,7 +940,7 @@ async def test_a_session_whose_body_raises_cancels_its_agents():
         ({"name": ""}, r"name is ''; give rt.agent_node\(\) a text"),
         ({"name": 7}, r"name is 7; give rt.agent_node\(\) a text"),
         ({"version": ""}, "version is ''"),
-        ({"llm": "gpt-5"}, r"the llm of the agent Agent, 'gpt-5', has to have name, and has none; .*rt.llm.OpenAI"),
+        ({"llm": "gpt-5"}, r"the llm of the agent Agent, a str, has to have name, and has none; .*rt.llm.OpenAI"),
         ({"llm": None}, "has to have name, and has none"),
         ({"llm": ScriptedModel}, "is the class ScriptedModel, and not one of it"),
         ({"max_tool_calls": -1}, "max_tool_calls is -1; give"),

@@ -736,7 +736,7 @@ def as_tool(*parameters):
         (lambda: {"llm": Inherits}, "is the class Inherits, and not one of it; give it a model such as"),
         (lambda: {"llm": model_with(settings=None)}, "has to have settings, and has a NoneType; give"),
         (lambda: {"llm": model_with(settings=[("a", 1)])}, "has to have settings, and has a list; give"),
-        (lambda: {"llm": model_with(api_key="abc")}, "has to have api_key, and has a str; give"),
+        (lambda: {"llm": model_with(api_key="abc")}, "has to have api_key, and has a str; write rt.Secret"),
         (lambda: {"llm": model_with(name=None)}, "has to have name, and has a NoneType; give"),
         (lambda: {"llm": model_with(complete=None)}, "has no method complete; give"),
         (lambda: {"name": "a\0b"}, r"name is 'a\\x00b'; give"),
@@ -745,8 +745,9 @@ def as_tool(*parameters):
         (lambda: {"manifest": rt.ToolManifest("x", [rt.Parameter("class")])}, "the parameter Parameter.name='class'"),
         (lambda: {"manifest": rt.ToolManifest(7)}, "manifest is ToolManifest"),
         (lambda: as_tool(rt.Parameter("x", "Nowhere")), "Nowhere"),
-        pytest.param(lambda: as_tool(rt.Parameter("x", 5)), "5"),
-        pytest.param(lambda: as_tool(rt.Parameter("x", 5, required=False)), "5"),
+        (lambda: as_tool(rt.Parameter("x", 5)), "parameter 'x' of the tool 'inner' is of the type 5, .*; write"),
+        (lambda: as_tool(rt.Parameter("x", print, required=False)), "parameter 'x' of the tool 'inner' .*; write"),
+        (lambda: as_tool(rt.Parameter("x", list["Nowhere"])), "is annotated as .Nowhere., which names nothing"),  # noqa: F821
         (
             lambda: {"tool_nodes": [scripted(name=None), scripted(name=None)]},
             r"two tools are called 'Agent'; give one another name: rt\.agent_node\('another', \.\.\.\)",
@@ -755,7 +756,7 @@ def as_tool(*parameters):
     ids=[
         "class", "no settings", "settings a list", "key a text", "no name", "no method", "NUL", "surrogate",
         "two lines",        "keyword", "description", "text",
-        "annotation", "optional annotation", "one name",
+        "annotation", "optional annotation", "text within", "one name",
     ],
 )  # fmt: skip
 def test_misuse_of_agent_node_is_told_with_its_repair(make, told):

@@ -10,6 +10,7 @@ import pytest
 from railtracks.exceptions import ConfigError
 from railtracks.llm._messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, UserMessage
 from railtracks.llm._model import OutputSchema, ToolSchema, Usage
+from tests.llm import server as server_module
 from tests.llm.server import Answer, Call
 from tests.llm.test_adapters import ASKED, KEY, anthropic, both_ways, whole
 
@@ -110,6 +111,21 @@ async def test_arguments_that_break_off_come_as_they_are(server):
     server.answers = [Answer(text="", calls=[Call(name="add", arguments='{"a": 1')])]
     _, completion = await whole(anthropic(server.url), ASKED)
     assert completion.message.tool_calls == (ToolCall("id-0", "add", '{"a": 1'),)
+
+
+async def test_what_the_providers_own_tools_do_is_passed_over_in_a_stream(server, monkeypatch):
+    own = {"type": "server_tool_use", "id": "own", "name": "web_search", "input": {}}
+    query = [{"type": "input_json_delta", "partial_json": part} for part in ('{"query":', ' "x"}')]
+    said = server_module._anthropic_events
+
+    def events(answer):
+        first, *rest = said(answer)
+        return [first, *server_module._block(0, own, query), *rest]
+
+    monkeypatch.setattr(server_module, "_anthropic_events", events)
+    pieces, completion = await whole(anthropic(server.url), ASKED)
+    assert pieces == ["Hello ", "dear ", "world"]
+    assert completion.message == AssistantMessage("Hello dear world")
 
 
 async def test_an_error_in_the_midst_of_a_stream_is_the_sdks(server):

@@ -72,6 +72,11 @@ def test_the_provider_may_be_given_apart():
     assert (model.provider, model.name) == ("openai", "vendor/gpt:8b")
 
 
+def test_it_takes_no_headers_and_tells_who_does():
+    with pytest.raises(ConfigError, match=r"default_headers is no setting; .*rt\.llm\.OpenAI .*default_headers="):
+        rt.llm.AnyLLM("openai/gpt", api_key=KEY, default_headers={"X-Corp": "token"})
+
+
 @pytest.mark.parametrize("written", ["gpt", "/gpt", "openai/", ""])
 def test_a_model_without_provider_is_refused(written):
     with pytest.raises(ConfigError, match="names no provider; write 'provider/model'"):

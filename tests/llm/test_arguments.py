@@ -22,9 +22,10 @@ import railtracks as rt
 from railtracks.llm import _arguments
 from railtracks.llm._arguments import ArgumentError, structured_output
 from railtracks.llm._fields import parameters_of
-from railtracks.llm._schema import json_schema, output_schema, tool_schema
+from railtracks.llm._schema import output_schema, tool_schema
 from railtracks.nodes._function import as_node
 from tests.effort import examples
+from tests.llm.schemas import json_schema
 
 pydantic = pytest.importorskip("pydantic")
 

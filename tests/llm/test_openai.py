@@ -203,6 +203,34 @@ def test_keys_are_cut_out_of_all_that_an_error_comes_from():
     assert deep.args == ({"a": ["***"]}, ("***", b"x***"))
 
 
+def test_of_an_error_without_keys_everything_stays_the_same_object():
+    model, data = openai("http://127.0.0.1:1"), [{"a": ("b", b"c")}]
+    error, around = ValueError(data), KeyError("handled")
+    error.data = around.data = data
+    around.cyclic = {"data": data}
+    around.cyclic["self"] = around.cyclic
+    cyclic = around.cyclic
+    with pytest.raises(ValueError, match="b") as caught:
+        try:
+            raise around
+        except KeyError:
+            with model._keys:
+                raise error  # noqa: B904 (the one that is being handled is its context)
+    assert caught.value is error
+    assert error.args[0] is error.data is around.data is data
+    assert around.cyclic is cyclic
+
+
+def test_a_token_in_a_header_is_a_secret_without_its_scheme_too():
+    model = openai("http://127.0.0.1:1", default_headers={"Authorization": "Bearer corp-token"})
+    with pytest.raises(ValueError, match=r"no \*\*\*, \*\*\*"), model._keys:
+        raise ValueError("no Bearer corp-token, corp-token")
+
+
+def test_a_model_does_not_show_its_key_even_where_a_setting_has_it():
+    assert repr(openai("http://127.0.0.1:1", user=KEY)) == "OpenAI('some-model', user='***')"
+
+
 # ---- streams that end early, and settings
 
 

@@ -21,8 +21,9 @@ import pytest
 
 import railtracks as rt
 from railtracks.exceptions import NodeCreationError
-from railtracks.llm._schema import json_schema, output_schema, tool_schema
+from railtracks.llm._schema import output_schema, tool_schema
 from railtracks.nodes._function import as_node
+from tests.llm.schemas import json_schema
 
 pydantic = pytest.importorskip("pydantic")
 

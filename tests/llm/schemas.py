@@ -1,0 +1,13 @@
+"""What the tests of schemas and of arguments share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from railtracks.llm._schema import _Schemas
+
+
+def json_schema(annotation: Any) -> dict[str, Any]:
+    """Of any type, as it stands in the schemas of tools and of outputs."""
+    schemas = _Schemas()
+    return schemas.finished(schemas.of(annotation, "what is described"))
