@@ -52,6 +52,8 @@ def _converter() -> cattrs.Converter:
     made = cattrs.Converter()
     for test, hook in _HOOKS:
         made.register_structure_hook_func(test, hook)
+    for test, unfold in _OTHER_NAMES:
+        made.register_structure_hook_factory(test, _through(unfold))
     return made
 
 
@@ -257,8 +259,12 @@ def plain(annotation: Any) -> Any:
     return get_type_hints(holder)["it"]
 
 
-def _through(unfold: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-    return lambda data, kind: structure(data, plain(unfold(kind)))
+def _through(unfold: Callable[[Any], Any]) -> Callable[[Any], Callable[[Any, Any], Any]]:
+    def make(kind: Any) -> Callable[[Any, Any], Any]:
+        inner = plain(unfold(kind))  # once for each type: it takes longer than most values
+        return lambda data, _: structure(data, inner)
+
+    return make
 
 
 def _among(kinds: Iterable[Any]) -> Callable[[Any], bool]:
@@ -284,9 +290,12 @@ _HOOKS: list[tuple[Callable[[Any], bool], Callable[[Any, Any], Any]]] = [
     (is_pydantic, _pydantic),
     (is_record, _record),
     (is_union, _first_that_fits),
-    (is_alias, _through(alias_value)),
-    (lambda kind: bool(qualifier(kind)) or get_origin(kind) is Annotated, _through(lambda kind: get_args(kind)[0])),
-    (lambda kind: isinstance(kind, NewType), _through(lambda kind: kind.__supertype__)),
-    (lambda kind: isinstance(kind, TypeVar), _through(lambda kind: substituted(kind, {}))),
 ]
 """How values of which types are made: the last that applies."""
+_OTHER_NAMES: list[tuple[Callable[[Any], bool], Callable[[Any], Any]]] = [
+    (is_alias, alias_value),
+    (lambda kind: bool(qualifier(kind)) or get_origin(kind) is Annotated, lambda kind: get_args(kind)[0]),
+    (lambda kind: isinstance(kind, NewType), lambda kind: kind.__supertype__),
+    (lambda kind: isinstance(kind, TypeVar), lambda kind: substituted(kind, {})),
+]
+"""What stands for another type, and for which; these come before the others."""
