@@ -94,7 +94,7 @@ LAYERS = """
 8   _lifetime _portal _resumption _session _decorator
 9   _call _terminal _ask
 10  llm._messages llm._model llm._injection llm._docs llm._fields llm._inline llm._problems
-10  llm._schema llm._strict llm._arguments llm._clients llm._sdk llm._chat_format llm._asyncio_thread
+10  llm._schema llm._strict llm._arguments llm._clients llm._events llm._sdk llm._chat_format llm._asyncio_thread
 10  llm._openai llm._anthropic llm._anyllm llm
 10  agents._response agents._sink agents._tools agents._attributes agents._conversation agents._agent agents._histories
 10  agents._stream agents

@@ -5,30 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
 from railtracks.llm._chat_format import parsed
-from railtracks.llm._clients import Clients
+from railtracks.llm._events import BROKEN_OFF, Events
 from railtracks.llm._inline import map_parts
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage
 from railtracks.llm._model import Completion, OutputSchema, Usage
-from railtracks.llm._sdk import (
-    BROKEN_OFF,
-    RESERVED,
-    Events,
-    Request,
-    SDKModel,
-    check_settings,
-    client_maker,
-    find_key,
-    import_sdk,
-)
-from railtracks.state import Secret
+from railtracks.llm._sdk import HTTPModel, Request
 
 
-class Anthropic(SDKModel[Any]):
+class Anthropic(HTTPModel):
     """A model that the ``anthropic`` package reaches. Needs the extra: ``pip install 'railtracks[anthropic]'``.
 
     Each session has one client, which its calls share, and closes it; a call outside of sessions has one of its own.
@@ -36,45 +25,24 @@ class Anthropic(SDKModel[Any]):
 
     Args:
         model: As the provider names it.
-        max_tokens: That an answer may have.
         api_key: Else ``ANTHROPIC_API_KEY`` of the environment (``ANTHROPIC_AUTH_TOKEN`` is not read). Servers
             that ask for none take any, such as "none".
         base_url: Of another server that speaks this format.
         timeout: Seconds that a request may take. None: the SDK's default.
         max_retries: How often the SDK repeats a request that failed for the moment. None: its default.
         default_headers: Sent with every request.
-        settings: Go to every request, as ``client.messages.create`` takes them: ``stop_sequences``, ``thinking``, ...
+        settings: Go to every request, as ``client.messages.create`` takes them: ``stop_sequences``, ``thinking``, ...;
+            ``max_tokens``, that an answer may have, is 4096 if it is not given.
 
     Raises:
         ConfigError: the package is not installed, there is no key, or a setting is not to be set here.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        max_tokens: int = 4096,
-        api_key: str | Secret[str] | None = None,
-        base_url: str | None = None,
-        timeout: float | None = None,
-        max_retries: int | None = None,
-        default_headers: Mapping[str, str] | None = None,
-        **settings: Any,
-    ) -> None:
-        self._sdk = import_sdk("anthropic", "anthropic")
-        reserved = RESERVED | {"system": "write SystemMessage(...) among the messages"}
-        check_settings(settings, "Anthropic", reserved, self._sdk.resources.messages.AsyncMessages.create)
-        key = find_key(api_key, "ANTHROPIC_API_KEY", "Anthropic")
-        make = client_maker(
-            self._sdk, self._sdk.AsyncAnthropic,
-            api_key=key, base_url=base_url, timeout=timeout, max_retries=max_retries, default_headers=default_headers,
-        )  # fmt: skip
-        super().__init__(model, {"max_tokens": max_tokens, **settings}, key, Clients(make), default_headers or {})
-
-    @property
-    def provider(self) -> str:
-        """ "anthropic"."""
-        return "anthropic"
+    package = "anthropic"
+    client = "AsyncAnthropic"
+    create = "resources.messages.AsyncMessages.create"
+    reserved: ClassVar = {"system": "write SystemMessage(...) among the messages"}
+    defaults: ClassVar = {"max_tokens": 4096}
 
     def _request(self, asked: Request) -> dict[str, Any]:
         request = {**self._settings, "model": self._name, "messages": _messages(asked.messages)}

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, ClassVar
 
 from railtracks.llm._chat_format import ChatStream, from_chat, to_chat
-from railtracks.llm._clients import Clients
+from railtracks.llm._events import BROKEN_OFF, Events
 from railtracks.llm._model import Completion
-from railtracks.llm._sdk import (
-    BROKEN_OFF,
-    RESERVED,
-    SET_BY_CALL,
-    Events,
-    Request,
-    SDKModel,
-    check_settings,
-    client_maker,
-    find_key,
-    import_sdk,
-)
-from railtracks.state import Secret
+from railtracks.llm._sdk import SET_BY_CALL, HTTPModel, Request
 
 
-class OpenAI(SDKModel[Any]):
+class OpenAI(HTTPModel):
     """A model that the ``openai`` package reaches. Needs the extra: ``pip install 'railtracks[openai]'``.
 
     Each session has one client, which its calls share, and closes it; a call outside of sessions has one of its own.
@@ -44,31 +32,10 @@ class OpenAI(SDKModel[Any]):
         ConfigError: the package is not installed, there is no key, or a setting is not to be set here.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        api_key: str | Secret[str] | None = None,
-        base_url: str | None = None,
-        timeout: float | None = None,
-        max_retries: int | None = None,
-        default_headers: Mapping[str, str] | None = None,
-        **settings: Any,
-    ) -> None:
-        self._sdk = import_sdk("openai", "openai")
-        create = self._sdk.resources.chat.completions.AsyncCompletions.create
-        check_settings(settings, "OpenAI", RESERVED | {"response_format": SET_BY_CALL}, create)
-        key = find_key(api_key, "OPENAI_API_KEY", "OpenAI")
-        make = client_maker(
-            self._sdk, self._sdk.AsyncOpenAI,
-            api_key=key, base_url=base_url, timeout=timeout, max_retries=max_retries, default_headers=default_headers,
-        )  # fmt: skip
-        super().__init__(model, settings, key, Clients(make), default_headers or {})
-
-    @property
-    def provider(self) -> str:
-        """ "openai"."""
-        return "openai"
+    package = "openai"
+    client = "AsyncOpenAI"
+    create = "resources.chat.completions.AsyncCompletions.create"
+    reserved: ClassVar = {"response_format": SET_BY_CALL}
 
     async def _complete(self, client: Any, asked: Request) -> Completion:
         answer = await client.chat.completions.create(**to_chat(asked, self._name, self._settings, streams=False))

@@ -1,24 +1,20 @@
-"""What the adapters of the providers' SDKs share: keys, errors without keys, and answers that come as a stream."""
+"""What the adapters of the providers' SDKs share: options, clients, keys, and errors without keys."""
 
 from __future__ import annotations
 
-import contextlib
-import operator
 import os
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import cache
 from importlib import import_module
 from inspect import signature
+from operator import attrgetter, is_
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-import anyio
 import attrs
 
-from railtracks._shield import shielded
 from railtracks.exceptions import ConfigError
 from railtracks.llm._clients import Client, Clients
 from railtracks.llm._messages import Message
@@ -30,9 +26,6 @@ from railtracks.state._secrets import Secrets
 
 C = TypeVar("C", bound=Client)
 
-DRAIN_DEADLINE = 1.0
-"""Seconds that the end of a stream may take to come after its last event; else its connection is not used again."""
-
 
 def import_sdk(module: str, extra: str) -> Any:
     """The module of an SDK. ConfigError if it cannot be imported, with the command that installs it."""
@@ -42,26 +35,6 @@ def import_sdk(module: str, extra: str) -> Any:
         raise ConfigError(
             f"the package {module!r} cannot be imported: {exc}; install it with: pip install 'railtracks[{extra}]'"
         ) from exc
-
-
-def client_maker(sdk: Any, kind: Callable[..., Any], **options: Any) -> Callable[[], Any]:
-    """What makes the clients of an SDK, quickly: a TLS context, of which one will do for all, takes 30 ms to make.
-
-    Args:
-        sdk: Its module.
-        kind: The class.
-        options: For it; those that are None are left to the SDK.
-    """
-    given = {name: value for name, value in options.items() if value is not None}
-    http = sdk.DefaultAsyncHttpxClient
-    homes = (base.__module__.partition(".")[0] for base in http.__mro__)
-    context = _tls_context(next(home for home in homes if home.startswith("httpx")))
-    return lambda: kind(http_client=http(verify=context), **given)
-
-
-@cache
-def _tls_context(httpx: str) -> Any:
-    return import_module(httpx).create_ssl_context()
 
 
 def check_name(model: object, owner: str) -> None:
@@ -102,7 +75,6 @@ def check_settings(
             )
 
 
-BROKEN_OFF = "The connection was closed before the answer was complete."
 SET_BY_CALL = "it is part of each call, and set by the agent"
 RESERVED = {
     "messages": SET_BY_CALL,
@@ -151,7 +123,7 @@ class Keys:
             return value
         parts = list(value.items()) if type(value) is dict else value
         clean = [self._without(part, (*around, id(value))) for part in parts]
-        return value if all(map(operator.is_, clean, parts)) else type(value)(clean)
+        return value if all(map(is_, clean, parts)) else type(value)(clean)
 
 
 def _all_of(exc: BaseException | None) -> list[BaseException]:
@@ -243,79 +215,71 @@ class SDKModel(ABC, Generic[C]):
     def _stream(self, client: C, asked: Request) -> AsyncGenerator[str | Completion, None]: ...
 
 
-class Response(Protocol):
-    """What this needs of the response of httpx, and of its successors, whose body is not read yet."""
-
-    @property
-    def request(self) -> Any: ...
-
-    def aiter_bytes(self) -> Any: ...
-
-    async def aclose(self) -> None: ...
-
-
-class Events:
-    """The server-sent events of a response, each the text of its ``data``.
-
-    The SDKs have iterators for this. They are generators inside generators, which stay suspended when the outermost is
-    left, and with OpenAI's also at the ordinary end of every stream; trio warns of each of them.
+class HTTPModel(SDKModel[Any]):
+    """A model behind an SDK that reaches one provider, and whoever speaks as that one, over HTTP.
 
     Args:
-        response: Closed by ``aclose``.
-        sdk: Its ``APIConnectionError`` and ``APITimeoutError`` are raised for what breaks on the way.
+        model: As the provider names it.
+        api_key: Else ``<PACKAGE>_API_KEY`` of the environment.
+        base_url: Of another server that speaks this format.
+        timeout: Seconds that a request may take. None: the SDK's default.
+        max_retries: How often the SDK repeats a request that failed for the moment. None: its default.
+        default_headers: Sent with every request.
+        settings: Go to every request.
+
+    Raises:
+        ConfigError: the package is not installed, there is no key, or a setting is not to be set here.
     """
 
-    def __init__(self, response: Response, sdk: Any) -> None:
-        self._response = response
-        self._sdk = sdk
-        self._chunks = response.aiter_bytes()
-        self._rest = b""
-        self._data: list[str] = []
-        self._ready: deque[str] = deque()
+    package: ClassVar[str]
+    """The SDK; also the provider's name, and that of our extra."""
+    client: ClassVar[str]
+    """The SDK's asynchronous client."""
+    create: ClassVar[str]
+    """What takes the settings, by the way to it from the SDK."""
+    reserved: ClassVar[Mapping[str, str]]
+    """As of ``check_settings``, beside those of all adapters."""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Settings that the provider insists on."""
 
-    def __aiter__(self) -> Events:
-        return self
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str | Secret[str] | None = None,
+        base_url: str | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
+        owner, package = type(self).__name__, self.package
+        self._sdk = sdk = import_sdk(package, package)
+        check_settings(settings, owner, {**RESERVED, **self.reserved}, attrgetter(self.create)(sdk))
+        key = find_key(api_key, f"{package.upper()}_API_KEY", owner)
+        options = {
+            "api_key": key, "base_url": base_url, "timeout": timeout, "max_retries": max_retries,
+            "default_headers": default_headers,
+        }  # fmt: skip
+        given = {name: value for name, value in options.items() if value is not None}
+        kind, http = getattr(sdk, self.client), sdk.DefaultAsyncHttpxClient
+        tls = _tls_context(_home(http))
+        clients = Clients(lambda: kind(http_client=http(verify=tls), **given))
+        super().__init__(model, {**self.defaults, **settings}, key, clients, default_headers or {})
 
-    async def __anext__(self) -> str:
-        while not self._ready:
-            self._feed(await self._read())
-        return self._ready.popleft()
+    @property
+    def provider(self) -> str:
+        """Such as "openai"."""
+        return self.package
 
-    async def _read(self) -> bytes:
-        try:
-            return await self._chunks.__anext__()  # type: ignore[no-any-return]
-        except Exception as exc:
-            bases = {base.__name__ for base in type(exc).__mro__ if base.__module__.startswith("httpx")}
-            if "TimeoutException" in bases:
-                raise self._sdk.APITimeoutError(request=self._response.request) from exc
-            if "TransportError" in bases:
-                raise self._sdk.APIConnectionError(request=self._response.request) from exc
-            raise
 
-    def _feed(self, chunk: bytes) -> None:
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            name, _, value = line.decode("utf-8", "replace").rstrip("\r").partition(":")
-            if name == "data":
-                self._data.append(value.removeprefix(" "))
-            elif not name and not value and self._data:  # an empty line ends the event; one with ":" is a comment
-                self._ready.append("\n".join(self._data))
-                self._data.clear()
+def _home(client: type) -> str:
+    """The HTTP library: httpx, or a successor of it."""
+    homes = (base.__module__.partition(".")[0] for base in client.__mro__)
+    return next(home for home in homes if home.startswith("httpx"))
 
-    async def finish(self) -> None:
-        """There are no more events: read what little of the response is left, so that its connection can be kept."""
-        with anyio.move_on_after(DRAIN_DEADLINE), contextlib.suppress(Exception):  # the answer is complete all the same
-            while True:
-                await self._chunks.__anext__()
 
-    async def aclose(self) -> None:
-        """Close the response, and its connection if there is more to come on it. Runs to its end when cancelled."""
-        await shielded(self._close)
-
-    async def _close(self) -> None:
-        await self._response.aclose()
-        # httpx's generators are suspended inside each other. Reading from what is closed fails, and unwinds them all;
-        # there is nobody whom that failure concerns.
-        with contextlib.suppress(Exception):
-            while True:
-                await self._chunks.__anext__()
+@cache
+def _tls_context(library: str) -> Any:
+    """One for all clients: it takes 30 ms to make."""
+    return import_module(library).create_ssl_context()
