@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint, current_token
 
 from railtracks._logging import SessionLog
 from railtracks._scope import current
-from railtracks._shield import pass_cancellation_on, shielded
+from railtracks._shield import shielded
 from railtracks._threads import run_in_thread
 from railtracks.exceptions import SessionEndedError
 from railtracks.execution import Coordinator, Frame, divide, interrupt_in
@@ -93,31 +93,27 @@ class Lifetime:
     async def _child(self, func: Callable[[], Awaitable[object]]) -> None:
         try:
             await func()
-        except GeneratorExit:  # the coroutine is thrown away; no event loop need be running
-            raise
         except BaseException as exc:
-            cancellation, error = divide(exc)
-            self._keep(error)
-            if cancellation is not None:
-                await pass_cancellation_on()
-                # Nobody cancelled the session: a node awaited something of its own that was cancelled. Let out of this
-                # task it would look like a cancellation of the whole nursery.
-                self._keep_error(cancellation)
+            self._keep(exc)
         finally:
             self._coordinator.starting(-1)
 
-    def _keep(self, error: BaseException | None) -> None:
-        """Keep what a child raised, past the nursery, which would wrap it."""
-        if isinstance(error, Exception):
-            self._keep_error(error)
-        elif error is not None:  # Ctrl-C, or SystemExit: that ends everything
+    def _keep(self, exc: BaseException) -> None:
+        """Keep what a child raised, past the nursery.
+
+        It would wrap an error; and a cancellation that nobody sent, of something that a node awaited, would look to it
+        as if the child cancelled all of it. One that somebody sent reaches whoever leaves the session too.
+        """
+        cancellation, error = divide(exc)
+        if error is None or isinstance(error, Exception):
+            error = error or cancellation
+            assert error is not None
+            if self._child_error is not None:
+                self._log_lost(error)
+            self._child_error = self._child_error or error
+        else:  # Ctrl-C, or SystemExit: that ends everything
             self._interrupt = self._interrupt or error
             self._nursery.cancel_scope.cancel()
-
-    def _keep_error(self, error: BaseException) -> None:
-        if self._child_error is not None:
-            self._log_lost(error)
-        self._child_error = self._child_error or error
 
     def _log_lost(self, error: BaseException) -> None:
         """A session can raise one error; the others are told in the log, unless they are no more than cancellations."""
