@@ -10,8 +10,6 @@ import threading
 import anyio
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import railtracks as rt
 from railtracks.exceptions import (
@@ -123,7 +121,7 @@ async def test_what_is_no_conversation_is_refused_by_what_it_is(given):
 @pytest.mark.parametrize("given", [UserMessage(7), UserMessage(None), [AssistantMessage(None)]])
 async def test_a_message_whose_content_is_no_text_is_refused_by_what_it_is(given):
     agent, model = agent_of("Hi.", name="Helper")
-    with pytest.raises(Exception, match=r"text"):
+    with pytest.raises(NodeInvocationError, match=r"the agent Helper was given .*; give it a text"):
         await rt.call(agent, given)
     assert model.calls == []
 
@@ -1127,13 +1125,6 @@ async def test_a_value_that_has_no_text_fails_the_agent_with_its_error():
 async def test_escaped_text_comes_through_as_it_is():
     text = '{who} {{who}} {"a": {who}} {who.x} { {who} }'
     assert await sent(rt.escape_braces(text), {"who": "Ada"}) == [text]
-
-
-@given(st.text(alphabet="{}ab_1 .\"'é", max_size=30))
-def test_whatever_is_escaped_comes_through_as_it_is(text):
-    from railtracks.llm._injection import fill
-
-    assert fill(rt.escape_braces(text), {"a": "{b}", "b": "x", "ab": "y", "é": "z"}) == text
 
 
 # ---- state of its own

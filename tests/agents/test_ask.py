@@ -269,7 +269,8 @@ async def other(_):
     pytest.fail("it asks again")
 
 
-async def test_a_resumed_flow_does_not_ask_again(broken):
+@pytest.mark.parametrize("callback", [other, lambda question: other(question)])
+async def test_a_resumed_flow_does_not_ask_again_whatever_kind_its_callback_is_of(broken, callback):
     async def entry():
         said = await rt.ask("Shall I?")
         if broken:
@@ -279,23 +280,9 @@ async def test_a_resumed_flow_does_not_ask_again(broken):
     with pytest.raises(Broken):
         await flow_of(entry).ainvoke()
     broken.clear()
-    again = rt.Flow("F", entry_point=entry, run_identifier="run", ask_callback=other)
+    again = rt.Flow("F", entry_point=entry, run_identifier="run", ask_callback=callback)
     assert await again.aresume("run") == "Shall I? Yes."
     assert ASKED == ["Shall I?"]
-
-
-async def test_a_resumed_flow_whose_callback_is_of_the_other_kind_does_not_ask_again(broken):
-    async def entry():
-        said = await rt.ask("Shall I?")
-        if broken:
-            raise Broken
-        return said
-
-    with pytest.raises(Broken):
-        await flow_of(entry).ainvoke()
-    broken.clear()
-    again = rt.Flow("F", entry_point=entry, run_identifier="run", ask_callback=lambda question: other(question))
-    assert await again.aresume("run") == "Shall I? Yes."
 
 
 async def test_an_answer_of_any_kind_is_reused(broken):

@@ -86,9 +86,7 @@ def test_what_is_escaped_can_stand_within_a_prompt(text, other, values):
 
 @examples(100)
 @given(texts)
-def test_escaping_touches_nothing_but_names(text):
-    if fill(text, {}) == text and rt.escape_braces(text) != text:
-        assert any(f"{{{name}}}" in text for name in [*NAMES, *text.replace("{", " ").replace("}", " ").split()])
+def test_what_is_escaped_twice_is_escaped_once_when_it_was_filled(text):
     assert fill(rt.escape_braces(rt.escape_braces(text)), {}) == rt.escape_braces(text)
 
 
@@ -213,8 +211,7 @@ def test_nothing_is_asked_of_a_value_but_its_text(text, path, braces):
     filled = fill(f"{text}{place} {{a}}", {"a": value, "b": value})
     assert object.__getattribute__(value, "seen") == []
     assert filled.endswith(" its text")
-    if path and text.isalpha():
-        assert filled == f"{text}{place} its text"
+    assert filled == scanned(f"{text}{place} {{a}}", {"a": value, "b": value})
 
 
 def test_a_text_of_a_class_of_its_own_is_asked_for_its_text():

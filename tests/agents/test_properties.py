@@ -317,7 +317,7 @@ async def test_an_agent_that_outlives_the_stream_it_began_in_goes_on_unheard():
     assert late[0].content == "one two three"
 
 
-def test_the_story_of_an_agent_that_was_simulated_itself_can_be_told():
-    outcome = simulate(rt.agent_node("A", llm=ScriptedModel(["Hi"])), "Hello")
+def test_the_story_of_an_agent_that_was_simulated_itself_can_be_told(backend):
+    outcome = simulate(rt.agent_node("A", llm=ScriptedModel(["Hi"])), "Hello", backend=backend)
     check(outcome)
     assert "simulate(" in str(outcome)

@@ -30,9 +30,11 @@ async def main():
 anyio.run(main, backend=sys.argv[1])
 """
 
+TOGETHER = SCRIPT.replace("rt.call(node)", 'rt.call_batch(rt.ask, ["First?", "Second?"])')
 
-def start(backend, timeout, stdin):
-    command = [sys.executable, "-c", SCRIPT, backend, str(timeout)]
+
+def start(backend, timeout, stdin, script=SCRIPT):
+    command = [sys.executable, "-c", script, backend, str(timeout)]
     return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -40,6 +42,12 @@ def test_each_question_takes_a_line_of_a_pipe_and_no_more(backend):
     with start(backend, 60, subprocess.PIPE) as process:
         out, err = process.communicate("ja ñ\nno\nmore\n".encode(), timeout=60)
     assert (out.decode(), err, process.returncode) == ("First? Second? ['ja ñ', 'no']\n", b"", 0)
+
+
+def test_two_questions_at_once_are_asked_one_after_the_other(backend):
+    with start(backend, 60, subprocess.PIPE, TOGETHER) as process:
+        out, err = process.communicate(b"yes\nno\n", timeout=60)
+    assert (out, err, process.returncode) == (b"First? Second? ['yes', 'no']\n", b"", 0)
 
 
 def test_the_end_of_the_input_is_told(backend):

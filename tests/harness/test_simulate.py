@@ -247,6 +247,21 @@ def test_threads_take_turns(backend):
     assert max(most) == 1
 
 
+def test_a_thread_that_waits_for_another_does_not_keep_it_from_its_turn(backend):
+    async def flow():
+        told = threading.Event()
+
+        async def wait():
+            assert await rt.call(told.wait, 20)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            group.start_soon(rt.call, told.set)
+
+    for seed in range(4):
+        assert simulate(flow, seed=seed, backend=backend).exception is None
+
+
 # ---- what it runs, and how
 
 

@@ -212,9 +212,9 @@ async def test_an_error_never_tells_the_key(adapter, sdk, server, ask):
 
 
 @both_ways
-async def test_a_key_that_is_no_header_is_not_told_either(adapter, server, ask):
+async def test_a_key_that_is_no_header_is_not_told_either(adapter, sdk, server, ask):
     """The HTTP library shows the header that it refuses."""
-    with pytest.raises(Exception, match=r"Connection error|Illegal header") as caught:
+    with pytest.raises(sdk.APIConnectionError) as caught:
         await ask(adapter(server.url, api_key=f"{KEY}\n"), ASKED)
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
@@ -229,7 +229,8 @@ async def test_a_dropped_connection_is_the_sdks_error_and_leaves_none_open(adapt
     with pytest.raises(Exception) as caught:
         await ask(adapter(server.url), ASKED)
     kinds = [f"{kind.__module__}.{kind.__name__}" for kind in type(caught.value).__mro__]
-    assert any(kind.startswith((f"{sdk.__name__}.", "httpx")) for kind in kinds), kinds
+    home = "httpx" if adapter is anyllm_anthropic and ask is by_stream and where != "headers" else f"{sdk.__name__}."
+    assert any(kind.startswith(home) for kind in kinds), kinds
     server.wait_all_closed()
     await leave_nothing()
 

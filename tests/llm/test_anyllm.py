@@ -8,6 +8,7 @@ import sys
 import threading
 
 import anyio
+import anyio.to_thread
 import pytest
 
 import railtracks as rt
@@ -16,14 +17,7 @@ from railtracks.llm._messages import UserMessage
 from railtracks.llm._model import OutputSchema
 from tests import virtual
 from tests.llm.server import Answer
-from tests.llm.test_adapters import (
-    ASKED,
-    KEY,
-    anyllm_openai,
-    both_ways,
-    cancel_when,
-    in_thread,
-)
+from tests.llm.test_adapters import ASKED, KEY, anyllm_openai, both_ways, in_thread
 
 pytest.importorskip("any_llm")
 
@@ -174,7 +168,7 @@ async def asyncio_thread():
 
 def test_a_cancellation_waits_for_the_cleanup_there():
     async def main():
-        begun, steps = threading.Event(), []
+        begun, released, ended = threading.Event(), threading.Event(), []
 
         async def work():
             try:
@@ -182,13 +176,25 @@ def test_a_cancellation_waits_for_the_cleanup_there():
                 await asyncio.Event().wait()
             finally:
                 with anyio.CancelScope(shield=True):
-                    for _ in range(10):
-                        await asyncio.sleep(0)
-                        steps.append(1)
+                    await anyio.to_thread.run_sync(released.wait)
+                ended.append("there")
 
-        async with asyncio_thread() as thread:
-            await cancel_when(lambda: in_thread(begun.wait), lambda: thread.run(work))
-            assert len(steps) == 10
+        async def run(scope):
+            with scope:
+                await thread.run(work)
+            ended.append("here")
+
+        async with asyncio_thread() as thread, anyio.create_task_group() as group:
+            scope = anyio.CancelScope()
+            group.start_soon(run, scope)
+            await in_thread(begun.wait)
+            scope.cancel()
+            try:
+                await anyio.wait_all_tasks_blocked()
+                assert ended == []
+            finally:
+                released.set()
+        assert ended == ["there", "here"]
 
     on_trio(main)
 
