@@ -26,6 +26,8 @@ def can_ask() -> bool:
 async def ask_in_terminal(question: str) -> str:
     """Write the question to standard output, and read a line from standard input, as ``input`` does.
 
+    From a pipe ``input`` itself reads ahead: after it, only what it has left is found here.
+
     Raises:
         EOFError: there is no line.
     Cancellation: the question stays unanswered; what was typed of the line is lost.
@@ -40,7 +42,10 @@ async def ask_in_terminal(question: str) -> str:
         sys.stdout.flush()
         line = await _read_line(sys.stdin.fileno())
     if not line:
-        raise EOFError("there is nobody at the terminal to answer: standard input has ended")
+        raise EOFError(
+            "there is nobody at the terminal to answer: standard input has ended, or, if it is a pipe, input() has "
+            "read ahead of rt.ask(); ask all questions by rt.ask()"
+        )
     return line.decode(sys.stdin.encoding or "utf-8", "replace").rstrip("\r\n")
 
 

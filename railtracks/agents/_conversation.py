@@ -38,7 +38,7 @@ from railtracks.llm._messages import (
 )  # fmt: skip
 from railtracks.llm._model import Completion, Model, OutputSchema, Usage
 from railtracks.nodes import FunctionNode
-from railtracks.state import CallRecord, Status
+from railtracks.state import CallRecord
 from railtracks.state._codec import Encoder
 
 M = TypeVar("M", SystemMessage, Message)
@@ -152,12 +152,10 @@ class Conversation:
         agent, model = self._agent, self._agent.model
 
         async def chat(messages: MessageHistory, *, after: str) -> Completion:  # noqa: ARG001 (they are on record)
-            said = attributes.of_request(model, self._sink is not None, agent.output)
-            try:
-                completion = await self._complete()
-                said |= attributes.of_response(completion)
-            finally:
-                self._coordinator.describe(current.get().record, said)
+            record, said = current.get().record, attributes.of_request(model, self._sink is not None, agent.output)
+            self._coordinator.describe(record, said)
+            completion = await self._complete()
+            self._coordinator.describe(record, {**said, **attributes.of_response(completion)})
             # Here, so that it is this call that fails: a run that is resumed asks again for what was of no use.
             if self._repairs >= MAX_REPAIRS and (problem := self._judge(completion.message)[1]):
                 raise LLMError(f"the model {model.name} of the agent {agent.name} gave no answer of use: {problem}",
@@ -264,10 +262,7 @@ class Conversation:
 
 def is_request(record: CallRecord) -> bool:
     """Is it a call as ``_chat_node`` makes them?"""
-    if record.attributes is not None:
-        return CHAT in record.attributes
-    looks_like_one = record.name.startswith("chat ") and record.node_type == "Other" and [*record.kwargs] == ["after"]
-    return looks_like_one and record.status is Status.OPEN  # it says what it is when it ends
+    return record.attributes is not None and CHAT in record.attributes
 
 
 def _is_whole(completion: object) -> TypeGuard[Completion]:
