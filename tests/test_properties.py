@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 import railtracks as rt
 from railtracks._scope import current
-from railtracks.exceptions import GlobalTimeOutError
+from railtracks.exceptions import GlobalTimeOutError, SessionEndedError
 from railtracks.state import Reason
 from railtracks.testing import check, simulate
 from railtracks.testing._promise import _leaves as leaves_of
 from railtracks.testing._promise import ending_error, the_caller_has_the_real_result_or_the_real_exception
 from railtracks.testing.faults import Cancel, Fault
 from railtracks.testing.strategies import fault_plans, flows, seeds, session_options
-from railtracks.testing.trees import Batch, Hang, Nested, Parallel, Raise, Shield
+from railtracks.testing.trees import Batch, Fatal, Hang, Nested, Parallel, Raise, Shield
 from tests.effort import examples
 
 siblings = st.lists(flows(max_leaves=4), min_size=2, max_size=4)
@@ -119,15 +119,20 @@ async def cut_off(tree, given, moment, sooner):
 
 
 def nothing_is_invented(outcome):
-    """What leaves the session are errors of its nodes; of a group of a node's own making, what is no cancellation."""
+    """What leaves the session are errors of its nodes; of a group of a node's own making, what is no cancellation.
+
+    Or that a call came too late, and the error of a node is why.
+    """
     known = [e for call, seen in outcome.calls.items() if call[0] != "s0" and seen.how not in (None, "returned")
              for e in leaves_of(seen.value)]  # fmt: skip
     error = outcome.exception
     if error is not None and not isinstance(error, GlobalTimeOutError):
-        assert all(any(leaf is each for each in known) for leaf in leaves_of(error))
+        leaves = [leaf.__cause__ if isinstance(leaf, SessionEndedError) else leaf for leaf in leaves_of(error)]
+        assert all(any(leaf is each for each in known) for leaf in leaves)
 
 
 @examples(40)
+@example(tree=Fatal(), options={}, moment=1.0, sooner=0.0, seed=1)  # its child ends the session before the call comes
 @given(trees, session_options(), moments, moments, seeds())
 def test_a_session_cancelled_at_any_moment_keeps_it_too(backend, tree, options, moment, sooner, seed):
     check(
