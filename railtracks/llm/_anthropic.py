@@ -38,11 +38,11 @@ class Anthropic(HTTPModel):
         ConfigError: the package is not installed, there is no key, or a setting is not to be set here.
     """
 
-    package = "anthropic"
-    client = "AsyncAnthropic"
-    create = "resources.messages.AsyncMessages.create"
-    reserved: ClassVar = {"system": "write SystemMessage(...) among the messages"}
-    defaults: ClassVar = {"max_tokens": 4096}
+    _package = "anthropic"
+    _client = "AsyncAnthropic"
+    _create = "resources.messages.AsyncMessages.create"
+    _reserved: ClassVar = {"system": "write SystemMessage(...) among the messages"}
+    _defaults: ClassVar = {"max_tokens": 4096}
 
     def _request(self, asked: Request) -> dict[str, Any]:
         request = {**self._settings, "model": self._name, "messages": _messages(asked.messages)}

@@ -32,10 +32,10 @@ class OpenAI(HTTPModel):
         ConfigError: the package is not installed, there is no key, or a setting is not to be set here.
     """
 
-    package = "openai"
-    client = "AsyncOpenAI"
-    create = "resources.chat.completions.AsyncCompletions.create"
-    reserved: ClassVar = {"response_format": SET_BY_CALL}
+    _package = "openai"
+    _client = "AsyncOpenAI"
+    _create = "resources.chat.completions.AsyncCompletions.create"
+    _reserved: ClassVar = {"response_format": SET_BY_CALL}
 
     async def _complete(self, client: Any, asked: Request) -> Completion:
         answer = await client.chat.completions.create(**to_chat(asked, self._name, self._settings, streams=False))

@@ -231,15 +231,15 @@ class HTTPModel(SDKModel[Any]):
         ConfigError: the package is not installed, there is no key, or a setting is not to be set here.
     """
 
-    package: ClassVar[str]
+    _package: ClassVar[str]
     """The SDK; also the provider's name, and that of our extra."""
-    client: ClassVar[str]
+    _client: ClassVar[str]
     """The SDK's asynchronous client."""
-    create: ClassVar[str]
+    _create: ClassVar[str]
     """What takes the settings, by the way to it from the SDK."""
-    reserved: ClassVar[Mapping[str, str]]
+    _reserved: ClassVar[Mapping[str, str]]
     """As of ``check_settings``, beside those of all adapters."""
-    defaults: ClassVar[Mapping[str, Any]] = {}
+    _defaults: ClassVar[Mapping[str, Any]] = {}
     """Settings that the provider insists on."""
 
     def __init__(
@@ -253,24 +253,24 @@ class HTTPModel(SDKModel[Any]):
         default_headers: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> None:
-        owner, package = type(self).__name__, self.package
+        owner, package = type(self).__name__, self._package
         self._sdk = sdk = import_sdk(package, package)
-        check_settings(settings, owner, {**RESERVED, **self.reserved}, attrgetter(self.create)(sdk))
+        check_settings(settings, owner, {**RESERVED, **self._reserved}, attrgetter(self._create)(sdk))
         key = find_key(api_key, f"{package.upper()}_API_KEY", owner)
         options = {
             "api_key": key, "base_url": base_url, "timeout": timeout, "max_retries": max_retries,
             "default_headers": default_headers,
         }  # fmt: skip
         given = {name: value for name, value in options.items() if value is not None}
-        kind, http = getattr(sdk, self.client), sdk.DefaultAsyncHttpxClient
+        kind, http = getattr(sdk, self._client), sdk.DefaultAsyncHttpxClient
         tls = _tls_context(_home(http))
         clients = Clients(lambda: kind(http_client=http(verify=tls), **given))
-        super().__init__(model, {**self.defaults, **settings}, key, clients, default_headers or {})
+        super().__init__(model, {**self._defaults, **settings}, key, clients, default_headers or {})
 
     @property
     def provider(self) -> str:
         """Such as "openai"."""
-        return self.package
+        return self._package
 
 
 def _home(client: type) -> str:
