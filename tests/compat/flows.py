@@ -1,7 +1,7 @@
 """The flows whose records are kept in this folder.
 
 Each release that wrote records ran these flows to write them, so their names, places and arguments never change: a node
-is identified by its module and its qualified name. What a new release adds is recorded by new flows, in modules of their own.
+is identified by its module and its qualified name. What a new release adds is recorded by new flows, in other modules.
 
 Every leaf notes in ``EFFECTS`` that it ran, and calls ``on_effect``, which may interrupt the run there.
 """
@@ -105,7 +105,7 @@ async def clerk(number: int, lines: list[str]) -> Decimal:
 async def order(number: int, lines: list[str]) -> dict[str, Any]:
     """Most of what can be on record: kinds of nodes and values, context, a failure that was handled."""
     total = await rt.call(clerk, number, lines)
-    await rt.call(reserve, number, token="tok-very-secret-1")  # noqa: S106 (made up)
+    await rt.call(reserve, number, token="tok-very-secret-1")
     parcel = await rt.call(pack, number, lines=lines, total=total)
     stamps = [await rt.call(functools.partial(stamp, prefix), number) for prefix in ("A", "B", "A")]
     try:

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,8 @@ def run(name: str, run_identifier: str, how: str, leaf: int, earlier: int | None
     entry_point, args = entry(name)
     flows.EFFECTS += ["(earlier)"] * (earlier or 0)
     flow = rt.Flow(name, entry_point, run_identifier=run_identifier, logging_setting="NONE", **options(name))
-    try:
+    with suppress(RuntimeError):
         flow.invoke(*args) if earlier is None else flow.resume(run_identifier)
-    except RuntimeError:
-        pass
 
 
 async def several() -> None:

@@ -116,7 +116,8 @@ def test_a_run_of_every_version_is_resumed(backend: str, version: str, store: st
     assert result == RESULTS[name]
     done = 0 if version in UNIDENTIFIED else leaves_done(name, rest)
     again = set() if rest == ["completed"] else RUN_AGAIN
-    assert flows.EFFECTS == [leaf for number, leaf in enumerate(LEAVES[name]) if number >= done or leaf in again]
+    expected = [leaf for number, leaf in enumerate(LEAVES[name]) if number >= done or leaf in again]
+    assert expected == flows.EFFECTS
     # What was written goes on being read: the run has completed, so nothing of it runs another time.
     flows.EFFECTS.clear()
     assert rt.Flow(name, entry_point, store=store, backend=backend).resume(identifier) == RESULTS[name]
