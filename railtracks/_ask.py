@@ -56,4 +56,4 @@ def _asking(callback: Callable[[str], Any]) -> FunctionNode[..., Any]:
         def ask(question: str) -> Any:  # type: ignore[misc]
             return callback(question)
 
-    return FunctionNode(ask, name="ask", node_type="Other", is_async=is_async(callback))
+    return FunctionNode(ask, name="ask", node_type="Other", is_async=is_async(callback), origin="railtracks.ask")

@@ -80,8 +80,9 @@ print([name for name in heavy if name in sys.modules])
 # ---- the stack
 
 LAYERS = """
-1   exceptions | _later _ids | _scope | _notifier | _backend _shield _threads
+1   exceptions | _later _public_path | _ids | _scope | _notifier | _backend _shield _threads
 2   _logging _config
+3   state._former_names
 3   state._records state._events state._redact state._marks state._secrets state._codec state._text
 3   state._typed | state._machine state._document state._writer state._journal state._heads state._past
 3   state._files state._lock state._syncer state._info state._stores state._sqlite state._runs state

@@ -16,6 +16,7 @@ from railtracks.llm._schema import output_schema as schema_of
 from railtracks.nodes import Node
 from railtracks.nodes._function import innermost
 from railtracks.state import Secret
+from railtracks.state._former_names import former_node
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -225,7 +226,8 @@ def _system(given: object) -> SystemMessage | None:
 
 
 def _whole_version(definition: Definition, given: str | None) -> str:
-    tools = [repr(tool.node.key) for tool in definition.tools.values()]
+    # Under their former names: the digest of an agent is on record, and stays what it was.
+    tools = [repr(tool.node.key and former_node(tool.node.key)) for tool in definition.tools.values()]
     made_of = digest(definition.fingerprint, repr(definition.system), repr(definition.max_tool_calls), *tools)
     return made_of if given is None else f"{given}-{made_of}"
 

@@ -169,6 +169,7 @@ class Conversation:
             is_async=True,
             version=agent.fingerprint,
             memo=agent.memo,
+            origin="railtracks.chat",
         )
 
     async def _complete(self) -> Completion:

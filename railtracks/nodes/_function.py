@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+from railtracks._public_path import public_path
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._node import Node
 from railtracks.state._codec import MAX_ITEMS
@@ -33,6 +34,8 @@ class FunctionNode(Generic[P, R_co]):
         abandon_on_cancel: A cancelled call leaves its worker thread behind instead of waiting for it.
         version: Which state of its code this is; results of another version are not reused.
         memo: A session that resumes another may use recorded results of it.
+        origin: What identifies the function in all processes, where that is not the place of its definition: the
+            library's own nodes stay the same when its private modules change.
         secrets: What is never written in a session that has called it.
     """
 
@@ -46,6 +49,7 @@ class FunctionNode(Generic[P, R_co]):
         abandon_on_cancel: bool = True,
         version: str | None = None,
         memo: bool = True,
+        origin: str | None = None,
     ) -> None:
         functools.update_wrapper(self, func, updated=())
         self.func = func
@@ -55,6 +59,7 @@ class FunctionNode(Generic[P, R_co]):
         self.abandon_on_cancel = abandon_on_cancel
         self.version = version
         self.memo = memo
+        self.origin = origin
         self.bound: list[str] | None = None
         """The secrets in what is bound to it, if anything is, and its own; known once ``key`` is."""
         self.secrets: tuple[str, ...] = ()
@@ -78,7 +83,7 @@ class FunctionNode(Generic[P, R_co]):
 
         None for lambdas, which have no name, and for what is bound to a value that cannot be written.
         """
-        place = origin(self)
+        place = self.origin or origin(self)
         bound = _bound(self.target)
         secrets = Secrets()
         for own in self.secrets:
@@ -140,7 +145,10 @@ def origin(node: FunctionNode[..., Any]) -> str:
     inner = innermost(node.func)
     home = inner if hasattr(inner, "__qualname__") else type(inner)
     owner = getattr(home, "__objclass__", home)  # of a method of a builtin type
-    return f"{getattr(owner, '__module__', 'builtins')}.{home.__qualname__}"
+    module = getattr(owner, "__module__", "builtins")
+    if module.startswith("railtracks."):
+        return public_path(home)
+    return f"{module}.{home.__qualname__}"
 
 
 def _bound(func: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | None:

@@ -23,6 +23,7 @@ from typing import Any, NewType, TypeVar
 import attrs
 import cattrs
 
+from railtracks._public_path import public_path
 from railtracks.exceptions import ConfigError
 from railtracks.state._marks import Cut, Opaque, RecordedError
 from railtracks.state._records import Form, Reason, Status
@@ -56,10 +57,6 @@ def _from_base64(text: str) -> bytes:
     from binascii import a2b_base64
 
     return a2b_base64(text)
-
-
-def _qualified(kind: type) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _guarded(func: Callable[[Any], str], value: Any) -> str:
@@ -113,7 +110,7 @@ _TEXTS: dict[str, Callable[[Any], str]] = {
 @lru_cache(maxsize=4096)
 def _text_of(kind: Any) -> Callable[[Any], str] | None:
     """How an instance becomes the one obvious text of its class; None if there is none."""
-    texts = (_TEXTS.get(_qualified(base)) for base in kind.__mro__)
+    texts = (_TEXTS.get(public_path(base)) for base in kind.__mro__)
     return next((text for text in texts if text is not None), None)
 
 
@@ -149,7 +146,7 @@ class Encoder:
     def _lose_type(self, kind: type, written: type | None = None) -> None:
         if kind is not written:
             self._lose(Form.TYPED)
-            self.types.append(_qualified(kind))
+            self.types.append(public_path(kind))
 
     def encode(self, value: Any) -> Any:
         kind = type(value)
@@ -195,7 +192,7 @@ class Encoder:
     def _opaque(self, value: object) -> dict[str, Any]:
         self._lose(Form.OPAQUE)
         return {
-            "$type": _guarded(_qualified, type(value)),
+            "$type": _guarded(public_path, type(value)),
             "$repr": self._prose(_guarded(repr, value), MAX_REPR),
         }
 
@@ -205,7 +202,7 @@ class Encoder:
         if mark := self._mark(value):
             return mark  # type: ignore[no-any-return]
         return {
-            "$type": _qualified(type(value)),
+            "$type": public_path(type(value)),
             "$message": self._prose(_guarded(str, value), MAX_TEXT),
             "$traceback": shown_traceback or self._prose(_guarded(_traceback, value), MAX_TEXT),
         }
@@ -213,7 +210,7 @@ class Encoder:
     def _compound(self, value: Any, kind: type) -> Any:
         if len(self._path) >= MAX_DEPTH or id(value) in self._path:
             self._lose(Form.CUT)
-            return self._mark(value) or {"$type": _qualified(kind), "$repr": "<cycle or too deep>"}
+            return self._mark(value) or {"$type": public_path(kind), "$repr": "<cycle or too deep>"}
         self._path.add(id(value))
         try:
             return self._known(value, kind)
@@ -239,7 +236,7 @@ class Encoder:
         for base in kind.__mro__ if _registered else ():
             if base in _registered:
                 self._lose_type(kind, base)
-                return {"$type": _qualified(base), "$value": self.encode(converter().unstructure(value, base))}
+                return {"$type": public_path(base), "$value": self.encode(converter().unstructure(value, base))}
         if (text := _text_of(kind)) is not None:
             self._lose_type(kind)
             return self.encode(text(value))
@@ -503,4 +500,4 @@ def register_hooks(cls: type[T], unstructure: Callable[[T], Any], structure: Cal
     converter().register_unstructure_hook(cls, unstructure)
     converter().register_structure_hook(cls, lambda data, _: structure(data))
     _registered.add(cls)
-    _by_name[_qualified(cls)] = cls
+    _by_name[public_path(cls)] = cls

@@ -3,13 +3,13 @@
 It is the seed's graph: one run per top-level call; a node and an edge for each call, in two versions in time, the
 later holding the earlier as its ``parent``; two stamps per call. How it is written stands in ``_writer.py``.
 
-Version 2 added ``status``, ``calls`` and ``earlier``, and to the details of an edge all from ``node`` on. Version 1 is
-still read.
+Version 2 added ``status``, ``calls`` and ``earlier``, and to the details of an edge all from ``node`` on. Version 3
+names the library's own classes and nodes by their public paths. Versions 1 and 2 are still read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import attrs
@@ -20,7 +20,7 @@ from railtracks.state._codec import Value, decode
 from railtracks.state._records import CallRecord, Change, Form, Reason, Shown, Status
 from railtracks.state._text import dumps, inputs_of, loads, output_of
 
-VERSION = 2
+VERSION = 3
 
 
 @attrs.frozen
@@ -201,22 +201,32 @@ def upgraded(data: dict[str, Any]) -> dict[str, Any]:
         StateError: this release does not know its version.
     """
     version = data.get("version")
-    if version == 1:
-        _say_unknown(data)
-    elif version != VERSION:
+    if type(version) is not int or version not in range(1, VERSION + 1):
         raise StateError(f"the state has version {version!r}; this release of railtracks reads 1 to {VERSION}")
+    if version < VERSION:
+        from railtracks.state._former_names import translate  # here, as it serves old documents only
+
+        for details in _all_details(data):
+            if version == 1:  # which did not record how much of a value was written
+                details.update(input_form=Form.UNKNOWN.value, output_form=Form.UNKNOWN.value)
+            translate(details)
+            for change in _dicts_in(details, "context"):
+                translate(change)
     return data
 
 
-def _say_unknown(data: dict[str, Any]) -> None:
-    """Version 1 did not say how much of a value was written."""
-    runs = data.get("runs")
-    for run in runs if isinstance(runs, list) else ():
-        edges = run.get("edges") if isinstance(run, dict) else None
-        for edge in edges if isinstance(edges, list) else ():
-            details = edge.get("details") if isinstance(edge, dict) else None
-            if isinstance(details, dict):
-                details.update(input_form=Form.UNKNOWN.value, output_form=Form.UNKNOWN.value)
+def _all_details(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the details of all edges of a document that was not validated yet."""
+    for name in ("runs", "earlier"):
+        for run in _dicts_in(data, name):
+            for edge in _dicts_in(run, "edges"):
+                if isinstance(edge.get("details"), dict):
+                    yield edge["details"]
+
+
+def _dicts_in(data: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    items = data.get(name)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def read_records(runs: Iterable[Run]) -> tuple[CallRecord, ...]:

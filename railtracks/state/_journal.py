@@ -4,7 +4,7 @@ It is a row of frames, each the length and the checksum (CRC-32) of its payload,
 payload, a JSON object. The first one is the header. So a journal that ends anywhere, or is damaged anywhere, is
 used up to there.
 
-    {"e": "header", "version": 2, "session_id": ...}            which session this is
+    {"e": "header", "version": 3, "session_id": ...}            which session this is
     {"e": "created", "call": 3, "parent": 0, "time": ..., ...}
     {"e": "ended", "call": 3, "time": ..., "status": ...}
     {"e": "context", "call": 3, "order": 0, "key": ..., ...}
@@ -16,7 +16,7 @@ used up to there.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -141,8 +141,8 @@ def read(content: bytes) -> Journal:
     payloads = _payloads(content)
     damage: list[str] = []
     version, facts = _read_header(next(payloads, None) or (0, None, "it is empty"))
-    unsaid = Form.PLAIN if version > 1 else Form.UNKNOWN  # version 1 did not say how much of a value was written
-    tale = _Tale(unsaid, [])
+    upgrade = _upgrade(version)
+    tale = _Tale([])
     earlier: list[CallRecord] = []
     for offset, payload, problem in payloads:
         if payload is None:
@@ -150,8 +150,9 @@ def read(content: bytes) -> Journal:
             break
         try:
             event = loads(payload)
+            upgrade(event)
             if event["e"] == "attempt":
-                earlier, tale = tale.state.records, _Tale(unsaid, tale.state.records)
+                earlier, tale = tale.state.records, _Tale(tale.state.records)
             else:
                 tale.take(event)
         except Exception as exc:  # a checksum that fits a payload that does not, or a hook of the user's that raises
@@ -186,6 +187,22 @@ def _payloads(content: bytes) -> Iterator[tuple[int, bytes | None, str]]:
         offset = start + length
 
 
+def _upgrade(version: int) -> Callable[[dict[str, Any]], None]:
+    """Return what turns an event of that version into one of the current version; in place."""
+    if version == VERSION:
+        return lambda event: None
+    from railtracks.state._former_names import translate  # here, as it serves old journals only
+
+    def upgrade(event: dict[str, Any]) -> None:
+        if version == 1:  # which did not record how much of a value was written
+            kind = {"created": "input_form", "ended": "output_form"}.get(event["e"])
+            if kind is not None:
+                event[kind] = Form.UNKNOWN.value
+        translate(event)
+
+    return upgrade
+
+
 def _read_header(first: tuple[int, bytes | None, str]) -> tuple[int, dict[str, Any]]:
     _, payload, problem = first
     if payload is None:
@@ -203,8 +220,7 @@ def _read_header(first: tuple[int, bytes | None, str]) -> tuple[int, dict[str, A
 class _Tale:
     """The records that the events tell of."""
 
-    def __init__(self, unsaid: Form, earlier: list[CallRecord]) -> None:
-        self._unsaid = unsaid
+    def __init__(self, earlier: list[CallRecord]) -> None:
         self._earlier = earlier
         self._calls: Calls | None = None  # the earlier ones, by caller
         self.state = RTState()
@@ -233,7 +249,7 @@ class _Tale:
             raise StateError(f"call {event['call']} comes where call {len(self.state.records)} should")
         args, kwargs = event["input_args"], event["input_kwargs"]
         parent = None if event["parent"] is None else self.state.records[event["parent"]]
-        inputs = inputs_of(args, kwargs, Form(event.get("input_form", self._unsaid)), event.get("input_types"))
+        inputs = inputs_of(args, kwargs, Form(event.get("input_form", Form.PLAIN)), event.get("input_types"))
         record = self.state.created(
             event["name"], event["node_type"], tuple(decode(args)), decode(kwargs), parent, event["time"]
         )
@@ -243,7 +259,7 @@ class _Tale:
 
     def _ended(self, record: CallRecord, event: dict[str, Any]) -> None:
         state, time, output = self.state, event["time"], event["output"]
-        text = output_of(output, Form(event.get("output_form", self._unsaid)), event.get("output_types"))
+        text = output_of(output, Form(event.get("output_form", Form.PLAIN)), event.get("output_types"))
         match Status(event["status"]):
             case Status.COMPLETED:
                 state.succeeded(record, decode(output), time)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cache, lru_cache
 from math import isfinite
 from typing import Any
-from zlib import crc32
 
 from railtracks.state._codec import MAX_TEXT, Encoder
 from railtracks.state._records import CallRecord, Form, Status
@@ -27,6 +26,8 @@ _MANY = 16
 
 MAX_TYPES = 1_000
 """Characters of the names of types that are written in full."""
+MAX_GROWTH = 21
+"""Characters by which the name that version 2 recorded for a class may be longer than the current one."""
 _COMPLETED = Status.COMPLETED
 NO_OUTPUT = '"output": null'
 
@@ -161,10 +162,12 @@ def _marks(of: str, form: Form, types: str | None) -> str:
 
 
 def _types_text(types: list[str]) -> str | None:
-    """The types in their order; of many the first, and a checksum that tells them from others."""
+    """Return the types in their order; of many the first, and a checksum that distinguishes them from others."""
     text = " ".join(types)
-    if len(text) > MAX_TYPES:
-        text = f"{text[:MAX_TYPES]}... {len(types)} in all, {crc32(text.encode('utf-8', 'surrogatepass')):08x}"
+    if len(text) + MAX_GROWTH * len(types) > MAX_TYPES:
+        from railtracks.state._former_names import shortened_types  # here, as few values have so many types
+
+        return shortened_types(types, MAX_TYPES) or text
     return text or None
 
 

@@ -166,7 +166,7 @@ def test_the_document_has_the_shape_that_the_design_says():
     document = TREE.payload()
     runs = document.pop("runs")
     assert document == {
-        "version": 2, "flow_name": "flow", "flow_id": "id", "session_id": "s", "session_name": "name",
+        "version": 3, "flow_name": "flow", "flow_id": "id", "session_id": "s", "session_name": "name",
         "start_time": 1000.0, "end_time": 1001.0, "status": "Open", "calls": 6,
     }  # fmt: skip
     assert runs == json.loads(TREE.graph_serialization())
@@ -338,7 +338,7 @@ def test_json_that_is_no_document_is_named(tmp_path, content):
         ExecutionInfo.load(tmp_path / "broken.json")
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", None])
+@pytest.mark.parametrize("version", [0, 4, "1", None])
 def test_a_version_that_we_do_not_know_is_told_with_the_one_we_do(tmp_path, version):
     message = broken(tmp_path, lambda data: data.update(version=version))
     assert f"version {version!r}" in message

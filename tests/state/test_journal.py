@@ -403,12 +403,12 @@ def test_if_the_journal_is_beyond_use_the_document_beside_it_serves(small):
 
 
 def header(**members):
-    return {"e": "header", "version": 2, "session_id": "mine", "start_time": 1.0, "end_time": None, **members}
+    return {"e": "header", "version": 3, "session_id": "mine", "start_time": 1.0, "end_time": None, **members}
 
 
-@pytest.mark.parametrize("version", [99, 3, 0, -1, None, "2", 2.5, [2], {}])
+@pytest.mark.parametrize("version", [99, 4, 0, -1, None, "2", 2.5, [2], {}])
 def test_a_version_that_is_not_known_is_an_error_that_says_which_are(version):
-    with pytest.raises(StateError, match=r"version .*; this release of railtracks reads 1 to 2"):
+    with pytest.raises(StateError, match=r"version .*; this release of railtracks reads 1 to 3"):
         ExecutionInfo.from_journal(framed(header(version=version)))
 
 

@@ -1,0 +1,135 @@
+"""Names of the library's own that earlier versions of the format recorded, and what stands for them now.
+
+Versions 1 and 2 recorded the private modules that classes and functions were defined in. What is read of them is
+translated, so that resuming finds it. The table below never changes: it says what those versions wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from zlib import crc32
+
+_FORMER_MODULES: dict[str, dict[str, str]] = {
+    "railtracks": {
+        "railtracks._ask": "ask",
+        "railtracks._call": "broadcast call call_batch call_sync session_id",
+        "railtracks._config": "ExecutorConfig SessionOptions set_config",
+        "railtracks._decorator": "session",
+        "railtracks._flow": "Flow FlowConnection",
+        "railtracks._logging": "enable_logging",
+        "railtracks._session": "Session",
+        "railtracks.agents._agent": "AgentNode AgentType agent_node",
+        "railtracks.agents._response": "Chunk LLMResponse",
+        "railtracks.agents._stream": "Stream astream",
+        "railtracks.agents._tools": "Parameter ToolManifest",
+        "railtracks.llm._injection": "escape_braces",
+        "railtracks.nodes._function": "function_node",
+        "railtracks.pubsub._subscription": "Subscription",
+        "railtracks.state._info": "ExecutionInfo",
+        "railtracks.state._secrets": "Secret",
+    },
+    "railtracks.llm": {
+        "railtracks.llm._anthropic": "Anthropic",
+        "railtracks.llm._anyllm": "AnyLLM",
+        "railtracks.llm._messages": "AssistantMessage MessageHistory SystemMessage ToolCall ToolMessage UserMessage",
+        "railtracks.llm._model": "Completion Model OutputSchema ToolSchema Usage",
+        "railtracks.llm._openai": "OpenAI",
+    },
+    "railtracks.nodes": {
+        "railtracks.nodes._function": "FunctionNode",
+        "railtracks.nodes._node": "Node",
+    },
+    "railtracks.state": {
+        "railtracks.state._codec": "register_hooks",
+        "railtracks.state._document": "Edge Node Stamp",
+        "railtracks.state._events": ("Broadcast CallCancelled CallCreated CallEvent CallFailed CallSucceeded Event"),
+        "railtracks.state._info": "Decision Failure Forest",
+        "railtracks.state._marks": "Cut Opaque RecordedError",
+        "railtracks.state._records": "CallRecord Change Form Reason Status",
+        "railtracks.state._redact": "register_secret_keys",
+        "railtracks.state._runs": "RunSummary list_runs load_run prune",
+        "railtracks.state._sqlite": "SQLiteStore",
+        "railtracks.state._stores": "Appender FileStore Listed Lock MemoryStore Store Stored",
+    },
+    "railtracks.testing": {
+        "railtracks.testing._clock": "ClockHeldError Deadlock VirtualClock",
+        "railtracks.testing._injection": "ProcessKilled",
+        "railtracks.testing._loops": "run",
+        "railtracks.testing._outcome": "Outcome",
+        "railtracks.testing._simulate": "simulate",
+        "railtracks.testing._trace": "TraceEvent",
+    },
+}
+"""By public namespace and by the module that version 2 recorded: the names in it."""
+
+_CURRENT: dict[str, str] = {
+    f"{module}.{name}": f"{namespace}.{name}"
+    for namespace, modules in _FORMER_MODULES.items()
+    for module, names in modules.items()
+    for name in names.split()
+}
+_FORMER: dict[str, str] = {current: former for former, current in _CURRENT.items()}
+_CURRENT_NODES: dict[str, str] = {
+    **_CURRENT,
+    "railtracks._ask._asking.<locals>.ask": "railtracks.ask",
+    "railtracks.agents._conversation.Conversation._chat_node.<locals>.chat": "railtracks.chat",
+}
+_NODE = re.compile(r"railtracks\.[^@(]+")
+_BOUND_TYPES = re.compile(r'(?<="input_types": ")[^"]*(?=")')
+
+
+def translate_types(types: str) -> str:
+    """Return the list of types that stands in a record, with current names."""
+    return " ".join(_CURRENT.get(name, name) for name in types.split(" "))
+
+
+def translate_node(key: str) -> str:
+    """Return the key of a node that an earlier version recorded, with current names."""
+    key = _NODE.sub(lambda match: _CURRENT_NODES.get(match[0], match[0]), key, count=1) if _NODE.match(key) else key
+    return _BOUND_TYPES.sub(lambda match: translate_types(match[0]), key)
+
+
+def translate_values(data: Any) -> Any:
+    """Return plain data with current names in its marks; in place, where it can be changed."""
+    if isinstance(data, list):
+        data[:] = map(translate_values, data)
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            data[key] = translate_values(value)
+        if "$type" in data:
+            data["$type"] = _CURRENT.get(data["$type"], data["$type"])
+    return data
+
+
+def translate(members: dict[str, Any]) -> None:
+    """Translate what an event of a journal, or the details of an edge, say about a call; in place."""
+    if isinstance(node := members.get("node"), str):
+        members["node"] = translate_node(node)
+    for name in ("input_types", "output_types"):
+        if isinstance(types := members.get(name), str):
+            members[name] = translate_types(types)
+    for name in ("input_args", "input_kwargs", "output", "value"):
+        if name in members:
+            members[name] = translate_values(members[name])
+
+
+def former_node(key: str) -> str:
+    """Return the key under which version 2 recorded a node; digests that were recorded contain it."""
+    base = _NODE.match(key)
+    key = key if base is None else _FORMER.get(base[0], base[0]) + key[base.end() :]
+    return _BOUND_TYPES.sub(lambda match: " ".join(_FORMER.get(n, n) for n in match[0].split(" ")), key)
+
+
+def shortened_types(types: Iterable[str], limit: int) -> str | None:
+    """Return a list of types that is too long to be written in full; None if it is not.
+
+    Length and checksum are those of the names that version 2 recorded, so that what it wrote is found again.
+    """
+    former = [_FORMER.get(name, name) for name in types]
+    text = " ".join(former)
+    if len(text) <= limit:
+        return None
+    checksum = crc32(text.encode("utf-8", "surrogatepass"))
+    return translate_types(f"{text[:limit]}... {len(former)} in all, {checksum:08x}")

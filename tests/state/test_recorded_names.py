@@ -1,0 +1,81 @@
+"""The names on record do not depend on private modules."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import attrs
+import pytest
+
+import railtracks as rt
+from railtracks._public_path import _NAMESPACES, public_path
+from railtracks.state import _former_names as former
+from railtracks.state._text import MAX_GROWTH, MAX_TYPES, _types_text
+
+PUBLIC = [
+    (namespace, name)
+    for namespace in _NAMESPACES
+    for name in importlib.import_module(namespace).__all__
+    if inspect.isclass(getattr(importlib.import_module(namespace), name))
+    or inspect.isfunction(getattr(importlib.import_module(namespace), name))
+]
+
+
+@pytest.mark.parametrize(("namespace", "name"), PUBLIC)
+def test_a_public_name_is_recorded_without_private_modules(namespace, name):
+    path = public_path(getattr(importlib.import_module(namespace), name))
+    home, _, last = path.rpartition(".")
+    assert not any(part.startswith("_") for part in path.split("."))
+    assert getattr(importlib.import_module(home), last) is getattr(importlib.import_module(namespace), name)
+
+
+def test_a_users_class_is_recorded_by_its_module_and_qualified_name():
+    @attrs.frozen
+    class Message:
+        pass
+
+    assert public_path(Message) == f"{__name__}.{Message.__qualname__}"
+    assert public_path(dict) == "dict"
+
+
+def test_a_private_class_with_a_public_name_keeps_its_own_path():
+    Session = type("Session", (), {"__module__": "railtracks._elsewhere"})
+    assert public_path(Session) == "railtracks._elsewhere.Session"
+
+
+async def test_the_librarys_own_nodes_have_documented_keys():
+    @rt.function_node
+    async def asks():
+        return await rt.ask("Why?"), await rt.call(rt.ask, "How?")
+
+    async with rt.Session(ask_callback=lambda question: question) as session:
+        await rt.call(asks)
+    assert [record.node for record in session.info.records[1:]] == ["railtracks.ask"] * 3
+
+
+def test_former_names_are_translated_back_and_forth():
+    for before, now in former._CURRENT.items():
+        assert former.translate_types(f"tuple {before} {before}X") == f"tuple {now} {before}X"
+        assert former.translate_node(f"{before}@2") == f"{now}@2"
+        assert former.former_node(f"{now}@2") == f"{before}@2"
+        assert former.translate_values([{"$type": before, "x": [before]}]) == [{"$type": now, "x": [before]}]
+        assert len(before) - len(now) <= MAX_GROWTH
+
+
+def test_types_bound_to_a_node_are_translated_in_its_key():
+    key = 'flows.greet("input_args": ["railtracks.llm._model.Usage"], "input_types": "{} list", "input_form": "typed")'
+    assert former.translate_node(key.format("railtracks.llm._model.Usage")) == key.format("railtracks.llm.Usage")
+    assert former.former_node(key.format("railtracks.llm.Usage")) == key.format("railtracks.llm._model.Usage")
+
+
+@pytest.mark.parametrize("count", [20, 25, 26, 27, 28, 30, 35, 45, 100])
+def test_long_lists_of_types_are_found_in_records_of_version_2(count):
+    """Whether a list is cut, and where, is decided by the names that version 2 wrote."""
+    before = ["railtracks.llm._messages.UserMessage", "tuple"] * count
+    now = ["railtracks.llm.UserMessage", "tuple"] * count
+    written = " ".join(before)
+    if len(written) > MAX_TYPES:
+        checksum = former.crc32(written.encode())
+        written = f"{written[:MAX_TYPES]}... {len(before)} in all, {checksum:08x}"
+    assert _types_text(now) == former.translate_types(written)
