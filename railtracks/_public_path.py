@@ -1,7 +1,7 @@
 """The names under which the library's own classes and functions stand on record.
 
-A record outlives the code that wrote it, and private modules are renamed and moved. So what is public is recorded by the
-path that users import it from, such as ``railtracks.llm.AssistantMessage``, wherever it is defined.
+A record outlives the code that wrote it, and private modules are renamed and moved. So what is public is recorded by
+the path that users import it from, such as ``railtracks.llm.AssistantMessage``, wherever it is defined.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ _NAMESPACES = (
 """Where public names live. The first namespace that lists a name in its ``__all__`` counts."""
 
 
-@lru_cache(maxsize=4096)
 def public_path(thing: Any) -> str:
     """Return the module and qualified name of a class or a function, in place of private modules of the library.
 
@@ -31,6 +30,11 @@ def public_path(thing: Any) -> str:
     Returns:
         The qualified name alone for builtins.
     """
+    return _public_path(thing)
+
+
+@lru_cache(maxsize=4096)
+def _public_path(thing: Any) -> str:
     module, name = thing.__module__, thing.__qualname__
     if module == "builtins":
         return str(name)

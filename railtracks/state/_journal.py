@@ -190,7 +190,7 @@ def _payloads(content: bytes) -> Iterator[tuple[int, bytes | None, str]]:
 def _upgrade(version: int) -> Callable[[dict[str, Any]], None]:
     """Return what turns an event of that version into one of the current version; in place."""
     if version == VERSION:
-        return lambda event: None
+        return lambda _: None
     from railtracks.state._former_names import translate  # here, as it serves old journals only
 
     def upgrade(event: dict[str, Any]) -> None:
