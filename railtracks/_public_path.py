@@ -38,7 +38,7 @@ def _public_path(thing: Any) -> str:
     module, name = thing.__module__, thing.__qualname__
     if module == "builtins":
         return str(name)
-    if module.startswith("railtracks."):
+    if str(module).startswith("railtracks."):
         for namespace in _NAMESPACES:
             public = sys.modules.get(namespace)
             if name in getattr(public, "__all__", ()) and getattr(public, name) is thing:

@@ -145,10 +145,8 @@ def origin(node: FunctionNode[..., Any]) -> str:
     inner = innermost(node.func)
     home = inner if hasattr(inner, "__qualname__") else type(inner)
     owner = getattr(home, "__objclass__", home)  # of a method of a builtin type
-    module = getattr(owner, "__module__", "builtins")
-    if module.startswith("railtracks."):
-        return public_path(home)
-    return f"{module}.{home.__qualname__}"
+    module = getattr(owner, "__module__", "builtins")  # None for methods of builtin objects
+    return public_path(home) if str(module).startswith("railtracks.") else f"{module}.{home.__qualname__}"
 
 
 def _bound(func: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
