@@ -8,20 +8,21 @@ Everything public is here; the names are explained in ``docs/``.
 from typing import TYPE_CHECKING
 
 from railtracks import context, exceptions, nodes, state
-from railtracks._call import broadcast, call, call_batch, call_sync, session_id
-from railtracks._config import ExecutorConfig, SessionOptions, set_config
-from railtracks._decorator import session
+from railtracks._calls._call import broadcast, call, call_batch, call_sync, session_id
+from railtracks._config import set_config
 from railtracks._flow import Flow, FlowConnection
-from railtracks._later import later
+from railtracks._lazy import later
 from railtracks._logging import enable_logging
-from railtracks._session import Session
+from railtracks._options import ExecutorConfig, SessionOptions
+from railtracks._session._decorator import session
+from railtracks._session._session import Session
 from railtracks.nodes import function_node
 from railtracks.pubsub import Subscription
 from railtracks.state import ExecutionInfo, Secret
 
 if TYPE_CHECKING:
     from railtracks import llm
-    from railtracks._ask import ask
+    from railtracks._calls._ask import ask
     from railtracks.agents import (
         AgentNode,
         AgentType,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
         agent_node,
         astream,
     )
-    from railtracks.llm._injection import escape_braces
+    from railtracks.llm._prompt import escape_braces
 
 __version__ = "0.1.0"
 
@@ -79,8 +80,8 @@ if not TYPE_CHECKING:
         globals(),
         {
             "railtracks.llm": ("llm",),
-            "railtracks._ask": ("ask",),
-            "railtracks.llm._injection": ("escape_braces",),
+            "railtracks._calls._ask": ("ask",),
+            "railtracks.llm._prompt": ("escape_braces",),
             "railtracks.agents": (
                 "AgentNode", "AgentType", "Chunk", "LLMResponse", "Parameter", "Stream", "ToolManifest", "agent_node",
                 "astream",

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 import anyio
 
-from railtracks._call import call
-from railtracks._config import SessionOptions, checked
-from railtracks._ids import sources
-from railtracks._session import Session, check_arguments
+from railtracks._calls._call import call
+from railtracks._config import checked
+from railtracks._options import SessionOptions
+from railtracks._session._session import Session, check_arguments
+from railtracks._test_hooks import sources
 from railtracks.exceptions import ConfigError, ContextError, SessionError
 from railtracks.execution import running_library
 from railtracks.nodes import Node
@@ -203,7 +204,7 @@ class Flow(Generic[P, T]):
 
 
 def _check_identifier(run_identifier: object) -> None:
-    from railtracks.state._runs import check_identifier  # here, as few programs resume a run
+    from railtracks.state._stores._runs import check_identifier  # here, as few programs resume a run
 
     check_identifier(run_identifier)
 

@@ -32,6 +32,8 @@ _LEVELS: dict[str, int] = {
     "CRITICAL": logging.CRITICAL,
 }
 ROOT = logging.getLogger("RT")
+SESSION = logging.getLogger("RT.Session")
+PUBLISHER = logging.getLogger("RT.Publisher")
 _IMPORTED = time.perf_counter()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast, overload
 
-from railtracks._scope import current
+from railtracks._context_variable import current
 from railtracks.exceptions import ContextError
 
 _MISSING: Any = object()

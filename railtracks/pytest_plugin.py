@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from railtracks._config import BACKENDS
+from railtracks._options import BACKENDS
 
 if TYPE_CHECKING:
     from railtracks import Session
@@ -140,7 +140,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 def _run(item: pytest.Function, test: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    from railtracks.execution._groups import first_leaf
+    from railtracks._concurrency._task_groups import first_leaf
     from railtracks.testing import run
 
     given: dict[str, Any] = item.funcargs
@@ -172,7 +172,7 @@ async def _in_session(
 
 
 async def _watched(test: Callable[[], Awaitable[None]], watch: Watch) -> None:
-    from railtracks.testing._whereabouts import tasks, tasks_left
+    from railtracks.testing._virtual_time._tasks import tasks, tasks_left
 
     before = set(tasks())
     await test()
@@ -211,13 +211,13 @@ class Watch:
 
     def tell(self, tasks: dict[Any, Any]) -> None:
         """These tasks, with their coroutines, are left."""
-        from railtracks.testing._whereabouts import described
+        from railtracks.testing._virtual_time._tasks import described
 
         self.tasks.update({task: described(coroutine) for task, coroutine in tasks.items() if task not in self.tasks})
 
     def left(self) -> list[str]:
         """What is still there, by name."""
-        from railtracks.testing._threads_seen import threads_left
+        from railtracks.testing._virtual_time._thread_kinds import threads_left
 
         found = [f"the session {session.identifier}" for session in self.open]
         found += [f"a task that waits in {place}" for place in sorted(self.tasks.values())]
@@ -235,7 +235,7 @@ def _watch_of(item: pytest.Item) -> Watch:
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     import attrs
 
-    from railtracks._ids import sources
+    from railtracks._test_hooks import sources
 
     watch = item.stash[_WATCH] = Watch()
     token = sources.set(attrs.evolve(sources.get(), observer=watch))
@@ -298,7 +298,7 @@ def pytest_runtest_makereport(
 
 def _picture(info: Any, coloured: bool) -> str:
     """The tree of calls; by rich, if it is there and the terminal has colours."""
-    from railtracks.testing import _report
+    from railtracks.testing._simulation import _report
 
     if coloured:
         try:

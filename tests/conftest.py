@@ -10,8 +10,9 @@ import pytest
 from hypothesis import settings
 
 from railtracks import _config
-from railtracks._scope import current
-from railtracks.state import _codec, _redact
+from railtracks._context_variable import current
+from railtracks.state._redaction import _secret_names
+from railtracks.state._serialization import _encoder
 from tests import virtual
 
 settings.register_profile("railtracks", deadline=None, derandomize="CI" in os.environ, print_blob=True)
@@ -45,10 +46,10 @@ def empty_world(tmp_path, monkeypatch):
         monkeypatch.delenv(variable)
     monkeypatch.setattr(_config, "_global", {})
     monkeypatch.setattr(_config, "_files", {})
-    monkeypatch.setattr(_redact, "_extra", set())
-    monkeypatch.setattr(_codec, "_registered", set())
-    monkeypatch.setattr(_codec, "_by_name", {})
-    _redact.names_secret.cache_clear()
+    monkeypatch.setattr(_secret_names, "_extra", set())
+    monkeypatch.setattr(_encoder, "_registered", set())
+    monkeypatch.setattr(_encoder, "_by_name", {})
+    _secret_names.names_secret.cache_clear()
     monkeypatch.setenv("RAILTRACKS_LOGGING_SETTING", "QUIET")
     yield
     assert current.get() is None, "a session was left open in the context of the test"

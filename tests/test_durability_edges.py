@@ -11,7 +11,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import ConfigError, RunInUseError
 from railtracks.state import FileStore, MemoryStore, Status
-from railtracks.state._journal import _FRAME
+from railtracks.state._journal._journal import _FRAME
 
 
 @rt.function_node
@@ -57,7 +57,7 @@ async def test_a_call_that_is_made_while_another_is_recorded_comes_after_it():
 
 
 async def test_a_call_whose_recording_fails_fails_and_the_others_are_recorded(monkeypatch):
-    from railtracks.execution import _recorder
+    from railtracks.execution._recording import _recorder
 
     original = _recorder.inputs_text
 

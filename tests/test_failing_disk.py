@@ -21,10 +21,11 @@ import anyio
 import pytest
 
 import railtracks as rt
-from railtracks._threads import run_in_thread
+from railtracks._concurrency._threads import run_in_thread
 from railtracks.exceptions import RunInUseError, StateError
-from railtracks.state import FileStore, Reason, SQLiteStore, Status, _lock, _sqlite, _syncer
-from railtracks.state._syncer import Syncer, syncer
+from railtracks.state import FileStore, Reason, SQLiteStore, Status
+from railtracks.state._stores import _file_lock, _fsync_thread, _sqlite
+from railtracks.state._stores._fsync_thread import Syncer, syncer
 
 MODES = ["exit", "async", "sync"]
 FOLDER = Path(".railtracks")
@@ -56,9 +57,9 @@ def nothing_is_left():
     before = open_files() if seen else {}
     yield
     # What else was open before may be closed by now: garbage of earlier tests.
-    left = syncers(), set(_lock._held), dict(open_files().items() - before.items()) if seen else {}
+    left = syncers(), set(_file_lock._held), dict(open_files().items() - before.items()) if seen else {}
     syncer.__init__()  # what one test leaves behind is not to trouble the next
-    _lock._held.clear()
+    _file_lock._held.clear()
     for thread in left[0]:
         thread.join()
     assert left == ([], set(), {})
@@ -136,7 +137,7 @@ def told(caplog):
 @pytest.fixture
 def hurry(monkeypatch):
     """Group commits that come at once, for tests that wait for one."""
-    monkeypatch.setattr(_syncer, "INTERVAL", 0.0)
+    monkeypatch.setattr(_fsync_thread, "INTERVAL", 0.0)
 
 
 async def until(condition):
@@ -621,7 +622,7 @@ async def test_in_async_mode_another_thread_puts_many_records_on_disk_at_once(sy
             await until(lambda count=count: len(synced) >= count)
     assert {thread for _, thread, _ in synced} == {"railtracks-sync"}
     times = [at for *_, at in synced]
-    assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 0.9 * _syncer.INTERVAL
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 0.9 * _fsync_thread.INTERVAL
 
 
 async def test_in_exit_mode_there_is_no_journal(disk):

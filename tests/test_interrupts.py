@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 import railtracks as rt
-from railtracks import _threads
+from railtracks._concurrency import _threads
 from railtracks.state import Status
 from tests.virtual import run
 

@@ -38,7 +38,7 @@ import json, os, signal, sqlite3, sys, time, traceback
 import anyio, anyio.from_thread, anyio.to_thread
 import anyio._backends._asyncio, anyio._backends._trio
 import railtracks as rt
-import railtracks.state._typed
+import railtracks.state._serialization._structuring
 
 write, kill = os.write, os.kill
 

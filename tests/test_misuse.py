@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import railtracks as rt
-from railtracks import _threads
+from railtracks._concurrency import _threads
 from railtracks.exceptions import ConfigError, ContextError, SessionEndedError, SessionError
 from railtracks.state import Broadcast
 from tests.virtual import hold_clock, run

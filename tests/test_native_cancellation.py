@@ -14,8 +14,8 @@ import anyio
 import pytest
 
 import railtracks as rt
-from railtracks import _threads
-from railtracks._scope import current
+from railtracks._concurrency import _threads
+from railtracks._context_variable import current
 from railtracks.state import Broadcast, CallEvent, Status
 from tests import virtual
 

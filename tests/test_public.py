@@ -5,11 +5,13 @@ import importlib
 import inspect
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import railtracks as rt
+from tests.layers import LAYERS, layer_of, table
 
 ROOT = Path(rt.__file__).parent
 MODULES = {
@@ -79,54 +81,6 @@ print([name for name in heavy if name in sys.modules])
 
 # ---- the stack
 
-LAYERS = """
-1   exceptions | _later _public_path | _ids | _scope | _notifier | _backend _shield _threads
-2   _logging _config
-3   state._former_names
-3   state._records state._events state._redact state._marks state._secrets state._codec state._text
-3   state._typed | state._machine state._document state._writer state._journal state._heads state._past
-3   state._files state._lock state._syncer state._info state._stores state._sqlite state._runs state
-4   pubsub._subscription pubsub._publisher pubsub
-5   nodes._node nodes._function nodes
-6   execution._groups execution._run execution._strategy execution._resources execution._streams
-6   execution._commit execution._replay execution._recorder
-6   execution._announcer execution._coordinator execution
-7   context
-8   _lifetime _portal _resumption _session _decorator
-9   _call _terminal _ask
-10  llm._messages llm._model llm._injection llm._docs llm._fields llm._inline llm._problems
-10  llm._schema llm._strict llm._arguments llm._clients llm._events llm._sdk llm._chat_format llm._asyncio_thread
-10  llm._openai llm._anthropic llm._anyllm llm
-10  agents._response agents._sink agents._tools agents._attributes agents._conversation agents._agent agents._histories
-10  agents._stream agents
-11  _flow
-12  railtracks
-13  testing._whereabouts testing._doors testing._threads_seen testing._sockets testing._turns testing._clock
-13  testing._asyncio_loop testing._trio_loop testing._loops testing._stepping
-13  testing._trace testing.faults testing._injection testing._witness testing._report testing._outcome
-13  testing._simulate testing._promise testing.invariants testing.trees testing.strategies testing.machine
-13  testing.models
-13  testing
-13  pytest_plugin
-"""
-
-
-def places():
-    """The place of each module: its layer, and its rank there. Beside a ``|`` stand modules of one rank."""
-    found = {}
-    rank = 0
-    for line in LAYERS.strip().splitlines():
-        layer, *names = line.split()
-        rank += 1
-        for position, name in enumerate(names):
-            rank += position > 0 and "|" not in (name, names[position - 1])
-            if name != "|":
-                found[name if name == "railtracks" else f"railtracks.{name}"] = (int(layer), rank)
-    return found
-
-
-PLACES = places()
-
 
 def absolute(module, node):
     """The module that a ``from ... import`` names."""
@@ -153,34 +107,47 @@ def imported(module, tree):
 
 
 def upward(module, tree):
+    """Return the imports of modules that stand in a layer further down the list."""
     return [
-        f"{module}:{line} imports {name}" for name, line in imported(module, tree) if PLACES[name] >= PLACES[module]
+        f"{module}:{line} imports {name}" for name, line in imported(module, tree) if layer_of(name) > layer_of(module)
     ]
 
 
-def test_every_module_has_a_place_in_the_stack():
-    assert set(PLACES) == set(MODULES)
+IMPORTS = {module: {name for name, _ in imported(module, tree)} for module, tree in TREES.items()}
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_from_below(module):
+def test_a_module_imports_only_from_above_in_the_list(module):
     assert upward(module, TREES[module]) == []
+
+
+def test_every_layer_has_modules():
+    assert {layer_of(module) for module in MODULES} == set(range(len(LAYERS)))
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Imports inside functions and under TYPE_CHECKING count too."""
+    TopologicalSorter(IMPORTS).prepare()
+
+
+def test_design_md_shows_the_layers():
+    text = (ROOT.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    assert f"```text\n{table()}\n```" in text
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("railtracks._ids", "import railtracks._scope"),
+        ("railtracks._identifiers", "import railtracks._logging"),
         ("railtracks._logging", "from railtracks._config import merge"),
         ("railtracks.state._records", "def f():\n    from railtracks.state import _info"),
-        ("railtracks.state._codec", "from . import Status"),
-        ("railtracks.state._codec", "from .. import Session"),
-        ("railtracks.state._codec", "from .._call import call"),
-        ("railtracks.execution._run", "if TYPE_CHECKING:\n    from railtracks.execution._strategy import X"),
+        ("railtracks.state._serialization._encoder", "from .. import Status"),
+        ("railtracks.state._serialization._encoder", "from ... import Session"),
+        ("railtracks.state._serialization._encoder", "from ..._calls._call import call"),
+        ("railtracks.pubsub._publisher", "if TYPE_CHECKING:\n    from railtracks.execution._strategies import X"),
         ("railtracks.context", "from railtracks import _session"),
-        ("railtracks._portal", "from railtracks._session import Session"),
         ("railtracks._flow", "import railtracks as rt"),
-        ("railtracks.nodes", "from . import x"),
+        ("railtracks.nodes", "from ..execution import x"),
     ],
 )
 def test_the_check_itself_sees_an_upward_import(module, source):
@@ -191,8 +158,8 @@ def test_the_check_itself_sees_an_upward_import(module, source):
     ("module", "source"),
     [
         ("railtracks._config", "from railtracks._logging import Level"),
-        ("railtracks.state", "from railtracks.state._info import X\nfrom ._machine import Y"),
-        ("railtracks._call", "import json\nfrom railtracks import context, nodes"),
+        ("railtracks.state", "from railtracks.state._info import X\nfrom ._stores import Y"),
+        ("railtracks._calls._call", "import json\nfrom railtracks import context, nodes"),
     ],
 )
 def test_the_check_itself_lets_a_downward_import_pass(module, source):

@@ -34,8 +34,9 @@ from railtracks.exceptions import (
     SessionError,
     StateError,
 )
-from railtracks.state import CallCreated, CallSucceeded, MemoryStore, Reason, SQLiteStore, Status, _codec
-from railtracks.state import _stores as stores
+from railtracks.state import CallCreated, CallSucceeded, MemoryStore, Reason, SQLiteStore, Status
+from railtracks.state._serialization import _encoder
+from railtracks.state._stores import _files as stores
 
 FOLDER = Path(".railtracks")
 RAN: list[Any] = []
@@ -987,8 +988,8 @@ async def test_a_result_is_never_of_another_type_than_it_was(annotation, value):
         ([object()], "opaque"),
         ({"api_key": "sk-123456"}, "masked"),
         (rt.Secret("hidden-text"), "masked"),
-        ("x" * (_codec.MAX_TEXT + 1), "cut"),
-        (list(range(_codec.MAX_ITEMS + 1)), "cut"),
+        ("x" * (_encoder.MAX_TEXT + 1), "cut"),
+        (list(range(_encoder.MAX_ITEMS + 1)), "cut"),
         (2**2000, "opaque"),
     ],
     ids=["lock", "object", "api key", "secret", "long text", "long list", "huge number"],
@@ -1026,8 +1027,8 @@ async def test_a_registered_type_that_this_process_was_not_taught_runs_anew(monk
     flow = flow_of(main)
     await failing(flow)
     BROKEN.clear()
-    monkeypatch.setattr(_codec, "_registered", set())
-    monkeypatch.setattr(_codec, "_by_name", {})
+    monkeypatch.setattr(_encoder, "_registered", set())
+    monkeypatch.setattr(_encoder, "_by_name", {})
     connection = flow.connect()
     await connection.aresume("run")
     assert type(RESULT[-1]) is Money
@@ -1644,7 +1645,7 @@ async def test_a_partial_that_binds_a_secret_or_an_object_runs_anew():
         (({"password": "swordfish-1"},), "masked"),
         ((rt.Secret("swordfish-2"),), "masked"),
         ((object(),), "opaque"),
-        (("x" * (_codec.MAX_TEXT + 1),), "cut"),
+        (("x" * (_encoder.MAX_TEXT + 1),), "cut"),
         ((ValueError("x"),), "opaque"),
     ],
     ids=["password", "secret", "object", "long text", "error"],

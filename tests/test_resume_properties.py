@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 import railtracks as rt
 from railtracks.state import ExecutionInfo, Form, MemoryStore, Status
-from railtracks.state._secrets import Secrets
-from railtracks.state._text import form_in, result_text
+from railtracks.state._redaction._redactor import Secrets
+from railtracks.state._serialization._record_text import form_in, result_text
 from tests import virtual
 from tests.effort import examples
 

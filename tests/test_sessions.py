@@ -12,8 +12,8 @@ import attrs
 import pytest
 
 import railtracks as rt
-from railtracks._ids import sources
-from railtracks._scope import current
+from railtracks._context_variable import current
+from railtracks._test_hooks import sources
 from railtracks.exceptions import SessionEndedError
 from railtracks.state import Failure, Status
 

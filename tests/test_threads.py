@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import railtracks as rt
-from railtracks import _threads
+from railtracks._concurrency import _threads
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError
 from railtracks.execution import ThreadStrategy
 from railtracks.state import Reason, Status

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from railtracks.testing._clock import VirtualClock
-from railtracks.testing._loops import run as run_virtually
+from railtracks.testing._virtual_time._clock import VirtualClock
+from railtracks.testing._virtual_time._run import run as run_virtually
 
 _clocks: list[VirtualClock] = []
 _held_from_outside = 0

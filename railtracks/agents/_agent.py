@@ -12,11 +12,11 @@ from railtracks.agents._tools import ToolManifest, check_manifest, tools_of
 from railtracks.exceptions import NodeCreationError, NodeInvocationError
 from railtracks.llm._messages import Message, SystemMessage, UserMessage
 from railtracks.llm._model import Model
-from railtracks.llm._schema import output_schema as schema_of
+from railtracks.llm._tool_schemas import output_schema as schema_of
 from railtracks.nodes import Node
 from railtracks.nodes._function import innermost
 from railtracks.state import Secret
-from railtracks.state._former_names import former_node
+from railtracks.state._serialization._former_names import former_node
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -17,16 +17,15 @@ from typing import Any, TypeGuard, TypeVar
 
 import attrs
 
-from railtracks._call import call, call_each
-from railtracks._scope import current
+from railtracks._calls._call import call, call_each
+from railtracks._context_variable import current
+from railtracks._schema._arguments import ArgumentError, structured_output
 from railtracks.agents import _attributes as attributes
 from railtracks.agents._response import Chunk, LLMResponse
 from railtracks.agents._sink import Sink, sink_here
 from railtracks.agents._tools import Arguments, Tool, as_text
 from railtracks.exceptions import ContextError, LLMError
 from railtracks.execution import Frame
-from railtracks.llm._arguments import ArgumentError, structured_output
-from railtracks.llm._injection import fill
 from railtracks.llm._messages import (
     AssistantMessage,
     Message,
@@ -37,9 +36,10 @@ from railtracks.llm._messages import (
     UserMessage,
 )  # fmt: skip
 from railtracks.llm._model import Completion, Model, OutputSchema, Usage
+from railtracks.llm._prompt import fill
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord
-from railtracks.state._codec import Encoder
+from railtracks.state._serialization._encoder import Encoder
 
 M = TypeVar("M", SystemMessage, Message)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from railtracks._ids import node_id
+from railtracks._identifiers import node_id
 from railtracks.agents._conversation import is_request
 from railtracks.agents._response import Chunk, LLMResponse
 from railtracks.llm._messages import MessageHistory
 from railtracks.llm._model import Completion
 from railtracks.state import CallRecord, ExecutionInfo
-from railtracks.state._machine import Calls
-from railtracks.state._typed import structured
+from railtracks.state._serialization._structuring import structured
+from railtracks.state._transitions import Calls
 
 
 def message_histories(info: ExecutionInfo) -> dict[str, MessageHistory]:

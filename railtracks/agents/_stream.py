@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, final
 import anyio
 from anyio.lowlevel import current_token
 
-from railtracks._backend import call_soon
-from railtracks._call import call
-from railtracks._scope import current, reused
-from railtracks._shield import pass_cancellation_on, shielded
+from railtracks._calls._call import call
+from railtracks._concurrency._cancellation import pass_cancellation_on, shielded
+from railtracks._concurrency._event_loop import call_soon
+from railtracks._context_variable import current, reused
 from railtracks.agents._histories import spoken
 from railtracks.agents._response import Chunk
 from railtracks.agents._sink import sink

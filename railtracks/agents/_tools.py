@@ -9,18 +9,18 @@ from typing import Any
 
 import attrs
 
+from railtracks._schema._arguments import arguments_for
+from railtracks._schema._fields import Field, parameters_of
+from railtracks._schema._validation import plain
 from railtracks.agents._response import LLMResponse
 from railtracks.exceptions import NodeCreationError
-from railtracks.llm._arguments import arguments_for
-from railtracks.llm._fields import Field, parameters_of
 from railtracks.llm._messages import UserMessage
 from railtracks.llm._model import ToolSchema
-from railtracks.llm._schema import schema_of_fields, tool_schema
-from railtracks.llm._strict import plain
+from railtracks.llm._tool_schemas import schema_of_fields, tool_schema
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._function import as_node
-from railtracks.state._codec import encode_shown
-from railtracks.state._text import dumps
+from railtracks.state._serialization._encoder import encode_shown
+from railtracks.state._serialization._record_text import dumps
 
 REQUEST = "request"
 """The one argument of an agent without parameters of its own."""

@@ -1,10 +1,10 @@
 """How calls are run: strategies, runs and their scopes, and the Coordinator that joins them."""
 
-from railtracks._backend import running_library
+from railtracks._concurrency._event_loop import running_library
+from railtracks._concurrency._task_groups import divide, interrupt_in, task_group
 from railtracks.execution._coordinator import Coordinator, Frame, abandon_current
-from railtracks.execution._groups import divide, interrupt_in, task_group
-from railtracks.execution._recorder import Recorder
-from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
+from railtracks.execution._recording._recorder import Recorder
+from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 
 __all__ = [
     "Coordinator",

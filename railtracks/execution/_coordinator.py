@@ -21,34 +21,35 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import anyio
 from anyio.lowlevel import EventLoopToken, checkpoint
 
-from railtracks._backend import task_getter
-from railtracks._config import ExecutorConfig
-from railtracks._ids import Sources, node_id, run_id
+from railtracks._concurrency._cancellation import pass_cancellation_on, shielded
+from railtracks._concurrency._condition import Notifier
+from railtracks._concurrency._event_loop import task_getter
+from railtracks._concurrency._task_groups import divide, task_group
+from railtracks._context_variable import current, reused
+from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
-from railtracks._notifier import Notifier
-from railtracks._scope import current, reused
-from railtracks._shield import pass_cancellation_on, shielded
+from railtracks._options import ExecutorConfig
+from railtracks._test_hooks import Sources
 from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError, SessionEndedError, SessionError
-from railtracks.execution._announcer import Announcer
-from railtracks.execution._groups import divide, task_group
-from railtracks.execution._recorder import DELETED, Recorder, look
-from railtracks.execution._run import Entry, Run, Stop
-from railtracks.execution._strategy import ExecutionStrategy, InTaskStrategy, ThreadStrategy
+from railtracks.execution._call_log import Announcer
+from railtracks.execution._call_scopes import Entry, Run, Stop
+from railtracks.execution._recording._recorder import DELETED, Recorder, look
+from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher, in_callback
 from railtracks.state import Broadcast, CallCreated, CallRecord, Reason
-from railtracks.state._codec import HARMLESS, learn_secrets
-from railtracks.state._machine import RTState
 from railtracks.state._records import REUSED
-from railtracks.state._secrets import Secrets
-from railtracks.state._text import object_text
+from railtracks.state._redaction._redactor import Secrets
+from railtracks.state._serialization._encoder import HARMLESS, learn_secrets
+from railtracks.state._serialization._record_text import object_text
+from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:  # not loaded before they are needed, if ever
-    from railtracks.execution._replay import Found
+    from railtracks._resume._history import Place
+    from railtracks._resume._matching import Found
     from railtracks.execution._resources import Resources
     from railtracks.execution._streams import OpenStreams
     from railtracks.pubsub._publisher import Host
-    from railtracks.state._past import Place
 
 T = TypeVar("T")
 

@@ -8,14 +8,13 @@ from typing import Any, TypeVar
 
 import anyio
 
-from railtracks._logging import SessionLog
-from railtracks._scope import current
+from railtracks._context_variable import current
+from railtracks._logging import SESSION, SessionLog
 
 T = TypeVar("T")
 
 CLOSE_DEADLINE = 5.0
 """Seconds that each of them has to say goodbye."""
-LOGGER = logging.getLogger("RT.Session")
 
 
 class Resources:
@@ -39,7 +38,7 @@ class Resources:
                 with anyio.fail_after(CLOSE_DEADLINE):
                     await close(resource)
             except Exception as exc:  # whatever a client's code raises: the calls that used it have ended well
-                self._log.log(logging.WARNING, "%r was not closed: %r", resource, exc, logger=LOGGER, exc_info=exc)
+                self._log.log(logging.WARNING, "%r was not closed: %r", resource, exc, logger=SESSION, exc_info=exc)
 
 
 def shared(key: Hashable, make: Callable[[], T], close: Callable[[T], Awaitable[object]]) -> T | None:

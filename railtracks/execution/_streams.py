@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from railtracks.execution._run import Run
+from railtracks.execution._call_scopes import Run
 from railtracks.state import CallRecord, Status
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from railtracks._later import later
+from railtracks._lazy import later
 from railtracks.llm._messages import (
     AssistantMessage,
     Message,
@@ -15,9 +15,9 @@ from railtracks.llm._messages import (
 from railtracks.llm._model import Completion, Model, OutputSchema, ToolSchema, Usage
 
 if TYPE_CHECKING:
-    from railtracks.llm._anthropic import Anthropic
-    from railtracks.llm._anyllm import AnyLLM
-    from railtracks.llm._openai import OpenAI
+    from railtracks.llm._providers._anthropic import Anthropic
+    from railtracks.llm._providers._anyllm import AnyLLM
+    from railtracks.llm._providers._openai import OpenAI
 
 __all__ = [
     "Anthropic",
@@ -42,8 +42,8 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = later(
         globals(),
         {
-            "railtracks.llm._anthropic": ("Anthropic",),
-            "railtracks.llm._anyllm": ("AnyLLM",),
-            "railtracks.llm._openai": ("OpenAI",),
+            "railtracks.llm._providers._anthropic": ("Anthropic",),
+            "railtracks.llm._providers._anyllm": ("AnyLLM",),
+            "railtracks.llm._providers._openai": ("OpenAI",),
         },
     )

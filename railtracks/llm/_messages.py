@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
-from railtracks.state._codec import PLAIN_KINDS
+from railtracks.state._serialization._encoder import PLAIN_KINDS
 
 
 @attrs.frozen

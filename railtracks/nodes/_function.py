@@ -11,10 +11,10 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from railtracks._public_path import public_path
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._node import Node
-from railtracks.state._codec import MAX_ITEMS
-from railtracks.state._redact import names_secret, secret_names
-from railtracks.state._secrets import Secrets
-from railtracks.state._text import form_in, inputs_text, is_lost
+from railtracks.state._redaction._redactor import Secrets
+from railtracks.state._redaction._secret_names import names_secret, secret_names
+from railtracks.state._serialization._encoder import MAX_ITEMS
+from railtracks.state._serialization._record_text import form_in, inputs_text, is_lost
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from railtracks._ids import Observer
-from railtracks._logging import SessionLog
-from railtracks.pubsub._subscription import LOGGER, Subscription
+from railtracks._logging import PUBLISHER, SessionLog
+from railtracks._test_hooks import Observer
+from railtracks.pubsub._subscription import Subscription
 from railtracks.state import CallEvent, Event
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class RTPublisher:
             if lost:
                 self._log.log(
                     logging.ERROR, "subscriber %s did not take its events within %g s; %d were dropped",
-                    subscription.name, DRAIN_DEADLINE, lost, logger=LOGGER,
+                    subscription.name, DRAIN_DEADLINE, lost, logger=PUBLISHER,
                 )  # fmt: skip
         self._start_pumps()
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import anyio
 from anyio.lowlevel import checkpoint
 
-from railtracks._backend import is_stray_cancellation
-from railtracks._logging import SessionLog
-from railtracks._notifier import Notifier
-from railtracks._scope import current
+from railtracks._concurrency._condition import Notifier
+from railtracks._concurrency._event_loop import is_stray_cancellation
+from railtracks._context_variable import current
+from railtracks._logging import PUBLISHER, SessionLog
 from railtracks.exceptions import ConfigError
 from railtracks.state import Event
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 Policy = Literal["wait", "drop_oldest", "drop_newest", "fail"]
 OnError = Literal["keep", "remove"]
 
-LOGGER = logging.getLogger("RT.Publisher")
 in_callback: ContextVar[bool] = ContextVar("railtracks_in_callback", default=False)
 """True in whatever a callback runs: it must not wait for room in a buffer that only it can empty."""
 
@@ -124,7 +123,7 @@ class Subscription:
                 self._closed = True
                 self._log.log(
                     logging.ERROR, "subscriber %s fell behind by %d events and was removed; it missed %s",
-                    self.name, len(self._buffer), type(event).__name__, logger=LOGGER,
+                    self.name, len(self._buffer), type(event).__name__, logger=PUBLISHER,
                 )  # fmt: skip
                 return
             self._buffer.popleft()
@@ -230,7 +229,7 @@ class Subscription:
             if self.errors & (self.errors - 1) == 0:  # the 1st, 2nd, 4th, 8th ... so that it cannot flood the log
                 self._log.log(
                     logging.ERROR, "subscriber %s raised %r (%d in all)", self.name, exc, self.errors,
-                    logger=LOGGER, exc_info=exc,
+                    logger=PUBLISHER, exc_info=exc,
                 )  # fmt: skip
             if self._on_error == "remove":
                 self._closed = True

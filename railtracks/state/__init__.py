@@ -2,20 +2,20 @@
 
 from typing import TYPE_CHECKING
 
-from railtracks._later import later
-from railtracks.state._codec import register_hooks
-from railtracks.state._document import Edge, Node, Stamp
+from railtracks._lazy import later
+from railtracks.state._document._graph import Edge, Node, Stamp
 from railtracks.state._events import Broadcast, CallCancelled, CallCreated, CallEvent, CallFailed, CallSucceeded, Event
 from railtracks.state._info import Decision, ExecutionInfo, Failure, Forest
-from railtracks.state._marks import Cut, Opaque, RecordedError
 from railtracks.state._records import CallRecord, Change, Form, Reason, Status
-from railtracks.state._redact import register_secret_keys
-from railtracks.state._secrets import Secret
+from railtracks.state._redaction._redactor import Secret
+from railtracks.state._redaction._secret_names import register_secret_keys
+from railtracks.state._serialization._encoder import register_hooks
+from railtracks.state._serialization._placeholders import Cut, Opaque, RecordedError
 
 if TYPE_CHECKING:
-    from railtracks.state._runs import RunSummary, list_runs, load_run, prune
-    from railtracks.state._sqlite import SQLiteStore
-    from railtracks.state._stores import Appender, FileStore, Listed, Lock, MemoryStore, Store, Stored
+    from railtracks.state._stores._files import Appender, FileStore, Listed, Lock, MemoryStore, Store, Stored
+    from railtracks.state._stores._runs import RunSummary, list_runs, load_run, prune
+    from railtracks.state._stores._sqlite import SQLiteStore
 
 __all__ = [
     "Appender",
@@ -62,9 +62,9 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = later(
         globals(),
         {
-            "railtracks.state._runs": ("RunSummary", "list_runs", "load_run", "prune"),
-            "railtracks.state._sqlite": ("SQLiteStore",),
-            "railtracks.state._stores": (
+            "railtracks.state._stores._runs": ("RunSummary", "list_runs", "load_run", "prune"),
+            "railtracks.state._stores._sqlite": ("SQLiteStore",),
+            "railtracks.state._stores._files": (
                 "Appender", "FileStore", "Listed", "Lock", "MemoryStore", "Store", "Stored",
             ),
         },

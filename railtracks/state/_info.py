@@ -12,16 +12,16 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 import attrs
 import cattrs
 
-from railtracks._ids import index_of, node_id
+from railtracks._identifiers import index_of, node_id
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, StateError
-from railtracks.state import _journal
-from railtracks.state._codec import converter
-from railtracks.state._document import Document, Edge, Node, Scribe, Stamp, read_records, upgraded
-from railtracks.state._files import write_atomically
+from railtracks.state._document._graph import Document, Edge, Node, Scribe, Stamp, read_records, upgraded
+from railtracks.state._document._writer import Writer
+from railtracks.state._file_system import write_atomically
+from railtracks.state._journal import _journal
 from railtracks.state._records import REUSED, CallRecord, Reason, Status
-from railtracks.state._secrets import Secrets
-from railtracks.state._text import loads
-from railtracks.state._writer import Writer
+from railtracks.state._redaction._redactor import Secrets
+from railtracks.state._serialization._encoder import converter
+from railtracks.state._serialization._record_text import loads
 
 
 @attrs.frozen

@@ -5,12 +5,12 @@
 """
 
 from railtracks.testing import faults, invariants, trees
-from railtracks.testing._clock import ClockHeldError, Deadlock, VirtualClock
-from railtracks.testing._injection import ProcessKilled
-from railtracks.testing._loops import run
-from railtracks.testing._outcome import Outcome
-from railtracks.testing._simulate import simulate
+from railtracks.testing._simulation._injection import ProcessKilled
+from railtracks.testing._simulation._outcome import Outcome
+from railtracks.testing._simulation._simulate import simulate
 from railtracks.testing._trace import TraceEvent
+from railtracks.testing._virtual_time._clock import ClockHeldError, Deadlock, VirtualClock
+from railtracks.testing._virtual_time._run import run
 from railtracks.testing.faults import Fault
 from railtracks.testing.invariants import Violation, check, invariant
 from railtracks.testing.models import ScriptedModel, ScriptError, tool_call

@@ -19,9 +19,9 @@ import attrs
 
 from railtracks.exceptions import ConfigError
 from railtracks.state import Reason
-from railtracks.testing import _report
-from railtracks.testing._outcome import Outcome
-from railtracks.testing._promise import PROMISE, BrokenAt, ending_error
+from railtracks.testing._simulation import _report
+from railtracks.testing._simulation._outcome import Outcome
+from railtracks.testing._simulation._promise import PROMISE, BrokenAt, ending_error
 
 __all__ = [
     "PROMISE", "Violation", "check", "ends_within", "invariant", "is_cleaned_up", "passes_cancellation_on",

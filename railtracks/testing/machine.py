@@ -24,18 +24,19 @@ import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from railtracks._call import broadcast
+from railtracks._calls._call import broadcast
 from railtracks._config import scoped
-from railtracks._ids import sources
-from railtracks._session import Session
+from railtracks._session._session import Session
+from railtracks._test_hooks import sources
 from railtracks.exceptions import SessionEndedError
 from railtracks.nodes import FunctionNode, function_node
 from railtracks.state import Broadcast, ExecutionInfo, MemoryStore, Status
-from railtracks.state._runs import load_run
-from railtracks.testing import _report, faults, trees
-from railtracks.testing._loops import virtual_sources
-from railtracks.testing._stepping import SteppedLoop
-from railtracks.testing._witness import Witness
+from railtracks.state._stores._runs import load_run
+from railtracks.testing import faults, trees
+from railtracks.testing._simulation import _report
+from railtracks.testing._simulation._witness import Witness
+from railtracks.testing._virtual_time._run import virtual_sources
+from railtracks.testing._virtual_time._stepping import SteppedLoop
 from railtracks.testing.strategies import backends, seeds
 
 __all__ = ["LiveCall", "LiveSession", "SessionMachine"]

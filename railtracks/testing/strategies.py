@@ -14,7 +14,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from railtracks._config import BACKENDS
+from railtracks._options import BACKENDS
 from railtracks.nodes._function import as_node
 from railtracks.testing import faults as f
 from railtracks.testing import trees as t

@@ -17,8 +17,8 @@ import anyio
 import attrs
 
 from railtracks import context
-from railtracks._call import broadcast, call, call_batch, call_sync
-from railtracks._session import Session
+from railtracks._calls._call import broadcast, call, call_batch, call_sync
+from railtracks._session._session import Session
 from railtracks.exceptions import FatalError
 from railtracks.nodes import FunctionNode, function_node
 from railtracks.testing._trace import ReprAsCode

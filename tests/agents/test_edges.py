@@ -12,11 +12,11 @@ import attrs
 import pytest
 
 import railtracks as rt
+from railtracks._schema._arguments import ArgumentError, structured_output
 from railtracks.agents._histories import message_histories
 from railtracks.exceptions import LLMError, NodeCreationError, SessionError
 from railtracks.llm import AssistantMessage, Completion
-from railtracks.llm._arguments import ArgumentError, structured_output
-from railtracks.llm._clients import Clients
+from railtracks.llm._providers._clients import Clients
 from railtracks.state import MemoryStore, Status
 from railtracks.testing import ScriptedModel, tool_call
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.llm._injection import fill
+from railtracks.llm._prompt import fill
 from railtracks.testing import ScriptedModel, simulate
 from tests.effort import examples
 

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks._ids import node_id
+from railtracks._identifiers import node_id
 from railtracks.agents._histories import message_histories
 from railtracks.exceptions import GlobalTimeOutError, LLMError
 from railtracks.llm import AssistantMessage, SystemMessage, Usage

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 import railtracks as rt
-from railtracks.execution import _run
-from railtracks.state._machine import RTState
+from railtracks.execution import _call_scopes
+from railtracks.state._transitions import RTState
 from railtracks.testing import trees
 from railtracks.testing.machine import SessionMachine
 from tests.effort import FACTOR
@@ -34,7 +34,7 @@ def completed_for_cancelled(self, record, reason, now):
     self.succeeded(record, None, now)
 
 
-class LateEntry(_run.Entry):
+class LateEntry(_call_scopes.Entry):
     def __init__(self, deadline, caller):
         super().__init__(deadline + 1, caller)
 

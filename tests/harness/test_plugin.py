@@ -12,9 +12,9 @@ import pytest
 import rich.console  # noqa: F401 (this and what follows: a run of pytester forgets what it was the first to import)
 import trio.testing  # noqa: F401
 
-import railtracks.testing._report
+import railtracks.testing._simulation._report
 import railtracks.testing.strategies  # noqa: F401
-from railtracks._scope import current
+from railtracks._context_variable import current
 
 NODES = """
 import asyncio, sys, threading, time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from railtracks.llm._schema import _Schemas
+from railtracks._schema._schema import _Schemas
 
 
 def json_schema(annotation: Any) -> dict[str, Any]:

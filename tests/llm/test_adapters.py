@@ -30,25 +30,25 @@ TOOL = ToolSchema("add", "Adds.", {"type": "object", "properties": {"a": {"type"
 
 
 def openai(url, **options):
-    from railtracks.llm._openai import OpenAI
+    from railtracks.llm._providers._openai import OpenAI
 
     return OpenAI("some-model", **{"base_url": f"{url}/v1", "api_key": KEY, "max_retries": 0, **options})
 
 
 def anthropic(url, **options):
-    from railtracks.llm._anthropic import Anthropic
+    from railtracks.llm._providers._anthropic import Anthropic
 
     return Anthropic("some-model", **{"base_url": url, "api_key": KEY, "max_retries": 0, **options})
 
 
 def anyllm_openai(url, **options):
-    from railtracks.llm._anyllm import AnyLLM
+    from railtracks.llm._providers._anyllm import AnyLLM
 
     return AnyLLM("openai/some-model", **{"api_base": f"{url}/v1", "api_key": KEY, "max_retries": 0, **options})
 
 
 def anyllm_anthropic(url, **options):
-    from railtracks.llm._anyllm import AnyLLM
+    from railtracks.llm._providers._anyllm import AnyLLM
 
     return AnyLLM("anthropic:some-model", **{"api_base": url, "api_key": KEY, "max_retries": 0, **options})
 

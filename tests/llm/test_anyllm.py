@@ -156,7 +156,7 @@ def on_trio(func):
 
 @contextlib.asynccontextmanager
 async def asyncio_thread():
-    from railtracks.llm._asyncio_thread import AsyncioThread
+    from railtracks._concurrency._asyncio_thread import AsyncioThread
 
     thread = AsyncioThread()
     try:
@@ -232,7 +232,7 @@ def test_errors_and_results_come_over_as_the_same_objects():
 
 
 def test_pieces_are_not_made_far_ahead_of_who_takes_them():
-    from railtracks.llm._asyncio_thread import AHEAD
+    from railtracks._concurrency._asyncio_thread import AHEAD
 
     async def main():
         made, closed = [], []

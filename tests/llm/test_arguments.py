@@ -19,10 +19,10 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.llm import _arguments
-from railtracks.llm._arguments import ArgumentError, structured_output
-from railtracks.llm._fields import parameters_of
-from railtracks.llm._schema import output_schema, tool_schema
+from railtracks._schema import _arguments
+from railtracks._schema._arguments import ArgumentError, structured_output
+from railtracks._schema._fields import parameters_of
+from railtracks.llm._tool_schemas import output_schema, tool_schema
 from railtracks.nodes._function import as_node
 from tests.effort import examples
 from tests.llm.schemas import json_schema

@@ -7,7 +7,7 @@ import contextlib
 import anyio
 import pytest
 
-from railtracks.llm._events import DRAIN_DEADLINE, Events
+from railtracks.llm._providers._sse import DRAIN_DEADLINE, Events
 
 
 class Response:

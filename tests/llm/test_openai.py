@@ -15,7 +15,7 @@ import railtracks as rt
 from railtracks.exceptions import ConfigError, LLMError
 from railtracks.llm._messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, UserMessage
 from railtracks.llm._model import OutputSchema, ToolSchema
-from railtracks.llm._schema import output_schema
+from railtracks.llm._tool_schemas import output_schema
 from tests import virtual
 from tests.llm import server as server_module
 from tests.llm.server import Answer, Call
@@ -316,7 +316,7 @@ def test_the_repr_shows_no_secret_wherever_it_is():
 def test_a_name_is_loaded_when_it_is_first_used():
     code = (
         "import sys, railtracks as rt; names = dir(rt.llm); assert 'OpenAI' in names and 'agent_node' in dir(rt);"
-        "assert 'railtracks.llm._openai' not in sys.modules; rt.llm.OpenAI; rt.agent_node;"
-        "assert 'railtracks.llm._openai' in sys.modules and 'openai' not in sys.modules"
+        "assert 'railtracks.llm._providers._openai' not in sys.modules; rt.llm.OpenAI; rt.agent_node;"
+        "assert 'railtracks.llm._providers._openai' in sys.modules and 'openai' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -21,7 +21,7 @@ import pytest
 
 import railtracks as rt
 from railtracks.exceptions import NodeCreationError
-from railtracks.llm._schema import output_schema, tool_schema
+from railtracks.llm._tool_schemas import output_schema, tool_schema
 from railtracks.nodes._function import as_node
 from tests.llm.schemas import json_schema
 
@@ -581,5 +581,5 @@ def test_other_outputs_are_wrapped():
 
 
 def test_docstring_parser_is_imported_when_needed():
-    code = "import sys, railtracks.llm._schema; assert 'docstring_parser' not in sys.modules"
+    code = "import sys, railtracks._schema._schema; assert 'docstring_parser' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -23,9 +23,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from railtracks.exceptions import ConfigError, StateError
-from railtracks.state import ExecutionInfo, Opaque, RecordedError, _codec, register_hooks
-from railtracks.state._codec import MAX_DEPTH, MAX_ITEMS, MAX_PARTS, MAX_REPR, MAX_TEXT, decode, encode
-from railtracks.state._machine import RTState
+from railtracks.state import ExecutionInfo, Opaque, RecordedError, register_hooks
+from railtracks.state._serialization import _encoder
+from railtracks.state._serialization._encoder import MAX_DEPTH, MAX_ITEMS, MAX_PARTS, MAX_REPR, MAX_TEXT, decode, encode
+from railtracks.state._transitions import RTState
 
 
 class Pair(NamedTuple):
@@ -350,8 +351,8 @@ class Money:
 @pytest.fixture
 def hooks(monkeypatch):
     """What a test registers is forgotten after it."""
-    monkeypatch.setattr(_codec, "_registered", set())
-    monkeypatch.setattr(_codec, "_by_name", {})
+    monkeypatch.setattr(_encoder, "_registered", set())
+    monkeypatch.setattr(_encoder, "_by_name", {})
 
 
 def info_of(result):
@@ -382,7 +383,7 @@ def test_what_a_hook_returns_is_encoded_in_turn(hooks):
 def test_without_its_hook_a_registered_type_is_kept_as_it_was_written(hooks, monkeypatch):
     register_hooks(Money, lambda money: [money.cents], lambda data: Money(*data))
     data = encode(Money(5))
-    monkeypatch.setattr(_codec, "_by_name", {})
+    monkeypatch.setattr(_encoder, "_by_name", {})
     assert decode(data) == Opaque(f"{__name__}.Money", data)
     assert encode(decode(data)) == data
 

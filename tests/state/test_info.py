@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import railtracks as rt
 from railtracks.exceptions import StateError
 from railtracks.state import ExecutionInfo, Failure, Reason, RecordedError, Status
-from railtracks.state._machine import RTState
+from railtracks.state._transitions import RTState
 
 ERROR = ValueError("boom")
 

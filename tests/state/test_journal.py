@@ -27,12 +27,12 @@ from railtracks.state import (
     Reason,
     SQLiteStore,
     Status,
-    _runs,
     list_runs,
     load_run,
     prune,
 )
-from railtracks.state import _journal as journal
+from railtracks.state._journal import _journal as journal
+from railtracks.state._stores import _runs
 from tests import virtual
 from tests.effort import examples
 
@@ -210,7 +210,7 @@ async def test_a_journal_with_an_end_tells_what_the_document_would(monkeypatch):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("railtracks.state._stores.write_atomically", fail)
+        patch.setattr("railtracks.state._stores._files.write_atomically", fail)
         async with rt.Session(run_identifier="mine") as session:
             await rt.call(tree, 3)
     assert not Path(".railtracks/mine.json").exists()

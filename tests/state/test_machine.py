@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from railtracks.exceptions import StateError
 from railtracks.state import CallRecord, Reason, Status
-from railtracks.state._machine import RTState
+from railtracks.state._transitions import RTState
 
 ERROR = ValueError("boom")
 

@@ -7,11 +7,11 @@ import inspect
 
 import attrs
 import pytest
+from railtracks.state._text import MAX_GROWTH, MAX_TYPES, _types_text
 
 import railtracks as rt
 from railtracks._public_path import _NAMESPACES, public_path
 from railtracks.state import _former_names as former
-from railtracks.state._text import MAX_GROWTH, MAX_TYPES, _types_text
 
 PUBLIC = [
     (namespace, name)

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from railtracks.state import ExecutionInfo, _redact, register_secret_keys
-from railtracks.state._codec import encode
-from railtracks.state._machine import RTState
+from railtracks.state import ExecutionInfo, register_secret_keys
+from railtracks.state._redaction import _secret_names
+from railtracks.state._serialization._encoder import encode
+from railtracks.state._transitions import RTState
 
 SECRET = "hunter2"
 
@@ -133,9 +134,9 @@ def test_the_keyword_arguments_of_a_node_are_masked_in_the_document_and_not_in_t
 @pytest.fixture
 def own_names(monkeypatch):
     """What a test registers is forgotten after it."""
-    monkeypatch.setattr(_redact, "_extra", set())
+    monkeypatch.setattr(_secret_names, "_extra", set())
     yield
-    _redact.names_secret.cache_clear()
+    _secret_names.names_secret.cache_clear()
 
 
 @pytest.mark.parametrize("key", ["card_number", "cardNumber", "CARD-NUMBER", "billing_card_number", "card number 2"])

@@ -15,10 +15,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.state._codec import Encoder, encode, learn_secrets
-from railtracks.state._redact import MASK
-from railtracks.state._secrets import MAX_KNOWN, Secrets
-from railtracks.state._text import inputs_text, result_text
+from railtracks.state._redaction._redactor import MAX_KNOWN, Secrets
+from railtracks.state._redaction._secret_names import MASK
+from railtracks.state._serialization._encoder import Encoder, encode, learn_secrets
+from railtracks.state._serialization._record_text import inputs_text, result_text
 from tests.effort import examples
 
 SECRET = "Qz7-hunter2"

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks._ids import identifier_problem, slug
-from railtracks.state._files import state_folder, write_atomically
+from railtracks._identifiers import identifier_problem, slug
+from railtracks.state._file_system import state_folder, write_atomically
 
 any_text = st.text(st.characters(exclude_categories=[]), min_size=1)
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from railtracks.testing import Outcome, Violation, check, simulate
-from railtracks.testing._injection import ProcessKilled
+from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing.strategies import backends, seeds
 
 BUDGET = 100

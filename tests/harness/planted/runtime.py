@@ -15,12 +15,12 @@ import attrs
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks._lifetime import Lifetime
-from railtracks._session import Session
+from railtracks._session._nursery import Lifetime
+from railtracks._session._session import Session
 from railtracks.execution import Coordinator, _coordinator
 from railtracks.pubsub._subscription import Subscription
 from railtracks.state import Status
-from railtracks.state._machine import RTState
+from railtracks.state._transitions import RTState
 from railtracks.testing import trees as t
 from railtracks.testing.faults import Cancel, Fault
 from railtracks.testing.strategies import flows

@@ -1,0 +1,1 @@
+"""Event loops, cancellation and threads: what knows an event loop, and no session."""

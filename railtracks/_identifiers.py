@@ -1,0 +1,56 @@
+"""Identifiers of sessions, calls and runs, and which texts are safe as file names."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+WINDOWS_RESERVED = {"con", "prn", "aux", "nul", *(f"{dev}{n}" for dev in ("com", "lpt") for n in range(1, 10))}
+MAX_IDENTIFIER = 128
+"""Characters in an identifier: with its endings and a temporary suffix it stays a legal file name everywhere."""
+
+
+def node_id(session_id: str, index: int) -> str:
+    """The identifier of the ``index``-th call of a session, as a node of its graph."""
+    return f"{session_id}-n{index}"
+
+
+def edge_id(session_id: str, index: int) -> str:
+    """The identifier of the request that made the ``index``-th call."""
+    return f"{session_id}-e{index}"
+
+
+def run_id(session_id: str, index: int) -> str:
+    """The identifier of the run whose top-level call is the ``index``-th call."""
+    return f"{session_id}-r{index}"
+
+
+def index_of(identifier: str) -> int:
+    """The call's index in a node, edge or run identifier. ValueError if it is none."""
+    return int(identifier.rpartition("-")[2][1:])
+
+
+def identifier_problem(value: str) -> str | None:
+    """Why ``value`` is no safe file name on every system, or None if it is one."""
+    if not value:
+        return "it is empty"
+    if len(value) > MAX_IDENTIFIER:
+        return f"it has {len(value)} characters, more than {MAX_IDENTIFIER}"
+    if bad := sorted({c for c in value if not (c.isascii() and (c.isalnum() or c in "._-"))}):
+        return f"it contains {', '.join(map(repr, bad))}"
+    if value[0] in ".-" or value[-1] == ".":
+        return "it begins with '.' or '-', or ends with '.'"
+    if value.split(".")[0].lower() in WINDOWS_RESERVED:
+        return "it is a reserved device name"
+    return None
+
+
+def slug(name: str) -> str:
+    """``name`` as a safe file name: itself if it is one, or else what is safe of it and a digest."""
+    if identifier_problem(name) is None:
+        return name
+    digest = f"{zlib.crc32(name.encode('utf-8', 'surrogatepass')):08x}"  # tells names apart; hides nothing
+    safe = (
+        re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[: MAX_IDENTIFIER - 9].rstrip("-")
+    )  # no dots: `con.txt` is reserved
+    return f"{safe or 'session'}-{digest}"

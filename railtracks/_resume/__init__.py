@@ -1,0 +1,1 @@
+"""Resuming a run: its history, and the recorded call that a new call corresponds to."""

@@ -1,0 +1,1 @@
+"""The session: its life from entering to the last task's end."""

@@ -1,0 +1,1 @@
+"""Recording: what a session writes of its calls while they run."""

@@ -1,0 +1,95 @@
+"""Strategies run one invocation of a node: where, and on what."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from inspect import isawaitable
+from typing import Any, Protocol
+
+import anyio
+
+from railtracks._concurrency._cancellation import pass_cancellation_on
+from railtracks._concurrency._threads import run_in_thread
+from railtracks.nodes import FunctionNode
+from railtracks.nodes._function import settle
+
+
+class ExecutionStrategy(Protocol):
+    """How a node's function is run."""
+
+    def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Awaitable[Any]:
+        """Begin one invocation; awaiting what is returned gives its result or raises its exception.
+
+        Cancellation is delivered to the work where that is possible; the strategy says where it is not.
+        """
+
+
+class InTaskStrategy:
+    """Async nodes: awaited in the caller's own task. No task is made, so nothing can outlive the call."""
+
+    def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Awaitable[Any]:
+        awaitable: Awaitable[Any] = node.func(*args, **kwargs)
+        return awaitable
+
+
+class _Here(threading.local):
+    """The strategy that runs the current worker thread, if one does."""
+
+    strategy: ThreadStrategy | None = None
+
+
+_here = _Here()
+
+
+class ThreadStrategy:
+    """Sync nodes: a worker thread each, with the caller's context variables, so many at once at the most.
+
+    A thread cannot be killed. A cancelled call leaves it behind, or waits, as the node's ``abandon_on_cancel`` says.
+    The limit is the session's own: threads left behind in one session do not block another.
+
+    Args:
+        on_abandon: Awaited, in the task of the call, when its thread is left behind.
+    """
+
+    MAX_THREADS = 40
+    """As many as anyio's and trio's own limiters allow."""
+
+    def __init__(self, on_abandon: Callable[[], Awaitable[None]]) -> None:
+        self._on_abandon = on_abandon
+        self._limiter: anyio.CapacityLimiter | None = None  # made in the event loop that uses it
+
+    def unbind(self) -> None:
+        """The session goes on in another event loop."""
+        self._limiter = None
+
+    def is_host_of_this_thread(self) -> bool:
+        return _here.strategy is self
+
+    async def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self.MAX_THREADS)
+        try:
+            result = await run_in_thread(
+                functools.partial(self._run, node, args, kwargs),
+                abandon_on_cancel=node.abandon_on_cancel,
+                limiter=self._limiter,
+                on_abandon=self._on_abandon,
+            )
+        except Exception as exc:
+            from concurrent.futures import CancelledError  # loaded by now, if it was raised; not worth loading before
+
+            if isinstance(exc, CancelledError):
+                # How asyncio tells a thread that the call it made on the loop was cancelled: that is this call's
+                # own cancellation coming back, unless the node cancelled a future of its own.
+                await pass_cancellation_on()
+            raise
+        return await result if isawaitable(result) else result
+
+    def _run(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        _here.strategy = self
+        try:
+            return settle(node.func(*args, **kwargs))
+        finally:
+            _here.strategy = None

@@ -1,0 +1,1 @@
+"""The document: the state file that a session leaves."""

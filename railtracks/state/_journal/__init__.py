@@ -1,0 +1,1 @@
+"""The journal: the record of a session, appended as it happens."""

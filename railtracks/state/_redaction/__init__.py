@@ -1,0 +1,1 @@
+"""Secrets: what names one, and how they are kept out of all that is written."""

@@ -1,0 +1,1 @@
+"""Stores: where runs are kept, listed, locked and pruned."""

@@ -1,0 +1,1 @@
+"""``simulate``: one run of a flow, observed by a witness."""

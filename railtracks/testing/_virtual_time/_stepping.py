@@ -1,0 +1,105 @@
+"""An event loop under a clock that only moves when it is told to, in a thread of its own: for state machines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import anyio
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.lowlevel import checkpoint
+
+from railtracks._concurrency._event_loop import running_library
+from railtracks.testing._virtual_time._clock import PATIENCE, ClockHeldError, VirtualClock
+from railtracks.testing._virtual_time._run import backend_options, seeded
+from railtracks.testing._virtual_time._thread_scheduler import ThreadTurns
+from railtracks.testing._virtual_time._trio_loop import seeded_trio
+
+QUIET_TURNS = 3
+"""Turns of asyncio's event loop without anything to do, after which it is taken to be idle."""
+REAL_WAIT = 0.0002
+"""Real seconds between two looks at threads that are at work."""
+
+
+class SteppedLoop:
+    """Runs async functions in an event loop; each method returns when nothing can run any more without time going on.
+
+    Args:
+        backend: "asyncio" or "trio".
+        seed: As for ``run``.
+    """
+
+    def __init__(self, backend: str, seed: int) -> None:
+        self.clock = VirtualClock(jumps=False)
+        self.clock.turns = ThreadTurns(seeded(seed, "threads"))
+        options = backend_options(self.clock, backend, seeded(seed, "order"))
+        with ExitStack() as stack:
+            if backend == "trio":
+                stack.enter_context(seeded_trio(f"{seed}/order"))
+            stack.callback(self.clock.turns.open)
+            self._portal: BlockingPortal = stack.enter_context(start_blocking_portal(backend, options))
+            self._stack = stack.pop_all()
+
+    def start(self, func: Callable[..., Any], *args: Any) -> None:
+        """Start ``func(*args)`` in a task of its own."""
+        self._portal.start_task_soon(func, *args)
+        self.settle()
+
+    def call(self, func: Callable[..., Any], *args: Any) -> Any:
+        """Call a function, or await an async one, in the event loop; returns what it returns."""
+        result = self._portal.call(func, *args)
+        self.settle()
+        return result
+
+    def settle(self) -> None:
+        """Return when no task and no thread has anything to do before the next deadline."""
+        self._portal.call(self._settle)
+
+    def advance(self, seconds: float) -> None:
+        """Let time go on, from deadline to deadline."""
+        self._portal.call(self._advance, seconds)
+
+    def close(self) -> None:
+        """End the event loop, and what still runs in it."""
+        self.clock.turns.open()  # nobody will grant any more
+        self._portal.call(self._portal.stop, True)
+        self._stack.close()
+
+    async def _settle(self) -> None:
+        began = time.monotonic()
+        while True:
+            await self._no_task_can_run()
+            if not self.clock.threads_have_turns():
+                return
+            if time.monotonic() - began > PATIENCE:
+                assert self.clock.event_loop is not None
+                problem = f"a worker thread has been under way for {PATIENCE:g} s of real time; let it end"
+                raise ClockHeldError(problem, self.clock.event_loop.waiting())
+            time.sleep(REAL_WAIT)  # noqa: ASYNC251 (a thread is at work, and nothing else is to run before it is through)
+            await checkpoint()
+
+    async def _no_task_can_run(self) -> None:
+        if running_library() == "trio":
+            await anyio.wait_all_tasks_blocked()
+            return
+        import asyncio
+
+        loop: Any = asyncio.get_running_loop()  # anyio's own wait sleeps, and time stands still
+        quiet = 0
+        while quiet < QUIET_TURNS:
+            await asyncio.sleep(0)
+            quiet = 0 if loop.has_ready else quiet + 1
+
+    async def _advance(self, seconds: float) -> None:
+        clock, event_loop = self.clock, self.clock.event_loop
+        assert event_loop is not None
+        end = clock.now + seconds
+        await self._settle()
+        while (deadline := event_loop.deadline()) is not None and deadline <= end:
+            clock.jump(max(0.0, deadline - clock.now))
+            await checkpoint()
+            await self._settle()
+        clock.jump(max(0.0, end - clock.now))
+        await self._settle()

@@ -1,0 +1,128 @@
+"""trio under virtual time: its own ``MockClock``, which asks before it jumps."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from railtracks.testing._virtual_time._blocked_threads import Waiting, told_by_trio
+from railtracks.testing._virtual_time._clock import VirtualClock
+from railtracks.testing._virtual_time._sockets import describe_sockets, is_readable
+from railtracks.testing._virtual_time._tasks import places, trio_tasks
+from railtracks.testing._virtual_time._thread_kinds import is_busy_trio_worker
+
+if TYPE_CHECKING:
+    import trio.testing
+
+
+@contextlib.contextmanager
+def seeded_trio(seed: str | None) -> Iterator[None]:
+    """trio takes the order of its tasks from one random generator of its own."""
+    from trio._core import _run as trio_run
+
+    if seed is None:
+        yield
+        return
+    allowed, state = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r.getstate()
+    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # as trio's own plugin for Hypothesis does
+    trio_run._r.seed(seed)
+    try:
+        yield
+    finally:
+        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = allowed  # type: ignore[misc]
+        trio_run._r.setstate(state)
+
+
+def trio_options(clock: VirtualClock) -> dict[str, Any]:
+    """A ``MockClock`` that asks ``clock`` before it jumps, and goes with it."""
+    import trio
+    import trio.testing
+
+    mock = trio.testing.MockClock(autojump_threshold=0.0 if clock.jumps else math.inf)
+    wait = 0.0
+
+    class Watch(trio.abc.Instrument):
+        def before_run(self) -> None:
+            self._told = told_by_trio(trio.lowlevel.current_trio_token(), event_loop.threads)
+            self._told.__enter__()
+
+        def after_run(self) -> None:
+            self._told.__exit__(None, None, None)
+
+        def task_scheduled(self, task: object) -> None:
+            nonlocal wait
+            wait = 0.0
+            clock.ran()
+
+    def autojump() -> None:
+        nonlocal wait
+        deadline = event_loop.deadline()
+        if deadline is not None and deadline <= clock.now:
+            return
+        if clock.idle(deadline):
+            assert deadline is not None
+            clock.jump(deadline - clock.now)
+        else:
+            time.sleep(wait)  # the event loop asks again and again, and threads want to run too
+            wait = min(max(1e-5, 2 * wait), 1e-3)
+
+    mock._autojump = autojump  # type: ignore[method-assign]
+    clock.event_loop = event_loop = _Trio(mock)
+    return {"clock": mock, "instruments": [Watch()]}
+
+
+class _Trio:
+    """trio, as a clock wants to know it."""
+
+    def __init__(self, mock: trio.testing.MockClock) -> None:
+        self.moved = mock.jump
+        self.threads = Waiting()
+
+    def call_soon(self, func: Callable[[], None], /) -> object:
+        func()
+        return None
+
+    def deadline(self) -> float | None:
+        import trio
+
+        ahead = trio.lowlevel.current_statistics().seconds_to_next_deadline
+        return None if math.isinf(ahead) else trio.current_time() + ahead
+
+    def jobs(self) -> list[tuple[int | None, str]]:
+        frames = sys._current_frames()
+        return [
+            (thread.ident, "a worker thread") for thread in threading.enumerate() if is_busy_trio_worker(thread, frames)
+        ]
+
+    def is_waited_for(self, thread: int) -> bool:
+        return self.threads.has(thread)
+
+    def has_news(self) -> bool:
+        from trio._core._run import GLOBAL_RUN_CONTEXT
+
+        entries = GLOBAL_RUN_CONTEXT.runner.entry_queue
+        if entries.queue or entries.idempotent_queue:
+            return True
+        read = [file for file, waiters in self._registered() if getattr(waiters, "read_task", None) is not None]
+        return bool(read and is_readable(read))  # on kqueue, which does not tell who reads, nothing is
+
+    def _registered(self) -> list[tuple[int, Any]]:
+        """The files that tasks wait for; epoll and kqueue tell, Windows does not."""
+        from trio._core._run import GLOBAL_RUN_CONTEXT
+
+        registered = getattr(GLOBAL_RUN_CONTEXT.runner.io_manager, "_registered", {})
+        return [(key if isinstance(key, int) else key[0], waiters) for key, waiters in registered.items()]
+
+    def sockets(self) -> list[str]:
+        from trio._core._run import GLOBAL_RUN_CONTEXT
+
+        own = GLOBAL_RUN_CONTEXT.runner.entry_queue.wakeup.wakeup_sock.fileno()
+        return describe_sockets(sorted({file for file, _ in self._registered()} - {own}))
+
+    def waiting(self) -> list[str]:
+        return places(trio_tasks().values())

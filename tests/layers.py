@@ -1,0 +1,63 @@
+"""The stack of layers: each imports only from those above it in this list. ``docs/design.md`` shows the same list."""
+
+from __future__ import annotations
+
+LAYERS: list[tuple[str, str]] = [
+    ("exceptions", "the errors that the library raises"),
+    ("_lazy _public_path _identifiers _test_hooks _context_variable", "what everything may use"),
+    ("_concurrency", "event loops, cancellation, threads: no session"),
+    ("_logging", "a session's log"),
+    ("_options _config", "what can be set, and from where it comes"),
+    ("state._file_system", "files written whole or not at all"),
+    ("state._records state._events state._call_tree state._transitions", "records of calls and their transitions"),
+    ("state._redaction", "secrets: what names one, and how it is masked"),
+    ("state._serialization", "values to JSON text and back"),
+    ("state._document", "the state file"),
+    ("state._journal", "the journal"),
+    ("state._info", "the snapshot of a session, live or loaded"),
+    ("state._stores", "where runs are kept, listed, locked, pruned"),
+    ("state", "rt.state"),
+    ("pubsub", "events to subscribers"),
+    ("nodes", "what can be called, in one form"),
+    ("_resume", "the history of a run, and the match of a call in it"),
+    ("execution._recording", "what a session writes while it runs"),
+    ("execution", "strategies, cancel scopes, the Coordinator"),
+    ("context", "rt.context"),
+    ("_session", "Session: nursery, event loop thread, decorator"),
+    ("_calls", "call, call_batch, call_sync, broadcast, ask"),
+    ("_schema", "types to JSON Schema, and JSON to values"),
+    ("llm", "messages, the Model protocol, the providers' models"),
+    ("agents", "agent_node, astream"),
+    ("_flow", "Flow, FlowConnection"),
+    ("railtracks", "rt"),
+    ("testing._trace testing.faults", "what the harness notes, and the faults it injects"),
+    ("testing._virtual_time", "event loops on a clock that jumps"),
+    ("testing._simulation", "simulate, and the witness that observes a run"),
+    ("testing", "rt.testing: invariants, strategies, SessionMachine"),
+    ("pytest_plugin", "fixtures, the tree of a failed test, leaks"),
+]
+"""Modules and folders (with everything in them that no other layer names), and what they hold."""
+
+
+def layer_of(module: str) -> int:
+    """Return the position of a module's layer: that of the longest name in the list that it begins with."""
+    name = module.removeprefix("railtracks.")
+    found = [
+        (len(prefix), position)
+        for position, (prefixes, _) in enumerate(LAYERS)
+        for prefix in prefixes.split()
+        if name == prefix or name.startswith(f"{prefix}.")
+    ]
+    if not found:
+        raise LookupError(f"{module} belongs to no layer")
+    return max(found)[1]
+
+
+def table() -> str:
+    """Return the list as it stands in the documentation."""
+    lines = []
+    for prefixes, description in LAYERS:
+        names = prefixes if len(prefixes) <= 38 else prefixes.replace(" ", "\n")
+        *first, last = names.split("\n")
+        lines += [*first, f"{last:<39} {description}"]
+    return "\n".join(lines)
