@@ -59,7 +59,7 @@ for name in sys.argv[1:]:
     try:
         getattr(rt.llm, name)("openai/some-model", api_key="none")
     except rt.exceptions.ConfigError as error:
-        assert "pip install 'railtracks[" in str(error), error
+        assert "`pip install '.[" in str(error), error
     else:
         raise AssertionError(f"rt.llm.{name} does without its SDK")
 """

