@@ -94,7 +94,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the site, strictly: a missing page or snippet is an error."""
+    """Build the site, strictly: a missing page is an error."""
     session.install(*PYPROJECT["dependency-groups"]["docs"])
     session.run("zensical", "build", "--clean", "--strict")
 
