@@ -59,7 +59,7 @@ for name in sys.argv[1:]:
     try:
         getattr(rt.llm, name)("openai/some-model", api_key="none")
     except rt.exceptions.ConfigError as error:
-        assert "pip install 'railtracks[" in str(error), error
+        assert "`pip install '.[" in str(error), error
     else:
         raise AssertionError(f"rt.llm.{name} does without its SDK")
 """
@@ -94,7 +94,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the site, strictly: a missing page or snippet is an error."""
+    """Build the site, strictly: a missing page is an error."""
     session.install(*PYPROJECT["dependency-groups"]["docs"])
     session.run("zensical", "build", "--clean", "--strict")
 

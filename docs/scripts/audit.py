@@ -3,7 +3,7 @@
     python docs/scripts/audit.py [folder] [--max-lines 80] [--limit 8] [--backend trio]
 
 By default it audits the running interpreter's own standard library, tests included: well over a thousand files, some of
-which do not parse on purpose. Press Ctrl-C at any time: the state file says what was done and what was cancelled.
+which do not parse on purpose. Press Ctrl-C at any time: the state file records what was done and what was cancelled.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Audit:
 
 @rt.function_node
 def list_files() -> list[str]:
-    """Sync, so it runs in a worker thread: a large tree on a slow disk does not hold up anything else."""
+    """List the files. This node is sync, so it runs in a worker thread, and a slow disk blocks nothing else."""
     folder = Path(rt.context.get("folder"))
     skipped = ("site-packages", "dist-packages")  # not the standard library's own
     return sorted(str(p) for p in folder.rglob("*.py") if p.is_file() and not any(part in skipped for part in p.parts))
@@ -60,7 +60,7 @@ def list_files() -> list[str]:
 
 @rt.function_node
 def parse(path: str) -> FileReport:
-    """One file. What it raises for one that cannot be decoded or parsed makes this call a failed one, and no more."""
+    """Parse one file. If the file cannot be decoded or parsed, this call fails, and the audit goes on."""
     try:
         source = Path(path).read_bytes()
         tree = ast.parse(source, path)
@@ -96,7 +96,10 @@ async def audit() -> Audit:
 
 
 def show_progress() -> tuple[AbstractContextManager[Any], Callable[[Any], None]]:
-    """A progress bar, and the callback that moves it: a number is how many files there are, a text one that is done."""
+    """Return a progress bar, and the callback that moves it.
+
+    The callback receives the number of files, and then the path of each file that is done.
+    """
     try:
         from rich.progress import Progress
     except ImportError:

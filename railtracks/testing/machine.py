@@ -9,7 +9,7 @@
 After each step, when nothing can run any more without time going on, a model says what must have become of each call,
 and the records are compared with it. Hypothesis shrinks a history that breaks it to the shortest.
 
-Needs Hypothesis: ``pip install railtracks[testing]``.
+Needs Hypothesis: ``pip install '.[testing]'`` in a checkout of the repository.
 """
 
 from __future__ import annotations

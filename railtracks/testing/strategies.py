@@ -4,7 +4,7 @@
     def test_it_keeps_the_promise(flow, options, faults, seed):
         check(simulate(flow, seed=seed, faults=faults, **options))
 
-Needs Hypothesis: ``pip install railtracks[testing]``.
+Needs Hypothesis: ``pip install '.[testing]'`` in a checkout of the repository.
 """
 
 from __future__ import annotations

@@ -1,10 +1,16 @@
-"""Everything that the README and the docs show runs, on both backends."""
+"""Everything that the README and the docs show runs, on both backends.
+
+A box of Python code has to run alone, as a reader copies it. One that needs the boxes before it says so: the line
+before it is ``*Continues from above.*``. A box and those that continue it are a chain, and each chain is one test.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 import pytest
@@ -12,70 +18,171 @@ from sybil import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 import railtracks as rt
+import railtracks.testing
+from railtracks.testing import faults, invariants, machine, strategies, trees
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPT = (ROOT / "docs/scripts/session.py").read_text(encoding="utf-8")
-INCLUDE = re.compile(r'--8<-- "(?P<path>[^:"]+):(?P<section>\w+)"')
+WITHOUT_CODE = {"design.md", "format.md", "reference.md"}
+CONTINUES = "*Continues from above.*"
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_snippets_of_a_page_run_one_after_another(page, backend, monkeypatch, capsys):
+class Chain(NamedTuple):
+    """A box that runs alone, and the boxes that continue it.
+
+    Args:
+        page: The page that they are on.
+        line: The line of the first box.
+        places: The places of the boxes among all boxes of the page.
+        text: The page from the first box to the next chain.
+    """
+
+    page: Path
+    line: int
+    places: list[int]
+    text: str
+
+    def run(self):
+        document = parsed(self.page)
+        document.namespace["__name__"] = "__main__"
+        examples = list(document.examples())
+        for place in self.places:
+            examples[place].evaluate()
+
+
+def parsed(page):
+    return Document.parse(str(page), PythonCodeBlockParser())
+
+
+def chains(page):
+    document = parsed(page)
+    examples = list(document.examples())
+    starts = [place for place, example in enumerate(examples) if not continues(document, example)]
+    assert starts[:1] in ([], [0]), f"the first box of {page.name} has nothing to continue from"
+    for first, following in pairwise([*starts, len(examples)]):
+        end = examples[following].start if following < len(examples) else len(document.text)
+        text = document.text[examples[first].start : end]
+        yield Chain(page, examples[first].line, list(range(first, following)), text)
+
+
+def continues(document, example):
+    return document.text[: example.start].rstrip().endswith(CONTINUES)
+
+
+CHAINS = [chain for page in PAGES for chain in chains(page)]
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: f"{chain.page.name}:{chain.line}")
+def test_boxes_run_alone_and_print_what_the_page_says(chain, backend, monkeypatch, capsys):
     monkeypatch.setattr(anyio, "run", functools.partial(anyio.run, backend=backend))
     monkeypatch.setenv("RAILTRACKS_BACKEND", backend)
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    document = Document.parse(str(page), PythonCodeBlockParser())
-    document.namespace["__name__"] = "__main__"
-    count = 0
-    for example in document.examples():
-        if not INCLUDE.search(example.parsed):
-            example.evaluate()
-            count += 1
-    assert count or page.name in ("reference.md", "design.md")
+    chain.run()
     output = capsys.readouterr().out
-    told = {without_places(line) for line in output.splitlines()}
-    for line in stories(page):
-        assert without_places(line) in told, f"the page shows {line!r}"
-    printed = iter(output.splitlines())
-    for line in promised(page):
-        assert line in printed, f"the page promises that {line!r} is printed next"  # reads on to it
+    printed = {without_places(line) for line in output.splitlines()}
+    for line in timeline(chain.text):
+        assert without_places(line) in printed, f"the page shows {line!r}"
+    following = iter(output.splitlines())
+    for line in promised(chain.text):
+        assert line in following, f"the page promises that {line!r} is printed next"  # reads on to it
 
 
-def stories(page):
-    """The lines of timelines that the page shows."""
-    return re.findall(r"^[> ] +\d+\.\d{3} s .*$", page.read_text(encoding="utf-8"), re.MULTILINE)
+def timeline(text):
+    """Return the lines of timelines that the page shows."""
+    return re.findall(r"^[> ] +\d+\.\d{3} s .*$", text, re.MULTILINE)
 
 
 def without_places(line):
     return re.sub(r"\(\S+:\d+\)", "", line).rstrip()
 
 
-def promised(page):
-    """What the comments beside prints say, in order; but for those that leave something out."""
+def promised(text):
+    """Return what the comments beside prints say, in order; without those that leave something out."""
+    comments = re.findall(r"print\(.*\)  # (.*)", text)
+    return [comment for comment in comments if "..." not in comment and ";" not in comment]
+
+
+def test_the_test_file_on_the_page_about_testing_passes(pytester):
+    page = ROOT / "docs/testing.md"
+    [box] = (example.parsed for example in parsed(page).examples() if "(rt_session)" in example.parsed)
+    pytester.makepyfile(box)
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(passed=2 * len(re.findall(r"^(?:async )?def test_", box, re.MULTILINE)))
+
+
+@every_page
+def test_each_page_has_code_and_all_of_it_is_run(page):
     text = page.read_text(encoding="utf-8")
-    return [
-        comment for comment in re.findall(r"print\(.*\)  # (.*)", text) if "..." not in comment and ";" not in comment
-    ]
+    boxes = re.findall(r"^ *```+ *(?:python|py)\b", text, re.MULTILINE | re.IGNORECASE)
+    assert len(boxes) == sum(len(chain.places) for chain in CHAINS if chain.page == page)
+    assert boxes or page.name in WITHOUT_CODE
+    assert "--8<--" not in text, "an include line shows no code where the page is read unrendered"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_each_section_that_a_page_includes_exists(page):
-    for include in INCLUDE.finditer(page.read_text(encoding="utf-8")):
-        assert include["path"] == "docs/scripts/session.py"
-        assert f"[start: {include['section']}]" in SCRIPT
-        assert f"[end: {include['section']}]" in SCRIPT
+@every_page
+def test_only_boxes_are_marked_as_continuations(page):
+    document = parsed(page)
+    marked = [example for example in document.examples() if continues(document, example)]
+    assert document.text.count(CONTINUES) == len(marked)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@every_page
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists()
 
 
-def test_every_public_name_has_a_line_in_the_reference():
+@every_page
+def test_links_within_the_docs_lead_to_a_heading(page):
+    text = page.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text):
+        other = (page.parent / target) if target else page
+        assert anchor in anchors(other), f"{other.name} has no heading #{anchor}"
+
+
+def anchors(page):
+    """Return the anchors of the headings of a page, as forges and the site make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_install_commands_name_the_checkout_and_not_the_other_project_of_the_name():
+    files = [*PAGES, *(ROOT / "docs/scripts").glob("*.py"), *(ROOT / "railtracks").rglob("*.py"), ROOT / "noxfile.py"]
+    wrong = re.compile(r"install\s+(?:-\S+\s+)*['\"`]*railtracks|railtracks\[")
+    assert [str(file) for file in files if wrong.search(file.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "prefix"),
+    [(rt, "rt."), (rt.exceptions, ""), (rt.llm, ""), (rt.nodes, ""), (rt.state, ""), (rt.context, "")],
+    ids=["rt", "exceptions", "llm", "nodes", "state", "context"],
+)
+def test_every_public_name_has_a_line_in_the_reference(module, prefix):
     reference = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
-    assert [name for name in rt.__all__ if f"`rt.{name}" not in reference and name != "exceptions"] == []
-    assert [name for name in rt.exceptions.__all__ if f"`{name}`" not in reference] == []
+    names = getattr(module, "__all__", ["get", "put", "update", "delete", "keys"])
+    assert [name for name in names if not in_code(prefix + name, reference)] == []
+
+
+@pytest.mark.parametrize("cls", [rt.Session, rt.Flow, rt.FlowConnection, rt.ExecutionInfo])
+def test_every_public_member_has_a_line_in_the_reference(cls):
+    reference = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    members = [name for name in dir(cls) if not name.startswith("_")]
+    assert [name for name in members if not re.search(rf"`[^`\n]*\b{name}\b", reference)] == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    [railtracks.testing, faults, invariants, machine, strategies, trees],
+    ids=lambda module: module.__name__,
+)
+def test_every_public_name_of_the_harness_has_a_line_in_its_reference(module):
+    reference = (ROOT / "docs/testing-reference.md").read_text(encoding="utf-8")
+    assert [name for name in module.__all__ if not in_code(name, reference)] == []
+
+
+def in_code(name, text):
+    return re.search(rf"`[^`\n]*(?<![\w.]){re.escape(name)}\b", text)
 
 
 def test_every_option_has_a_line_in_the_configuration():

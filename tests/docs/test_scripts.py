@@ -1,4 +1,4 @@
-"""The runnable examples: the seeds' own, and the audit."""
+"""The runnable examples: the published ones, and the audit."""
 
 from __future__ import annotations
 
@@ -18,22 +18,6 @@ from tests import virtual
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "docs/scripts"
-SECTIONS = {
-    "main": ["Hello, Alice!"],
-    "configured": ["['Hello, Bob!', 'Hello, Charlie!']"],
-    "several": ["Hello, Diana! Bye, Robert!", "True"],
-    "context_manager": ["Hello, Bob!", "Hello, Charlie!", "['Hello, Bob!', 'Hello, Charlie!']"],
-    "error_handling": ["caught: division by zero", "Failure(exception=ZeroDivisionError('division by zero'))"],
-    "api_example": ["['users from us-west', 'orders from us-west']"],
-    "tracked": ["daily-report-v1: Hello, reader!", "Hello, reader!"],
-}
-
-
-@pytest.mark.parametrize("name", SECTIONS)
-def test_a_section_of_the_session_script_prints_what_it_says(name, backend, capsys):
-    script = runpy.run_path(str(SCRIPTS / "session.py"))
-    virtual.run(backend, script[name])
-    assert capsys.readouterr().out.splitlines() == SECTIONS[name]
 
 
 class NodeA(rt.nodes.Node[str]):
@@ -44,8 +28,8 @@ class NodeA(rt.nodes.Node[str]):
         return f"A: {self.text}"
 
 
-def test_the_first_seeds_example_runs(backend, monkeypatch):
-    monkeypatch.setattr(rt.nodes, "NodeA", NodeA, raising=False)  # the seed's name for any node of the user's
+def test_the_first_published_example_runs(backend, monkeypatch):
+    monkeypatch.setattr(rt.nodes, "NodeA", NodeA, raising=False)  # the published name for any node
     rt.set_config(backend=backend)
 
     with rt.Session() as run:
@@ -63,7 +47,7 @@ def an_agent():
 
 
 @pytest.mark.parametrize("make", [lambda: NodeA, an_agent], ids=["node", "agent"])
-def test_the_second_seeds_flow_runs(make, backend):
+def test_the_second_published_flow_runs(make, backend):
     MyAgent = make()
 
     @rt.function_node
@@ -84,7 +68,7 @@ def test_the_second_seeds_flow_runs(make, backend):
     assert "secret" not in "".join(file.read_text() for file in Path(".railtracks").iterdir())
 
 
-def test_the_second_seeds_warning_is_printed_word_for_word():
+def test_the_published_warning_is_printed_word_for_word():
     code = "import railtracks as rt\nfor _ in range(2):\n    with rt.Session(run_identifier='my-unique-run'): pass"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "RT.Session  : WARNING  - File .railtracks/my-unique-run.json already exists, overwriting..." in done.stderr

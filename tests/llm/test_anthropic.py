@@ -149,7 +149,7 @@ async def test_a_stream_that_breaks_off_is_a_connection_error(server, how):
 
 def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "anthropic", None)
-    with pytest.raises(ConfigError, match=r"pip install 'railtracks\[anthropic\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[anthropic\]'` in a checkout"):
         anthropic("http://127.0.0.1:1")
 
 

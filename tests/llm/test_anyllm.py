@@ -84,7 +84,7 @@ def test_a_provider_that_is_none_is_refused():
 
 def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "any_llm", None)
-    with pytest.raises(ConfigError, match=r"pip install 'railtracks\[any-llm\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[any-llm\]'` in a checkout"):
         anyllm_openai("http://127.0.0.1:1")
 
 

@@ -166,7 +166,7 @@ async def test_a_timeout_is_the_sdks(server, where, ask):
 
 def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(ConfigError, match=r"pip install 'railtracks\[openai\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[openai\]'` in a checkout"):
         openai("http://127.0.0.1:1")
 
 

@@ -18,7 +18,7 @@ from railtracks.llm._providers._sse import BROKEN_OFF, Events
 
 
 class Anthropic(HTTPModel):
-    """A model that the ``anthropic`` package reaches. Needs the extra: ``pip install 'railtracks[anthropic]'``.
+    """A model that the ``anthropic`` package reaches. Needs the extra: ``pip install '.[anthropic]'`` in a checkout.
 
     Each session has one client, which its calls share, and closes it; a call outside of sessions has one of its own.
     What the model thinks aloud is not part of its messages; with ``thinking`` switched on its tools cannot be used.

@@ -43,7 +43,7 @@ _NOT_THERE = dict.fromkeys(("extra_headers", "default_headers"), _NO_HEADERS)
 
 
 class AnyLLM(SDKModel["Side"]):
-    """A model that the ``any-llm-sdk`` package reaches. Needs the extra: ``pip install 'railtracks[any-llm]'``.
+    """A model that the ``any-llm-sdk`` package reaches. Needs the extra: ``pip install '.[any-llm]'`` in a checkout.
 
     Each session has one client, which its calls share, and closes it; a call outside of sessions has one of its own.
     Under trio the client lives on an asyncio event loop in a thread beside it, as some providers' SDKs know no other.

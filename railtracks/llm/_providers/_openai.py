@@ -14,7 +14,7 @@ from railtracks.llm._providers._sse import BROKEN_OFF, Events
 
 
 class OpenAI(HTTPModel):
-    """A model that the ``openai`` package reaches. Needs the extra: ``pip install 'railtracks[openai]'``.
+    """A model that the ``openai`` package reaches. Needs the extra: ``pip install '.[openai]'`` in a checkout.
 
     Each session has one client, which its calls share, and closes it; a call outside of sessions has one of its own.
 

@@ -28,12 +28,13 @@ C = TypeVar("C", bound=Client)
 
 
 def import_sdk(module: str, extra: str) -> Any:
-    """The module of an SDK. ConfigError if it cannot be imported, with the command that installs it."""
+    """Import the module of an SDK. ConfigError if it cannot be imported, with the command that installs it."""
     try:
         return import_module(module)
     except ImportError as exc:
         raise ConfigError(
-            f"the package {module!r} cannot be imported: {exc}; install it with: pip install 'railtracks[{extra}]'"
+            f"the package {module!r} cannot be imported: {exc}; install it with `pip install '.[{extra}]'` "
+            f"in a checkout of the Railtracks repository"
         ) from exc
 
 
