@@ -1,0 +1,362 @@
+"""The page on the format of saved runs agrees with what is written."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+import sqlite3
+from pathlib import Path
+
+import anyio
+import attrs
+import pytest
+from sybil import Document as Page
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+import railtracks as rt
+from railtracks import _ids, state
+from railtracks.agents import _attributes
+from railtracks.state import ExecutionInfo, FileStore, Form, MemoryStore, Reason, SQLiteStore, Status
+from railtracks.state import _document as document
+from railtracks.state import _journal as journal
+from railtracks.state import _redact as redact
+from railtracks.state._heads import DOCUMENT_BEGINS, HEAD
+from railtracks.state._text import _types_text
+from railtracks.testing import ScriptedModel
+from tests import virtual
+
+PATH = Path(__file__).parents[2] / "docs/format.md"
+TEXT = PATH.read_text(encoding="utf-8")
+WRITTEN = 3  # the version that the page describes
+CLASSES = {
+    "The document itself": document.Document,
+    "A run": document.Run,
+    "A node": document.Node,
+    "An edge": document.Edge,
+    "Details of an edge": document.EdgeDetails,
+    "A context change": document.ContextChange,
+    "A stamp": document.Stamp,
+}
+KINDS = ["header", "created", "ended", "context", "attributes", "attempt", "reused", "end"]
+LIMITS = re.compile(r"(MAX|MIN)_[A-Z]+")
+
+
+def section(heading):
+    """The text below a heading, up to the next one of any level."""
+    found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"the page has no heading {heading!r}"
+    return found[1]
+
+
+def table(text):
+    """The first cells of the rows of a text, as far as they are code."""
+    return re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def evaluated():
+    """What the snippets of the page define."""
+    page = Page.parse(str(PATH), PythonCodeBlockParser())
+    page.namespace["__name__"] = "__main__"
+    for example in page.examples():
+        example.evaluate()
+    return page.namespace
+
+
+# ---- members and fields
+
+
+@pytest.mark.parametrize("heading", CLASSES)
+def test_the_members_of_the_document_are_those_of_its_classes(heading):
+    named = table(section(heading))
+    assert sorted(named) == sorted(field.name for field in attrs.fields(CLASSES[heading]))
+
+
+class Stop(Exception):
+    pass
+
+
+class Keeping(MemoryStore):
+    """A store that keeps the last journal, which is removed when the document is saved."""
+
+    journal = b""
+
+    def save(self, identifier, content):
+        stored = self.read(identifier)
+        self.journal = stored.journal
+        super().save(identifier, content)
+
+
+@rt.function_node(version="1")
+async def leaf(x, token=None) -> tuple[int, int]:
+    rt.context.put("leaf", {"x": x})
+    return (x, x)
+
+
+@rt.function_node
+async def branch(x):
+    await rt.call(leaf, x, token="correct horse")
+    await rt.call(leaf, (x,))
+    rt.context.delete("leaf")
+    return x
+
+
+Agent = rt.agent_node("Agent", llm=ScriptedModel(lambda messages: "yes"), system_message="Be brief.")
+
+
+@pytest.fixture(scope="module")
+def rich():
+    """The journal and the document of a session that failed, and of one that resumes it and fails again."""
+
+    @rt.function_node
+    async def endless():
+        await anyio.sleep_forever()
+
+    @rt.function_node
+    async def tree():
+        found = await rt.call(branch, 1), await rt.call(Agent, "really?")
+        with anyio.move_on_after(1):
+            await rt.call(endless)
+        with pytest.raises(ZeroDivisionError):
+            await rt.call(divmod, 1, 0)
+        raise Stop(found)
+
+    async def main(resume):
+        with pytest.raises(Stop):
+            async with rt.Session(run_identifier="rich", store=store, resume=resume) as session:
+                await rt.call(tree)
+        written.append((store.journal, session.payload()))
+
+    store, written = Keeping(), []
+    for resume in (None, "rich"):
+        virtual.run("asyncio", lambda resume=resume: main(resume))
+    return written
+
+
+def entries(content):
+    read = evaluated_reader()["entries"]
+    return list(read(content))
+
+
+def evaluated_reader():
+    namespace = {}
+    [source] = [block for block in blocks("python") if "def entries" in block]
+    exec(source, namespace)
+    return namespace
+
+
+def test_every_entry_of_a_journal_has_a_section_that_names_its_fields(rich):
+    found = {}
+    for content, _ in rich:
+        for entry in entries(content):
+            found.setdefault(entry["e"], set()).update(entry.keys() - {"e"})
+    assert sorted(found) == sorted(KINDS)
+    named = {kind: set(table(section(f"`{kind}`"))) for kind in KINDS}
+    assert named == found
+
+
+def test_a_field_that_the_page_does_not_call_optional_is_always_there(rich):
+    for content, _ in rich:
+        for entry in entries(content):
+            check_members({name: value for name, value in entry.items() if name != "e"}, f"`{entry['e']}`")
+
+
+def optional(heading):
+    """The members or fields that may be absent, according to the page."""
+    rows = (line for line in section(heading).splitlines() if re.search("absent|only in", line, re.IGNORECASE))
+    return set(table("\n".join(rows)))
+
+
+def check_members(data, heading):
+    named = set(table(section(heading)))
+    assert named - optional(heading) <= data.keys() <= named, heading
+
+
+def test_a_document_has_the_members_that_the_page_names(rich):
+    for _, data in rich:
+        check_members(data, "The document itself")
+        for run in [*data["runs"], *data.get("earlier", ())]:
+            check_members(run, "A run")
+            for stamp in run["steps"]:
+                check_members(stamp, "A stamp")
+            for part, heading in (("nodes", "A node"), ("edges", "An edge")):
+                for latest in run[part]:
+                    for each in filter(None, (latest, latest["parent"])):
+                        check_members(each, heading)
+                        check_members(each["stamp"], "A stamp")
+            for edge in run["edges"]:
+                check_members(edge["details"], "Details of an edge")
+                check_members(edge["parent"]["details"], "Details of an edge")
+                for change in edge["details"].get("context", ()):
+                    check_members(change, "A context change")
+    assert data["earlier"]
+
+
+def test_optional_members_are_those_that_the_classes_have_defaults_for():
+    fields = attrs.fields(document.EdgeDetails)
+    always = {"reason", "abandoned"}  # they were there in version 1 already
+    with_defaults = {field.name for field in fields if field.default is not attrs.NOTHING} - always
+    assert optional("Details of an edge") == with_defaults
+
+
+# ---- words and limits
+
+
+@pytest.mark.parametrize("words", [Status, Reason, Form])
+def test_every_status_reason_and_form_is_named(words):
+    headings = {Status: "Status and reason", Reason: "Status and reason", Form: "Forms"}
+    text = section(headings[words])
+    assert [word.value for word in words if f'| `"{word.value}"` |' not in text] == []
+
+
+def test_every_limit_stands_on_the_page():
+    found = {}
+    for module in pkgutil.iter_modules(state.__path__, f"{state.__name__}."):
+        names = vars(importlib.import_module(module.name))
+        found.update((name, value) for name, value in names.items() if LIMITS.fullmatch(name))
+    assert len(found) >= 8
+    limits = section("Limits") + section("What is masked")
+    assert [name for name, value in found.items() if not re.search(rf"\b{value:,}\b", limits)] == []
+    assert f"{_ids.MAX_IDENTIFIER} characters" in section("Identifiers of runs")
+    assert f"first {HEAD:,} bytes" in section("The document itself")
+
+
+def test_every_word_that_names_a_secret_is_named():
+    text = section("What is masked").replace("\n", " ")
+    words = {*redact._WORDS, *map(" ".join, redact._PAIRS)}
+    assert [word for word in words if f"`{word}`" not in text] == []
+
+
+def test_every_attribute_of_agents_is_named():
+    text = section("Attributes of agents")
+    source = Path(_attributes.__file__).read_text(encoding="utf-8")
+    names = set(re.findall(r'"(gen_ai\.[\w.]+)"', source))
+    names |= {f"gen_ai.request.{name}" for name in _attributes._SETTINGS.values()}
+    assert [name for name in names if f"`{name}`" not in text] == []
+    assert "`railtracks.request.NAME`" in text
+
+
+def test_the_librarys_own_nodes_have_the_keys_that_the_page_names():
+    def asks():
+        return rt.call_sync(rt.ask, "why?")
+
+    with rt.Session(ask_callback=lambda question: "because", logging_setting="QUIET") as session:
+        rt.call_sync(Agent, "really?")
+        rt.call_sync(asks)
+    keys = {record.node for record in session.info.records if record.node.startswith("railtracks.")}
+    named = {re.sub(r"@\w+", "@FINGERPRINT", key) for key in keys}
+    assert [key for key in named if f"`{key}`" not in TEXT] == []
+
+
+# ---- bytes and files
+
+
+def test_the_frame_on_the_page_is_what_is_written():
+    [shown] = [block for block in blocks("text") if block.startswith("10 00")]
+    assert bytes.fromhex(shown) == journal.frame(journal.ATTEMPT)
+
+
+def test_a_cut_list_of_types_ends_as_the_page_says():
+    text = _types_text(["tuple"] * 201)
+    assert f"`{text[1_000:]}`" in section("Types")
+    assert len(" ".join(["tuple"] * 201)) == 1_205
+
+
+def test_documents_begin_as_the_page_says():
+    assert f"the {len(DOCUMENT_BEGINS)} bytes `{DOCUMENT_BEGINS.decode()}`" in TEXT
+
+
+@pytest.mark.parametrize("name", ["runs", "journals"])
+def test_the_tables_of_sqlite_are_those_on_the_page(name):
+    SQLiteStore("runs.db").save("mine", [b"{}"])
+    with sqlite3.connect("runs.db") as connection:
+        columns = [(row[1], row[2]) for row in connection.execute(f"PRAGMA table_info({name})")]
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+    assert tables == {"runs", "journals"}
+    shown = re.search(rf"Table `{name}`:.*?\n\n(.*?)\n\n", section("SQLite"), re.DOTALL)[1]
+    assert re.findall(r"^\| `(\w+)` \| `(\w+)` \|", shown, re.MULTILINE) == columns
+
+
+def test_links_within_the_page_lead_to_headings():
+    headings = re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    assert [link for link in re.findall(r"\]\(#([^)]+)\)", TEXT) if link not in anchors] == []
+
+
+# ---- the example
+
+
+def shown_example():
+    lines, data = blocks("json")
+    return [json.loads(line) for line in lines.splitlines()], json.loads(data)
+
+
+def framed(shown):
+    return b"".join(journal.frame(json.dumps(entry)) for entry in shown)
+
+
+def without_moments(data):
+    """The same without what differs from run to run, and without the version."""
+    if isinstance(data, dict):
+        gone = ("time", "start_time", "end_time", "total_time", "$traceback", "version")
+        return {key: type(value) if key in gone else without_moments(value) for key, value in data.items()}
+    return [without_moments(item) for item in data] if isinstance(data, list) else data
+
+
+def test_the_example_is_what_its_flow_writes(monkeypatch, backend):
+    monkeypatch.setenv("RAILTRACKS_BACKEND", backend)
+    kept = {}
+
+    def save(self, identifier, content):
+        kept[identifier] = self.read(identifier).journal
+        original(self, identifier, content)
+
+    original = FileStore.save
+    monkeypatch.setattr(FileStore, "save", save)
+    namespace = evaluated()
+    written = list(namespace["entries"](kept["tea"])), json.loads(Path(".railtracks/tea.json").read_text())
+    assert without_moments(list(shown_example())) == without_moments(list(written))
+
+
+def test_the_journal_of_the_example_holds_what_its_document_holds():
+    (header, *rest), data = shown_example()
+    info = ExecutionInfo.from_journal(framed([{**header, "version": document.VERSION}, *rest]))
+    assert info.damage is None
+    assert {**info.payload(), "version": WRITTEN} == data
+    assert header["version"] == data["version"] == WRITTEN
+
+
+def test_every_version_that_is_read_has_a_row():
+    text = section("Versions")
+    assert [number for number in range(1, document.VERSION + 1) if f"\n| {number} |" not in text] == []
+
+
+# ---- the reader
+
+
+def test_the_reader_finds_the_calls_that_the_library_finds(rich):
+    calls = evaluated_reader()["calls"]
+    for content, _ in rich:
+        found = [(c["call"], c["parent"], c["name"], c["status"], c["time"], c["ended"]) for c in calls(content)]
+        records = ExecutionInfo.from_journal(content).records
+        assert found == [(r.index, r.parent, r.name, r.status, r.started, r.ended) for r in records]
+    assert any(entry["e"] == "reused" for entry in entries(content))
+
+
+def test_the_reader_stops_where_the_library_stops(rich):
+    read = evaluated_reader()["entries"]
+    content = rich[0][0]
+    whole = list(read(content))
+    for cut in range(0, len(content), 7):
+        torn = list(read(content[:cut]))
+        assert torn == whole[: len(torn)]
+    damaged = bytearray(content)
+    damaged[-1] ^= 1
+    assert list(read(bytes(damaged))) == whole[:-1]
