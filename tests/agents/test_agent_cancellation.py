@@ -50,7 +50,8 @@ async def test_a_timeout_cancels_what_runs(where):
 
 
 @pytest.mark.parametrize("where", ["request", "tool"])
-async def test_a_cancellation_from_outside_cancels_what_runs_and_is_passed_on(where):
+async def test_a_cancellation_from_outside_cancels_what_runs(where):
+    """The cancellation is then passed on."""
     agent, _ = (
         agent_of(hang, "never")
         if where == "request"
@@ -86,7 +87,8 @@ async def test_a_model_may_clean_up_when_it_is_cancelled():
     assert closed == [True]
 
 
-async def test_a_model_that_raises_a_stray_cancellation_does_not_cancel_anybody_else(backend):
+async def test_a_stray_cancellation_of_a_model_reaches_its_caller(backend):
+    """It cancels nothing else in the session."""
     if backend == "trio":
         pytest.skip("trio's Cancelled cannot be raised by hand")
 
@@ -127,7 +129,8 @@ class Stray(ScriptedModel):
 
 
 @pytest.mark.parametrize("in_node", [False, True])
-async def test_a_stray_cancellation_of_a_streamed_model_reaches_its_consumer_alone(backend, in_node):
+async def test_a_stray_cancellation_of_a_stream_reaches_its_reader(backend, in_node):
+    """It cancels nothing else in the session."""
     if backend == "trio":
         pytest.skip("trio's Cancelled cannot be raised by hand")
     got = []

@@ -54,7 +54,9 @@ def test_misuse_that_only_shows_later_is_told_at_once_as_well(arguments, told):
         rt.agent_node(**{"llm": ScriptedModel([]), **arguments})
 
 
-def test_a_tool_whose_parameters_cannot_be_told_is_refused_by_name():
+def test_a_tool_without_a_schema_for_a_parameter_is_refused():
+    """The error names the parameter and the tool."""
+
     def tool(what: ScriptedModel) -> None: ...
 
     with pytest.raises(NodeCreationError, match=r"parameter 'what' of the tool 'tool'"):
@@ -132,7 +134,8 @@ def test_misuse_of_agent_node_is_told_with_its_repair(make, told):
         rt.agent_node(**{"llm": ScriptedModel([]), **make()})
 
 
-async def test_a_model_that_inherits_the_protocol_has_no_settings_and_no_key():
+async def test_a_model_that_inherits_the_protocol_needs_no_settings():
+    """Neither settings nor a key."""
     agent = rt.agent_node(llm=Inherits())
     async with rt.Session():
         assert str(await rt.call(agent, "x")) == "Hello."

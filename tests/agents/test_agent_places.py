@@ -57,7 +57,7 @@ async def test_an_agent_is_the_entry_point_of_a_flow():
     assert str(await flow.ainvoke("{who}")) == "Hello, Ada"
 
 
-def test_an_agent_is_the_entry_point_of_a_flow_in_synchronous_code(backend):
+def test_an_agent_is_the_entry_point_of_a_flow_in_sync_code(backend):
     flow = rt.Flow("Greeting", entry_point=hello(), context={"who": "Ada"}, backend=backend)
     assert str(flow.invoke("{who}")) == "Hello, Ada"
 

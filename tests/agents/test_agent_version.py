@@ -58,7 +58,8 @@ def test_an_agent_is_another_when_what_it_is_made_of_is(make, one, other):
     assert make(**one).version() != make(**other).version()
 
 
-def test_requests_of_an_agent_are_others_when_what_the_model_is_told_is():
+def test_a_request_is_another_when_its_content_is():
+    """The fingerprint covers the schemas of the tools and the settings of the model."""
     one, other = with_tool(str), with_tool(int)
     assert one.definition.fingerprint != other.definition.fingerprint
     one, other = (rt.agent_node(llm=Set({"extra": nested(value)})) for value in (1, 2))

@@ -58,14 +58,15 @@ async def test_an_agent_takes_the_parameters_of_its_manifest():
     assert schema.parameters["required"] == ["city", "days"]
 
 
-async def test_an_argument_that_an_agent_need_not_be_given_may_be_left_out():
+async def test_an_optional_parameter_of_an_agent_may_be_left_out():
     weather, weathers_model = agent_of("Snow.", name="weather", manifest=MANIFEST)
     agent, _ = agent_of(tool_call("weather", city="Oslo", days=2), "Done.", tool_nodes=[weather])
     await rt.call(agent, "Go.")
     assert weathers_model.calls == [[asked("city: Oslo\ndays: 2")]]
 
 
-async def test_wrong_arguments_for_an_agent_go_back_to_the_calling_model():
+async def test_wrong_arguments_for_an_agent_go_back_to_the_caller():
+    """They go back to the calling model as an error, and the model of the agent is not asked."""
     weather, weathers_model = agent_of("Snow.", name="weather", manifest=MANIFEST)
     agent, model = agent_of(tool_call("weather", city="Oslo", days="two"), "Done.", tool_nodes=[weather])
     await rt.call(agent, "Go.")
@@ -75,14 +76,15 @@ async def test_wrong_arguments_for_an_agent_go_back_to_the_calling_model():
     assert weathers_model.calls == []
 
 
-async def test_an_agent_with_a_schema_gives_its_json_to_the_calling_model():
+async def test_an_agent_with_a_schema_returns_json_to_the_caller():
     finder, _ = agent_of('{"name": "Oslo", "height": 23}', name="finder", output_schema=Place)
     agent, model = agent_of(tool_call("finder", request="Oslo"), "Done.", tool_nodes=[finder])
     await rt.call(agent, "Go.")
     assert json.loads(tool_messages(model)[0].content) == {"name": "Oslo", "height": 23}
 
 
-async def test_the_error_of_an_agent_that_is_a_tool_goes_back_to_the_calling_model():
+async def test_the_error_of_an_agent_as_a_tool_goes_back():
+    """The calling model gets it as the result of the tool."""
     helper, _ = agent_of(ConnectionError("lost"), name="helper")
     agent, model = agent_of(tool_call("helper", request="x"), "Done.", tool_nodes=[helper])
     assert str(await rt.call(agent, "Go.")) == "Done."
@@ -100,7 +102,8 @@ async def test_agents_call_each_other_three_deep():
 # ---- objects
 
 
-async def test_an_agent_with_a_schema_gives_its_object_not_its_text_to_the_calling_model():
+async def test_an_agent_with_a_schema_returns_its_object_not_its_text():
+    """The calling model gets the JSON of the object, without the fence around the answer."""
     finder = scripted('```json\n{"name":   "Oslo", "height": 1.5}\n```', name="finder", output_schema=Place)
     model = ScriptedModel([tool_call("finder", request="x"), "Done."])
     await rt.call(rt.agent_node(llm=model, tool_nodes=[finder]), "Go.")

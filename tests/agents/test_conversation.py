@@ -66,7 +66,8 @@ async def test_what_is_no_conversation_is_refused_by_what_it_is(given):
 
 
 @pytest.mark.parametrize("given", [UserMessage(7), UserMessage(None), [AssistantMessage(None)]])
-async def test_a_message_whose_content_is_no_text_is_refused_by_what_it_is(given):
+async def test_a_message_whose_content_is_not_text_is_refused(given):
+    """The error says what was passed instead of a text."""
     agent, model = agent_of("Hi.", name="Helper")
     with pytest.raises(NodeInvocationError, match=r"the agent Helper was given .*; give it a text"):
         await rt.call(agent, given)

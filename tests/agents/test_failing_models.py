@@ -15,7 +15,8 @@ from tests.agents.helpers import agent_of, forecast, scripted, texts_of
 # ---- models that fail
 
 
-async def test_what_a_model_raises_reaches_the_caller_as_the_same_object():
+async def test_the_error_of_a_model_reaches_the_caller_unchanged():
+    """It is the same object."""
     error = ConnectionError("lost")
     agent, _ = agent_of(error)
     async with rt.Session() as session:
@@ -52,7 +53,8 @@ class Rubbish(ScriptedModel):
 
 
 @pytest.mark.parametrize("rubbish", [None, "text", 7, AssistantMessage("a"), {"role": "assistant"}])
-async def test_a_model_that_returns_no_completion_is_told_what_to_return(rubbish):
+async def test_a_model_that_returns_no_completion_is_an_error(rubbish):
+    """The error says what ``complete()`` must return."""
     agent = rt.agent_node("Poor", llm=Rubbish(rubbish))
     with pytest.raises(LLMError, match=r"the model scripted of the agent Poor gave .*complete\(\) must return an"):
         await rt.call(agent, "Go.")
@@ -118,7 +120,8 @@ async def test_a_model_whose_stream_is_none_is_told_by_name(model, told):
         assert await texts_of(rt.astream(scripted("on"), "x")) == ["on", ""]
 
 
-async def test_a_model_whose_stream_is_a_coroutine_function_is_told_by_name():
+async def test_a_coroutine_function_as_stream_is_an_error():
+    """The error names the model and says what to write."""
     model = Coroutine(["x"], name="odd")
     async with rt.Session():
         with pytest.raises(LLMError, match="model odd is no async generator; write `async def` and `yield`"):
@@ -141,7 +144,9 @@ async def test_a_coroutine_that_should_have_been_a_stream_is_closed():
 # ---- errors
 
 
-async def test_a_model_whose_stream_has_no_completion_at_its_end_is_told():
+async def test_a_stream_without_a_completion_at_its_end_is_an_error():
+    """The chunks before the error are still delivered."""
+
     class Poor(ScriptedModel):
         async def stream(self, messages, **_):
             yield "a"

@@ -86,7 +86,7 @@ def test_what_is_escaped_can_stand_within_a_prompt(text, other, values):
 
 @examples(100)
 @given(texts)
-def test_what_is_escaped_twice_is_escaped_once_when_it_was_filled(text):
+def test_text_escaped_twice_is_escaped_once_after_filling(text):
     assert fill(rt.escape_braces(rt.escape_braces(text)), {}) == rt.escape_braces(text)
 
 

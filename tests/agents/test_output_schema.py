@@ -15,7 +15,8 @@ from tests.agents.helpers import Place, agent_of, asked, forecast, scripted
 # ---- output_schema
 
 
-async def test_an_answer_that_fits_the_schema_is_an_object_of_its_class():
+async def test_an_answer_that_fits_the_schema_is_an_object():
+    """It is an object of the class of the schema, and the text stays available."""
     agent, model = agent_of('{"name": "Oslo", "height": 23}', output_schema=Place)
     response = await rt.call(agent, "Where?")
     assert response.content == Place("Oslo", 23.0)
@@ -31,7 +32,8 @@ async def test_an_answer_that_is_no_object_is_wrapped():
     assert (await rt.call(agent, "Count.")).content == [1, 2]
 
 
-async def test_an_answer_that_does_not_fit_goes_back_and_may_be_repaired():
+async def test_an_answer_that_does_not_fit_may_be_repaired():
+    """It goes back to the model with what is wrong, and a later answer that fits counts."""
     agent, model = agent_of("Oslo.", '{"name": "Oslo"}', '{"name": "Oslo", "height": 23}', output_schema=Place)
     async with rt.Session() as session:
         response = await rt.call(agent, "Where?")
@@ -42,7 +44,8 @@ async def test_an_answer_that_does_not_fit_goes_back_and_may_be_repaired():
     assert [record.status for record in session.info.records] == [Status.COMPLETED] * 4
 
 
-async def test_an_answer_that_never_fits_is_an_error_with_the_conversation():
+async def test_an_answer_that_never_fits_is_an_error():
+    """The error holds the conversation."""
     agent, model = agent_of(lambda _: "Oslo.", name="Finder", output_schema=Place)
     async with rt.Session() as session:
         with pytest.raises(LLMError, match="the model scripted of the agent Finder gave no answer of use") as caught:
@@ -92,7 +95,7 @@ async def test_an_object_is_made_once(bad, streams):
     assert built == ["good", "good"]  # the second one is that of this test
 
 
-async def test_an_object_that_cannot_be_made_is_tried_once_for_each_answer():
+async def test_an_object_that_fails_is_tried_once_for_each_answer():
     tried = []
 
     @attrs.frozen

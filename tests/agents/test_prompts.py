@@ -18,7 +18,7 @@ async def sent(text, context, *, message=UserMessage, system=None, **options):
     return [message.content for message in model.calls[0]]
 
 
-async def test_names_in_system_and_user_messages_are_filled_from_the_context():
+async def test_system_and_user_messages_are_filled_from_the_context():
     found = await sent("I am {who}, {age}; {unknown}", {"who": "Ada", "age": 36, "city": "Oslo"}, system="In {city}.")
     assert found == ["In Oslo.", "I am Ada, 36; {unknown}"]
 
@@ -64,7 +64,8 @@ async def test_values_are_not_filled_again():
     assert await sent("{a} {b}", {"a": "{b}", "b": "{a}"}) == ["{b} {a}"]
 
 
-async def test_values_are_not_filled_again_when_the_history_goes_to_another_agent():
+async def test_values_are_not_filled_again_by_another_agent():
+    """The history of a response goes to a second agent, and only the new message is filled."""
     first, _ = agent_of("Said {secret}.")
     second, model = agent_of("Done.")
     async with rt.Session({"name": "{secret}", "secret": "hidden"}):
@@ -117,7 +118,9 @@ async def test_a_doubled_brace_is_a_literal_name():
     assert await sent("{{who}} {who} {{{who}}}", {"who": "Ada"}) == ["{who} Ada {{who}}"]
 
 
-async def test_the_context_that_a_tool_changes_does_not_change_the_prompts_of_the_run():
+async def test_a_tool_does_not_change_the_prompts_of_its_own_run():
+    """What a tool puts into the context fills the prompts of the next run only."""
+
     async def change():
         rt.context.put("who", "Bob")
         rt.context.put("new", "x")

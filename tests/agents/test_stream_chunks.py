@@ -227,7 +227,8 @@ async def test_a_request_that_is_given_up_loses_no_chunk():
     assert texts == [*PIECES, ""]
 
 
-async def test_a_stream_may_be_read_by_another_task_than_the_one_that_opened_it():
+async def test_a_stream_may_be_read_by_another_task():
+    """It was opened by a task that does not read it to its end."""
     agent, _ = speaking()
     texts = []
 
@@ -242,7 +243,8 @@ async def test_a_stream_may_be_read_by_another_task_than_the_one_that_opened_it(
     assert texts == [*PIECES, ""]
 
 
-async def test_a_reader_outside_the_session_is_told_when_its_end_ended_the_stream():
+async def test_a_reader_outside_gets_an_error_at_the_end_of_a_session():
+    """The end of the session ended the stream, and the reader gets a SessionEndedError."""
     agent, model = speaking(between=forever)
     told = []
 
@@ -262,7 +264,8 @@ async def test_a_reader_outside_the_session_is_told_when_its_end_ended_the_strea
     assert [type(each) for each in told] == [SessionEndedError]
 
 
-async def test_a_reader_outside_the_session_is_told_when_the_session_was_cancelled():
+async def test_a_reader_outside_gets_an_error_of_a_cancelled_session():
+    """The reader outside the session gets a SessionEndedError."""
     agent, model = speaking(between=forever)
     told, streams, opened = [], [], anyio.Event()
 

@@ -14,7 +14,8 @@ from tests import virtual
 from tests.agents.helpers import Left, ends, forever, scripted, speaking
 
 
-async def test_an_error_of_the_model_comes_after_the_chunks_before_it_as_the_same_object():
+async def test_an_error_of_the_model_comes_after_the_chunks_before_it():
+    """It is the same object."""
     error = ConnectionError("lost")
     agent, model = speaking(["a", "b"], fail=error)
     texts = []
@@ -102,7 +103,8 @@ async def test_a_timeout_of_the_node_that_streams_ends_both():
     assert set(ends(session).values()) == {(Status.CANCELLED, Reason.TIMEOUT)}
 
 
-async def test_with_end_on_error_the_error_of_another_call_ends_the_stream():
+async def test_end_on_error_ends_a_stream_for_the_error_of_a_call():
+    """The error is that of another call in the session."""
     agent, model = speaking(between=forever)
 
     async def fail():
@@ -128,7 +130,7 @@ async def test_with_end_on_error_the_error_of_another_call_ends_the_stream():
     assert ends(session)["Speaker"] == (Status.CANCELLED, Reason.END_ON_ERROR)
 
 
-async def test_with_end_on_error_the_error_of_the_model_is_raised_in_the_loop():
+async def test_end_on_error_raises_the_error_of_the_model_in_the_loop():
     error = Left()
     agent, _ = speaking(["a"], fail=error)
     async with rt.Session(end_on_error=True):

@@ -26,7 +26,7 @@ async def test_a_stream_that_is_kept_while_the_body_ends_does_not_hang():
         await anext(stream)
 
 
-async def test_a_stream_that_is_kept_while_the_body_raises_does_not_hang():
+async def test_a_kept_stream_does_not_hang_when_the_body_raises():
     agent, model = speaking()
     with pytest.raises(Left):
         async with rt.Session() as session:
@@ -38,7 +38,8 @@ async def test_a_stream_that_is_kept_while_the_body_raises_does_not_hang():
     await stream.aclose()
 
 
-async def test_a_stream_that_is_kept_while_the_call_that_opened_it_ends_does_not_hang():
+async def test_a_kept_stream_ends_with_the_call_that_opened_it():
+    """Nothing hangs."""
     agent, model = speaking()
     kept = []
 
@@ -52,8 +53,8 @@ async def test_a_stream_that_is_kept_while_the_call_that_opened_it_ends_does_not
         assert ends(session) == {**CANCELLED, "node": (Status.COMPLETED, None)}
 
 
-async def test_a_stream_that_is_kept_by_a_caught_error_of_a_nested_call_does_not_hang():
-    """The traceback of the error keeps the stream, and the caller keeps the error."""
+async def test_a_stream_kept_by_a_caught_error_does_not_hang():
+    """The traceback of the error of a nested call keeps the stream, and the caller keeps the error."""
     agent, model = speaking()
 
     async def opener():
@@ -74,7 +75,8 @@ async def test_a_stream_that_is_kept_by_a_caught_error_of_a_nested_call_does_not
         assert ends(session) == {**CANCELLED, "opener": (Status.FAILED, None), "node": (Status.COMPLETED, None)}
 
 
-async def test_a_stream_that_a_top_level_call_opened_and_failed_with_does_not_hang():
+async def test_a_stream_of_a_failed_top_level_call_does_not_hang():
+    """The error of the call keeps the stream."""
     agent, model = speaking()
 
     async def opener():
@@ -108,7 +110,8 @@ async def test_a_stream_may_be_handed_on_to_the_caller_while_both_run():
     assert model.closed == 1
 
 
-async def test_a_call_that_outlasts_its_caller_hears_its_stream_to_the_end():
+async def test_a_call_that_outlasts_its_caller_reads_to_the_end():
+    """The call reads a stream of its own."""
     agent, _ = speaking(between=lambda: anyio.sleep(1))
     texts = []
 
@@ -124,7 +127,7 @@ async def test_a_call_that_outlasts_its_caller_hears_its_stream_to_the_end():
     assert texts == [*PIECES, ""]
 
 
-async def test_a_dropped_stream_is_cancelled_whichever_thread_collects_it():
+async def test_a_stream_collected_in_another_thread_is_cancelled():
     agent, model = speaking()
     async with rt.Session() as session:
         holder = [rt.astream(agent, "x")]
@@ -150,7 +153,8 @@ async def test_a_stream_in_a_cycle_is_cancelled_when_it_is_collected():
         assert ends(session) == CANCELLED
 
 
-async def test_a_stream_that_is_dropped_after_its_event_loop_has_gone_is_silent(backend, recwarn):
+async def test_a_stream_dropped_after_its_event_loop_is_silent(backend, recwarn):
+    """The event loop has ended before, and there is no warning."""
     agent, _ = speaking()
     kept = []
 

@@ -60,7 +60,8 @@ async def test_leaving_the_loop_by_an_exception_cancels_the_model():
         assert ends(session) == {**CANCELLED, "node": (Status.FAILED, None)}
 
 
-async def test_leaving_the_loop_of_the_body_by_an_exception_cancels_the_model():
+async def test_leaving_a_loop_in_the_body_by_an_error_cancels_it():
+    """An exception that leaves the body of the session from the loop cancels the model."""
     agent, model = speaking()
     with pytest.raises(Left):
         async with rt.Session() as session:
@@ -72,7 +73,8 @@ async def test_leaving_the_loop_of_the_body_by_an_exception_cancels_the_model():
 
 @pytest.mark.parametrize("where", ["body", "node"])
 @pytest.mark.parametrize("waiting", ["for a chunk", "in the loop"])
-async def test_a_cancellation_in_the_loop_cancels_the_model_and_is_passed_on(where, waiting):
+async def test_a_cancellation_in_the_loop_cancels_the_model(where, waiting):
+    """The cancellation is then passed on."""
     agent, model = speaking(between=forever if waiting == "for a chunk" else anyio.lowlevel.checkpoint)
 
     async def listen():
@@ -106,7 +108,8 @@ async def test_leaving_cancels_the_tools_and_the_agents_below_as_well():
         assert statuses == [Status.CANCELLED] * 4
 
 
-async def test_an_agent_whose_stream_is_left_while_it_waits_to_be_heard_goes_on_unheard():
+async def test_an_agent_whose_stream_is_left_goes_on_unheard():
+    """It waits to be heard at the moment when the stream is left."""
     agent = rt.agent_node("A", llm=ScriptedModel(["one two three"]))
     heard, late = [], []
 

@@ -16,7 +16,8 @@ from tests.agents.helpers import scripted, speaking, texts_of
 
 
 @pytest.mark.parametrize("inner", ["asyncio", "trio"])
-async def test_what_is_said_in_the_event_loop_of_a_thread_is_not_heard_and_waits_for_nobody(inner):
+async def test_a_stream_does_not_hear_the_event_loop_of_a_thread(inner):
+    """What an agent says in another event loop is not in the stream, and does not wait for its reader."""
     far, near = scripted("far", name="Far"), scripted("near", name="Near")
 
     @rt.function_node
@@ -54,7 +55,7 @@ async def test_a_stream_in_the_event_loop_of_a_thread_is_refused(inner):
 
 
 @pytest.mark.parametrize("inner", ["asyncio", "trio"])
-def test_a_stream_in_the_event_loop_of_a_thread_of_a_plain_session_is_refused(inner, backend):
+def test_a_stream_in_another_loop_of_a_plain_session_is_refused(inner, backend):
     async def main():
         with pytest.raises(SessionError, match="came in another event loop than its session's"), anyio.fail_after(5):
             await texts_of(rt.astream(scripted("never"), "x"))
@@ -85,7 +86,7 @@ async def test_a_child_of_the_session_streams_after_the_body():
     assert {record.status for record in session.info.records} == {Status.COMPLETED}
 
 
-async def test_a_child_of_the_session_that_keeps_its_stream_does_not_hold_the_session():
+async def test_a_child_that_keeps_its_stream_does_not_hold_the_session():
     kept = []
 
     async def child():
@@ -234,7 +235,8 @@ async def test_a_stream_that_is_made_and_never_asked_makes_no_call():
         await anext(kept)
 
 
-async def test_a_stream_that_is_asked_again_after_its_end_stays_at_its_end():
+async def test_a_stream_that_has_ended_stays_at_its_end():
+    """Also when it is asked again."""
     async with rt.Session():
         stream = rt.astream(speaking(["a"])[0], "x")
         assert [chunk.text async for chunk in stream] == ["a", ""]

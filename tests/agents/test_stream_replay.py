@@ -86,7 +86,9 @@ async def test_agents_below_a_node_that_had_completed_are_heard_again():
     assert second[-1].response == first[-1].response == ["z", "z"]
 
 
-async def test_agents_that_ran_at_once_below_a_node_that_had_completed_are_heard_again():
+async def test_agents_that_ran_at_once_are_heard_again():
+    """They ran below a node that had completed."""
+
     @rt.function_node
     async def both() -> list[str]:
         return [str(each) for each in await rt.call_batch(agents.pop(), ["p", "q"], return_exceptions=False)]
@@ -177,7 +179,8 @@ async def test_a_tool_that_is_called_like_a_request_is_none(friend, arguments, e
 # ---- what agent_node is given
 
 
-async def test_a_reader_that_leaves_while_it_hears_again_what_was_said_is_a_plain_cancellation():
+async def test_a_reader_may_leave_during_a_replay():
+    """Leaving while recorded chunks are repeated is a plain cancellation, and the agent counts as reused."""
     agent = rt.agent_node("Speaker", llm=ScriptedModel(["one two", "three"]))
     left = []
 

@@ -64,7 +64,8 @@ def test_a_file_is_read_too(backend, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "terminal"])
-def test_a_question_that_nobody_answers_ends_with_its_session_and_the_process_with_it(backend, kind):
+def test_an_unanswered_question_ends_with_its_session(backend, kind):
+    """The process ends as well."""
     ours, theirs = pty.openpty() if kind == "terminal" else os.pipe()[::-1]
     try:
         with start(backend, 0.2, theirs) as process:  # real time: it is another process that has to end

@@ -103,7 +103,8 @@ async def test_tools_that_are_asked_for_at_once_run_at_once():
     assert max(start for start, _ in spans) < min(end for _, end in spans)
 
 
-async def test_results_go_back_in_the_order_of_the_calls_not_of_their_ends():
+async def test_results_go_back_in_the_order_of_the_calls():
+    """The order in which the tools end does not matter."""
     ends = []
 
     async def wait(seconds: float) -> float:
@@ -168,7 +169,7 @@ async def test_tools_read_and_write_the_context():
 # ---- what models ask for that cannot be done
 
 
-async def test_an_unknown_tool_goes_back_with_the_names_of_those_that_there_are():
+async def test_an_unknown_tool_goes_back_with_the_names_of_the_tools():
     agent, model = agent_of(tool_call("guess"), "I see.", tool_nodes=[forecast, broken])
     async with rt.Session() as session:
         await rt.call(agent, "Go.")
@@ -226,7 +227,8 @@ async def test_no_more_tools_are_run_than_allowed():
     assert "no more than 2 tool calls are allowed" in tool_messages(model)[-1].content
 
 
-async def test_a_model_that_goes_on_past_the_limit_is_told_and_may_answer():
+async def test_a_model_past_the_limit_of_calls_may_still_answer():
+    """Each call past the limit goes back as an error, and an answer after that counts."""
     agent, model = agent_of(*[tool_call("forecast", city=city) for city in "abc"], "Done.", tool_nodes=[forecast],
                             max_tool_calls=1)  # fmt: skip
     async with rt.Session() as session:

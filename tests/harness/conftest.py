@@ -9,7 +9,7 @@ import pytest
 import rich.console  # noqa: F401 (these four: a run of pytester removes from sys.modules what it imported first)
 import trio.testing  # noqa: F401
 
-import railtracks.testing._report  # noqa: F401
+import railtracks.testing._report
 import railtracks.testing.strategies  # noqa: F401
 from tests.harness.suites import NODES
 

@@ -88,7 +88,7 @@ def test_the_wall_clock_of_a_session_goes_with_it(backend):
     assert run(main, backend=backend) == payload
 
 
-def test_it_returns_what_the_function_returns_and_passes_arguments_on(backend):
+def test_a_run_passes_arguments_on_and_returns_the_result(backend):
     async def add(a, b):
         return a + b
 

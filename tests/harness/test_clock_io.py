@@ -86,7 +86,7 @@ async def local_listener():
     return (await anyio.create_tcp_listener(local_host="127.0.0.1")).listeners[0]
 
 
-def test_a_server_and_a_client_in_one_event_loop_do_not_hold_the_clock(backend):
+def test_a_server_and_client_in_one_loop_do_not_hold_the_clock(backend):
     async def handle(stream):
         async with stream:
             await stream.receive()

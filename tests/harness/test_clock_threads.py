@@ -170,7 +170,9 @@ def test_a_thread_uses_a_portal_of_the_run(backend):
         assert run(main, backend=backend) == [0, 60]
 
 
-def test_a_worker_at_work_holds_the_clock_also_beside_a_thread_that_waits_by_a_portal(backend):
+def test_a_worker_holds_the_clock_beside_a_waiting_thread(backend):
+    """The worker is at work, and the other thread waits by a portal."""
+
     async def main():
         seen = []
 

@@ -56,7 +56,7 @@ def idle_thread():
     thread.join()
 
 
-def test_a_pair_of_sockets_that_no_thread_can_use_does_not_hold_it(backend):
+def test_sockets_that_no_thread_can_use_do_not_hold_the_clock(backend):
     here, there = socket.socketpair()
 
     async def main():

@@ -95,7 +95,9 @@ def test_a_timeout_that_did_not_come():
     assert "after 6 s" in str(broken(outcome))
 
 
-def test_the_timeout_is_of_the_call_and_not_of_what_comes_after_it(backend):
+def test_the_timeout_is_of_the_call_alone(backend):
+    """What comes after the call does not count."""
+
     async def slow(item):
         await anyio.sleep(5)
 
@@ -177,7 +179,7 @@ def test_an_invariant_by_decorator_is_checked_for_all_runs(backend):
     assert [outcome.duration for outcome in seen] == [0, 1]
 
 
-def test_an_invariant_of_one_node_or_flow_is_checked_for_that_only(backend):
+def test_an_invariant_of_a_node_or_flow_is_checked_for_it_only(backend):
     seen = []
     flow = rt.Flow("Charging", charge)
 

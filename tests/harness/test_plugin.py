@@ -14,7 +14,7 @@ from tests.harness.suites import QUIET
 # ---- rt_session
 
 
-def test_an_async_test_with_a_session_runs_in_virtual_time_on_both_backends(suite):
+def test_an_async_test_runs_in_virtual_time_on_both_backends(suite):
     result = suite("""
         import trio
         seen = []
@@ -185,7 +185,8 @@ def test_a_fixture_can_use_the_session_or_is_told_that_it_cannot(suite):
     result.stdout.fnmatch_lines(["*rt_session is open while the test runs, and not yet in its fixtures*"])
 
 
-def test_arguments_that_are_no_fixtures_are_left_to_whoever_gives_them(suite):
+def test_arguments_that_are_not_fixtures_are_left_alone(suite):
+    """Such as those of ``mock.patch``, and those with a default."""
     result = suite("""
         from unittest import mock
 
@@ -245,7 +246,7 @@ def test_without_the_plugin(suite):
 # ---- how a test ends
 
 
-def test_skips_and_failures_of_an_async_test_come_out_as_they_are(suite):
+def test_skips_and_failures_of_async_tests_come_out_unchanged(suite):
     result = suite(
         """
         @rt.function_node

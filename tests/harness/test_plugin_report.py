@@ -86,7 +86,7 @@ def test_a_failure_in_real_time_shows_the_calls_too(suite, body):
     assert [seconds.sub("_", line) for line in lines[1:]] == [seconds.sub("_", line) for line in FAILED_CALLS[1:]]
 
 
-def test_a_failure_shows_the_latest_three_sessions_that_made_calls(suite):
+def test_a_failure_shows_the_latest_three_sessions_with_calls(suite):
     result = suite(f"""
         async def test_it(virtual_clock):
             for number in range(5):

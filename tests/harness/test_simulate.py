@@ -104,7 +104,9 @@ def hectic():
     sys.setswitchinterval(interval)
 
 
-def test_threads_that_were_abandoned_before_they_began_are_in_the_same_story(backend, hectic):
+def test_threads_abandoned_before_they_began_are_in_the_story(backend, hectic):
+    """The story is the same each time."""
+
     async def echo(number):
         await anyio.sleep(0)
         return number
@@ -122,7 +124,7 @@ def test_threads_that_were_abandoned_before_they_began_are_in_the_same_story(bac
     assert len({simulate(flow, seed=1, backend=backend).story for _ in range(40)}) == 1
 
 
-def test_a_thread_may_hand_something_over_while_the_next_order_is_made(backend, hectic):
+def test_a_thread_may_hand_over_while_the_next_order_is_made(backend, hectic):
     async def step():
         for _ in range(20):
             await anyio.sleep(0)
@@ -247,7 +249,7 @@ def test_threads_take_turns(backend):
     assert max(most) == 1
 
 
-def test_a_thread_that_waits_for_another_does_not_keep_it_from_its_turn(backend):
+def test_a_waiting_thread_does_not_keep_another_from_its_turn(backend):
     async def flow():
         told = threading.Event()
 

@@ -124,7 +124,8 @@ async def test_an_answer_has_text_usage_and_names(adapter, server, ask):
     await leave_nothing()
 
 
-async def test_a_stream_gives_the_pieces_as_they_come_and_the_completion_last(adapter, server):
+async def test_a_stream_yields_the_pieces_and_the_completion_last(adapter, server):
+    """The pieces come as the model sends them."""
     server.answers = [Answer(hold="body"), Answer()]
     model = adapter(server.url)
     async with contextlib.aclosing(model.stream(ASKED)) as stream:
@@ -221,7 +222,8 @@ async def test_a_key_that_is_no_header_is_not_told_either(adapter, sdk, server, 
 
 @both_ways
 @pytest.mark.parametrize("where", ["headers", "body", "end"])
-async def test_a_dropped_connection_is_the_sdks_error_and_leaves_none_open(adapter, sdk, server, where, ask):
+async def test_a_dropped_connection_is_the_error_of_the_sdk(adapter, sdk, server, where, ask):
+    """No connection stays open."""
     server.answers = [Answer(drop=where)]
     if where == "end" and ask is by_stream and adapter is not anyllm_anthropic:  # all events are there
         assert (await ask(adapter(server.url), ASKED)).message.content == "Hello dear world"
@@ -300,7 +302,7 @@ async def test_wherever_a_call_is_cancelled_no_connection_stays_open(adapter, se
 
 @pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="sees by /proc which connections are being made")
 @both_ways
-async def test_a_call_that_is_cancelled_while_it_connects_gives_that_up(adapter, ask):
+async def test_a_call_cancelled_while_it_connects_stops_connecting(adapter, ask):
     with socket.socket() as full, socket.socket() as first:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -343,7 +345,8 @@ async def test_leaving_a_long_stream_does_not_read_it_to_its_end(adapter, server
 # ---- clients
 
 
-async def test_the_calls_of_a_session_share_a_connection_which_it_closes(adapter, server):
+async def test_the_calls_of_a_session_share_a_connection(adapter, server):
+    """The session closes it."""
     model = adapter(server.url)
     async with rt.Session(save_state=False):
         for ask in (by_complete, by_stream, by_complete, by_stream):

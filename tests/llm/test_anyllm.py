@@ -82,7 +82,8 @@ def test_a_provider_that_is_none_is_refused():
         rt.llm.AnyLLM("nobody/gpt", api_key=KEY)
 
 
-def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch):
+def test_a_missing_package_is_an_error_with_the_command(monkeypatch):
+    """The error has the command that installs the package."""
     monkeypatch.setitem(sys.modules, "any_llm", None)
     with pytest.raises(ConfigError, match=r"pip install 'railtracks\[any-llm\]'"):
         anyllm_openai("http://127.0.0.1:1")

@@ -59,7 +59,7 @@ async def test_a_thread_with_an_event_loop_has_a_client_of_its_own(inner):
 
 
 @pytest.mark.parametrize("options", [{"save_state": False}, {}])
-async def test_a_task_that_outlives_its_session_has_a_client_of_its_own(options):
+async def test_a_task_that_outlives_its_session_has_its_own_client(options):
     pool, made = clients()
     over = anyio.Event()
 
@@ -79,7 +79,7 @@ async def test_a_task_that_outlives_its_session_has_a_client_of_its_own(options)
     assert [each.closed for each in made] == [1, 1]
 
 
-async def test_a_session_that_saves_nothing_closes_its_client_when_its_body_raises():
+async def test_an_unsaved_session_closes_its_client_on_an_error():
     pool, made = clients()
 
     async def node():

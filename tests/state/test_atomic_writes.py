@@ -13,7 +13,7 @@ def target(tmp_path):
     return tmp_path / "folder" / "state.json"
 
 
-def test_a_written_file_is_its_owners_alone_and_so_is_a_new_folder(target):
+def test_only_the_owner_can_read_a_written_file_and_new_folder(target):
     before = os.umask(0)
     try:
         write_atomically(target, [b"new"])
@@ -40,7 +40,8 @@ def test_a_folder_that_exists_keeps_its_mode(target):
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=type)
 @pytest.mark.parametrize("step", ["fsync", "replace", "fdopen"])
-def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_else(target, monkeypatch, step, error):
+def test_a_write_that_fails_leaves_only_the_old_file(target, monkeypatch, step, error):
+    """The old file is whole."""
     write_atomically(target, [b"old"])
 
     def fail(*_args):

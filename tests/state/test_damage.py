@@ -40,7 +40,7 @@ def test_a_journal_that_breaks_off_anywhere_is_used_up_to_there(which, small, re
 
 
 @pytest.mark.parametrize("which", ["small", "resumed"])
-def test_a_bit_that_was_flipped_costs_what_comes_after_it_and_nothing_else(which, small, resumed):
+def test_a_flipped_bit_costs_only_what_comes_after_it(which, small, resumed):
     content = {"small": small[0], "resumed": resumed}[which]
     starts = boundaries(content)
     bits = range(8) if which == "small" else (0, 7)
@@ -112,7 +112,8 @@ def test_what_follows_the_last_record_and_is_none_is_damage(small, tail, problem
     ],
     ids=str,
 )
-def test_a_record_that_is_whole_but_makes_no_sense_is_damage_and_changes_nothing(small, event):
+def test_a_whole_entry_that_makes_no_sense_is_damage(small, event):
+    """It changes nothing in what was read before it."""
     content = small[0]
     info = ExecutionInfo.from_journal(content + framed(event, {"e": "end", "time": 1e9}), running=True)
     assert f"the record at byte {len(content)} cannot be used" in info.damage
@@ -165,7 +166,7 @@ def test_a_run_whose_journal_is_beyond_use_says_which_and_where(tmp_path):
         load_run("other", store)
 
 
-def test_if_the_journal_is_beyond_use_the_document_beside_it_serves(small):
+def test_a_document_beside_an_unusable_journal_is_used(small):
     store = MemoryStore()
     store.save("mine", (text.encode() for text in small[1].document()))
     store.open("mine", b"\x00" * 100)
@@ -180,7 +181,8 @@ def document(small):
     return "".join(attrs.evolve(small[1], records=small[1].records[:2]).document()).encode()
 
 
-def test_a_state_file_that_breaks_off_anywhere_never_loads_and_says_why(document, tmp_path):
+def test_a_state_file_that_breaks_off_does_not_load(document, tmp_path):
+    """It may break off anywhere, and the error says why."""
     store, path = FileStore(tmp_path), tmp_path / "mine.json"
     path.write_bytes(document)
     assert load_run("mine", store).records
@@ -190,7 +192,8 @@ def test_a_state_file_that_breaks_off_anywhere_never_loads_and_says_why(document
             load_run("mine", store)
 
 
-def test_runs_whose_state_files_break_off_are_listed_with_what_is_known(document, tmp_path):
+def test_runs_with_cut_state_files_are_listed(document, tmp_path):
+    """The list has what stands before the place where the file breaks off."""
     store, path = FileStore(tmp_path), tmp_path / "mine.json"
     path.write_bytes(document)
     known = []

@@ -60,7 +60,8 @@ async def test_railtracks_home_is_where_states_go(tmp_path, monkeypatch):
     assert files(tmp_path / "deep" / "home") == ["mine.json"]
 
 
-async def test_without_identifier_the_name_serves_and_without_name_a_fresh_one():
+async def test_a_run_without_an_identifier_is_named_after_its_session():
+    """A session without a name gets a fresh identifier."""
     async with rt.Session(name="Nightly: run/1") as named, rt.Session() as random, rt.Session() as other:
         pass
     assert named.identifier == slug("Nightly: run/1")
@@ -84,7 +85,8 @@ async def test_an_earlier_file_is_overwritten_with_a_warning(caplog):
 
 
 @pytest.mark.parametrize("sync", [False, True], ids=["async with", "with"])
-async def test_a_state_that_cannot_be_saved_is_logged_and_the_result_is_kept(sync, caplog, monkeypatch):
+async def test_a_state_that_cannot_be_saved_is_logged(sync, caplog, monkeypatch):
+    """The result of the session is kept, and the journal stays."""
     monkeypatch.setattr(os, "replace", fail)
     session = rt.Session(run_identifier="mine")
     if sync:
@@ -99,7 +101,7 @@ async def test_a_state_that_cannot_be_saved_is_logged_and_the_result_is_kept(syn
     assert rt.ExecutionInfo.load(".railtracks/mine.journal").answer == 1
 
 
-async def test_the_state_is_saved_even_when_the_working_directory_is_gone(tmp_path, monkeypatch):
+async def test_the_state_is_saved_when_the_working_directory_is_gone(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     async with rt.Session() as session:

@@ -22,21 +22,23 @@ def test_what_was_recorded_is_read_back(small):
     assert ExecutionInfo.from_journal(content).damage is None
 
 
-def test_after_each_record_the_journal_tells_what_the_session_does(small):
+def test_after_each_entry_the_journal_agrees_with_the_session(small):
     content, _, _, seen = small
     assert set(boundaries(content)[2:]) <= set(seen)
     for end in boundaries(content)[2:]:
         assert ExecutionInfo.from_journal(content[:end], running=True) == seen[end]
 
 
-def test_a_call_that_was_running_when_the_process_died_is_open_and_says_so(small):
+def test_a_call_that_ran_when_its_process_died_is_open(small):
+    """Its reason says that the process died."""
     content, _, loaded, _ = small
     died = [(r.name, r.reason) for r in ExecutionInfo.from_journal(content).records if r.status is Status.OPEN]
     assert died == [("endless", Reason.PROCESS_DIED)]
     assert [(r.name, r.reason) for r in loaded.records if r.status is Status.OPEN] == [("endless", None)]
 
 
-def test_while_its_session_has_it_a_run_runs_and_after_that_it_died_or_ended(small):
+def test_a_run_is_running_while_its_session_holds_the_lock(small):
+    """After the release of the lock it has died."""
     store = MemoryStore()
     store.open("mine", small[0])
     lock = store.lock("mine")
@@ -65,7 +67,9 @@ async def test_a_journal_with_an_end_tells_what_the_document_would(monkeypatch):
     assert (run.identifier, run.session_name) == ("mine", None)
 
 
-async def test_a_journal_with_an_end_tells_it_of_a_session_that_resumed_another_too(small, monkeypatch):
+async def test_a_resumed_journal_with_an_end_says_what_happened(small, monkeypatch):
+    """The journal of a session that resumed another and could not save its document is loaded instead."""
+
     def fail(*_args):
         raise OSError("disk full")
 

@@ -34,7 +34,7 @@ def test_releasing_a_lock_again_does_nothing(store):
     assert store.is_locked("mine") is False
 
 
-def test_releasing_a_lock_again_does_not_release_that_of_its_successor(store):
+def test_a_second_release_does_not_release_the_next_lock(store):
     first = store.lock("mine")
     first.release()
     second = store.lock("mine")
@@ -78,7 +78,7 @@ def test_two_stores_of_one_place_share_their_locks(kind, tmp_path):
     other.lock("mine").release()
 
 
-def test_a_place_has_one_set_of_locks_by_whatever_path_it_is_reached(kind, tmp_path):
+def test_a_place_has_one_set_of_locks_for_all_its_paths(kind, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     one, other = PERSISTENT[kind](tmp_path / "real"), PERSISTENT[kind](tmp_path / "link")
@@ -187,7 +187,8 @@ def test_a_forked_child_cannot_release_the_lock_of_its_parent(kind, persistent):
 
 
 @needs_fork
-def test_a_forked_child_sees_the_lock_of_its_parent_as_long_as_it_is_held(kind):
+def test_a_forked_child_sees_the_lock_of_its_parent(kind):
+    """As long as the parent holds it, and no longer."""
     body = """
     lock = store.lock("mine")
     reading, writing = os.pipe()
@@ -214,7 +215,7 @@ def test_a_forked_child_sees_the_lock_of_its_parent_as_long_as_it_is_held(kind):
     assert (out, err) == ("False free\n", "")
 
 
-def test_of_several_processes_that_want_a_lock_exactly_one_gets_it(kind):
+def test_exactly_one_of_several_processes_gets_a_lock(kind):
     body = """
     say("ready")
     sys.stdin.readline()

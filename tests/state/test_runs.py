@@ -79,7 +79,8 @@ def test_pruning_by_number_keeps_the_latest(runs):
     assert names() == {"r3", "r4", "runs"}
 
 
-def test_pruning_by_both_removes_only_what_is_old_and_not_among_the_latest(runs):
+def test_pruning_by_both_limits_removes_what_exceeds_both(runs):
+    """A run is removed if it is old and not among the latest."""
     assert prune(older_than=150, keep=4) == ["died", "r0"]
     assert prune(older_than=350, keep=1) == ["r1"]
     assert names() == {"r2", "r3", "r4", "runs"}
@@ -118,7 +119,8 @@ def test_pruning_without_a_limit_is_refused(runs):
         ({"older_than": 0, "keep": -1}, "-1 is not allowed for keep"),
     ],
 )
-def test_pruning_with_a_value_that_makes_no_sense_is_refused_and_removes_nothing(runs, limit, problem):
+def test_pruning_with_a_wrong_value_is_refused(runs, limit, problem):
+    """Nothing is removed."""
     with pytest.raises(ConfigError) as caught:
         prune(**limit)
     assert problem in str(caught.value)
@@ -158,7 +160,7 @@ def test_other_stores_are_pruned_too(make):
 # ---- one run
 
 
-def test_a_run_that_is_not_there_is_an_error_that_names_those_that_are(runs):
+def test_an_unknown_run_is_an_error_that_names_the_latest_runs(runs):
     with pytest.raises(StateError, match=r"no run 'r9' at .*r9\.json; the latest are r2, r3, r4"):
         load_run("r9")
     with pytest.raises(StateError, match="no run 'r9' at memory, as r9; there are none"):
@@ -220,7 +222,8 @@ anyio.run(main)
 
 
 @pytest.mark.parametrize("durability", ["async", "sync"])
-def test_the_run_of_a_process_that_was_killed_died_and_can_be_loaded(durability):
+def test_the_run_of_a_killed_process_can_be_loaded(durability):
+    """Its state is that it died."""
     command = [sys.executable, "-c", DYING, durability]
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

@@ -93,7 +93,8 @@ def test_a_secret_gives_its_value_back_and_nothing_else():
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("value", [SECRET, SECRET.encode(), [SECRET], {"k": SECRET}, AnAttrs(SECRET)])
-def test_a_marked_value_is_masked_wherever_it_stands_and_known_from_then_on(wrap, value):
+def test_a_marked_value_is_masked_wherever_it_stands(wrap, value):
+    """The value is known from then on."""
     if isinstance(value, list | dict | AnAttrs):
         value = SECRET if type(wrap(0)) in (set, dict) else value  # those have no hash
     secrets = Secrets()
@@ -139,14 +140,15 @@ def test_what_is_masked_in_what_is_encoded_is_known_from_then_on(holder):
 
 
 @holders
-def test_what_would_be_masked_in_the_initial_context_is_known_from_the_beginning(holder):
+def test_secrets_of_the_initial_context_are_known_at_once(holder):
+    """They are those that would be masked when the context is written."""
     secrets = Secrets()
     learn_secrets({"one": [{"deep": (holder,)}]}, secrets)
     assert knows(secrets)
 
 
 @pytest.mark.parametrize("depth", [7, 20, 60])
-def test_depth_does_not_keep_a_secret_of_the_initial_context_from_being_known(depth):
+def test_a_deep_secret_of_the_initial_context_is_known(depth):
     value = {"password": SECRET}
     for _ in range(depth):
         value = {"below": value}
@@ -161,7 +163,7 @@ class Broken:
 
 
 @pytest.mark.parametrize("bad", [Broken(), AnAttrs.__new__(AnAttrs)], ids=["raises", "half made"])
-def test_a_part_of_the_initial_context_that_misbehaves_does_not_hide_the_others(bad):
+def test_a_broken_part_of_the_context_does_not_hide_the_others(bad):
     secrets = Secrets()
     learn_secrets({"a": bad, "b": {"password": SECRET}}, secrets)
     assert knows(secrets)
@@ -185,7 +187,7 @@ BOTH_ORDERS = [
 
 
 @pytest.mark.parametrize("value", BOTH_ORDERS)
-def test_a_value_that_names_its_secret_only_at_its_end_does_not_show_it_before(value):
+def test_a_secret_named_at_the_end_is_masked_before_it_as_well(value):
     assert SECRET not in result_text(value, Secrets())
 
 
@@ -201,7 +203,8 @@ def test_the_order_of_arguments_does_not_matter(args, kwargs):
     assert SECRET not in inputs_text(args, kwargs, Secrets())
 
 
-def test_a_secret_that_is_seen_again_is_not_forgotten_before_older_ones():
+def test_a_secret_that_is_seen_again_is_forgotten_later():
+    """Those that were not seen again are forgotten first."""
     secrets = Secrets()
     secrets.learn(SECRET)
     for n in range(MAX_KNOWN - 1):
@@ -268,7 +271,7 @@ QUOTED = {
 
 @pytest.mark.parametrize("quoted", QUOTED.values(), ids=QUOTED.keys())
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)
-def test_a_known_secret_is_masked_in_the_forms_that_texts_quote_it_in(text, quoted):
+def test_a_known_secret_is_masked_in_all_its_quoted_forms(text, quoted):
     secrets = in_secrets({"password": text})
     inside = quoted(text).strip("b'\"")
     assert inside not in secrets.hide(f"<<{quoted(text)}>>")
@@ -285,7 +288,8 @@ def test_a_known_text_is_masked_in_bytes_too(text):
 RAW = bytes(range(240, 256)) + b"Qz7\x00\xff"
 
 
-def test_known_bytes_that_are_no_text_are_masked_in_bytes_and_in_reprs():
+def test_known_bytes_are_masked_in_bytes_and_in_reprs():
+    """These bytes cannot be decoded as text."""
     secrets = in_secrets({"encryption_key": RAW})
     data = json.dumps(Encoder(secrets).encode([RAW, b"in " + RAW, bytearray(RAW), AReprOf(RAW)]))
     assert "$base64" not in data
@@ -302,7 +306,7 @@ class AReprOf:
 
 @given(st.text(min_size=6, max_size=40).map(lambda text: f"Q{text}z"), st.text(), st.text())
 @example("Qaaaaaaz", "Qaaaaaa", "aaaaaaz")
-def test_a_known_secret_is_cut_out_of_any_text_and_the_rest_stays(secret, before, after):
+def test_a_known_secret_is_removed_and_the_rest_stays(secret, before, after):
     secrets = Secrets()
     secrets.learn(secret)
     hidden = secrets.hide(before + secret + after)

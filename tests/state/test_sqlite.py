@@ -38,7 +38,7 @@ def test_the_tables_can_be_asked_by_plain_sql():
     connection.close()
 
 
-def test_several_processes_write_one_file_at_once_and_lose_nothing():
+def test_several_processes_write_one_file_and_lose_nothing():
     body = """
     name = sys.argv[2]
     say("ready")
@@ -72,7 +72,7 @@ def test_several_processes_write_one_file_at_once_and_lose_nothing():
             assert store.read(f"{name}-{number}") == expected
 
 
-def test_the_first_use_waits_for_another_process_that_is_at_its_own_first_use(tmp_path):
+def test_the_first_use_waits_for_that_of_another_process(tmp_path):
     body = """
     import sqlite3
     connection = sqlite3.connect("new.db", isolation_level=None)
@@ -100,7 +100,7 @@ def test_the_first_use_waits_for_another_process_that_is_at_its_own_first_use(tm
     assert outcome == [False]
 
 
-def test_a_second_store_on_a_file_does_not_take_the_locks_of_the_first_away():
+def test_a_second_store_on_a_file_leaves_the_locks_of_the_first():
     """A process that closes any handle of a file loses its POSIX locks on it, and SQLite's are such."""
     first = SQLiteStore("runs/runs.db")
     first.save("one", [b"{}"])

@@ -53,7 +53,7 @@ def test_a_journal_that_is_there_is_replaced(store):
     assert journal_of(store) == b"newer"
 
 
-def test_a_journal_that_is_there_is_kept_until_the_new_one_is_whole(store, monkeypatch):
+def test_an_old_journal_is_kept_until_the_new_one_is_whole(store, monkeypatch):
     write(store, "mine", b"old")
 
     def fail(*_args):
@@ -104,7 +104,7 @@ def test_a_full_disk_leaves_whole_records(tmp_path, monkeypatch):
     assert journal_of(store) == b"header, after all"
 
 
-def test_a_file_that_was_removed_while_it_was_written_is_an_error(tmp_path):
+def test_a_file_that_is_removed_during_writing_is_an_error(tmp_path):
     store = FileStore(tmp_path)
     appender = store.open("mine", b"header")
     (tmp_path / "mine.journal").unlink()
@@ -187,7 +187,7 @@ def test_only_a_document_counts_as_existing(store):
     assert store.exists("min") is store.exists("mine2") is False
 
 
-def test_a_document_and_the_journal_of_a_later_run_stand_side_by_side(store):
+def test_a_document_and_a_later_journal_stand_side_by_side(store):
     store.save("mine", [b"{}"])
     write(store, "mine", b"one")
     assert store.read("mine") == Stored(b"{}", b"one")

@@ -57,7 +57,8 @@ async def run_one(store, identifier="mine"):
     return session
 
 
-async def test_a_session_leaves_its_document_and_no_lock_and_no_journal(store):
+async def test_a_session_leaves_only_its_document(store):
+    """It leaves neither a lock nor a journal."""
     session = await run_one(store)
     assert store.read("mine").journal is None
     assert store.is_locked("mine") is False
@@ -93,7 +94,7 @@ class LateMemoryStore(Late, MemoryStore):
     [lambda: LateFileStore("runs"), lambda: LateSQLiteStore("runs/runs.db"), LateMemoryStore],
     ids=["file", "sqlite", "memory"],
 )
-async def test_records_that_are_synced_late_do_no_harm_to_a_run_that_has_ended(make, caplog):
+async def test_a_late_sync_does_no_harm_to_a_run_that_has_ended(make, caplog):
     store = make()
     async with rt.Session(run_identifier="mine", store=store) as session:
         store.session = session

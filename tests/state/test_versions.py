@@ -17,7 +17,8 @@ def header(**members):
 
 
 @pytest.mark.parametrize("version", [99, 3, 0, -1, None, "2", 2.5, [2], {}])
-def test_a_version_that_is_not_known_is_an_error_that_says_which_are(version):
+def test_an_unknown_version_of_a_journal_is_an_error(version):
+    """The error says which versions are known."""
     with pytest.raises(StateError, match=r"version .*; this release of railtracks reads 1 to 2"):
         ExecutionInfo.from_journal(framed(header(version=version)))
 
@@ -52,7 +53,8 @@ def as_version_1(events):
     return framed({**old[0], "version": 1}, *old[1:])
 
 
-def test_in_version_1_it_is_unknown_how_much_of_a_value_was_written(small):
+def test_the_form_of_values_of_version_1_is_unknown(small):
+    """How much of a value was written is not known."""
     info = ExecutionInfo.from_journal(as_version_1(payloads(small[0])), running=True)
     assert info.damage is None
     assert [(r.name, r.status, r.args) for r in info.records] == [(r.name, r.status, r.args) for r in small[1].records]
@@ -172,7 +174,7 @@ def test_a_state_file_of_version_1_is_read(small):
     assert without_news(info.payload()) == data
 
 
-def test_a_run_of_version_1_is_listed_without_what_it_did_not_say(small, tmp_path):
+def test_a_run_of_version_1_is_listed_with_what_it_says(small, tmp_path):
     store = FileStore(tmp_path)
     store.save("mine", [json.dumps(without_news(small[1].payload())).encode()])
     [run] = list_runs(store)
