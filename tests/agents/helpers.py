@@ -42,14 +42,8 @@ async def forecast(city: str) -> str:
     return f"snow in {city}"
 
 
-# ---- where it runs
-
-
 def hello(name="Greeter"):
     return agent_of(lambda messages: f"Hello, {messages[-1].content}", name=name)[0]
-
-
-# ---- tools
 
 
 def add(a: int, b: int = 1) -> int:
@@ -61,9 +55,6 @@ def add(a: int, b: int = 1) -> int:
 class Place:
     name: str
     height: float
-
-
-# ---- errors of tools
 
 
 @rt.function_node
@@ -135,9 +126,6 @@ CANCELLED = {
     "Speaker": (Status.CANCELLED, Reason.OUTSIDE),
     "chat speaker": (Status.CANCELLED, Reason.OUTSIDE),
 }
-
-
-# ---- leaving
 
 
 class Left(Exception):

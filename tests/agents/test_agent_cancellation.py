@@ -114,7 +114,7 @@ async def test_a_session_whose_body_raises_cancels_its_agents():
     assert {record.status for record in session.info.records} == {Status.CANCELLED}
 
 
-# ---- stray cancellations
+# ---- cancellations that a model raises
 
 
 class Stray(ScriptedModel):

@@ -11,8 +11,6 @@ from railtracks.state import Status
 from railtracks.testing import tool_call
 from tests.agents.helpers import agent_of, hello, records
 
-# ---- where it runs
-
 
 async def test_an_agent_runs_without_a_session():
     assert str(await rt.call(hello(), "Ada")) == "Hello, Ada"
@@ -124,9 +122,6 @@ async def test_agents_of_two_sessions_at_once_do_not_see_each_other():
         for who in "ab":
             group.start_soon(run, who)
     assert found == {"a": ("I am a.", 2), "b": ("I am b.", 2)}
-
-
-# ---- state of its own
 
 
 async def test_one_agent_runs_many_times_at_once_without_mixing_up():

@@ -9,8 +9,6 @@ from railtracks.llm import ToolMessage
 from railtracks.testing import ScriptedModel, tool_call
 from tests.agents.helpers import Place, agent_of, asked, hello, scripted, tool_messages
 
-# ---- agents as tools
-
 
 async def test_an_agent_takes_a_request_as_a_tool_by_default():
     helper, helpers_model = agent_of("Forty-two.", name="helper")
@@ -97,9 +95,6 @@ async def test_agents_call_each_other_three_deep():
                          tool_nodes=[inner])  # fmt: skip
     outer, _ = agent_of(tool_call("middle", request="x"), lambda messages: messages[-1].content, tool_nodes=[middle])
     assert str(await rt.call(outer, "Go.")) == "Hello, deep"
-
-
-# ---- objects
 
 
 async def test_an_agent_with_a_schema_returns_its_object_not_its_text():

@@ -10,7 +10,7 @@ from railtracks.llm import AssistantMessage, MessageHistory, SystemMessage, Tool
 from railtracks.testing import ScriptedModel, tool_call
 from tests.agents.helpers import agent_of, asked, forecast
 
-# ---- what an agent takes
+# ---- what an agent is given
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ async def test_an_agent_that_is_given_nothing_says_what_is_missing():
         await rt.call(agent)
 
 
-# ---- what it gives
+# ---- what it returns
 
 
 async def test_a_response_prints_as_its_content_and_counts_tokens():
@@ -111,9 +111,6 @@ async def test_the_history_holds_all_but_the_system_message_in_order():
 async def test_an_empty_answer_is_an_answer():
     agent, _ = agent_of("")
     assert (await rt.call(agent, "Say nothing.")).content == ""
-
-
-# ---- state of its own
 
 
 async def test_a_model_gets_a_list_of_its_own():

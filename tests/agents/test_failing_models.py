@@ -12,7 +12,7 @@ from railtracks.llm import AssistantMessage, Completion
 from railtracks.testing import ScriptedModel, ScriptError, tool_call
 from tests.agents.helpers import agent_of, forecast, scripted, texts_of
 
-# ---- models that fail
+# ---- models that raise, or return something else
 
 
 async def test_the_error_of_a_model_reaches_the_caller_unchanged():
@@ -72,7 +72,7 @@ async def test_a_script_that_is_too_short_says_so():
         await rt.call(agent, "Go.")
 
 
-# ---- models that are none
+# ---- models whose stream is wrong
 
 
 class Coroutine(ScriptedModel):
@@ -139,9 +139,6 @@ async def test_a_coroutine_that_should_have_been_a_stream_is_closed():
         assert inspect.getcoroutinestate(model.made) == inspect.CORO_CLOSED
     finally:
         model.made.close()
-
-
-# ---- errors
 
 
 async def test_a_stream_without_a_completion_at_its_end_is_an_error():

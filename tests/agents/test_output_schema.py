@@ -12,7 +12,7 @@ from railtracks.state import Status
 from railtracks.testing import tool_call
 from tests.agents.helpers import Place, agent_of, asked, forecast, scripted
 
-# ---- output_schema
+# ---- answers that fit, and answers that do not
 
 
 async def test_an_answer_that_fits_the_schema_is_an_object():
@@ -64,7 +64,7 @@ async def test_tools_and_a_schema_go_together():
     assert (await rt.call(agent, "Go.")).content == Place("Oslo", 1)
 
 
-# ---- objects
+# ---- how often an object is made
 
 
 built = []

@@ -213,7 +213,7 @@ async def test_a_listener_that_takes_its_time_gets_all():
     assert texts == [*PIECES, ""]
 
 
-# ---- hand-overs
+# ---- several readers
 
 
 async def test_a_request_that_is_given_up_loses_no_chunk():

@@ -17,7 +17,7 @@ from railtracks.state import Reason, Status
 from railtracks.testing import ScriptedModel, tool_call
 from tests.agents.helpers import CANCELLED, PIECES, WORDS, Left, ends, forever, scripted, speaking
 
-# ---- leaving
+# ---- leaving a loop
 
 
 @pytest.mark.parametrize("between", [anyio.lowlevel.checkpoint, forever])
@@ -229,7 +229,7 @@ async def test_aclose_passes_a_cancellation_on_when_the_call_has_ended():
         assert closed == [True]
 
 
-# ---- nothing stays
+# ---- what is left behind
 
 
 def tasks(backend):

@@ -12,7 +12,89 @@ from railtracks.state import Status
 from railtracks.testing import ScriptedModel
 from tests.agents.helpers import scripted, speaking, texts_of
 
-# ---- streams where they cannot be
+# ---- in sessions, nodes and flows
+
+
+async def test_a_stream_in_a_node_is_nested_below_it():
+    agent, _ = speaking(["a"])
+
+    async def node():
+        return [chunk.text async for chunk in rt.astream(agent, "x")]
+
+    async with rt.Session() as session:
+        assert await rt.call(node) == ["a", ""]
+    assert [(record.name, record.parent, record.run) for record in session.info.records] == [
+        ("node", None, 0), ("Speaker", 0, 0), ("chat speaker", 1, 0),
+    ]  # fmt: skip
+
+
+async def test_a_stream_runs_in_a_flow():
+    agent, _ = speaking(["a"])
+
+    async def node():
+        return [chunk.text async for chunk in rt.astream(agent, "x")]
+
+    assert await rt.Flow("F", entry_point=node).ainvoke() == ["a", ""]
+
+
+def test_a_stream_runs_below_call_sync(backend):
+    agent, _ = speaking(["a"])
+
+    async def node():
+        return [chunk.text async for chunk in rt.astream(agent, "x")]
+
+    with rt.Session(backend=backend):
+        assert rt.call_sync(node) == ["a", ""]
+
+
+async def test_without_a_session_it_says_what_to_write():
+    with pytest.raises(ContextError, match=r"needs a session .*`async with rt.Session\(\):` around the loop"):
+        async for _ in rt.astream(speaking()[0], "x"):
+            pytest.fail("nothing can come")
+
+
+async def test_a_plain_session_in_async_code_says_what_to_write():
+    with rt.Session() as session, pytest.raises(SessionError, match=r"enter it with `async with rt.Session\(\):`"):
+        async for _ in rt.astream(speaking()[0], "x"):
+            pytest.fail("nothing can come")
+    assert session.info.records == ()
+
+
+async def test_a_node_of_a_plain_session_in_async_code_says_it_too():
+    async def node():
+        async for _ in rt.astream(speaking()[0], "x"):
+            pytest.fail("nothing can come")
+
+    with rt.Session(), pytest.raises(SessionError, match="async with"):
+        await rt.call(node)
+
+
+async def test_what_is_no_node_is_refused_at_once():
+    with pytest.raises(NodeCreationError, match=r"rt\.astream"):
+        rt.astream(7)
+
+
+async def test_a_stream_that_is_made_and_never_asked_makes_no_call():
+    async with rt.Session() as session:
+        stream = rt.astream(speaking()[0], "x")
+        del stream
+        kept = rt.astream(speaking()[0], "x")
+    assert session.info.records == ()
+    with pytest.raises(ContextError):
+        await anext(kept)
+
+
+async def test_a_stream_that_has_ended_stays_at_its_end():
+    """Also when it is asked again."""
+    async with rt.Session():
+        stream = rt.astream(speaking(["a"])[0], "x")
+        assert [chunk.text async for chunk in stream] == ["a", ""]
+        assert [chunk.text async for chunk in stream] == []
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+
+
+# ---- in threads, children of a session, callbacks and tasks
 
 
 @pytest.mark.parametrize("inner", ["asyncio", "trio"])
@@ -161,85 +243,3 @@ async def test_a_task_that_the_body_made_may_not_stream_after_it():
         assert [record.name for record in session.info.records] == ["slow"]
         (text,) = told  # the session ended after that
     assert "after the session's body had ended" in text
-
-
-# ---- where it runs
-
-
-async def test_a_stream_in_a_node_is_nested_below_it():
-    agent, _ = speaking(["a"])
-
-    async def node():
-        return [chunk.text async for chunk in rt.astream(agent, "x")]
-
-    async with rt.Session() as session:
-        assert await rt.call(node) == ["a", ""]
-    assert [(record.name, record.parent, record.run) for record in session.info.records] == [
-        ("node", None, 0), ("Speaker", 0, 0), ("chat speaker", 1, 0),
-    ]  # fmt: skip
-
-
-async def test_a_stream_runs_in_a_flow():
-    agent, _ = speaking(["a"])
-
-    async def node():
-        return [chunk.text async for chunk in rt.astream(agent, "x")]
-
-    assert await rt.Flow("F", entry_point=node).ainvoke() == ["a", ""]
-
-
-def test_a_stream_runs_below_call_sync(backend):
-    agent, _ = speaking(["a"])
-
-    async def node():
-        return [chunk.text async for chunk in rt.astream(agent, "x")]
-
-    with rt.Session(backend=backend):
-        assert rt.call_sync(node) == ["a", ""]
-
-
-async def test_without_a_session_it_says_what_to_write():
-    with pytest.raises(ContextError, match=r"needs a session .*`async with rt.Session\(\):` around the loop"):
-        async for _ in rt.astream(speaking()[0], "x"):
-            pytest.fail("nothing can come")
-
-
-async def test_a_plain_session_in_async_code_says_what_to_write():
-    with rt.Session() as session, pytest.raises(SessionError, match=r"enter it with `async with rt.Session\(\):`"):
-        async for _ in rt.astream(speaking()[0], "x"):
-            pytest.fail("nothing can come")
-    assert session.info.records == ()
-
-
-async def test_a_node_of_a_plain_session_in_async_code_says_it_too():
-    async def node():
-        async for _ in rt.astream(speaking()[0], "x"):
-            pytest.fail("nothing can come")
-
-    with rt.Session(), pytest.raises(SessionError, match="async with"):
-        await rt.call(node)
-
-
-async def test_what_is_no_node_is_refused_at_once():
-    with pytest.raises(NodeCreationError, match=r"rt\.astream"):
-        rt.astream(7)
-
-
-async def test_a_stream_that_is_made_and_never_asked_makes_no_call():
-    async with rt.Session() as session:
-        stream = rt.astream(speaking()[0], "x")
-        del stream
-        kept = rt.astream(speaking()[0], "x")
-    assert session.info.records == ()
-    with pytest.raises(ContextError):
-        await anext(kept)
-
-
-async def test_a_stream_that_has_ended_stays_at_its_end():
-    """Also when it is asked again."""
-    async with rt.Session():
-        stream = rt.astream(speaking(["a"])[0], "x")
-        assert [chunk.text async for chunk in stream] == ["a", ""]
-        assert [chunk.text async for chunk in stream] == []
-        with pytest.raises(StopAsyncIteration):
-            await anext(stream)

@@ -10,8 +10,6 @@ from railtracks.state import MemoryStore
 from railtracks.testing import ScriptedModel, tool_call
 from tests.agents.helpers import Left, scripted
 
-# ---- streams of what need not run again
-
 
 def heard(chunks, session):
     """What was said, and by whom, as the records of this session know them."""
@@ -115,7 +113,49 @@ async def test_an_agent_that_failed_is_heard_again_as_far_as_it_came():
     assert heard(second, session) == [("x", "outer"), ("a", "inner"), ("y", "outer")]
 
 
-# ---- conversations
+async def test_a_reader_may_leave_during_a_replay():
+    """Leaving while recorded chunks are repeated is a plain cancellation, and the agent counts as reused."""
+    agent = rt.agent_node("Speaker", llm=ScriptedModel(["one two", "three"]))
+    left = []
+
+    @rt.function_node(memo=False)
+    async def listen() -> str:
+        async with rt.astream(agent, "x") as stream:
+            async for chunk in stream:
+                if not left:
+                    continue
+                return chunk.text
+        left.append(1)
+        raise ConnectionError("lost")
+
+    flow = rt.Flow("Listening", listen, run_identifier="run")
+    with pytest.raises(ConnectionError):
+        await flow.ainvoke()
+    connection = flow.connect()
+    assert await connection.aresume("run") == "one two"
+    reused, ran = connection.session.info.resumed[1], connection.session.info.resumed[0]
+    assert (ran.name, reused.name, reused.reused) == ("listen", "Speaker", True)
+
+
+async def test_a_resumed_flow_streams_what_it_has_on_record():
+    answers = ["first one.", "second."]
+    agent = rt.agent_node("Speaker", llm=ScriptedModel(answers))
+    broken = [True]
+
+    async def node():
+        texts = [chunk.text async for chunk in rt.astream(agent, "x")]
+        if broken:
+            raise Left
+        return texts
+
+    flow = rt.Flow("F", entry_point=node, run_identifier="run")
+    with pytest.raises(Left):
+        await flow.ainvoke()
+    broken.clear()
+    assert await flow.aresume("run") == ["first one.", ""]
+
+
+# ---- tools that are named like a request
 
 
 class Friend(rt.nodes.Node[str]):
@@ -174,51 +214,3 @@ async def test_a_tool_that_is_called_like_a_request_is_none(friend, arguments, e
         await streamed(agent(), "Hello.", store=store, again=False)
         again, _ = await streamed(agent(), "Hello.", store=store, again=True)
         assert [chunk.text for chunk in again] == ["x", "y", ""]
-
-
-# ---- what agent_node is given
-
-
-async def test_a_reader_may_leave_during_a_replay():
-    """Leaving while recorded chunks are repeated is a plain cancellation, and the agent counts as reused."""
-    agent = rt.agent_node("Speaker", llm=ScriptedModel(["one two", "three"]))
-    left = []
-
-    @rt.function_node(memo=False)
-    async def listen() -> str:
-        async with rt.astream(agent, "x") as stream:
-            async for chunk in stream:
-                if not left:
-                    continue
-                return chunk.text
-        left.append(1)
-        raise ConnectionError("lost")
-
-    flow = rt.Flow("Listening", listen, run_identifier="run")
-    with pytest.raises(ConnectionError):
-        await flow.ainvoke()
-    connection = flow.connect()
-    assert await connection.aresume("run") == "one two"
-    reused, ran = connection.session.info.resumed[1], connection.session.info.resumed[0]
-    assert (ran.name, reused.name, reused.reused) == ("listen", "Speaker", True)
-
-
-# ---- resuming
-
-
-async def test_a_resumed_flow_streams_what_it_has_on_record():
-    answers = ["first one.", "second."]
-    agent = rt.agent_node("Speaker", llm=ScriptedModel(answers))
-    broken = [True]
-
-    async def node():
-        texts = [chunk.text async for chunk in rt.astream(agent, "x")]
-        if broken:
-            raise Left
-        return texts
-
-    flow = rt.Flow("F", entry_point=node, run_identifier="run")
-    with pytest.raises(Left):
-        await flow.ainvoke()
-    broken.clear()
-    assert await flow.aresume("run") == ["first one.", ""]

@@ -15,7 +15,7 @@ from railtracks.llm import AssistantMessage, MessageHistory, ToolCall, ToolMessa
 from railtracks.testing import tool_call
 from tests.agents.helpers import Place, add, agent_of, asked, broken, forecast, hello, records, tool_messages
 
-# ---- tools
+# ---- kinds of tools, and their results
 
 
 class Square(rt.nodes.Node[int]):
@@ -166,7 +166,7 @@ async def test_tools_read_and_write_the_context():
     assert tool_messages(model)[0].content == "me"
 
 
-# ---- what models ask for that cannot be done
+# ---- calls that cannot be run
 
 
 async def test_an_unknown_tool_goes_back_with_the_names_of_the_tools():

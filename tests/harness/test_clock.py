@@ -188,7 +188,7 @@ def test_holds_nest(backend):
         run(main, backend=backend, clock=clock)
 
 
-# ---- its place among the others
+# ---- beside anyio, trio and other runs
 
 
 def test_wait_all_tasks_blocked_of_anyio(backend):

@@ -293,7 +293,7 @@ def test_pytest_exit_ends_the_run(suite):
     result.stdout.fnmatch_lines("*Exit: enough*")
 
 
-# ---- what it costs, and where it shows
+# ---- what it costs, and what pytest shows of it
 
 
 def test_a_session_builds_no_events_for_it(suite):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-# ---- the clock, and the backend
+# ---- virtual_clock and rt_backend
 
 
 def test_the_clock_by_itself(suite):

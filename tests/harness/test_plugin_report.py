@@ -24,9 +24,6 @@ def sections(result):
     return found
 
 
-# ---- the report of a failure
-
-
 FAILED_CALLS = [
     "session {}",
     "└─ parent  Failed  4.000 s (own 0.000 s)  ValueError('three')",
@@ -175,9 +172,6 @@ def test_long_lines_stay_whole_in_colour(suite):
 def test_a_failure_where_there_is_no_terminal(pytester):
     pytester.makepyfile("def test_it():\n    assert False")
     assert pytester.inline_run("-p", "no:terminal").ret == pytest.ExitCode.TESTS_FAILED
-
-
-# ---- what it costs, and where it shows
 
 
 def test_with_workers_of_xdist(suite):

@@ -36,9 +36,6 @@ def write(store, identifier, *parts):
     appender.close()
 
 
-# ---- several processes
-
-
 HEAD = """
 import os, signal, sys
 from pathlib import Path
@@ -77,9 +74,6 @@ def ran(kind, body, *args):
 
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-
-
-# ---- sessions and stores
 
 
 @rt.function_node

@@ -15,7 +15,7 @@ from railtracks.state import _journal as journal
 from tests.effort import examples
 from tests.state.journals import _fields, boundaries, facts, framed, payloads
 
-# ---- harm: cut off, flipped, followed by something
+# ---- journals: cut off, flipped, followed by something
 
 
 @pytest.mark.parametrize("which", ["small", "resumed"])
@@ -173,7 +173,7 @@ def test_a_document_beside_an_unusable_journal_is_used(small):
     assert load_run("mine", store) == small[1]
 
 
-# ---- the state file
+# ---- state files
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from railtracks.state import FileStore, MemoryStore, Reason, SQLiteStore, Status
 from tests.state.journals import Stop, broken, endless, leaf
 from tests.state.stores import ROOT
 
-# ---- which runs there are
+# ---- lists and pruning
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_other_stores_are_pruned_too(make):
     assert [run.identifier for run in list_runs(store)] == ["a", "c"]
 
 
-# ---- one run
+# ---- loading one run
 
 
 def test_an_unknown_run_is_an_error_that_names_the_latest_runs(runs):

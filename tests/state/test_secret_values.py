@@ -215,7 +215,7 @@ def test_a_secret_that_is_seen_again_is_forgotten_later():
     assert not knows(secrets, "another-0")
 
 
-# ---- what is not
+# ---- what is not learnt
 
 
 @pytest.mark.parametrize("value", ["test", "", "12345", "*****", None, True, MASK])

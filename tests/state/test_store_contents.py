@@ -282,9 +282,6 @@ def test_other_files_in_the_folder_are_no_runs(tmp_path):
     assert store.count() == 0
 
 
-# ---- several processes
-
-
 def test_what_one_process_writes_another_reads(kind, persistent):
     appender = persistent.open("mine", b"one")
     appender.append(b"two")

@@ -9,7 +9,7 @@ from railtracks.exceptions import StateError
 from railtracks.state import ExecutionInfo, FileStore, Form, MemoryStore, Reason, Status, list_runs
 from tests.state.journals import framed, leaf, payloads
 
-# ---- versions
+# ---- journals
 
 
 def header(**members):
@@ -147,7 +147,7 @@ def test_the_golden_journal_stays_readable():
     assert info.records[3].abandoned is True
 
 
-# ---- the state file
+# ---- state files
 
 
 def without_news(data):
