@@ -31,7 +31,7 @@ from tests.agents.helpers import add, forecast, scripted, texts_of
         ({"tool_nodes": [lambda city: city, lambda town: town]}, "two tools are called '_lambda_'"),
     ],
 )
-def test_misuse_of_agent_node_is_told_at_once(arguments, told):
+def test_misuse_of_agent_node_is_refused_at_once(arguments, told):
     with pytest.raises(NodeCreationError, match=told):
         rt.agent_node(**{"llm": ScriptedModel([]), **arguments})
 
@@ -49,7 +49,7 @@ def test_misuse_of_agent_node_is_told_at_once(arguments, told):
         ({"system_message": SystemMessage(7)}, "text"),
     ],
 )
-def test_misuse_that_only_shows_later_is_told_at_once_as_well(arguments, told):
+def test_misuse_that_would_only_show_later_is_refused_at_once(arguments, told):
     with pytest.raises(NodeCreationError, match=told):
         rt.agent_node(**{"llm": ScriptedModel([]), **arguments})
 
@@ -68,7 +68,7 @@ def test_the_model_is_a_keyword_and_has_to_be_given():
         rt.agent_node("Agent")
 
 
-def test_an_agent_looks_like_a_class_of_the_module_that_makes_it():
+def test_an_agent_belongs_to_the_module_that_makes_it():
     agent = rt.agent_node("Greeter", llm=ScriptedModel([]))
     assert (agent.__name__, agent.__module__, agent.name(), agent.type()) == ("Greeter", __name__, "Greeter", "Agent")
     assert rt.agent_node(llm=ScriptedModel([])).name() == "Agent"
@@ -129,7 +129,7 @@ def as_tool(*parameters):
         "annotation", "optional annotation", "text within", "one name",
     ],
 )  # fmt: skip
-def test_misuse_of_agent_node_is_told_with_its_repair(make, told):
+def test_the_error_of_a_misuse_says_what_to_write(make, told):
     with pytest.raises(NodeCreationError, match=told):
         rt.agent_node(**{"llm": ScriptedModel([]), **make()})
 

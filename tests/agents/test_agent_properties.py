@@ -83,7 +83,7 @@ def timeout_is_heeded(outcome):
 @examples(45)
 @given(scenarios(), session_options(), seeds())
 @example(Scenario(turns=(Use((("sleep", 3), ("fatal", 3))),)), {"timeout": 2.5}, 0)
-def test_an_agent_gives_what_a_naive_one_would(backend, scenario, options, seed):
+def test_an_agent_returns_what_a_naive_one_would(backend, scenario, options, seed):
     outcome = simulate(flow_of(scenario), seed=seed, backend=backend, context=CONTEXT, **options)
     check(outcome, requests_and_histories_agree, timeout_is_heeded)
     is_as_expected(outcome, expected(scenario, "Who is Ada?"))
@@ -145,7 +145,7 @@ def test_an_agent_cancelled_at_any_call_keeps_it_too(backend, scenario, call, op
 
 @examples(20)
 @given(troubled(), session_options(), lefts, seeds())
-def test_the_same_seed_tells_the_same_story(backend, drawn, options, left, seed):
+def test_the_same_seed_has_the_same_story(backend, drawn, options, left, seed):
     scenario, faults = drawn
     first, second = (
         simulate(stream_of(scenario, left), seed=seed, backend=backend, faults=faults, context=CONTEXT, **options)

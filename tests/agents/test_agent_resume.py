@@ -495,7 +495,7 @@ GIVEN = {
     "given",
     [pytest.param(given, id=name) for name, given in GIVEN.items()],
 )
-async def test_what_an_agent_was_given_is_known_when_it_is_resumed(store, durability, given):
+async def test_the_input_of_an_agent_is_known_when_it_is_resumed(store, durability, given):
     kept = store()
     model = new_agent(ScriptedModel([ConnectionError("lost"), "Fine."]))
     flow = new_flow(kept, durability, agent)
@@ -555,7 +555,7 @@ async def test_whatever_a_model_asks_for_is_found_again(store, durability, asked
 
 
 @on_each
-async def test_a_secret_that_a_model_gives_a_tool_is_never_a_mask(store, durability):
+async def test_a_secret_from_a_model_to_a_tool_is_never_a_mask(store, durability):
     got = []
 
     @rt.function_node

@@ -36,7 +36,7 @@ MANIFEST = rt.ToolManifest(
 )  # fmt: skip
 
 
-async def test_a_manifest_is_told_word_by_word():
+async def test_a_manifest_is_sent_word_by_word():
     text = "Finds papers.\n\nArgs:\n    Give it a topic: such as physics.\n\nReturns:\n    A list."
     finder, _ = agent_of("None.", manifest=rt.ToolManifest(text))
     caller, model = agent_of("Fine.", tool_nodes=[finder])

@@ -129,7 +129,7 @@ async def test_a_session_without_a_callback_says_what_to_write():
 
 
 @pytest.mark.parametrize("callback", ["yes", 7, True])
-def test_what_cannot_be_called_is_no_callback(callback):
+def test_what_cannot_be_called_is_refused_as_a_callback(callback):
     with pytest.raises(ConfigError, match="ask_callback"):
         rt.Session(ask_callback=callback)
 
@@ -152,7 +152,7 @@ async def test_the_error_of_the_callback_reaches_the_asker_unchanged(is_async):
     assert [record.status for record in session.info.records] == [Status.FAILED] * 2
 
 
-async def test_after_the_end_of_the_session_nobody_is_asked():
+async def test_no_question_is_asked_after_the_end_of_the_session():
     async with rt.Session(ask_callback=answer) as session:
         pass
     with pytest.raises(ContextError):

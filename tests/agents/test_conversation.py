@@ -56,7 +56,8 @@ async def test_the_conversation_that_was_given_is_not_changed():
 
 
 @pytest.mark.parametrize("given", [None, 7, [], MessageHistory(), ["Hello"], [UserMessage("a"), "b"], {"a": 1}, b"a"])
-async def test_what_is_no_conversation_is_refused_by_what_it_is(given):
+async def test_what_is_not_a_conversation_is_refused(given):
+    """The error says what was passed."""
     agent, model = agent_of("Hi.", name="Helper")
     with pytest.raises(
         NodeInvocationError, match=r"the agent Helper was given .*; give it a text, a message with a text such as"
@@ -74,7 +75,7 @@ async def test_a_message_whose_content_is_not_text_is_refused(given):
     assert model.calls == []
 
 
-async def test_an_agent_that_is_given_nothing_says_what_is_missing():
+async def test_an_agent_without_an_argument_says_what_is_missing():
     agent, _ = agent_of("Hi.")
     with pytest.raises(TypeError, match="user_input"):
         await rt.call(agent)

@@ -60,7 +60,7 @@ async def test_a_model_that_returns_no_completion_is_an_error(rubbish):
         await rt.call(agent, "Go.")
 
 
-async def test_a_completion_whose_message_is_none_is_told():
+async def test_a_completion_without_a_message_is_an_error():
     agent, _ = agent_of(Completion("Hello."))
     with pytest.raises(LLMError, match="Hello"):
         await rt.call(agent, "Go.")
@@ -112,7 +112,7 @@ class Yields(ScriptedModel):
     ],
     ids=["plain", "number", "bytes", "None", "nothing", "text", "content", "usage"],
 )
-async def test_a_model_whose_stream_is_none_is_told_by_name(model, told):
+async def test_a_wrong_stream_is_an_error_that_names_the_model(model, told):
     agent = rt.agent_node("Poor", llm=model)
     async with rt.Session():
         with pytest.raises(LLMError, match=f"model odd.*{told}"):

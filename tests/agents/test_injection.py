@@ -102,7 +102,7 @@ def test_names_with_combined_characters_are_identifiers_too(name):
 
 
 @pytest.mark.parametrize("name", ["²", "a²", "½"])
-def test_what_is_no_identifier_is_no_name(name):
+def test_only_an_identifier_is_a_name(name):
     assert not name.isidentifier()
     assert fill(f"{{{name}}} {{{{{name}}}}}", {name: 1}) == f"{{{name}}} {{{{{name}}}}}"
 

@@ -99,7 +99,8 @@ async def test_what_a_tool_gave_is_not_filled():
     assert tool_messages(model)[0].content == "{secret}"
 
 
-async def test_what_a_model_is_told_about_its_answer_is_not_filled():
+async def test_what_is_wrong_with_an_answer_is_not_filled():
+    """The message to the model quotes its answer."""
     agent, model = agent_of('{"{secret}": 1}', '{"name": "a", "height": 1}', output_schema=Place)
     async with rt.Session({"secret": "hidden"}):
         await rt.call(agent, "Go.")

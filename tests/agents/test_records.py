@@ -145,7 +145,7 @@ async def test_the_attributes_of_a_run_that_died_are_in_its_journal(durability):
     ]
 
 
-async def test_a_request_that_failed_tells_what_was_asked():
+async def test_a_request_that_failed_records_what_was_asked():
     async with rt.Session() as session:
         with pytest.raises(ConnectionError):
             await rt.call(reader(ConnectionError("lost")), "Hello.")
@@ -153,7 +153,7 @@ async def test_a_request_that_failed_tells_what_was_asked():
     assert attributes(session.info, "Reader") == [AGENT]
 
 
-async def test_a_request_that_was_cancelled_tells_what_was_asked():
+async def test_a_request_that_was_cancelled_records_what_was_asked():
     async def hang(_):
         await anyio.sleep_forever()
 
@@ -516,7 +516,7 @@ async def test_the_key_of_the_model_is_never_written(road, durability, heard):
     assert type(session.info.records[0].exception) is fails.get(road, type(None))
 
 
-async def test_the_error_of_a_tool_tells_the_model_no_key():
+async def test_the_error_of_a_tool_does_not_show_a_key_to_the_model():
     async def tool() -> str:
         raise ConnectionError(f"https://host/?q={KEY} refused")
 

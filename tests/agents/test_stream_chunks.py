@@ -106,7 +106,7 @@ async def test_chunks_of_nested_agents_say_whose_they_are():
     assert [nodes[chunk.node_id].name for chunk in chunks[:-1]] == ["outer", "inner", "inner", "outer"]
 
 
-async def test_chunks_of_agents_that_run_at_once_can_be_told_apart():
+async def test_chunks_of_agents_that_run_at_once_are_distinct():
     """Both speak at once: each gives its second piece only when the other has given its first."""
     inner, _ = speaking(["a", "b", "c"], name="inner", between=lambda: anyio.sleep(1))
     calls = [tool_call("inner", request=str(number)) for number in range(3)]

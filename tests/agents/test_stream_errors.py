@@ -40,7 +40,7 @@ async def test_an_error_is_raised_once():
             await anext(stream)
 
 
-async def test_an_error_that_nobody_asks_for_any_more_harms_nothing():
+async def test_an_error_that_is_not_read_does_no_harm():
     agent, _ = speaking(["a"], fail=Left())
     async with rt.Session() as session:
         stream = rt.astream(agent, "x")
@@ -61,7 +61,7 @@ async def test_an_error_that_came_before_aclose_can_still_be_had():
     assert caught.value is error
 
 
-async def test_wrong_arguments_are_told_with_the_first_chunk():
+async def test_wrong_arguments_are_an_error_at_the_first_chunk():
     agent, _ = speaking()
     async with rt.Session():
         stream = rt.astream(agent, 7)

@@ -69,7 +69,7 @@ async def test_a_node_of_a_plain_session_in_async_code_says_it_too():
         await rt.call(node)
 
 
-async def test_what_is_no_node_is_refused_at_once():
+async def test_what_is_not_a_node_is_refused_at_once():
     with pytest.raises(NodeCreationError, match=r"rt\.astream"):
         rt.astream(7)
 

@@ -194,7 +194,7 @@ class FriendWithWordsAfter(Friend):
     ],
 )
 @pytest.mark.parametrize("end", ["fails", "is heard again"])
-async def test_a_tool_that_is_called_like_a_request_is_none(friend, arguments, end):
+async def test_a_tool_named_like_a_request_is_not_one(friend, arguments, end):
     """Neither in the conversation of an agent that failed, nor among what is said again."""
     store = MemoryStore()
     answers = ["x", tool_call("chat_with_friend", **arguments)], ConnectionError() if end == "fails" else "y"

@@ -50,7 +50,7 @@ def test_two_questions_at_once_are_asked_one_after_the_other(backend):
     assert (out, err, process.returncode) == (b"First? Second? ['yes', 'no']\n", b"", 0)
 
 
-def test_the_end_of_the_input_is_told(backend):
+def test_the_end_of_the_input_is_an_error(backend):
     with start(backend, 60, subprocess.PIPE) as process:
         out, err = process.communicate(b"yes\n", timeout=60)
     assert (out, err, process.returncode) == (b"First? Second? EOFError\n", b"", 0)

@@ -84,7 +84,7 @@ async def test_a_timeout_that_a_tool_raises_itself_goes_back():
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-async def test_an_interrupt_in_a_tool_is_no_result(interrupt):
+async def test_an_interrupt_in_a_tool_does_not_go_back_to_the_model(interrupt):
     async def tool():
         raise interrupt
 

@@ -73,7 +73,7 @@ async def test_a_class_node_with_a_bound_argument_is_a_tool():
     assert tool_messages(model)[0].content == "16"
 
 
-async def test_the_model_is_told_of_the_tools_with_each_request():
+async def test_each_request_has_the_schemas_of_the_tools():
     agent, model = agent_of(tool_call("forecast", city="Oslo"), "Snow.", tool_nodes=[forecast])
     await rt.call(agent, "Well?")
     first, second = model.tools
@@ -249,7 +249,7 @@ async def test_a_model_that_never_stops_asking_for_tools_is_given_up():
     assert len(model.calls) == 4
 
 
-async def test_without_any_tool_calls_allowed_none_is_run():
+async def test_a_limit_of_zero_tool_calls_runs_no_tool():
     agent, model = agent_of(tool_call("forecast", city="a"), "Done.", tool_nodes=[forecast], max_tool_calls=0)
     assert str(await rt.call(agent, "Go.")) == "Done."
     assert tool_messages(model)[0].is_error

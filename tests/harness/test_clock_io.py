@@ -140,7 +140,7 @@ def test_nor_does_a_pair_of_sockets_in_one_event_loop(backend):
     assert run(main, backend=backend, clock=VirtualClock(patience=0.3)) == (b"late", 60)
 
 
-def test_a_listener_that_nobody_calls_does_not_hold_the_clock(backend):
+def test_a_listener_without_a_client_does_not_hold_the_clock(backend):
     async def main():
         async with await local_listener() as listener, anyio.create_task_group() as group:
             group.start_soon(listener.serve, anyio.sleep)

@@ -105,7 +105,7 @@ def test_nor_does_a_sync_node_that_calls(backend):
         assert run(main, backend=backend) == 90
 
 
-def test_a_thread_that_waits_and_one_at_work_are_told_apart(backend):
+def test_a_waiting_thread_differs_from_one_at_work(backend):
     async def main():
         seen = []
 

@@ -15,7 +15,7 @@ from railtracks.testing import ClockHeldError, Deadlock, VirtualClock, run
 from tests.harness.clocks import in_thread, takes_less_than, work
 
 
-def test_after_its_patience_it_tells_what_holds_the_clock(backend):
+def test_after_its_patience_it_says_what_holds_the_clock(backend):
     release = threading.Event()
 
     async def main():
@@ -33,7 +33,7 @@ def test_after_its_patience_it_tells_what_holds_the_clock(backend):
     assert "main (test_deadlock.py:" in text
 
 
-def test_a_socket_that_stays_silent_is_told_too(backend):
+def test_a_socket_that_stays_silent_is_reported_too(backend):
     here, there = socket.socketpair()
 
     async def main():
@@ -69,7 +69,7 @@ def test_sockets_that_no_thread_can_use_do_not_hold_the_clock(backend):
         assert run(main, backend=backend)
 
 
-def test_patience_counts_anew_for_each_wait(backend):
+def test_patience_starts_again_for_each_wait(backend):
     async def main():
         for _ in range(6):
             with anyio.fail_after(5):
@@ -78,7 +78,7 @@ def test_patience_counts_anew_for_each_wait(backend):
     run(main, backend=backend, clock=VirtualClock(patience=0.2))
 
 
-def test_a_wait_that_can_never_end_is_told_at_once(backend):
+def test_a_wait_that_can_never_end_is_an_error_at_once(backend):
     cleaned_up = []
 
     async def waits_for_an_event():
@@ -148,7 +148,7 @@ def test_also_when_cleanup_raises(backend):
         run(main, backend=backend)
 
 
-def test_a_deadlock_between_a_thread_and_the_event_loop_is_told(backend):
+def test_a_deadlock_of_a_thread_and_the_event_loop_is_an_error(backend):
     async def main():
         await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(anyio.sleep_forever))
 

@@ -172,7 +172,7 @@ def test_faults_reach_the_nodes_of_nested_sessions(backend):
     assert simulate(outer, backend=backend, faults=[Fault(sync_step, Return(2))]).result == 2
 
 
-def test_faults_that_never_happened_are_told():
+def test_faults_that_never_happened_are_reported():
     happens, never = Fault(async_step, Delay(1)), Fault("nobody", Delay(2))
     outcome = simulate(async_step, 1, faults=[happens, never, FailSave(at="sync", after=9)])
     assert outcome.unused_faults == (never, FailSave(at="sync", after=9))
@@ -283,7 +283,7 @@ def test_a_killed_run_is_resumed_and_nothing_completes_twice(backend, durability
     assert kills == 9  # the beginning and the end of four calls, and the end of the session
 
 
-def test_after_the_kill_the_record_is_what_the_journal_tells(backend):
+def test_after_the_kill_the_record_is_what_the_journal_says(backend):
     outcome = simulate(total, backend=backend, faults=[Kill(after=3)])
     assert [(r.name, r.status) for r in outcome.info.records] == [
         ("total", Status.OPEN), ("async_step", Status.COMPLETED),
@@ -343,12 +343,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("make", "text"), WRONG, ids=[text for _, text in WRONG])
-def test_what_makes_no_sense_is_told_where_it_is_written(make, text):
+def test_what_makes_no_sense_is_refused_at_once(make, text):
+    """The error comes where the fault is written."""
     with pytest.raises(ConfigError, match=text):
         make()
 
 
-def test_a_node_that_is_none_is_told():
+def test_a_fault_with_a_wrong_node_is_refused():
     with pytest.raises(rt.exceptions.NodeCreationError, match="Fault"):
         Fault(3, Hang())
 

@@ -51,7 +51,7 @@ def test_a_session_of_a_test_writes_and_logs_nothing(suite, pytester):
     result.stderr.no_fnmatch_line("*RT*")
 
 
-def test_the_mark_gives_the_options_of_the_session(suite):
+def test_the_mark_sets_the_options_of_the_session(suite):
     result = suite("""
         @pytest.mark.railtracks(timeout=5, name="mine", context={"a": 1}, seed=3)
         async def test_options(rt_session):
@@ -107,7 +107,7 @@ def test_one_order_of_each():
     result.assert_outcomes(passed=17)
 
 
-def test_a_sync_test_with_a_session_is_told_what_to_write(suite):
+def test_a_sync_test_with_a_session_says_what_to_write(suite):
     result = suite("def test_sync(rt_session): pass", "-k", "asyncio")
     result.assert_outcomes(errors=1, deselected=1)
     result.stdout.fnmatch_lines(
@@ -166,7 +166,8 @@ def test_a_session_that_a_mark_asks_for_is_open(suite):
     result.assert_outcomes(passed=2)
 
 
-def test_a_fixture_can_use_the_session_or_is_told_that_it_cannot(suite):
+def test_a_fixture_can_hold_the_session_and_not_use_it(suite):
+    """The session is open only while the test runs."""
     result = suite("""
         @pytest.fixture
         def service(rt_session):
@@ -308,7 +309,7 @@ def test_a_session_builds_no_events_for_it(suite):
     result.assert_outcomes(passed=3)
 
 
-def test_pytest_tells_of_it(suite):
+def test_the_help_of_pytest_describes_the_plugin(suite):
     suite("", "--help").stdout.fnmatch_lines(["railtracks:", "*--railtracks-leaks*fail each test that leaves*"])
     suite("", "--markers").stdout.fnmatch_lines("@pytest.mark.railtracks(seed=None, [*][*]options): *")
     told = suite("", "--fixtures")

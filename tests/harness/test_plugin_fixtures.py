@@ -137,7 +137,7 @@ def test_simulated_goes_with_hypothesis(suite):
     result.stdout.no_fnmatch_line("*HealthCheck*")
 
 
-def test_simulated_in_an_async_test_is_told_what_to_write(suite):
+def test_simulated_in_an_async_test_says_what_to_write(suite):
     result = suite("async def test_it(simulated):\n    simulated(child, 1)")
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines("*SessionError: *call this from a plain `def`, not from an `async def`")

@@ -62,7 +62,7 @@ def test_what_a_test_leaves_behind_fails_it(suite):
     assert not left
 
 
-def test_a_task_that_is_left_is_told_once(suite):
+def test_a_task_that_is_left_is_reported_once(suite):
     left = left_behind(suite(LEAKS, "--railtracks-leaks", "-k", "beside"))
     assert left["test_task_beside_a_session[asyncio]"].count("forgotten") == 1
 
@@ -71,7 +71,7 @@ def test_without_the_option_nothing_of_it_fails(suite):
     suite(LEAKS).assert_outcomes(passed=4)
 
 
-def test_what_is_cleaned_up_in_time_is_no_leak(suite):
+def test_what_is_cleaned_up_in_time_is_not_a_leak(suite):
     result = suite(
         f"""
         from concurrent.futures import ThreadPoolExecutor
@@ -128,6 +128,6 @@ def test_what_is_cleaned_up_in_time_is_no_leak(suite):
     result.assert_outcomes(passed=10)
 
 
-def test_a_failing_test_that_leaves_something_is_told_both(suite):
+def test_a_failing_test_that_leaves_something_reports_both(suite):
     result = suite(LEAKS.replace("    stray(ended)", "    stray(ended)\n    assert 0"), "--railtracks-leaks")
     result.assert_outcomes(passed=3, failed=1, errors=4)

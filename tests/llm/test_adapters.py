@@ -200,7 +200,7 @@ async def test_the_sdk_retries_what_may_pass(adapter, server, status, ask):
 
 
 @both_ways
-async def test_an_error_never_tells_the_key(adapter, sdk, server, ask):
+async def test_an_error_never_shows_the_key(adapter, sdk, server, ask):
     server.answers = [Answer(status=401, error="the key {key} is wrong, " + repr("{key}"))]
     with pytest.raises(sdk.AuthenticationError) as caught:
         await ask(adapter(server.url), ASKED)
@@ -213,7 +213,7 @@ async def test_an_error_never_tells_the_key(adapter, sdk, server, ask):
 
 
 @both_ways
-async def test_a_key_that_is_no_header_is_not_told_either(adapter, sdk, server, ask):
+async def test_an_error_does_not_show_a_key_that_is_not_a_header(adapter, sdk, server, ask):
     """The HTTP library shows the header that it refuses."""
     with pytest.raises(sdk.APIConnectionError) as caught:
         await ask(adapter(server.url, api_key=f"{KEY}\n"), ASKED)
@@ -403,7 +403,8 @@ def test_its_name_and_provider_stand_in_the_records(adapter, sdk):
     assert (model.name, model.provider) == ("some-model", sdk.__name__)
 
 
-def test_a_missing_key_is_told_by_name_before_any_call(adapter, sdk, monkeypatch):
+def test_a_missing_key_is_an_error_before_any_call(adapter, sdk, monkeypatch):
+    """The error names the environment variable."""
     variable = f"{sdk.__name__.upper()}_API_KEY"
     monkeypatch.delenv(variable, raising=False)
     with pytest.raises(ConfigError, match=f"{variable}.*api_key=.*'?none"):
@@ -415,7 +416,7 @@ def test_the_key_may_stand_in_the_environment(adapter, sdk, monkeypatch):
     assert adapter("http://127.0.0.1:1", api_key=None).api_key.value == "from-the-environment"
 
 
-def test_what_belongs_to_each_call_is_no_setting(adapter):
+def test_what_belongs_to_each_call_is_not_a_setting(adapter):
     with pytest.raises(ConfigError, match="messages is no setting; it is part of each call"):
         adapter("http://127.0.0.1:1", messages=[])
     with pytest.raises(ConfigError, match="default_headers"):

@@ -33,6 +33,6 @@ def test_an_answer_needs_no_fence(text):
 
 
 @pytest.mark.parametrize("text", ['```json\n{"name": "a"}', '{"name": "a"}\n```', "```", "```\n```", "``````", ""])
-def test_half_a_fence_is_none(text):
+def test_half_a_fence_is_refused(text):
     with pytest.raises(ArgumentError, match="the answer must be JSON alone"):
         structured_output(text, Place)

@@ -93,7 +93,7 @@ async def test_settings_headers_and_extra_body_reach_the_server(server):
 
 
 @both_ways
-async def test_arguments_that_are_no_json_object_come_as_they_are(server, ask):
+async def test_arguments_that_are_not_a_json_object_come_unchanged(server, ask):
     texts = ['{"a": 1', "[1]", "3"]
     server.answers = [Answer(text="", calls=[Call(name="add", arguments=text) for text in texts])]
     completion = await ask(openai(server.url), ASKED)

@@ -368,7 +368,7 @@ def test_what_cannot_be_a_node_is_refused_with_what_to_write(take, target, says)
         take(target)
 
 
-def test_none_is_no_node():
+def test_none_is_not_a_node():
     with pytest.raises(NodeCreationError, match=r"None is no node.*a function"):
         as_node(None)
 
@@ -381,7 +381,7 @@ def test_a_coroutine_is_refused_and_closed():
     assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
 
-def test_a_coroutine_given_to_function_node_is_told_apart_too():
+def test_a_coroutine_passed_to_function_node_is_recognised():
     coroutine = add(1)
     try:
         with pytest.raises(NodeCreationError, match="coroutine"):
@@ -403,7 +403,8 @@ def test_a_node_class_without_invoke_is_refused(target):
         as_node(target)
 
 
-def test_a_node_class_needs_no_decorator_and_is_told_so():
+def test_a_decorated_node_class_is_refused():
+    """The error says that a node class needs no decorator."""
     with pytest.raises(NodeCreationError, match=r"Greet is a node already; write `rt\.call\(Greet, \.\.\.\)`"):
         function_node(Greet)
 

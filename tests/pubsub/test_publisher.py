@@ -268,7 +268,7 @@ async def test_subscribing_after_the_end_is_refused():
         session.subscribe(print)
 
 
-async def test_a_stray_cancellation_in_a_callback_harms_nobody(caplog):
+async def test_a_stray_cancellation_in_a_callback_does_no_harm(caplog):
     def broken(item):
         raise asyncio.CancelledError  # as a client library may, for a future of its own
 

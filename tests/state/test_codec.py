@@ -300,7 +300,7 @@ def test_nesting_of_any_depth_is_cut_at_one_level(wrap):
     assert encode(decode(data)) == data
 
 
-def test_a_value_that_occurs_twice_is_no_cycle():
+def test_a_value_that_occurs_twice_is_not_a_cycle():
     shared = {"a": 1}
     assert encode([shared, shared]) == [{"a": 1}, {"a": 1}]
 
@@ -417,6 +417,6 @@ def test_a_registered_value_is_masked_and_cut_like_any_other(hooks):
         ((Money, str, 5), "structure is 5"),
     ],
 )
-def test_wrong_hooks_are_refused_by_name(hooks, arguments, named):
+def test_wrong_hooks_are_refused_with_their_name(hooks, arguments, named):
     with pytest.raises(ConfigError, match=named):
         register_hooks(*arguments)

@@ -73,7 +73,7 @@ def _plain(info):
         (b"garbage, and enough of it that it could be a record", "breaks off"),
     ],
 )
-def test_what_follows_the_last_record_and_is_none_is_damage(small, tail, problem):
+def test_what_follows_the_last_entry_is_damage(small, tail, problem):
     content = small[0]
     info = ExecutionInfo.from_journal(content + tail, running=True)
     assert facts(info) == facts(ExecutionInfo.from_journal(content, running=True))
@@ -144,7 +144,7 @@ def test_no_record_that_makes_no_sense_costs_those_before_it(small):
 
 
 @given(st.binary(max_size=60))
-def test_bytes_that_are_no_journal_are_a_state_error(content):
+def test_bytes_that_are_not_a_journal_are_a_state_error(content):
     with pytest.raises(StateError, match="no journal"):
         ExecutionInfo.from_journal(content)
 

@@ -81,7 +81,7 @@ def test_the_name_is_that_of_the_only_top_level_call():
 
 
 @pytest.mark.parametrize("calls", [(), (("a", None, 1), ("b", None, 2))], ids=["none", "two"])
-def test_there_is_no_one_name_without_exactly_one_top_level_call(calls):
+def test_a_name_needs_exactly_one_top_level_call(calls):
     with pytest.raises(ValueError, match=f"{len(calls)} top-level calls"):
         _ = make(*calls).name
 
@@ -338,7 +338,7 @@ def test_a_file_that_is_not_json_is_named(tmp_path, content):
 
 
 @pytest.mark.parametrize("content", ["[]", "1", "null", "{}", '"text"'])
-def test_json_that_is_no_document_is_named(tmp_path, content):
+def test_json_that_is_not_a_document_is_named(tmp_path, content):
     (tmp_path / "broken.json").write_text(content)
     with pytest.raises(StateError, match=r"broken\.json"):
         ExecutionInfo.load(tmp_path / "broken.json")

@@ -51,7 +51,7 @@ def test_a_run_is_running_while_its_session_holds_the_lock(small):
     assert load_run("mine", store).records[-1].reason is Reason.PROCESS_DIED
 
 
-async def test_a_journal_with_an_end_tells_what_the_document_would(monkeypatch):
+async def test_a_journal_with_an_end_says_what_the_document_would(monkeypatch):
     def fail(*_args):
         raise OSError("disk full")
 

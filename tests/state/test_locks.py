@@ -97,7 +97,7 @@ def test_the_lock_file_is_gone_after_the_release(persistent, tmp_path):
     assert [*tmp_path.rglob("*.lock")] == []
 
 
-def test_a_lock_file_that_a_dead_process_left_is_no_lock(persistent, tmp_path):
+def test_a_lock_file_of_a_dead_process_does_not_lock(persistent, tmp_path):
     persistent.lock("mine").release()
     lock = persistent.lock("mine")
     [file] = tmp_path.rglob("*.lock")

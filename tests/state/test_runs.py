@@ -127,7 +127,7 @@ def test_pruning_with_a_wrong_value_is_refused(runs, limit, problem):
     assert names() == ALL
 
 
-def test_pruning_for_ever_removes_nothing(runs):
+def test_pruning_with_an_infinite_age_removes_nothing(runs):
     assert prune(older_than=float("inf")) == []
 
 

@@ -62,7 +62,7 @@ def test_a_key_that_names_a_secret_is_masked(key):
 
 
 @pytest.mark.parametrize("key", WRITTEN)
-def test_a_key_that_only_looks_like_one_is_written(key):
+def test_a_key_that_only_resembles_a_secret_one_is_written(key):
     assert encode({key: SECRET}) == {key: SECRET}
 
 

@@ -225,14 +225,14 @@ def test_what_is_too_short_is_masked_by_its_key_alone(value):
     assert secrets.hide(text) == text
 
 
-def test_the_type_of_what_stands_under_a_secret_key_is_no_secret():
+def test_the_type_of_a_secret_value_is_not_a_secret():
     for value in (object(), AnAttrs("x"), pydantic.SecretStr("x"), ValueError("x"), 2**2000, float("nan"), {1: 2}):
         secrets = in_secrets({"token": value})
         text = "an object, a ValueError, a pydantic.types.SecretStr, a float, a dict, an int"
         assert secrets.hide(text) == text, value
 
 
-def test_blanks_are_no_secret():
+def test_blanks_are_not_a_secret():
     text = "def f():\n        return 1\n"
     assert in_secrets({"password": " " * 8}).hide(text) == text
 
@@ -243,7 +243,7 @@ def test_numbers_and_flags_beside_a_secret_stay():
     assert Encoder(secrets).encode(value) == value
 
 
-def test_the_keys_of_what_is_masked_are_no_secrets():
+def test_the_keys_of_what_is_masked_are_not_secrets():
     secrets = in_secrets({"credentials": {"username": {"region": SECRET}}})
     assert secrets.hide("username, region") == "username, region"
 

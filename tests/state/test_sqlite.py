@@ -132,7 +132,7 @@ def test_a_forked_child_and_its_parent_both_go_on_with_a_store():
     assert [run.identifier for run in SQLiteStore("runs/runs.db").list()] == ["before", "child", "parent"]
 
 
-def test_a_file_that_is_no_database_is_an_os_error_that_names_it(tmp_path):
+def test_a_file_that_is_not_a_database_is_an_error_with_its_name(tmp_path):
     (tmp_path / "notes.txt").write_text("no database at all, but text that is long enough to look at" * 20)
     with pytest.raises(OSError, match=r"notes\.txt: file is not a database"):
         SQLiteStore(tmp_path / "notes.txt").read("mine")

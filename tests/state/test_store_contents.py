@@ -142,7 +142,7 @@ def test_records_that_several_threads_append_are_whole(store):
     assert len(found) == threads * records
 
 
-def test_a_journal_can_be_given_to_another_identifier(store):
+def test_a_journal_can_be_moved_to_another_identifier(store):
     write(store, "mine", b"one")
     store.save("other", [b"{}"])
     assert store.move_journal("mine", "other") is True
@@ -274,7 +274,7 @@ def test_a_run_whose_document_is_empty_is_listed_all_the_same(store):
     assert [(run.identifier, run.size, run.has_journal) for run in store.list()] == [("mine", 0, False)]
 
 
-def test_other_files_in_the_folder_are_no_runs(tmp_path):
+def test_other_files_in_the_folder_are_not_runs(tmp_path):
     store = FileStore(tmp_path)
     for name in ("notes.txt", ".mine.json.0a0b0c0d.tmp", "mine.lock", "json", ".json"):
         (tmp_path / name).write_bytes(b"x")

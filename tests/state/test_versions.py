@@ -39,7 +39,7 @@ def test_an_unknown_version_of_a_journal_is_an_error(version):
     ],
     ids=json.dumps,
 )
-def test_a_first_record_that_is_no_header_is_a_state_error(first):
+def test_a_first_entry_that_is_not_a_header_is_a_state_error(first):
     with pytest.raises(StateError):
         ExecutionInfo.from_journal(framed(first, {"e": "end", "time": 2.0}))
 
