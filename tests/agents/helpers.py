@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import anyio
-import anyio.to_thread
 import attrs
 
 import railtracks as rt
@@ -13,22 +12,23 @@ from railtracks.testing import ScriptedModel
 
 
 def asked(text):
-    """A user's message as it stands in a history: what was to be filled in is."""
+    """Return a user's message as a history holds it, with its values filled in."""
     return UserMessage(text, inject_prompt=False)
 
 
 def agent_of(*answers, name="Agent", **options):
-    """An agent whose model gives these answers; and the model."""
+    """Return an agent whose model answers this, and the model."""
     model = ScriptedModel(answers[0] if len(answers) == 1 and callable(answers[0]) else answers)
     return rt.agent_node(name, llm=model, **options), model
 
 
 def tool_messages(model):
-    """What the tools had answered when the model was asked last."""
+    """Return the results of tools in the latest request to the model."""
     return [message for message in model.calls[-1] if isinstance(message, ToolMessage)]
 
 
 def records(session, name):
+    """Return the records of the calls with this name."""
     return [record for record in session.info.records if record.name == name]
 
 
@@ -43,6 +43,7 @@ async def forecast(city: str) -> str:
 
 
 def hello(name="Greeter"):
+    """Return an agent that greets the last message."""
     return agent_of(lambda messages: f"Hello, {messages[-1].content}", name=name)[0]
 
 
@@ -68,20 +69,21 @@ class Odd(Exception):
 
 
 def scripted(*answers, name="Agent", words=False, **options):
+    """Return an agent whose model answers this; with ``words`` it streams each word by itself."""
     return rt.agent_node(name, llm=ScriptedModel(answers, words=words), **options)
 
 
 async def texts_of(stream):
+    """Return the texts of all chunks of a stream."""
     return [chunk.text async for chunk in stream]
 
 
 WORDS = "one two three four five"
-
 PIECES = ["one", " two", " three", " four", " five"]
 
 
 class Speaker(ScriptedModel):
-    """A model that counts how many pieces were asked of it, and notes that it was closed.
+    """A model that counts the pieces that it yielded, and how often its stream was closed.
 
     Args:
         between: Awaited before each piece but the first.
@@ -110,6 +112,7 @@ class Speaker(ScriptedModel):
 
 
 def speaking(pieces=PIECES, *, name="Speaker", system_message=None, tool_nodes=(), **options):
+    """Return an agent that streams these pieces, and its model, a `Speaker`."""
     model = Speaker(pieces, **options)
     return rt.agent_node(name, llm=model, system_message=system_message, tool_nodes=tool_nodes), model
 
@@ -119,6 +122,7 @@ async def forever():
 
 
 def ends(session):
+    """Return the status and the reason of each call, under its name."""
     return {record.name: (record.status, record.reason) for record in session.info.records}
 
 

@@ -8,7 +8,6 @@ import warnings
 from contextlib import aclosing
 
 import anyio
-import anyio.to_thread
 import pytest
 import trio
 

@@ -9,11 +9,8 @@ import subprocess
 import sys
 
 import anyio
-import anyio.from_thread
-import anyio.to_thread
 import pytest
 import trio
-import trio.testing
 
 from railtracks.testing import VirtualClock, run
 from tests.harness.clocks import BRIEFLY, in_thread, work

@@ -11,7 +11,6 @@ import anyio.from_thread
 import anyio.to_thread
 import pytest
 import trio
-import trio.testing
 
 import railtracks as rt
 from railtracks.testing import run

@@ -1,4 +1,4 @@
-"""The stores that are tested, and processes that use them."""
+"""The stores that are tested, processes that use them, and what is in their folders."""
 
 import os
 import stat
@@ -24,11 +24,13 @@ STORES = {**PERSISTENT, "memory": lambda folder: MemoryStore()}
 
 
 def journal_of(store, identifier="mine"):
+    """Return the journal of a run, or None if there is none."""
     stored = store.read(identifier)
     return None if stored is None else stored.journal
 
 
 def write(store, identifier, *parts):
+    """Write a journal that consists of these parts, and sync it."""
     appender = store.open(identifier, parts[0])
     for part in parts[1:]:
         appender.append(part)
@@ -54,7 +56,7 @@ store = FileStore("runs") if sys.argv[1] == "file" else SQLiteStore("runs/runs.d
 
 @contextmanager
 def process(kind, body, *args):
-    """A process that runs ``body``; it has ``store``, the same as the test, and talks by ``say``."""
+    """Run ``body`` in a process; it has the same ``store`` as the test, and writes lines with ``say``."""
     command = [sys.executable, "-c", HEAD + textwrap.dedent(body), kind, *args]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     child = subprocess.Popen(command, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""}, **pipes)
@@ -66,7 +68,7 @@ def process(kind, body, *args):
 
 
 def ran(kind, body, *args):
-    """The lines that such a process says."""
+    """Run such a process to its end and return the lines that it wrote."""
     with process(kind, body, *args) as child:
         out, err = child.communicate(timeout=60)
     assert (child.returncode, err) == (0, "")
@@ -82,8 +84,10 @@ async def double(x):
 
 
 def mode(path):
+    """Return the permissions of a file."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
 def files(folder):
+    """Return the names of the files in a folder, sorted."""
     return sorted(path.name for path in folder.iterdir())
