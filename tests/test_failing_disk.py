@@ -24,7 +24,7 @@ import railtracks as rt
 from railtracks._concurrency._threads import run_in_thread
 from railtracks.exceptions import RunInUseError, StateError
 from railtracks.state import FileStore, Reason, SQLiteStore, Status
-from railtracks.state._stores import _file_lock, _fsync_thread, _sqlite
+from railtracks.state._stores._files import _file_lock, _fsync_thread, _sqlite
 from railtracks.state._stores._fsync_thread import Syncer, syncer
 
 MODES = ["exit", "async", "sync"]

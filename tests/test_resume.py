@@ -36,7 +36,7 @@ from railtracks.exceptions import (
 )
 from railtracks.state import CallCreated, CallSucceeded, MemoryStore, Reason, SQLiteStore, Status
 from railtracks.state._serialization import _encoder
-from railtracks.state._stores import _files as stores
+from railtracks.state._stores._files import _files as stores
 
 FOLDER = Path(".railtracks")
 RAN: list[Any] = []

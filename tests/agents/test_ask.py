@@ -129,13 +129,14 @@ async def test_a_session_without_a_callback_says_what_to_write():
 
 
 @pytest.mark.parametrize("callback", ["yes", 7, True])
-def test_what_cannot_be_called_is_no_callback(callback):
+def test_what_cannot_be_called_is_refused_as_a_callback(callback):
     with pytest.raises(ConfigError, match="ask_callback"):
         rt.Session(ask_callback=callback)
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-async def test_what_the_callback_raises_reaches_who_asked_as_the_same_object(is_async):
+async def test_the_error_of_the_callback_reaches_the_asker_unchanged(is_async):
+    """It is the same object."""
     error = EOFError("gone")
 
     async def gone(_):
@@ -151,7 +152,7 @@ async def test_what_the_callback_raises_reaches_who_asked_as_the_same_object(is_
     assert [record.status for record in session.info.records] == [Status.FAILED] * 2
 
 
-async def test_after_the_end_of_the_session_nobody_is_asked():
+async def test_no_question_is_asked_after_the_end_of_the_session():
     async with rt.Session(ask_callback=answer) as session:
         pass
     with pytest.raises(ContextError):
@@ -232,7 +233,8 @@ async def test_a_person_who_does_not_answer_uses_up_the_timeout():
     assert {(record.status, record.reason) for record in session.info.records} == {(Status.CANCELLED, Reason.TIMEOUT)}
 
 
-async def test_a_cancellation_while_a_thread_waits_for_a_person_leaves_the_thread():
+async def test_a_cancelled_question_leaves_its_thread():
+    """The thread still waits for the person, and the session does not wait for the thread."""
     gone = threading.Event()
 
     def wait_for_a_person(_):
@@ -270,7 +272,9 @@ async def other(_):
 
 
 @pytest.mark.parametrize("callback", [other, lambda question: other(question)])
-async def test_a_resumed_flow_does_not_ask_again_whatever_kind_its_callback_is_of(broken, callback):
+async def test_a_resumed_flow_does_not_ask_again(broken, callback):
+    """This holds for every kind of callback."""
+
     async def entry():
         said = await rt.ask("Shall I?")
         if broken:
@@ -369,7 +373,7 @@ async def test_another_question_is_asked():
     assert await flow.afork("run", before=entry) == "May I? Yes."
 
 
-async def test_a_fork_before_the_question_asks_again_and_one_after_it_does_not():
+async def test_only_a_fork_before_the_question_asks_again():
     async def later():
         return None
 
@@ -403,7 +407,7 @@ async def test_the_answer_is_on_disk_for_a_run_that_died(durability, tmp_path):
     assert await again.aresume("dead") == "Shall I? Yes."
 
 
-async def test_with_end_on_error_a_callback_that_raises_ends_the_session():
+async def test_a_callback_that_raises_ends_an_end_on_error_session():
     async def gone(_):
         raise EOFError
 

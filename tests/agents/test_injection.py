@@ -86,7 +86,7 @@ def test_what_is_escaped_can_stand_within_a_prompt(text, other, values):
 
 @examples(100)
 @given(texts)
-def test_what_is_escaped_twice_is_escaped_once_when_it_was_filled(text):
+def test_text_escaped_twice_is_escaped_once_after_filling(text):
     assert fill(rt.escape_braces(rt.escape_braces(text)), {}) == rt.escape_braces(text)
 
 
@@ -102,7 +102,7 @@ def test_names_with_combined_characters_are_identifiers_too(name):
 
 
 @pytest.mark.parametrize("name", ["²", "a²", "½"])
-def test_what_is_no_identifier_is_no_name(name):
+def test_only_an_identifier_is_a_name(name):
     assert not name.isidentifier()
     assert fill(f"{{{name}}} {{{{{name}}}}}", {name: 1}) == f"{{{name}}} {{{{{name}}}}}"
 

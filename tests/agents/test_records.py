@@ -110,7 +110,8 @@ def check_attributes(info):
 
 @pytest.mark.parametrize("durability", ["exit", "async", "sync"])
 @pytest.mark.parametrize("store", ["file:runs", "sqlite:runs.db"])
-async def test_the_attributes_have_opentelemetrys_names_live_and_loaded(durability, store):
+async def test_the_attributes_have_the_names_of_opentelemetry(durability, store):
+    """In the live session and in the run that is loaded."""
     async with rt.Session(run_identifier="run", durability=durability, store=store) as session:
         await rt.call(reader(), "Hello.")
         check_attributes(session.info)
@@ -144,7 +145,7 @@ async def test_the_attributes_of_a_run_that_died_are_in_its_journal(durability):
     ]
 
 
-async def test_a_request_that_failed_tells_what_was_asked():
+async def test_a_request_that_failed_records_what_was_asked():
     async with rt.Session() as session:
         with pytest.raises(ConnectionError):
             await rt.call(reader(ConnectionError("lost")), "Hello.")
@@ -152,7 +153,7 @@ async def test_a_request_that_failed_tells_what_was_asked():
     assert attributes(session.info, "Reader") == [AGENT]
 
 
-async def test_a_request_that_was_cancelled_tells_what_was_asked():
+async def test_a_request_that_was_cancelled_records_what_was_asked():
     async def hang(_):
         await anyio.sleep_forever()
 
@@ -183,7 +184,8 @@ def test_what_stops_a_model_is_a_list_on_record(given, recorded):
     assert of_request(model, False, None)["gen_ai.request.stop_sequences"] == recorded
 
 
-async def test_an_agent_without_a_system_message_and_a_model_that_counts_nothing_say_no_more_than_they_know():
+async def test_the_attributes_hold_only_what_is_known():
+    """The agent has no system message, and its model counts no tokens."""
     agent = rt.agent_node(llm=ScriptedModel([Completion(AssistantMessage("Hi."))]))
     async with rt.Session() as session:
         await rt.call(agent, "Hello.")
@@ -198,7 +200,7 @@ async def test_an_agent_without_a_system_message_and_a_model_that_counts_nothing
     assert "gen_ai.system_instructions" not in attributes(session.info, "Agent")[0]
 
 
-async def test_what_went_into_the_model_and_out_of_it_is_on_record_once():
+async def test_the_input_and_output_of_a_model_are_recorded_once():
     async with rt.Session(run_identifier="run") as session:
         await rt.call(reader(), "Hello.")
     first, second = (record for record in session.info.records if record.name == "chat gpt-5")
@@ -246,7 +248,7 @@ async def test_the_conversation_of_an_agent_that_completed():
     assert type(conversations(connection)[0]) is MessageHistory
 
 
-async def test_the_conversations_of_nested_agents_in_the_order_of_their_calls():
+async def test_the_conversations_of_nested_agents_are_in_call_order():
     inner = reader(completion("Yes."), name="inner")
     outer = rt.agent_node("outer", llm=ScriptedModel([tool_call("inner", request="Is it?"), "It is."]),
                           tool_nodes=[inner])  # fmt: skip
@@ -263,14 +265,14 @@ async def test_a_flow_without_agents_has_no_conversations():
     assert connection.message_histories() == {}
 
 
-async def test_the_conversation_of_an_agent_that_failed_as_far_as_it_came():
+async def test_the_conversation_of_a_failed_agent_ends_at_the_failure():
     connection = rt.Flow("F", entry_point=reader(completion("", CALL), ConnectionError())).connect()
     with pytest.raises(ConnectionError):
         await connection.ainvoke("Hello.")
     assert conversations(connection) == [CONVERSATION[:3]]
 
 
-async def test_the_conversation_of_an_agent_that_was_cancelled_in_its_request():
+async def test_the_conversation_of_an_agent_cancelled_in_its_request():
     async def hang(_):
         await anyio.sleep_forever()
 
@@ -292,7 +294,7 @@ async def test_the_conversation_of_an_agent_that_still_runs():
     assert found == [CONVERSATION[:3]]
 
 
-async def test_the_conversation_of_an_agent_that_was_given_nonsense_is_empty():
+async def test_the_conversation_of_an_agent_with_wrong_input_is_empty():
     connection = rt.Flow("F", entry_point=reader()).connect()
     with pytest.raises(rt.exceptions.NodeInvocationError):
         await connection.ainvoke(7)
@@ -349,7 +351,8 @@ async def test_a_resumed_run_uses_the_answers_that_it_has(broken):
     assert reused == {"entry": False, "Reader": True}
 
 
-async def test_a_run_that_failed_in_the_second_request_asks_for_that_alone():
+async def test_a_run_that_failed_in_a_request_repeats_that_alone():
+    """The first request had completed, and is not asked again."""
     model = Model([completion("", CALL), ConnectionError("lost"), completion("Done.")], name="gpt-5")
     agent = rt.agent_node("Reader", llm=model, tool_nodes=[look_up], system_message="You read.")
     flow = rt.Flow("F", entry_point=agent, run_identifier="run")
@@ -364,7 +367,9 @@ async def test_a_run_that_failed_in_the_second_request_asks_for_that_alone():
 
 
 @pytest.mark.parametrize("durability", ["async", "sync"])
-async def test_a_run_that_died_in_the_second_request_asks_for_that_alone(durability):
+async def test_a_run_that_died_in_a_request_repeats_that_alone(durability):
+    """The first request had completed, and is not asked again."""
+
     async def die(_):
         if rt.session_id() == "run":
             await anyio.sleep(10)
@@ -511,7 +516,7 @@ async def test_the_key_of_the_model_is_never_written(road, durability, heard):
     assert type(session.info.records[0].exception) is fails.get(road, type(None))
 
 
-async def test_the_error_of_a_tool_tells_the_model_no_key():
+async def test_the_error_of_a_tool_does_not_show_a_key_to_the_model():
     async def tool() -> str:
         raise ConnectionError(f"https://host/?q={KEY} refused")
 
@@ -522,7 +527,8 @@ async def test_the_error_of_a_tool_tells_the_model_no_key():
 
 
 @pytest.mark.parametrize("durability", ["exit", "async", "sync"])
-async def test_the_key_of_the_model_is_not_written_when_it_is_in_the_question(durability):
+async def test_the_key_of_the_model_is_not_written_from_a_question(durability):
+    """The user wrote the key into the question."""
     agent = rt.agent_node(llm=Model(["Hi."]))
     everything, session = await run_watched(agent, f"Is {KEY} my key?", durability=durability)
     assert KEY.encode() not in everything
@@ -530,7 +536,7 @@ async def test_the_key_of_the_model_is_not_written_when_it_is_in_the_question(du
 
 
 @pytest.mark.parametrize("durability", ["exit", "async", "sync"])
-async def test_the_key_of_an_agents_model_is_not_written_when_another_model_writes_it(durability):
+async def test_the_key_of_a_model_is_not_written_by_another_model(durability):
     inner = rt.agent_node("inner", llm=Model(["Hi."]))
     outer = rt.agent_node("outer", llm=ScriptedModel([tool_call("inner", request=KEY), "Done."]), tool_nodes=[inner])
     everything, session = await run_watched(outer, "Hello.", durability=durability)
@@ -538,7 +544,7 @@ async def test_the_key_of_an_agents_model_is_not_written_when_another_model_writ
     assert [record.status for record in session.info.records] == [Status.COMPLETED] * 5
 
 
-async def test_a_secret_of_the_context_goes_to_the_model_and_not_on_record(heard):
+async def test_a_secret_of_the_context_is_sent_and_not_recorded(heard):
     model = Model(["Your pin is pin-9087-xyz."])
     agent = rt.agent_node(llm=model, system_message="The password is {password}.")
     context = {"password": "hunter-of-9087", "pin": Secret("pin-9087-xyz")}
@@ -554,8 +560,8 @@ async def test_a_secret_of_the_context_goes_to_the_model_and_not_on_record(heard
     assert "hunter" not in json.dumps(told)
 
 
-async def test_a_marked_secret_is_not_filled_in_by_its_value_unless_it_is_text():
-    """``str`` of a Secret hides it: whoever wants it in a prompt puts it in as a plain text under a secret name."""
+async def test_a_marked_secret_is_not_filled_in_by_its_value():
+    """``str`` of a Secret hides it. A plain text under a secret name is filled in."""
     model = Model(["Hi."])
     agent = rt.agent_node(llm=model)
     async with rt.Session({"pin": Secret("pin-9087-xyz")}):

@@ -50,7 +50,7 @@ def test_two_questions_at_once_are_asked_one_after_the_other(backend):
     assert (out, err, process.returncode) == (b"First? Second? ['yes', 'no']\n", b"", 0)
 
 
-def test_the_end_of_the_input_is_told(backend):
+def test_the_end_of_the_input_is_an_error(backend):
     with start(backend, 60, subprocess.PIPE) as process:
         out, err = process.communicate(b"yes\n", timeout=60)
     assert (out, err, process.returncode) == (b"First? Second? EOFError\n", b"", 0)
@@ -64,7 +64,8 @@ def test_a_file_is_read_too(backend, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "terminal"])
-def test_a_question_that_nobody_answers_ends_with_its_session_and_the_process_with_it(backend, kind):
+def test_an_unanswered_question_ends_with_its_session(backend, kind):
+    """The process ends as well."""
     ours, theirs = pty.openpty() if kind == "terminal" else os.pipe()[::-1]
     try:
         with start(backend, 0.2, theirs) as process:  # real time: it is another process that has to end

@@ -16,14 +16,14 @@ from sybil import Document as Page
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 import railtracks as rt
-from railtracks import _ids, state
+from railtracks import state
 from railtracks.agents import _attributes
 from railtracks.state import ExecutionInfo, FileStore, Form, MemoryStore, Reason, SQLiteStore, Status
-from railtracks.state import _document as document
-from railtracks.state import _journal as journal
-from railtracks.state import _redact as redact
-from railtracks.state._heads import DOCUMENT_BEGINS, HEAD
-from railtracks.state._text import _types_text
+from railtracks.state._document import _graph as document
+from railtracks.state._journal import _journal as journal
+from railtracks.state._redaction import _secret_names as redact
+from railtracks.state._serialization._record_text import _types_text
+from railtracks.state._stores._headers import DOCUMENT_BEGINS, HEAD
 from railtracks.testing import ScriptedModel
 from tests import virtual
 
@@ -216,13 +216,13 @@ def test_every_status_reason_and_form_is_named(words):
 
 def test_every_limit_stands_on_the_page():
     found = {}
-    for module in pkgutil.iter_modules(state.__path__, f"{state.__name__}."):
+    for module in pkgutil.walk_packages(state.__path__, f"{state.__name__}."):
         names = vars(importlib.import_module(module.name))
         found.update((name, value) for name, value in names.items() if LIMITS.fullmatch(name))
     assert len(found) >= 8
     limits = section("Limits") + section("What is masked")
     assert [name for name, value in found.items() if not re.search(rf"\b{value:,}\b", limits)] == []
-    assert f"{_ids.MAX_IDENTIFIER} characters" in section("Identifiers of runs")
+    assert f"{_identifiers.MAX_IDENTIFIER} characters" in section("Identifiers of runs")
     assert f"first {HEAD:,} bytes" in section("The document itself")
 
 

@@ -99,7 +99,8 @@ def test_the_audit_counts_and_goes_on_past_what_cannot_be_parsed(source, backend
     assert info.answer["longest"][0]["name"] == "long"
 
 
-def test_ctrl_c_ends_the_audit_at_once_and_its_state_says_what_was_done(tmp_path, backend):
+def test_ctrl_c_ends_the_audit_at_once(tmp_path, backend):
+    """The state says what was done until then."""
     folder = tmp_path / "source"
     folder.mkdir()
     for number in range(400):

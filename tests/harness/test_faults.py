@@ -172,7 +172,7 @@ def test_faults_reach_the_nodes_of_nested_sessions(backend):
     assert simulate(outer, backend=backend, faults=[Fault(sync_step, Return(2))]).result == 2
 
 
-def test_faults_that_never_happened_are_told():
+def test_faults_that_never_happened_are_reported():
     happens, never = Fault(async_step, Delay(1)), Fault("nobody", Delay(2))
     outcome = simulate(async_step, 1, faults=[happens, never, FailSave(at="sync", after=9)])
     assert outcome.unused_faults == (never, FailSave(at="sync", after=9))
@@ -255,7 +255,8 @@ async def total():
 
 
 @pytest.mark.parametrize("durability", ["async", "sync"])
-def test_a_killed_run_is_resumed_without_running_anything_twice_that_had_completed(backend, durability):
+def test_a_killed_run_is_resumed_and_nothing_completes_twice(backend, durability):
+    """What had completed does not run again."""
     kills = 0
     for after in range(100):
         ran.clear()
@@ -282,7 +283,7 @@ def test_a_killed_run_is_resumed_without_running_anything_twice_that_had_complet
     assert kills == 9  # the beginning and the end of four calls, and the end of the session
 
 
-def test_after_the_kill_the_record_is_what_the_journal_tells(backend):
+def test_after_the_kill_the_record_is_what_the_journal_says(backend):
     outcome = simulate(total, backend=backend, faults=[Kill(after=3)])
     assert [(r.name, r.status) for r in outcome.info.records] == [
         ("total", Status.OPEN), ("async_step", Status.COMPLETED),
@@ -290,7 +291,8 @@ def test_after_the_kill_the_record_is_what_the_journal_tells(backend):
     assert "killed after 3 journal records" in outcome.end
 
 
-def test_a_killed_run_that_resumes_can_be_killed_again_and_gets_on_each_time(backend):
+def test_a_run_that_is_killed_again_and_again_gets_on(backend):
+    """Each attempt resumes the one before, and gets further."""
     outcome = simulate(total, backend=backend, faults=[Kill(after=3)])
     for after in (5, 7, 20):
         assert type(outcome.exception) is ProcessKilled
@@ -341,17 +343,19 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("make", "text"), WRONG, ids=[text for _, text in WRONG])
-def test_what_makes_no_sense_is_told_where_it_is_written(make, text):
+def test_what_makes_no_sense_is_refused_at_once(make, text):
+    """The error comes where the fault is written."""
     with pytest.raises(ConfigError, match=text):
         make()
 
 
-def test_a_node_that_is_none_is_told():
+def test_a_fault_with_a_wrong_node_is_refused():
     with pytest.raises(rt.exceptions.NodeCreationError, match="Fault"):
         Fault(3, Hang())
 
 
-def test_a_class_that_cannot_be_made_of_a_text_is_told_where_it_is_written():
+def test_a_class_that_cannot_be_made_of_text_is_refused_at_once():
+    """The error comes where the fault is written."""
     with pytest.raises(ConfigError, match="UnicodeDecodeError"):
         Raise(UnicodeDecodeError)
 
@@ -381,7 +385,8 @@ def test_its_repr_is_the_code_that_makes_it(fault):
     assert repr(again) == repr(fault)
 
 
-def test_so_is_that_of_an_exception_which_is_equal_to_none_but_itself():
+def test_the_repr_of_a_fault_with_an_exception_is_its_code():
+    """The faults cannot be compared, because an exception is equal only to itself."""
     fault = Fault("a", Raise(ConnectionError("it's lost", 3), after=True))
     assert repr(fault) == """Fault('a', Raise(ConnectionError("it's lost", 3), after=True))"""
     assert repr(eval(repr(fault), vars(faults))) == repr(fault)

@@ -95,7 +95,9 @@ def test_a_timeout_that_did_not_come():
     assert "after 6 s" in str(broken(outcome))
 
 
-def test_the_timeout_is_of_the_call_and_not_of_what_comes_after_it(backend):
+def test_the_timeout_is_of_the_call_alone(backend):
+    """What comes after the call does not count."""
+
     async def slow(item):
         await anyio.sleep(5)
 
@@ -110,7 +112,7 @@ def test_what_was_left_behind():
     assert "left behind: the thread stray" in str(violation)
 
 
-def test_a_deadlock_breaks_it_and_tells_where_it_waits(backend):
+def test_a_deadlock_breaks_it_and_says_where_it_waits(backend):
     async def node():
         await anyio.Event().wait()
 
@@ -140,7 +142,7 @@ def test_a_call_that_is_not_on_record():
     assert "a call ran that is not on record" in str(broken(attrs.evolve(outcome, calls=extra)))
 
 
-def test_a_file_that_tells_something_else():
+def test_a_file_that_says_something_else():
     outcome = simulate(Sequence(Return(1)))
     other = simulate(Sequence(Return(2)))
     sessions = (attrs.evolve(outcome.sessions[0], stored=other.sessions[0].stored),)
@@ -177,7 +179,7 @@ def test_an_invariant_by_decorator_is_checked_for_all_runs(backend):
     assert [outcome.duration for outcome in seen] == [0, 1]
 
 
-def test_an_invariant_of_one_node_or_flow_is_checked_for_that_only(backend):
+def test_an_invariant_of_a_node_or_flow_is_checked_for_it_only(backend):
     seen = []
     flow = rt.Flow("Charging", charge)
 
@@ -213,12 +215,12 @@ def test_the_decorators_return_the_function():
 
 
 @pytest.mark.parametrize("given", [3, "name"])
-def test_what_is_no_function_is_told(given):
+def test_what_is_not_a_function_is_refused(given):
     with pytest.raises(ConfigError, match="write `@invariant` or `@invariant\\(of=flow\\)`"):
         invariant(given)
 
 
-def test_an_invariant_given_to_check(backend):
+def test_an_invariant_passed_to_check(backend):
     def never(outcome):
         raise AssertionError
 
@@ -227,7 +229,7 @@ def test_an_invariant_given_to_check(backend):
     check(simulate(Return(1), backend=backend))
 
 
-def test_an_error_in_an_invariant_is_no_violation():
+def test_an_error_in_an_invariant_is_not_a_violation():
     def wrong(outcome):
         raise KeyError("typo")
 
@@ -235,7 +237,7 @@ def test_an_error_in_an_invariant_is_no_violation():
         check(simulate(Return(1)), wrong)
 
 
-def test_a_violation_is_an_assertion_error_and_tells_the_story(backend):
+def test_a_violation_is_an_assertion_error_with_the_story(backend):
     flow = Sequence(Return(1), Sleep(2))
     outcome = simulate(flow, seed=5, backend=backend, faults=[Fault("Sleep", Delay(1))], timeout=9)
 

@@ -63,7 +63,7 @@ def stories(backend):
 # ---- determinism
 
 
-def test_the_same_seed_tells_the_same_story_byte_for_byte(backend):
+def test_the_same_seed_has_the_same_story_byte_for_byte(backend):
     assert stories(backend) == stories(backend)
 
 
@@ -88,7 +88,7 @@ def test_it_does_not_depend_on_what_ran_before(backend):
     assert simulate(FLOW, seed=5, backend=backend).story == alone
 
 
-def test_cancelling_many_tasks_tells_the_same_story_too(backend):
+def test_cancelling_many_tasks_has_the_same_story_too(backend):
     """Event loops cancel them in the order of a set, which is that of addresses."""
     flow = Race(Sleep(1), *[Swallow(3)] * 10, *[Shield(2)] * 5)
     first, *others = [simulate(flow, seed=2, backend=backend).story for _ in range(4)]
@@ -104,7 +104,9 @@ def hectic():
     sys.setswitchinterval(interval)
 
 
-def test_threads_that_were_abandoned_before_they_began_are_in_the_same_story(backend, hectic):
+def test_threads_abandoned_before_they_began_are_in_the_story(backend, hectic):
+    """The story is the same each time."""
+
     async def echo(number):
         await anyio.sleep(0)
         return number
@@ -122,7 +124,7 @@ def test_threads_that_were_abandoned_before_they_began_are_in_the_same_story(bac
     assert len({simulate(flow, seed=1, backend=backend).story for _ in range(40)}) == 1
 
 
-def test_a_thread_may_hand_something_over_while_the_next_order_is_made(backend, hectic):
+def test_a_thread_may_hand_over_while_the_next_order_is_made(backend, hectic):
     async def step():
         for _ in range(20):
             await anyio.sleep(0)
@@ -247,7 +249,7 @@ def test_threads_take_turns(backend):
     assert max(most) == 1
 
 
-def test_a_thread_that_waits_for_another_does_not_keep_it_from_its_turn(backend):
+def test_a_waiting_thread_does_not_keep_another_from_its_turn(backend):
     async def flow():
         told = threading.Event()
 
@@ -283,7 +285,7 @@ def test_a_flow_with_its_options_and_its_context(backend):
     assert flow._context == {"greeting": "Hello"}
 
 
-def test_what_is_given_comes_before_the_options_of_the_flow(backend):
+def test_an_argument_comes_before_the_options_of_the_flow(backend):
     flow = rt.Flow("Greeting", greet, context={"greeting": "Hello"}, timeout=7)
     outcome = simulate(flow, backend=backend, timeout=9, context={"greeting": "Ahoy"}, name="mine")
     assert outcome.result == "Ahoy, you"
@@ -416,7 +418,7 @@ def test_its_code_makes_the_same_outcome_again(backend):
     assert eval(outcome.code, names).story == outcome.story
 
 
-def test_a_task_that_is_left_behind_is_told(backend):
+def test_a_task_that_is_left_behind_is_reported(backend):
     started = []
 
     async def node():
@@ -436,7 +438,7 @@ def test_a_task_that_is_left_behind_is_told(backend):
             check(outcome)
 
 
-def test_a_thread_that_is_left_behind_is_told(backend):
+def test_a_thread_that_is_left_behind_is_reported(backend):
     stop = threading.Event()
 
     async def node():
@@ -452,7 +454,7 @@ def test_a_thread_that_is_left_behind_is_told(backend):
 
 
 @pytest.mark.parametrize("seed", ["1", 1.0, None, True])
-def test_a_seed_that_is_none(seed):
+def test_a_wrong_seed_is_refused(seed):
     with pytest.raises(ConfigError, match=f"seed is {seed!r}; give a whole number"):
         simulate(greet, seed=seed)
 
@@ -478,7 +480,7 @@ def test_a_backend_that_there_is_not():
     ],
     ids=repr,
 )
-def test_a_plan_that_is_none(faults, text):
+def test_a_wrong_plan_is_refused(faults, text):
     with pytest.raises(ConfigError, match=text):
         simulate(greet, faults=faults)
 
@@ -488,7 +490,7 @@ def test_an_option_that_there_is_not():
         simulate(greet, timeot=3)
 
 
-def test_a_target_that_is_none():
+def test_a_target_that_is_not_a_node_is_refused():
     with pytest.raises(NodeCreationError):
         simulate(3)
 

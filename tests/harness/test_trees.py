@@ -39,7 +39,7 @@ def test_the_promise_holds_for_whatever_is_drawn(tree, options, plan, seed, back
 
 @examples(25)
 @given(flows(), session_options(), fault_plans(), seeds(), backends())
-def test_whatever_is_drawn_tells_the_same_story_again(tree, options, plan, seed, backend):
+def test_whatever_is_drawn_has_the_same_story_again(tree, options, plan, seed, backend):
     one, other = (simulate(tree, seed=seed, backend=backend, faults=plan, **options) for _ in range(2))
     assert one.story == other.story
     assert one.end == other.end

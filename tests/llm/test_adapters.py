@@ -124,7 +124,8 @@ async def test_an_answer_has_text_usage_and_names(adapter, server, ask):
     await leave_nothing()
 
 
-async def test_a_stream_gives_the_pieces_as_they_come_and_the_completion_last(adapter, server):
+async def test_a_stream_yields_the_pieces_and_the_completion_last(adapter, server):
+    """The pieces come as the model sends them."""
     server.answers = [Answer(hold="body"), Answer()]
     model = adapter(server.url)
     async with contextlib.aclosing(model.stream(ASKED)) as stream:
@@ -199,7 +200,7 @@ async def test_the_sdk_retries_what_may_pass(adapter, server, status, ask):
 
 
 @both_ways
-async def test_an_error_never_tells_the_key(adapter, sdk, server, ask):
+async def test_an_error_never_shows_the_key(adapter, sdk, server, ask):
     server.answers = [Answer(status=401, error="the key {key} is wrong, " + repr("{key}"))]
     with pytest.raises(sdk.AuthenticationError) as caught:
         await ask(adapter(server.url), ASKED)
@@ -212,7 +213,7 @@ async def test_an_error_never_tells_the_key(adapter, sdk, server, ask):
 
 
 @both_ways
-async def test_a_key_that_is_no_header_is_not_told_either(adapter, sdk, server, ask):
+async def test_an_error_does_not_show_a_key_that_is_not_a_header(adapter, sdk, server, ask):
     """The HTTP library shows the header that it refuses."""
     with pytest.raises(sdk.APIConnectionError) as caught:
         await ask(adapter(server.url, api_key=f"{KEY}\n"), ASKED)
@@ -221,7 +222,8 @@ async def test_a_key_that_is_no_header_is_not_told_either(adapter, sdk, server, 
 
 @both_ways
 @pytest.mark.parametrize("where", ["headers", "body", "end"])
-async def test_a_dropped_connection_is_the_sdks_error_and_leaves_none_open(adapter, sdk, server, where, ask):
+async def test_a_dropped_connection_is_the_error_of_the_sdk(adapter, sdk, server, where, ask):
+    """No connection stays open."""
     server.answers = [Answer(drop=where)]
     if where == "end" and ask is by_stream and adapter is not anyllm_anthropic:  # all events are there
         assert (await ask(adapter(server.url), ASKED)).message.content == "Hello dear world"
@@ -300,7 +302,7 @@ async def test_wherever_a_call_is_cancelled_no_connection_stays_open(adapter, se
 
 @pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="sees by /proc which connections are being made")
 @both_ways
-async def test_a_call_that_is_cancelled_while_it_connects_gives_that_up(adapter, ask):
+async def test_a_call_cancelled_while_it_connects_stops_connecting(adapter, ask):
     with socket.socket() as full, socket.socket() as first:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -343,7 +345,8 @@ async def test_leaving_a_long_stream_does_not_read_it_to_its_end(adapter, server
 # ---- clients
 
 
-async def test_the_calls_of_a_session_share_a_connection_which_it_closes(adapter, server):
+async def test_the_calls_of_a_session_share_a_connection(adapter, server):
+    """The session closes it."""
     model = adapter(server.url)
     async with rt.Session(save_state=False):
         for ask in (by_complete, by_stream, by_complete, by_stream):
@@ -400,7 +403,8 @@ def test_its_name_and_provider_stand_in_the_records(adapter, sdk):
     assert (model.name, model.provider) == ("some-model", sdk.__name__)
 
 
-def test_a_missing_key_is_told_by_name_before_any_call(adapter, sdk, monkeypatch):
+def test_a_missing_key_is_an_error_before_any_call(adapter, sdk, monkeypatch):
+    """The error names the environment variable."""
     variable = f"{sdk.__name__.upper()}_API_KEY"
     monkeypatch.delenv(variable, raising=False)
     with pytest.raises(ConfigError, match=f"{variable}.*api_key=.*'?none"):
@@ -412,7 +416,7 @@ def test_the_key_may_stand_in_the_environment(adapter, sdk, monkeypatch):
     assert adapter("http://127.0.0.1:1", api_key=None).api_key.value == "from-the-environment"
 
 
-def test_what_belongs_to_each_call_is_no_setting(adapter):
+def test_what_belongs_to_each_call_is_not_a_setting(adapter):
     with pytest.raises(ConfigError, match="messages is no setting; it is part of each call"):
         adapter("http://127.0.0.1:1", messages=[])
     with pytest.raises(ConfigError, match="default_headers"):

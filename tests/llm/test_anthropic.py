@@ -113,7 +113,7 @@ async def test_arguments_that_break_off_come_as_they_are(server):
     assert completion.message.tool_calls == (ToolCall("id-0", "add", '{"a": 1'),)
 
 
-async def test_what_the_providers_own_tools_do_is_passed_over_in_a_stream(server, monkeypatch):
+async def test_a_stream_skips_the_tools_of_the_provider(server, monkeypatch):
     own = {"type": "server_tool_use", "id": "own", "name": "web_search", "input": {}}
     query = [{"type": "input_json_delta", "partial_json": part} for part in ('{"query":', ' "x"}')]
     said = server_module._anthropic_events
@@ -147,7 +147,8 @@ async def test_a_stream_that_breaks_off_is_a_connection_error(server, how):
         await whole(anthropic(server.url), ASKED)
 
 
-def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch):
+def test_a_missing_package_is_an_error_with_the_command(monkeypatch):
+    """The error has the command that installs the package."""
     monkeypatch.setitem(sys.modules, "anthropic", None)
     with pytest.raises(ConfigError, match=r"pip install '\.\[anthropic\]'` in a checkout"):
         anthropic("http://127.0.0.1:1")

@@ -61,12 +61,12 @@ def test_the_provider_stands_before_the_model(written, provider, name):
     assert (model.provider, model.name) == (provider, name)
 
 
-def test_the_provider_may_be_given_apart():
+def test_the_provider_may_be_an_argument_of_its_own():
     model = rt.llm.AnyLLM("vendor/gpt:8b", provider="openai", api_key=KEY)
     assert (model.provider, model.name) == ("openai", "vendor/gpt:8b")
 
 
-def test_it_takes_no_headers_and_tells_who_does():
+def test_headers_are_refused_with_the_adapter_that_takes_them():
     with pytest.raises(ConfigError, match=r"default_headers is no setting; .*rt\.llm\.OpenAI .*default_headers="):
         rt.llm.AnyLLM("openai/gpt", api_key=KEY, default_headers={"X-Corp": "token"})
 
@@ -77,18 +77,19 @@ def test_a_model_without_provider_is_refused(written):
         rt.llm.AnyLLM(written, api_key=KEY)
 
 
-def test_a_provider_that_is_none_is_refused():
+def test_an_unknown_provider_is_refused():
     with pytest.raises(ConfigError, match="'nobody' is not a supported provider"):
         rt.llm.AnyLLM("nobody/gpt", api_key=KEY)
 
 
-def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch):
+def test_a_missing_package_is_an_error_with_the_command(monkeypatch):
+    """The error has the command that installs the package."""
     monkeypatch.setitem(sys.modules, "any_llm", None)
     with pytest.raises(ConfigError, match=r"pip install '\.\[any-llm\]'` in a checkout"):
         anyllm_openai("http://127.0.0.1:1")
 
 
-def test_a_missing_package_of_a_provider_is_told_as_well():
+def test_a_missing_package_of_a_provider_is_an_error():
     if "mistralai" in sys.modules:
         pytest.skip("it is installed")
     with pytest.raises(ConfigError, match=r"pip install 'any-llm-sdk\[mistral\]'"):
@@ -126,7 +127,7 @@ def test_a_model_without_a_name_is_refused(name):
 
 
 @pytest.mark.parametrize("name", [None, 5])
-def test_a_model_that_is_no_text_is_refused(name):
+def test_a_model_that_is_not_text_is_refused(name):
     with pytest.raises(ConfigError, match="AnyLLM: the model"):
         rt.llm.AnyLLM(name, api_key=KEY)
 

@@ -29,7 +29,7 @@ class Response:
         self.closed += 1
 
 
-async def test_the_end_of_a_stream_that_does_not_come_is_not_waited_for_long():
+async def test_a_missing_end_of_a_stream_is_not_waited_for_long():
     async with contextlib.aclosing(Events(Response(), None)) as events:
         assert await anext(events) == "x"
         start = anyio.current_time()

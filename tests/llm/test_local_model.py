@@ -96,7 +96,8 @@ async def wait_idle(server, *, idle):
         pass
 
 
-def test_a_structured_answer_is_an_object_with_what_the_text_says(backend, llm):
+def test_a_structured_answer_is_an_object(backend, llm):
+    """It holds what the text says."""
     Reader = rt.agent_node(
         "Reader",
         llm=llm,

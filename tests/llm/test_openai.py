@@ -93,7 +93,7 @@ async def test_settings_headers_and_extra_body_reach_the_server(server):
 
 
 @both_ways
-async def test_arguments_that_are_no_json_object_come_as_they_are(server, ask):
+async def test_arguments_that_are_not_a_json_object_come_unchanged(server, ask):
     texts = ['{"a": 1', "[1]", "3"]
     server.answers = [Answer(text="", calls=[Call(name="add", arguments=text) for text in texts])]
     completion = await ask(openai(server.url), ASKED)
@@ -164,7 +164,8 @@ async def test_a_timeout_is_the_sdks(server, where, ask):
         group.cancel_scope.cancel()
 
 
-def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch):
+def test_a_missing_package_is_an_error_with_the_command(monkeypatch):
+    """The error has the command that installs the package."""
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ConfigError, match=r"pip install '\.\[openai\]'` in a checkout"):
         openai("http://127.0.0.1:1")
@@ -204,7 +205,8 @@ def test_keys_are_cut_out_of_all_that_an_error_comes_from():
     assert deep.args == ({"a": ["***"]}, ("***", b"x***"))
 
 
-def test_of_an_error_without_keys_everything_stays_the_same_object():
+def test_an_error_without_keys_stays_the_same_object():
+    """So does everything that it holds."""
     model, data = openai("http://127.0.0.1:1"), [{"a": ("b", b"c")}]
     error, around = ValueError(data), KeyError("handled")
     error.data = around.data = data
@@ -228,14 +230,14 @@ def test_a_token_in_a_header_is_a_secret_without_its_scheme_too():
         raise ValueError("no Bearer corp-token, corp-token")
 
 
-def test_a_model_does_not_show_its_key_even_where_a_setting_has_it():
+def test_a_model_does_not_show_its_key_in_a_setting():
     assert repr(openai("http://127.0.0.1:1", user=KEY)) == "OpenAI('some-model', user='***')"
 
 
 # ---- streams that end early, and settings
 
 
-async def test_a_stream_that_ends_without_saying_why_is_a_connection_error(server):
+async def test_a_stream_without_a_stop_reason_is_a_connection_error(server):
     import openai as sdk
 
     server.answers = [Answer(cut=True)]  # the server closes it as if that were all

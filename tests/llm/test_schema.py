@@ -283,7 +283,7 @@ def test_schema_of_a_type(annotation, schema):
     assert json.dumps(json_schema(annotation)) == json.dumps(json_schema(annotation))
 
 
-def test_class_that_is_used_twice_is_told_once():
+def test_class_that_is_used_twice_is_described_once():
     schema = json_schema(Line)
     assert schema["$defs"] == {"Point": POINT}
     assert schema["properties"]["start"] == schema["properties"]["end"] == {"$ref": "#/$defs/Point"}
@@ -343,7 +343,7 @@ def test_pydantic_models_of_one_name_stay_apart():
     assert schema["$defs"]["Address_2"]["properties"].keys() == {"planet"}
 
 
-def test_field_of_pydantic_model_that_looks_like_a_reference():
+def test_field_of_pydantic_model_that_resembles_a_reference():
     class Odd(pydantic.BaseModel):
         ref: str = pydantic.Field(alias="$ref", default="#/$defs/Nothing")
         items: dict[str, str] = {"properties": "x"}
@@ -380,7 +380,7 @@ def test_type_statement():
         (type[int], "type[int]", "attrs class"),
     ],
 )
-def test_what_cannot_be_told_is_refused(annotation, wrong, instead):
+def test_type_without_a_schema_is_refused(annotation, wrong, instead):
     def search(x):
         pass
 
@@ -530,7 +530,7 @@ def test_object_that_can_be_called():
     assert schema.parameters == closed(["what"], what=STRING)
 
 
-def test_class_node_tells_its_own_docstring_and_init():
+def test_class_node_uses_its_own_docstring_and_init():
     class Greet(rt.nodes.Node[str]):
         """Greets someone.
 

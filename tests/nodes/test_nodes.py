@@ -104,7 +104,8 @@ async def test_call_takes_it_plain_and_as_a_node(kind):
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_async_functions_run_in_the_callers_task_and_others_in_a_thread(kind):
+def test_async_functions_run_in_the_task_of_their_caller(kind):
+    """Other functions run in a thread."""
     assert function_node(TARGETS[kind]).is_async == (kind in ASYNC)
 
 
@@ -367,19 +368,20 @@ def test_what_cannot_be_a_node_is_refused_with_what_to_write(take, target, says)
         take(target)
 
 
-def test_none_is_no_node():
+def test_none_is_not_a_node():
     with pytest.raises(NodeCreationError, match=r"None is no node.*a function"):
         as_node(None)
 
 
-def test_a_coroutine_is_refused_and_closed_and_the_right_line_is_shown():
+def test_a_coroutine_is_refused_and_closed():
+    """The error shows the line to write."""
     coroutine = add(1)
     with pytest.raises(NodeCreationError, match=r"write `rt\.call\(add, \.\.\.\)`"):
         as_node(coroutine)
     assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
 
-def test_a_coroutine_given_to_function_node_is_told_apart_too():
+def test_a_coroutine_passed_to_function_node_is_recognised():
     coroutine = add(1)
     try:
         with pytest.raises(NodeCreationError, match="coroutine"):
@@ -388,18 +390,21 @@ def test_a_coroutine_given_to_function_node_is_told_apart_too():
         coroutine.close()
 
 
-def test_an_instance_of_a_node_is_refused_and_the_right_line_is_shown():
+def test_an_instance_of_a_node_is_refused():
+    """The error shows the line to write."""
     with pytest.raises(NodeCreationError, match=r"instance of Greet; write `rt\.call\(Greet, \.\.\.\)`"):
         as_node(Greet("Ada"))
 
 
 @pytest.mark.parametrize("target", [WithoutInvoke, functools.partial(WithoutInvoke)])
-def test_a_node_class_without_invoke_is_refused_and_the_line_to_add_is_shown(target):
+def test_a_node_class_without_invoke_is_refused(target):
+    """The error shows the line to add."""
     with pytest.raises(NodeCreationError, match=r"WithoutInvoke has no invoke\(\); write `async def invoke\(self\)"):
         as_node(target)
 
 
-def test_a_node_class_needs_no_decorator_and_is_told_so():
+def test_a_decorated_node_class_is_refused():
+    """The error says that a node class needs no decorator."""
     with pytest.raises(NodeCreationError, match=r"Greet is a node already; write `rt\.call\(Greet, \.\.\.\)`"):
         function_node(Greet)
 

@@ -24,7 +24,7 @@ async def say(*items):
         await rt.broadcast(item)
 
 
-async def test_a_sync_and_an_async_callback_get_what_is_broadcast_in_order():
+async def test_sync_and_async_callbacks_get_broadcasts_in_order():
     got = []
 
     async def slowly(item):
@@ -38,7 +38,8 @@ async def test_a_sync_and_an_async_callback_get_what_is_broadcast_in_order():
         assert got == [1, "two", {"three": 3}]
 
 
-async def test_a_broadcast_waits_for_a_full_channel_but_not_for_the_delivery():
+async def test_a_broadcast_waits_only_for_room_in_the_channel():
+    """It does not wait for the delivery."""
     times, delivered = [], []
 
     async def slowly(event):
@@ -111,7 +112,7 @@ async def test_a_full_channel_drops_as_its_policy_says(policy, expected):
     assert subscription.dropped == 6
 
 
-async def test_a_subscriber_that_must_not_miss_any_is_removed_when_it_does(caplog):
+async def test_a_subscriber_that_must_miss_nothing_is_removed_if_so(caplog):
     got, released = [], anyio.Event()
 
     async def stuck(event):
@@ -128,7 +129,8 @@ async def test_a_subscriber_that_must_not_miss_any_is_removed_when_it_does(caplo
     assert ["ledger" in record.message for record in caplog.records] == [True]
 
 
-async def test_new_calls_wait_for_a_subscriber_that_wants_it_but_ends_never_do():
+async def test_new_calls_wait_for_a_subscriber_and_ends_never_do():
+    """The subscriber asks for that."""
     seen = 0
 
     async def slowly(event):
@@ -161,7 +163,8 @@ async def test_a_call_that_waits_for_a_subscriber_can_be_cancelled():
         assert scope.cancelled_caught
 
 
-async def test_a_callback_that_calls_nodes_does_not_wait_for_its_own_channel():
+async def test_a_callback_does_not_wait_for_its_own_channel():
+    """It calls nodes, whose events go to the same channel."""
     depth = []
 
     async def react(event):
@@ -185,7 +188,8 @@ async def test_a_call_made_by_the_last_delivery_is_still_welcome():
     assert [record.name for record in session.info.records] == ["say", "say"]
 
 
-async def test_a_subscriber_that_raises_is_logged_by_name_and_harms_nobody(caplog):
+async def test_a_subscriber_that_raises_is_logged_and_does_no_harm(caplog):
+    """The log message names it."""
     got = []
 
     def broken(item):
@@ -206,7 +210,7 @@ async def test_a_subscriber_that_raises_is_logged_by_name_and_harms_nobody(caplo
     assert sum("the gone one" in record.message for record in errors) == 1
 
 
-async def test_all_that_was_accepted_is_delivered_when_the_session_is_cancelled():
+async def test_a_cancelled_session_delivers_all_accepted_events():
     got = []
 
     async def slowly(item):
@@ -220,7 +224,9 @@ async def test_all_that_was_accepted_is_delivered_when_the_session_is_cancelled(
     assert got == list(range(6))
 
 
-async def test_what_is_not_taken_within_the_deadline_is_dropped_counted_and_logged(caplog):
+async def test_events_not_taken_in_time_are_dropped_and_logged(caplog):
+    """They are counted."""
+
     async def stuck(event):
         await anyio.sleep(1000)
 
@@ -262,7 +268,7 @@ async def test_subscribing_after_the_end_is_refused():
         session.subscribe(print)
 
 
-async def test_a_stray_cancellation_in_a_callback_harms_nobody(caplog):
+async def test_a_stray_cancellation_in_a_callback_does_no_harm(caplog):
     def broken(item):
         raise asyncio.CancelledError  # as a client library may, for a future of its own
 

@@ -160,7 +160,7 @@ values = st.recursive(leaves, containers, max_leaves=12)
 
 
 @given(values)
-def test_anything_becomes_what_json_writes_and_reads_back_unchanged(value):
+def test_any_value_becomes_json_that_is_read_back_unchanged(value):
     data = encode(value)
     assert json.loads(json.dumps(data, allow_nan=False)) == data
 
@@ -284,7 +284,7 @@ def test_a_repr_that_raises_is_named():
     assert data["$repr"] == "<repr of BadRepr raised RuntimeError>"
 
 
-def test_an_exception_keeps_its_type_its_message_and_its_traceback():
+def test_an_exception_keeps_its_type_message_and_traceback():
     data = encode(raised(KeyError("k")))
     assert data["$type"] == "KeyError"
     assert data["$message"] == "'k'"
@@ -301,7 +301,7 @@ def test_nesting_of_any_depth_is_cut_at_one_level(wrap):
     assert encode(decode(data)) == data
 
 
-def test_a_value_that_occurs_twice_is_no_cycle():
+def test_a_value_that_occurs_twice_is_not_a_cycle():
     shared = {"a": 1}
     assert encode([shared, shared]) == [{"a": 1}, {"a": 1}]
 
@@ -380,7 +380,7 @@ def test_what_a_hook_returns_is_encoded_in_turn(hooks):
     assert encode(Money(1))["$value"] == {"at": "2026-01-02", "cents": 1}
 
 
-def test_without_its_hook_a_registered_type_is_kept_as_it_was_written(hooks, monkeypatch):
+def test_a_registered_type_without_its_hook_stays_as_written(hooks, monkeypatch):
     register_hooks(Money, lambda money: [money.cents], lambda data: Money(*data))
     data = encode(Money(5))
     monkeypatch.setattr(_encoder, "_by_name", {})
@@ -394,7 +394,8 @@ def test_a_hook_that_raises_when_writing_gives_type_and_repr(hooks):
     assert encode([money, 2]) == [{"$type": f"{__name__}.Money", "$repr": repr(money)}, 2]
 
 
-def test_a_hook_that_raises_when_reading_leaves_as_a_state_error_that_names_file_and_place(hooks, tmp_path):
+def test_a_hook_that_raises_on_reading_is_a_state_error(hooks, tmp_path):
+    """The error names the file and the place in it."""
     register_hooks(Money, lambda money: money.cents, lambda data: 1 / 0)
     info_of(Money(5)).save(tmp_path / "state.json")
     with pytest.raises(StateError, match=r"state\.json: input_args of .*-e0") as caught:
@@ -417,6 +418,6 @@ def test_a_registered_value_is_masked_and_cut_like_any_other(hooks):
         ((Money, str, 5), "structure is 5"),
     ],
 )
-def test_wrong_hooks_are_refused_by_name(hooks, arguments, named):
+def test_wrong_hooks_are_refused_with_their_name(hooks, arguments, named):
     with pytest.raises(ConfigError, match=named):
         register_hooks(*arguments)

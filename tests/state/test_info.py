@@ -58,7 +58,8 @@ def test_the_answer_of_one_call_is_its_value_itself(value):
     assert ExecutionInfo("s", records=state.snapshot()).answer is value
 
 
-def test_the_answer_of_several_calls_is_a_list_in_their_order_without_the_nested_ones():
+def test_the_answer_of_several_calls_is_a_list_in_their_order():
+    """It holds the results of the top-level calls, without those of nested calls."""
     assert make(("a", None, 1), ("b", 0, 2), ("c", None, 3), ("d", None, None)).answer == [1, 3, None]
 
 
@@ -80,12 +81,13 @@ def test_the_name_is_that_of_the_only_top_level_call():
 
 
 @pytest.mark.parametrize("calls", [(), (("a", None, 1), ("b", None, 2))], ids=["none", "two"])
-def test_there_is_no_one_name_without_exactly_one_top_level_call(calls):
+def test_a_name_needs_exactly_one_top_level_call(calls):
     with pytest.raises(ValueError, match=f"{len(calls)} top-level calls"):
         _ = make(*calls).name
 
 
-def test_all_stamps_are_two_for_each_ended_call_with_contiguous_steps():
+def test_each_ended_call_has_two_stamps():
+    """The steps of all stamps are contiguous."""
     stamps = TREE.all_stamps
     assert [stamp.step for stamp in stamps] == list(range(11))  # e is open
     assert [stamp.identifier for stamp in stamps[-5:]] == ["f DONE", "d DONE", "c CANCELLED", "b FAILED", "a DONE"]
@@ -108,7 +110,7 @@ def test_the_forests_know_all_calls_and_who_made_them():
 
 
 @pytest.mark.parametrize("forest", ["node_forest", "request_forest"])
-def test_the_children_of_a_node_that_is_not_there_are_a_key_error(forest):
+def test_the_children_of_an_unknown_node_are_a_key_error(forest):
     with pytest.raises(KeyError, match="nope"):
         getattr(TREE, forest).children("nope")
 
@@ -178,7 +180,8 @@ def test_the_document_has_the_shape_that_the_design_says():
     assert sorted(step["step"] for run in runs for step in run["steps"]) == list(range(11))
 
 
-def test_a_run_is_written_with_nodes_edges_and_steps_as_the_design_says():
+def test_a_run_is_written_with_nodes_edges_and_steps():
+    """The document has the form that the design specifies."""
     info = make(("a", None, "A"), ("b", 0, ERROR))
     created = [{"step": i, "time": 1000.0 + i, "identifier": f"CREATED {name}"} for i, name in enumerate("ab")]
     failed, done = ({"step": i, "time": 1000.0 + i, "identifier": text} for i, text in ((2, "b FAILED"), (3, "a DONE")))
@@ -237,7 +240,8 @@ def save_and_load(info, folder):
     return ExecutionInfo.load(folder / "state.json")
 
 
-def test_a_view_comes_back_equal_with_failed_cancelled_and_open_calls(tmp_path):
+def test_a_view_with_calls_of_all_kinds_comes_back_equal(tmp_path):
+    """It has failed, cancelled and open calls."""
     loaded = save_and_load(TREE, tmp_path)
     assert loaded == TREE
     assert [record.status for record in loaded.records] == [record.status for record in TREE.records]
@@ -261,7 +265,7 @@ def test_an_exception_that_was_returned_comes_back_as_a_result(tmp_path):
     assert isinstance(answer, RecordedError)
 
 
-def test_a_failure_whose_exception_cannot_be_written_is_still_a_failure(tmp_path):
+def test_a_failure_with_an_unwritable_exception_is_a_failure(tmp_path):
     class Broken(Exception):
         @property
         def __cause__(self):
@@ -284,7 +288,9 @@ def test_any_tree_comes_back_equal(tmp_path_factory, calls, origin):
     assert save_and_load(loaded, tmp_path_factory.getbasetemp()) == info
 
 
-async def test_a_session_and_its_file_agree_and_the_view_taken_inside_stays():
+async def test_a_session_and_its_file_agree():
+    """A view that was taken inside the session stays as it was."""
+
     async def child(x):
         if x:
             raise ValueError(x)
@@ -332,14 +338,15 @@ def test_a_file_that_is_not_json_is_named(tmp_path, content):
 
 
 @pytest.mark.parametrize("content", ["[]", "1", "null", "{}", '"text"'])
-def test_json_that_is_no_document_is_named(tmp_path, content):
+def test_json_that_is_not_a_document_is_named(tmp_path, content):
     (tmp_path / "broken.json").write_text(content)
     with pytest.raises(StateError, match=r"broken\.json"):
         ExecutionInfo.load(tmp_path / "broken.json")
 
 
 @pytest.mark.parametrize("version", [0, 4, "1", None])
-def test_a_version_that_we_do_not_know_is_told_with_the_one_we_do(tmp_path, version):
+def test_an_unknown_version_of_a_document_is_an_error(tmp_path, version):
+    """The error names the version that is known."""
     message = broken(tmp_path, lambda data: data.update(version=version))
     assert f"version {version!r}" in message
     assert "reads 1" in message
@@ -377,7 +384,8 @@ rubbish = st.none() | st.booleans() | st.integers() | st.text() | st.just([]) | 
 
 
 @given(paths, rubbish)
-def test_a_document_with_rubbish_anywhere_loads_or_is_a_state_error(tmp_path_factory, path, value):
+def test_a_document_with_rubbish_loads_or_is_a_state_error(tmp_path_factory, path, value):
+    """The rubbish may stand anywhere in the document."""
     data = TREE.payload()
     place = data
     for pick in path:

@@ -7,11 +7,11 @@ import inspect
 
 import attrs
 import pytest
-from railtracks.state._text import MAX_GROWTH, MAX_TYPES, _types_text
 
 import railtracks as rt
 from railtracks._public_path import _NAMESPACES, public_path
-from railtracks.state import _former_names as former
+from railtracks.state._serialization import _former_names as former
+from railtracks.state._serialization._record_text import MAX_TYPES, NAME_GROWTH, _types_text
 
 PUBLIC = [
     (namespace, name)
@@ -60,7 +60,7 @@ def test_former_names_are_translated_back_and_forth():
         assert former.translate_node(f"{before}@2") == f"{now}@2"
         assert former.former_node(f"{now}@2") == f"{before}@2"
         assert former.translate_values([{"$type": before, "x": [before]}]) == [{"$type": now, "x": [before]}]
-        assert len(before) - len(now) <= MAX_GROWTH
+        assert len(before) - len(now) <= NAME_GROWTH
 
 
 def test_types_bound_to_a_node_are_translated_in_its_key():

@@ -26,7 +26,7 @@ _MANY = 16
 
 MAX_TYPES = 1_000
 """Characters of the names of types that are written in full."""
-MAX_GROWTH = 21
+NAME_GROWTH = 21
 """Characters by which the name that version 2 recorded for a class may be longer than the current one."""
 _COMPLETED = Status.COMPLETED
 NO_OUTPUT = '"output": null'
@@ -164,7 +164,7 @@ def _marks(of: str, form: Form, types: str | None) -> str:
 def _types_text(types: list[str]) -> str | None:
     """Return the types in their order; of many the first, and a checksum that distinguishes them from others."""
     text = " ".join(types)
-    if len(text) + MAX_GROWTH * len(types) > MAX_TYPES:
+    if len(text) + NAME_GROWTH * len(types) > MAX_TYPES:
         from railtracks.state._serialization._former_names import (
             shortened_types,  # here, as few values have so many types
         )

@@ -17,6 +17,7 @@ import railtracks as rt
 from railtracks.exceptions import LLMError
 from railtracks.llm import AssistantMessage, MessageHistory, SystemMessage, ToolCall, UserMessage
 from railtracks.state import MemoryStore, Status
+from railtracks.state._serialization._encoder import MAX_TEXT
 from railtracks.testing import ProcessKilled, ScriptedModel, check, simulate, tool_call
 from railtracks.testing.faults import Kill
 from railtracks.testing.strategies import seeds
@@ -82,7 +83,7 @@ def resume_in(store):
 
 
 @pytest.mark.parametrize("durability", ["async", "sync"])
-def test_wherever_it_is_killed_each_request_and_each_tool_is_on_record_once(backend, durability):
+def test_a_kill_anywhere_leaves_each_request_recorded_once(backend, durability):
     """One agent, every place."""
     scenario = drawn.Scenario(
         turns=(drawn.Use((("echo", 1), ("A00", 2), ("sync", 3))), drawn.Say("misfit"), drawn.Use((("many", 2),))),
@@ -263,7 +264,7 @@ async def test_answers_that_were_of_no_use_are_asked_for_again(store, durability
 
 
 @every
-async def test_what_was_streamed_is_said_again_without_being_asked_again(durability):
+async def test_a_recorded_stream_comes_again_without_a_request(durability):
     said = []
 
     @rt.function_node(memo=False)
@@ -335,7 +336,7 @@ async def test_an_agent_that_is_asked_something_else_runs_again(complete):
     assert result.message_history[0].content == "Other"
 
 
-async def test_a_context_that_fills_the_prompt_otherwise_makes_it_run_again():
+async def test_a_context_that_changes_the_prompt_makes_it_run_again():
     flow = new_flow(MemoryStore())
     new_agent(Model(broken={2}))
     with pytest.raises(ConnectionError):
@@ -345,7 +346,8 @@ async def test_a_context_that_fills_the_prompt_otherwise_makes_it_run_again():
     assert (model.turns, result.message_history[0].content) == ([0, 1, 2], "What is it like in Rome?")
 
 
-async def test_a_context_that_fills_the_system_message_alone_otherwise_makes_it_run_again():
+async def test_a_context_that_changes_the_system_message_counts():
+    """The agent runs again, though the rest of the prompt stays as it was."""
     flow = new_flow(MemoryStore())
     new_agent(Model(broken={2}))
     with pytest.raises(ConnectionError):
@@ -356,7 +358,8 @@ async def test_a_context_that_fills_the_system_message_alone_otherwise_makes_it_
     assert model.calls[0][0].content == "You know Rome."
 
 
-async def test_without_memo_the_model_is_asked_again_and_tools_are_not_run_again():
+async def test_without_memo_only_the_model_is_asked_again():
+    """Tools that had completed do not run again."""
     flow = new_flow(MemoryStore())
     model = new_agent(Model(), memo=False)
     await flow.ainvoke()
@@ -389,7 +392,7 @@ async def test_a_fork_before_a_request_asks_it_again():
     assert model.turns == [0, 1, 2] * 2
 
 
-async def test_a_prompt_that_a_tool_changes_the_names_of_is_filled_as_it_was():
+async def test_a_prompt_whose_values_a_tool_changes_stays_as_it_was():
     @rt.function_node
     async def move(to: str) -> str:
         """Move to another city."""
@@ -493,7 +496,7 @@ GIVEN = {
     "given",
     [pytest.param(given, id=name) for name, given in GIVEN.items()],
 )
-async def test_what_an_agent_was_given_is_known_when_it_is_resumed(store, durability, given):
+async def test_the_input_of_an_agent_is_known_when_it_is_resumed(store, durability, given):
     kept = store()
     model = new_agent(ScriptedModel([ConnectionError("lost"), "Fine."]))
     flow = new_flow(kept, durability, agent)
@@ -553,7 +556,7 @@ async def test_whatever_a_model_asks_for_is_found_again(store, durability, asked
 
 
 @on_each
-async def test_a_secret_that_a_model_gives_a_tool_is_never_a_mask(store, durability):
+async def test_a_secret_from_a_model_to_a_tool_is_never_a_mask(store, durability):
     got = []
 
     @rt.function_node
@@ -575,9 +578,9 @@ async def test_a_secret_that_a_model_gives_a_tool_is_never_a_mask(store, durabil
     assert result.message_history[1].tool_calls[0].arguments["password"] == "xyzzy-plugh"
 
 
-async def test_a_long_system_message_that_was_changed_at_its_end_counts():
+async def test_a_change_at_the_end_of_a_long_system_message_counts():
     flow = new_flow(MemoryStore())
-    long = "x" * (rt.state._codec.MAX_TEXT + 10)
+    long = "x" * (MAX_TEXT + 10)
     new_agent(Model(["One"]), system_message=f"{long}1", tool_nodes=[])
     await flow.ainvoke()
     new_agent(Model(["Two"]), system_message=f"{long}2", tool_nodes=[])

@@ -28,7 +28,8 @@ def fields(record):
 
 @pytest.mark.parametrize("target", TRANSITIONS)
 @pytest.mark.parametrize("origin", Status)
-def test_only_an_open_call_can_end_and_a_refused_transition_changes_nothing(origin, target):
+def test_only_an_open_call_can_end(origin, target):
+    """A transition that is refused changes nothing."""
     state = RTState()
     record = create(state)
     if origin is Status.OPEN:
@@ -114,7 +115,8 @@ def test_a_snapshot_stays_as_it_was_taken(target):
 
 
 @given(st.lists(st.tuples(st.sampled_from(["create", *TRANSITIONS]), st.integers(0, 20))))
-def test_any_legal_history_has_contiguous_steps_and_parents_before_children(history):
+def test_any_legal_history_has_contiguous_steps(history):
+    """Parents stand before their children."""
     state, running = RTState(), []
     for what, pick in history:
         if what == "create":

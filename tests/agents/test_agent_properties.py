@@ -83,7 +83,7 @@ def timeout_is_heeded(outcome):
 @examples(45)
 @given(scenarios(), session_options(), seeds())
 @example(Scenario(turns=(Use((("sleep", 3), ("fatal", 3))),)), {"timeout": 2.5}, 0)
-def test_an_agent_gives_what_a_naive_one_would(backend, scenario, options, seed):
+def test_an_agent_returns_what_a_naive_one_would(backend, scenario, options, seed):
     outcome = simulate(flow_of(scenario), seed=seed, backend=backend, context=CONTEXT, **options)
     check(outcome, requests_and_histories_agree, timeout_is_heeded)
     is_as_expected(outcome, expected(scenario, "Who is Ada?"))
@@ -145,7 +145,7 @@ def test_an_agent_cancelled_at_any_call_keeps_it_too(backend, scenario, call, op
 
 @examples(20)
 @given(troubled(), session_options(), lefts, seeds())
-def test_the_same_seed_tells_the_same_story(backend, drawn, options, left, seed):
+def test_the_same_seed_has_the_same_story(backend, drawn, options, left, seed):
     scenario, faults = drawn
     first, second = (
         simulate(stream_of(scenario, left), seed=seed, backend=backend, faults=faults, context=CONTEXT, **options)
@@ -238,7 +238,8 @@ def left_anywhere(backend, drawn, options, target, seed):
     "taken",
     [1, 2],
 )
-def test_a_consumer_that_fails_before_the_last_chunk_and_keeps_the_stream_ends_it(backend, taken):
+def test_a_consumer_that_fails_ends_the_stream_it_keeps(backend, taken):
+    """It fails before the last chunk."""
     agent = rt.agent_node("A", llm=ScriptedModel(["one two"]))
 
     async def consume():
@@ -295,7 +296,7 @@ def test_agents_in_a_batch_do_not_see_each_other(backend, one, other, seed):
 # ---- beside all that
 
 
-async def test_an_agent_that_outlives_the_stream_it_began_in_goes_on_unheard():
+async def test_an_agent_that_outlives_its_stream_goes_on_unheard():
     agent = rt.agent_node("A", llm=ScriptedModel(["one two three"]))
     heard, late = [], []
 
@@ -317,7 +318,8 @@ async def test_an_agent_that_outlives_the_stream_it_began_in_goes_on_unheard():
     assert late[0].content == "one two three"
 
 
-def test_the_story_of_an_agent_that_was_simulated_itself_can_be_told(backend):
+def test_a_simulated_agent_has_a_story(backend):
+    """The agent is simulated itself, without a node around it."""
     outcome = simulate(rt.agent_node("A", llm=ScriptedModel(["Hi"])), "Hello", backend=backend)
     check(outcome)
     assert "simulate(" in str(outcome)

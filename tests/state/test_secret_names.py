@@ -63,7 +63,7 @@ def test_a_key_that_names_a_secret_is_masked(key):
 
 
 @pytest.mark.parametrize("key", WRITTEN)
-def test_a_key_that_only_looks_like_one_is_written(key):
+def test_a_key_that_only_resembles_a_secret_one_is_written(key):
     assert encode({key: SECRET}) == {key: SECRET}
 
 
@@ -109,13 +109,15 @@ def test_a_key_beside_odd_ones_is_masked_too():
     assert encode({"password": SECRET, 1: 2}) == {"$type": "dict", "$items": [["password", "***"], [1, 2]]}
 
 
-def test_an_object_with_a_field_that_was_never_set_does_not_show_its_secret_by_its_repr():
+def test_the_repr_of_a_half_made_object_does_not_show_its_secret():
+    """A field of the object was never set."""
     half_made = AnAttrs.__new__(AnAttrs)
     half_made.password = SECRET
     assert SECRET not in json.dumps(encode(half_made))
 
 
-def test_the_keyword_arguments_of_a_node_are_masked_in_the_document_and_not_in_the_record(tmp_path):
+def test_keyword_arguments_are_masked_in_the_document_only(tmp_path):
+    """The record of the call still holds their values."""
     state = RTState()
     record = state.created("login", "Tool", ({"token": SECRET},), {"password": SECRET, "user": "u"}, None, 0.0)
     state.succeeded(record, AnAttrs("u", SECRET), 1.0)
@@ -140,7 +142,8 @@ def own_names(monkeypatch):
 
 
 @pytest.mark.parametrize("key", ["card_number", "cardNumber", "CARD-NUMBER", "billing_card_number", "card number 2"])
-def test_a_registered_name_is_masked_in_any_spelling_also_if_it_was_seen_before(own_names, key):
+def test_a_registered_name_is_masked_in_any_spelling(own_names, key):
+    """Also if the name was seen before it was registered."""
     assert encode({key: "4111"}) == {key: "4111"}
     register_secret_keys("pin", "card_number")
     assert encode({key: "4111", "PIN": "0000"}) == {key: "***", "PIN": "***"}

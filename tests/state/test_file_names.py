@@ -1,8 +1,7 @@
-"""The state file: its name, and how it gets there."""
+"""File names of runs, and where a session saves its state file."""
 
 import os
 import shutil
-import stat
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,8 @@ from hypothesis import strategies as st
 
 import railtracks as rt
 from railtracks._identifiers import identifier_problem, slug
-from railtracks.state._file_system import state_folder, write_atomically
+from railtracks.state._file_system import state_folder
+from tests.state.stores import files, mode
 
 any_text = st.text(st.characters(exclude_categories=[]), min_size=1)
 
@@ -40,82 +40,8 @@ def test_a_slug_keeps_what_people_can_read():
     assert slug("My run: no. 1").startswith("My-run-no-1-")
 
 
-def mode(path):
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def files(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.fixture
-def target(tmp_path):
-    return tmp_path / "folder" / "state.json"
-
-
-def test_a_written_file_is_its_owners_alone_and_so_is_a_new_folder(target):
-    before = os.umask(0)
-    try:
-        write_atomically(target, [b"new"])
-    finally:
-        os.umask(before)
-    assert (target.read_bytes(), mode(target), mode(target.parent)) == (b"new", 0o600, 0o700)
-    assert files(target.parent) == ["state.json"]
-
-
-def test_a_file_that_others_could_read_becomes_its_owners_alone(target):
-    target.parent.mkdir()
-    target.write_bytes(b"old")
-    target.chmod(0o644)
-    write_atomically(target, [b"new"])
-    assert (target.read_bytes(), mode(target)) == (b"new", 0o600)
-
-
-def test_a_folder_that_exists_keeps_its_mode(target):
-    target.parent.mkdir()
-    target.parent.chmod(0o755)
-    write_atomically(target, [b"new"])
-    assert mode(target.parent) == 0o755
-
-
 def fail(*_args):
     raise OSError("disk full")
-
-
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=type)
-@pytest.mark.parametrize("step", ["fsync", "replace", "fdopen"])
-def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_else(target, monkeypatch, step, error):
-    write_atomically(target, [b"old"])
-
-    def fail(*_args):
-        raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, step, fail)
-        with pytest.raises(type(error)) as caught:
-            write_atomically(target, [b"new"])
-    assert caught.value is error
-    assert target.read_bytes() == b"old"
-    assert files(target.parent) == ["state.json"]
-
-
-def test_a_folder_stands_where_the_file_should_go(target):
-    target.mkdir(parents=True)
-    with pytest.raises(OSError, match=r"state\.json"):
-        write_atomically(target, [b"new"])
-    assert files(target.parent) == ["state.json"]
-
-
-def test_content_and_folder_are_on_disk_before_it_returns(target, monkeypatch):
-    steps = []
-    for name in ("fsync", "replace"):
-        original = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *args, n=name, o=original: (steps.append(n), o(*args)))
-    write_atomically(target, [b"new"])
-    assert steps == ["fsync", "replace", "fsync"]
-
-
-# ---- where
 
 
 async def test_a_session_saves_below_the_working_directory():
@@ -134,7 +60,8 @@ async def test_railtracks_home_is_where_states_go(tmp_path, monkeypatch):
     assert files(tmp_path / "deep" / "home") == ["mine.json"]
 
 
-async def test_without_identifier_the_name_serves_and_without_name_a_fresh_one():
+async def test_a_run_without_an_identifier_is_named_after_its_session():
+    """A session without a name gets a fresh identifier."""
     async with rt.Session(name="Nightly: run/1") as named, rt.Session() as random, rt.Session() as other:
         pass
     assert named.identifier == slug("Nightly: run/1")
@@ -158,7 +85,8 @@ async def test_an_earlier_file_is_overwritten_with_a_warning(caplog):
 
 
 @pytest.mark.parametrize("sync", [False, True], ids=["async with", "with"])
-async def test_a_state_that_cannot_be_saved_is_logged_and_the_result_is_kept(sync, caplog, monkeypatch):
+async def test_a_state_that_cannot_be_saved_is_logged(sync, caplog, monkeypatch):
+    """The result of the session is kept, and the journal stays."""
     monkeypatch.setattr(os, "replace", fail)
     session = rt.Session(run_identifier="mine")
     if sync:
@@ -173,7 +101,7 @@ async def test_a_state_that_cannot_be_saved_is_logged_and_the_result_is_kept(syn
     assert rt.ExecutionInfo.load(".railtracks/mine.journal").answer == 1
 
 
-async def test_the_state_is_saved_even_when_the_working_directory_is_gone(tmp_path, monkeypatch):
+async def test_the_state_is_saved_when_the_working_directory_is_gone(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     async with rt.Session() as session:

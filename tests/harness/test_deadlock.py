@@ -1,0 +1,171 @@
+"""Runs that cannot go on: the report of what holds the clock, and of what waits."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import pytest
+
+from railtracks.testing import ClockHeldError, Deadlock, VirtualClock, run
+from tests.harness.clocks import in_thread, takes_less_than, work
+
+
+def test_after_its_patience_it_says_what_holds_the_clock(backend):
+    release = threading.Event()
+
+    async def main():
+        try:
+            with anyio.move_on_after(5):
+                await anyio.to_thread.run_sync(release.wait, 10, abandon_on_cancel=True)
+        finally:
+            release.set()
+
+    with takes_less_than(3), pytest.raises(ClockHeldError) as raised:
+        run(main, backend=backend, clock=VirtualClock(patience=0.2))
+    text = str(raised.value)
+    assert "for 0.2 s of real time a worker thread has been under way" in text
+    assert "the next deadline, at 5 s" in text
+    assert "main (test_deadlock.py:" in text
+
+
+def test_a_socket_that_stays_silent_is_reported_too(backend):
+    here, there = socket.socketpair()
+
+    async def main():
+        async with await anyio.abc.UNIXSocketStream.from_socket(here) as stream:
+            with anyio.fail_after(5):
+                await stream.receive()
+
+    with there, idle_thread(), pytest.raises(ClockHeldError, match="file descriptor"):
+        run(main, backend=backend, clock=VirtualClock(patience=0.2))
+
+
+@contextlib.contextmanager
+def idle_thread():
+    """It might use the other end of a socket, for all that the clock knows."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    yield
+    done.set()
+    thread.join()
+
+
+def test_sockets_that_no_thread_can_use_do_not_hold_the_clock(backend):
+    here, there = socket.socketpair()
+
+    async def main():
+        async with await anyio.abc.UNIXSocketStream.from_socket(here) as stream:
+            with anyio.move_on_after(5) as scope:
+                await stream.receive()
+            return scope.cancelled_caught
+
+    with there:
+        assert run(main, backend=backend)
+
+
+def test_patience_starts_again_for_each_wait(backend):
+    async def main():
+        for _ in range(6):
+            with anyio.fail_after(5):
+                await anyio.to_thread.run_sync(work)
+
+    run(main, backend=backend, clock=VirtualClock(patience=0.2))
+
+
+def test_a_wait_that_can_never_end_is_an_error_at_once(backend):
+    cleaned_up = []
+
+    async def waits_for_an_event():
+        try:
+            await anyio.Event().wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(30)
+                cleaned_up.append(anyio.current_time())
+
+    async def waits_for_an_item():
+        await receiving.receive()
+
+    async def main():
+        await anyio.sleep(3)
+        async with anyio.create_task_group() as group:
+            group.start_soon(waits_for_an_event)
+            group.start_soon(waits_for_an_item)
+
+    sending, receiving = anyio.create_memory_object_stream(1)
+    with sending, receiving, takes_less_than(2), pytest.raises(Deadlock) as raised:
+        run(main, backend=backend)
+    text = str(raised.value)
+    assert "at 3 s of virtual time nothing can run" in text
+    for place in (
+        "waits_for_an_event (test_deadlock.py:",
+        "waits_for_an_item (test_deadlock.py:",
+        "main (test_deadlock.py:",
+    ):
+        assert f"waiting: {place}" in text
+    assert cleaned_up == [33]
+
+
+def test_also_when_all_sleep_for_ever(backend):
+    with pytest.raises(Deadlock):
+        run(anyio.sleep_forever, backend=backend)
+
+
+def test_also_when_the_deadlock_is_shielded(backend):
+    async def main():
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep_forever()
+
+    with takes_less_than(2), pytest.raises(Deadlock, match="main"):
+        run(main, backend=backend)
+
+
+def test_also_when_the_cancellation_is_swallowed(backend):
+    async def main():
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            return "as if nothing had been"
+
+    with pytest.raises(Deadlock):
+        run(main, backend=backend)
+
+
+def test_also_when_cleanup_raises(backend):
+    async def main():
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise ValueError("in cleanup")
+
+    with pytest.raises(Deadlock):
+        run(main, backend=backend)
+
+
+def test_a_deadlock_of_a_thread_and_the_event_loop_is_an_error(backend):
+    async def main():
+        await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(anyio.sleep_forever))
+
+    with takes_less_than(2), pytest.raises(Deadlock):
+        run(main, backend=backend)
+
+
+def test_a_thread_that_was_started_since_may_still_wake_it(backend):
+    async def main():
+        done = anyio.Event()
+        token = anyio.lowlevel.current_token()
+
+        def outside():
+            work()
+            anyio.from_thread.run_sync(done.set, token=token)
+
+        with in_thread(outside):
+            await done.wait()
+
+    run(main, backend=backend)

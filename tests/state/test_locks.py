@@ -1,0 +1,237 @@
+"""The locks of stores, in one process and between several."""
+
+import signal
+import stat
+import threading
+from contextlib import ExitStack
+
+import pytest
+
+from railtracks.exceptions import RunInUseError
+from tests.state.stores import PERSISTENT, needs_fork, process, ran
+
+# ---- locks
+
+
+def test_a_lock_excludes_others_until_it_is_released(store):
+    assert store.is_locked("mine") is False
+    lock = store.lock("mine")
+    assert store.is_locked("mine") is True
+    assert store.is_locked("other") is False
+    with pytest.raises(RunInUseError, match="mine"):
+        store.lock("mine")
+    store.lock("other").release()
+    assert store.is_locked("mine") is True
+    lock.release()
+    assert store.is_locked("mine") is False
+    store.lock("mine").release()
+
+
+def test_releasing_a_lock_again_does_nothing(store):
+    lock = store.lock("mine")
+    lock.release()
+    lock.release()
+    assert store.is_locked("mine") is False
+
+
+def test_a_second_release_does_not_release_the_next_lock(store):
+    first = store.lock("mine")
+    first.release()
+    second = store.lock("mine")
+    first.release()
+    assert store.is_locked("mine") is True
+    with pytest.raises(RunInUseError):
+        store.lock("mine")
+    second.release()
+    assert store.is_locked("mine") is False
+
+
+def test_of_several_threads_that_want_a_lock_exactly_one_gets_it(store):
+    for _ in range(20):
+        start, got, refused = threading.Barrier(4), [], []
+
+        def take(start=start, got=got, refused=refused):
+            start.wait()
+            try:
+                got.append(store.lock("mine"))
+            except RunInUseError as exc:
+                refused.append(exc)
+
+        threads = [threading.Thread(target=take) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(got), len(refused)) == (1, 3)
+        assert store.is_locked("mine") is True
+        got[0].release()
+        assert store.is_locked("mine") is False
+
+
+def test_two_stores_of_one_place_share_their_locks(kind, tmp_path):
+    one, other = PERSISTENT[kind](tmp_path), PERSISTENT[kind](tmp_path)
+    lock = one.lock("mine")
+    assert other.is_locked("mine") is True
+    with pytest.raises(RunInUseError):
+        other.lock("mine")
+    lock.release()
+    other.lock("mine").release()
+
+
+def test_a_place_has_one_set_of_locks_for_all_its_paths(kind, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    one, other = PERSISTENT[kind](tmp_path / "real"), PERSISTENT[kind](tmp_path / "link")
+    lock = one.lock("mine")
+    assert other.is_locked("mine") is True
+    with pytest.raises(RunInUseError):
+        other.lock("mine")
+    lock.release()
+
+
+def test_the_lock_file_is_gone_after_the_release(persistent, tmp_path):
+    lock = persistent.lock("mine")
+    [file] = tmp_path.rglob("*.lock")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    lock.release()
+    assert [*tmp_path.rglob("*.lock")] == []
+
+
+def test_a_lock_file_of_a_dead_process_does_not_lock(persistent, tmp_path):
+    persistent.lock("mine").release()
+    lock = persistent.lock("mine")
+    [file] = tmp_path.rglob("*.lock")
+    lock.release()
+    file.touch()
+    assert persistent.is_locked("mine") is False
+    persistent.lock("mine").release()
+
+
+def test_the_error_names_the_run_and_what_to_do(store):
+    lock = store.lock("mine.v2")
+    with pytest.raises(
+        RunInUseError, match=r"the run 'mine\.v2' is open in another session.*run_identifier of its own"
+    ):
+        store.lock("mine.v2")
+    lock.release()
+
+
+# ---- several processes
+
+
+HOLDER = """
+lock = store.lock("mine")
+say("locked")
+sys.stdin.readline()
+"""
+
+
+def test_a_lock_excludes_other_processes_until_its_own_is_killed(kind, persistent):
+    with process(kind, HOLDER) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        assert persistent.is_locked("mine") is True
+        with pytest.raises(RunInUseError, match="mine"):
+            persistent.lock("mine")
+        assert persistent.is_locked("mine") is True  # asking did not take it away
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    assert persistent.is_locked("mine") is False
+    lock = persistent.lock("mine")
+    [said] = ran(kind, "say(store.is_locked('mine'), attempt(store))")
+    assert said == "True in use"
+    lock.release()
+
+
+@needs_fork
+def test_a_forked_child_does_not_hold_the_lock_on(kind, persistent):
+    body = """
+    lock = store.lock("mine")
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(writing)
+        os.read(reading, 1)  # until the parent has died
+        say("orphan")
+        sys.stdin.readline()
+        os._exit(0)
+    say("locked")
+    sys.stdin.readline()
+    os.kill(os.getpid(), signal.SIGKILL)
+    """
+    with process(kind, body) as parent:
+        assert parent.stdout.readline() == "locked\n"
+        assert persistent.is_locked("mine") is True
+        parent.stdin.write("\n")
+        parent.stdin.flush()
+        assert parent.stdout.readline() == "orphan\n"
+        assert parent.wait() == -signal.SIGKILL
+        persistent.lock("mine").release()
+
+
+@needs_fork
+def test_a_forked_child_cannot_release_the_lock_of_its_parent(kind, persistent):
+    body = """
+    lock = store.lock("mine")
+    child = os.fork()
+    if child == 0:
+        lock.release()
+        os._exit(0)
+    os.waitpid(child, 0)
+    say("forked")
+    sys.stdin.readline()
+    """
+    with process(kind, body) as parent:
+        assert parent.stdout.readline() == "forked\n"
+        assert persistent.is_locked("mine") is True
+        with pytest.raises(RunInUseError):
+            persistent.lock("mine")
+
+
+@needs_fork
+def test_a_forked_child_sees_the_lock_of_its_parent(kind):
+    """As long as the parent holds it, and no longer."""
+    body = """
+    lock = store.lock("mine")
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        say(store.is_locked("mine"), attempt(store))
+        os.close(writing)
+        os.read(reading, 1)
+        say(store.is_locked("mine"), attempt(store))
+        os._exit(0)
+    os.close(reading)
+    again = os.fork()
+    if again == 0:
+        os._exit(0)
+    os.waitpid(again, 0)
+    sys.stdin.readline()
+    lock.release()
+    os.close(writing)
+    os.waitpid(child, 0)
+    """
+    with process(kind, body) as parent:
+        assert parent.stdout.readline() == "True in use\n"
+        out, err = parent.communicate("\n", timeout=60)
+    assert (out, err) == ("False free\n", "")
+
+
+def test_exactly_one_of_several_processes_gets_a_lock(kind):
+    body = """
+    say("ready")
+    sys.stdin.readline()
+    got = 0
+    try:
+        lock = store.lock("mine")
+        got = 1
+    except RunInUseError:
+        pass
+    say(got)
+    sys.stdin.readline()
+    """
+    with ExitStack() as stack:
+        children = [stack.enter_context(process(kind, body)) for _ in range(3)]
+        assert [child.stdout.readline() for child in children] == ["ready\n"] * 3
+        for child in children:
+            child.stdin.write("\n")
+            child.stdin.flush()
+        assert sorted(child.stdout.readline() for child in children) == ["0\n", "0\n", "1\n"]

@@ -1,0 +1,278 @@
+"""The runs of a store: listed, loaded, pruned, and warned of when they are very many."""
+
+import os
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+import railtracks as rt
+from railtracks.exceptions import ConfigError, RunInUseError, StateError
+from railtracks.state import FileStore, MemoryStore, Reason, SQLiteStore, Status, list_runs, load_run, prune
+from railtracks.state._stores import _runs
+from tests.state.journals import Stop, broken, endless, leaf
+from tests.state.stores import ROOT
+
+# ---- lists and pruning
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Runs r0 to r4 that ended 500, 400, ... seconds ago, one that died 1000 seconds ago, one that runs."""
+    store = FileStore()
+    now = time.time()
+    for number in range(5):
+        store.save(f"r{number}", [b'{"version": 3}'])
+        os.utime(f".railtracks/r{number}.json", (now, now - 500 + 100 * number))
+    for name in ("died", "runs"):
+        store.open(name, b"{}").close()
+        os.utime(f".railtracks/{name}.journal", (now, now - 1000))
+    lock = store.lock("runs")
+    yield store
+    lock.release()
+
+
+def names():
+    return {run.identifier for run in list_runs()}
+
+
+ALL = {"r0", "r1", "r2", "r3", "r4", "died", "runs"}
+
+
+def test_there_are_no_runs_where_there_is_no_folder(tmp_path):
+    assert list_runs() == []
+    assert list_runs(MemoryStore()) == []
+    assert prune(keep=0) == []
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_runs_are_listed_the_oldest_first_with_their_states(runs):
+    listed = list_runs()
+    assert {run.identifier for run in listed[:2]} == {"died", "runs"}
+    assert [run.identifier for run in listed[2:]] == ["r0", "r1", "r2", "r3", "r4"]
+    states = {run.identifier: run.state for run in listed}
+    assert states == {"died": "died", "runs": "running", **{f"r{number}": "ended" for number in range(5)}}
+
+
+async def test_a_run_that_ended_is_listed_with_what_came_of_it():
+    for name, node in (("good", leaf), ("bad", broken)):
+        async with rt.Session(run_identifier=name, flow_name="flow") as session:
+            with pytest.raises(ValueError) if node is broken else anyio.CancelScope():
+                await rt.call(node, *(() if node is broken else (1,)))
+    bad = {run.identifier: run for run in list_runs()}["bad"]
+    assert (bad.state, bad.status, bad.calls, bad.flow_name) == ("ended", Status.FAILED, 1, "flow")
+    assert (bad.start_time, bad.end_time) == (session.info.start_time, session.info.end_time)
+    assert {run.identifier: run.status for run in list_runs()} == {"good": Status.COMPLETED, "bad": Status.FAILED}
+
+
+def test_pruning_by_age_removes_what_was_not_written_to_since(runs):
+    assert prune(older_than=350) == ["died", "r0", "r1"]
+    assert names() == ALL - {"died", "r0", "r1"}
+    assert prune(older_than=timedelta(hours=1)) == []
+
+
+def test_pruning_by_number_keeps_the_latest(runs):
+    assert prune(keep=2) == ["died", "r0", "r1", "r2"]
+    assert names() == {"r3", "r4", "runs"}
+
+
+def test_pruning_by_both_limits_removes_what_exceeds_both(runs):
+    """A run is removed if it is old and not among the latest."""
+    assert prune(older_than=150, keep=4) == ["died", "r0"]
+    assert prune(older_than=350, keep=1) == ["r1"]
+    assert names() == {"r2", "r3", "r4", "runs"}
+
+
+@pytest.mark.parametrize("keep", [7, 8, 10**9])
+def test_pruning_keeps_all_if_there_are_not_more(runs, keep):
+    assert prune(keep=keep) == prune(keep=keep, older_than=0) == []
+    assert names() == ALL
+
+
+@pytest.mark.parametrize("limit", [{"keep": 0}, {"older_than": 0}, {"older_than": timedelta(0), "keep": 0}])
+def test_pruning_all_leaves_those_that_run(runs, limit):
+    assert set(prune(**limit)) == ALL - {"runs"}
+    assert names() == {"runs"}
+    assert sorted(path.name for path in Path(".railtracks").iterdir()) == ["runs.journal", "runs.lock"]
+
+
+def test_pruning_without_a_limit_is_refused(runs):
+    with pytest.raises(ConfigError, match="would remove all runs; give older_than=, keep=, or both"):
+        prune()
+    assert names() == ALL
+
+
+@pytest.mark.parametrize(
+    ("limit", "problem"),
+    [
+        ({"keep": -1}, "prune: -1 is not allowed for keep; give a whole number of at least 0"),
+        ({"keep": 1.5}, "1.5 is not allowed for keep"),
+        ({"keep": True}, "True is not allowed for keep"),
+        ({"keep": "3"}, "'3' is not allowed for keep"),
+        ({"older_than": -0.5}, "prune: -0.5 is not allowed for older_than; give a number of seconds, or a timedelta"),
+        ({"older_than": timedelta(-1)}, "is not allowed for older_than"),
+        ({"older_than": float("nan")}, "nan is not allowed for older_than"),
+        ({"older_than": "1 day"}, "'1 day' is not allowed for older_than"),
+        ({"older_than": 0, "keep": -1}, "-1 is not allowed for keep"),
+    ],
+)
+def test_pruning_with_a_wrong_value_is_refused(runs, limit, problem):
+    """Nothing is removed."""
+    with pytest.raises(ConfigError) as caught:
+        prune(**limit)
+    assert problem in str(caught.value)
+    assert names() == ALL
+
+
+def test_pruning_with_an_infinite_age_removes_nothing(runs):
+    assert prune(older_than=float("inf")) == []
+
+
+def test_a_run_that_is_resumed_while_others_are_pruned_stays(runs, monkeypatch):
+    """Between the look at the list and the removal, r0 is written to."""
+    original = FileStore.list
+
+    def list_and_write(self):
+        found = original(self)
+        monkeypatch.setattr(FileStore, "list", original)
+        self.save("r0", [b'{"new": 1}'])
+        return found
+
+    monkeypatch.setattr(FileStore, "list", list_and_write)
+    assert prune(older_than=350) == ["died", "r1"]
+    assert FileStore().read("r0").document == b'{"new": 1}'
+
+
+@pytest.mark.parametrize("make", [MemoryStore, lambda: SQLiteStore("runs.db")], ids=["memory", "sqlite"])
+def test_other_stores_are_pruned_too(make):
+    store = make()
+    for name in ("a", "b", "c"):
+        store.save(name, [b'{"version": 3}'])
+    lock = store.lock("a")
+    assert prune(keep=1, store=store) == ["b"]
+    lock.release()
+    assert [run.identifier for run in list_runs(store)] == ["a", "c"]
+
+
+# ---- loading one run
+
+
+def test_an_unknown_run_is_an_error_that_names_the_latest_runs(runs):
+    with pytest.raises(StateError, match=r"no run 'r9' at .*r9\.json; the latest are r2, r3, r4"):
+        load_run("r9")
+    with pytest.raises(StateError, match="no run 'r9' at memory, as r9; there are none"):
+        load_run("r9", MemoryStore())
+
+
+@pytest.mark.parametrize("identifier", ["../r0", "a/b", "", ".", 7, None])
+def test_an_identifier_that_names_no_run_is_refused(identifier):
+    with pytest.raises(ConfigError, match="is no identifier of a run"):
+        load_run(identifier)
+
+
+@pytest.mark.parametrize("setting", ["file:runs", "sqlite:runs.db"])
+async def test_a_store_can_be_given_as_text(setting):
+    async with rt.Session(run_identifier="mine", store=setting, durability="sync") as session:
+        await rt.call(leaf, 1)
+        assert [run.state for run in list_runs(setting)] == ["running"]
+    assert load_run("mine", setting) == session.info
+    assert [run.state for run in list_runs(setting)] == ["ended"]
+    assert prune(keep=0, store=setting) == ["mine"]
+
+
+async def test_inside_a_session_its_own_run_is_loaded_as_running():
+    with pytest.raises(Stop):
+        async with rt.Session(run_identifier="mine") as session:
+            session.start_soon(endless)
+            await anyio.sleep(1)
+            info = load_run("mine")
+            assert [(r.name, r.status, r.reason) for r in info.records] == [("endless", Status.OPEN, None)]
+            assert info.answer is None
+            assert [(run.state, run.status) for run in list_runs()] == [("running", None)]
+            with pytest.raises(RunInUseError):
+                FileStore().lock("mine")
+            raise Stop
+    assert load_run("mine") == session.info
+    assert session.info.records[0].reason is Reason.OUTSIDE
+
+
+DYING = """
+import os, signal, sys
+import anyio
+import railtracks as rt
+
+@rt.function_node
+async def done(): return 1
+
+@rt.function_node
+async def dying():
+    await rt.call(done)
+    print("now", flush=True)
+    sys.stdin.readline()
+
+async def main():
+    async with rt.Session(run_identifier="mine", durability=sys.argv[1], logging_setting="NONE"):
+        await rt.call(dying)
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize("durability", ["async", "sync"])
+def test_the_run_of_a_killed_process_can_be_loaded(durability):
+    """Its state is that it died."""
+    command = [sys.executable, "-c", DYING, durability]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
+        assert process.stdout.readline() == "now\n"
+        assert [run.state for run in list_runs()] == ["running"]
+        assert [r.reason for r in load_run("mine").records] == [None, None]
+        process.kill()
+    assert [run.state for run in list_runs()] == ["died"]
+    assert [(r.name, r.status, r.reason) for r in load_run("mine").records] == [
+        ("dying", Status.OPEN, Reason.PROCESS_DIED),
+        ("done", Status.COMPLETED, None),
+    ]
+
+
+# ---- very many runs
+
+
+@pytest.fixture
+def three_are_many(monkeypatch):
+    monkeypatch.setattr(_runs, "MANY", 3)
+    monkeypatch.setattr(_runs, "_warned", set())
+
+
+async def test_a_folder_with_very_many_runs_is_warned_of_once(three_are_many, caplog):
+    for number in range(6):
+        async with rt.Session(run_identifier=f"r{number}"):
+            pass
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "there are 3 runs in" in record.getMessage()
+    assert "rt.state.prune(keep=...)" in record.getMessage()
+    assert f"in {Path.cwd() / '.railtracks'}" in record.getMessage()
+
+
+async def test_a_folder_with_fewer_runs_is_not_warned_of(three_are_many, caplog):
+    for _ in range(5):
+        async with rt.Session(run_identifier="the-same"):
+            pass
+    async with rt.Session(run_identifier="other"):
+        pass
+    assert [r.getMessage() for r in caplog.records if "prune" in r.getMessage()] == []
+
+
+@pytest.mark.parametrize("make", [MemoryStore, lambda: SQLiteStore("runs.db")], ids=["memory", "sqlite"])
+async def test_other_stores_are_not_warned_of(make, three_are_many, caplog):
+    store = make()
+    for number in range(6):
+        async with rt.Session(run_identifier=f"r{number}", store=store):
+            pass
+    assert caplog.records == []
