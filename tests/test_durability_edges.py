@@ -23,7 +23,7 @@ def journal_of(identifier):
     return FileStore().read(identifier).journal
 
 
-async def test_a_forked_child_does_not_write_into_its_parents_run():
+async def test_forked_child_does_not_write_into_the_run_of_its_parent():
     async with rt.Session(run_identifier="run"):
         await rt.call(step, 1)
         before = journal_of("run")
@@ -45,7 +45,7 @@ class Calls:
         return "<it calls>"
 
 
-async def test_a_call_that_is_made_while_another_is_recorded_comes_after_it():
+async def test_call_made_while_another_is_recorded_comes_after_it():
     async with rt.Session(run_identifier="run") as session:
         await rt.call(step, Calls())
         await rt.call(step, 3)
@@ -56,7 +56,8 @@ async def test_a_call_that_is_made_while_another_is_recorded_comes_after_it():
     assert info.records[-1].result == 3
 
 
-async def test_a_call_whose_recording_fails_fails_and_the_others_are_recorded(monkeypatch):
+async def test_call_that_cannot_be_recorded_fails_alone(monkeypatch):
+    """A call whose recording fails fails, and the others are recorded."""
     from railtracks.execution import _recorder
 
     original = _recorder.inputs_text
@@ -77,7 +78,8 @@ async def test_a_call_whose_recording_fails_fails_and_the_others_are_recorded(mo
     assert session.info.records[0].status is Status.FAILED
 
 
-async def test_what_interrupts_the_writing_of_a_record_may_change_the_context(monkeypatch):
+async def test_interruption_of_a_write_may_change_the_context(monkeypatch):
+    """What interrupts the writing of a record, such as a signal handler, may change the context."""
     original, interrupts = os.write, []  # as a signal handler does, or a finaliser
 
     def write(*args):
@@ -129,7 +131,7 @@ class Faulty(MemoryStore):
 @pytest.mark.parametrize(
     "method", ["lock", "open", "move_journal", "exists", "save", "append", "sync", "close", "release"]
 )
-async def test_a_store_with_a_bug_costs_the_flow_nothing(method, durability, caplog):
+async def test_bug_in_a_store_does_not_harm_the_flow(method, durability, caplog):
     store = Faulty(method)
     async with rt.Session(run_identifier="run", store=store, durability=durability):
         assert await rt.call(step, 1) == 1
@@ -138,7 +140,8 @@ async def test_a_store_with_a_bug_costs_the_flow_nothing(method, durability, cap
 
 
 @pytest.mark.parametrize("bit", range(0, 8 * (_FRAME.size + 4), 3))
-def test_a_run_that_died_is_kept_whatever_bit_of_its_beginning_is_damaged(bit):
+def test_damaged_journal_of_a_dead_run_is_kept(bit):
+    """A run that died is kept, whichever bit at the beginning of its journal is damaged."""
     store = FileStore()
 
     async def main():
@@ -157,7 +160,8 @@ def test_a_run_that_died_is_kept_whatever_bit_of_its_beginning_is_damaged(bit):
     assert kept == [bytes(harmed)]
 
 
-def test_what_killed_processes_leave_behind_is_swept_when_runs_are_pruned():
+def test_prune_removes_the_locks_of_killed_processes():
+    """The lock files that killed processes leave behind are removed when runs are pruned."""
     store = FileStore()
     store.folder.mkdir()
     (store.folder / "dead.lock").touch()
@@ -167,7 +171,8 @@ def test_what_killed_processes_leave_behind_is_swept_when_runs_are_pruned():
     held.release()
 
 
-def test_half_written_files_are_swept_unless_their_session_is_at_it():
+def test_prune_removes_half_written_files_of_dead_runs():
+    """Half-written files are removed, unless a running session is writing them."""
     store = FileStore()
     store.folder.mkdir()
     for name in (".dead.json.0123abcd.tmp", ".alive.journal.0123abcd.tmp", ".notes.tmp"):
@@ -179,7 +184,7 @@ def test_half_written_files_are_swept_unless_their_session_is_at_it():
 
 
 @pytest.mark.parametrize("method", ["exists", "count"])
-async def test_a_folder_that_cannot_be_looked_at_is_saved_to_all_the_same(method, monkeypatch, caplog):
+async def test_folder_that_cannot_be_read_is_still_written_to(method, monkeypatch, caplog):
     def fail(*_args):
         raise PermissionError("not yours to read")
 
@@ -191,7 +196,7 @@ async def test_a_folder_that_cannot_be_looked_at_is_saved_to_all_the_same(method
     assert [r.levelname for r in caplog.records] == ["WARNING"]
 
 
-def test_the_configured_store_is_the_one_that_is_listed_and_pruned():
+def test_configured_store_is_listed_and_pruned():
     rt.set_config(store="sqlite:runs.db")
     with rt.Session(run_identifier="run"):
         rt.call_sync(step, 1)
@@ -202,12 +207,12 @@ def test_the_configured_store_is_the_one_that_is_listed_and_pruned():
 
 @pytest.mark.parametrize("store", ["bogus", "bogus:runs", 5, MemoryStore])
 @pytest.mark.parametrize("function", [rt.state.list_runs, functools.partial(rt.state.load_run, "run")])
-def test_what_is_no_store_is_refused_with_what_is(function, store):
+def test_what_is_not_a_store_is_refused_with_what_to_use(function, store):
     with pytest.raises(ConfigError, match="is not allowed for store; give 'file:FOLDER'"):
         function(store=store)
 
 
-async def test_a_run_that_is_open_cannot_be_copied_but_forked():
+async def test_open_run_can_be_forked_but_not_copied():
     async with rt.Session(run_identifier="run"):
         await rt.call(step, 1)
         with pytest.raises(RunInUseError):
@@ -218,7 +223,7 @@ async def test_a_run_that_is_open_cannot_be_copied_but_forked():
     assert fork.info.resumed[0].reused
 
 
-async def test_the_latest_of_two_sessions_has_the_last_word_about_the_context():
+async def test_latest_session_has_the_last_word_about_the_context():
     failing = []
 
     @rt.function_node
@@ -248,7 +253,9 @@ async def test_the_latest_of_two_sessions_has_the_last_word_about_the_context():
     assert connection.context["k"] == "last"
 
 
-async def test_an_error_that_rises_through_many_calls_is_written_once_where_it_was_raised_and_once_at_the_top():
+async def test_traceback_is_written_only_at_the_bottom_and_the_top():
+    """The traceback of an error that rises through many calls is written where it was raised and at the top."""
+
     @rt.function_node
     async def down(n):
         if not n:

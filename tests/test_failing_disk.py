@@ -211,7 +211,7 @@ FAULTS = {
 @pytest.mark.parametrize("moment", ["at the start", "in the middle", "at the end"])
 @pytest.mark.parametrize("durability", MODES)
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_the_flow_goes_on_and_the_log_says_it_once(fault, durability, moment, disk, told):
+async def test_flow_goes_on_and_the_log_says_it_once(fault, durability, moment, disk, told):
     name, options = FAULTS[fault]
     results = []
     if moment == "at the start":
@@ -236,7 +236,7 @@ async def test_the_flow_goes_on_and_the_log_says_it_once(fault, durability, mome
 
 @pytest.mark.parametrize("form", ["with", "with, in async code", "flow"])
 @pytest.mark.parametrize("durability", MODES)
-def test_the_other_forms_go_on_too(form, durability, backend, disk, told):
+def test_other_forms_go_on_too(form, durability, backend, disk, told):
     disk.fail("write")
     disk.fail("replace")
     options = {"run_identifier": "run", "durability": durability, "backend": backend}
@@ -276,7 +276,8 @@ async def test_an_error_of_the_flow_is_not_replaced_by_one_of_the_disk(durabilit
 
 
 @pytest.mark.parametrize("durability", ["async", "sync"])
-async def test_a_journal_that_stops_says_why_and_the_document_is_saved_all_the_same(durability, disk, told):
+async def test_journal_that_stops_says_why_and_the_run_is_saved(durability, disk, told):
+    """A journal that stops says why, and the document is saved all the same."""
     async with rt.Session(run_identifier="run", durability=durability):
         await rt.call(triple, 1)
         disk.fail("write", ("journal",))
@@ -288,7 +289,8 @@ async def test_a_journal_that_stops_says_why_and_the_document_is_saved_all_the_s
     assert [path.name for path in FOLDER.iterdir()] == ["run.json"]
 
 
-async def test_a_record_that_went_to_disk_in_part_leaves_a_whole_journal(disk):
+async def test_half_written_record_leaves_the_journal_readable(disk):
+    """A record that went to disk only in part leaves a whole journal."""
     async with rt.Session(run_identifier="run"):
         await rt.call(triple, 1)
         disk.fail("write", ("journal",), action=half)
@@ -298,7 +300,7 @@ async def test_a_record_that_went_to_disk_in_part_leaves_a_whole_journal(disk):
     assert info.answer == 3
 
 
-async def test_a_journal_that_stopped_does_not_say_that_the_session_ended(disk):
+async def test_journal_that_stopped_does_not_say_the_session_ended(disk):
     # Space comes and goes. What is missing in between must not look as if the flow had left it open.
     async with rt.Session(run_identifier="run"):
         await rt.call(triple, 1)
@@ -344,7 +346,8 @@ async def test_a_folder_that_is_removed_is_made_again_for_the_document(durabilit
     assert is_free()
 
 
-async def test_a_lock_that_went_with_its_folder_does_not_take_another_one_with_it():
+async def test_lock_removed_with_its_folder_spares_the_next_one():
+    """A session whose lock was removed with its folder does not remove the lock of another one."""
     async with rt.Session(run_identifier="run", durability="exit"):
         shutil.rmtree(FOLDER)
         FOLDER.mkdir()
@@ -367,7 +370,8 @@ async def test_a_folder_that_may_not_be_written_any_more(durability, told):
 # ---- what comes to nothing at the start and at the end
 
 
-async def test_a_session_that_cannot_lock_its_run_says_so_in_its_log_file_too(disk, told):
+async def test_run_that_cannot_be_locked_is_named_in_the_log_file(disk, told):
+    """A session that cannot lock its run says so in its log file too."""
     disk.fail("open", ("lock",), errno.EACCES)
     async with rt.Session(run_identifier="run", log_file="log"):
         await rt.call(triple, 1)
@@ -376,7 +380,8 @@ async def test_a_session_that_cannot_lock_its_run_says_so_in_its_log_file_too(di
     assert expected in Path("log").read_text()
 
 
-async def test_a_lock_file_that_cannot_be_removed_holds_nobody_up(disk):
+async def test_lock_file_that_cannot_be_removed_locks_nothing(disk):
+    """A lock file that cannot be removed does not keep another session out."""
     async with rt.Session(run_identifier="run"):
         await rt.call(triple, 1)
         disk.fail("unlink", ("lock",), errno.EACCES)
@@ -403,7 +408,8 @@ async def test_a_journal_that_cannot_be_closed_costs_nothing(monkeypatch, told):
     assert is_free()
 
 
-async def test_the_journal_of_a_dead_run_is_not_lost_when_it_cannot_be_moved_aside(died, disk, told):
+async def test_dead_journal_that_cannot_be_moved_is_not_lost(died, disk, told):
+    """The journal of a dead run is not lost when it cannot be moved away."""
     disk.fail("rename")
     async with rt.Session(run_identifier="run"):
         assert await rt.call(triple, 2) == 6
@@ -411,7 +417,8 @@ async def test_the_journal_of_a_dead_run_is_not_lost_when_it_cannot_be_moved_asi
     assert 3 in [rt.state.load_run(run.identifier).answer for run in rt.state.list_runs()]
 
 
-def test_a_run_that_died_before_it_had_a_journal_to_speak_of_is_not_kept(told):
+def test_empty_journal_is_not_kept(told):
+    """A run that died before anything was written to its journal is not kept."""
     FOLDER.mkdir()
     (FOLDER / "run.journal").touch()
     with rt.Session(run_identifier="run"):
@@ -421,7 +428,8 @@ def test_a_run_that_died_before_it_had_a_journal_to_speak_of_is_not_kept(told):
     assert not any("can be resumed" in text for text in told("WARNING"))
 
 
-async def test_a_resumption_that_cannot_keep_what_is_known_goes_on_without(died, disk, told):
+async def test_resume_goes_on_when_the_history_cannot_be_kept(died, disk, told):
+    """A resume that cannot write what is on record into the new journal goes on without it."""
     flow = rt.Flow("F", triple, run_identifier="run")
     disk.fail("open", ("json",))  # the new journal is written beside the old one, and put in its place
     assert await flow.aresume("run") == 3
@@ -429,7 +437,8 @@ async def test_a_resumption_that_cannot_keep_what_is_known_goes_on_without(died,
     assert rt.state.load_run("run").answer == 3  # from the old journal
 
 
-async def test_a_resumption_of_a_run_that_ended_has_no_place_for_a_journal(disk, told):
+async def test_resume_of_an_ended_run_goes_on_without_a_journal(disk, told):
+    """When an ended run is resumed and no journal can be written, the document stays right."""
     async with rt.Session(run_identifier="run"):
         await rt.call(triple, 1)
     disk.fail("write")
@@ -496,7 +505,7 @@ async def test_a_flow_goes_on_without_its_database(word, durability, moment, bas
     assert len(told("ERROR")) <= 1
 
 
-def test_a_transaction_that_could_not_be_committed_is_in_nobodys_way(base, failing):
+def test_failed_commit_does_not_block_the_next_transaction(base, failing):
     base.save("one", [b"{}"])
     failing["COMMIT"] = "database is locked"
     with pytest.raises(OSError, match="database is locked"):
@@ -580,7 +589,7 @@ def synced(monkeypatch):
     return sizes
 
 
-async def test_in_sync_mode_a_call_returns_when_its_end_is_on_disk(synced):
+async def test_sync_mode_returns_when_the_end_of_a_call_is_on_disk(synced):
     async def parent(i):
         results = [await checked(triple, i), await checked(double, i)]
         return sum(results)
@@ -601,20 +610,23 @@ async def test_in_sync_mode_a_call_returns_when_its_end_is_on_disk(synced):
         assert journal_on_disk(size for size, *_ in synced).records[-1].status is Status.FAILED
 
 
-async def test_in_sync_mode_calls_that_end_together_go_to_disk_together(synced):
+async def test_sync_mode_writes_calls_that_end_together_at_once(synced):
+    """In sync mode, calls that end together go to disk together."""
     async with rt.Session(run_identifier="run", durability="sync"):
         await rt.call_batch(triple, range(200))
     assert len(synced) < 100
 
 
-async def test_in_async_mode_a_call_is_with_the_operating_system_when_it_returns():
+async def test_async_mode_hands_a_call_to_the_system_as_it_returns():
+    """In async mode, the operating system has the record of a call when it returns."""
     async with rt.Session(run_identifier="run", durability="async"):
         for i in range(5):
             await rt.call(triple, i)
             assert rt.state.load_run("run").records[-1].status is Status.COMPLETED
 
 
-async def test_in_async_mode_another_thread_puts_many_records_on_disk_at_once(synced):
+async def test_async_mode_puts_many_records_on_disk_at_once(synced):
+    """In async mode, another thread puts many records on disk at once."""
     async with rt.Session(run_identifier="run", durability="async"):
         for count in range(1, 5):  # in real time: it takes a fifth of a second
             await rt.call_batch(triple, range(10))
@@ -624,7 +636,7 @@ async def test_in_async_mode_another_thread_puts_many_records_on_disk_at_once(sy
     assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 0.9 * _syncer.INTERVAL
 
 
-async def test_in_exit_mode_there_is_no_journal(disk):
+async def test_exit_mode_writes_no_journal(disk):
     async with rt.Session(run_identifier="run", durability="exit"):
         await rt.call(both, 1)
         assert [path.name for path in FOLDER.iterdir()] == ["run.lock"]
@@ -698,7 +710,7 @@ def python_can_open(identifier):
 IN_USE = "the run 'run' is open in another session"
 
 
-async def test_a_second_session_inside_the_first_may_not_have_its_identifier():
+async def test_inner_session_may_not_have_the_identifier_of_the_outer():
     async with rt.Session(run_identifier="run"):
         await rt.call(triple, 1)
         with pytest.raises(RunInUseError, match=IN_USE):
@@ -709,7 +721,7 @@ async def test_a_second_session_inside_the_first_may_not_have_its_identifier():
 
 
 @pytest.mark.parametrize("save_state", [True, False])
-async def test_nor_may_it_resume_it(save_state):
+async def test_open_run_cannot_be_resumed_inside_its_session(save_state):
     async with rt.Session(run_identifier="run"):
         await rt.call(triple, 1)
         with pytest.raises(RunInUseError, match=IN_USE):
@@ -718,7 +730,7 @@ async def test_nor_may_it_resume_it(save_state):
     assert rt.state.load_run("run").answer == [3, 6]
 
 
-def test_nor_may_one_in_another_thread():
+def test_another_thread_cannot_open_an_open_run():
     def second():
         try:
             with rt.Session(run_identifier="run"):
@@ -737,7 +749,7 @@ def test_nor_may_one_in_another_thread():
     assert rt.state.load_run("run").answer == [3, 6]
 
 
-async def test_nor_may_one_in_another_process():
+async def test_another_process_cannot_open_an_open_run():
     with holder("run") as process:
         assert process.stdout.readline() == "3\n"
         with pytest.raises(RunInUseError, match=IN_USE):
@@ -769,7 +781,8 @@ async def test_two_sessions_of_one_name_have_two_identifiers():
     assert {info.session_name for info in map(rt.state.load_run, (one.identifier, other.identifier))} == {"Nightly"}
 
 
-async def test_a_run_that_died_is_kept_under_another_name_and_can_be_resumed(died, told):
+async def test_dead_run_is_kept_under_another_name_and_resumed(died, told):
+    """A run that died is kept under another name and can be resumed."""
     async with rt.Session(run_identifier="run"):
         assert await rt.call(triple, 2) == 6
     [aside] = {run.identifier for run in rt.state.list_runs()} - {"run"}
@@ -793,7 +806,7 @@ async def test_a_run_that_died_with_an_open_call_says_so():
     assert (record.status, record.reason) == (Status.OPEN, Reason.PROCESS_DIED)
 
 
-async def test_an_empty_journal_is_told_from_a_run():
+async def test_empty_journal_is_not_read_as_a_run():
     FOLDER.mkdir()
     (FOLDER / "run.journal").touch()
     with pytest.raises(StateError, match=r"the run 'run' at .*: this is no journal"):

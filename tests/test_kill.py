@@ -382,7 +382,7 @@ SLACK = 0.7
 """Seconds in which the thread that commits gets its turn, and the disk does its work, on a busy machine."""
 
 
-def test_with_sqlite_in_async_mode_only_the_last_moments_are_lost(backend, server, tmp_path):
+def test_sqlite_in_async_mode_loses_only_the_last_moments(backend, server, tmp_path):
     run = Run(server, tmp_path / "run", "sqlite", (10, 100, 0), backend=backend, durability="async")
     # The last branch has paused more than ninety times by then, so this comes after a second or more.
     outcome = run.attempt(Moment(b" step 9 95\n"), pause=0.01)
@@ -432,7 +432,8 @@ def test_a_run_may_die_at_every_statement_of_sqlite(server, tmp_path):
 
 
 @pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
-def test_a_run_that_resumes_one_that_died_may_die_at_every_system_call(server, tmp_path, torn):
+def test_resume_of_a_dead_run_may_die_at_every_system_call(server, tmp_path, torn):
+    """A run that resumes one that died may die at every system call."""
     for run, die in every_moment(server, tmp_path, "file", torn):
         run.check(run.attempt(Moment(b"did ", 3)))
         run.check(die())
@@ -440,7 +441,8 @@ def test_a_run_that_resumes_one_that_died_may_die_at_every_system_call(server, t
 
 
 @pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
-def test_a_run_that_resumes_one_that_failed_may_die_at_every_system_call(server, tmp_path, torn):
+def test_resume_of_a_failed_run_may_die_at_every_system_call(server, tmp_path, torn):
+    """A run that resumes one that failed may die at every system call."""
     # That one has a document and no journal; the new journal may not stand for the run before it tells as much.
     for run, die in every_moment(server, tmp_path, "file", torn):
         failed = run.attempt(fail=3)
@@ -452,7 +454,8 @@ def test_a_run_that_resumes_one_that_failed_may_die_at_every_system_call(server,
 
 
 @pytest.mark.parametrize(("kind", "torn"), [("file", False), ("file", True), ("sqlite", False)])
-def test_a_run_that_resumes_one_that_ended_may_die_at_every_system_call(server, tmp_path, kind, torn):
+def test_resume_of_an_ended_run_may_die_at_every_system_call(server, tmp_path, kind, torn):
+    """A run that resumes one that ended may die at every system call."""
     for run, die in every_moment(server, tmp_path, kind, torn):
         run.check(run.attempt())
         assert len(run.completed) == run.calls
@@ -461,7 +464,8 @@ def test_a_run_that_resumes_one_that_ended_may_die_at_every_system_call(server, 
 
 
 @pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
-def test_a_fresh_run_that_dies_at_any_system_call_leaves_the_one_that_died_before_on_record(server, tmp_path, torn):
+def test_fresh_run_that_dies_leaves_an_earlier_dead_run_intact(server, tmp_path, torn):
+    """A fresh run that dies at any system call leaves the one that died before it on record."""
     for run, die in every_moment(server, tmp_path, "file", torn):
         first = run.attempt(Moment(b"did ", 4))
         assert first.killed

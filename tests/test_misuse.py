@@ -40,7 +40,7 @@ def errors(caplog, logger):
 
 
 @pytest.mark.parametrize("form", ["async with", "with"])
-async def test_entering_an_open_session_again_is_refused_and_harms_nothing(form):
+async def test_entering_an_open_session_again_is_refused(form):
     async with rt.Session() as session:
         with pytest.raises(SessionError, match=rf"{session.identifier} was entered before and is open.*new rt.Session"):
             if form == "async with":
@@ -70,7 +70,8 @@ def test_entering_a_plain_session_twice_is_refused():
         raise AssertionError("never reached")
 
 
-def test_a_log_file_that_cannot_be_opened_is_told_at_entry_and_the_session_may_be_entered_later(tmp_path):
+def test_session_without_its_log_file_may_be_entered_later(tmp_path):
+    """A log file that cannot be opened is refused at entry, and the session may be entered later."""
     (tmp_path / "file").write_text("")
     session = rt.Session(log_file="file/run.log")
     with pytest.raises(ConfigError, match=r"log_file: 'file/run.log' cannot be opened.*give a file"), session:
@@ -85,7 +86,8 @@ def test_a_log_file_that_cannot_be_opened_is_told_at_entry_and_the_session_may_b
 # ---- leaving
 
 
-async def test_leaving_the_outer_session_first_is_refused_and_can_be_mended():
+async def test_leaving_the_outer_session_first_is_refused():
+    """Leaving the outer session first is refused, and both can still be left in the right order."""
     outer, inner = rt.Session(), rt.Session()
     await outer.__aenter__()
     await inner.__aenter__()
@@ -100,7 +102,8 @@ async def test_leaving_the_outer_session_first_is_refused_and_can_be_mended():
     assert rt.session_id() is None
 
 
-def test_leaving_the_outer_plain_session_first_is_refused_and_can_be_mended(backend):
+def test_leaving_the_outer_plain_session_first_is_refused(backend):
+    """Leaving the outer plain session first is refused, and both can still be left in the right order."""
     outer, inner = rt.Session(backend=backend), rt.Session(backend=backend)
     outer.__enter__()
     inner.__enter__()
@@ -112,7 +115,8 @@ def test_leaving_the_outer_plain_session_first_is_refused_and_can_be_mended(back
     assert rt.session_id() is None
 
 
-async def test_leaving_in_another_task_is_refused_and_can_be_mended():
+async def test_leaving_in_another_task_is_refused():
+    """Leaving in another task is refused, and the session stays open."""
     session, told = rt.Session(), []
 
     async def leave():
@@ -139,14 +143,16 @@ async def test_leaving_twice_or_without_entering_is_refused():
         session.__exit__(None, None, None)
 
 
-async def test_leaving_in_another_form_than_entering_is_refused_and_can_be_mended():
+async def test_leaving_in_another_form_than_entering_is_refused():
+    """Leaving in another form than entering is refused, and the session stays open."""
     async with rt.Session() as session:
         with pytest.raises(SessionError, match="async with"):
             session.__exit__(None, None, None)
         assert await rt.call(double, 1) == 2
 
 
-async def test_leaving_a_plain_session_with_an_async_exit_is_refused_and_can_be_mended():
+async def test_leaving_a_plain_session_with_async_exit_is_refused():
+    """Leaving a plain session with an async exit is refused, and the session stays open."""
     with rt.Session() as session:
         with pytest.raises(SessionError, match="`with"):
             await session.__aexit__(None, None, None)
@@ -157,7 +163,8 @@ async def test_leaving_a_plain_session_with_an_async_exit_is_refused_and_can_be_
 
 
 @pytest.mark.parametrize("form", ["not entered yet", "over"])
-async def test_start_soon_without_an_open_session_names_the_node_and_the_state(form):
+async def test_start_soon_without_an_open_session_is_refused(form):
+    """Without an open session, start_soon raises an error that names the node and the state of the session."""
     session = rt.Session()
     if form == "over":
         async with session:
@@ -167,7 +174,7 @@ async def test_start_soon_without_an_open_session_names_the_node_and_the_state(f
     assert session.info.answer is None
 
 
-async def test_start_soon_with_something_that_is_no_node_is_told_at_once():
+async def test_start_soon_refuses_what_is_not_a_node_at_once():
     async with rt.Session() as session:
         with pytest.raises(rt.exceptions.NodeCreationError, match="5 is no node"):
             session.start_soon(5)
@@ -222,25 +229,27 @@ async def after_the_end(func, *args):
     return out[0], session
 
 
-async def test_a_call_in_a_task_of_an_ended_session_is_refused_by_name():
+async def test_call_in_a_task_of_an_ended_session_is_refused():
+    """A call in a task of an ended session is refused with the name of its node."""
     error, session = await after_the_end(rt.call, double, 1)
     assert isinstance(error, SessionEndedError)
     assert "double came after its session had ended; wait for the task" in str(error)
     assert session.info.records == ()
 
 
-async def test_a_batch_in_a_task_of_an_ended_session_is_refused_by_name():
+async def test_batch_in_a_task_of_an_ended_session_is_refused():
     error, session = await after_the_end(functools.partial(rt.call_batch, double, [1], return_exceptions=False))
     assert isinstance(error, SessionEndedError)
     assert session.info.records == ()
 
 
-async def test_a_broadcast_in_a_task_of_an_ended_session_is_refused_not_lost():
+async def test_broadcast_in_a_task_of_an_ended_session_is_refused():
     error, _ = await after_the_end(rt.broadcast, 1)
     assert isinstance(error, SessionEndedError)
 
 
-def test_a_call_sync_in_the_context_of_an_ended_session_is_refused_by_name(backend):
+def test_call_sync_in_an_ended_session_is_refused(backend):
+    """In the context of an ended session, call_sync is refused with the name of its node."""
     with rt.Session(backend=backend):
         rt.call_sync(double, 1)
         context = contextvars.copy_context()
@@ -248,7 +257,8 @@ def test_a_call_sync_in_the_context_of_an_ended_session_is_refused_by_name(backe
         context.run(rt.call_sync, double, 1)
 
 
-async def test_a_call_in_a_task_of_an_ended_run_is_refused_by_name():
+async def test_call_in_a_task_of_an_ended_call_is_refused():
+    """A call in a task of an ended top-level call is refused with the name of its node."""
     gate, out = anyio.Event(), []
 
     async def stray():
@@ -268,7 +278,9 @@ async def test_a_call_in_a_task_of_an_ended_run_is_refused_by_name():
     assert [record.name for record in session.info.records] == ["node"]
 
 
-async def test_a_call_in_another_event_loop_than_its_session_s_is_refused_with_what_to_write():
+async def test_call_in_another_event_loop_is_refused():
+    """A call in another event loop than that of its session is refused with what to write."""
+
     async def elsewhere():
         with pytest.raises(SessionError, match=r"double came in another event loop.*`rt.call_sync\(double"):
             await rt.call(double, 1)
@@ -280,7 +292,9 @@ async def test_a_call_in_another_event_loop_than_its_session_s_is_refused_with_w
     assert session.info.records == ()
 
 
-async def test_a_call_of_a_sync_node_s_own_event_loop_is_refused_with_what_to_write():
+async def test_call_in_the_event_loop_of_a_sync_node_is_refused():
+    """A call in an event loop that a sync node runs is refused with what to write."""
+
     async def elsewhere():
         return await rt.call(double, 1)
 
@@ -296,7 +310,7 @@ async def test_a_call_of_a_sync_node_s_own_event_loop_is_refused_with_what_to_wr
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, "2", True])
-async def test_a_wrong_limit_is_told_with_what_to_give(limit):
+async def test_wrong_limit_is_refused_with_what_to_use(limit):
     async with rt.Session() as session:
         with pytest.raises(ValueError, match=r"limit is .*at least 1, or None"):
             await rt.call_batch(double, [1], limit=limit)
@@ -308,7 +322,7 @@ async def test_a_batch_without_iterables_says_what_to_write():
         await rt.call_batch(double)
 
 
-async def test_a_batch_over_something_that_cannot_be_iterated_is_an_ordinary_error():
+async def test_batch_over_what_cannot_be_iterated_raises_type_error():
     with pytest.raises(TypeError, match="int"):
         await rt.call_batch(double, 5)
 
@@ -316,7 +330,8 @@ async def test_a_batch_over_something_that_cannot_be_iterated_is_an_ordinary_err
 # ---- callbacks, the file, and results
 
 
-async def test_a_payload_callback_that_raises_is_logged_and_harms_nothing(caplog):
+async def test_payload_callback_that_raises_is_logged(caplog):
+    """A payload callback that raises is logged, and the session is not harmed."""
     error = ValueError("mine")
 
     def report(payload):
@@ -347,7 +362,8 @@ def test_an_async_payload_callback_is_refused_at_construction(make, callback):
 
 
 @pytest.mark.parametrize("form", ["async with", "with"])
-async def test_a_state_folder_that_cannot_be_written_is_logged_and_loses_nothing(tmp_path, caplog, form):
+async def test_folder_that_cannot_be_written_is_logged(tmp_path, caplog, form):
+    """A folder that cannot be written is logged, and nothing is lost."""
     (tmp_path / ".railtracks").write_text("a file where the folder should be")
     payloads = []
     session = rt.Session(run_identifier="unsaved", payload_callback=payloads.append)
@@ -402,7 +418,8 @@ def _cycle():
 
 
 @pytest.mark.parametrize("make", [Unreadable, threading.Lock, _cycle, lambda: (x for x in ()), lambda: "\ud800"])
-async def test_a_result_that_cannot_be_serialised_is_still_returned_and_the_state_saved(make, tmp_path, caplog):
+async def test_result_that_cannot_be_serialised_is_returned(make, tmp_path, caplog):
+    """A result that cannot be serialised is still returned, and the state is saved."""
     value = make()
 
     async def give():
@@ -416,7 +433,8 @@ async def test_a_result_that_cannot_be_serialised_is_still_returned_and_the_stat
 
 
 @pytest.mark.parametrize("form", ["async with", "with"])
-async def test_an_identifier_that_exists_already_is_overwritten_with_the_documented_warning(form, tmp_path, caplog):
+async def test_existing_identifier_is_overwritten_with_a_warning(form, tmp_path, caplog):
+    """A run whose identifier exists already is overwritten with the documented warning."""
     for answer in (2, 4):
         session = rt.Session(run_identifier="my-unique-run")
         if form == "async with":
@@ -432,7 +450,7 @@ async def test_an_identifier_that_exists_already_is_overwritten_with_the_documen
     assert record.session_id == "my-unique-run"
 
 
-def test_the_overwriting_warning_is_given_for_the_synchronous_form_too(backend, caplog):
+def test_synchronous_form_warns_of_overwriting_too(backend, caplog):
     for _ in range(2):
         with rt.Session(run_identifier="my-unique-run", backend=backend):
             rt.call_sync(double, 1)
@@ -443,12 +461,14 @@ def test_the_overwriting_warning_is_given_for_the_synchronous_form_too(backend, 
 # ---- the ecosystem's own traps
 
 
-async def test_a_coroutine_in_place_of_a_node_says_what_to_write():
+async def test_coroutine_in_place_of_a_node_says_what_to_write():
     with pytest.raises(rt.exceptions.NodeCreationError, match=r"write `rt.call\(double, \.\.\.\)`"):
         await rt.call(double(1))
 
 
-def test_leaving_in_another_context_than_it_was_entered_in_is_no_error(backend):
+def test_leaving_in_another_context_variable_context_is_allowed(backend):
+    """A session may be left in another context (of context variables) than it was entered in."""
+
     async def main():
         session = rt.Session()
         context = contextvars.copy_context()
@@ -459,7 +479,8 @@ def test_leaving_in_another_context_than_it_was_entered_in_is_no_error(backend):
     run(backend, main)
 
 
-async def test_set_config_inside_an_open_session_warns_and_changes_nothing_there():
+async def test_set_config_in_a_session_warns_and_leaves_it_alone():
+    """Inside an open session, set_config warns and does not change that session."""
     async with rt.Session() as session:
         with pytest.warns(RuntimeWarning, match="before the session is constructed"):
             rt.set_config(timeout=1)

@@ -327,25 +327,28 @@ def leaks(plan):
 @given(plans)
 @example(Plan("Qz7-'\"\\é\n", "positional", (), 0, tuple(WAYS)))
 @example(Plan(b"Qz7-\xff\x00'\"\n", "keyword", (), 0, tuple(WAYS), "sync", "sqlite"))
-def test_no_byte_that_is_written_shows_a_secret_that_the_session_has_seen(plan):
+def test_no_written_byte_shows_a_secret(plan):
+    """No byte that is written shows a secret that the session has seen."""
     assert leaks(plan) == []
 
 
 @pytest.mark.parametrize("durability", ["async", "exit"])
 @pytest.mark.parametrize("road", [*ROADS, "initial context", "initial context, by its key", "context outside calls"])
-def test_by_whatever_road_it_comes_a_secret_is_known_from_then_on(road, durability):
+def test_secret_is_known_by_whichever_road_it_comes(road, durability):
+    """By whichever road it comes, a secret is known from then on."""
     assert leaks(Plan(SECRET, road, (0, 1), 0, ("in a text", "message"), durability)) == []
 
 
 @pytest.mark.parametrize("holder", range(len(HOLDERS)))
 @pytest.mark.parametrize("road", ["nested", "result", "context", "initial context"])
-def test_in_whatever_holder_it_comes_a_secret_is_known_from_then_on(road, holder):
+def test_secret_is_known_in_whichever_holder_it_comes(road, holder):
+    """In whichever holder it comes, a secret is known from then on."""
     assert leaks(Plan(SECRET, road, (0, 4), holder, ("in a text",))) == []
 
 
 @pytest.mark.parametrize("secret", [SECRET, "Qz7-'\"\\é🔑\n", b"Qz7-bytes", b"Qz7-\xff\x00\xc3"], ids=ascii)
 @pytest.mark.parametrize("way", WAYS)
-def test_in_whatever_way_it_gets_out_a_secret_is_masked(way, secret):
+def test_secret_is_masked_in_whichever_way_it_gets_out(way, secret):
     assert leaks(Plan(secret, "positional", (), 0, (way,))) == []
 
 
@@ -358,7 +361,8 @@ def test_the_search_would_find_what_is_not_masked():
 # ---- without a state
 
 
-async def test_what_is_not_saved_is_kept_out_of_the_log_and_the_payload_too(tmp_path):
+async def test_unsaved_session_keeps_secrets_out_of_log_and_payload(tmp_path):
+    """Secrets of a session that is not saved are kept out of the log and the payload too."""
     payloads = []
 
     def payload_callback(payload):
@@ -378,7 +382,7 @@ async def test_what_is_not_saved_is_kept_out_of_the_log_and_the_payload_too(tmp_
     assert SECRET not in json.dumps(payloads) + session.info.graph_serialization()
 
 
-async def test_an_info_that_is_saved_by_hand_shows_none():
+async def test_info_saved_by_hand_shows_no_secret():
     async with rt.Session(save_state=False) as session:
         await rt.call(login, SECRET)
     session.info.save("copy.json")
@@ -413,7 +417,7 @@ async def test_nodes_and_callers_get_the_real_values():
     assert SECRET not in Path(".railtracks/run.json").read_text()
 
 
-async def test_a_call_whose_secret_was_masked_runs_again_when_it_is_resumed():
+async def test_call_whose_secret_was_masked_runs_again_on_resume():
     got = Received()
 
     async def fetch(token):
@@ -507,20 +511,23 @@ TAKERS = {
 
 
 @pytest.mark.parametrize("taker", TAKERS.values(), ids=TAKERS.keys())
-async def test_a_positional_argument_whose_parameter_names_a_secret_is_masked(taker):
+async def test_positional_argument_named_as_a_secret_is_masked(taker):
+    """A positional argument whose parameter names a secret is masked."""
     async with rt.Session() as session:
         await rt.call(taker, "ada", SECRET)
     assert session.payload()["runs"][0]["edges"][0]["details"]["input_args"] == ["ada", "***"]
 
 
-async def test_the_arguments_of_a_variable_parameter_that_names_a_secret_are_masked():
+async def test_variable_arguments_named_as_secrets_are_masked():
+    """The arguments of a variable parameter that names a secret are masked."""
     async with rt.Session() as session:
         await rt.call(flat, "shown", SECRET, f"{SECRET}-2", secret="s")
     details = session.payload()["runs"][0]["edges"][0]["details"]
     assert (details["input_args"], details["input_kwargs"]) == (["shown", "***", "***"], {"secret": "***"})
 
 
-async def test_a_positional_secret_that_is_none_says_so_as_a_keyword_does():
+async def test_positional_secret_that_is_none_is_written_as_none():
+    """A positional secret that is None is written as None, as it is for a keyword."""
     async with rt.Session() as session:
         await rt.call(use, 1)
         await rt.call(two, "ada", None)
@@ -530,7 +537,9 @@ async def test_a_positional_secret_that_is_none_says_so_as_a_keyword_does():
     assert keyword["input_kwargs"] == {"user": "ada", "password": None}
 
 
-async def test_a_name_that_is_registered_later_counts_for_positional_arguments_too():
+async def test_secret_name_registered_later_counts_for_positionals():
+    """A secret name that is registered later counts for positional arguments too."""
+
     def pay(card_number):
         return 1
 
@@ -552,7 +561,7 @@ async def test_a_name_that_is_registered_later_counts_for_positional_arguments_t
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("durability", ["async", "exit"])
-async def test_what_is_bound_to_a_node_is_masked_in_its_key(bound, durability, tmp_path):
+async def test_secret_bound_to_a_node_is_masked_in_its_key(bound, durability, tmp_path):
     if bound.__class__ is not functools.partial:
         bound = functools.partial(bound, 1)
     with Watched(tmp_path) as watched:
@@ -632,8 +641,11 @@ async def test_a_log_record_is_masked_for_whatever_handler_gets_it(collected):
     assert SECRET not in Path("log.txt").read_text()
 
 
-async def test_a_handler_that_formats_the_exception_by_itself_does_not_show_the_secret(collected):
-    """As those for JSON and for error trackers do: they look at ``exc_info``, not at ``exc_text``."""
+async def test_handler_that_formats_the_exception_shows_no_secret(collected):
+    """A handler that formats the exception by itself does not show the secret.
+
+    As those for JSON and for error trackers do: they look at ``exc_info``, not at ``exc_text``.
+    """
     await fail_in_a_callback()
     for record in collected:
         assert not record.exc_info or SECRET not in logging.Formatter().formatException(record.exc_info)
@@ -664,9 +676,9 @@ def no_umask():
 
 @pytest.mark.parametrize("durability", ["async", "sync", "exit"])
 @pytest.mark.parametrize("store", ["file:deep/er/state", "sqlite:deep/er/runs.sqlite", None])
-async def test_folders_and_files_are_their_owners_alone_while_it_runs_and_after_it(
-    store, durability, no_umask, tmp_path
-):
+async def test_folders_and_files_are_readable_by_their_owner_alone(store, durability, no_umask, tmp_path):
+    """Folders and files are readable by their owner alone, during the run and after it."""
+
     def modes():
         found = {path.relative_to(tmp_path): mode(path) for path in tmp_path.rglob("*")}
         return {str(path): oct(value) for path, value in found.items() if value not in (0o600, 0o700)}
@@ -678,7 +690,8 @@ async def test_folders_and_files_are_their_owners_alone_while_it_runs_and_after_
     assert modes() == {}
 
 
-async def test_the_home_and_the_folders_above_it_are_their_owners_alone(no_umask, tmp_path, monkeypatch):
+async def test_home_and_folders_above_it_are_readable_by_their_owner(no_umask, tmp_path, monkeypatch):
+    """The home folder and the folders made above it are readable by their owner alone."""
     monkeypatch.setenv("RAILTRACKS_HOME", str(tmp_path / "a" / "b"))
     async with rt.Session():
         pass
@@ -695,7 +708,8 @@ bad = pytest.mark.parametrize("identifier", BAD, ids=lambda text: ascii(text)[:1
 
 
 @bad
-def test_an_identifier_that_is_no_plain_file_name_is_refused_everywhere(identifier, tmp_path):
+def test_identifier_that_is_not_a_file_name_is_refused(identifier, tmp_path):
+    """An identifier that is not a plain file name is refused everywhere."""
     flow = rt.Flow("Flow", entry_point=login)
     for attempt in (
         lambda: rt.Session(run_identifier=identifier),
@@ -713,7 +727,7 @@ def test_an_identifier_that_is_no_plain_file_name_is_refused_everywhere(identifi
 
 
 @bad
-def test_an_identifier_of_the_environment_is_looked_at_too(identifier, monkeypatch):
+def test_identifier_of_the_environment_is_checked_too(identifier, monkeypatch):
     if "\0" in identifier or not identifier:
         pytest.skip("the environment cannot hold it, or takes it as not set")
     monkeypatch.setenv("RAILTRACKS_RUN_IDENTIFIER", identifier)
@@ -722,7 +736,7 @@ def test_an_identifier_of_the_environment_is_looked_at_too(identifier, monkeypat
 
 
 @bad
-async def test_a_name_that_is_no_file_name_stays_in_the_folder(identifier, tmp_path):
+async def test_name_that_is_not_a_file_name_stays_in_the_folder(identifier, tmp_path):
     if not identifier:
         pytest.skip("a name is not empty")
     async with rt.Session(name=identifier):
@@ -731,6 +745,6 @@ async def test_a_name_that_is_no_file_name_stays_in_the_folder(identifier, tmp_p
 
 
 @bad
-async def test_aresume_refuses_it_too(identifier):
+async def test_aresume_refuses_an_identifier_that_is_not_a_file_name(identifier):
     with pytest.raises(ConfigError):
         await rt.Flow("Flow", entry_point=login).aresume(identifier)

@@ -180,7 +180,7 @@ async def test_after_a_failure_only_what_had_not_completed_runs_again():
     assert [d.node_id for d in session.info.resumed] == [f"run-n{i}" for i in range(5)]
 
 
-def test_the_synchronous_forms_do_the_same(backend):
+def test_synchronous_forms_resume_and_fork_too(backend):
     BROKEN.add("b")
     flow = flow_of(steps, backend=backend)
     with pytest.raises(ValueError, match="b"):
@@ -211,7 +211,7 @@ def test_a_connection_shows_the_session_of_the_resumed_run(backend):
     assert connection.session.resumes == "run" != connection.session_id
 
 
-async def test_the_synchronous_forms_in_async_code_show_the_await_to_write():
+async def test_synchronous_forms_in_async_code_show_the_await_to_write():
     flow = flow_of(steps)
     with pytest.raises(SessionError, match=r"await flow\.aresume"):
         flow.resume("run")
@@ -264,7 +264,7 @@ async def test_a_plain_session_in_async_code_resumes_too():
     check(session)
 
 
-def test_the_decorator_resumes_nothing_and_says_so_where_it_is_written():
+def test_decorator_refuses_resume_where_it_is_written():
     with pytest.raises(ConfigError, match="resume"):
 
         @rt.session(resume="run")
@@ -331,7 +331,7 @@ async def test_after_a_timeout_what_was_cancelled_runs_again():
     assert set(reasons(session.info).values()) == {"it had been cancelled"}
 
 
-async def test_after_a_cancellation_from_outside_what_was_cancelled_runs_again():
+async def test_after_outside_cancellation_cancelled_calls_run_again():
     HANGING.add("b")
     flow = flow_of(steps)
     with anyio.move_on_after(5):
@@ -364,7 +364,9 @@ async def test_what_was_running_when_the_process_died_runs_again(durability):
     assert not (FOLDER / "dead.journal").exists()
 
 
-async def test_a_death_between_two_frames_or_in_one_loses_only_what_comes_after():
+async def test_death_within_the_journal_loses_only_what_comes_after():
+    """A death between two frames of the journal, or in one, loses only what comes after."""
+
     async def main():
         result = await rt.call(steps, "a", "b", "c")
         keep_journal("whole")
@@ -414,7 +416,8 @@ async def test_a_run_that_an_error_ended_can_be_resumed(end_on_error):
     assert reasons(session.info)["step"] == "it had been cancelled"
 
 
-async def test_an_error_that_ends_a_resumed_run_leaves_what_was_reused_completed():
+async def test_error_in_a_resumed_run_leaves_reused_calls_completed():
+    """An error that ends a resumed run leaves what was reused completed."""
     BROKEN.add("b")
     flow = flow_of(steps, end_on_error=True)
     await failing(flow, "a", "b")
@@ -425,7 +428,8 @@ async def test_an_error_that_ends_a_resumed_run_leaves_what_was_reused_completed
 # ---- again and again
 
 
-async def test_a_run_that_fails_at_one_place_after_the_other_runs_each_step_that_completes_once():
+async def test_run_that_fails_again_and_again_runs_each_step_once():
+    """A run that fails at one place after the other runs each step that completes once."""
     names = ["a", "b", "c", "d", "e"]
     flow = flow_of(steps)
     BROKEN.add("b")
@@ -441,7 +445,9 @@ async def test_a_run_that_fails_at_one_place_after_the_other_runs_each_step_that
     assert session.info.earlier == ()
 
 
-async def test_a_resumed_run_that_fails_earlier_than_the_first_loses_nothing():
+async def test_resumed_run_that_fails_earlier_loses_nothing():
+    """A resumed run that fails earlier than the first one loses nothing."""
+
     async def main():
         await rt.call(gate)
         return await rt.call(steps, "a", "b", "c")
@@ -483,7 +489,9 @@ async def test_what_each_of_several_attempts_completed_counts():
     assert ran() == ["gate", "c"]
 
 
-async def test_what_a_later_attempt_completed_below_a_call_that_an_earlier_one_had_completed_is_kept():
+async def test_later_results_below_an_earlier_completed_call_are_kept():
+    """What a later attempt completed below a call that an earlier one had completed is kept."""
+
     async def outer():
         await rt.call(step, f"c{len(RESULT)}")
         await rt.call(gate, "late")
@@ -507,7 +515,9 @@ async def test_what_a_later_attempt_completed_below_a_call_that_an_earlier_one_h
     assert ran() == ["gate", "late", "x"]
 
 
-async def test_a_session_whose_body_raises_between_calls_that_completed_loses_nothing():
+async def test_session_whose_body_raises_between_calls_loses_nothing():
+    """A session whose body raises between calls that completed loses nothing."""
+
     async def body(breaks_after):
         async with rt.Session(**({"resume": "run"} if exists else {"run_identifier": "run"})) as session:
             for count, name in enumerate("abc"):
@@ -552,7 +562,9 @@ async def test_a_resumed_run_dies_and_is_resumed_and_so_on():
     assert len(session.info.records) == 13
 
 
-async def test_the_journal_of_a_resumed_run_tells_all_that_is_known_of_deep_trees():
+async def test_journal_of_a_resumed_run_holds_the_whole_history():
+    """The journal of a resumed run holds all that is known of deep trees."""
+
     async def leaf(name):
         return name
 
@@ -594,7 +606,8 @@ async def test_a_session_that_resumes_and_makes_no_call_loses_nothing():
     assert ran() == ["b"]
 
 
-async def test_a_death_while_the_journal_of_the_resumed_run_is_begun_loses_nothing(monkeypatch):
+async def test_death_while_the_new_journal_is_begun_loses_nothing(monkeypatch):
+    """A death while the journal of the resumed run is begun loses nothing."""
     torn = []
 
     def write(handle, content, whole=stores.os.write):
@@ -662,7 +675,7 @@ async def test_what_was_reused_keeps_the_times_it_had():
     assert node.details["internals"]["latency"]["total_time"] == pytest.approx(3)
 
 
-async def test_a_failure_that_a_completed_call_had_caught_stays_below_it():
+async def test_failure_that_a_completed_call_caught_stays_below_it():
     async def patient():
         try:
             return await rt.call(step, "bad")
@@ -683,7 +696,8 @@ async def test_a_failure_that_a_completed_call_had_caught_stays_below_it():
     assert [r.status for r in session.info.records if r.parent == 1] == [Status.FAILED, Status.COMPLETED]
 
 
-async def test_a_call_that_still_ran_when_its_caller_had_completed_runs_again():
+async def test_call_that_outlived_its_completed_caller_runs_again():
+    """A call that still ran when its caller had completed runs again."""
     gone_on = anyio.Event()
 
     async def background():
@@ -714,7 +728,7 @@ async def test_a_call_that_still_ran_when_its_caller_had_completed_runs_again():
 # ---- arguments
 
 
-async def test_without_arguments_the_entry_point_gets_the_recorded_ones():
+async def test_without_arguments_the_entry_point_gets_recorded_ones():
     async def main(a, b=2, *more, key=None, **rest):
         RAN.append((a, b, more, key, rest))
         await rt.call(step, "x")
@@ -727,7 +741,7 @@ async def test_without_arguments_the_entry_point_gets_the_recorded_ones():
     assert ran() == [(1, [2], ("three",), {"k": None}, {"other": 1.5}), "x"] * 2
 
 
-async def test_equal_arguments_given_again_find_what_is_on_record():
+async def test_equal_arguments_find_what_is_on_record():
     BROKEN.add("b")
     flow = flow_of(steps)
     await failing(flow, "a", "b")
@@ -737,7 +751,8 @@ async def test_equal_arguments_given_again_find_what_is_on_record():
     assert ran() == ["b"]
 
 
-async def test_with_other_arguments_everything_runs_and_the_reasons_say_why():
+async def test_with_other_arguments_everything_runs_with_reasons():
+    """With other arguments everything runs, and the reasons say why."""
     flow = flow_of(steps)
     await flow.ainvoke("a", "b")
     ran()
@@ -923,7 +938,8 @@ async def test_a_plain_result_needs_no_annotation(value):
 
 
 @pytest.mark.parametrize("annotation", [None, Any, object], ids=str)
-async def test_a_tuple_without_an_annotation_runs_anew_and_the_reason_says_so(annotation):
+async def test_tuple_without_an_annotation_runs_again_with_a_reason(annotation):
+    """A call that returns a tuple without an annotation runs again, and the reason says so."""
     result, why = await twice(returning(annotation), (1, 2))
     assert result == (1, 2)
     assert "type" in why
@@ -943,7 +959,7 @@ async def test_a_tuple_without_an_annotation_runs_anew_and_the_reason_says_so(an
     ],
     ids=str,
 )
-async def test_a_result_that_its_annotation_does_not_fit_runs_anew(annotation, value):
+async def test_result_that_does_not_fit_its_annotation_runs_again(annotation, value):
     result, why = await twice(returning(annotation), value)
     assert result == value
     assert "annotation" in why
@@ -993,7 +1009,7 @@ async def test_a_result_is_never_of_another_type_than_it_was(annotation, value):
     ],
     ids=["lock", "object", "api key", "secret", "long text", "long list", "huge number"],
 )
-async def test_a_result_that_is_not_all_on_record_runs_anew(value, why):
+async def test_result_that_is_not_all_on_record_runs_again(value, why):
     result, told = await twice(returning(Any), value)
     assert result is value
     assert f"not all on record ({why})" in told
@@ -1010,7 +1026,9 @@ async def test_a_registered_type_comes_back_by_its_hooks():
     assert (type(result), result.cents) == (Money, 5)
 
 
-async def test_a_registered_type_that_this_process_was_not_taught_runs_anew(monkeypatch):
+async def test_type_not_registered_in_this_process_runs_again(monkeypatch):
+    """A result of a registered type runs again in a process in which the type is not registered."""
+
     class Money:
         pass
 
@@ -1035,7 +1053,7 @@ async def test_a_registered_type_that_this_process_was_not_taught_runs_anew(monk
 
 
 @pytest.mark.parametrize("name", TYPED)
-async def test_recorded_arguments_come_back_as_what_their_annotations_say(name):
+async def test_recorded_arguments_have_the_types_of_their_annotations(name):
     annotation, value = TYPED[name]
 
     async def main(given, *, key=None):
@@ -1052,7 +1070,7 @@ async def test_recorded_arguments_come_back_as_what_their_annotations_say(name):
     assert repr(second) == repr(first)
 
 
-async def test_recorded_arguments_come_back_for_class_nodes_and_partials_too():
+async def test_recorded_arguments_work_for_class_nodes_and_partials():
     BROKEN.add("x")
     entry = functools.partial(Reaching, Point(0, 0))
     flow = flow_of(entry)
@@ -1087,7 +1105,7 @@ async def test_each_of_several_recorded_arguments_has_its_annotation():
     assert ran() == [(WHEN, (Square(1), Square(2)), {"a": Circle(1)}), "x"] * 2
 
 
-async def test_an_annotation_that_cannot_be_resolved_does_not_spoil_the_others():
+async def test_unresolvable_annotation_does_not_spoil_the_others():
     async def main(given: OnlyForTypeCheckers) -> None:  # noqa: F821
         RESULT[:] = [(1, 2)]
         RAN.append(await rt.call(typed))
@@ -1124,7 +1142,8 @@ async def secretive(api_key):
     ],
     ids=["tuple", "object", "secret"],
 )
-async def test_recorded_arguments_that_cannot_be_brought_back_are_told_and_nothing_is_lost(entry, value, told):
+async def test_recorded_arguments_that_cannot_be_read_are_refused(entry, value, told):
+    """Recorded arguments that cannot be read back are refused with the reason, and nothing is lost."""
     BROKEN.add("x")
     flow = flow_of(entry)
     await failing(flow, value)
@@ -1140,7 +1159,9 @@ async def test_recorded_arguments_that_cannot_be_brought_back_are_told_and_nothi
     await flow.aresume("run", value)
 
 
-async def test_recorded_arguments_that_fit_the_entry_point_no_more_are_told():
+async def test_recorded_arguments_that_no_longer_fit_are_refused():
+    """Recorded arguments that no longer fit the entry point are refused."""
+
     def main_of(kind):
         if kind == "old":
 
@@ -1163,7 +1184,7 @@ async def test_recorded_arguments_that_fit_the_entry_point_no_more_are_told():
 # ---- what identifies a call
 
 
-async def test_equal_calls_are_told_apart_by_their_order():
+async def test_equal_calls_are_distinguished_by_their_order():
     async def numbered():
         RAN.append("numbered")
         if len(RESULT) in BROKEN:
@@ -1185,7 +1206,8 @@ async def test_equal_calls_are_told_apart_by_their_order():
     assert reused(session.info) == ["numbered"] * 3
 
 
-async def test_calls_with_arguments_of_equal_text_but_other_types_are_different():
+async def test_arguments_of_equal_text_and_other_types_are_different():
+    """Calls with arguments of equal text but of other types are different."""
     values = [1, "1", 1.0, [1], {"1": 1}, {1: 1}, None, "null", True, "true", b"1", math.nan]
 
     async def kind(value):
@@ -1221,8 +1243,11 @@ async def area(shape):
     [(Square(2), Circle(2)), ((1, 2), deque([1, 2])), (Color.RED, Path("red")), (WHEN, Holder(1), {1: (2,)}, {3})],
     ids=str,
 )
-async def test_arguments_of_different_types_that_are_written_alike_are_not_mixed_up(shapes):
-    """In the second run they come in another order: of two concurrent branches the other one is faster."""
+async def test_arguments_of_different_types_are_not_mixed_up(shapes):
+    """Arguments of different types that are written alike are not mixed up.
+
+    In the second run they come in another order: of two concurrent branches the other one is faster.
+    """
 
     async def main():
         results = {}
@@ -1286,7 +1311,9 @@ async def test_concurrent_calls_are_found_whatever_their_order_was(backend, how)
     assert len(session.info.records) == 13
 
 
-async def test_equal_calls_of_concurrent_callers_are_found_below_the_right_one():
+async def test_equal_calls_are_found_below_the_right_caller():
+    """Equal calls of concurrent callers are found below the right one."""
+
     async def who(caller_does_not_count):
         RAN.append("who")
         return RESULT.pop(0)
@@ -1342,7 +1369,7 @@ def flow_with(node, **options):
     return flow_of(main, **options)
 
 
-async def test_a_node_of_another_version_runs_anew():
+async def test_node_of_another_version_runs_again():
     BROKEN.add("x")
     await failing(flow_with(versioned("1")))
     BROKEN.clear()
@@ -1363,7 +1390,7 @@ async def test_a_node_of_the_same_version_is_reused():
     assert ran() == ["x"]
 
 
-async def test_the_display_name_does_not_identify_a_node_but_its_function_does():
+async def test_function_and_not_display_name_identifies_a_node():
     async def one():
         RAN.append("one")
 
@@ -1391,7 +1418,7 @@ async def test_the_display_name_does_not_identify_a_node_but_its_function_does()
     BROKEN.add("x")
 
 
-async def test_a_node_of_another_function_with_the_same_name_runs_anew():
+async def test_node_of_another_function_of_the_same_name_runs_again():
     async def one():
         RAN.append("one")
 
@@ -1586,45 +1613,47 @@ async def run_twice(*calls):
     return again, session.info
 
 
-async def test_class_nodes_and_factories_are_told_apart_by_class_and_bound_arguments():
+async def test_class_nodes_are_distinguished_by_class_and_arguments():
+    """Class nodes and factories are distinguished by their class and their bound arguments."""
     half = functools.partial(Scale, 2)
     again, _ = await run_twice((Scale, 2, 4), (half, 4), (functools.partial(Scale, 3), 4), (Boxed, 2, 4), (half, 5))
     assert again == []
 
 
-async def test_partials_are_told_apart_by_what_is_bound():
+async def test_partials_are_distinguished_by_what_is_bound():
     double, triple = functools.partial(scale, 2), functools.partial(scale, 3)
     more = functools.partial(double, plus=1)
     again, _ = await run_twice((double, 1), (triple, 1), (more, 1), (functools.partial(more, plus=2), 1), (scale, 2, 1))
     assert again == []
 
 
-async def test_methods_are_told_apart_by_the_objects_they_are_bound_to():
+async def test_methods_are_distinguished_by_the_objects_they_belong_to():
     calls = [(Service(url).fetch, "x") for url in ("here", "there")]
     again, _ = await run_twice(*calls, (Service.make, "a"), (SubService.make, "a"))
     assert again == []
 
 
-async def test_callable_objects_are_told_apart_by_their_fields():
+async def test_callable_objects_are_distinguished_by_their_fields():
     again, _ = await run_twice((Adder(1), 1), (Adder(2), 1))
     assert again == []
 
 
-async def test_methods_and_callables_whose_objects_cannot_be_compared_run_anew():
+async def test_methods_of_objects_that_cannot_be_compared_run_again():
+    """Methods and callables whose objects cannot be compared run again."""
     again, info = await run_twice((OpaqueService().fetch, "a"), (Callable(),))
     assert again == ["callable", "opaque/a"]
     for name in ("fetch", "Callable"):
         assert "bound to what cannot be compared" in reasons(info)[name]
 
 
-async def test_lambdas_run_anew_and_so_does_what_they_call():
+async def test_lambdas_run_again_and_so_does_what_they_call():
     again, info = await run_twice((lambda: rt.call_sync(step, "below"),))
     assert again == ["below"]
     assert "lambda" in reasons(info)["<lambda>"]
     assert "the call that made it is not on record" in [d.why for d in info.resumed if d.name == "step"]
 
 
-async def test_a_partial_that_binds_a_secret_or_an_object_runs_anew():
+async def test_partial_that_binds_a_secret_or_an_object_runs_again():
     async def login(password):
         RAN.append("login")
 
@@ -1649,7 +1678,7 @@ async def test_a_partial_that_binds_a_secret_or_an_object_runs_anew():
     ],
     ids=["password", "secret", "object", "long text", "error"],
 )
-async def test_calls_with_arguments_that_cannot_be_compared_run_anew(arguments, why):
+async def test_calls_with_arguments_that_cannot_be_compared_run_again(arguments, why):
     async def use(thing):
         RAN.append("use")
 
@@ -1658,7 +1687,9 @@ async def test_calls_with_arguments_that_cannot_be_compared_run_anew(arguments, 
     assert f"cannot be compared: they are not all on record ({why})" in reasons(info)["use"]
 
 
-async def test_a_positional_argument_whose_parameter_names_a_secret_is_not_compared():
+async def test_positional_secret_is_not_compared():
+    """A positional argument whose parameter names a secret is not compared."""
+
     async def login(user, password):
         RAN.append("login")
 
@@ -1687,7 +1718,9 @@ async def test_what_a_sync_node_called_is_found_when_it_runs_again():
     assert ran() == ["b", "c"]
 
 
-async def test_closures_are_found_by_where_they_are_defined_and_by_their_order():
+async def test_closures_are_found_by_definition_and_order():
+    """Closures are found by where they are defined and by their order."""
+
     def times(factor):
         async def multiply(x):
             RAN.append((factor, x))
@@ -1739,7 +1772,9 @@ def everything_in_it():
     return {key: rt.context.get(key) for key in keys}
 
 
-async def test_what_reused_calls_changed_in_the_context_is_changed_again_in_order():
+async def test_context_changes_of_reused_calls_are_replayed_in_order():
+    """What reused calls changed in the context is changed again in order."""
+
     async def main():
         await rt.call(everything)
         await rt.call(putting, "last", 1)
@@ -1758,7 +1793,9 @@ async def test_what_reused_calls_changed_in_the_context_is_changed_again_in_orde
         assert ran() == ([] if attempt else ["x"])
 
 
-async def test_of_concurrent_changes_of_one_key_the_one_that_came_last_counts_again():
+async def test_last_of_concurrent_context_changes_counts_again():
+    """Of concurrent changes of one key, the one that came last counts again."""
+
     async def slowly(value):
         await anyio.sleep(DELAYS.get(value, 0))
         rt.context.put("key", value)
@@ -1776,7 +1813,9 @@ async def test_of_concurrent_changes_of_one_key_the_one_that_came_last_counts_ag
     assert (await resumed(flow))[0] == "last"
 
 
-async def test_changes_are_applied_again_when_the_run_that_is_resumed_had_itself_reused_them():
+async def test_context_changes_survive_several_resumes():
+    """Changes of the context are applied again when the run that is resumed had itself reused them."""
+
     async def main():
         await rt.call(everything)
         await rt.call(step, "x")
@@ -1831,7 +1870,9 @@ async def test_a_deletion_of_what_is_not_there_any_more_does_no_harm():
     [("lock", threading.Lock()), ("password", "swordfish"), ("pair", (1, 2)), (3, "number")],
     ids=["opaque", "secret", "tuple", "no text key"],
 )
-async def test_a_call_whose_change_of_the_context_is_not_all_on_record_runs_anew(key, value):
+async def test_call_whose_context_change_is_not_on_record_runs_again(key, value):
+    """A call whose change of the context is not all on record runs again."""
+
     async def change():
         RAN.append("change")
         await rt.call(inner)
@@ -1857,7 +1898,9 @@ async def test_a_call_whose_change_of_the_context_is_not_all_on_record_runs_anew
         assert str(key) in reasons(session.info)[name]
 
 
-async def test_what_is_put_into_the_context_again_is_not_shared_with_the_record():
+async def test_replayed_context_values_are_not_shared_with_the_record():
+    """What is put into the context again is not shared with the record."""
+
     async def put():
         rt.context.put("items", [1])
         return [1]
@@ -1897,7 +1940,9 @@ async def test_fork_runs_again_from_a_node_on_and_leaves_the_run_alone():
     assert {name: (FOLDER / name).read_bytes() for name in before} == before
 
 
-async def test_fork_before_a_node_keeps_what_had_completed_before_its_first_call():
+async def test_fork_before_a_node_keeps_what_completed_before_it():
+    """A fork before a node keeps what had completed before its first call."""
+
     async def other(name):
         RAN.append(name)
         return name
@@ -1987,7 +2032,7 @@ async def test_a_fork_does_not_destroy_another_run_that_died():
     assert [path.read_bytes() for path in FOLDER.glob("other.*.journal")] == [b"what is left of a run that died"]
 
 
-async def test_fork_takes_a_random_identifier_whatever_the_configuration_says(monkeypatch):
+async def test_fork_has_a_random_identifier_despite_the_configuration(monkeypatch):
     flow = rt.Flow("Flow", steps)
     monkeypatch.setenv("RAILTRACKS_RUN_IDENTIFIER", "run")
     await flow.ainvoke("a", "b")
@@ -1999,7 +2044,7 @@ async def test_fork_takes_a_random_identifier_whatever_the_configuration_says(mo
 # ---- what others see
 
 
-async def test_subscribers_are_told_of_reused_calls():
+async def test_subscribers_are_notified_of_reused_calls():
     BROKEN.add("b")
     await failing(flow_of(steps), "a", "b")
     BROKEN.clear()
@@ -2018,7 +2063,7 @@ async def test_subscribers_are_told_of_reused_calls():
     ]
 
 
-async def test_the_log_tells_of_reused_calls(caplog):
+async def test_log_names_reused_calls(caplog):
     BROKEN.add("b")
     await failing(flow_of(steps), "a", "b")
     BROKEN.clear()
@@ -2030,7 +2075,7 @@ async def test_the_log_tells_of_reused_calls(caplog):
     assert not any("overwriting" in text for text in told)
 
 
-async def test_a_session_that_resumes_nothing_decides_nothing():
+async def test_session_that_resumes_nothing_makes_no_decisions():
     connection = flow_of(steps).connect()
     await connection.ainvoke("a")
     assert connection.session.info.resumed == []
@@ -2099,7 +2144,9 @@ async def test_a_run_that_died_is_resumed_from_every_store(kind):
 
 
 @pytest.mark.parametrize("durability", ["exit", "async"])
-async def test_a_result_that_the_caller_changed_later_is_on_record_as_it_was(durability):
+async def test_result_changed_later_is_on_record_as_it_was(durability):
+    """A result that the caller changed later is on record as it was."""
+
     async def fetch():
         return ["fetched"]
 
@@ -2153,7 +2200,7 @@ async def test_without_saving_a_run_is_resumed_and_stays_as_it_was():
 # ---- errors
 
 
-async def test_a_run_that_is_not_there_is_told_with_those_that_are():
+async def test_missing_run_is_refused_with_those_that_exist():
     flow = flow_of(steps)
     with pytest.raises(StateError, match=r"no run 'nowhere'.*none"):
         await flow.aresume("nowhere")
@@ -2164,7 +2211,8 @@ async def test_a_run_that_is_not_there_is_told_with_those_that_are():
     assert not list(FOLDER.glob("nowhere*.j*")), "nothing was made"
 
 
-def test_the_plain_form_tells_it_too_and_can_be_left_behind():
+def test_missing_run_is_refused_in_the_plain_form_too():
+    """The plain form refuses a missing run too, and releases the lock."""
     with pytest.raises(StateError, match="no run 'nowhere'"), rt.Session(resume="nowhere"):
         pytest.fail("it was entered")
     assert rt.session_id() is None
@@ -2173,7 +2221,7 @@ def test_the_plain_form_tells_it_too_and_can_be_left_behind():
 
 
 @pytest.mark.parametrize("identifier", ["", "../x", "a/b", "x\x00", 5, b"run"], ids=repr)
-async def test_a_bad_identifier_is_told(identifier):
+async def test_bad_identifier_of_a_run_is_refused(identifier):
     with pytest.raises(ConfigError):
         rt.Session(resume=identifier)
     with pytest.raises(ConfigError):
@@ -2182,7 +2230,7 @@ async def test_a_bad_identifier_is_told(identifier):
         await flow_of(steps).afork(identifier, before=step)
 
 
-async def test_none_is_no_identifier_of_a_run_to_resume():
+async def test_none_is_refused_as_the_identifier_to_resume():
     flow = flow_of(steps)
     with pytest.raises(ConfigError):
         await flow.aresume(None)
@@ -2190,7 +2238,7 @@ async def test_none_is_no_identifier_of_a_run_to_resume():
         await flow.afork(None, before=step)
 
 
-async def test_a_run_that_still_runs_is_told():
+async def test_running_run_is_refused():
     flow = flow_of(steps)
     async with rt.Session(run_identifier="run"):
         await rt.call(step, "a")
@@ -2203,7 +2251,7 @@ async def test_a_run_that_still_runs_is_told():
     assert [r.args for r in saved.records] == [("a",), ("b",)]
 
 
-async def test_a_state_that_cannot_be_read_is_told_and_stays():
+async def test_unreadable_document_is_refused_and_stays():
     FOLDER.mkdir()
     (FOLDER / "run.json").write_text("{")
     with pytest.raises(StateError, match=r"'run'.*run\.json"):
@@ -2223,12 +2271,13 @@ async def test_a_state_that_cannot_be_read_is_told_and_stays():
     ],
     ids=str,
 )
-def test_arguments_that_do_not_fit_together_are_told(options, told):
+def test_options_that_do_not_fit_together_are_refused(options, told):
     with pytest.raises(ConfigError, match=told):
         rt.Session(**options)
 
 
-async def test_a_fork_before_what_was_never_called_is_told_with_what_was():
+async def test_fork_before_an_uncalled_node_is_refused():
+    """A fork before a node that was never called is refused with the nodes that were."""
     flow = flow_of(steps)
     await flow.ainvoke("a")
     for before in ("other", gate, Scale, functools.partial(Scale, 2)):
@@ -2249,7 +2298,7 @@ async def test_recorded_arguments_need_an_open_session_that_resumes():
             session.recorded_arguments(gate)
 
 
-async def test_a_call_that_comes_too_late_is_refused_before_it_is_looked_for():
+async def test_late_call_is_refused_before_it_is_matched():
     await flow_of(steps).ainvoke("a")
     called = anyio.Event()
 

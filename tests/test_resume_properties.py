@@ -278,7 +278,8 @@ def check_journal(session, journal):
     ["sequence", [["batch", [["sequence", ["plain"]], "typed"]], "plain"]],
     [Attempt([0], frozenset(), cut) for cut in (16, 0, 0)],
 )
-def test_whatever_was_cut_off_where_only_what_had_not_completed_runs_again(backend, tree, plan):
+def test_only_what_had_not_completed_runs_again(backend, tree, plan):
+    """Wherever a run was cut off, only what had not completed runs again."""
     every = paths(tree, "0")
     known, done, first = None, set(), True
     for attempt in [*plan, Attempt([1, 0, 2], frozenset(), None)]:

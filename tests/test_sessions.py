@@ -71,7 +71,7 @@ async def test_constructing_a_session_touches_nothing(tmp_path):
     assert current.get() is None
 
 
-async def test_the_context_given_is_not_changed():
+async def test_context_mapping_of_the_caller_is_not_changed():
     given = {"a": 1}
 
     @rt.function_node
@@ -197,7 +197,8 @@ async def test_the_error_of_the_body_wins_over_those_of_children():
     assert body.__context__ is None
 
 
-async def test_an_error_of_the_body_cancels_what_runs_and_comes_out_as_itself():
+async def test_error_of_the_body_cancels_what_runs():
+    """An error of the body cancels what runs and comes out as itself."""
     cleaned = []
 
     @rt.function_node
@@ -263,7 +264,7 @@ async def test_a_call_after_the_end_gets_a_clear_error():
     assert "ended" in errors[0]
 
 
-async def test_what_a_session_tells_stays_readable():
+async def test_attributes_of_a_session_stay_readable():
     async with rt.Session({"k": 1}, name="n", timeout=7) as session:
         await rt.call(double, 4)
         assert session.info.records[0].status is Status.COMPLETED
@@ -325,7 +326,7 @@ async def test_an_ended_session_is_freed_without_the_garbage_collector():
         gc.enable()
 
 
-async def test_errors_of_children_that_the_session_cannot_raise_are_logged(caplog):
+async def test_errors_of_children_that_cannot_be_raised_are_logged(caplog):
     @rt.function_node
     async def bad(text):
         raise ValueError(text)
@@ -346,7 +347,7 @@ async def test_errors_of_children_that_the_session_cannot_raise_are_logged(caplo
     assert ["'third'" in record.message for record in caplog.records] == [True]
 
 
-def test_a_session_that_cannot_be_entered_lets_go_of_its_log_file(tmp_path):
+def test_session_that_cannot_be_entered_closes_its_log_file(tmp_path):
     session = rt.Session(log_file=tmp_path / "x.log")
     entering = session.__aenter__()
     with pytest.raises(anyio.NoEventLoopError):
@@ -363,7 +364,7 @@ async def test_the_state_file_lies_where_the_session_was_entered(tmp_path, monke
     assert (tmp_path / ".railtracks" / "here.json").exists()
 
 
-async def test_a_broadcast_between_the_calls_of_a_plain_with_is_delivered():
+async def test_broadcast_between_calls_of_a_plain_with_is_delivered():
     got = []
     with rt.Session(broadcast_callback=got.append):
         await rt.broadcast("before")
@@ -372,6 +373,7 @@ async def test_a_broadcast_between_the_calls_of_a_plain_with_is_delivered():
     assert got == ["before", "after"]
 
 
-async def test_the_coordinator_has_so_few_attributes_that_python_shares_their_names():
+async def test_coordinator_has_few_attributes():
+    """The coordinator has few enough attributes that Python shares their names."""
     async with rt.Session() as session:
         assert len(vars(session._coordinator)) < 30, "sessions take a tenth longer to open"
