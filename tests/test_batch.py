@@ -220,3 +220,21 @@ async def test_future_cancelled_under_one_item_spares_the_others(backend, batch)
 async def test_sync_nodes_run_in_threads():
     async with rt.Session():
         assert await rt.call_batch(rt.function_node(str.upper), ["a", "b"]) == ["A", "B"]
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, "2", True])
+async def test_wrong_limit_is_refused_with_what_to_use(limit):
+    async with rt.Session() as session:
+        with pytest.raises(ValueError, match=r"limit is .*at least 1, or None"):
+            await rt.call_batch(nap, [1], limit=limit)
+    assert session.info.records == ()
+
+
+async def test_a_batch_without_iterables_says_what_to_write():
+    with pytest.raises(TypeError, match=r"needs an iterable for each argument.*`rt.call_batch\(node, items\)`"):
+        await rt.call_batch(nap)
+
+
+async def test_batch_over_what_cannot_be_iterated_raises_type_error():
+    with pytest.raises(TypeError, match="int"):
+        await rt.call_batch(nap, 5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import weakref
 
 import anyio
@@ -51,20 +50,6 @@ async def test_a_node_that_returns_none_is_completed():
     assert session.info.records[0].status is Status.COMPLETED
 
 
-async def test_the_state_file_is_there_when_the_session_has_ended(tmp_path):
-    async with rt.Session(name="my run") as session:
-        await rt.call(double, 1)
-    path = tmp_path / ".railtracks" / f"{session.identifier}.json"
-    assert json.loads(path.read_text()) == session.payload()
-    assert rt.ExecutionInfo.load(path) == session.info
-
-
-async def test_without_save_state_nothing_is_written(tmp_path):
-    async with rt.Session(save_state=False):
-        await rt.call(double, 1)
-    assert list(tmp_path.iterdir()) == []
-
-
 async def test_constructing_a_session_touches_nothing(tmp_path):
     rt.Session(name="x", log_file="logs/x.log", context={"a": 1})
     assert list(tmp_path.iterdir()) == []
@@ -99,6 +84,17 @@ async def test_a_call_without_a_session_opens_one_around_itself(tmp_path):
     assert (tmp_path / ".railtracks" / f"{identifier}.json").exists()
     assert rt.session_id() is None
     assert await rt.call_batch(double, [1, 2]) == [2, 4]
+
+
+async def test_a_call_without_a_session_opens_one_and_closes_it():
+    assert await rt.call(double, 1) == 2
+    assert await rt.call_batch(double, [1, 2]) == [2, 4]
+    assert rt.session_id() is None
+
+
+async def test_coroutine_in_place_of_a_node_says_what_to_write():
+    with pytest.raises(rt.exceptions.NodeCreationError, match=r"write `rt.call\(double, \.\.\.\)`"):
+        await rt.call(double(1))
 
 
 async def test_nested_sessions_nest():
@@ -303,13 +299,6 @@ async def test_answer_holds_failures():
     assert session.info.answer == [Failure(error), 2]
 
 
-async def test_payload_callback_gets_the_document():
-    got = []
-    async with rt.Session(payload_callback=got.append) as session:
-        await rt.call(double, 1)
-    assert got == [session.payload()]
-
-
 async def test_an_ended_session_is_freed_without_the_garbage_collector():
     async def one():
         sources.set(attrs.evolve(sources.get(), observer=None))  # the pytest plugin keeps the latest sessions
@@ -355,13 +344,6 @@ def test_session_that_cannot_be_entered_closes_its_log_file(tmp_path):
     assert session._log._file is None
     with pytest.raises(rt.exceptions.SessionError, match="over"):
         session.__enter__()
-
-
-async def test_the_state_file_lies_where_the_session_was_entered(tmp_path, monkeypatch):
-    async with rt.Session(name="here"):
-        (tmp_path / "elsewhere").mkdir()
-        monkeypatch.chdir(tmp_path / "elsewhere")
-    assert (tmp_path / ".railtracks" / "here.json").exists()
 
 
 async def test_broadcast_between_calls_of_a_plain_with_is_delivered():
