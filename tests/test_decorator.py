@@ -265,7 +265,7 @@ def test_an_async_generator_function_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"timeout": -1}, "timeout"),
         ({"tiemout": 1}, "tiemout"),
@@ -274,8 +274,8 @@ def test_an_async_generator_function_is_refused():
         ({"name": ""}, "name"),
     ],
 )
-def test_wrong_option_is_refused_where_the_decorator_is_written(options, told):
-    with pytest.raises(ConfigError, match=told):
+def test_wrong_option_is_refused_where_the_decorator_is_written(options, message):
+    with pytest.raises(ConfigError, match=message):
         rt.session(**options)
 
 

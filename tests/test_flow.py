@@ -259,7 +259,7 @@ def test_options_that_are_left_out_are_settled_at_each_run(backend):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"timeout": 0}, "timeout"),
         ({"timeout": math.nan}, "timeout"),
@@ -271,8 +271,8 @@ def test_options_that_are_left_out_are_settled_at_each_run(backend):
         ({"payload_callback": "no function"}, "payload_callback"),
     ],
 )
-def test_wrong_option_is_refused_where_the_flow_is_made(options, told):
-    with pytest.raises(ConfigError, match=told):
+def test_wrong_option_is_refused_where_the_flow_is_made(options, message):
+    with pytest.raises(ConfigError, match=message):
         rt.Flow("Greeting", greet, **options)
 
 

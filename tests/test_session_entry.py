@@ -92,18 +92,18 @@ def test_leaving_the_outer_plain_session_first_is_refused(backend):
 
 async def test_leaving_in_another_task_is_refused():
     """Leaving in another task is refused, and the session stays open."""
-    session, told = rt.Session(), []
+    session, refused = rt.Session(), []
 
     async def leave():
         with pytest.raises(SessionError, match=r"left in another task.*leave it where you entered it"):
             await session.__aexit__(None, None, None)
-        told.append(True)
+        refused.append(True)
 
     async with session:
         async with anyio.create_task_group() as group:
             group.start_soon(leave)
         assert await rt.call(double, 1) == 2
-    assert told == [True]
+    assert refused == [True]
 
 
 async def test_leaving_twice_or_without_entering_is_refused():

@@ -487,7 +487,7 @@ async def test_call_in_a_plain_with_returns_after_its_events():
 
 @pytest.mark.parametrize("count", [2, 3, 10])
 async def test_concurrent_calls_in_a_plain_with_lose_no_broadcast(count):
-    """They share the pumps of the subscribers: whoever leaves hands them on, also when several leave at once."""
+    """They share the pumps of the subscribers: each that leaves hands them on, also when several leave at once."""
 
     async def speak(i):
         await gates[i].wait()

@@ -30,7 +30,7 @@ async def double(x):
 
 
 class Worker:
-    """A sync node that tells the loop that it began and then waits for the test."""
+    """A sync node that notifies the loop that it began, and then waits for the test."""
 
     def __init__(self, then=lambda: None):
         self.started = anyio.Event()
@@ -73,7 +73,7 @@ def no_work_left():
     for _ in range(1000):
         if not _threads.running():
             return True
-        threading.Event().wait(0.005)  # real: nothing tells when a thread has ended
+        threading.Event().wait(0.005)  # real: nothing notifies us when a thread has ended
     return False
 
 
@@ -310,7 +310,7 @@ async def test_an_exception_of_an_abandoned_thread_is_lost_in_silence(caplog):
 
     def fail():
         worker()
-        raise ValueError("nobody hears this")
+        raise ValueError("lost")
 
     async with rt.Session() as session, cancelled_while_it_works(fail, worker):
         worker.release.set()
@@ -450,12 +450,12 @@ async def test_late_call_of_a_thread_is_refused_and_not_recorded():
         except SessionEndedError as exc:
             out.append(exc)
         finally:
-            told.set()
+            answered.set()
 
-    told = threading.Event()
+    answered = threading.Event()
     async with rt.Session() as session, cancelled_while_it_works(late, worker):
         worker.release.set()
-        assert told.wait(10)
+        assert answered.wait(10)
     assert "double" in str(out[0])
     assert len(session.info.records) == 1
 
@@ -470,16 +470,16 @@ async def test_late_broadcast_of_an_abandoned_thread_does_not_hang():
         except BaseException as exc:
             out.append(exc)
         finally:
-            told.set()
+            answered.set()
 
-    told = threading.Event()
+    answered = threading.Event()
     async with rt.Session(broadcast_callback=heard.append), cancelled_while_it_works(late, worker):
         worker.release.set()
         for _ in range(2000):
             await anyio.lowlevel.checkpoint()
-            if told.wait(0.001):  # real: the thread needs this loop to get an answer
+            if answered.wait(0.001):  # real: the thread needs this loop to get an answer
                 break
-    assert told.is_set()
+    assert answered.is_set()
 
 
 # ---- how many

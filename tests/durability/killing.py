@@ -36,6 +36,9 @@ def say(*words):
 
 def did(*call):
     say("did", time.monotonic(), *call)
+    ORDER["hang"] -= 1
+    if not ORDER["hang"]:
+        signal.pause()  # until it is killed
 
 def begins(*call):
     write(EFFECTS, (" ".join(map(str, (ORDER["attempt"], *call))) + "\\n").encode())
@@ -115,8 +118,8 @@ def child():
     flow = rt.Flow("F", entry, logging_setting="NONE", timeout=600, **ORDER["options"])
     say("begin")
     try:
-        resumed = [] if ORDER["anew"] else [ORDER["options"]["run_identifier"]]
-        result = (flow.invoke if ORDER["anew"] else flow.resume)(*resumed, *ORDER["arguments"])
+        resumed = [] if ORDER["fresh"] else [ORDER["options"]["run_identifier"]]
+        result = (flow.invoke if ORDER["fresh"] else flow.resume)(*resumed, *ORDER["arguments"])
     except BaseException as exc:
         say("error", repr(exc))
         if ORDER["fail"] is None:
@@ -249,15 +252,16 @@ class Run:
         numbers = sum(sum(range(length + batch)) for length in lengths)
         self.right = [numbers + sum(1000 * b * (length + batch) for b, length in enumerate(lengths)), numbers]
 
-    def attempt(self, moment: Moment | None = None, *, anew: bool = False, **changes: Any) -> Outcome:
+    def attempt(self, moment: Moment | None = None, *, fresh: bool = False, **changes: Any) -> Outcome:
         """Start the run, or resume it if there is something to resume, and check that nothing completed began again."""
         order = {
-            "anew": anew or not self._is_known,
+            "fresh": fresh or not self._is_known,
             "arguments": self._size,
             "attempt": self._attempt,
             "effects": str(self._effects),
             "die": None,
             "fail": None,
+            "hang": 0,
             "pause": 0,
             **changes,
             "options": {**self._options, **changes.get("options", {})},

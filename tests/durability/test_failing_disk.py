@@ -212,7 +212,7 @@ async def test_lock_file_that_cannot_be_removed_locks_nothing(disk):
 
 
 async def test_a_journal_that_cannot_be_closed_costs_nothing(monkeypatch, logged):
-    # As on network file systems, where close() tells what became of writes.
+    # As on network file systems, where close() reports what became of writes.
     async with rt.Session(run_identifier="run") as session:
         await rt.call(triple, 1)
         close, journal = os.close, session._coordinator.recorder._appender._handle

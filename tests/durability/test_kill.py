@@ -138,7 +138,7 @@ def test_resume_of_a_dead_run_may_die_at_every_system_call(server, tmp_path, tor
 @pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
 def test_resume_of_a_failed_run_may_die_at_every_system_call(server, tmp_path, torn):
     """A run that resumes one that failed may die at every system call."""
-    # That one has a document and no journal; the new journal may not stand for the run before it tells as much.
+    # That one has a document and no journal; the new journal may not replace it before it holds as much.
     for run, die in every_moment(server, tmp_path, "file", torn):
         failed = run.attempt(fail=3)
         assert "not this time" in failed.error
@@ -162,9 +162,9 @@ def test_resume_of_an_ended_run_may_die_at_every_system_call(server, tmp_path, k
 def test_fresh_run_that_dies_leaves_an_earlier_dead_run_intact(server, tmp_path, torn):
     """A fresh run that dies at any system call leaves the one that died before it on record."""
     for run, die in every_moment(server, tmp_path, "file", torn):
-        first = run.attempt(Moment(b"did ", 4))
+        first = run.attempt(Moment(b"did ", 4), hang=4)
         assert first.killed
-        second = die(anew=True)
+        second = die(fresh=True)
         on_record = [done(rt.state.load_run(name, run.store)) for name in identifiers(run)]
         assert any(set(first.returned) <= completed for completed in on_record)
         assert any(set(second.returned) <= completed for completed in on_record)

@@ -41,15 +41,15 @@ async def test_dead_run_is_kept_under_another_name_and_resumed(died, logged):
     """A run that died is kept under another name and can be resumed."""
     async with rt.Session(run_identifier="run"):
         assert await rt.call(triple, 2) == 6
-    [aside] = {run.identifier for run in rt.state.list_runs()} - {"run"}
-    assert aside.startswith("run.")
-    assert logged("WARNING") == [f"An earlier run run did not end; what it did is kept as {aside}, and can be resumed"]
+    [kept] = {run.identifier for run in rt.state.list_runs()} - {"run"}
+    assert kept.startswith("run.")
+    assert logged("WARNING") == [f"An earlier run run did not end; what it did is kept as {kept}, and can be resumed"]
     assert rt.state.load_run("run").answer == 6
-    assert rt.state.load_run(aside).answer == 3
+    assert rt.state.load_run(kept).answer == 3
     connection = rt.Flow("F", triple).connect()
-    assert await connection.aresume(aside) == 3
+    assert await connection.aresume(kept) == 3
     assert [decision.reused for decision in connection.session.info.resumed] == [True]
-    assert rt.state.load_run(aside).end_time is not None
+    assert rt.state.load_run(kept).end_time is not None
 
 
 async def test_a_run_that_died_with_an_open_call_says_so():

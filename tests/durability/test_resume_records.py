@@ -126,10 +126,10 @@ async def test_log_names_reused_calls(world, caplog):
     world.broken.clear()
     caplog.clear()
     await resumed(flow_of(world.steps, logging_setting="REGULAR"))
-    told = [record.getMessage() for record in caplog.records]
-    assert told.count("steps CREATED step") == 2
-    assert (told.count("step REUSED"), told.count("step DONE")) == (1, 1)
-    assert not any("overwriting" in text for text in told)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines.count("steps CREATED step") == 2
+    assert (lines.count("step REUSED"), lines.count("step DONE")) == (1, 1)
+    assert not any("overwriting" in text for text in lines)
 
 
 async def test_session_that_resumes_nothing_makes_no_decisions(world):

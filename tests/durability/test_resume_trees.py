@@ -133,7 +133,7 @@ async def one_of(tree, path, position):
 
 
 def listed(result):
-    """A tuple in the result of a branch, which has no annotation, would make the branch run anew."""
+    """A tuple in the result of a branch, which has no annotation, would make the branch run again."""
     return list(result) if isinstance(result, tuple) else result
 
 
@@ -245,8 +245,8 @@ def check(session, store, error):
 
 
 def check_journal(session, journal):
-    told = ExecutionInfo.from_journal(journal)
-    assert told.damage is None
+    read = ExecutionInfo.from_journal(journal)
+    assert read.damage is None
 
     def tree_of(info):
         return sorted(
@@ -261,7 +261,7 @@ def check_journal(session, journal):
             if path_of(r) is not None
         )
 
-    assert tree_of(told) == tree_of(session.info)
+    assert tree_of(read) == tree_of(session.info)
 
 
 @examples(60)
