@@ -1,4 +1,4 @@
-"""Which values of calls are masked, and that nodes, callers and subscribers get the real ones."""
+"""Secrets in the values of calls are masked on record, and nodes, callers and subscribers get the real values."""
 
 import functools
 import json

@@ -227,7 +227,7 @@ async def play(plan, watched, store, resume):
 
 
 def leaks(plan):
-    """What can be read of the secret of a plan, wherever it was written, when it was played and then resumed."""
+    """Return the forms of the secret that can be read somewhere after the plan was played and resumed."""
     with tempfile.TemporaryDirectory() as folder, Watched(folder) as watched:
         path = watched.folder / "state"
         store = FileStore(path) if plan.store == "file" else SQLiteStore(path / "runs.sqlite")

@@ -1,4 +1,4 @@
-"""What the tests of durability share: nodes for runs that are resumed, disks that fail, and checks of what is left."""
+"""Fixtures of durability: nodes for runs that are resumed, disks that fail, and a check that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.durability.world import FOLDER, World  # noqa: E402
 
 @pytest.fixture
 def world():
-    """The nodes of this test, and what ran of them."""
+    """The nodes of this test and the list of those that ran."""
     return World()
 
 
@@ -62,7 +62,7 @@ def hurry(monkeypatch):
 
 @pytest.fixture
 def died(empty_world):
-    """What a process leaves that died after one call."""
+    """The journal of a process that died after one call."""
     with rt.Session(run_identifier="run"):
         rt.call_sync(triple, 1)
         shutil.copy(FOLDER / "run.journal", "copy")

@@ -1,4 +1,4 @@
-"""A process that forks others, which run a flow and are killed, and what must hold of their run.
+"""A process that forks others, which run a flow and are killed, and checks of their run.
 
 One child process that has imported railtracks forks the processes that are killed: starting Python for each would take
 ten times as long. They report on a pipe what has returned, and note in a file what they begin.
@@ -201,7 +201,7 @@ class Server:
 
 @attrs.define
 class Outcome:
-    """What one process reported, and how it ended."""
+    """The reports of one process, and how it ended."""
 
     killed: bool
     killed_at: float
@@ -231,7 +231,7 @@ def a_moment(dice: random.Random, expected: int) -> Moment:
 
 
 class Run:
-    """A run that is killed and resumed, and what is known of it."""
+    """A run that is killed and resumed, and the calls known to be on record."""
 
     def __init__(self, server: Server, folder: Path, kind: str, size: tuple[int, int, int], **options: Any) -> None:
         self._server = server

@@ -1,4 +1,4 @@
-"""What the modes of durability promise: what is on disk when a call returns, who waits for it, and in which order."""
+"""The promises of the modes of durability: what is on disk when a call returns, and in which order it gets there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def journal_on_disk(sizes):
 
 @pytest.fixture
 def synced(monkeypatch):
-    """How large the journal was whenever it was put on disk, and by which thread; after that, not before."""
+    """The size of the journal each time it was put on disk, the thread that did it, and the time after it."""
     fsync, sizes = os.fsync, []
 
     def record(handle):

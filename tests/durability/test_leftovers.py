@@ -1,4 +1,4 @@
-"""What processes that died leave behind: their runs are kept, and the rest is removed when runs are pruned."""
+"""Leftovers of processes that died: their runs are kept, and the rest is removed when runs are pruned."""
 
 from __future__ import annotations
 

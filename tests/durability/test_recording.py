@@ -1,4 +1,4 @@
-"""What is written to the journal when recording fails, is interrupted, or makes calls itself."""
+"""The journal stays whole when recording fails, is interrupted, or makes calls itself."""
 
 from __future__ import annotations
 

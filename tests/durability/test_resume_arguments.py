@@ -1,4 +1,4 @@
-"""With which arguments the entry point of a resumed run is called."""
+"""The arguments of the entry point of a resumed run: those on record, or others."""
 
 from __future__ import annotations
 

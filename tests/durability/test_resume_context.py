@@ -1,4 +1,4 @@
-"""What reused calls changed in the context is changed again."""
+"""Changes of the context that reused calls had made are made again."""
 
 from __future__ import annotations
 

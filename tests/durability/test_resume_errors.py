@@ -1,4 +1,4 @@
-"""What cannot be resumed is refused, with the reason, before anything is changed."""
+"""Resumes that are impossible are refused, with the reason, before anything is changed."""
 
 from __future__ import annotations
 

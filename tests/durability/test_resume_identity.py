@@ -1,4 +1,4 @@
-"""What identifies a call: its node, its caller, its arguments, and its order among equal calls."""
+"""The identity of a call: its node, its caller, its arguments, and its order among equal calls."""
 
 from __future__ import annotations
 

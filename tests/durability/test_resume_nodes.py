@@ -1,4 +1,4 @@
-"""Which calls of each kind of node are reused: classes, partials, methods, callable objects, closures, sync nodes."""
+"""Reuse of calls of each kind of node: classes, partials, methods, callable objects, closures, sync nodes."""
 
 from __future__ import annotations
 

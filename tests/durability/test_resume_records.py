@@ -1,4 +1,4 @@
-"""What a resumed run records, and what subscribers, the log and the saved state show of reused calls."""
+"""The records of a resumed run, and reused calls as subscribers, the log and the saved state show them."""
 
 from __future__ import annotations
 

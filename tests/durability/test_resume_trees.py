@@ -25,7 +25,7 @@ ATTEMPT = b'{"e": "attempt"}'
 
 @attrs.define
 class World:
-    """What the calls of one attempt meet, and what they did."""
+    """The speeds and failures of the calls of one attempt, and the calls that ran."""
 
     speeds: list
     broken: frozenset
@@ -151,7 +151,7 @@ def call_of(tree, path):
 
 
 def expected(tree, path):
-    """What a call returns when nothing goes wrong."""
+    """Return the result of a call when nothing goes wrong."""
     if isinstance(tree, str):
         return [path, 1] if tree == "typed" else path
     return [expected(child, f"{path}.{i}") for i, child in enumerate(tree[1])]
@@ -201,7 +201,7 @@ def cut(journal, at):
 
 
 def completed(store):
-    """What is on record as completed, of which nothing may run again."""
+    """Return the calls on record as completed, of which none may run again."""
     known = rt.state.load_run("run", store)
     assert known.damage is None
     done = [r for r in (*known.records, *known.earlier) if r.status is Status.COMPLETED]
@@ -210,7 +210,7 @@ def completed(store):
 
 
 def covered(path, done):
-    """Is the call, or one above it, completed?"""
+    """Return whether the call, or one above it, is completed."""
     parts = path.split(".")
     return any(".".join(parts[:i]) in done for i in range(1, len(parts) + 1))
 

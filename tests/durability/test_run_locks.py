@@ -1,4 +1,4 @@
-"""Who may write a run: one session, of one process."""
+"""Locks: only one session, of one process, may write a run."""
 
 from __future__ import annotations
 

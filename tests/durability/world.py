@@ -1,4 +1,4 @@
-"""The nodes that resumed runs are made of, and what the tests ask of runs and sessions."""
+"""The nodes that resumed runs are made of, and checks of runs and sessions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDER = Path(".railtracks")
 
 
 class World:
-    """Nodes whose steps wait, fail or hang as the test says, and what ran of them.
+    """Nodes that wait, fail or hang as the test says, and the list of those that ran.
 
     All state that differs from attempt to attempt is here, because the arguments of calls are on record.
     """
