@@ -39,16 +39,26 @@ def pytest_pyfunc_call(pyfuncitem):
     return True
 
 
+@pytest.fixture
+def forget_registered_types(monkeypatch):
+    """Forget the types that were registered, as a process does in which they never were."""
+
+    def forget():
+        monkeypatch.setattr(_encoder, "_registered", set())
+        monkeypatch.setattr(_encoder, "_by_name", {})
+
+    return forget
+
+
 @pytest.fixture(autouse=True)
-def empty_world(tmp_path, monkeypatch):
+def empty_world(tmp_path, monkeypatch, forget_registered_types):
     monkeypatch.chdir(tmp_path)
     for variable in [name for name in os.environ if name.startswith("RAILTRACKS_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setattr(_config, "_global", {})
     monkeypatch.setattr(_config, "_files", {})
     monkeypatch.setattr(_secret_names, "_extra", set())
-    monkeypatch.setattr(_encoder, "_registered", set())
-    monkeypatch.setattr(_encoder, "_by_name", {})
+    forget_registered_types()
     _secret_names.names_secret.cache_clear()
     monkeypatch.setenv("RAILTRACKS_LOGGING_SETTING", "QUIET")
     yield

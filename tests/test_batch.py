@@ -121,7 +121,7 @@ async def test_exceptions_stand_in_their_place(batch, limit):
     assert results == [0, 1, error, 3]
 
 
-async def test_the_first_error_cancels_the_rest_and_is_raised_as_itself(batch):
+async def test_first_error_cancels_the_rest_and_is_raised_as_itself(batch):
     error = ValueError("x")
     cancelled = []
 
@@ -142,7 +142,9 @@ async def test_the_first_error_cancels_the_rest_and_is_raised_as_itself(batch):
     assert sorted(cancelled) == [0, 1, 3]
 
 
-async def test_an_error_of_the_iterable_is_raised_as_itself_and_ends_the_batch(batch, limit):
+async def test_error_of_the_iterable_ends_the_batch(batch, limit):
+    """An error of the iterable is raised as itself and ends the batch."""
+
     def broken():
         yield 1
         raise LookupError("no more")
@@ -180,7 +182,7 @@ async def test_nested_items_belong_to_the_run_of_their_caller():
     assert [record.parent for record in session.info.records] == [None, 0, 0]
 
 
-async def test_a_batch_in_a_task_of_the_users_has_the_right_parent(backend):
+async def test_batch_in_a_task_of_the_caller_has_the_right_parent(backend):
     if backend == "trio":
         pytest.skip("asyncio.gather")
 
@@ -193,7 +195,8 @@ async def test_a_batch_in_a_task_of_the_users_has_the_right_parent(backend):
     assert [record.parent for record in session.info.records] == [None, 0, 0, 0]
 
 
-async def test_a_future_cancelled_under_one_item_does_not_cancel_the_others(backend, batch):
+async def test_future_cancelled_under_one_item_spares_the_others(backend, batch):
+    """A future cancelled under one item does not cancel the others."""
     if backend == "trio":
         pytest.skip("asyncio futures")
 
@@ -217,3 +220,21 @@ async def test_a_future_cancelled_under_one_item_does_not_cancel_the_others(back
 async def test_sync_nodes_run_in_threads():
     async with rt.Session():
         assert await rt.call_batch(rt.function_node(str.upper), ["a", "b"]) == ["A", "B"]
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, "2", True])
+async def test_wrong_limit_is_refused_with_what_to_use(limit):
+    async with rt.Session() as session:
+        with pytest.raises(ValueError, match=r"limit is .*at least 1, or None"):
+            await rt.call_batch(nap, [1], limit=limit)
+    assert session.info.records == ()
+
+
+async def test_a_batch_without_iterables_says_what_to_write():
+    with pytest.raises(TypeError, match=r"needs an iterable for each argument.*`rt.call_batch\(node, items\)`"):
+        await rt.call_batch(nap)
+
+
+async def test_batch_over_what_cannot_be_iterated_raises_type_error():
+    with pytest.raises(TypeError, match="int"):
+        await rt.call_batch(nap, 5)

@@ -102,7 +102,9 @@ class TestTimeout:
             assert scope.cancelled_caught
         assert statuses(session) == [("slow", "Cancelled", "outside")]
 
-    async def test_a_node_that_finishes_late_without_waiting_returns_its_result(self, backend):
+    async def test_late_node_that_did_not_wait_returns_its_result(self, backend):
+        """A node that finishes late without waiting returns its result."""
+
         @rt.function_node
         async def busy():
             virtual.clock().jump(10)  # without a turn for the event loop, as work that does not wait takes time
@@ -111,7 +113,7 @@ class TestTimeout:
         async with rt.Session(timeout=5):
             assert await rt.call(busy) == "done"
 
-    async def test_a_node_that_swallows_the_cancellation_gets_an_error_all_the_same(self):
+    async def test_node_that_swallows_the_cancellation_still_gets_an_error(self):
         @rt.function_node
         async def stubborn():
             try:
@@ -277,7 +279,8 @@ class TestTimeout:
 
 
 class TestEndOnError:
-    async def test_the_first_error_cancels_the_rest_and_comes_out_even_if_it_was_caught(self):
+    async def test_first_error_cancels_the_rest_and_comes_out(self):
+        """The first error cancels the rest and comes out even if it was caught."""
         error = ValueError("first")
 
         @rt.function_node
@@ -315,7 +318,7 @@ class TestEndOnError:
             ("bad", "Failed", None),
         ]
 
-    async def test_an_error_caught_without_waiting_comes_out_all_the_same(self):
+    async def test_error_caught_without_waiting_still_comes_out(self):
         error = ValueError("first")
 
         @rt.function_node
@@ -353,7 +356,8 @@ class TestEndOnError:
             with pytest.raises(KeyError):
                 await rt.call(top)
 
-    async def test_the_body_may_catch_the_error_and_go_on_but_not_call_again(self):
+    async def test_body_may_catch_the_error_but_not_call_again(self):
+        """The body may catch the error and go on but not call again."""
         error = ValueError("x")
 
         @rt.function_node
@@ -369,7 +373,8 @@ class TestEndOnError:
             assert caught.value.__cause__ is error
         assert statuses(session) == [("bad", "Failed", None)]
 
-    async def test_several_callers_get_the_same_object_and_its_traceback_does_not_grow(self, backend):
+    async def test_several_callers_get_the_same_error_object(self, backend):
+        """Several callers get the same object, and its traceback does not grow."""
         asyncio_only(backend)
         error = ValueError("x")
 
@@ -469,7 +474,8 @@ class TestFromOutside:
             await task
         assert cleaned == [1]
 
-    async def test_a_nursery_outside_the_session_is_not_cancelled_with_a_run(self):
+    async def test_nursery_outside_the_session_is_not_cancelled(self):
+        """A nursery outside the session is not cancelled together with a top-level call."""
         errors = []
 
         async def call_and_keep():
@@ -515,7 +521,7 @@ class TestFromOutside:
                 assert session.info.records[1].status is Status.CANCELLED
         assert isinstance(errors[0], SessionEndedError)
 
-    async def test_a_call_that_was_cancelled_before_it_began_leaves_no_record(self):
+    async def test_call_cancelled_before_it_began_leaves_no_record(self):
         async with rt.Session() as session:
             with anyio.CancelScope() as scope:
                 scope.cancel()
@@ -523,7 +529,8 @@ class TestFromOutside:
                 await rt.call(quick)
         assert session.info.records == ()
 
-    async def test_an_awaited_future_that_was_cancelled_is_recorded_as_a_cancellation(self, backend):
+    async def test_cancelled_future_is_recorded_as_a_cancellation(self, backend):
+        """An awaited future that was cancelled is recorded as a cancellation of the call."""
         asyncio_only(backend)
 
         @rt.function_node
@@ -538,7 +545,7 @@ class TestFromOutside:
             assert await rt.call(quick) == "quick"
         assert session.info.records[0].reason is Reason.OUTSIDE
 
-    async def test_a_coroutine_that_is_thrown_away_is_recorded_as_cancelled(self):
+    async def test_coroutine_thrown_away_is_recorded_as_cancelled(self):
         async with rt.Session() as session:
             await rt.call(quick)
             coroutine = rt.call(slow)
@@ -557,7 +564,7 @@ class TestStrayCancellation:
         future.cancel()
         await future
 
-    async def test_of_a_child_is_raised_at_the_end_and_cancels_nobody(self, backend):
+    async def test_of_a_child_is_raised_at_the_end_and_cancels_no_other(self, backend):
         asyncio_only(backend)
         with pytest.raises(asyncio.CancelledError):
             async with rt.Session() as session:
@@ -589,7 +596,8 @@ class TestStrayCancellation:
         assert scope.cancelled_caught
         assert {record.status for record in session.info.records} == {Status.CANCELLED}
 
-    async def test_of_a_child_that_is_cancelled_as_a_task_is_its_own_affair(self, backend):
+    async def test_of_a_child_cancelled_as_a_task_stays_with_it(self, backend):
+        """A child that is cancelled as a task affects no other call."""
         asyncio_only(backend)
         tasks = []
 

@@ -114,7 +114,7 @@ async def test_an_exception_comes_out_as_itself():
     assert rt.session_id() is None
 
 
-async def test_the_timeout_counts_for_calls_not_for_the_function_itself():
+async def test_timeout_counts_for_calls_not_for_the_function_itself():
     @rt.session(timeout=10)
     async def main():
         await anyio.sleep(60)
@@ -154,7 +154,8 @@ async def test_concurrent_calls_have_sessions_of_their_own():
     assert len({session.identifier for _, session in results.values()}) == 3
 
 
-async def test_a_function_s_changes_to_the_context_are_not_seen_by_the_next_call():
+async def test_context_changes_are_not_seen_by_the_next_call():
+    """What a function changes in the context is not seen by its next call."""
     given = {"count": 0}
 
     @rt.session(context=given)
@@ -166,7 +167,7 @@ async def test_a_function_s_changes_to_the_context_are_not_seen_by_the_next_call
     assert given == {"count": 0}
 
 
-async def test_one_decorated_function_inside_another_has_an_inner_session():
+async def test_decorated_function_inside_another_has_an_inner_session():
     @rt.session(context={"who": "inner"})
     async def inner():
         return rt.context.get("who")
@@ -245,7 +246,9 @@ async def test_it_decorates_a_partial_of_an_async_function():
 @pytest.mark.parametrize(
     "decorate", [rt.session, rt.session(), rt.session(timeout=1)], ids=["bare", "called", "options"]
 )
-def test_a_sync_function_is_refused_by_name_with_what_to_write(decorate):
+def test_sync_function_is_refused_with_what_to_write(decorate):
+    """A sync function is refused with its name and with what to write."""
+
     def my_function():
         raise AssertionError("never called")
 
@@ -262,7 +265,7 @@ def test_an_async_generator_function_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"timeout": -1}, "timeout"),
         ({"tiemout": 1}, "tiemout"),
@@ -271,12 +274,12 @@ def test_an_async_generator_function_is_refused():
         ({"name": ""}, "name"),
     ],
 )
-def test_a_wrong_option_is_told_where_the_decorator_is_written(options, told):
-    with pytest.raises(ConfigError, match=told):
+def test_wrong_option_is_refused_where_the_decorator_is_written(options, message):
+    with pytest.raises(ConfigError, match=message):
         rt.session(**options)
 
 
 @pytest.mark.parametrize("wrong", [{"key": "value"}, 30, "name"])
-def test_something_else_in_place_of_the_function_is_refused_with_what_to_write(wrong):
+def test_what_is_not_a_function_is_refused_with_what_to_write(wrong):
     with pytest.raises(TypeError, match=r"write `@rt.session"):
         rt.session(wrong)

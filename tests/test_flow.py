@@ -69,7 +69,8 @@ async def test_ainvoke_returns_what_the_entry_point_returns():
     assert rt.session_id() is None
 
 
-def test_invoke_runs_on_the_backend_of_the_flow_or_of_the_configuration(backend):
+def test_invoke_runs_on_the_backend_that_is_configured(backend):
+    """A flow is invoked on its own backend, or else on that of the configuration."""
     assert rt.Flow("Library", library, backend=backend).invoke() == backend
     rt.set_config(backend=backend)
     assert rt.Flow("Library", library).invoke() == backend
@@ -82,7 +83,7 @@ def test_invoke_leaves_no_session_and_no_thread(backend):
     assert threading.active_count() == before
 
 
-def test_a_flow_runs_plain_functions_sync_functions_and_node_classes(backend):
+def test_flow_runs_async_and_sync_functions_and_node_classes(backend):
     class Shout(rt.nodes.Node):
         def __init__(self, text):
             self.text = text
@@ -95,7 +96,8 @@ def test_a_flow_runs_plain_functions_sync_functions_and_node_classes(backend):
     assert rt.Flow("Partial", functools.partial(greet.func, mark="?"), backend=backend).invoke("a") == "Hello, a?"
 
 
-async def test_invoke_inside_a_running_loop_names_flow_loop_and_the_await_to_write(backend):
+async def test_invoke_in_a_running_loop_shows_the_await_to_write(backend):
+    """Invoking in a running loop raises an error that names the flow, the loop and the await to write."""
     flow = rt.Flow("Greeting", greet)
     with pytest.raises(SessionError, match=rf"'Greeting'.*running {backend} event loop.*`await flow.ainvoke"):
         flow.invoke("Ada")
@@ -136,21 +138,22 @@ async def test_each_run_gets_a_deep_copy_of_the_context():
     assert given == {"items": []}
 
 
-async def test_a_flow_does_not_see_later_changes_of_the_mapping_it_was_given():
+async def test_flow_does_not_see_later_changes_of_its_context_mapping():
     given = {"key": "before"}
     flow = rt.Flow("Read", read, context=given)
     given["key"] = "after"
     assert await flow.ainvoke("key") == "before"
 
 
-async def test_a_context_that_cannot_be_copied_is_told_with_the_name_of_the_flow():
+async def test_context_that_cannot_be_copied_is_refused_with_the_flow():
+    """A context that cannot be copied is refused with the name of the flow."""
     flow = rt.Flow("Locked", read, context={"lock": threading.Lock()})
     with pytest.raises(ContextError, match=r"'Locked'.*cannot be copied.*rt.context.put") as caught:
         await flow.ainvoke("lock")
     assert isinstance(caught.value.__cause__, TypeError)
 
 
-async def test_update_context_gives_a_new_flow_and_leaves_the_old_one_as_it_is():
+async def test_update_context_makes_a_new_flow_and_leaves_the_old_one():
     old = rt.Flow("Read", read, context={"key": "old", "other": 1}, timeout=60)
     new = old.update_context({"key": "new"})
     assert await old.ainvoke("key") == "old"
@@ -247,7 +250,7 @@ async def test_a_flow_takes_every_option_of_a_session():
     assert {name: getattr(config, name) for name in OPTIONS} == OPTIONS
 
 
-def test_options_that_are_not_given_are_settled_at_each_run(backend):
+def test_options_that_are_left_out_are_settled_at_each_run(backend):
     flow = rt.Flow("Greeting", greet, backend=backend)
     connection = flow.connect()
     rt.set_config(timeout=7)
@@ -256,7 +259,7 @@ def test_options_that_are_not_given_are_settled_at_each_run(backend):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"timeout": 0}, "timeout"),
         ({"timeout": math.nan}, "timeout"),
@@ -268,8 +271,8 @@ def test_options_that_are_not_given_are_settled_at_each_run(backend):
         ({"payload_callback": "no function"}, "payload_callback"),
     ],
 )
-def test_a_wrong_option_is_told_where_the_flow_is_made(options, told):
-    with pytest.raises(ConfigError, match=told):
+def test_wrong_option_is_refused_where_the_flow_is_made(options, message):
+    with pytest.raises(ConfigError, match=message):
         rt.Flow("Greeting", greet, **options)
 
 
@@ -279,13 +282,14 @@ def test_a_flow_needs_a_name(name):
         rt.Flow(name, greet)
 
 
-def test_an_entry_point_that_is_no_node_is_told_where_the_flow_is_made():
+def test_wrong_entry_point_is_refused_where_the_flow_is_made():
+    """An entry point that is not a node is refused where the flow is made."""
     with pytest.raises(NodeCreationError, match="'text'"):
         rt.Flow("Greeting", entry_point="text")
 
 
 @pytest.mark.parametrize("wrong", [None, 5, "text", [1]])
-def test_update_context_with_something_that_is_no_mapping_is_told(wrong):
+def test_update_context_refuses_what_is_not_a_mapping(wrong):
     with pytest.raises(ConfigError, match="context"):
         rt.Flow("Greeting", greet).update_context(wrong)
 
@@ -381,7 +385,8 @@ def test_different_flows_have_different_hashes(one, other):
 # ---- flows in nodes
 
 
-async def test_a_flow_in_an_async_node_has_a_session_of_its_own_and_the_outer_one_is_active_after():
+async def test_flow_in_an_async_node_has_a_session_of_its_own():
+    """A flow in an async node has a session of its own, and the outer one is active afterwards."""
     inner = rt.Flow("Inner", read, context={"who": "inner"}).connect()
 
     async def outer():
@@ -424,7 +429,7 @@ async def test_the_timeout_of_the_outer_flow_cancels_the_inner_one():
     assert inner.session.info.records[0].status is Status.CANCELLED
 
 
-async def test_an_error_that_ends_the_inner_flow_does_not_end_the_outer_one():
+async def test_error_that_ends_the_inner_flow_spares_the_outer_one():
     async def fail():
         raise ValueError
 

@@ -229,7 +229,7 @@ def test_ctrl_c_ends_the_inner_session_and_the_outer_one(backend):
     assert rt.ExecutionInfo.load(".railtracks/inner.json").records[0].status is Status.CANCELLED
 
 
-def test_ctrl_c_leaves_the_thread_of_a_sync_node_behind_and_says_so(backend):
+def test_ctrl_c_abandons_the_thread_of_a_sync_node_and_says_so(backend):
     body = """
     import threading
     release = threading.Event()
@@ -249,7 +249,7 @@ def test_ctrl_c_leaves_the_thread_of_a_sync_node_behind_and_says_so(backend):
     assert (record.status, record.abandoned) == (Status.CANCELLED, True)
 
 
-def test_ctrl_c_while_a_subscriber_is_at_work_delivers_everything_first(backend):
+def test_ctrl_c_while_a_subscriber_works_delivers_everything(backend):
     body = """
     busy, interrupt = anyio.Event(), anyio.Event()
     async def hear(item):
@@ -333,7 +333,7 @@ def test_an_interrupt_raised_in_a_nested_node_comes_out_plain(backend, kind):
 
 @pytest.mark.parametrize("return_exceptions", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_interrupt_raised_in_a_child_of_a_batch_comes_out_plain(backend, kind, return_exceptions):
+def test_interrupt_raised_in_a_child_of_a_batch_comes_out_plain(backend, kind, return_exceptions):
     async def main(session):
         await rt.call_batch(raiser(error), range(3), return_exceptions=return_exceptions)
 
@@ -342,7 +342,7 @@ def test_an_interrupt_raised_in_a_child_of_a_batch_comes_out_plain(backend, kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_interrupt_raised_in_a_child_of_start_soon_comes_out_plain(backend, kind):
+def test_interrupt_raised_in_start_soon_comes_out_plain(backend, kind):
     async def main(session):
         session.start_soon(raiser(error))
         await anyio.sleep_forever()
@@ -352,7 +352,7 @@ def test_an_interrupt_raised_in_a_child_of_start_soon_comes_out_plain(backend, k
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_interrupt_raised_in_a_child_while_the_session_waits_comes_out_plain(backend, kind):
+def test_interrupt_raised_while_a_session_waits_comes_out_plain(backend, kind):
     async def main(session):
         session.start_soon(raiser(error))
 
@@ -382,7 +382,7 @@ def test_an_interrupt_raised_in_the_body_comes_out_plain(backend, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_interrupt_wins_over_an_ordinary_error_of_the_body_that_it_caused(backend, kind):
+def test_interrupt_wins_over_an_error_of_the_body_it_caused(backend, kind):
     async def main(session):
         session.start_soon(raiser(error))
         try:

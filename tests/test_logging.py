@@ -75,7 +75,7 @@ async def test_the_line_on_the_console_is_that_of_the_design(capsys):
     assert last == f"[+3.525  s] RT.Session  : INFO     - Saving execution info to {Path('.railtracks/mine.json')}"
 
 
-async def test_the_lines_tell_what_happened_in_order(capsys):
+async def test_lines_say_what_happened_in_order(capsys):
     with no_handlers():
         async with rt.Session(logging_setting="REGULAR", save_state=False):
             await rt.call(agent)
@@ -85,7 +85,7 @@ async def test_the_lines_tell_what_happened_in_order(capsys):
     assert all(form.match(line) for line in lines)
 
 
-async def test_the_warning_of_the_seed_is_printed_as_it_stands_there(capsys):
+async def test_overwriting_warning_is_printed_word_for_word(capsys):
     with no_handlers():
         for _ in range(2):
             async with rt.Session(logging_setting="QUIET", run_identifier="my-unique-run"):
@@ -120,7 +120,8 @@ async def test_a_setting_lets_through_its_level_and_those_above(setting, lowest,
     assert messages(caplog) == ([] if lowest is None else levels[levels.index(lowest) :])
 
 
-async def test_the_level_of_the_root_logger_does_not_hide_what_the_session_asked_for(caplog):
+async def test_level_of_the_root_logger_does_not_hide_our_records(caplog):
+    """The level of the root logger does not hide what the session asked for."""
     caplog.set_level(logging.ERROR)
     caplog.handler.setLevel(logging.NOTSET)
     async with rt.Session(logging_setting="REGULAR", save_state=False):
@@ -180,7 +181,8 @@ def test_sessions_in_threads_have_their_own_level_and_file():
     assert Path("b.log").read_text() == ""
 
 
-async def test_an_inner_session_writes_to_its_own_file_and_the_outer_one_goes_on_after_it():
+async def test_inner_session_writes_to_a_log_file_of_its_own():
+    """An inner session writes to its own file, and the outer one goes on with its own afterwards."""
     async with rt.Session(logging_setting="INFO", log_file="outer.log", save_state=False):
         async with rt.Session(logging_setting="INFO", log_file="inner.log", save_state=False):
             await rt.call(failing_not)
@@ -277,7 +279,8 @@ async def test_a_log_file_gets_the_record_of_saving_too():
 
 @pytest.mark.parametrize("sync", [False, True], ids=["async with", "with"])
 @pytest.mark.parametrize("log_file", [".", "file/x.log", "x" * 300], ids=["folder", "in-a-file", "long"])
-async def test_a_log_file_that_cannot_be_opened_is_named_and_no_session_is_left_open(log_file, sync):
+async def test_log_file_that_cannot_be_opened_leaves_no_session_open(log_file, sync):
+    """A log file that cannot be opened is named, and no session is left open."""
     Path("file").write_text("")
     session = rt.Session(log_file=log_file)
     with pytest.raises(ConfigError, match=r"log_file: .*cannot be opened") as caught:
@@ -313,7 +316,8 @@ assert all(log.level == 0 and not log.handlers and not log.filters and log.propa
     assert run_python(code) == ("", "")
 
 
-def test_enable_logging_prints_own_records_and_those_of_sessions_once():
+def test_enable_logging_prints_each_record_once():
+    """With enable_logging, own records and those of sessions are printed once."""
     code = """
 import logging, railtracks as rt
 rt.enable_logging()
@@ -336,7 +340,7 @@ with rt.Session(logging_setting="INFO", save_state=False):
 
 
 @pytest.mark.parametrize("level", ["LOUD", 10, None])
-def test_enable_logging_refuses_what_is_no_level(level, own_levels):
+def test_enable_logging_refuses_what_is_not_a_level(level, own_levels):
     before = RT.level, RT.handlers[:]
     with pytest.raises(ConfigError, match=f"{level!r} is not a level; give one of VERBOSE, REGULAR"):
         rt.enable_logging(level)

@@ -1,6 +1,6 @@
 """asyncio's own ``task.cancel()``, which goes straight through shielded scopes: at any moment, once and twice.
 
-On asyncio alone: trio has no such thing, and its cancellation at any moment is in test_properties.
+On asyncio alone: trio has no such thing, and its cancellation at any moment is in test_promise_properties.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ def test_the_public_methods_of_a_public_class_have_docstrings(name):
     thing = getattr(rt, name)
     if inspect.isclass(thing):
         members = {name: member for name, member in vars(thing).items() if not name.startswith("_")}
-        told = [name for name, member in members.items() if callable(member) or isinstance(member, property)]
-        assert [name for name in told if not (members[name].__doc__ or "").strip()] == []
+        own = [name for name, member in members.items() if callable(member) or isinstance(member, property)]
+        assert [name for name in own if not (members[name].__doc__ or "").strip()] == []
 
 
 @pytest.mark.parametrize("name", rt.__all__)

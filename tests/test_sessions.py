@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import weakref
 
 import anyio
@@ -51,27 +50,13 @@ async def test_a_node_that_returns_none_is_completed():
     assert session.info.records[0].status is Status.COMPLETED
 
 
-async def test_the_state_file_is_there_when_the_session_has_ended(tmp_path):
-    async with rt.Session(name="my run") as session:
-        await rt.call(double, 1)
-    path = tmp_path / ".railtracks" / f"{session.identifier}.json"
-    assert json.loads(path.read_text()) == session.payload()
-    assert rt.ExecutionInfo.load(path) == session.info
-
-
-async def test_without_save_state_nothing_is_written(tmp_path):
-    async with rt.Session(save_state=False):
-        await rt.call(double, 1)
-    assert list(tmp_path.iterdir()) == []
-
-
 async def test_constructing_a_session_touches_nothing(tmp_path):
     rt.Session(name="x", log_file="logs/x.log", context={"a": 1})
     assert list(tmp_path.iterdir()) == []
     assert current.get() is None
 
 
-async def test_the_context_given_is_not_changed():
+async def test_context_mapping_of_the_caller_is_not_changed():
     given = {"a": 1}
 
     @rt.function_node
@@ -99,6 +84,17 @@ async def test_a_call_without_a_session_opens_one_around_itself(tmp_path):
     assert (tmp_path / ".railtracks" / f"{identifier}.json").exists()
     assert rt.session_id() is None
     assert await rt.call_batch(double, [1, 2]) == [2, 4]
+
+
+async def test_a_call_without_a_session_opens_one_and_closes_it():
+    assert await rt.call(double, 1) == 2
+    assert await rt.call_batch(double, [1, 2]) == [2, 4]
+    assert rt.session_id() is None
+
+
+async def test_coroutine_in_place_of_a_node_says_what_to_write():
+    with pytest.raises(rt.exceptions.NodeCreationError, match=r"write `rt.call\(double, \.\.\.\)`"):
+        await rt.call(double(1))
 
 
 async def test_nested_sessions_nest():
@@ -197,7 +193,8 @@ async def test_the_error_of_the_body_wins_over_those_of_children():
     assert body.__context__ is None
 
 
-async def test_an_error_of_the_body_cancels_what_runs_and_comes_out_as_itself():
+async def test_error_of_the_body_cancels_what_runs():
+    """An error of the body cancels what runs and comes out as itself."""
     cleaned = []
 
     @rt.function_node
@@ -263,7 +260,7 @@ async def test_a_call_after_the_end_gets_a_clear_error():
     assert "ended" in errors[0]
 
 
-async def test_what_a_session_tells_stays_readable():
+async def test_attributes_of_a_session_stay_readable():
     async with rt.Session({"k": 1}, name="n", timeout=7) as session:
         await rt.call(double, 4)
         assert session.info.records[0].status is Status.COMPLETED
@@ -302,13 +299,6 @@ async def test_answer_holds_failures():
     assert session.info.answer == [Failure(error), 2]
 
 
-async def test_payload_callback_gets_the_document():
-    got = []
-    async with rt.Session(payload_callback=got.append) as session:
-        await rt.call(double, 1)
-    assert got == [session.payload()]
-
-
 async def test_an_ended_session_is_freed_without_the_garbage_collector():
     async def one():
         sources.set(attrs.evolve(sources.get(), observer=None))  # the pytest plugin keeps the latest sessions
@@ -325,7 +315,7 @@ async def test_an_ended_session_is_freed_without_the_garbage_collector():
         gc.enable()
 
 
-async def test_errors_of_children_that_the_session_cannot_raise_are_logged(caplog):
+async def test_errors_of_children_that_cannot_be_raised_are_logged(caplog):
     @rt.function_node
     async def bad(text):
         raise ValueError(text)
@@ -346,7 +336,7 @@ async def test_errors_of_children_that_the_session_cannot_raise_are_logged(caplo
     assert ["'third'" in record.message for record in caplog.records] == [True]
 
 
-def test_a_session_that_cannot_be_entered_lets_go_of_its_log_file(tmp_path):
+def test_session_that_cannot_be_entered_closes_its_log_file(tmp_path):
     session = rt.Session(log_file=tmp_path / "x.log")
     entering = session.__aenter__()
     with pytest.raises(anyio.NoEventLoopError):
@@ -356,14 +346,7 @@ def test_a_session_that_cannot_be_entered_lets_go_of_its_log_file(tmp_path):
         session.__enter__()
 
 
-async def test_the_state_file_lies_where_the_session_was_entered(tmp_path, monkeypatch):
-    async with rt.Session(name="here"):
-        (tmp_path / "elsewhere").mkdir()
-        monkeypatch.chdir(tmp_path / "elsewhere")
-    assert (tmp_path / ".railtracks" / "here.json").exists()
-
-
-async def test_a_broadcast_between_the_calls_of_a_plain_with_is_delivered():
+async def test_broadcast_between_calls_of_a_plain_with_is_delivered():
     got = []
     with rt.Session(broadcast_callback=got.append):
         await rt.broadcast("before")
@@ -372,6 +355,7 @@ async def test_a_broadcast_between_the_calls_of_a_plain_with_is_delivered():
     assert got == ["before", "after"]
 
 
-async def test_the_coordinator_has_so_few_attributes_that_python_shares_their_names():
+async def test_coordinator_has_few_attributes():
+    """The coordinator has few enough attributes that Python shares their names."""
     async with rt.Session() as session:
         assert len(vars(session._coordinator)) < 30, "sessions take a tenth longer to open"

@@ -78,7 +78,8 @@ def test_call_sync_takes_keyword_arguments_and_sync_nodes(backend):
         assert rt.call_sync(join, "a", b="b") == "ab"
 
 
-def test_call_sync_raises_the_node_s_own_exception_and_the_session_goes_on(backend):
+def test_session_goes_on_after_the_exception_of_a_call_sync(backend):
+    """A call_sync raises the node's own exception, and the session goes on."""
     error = ValueError("mine")
 
     async def fail():
@@ -101,7 +102,7 @@ def test_an_exception_of_a_call_leaves_the_with_block_as_itself(backend):
     assert caught.value is error
 
 
-def test_an_exception_of_the_body_leaves_the_with_block_as_itself(backend):
+def test_exception_of_the_body_leaves_the_with_block_as_itself(backend):
     error = KeyError("mine")
     with pytest.raises(KeyError) as caught, rt.Session(backend=backend):
         rt.call_sync(double, 1)
@@ -118,7 +119,7 @@ def test_an_exception_group_of_the_body_stays_the_same_object(backend):
     assert caught.value is error
 
 
-def test_a_synchronous_call_that_takes_too_long_raises_global_timeout(backend):
+def test_synchronous_call_that_takes_too_long_times_out(backend):
     # Real time: the loop of the session runs in its own thread, on its own clock.
     with rt.Session(timeout=0.01, backend=backend) as session:
         error = outcome(rt.call_sync, for_ever)
@@ -141,7 +142,8 @@ def test_end_on_error_ends_later_synchronous_calls(backend):
     assert late.__cause__ is error
 
 
-def test_the_loop_thread_starts_with_the_first_call_and_ends_with_the_session(backend):
+def test_loop_thread_lives_from_the_first_call_to_the_end(backend):
+    """The loop thread starts with the first call and ends with the session."""
     before = threading.active_count()
     with rt.Session(backend=backend):
         assert loop_threads() == []
@@ -188,7 +190,7 @@ def test_context_variables_of_the_caller_are_seen_by_the_node(backend):
         variable.reset(token)
 
 
-def test_info_payload_and_file_tell_the_same_after_the_end(backend, tmp_path):
+def test_info_payload_and_file_are_equal_after_the_end(backend, tmp_path):
     with rt.Session(run_identifier="plain", backend=backend) as session:
         rt.call_sync(double, 1)
         rt.call_sync(double, 2)
@@ -206,7 +208,8 @@ def test_after_the_with_block_no_session_is_active(backend):
         rt.context.get("key")
 
 
-def test_nested_with_blocks_each_have_their_own_loop_context_and_records(backend):
+def test_nested_with_blocks_share_nothing(backend):
+    """Nested with blocks each have their own loop, context and records."""
     with rt.Session({"who": "outer"}, backend=backend) as outer:
         rt.call_sync(double, 1)
         with rt.Session({"who": "inner"}, backend=backend) as inner:
@@ -282,7 +285,7 @@ def test_start_soon_in_a_plain_with_says_to_write_async_with(backend):
             session.start_soon(double, 1)
 
 
-def test_call_sync_with_something_that_is_no_node_says_what_to_write(backend):
+def test_call_sync_with_what_is_not_a_node_says_what_to_write(backend):
     with rt.Session(backend=backend), pytest.raises(rt.exceptions.NodeCreationError, match=r"rt.function_node"):
         rt.call_sync(3)
     assert loop_threads() == []
@@ -291,13 +294,14 @@ def test_call_sync_with_something_that_is_no_node_says_what_to_write(backend):
 # ---- call_sync without a session, and where it cannot work
 
 
-def test_call_sync_without_a_session_opens_one_on_the_configured_backend(backend, tmp_path):
+def test_call_sync_without_a_session_opens_one(backend, tmp_path):
+    """Without a session, call_sync opens one on the configured backend."""
     rt.set_config(backend=backend, run_identifier="alone")
     assert rt.call_sync(library) == backend
     assert rt.ExecutionInfo.load(tmp_path / ".railtracks/alone.json").answer == backend
 
 
-def test_call_sync_without_a_session_raises_the_node_s_own_exception(backend):
+def test_call_sync_without_a_session_raises_the_node_exception(backend):
     error = ValueError("mine")
 
     async def fail():
@@ -307,7 +311,8 @@ def test_call_sync_without_a_session_raises_the_node_s_own_exception(backend):
     assert outcome(rt.call_sync, fail) is error
 
 
-async def test_call_sync_inside_a_running_loop_names_the_loop_and_the_await_to_write(backend):
+async def test_call_sync_in_a_running_loop_shows_the_await_to_write(backend):
+    """In a running loop, call_sync raises an error that names the loop and the await to write."""
     with pytest.raises(SessionError, match=rf"running {backend} event loop.*`await rt.call\(double"):
         rt.call_sync(double, 1)
     async with rt.Session():
@@ -339,7 +344,7 @@ def test_a_user_thread_without_context_is_outside_the_session(backend):
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-async def test_call_sync_in_nested_sync_nodes_records_the_right_parents(depth):
+async def test_call_sync_in_nested_nodes_records_the_right_parents(depth):
     def level(n):
         return rt.call_sync(level, n - 1) + 1 if n else rt.call_sync(double, 0)
 
@@ -349,7 +354,9 @@ async def test_call_sync_in_nested_sync_nodes_records_the_right_parents(depth):
     assert {record.run for record in session.info.records} == {0}
 
 
-def test_call_sync_in_nested_sync_nodes_of_a_synchronous_session_records_the_right_parents(backend):
+def test_call_sync_of_a_plain_session_records_the_right_parents(backend):
+    """In nested sync nodes of a synchronous session, call_sync records the right parents."""
+
     def outer(x):
         return rt.call_sync(inner, x) + 1
 
@@ -361,7 +368,7 @@ def test_call_sync_in_nested_sync_nodes_of_a_synchronous_session_records_the_rig
     assert [(r.name, r.parent) for r in session.info.records] == [("outer", None), ("inner", 0), ("double", 1)]
 
 
-async def test_call_sync_in_a_sync_node_raises_the_child_s_own_exception():
+async def test_call_sync_in_a_sync_node_raises_the_child_exception():
     error = ValueError("mine")
 
     async def fail():
@@ -385,7 +392,7 @@ async def test_a_sync_node_may_open_a_synchronous_session_of_its_own(backend):
     assert len(outer.info.records) == 1
 
 
-def test_call_sync_from_asyncio_to_thread_keeps_the_right_parent():
+def test_call_sync_from_asyncio_to_thread_has_the_right_parent():
     async def outer():
         return await asyncio.to_thread(rt.call_sync, double, 3)
 
@@ -400,7 +407,9 @@ def test_call_sync_from_asyncio_to_thread_keeps_the_right_parent():
     )  # in real time: asyncio gives its executor's threads 300 seconds to end, which virtual time would skip
 
 
-async def test_call_sync_from_a_user_s_thread_with_the_node_s_context_keeps_the_right_parent():
+async def test_call_sync_from_a_thread_with_the_context_has_its_parent():
+    """A call_sync from a thread of the caller's own, with the node's context, has the right parent."""
+
     def outer():
         context, out = contextvars.copy_context(), []
         thread = threading.Thread(target=lambda: out.append(context.run(rt.call_sync, double, 3)))
@@ -414,7 +423,7 @@ async def test_call_sync_from_a_user_s_thread_with_the_node_s_context_keeps_the_
 
 
 @pytest.mark.parametrize("when", ["while the session runs", "after the session"])
-async def test_a_late_call_sync_from_an_abandoned_thread_gets_a_clear_error(when):
+async def test_late_call_sync_of_an_abandoned_thread_is_refused(when):
     started, release, done, out = anyio.Event(), threading.Event(), threading.Event(), []
 
     def late():
@@ -466,7 +475,8 @@ async def test_each_call_in_a_plain_with_waits_for_its_subscribers():
         assert heard == [1, 2]
 
 
-async def test_each_call_in_a_plain_with_has_delivered_its_events_when_it_returns():
+async def test_call_in_a_plain_with_returns_after_its_events():
+    """Each call in a plain with has delivered its events when it returns."""
     seen = []
     with rt.Session() as session:
         session.subscribe(lambda event: seen.append(type(event).__name__))
@@ -477,7 +487,7 @@ async def test_each_call_in_a_plain_with_has_delivered_its_events_when_it_return
 
 @pytest.mark.parametrize("count", [2, 3, 10])
 async def test_concurrent_calls_in_a_plain_with_lose_no_broadcast(count):
-    """They share the pumps of the subscribers: whoever leaves hands them on, also when several leave at once."""
+    """They share the pumps of the subscribers: each that leaves hands them on, also when several leave at once."""
 
     async def speak(i):
         await gates[i].wait()
@@ -578,7 +588,8 @@ async def test_leaving_a_plain_with_cancels_a_call_that_still_runs():
     assert session.info.records[0].status is Status.CANCELLED
 
 
-async def test_the_file_of_a_plain_with_does_not_say_open_for_a_call_that_its_end_cancelled(tmp_path):
+async def test_file_of_a_plain_with_has_no_open_calls(tmp_path):
+    """The file of a plain with does not say "open" for a call that its end cancelled."""
     running = anyio.Event()
 
     async def slow():
@@ -597,17 +608,21 @@ async def test_the_file_of_a_plain_with_does_not_say_open_for_a_call_that_its_en
     assert saved.records[0].status is Status.CANCELLED
 
 
-async def test_start_soon_in_a_plain_with_in_async_code_says_to_write_async_with():
+async def test_start_soon_in_a_plain_with_in_async_code_is_refused():
+    """In a plain with in async code, start_soon says to write "async with"."""
     with rt.Session() as session, pytest.raises(SessionError, match=r"double.*`async with rt.Session"):
         session.start_soon(double, 1)
 
 
-async def test_call_sync_from_a_thread_of_a_plain_with_in_async_code_says_to_write_async_with():
+async def test_call_sync_from_a_thread_of_a_plain_with_is_refused():
+    """From a thread of a plain with in async code, call_sync says to write "async with"."""
     with rt.Session(), hold_clock(), pytest.raises(SessionError, match=r"`async with rt.Session"):
         await anyio.to_thread.run_sync(rt.call_sync, double, 1)
 
 
-async def test_call_sync_in_a_sync_node_works_in_a_plain_with_in_async_code():
+async def test_call_sync_in_a_sync_node_works_in_a_plain_with():
+    """In a plain with in async code, call_sync works in a sync node."""
+
     def outer():
         return rt.call_sync(double, 1)
 
@@ -636,7 +651,9 @@ def test_a_plain_with_may_hold_several_event_loops(backend):
     assert [record.parent for record in session.info.records] == [None, 0, None, 2]
 
 
-def test_a_plain_with_may_hold_event_loops_of_both_libraries_and_call_sync():
+def test_plain_with_may_hold_event_loops_of_both_backends():
+    """A plain with may hold event loops of both backends and call_sync."""
+
     def sync_node():
         return rt.call_sync(library)
 
@@ -651,7 +668,7 @@ def test_a_plain_with_may_hold_event_loops_of_both_libraries_and_call_sync():
     assert len(session.info.answer) == 4
 
 
-def test_two_event_loops_at_once_in_one_plain_with_get_a_clear_error():
+def test_two_event_loops_at_once_in_a_plain_with_are_refused():
     async def main():
         with hold_clock():
             await anyio.to_thread.run_sync(lambda: asyncio.run(other()))

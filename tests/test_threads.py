@@ -30,7 +30,7 @@ async def double(x):
 
 
 class Worker:
-    """A sync node that tells the loop that it began and then waits for the test."""
+    """A sync node that notifies the loop that it began, and then waits for the test."""
 
     def __init__(self, then=lambda: None):
         self.started = anyio.Event()
@@ -73,7 +73,7 @@ def no_work_left():
     for _ in range(1000):
         if not _threads.running():
             return True
-        threading.Event().wait(0.005)  # real: nothing tells when a thread has ended
+        threading.Event().wait(0.005)  # real: nothing notifies us when a thread has ended
     return False
 
 
@@ -90,7 +90,7 @@ async def test_a_sync_node_sees_the_context_variables_of_its_caller():
     variable.reset(token)
 
 
-async def test_what_a_sync_node_sets_in_a_context_variable_stays_in_its_thread():
+async def test_context_variable_set_by_a_sync_node_stays_in_its_thread():
     await rt.call(variable.set, "inside")
     assert variable.get() == "unset"
 
@@ -122,7 +122,9 @@ async def test_a_sync_node_broadcasts_by_way_of_the_loop():
     assert heard == ["from a thread"]
 
 
-async def test_a_sync_node_may_await_calls_by_way_of_the_loop_with_the_right_parent():
+async def test_sync_node_may_await_calls_in_the_loop():
+    """A sync node may await calls by way of the loop, with the right parent."""
+
     def outer():
         return anyio.from_thread.run(rt.call, double, 2)
 
@@ -134,20 +136,25 @@ async def test_a_sync_node_may_await_calls_by_way_of_the_loop_with_the_right_par
 # ---- what they return and raise
 
 
-async def test_a_sync_function_that_returns_an_awaitable_has_it_awaited():
+async def test_awaitable_of_a_sync_function_is_awaited():
+    """An awaitable that a sync function returned is awaited."""
     async with rt.Session() as session:
         assert await rt.call(lambda x: double(x), 3) == 6
     assert session.info.answer == 6
 
 
-async def test_an_awaitable_that_a_sync_function_returned_runs_in_the_loop_s_thread():
+async def test_awaitable_of_a_sync_function_runs_in_the_loop_thread():
+    """An awaitable that a sync function returned runs in the loop's thread."""
+
     async def where():
         return threading.get_ident()
 
     assert await rt.call(lambda: where()) == threading.get_ident()
 
 
-async def test_calls_of_an_awaitable_that_a_sync_function_returned_have_the_right_parent():
+async def test_awaitable_of_a_sync_function_has_the_right_parent():
+    """Calls of an awaitable that a sync function returned have the right parent."""
+
     async def inner():
         return await rt.call(double, 1)
 
@@ -159,7 +166,8 @@ async def test_calls_of_an_awaitable_that_a_sync_function_returned_have_the_righ
     assert [(r.name, r.parent) for r in session.info.records] == [("outer", None), ("double", 0)]
 
 
-async def test_the_timeout_cancels_an_awaitable_that_a_sync_function_returned():
+async def test_timeout_cancels_the_awaitable_of_a_sync_function():
+    """The timeout cancels an awaitable that a sync function returned."""
     ended = []
 
     async def inner():
@@ -188,7 +196,9 @@ async def test_an_exception_of_a_sync_node_comes_out_as_itself(error):
     assert session.info.records[0].exception is error
 
 
-async def test_stop_iteration_of_a_sync_node_comes_out_as_the_runtime_error_that_python_makes_of_it():
+async def test_stop_iteration_of_a_sync_node_becomes_a_runtime_error():
+    """The StopIteration of a sync node comes out as the RuntimeError that Python makes of it."""
+
     def fail():
         raise StopIteration("mine")
 
@@ -198,7 +208,9 @@ async def test_stop_iteration_of_a_sync_node_comes_out_as_the_runtime_error_that
     assert session.info.records[0].status is Status.FAILED
 
 
-async def test_stop_iteration_of_a_node_in_a_batch_comes_out_as_the_runtime_error_that_python_makes_of_it():
+async def test_stop_iteration_in_a_batch_becomes_a_runtime_error():
+    """The StopIteration of a node in a batch comes out as the RuntimeError that Python makes of it."""
+
     def fail(_):
         raise StopIteration("mine")
 
@@ -225,7 +237,8 @@ def test_an_interrupt_in_a_sync_node_comes_out_as_itself(backend, kind, tmp_path
     assert _threads.running() == 0
 
 
-async def test_a_cancelled_future_of_the_node_s_own_is_an_ordinary_error():
+async def test_cancelled_future_of_the_node_is_an_ordinary_error():
+    """A cancelled future of the node's own is an ordinary error."""
     from concurrent.futures import CancelledError
 
     error = CancelledError("mine")
@@ -243,7 +256,7 @@ async def test_a_cancelled_future_of_the_node_s_own_is_an_ordinary_error():
 # ---- how they end
 
 
-def test_the_timeout_stops_waiting_for_a_thread_and_the_record_says_so(backend):
+def test_timeout_abandons_a_thread_and_the_record_says_so(backend):
     async def main(clock):
         worker = Worker(then=partial(advance, clock))
         async with rt.Session(timeout=MINUTE) as session:
@@ -297,7 +310,7 @@ async def test_an_exception_of_an_abandoned_thread_is_lost_in_silence(caplog):
 
     def fail():
         worker()
-        raise ValueError("nobody hears this")
+        raise ValueError("lost")
 
     async with rt.Session() as session, cancelled_while_it_works(fail, worker):
         worker.release.set()
@@ -307,7 +320,7 @@ async def test_an_exception_of_an_abandoned_thread_is_lost_in_silence(caplog):
     assert len(caplog.records) == 1  # the warning that it goes on alone
 
 
-def test_with_abandon_on_cancel_false_the_call_waits_for_its_thread(backend, caplog):
+def test_without_abandon_on_cancel_the_call_waits_for_its_thread(backend, caplog):
     async def main(clock):
         worker = Worker(then=partial(advance, clock))
 
@@ -330,7 +343,8 @@ def test_with_abandon_on_cancel_false_the_call_waits_for_its_thread(backend, cap
     assert _threads.running() == 0
 
 
-def test_the_timeout_cancels_a_child_that_a_sync_node_called_and_its_record_says_so(backend):
+def test_timeout_cancels_a_child_that_a_sync_node_called(backend):
+    """The timeout cancels a child that a sync node called, and its record says so."""
     ended = []
 
     async def main(clock):
@@ -358,7 +372,9 @@ def test_the_timeout_cancels_a_child_that_a_sync_node_called_and_its_record_says
     assert no_work_left()
 
 
-def test_the_timeout_cancels_a_child_below_a_node_that_waits_for_its_thread(backend):
+def test_timeout_cancels_a_child_below_a_node_that_waits(backend):
+    """The timeout cancels a child below a node that waits for its thread."""
+
     async def main(clock):
         async def child():
             advance(clock)
@@ -381,7 +397,8 @@ def test_the_timeout_cancels_a_child_below_a_node_that_waits_for_its_thread(back
     assert _threads.running() == 0
 
 
-async def test_cancellation_from_outside_cancels_a_child_that_a_sync_node_called():
+async def test_outside_cancellation_cancels_the_child_of_a_sync_node():
+    """Cancellation from outside cancels a child that a sync node called."""
     running = anyio.Event()
 
     async def child():
@@ -422,7 +439,8 @@ async def test_end_on_error_cancels_a_child_that_a_sync_node_called():
     assert reasons["outer"] is reasons["child"] is Reason.END_ON_ERROR
 
 
-async def test_a_thread_s_late_call_after_a_timeout_is_refused_and_not_recorded():
+async def test_late_call_of_a_thread_is_refused_and_not_recorded():
+    """A late call of a thread, after a timeout, is refused and not recorded."""
     worker, out = Worker(), []
 
     def late():
@@ -432,17 +450,17 @@ async def test_a_thread_s_late_call_after_a_timeout_is_refused_and_not_recorded(
         except SessionEndedError as exc:
             out.append(exc)
         finally:
-            told.set()
+            answered.set()
 
-    told = threading.Event()
+    answered = threading.Event()
     async with rt.Session() as session, cancelled_while_it_works(late, worker):
         worker.release.set()
-        assert told.wait(10)
+        assert answered.wait(10)
     assert "double" in str(out[0])
     assert len(session.info.records) == 1
 
 
-async def test_a_late_broadcast_of_an_abandoned_thread_does_not_hang_it():
+async def test_late_broadcast_of_an_abandoned_thread_does_not_hang():
     worker, out, heard = Worker(), [], []
 
     def late():
@@ -452,22 +470,22 @@ async def test_a_late_broadcast_of_an_abandoned_thread_does_not_hang_it():
         except BaseException as exc:
             out.append(exc)
         finally:
-            told.set()
+            answered.set()
 
-    told = threading.Event()
+    answered = threading.Event()
     async with rt.Session(broadcast_callback=heard.append), cancelled_while_it_works(late, worker):
         worker.release.set()
         for _ in range(2000):
             await anyio.lowlevel.checkpoint()
-            if told.wait(0.001):  # real: the thread needs this loop to get an answer
+            if answered.wait(0.001):  # real: the thread needs this loop to get an answer
                 break
-    assert told.is_set()
+    assert answered.is_set()
 
 
 # ---- how many
 
 
-async def test_at_most_so_many_threads_work_at_once():
+async def test_number_of_working_threads_is_limited():
     lock, now, most = threading.Lock(), 0, 0
     full = threading.Barrier(ThreadStrategy.MAX_THREADS)
 
@@ -487,7 +505,7 @@ async def test_at_most_so_many_threads_work_at_once():
     assert _threads.running() == 0
 
 
-async def test_threads_left_behind_in_one_session_do_not_hold_up_another():
+async def test_abandoned_threads_do_not_hold_up_another_session():
     workers = [Worker() for _ in range(ThreadStrategy.MAX_THREADS)]
     async with rt.Session(), anyio.create_task_group() as group:
         for worker in workers:
@@ -502,7 +520,8 @@ async def test_threads_left_behind_in_one_session_do_not_hold_up_another():
     assert no_work_left()
 
 
-async def test_a_call_that_is_cancelled_while_it_waits_for_a_thread_is_not_abandoned():
+async def test_call_cancelled_while_waiting_for_a_thread_leaves_none():
+    """A call that is cancelled while it waits for a thread is not abandoned."""
     workers = [Worker() for _ in range(ThreadStrategy.MAX_THREADS)]
     begun = []
 
@@ -537,7 +556,8 @@ async def test_nothing_is_running_after_calls_that_ended_well_or_badly():
     assert _threads.running() == 0
 
 
-async def test_what_a_thread_calls_after_its_scope_was_cancelled_is_cancelled_too():
+async def test_late_calls_of_a_cancelled_thread_are_cancelled():
+    """What a thread calls after its scope was cancelled is cancelled too."""
     begun, go = threading.Event(), threading.Event()
 
     @rt.function_node(abandon_on_cancel=False)
@@ -568,7 +588,9 @@ async def test_what_a_thread_calls_after_its_scope_was_cancelled_is_cancelled_to
     assert [r.status for r in session.info.records][:2] == [Status.COMPLETED, Status.CANCELLED]
 
 
-async def test_the_first_error_ends_the_session_if_it_rises_through_a_thread():
+async def test_first_error_ends_the_session_through_a_thread_too():
+    """The first error ends the session also if it rises through a thread."""
+
     async def fail():
         await anyio.sleep(1)
         raise KeyError("first")

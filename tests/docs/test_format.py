@@ -16,7 +16,7 @@ from sybil import Document as Page
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 import railtracks as rt
-from railtracks import state
+from railtracks import _identifiers, state
 from railtracks.agents import _attributes
 from railtracks.state import ExecutionInfo, FileStore, Form, MemoryStore, Reason, SQLiteStore, Status
 from railtracks.state._document import _graph as document

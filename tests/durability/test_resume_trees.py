@@ -6,23 +6,16 @@ comes from the world. Each attempt ends well or not, and is kept as a state, or 
 
 from __future__ import annotations
 
-import datetime
-import decimal
-import enum
 import struct
-import uuid
-from pathlib import Path
 from zlib import crc32
 
 import anyio
 import attrs
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.state import ExecutionInfo, Form, MemoryStore, Status
-from railtracks.state._redaction._redactor import Secrets
-from railtracks.state._serialization._record_text import form_in, result_text
+from railtracks.state import ExecutionInfo, MemoryStore, Status
 from tests import virtual
 from tests.effort import examples
 
@@ -32,7 +25,7 @@ ATTEMPT = b'{"e": "attempt"}'
 
 @attrs.define
 class World:
-    """What the calls of one attempt meet, and what they did."""
+    """The speeds and failures of the calls of one attempt, and the calls that ran."""
 
     speeds: list
     broken: frozenset
@@ -140,7 +133,7 @@ async def one_of(tree, path, position):
 
 
 def listed(result):
-    """A tuple in the result of a branch, which has no annotation, would make the branch run anew."""
+    """A tuple in the result of a branch, which has no annotation, would make the branch run again."""
     return list(result) if isinstance(result, tuple) else result
 
 
@@ -158,7 +151,7 @@ def call_of(tree, path):
 
 
 def expected(tree, path):
-    """What a call returns when nothing goes wrong."""
+    """Return the result of a call when nothing goes wrong."""
     if isinstance(tree, str):
         return [path, 1] if tree == "typed" else path
     return [expected(child, f"{path}.{i}") for i, child in enumerate(tree[1])]
@@ -208,7 +201,7 @@ def cut(journal, at):
 
 
 def completed(store):
-    """What is on record as completed, of which nothing may run again."""
+    """Return the calls on record as completed, of which none may run again."""
     known = rt.state.load_run("run", store)
     assert known.damage is None
     done = [r for r in (*known.records, *known.earlier) if r.status is Status.COMPLETED]
@@ -217,7 +210,7 @@ def completed(store):
 
 
 def covered(path, done):
-    """Is the call, or one above it, completed?"""
+    """Return whether the call, or one above it, is completed."""
     parts = path.split(".")
     return any(".".join(parts[:i]) in done for i in range(1, len(parts) + 1))
 
@@ -252,8 +245,8 @@ def check(session, store, error):
 
 
 def check_journal(session, journal):
-    told = ExecutionInfo.from_journal(journal)
-    assert told.damage is None
+    read = ExecutionInfo.from_journal(journal)
+    assert read.damage is None
 
     def tree_of(info):
         return sorted(
@@ -268,7 +261,7 @@ def check_journal(session, journal):
             if path_of(r) is not None
         )
 
-    assert tree_of(told) == tree_of(session.info)
+    assert tree_of(read) == tree_of(session.info)
 
 
 @examples(60)
@@ -278,7 +271,8 @@ def check_journal(session, journal):
     ["sequence", [["batch", [["sequence", ["plain"]], "typed"]], "plain"]],
     [Attempt([0], frozenset(), cut) for cut in (16, 0, 0)],
 )
-def test_whatever_was_cut_off_where_only_what_had_not_completed_runs_again(backend, tree, plan):
+def test_only_what_had_not_completed_runs_again(backend, tree, plan):
+    """Wherever a run was cut off, only what had not completed runs again."""
     every = paths(tree, "0")
     known, done, first = None, set(), True
     for attempt in [*plan, Attempt([1, 0, 2], frozenset(), None)]:
@@ -314,83 +308,3 @@ def test_whatever_was_cut_off_where_only_what_had_not_completed_runs_again(backe
             assert {p for p in done_now if p} <= kept
             assert all(p in kept or covered(p, kept) for p in done)
     assert error is None
-
-
-# ---- values
-
-
-class Color(enum.Enum):
-    RED = "red"
-    ONE = 1
-
-
-@attrs.frozen
-class Part:
-    name: str
-    when: datetime.datetime | None
-    numbers: tuple[int, ...]
-
-
-scalars = st.sampled_from(
-    [int, str, bool, bytes, datetime.datetime, datetime.date, decimal.Decimal, uuid.UUID, Path, Color, Part]
-)
-st.register_type_strategy(Path, st.lists(st.text("ab.\u00e9 ", min_size=1), max_size=3).map(lambda parts: Path(*parts)))
-annotations = st.recursive(
-    scalars,
-    lambda inner: (
-        inner.map(lambda one: list[one])
-        | inner.map(lambda one: tuple[one, ...])
-        | st.tuples(inner, inner).map(lambda two: tuple[two])
-        | inner.map(lambda one: dict[str, one])
-        | st.sampled_from([int, str, Color, uuid.UUID, Path]).map(lambda one: set[one])
-        | st.tuples(st.sampled_from([int, Color, datetime.date]), inner).map(lambda two: dict[two])
-        | inner.map(lambda one: one | None)
-    ),
-    max_leaves=4,
-)
-
-
-def typed_values():
-    return annotations.flatmap(lambda kind: st.tuples(st.just(kind), st.from_type(kind)))
-
-
-def kinds(value):
-    """The value as something whose equality counts types too."""
-    if isinstance(value, list | tuple):
-        return type(value), [kinds(each) for each in value]
-    if isinstance(value, dict):
-        return dict, [(kinds(key), kinds(each)) for key, each in value.items()]
-    if attrs.has(type(value)):
-        return type(value), kinds(attrs.astuple(value, recurse=False))
-    return type(value), value if isinstance(value, set | datetime.date) else repr(value)
-
-
-@examples(100)
-@given(typed_values())
-def test_a_value_that_fits_its_annotation_comes_back_as_it_was(case):
-    annotation, value = case
-    assume(form_in(result_text(value, Secrets())) is not Form.MASKED)  # a generated key may name a secret
-    got = []
-
-    async def give():
-        ran.append("give")
-        return value
-
-    async def main(given):
-        got.append((given, await rt.call(give)))
-        if len(got) == 1:
-            raise ValueError
-
-    give.__annotations__["return"] = main.__annotations__["given"] = annotation
-    ran = []
-    flow = rt.Flow("Flow", main, run_identifier="run", store=MemoryStore(), logging_setting="NONE")
-
-    async def both():
-        try:
-            await flow.ainvoke(value)
-        except ValueError:
-            await flow.aresume("run")
-
-    virtual.run("asyncio", both)
-    assert [kinds(each) for each in got[1]] == [kinds(value)] * 2
-    assert ran == ["give"]

@@ -1,17 +1,11 @@
-"""The kill test: a process is killed (SIGKILL) at any moment, and what its calls had returned is on record.
-
-A call that was reported as done is never run again, and whoever resumes the run gets the right result. Some kills come
-at random moments, a row of them for each run; others at each single system call in turn.
+"""A process that forks others, which run a flow and are killed, and checks of their run.
 
 One child process that has imported railtracks forks the processes that are killed: starting Python for each would take
-ten times as long. They report on a pipe what has returned, and note in a file what they begin. Nothing here waits for
-a time to pass but for the moment of a kill, of which any is as good as another; and where a promise is about time.
+ten times as long. They report on a pipe what has returned, and note in a file what they begin.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import os
 import random
@@ -23,15 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import pytest
 
 import railtracks as rt
 from railtracks.exceptions import StateError
 from railtracks.state import Reason, Status
-from tests.conftest import BACKENDS
-from tests.effort import FACTOR
-
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes to be killed are forked")
 
 SERVER = """
 import json, os, signal, sqlite3, sys, time, traceback
@@ -47,6 +36,9 @@ def say(*words):
 
 def did(*call):
     say("did", time.monotonic(), *call)
+    ORDER["hang"] -= 1
+    if not ORDER["hang"]:
+        signal.pause()  # until it is killed
 
 def begins(*call):
     write(EFFECTS, (" ".join(map(str, (ORDER["attempt"], *call))) + "\\n").encode())
@@ -126,8 +118,8 @@ def child():
     flow = rt.Flow("F", entry, logging_setting="NONE", timeout=600, **ORDER["options"])
     say("begin")
     try:
-        resumed = [] if ORDER["anew"] else [ORDER["options"]["run_identifier"]]
-        result = (flow.invoke if ORDER["anew"] else flow.resume)(*resumed, *ORDER["arguments"])
+        resumed = [] if ORDER["fresh"] else [ORDER["options"]["run_identifier"]]
+        result = (flow.invoke if ORDER["fresh"] else flow.resume)(*resumed, *ORDER["arguments"])
     except BaseException as exc:
         say("error", repr(exc))
         if ORDER["fail"] is None:
@@ -156,7 +148,7 @@ class Server:
         self.pipe = folder / "pipe"
         os.mkfifo(self.pipe)
         self.errors = folder / "errors"
-        root = str(Path(__file__).parent.parent)
+        root = str(Path(rt.__file__).parents[1])
         with self.errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-c", SERVER],
@@ -209,7 +201,7 @@ class Server:
 
 @attrs.define
 class Outcome:
-    """What came of one process."""
+    """The reports of one process, and how it ended."""
 
     killed: bool
     killed_at: float
@@ -221,7 +213,7 @@ class Outcome:
 
 @attrs.frozen
 class Moment:
-    """So many seconds after the process has said a word so often."""
+    """The moment ``delay`` seconds after the process has reported a word ``count`` times."""
 
     word: bytes
     count: int = 1
@@ -229,7 +221,7 @@ class Moment:
 
 
 def a_moment(dice: random.Random, expected: int) -> Moment:
-    """At the very beginning, after some call, or while the state is saved."""
+    """Draw a moment: at the very beginning, after some call, or while the state is saved."""
     kind = dice.random()
     if kind < 0.15:
         return Moment(b"begin\n", delay=dice.uniform(0, 0.01))
@@ -239,7 +231,7 @@ def a_moment(dice: random.Random, expected: int) -> Moment:
 
 
 class Run:
-    """A run that is killed and resumed, and what we know of it."""
+    """A run that is killed and resumed, and the calls known to be on record."""
 
     def __init__(self, server: Server, folder: Path, kind: str, size: tuple[int, int, int], **options: Any) -> None:
         self._server = server
@@ -260,15 +252,16 @@ class Run:
         numbers = sum(sum(range(length + batch)) for length in lengths)
         self.right = [numbers + sum(1000 * b * (length + batch) for b, length in enumerate(lengths)), numbers]
 
-    def attempt(self, moment: Moment | None = None, *, anew: bool = False, **changes: Any) -> Outcome:
-        """Start, or resume if there is something to resume, and see that no promise is broken."""
+    def attempt(self, moment: Moment | None = None, *, fresh: bool = False, **changes: Any) -> Outcome:
+        """Start the run, or resume it if there is something to resume, and check that nothing completed began again."""
         order = {
-            "anew": anew or not self._is_known,
+            "fresh": fresh or not self._is_known,
             "arguments": self._size,
             "attempt": self._attempt,
             "effects": str(self._effects),
             "die": None,
             "fail": None,
+            "hang": 0,
             "pause": 0,
             **changes,
             "options": {**self._options, **changes.get("options", {})},
@@ -285,7 +278,7 @@ class Run:
             return None
 
     def check(self, outcome: Outcome, promised: set[str] | None = None) -> None:
-        """What is on record is all that was there before, and all that returned (or that was promised)."""
+        """Check that all is on record that was there before, and all that returned (or that was promised)."""
         assert outcome.error is None, (outcome.error, self._server.errors.read_text()[-3000:])
         promised = set(outcome.returned) if promised is None else promised
         info = self._info()
@@ -312,7 +305,7 @@ class Run:
             assert int(attempt) < self.completed.get(call, self._attempt), f"{call} ran again"
 
     def finish(self, **changes: Any) -> None:
-        """Resume, not to be killed any more: the result is right, and nothing else is left."""
+        """Resume the run without a kill, and check that the result is right and that nothing else is left."""
         outcome = self.attempt(**changes)
         self.check(outcome)
         assert outcome.result == self.right
@@ -325,158 +318,6 @@ class Run:
 
 
 def done(info: rt.ExecutionInfo) -> set[str]:
-    """The calls on record as completed, those of resumed sessions included."""
+    """Return the calls on record as completed, those of resumed sessions included."""
     records = (*info.records, *info.earlier)
     return {" ".join(map(str, (r.name, *r.args))) for r in records if r.status is Status.COMPLETED}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("server")) as server:
-        yield server
-        assert server.errors.read_text() == ""
-
-
-# ---- at random moments, several times in a row
-
-
-def kill_often(server, folder, kills, kind, size, promised=None, **options):
-    """Runs that are killed up to ten times each, until so many kills have come."""
-    dice = random.Random(f"{kind} {options}")
-    came = 0
-    for number in itertools.count():
-        run = Run(server, folder / str(number), kind, size, **options)
-        expected = 2 * run.calls // 3
-        for _ in range(dice.randint(1, 10)):
-            outcome = run.attempt(a_moment(dice, expected))
-            run.check(outcome, promised)
-            if not outcome.killed:
-                break
-            came += 1
-            expected = (run.calls - len(run.completed)) // 2
-        run.finish()
-        if came >= kills * FACTOR:
-            return
-
-
-def test_a_run_in_sync_mode_survives_kills(backend, server, tmp_path):
-    kill_often(server, tmp_path, 30, "file", (12, 120, 10), backend=backend, durability="sync")
-
-
-def test_a_run_in_async_mode_survives_kills(backend, server, tmp_path):
-    # Nothing is lost here either: records are with the operating system, which lives on, before a call returns.
-    kill_often(server, tmp_path, 30, "file", (10, 250, 10), backend=backend, durability="async")
-
-
-def test_a_run_in_sync_mode_survives_kills_with_sqlite(backend, server, tmp_path):
-    kill_often(server, tmp_path, 20, "sqlite", (5, 30, 6), backend=backend, durability="sync")
-
-
-def test_a_run_in_async_mode_survives_kills_with_sqlite(backend, server, tmp_path):
-    # What returned just before the kill may be lost, but what is on record never runs again.
-    kill_often(server, tmp_path, 20, "sqlite", (8, 60, 10), set(), backend=backend, durability="async")
-
-
-INTERVAL = 0.05
-SLACK = 0.7
-"""Seconds in which the thread that commits gets its turn, and the disk does its work, on a busy machine."""
-
-
-def test_with_sqlite_in_async_mode_only_the_last_moments_are_lost(backend, server, tmp_path):
-    run = Run(server, tmp_path / "run", "sqlite", (10, 100, 0), backend=backend, durability="async")
-    # The last branch has paused more than ninety times by then, so this comes after a second or more.
-    outcome = run.attempt(Moment(b" step 9 95\n"), pause=0.01)
-    promised = {call for call, at in outcome.returned.items() if at < outcome.killed_at - INTERVAL - SLACK}
-    assert outcome.killed
-    assert promised
-    run.check(outcome, promised)
-    run.finish()
-
-
-# ---- at every system call that changes something
-
-SMALL = (1, 2, 2)
-MODES = [False, True]
-
-
-def every_moment(server, tmp_path, kind, torn):
-    """A fresh run, and the order to die at each moment in turn, until a process comes to its end before it."""
-    for number in itertools.count(1):
-        # On one backend it dies, on the other it is resumed.
-        dying, resuming = (BACKENDS[(number + i) % 2] for i in range(2))
-        run = Run(server, tmp_path / str(number), kind, SMALL, backend=resuming, durability="sync")
-        lived: list[bool] = []
-
-        def die(run=run, number=number, dying=dying, lived=lived, **changes):
-            outcome = run.attempt(die=[number, torn], options={"backend": dying}, **changes)
-            lived.append(not outcome.killed)
-            return outcome
-
-        yield run, die
-        if any(lived):
-            assert number > (2 if torn else 10)  # there were such moments
-            return
-
-
-@pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
-def test_a_run_may_die_at_every_system_call(server, tmp_path, torn):
-    for run, die in every_moment(server, tmp_path, "file", torn):
-        run.check(die())
-        run.finish()
-
-
-def test_a_run_may_die_at_every_statement_of_sqlite(server, tmp_path):
-    for run, die in every_moment(server, tmp_path, "sqlite", torn=False):
-        run.check(die())
-        run.finish()
-
-
-@pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
-def test_a_run_that_resumes_one_that_died_may_die_at_every_system_call(server, tmp_path, torn):
-    for run, die in every_moment(server, tmp_path, "file", torn):
-        run.check(run.attempt(Moment(b"did ", 3)))
-        run.check(die())
-        run.finish()
-
-
-@pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
-def test_a_run_that_resumes_one_that_failed_may_die_at_every_system_call(server, tmp_path, torn):
-    # That one has a document and no journal; the new journal may not stand for the run before it tells as much.
-    for run, die in every_moment(server, tmp_path, "file", torn):
-        failed = run.attempt(fail=3)
-        assert "not this time" in failed.error
-        failed.error = None
-        run.check(failed)
-        run.check(die())
-        run.finish()
-
-
-@pytest.mark.parametrize(("kind", "torn"), [("file", False), ("file", True), ("sqlite", False)])
-def test_a_run_that_resumes_one_that_ended_may_die_at_every_system_call(server, tmp_path, kind, torn):
-    for run, die in every_moment(server, tmp_path, kind, torn):
-        run.check(run.attempt())
-        assert len(run.completed) == run.calls
-        run.check(die())
-        run.finish()
-
-
-@pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
-def test_a_fresh_run_that_dies_at_any_system_call_leaves_the_one_that_died_before_on_record(server, tmp_path, torn):
-    for run, die in every_moment(server, tmp_path, "file", torn):
-        first = run.attempt(Moment(b"did ", 4))
-        assert first.killed
-        second = die(anew=True)
-        on_record = [done(rt.state.load_run(name, run.store)) for name in identifiers(run)]
-        assert any(set(first.returned) <= completed for completed in on_record)
-        assert any(set(second.returned) <= completed for completed in on_record)
-
-
-def identifiers(run: Run) -> list[str]:
-    """The runs that can be read."""
-    found = []
-    for summary in rt.state.list_runs(run.store):
-        assert summary.state != "running"
-        with contextlib.suppress(StateError):
-            rt.state.load_run(summary.identifier, run.store)
-            found.append(summary.identifier)
-    return found

@@ -1,0 +1,159 @@
+"""The promises of the modes of durability: what is on disk when a call returns, and in which order it gets there."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+
+import pytest
+
+import railtracks as rt
+from railtracks.state import Status
+from railtracks.state._stores import _fsync_thread
+from railtracks.state._stores._fsync_thread import Syncer
+from tests.durability.disk import both, double, syncers, triple, until
+from tests.durability.world import FOLDER
+
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
+
+def journal_on_disk(sizes):
+    """Read the part of the journal that was on disk for certain."""
+    return rt.ExecutionInfo.from_journal((FOLDER / "run.journal").read_bytes()[: max(sizes)], running=True)
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """The size of the journal each time it was put on disk, the thread that did it, and the time after it."""
+    fsync, sizes = os.fsync, []
+
+    def record(handle):
+        status = os.fstat(handle)
+        fsync(handle)
+        if os.path.exists(FOLDER / "run.journal") and os.path.samestat(status, os.stat(FOLDER / "run.journal")):
+            sizes.append((status.st_size, threading.current_thread().name, time.monotonic()))
+
+    monkeypatch.setattr(os, "fsync", record)
+    return sizes
+
+
+async def test_sync_mode_returns_when_the_end_of_a_call_is_on_disk(synced):
+    async def parent(i):
+        results = [await checked(triple, i), await checked(double, i)]
+        return sum(results)
+
+    async def checked(node, i):
+        result = await rt.call(node, i)
+        on_disk = journal_on_disk(size for size, *_ in synced).records
+        assert [r.status for r in on_disk if r.name == node.__name__ and r.args == (i,)] == [Status.COMPLETED]
+        return result
+
+    async def failing(i):
+        raise ValueError(i)
+
+    async with rt.Session(run_identifier="run", durability="sync"):
+        assert await rt.call_batch(parent, range(20)) == [5 * i for i in range(20)]
+        with pytest.raises(ValueError, match="7"):
+            await rt.call(failing, 7)
+        assert journal_on_disk(size for size, *_ in synced).records[-1].status is Status.FAILED
+
+
+async def test_sync_mode_writes_calls_that_end_together_at_once(synced):
+    """In sync mode, calls that end together go to disk together."""
+    async with rt.Session(run_identifier="run", durability="sync"):
+        await rt.call_batch(triple, range(200))
+    assert len(synced) < 100
+
+
+async def test_async_mode_hands_a_call_to_the_system_as_it_returns():
+    """In async mode, the operating system has the record of a call when it returns."""
+    async with rt.Session(run_identifier="run", durability="async"):
+        for i in range(5):
+            await rt.call(triple, i)
+            assert rt.state.load_run("run").records[-1].status is Status.COMPLETED
+
+
+async def test_async_mode_puts_many_records_on_disk_at_once(synced):
+    """In async mode, another thread puts many records on disk at once."""
+    async with rt.Session(run_identifier="run", durability="async"):
+        for count in range(1, 5):  # in real time: it takes a fifth of a second
+            await rt.call_batch(triple, range(10))
+            await until(lambda count=count: len(synced) >= count)
+    assert {thread for _, thread, _ in synced} == {"railtracks-sync"}
+    times = [at for *_, at in synced]
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 0.9 * _fsync_thread.INTERVAL
+
+
+async def test_exit_mode_writes_no_journal(disk):
+    async with rt.Session(run_identifier="run", durability="exit"):
+        await rt.call(both, 1)
+        assert [path.name for path in FOLDER.iterdir()] == ["run.lock"]
+        assert syncers() == []
+    assert "journal" not in {step.partition(" ")[2] for step in disk.steps if not step.startswith(("unlink", "rename"))}
+    assert [path.name for path in FOLDER.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("durability", ["async", "sync"])
+async def test_the_document_is_on_disk_before_the_journal_is_removed(durability, disk):
+    async with rt.Session(run_identifier="run", durability=durability):
+        await rt.call(triple, 1)
+        before = len(disk.steps)
+    last = [step for step in disk.steps[before:] if not step.startswith(("open", "mkdir"))]
+    assert [step for step in last if step not in ("write journal", "fsync journal")] == [
+        "fsync json", "replace json", "fsync folder", "unlink journal", "unlink lock",
+    ]  # fmt: skip
+
+
+async def test_the_name_of_a_new_journal_is_on_disk_too(disk):
+    async with rt.Session(run_identifier="run", durability="sync"):
+        await rt.call(triple, 1)
+        assert [step for step in disk.steps if step.startswith("fsync")] == ["fsync journal", "fsync folder"]
+
+
+@pytest.mark.parametrize("durability", ["async", "sync"])
+async def test_values_are_on_record_as_they_were(durability):
+    def keep(items):
+        items.append("node")
+        rt.context.put("items", items)
+        items.append("later")
+        return items
+
+    async with rt.Session(run_identifier="run", durability=durability):
+        items = ["caller"]
+        result = await rt.call(keep, items)
+        result.append("afterwards")
+        [record] = rt.state.load_run("run").records
+    assert record.args == (["caller"],)
+    assert [change.value for change in record.changes] == ['["caller", "node"]']
+    assert record.result == ["caller", "node", "later"]
+
+
+def test_a_client_that_leaves_does_not_wait_for_one_that_comes():
+    # The thread is at work for the first when the second comes; it stays for that, and the first may go.
+    syncer = Syncer()
+    at_work, go_on, left = threading.Event(), threading.Event(), threading.Event()
+
+    def work():
+        at_work.set()
+        go_on.wait()
+
+    def leave():
+        syncer.leave()
+        left.set()
+
+    syncer.enter()
+    syncer.ask(work)
+    at_work.wait()
+    leaver = threading.Thread(target=leave)
+    leaver.start()
+    while syncer._clients:
+        time.sleep(0.001)
+    syncer.enter()
+    syncer.IDLE = 60.0  # it has something to do for the second all the time
+    go_on.set()
+    in_time = left.wait(5)
+    syncer.leave()
+    leaver.join()
+    assert in_time

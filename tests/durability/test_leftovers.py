@@ -1,0 +1,113 @@
+"""Leftovers of processes that died: their runs are kept, and the rest is removed when runs are pruned."""
+
+from __future__ import annotations
+
+import shutil
+
+import anyio
+import pytest
+
+import railtracks as rt
+from railtracks.exceptions import StateError
+from railtracks.state import FileStore, Reason, Status
+from railtracks.state._journal._journal import _FRAME
+from tests.durability.disk import journal_of, triple
+from tests.durability.world import FOLDER
+
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
+
+async def test_dead_journal_that_cannot_be_moved_is_not_lost(died, disk, logged):
+    """The journal of a dead run is not lost when it cannot be moved away."""
+    disk.fail("rename")
+    async with rt.Session(run_identifier="run"):
+        assert await rt.call(triple, 2) == 6
+    assert len(logged("ERROR")) == 1
+    assert 3 in [rt.state.load_run(run.identifier).answer for run in rt.state.list_runs()]
+
+
+def test_empty_journal_is_not_kept(logged):
+    """A run that died before anything was written to its journal is not kept."""
+    FOLDER.mkdir()
+    (FOLDER / "run.journal").touch()
+    with rt.Session(run_identifier="run"):
+        pass
+    for run in rt.state.list_runs():
+        assert rt.state.load_run(run.identifier).damage is None
+    assert not any("can be resumed" in text for text in logged("WARNING"))
+
+
+async def test_dead_run_is_kept_under_another_name_and_resumed(died, logged):
+    """A run that died is kept under another name and can be resumed."""
+    async with rt.Session(run_identifier="run"):
+        assert await rt.call(triple, 2) == 6
+    [kept] = {run.identifier for run in rt.state.list_runs()} - {"run"}
+    assert kept.startswith("run.")
+    assert logged("WARNING") == [f"An earlier run run did not end; what it did is kept as {kept}, and can be resumed"]
+    assert rt.state.load_run("run").answer == 6
+    assert rt.state.load_run(kept).answer == 3
+    connection = rt.Flow("F", triple).connect()
+    assert await connection.aresume(kept) == 3
+    assert [decision.reused for decision in connection.session.info.resumed] == [True]
+    assert rt.state.load_run(kept).end_time is not None
+
+
+async def test_a_run_that_died_with_an_open_call_says_so():
+    async def stay():
+        shutil.copy(FOLDER / "run.journal", FOLDER / "died.journal")
+
+    async with rt.Session(run_identifier="run"):
+        await rt.call(stay)
+    [record] = rt.state.load_run("died").records
+    assert (record.status, record.reason) == (Status.OPEN, Reason.PROCESS_DIED)
+
+
+async def test_empty_journal_is_not_read_as_a_run():
+    FOLDER.mkdir()
+    (FOLDER / "run.journal").touch()
+    with pytest.raises(StateError, match=r"the run 'run' at .*: this is no journal"):
+        rt.state.load_run("run")
+
+
+@pytest.mark.parametrize("bit", range(0, 8 * (_FRAME.size + 4), 3))
+def test_damaged_journal_of_a_dead_run_is_kept(bit):
+    """A run that died is kept, whichever bit at the beginning of its journal is damaged."""
+    store = FileStore()
+
+    async def main():
+        async with rt.Session(run_identifier="run"):
+            await rt.call(triple, 1)
+            dead.append(journal_of("run"))
+
+    dead = []
+    anyio.run(main)
+    harmed = bytearray(dead[0])
+    harmed[bit // 8] ^= 1 << bit % 8
+    store.remove("run")
+    store.open("run", bytes(harmed)).close()
+    anyio.run(main)
+    kept = [store.read(run.identifier).journal for run in store.list() if run.has_journal]
+    assert kept == [bytes(harmed)]
+
+
+def test_prune_removes_the_locks_of_killed_processes():
+    """The lock files that killed processes leave behind are removed when runs are pruned."""
+    store = FileStore()
+    store.folder.mkdir()
+    (store.folder / "dead.lock").touch()
+    held = store.lock("alive")
+    rt.state.prune(older_than=0)
+    assert [path.name for path in store.folder.iterdir()] == ["alive.lock"]
+    held.release()
+
+
+def test_prune_removes_half_written_files_of_dead_runs():
+    """Half-written files are removed, unless a running session is writing them."""
+    store = FileStore()
+    store.folder.mkdir()
+    for name in (".dead.json.0123abcd.tmp", ".alive.journal.0123abcd.tmp", ".notes.tmp"):
+        (store.folder / name).touch()
+    held = store.lock("alive")
+    rt.state.prune(older_than=0)
+    held.release()
+    assert {path.name for path in store.folder.iterdir()} == {".alive.journal.0123abcd.tmp", ".notes.tmp"}

@@ -1,0 +1,224 @@
+"""Changes of the context that reused calls had made are made again."""
+
+from __future__ import annotations
+
+import threading
+
+import anyio
+import pytest
+
+import railtracks as rt
+from tests.durability.world import failing, flow_of, reasons, resumed, resumed_badly
+
+
+async def removing(key):
+    rt.context.delete(key)
+
+
+def everything_in_it():
+    keys = rt.context.keys()
+    return {key: rt.context.get(key) for key in keys}
+
+
+def changes(world):
+    """Return a node that puts one value into the context, and one that makes changes of all kinds."""
+
+    async def putting(key, value):
+        world.note((key, value))
+        rt.context.put(key, value)
+
+    async def everything():
+        """Change the context at two levels, in an order that counts."""
+        world.note("everything")
+        rt.context.put("a", 1)
+        rt.context.update({"a": 2, "b": [1, {"c": None}]})
+        await rt.call(putting, "a", 3)
+        rt.context.put("b", "late")
+        rt.context.put("gone", 1)
+        await rt.call(removing, "gone")
+        await rt.call(removing, "given")
+        await rt.call(world.in_thread, "t")
+
+    return putting, everything
+
+
+async def test_context_changes_of_reused_calls_are_replayed_in_order(world):
+    """What reused calls changed in the context is changed again in order."""
+    putting, everything = changes(world)
+
+    async def main():
+        await rt.call(everything)
+        await rt.call(putting, "last", 1)
+        await rt.call(world.step, "x")
+        return everything_in_it()
+
+    world.broken.add("x")
+    flow = flow_of(main, context={"given": 1, "kept": 2})
+    await failing(flow)
+    world.broken.clear()
+    world.ran()
+    for attempt in range(2):
+        result, session = await resumed(flow)
+        assert result == {"kept": 2, "a": 3, "b": "late", "thread t": "t", "last": 1}
+        assert session.context == result
+        assert world.ran() == ([] if attempt else ["x"])
+
+
+async def test_last_of_concurrent_context_changes_counts_again(world):
+    """Of concurrent changes of one key, the one that came last counts again."""
+
+    async def slowly(value):
+        await anyio.sleep(world.delays.get(value, 0))
+        rt.context.put("key", value)
+
+    async def main():
+        await rt.call_batch(slowly, ["last", "first"])
+        await rt.call(world.step, "x")
+        return rt.context.get("key")
+
+    world.delays.update(last=2, first=1)
+    world.broken.add("x")
+    flow = flow_of(main)
+    assert (await failing(flow)).context == {"key": "last"}
+    world.broken.clear()
+    assert (await resumed(flow))[0] == "last"
+
+
+async def test_context_changes_survive_several_resumes(world):
+    """Changes of the context are applied again when the run that is resumed had itself reused them."""
+    _, everything = changes(world)
+
+    async def main():
+        await rt.call(everything)
+        await rt.call(world.step, "x")
+        await rt.call(world.die)
+        await rt.call(world.step, "y")
+        return everything_in_it()
+
+    world.broken.add("x")
+    flow = flow_of(main, context={"given": 1})
+    await failing(flow)
+    world.broken.clear()
+    world.broken.add("y")
+    await resumed_badly(flow)
+    world.broken.clear()
+    world.ran()
+    expected = {"a": 3, "b": "late", "thread t": "t"}
+    result, session = await resumed(flow, "dead")  # from the journal
+    assert (result, session.context, world.ran()) == (expected, expected, ["die", "y"])
+    result, session = await resumed(flow)  # from the document
+    assert (result, session.context, world.ran()) == (expected, expected, ["y"])
+
+
+async def test_what_a_call_that_runs_again_had_changed_is_not_applied(world):
+    async def flaky():
+        rt.context.put("from", "broken" if world.broken else "whole")
+        if world.broken:
+            rt.context.put("rubbish", 1)
+            raise ValueError
+
+    world.broken.add("flaky")
+    flow = flow_of(flaky)
+    await failing(flow)
+    world.broken.clear()
+    _, session = await resumed(flow)
+    assert session.context == {"from": "whole"}
+
+
+async def test_a_deletion_of_what_is_not_there_any_more_does_no_harm(world):
+    async def main():
+        await rt.call(removing, "given")
+        await rt.call(world.step, "x")
+
+    world.broken.add("x")
+    await failing(flow_of(main, context={"given": 1}))
+    world.broken.clear()
+    _, session = await resumed(flow_of(main, context={}))
+    assert session.context == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("lock", threading.Lock()), ("password", "swordfish"), ("pair", (1, 2)), (3, "number")],
+    ids=["opaque", "secret", "tuple", "no text key"],
+)
+async def test_call_whose_context_change_is_not_on_record_runs_again(world, key, value):
+    """A call whose change of the context is not all on record runs again."""
+
+    async def change():
+        world.note("change")
+        await rt.call(inner)
+        return 1
+
+    async def inner():
+        rt.context.put(key, value)
+
+    async def main():
+        await rt.call(change)
+        await rt.call(world.step, "x")
+
+    world.broken.add("x")
+    flow = flow_of(main)
+    await failing(flow)
+    world.broken.clear()
+    world.ran()
+    _, session = await resumed(flow)
+    assert world.ran() == ["change", "x"]
+    assert session.context[key] is value
+    for name in ("change", "inner"):
+        assert "context" in reasons(session.info)[name]
+        assert str(key) in reasons(session.info)[name]
+
+
+async def test_replayed_context_values_are_not_shared_with_the_record(world):
+    """What is put into the context again is not shared with the record."""
+
+    async def put():
+        rt.context.put("items", [1])
+        return [1]
+
+    async def main():
+        result = await rt.call(put)
+        result.append(2)
+        rt.context.get("items").append(2)
+        await rt.call(world.step, "x")
+        return result, rt.context.get("items")
+
+    world.broken.add("x")
+    flow = flow_of(main)
+    await failing(flow)
+    for _ in range(2):
+        await resumed_badly(flow)
+    world.broken.clear()
+    result, _ = await resumed(flow)
+    assert result == ([1, 2], [1, 2])
+
+
+async def test_latest_session_has_the_last_word_about_the_context():
+    failing = []
+
+    @rt.function_node
+    async def many():
+        for i in range(10):
+            rt.context.put("k", f"many {i}")
+
+    @rt.function_node
+    async def last():
+        rt.context.put("k", "last")
+        if failing.pop():
+            raise OSError
+
+    async def main():
+        await rt.call(many)
+        await rt.call(last)
+        if failing.pop():
+            raise OSError
+
+    flow = rt.Flow("Flow", main, run_identifier="run")
+    for failing[:] in ([True, True], [True, False]):
+        with pytest.raises(OSError):
+            await flow.aresume("run") if rt.state.list_runs() else await flow.ainvoke()
+    failing[:] = [False]
+    connection = flow.connect()
+    await connection.aresume("run")
+    assert connection.context["k"] == "last"

@@ -1,0 +1,192 @@
+"""The results of calls come back as what they were, or the call runs again."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+import railtracks as rt
+from railtracks.state._serialization import _encoder
+from tests.durability.values import TYPED, WHEN, Base, Circle, Color, Derived, Holder, Level, Point, Square, Word
+from tests.durability.world import failing, flow_of, reasons, resumed
+
+
+async def twice(world, annotation, value):
+    """Return the result of a call in a run that resumes one in which it completed, and why it ran, if it did."""
+
+    async def typed():
+        world.note("typed")
+        return value
+
+    if annotation is not None:
+        typed.__annotations__["return"] = annotation
+    node = rt.function_node(typed)
+    results = []
+
+    async def main():
+        results.append(await rt.call(node))
+        await rt.call(world.step, "x")
+
+    world.broken.add("x")
+    flow = flow_of(main)
+    await failing(flow)
+    world.broken.clear()
+    world.ran()
+    _, session = await resumed(flow)
+    ran_again = "typed" in world.ran()
+    assert ran_again == ("typed" in reasons(session.info))
+    return results[-1], reasons(session.info).get("typed")
+
+
+@pytest.mark.parametrize("name", TYPED)
+async def test_a_result_comes_back_as_what_its_annotation_says(world, name):
+    annotation, value = TYPED[name]
+    result, why = await twice(world, annotation, value)
+    assert why is None
+    assert (type(result), result, repr(result)) == (type(value), value, repr(value))
+
+
+PLAIN = [
+    None,
+    True,
+    0,
+    -1.5,
+    math.inf,
+    "",
+    "text\x00\u2028\U0001f600",
+    [],
+    [1, ["a", None]],
+    {"a": {"b": 1}},
+    b"\xff",
+    {1: "a"},
+]
+
+
+@pytest.mark.parametrize("value", PLAIN, ids=repr)
+async def test_a_plain_result_needs_no_annotation(world, value):
+    result, why = await twice(world, None, value)
+    assert why is None
+    assert (type(result), result) == (type(value), value)
+
+
+@pytest.mark.parametrize("annotation", [None, Any, object], ids=str)
+async def test_tuple_without_an_annotation_runs_again_with_a_reason(world, annotation):
+    """A call that returns a tuple without an annotation runs again, and the reason says so."""
+    result, why = await twice(world, annotation, (1, 2))
+    assert result == (1, 2)
+    assert "type" in why
+    assert "annotation" in why
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Point, (1, 2)),
+        (int, Point(1, 2)),
+        (Square, Point(1, 2)),
+        (Color, Point(1, 2)),
+        ("NoSuchName", (1, 2)),
+        (datetime.datetime, Path("x")),
+        (Point | Square | Circle, Circle(1)),
+    ],
+    ids=str,
+)
+async def test_result_that_does_not_fit_its_annotation_runs_again(world, annotation, value):
+    result, why = await twice(world, annotation, value)
+    assert result == value
+    assert "annotation" in why
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (dict[str, Any], {"when": WHEN}),
+        (dict, {"a": (1, 2)}),
+        (list, [(1, 2)]),
+        (list[Any], [Color.RED]),
+        (tuple, ((1, 2), [3])),
+        (Holder, Holder(WHEN)),
+        (Base, Derived(1)),
+        (list[Base], [Base(1), Derived(2)]),
+        (str | Path, Path("a")),
+        (str | datetime.datetime, WHEN),
+        (str | Color, Color.RED),
+        (float, Level.LOW),
+        (str, Word.ONE),
+        (Sequence[int], (1, 2)),
+        (Sequence[int], deque([1, 2])),
+        (tuple[float, ...], (1, 2.0)),
+        (PurePosixPath, Path("a")),
+        (list[int] | tuple[int, ...], (1, 2)),
+        (set[float], {1, 2}),
+    ],
+    ids=repr,
+)
+async def test_a_result_is_never_of_another_type_than_it_was(world, annotation, value):
+    """Where an annotation says less than the value was, the call may run again, but nothing else may come back."""
+    result, _ = await twice(world, annotation, value)
+    assert (type(result), result, repr(result)) == (type(value), value, repr(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (threading.Lock(), "opaque"),
+        ([object()], "opaque"),
+        ({"api_key": "sk-123456"}, "masked"),
+        (rt.Secret("hidden-text"), "masked"),
+        ("x" * (_encoder.MAX_TEXT + 1), "cut"),
+        (list(range(_encoder.MAX_ITEMS + 1)), "cut"),
+        (2**2000, "opaque"),
+    ],
+    ids=["lock", "object", "api key", "secret", "long text", "long list", "huge number"],
+)
+async def test_result_that_is_not_all_on_record_runs_again(world, value, why):
+    result, reason = await twice(world, Any, value)
+    assert result is value
+    assert f"not all on record ({why})" in reason
+
+
+async def test_a_registered_type_comes_back_by_its_hooks(world):
+    class Money:
+        def __init__(self, cents):
+            self.cents = cents
+
+    rt.state.register_hooks(Money, lambda m: m.cents, Money)
+    result, why = await twice(world, None, Money(5))
+    assert why is None
+    assert (type(result), result.cents) == (Money, 5)
+
+
+async def test_type_not_registered_in_this_process_runs_again(world, forget_registered_types):
+    """A result of a registered type runs again in a process in which the type is not registered."""
+
+    class Money:
+        pass
+
+    async def make():
+        return Money()
+
+    async def main():
+        result = await rt.call(make)
+        await rt.call(world.step, "x")
+        results.append(result)
+
+    rt.state.register_hooks(Money, lambda m: 5, lambda data: Money())
+    results = []
+    world.broken.add("x")
+    flow = flow_of(main)
+    await failing(flow)
+    world.broken.clear()
+    forget_registered_types()
+    connection = flow.connect()
+    await connection.aresume("run")
+    assert type(results[-1]) is Money
+    assert "make" in reasons(connection.session.info)

@@ -1,0 +1,127 @@
+"""Runs in every kind of store and with every durability can be resumed, listed and pruned."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+import railtracks as rt
+from railtracks.exceptions import ConfigError
+from railtracks.state import MemoryStore, SQLiteStore
+from tests.durability.world import FOLDER, failing, flow_of, resumed, reused
+
+
+@pytest.mark.parametrize("durability", ["exit", "async", "sync"])
+@pytest.mark.parametrize("kind", ["file", "memory", "sqlite"])
+async def test_every_store_and_durability_can_be_resumed(world, kind, durability):
+    store = {"file": lambda: None, "memory": MemoryStore, "sqlite": lambda: SQLiteStore("runs.db")}[kind]()
+    flow = flow_of(world.steps, store=store, durability=durability)
+    world.broken.add("b")
+    with pytest.raises(ValueError):
+        await flow.ainvoke("a", "b", "c")
+    world.broken.clear()
+    world.broken.add("c")
+    with pytest.raises(ValueError):
+        await flow.aresume("run")
+    world.broken.clear()
+    connection = flow.connect()
+    assert await connection.aresume("run") == ["a!", "b!", "c!"]
+    assert world.ran() == ["a", "b", "b", "c", "c"]
+    assert rt.state.load_run("run", store) == connection.session.info
+    forked = flow.connect()
+    assert await forked.afork("run", before=3) == ["a!", "b!", "c!"]
+    assert world.ran() == ["b", "c"]
+    assert rt.state.load_run(forked.session_id, store) == forked.session.info
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_run_that_died_is_resumed_from_every_store(world, kind):
+    store = MemoryStore() if kind == "memory" else SQLiteStore("runs.db")
+
+    async def main():
+        await rt.call(world.steps, "a", "b")
+        if "die" in world.broken:
+            stored = store.read("run")
+            appender = store.open("dead", stored.journal)
+            appender.sync()
+            appender.close()
+            world.broken.remove("die")
+        return await rt.call(world.step, "c")
+
+    world.broken.add("die")
+    flow = flow_of(main, store=store, durability="sync")  # what was appended is in the store at once
+    await flow.ainvoke()
+    world.ran()
+    assert await flow.aresume("dead") == "c!"
+    assert world.ran() == ["c"]
+
+
+@pytest.mark.parametrize("durability", ["exit", "async"])
+async def test_result_changed_later_is_on_record_as_it_was(world, durability):
+    """A result that the caller changed later is on record as it was."""
+
+    async def fetch():
+        return ["fetched"]
+
+    async def main():
+        items = await rt.call(fetch)
+        items.append("mine")
+        await rt.call(world.step, "x")
+        return items
+
+    world.broken.add("x")
+    flow = flow_of(main, durability=durability)
+    await failing(flow)
+    world.broken.clear()
+    assert (await resumed(flow))[0] == ["fetched", "mine"]
+
+
+@pytest.mark.parametrize("durability", ["exit", "async"])
+async def test_arguments_that_changed_later_are_on_record_as_they_were(world, durability):
+    async def count(items):
+        return len(items)
+
+    async def main():
+        items, counts = [], []
+        for i in range(3):
+            items.append(i)
+            counts.append(await rt.call(count, items))
+        await rt.call(world.step, "x")
+        return counts
+
+    world.broken.add("x")
+    flow = flow_of(main, durability=durability)
+    await failing(flow)
+    world.broken.clear()
+    assert (await resumed(flow))[0] == [1, 2, 3]
+
+
+async def test_without_saving_a_run_is_resumed_and_stays_as_it_was(world):
+    world.broken.add("b")
+    await failing(flow_of(world.steps), "a", "b")
+    world.broken.clear()
+    before = (FOLDER / "run.json").read_bytes()
+    world.ran()
+    connection = flow_of(world.steps, save_state=False).connect()
+    assert await connection.aresume("run") == ["a!", "b!"]
+    assert world.ran() == ["b"]
+    assert reused(connection.session.info) == ["step"]
+    assert (FOLDER / "run.json").read_bytes() == before
+    assert not (FOLDER / "run.journal").exists()
+
+
+def test_configured_store_is_listed_and_pruned(world):
+    rt.set_config(store="sqlite:runs.db")
+    with rt.Session(run_identifier="run"):
+        rt.call_sync(world.step, 1)
+    assert [run.identifier for run in rt.state.list_runs()] == ["run"]
+    assert rt.state.load_run("run").answer == "1!"
+    assert rt.state.prune(keep=0) == ["run"]
+
+
+@pytest.mark.parametrize("store", ["bogus", "bogus:runs", 5, MemoryStore])
+@pytest.mark.parametrize("function", [rt.state.list_runs, functools.partial(rt.state.load_run, "run")])
+def test_what_is_not_a_store_is_refused_with_what_to_use(function, store):
+    with pytest.raises(ConfigError, match="is not allowed for store; give 'file:FOLDER'"):
+        function(store=store)

@@ -1,0 +1,147 @@
+"""Entering and leaving sessions: twice, in the wrong order, in another task, form or context."""
+
+from __future__ import annotations
+
+import contextvars
+
+import anyio
+import pytest
+
+import railtracks as rt
+from railtracks.exceptions import ConfigError, SessionError
+from tests.virtual import run
+
+
+async def double(x):
+    await anyio.sleep(0)
+    return 2 * x
+
+
+@pytest.mark.parametrize("form", ["async with", "with"])
+async def test_entering_an_open_session_again_is_refused(form):
+    async with rt.Session() as session:
+        with pytest.raises(SessionError, match=rf"{session.identifier} was entered before and is open.*new rt.Session"):
+            if form == "async with":
+                await session.__aenter__()
+            else:
+                session.__enter__()
+        assert await rt.call(double, 1) == 2
+
+
+async def test_entering_a_session_that_is_over_is_refused():
+    session = rt.Session()
+    async with session:
+        pass
+    with pytest.raises(SessionError, match=rf"{session.identifier} was entered before and is over.*rt.Flow"):
+        async with session:
+            raise AssertionError("never reached")
+    assert rt.session_id() is None
+
+
+def test_entering_a_plain_session_twice_is_refused():
+    session = rt.Session()
+    with session:
+        with pytest.raises(SessionError, match="is open"), session:
+            raise AssertionError("never reached")
+        assert rt.session_id() == session.identifier
+    with pytest.raises(SessionError, match="is over"), session:
+        raise AssertionError("never reached")
+
+
+def test_session_without_its_log_file_may_be_entered_later(tmp_path):
+    """A log file that cannot be opened is refused at entry, and the session may be entered later."""
+    (tmp_path / "file").write_text("")
+    session = rt.Session(log_file="file/run.log")
+    with pytest.raises(ConfigError, match=r"log_file: 'file/run.log' cannot be opened.*give a file"), session:
+        raise AssertionError("never reached")
+    assert rt.session_id() is None
+    (tmp_path / "file").unlink()
+    with session:
+        pass
+    assert (tmp_path / "file/run.log").exists()
+
+
+async def test_leaving_the_outer_session_first_is_refused():
+    """Leaving the outer session first is refused, and both can still be left in the right order."""
+    outer, inner = rt.Session(), rt.Session()
+    await outer.__aenter__()
+    await inner.__aenter__()
+    with pytest.raises(
+        SessionError, match=rf"{outer.identifier} is left before the session {inner.identifier}.*nested"
+    ):
+        await outer.__aexit__(None, None, None)
+    assert await rt.call(double, 1) == 2
+    await inner.__aexit__(None, None, None)
+    await outer.__aexit__(None, None, None)
+    assert (inner.info.answer, outer.info.answer) == (2, None)
+    assert rt.session_id() is None
+
+
+def test_leaving_the_outer_plain_session_first_is_refused(backend):
+    """Leaving the outer plain session first is refused, and both can still be left in the right order."""
+    outer, inner = rt.Session(backend=backend), rt.Session(backend=backend)
+    outer.__enter__()
+    inner.__enter__()
+    with pytest.raises(SessionError, match="leave the inner one first"):
+        outer.__exit__(None, None, None)
+    assert rt.call_sync(double, 1) == 2
+    inner.__exit__(None, None, None)
+    outer.__exit__(None, None, None)
+    assert rt.session_id() is None
+
+
+async def test_leaving_in_another_task_is_refused():
+    """Leaving in another task is refused, and the session stays open."""
+    session, refused = rt.Session(), []
+
+    async def leave():
+        with pytest.raises(SessionError, match=r"left in another task.*leave it where you entered it"):
+            await session.__aexit__(None, None, None)
+        refused.append(True)
+
+    async with session:
+        async with anyio.create_task_group() as group:
+            group.start_soon(leave)
+        assert await rt.call(double, 1) == 2
+    assert refused == [True]
+
+
+async def test_leaving_twice_or_without_entering_is_refused():
+    session = rt.Session()
+    with pytest.raises(SessionError, match="is left, but it is not entered yet"):
+        await session.__aexit__(None, None, None)
+    async with session:
+        pass
+    with pytest.raises(SessionError, match="is left, but it is over"):
+        await session.__aexit__(None, None, None)
+    with pytest.raises(SessionError, match="is left, but it is over"):
+        session.__exit__(None, None, None)
+
+
+async def test_leaving_in_another_form_than_entering_is_refused():
+    """Leaving in another form than entering is refused, and the session stays open."""
+    async with rt.Session() as session:
+        with pytest.raises(SessionError, match="async with"):
+            session.__exit__(None, None, None)
+        assert await rt.call(double, 1) == 2
+
+
+async def test_leaving_a_plain_session_with_async_exit_is_refused():
+    """Leaving a plain session with an async exit is refused, and the session stays open."""
+    with rt.Session() as session:
+        with pytest.raises(SessionError, match="`with"):
+            await session.__aexit__(None, None, None)
+        assert await rt.call(double, 1) == 2
+
+
+def test_leaving_in_another_context_variable_context_is_allowed(backend):
+    """A session may be left in another context (of context variables) than it was entered in."""
+
+    async def main():
+        session = rt.Session()
+        context = contextvars.copy_context()
+        context.run(session.__enter__)
+        session.__exit__(None, None, None)
+        assert rt.session_id() is None
+
+    run(backend, main)
