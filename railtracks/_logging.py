@@ -101,7 +101,7 @@ class SessionLog:
         log_file: A path to append to, or None.
         session_id: Stands on every record.
         clock: Monotonic seconds.
-        hide: Takes secrets out of a text.
+        redact: Removes secrets from a text.
     """
 
     def __init__(
@@ -110,13 +110,13 @@ class SessionLog:
         log_file: str | None,
         session_id: str,
         clock: Callable[[], float],
-        hide: Callable[[str], str] = str,
+        redact: Callable[[str], str] = str,
     ) -> None:
         self.level = level_number(setting)
         self._path = log_file
         self.session_id = session_id
         self._clock = clock
-        self._hide = hide
+        self._redact = redact
         self._opened = clock()
         self._file: logging.FileHandler | None = None
 
@@ -163,12 +163,12 @@ class SessionLog:
             return
         info = None if exc_info is None else (type(exc_info), exc_info, exc_info.__traceback__)
         text = message % args if args else message
-        if (shown := self._hide(text)) != text:
+        if (shown := self._redact(text)) != text:
             message, args = shown, ()
         record = logger.makeRecord(logger.name, level, "(railtracks)", 0, message, args, info)
         if info is not None:
             shown = _formatter.formatException(info)
-            record.exc_text = self._hide(shown)  # formatters take this where it is set
+            record.exc_text = self._redact(shown)  # formatters take this where it is set
             if record.exc_text != shown:
                 record.exc_info = None  # some handlers look at this one
         record.elapsed = self._clock() - self._opened

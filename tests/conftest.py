@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from railtracks import _config
 from railtracks._context_variable import current
-from railtracks.state._redaction import _secret_names
+from railtracks.state._redaction._secret_names import secret_names
 from railtracks.state._serialization import _encoder
 from tests import virtual
 
@@ -57,9 +57,8 @@ def empty_world(tmp_path, monkeypatch, forget_registered_types):
         monkeypatch.delenv(variable)
     monkeypatch.setattr(_config, "_global", {})
     monkeypatch.setattr(_config, "_files", {})
-    monkeypatch.setattr(_secret_names, "_extra", set())
+    secret_names.reset()
     forget_registered_types()
-    _secret_names.names_secret.cache_clear()
     monkeypatch.setenv("RAILTRACKS_LOGGING_SETTING", "QUIET")
     yield
     assert current.get() is None, "a session was left open in the context of the test"

@@ -10,7 +10,7 @@ from railtracks._resume._history import Place, key_of
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status
 from railtracks.state._records import REUSED, Change, Form
-from railtracks.state._redaction._redactor import Secrets
+from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import decode
 from railtracks.state._serialization._record_text import form_in, inputs_text, is_lost, members
 from railtracks.state._transitions import changes_of
@@ -94,7 +94,7 @@ def recorded_arguments(record: CallRecord, node: FunctionNode[..., Any]) -> tupl
         args, kwargs = decode(args), decode(kwargs)
     else:
         args, kwargs = _as_annotated(args, kwargs, node)
-    if inputs_text(tuple(args), kwargs, Secrets(), node.hidden) != record.inputs:
+    if inputs_text(tuple(args), kwargs, Redactor(), node.hidden) != record.inputs:
         names = ", ".join(f"{name!r}" for name in inspect.signature(node.target).parameters)
         raise ValueError(f"was given values whose types are not on record, as no annotation of {names} says them")
     return tuple(args), kwargs

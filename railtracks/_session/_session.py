@@ -26,7 +26,7 @@ from railtracks.nodes._function import as_node, is_async
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
 from railtracks.state._file_system import blocks
-from railtracks.state._redaction._redactor import Secrets
+from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import learn_secrets
 
 if TYPE_CHECKING:
@@ -112,11 +112,11 @@ class Session:
         self.identifier: str = given or (source.new_id() if name is None else slug(name))
         self._flow_name, self._flow_id = flow_name, flow_id
         self._payload_callback = payload_callback
-        self._secrets = secrets = Secrets()
+        self._redactor = redactor = Redactor()
         self._log = SessionLog(
-            config.logging_setting, config.log_file, self.identifier, source.clock, secrets.hide_in_prose
+            config.logging_setting, config.log_file, self.identifier, source.clock, redactor.redact_free_text
         )
-        self._coordinator = Coordinator(self.identifier, config, dict(context or {}), source, self._log, secrets)
+        self._coordinator = Coordinator(self.identifier, config, dict(context or {}), source, self._log, redactor)
         self._store: Store | None = None  # found when the session begins: the working directory may change after that
         self._known: ExecutionInfo | None = None  # the run that this one resumes
         self._saving = False  # whoever saves, lets go of the run
@@ -166,7 +166,7 @@ class Session:
             records=self._coordinator.state.snapshot(),
             clock_origin=self._coordinator.origin,
             earlier=() if self._recorder is None else self._recorder.earlier(),
-            secrets=self._secrets,
+            redactor=self._redactor,
         )
 
     def payload(self) -> dict[str, Any]:
@@ -376,7 +376,7 @@ class Session:
         self._form = form
         self._start_time = self._now()
         if self.context:
-            learn_secrets(self.context, self._secrets)
+            learn_secrets(self.context, self._redactor)
         if self._sources.observer is not None:
             self._sources.observer.opened(self)
 
@@ -391,7 +391,7 @@ class Session:
         config, coordinator = self._config, self._coordinator
         self._store = store = as_store(config.store)
         recorder = Recorder(
-            coordinator.state, coordinator.origin, self._secrets, self._log,
+            coordinator.state, coordinator.origin, self._redactor, self._log,
             store if config.save_state else None, config.durability,
         )  # fmt: skip
         try:

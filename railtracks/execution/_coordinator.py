@@ -39,7 +39,7 @@ from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher, in_callback
 from railtracks.state import Broadcast, CallCreated, CallRecord, Reason
 from railtracks.state._records import REUSED
-from railtracks.state._redaction._redactor import Secrets
+from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import HARMLESS, learn_secrets
 from railtracks.state._serialization._record_text import object_text
 from railtracks.state._transitions import RTState
@@ -136,7 +136,7 @@ class Coordinator:
         context: dict[str, Any],
         sources: Sources,
         log: SessionLog,
-        secrets: Secrets,
+        redactor: Redactor,
     ) -> None:
         self.session_id = session_id
         self.config = config
@@ -148,7 +148,7 @@ class Coordinator:
         self._observer = observer if observer is not None and observer.sees_calls else None
         self.publisher = RTPublisher(log, self._observer)
         self.recorder: Recorder | None = None
-        self.secrets = secrets
+        self.redactor = redactor
         self.failure: BaseException | None = None
         self.closed = False
         self.ended = False
@@ -205,7 +205,7 @@ class Coordinator:
         try:
             place = None
             if recorder is None:
-                look(record, node, self.secrets)
+                look(record, node, self.redactor)
             else:
                 found = recorder.created(record, node, caller.place)
                 if found is not None:
@@ -244,7 +244,7 @@ class Coordinator:
             if recorder is not None:
                 recorder.ended(record)
             elif type(result) not in HARMLESS:
-                learn_secrets(result, self.secrets)
+                learn_secrets(result, self.redactor)
             if announcer.active:
                 announcer.succeeded(record)
             if commits and recorder is not None and recorder.waits:
@@ -267,7 +267,7 @@ class Coordinator:
 
     def changed(self, record: CallRecord | None, key: str, value: Any = DELETED) -> None:
         """The context was changed, by the call of ``record`` or outside calls. From any thread."""
-        learn_secrets({key: value}, self.secrets)
+        learn_secrets({key: value}, self.redactor)
         if self._observer is not None:
             self._observer.changed(self.session_id, record, key, value, value is DELETED)
         if self.recorder is not None and not self.ended:
@@ -275,7 +275,7 @@ class Coordinator:
 
     def describe(self, record: CallRecord, attributes: Mapping[str, Any]) -> None:
         """Put on record what a call that runs says about itself, in place of what it said before."""
-        record.attributes = object_text(attributes, self.secrets)
+        record.attributes = object_text(attributes, self.redactor)
         if self.recorder is not None:
             self.recorder.described(record)
 

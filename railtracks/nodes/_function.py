@@ -11,8 +11,8 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from railtracks._public_path import public_path
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._node import Node
-from railtracks.state._redaction._redactor import Secrets
-from railtracks.state._redaction._secret_names import names_secret, secret_names
+from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._redaction._secret_names import is_secret_name, secret_names
 from railtracks.state._serialization._encoder import MAX_ITEMS
 from railtracks.state._serialization._record_text import form_in, inputs_text, is_lost
 
@@ -85,12 +85,12 @@ class FunctionNode(Generic[P, R_co]):
         """
         place = self.origin or origin(self)
         bound = _bound(self.target)
-        secrets = Secrets()
+        redactor = Redactor()
         for own in self.secrets:
-            secrets.learn(own)
+            redactor.add(own)
         hidden = _hidden_places(innermost(self.target))
-        text = "" if bound is None else inputs_text(*bound, secrets, hidden)
-        self.bound = None if bound is None and not self.secrets else secrets.known
+        text = "" if bound is None else inputs_text(*bound, redactor, hidden)
+        self.bound = None if bound is None and not self.secrets else redactor.known
         if place.endswith("<lambda>") or is_lost(form_in(text)):
             return None
         return place + (f"({text})" if text else "") + (f"@{self.version}" if self.version is not None else "")
@@ -179,8 +179,8 @@ def _hidden_places(func: Any) -> frozenset[int]:
             return frozenset()
     code = func.__code__
     count = code.co_argcount
-    places = {place - skipped for place in range(skipped, count) if names_secret(code.co_varnames[place])}
-    if code.co_flags & inspect.CO_VARARGS and names_secret(code.co_varnames[count + code.co_kwonlyargcount]):
+    places = {place - skipped for place in range(skipped, count) if is_secret_name(code.co_varnames[place])}
+    if code.co_flags & inspect.CO_VARARGS and is_secret_name(code.co_varnames[count + code.co_kwonlyargcount]):
         places.update(range(count - skipped, MAX_ITEMS))  # more are not written anyway
     return frozenset(places)
 

@@ -19,7 +19,7 @@ from railtracks.state._document._writer import Writer
 from railtracks.state._file_system import write_atomically
 from railtracks.state._journal import _journal
 from railtracks.state._records import REUSED, CallRecord, Reason, Status
-from railtracks.state._redaction._redactor import Secrets
+from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import converter
 from railtracks.state._serialization._record_text import loads
 
@@ -94,7 +94,7 @@ class ExecutionInfo:
     """Calls of the session that this one resumed, kept while this one has not completed."""
     damage: str | None = None
     """Of a loaded journal that is not whole: why what comes after some place could not be used, and its offset."""
-    _secrets: Secrets = attrs.field(factory=Secrets, repr=False)
+    _redactor: Redactor = attrs.field(factory=Redactor, repr=False)
 
     # ---- queries
 
@@ -286,7 +286,7 @@ class ExecutionInfo:
 
     @property
     def _writer(self) -> Writer:
-        return Writer(self.session_id, self.clock_origin, self._secrets)
+        return Writer(self.session_id, self.clock_origin, self._redactor)
 
     def _tops(self) -> list[CallRecord]:
         return [record for record in self.records if record.parent is None]

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from railtracks.state._redaction._redactor import Secrets
-from railtracks.state._redaction._secret_names import MASK
+from railtracks.state._redaction._redactor import MASK, Redactor
 from railtracks.state._serialization._encoder import encode
 from tests.effort import examples
 from tests.state.test_secret_values import SECRET, AReprOf
@@ -33,7 +32,7 @@ tokens = pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS.keys())
 @tokens
 def test_the_shape_of_a_token_is_masked_in_any_text(token):
     for text in (token, f"Bearer {token}", f"key={token}", f"('{token}", f"\n{token}", f"line\n{token}"):
-        assert Secrets().hide(text) == text.replace(token, MASK)
+        assert Redactor().redact(text) == text.replace(token, MASK)
 
 
 @tokens
@@ -42,8 +41,8 @@ def test_a_token_is_masked_after_an_escaped_line_break(token):
     for quote in (repr, json.dumps):
         for before in ("\n", "\t", "a\n"):
             quoted = quote(before + token + "\n")
-            assert quote(token)[1:-1] not in Secrets().hide(quoted)
-            assert MASK in Secrets().hide(quoted)
+            assert quote(token)[1:-1] not in Redactor().redact(quoted)
+            assert MASK in Redactor().redact(quoted)
 
 
 @tokens
@@ -64,7 +63,7 @@ def test_the_shape_of_a_token_is_masked_in_every_kind_of_value(token):
     ],
 )
 def test_user_and_password_are_cut_out_of_a_url(url, hidden):
-    assert Secrets().hide(url) == hidden
+    assert Redactor().redact(url) == hidden
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_user_and_password_are_cut_out_of_a_url(url, hidden):
     ],
 )  # fmt: skip
 def test_what_only_resembles_a_token_stays(text):
-    assert Secrets().hide(text) == text
+    assert Redactor().redact(text) == text
 
 
 # ---- prose: reprs, messages, log lines
@@ -100,14 +99,14 @@ def test_what_only_resembles_a_token_stays(text):
     ],
 )  # fmt: skip
 def test_an_assignment_to_a_secret_name_is_masked_in_prose(text):
-    hidden = Secrets().hide_in_prose(text)
+    hidden = Redactor().redact_free_text(text)
     assert SECRET not in hidden
     assert MASK in hidden
 
 
 def test_what_stands_around_an_assignment_stays():
     text = f"Client(user='u', api_key='{SECRET}', region='eu', n=1)"
-    assert Secrets().hide_in_prose(text) == "Client(user='u', api_key=***, region='eu', n=1)"
+    assert Redactor().redact_free_text(text) == "Client(user='u', api_key=***, region='eu', n=1)"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +118,7 @@ def test_what_stands_around_an_assignment_stays():
     ],
 )  # fmt: skip
 def test_an_assignment_to_another_name_stays_in_prose(text):
-    assert Secrets().hide_in_prose(text) == text
+    assert Redactor().redact_free_text(text) == text
 
 
 class Named:
@@ -159,5 +158,5 @@ def test_no_text_takes_quadratic_time(unit):
     """40,000 characters take 5 milliseconds if all is well, 80 for the slowest; with squares it is many seconds."""
     text = (unit * 40_000)[:40_000] + " ="
     began = time.process_time()
-    Secrets().hide_in_prose(text)
+    Redactor().redact_free_text(text)
     assert time.process_time() - began < 0.5

@@ -14,8 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.state._redaction._redactor import MAX_KNOWN, Secrets
-from railtracks.state._redaction._secret_names import MASK
+from railtracks.state._redaction._redactor import MASK, MAX_KNOWN, Redactor
 from railtracks.state._serialization._encoder import Encoder, encode, learn_secrets
 from railtracks.state._serialization._record_text import inputs_text, result_text
 
@@ -40,13 +39,13 @@ ANamedTuple = namedtuple("ANamedTuple", "user password")  # noqa: PYI024 (as old
 
 
 def in_secrets(value):
-    secrets = Secrets()
+    secrets = Redactor()
     Encoder(secrets).encode(value)
     return secrets
 
 
 def knows(secrets, text=SECRET):
-    return secrets.hide(f"a {text} b") == f"a {MASK} b"
+    return secrets.redact(f"a {text} b") == f"a {MASK} b"
 
 
 # ---- rt.Secret
@@ -97,7 +96,7 @@ def test_a_marked_value_is_masked_wherever_it_stands(wrap, value):
     """The value is known from then on."""
     if isinstance(value, list | dict | AnAttrs):
         value = SECRET if type(wrap(0)) in (set, dict) else value  # those have no hash
-    secrets = Secrets()
+    secrets = Redactor()
     assert SECRET not in json.dumps(Encoder(secrets).encode(wrap(rt.Secret(value))))
     assert knows(secrets)
 
@@ -142,7 +141,7 @@ def test_what_is_masked_in_what_is_encoded_is_known_from_then_on(holder):
 @holders
 def test_secrets_of_the_initial_context_are_known_at_once(holder):
     """They are those that would be masked when the context is written."""
-    secrets = Secrets()
+    secrets = Redactor()
     learn_secrets({"one": [{"deep": (holder,)}]}, secrets)
     assert knows(secrets)
 
@@ -152,7 +151,7 @@ def test_a_deep_secret_of_the_initial_context_is_known(depth):
     value = {"password": SECRET}
     for _ in range(depth):
         value = {"below": value}
-    secrets = Secrets()
+    secrets = Redactor()
     learn_secrets(value, secrets)
     assert knows(secrets)
 
@@ -164,7 +163,7 @@ class Broken:
 
 @pytest.mark.parametrize("bad", [Broken(), AnAttrs.__new__(AnAttrs)], ids=["raises", "half made"])
 def test_a_broken_part_of_the_context_does_not_hide_the_others(bad):
-    secrets = Secrets()
+    secrets = Redactor()
     learn_secrets({"a": bad, "b": {"password": SECRET}}, secrets)
     assert knows(secrets)
 
@@ -172,7 +171,7 @@ def test_a_broken_part_of_the_context_does_not_hide_the_others(bad):
 def test_an_initial_context_that_contains_itself_is_no_problem():
     context = {"password": SECRET}
     context["self"] = context["token"] = context
-    secrets = Secrets()
+    secrets = Redactor()
     learn_secrets(context, secrets)
     assert knows(secrets)
 
@@ -188,7 +187,7 @@ BOTH_ORDERS = [
 
 @pytest.mark.parametrize("value", BOTH_ORDERS)
 def test_a_secret_named_at_the_end_is_masked_before_it_as_well(value):
-    assert SECRET not in result_text(value, Secrets())
+    assert SECRET not in result_text(value, Redactor())
 
 
 @pytest.mark.parametrize(
@@ -200,17 +199,17 @@ def test_a_secret_named_at_the_end_is_masked_before_it_as_well(value):
     ],
 )
 def test_the_order_of_arguments_does_not_matter(args, kwargs):
-    assert SECRET not in inputs_text(args, kwargs, Secrets())
+    assert SECRET not in inputs_text(args, kwargs, Redactor())
 
 
 def test_a_secret_that_is_seen_again_is_forgotten_later():
     """Those that were not seen again are forgotten first."""
-    secrets = Secrets()
-    secrets.learn(SECRET)
+    secrets = Redactor()
+    secrets.add(SECRET)
     for n in range(MAX_KNOWN - 1):
-        secrets.learn(f"another-{n}")
-    secrets.learn(SECRET)
-    secrets.learn("one more than it remembers")
+        secrets.add(f"another-{n}")
+    secrets.add(SECRET)
+    secrets.add("one more than it remembers")
     assert knows(secrets)
     assert not knows(secrets, "another-0")
 
@@ -222,19 +221,19 @@ def test_a_secret_that_is_seen_again_is_forgotten_later():
 def test_what_is_too_short_is_masked_by_its_key_alone(value):
     secrets = in_secrets({"password": value})
     text = f"a test of {value!r} and {value}, *** and ******"
-    assert secrets.hide(text) == text
+    assert secrets.redact(text) == text
 
 
 def test_the_type_of_a_secret_value_is_not_a_secret():
     for value in (object(), AnAttrs("x"), pydantic.SecretStr("x"), ValueError("x"), 2**2000, float("nan"), {1: 2}):
         secrets = in_secrets({"token": value})
         text = "an object, a ValueError, a pydantic.types.SecretStr, a float, a dict, an int"
-        assert secrets.hide(text) == text, value
+        assert secrets.redact(text) == text, value
 
 
 def test_blanks_are_not_a_secret():
     text = "def f():\n        return 1\n"
-    assert in_secrets({"password": " " * 8}).hide(text) == text
+    assert in_secrets({"password": " " * 8}).redact(text) == text
 
 
 def test_numbers_and_flags_beside_a_secret_stay():
@@ -245,7 +244,7 @@ def test_numbers_and_flags_beside_a_secret_stay():
 
 def test_the_keys_of_what_is_masked_are_not_secrets():
     secrets = in_secrets({"credentials": {"username": {"region": SECRET}}})
-    assert secrets.hide("username, region") == "username, region"
+    assert secrets.redact("username, region") == "username, region"
 
 
 # ---- forms in which texts quote a secret
@@ -274,7 +273,7 @@ QUOTED = {
 def test_a_known_secret_is_masked_in_all_its_quoted_forms(text, quoted):
     secrets = in_secrets({"password": text})
     inside = quoted(text).strip("b'\"")
-    assert inside not in secrets.hide(f"<<{quoted(text)}>>")
+    assert inside not in secrets.redact(f"<<{quoted(text)}>>")
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)
@@ -307,9 +306,9 @@ class AReprOf:
 @given(st.text(min_size=6, max_size=40).map(lambda text: f"Q{text}z"), st.text(), st.text())
 @example("Qaaaaaaz", "Qaaaaaa", "aaaaaaz")
 def test_a_known_secret_is_removed_and_the_rest_stays(secret, before, after):
-    secrets = Secrets()
-    secrets.learn(secret)
-    hidden = secrets.hide(before + secret + after)
+    secrets = Redactor()
+    secrets.add(secret)
+    hidden = secrets.redact(before + secret + after)
     assert secret not in hidden
     if secret not in before + after and not any(marker in before + secret + after for marker in ("sk-", "://", "gh")):
         assert hidden == (before + secret + after).replace(secret, MASK).replace(repr(secret)[1:-1], MASK)
@@ -317,9 +316,9 @@ def test_a_known_secret_is_removed_and_the_rest_stays(secret, before, after):
 
 @given(st.lists(st.text("ab", min_size=6, max_size=12), min_size=1, max_size=5), st.text("ab", max_size=60))
 def test_of_secrets_that_contain_each_other_none_stays(known, text):
-    secrets = Secrets()
+    secrets = Redactor()
     for secret in known:
-        secrets.learn(secret)
-    hidden = secrets.hide(text)
+        secrets.add(secret)
+    hidden = secrets.redact(text)
     assert not any(secret in hidden for secret in known)
-    assert secrets.hide(hidden) == hidden
+    assert secrets.redact(hidden) == hidden

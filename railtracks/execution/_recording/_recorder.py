@@ -24,7 +24,7 @@ from railtracks.state._document._graph import overall
 from railtracks.state._file_system import blocks
 from railtracks.state._journal import _journal as journal
 from railtracks.state._records import REUSED, Change, Form
-from railtracks.state._redaction._redactor import Secrets
+from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import HARMLESS, decode, learn_secrets
 from railtracks.state._serialization._record_text import inputs_text, loads, member_text, output_text, settle_texts
 from railtracks.state._stores._fsync_thread import syncer
@@ -48,7 +48,7 @@ class Recorder:
     Args:
         state: The records.
         origin: Seconds to add to their times to get seconds since the epoch.
-        secrets: Those that the session knows.
+        redactor: The secrets that the session knows.
         log: Where a failure is told.
         store: Where to keep it; None: nowhere.
         durability: "exit", "async" or "sync".
@@ -61,11 +61,11 @@ class Recorder:
     """
 
     def __init__(
-        self, state: RTState, origin: float, secrets: Secrets, log: SessionLog, store: Store | None, durability: str
+        self, state: RTState, origin: float, redactor: Redactor, log: SessionLog, store: Store | None, durability: str
     ) -> None:
         self._state = state
         self._origin = origin
-        self._secrets = secrets
+        self._redactor = redactor
         self._log = log
         self._store = store
         self._journals = store is not None and durability != "exit"
@@ -136,7 +136,7 @@ class Recorder:
         self.past = past(known)
         self._find = find
         for record in known:
-            record.inputs, record.output = settle_texts(record, self._secrets)
+            record.inputs, record.output = settle_texts(record, self._redactor)
         if self._journals:
             self._beginning += b"".join(map(journal.frame, (*journal.told(known, 0.0), journal.ATTEMPT)))
 
@@ -247,7 +247,7 @@ class Recorder:
             self._learn_bound(record, node.bound)
         journals, hidden = self._journals, node.hidden
         if journals or hidden or self.past is not None or not _is_harmless(record):
-            record.inputs = inputs_text(record.args, record.kwargs, self._secrets, hidden)
+            record.inputs = inputs_text(record.args, record.kwargs, self._redactor, hidden)
         found = None
         if self.past is not None:
             found = self._find(self.past if record.parent is None else above, record, node)
@@ -272,8 +272,8 @@ class Recorder:
     def _learn_bound(self, record: CallRecord, secrets: list[str]) -> None:
         """A node may be bound to secrets, or to what is known to be one here."""
         for text in secrets:
-            self._secrets.learn(text)
-        if record.node is not None and self._secrets.hide(record.node) != record.node:
+            self._redactor.add(text)
+        if record.node is not None and self._redactor.redact(record.node) != record.node:
             record.node = None
 
     def ended(self, record: CallRecord) -> None:
@@ -285,12 +285,12 @@ class Recorder:
             again = failure is self._failure and record.parent is not None
             self._failure = failure
         if self._journals:
-            record.output = output_text(record, self._secrets, again)
+            record.output = output_text(record, self._redactor, again)
             if record.index >= self._told:
                 self._tell(record)
             self._write(journal.ended(record, (record.ended or 0.0) + self._origin))
         elif type(record.result) not in HARMLESS or failure is not None:
-            record.output = output_text(record, self._secrets, again)  # now, as it may be changed later
+            record.output = output_text(record, self._redactor, again)  # now, as it may be changed later
 
     def described(self, record: CallRecord) -> None:
         """A call said something about itself."""
@@ -325,8 +325,8 @@ class Recorder:
         """A call changed the context. What is changed outside calls is not kept. From any thread."""
         if record is None:
             return
-        shown = self._secrets.hide(key if isinstance(key, str) else repr(key))
-        text, form = (None, Form.PLAIN) if value is DELETED else member_text(key, value, self._secrets)
+        shown = self._redactor.redact(key if isinstance(key, str) else repr(key))
+        text, form = (None, Form.PLAIN) if value is DELETED else member_text(key, value, self._redactor)
         if shown != key:
             key, form = shown, Form.OPAQUE
         change = Change(next(self._changes), key, text, form)
@@ -411,17 +411,17 @@ def _is_harmless(record: CallRecord) -> bool:
     return not record.kwargs
 
 
-def look(record: CallRecord, node: FunctionNode[..., Any], secrets: Secrets) -> None:
+def look(record: CallRecord, node: FunctionNode[..., Any], redactor: Redactor) -> None:
     """Learn what secrets a call was given, where nothing is kept of it."""
     for text in node.secrets:
-        secrets.learn(text)
+        redactor.add(text)
     if node.hidden:
-        record.inputs = inputs_text(record.args, record.kwargs, secrets, node.hidden)
+        record.inputs = inputs_text(record.args, record.kwargs, redactor, node.hidden)
     elif record.kwargs:
-        learn_secrets(record.kwargs, secrets)
+        learn_secrets(record.kwargs, redactor)
     for value in record.args:
         if type(value) not in HARMLESS:
-            learn_secrets(value, secrets)
+            learn_secrets(value, redactor)
 
 
 def _shown(where: str) -> str:

@@ -20,8 +20,8 @@ from railtracks.llm._messages import Message
 from railtracks.llm._model import Completion, OutputSchema, ToolSchema
 from railtracks.llm._providers._clients import Client, Clients
 from railtracks.state import Secret
-from railtracks.state._redaction._redactor import Secrets
-from railtracks.state._redaction._secret_names import names_secret
+from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._redaction._secret_names import is_secret_name
 from railtracks.state._serialization._encoder import Encoder
 
 C = TypeVar("C", bound=Client)
@@ -92,12 +92,12 @@ class Keys:
     and so does all of it that has no key in it.
     """
 
-    __slots__ = ("secrets",)
+    __slots__ = ("redactor",)
 
     def __init__(self, keys: Iterable[str]) -> None:
-        self.secrets = Secrets()
+        self.redactor = Redactor()
         for key in keys:
-            self.secrets.learn(key)
+            self.redactor.add(key)
 
     def __enter__(self) -> None:
         pass
@@ -115,10 +115,10 @@ class Keys:
     def _without(self, value: Any, around: tuple[int, ...] = ()) -> Any:
         """The same object, if there is no key in it. ``around``: the containers that it stands in, by ``id``."""
         if isinstance(value, str):
-            text = self.secrets.hide(value)
+            text = self.redactor.redact(value)
             return value if text == value else text
         if isinstance(value, bytes):
-            data = self.secrets.hide(value.decode("latin-1")).encode("latin-1")
+            data = self.redactor.redact(value.decode("latin-1")).encode("latin-1")
             return value if data == value else data
         if type(value) not in (dict, list, tuple) or id(value) in around:
             return value
@@ -161,7 +161,7 @@ class SDKModel(ABC, Generic[C]):
         self._settings = dict(settings)
         self._key = None if key is None else Secret(key)
         self._clients = clients
-        secret = [value for header, value in headers.items() if names_secret(header)]
+        secret = [value for header, value in headers.items() if is_secret_name(header)]
         self._keys = Keys([key or "", *secret, *(value.split(" ")[-1] for value in secret)])  # of "Bearer x", x too
 
     @property
@@ -185,9 +185,9 @@ class SDKModel(ABC, Generic[C]):
         return self._key
 
     def __repr__(self) -> str:
-        encoder = Encoder(Secrets())
+        encoder = Encoder(Redactor())
         shown = (f"{name}={encoder.member(name, value)!r}" for name, value in self._settings.items())
-        return self._keys.secrets.hide(f"{type(self).__name__}({', '.join([repr(self._name), *shown])})")
+        return self._keys.redactor.redact(f"{type(self).__name__}({', '.join([repr(self._name), *shown])})")
 
     async def complete(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None

@@ -13,7 +13,7 @@ from itertools import islice
 
 from railtracks.state._document._graph import VERSION, overall
 from railtracks.state._records import CallRecord, Change, Status
-from railtracks.state._redaction._redactor import Secrets
+from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, name_text, settle_texts
 
 _COMPLETED = Status.COMPLETED
@@ -29,13 +29,13 @@ class Writer:
     Args:
         session_id: Identifiers are made from it.
         origin: Seconds to add to a record's time to get seconds since the epoch.
-        secrets: Those that the session knows.
+        redactor: The secrets that the session knows.
     """
 
-    def __init__(self, session_id: str, origin: float, secrets: Secrets) -> None:
+    def __init__(self, session_id: str, origin: float, redactor: Redactor) -> None:
         self._session = dumps(session_id)[1:-1]
         self._origin = origin
-        self._secrets = secrets
+        self._redactor = redactor
 
     def document(
         self, facts: dict[str, str | float | None], records: Sequence[CallRecord], earlier: Sequence[CallRecord]
@@ -107,7 +107,7 @@ class Writer:
     def _edge(self, record: CallRecord, created: str, ended: str | None) -> str:
         inputs, output = record.inputs, record.output
         if inputs is None or output is None:
-            inputs, output = settle_texts(record, self._secrets)
+            inputs, output = settle_texts(record, self._redactor)
         source = "null" if record.parent is None else f'"{self._session}-n{record.parent}"'
         facts = (
             f'{{"identifier": "{self._session}-e{record.index}", "source": {source}, '

@@ -1,4 +1,4 @@
-"""Which keys name a secret? Their values are never written."""
+"""The names of keys whose values are secrets, and are never written."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from functools import lru_cache
 from itertools import pairwise
 
 from railtracks.exceptions import ConfigError
-
-MASK = "***"
 
 _WORDS = {
     "password", "passwords", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "apikey", "apikeys",
@@ -20,16 +18,34 @@ _PAIRS = {
     ("api", "key"), ("api", "keys"), ("private", "key"), ("access", "key"), ("secret", "key"), ("signing", "key"),
     ("encryption", "key"), ("session", "key"), ("connection", "string"),
 }  # fmt: skip
-_extra: set[tuple[str, ...]] = set()
 
 
 class _SecretNames:
-    revision = 0
-    """Changes when names are registered: whoever keeps what ``names_secret`` said asks again then."""
+    """The registry of names that ``register_secret_keys`` adds.
+
+    Attributes:
+        registered: The names, each as the words that it consists of.
+        revision: A number that changes with the names. Code that keeps a result of ``is_secret_name`` keeps this too,
+            and asks again when it has changed.
+    """
+
+    def __init__(self) -> None:
+        self.registered: set[tuple[str, ...]] = set()
+        self.revision = 0
+
+    def changed(self) -> None:
+        """Discard what was worked out for the names before."""
+        is_secret_name.cache_clear()
+        self.revision += 1
+
+    def reset(self) -> None:
+        """Forget all registered names, so that a test does not see those of another one."""
+        self.registered.clear()
+        self.changed()
 
 
 secret_names = _SecretNames()
-# Upper-case runs first, so that "HTTPToken" gives "HTTP", "Token" and "APIKey" gives "API", "Key".
+# Upper-case runs first, so that "HTTPToken" is split into "HTTP", "Token", and "APIKey" into "API", "Key".
 _PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[^\W\d_A-Za-z]+")
 
 
@@ -38,15 +54,17 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4096)
-def names_secret(key: str) -> bool:
-    """Does this key name a secret? ``X-API-Key``, ``clientSecret``, ``db_password`` do; ``max_tokens`` does not."""
+def is_secret_name(key: str) -> bool:
+    """Return whether a key names a secret, as ``X-API-Key`` and ``db_password`` do, and ``max_tokens`` does not."""
     parts = _parts(key)
     if any(part in _WORDS for part in parts):
         return True
     if any(pair in _PAIRS for pair in pairwise(parts)):
         return True
     return any(
-        extra == parts[start : start + len(extra)] for extra in _extra for start in range(len(parts) - len(extra) + 1)
+        name == parts[start : start + len(name)]
+        for name in secret_names.registered
+        for start in range(len(parts) - len(name) + 1)
     )
 
 
@@ -58,14 +76,14 @@ def register_secret_keys(*names: str) -> None:
             ``cardNumber``, ``CARD-NUMBER`` and ``billing_card_number``.
 
     Raises:
-        ConfigError: a name has no letters or digits.
+        ConfigError: A name contains no letters or digits.
     """
     for name in names:
         parts = _parts(name) if isinstance(name, str) else ()
         if not parts:
             raise ConfigError(
-                f"register_secret_keys: {name!r} has no letters or digits to go by; give the name of a key"
+                f"register_secret_keys: expected a name with letters or digits, got {name!r}; "
+                f"use the name of a key, such as 'card_number'"
             )
-        _extra.add(parts)
-    names_secret.cache_clear()
-    secret_names.revision += 1
+        secret_names.registered.add(parts)
+    secret_names.changed()

@@ -26,8 +26,8 @@ import cattrs
 from railtracks._public_path import public_path
 from railtracks.exceptions import ConfigError
 from railtracks.state._records import Form, Reason, Status
-from railtracks.state._redaction._redactor import Secret, Secrets
-from railtracks.state._redaction._secret_names import MASK, names_secret
+from railtracks.state._redaction._redactor import MASK, Redactor, Secret
+from railtracks.state._redaction._secret_names import is_secret_name
 from railtracks.state._serialization._placeholders import Cut, Opaque, RecordedError
 
 T = TypeVar("T")
@@ -124,11 +124,11 @@ class Encoder:
     """One value on its way to plain data.
 
     Args:
-        secrets: Those that are known; what keys and ``Secret`` mark is added to them.
+        redactor: The secrets that are known; what keys and ``Secret`` mark is added to them.
     """
 
-    def __init__(self, secrets: Secrets) -> None:
-        self._secrets = secrets
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
         self._parts = MAX_PARTS
         self._path: set[int] = set()
         self._loss = 0
@@ -174,12 +174,12 @@ class Encoder:
         """The mask, in place of ``value``, the texts in which are secrets from now on."""
         self._lose(Form.MASKED)
         if not (type(value) is str and value == MASK):
-            for text in _texts_in(_Revealing(Secrets()).encode(value)):
-                self._secrets.learn(text)
+            for text in _texts_in(_Revealing(Redactor()).encode(value)):
+                self._redactor.add(text)
         return MASK
 
     def _text(self, text: str) -> str:
-        shown = self._secrets.hide(text)
+        shown = self._redactor.redact(text)
         if shown is not text and shown != text:
             self._lose(Form.MASKED)
         if len(shown) > MAX_TEXT:
@@ -187,7 +187,7 @@ class Encoder:
         return _cut_text(shown, MAX_TEXT)
 
     def _prose(self, text: str, limit: int) -> str:
-        return _cut_text(self._secrets.hide_in_prose(text), limit)
+        return _cut_text(self._redactor.redact_free_text(text), limit)
 
     def _opaque(self, value: object) -> dict[str, Any]:
         self._lose(Form.OPAQUE)
@@ -267,7 +267,7 @@ class Encoder:
 
     def _bytes(self, value: bytes) -> Any:
         text = value.decode("latin-1")
-        if len(value) > MAX_TEXT or self._secrets.hide(text) != text:
+        if len(value) > MAX_TEXT or self._redactor.redact(text) != text:
             return self._opaque(value)
         return {"$type": "bytes", "$base64": _base64(value)}
 
@@ -325,38 +325,38 @@ class _Showing(Encoder):
 
 def _is_secret(key: Any) -> bool:
     if type(key) is str:
-        return names_secret(key)
+        return is_secret_name(key)
     if isinstance(key, Enum):
         key = key.value
     name = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
-    return isinstance(name, str) and names_secret(str.__str__(name))
+    return isinstance(name, str) and is_secret_name(str.__str__(name))
 
 
 HARMLESS = frozenset({str, int, float, bool, bytes, type(None)})
 """Types of values that hold no others, and so no key that could name a secret."""
 
 
-def learn_secrets(value: object, secrets: Secrets) -> None:
+def learn_secrets(value: object, redactor: Redactor) -> None:
     """Look through what holds other things, by their keys alone, for secrets to know. No repr is called."""
     if type(value) not in HARMLESS:
-        _learn(value, secrets, MAX_DEPTH, {})
+        _learn(value, redactor, MAX_DEPTH, {})
 
 
-def _learn(value: object, secrets: Secrets, depth: int, seen: dict[int, object]) -> None:
+def _learn(value: object, redactor: Redactor, depth: int, seen: dict[int, object]) -> None:
     if type(value) in HARMLESS or not depth or id(value) in seen or len(seen) > MAX_PARTS:
         return
     seen[id(value)] = value  # kept, so that no other gets its id
     if isinstance(value, Secret):
-        Encoder(secrets).masked(value)
+        Encoder(redactor).masked(value)
         return
     try:
         members = _members(value)
         for key, item in members:
             if item is not None and _is_secret(key):
-                Encoder(secrets).masked(item)
+                Encoder(redactor).masked(item)
             else:
-                _learn(key, secrets, depth - 1, seen)
-                _learn(item, secrets, depth - 1, seen)
+                _learn(key, redactor, depth - 1, seen)
+                _learn(item, redactor, depth - 1, seen)
     except Exception:  # an attribute of a user's object may raise; what it would have given is not known then
         return
 
@@ -402,12 +402,12 @@ def _in_order(values: AbstractSet[Any]) -> list[Any]:
 
 def encode(value: object) -> Any:
     """``value`` as what ``json`` can write. Never raises; see the module's docstring for what becomes of what."""
-    return Encoder(Secrets()).encode(value)
+    return Encoder(Redactor()).encode(value)
 
 
 def encode_shown(value: object) -> Any:
     """The same for a model to read: what stands under keys that name secrets is not masked."""
-    return _Showing(Secrets()).encode(value)
+    return _Showing(Redactor()).encode(value)
 
 
 def _hashable(key: Any) -> Any:

@@ -13,7 +13,7 @@ from math import isfinite
 from typing import Any
 
 from railtracks.state._records import CallRecord, Form, Status
-from railtracks.state._redaction._redactor import Secrets
+from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import MAX_TEXT, Encoder
 
 try:
@@ -57,37 +57,37 @@ def name_text(name: str) -> str:
     return quote(name)
 
 
-def _settled(secrets: Secrets, write: Callable[[Encoder], str]) -> tuple[str, Encoder]:
+def _settled(redactor: Redactor, write: Callable[[Encoder], str]) -> tuple[str, Encoder]:
     """What ``write`` gives; once more if it came upon a secret, which may stand in what was written before that."""
-    known = secrets.learnt
-    encoder = Encoder(secrets)
+    known = redactor.revision
+    encoder = Encoder(redactor)
     text = write(encoder)
-    if secrets.learnt != known:
-        encoder = Encoder(secrets)
+    if redactor.revision != known:
+        encoder = Encoder(redactor)
         text = write(encoder)
     return text, encoder
 
 
-def member_text(key: object, value: object, secrets: Secrets) -> tuple[str, Form]:
+def member_text(key: object, value: object, redactor: Redactor) -> tuple[str, Form]:
     """A value that stands under ``key``, which may name a secret, as JSON; and how much of it that is. Never raises."""
-    text, encoder = _settled(secrets, lambda encoder: dumps(encoder.member(key, value)))
+    text, encoder = _settled(redactor, lambda encoder: dumps(encoder.member(key, value)))
     return text, encoder.form
 
 
-def object_text(members: Mapping[str, object], secrets: Secrets) -> str:
+def object_text(members: Mapping[str, object], redactor: Redactor) -> str:
     """Some named values, of which those whose names tell a secret are masked, as a JSON object. Never raises."""
-    text, _ = _settled(secrets, lambda encoder: dumps(encoder.encode(dict(members))))
+    text, _ = _settled(redactor, lambda encoder: dumps(encoder.encode(dict(members))))
     return text
 
 
 def inputs_text(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], secrets: Secrets, hidden: Collection[int] = ()
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], redactor: Redactor, hidden: Collection[int] = ()
 ) -> str:
     """The arguments of a call. ``hidden``: the places of those whose parameters name a secret."""
     if not kwargs and not hidden and len(args) <= _MANY:
         texts: list[str] = []
         for value in args:
-            shown = _scalar(value, secrets)
+            shown = _scalar(value, redactor)
             if shown is None:
                 break
             texts.append(shown)
@@ -98,29 +98,29 @@ def inputs_text(
         shown = [encoder.masked(v) if place in hidden and v is not None else v for place, v in enumerate(args)]
         return f'"input_args": {dumps(encoder.encode(shown))}, "input_kwargs": {dumps(encoder.encode(dict(kwargs)))}'
 
-    text, encoder = _settled(secrets, write)
+    text, encoder = _settled(redactor, write)
     return text + _marks("input", encoder.form, _types_text(encoder.types))
 
 
-def output_text(record: CallRecord, secrets: Secrets, again: bool = False) -> str:
+def output_text(record: CallRecord, redactor: Redactor, again: bool = False) -> str:
     """The result of a call that has ended, or its exception, or neither.
 
     ``again``: a call below it has told the traceback.
     """
     if record.status is _COMPLETED:
-        return result_text(record.result, secrets)
+        return result_text(record.result, redactor)
     if record.status is Status.FAILED:
-        error = Encoder(secrets).error(record.exception, "(see the call below)\n" if again else None)
+        error = Encoder(redactor).error(record.exception, "(see the call below)\n" if again else None)
         return f'"output": {dumps(error)}'
     return NO_OUTPUT
 
 
-def result_text(result: object, secrets: Secrets) -> str:
+def result_text(result: object, redactor: Redactor) -> str:
     """A result, as the text of a record says it."""
-    text = _scalar(result, secrets)
+    text = _scalar(result, redactor)
     if text is not None:
         return f'"output": {text}'
-    text, encoder = _settled(secrets, lambda encoder: dumps(encoder.encode(result)))
+    text, encoder = _settled(redactor, lambda encoder: dumps(encoder.encode(result)))
     return f'"output": {text}{_marks("output", encoder.form, _types_text(encoder.types))}'
 
 
@@ -134,10 +134,10 @@ def output_of(data: object, form: Form, types: str | None) -> str:
     return f'"output": {dumps(data)}{_marks("output", form, types)}'
 
 
-def settle_texts(record: CallRecord, secrets: Secrets) -> tuple[str, str]:
+def settle_texts(record: CallRecord, redactor: Redactor) -> tuple[str, str]:
     """The record's two texts: those that it keeps, or else new ones."""
-    inputs = record.inputs or inputs_text(record.args, record.kwargs, secrets)
-    return inputs, record.output or output_text(record, secrets)
+    inputs = record.inputs or inputs_text(record.args, record.kwargs, redactor)
+    return inputs, record.output or output_text(record, redactor)
 
 
 def members(text: str) -> dict[str, Any]:
@@ -173,14 +173,14 @@ def _types_text(types: list[str]) -> str | None:
     return text or None
 
 
-def _scalar(value: object, secrets: Secrets) -> str | None:
+def _scalar(value: object, redactor: Redactor) -> str | None:
     """The text of what can be written without an encoder, by far the most; None for others."""
     kind = type(value)
     if kind is int:
         return repr(value) if -(2**63) <= value < 2**63 else None  # type: ignore[operator]
     if kind is str:
         text: str = value  # type: ignore[assignment]
-        return quote(text) if len(text) < MAX_TEXT and secrets.hide(text) == text else None
+        return quote(text) if len(text) < MAX_TEXT and redactor.redact(text) == text else None
     if value is None:
         return "null"
     if kind is bool:

@@ -20,7 +20,7 @@ import cattrs
 from cattrs.preconf.json import make_converter
 
 from railtracks.state._records import Form
-from railtracks.state._redaction._redactor import Secrets
+from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import decode, encode, registered
 from railtracks.state._serialization._record_text import dumps, form_in, is_lost, members, result_text
 
@@ -70,7 +70,7 @@ def restored_result(output: str, annotation: Any) -> Any:
         raise ValueError(f"is not all on record ({form.value})")
     data = members(output)["output"]
     value = decode(data) if form is Form.PLAIN else structured(data, annotation)
-    if result_text(value, Secrets()) == output:
+    if result_text(value, Redactor()) == output:
         return value
     if form is Form.PLAIN:
         raise ValueError("is of a type that this process was not taught; see rt.state.register_hooks")

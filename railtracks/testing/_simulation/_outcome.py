@@ -112,12 +112,12 @@ class Outcome:
     def end(self) -> str:
         """What came out, in words."""
         if self.exception is None:
-            return self.info._secrets.hide(f"returned {stable_repr(self.result)}")
+            return self.info._redactor.redact(f"returned {stable_repr(self.result)}")
         if isinstance(self.exception, Deadlock):
             return "hung for ever"
         if self.was_cancelled:
             return "was cancelled from outside"
-        return self.info._secrets.hide(f"raised {type(self.exception).__name__}: {self.exception}")
+        return self.info._redactor.redact(f"raised {type(self.exception).__name__}: {self.exception}")
 
     @property
     def was_cancelled(self) -> bool:

@@ -38,7 +38,7 @@ def call_tree(info: ExecutionInfo) -> str:
     """The calls, each below its caller: status, seconds in it, seconds in it alone, and what came of it."""
     lines = [f"session {info.session_name or info.session_id}"]
     shown = islice(_walk(info.records), LONGEST_TREE)
-    lines += [prefix + info._secrets.hide(_label(record, below)) for prefix, record, below in shown]
+    lines += [prefix + info._redactor.redact(_label(record, below)) for prefix, record, below in shown]
     return "\n".join(lines) + _more(info)
 
 
@@ -49,7 +49,7 @@ def rich_call_tree(info: ExecutionInfo) -> Any:
     text = Text(f"session {info.session_name or info.session_id}")
     for prefix, record, below in islice(_walk(info.records), LONGEST_TREE):
         text.append(f"\n{prefix}")
-        text.append(info._secrets.hide(_label(record, below)), STYLES[record.status])
+        text.append(info._redactor.redact(_label(record, below)), STYLES[record.status])
     text.append(_more(info))
     return text
 

@@ -140,7 +140,7 @@ class Witness:
     def _add(self, session: str, call: int | None, name: str, what: str, detail: str = "", place: str = "") -> None:
         known = self._by_identifier.get(session)
         if known is not None:  # a trace is printed, in logs that others read
-            detail = known._secrets.hide(detail)
+            detail = known._redactor.redact(detail)
         self.trace.append(TraceEvent(self._clock.now, session, call, name, what, detail, place))
 
     def opened(self, session: Any) -> None:
