@@ -61,7 +61,7 @@ class SessionServices:
         return self._resources is not None
 
     async def close_resources(self) -> None:
-        """Close what is shared, unless a nursery of the session is left that may use it. Never raises; call it shielded."""
+        """Close what is shared, unless a nursery is left that may use it. Never raises; call it shielded."""
         if not self._publisher.housed and self._resources is not None:
             await self._resources.close()
 
