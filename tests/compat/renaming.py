@@ -28,7 +28,7 @@ def renamed_path(dotted: str) -> str:
 
 
 def renamed_copy(package: Path, target: Path) -> int:
-    """Copy the package to ``target``, with other names for private modules, functions and classes, and for all closures.
+    """Copy the package to ``target``, with other names for all that is private and for functions inside functions.
 
     Returns:
         How many names were changed.
