@@ -16,7 +16,7 @@ from railtracks._context_variable import current
 from railtracks._session._session import Session
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
 from railtracks.execution import Frame, divide, running_library, task_group
-from railtracks.execution._broadcasts import broadcast as publish_broadcast
+from railtracks.execution._broadcasts import publish_broadcast
 from railtracks.execution._entering import enter
 from railtracks.nodes import FunctionNode, Node
 from railtracks.nodes._function import as_node

@@ -10,7 +10,7 @@ from railtracks.execution._pump_nursery import run_with_pumps
 from railtracks.state import Broadcast
 
 
-async def broadcast(coordinator: Coordinator, item: Any, frame: Frame) -> None:
+async def publish_broadcast(coordinator: Coordinator, item: Any, frame: Frame) -> None:
     """Publish ``item`` on behalf of the code at ``frame``; see ``rt.broadcast``.
 
     Raises:
