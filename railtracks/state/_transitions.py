@@ -11,14 +11,14 @@ and anything else is refused. Every transition takes the next step, so steps are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 import attrs
 
 from railtracks.exceptions import StateError
-from railtracks.state._records import NO_KWARGS, REUSED, CallRecord, Change, Reason, Status
+from railtracks.state._records import NO_KWARGS, REUSED, CallRecord, Reason, Status
 
 OPEN = Status.OPEN
 COMPLETED = Status.COMPLETED
@@ -137,41 +137,6 @@ def _copied(record: CallRecord, index: int, parent: CallRecord, shift: float) ->
         record.result, record.exception, record.reason, record.abandoned,
         record.node, record.inputs, record.output, None, REUSED, record.attributes,
     )  # fmt: skip
-
-
-class Calls:
-    """The calls of one session, by caller."""
-
-    def __init__(self, records: Iterable[CallRecord]) -> None:
-        self.below: dict[int | None, list[CallRecord]] = {}
-        for record in records:
-            self.below.setdefault(record.parent, []).append(record)
-
-    def subtree(self, record: CallRecord) -> list[CallRecord]:
-        """All calls below one, in the order in which they were made."""
-        found: list[CallRecord] = list(self.below.get(record.index, ()))
-        for each in found:  # grows while it is walked
-            found += self.below.get(each.index, ())
-        return sorted(found, key=lambda each: each.index)
-
-
-def changes_of(known: CallRecord, below: Sequence[CallRecord]) -> list[tuple[int, Change]]:
-    """What a call and those below it changed in the context, in order; each with its place among them, the first 0."""
-    found = [(place, change) for place, each in enumerate((known, *below)) for change in each.changes or ()]
-    return sorted(found, key=lambda pair: pair[1].order)
-
-
-def renumber_changes(
-    records: list[CallRecord], record: CallRecord, known: CallRecord, below: Sequence[CallRecord], orders: list[int]
-) -> None:
-    """Give a reused call, and those below it, the changes that are on record, in new places.
-
-    Those below stand at the end of ``records``, as ``RTState.reused`` put them there.
-    """
-    start = len(records) - len(below) - 1
-    for (place, change), order in zip(changes_of(known, below), orders, strict=True):
-        target = record if place == 0 else records[start + place]
-        target.changes = [*(target.changes or ()), change._replace(order=order)]
 
 
 def _illegal(record: CallRecord, status: Status) -> StateError:

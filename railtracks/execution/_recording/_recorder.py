@@ -20,6 +20,7 @@ from railtracks._logging import SESSION, SessionLog
 from railtracks.exceptions import RunInUseError
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, ExecutionInfo, Status
+from railtracks.state._call_tree import renumber_changes
 from railtracks.state._document._graph import overall
 from railtracks.state._file_system import blocks
 from railtracks.state._journal import _journal as journal
@@ -28,7 +29,7 @@ from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import HARMLESS, decode, learn_secrets
 from railtracks.state._serialization._record_text import inputs_text, loads, member_text, output_text, settle_texts
 from railtracks.state._stores._fsync_thread import syncer
-from railtracks.state._transitions import RTState, renumber_changes
+from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:  # loaded by sessions that resume a run
     from railtracks._resume._history import Place

@@ -22,12 +22,13 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from railtracks.exceptions import StateError
+from railtracks.state._call_tree import CallTree, renumber_changes
 from railtracks.state._document._graph import VERSION
 from railtracks.state._document._writer import change_text
 from railtracks.state._records import CallRecord, Change, Form, Reason, Status
 from railtracks.state._serialization._encoder import decode
 from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, inputs_of, loads, output_of
-from railtracks.state._transitions import Calls, RTState, renumber_changes
+from railtracks.state._transitions import RTState
 
 BREAKS_OFF = "the record breaks off, or its length is damaged"
 _FRAME = struct.Struct("<II")
@@ -222,7 +223,7 @@ class _Tale:
 
     def __init__(self, earlier: list[CallRecord]) -> None:
         self._earlier = earlier
-        self._calls: Calls | None = None  # the earlier ones, by caller
+        self._calls: CallTree | None = None  # the earlier ones, by caller
         self.state = RTState()
         self.end_time: float | None = None
         self.completed = False
@@ -274,8 +275,8 @@ class _Tale:
         record.output = text
 
     def _reused(self, record: CallRecord, known: CallRecord, orders: list[int]) -> None:
-        self._calls = self._calls or Calls(self._earlier)
-        below = self._calls.subtree(known)
+        self._calls = self._calls or CallTree(self._earlier)
+        below = self._calls.descendants(known)
         self.state.reused(record, known, below, known.result, 0.0)
         renumber_changes(self.state.records, record, known, below, orders)
 
