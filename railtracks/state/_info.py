@@ -17,7 +17,7 @@ from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, StateEr
 from railtracks.state._document._graph import Document, Edge, Node, Scribe, Stamp, read_records, upgraded
 from railtracks.state._document._writer import Writer
 from railtracks.state._file_system import write_atomically
-from railtracks.state._journal import _journal
+from railtracks.state._journal._reader import read_journal
 from railtracks.state._records import REUSED, CallRecord, Reason, Status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import converter
@@ -256,7 +256,7 @@ class ExecutionInfo:
             StateError: it is none, or its beginning is damaged, or of an unknown version.
         """
         with _without_collections():
-            journal = _journal.read(content)
+            journal = read_journal(content)
         if not running and journal.end_time is None:
             for record in journal.records:
                 if record.status is Status.OPEN:
@@ -269,7 +269,7 @@ class ExecutionInfo:
                 damage=journal.damage,
             )
         except TypeError as exc:
-            raise StateError(f"this is no journal: its header has other members ({exc})") from exc
+            raise StateError(f"this is not a journal: its header has other members ({exc})") from exc
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ExecutionInfo):

@@ -20,7 +20,7 @@ from railtracks import _identifiers, state
 from railtracks.agents import _attributes
 from railtracks.state import ExecutionInfo, FileStore, Form, MemoryStore, Reason, SQLiteStore, Status
 from railtracks.state._document import _graph as document
-from railtracks.state._journal import _journal as journal
+from railtracks.state._journal._format import ATTEMPT_ENTRY, encode_entry
 from railtracks.state._redaction import _secret_names as redact
 from railtracks.state._serialization._record_text import _types_text
 from railtracks.state._stores._headers import DOCUMENT_BEGINS, HEAD
@@ -258,7 +258,7 @@ def test_the_librarys_own_nodes_have_the_keys_that_the_page_names():
 
 def test_the_frame_on_the_page_is_what_is_written():
     [shown] = [block for block in blocks("text") if block.startswith("10 00")]
-    assert bytes.fromhex(shown) == journal.frame(journal.ATTEMPT)
+    assert bytes.fromhex(shown) == encode_entry(ATTEMPT_ENTRY)
 
 
 def test_a_cut_list_of_types_ends_as_the_page_says():
@@ -299,7 +299,7 @@ def shown_example():
 
 
 def framed(shown):
-    return b"".join(journal.frame(json.dumps(entry)) for entry in shown)
+    return b"".join(encode_entry(json.dumps(entry)) for entry in shown)
 
 
 def without_moments(data):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from railtracks.exceptions import StateError
 from railtracks.state import ExecutionInfo, FileStore, MemoryStore, Status, list_runs, load_run
-from railtracks.state._journal import _journal as journal
+from railtracks.state._journal._reader import read_journal
 from tests.effort import examples
 from tests.state.journals import _fields, boundaries, facts, framed, payloads
 
@@ -26,7 +26,7 @@ def test_a_journal_that_breaks_off_anywhere_is_used_up_to_there(which, small, re
         part = content[:cut]
         whole = max(end for end in ends if end <= cut)
         if not whole:
-            with pytest.raises(StateError, match=r"no journal.*(it is empty|breaks off)"):
+            with pytest.raises(StateError, match=r"not a journal.*(it is empty|breaks off)"):
                 ExecutionInfo.from_journal(part)
             continue
         info = ExecutionInfo.from_journal(part, running=True)
@@ -51,10 +51,10 @@ def test_a_flipped_bit_costs_only_what_comes_after_it(which, small, resumed):
                 harmed = bytearray(content)
                 harmed[place] ^= 1 << bit
                 if before is None:
-                    with pytest.raises(StateError, match="no journal, or its beginning is damaged: at byte 0 the"):
+                    with pytest.raises(StateError, match="not a journal, or its beginning is damaged: at byte 0 the"):
                         ExecutionInfo.from_journal(bytes(harmed))
                     continue
-                info = journal.read(bytes(harmed))
+                info = read_journal(bytes(harmed))
                 assert info.damage.endswith(f" at byte {start}")
                 assert _plain(info) == (before["records"], before["earlier"])
 
@@ -116,7 +116,7 @@ def test_a_whole_entry_that_makes_no_sense_is_damage(small, event):
     """It changes nothing in what was read before it."""
     content = small[0]
     info = ExecutionInfo.from_journal(content + framed(event, {"e": "end", "time": 1e9}), running=True)
-    assert f"the record at byte {len(content)} cannot be used" in info.damage
+    assert f"the entry at byte {len(content)} cannot be used" in info.damage
     assert facts(info) == facts(ExecutionInfo.from_journal(content, running=True))
 
 
@@ -145,20 +145,20 @@ def test_no_record_that_makes_no_sense_costs_those_before_it(small):
 
 @given(st.binary(max_size=60))
 def test_bytes_that_are_not_a_journal_are_a_state_error(content):
-    with pytest.raises(StateError, match="no journal"):
+    with pytest.raises(StateError, match="not a journal"):
         ExecutionInfo.from_journal(content)
 
 
 def test_an_empty_file_says_that_it_is_empty():
     Path("mine.journal").touch()
-    with pytest.raises(StateError, match=r"^mine\.journal: this is no journal.*it is empty"):
+    with pytest.raises(StateError, match=r"^mine\.journal: this is not a journal.*it is empty"):
         ExecutionInfo.load("mine.journal")
 
 
 def test_a_run_whose_journal_is_beyond_use_says_which_and_where(tmp_path):
     store = FileStore(tmp_path)
     (tmp_path / "mine.journal").touch()
-    with pytest.raises(StateError, match=r"the run 'mine' at .*mine\.json: this is no journal"):
+    with pytest.raises(StateError, match=r"the run 'mine' at .*mine\.json: this is not a journal"):
         load_run("mine", store)
     store.save("other", [])
     (tmp_path / "other.json").write_bytes(b"")

@@ -23,7 +23,7 @@ from railtracks.state import CallRecord, ExecutionInfo, Status
 from railtracks.state._call_tree import renumber_changes
 from railtracks.state._document._graph import overall
 from railtracks.state._file_system import blocks
-from railtracks.state._journal import _journal as journal
+from railtracks.state._journal import _format as journal
 from railtracks.state._records import REUSED, Change, Form
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import HARMLESS, decode, learn_secrets
@@ -121,7 +121,7 @@ class Recorder:
         """
         if self._problem is not None:
             self._fail(self._problem)
-        self._beginning = journal.frame(journal.header(facts))
+        self._beginning = journal.encode_entry(journal.header_entry(facts))
         self._aside = aside
         try:
             self._move_aside()
@@ -139,7 +139,9 @@ class Recorder:
         for record in known:
             record.inputs, record.output = settle_texts(record, self._redactor)
         if self._journals:
-            self._beginning += b"".join(map(journal.frame, (*journal.told(known, 0.0), journal.ATTEMPT)))
+            self._beginning += b"".join(
+                map(journal.encode_entry, (*journal.entries_of(known, 0.0), journal.ATTEMPT_ENTRY))
+            )
 
     def _move_aside(self) -> None:
         """See that no journal of another session is in the way of this one's, and of its document."""
@@ -150,12 +152,13 @@ class Recorder:
             self._aside = None
 
     def _tell_of(self, aside: str, store: Store) -> None:
+        from railtracks.state._journal._reader import has_torn_header
         from railtracks.state._stores._headers import HEAD, read_journal_head
 
         stored = store.read(aside)
         if stored is None or stored.journal is None:
             return
-        if journal.is_only_begun(stored.journal):
+        if has_torn_header(stored.journal):
             store.remove(aside)  # there is nothing in it
             return
         also = "and can be resumed" if read_journal_head(stored.journal[:HEAD]) else "but its beginning is damaged"
@@ -179,7 +182,7 @@ class Recorder:
         try:
             self._move_aside()
             if self._appender is not None and not self._failed:
-                self._write(journal.end(info.end_time or 0.0, self._completed))
+                self._write(journal.end_entry(info.end_time or 0.0, self._completed))
             with self._syncing:
                 self._syncs = False
             store.save(self._identifier, (text.encode("ascii") for text in info.document()))
@@ -268,7 +271,7 @@ class Recorder:
             made = self._state.records[self._told]
             self._told += 1
             made.inputs = made.inputs or UNWRITTEN
-            self._write(journal.created(made, made.started + self._origin))
+            self._write(journal.created_entry(made, made.started + self._origin))
 
     def _learn_bound(self, record: CallRecord, secrets: list[str]) -> None:
         """A node may be bound to secrets, or to what is known to be one here."""
@@ -289,7 +292,7 @@ class Recorder:
             record.output = output_text(record, self._redactor, again)
             if record.index >= self._told:
                 self._tell(record)
-            self._write(journal.ended(record, (record.ended or 0.0) + self._origin))
+            self._write(journal.ended_entry(record, (record.ended or 0.0) + self._origin))
         elif type(record.result) not in HARMLESS or failure is not None:
             record.output = output_text(record, self._redactor, again)  # now, as it may be changed later
 
@@ -298,7 +301,7 @@ class Recorder:
         if self._journals:
             if record.index >= self._told:
                 self._tell(record)
-            self._write(journal.described(record))
+            self._write(journal.attributes_entry(record))
 
     def reused(self, record: CallRecord, found: Found, context: dict[str, Any]) -> None:
         """A call need not run: tell what is on record of it and all below it, and change the context as they did."""
@@ -320,7 +323,7 @@ class Recorder:
                 context[change.key] = decode(loads(change.value))
         self._told += len(found.below)
         if self._journals:
-            self._write(journal.reused(record, known, orders))
+            self._write(journal.reused_entry(record, known, orders))
 
     def changed(self, record: CallRecord | None, key: Any, value: Any = DELETED) -> None:
         """A call changed the context. What is changed outside calls is not kept. From any thread."""
@@ -335,7 +338,7 @@ class Recorder:
             record.changes = []
         record.changes.append(change)
         if self._journals:
-            self._write(journal.changed(record, change))
+            self._write(journal.context_entry(record, change))
 
     async def committed(self) -> None:
         """Return when all that was told so far is on disk. Cancellation: the wait ends."""
@@ -355,7 +358,7 @@ class Recorder:
         if appender is None:
             return
         try:
-            appender.append(journal.frame(payload))
+            appender.append(journal.encode_entry(payload))
         except Exception as exc:  # of a store of the user's
             self._fail(exc)
         if not self._syncer_asked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from railtracks.exceptions import StateError
-from railtracks.state._journal._journal import read
+from railtracks.state._journal._reader import read_journal
 from railtracks.state._serialization._record_text import loads
 
 HEAD = 65_536
@@ -27,6 +27,6 @@ def read_document_head(head: bytes) -> dict[str, Any]:
 def read_journal_head(head: bytes) -> dict[str, Any]:
     """The members of a journal's header; none if it is damaged."""
     try:
-        return read(head).facts
+        return read_journal(head).facts
     except StateError:
         return {}

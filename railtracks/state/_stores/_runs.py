@@ -16,7 +16,7 @@ from railtracks._config import checked, merge
 from railtracks._identifiers import identifier_problem
 from railtracks.exceptions import ConfigError, RunInUseError, StateError
 from railtracks.state._info import ExecutionInfo
-from railtracks.state._journal._journal import BREAKS_OFF
+from railtracks.state._journal._reader import TRUNCATED
 from railtracks.state._records import Status
 from railtracks.state._stores._files import FileStore, Listed, Store
 from railtracks.state._stores._headers import DOCUMENT_BEGINS, HEAD, read_document_head, read_journal_head
@@ -134,7 +134,7 @@ def load_run(run_identifier: str, store: Store | str | None = None) -> Execution
         if stored.journal is not None:
             try:
                 info = ExecutionInfo.from_journal(stored.journal, running)
-                writing = running and info.damage is not None and info.damage.startswith(BREAKS_OFF)
+                writing = running and info.damage is not None and info.damage.startswith(TRUNCATED)
                 return attrs.evolve(info, damage=None) if writing else info
             except StateError:
                 if stored.document is None:
