@@ -10,11 +10,6 @@ from pathlib import Path
 FOLDER = ".railtracks"
 
 
-def blocks(store: object) -> bool:
-    """Do the methods of a store take their time? They do, unless its attribute ``blocks`` says otherwise."""
-    return bool(getattr(store, "blocks", True))
-
-
 def state_folder() -> Path:
     """``RAILTRACKS_HOME`` if it is set, or else ``.railtracks`` below the working directory."""
     home = os.environ.get("RAILTRACKS_HOME")

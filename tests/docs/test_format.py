@@ -20,10 +20,11 @@ from railtracks import _identifiers, state
 from railtracks.agents import _attributes
 from railtracks.state import ExecutionInfo, FileStore, Form, MemoryStore, Reason, SQLiteStore, Status
 from railtracks.state._document import _graph as document
+from railtracks.state._document._writer import DOCUMENT_BEGINS
 from railtracks.state._journal._format import ATTEMPT_ENTRY, encode_entry
 from railtracks.state._redaction import _secret_names as redact
 from railtracks.state._serialization._record_text import _types_text
-from railtracks.state._stores._headers import DOCUMENT_BEGINS, HEAD
+from railtracks.state._stores._headers import HEADER_BYTES
 from railtracks.testing import ScriptedModel
 from tests import virtual
 
@@ -223,7 +224,7 @@ def test_every_limit_stands_on_the_page():
     limits = section("Limits") + section("What is masked")
     assert [name for name, value in found.items() if not re.search(rf"\b{value:,}\b", limits)] == []
     assert f"{_identifiers.MAX_IDENTIFIER} characters" in section("Identifiers of runs")
-    assert f"first {HEAD:,} bytes" in section("The document itself")
+    assert f"first {HEADER_BYTES:,} bytes" in section("The document itself")
 
 
 def test_every_word_that_names_a_secret_is_named():

@@ -245,7 +245,7 @@ def test_the_run_of_a_killed_process_can_be_loaded(durability):
 
 @pytest.fixture
 def three_are_many(monkeypatch):
-    monkeypatch.setattr(_runs, "MANY", 3)
+    monkeypatch.setattr(_runs, "MANY_RUNS", 3)
     monkeypatch.setattr(_runs, "_warned", set())
 
 

@@ -22,19 +22,19 @@ from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, ExecutionInfo, Status
 from railtracks.state._call_tree import renumber_changes
 from railtracks.state._document._graph import overall
-from railtracks.state._file_system import blocks
 from railtracks.state._journal import _format as journal
 from railtracks.state._records import REUSED, Change, Form
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import HARMLESS, decode, learn_secrets
 from railtracks.state._serialization._record_text import inputs_text, loads, member_text, output_text, settle_texts
 from railtracks.state._stores._fsync_thread import syncer
+from railtracks.state._stores._protocols import is_blocking
 from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:  # loaded by sessions that resume a run
     from railtracks._resume._history import Place
     from railtracks._resume._matching import Found
-    from railtracks.state._stores._files import Appender, Lock, Store
+    from railtracks.state._stores._protocols import Appender, Lock, Store
 
 DELETED: Any = object()
 UNWRITTEN = '"input_args": [], "input_kwargs": {}, "input_form": "opaque"'
@@ -82,7 +82,7 @@ class Recorder:
         self._failed = False
         self._syncing = threading.RLock()  # held while the journal is put on disk; a late sync would bring it back
         self._syncs = True
-        self._syncer_asked = self.waits or not blocks(store)  # then nobody need put it on disk later
+        self._syncer_asked = self.waits or not is_blocking(store)  # then nobody need put it on disk later
         self._changes = count()
         self._reapplied: dict[str, int] = {}
         self._told = 0  # calls of which the journal knows
@@ -153,7 +153,7 @@ class Recorder:
 
     def _tell_of(self, aside: str, store: Store) -> None:
         from railtracks.state._journal._reader import has_torn_header
-        from railtracks.state._stores._headers import HEAD, read_journal_head
+        from railtracks.state._stores._headers import HEADER_BYTES, read_journal_header
 
         stored = store.read(aside)
         if stored is None or stored.journal is None:
@@ -161,7 +161,11 @@ class Recorder:
         if has_torn_header(stored.journal):
             store.remove(aside)  # there is nothing in it
             return
-        also = "and can be resumed" if read_journal_head(stored.journal[:HEAD]) else "but its beginning is damaged"
+        also = (
+            "and can be resumed"
+            if read_journal_header(stored.journal[:HEADER_BYTES])
+            else "but its beginning is damaged"
+        )
         self._log.log(
             logging.WARNING, "An earlier run %s did not end; what it did is kept as %s, %s",
             self._identifier, aside, also, logger=SESSION,
@@ -199,12 +203,12 @@ class Recorder:
 
     def _warn(self, store: Store, replaces: bool) -> None:
         """Say what saving will overwrite, and that there are very many runs. Not being able to tell costs no more."""
-        from railtracks.state._stores._runs import warn_of_many
+        from railtracks.state._stores._runs import warn_if_many_runs
 
         try:
             if not replaces and store.exists(self._identifier):
                 self._log.log(logging.WARNING, "File %s already exists, overwriting...", self.where, logger=SESSION)
-            warn_of_many(store, lambda text: self._log.log(logging.WARNING, "%s", text, logger=SESSION))
+            warn_if_many_runs(store, lambda text: self._log.log(logging.WARNING, "%s", text, logger=SESSION))
         except Exception as exc:  # of a store of the user's, or a folder that may not be read
             self._log.log(logging.WARNING, "What is at %s cannot be told: %s", self.where, exc, logger=SESSION)
 

@@ -17,6 +17,7 @@ from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, name_text, settle_texts
 
 _COMPLETED = Status.COMPLETED
+DOCUMENT_BEGINS = b'{"version": '
 CHUNK = 256
 """Calls that are written at once."""
 DENSE = 8

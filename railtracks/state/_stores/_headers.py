@@ -8,13 +8,12 @@ from railtracks.exceptions import StateError
 from railtracks.state._journal._reader import read_journal
 from railtracks.state._serialization._record_text import loads
 
-HEAD = 65_536
+HEADER_BYTES = 65_536
 """Bytes at the beginning of a document that tell what run it is of."""
-DOCUMENT_BEGINS = b'{"version": '
 _END = b', "runs": ['
 
 
-def read_document_head(head: bytes) -> dict[str, Any]:
+def read_document_header(head: bytes) -> dict[str, Any]:
     """The members of a document that stand before its runs; none if that cannot be made out."""
     before, found, _ = head.partition(_END)
     try:
@@ -24,7 +23,7 @@ def read_document_head(head: bytes) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def read_journal_head(head: bytes) -> dict[str, Any]:
+def read_journal_header(head: bytes) -> dict[str, Any]:
     """The members of a journal's header; none if it is damaged."""
     try:
         return read_journal(head).facts

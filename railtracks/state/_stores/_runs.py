@@ -15,11 +15,13 @@ import attrs
 from railtracks._config import checked, merge
 from railtracks._identifiers import identifier_problem
 from railtracks.exceptions import ConfigError, RunInUseError, StateError
+from railtracks.state._document._writer import DOCUMENT_BEGINS
 from railtracks.state._info import ExecutionInfo
 from railtracks.state._journal._reader import TRUNCATED
 from railtracks.state._records import Status
-from railtracks.state._stores._files import FileStore, Listed, Store
-from railtracks.state._stores._headers import DOCUMENT_BEGINS, HEAD, read_document_head, read_journal_head
+from railtracks.state._stores._files import FileStore
+from railtracks.state._stores._headers import HEADER_BYTES, read_document_header, read_journal_header
+from railtracks.state._stores._protocols import Listed, Store
 from railtracks.state._stores._sqlite import SQLiteStore
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def _sqlite_store(path: str) -> SQLiteStore:
     return SQLiteStore(path)  # one for all sessions of this process: opening it takes longer than writing a run
 
 
-def as_store(setting: Store | str | None) -> Store:
+def resolve_store(setting: Store | str | None) -> Store:
     """The store that the option ``store`` stands for; None: the one that is configured. ConfigError if it is none."""
     given = checked({"store": setting}, "argument").get("store") or merge({}).store or FileStore()
     if not isinstance(given, str):
@@ -40,7 +42,7 @@ def as_store(setting: Store | str | None) -> Store:
     return FileStore(path) if kind == "file" else _sqlite_store(os.path.abspath(path))
 
 
-MANY = 1_000
+MANY_RUNS = 1_000
 """Runs in a folder from which on a session that saves to it warns, once per process."""
 
 
@@ -74,7 +76,7 @@ def list_runs(store: Store | str | None = None) -> list[RunSummary]:
     Raises:
         OSError: the store cannot be read.
     """
-    store = as_store(store)
+    store = resolve_store(store)
     return [_summary(store, run) for run in store.list() if _is_run(run)]
 
 
@@ -84,14 +86,14 @@ def _is_run(run: Listed) -> bool:
 
 
 def _summary(store: Store, run: Listed) -> RunSummary:
-    document = read_document_head(run.head)
+    document = read_document_header(run.head)
     state: Literal["ended", "running", "died"]
     state = "running" if store.is_locked(run.identifier) else "died" if run.has_journal else "ended"
     if state == "died":  # or has it ended since it was listed?
         stored = store.read(run.identifier)
         if stored is not None and stored.journal is None and stored.document is not None:
-            document, state = read_document_head(stored.document[:HEAD]), "ended"
-    facts = document or read_journal_head(run.head)
+            document, state = read_document_header(stored.document[:HEADER_BYTES]), "ended"
+    facts = document or read_journal_header(run.head)
     status = document.get("status") if state == "ended" else None
     return RunSummary(
         identifier=run.identifier,
@@ -121,7 +123,7 @@ def load_run(run_identifier: str, store: Store | str | None = None) -> Execution
         StateError: there is no such run, or nothing of it can be read; the text says why.
         OSError: the store cannot be read.
     """
-    store = as_store(store)
+    store = resolve_store(store)
     check_identifier(run_identifier)
     running = store.is_locked(run_identifier)
     stored = store.read(run_identifier)
@@ -169,7 +171,7 @@ def prune(
     _check_number("keep", keep, (int,), "a whole number of at least 0")
     if seconds is None and keep is None:
         raise ConfigError("prune() without a limit would remove all runs; give older_than=, keep=, or both")
-    store = as_store(store)
+    store = resolve_store(store)
     runs = store.list()
     limit: float = math.inf if seconds is None else time.time() - seconds
     old = [run for run in runs[: max(0, len(runs) - (keep or 0))] if run.modified <= limit and _is_run(run)]
@@ -211,9 +213,9 @@ def check_identifier(identifier: object) -> None:
 _warned: set[Path] = set()
 
 
-def warn_of_many(store: Store, warn: Callable[[str], None]) -> None:
+def warn_if_many_runs(store: Store, warn: Callable[[str], None]) -> None:
     """Call ``warn`` with a text if a folder holds very many runs; once per process and folder."""
-    if isinstance(store, FileStore) and store.folder not in _warned and (count := store.count()) >= MANY:
+    if isinstance(store, FileStore) and store.folder not in _warned and (count := store.count()) >= MANY_RUNS:
         _warned.add(store.folder)
         warn(
             f"there are {count} runs in {store.folder}, and none is ever removed by itself; "

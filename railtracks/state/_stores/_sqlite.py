@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from railtracks.state._file_system import make_folder
 from railtracks.state._stores._file_lock import FileLock, is_locked, sweep_locks
-from railtracks.state._stores._files import Appender, Listed, Lock, Stored
-from railtracks.state._stores._headers import HEAD, read_document_head
+from railtracks.state._stores._headers import HEADER_BYTES, read_document_header
+from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
 
 if TYPE_CHECKING:
     import sqlite3  # loaded where it is used: most programs do not use it
@@ -94,7 +94,7 @@ class SQLiteStore:
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
         document = b"".join(content)
-        facts = read_document_head(document[:HEAD])
+        facts = read_document_header(document[:HEADER_BYTES])
         values = (identifier, time.time(), *(facts.get(name) for name in _COLUMNS), document)
         with self.transaction() as connection:
             marks = ", ".join("?" * len(values))
@@ -124,7 +124,7 @@ class SQLiteStore:
         if not self._path.exists():
             return []
         with self.transaction("DEFERRED") as connection:
-            rows = connection.execute(query, (HEAD,)).fetchall()
+            rows = connection.execute(query, (HEADER_BYTES,)).fetchall()
             return [
                 Listed(name, modified, size, bool(journal), head or self._head(connection, name))
                 for name, modified, size, journal, head in rows
@@ -132,7 +132,7 @@ class SQLiteStore:
 
     def _head(self, connection: sqlite3.Connection, identifier: str) -> bytes:
         query = "SELECT substr(content, 1, ?) FROM journals WHERE identifier = ? ORDER BY part LIMIT 1"
-        row = connection.execute(query, (HEAD, identifier)).fetchone()
+        row = connection.execute(query, (HEADER_BYTES, identifier)).fetchone()
         return b"" if row is None else row[0] or b""
 
     def remove(self, identifier: str) -> None:
