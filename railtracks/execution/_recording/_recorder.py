@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks._concurrency._group_commit import GroupCommit
 from railtracks._logging import SESSION, SessionLog
 from railtracks.exceptions import RunInUseError
@@ -27,7 +28,7 @@ from railtracks.state._records import REUSED, Change, Form
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import HARMLESS, decode, learn_secrets
 from railtracks.state._serialization._record_text import inputs_text, loads, member_text, output_text, settle_texts
-from railtracks.state._stores._fsync_thread import syncer
+from railtracks.state._stores._fsync_thread import fsync_thread
 from railtracks.state._stores._protocols import is_blocking
 from railtracks.state._transitions import RTState
 
@@ -218,7 +219,7 @@ class Recorder:
             self._journals = self._syncs = False
             appender, self._appender = self._appender, None
             lock, self._lock = self._lock, None
-        ends = [] if appender is None else [appender.close, syncer.leave]
+        ends = [] if appender is None else [appender.close, fsync_thread.release]
         for end in [*ends, lock.release] if lock is not None else ends:
             try:
                 end()
@@ -367,7 +368,7 @@ class Recorder:
             self._fail(exc)
         if not self._syncer_asked:
             self._syncer_asked = True
-            syncer.ask(self._sync_soon)
+            fsync_thread.schedule(self._sync_soon)
 
     def _open(self) -> Appender | None:
         with self._syncing:  # a thread that was left behind may come here while the session ends
@@ -381,7 +382,7 @@ class Recorder:
             except Exception as exc:  # of a store of the user's
                 self._fail(exc)
                 return None
-            syncer.enter()
+            fsync_thread.acquire()
             self._beginning = b""
             return self._appender
 
@@ -440,10 +441,7 @@ def _shown(where: str) -> str:
         return where
 
 
+@after_fork
 def _disown_all() -> None:
     for recorder in _recorders:
         recorder.disown()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_disown_all)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks.exceptions import RunInUseError
 from railtracks.state._file_system import make_folder
 
@@ -122,11 +123,9 @@ def _problem(path: Path, identifier: str) -> str:
     )
 
 
-def _forget_the_parents_locks() -> None:
+@after_fork
+def reset() -> None:
+    """Forget the locks of this process, as is right in a forked child, which holds none of its parent's."""
     global _guard
     _guard = threading.Lock()
     _held.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_the_parents_locks)

@@ -6,11 +6,13 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks.state._file_system import make_folder
 from railtracks.state._stores._file_lock import FileLock, is_locked, sweep_locks
 from railtracks.state._stores._headers import HEADER_BYTES, read_document_header
@@ -19,7 +21,9 @@ from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
 if TYPE_CHECKING:
     import sqlite3  # loaded where it is used: most programs do not use it
 
-_inherited: list[Any] = []
+_stores: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
+_inherited: list[sqlite3.Connection] = []
+"""In a forked child the connections of its parent. They are never closed: that would drop the parent's locks."""
 WAIT = 30.0
 """Seconds to wait for other processes that write."""
 
@@ -55,7 +59,7 @@ class SQLiteStore:
         self._path = Path(os.path.abspath(path))
         self._guard = threading.Lock()
         self._connection = None
-        self._process = os.getpid()
+        _stores.add(self)
 
     def lock(self, identifier: str) -> Lock:
         return FileLock(self._lock_path(identifier), identifier)
@@ -182,12 +186,16 @@ class SQLiteStore:
                 raise OSError(f"{self._path}: {exc}") from exc
 
     def _connect(self) -> sqlite3.Connection:
-        if self._connection is not None and self._process != os.getpid():
-            _inherited.append(self._connection)  # closing it here, in a forked child, would harm the parent's
-            self._connection = None
         if self._connection is None:
-            self._connection, self._process = self._open(), os.getpid()
+            self._connection = self._open()
         return self._connection
+
+    def reset(self) -> None:
+        """Leave the connection to the parent process, as is right in a forked child."""
+        self._guard = threading.Lock()
+        if self._connection is not None:
+            _inherited.append(self._connection)
+            self._connection = None
 
     def _open(self) -> sqlite3.Connection:
         import sqlite3
@@ -209,6 +217,12 @@ class SQLiteStore:
 
     def _lock_path(self, identifier: str) -> Path:
         return self._path.with_name(f"{self._path.name}.{identifier}.lock")
+
+
+@after_fork
+def _reset_all() -> None:
+    for store in _stores:
+        store.reset()
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
