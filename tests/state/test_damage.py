@@ -1,6 +1,8 @@
 """Journals and state files that break off or are damaged: what is read, and what is reported."""
 
+import json
 import os
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -155,6 +157,49 @@ def test_an_empty_file_says_that_it_is_empty():
         ExecutionInfo.load("mine.journal")
 
 
+@pytest.fixture
+def brace(small):
+    """A journal whose first byte, the low byte of the header's length, is that of a brace."""
+    header, *rest = payloads(small[0])
+    length = len(json.dumps(header))
+    header["session_name"] += "x" * ((ord("{") - length) % 256)
+    content = framed(header, *rest)
+    assert content[:1] == b"{"
+    return content
+
+
+@pytest.mark.parametrize("name", ["mine.journal", "mine.json", "mine"])
+def test_a_journal_that_begins_with_a_brace_is_loaded_as_a_journal(name, brace, small):
+    Path(name).write_bytes(brace)
+    loaded = ExecutionInfo.load(name)
+    assert loaded.session_name.rstrip("x") == small[1].session_name
+    assert [r.name for r in loaded.records] == [r.name for r in small[1].records]
+
+
+@pytest.mark.parametrize("end", [1, 8, 15, 60, -1])
+def test_a_damaged_journal_that_begins_with_a_brace_is_reported_as_a_journal(end, brace):
+    """It is cut within its header, or the last byte of the header is flipped."""
+    content = bytearray(brace if end < 0 else brace[:end])
+    content[-1 if end > 0 else boundaries(brace)[1] - 1] ^= 1
+    Path("mine.journal").write_bytes(content)
+    with pytest.raises(StateError, match=r"^mine\.journal: this is not a journal"):
+        ExecutionInfo.load("mine.journal")
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine.journal", "mine"])
+@pytest.mark.parametrize("end", [12, 40, 200])
+def test_a_state_file_that_breaks_off_is_reported_as_a_state_file(name, end, small):
+    Path(name).write_bytes("".join(small[1].document()).encode()[:end])
+    with pytest.raises(StateError, match=rf"^{re.escape(name)}: this is not a state file"):
+        ExecutionInfo.load(name)
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine"])
+def test_a_state_file_that_another_program_has_formatted_is_loaded(name, small):
+    Path(name).write_text(json.dumps(small[1].payload(), indent=4))
+    assert ExecutionInfo.load(name) == small[1]
+
+
 def test_a_run_whose_journal_is_beyond_use_says_which_and_where(tmp_path):
     store = FileStore(tmp_path)
     (tmp_path / "mine.journal").touch()
@@ -162,7 +207,7 @@ def test_a_run_whose_journal_is_beyond_use_says_which_and_where(tmp_path):
         load_run("mine", store)
     store.save("other", [])
     (tmp_path / "other.json").write_bytes(b"")
-    with pytest.raises(StateError, match=r"the run 'other' at .*other\.json: this is no state file"):
+    with pytest.raises(StateError, match=r"the run 'other' at .*other\.json: this is not a state file"):
         load_run("other", store)
 
 
@@ -188,7 +233,7 @@ def test_a_state_file_that_breaks_off_does_not_load(document, tmp_path):
     assert load_run("mine", store).records
     for cut in range(len(document) - 1, -1, -1):
         os.truncate(path, cut)
-        with pytest.raises(StateError, match=r"the run 'mine' at .*mine\.json: this is no state file: \w+"):
+        with pytest.raises(StateError, match=r"the run 'mine' at .*mine\.json: this is not a state file: \w+"):
             load_run("mine", store)
 
 

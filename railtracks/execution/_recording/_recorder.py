@@ -22,7 +22,7 @@ from railtracks.exceptions import RunInUseError
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, ExecutionInfo, Status
 from railtracks.state._call_tree import renumber_changes
-from railtracks.state._document._graph import overall
+from railtracks.state._document._graph import aggregate_status
 from railtracks.state._journal import _format as journal
 from railtracks.state._records import REUSED, Change, Form
 from railtracks.state._redaction._redactor import Redactor
@@ -356,7 +356,7 @@ class Recorder:
     def _completed(self) -> bool:
         """Is nothing of what was known before needed any more?"""
         records = self._state.records
-        return self.ended_well and bool(records) and overall(records) is Status.COMPLETED
+        return self.ended_well and bool(records) and aggregate_status(records) is Status.COMPLETED
 
     def _write(self, payload: str) -> None:
         appender = self._appender or self._open()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 
-from railtracks.state._document._graph import VERSION, overall
+from railtracks.state._document._graph import VERSION, aggregate_status
 from railtracks.state._records import CallRecord, Change, Status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, name_text, settle_texts
@@ -42,7 +42,7 @@ class Writer:
         self, facts: dict[str, str | float | None], records: Sequence[CallRecord], earlier: Sequence[CallRecord]
     ) -> Iterator[str]:
         """The whole document. ``facts``: the members that say which session it was."""
-        head = {"version": VERSION, **facts, "status": overall(records).value, "calls": len(records)}
+        head = {"version": VERSION, **facts, "status": aggregate_status(records).value, "calls": len(records)}
         yield dumps(head)[:-1]
         yield ', "runs": '
         yield from self.runs(records)
