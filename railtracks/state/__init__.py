@@ -1,4 +1,4 @@
-"""What happened in a session: records, events, the view of them, and how they are saved."""
+"""The state of a session: records, events, snapshots, and how they are saved and loaded."""
 
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,7 @@ __all__ = [
     "register_secret_keys",
 ]
 
-# What saves nothing need not wait for these.
+# A session that saves nothing does not need these, so they are loaded on first use.
 if not TYPE_CHECKING:
     __getattr__, __dir__ = later(
         globals(),

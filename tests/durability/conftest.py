@@ -32,7 +32,7 @@ def nothing_is_left():
     # What else was open before may be closed by now: garbage of earlier tests.
     left = syncers(), set(_file_lock._held), dict(open_files().items() - before.items()) if seen else {}
     fsync_thread.reset()  # what one test leaves behind must not disturb the next
-    _file_lock._held.clear()
+    _file_lock.reset()
     for thread in left[0]:
         thread.join()
     assert left == ([], set(), {})

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from railtracks._identifiers import edge_id, node_id
-from railtracks.state._records import CallRecord, Change, Form, Reason, Shown, Status
+from railtracks.state._records import CallRecord, Change, FieldRepr, Form, Reason, Status
 from railtracks.state._serialization._encoder import Value, decode
 from railtracks.state._serialization._record_text import loads
 
@@ -37,7 +37,7 @@ class Stamp:
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
-class Node(Shown):
+class Node(FieldRepr):
     """A call as a node of the graph; ``parent`` is its earlier version in time."""
 
     identifier: str
@@ -51,7 +51,7 @@ class Node(Shown):
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
-class ContextChange(Shown):
+class ContextChange(FieldRepr):
     """A change of the context by a call, which set ``key`` to ``value`` or deleted it."""
 
     order: int
@@ -62,7 +62,7 @@ class ContextChange(Shown):
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
-class EdgeDetails(Shown):
+class EdgeDetails(FieldRepr):
     """Inputs, output and status of a call.
 
     Of the fields from ``input_types`` on, those that hold their default are not written.
@@ -88,7 +88,7 @@ class EdgeDetails(Shown):
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
-class Edge(Shown):
+class Edge(FieldRepr):
     """The request that made a call, from the node ``source`` (None for the session) to the node ``target``.
 
     ``parent`` is its earlier version in time.
@@ -103,7 +103,7 @@ class Edge(Shown):
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
-class Run(Shown):
+class Run(FieldRepr):
     """A top-level call and all calls below it. Times are in seconds since the epoch."""
 
     name: str
@@ -117,7 +117,7 @@ class Run(Shown):
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
-class Document(Shown):
+class Document(FieldRepr):
     """The content of a state file."""
 
     version: int

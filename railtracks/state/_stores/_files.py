@@ -23,11 +23,13 @@ _APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
 class FileStore:
     """Runs as files in a folder: ``<identifier>.json``, ``<identifier>.journal`` and ``<identifier>.lock``.
 
-    Files and folder are made for their owner only. The default store, in ``RAILTRACKS_HOME`` or ``.railtracks``.
+    This is the default store, in ``RAILTRACKS_HOME`` or ``.railtracks``. Only their owner can access files and folder.
 
     Args:
-        folder: The folder; made when something is written. None: the default one, as it is now.
+        folder: The folder, which is made when something is written. None for the default one, as it is set now.
     """
+
+    blocks = True
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         self.folder = state_folder() if folder is None else Path(os.path.abspath(folder))
@@ -72,7 +74,7 @@ class FileStore:
         self._path(identifier, "journal").unlink(missing_ok=True)
 
     def read(self, identifier: str) -> Stored | None:
-        # The journal first: if the session ends in between, its document is there.
+        # The journal first: if the session ends in between, its document is found.
         journal, document = (_content(self._path(identifier, kind)) for kind in ("journal", "json"))
         return None if journal is document is None else Stored(document, journal)
 
@@ -87,7 +89,7 @@ class FileStore:
     def sweep(self) -> None:
         for path in self.folder.glob(".*.tmp"):
             if leftover := _LEFTOVER.fullmatch(path.name):
-                with contextlib.suppress(RunInUseError):  # its session is just writing it
+                with contextlib.suppress(RunInUseError):  # its session is writing it right now
                     lock = self.lock(leftover[1])
                     path.unlink(missing_ok=True)
                     lock.release()
@@ -97,7 +99,7 @@ class FileStore:
         return str(self._path(identifier, "json"))
 
     def count(self) -> int:
-        """How many runs there are, without looking at them."""
+        """Return the number of runs, from file names alone."""
         return len(self._identifiers())
 
     def _path(self, identifier: str, kind: str) -> Path:
@@ -113,7 +115,7 @@ class FileStore:
 
     def _listed(self, identifier: str) -> Listed | None:
         found, modified, size, has_journal, head = False, 0.0, 0, False, b""
-        for kind in ("journal", "json"):  # the document's head counts, if both are there
+        for kind in ("journal", "json"):  # if both exist, the head is that of the document
             with contextlib.suppress(FileNotFoundError), self._path(identifier, kind).open("rb") as file:
                 status = os.fstat(file.fileno())
                 modified, size = max(modified, status.st_mtime), size + status.st_size
@@ -130,13 +132,13 @@ def _content(path: Path) -> bytes | None:
 
 
 class _FileAppender:
-    """Appends to a file, in one system call per record, so that a record is there, or torn at the very end."""
+    """Appends each entry to a file in one system call, so that a kill can only tear the last one."""
 
     def __init__(self, path: Path, handle: int) -> None:
         self._path = path
         self._lock = threading.RLock()  # a signal handler may append too
         self._handle: int | None = handle
-        self._named = False  # its name is on disk
+        self._named = False  # True once its name is on disk
 
     def append(self, content: bytes) -> None:
         with self._lock:
@@ -145,7 +147,7 @@ class _FileAppender:
                 return
             written = os.write(handle, content)
             if written < len(content):
-                # A full disk takes a part: have a whole journal, not a torn one.
+                # A full disk took a part: remove it, so that the journal stays whole.
                 os.ftruncate(handle, os.fstat(handle).st_size - written)
                 raise OSError(errno.ENOSPC, "No space left on device", str(self._path))
 
@@ -160,7 +162,9 @@ class _FileAppender:
                 sync_folder(self._path.parent)
                 self._named = True
             if not os.fstat(handle).st_nlink:
-                raise FileNotFoundError(errno.ENOENT, "the file was removed while it was written", str(self._path))
+                raise FileNotFoundError(
+                    errno.ENOENT, "the file was removed while it was being written", str(self._path)
+                )
         finally:
             os.close(handle)
 

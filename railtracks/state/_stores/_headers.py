@@ -1,4 +1,4 @@
-"""What the beginning of a document or a journal tells of its run."""
+"""What the beginning of a document or a journal says about its run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from railtracks.state._journal._reader import read_journal
 from railtracks.state._serialization._record_text import loads
 
 HEADER_BYTES = 65_536
-"""Bytes at the beginning of a document that tell what run it is of."""
+"""The number of bytes at the beginning of a document that suffice to describe its run."""
 _END = b', "runs": ['
 
 
 def read_document_header(head: bytes) -> dict[str, Any]:
-    """The members of a document that stand before its runs; none if that cannot be made out."""
+    """Return the members of a document that come before its runs; none if they cannot be read."""
     before, found, _ = head.partition(_END)
     try:
         facts = loads(before + b"}") if found else None
@@ -24,7 +24,7 @@ def read_document_header(head: bytes) -> dict[str, Any]:
 
 
 def read_journal_header(head: bytes) -> dict[str, Any]:
-    """The members of a journal's header; none if it is damaged."""
+    """Return the members of a journal's header; none if it is damaged."""
     try:
         return read_journal(head).facts
     except StateError:

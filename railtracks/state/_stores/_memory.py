@@ -12,7 +12,7 @@ from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
 
 
 class _Blob:
-    """A document or a journal in memory."""
+    """The bytes of a document or a journal, and when they were last written to."""
 
     def __init__(self, content: bytearray, modified: float) -> None:
         self.content = content
@@ -20,7 +20,7 @@ class _Blob:
 
 
 class MemoryStore:
-    """Runs in memory, for tests: gone with the process, and seen by nobody else."""
+    """Runs in memory, for tests: they are gone with the process, and no other process sees them."""
 
     blocks = False
 
@@ -35,7 +35,7 @@ class MemoryStore:
             if identifier in self._locks:
                 raise RunInUseError(
                     f"the run {identifier!r} is open in another session; "
-                    f"wait for it, or give this one a run_identifier of its own"
+                    f"wait for it to end, or use another run_identifier"
                 )
             self._locks[identifier] = lock = _MemoryLock(self._locks, identifier)
         return lock

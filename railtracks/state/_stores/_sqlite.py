@@ -1,4 +1,4 @@
-"""Runs in one SQLite file: for many processes on one machine, and for questions about many runs."""
+"""SQLiteStore: runs in one SQLite file, for many processes on one machine and for queries about many runs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from railtracks.state._stores._headers import HEADER_BYTES, read_document_header
 from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
 
 if TYPE_CHECKING:
-    import sqlite3  # loaded where it is used: most programs do not use it
+    import sqlite3  # imported where it is used, as most programs do not use it
 
 _stores: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
 _inherited: list[sqlite3.Connection] = []
-"""In a forked child the connections of its parent. They are never closed: that would drop the parent's locks."""
+"""In a forked child, the connections of its parent. Closing them there would harm the parent's."""
 WAIT = 30.0
-"""Seconds to wait for other processes that write."""
+"""Seconds to wait for another process that writes."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -43,16 +43,18 @@ _COLUMNS = ("flow_name", "session_name", "status", "start_time", "end_time", "ca
 class SQLiteStore:
     """Runs in an SQLite file, which several processes of one machine may use at once.
 
-    The table ``runs`` has ``identifier``, ``flow_name``, ``session_name``, ``status``, ``start_time``, ``end_time``
-    (seconds since the epoch), ``calls`` and ``document`` (JSON), for questions of your own. Records of running
-    sessions are committed by a worker thread, so with ``durability="async"`` a killed process may lose those of
+    For your own queries, the table ``runs`` has ``identifier``, ``flow_name``, ``session_name``, ``status``,
+    ``start_time``, ``end_time`` (seconds since the epoch), ``calls`` and ``document`` (JSON). Journal entries of
+    running sessions are committed by a worker thread, so with ``durability="async"`` a killed process may lose those of
     its last 50 milliseconds or so.
 
     Args:
-        path: The file; made, for its owner only, when the store is first used. Beside it lie SQLite's own
-            ``-wal`` and ``-shm``, and a ``.lock`` file for each run that is open. Not for network file systems.
+        path: The file. It is made, for its owner only, when the store is first used. SQLite's own ``-wal`` and ``-shm``
+            files are beside it, and a ``.lock`` file for each run that is open. It must not be on a network file
+            system.
     """
 
+    blocks = True
     _connection: sqlite3.Connection | None = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -78,7 +80,7 @@ class SQLiteStore:
             return moved.rowcount > 0
 
     def exists(self, identifier: str) -> bool:
-        if not self._path.exists():  # looking makes no file
+        if not self._path.exists():  # reading must not make the file
             return False
         with self.transaction("DEFERRED") as connection:
             query = "SELECT 1 FROM runs WHERE identifier = ?"
@@ -165,9 +167,13 @@ class SQLiteStore:
 
     @contextmanager
     def transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        """The connection, in a transaction that is committed, on disk, at the end, or undone by an error.
+        """Return a context manager for a transaction, which gives the connection.
 
-        Those that write are immediate: one that begins by reading may find, when it writes, that it cannot any more.
+        The transaction is on disk when the context is left, or undone if an error leaves it. One that writes must be
+        IMMEDIATE: a DEFERRED one that has read may no longer be allowed to write.
+
+        Raises:
+            OSError: SQLite reports an error.
         """
         import sqlite3
 
@@ -179,7 +185,7 @@ class SQLiteStore:
                     yield connection
                     connection.execute("COMMIT")
                 except BaseException:
-                    if connection.in_transaction:  # some errors undo it by themselves
+                    if connection.in_transaction:  # some errors have undone it already
                         connection.execute("ROLLBACK")
                     raise
             except sqlite3.Error as exc:
@@ -202,8 +208,8 @@ class SQLiteStore:
 
         make_folder(self._path.parent)
         with contextlib.suppress(FileExistsError):
-            # For its owner only. Never opened so when it is there: closing a handle of it would drop the locks that
-            # SQLite holds on it in this process.
+            # For its owner only. O_EXCL, as an existing file must not be opened here: closing its handle would drop the
+            # locks that SQLite holds on it in this process.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         connection = sqlite3.connect(self._path, timeout=WAIT, isolation_level=None, check_same_thread=False)
         try:
@@ -226,9 +232,10 @@ def _reset_all() -> None:
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Have readers and writers not wait for each other. Stays with the file.
+    """Switch the file to write-ahead logging, so that readers and writers do not wait for each other.
 
-    Here SQLite does not wait by itself, as it does elsewhere, for another process that writes.
+    The mode stays with the file. For this one statement SQLite does not wait for another process that writes, so this
+    function does.
     """
     import sqlite3
 
@@ -245,7 +252,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 
 class _SQLiteAppender:
-    """Collects records; each ``sync`` commits them as one part."""
+    """Collects journal entries, which each ``sync`` commits as one part."""
 
     def __init__(self, store: SQLiteStore, identifier: str, content: bytes) -> None:
         self._store = store
@@ -271,7 +278,7 @@ class _SQLiteAppender:
                 row = (self._identifier, self._parts, time.time(), content)
                 connection.execute("INSERT INTO journals VALUES (?, ?, ?, ?)", row)
             self._parts += 1
-            del pending[:count]  # appending went on meanwhile, at the other end
+            del pending[:count]  # more may have been appended meanwhile, at the other end
 
     def close(self) -> None:
         self._pending = None
