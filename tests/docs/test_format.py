@@ -7,6 +7,7 @@ import json
 import pkgutil
 import re
 import sqlite3
+import zlib
 from pathlib import Path
 
 import anyio
@@ -21,7 +22,7 @@ from railtracks.agents import _attributes
 from railtracks.state import ExecutionInfo, FileStore, Form, MemoryStore, Reason, SQLiteStore, Status
 from railtracks.state._document import _graph as document
 from railtracks.state._document._writer import DOCUMENT_BEGINS
-from railtracks.state._journal._format import ATTEMPT_ENTRY, encode_entry
+from railtracks.state._journal._format import ATTEMPT_ENTRY, HEADER_BEGINS, encode_entry
 from railtracks.state._redaction import _secret_names as redact
 from railtracks.state._serialization._record_text import _types_text
 from railtracks.state._stores._headers import HEADER_BYTES
@@ -257,7 +258,7 @@ def test_the_librarys_own_nodes_have_the_keys_that_the_page_names():
 # ---- bytes and files
 
 
-def test_the_frame_on_the_page_is_what_is_written():
+def test_the_bytes_of_an_entry_on_the_page_are_what_is_written():
     [shown] = [block for block in blocks("text") if block.startswith("10 00")]
     assert bytes.fromhex(shown) == encode_entry(ATTEMPT_ENTRY)
 
@@ -268,8 +269,29 @@ def test_a_cut_list_of_types_ends_as_the_page_says():
     assert len(" ".join(["tuple"] * 201)) == 1_205
 
 
-def test_documents_begin_as_the_page_says():
-    assert f"the {len(DOCUMENT_BEGINS)} bytes `{DOCUMENT_BEGINS.decode()}`" in TEXT
+@pytest.mark.parametrize("before", range(40))
+def test_a_cut_list_of_the_librarys_own_types_is_made_as_the_page_says(before):
+    """The names at the place of the cut are moved by some characters each time."""
+    types = ["x" * before, *["railtracks.llm.ToolCall", "railtracks.LLMResponse"] * 30]
+    names = {
+        "railtracks.llm.ToolCall": "railtracks.llm._messages.ToolCall",
+        "railtracks.LLMResponse": "railtracks.agents._response.LLMResponse",
+    }
+    former = " ".join(names.get(name, name) for name in types)
+    part = former[:1_000]
+    *whole, last = part.split(" ")
+    current = {former: name for name, former in names.items()}
+    shown = " ".join([*(current.get(name, name) for name in whole), last])
+    assert _types_text(types) == f"{shown}... {len(types)} in all, {zlib.crc32(former.encode()):08x}"
+    assert len(shown) < 1_000
+
+
+@pytest.mark.parametrize("beginning", [DOCUMENT_BEGINS, HEADER_BEGINS], ids=["document", "journal"])
+def test_documents_and_journals_begin_as_the_page_says(beginning, rich):
+    assert f"the {len(beginning)} bytes `{beginning.decode()}`" in TEXT
+    for journal, data in rich:
+        assert journal.startswith(HEADER_BEGINS, 8)
+        assert json.dumps(data).encode().startswith(DOCUMENT_BEGINS)
 
 
 @pytest.mark.parametrize("name", ["runs", "journals"])
