@@ -179,16 +179,16 @@ class GraphBuilder:
         """Return the request that made the call, in its latest version."""
         identifier, target = edge_id(self.session_id, record.index), node_id(self.session_id, record.index)
         source, args, kwargs = self.caller(record), Value(record.args), Value(record.kwargs)
-        opened = EdgeDetails(args, kwargs, Status.OPEN, Value(None))
-        first = Edge(identifier, source, target, self.created_stamp(record), opened, None)
-        ended = self.ended_stamp(record)
-        if ended is None:
-            return first
         output = Value(record.result if record.exception is None else record.exception)
         details = EdgeDetails(
             args, kwargs, record.status, output, record.reason, record.abandoned,
             node=record.node, context=list(map(_context_change, record.changes or ())), reuse=record.reuse,
         )  # fmt: skip
+        ended = self.ended_stamp(record)
+        if ended is None:
+            return Edge(identifier, source, target, self.created_stamp(record), details, None)
+        opened = EdgeDetails(args, kwargs, Status.OPEN, Value(None))
+        first = Edge(identifier, source, target, self.created_stamp(record), opened, None)
         return Edge(identifier, source, target, ended, details, first)
 
 

@@ -2,7 +2,7 @@
 
 Building the objects of the document and encoding them would take ten times as long as the recorded calls took, and
 hold up every other thread meanwhile. So each call is written from a template, around the texts that its record keeps.
-``_graph.py`` declares what is written; tests read it back through those classes and compare the names of all members.
+``_graph.py`` declares what is written. ``tests/state/test_document.py`` compares the two, and the journal with them.
 """
 
 from __future__ import annotations
