@@ -25,9 +25,9 @@ from railtracks.execution import Coordinator, Frame, Recorder, running_library
 from railtracks.nodes._function import as_node, is_async
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
+from railtracks.state._file_system import is_blocking
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import learn_secrets
-from railtracks.state._stores._protocols import is_blocking
 
 if TYPE_CHECKING:
     from railtracks._resume._source import Resumption

@@ -10,6 +10,14 @@ from pathlib import Path
 FOLDER = ".railtracks"
 
 
+def is_blocking(store: object) -> bool:
+    """Return whether the methods of a store block, which is so unless its attribute ``blocks`` is false.
+
+    It is not beside ``Store``, because every session calls it and the protocols take a millisecond to import.
+    """
+    return bool(getattr(store, "blocks", True))
+
+
 def state_folder() -> Path:
     """Return ``RAILTRACKS_HOME`` if it is set, or else ``.railtracks`` below the working directory."""
     home = os.environ.get("RAILTRACKS_HOME")

@@ -23,13 +23,13 @@ from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, ExecutionInfo, Status
 from railtracks.state._call_tree import renumber_changes
 from railtracks.state._document._graph import aggregate_status
+from railtracks.state._file_system import is_blocking
 from railtracks.state._journal import _format as journal
 from railtracks.state._records import REUSED, Change, Form
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import HARMLESS, decode, learn_secrets
 from railtracks.state._serialization._record_text import inputs_text, loads, member_text, output_text, settle_texts
 from railtracks.state._stores._fsync_thread import fsync_thread
-from railtracks.state._stores._protocols import is_blocking
 from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:  # loaded by sessions that resume a run

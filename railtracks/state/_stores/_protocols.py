@@ -132,8 +132,3 @@ STORE_METHODS = tuple(name for name, member in vars(Store).items() if isfunction
 def is_store(value: Any) -> bool:
     """Return whether an object has all methods of a store."""
     return not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in STORE_METHODS)
-
-
-def is_blocking(store: object) -> bool:
-    """Return whether the methods of a store block, which is so unless its attribute ``blocks`` is false."""
-    return bool(getattr(store, "blocks", True))
