@@ -40,8 +40,9 @@ from railtracks.pubsub import RTPublisher, in_callback
 from railtracks.state import Broadcast, CallCreated, CallRecord, Reason
 from railtracks.state._records import REUSED
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._encoder import HARMLESS, learn_secrets
+from railtracks.state._serialization._classify import SCALAR_TYPES
 from railtracks.state._serialization._record_text import object_text
+from railtracks.state._serialization._secret_search import register_secrets
 from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:  # not loaded before they are needed, if ever
@@ -243,8 +244,8 @@ class Coordinator:
             state.succeeded(record, result, self.clock())
             if recorder is not None:
                 recorder.ended(record)
-            elif type(result) not in HARMLESS:
-                learn_secrets(result, self.redactor)
+            elif type(result) not in SCALAR_TYPES:
+                register_secrets(result, self.redactor)
             if announcer.active:
                 announcer.succeeded(record)
             if commits and recorder is not None and recorder.waits:
@@ -267,7 +268,7 @@ class Coordinator:
 
     def changed(self, record: CallRecord | None, key: str, value: Any = DELETED) -> None:
         """The context was changed, by the call of ``record`` or outside calls. From any thread."""
-        learn_secrets({key: value}, self.redactor)
+        register_secrets({key: value}, self.redactor)
         if self._observer is not None:
             self._observer.changed(self.session_id, record, key, value, value is DELETED)
         if self.recorder is not None and not self.ended:

@@ -14,13 +14,13 @@ import cattrs
 
 from railtracks._identifiers import index_of, node_id
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, StateError
+from railtracks.state._document._converter import converter
 from railtracks.state._document._graph import Document, Edge, Node, Scribe, Stamp, read_records, upgraded
 from railtracks.state._document._writer import Writer
 from railtracks.state._file_system import write_atomically
 from railtracks.state._journal import _journal
 from railtracks.state._records import REUSED, CallRecord, Reason, Status
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._encoder import converter
 from railtracks.state._serialization._record_text import loads
 
 

@@ -25,8 +25,8 @@ from railtracks.exceptions import StateError
 from railtracks.state._document._graph import VERSION
 from railtracks.state._document._writer import change_text
 from railtracks.state._records import CallRecord, Change, Form, Reason, Status
-from railtracks.state._serialization._encoder import decode
-from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, inputs_of, loads, output_of
+from railtracks.state._serialization._decoder import decode
+from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, format_inputs, format_output, loads
 from railtracks.state._transitions import Calls, RTState, renumber_changes
 
 BREAKS_OFF = "the record breaks off, or its length is damaged"
@@ -249,7 +249,7 @@ class _Tale:
             raise StateError(f"call {event['call']} comes where call {len(self.state.records)} should")
         args, kwargs = event["input_args"], event["input_kwargs"]
         parent = None if event["parent"] is None else self.state.records[event["parent"]]
-        inputs = inputs_of(args, kwargs, Form(event.get("input_form", Form.PLAIN)), event.get("input_types"))
+        inputs = format_inputs(args, kwargs, Form(event.get("input_form", Form.PLAIN)), event.get("input_types"))
         record = self.state.created(
             event["name"], event["node_type"], tuple(decode(args)), decode(kwargs), parent, event["time"]
         )
@@ -259,7 +259,7 @@ class _Tale:
 
     def _ended(self, record: CallRecord, event: dict[str, Any]) -> None:
         state, time, output = self.state, event["time"], event["output"]
-        text = output_of(output, Form(event.get("output_form", Form.PLAIN)), event.get("output_types"))
+        text = format_output(output, Form(event.get("output_form", Form.PLAIN)), event.get("output_types"))
         match Status(event["status"]):
             case Status.COMPLETED:
                 state.succeeded(record, decode(output), time)
