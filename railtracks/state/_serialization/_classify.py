@@ -152,13 +152,18 @@ def classify_value(value: Any) -> Classification:
     """
     cls: Any = type(value)
     claimed: Any = value.__class__
-    return _classify(cls, claimed if isinstance(claimed, type) else cls, get_cache_token())
+    if claimed is not cls and not isinstance(claimed, type):
+        claimed = cls
+    return _classify(cls, claimed, get_cache_token())
 
 
 @lru_cache(maxsize=4096)
 def _classify(cls: type, claimed: type, token: object) -> Classification:  # noqa: ARG001 - a key of the cache
     """``token``: changes when a class is registered with an abstract one, such as ``Mapping``."""
-    kind = next((kind for kind in Kind if _is_of_kind(kind, cls, claimed)), Kind.OPAQUE)
+    try:
+        kind = next((kind for kind in Kind if _is_of_kind(kind, cls, claimed)), Kind.OPAQUE)
+    except Exception:  # a metaclass may do anything
+        kind = Kind.OPAQUE
     text_type = _text_type(cls) if kind is Kind.TEXT else None
     fields = _field_names(cls) if kind in (Kind.FIELDS, Kind.EXCEPTION, Kind.PLACEHOLDER) else None
     is_untagged = cls in _UNTAGGED_TYPES or vars(cls).get(UNTAGGED) is True
@@ -167,10 +172,7 @@ def _classify(cls: type, claimed: type, token: object) -> Classification:  # noq
 
 def _is_of_kind(kind: Kind, cls: type, claimed: type) -> bool:
     bases, test = _BASES.get(kind, ()), _TESTS.get(kind)
-    try:
-        return issubclass(cls, bases) or issubclass(claimed, bases) or (test is not None and test(cls))
-    except Exception:  # a metaclass may do anything
-        return False
+    return issubclass(cls, bases) or issubclass(claimed, bases) or (test is not None and test(cls))
 
 
 def _text_type(cls: type) -> TextType | None:

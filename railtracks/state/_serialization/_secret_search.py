@@ -15,24 +15,24 @@ def register_secrets(value: object, redactor: Redactor) -> None:
     Only what contains other values is searched, as the encoder would write it. No repr is called, and no hook of a
     registered type. Never raises.
     """
-    if type(value) not in SCALAR_TYPES:
-        _search(value, redactor, MAX_DEPTH, {})
+    _search(value, redactor, MAX_DEPTH, {})
 
 
 def _search(value: object, redactor: Redactor, depth: int, seen: dict[int, object]) -> None:
-    if type(value) in SCALAR_TYPES or not depth or id(value) in seen or len(seen) > MAX_PARTS:
-        return
-    seen[id(value)] = value  # kept, so that no other value has its id
     try:
+        if type(value) in SCALAR_TYPES or not depth or id(value) in seen or len(seen) > MAX_PARTS:
+            return
+        seen[id(value)] = value  # kept, so that no other value has its id
         classified = classify_value(value)
         if classified.kind is Kind.SECRET:
             Encoder(redactor).mask(value)
             return
         for key, item in members_of(value, classified):
-            if item is not None and is_secret_key(key):
+            if key is not None and item is not None and is_secret_key(key):
                 Encoder(redactor).mask(item)
-            else:
-                _search(key, redactor, depth - 1, seen)
-                _search(item, redactor, depth - 1, seen)
+                continue
+            for part in (key, item):
+                if type(part) not in SCALAR_TYPES:  # checked here, as most are scalars, and a call costs more
+                    _search(part, redactor, depth - 1, seen)
     except Exception:  # an attribute of a user's object may raise; what it contains is not known then
         return
