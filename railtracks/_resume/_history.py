@@ -14,7 +14,7 @@ import attrs
 
 from railtracks.state._call_tree import CallTree
 from railtracks.state._records import CallRecord, Status
-from railtracks.state._serialization._record_text import form_in, is_lost
+from railtracks.state._serialization._record_text import form_in, is_lossy
 
 Key = tuple[str, str]
 
@@ -85,7 +85,7 @@ def _completed(record: CallRecord | None) -> bool:
 
 def key_of(record: CallRecord) -> Key | None:
     """What a recorded call is found by among those of its parent; None if by nothing."""
-    if record.node is None or record.inputs is None or is_lost(form_in(record.inputs)):
+    if record.node is None or record.inputs is None or is_lossy(form_in(record.inputs)):
         return None
     return record.node, record.inputs
 

@@ -19,7 +19,7 @@ import attrs
 
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes import FunctionNode
-from railtracks.state._serialization._structuring import (
+from railtracks.state._serialization._type_hints import (
     hints_of,
     is_named_tuple,
     is_pydantic,

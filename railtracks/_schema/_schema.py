@@ -32,7 +32,7 @@ from railtracks._schema._fields import (
 )
 from railtracks._schema._json_schema import compact, renamed
 from railtracks.exceptions import NodeCreationError
-from railtracks.state._serialization._structuring import element_of, is_list_class, is_pydantic, is_union, substituted
+from railtracks.state._serialization._type_hints import element_of, is_list_class, is_pydantic, is_union, substituted
 
 
 def is_wrapped(cls: Any) -> bool:

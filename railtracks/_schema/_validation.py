@@ -33,8 +33,8 @@ from railtracks._schema._fields import (
 )
 from railtracks._schema._problems import Path, Problems, found_in, shown, told, wrong
 from railtracks.state._serialization._record_text import dumps
-from railtracks.state._serialization._structuring import (
-    PARSERS,
+from railtracks.state._serialization._structuring import PARSERS
+from railtracks.state._serialization._type_hints import (
     element_of,
     is_list_class,
     is_pydantic,

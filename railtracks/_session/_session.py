@@ -27,7 +27,7 @@ from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
 from railtracks.state._file_system import is_blocking
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._encoder import learn_secrets
+from railtracks.state._serialization._secret_search import register_secrets
 
 if TYPE_CHECKING:
     from railtracks._resume._source import Resumption
@@ -378,7 +378,7 @@ class Session:
         self._form = form
         self._start_time = self._now()
         if self.context:
-            learn_secrets(self.context, self._redactor)
+            register_secrets(self.context, self._redactor)
         if self._sources.observer is not None:
             self._sources.observer.opened(self)
 

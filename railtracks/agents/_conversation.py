@@ -257,7 +257,7 @@ class Conversation:
         if self._coordinator.failure is not None:  # it was fatal, or any error is
             raise result
         # As on record, without secrets: an error says more than its author thought of, such as a URL with a password.
-        error = Encoder(self._coordinator.redactor).error(result)
+        error = Encoder(self._coordinator.redactor).encode_error(result)
         return _answer(asked, f"{type(result).__name__}: {error['$message']}", is_error=True)
 
 

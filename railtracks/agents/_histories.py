@@ -12,7 +12,7 @@ from railtracks.llm._messages import MessageHistory
 from railtracks.llm._model import Completion
 from railtracks.state import CallRecord, ExecutionInfo
 from railtracks.state._call_tree import CallTree
-from railtracks.state._serialization._structuring import structured
+from railtracks.state._serialization._structuring import structure_as
 
 
 def message_histories(info: ExecutionInfo) -> dict[str, MessageHistory]:
@@ -52,4 +52,4 @@ def _history(record: CallRecord, below: Iterable[CallRecord]) -> MessageHistory:
 
 def _as(kind: Any, value: Any) -> Any:
     """What is not reused, but comes from a saved run, is plain data."""
-    return value if isinstance(value, kind) else structured(value, kind)
+    return value if isinstance(value, kind) else structure_as(value, kind)

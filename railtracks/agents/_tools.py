@@ -19,7 +19,7 @@ from railtracks.llm._model import ToolSchema
 from railtracks.llm._tool_schemas import schema_of_fields, tool_schema
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._function import as_node
-from railtracks.state._serialization._encoder import encode_shown
+from railtracks.state._serialization._encoder import encode_for_model
 from railtracks.state._serialization._record_text import dumps
 
 REQUEST = "request"
@@ -143,4 +143,4 @@ def _agent_tool(node: FunctionNode[..., Any], manifest: ToolManifest) -> Tool:
 def as_text(result: object) -> str:
     """A result as a model reads it: a text as it is, anything else as JSON; of an agent, its content."""
     content = result.content if isinstance(result, LLMResponse) else result
-    return content if isinstance(content, str) else dumps(encode_shown(content))
+    return content if isinstance(content, str) else dumps(encode_for_model(content))

@@ -37,8 +37,9 @@ from railtracks.pubsub import RTPublisher
 from railtracks.state import CallCreated, CallRecord, Reason
 from railtracks.state._records import REUSED
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._encoder import HARMLESS, learn_secrets
+from railtracks.state._serialization._classify import SCALAR_TYPES
 from railtracks.state._serialization._record_text import object_text
+from railtracks.state._serialization._secret_search import register_secrets
 from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:  # not loaded before they are needed, if ever
@@ -280,8 +281,8 @@ class Coordinator:
         """Write and announce the end of a call, which the state has already."""
         if self.recorder is not None:
             self.recorder.ended(record)
-        elif type(record.result) not in HARMLESS:
-            learn_secrets(record.result, self.redactor)
+        elif type(record.result) not in SCALAR_TYPES:
+            register_secrets(record.result, self.redactor)
         if self._call_log.is_active:
             self._call_log.ended(record)
 
@@ -318,7 +319,7 @@ class Coordinator:
 
     def record_context_change(self, record: CallRecord | None, key: str, value: Any = DELETED) -> None:
         """Record a context change made by the call of ``record`` (None: outside any call). Thread-safe."""
-        learn_secrets({key: value}, self.redactor)
+        register_secrets({key: value}, self.redactor)
         if self._observer is not None:
             self._observer.changed(self.session_id, record, key, value, value is DELETED)
         if self.recorder is not None and not self.ended:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import attrs
-
-from railtracks.state._serialization._encoder import PLAIN_KINDS
 
 
 @attrs.frozen
@@ -85,11 +83,10 @@ Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage
 class MessageHistory(list[Message]):
     """A conversation: a list of messages, oldest first."""
 
+    __railtracks_untagged__: ClassVar = True  # on record it needs no type beside it: any list of messages does for one
+
     def __str__(self) -> str:
         return "\n".join(map(_line, self))
-
-
-PLAIN_KINDS.add(MessageHistory)  # any list of messages does for one
 
 
 def _line(message: Message) -> str:

@@ -13,8 +13,8 @@ from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._node import Node
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._redaction._secret_names import is_secret_name, secret_names
-from railtracks.state._serialization._encoder import MAX_ITEMS
-from railtracks.state._serialization._record_text import form_in, inputs_text, is_lost
+from railtracks.state._serialization._plain_data import MAX_ITEMS
+from railtracks.state._serialization._record_text import form_in, inputs_text, is_lossy
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -91,7 +91,7 @@ class FunctionNode(Generic[P, R_co]):
         hidden = _hidden_places(innermost(self.target))
         text = "" if bound is None else inputs_text(*bound, redactor, hidden)
         self.bound = None if bound is None and not self.secrets else redactor.known
-        if place.endswith("<lambda>") or is_lost(form_in(text)):
+        if place.endswith("<lambda>") or is_lossy(form_in(text)):
             return None
         return place + (f"({text})" if text else "") + (f"@{self.version}" if self.version is not None else "")
 

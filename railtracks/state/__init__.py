@@ -9,7 +9,7 @@ from railtracks.state._info import Decision, ExecutionInfo, Failure, Forest
 from railtracks.state._records import CallRecord, Change, Form, Reason, Status
 from railtracks.state._redaction._redactor import Secret
 from railtracks.state._redaction._secret_names import register_secret_keys
-from railtracks.state._serialization._encoder import register_hooks
+from railtracks.state._serialization._hooks import register_hooks
 from railtracks.state._serialization._placeholders import Cut, Opaque, RecordedError
 
 if TYPE_CHECKING:

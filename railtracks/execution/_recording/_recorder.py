@@ -27,8 +27,10 @@ from railtracks.state._file_system import is_blocking
 from railtracks.state._journal import _format as journal
 from railtracks.state._records import REUSED, Change, Form
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._encoder import HARMLESS, decode, learn_secrets
-from railtracks.state._serialization._record_text import inputs_text, loads, member_text, output_text, settle_texts
+from railtracks.state._serialization._classify import SCALAR_TYPES
+from railtracks.state._serialization._decoder import decode
+from railtracks.state._serialization._record_text import ensure_texts, inputs_text, loads, member_text, output_text
+from railtracks.state._serialization._secret_search import register_secrets
 from railtracks.state._stores._fsync_thread import fsync_thread
 from railtracks.state._transitions import RTState
 
@@ -138,7 +140,7 @@ class Recorder:
         self.past = past(known)
         self._find = find
         for record in known:
-            record.inputs, record.output = settle_texts(record, self._redactor)
+            record.inputs, record.output = ensure_texts(record, self._redactor)
         if self._journals:
             self._beginning += b"".join(
                 map(journal.encode_entry, (*journal.entries_of(known, 0.0), journal.ATTEMPT_ENTRY))
@@ -298,7 +300,7 @@ class Recorder:
             if record.index >= self._told:
                 self._tell(record)
             self._write(journal.ended_entry(record, (record.ended or 0.0) + self._origin))
-        elif type(record.result) not in HARMLESS or failure is not None:
+        elif type(record.result) not in SCALAR_TYPES or failure is not None:
             record.output = output_text(record, self._redactor, again)  # now, as it may be changed later
 
     def described(self, record: CallRecord) -> None:
@@ -415,7 +417,7 @@ class Recorder:
 def _is_harmless(record: CallRecord) -> bool:
     """Were all arguments such as cannot be changed later, and hold no secrets?"""
     for value in record.args:  # a loop, as a generator costs twice as much
-        if type(value) not in HARMLESS:
+        if type(value) not in SCALAR_TYPES:
             return False
     return not record.kwargs
 
@@ -427,10 +429,10 @@ def look(record: CallRecord, node: FunctionNode[..., Any], redactor: Redactor) -
     if node.hidden:
         record.inputs = inputs_text(record.args, record.kwargs, redactor, node.hidden)
     elif record.kwargs:
-        learn_secrets(record.kwargs, redactor)
+        register_secrets(record.kwargs, redactor)
     for value in record.args:
-        if type(value) not in HARMLESS:
-            learn_secrets(value, redactor)
+        if type(value) not in SCALAR_TYPES:
+            register_secrets(value, redactor)
 
 
 def _shown(where: str) -> str:

@@ -186,7 +186,7 @@ class SDKModel(ABC, Generic[C]):
 
     def __repr__(self) -> str:
         encoder = Encoder(Redactor())
-        shown = (f"{name}={encoder.member(name, value)!r}" for name, value in self._settings.items())
+        shown = (f"{name}={encoder.encode_member(name, value)!r}" for name, value in self._settings.items())
         return self._keys.redactor.redact(f"{type(self).__name__}({', '.join([repr(self._name), *shown])})")
 
     async def complete(

@@ -17,8 +17,9 @@ from typing import Any
 import attrs
 
 from railtracks._identifiers import edge_id, node_id
+from railtracks.state._document._converter import Value
 from railtracks.state._records import CallRecord, Change, FieldRepr, Form, Reason, Status
-from railtracks.state._serialization._encoder import Value, decode
+from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._record_text import loads
 
 VERSION = 3

@@ -11,10 +11,11 @@ import cattrs
 
 from railtracks._identifiers import index_of
 from railtracks.exceptions import StateError
+from railtracks.state._document._converter import converter
 from railtracks.state._document._graph import VERSION, ContextChange, Document, Edge, Node, Run
 from railtracks.state._records import CallRecord, Change, Form, Status
-from railtracks.state._serialization._encoder import converter, decode
-from railtracks.state._serialization._record_text import dumps, inputs_of, loads, output_of
+from railtracks.state._serialization._decoder import decode
+from railtracks.state._serialization._record_text import dumps, format_inputs, format_output, loads
 
 
 def read_document(content: bytes) -> Document:
@@ -152,10 +153,10 @@ def _read_record(node: Node, edge: Edge, run: int) -> CallRecord:
         reason=details.reason,
         abandoned=details.abandoned,
         node=details.node,
-        inputs=inputs_of(details.input_args, details.input_kwargs, details.input_form, details.input_types),
+        inputs=format_inputs(details.input_args, details.input_kwargs, details.input_form, details.input_types),
         output=None
         if details.status is Status.OPEN
-        else output_of(details.output, details.output_form, details.output_types),
+        else format_output(details.output, details.output_form, details.output_types),
         changes=[_read_change(change) for change in details.context] or None,
         reuse=details.reuse,
         attributes=dumps(node.details["attributes"]) if "attributes" in node.details else None,

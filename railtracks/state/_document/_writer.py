@@ -14,7 +14,7 @@ from itertools import islice
 from railtracks.state._document._graph import VERSION, aggregate_status
 from railtracks.state._records import CallRecord, Change, Status
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, name_text, settle_texts
+from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, ensure_texts, name_text
 
 _COMPLETED = Status.COMPLETED
 DOCUMENT_BEGINS = b'{"version": '
@@ -114,7 +114,7 @@ class Writer:
     def _edge(self, record: CallRecord, created: str, ended: str | None) -> str:
         inputs, output = record.inputs, record.output
         if inputs is None or output is None:
-            inputs, output = settle_texts(record, self._redactor)
+            inputs, output = ensure_texts(record, self._redactor)
         source = "null" if record.parent is None else f'"{self._session}-n{record.parent}"'
         facts = (
             f'{{"identifier": "{self._session}-e{record.index}", "source": {source}, '

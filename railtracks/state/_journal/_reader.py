@@ -11,8 +11,8 @@ from railtracks.state._call_tree import CallTree, renumber_changes
 from railtracks.state._document._graph import VERSION
 from railtracks.state._journal._format import HEADER_BEGINS, PREFIX
 from railtracks.state._records import CallRecord, Change, Form, Reason, Status
-from railtracks.state._serialization._encoder import decode
-from railtracks.state._serialization._record_text import dumps, inputs_of, loads, output_of
+from railtracks.state._serialization._decoder import decode
+from railtracks.state._serialization._record_text import dumps, format_inputs, format_output, loads
 from railtracks.state._transitions import RTState
 
 TRUNCATED = "the entry breaks off, or its length is damaged"
@@ -161,7 +161,7 @@ class _JournalReader:
             raise StateError(f"expected the creation of call {len(self.state.records)}, not of call {entry['call']}")
         args, kwargs = entry["input_args"], entry["input_kwargs"]
         parent = None if entry["parent"] is None else self.state.records[entry["parent"]]
-        inputs = inputs_of(args, kwargs, Form(entry.get("input_form", Form.PLAIN)), entry.get("input_types"))
+        inputs = format_inputs(args, kwargs, Form(entry.get("input_form", Form.PLAIN)), entry.get("input_types"))
         record = self.state.created(
             entry["name"], entry["node_type"], tuple(decode(args)), decode(kwargs), parent, entry["time"]
         )
@@ -171,7 +171,7 @@ class _JournalReader:
 
     def _end(self, record: CallRecord, entry: dict[str, Any]) -> None:
         state, time, output = self.state, entry["time"], entry["output"]
-        text = output_of(output, Form(entry.get("output_form", Form.PLAIN)), entry.get("output_types"))
+        text = format_output(output, Form(entry.get("output_form", Form.PLAIN)), entry.get("output_types"))
         match Status(entry["status"]):
             case Status.COMPLETED:
                 state.succeeded(record, decode(output), time)
