@@ -11,7 +11,7 @@ import attrs
 
 from railtracks._schema._arguments import arguments_for
 from railtracks._schema._fields import Field, parameters_of
-from railtracks._schema._validation import plain
+from railtracks._schema._validation import without_annotated
 from railtracks.agents._response import LLMResponse
 from railtracks.exceptions import NodeCreationError
 from railtracks.llm._messages import UserMessage
@@ -128,7 +128,7 @@ def _agent_tool(node: FunctionNode[..., Any], manifest: ToolManifest) -> Tool:
     told = [Field(each.name, each.name, each.annotation, each.required) for each in parameters]
     described = {each.name: each.description for each in parameters if each.description}
     schema = schema_of_fields(node.name, manifest.description, told, described)
-    fields = [attrs.evolve(field, type=plain(field.type)) for field in told]
+    fields = [attrs.evolve(field, type=without_annotated(field.type)) for field in told]
 
     def bind(given: dict[str, Any] | str) -> Arguments:
         values = arguments_for(fields, given)[1]

@@ -744,8 +744,8 @@ def as_tool(*parameters):
         (lambda: {"manifest": rt.ToolManifest("x", [rt.Parameter("class")])}, "the parameter Parameter.name='class'"),
         (lambda: {"manifest": rt.ToolManifest(7)}, "manifest is ToolManifest"),
         (lambda: as_tool(rt.Parameter("x", "Nowhere")), "Nowhere"),
-        (lambda: as_tool(rt.Parameter("x", 5)), "parameter 'x' of the tool 'inner' is of the type 5, .*; write"),
-        (lambda: as_tool(rt.Parameter("x", print, required=False)), "parameter 'x' of the tool 'inner' .*; write"),
+        (lambda: as_tool(rt.Parameter("x", 5)), "parameter 'x' of the tool 'inner' is of the type 5, .*; use"),
+        (lambda: as_tool(rt.Parameter("x", print, required=False)), "parameter 'x' of the tool 'inner' .*; use"),
         (lambda: as_tool(rt.Parameter("x", list["Nowhere"])), "is annotated as .Nowhere., which names nothing"),  # noqa: F821
         (
             lambda: {"tool_nodes": [scripted(name=None), scripted(name=None)]},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from railtracks._schema._schema import SchemaBuilder
+from railtracks._schema._builder import SchemaBuilder
 
 
 def json_schema(annotation: Any) -> dict[str, Any]:
