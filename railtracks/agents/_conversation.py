@@ -112,7 +112,7 @@ class Conversation:
     def _set_attributes(self, usage: Usage | None) -> None:
         agent = self._agent
         own = attributes.of_agent(agent.name, agent.model, self._system, usage)
-        self._coordinator.describe(self._record, own)
+        self._coordinator.set_attributes(self._record, own)
 
     # ---- the model
 
@@ -133,9 +133,9 @@ class Conversation:
 
         async def chat(messages: MessageHistory, *, after: str) -> Completion:  # noqa: ARG001 (only recorded)
             record, own = current.get().record, attributes.of_request(model, self._sink is not None, agent.output)
-            self._coordinator.describe(record, own)
+            self._coordinator.set_attributes(record, own)
             completion = await self._complete()
-            self._coordinator.describe(record, {**own, **attributes.of_response(completion)})
+            self._coordinator.set_attributes(record, {**own, **attributes.of_response(completion)})
             # Here, so that this call fails: a resumed run then asks again instead of replaying an invalid answer.
             if self._retries >= MAX_RETRIES and (problem := self._validate(completion.message)[1]):
                 raise LLMError(f"the model {model.name} of the agent {agent.name} gave no valid answer: {problem}",
