@@ -157,9 +157,8 @@ class _Producer:
         self.ended = anyio.Event()
         self._scope = anyio.CancelScope()
         self._thread = threading.get_ident()
-        self._send, self._receive = anyio.create_memory_object_stream[Chunk](
-            0
-        )  # no buffer: each chunk is taken before the next is made
+        # No buffer: each chunk is taken before the next is made.
+        self._send, self._receive = anyio.create_memory_object_stream[Chunk](0)
         streams = coordinator.streams = coordinator.streams or OpenStreams()
         nursery.spawn(functools.partial(self._run, streams, self._scope))
         streams.add(self._scope.cancel, frame.run, frame.record)
