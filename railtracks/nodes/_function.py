@@ -84,7 +84,7 @@ class FunctionNode(Generic[P, R_co]):
         None for lambdas, which have no name, and for what is bound to a value that cannot be written.
         """
         place = self.origin or origin(self)
-        bound = _bound(self.target)
+        bound = bound_arguments(self.target)
         redactor = Redactor()
         for own in self.secrets:
             redactor.add(own)
@@ -149,8 +149,8 @@ def origin(node: FunctionNode[..., Any]) -> str:
     return public_path(home) if str(module).startswith("railtracks.") else f"{module}.{home.__qualname__}"
 
 
-def _bound(func: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """What is bound to the function, as arguments; None if nothing is."""
+def bound_arguments(func: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Return the arguments that are bound to a function, positional and by name; None if there are none."""
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
     while isinstance(func, functools.partial):
