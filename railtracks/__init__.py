@@ -11,7 +11,7 @@ from railtracks import context, exceptions, nodes, state
 from railtracks._calls._call import broadcast, call, call_batch, call_sync, session_id
 from railtracks._config import set_config
 from railtracks._flow import Flow, FlowConnection
-from railtracks._lazy import later
+from railtracks._lazy import lazy_attributes
 from railtracks._logging import enable_logging
 from railtracks._options import ExecutorConfig, SessionOptions
 from railtracks._session._decorator import session
@@ -76,7 +76,7 @@ __all__ = [
 
 # Loaded when it is first used: what has no agents need not wait for it. Type checkers see the imports above instead.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = later(
+    __getattr__, __dir__ = lazy_attributes(
         globals(),
         {
             "railtracks.llm": ("llm",),

@@ -2,7 +2,7 @@
 
 Strongest first: the argument; ``rt.set_config``; the environment (``RAILTRACKS_TIMEOUT``, ...); the
 configuration file (``railtracks.toml``, or ``[tool.railtracks]`` of the nearest ``pyproject.toml``); the default.
-Every value is checked by the one validator of its option, whichever way it came.
+Every value is validate_options by the one validator of its option, whichever way it came.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _lock = threading.Lock()
 _CHECKS: dict[str, Callable[[Any], Any]] = {name: field.metadata["check"] for name, field in _FIELDS.items()}
 
 
-def checked(options: Mapping[str, Any], source: str = "argument") -> dict[str, Any]:
+def validate_options(options: Mapping[str, Any], source: str = "argument") -> dict[str, Any]:
     """The options that are given (not None), as the types of their fields.
 
     Raises:
@@ -71,7 +71,7 @@ def environment_options() -> dict[str, Any]:
     for variable, name in _VARIABLES.items():
         if text := os.environ.get(variable):
             value = _from_text(name, text, f"environment variable {variable}")
-            found.update(checked({name: value}, f"environment variable {variable}"))
+            found.update(validate_options({name: value}, f"environment variable {variable}"))
     return found
 
 
@@ -100,7 +100,7 @@ def _read_file(folder: Path) -> dict[str, Any]:
             raise ConfigError(f"{source}: {table!r} is not allowed; give a table of options")
     if isinstance(table.get("timeout"), str):  # "inf", as in the environment; TOML's own inf is fine too
         table = {**table, "timeout": _from_text("timeout", table["timeout"], source)}
-    return checked(table, source)
+    return validate_options(table, source)
 
 
 _files: dict[str, dict[str, Any]] = {}
@@ -119,17 +119,17 @@ def file_options() -> dict[str, Any]:
 
 
 _latest: tuple[dict[str, Any], ExecutorConfig] = {}, ExecutorConfig()
-"""The latest merge: sessions are opened by the thousand with the same options, and the result is frozen."""
+"""The latest resolve_config: sessions are opened by the thousand with the same options, and the result is frozen."""
 
 
-def merge(options: Mapping[str, Any]) -> ExecutorConfig:
+def resolve_config(options: Mapping[str, Any]) -> ExecutorConfig:
     """The one place where options from all sources become the configuration of a session.
 
     Raises:
         ConfigError: an option is unknown or a value is not allowed, wherever it came from.
     """
     global _latest
-    merged = {**file_options(), **environment_options(), **_global, **scoped.get(), **checked(options)}
+    merged = {**file_options(), **environment_options(), **_global, **scoped.get(), **validate_options(options)}
     known, config = _latest  # read once: another thread may put its own there
     get, got = merged.get, known.get  # the values of these may be equal and yet not the same
     same = get("broadcast_callback") is got("broadcast_callback") and get("ask_callback") is got("ask_callback")
@@ -150,7 +150,7 @@ def set_config(**options: Unpack[SessionOptions]) -> None:
     Raises:
         ConfigError: an option is unknown, or a value is not allowed; then nothing is changed.
     """
-    valid = checked(options, "rt.set_config")
+    valid = validate_options(options, "rt.set_config")
     if current.get() is not None:
         warnings.warn(
             "rt.set_config() was called inside an open session, which keeps its own options; "

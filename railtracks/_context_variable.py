@@ -14,7 +14,7 @@ from typing import Any
 
 current: ContextVar[Any] = ContextVar("railtracks_current", default=None)
 
-reused: ContextVar[Any] = ContextVar("railtracks_reused", default=None)
+on_replayed: ContextVar[Any] = ContextVar("railtracks_reused", default=None)
 """Called with the session's identifier and the records, when a call and all below it need not run; None: nobody cares.
 
 For a stream, whose consumer is to hear what was said all the same.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 import anyio
 
 from railtracks._calls._call import call
-from railtracks._config import checked
+from railtracks._config import validate_options
 from railtracks._options import SessionOptions
 from railtracks._session._session import Session, check_arguments
 from railtracks._test_hooks import sources
@@ -91,7 +91,7 @@ class Flow(Generic[P, T]):
         self.name = name
         self.entry_point = as_node(entry_point, "rt.Flow")
         check_arguments(context, payload_callback)  # what is wrong is told here, where it is written
-        checked(options)
+        validate_options(options)
         self._context = dict(context or {})
         self._payload_callback = payload_callback
         self._options = options
@@ -182,7 +182,7 @@ class Flow(Generic[P, T]):
         """
         import hashlib  # here, because it loads OpenSSL
 
-        options = sorted((k, v) for k, v in checked(self._options).items() if isinstance(v, str | int | float))
+        options = sorted((k, v) for k, v in validate_options(self._options).items() if isinstance(v, str | int | float))
         content = repr((self.name, origin(self.entry_point), self.entry_point.name, options))
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -30,7 +30,7 @@ def index_of(identifier: str) -> int:
     return int(identifier.rpartition("-")[2][1:])
 
 
-def identifier_problem(value: str) -> str | None:
+def explain_invalid_identifier(value: str) -> str | None:
     """Why ``value`` is no safe file name on every system, or None if it is one."""
     if not value:
         return "it is empty"
@@ -47,7 +47,7 @@ def identifier_problem(value: str) -> str | None:
 
 def slug(name: str) -> str:
     """``name`` as a safe file name: itself if it is one, or else what is safe of it and a digest."""
-    if identifier_problem(name) is None:
+    if explain_invalid_identifier(name) is None:
         return name
     digest = f"{zlib.crc32(name.encode('utf-8', 'surrogatepass')):08x}"  # tells names apart; hides nothing
     safe = (

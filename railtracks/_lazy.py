@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 
-def later(
+def lazy_attributes(
     namespace: dict[str, Any], homes: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """The ``__getattr__`` and the ``__dir__`` of a module (PEP 562) some of whose names are loaded only when used.

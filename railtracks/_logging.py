@@ -144,7 +144,7 @@ class SessionLog:
             self._file.close()
             self._file = None
 
-    def wants(self, level: int) -> bool:
+    def is_enabled_for(self, level: int) -> bool:
         """Would a record of this level go anywhere?"""
         return level >= self.level
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 
 import attrs
 
-from railtracks._identifiers import identifier_problem
+from railtracks._identifiers import explain_invalid_identifier
 from railtracks._logging import Level, level_number
 
 BroadcastCallback = Callable[[Any], None] | Callable[[Any], Awaitable[None]]
@@ -80,7 +80,7 @@ def _identifier(value: Any) -> str:
     allowed = "a file name of letters, digits, '.', '_' and '-', such as 'my-unique-run'"
     if not isinstance(value, str):
         raise ValueError(allowed)
-    if problem := identifier_problem(value):
+    if problem := explain_invalid_identifier(value):
         raise ValueError(f"{allowed}; {problem}")
     return value
 
@@ -128,7 +128,7 @@ def _option(default: Any, check: Callable[[Any], Any], parse: Callable[[str], An
 
 @attrs.frozen(kw_only=True)
 class ExecutorConfig:
-    """The settled options of a session. Frozen; made by :func:`merge`, never by hand."""
+    """The settled options of a session. Frozen; made by :func:`resolve_config`, never by hand."""
 
     timeout: float = _option(150.0, _timeout, _number)
     """Seconds that each top-level call may take; ``math.inf`` for no limit."""

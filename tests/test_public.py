@@ -139,7 +139,7 @@ def test_design_md_shows_the_layers():
     ("module", "source"),
     [
         ("railtracks._identifiers", "import railtracks._logging"),
-        ("railtracks._logging", "from railtracks._config import merge"),
+        ("railtracks._logging", "from railtracks._config import resolve_config"),
         ("railtracks.state._records", "def f():\n    from railtracks.state import _info"),
         ("railtracks.state._serialization._encoder", "from .. import Status"),
         ("railtracks.state._serialization._encoder", "from ... import Session"),

@@ -9,13 +9,13 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import anyio
 
-from railtracks._concurrency._cancellation import pass_cancellation_on
+from railtracks._concurrency._cancellation import checkpoint_if_cancelled
 from railtracks._concurrency._threads import run_in_loop
-from railtracks._config import merge
+from railtracks._config import resolve_config
 from railtracks._context_variable import current
 from railtracks._session._session import Session
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
-from railtracks.execution import Frame, divide, running_library, task_group
+from railtracks.execution import Frame, running_library, split_cancellation, task_group
 from railtracks.nodes import FunctionNode, Node
 from railtracks.nodes._function import as_node
 
@@ -135,7 +135,7 @@ async def call_batch(
     return await _Batch(calls, return_exceptions, limit).run()
 
 
-async def call_each(calls: Sequence[_Call]) -> list[Any]:
+async def gather_calls(calls: Sequence[_Call]) -> list[Any]:
     """Make several calls concurrently, from within a session.
 
     Returns:
@@ -204,7 +204,7 @@ class _Batch:
                 results.append(None)
                 results[index] = await self._one(*one)
         except BaseException as exc:
-            cancellation, error = divide(exc)
+            cancellation, error = split_cancellation(exc)
             if error is not None:
                 if self._error is None or not isinstance(error, Exception):  # Ctrl-C comes before what it caused
                     self._error = error
@@ -223,7 +223,7 @@ class _Batch:
                 raise
             return exc
         except anyio.get_cancelled_exc_class() as exc:
-            await pass_cancellation_on()
+            await checkpoint_if_cancelled()
             # Nobody cancelled this: the node awaited something of its own that was cancelled. Let out of this task
             # it would look like a cancellation of the whole group.
             if not self._return_exceptions:
@@ -256,7 +256,7 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     bound = functools.partial(call, target, *args, **kwargs)
     frame: Frame | None = current.get()
     if frame is None:
-        return anyio.run(bound, backend=merge({}).backend)
+        return anyio.run(bound, backend=resolve_config({}).backend)
     coordinator = frame.coordinator
     if coordinator.closed or (frame.record is not None and frame.record.abandoned):
         raise SessionEndedError(

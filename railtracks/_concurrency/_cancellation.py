@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio import lowlevel
 
 from railtracks._concurrency._event_loop import running_library
 
@@ -44,7 +44,7 @@ async def in_child_task(func: Callable[[], Awaitable[T]]) -> T:
     return result  # type: ignore[no-any-return]
 
 
-async def pass_cancellation_on() -> None:
+async def checkpoint_if_cancelled() -> None:
     """Let a cancellation of a scope around the caller through here, if there is one.
 
     As anyio's ``checkpoint_if_cancelled``. On asyncio that one waits, in a loop, for a cancellation to be delivered; to
@@ -54,7 +54,7 @@ async def pass_cancellation_on() -> None:
     with anyio.CancelScope() as scope:
         if anyio.current_effective_deadline() == -math.inf:
             scope.cancel()
-        await checkpoint_if_cancelled()
+        await lowlevel.checkpoint_if_cancelled()
 
 
 async def shielded(func: Callable[[], Awaitable[T]]) -> T:

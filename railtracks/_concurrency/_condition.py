@@ -7,7 +7,7 @@ from collections.abc import Callable
 import anyio
 
 
-class Notifier:
+class Condition:
     """Wakes all who wait, each time; costs nothing while nobody does, and belongs to no event loop between.
 
     For use in one thread. Whoever waits looks at its condition again when it wakes.

@@ -23,7 +23,7 @@ def first_leaf(exc: BaseException) -> BaseException:
     return exc
 
 
-def divide(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
+def split_cancellation(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """``exc`` as the cancellation that must go on, if there is one, and what else there is to keep, if anything."""
     if isinstance(exc, GeneratorExit):  # a coroutine that is thrown away; no event loop need be running
         return exc, None
@@ -37,7 +37,7 @@ def divide(exc: BaseException) -> tuple[BaseException | None, BaseException | No
     return None, exc
 
 
-def interrupt_in(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+def find_interrupt(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
     """Ctrl-C, or SystemExit, in a group; None if there is none."""
     interrupts, _ = group.split((KeyboardInterrupt, SystemExit))
     return None if interrupts is None else first_leaf(interrupts)
@@ -50,7 +50,7 @@ async def task_group() -> AsyncIterator[TaskGroup]:
         async with anyio.create_task_group() as group:
             yield group
     except BaseExceptionGroup as exc:
-        interrupt = interrupt_in(exc)
+        interrupt = find_interrupt(exc)
         if interrupt is None:
             raise
         raise interrupt from None

@@ -29,7 +29,7 @@ _lock = threading.Lock()
 _running = 0
 
 
-def running() -> int:
+def active_work_count() -> int:
     """How many pieces of work are queued or running in worker threads now, abandoned ones included."""
     return _running
 

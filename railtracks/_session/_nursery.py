@@ -20,8 +20,9 @@ from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
 from railtracks.exceptions import SessionEndedError
-from railtracks.execution import Coordinator, Frame, divide, interrupt_in
+from railtracks.execution import Coordinator, Frame, find_interrupt, split_cancellation
 from railtracks.nodes import FunctionNode
+from railtracks.pubsub import PumpHost
 
 SAVE_DEADLINE = 60.0
 """Seconds that saving may take; a file system that hangs must not hang the caller for good."""
@@ -67,7 +68,7 @@ class Lifetime:
         coordinator.bind()
         coordinator.has_nursery = True
         coordinator.loop = current_token()
-        self._host = (self._nursery, self.root)
+        self._host = PumpHost(self._nursery, self.root)
         coordinator.publisher.attach(self._host)
         coordinator.house = self
         self.task = coordinator.current_task()
@@ -102,7 +103,7 @@ class Lifetime:
         It would wrap an error; and a cancellation that nobody sent, of something that a node awaited, would look to it
         as if the child cancelled all of it. One that somebody sent reaches whoever leaves the session too.
         """
-        cancellation, error = divide(exc)
+        cancellation, error = split_cancellation(exc)
         if error is None or isinstance(error, Exception):
             error = error or cancellation
             assert error is not None
@@ -179,9 +180,9 @@ class Lifetime:
         if publisher.subscriptions:
             await checkpoint()
             in_time = True
-            while in_time and not (coordinator.idle and publisher.quiet):
+            while in_time and not (coordinator.idle and publisher.drained):
                 await coordinator.wait_idle()
-                in_time = await publisher.wait_quiet()  # a callback may make calls
+                in_time = await publisher.wait_drained()  # a callback may make calls
             await shielded(lambda: publisher.detach(self._host, in_time))
         await self._leave(None)
         if not coordinator.idle:
@@ -211,12 +212,12 @@ class Lifetime:
     async def _leave(self, exc: BaseException | None) -> None:
         """Close the nursery. Only a cancellation passes through it."""
         self._left = True
-        carried = exc if exc is not None and divide(exc)[0] is not None else None
+        carried = exc if exc is not None and split_cancellation(exc)[0] is not None else None
         info = (None, None, None) if carried is None else (type(carried), carried, carried.__traceback__)
         try:
             await self._nursery.__aexit__(*info)
         except BaseExceptionGroup as group:
-            interrupt = interrupt_in(group)  # Ctrl-C reached the nursery itself, or a pump of the publisher
+            interrupt = find_interrupt(group)  # Ctrl-C reached the nursery itself, or a pump of the publisher
             if interrupt is None:
                 raise
             self._interrupt = self._interrupt or interrupt

@@ -17,7 +17,7 @@ from typing import Any, TypeGuard, TypeVar
 
 import attrs
 
-from railtracks._calls._call import call, call_each
+from railtracks._calls._call import call, gather_calls
 from railtracks._context_variable import current
 from railtracks._schema._arguments import ArgumentError, structured_output
 from railtracks.agents import _attributes as attributes
@@ -231,7 +231,7 @@ class Conversation:
     async def _use_tools(self, asked: Sequence[ToolCall]) -> list[ToolMessage]:
         ready = [self._ready(each) for each in asked]
         calls = [each for each in ready if not isinstance(each, str)]
-        results = iter(await call_each(calls))
+        results = iter(await gather_calls(calls))
         return [
             _answer(each, made, is_error=True) if isinstance(made, str) else self._result(each, next(results))
             for each, made in zip(asked, ready, strict=True)

@@ -19,14 +19,14 @@ import anyio
 from anyio.lowlevel import current_token
 
 from railtracks._calls._call import call
-from railtracks._concurrency._cancellation import pass_cancellation_on, shielded
+from railtracks._concurrency._cancellation import checkpoint_if_cancelled, shielded
 from railtracks._concurrency._event_loop import call_soon
-from railtracks._context_variable import current, reused
+from railtracks._context_variable import current, on_replayed
 from railtracks.agents._histories import spoken
 from railtracks.agents._response import Chunk
 from railtracks.agents._sink import sink
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
-from railtracks.execution import Frame, divide
+from railtracks.execution import Frame, split_cancellation
 from railtracks.execution._streams import OpenStreams
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._function import as_node
@@ -155,7 +155,7 @@ class _Producer:
 
     async def _run(self, streams: OpenStreams, scope: anyio.CancelScope) -> None:
         sink.set(self)
-        reused.set(self.repeat)
+        on_replayed.set(self.repeat)
         try:
             with scope:
                 result = await call(self._node, *self._args, **self._kwargs)
@@ -164,12 +164,12 @@ class _Producer:
         except GeneratorExit:  # the coroutine is thrown away; no event loop need be running
             raise
         except BaseException as exc:
-            cancellation, error = divide(exc)
+            cancellation, error = split_cancellation(exc)
             if error is not None and not isinstance(error, Exception):  # Ctrl-C, which is the session's
                 raise error from None
             self._error = error
             if cancellation is not None:
-                await pass_cancellation_on()
+                await checkpoint_if_cancelled()
                 # Nobody cancelled this: the call awaited something of its own that was cancelled. Let out of this task
                 # it would look like a cancellation of the whole session.
                 self._error = error or cancellation

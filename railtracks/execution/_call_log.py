@@ -25,7 +25,7 @@ class Announcer:
         self._origin = origin
         self.log = log
         self._publisher = publisher
-        self.logs = log.wants(logging.INFO)
+        self.logs = log.is_enabled_for(logging.INFO)
 
     @property
     def active(self) -> bool:

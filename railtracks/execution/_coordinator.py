@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import anyio
 from anyio.lowlevel import EventLoopToken, checkpoint
 
-from railtracks._concurrency._cancellation import pass_cancellation_on, shielded
-from railtracks._concurrency._condition import Notifier
+from railtracks._concurrency._cancellation import checkpoint_if_cancelled, shielded
+from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import task_getter
-from railtracks._concurrency._task_groups import divide, task_group
-from railtracks._context_variable import current, reused
+from railtracks._concurrency._task_groups import split_cancellation, task_group
+from railtracks._context_variable import current, on_replayed
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
@@ -36,7 +36,7 @@ from railtracks.execution._call_scopes import Entry, Run, Stop
 from railtracks.execution._recording._recorder import DELETED, Recorder, look
 from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
-from railtracks.pubsub import RTPublisher, in_callback
+from railtracks.pubsub import PumpHost, RTPublisher, in_callback
 from railtracks.state import Broadcast, CallCreated, CallRecord, Reason
 from railtracks.state._records import REUSED
 from railtracks.state._redaction._redactor import Redactor
@@ -49,7 +49,6 @@ if TYPE_CHECKING:  # not loaded before they are needed, if ever
     from railtracks._resume._matching import Found
     from railtracks.execution._resources import Resources
     from railtracks.execution._streams import OpenStreams
-    from railtracks.pubsub._publisher import Host
 
 T = TypeVar("T")
 
@@ -166,7 +165,7 @@ class Coordinator:
         self._thread: int | None = None  # the thread of the event loop it is bound to
         self._entries: dict[Entry, None] = {}
         self._starting = 0  # children of the session that have not entered yet
-        self._changed = Notifier()  # an entry has left, or a child
+        self._changed = Condition()  # an entry has left, or a child
         self._halted = False  # failed or closed: nested calls look for their cancellation before they start
         self._yield_at = math.inf
 
@@ -260,7 +259,7 @@ class Coordinator:
         if self._announcer.active:
             self._announcer.created(record, caller.record)
             self._announcer.succeeded(record)
-        told = reused.get()
+        told = on_replayed.get()
         if told is not None:
             told(self.session_id, [record, *copies])
         return found.result
@@ -312,7 +311,7 @@ class Coordinator:
         """
         refusal = self.refusal(node, caller.run)
         if refusal is not None:
-            await pass_cancellation_on()  # in code that is being cancelled, that is what counts
+            await checkpoint_if_cancelled()  # in code that is being cancelled, that is what counts
             raise refusal
         if self.has_nursery or in_callback.get():  # what a callback calls is housed where its pump is
             return await self._enter(node, args, kwargs, caller, commits)
@@ -324,12 +323,12 @@ class Coordinator:
         result: Any = None
         error: BaseException | None = None
         async with task_group() as nursery:
-            host = (nursery, Frame(self))
+            host = PumpHost(nursery, Frame(self))
             self.publisher.attach(host)
             try:
                 result = await func()
             except BaseException as exc:
-                cancellation, error = divide(exc)
+                cancellation, error = split_cancellation(exc)
                 if cancellation is not None:
                     raise cancellation from None
             finally:
@@ -338,13 +337,13 @@ class Coordinator:
             raise error
         return result
 
-    async def _leave(self, host: Host) -> None:
+    async def _leave(self, host: PumpHost) -> None:
         await self.publisher.detach(host)
         await self.close_resources()
 
     def share(self, key: Hashable, make: Callable[[], T], close: Callable[[T], Awaitable[object]]) -> T | None:
         """What the calls of the session share; see ``execution.shared``."""
-        if not self.publisher.housed or not self.is_here:
+        if not self.publisher.has_host or not self.is_here:
             return None
         from railtracks.execution._resources import Resources  # here, as few sessions share anything
 
@@ -353,7 +352,7 @@ class Coordinator:
 
     async def close_resources(self) -> None:
         """Somebody who housed calls has left; the last closes what they shared. Never raises; to be called shielded."""
-        if not self.publisher.housed and self.resources is not None:
+        if not self.publisher.has_host and self.resources is not None:
             await self.resources.close()
 
     async def broadcast(self, item: Any, frame: Frame) -> None:
@@ -362,7 +361,7 @@ class Coordinator:
             raise SessionEndedError(
                 "rt.broadcast() came after its session had ended; wait for the task that broadcasts"
             )
-        if not self.publisher.housed and not self.has_nursery:
+        if not self.publisher.has_host and not self.has_nursery:
             self.bind()
             await self._with_own_nursery(lambda: self._broadcast(item, frame))
         else:
@@ -438,7 +437,7 @@ class Coordinator:
                 raise error
             return result
         if not top:  # in a task of the user's that is itself cancelled, that is what counts
-            await pass_cancellation_on()
+            await checkpoint_if_cancelled()
         if entry.stop is not None:
             _retrieve_exception(self.current_task())
         if self.failure is not None:

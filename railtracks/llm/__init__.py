@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from railtracks._lazy import later
+from railtracks._lazy import lazy_attributes
 from railtracks.llm._messages import (
     AssistantMessage,
     Message,
@@ -39,7 +39,7 @@ __all__ = [
 
 # Each is loaded when it is first used: a program has one of them, as a rule.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = later(
+    __getattr__, __dir__ = lazy_attributes(
         globals(),
         {
             "railtracks.llm._providers._anthropic": ("Anthropic",),

@@ -88,8 +88,8 @@ class FunctionNode(Generic[P, R_co]):
         redactor = Redactor()
         for own in self.secrets:
             redactor.add(own)
-        hidden = _hidden_places(innermost(self.target))
-        text = "" if bound is None else inputs_text(*bound, redactor, hidden)
+        secret_positions = _hidden_places(innermost(self.target))
+        text = "" if bound is None else inputs_text(*bound, redactor, secret_positions)
         self.bound = None if bound is None and not self.secrets else redactor.known
         if place.endswith("<lambda>") or is_lost(form_in(text)):
             return None
@@ -99,7 +99,7 @@ class FunctionNode(Generic[P, R_co]):
     _hidden_at = -1  # the revision of the secret names
 
     @property
-    def hidden(self) -> frozenset[int]:
+    def secret_positions(self) -> frozenset[int]:
         """The places of the positional arguments whose parameters name a secret."""
         if self._hidden_at != secret_names.revision:
             self._hidden_at = secret_names.revision
@@ -312,6 +312,6 @@ def as_node(target: Any, taker: str = "rt.call") -> FunctionNode[..., Any]:
     )
 
 
-def settle(result: Any) -> Any:
+def invoke_if_node(result: Any) -> Any:
     """What a factory made, invoked, if it made a node; any other result as it is."""
     return result.invoke() if isinstance(result, Node) else result

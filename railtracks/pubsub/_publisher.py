@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
 
-Host = tuple["TaskGroup", object]
-"""A nursery that can run pumps, and what the context variable holds for whatever the callbacks do there."""
+class PumpHost(NamedTuple):
+    """Where pumps can run."""
+
+    nursery: TaskGroup
+    """The nursery that runs the pumps as tasks."""
+
+    frame: object
+    """The frame in which callbacks run: what the context variable holds in these tasks."""
+
 
 DRAIN_DEADLINE = 10.0
 """Seconds that subscribers have, when a session ends, to take what was published."""
@@ -34,7 +41,7 @@ class RTPublisher:
         self._observer = observer
         self.subscriptions: list[Subscription] = []
         """In the order in which they subscribed."""
-        self._hosts: list[Host] = []  # the first one runs the pumps
+        self._hosts: list[PumpHost] = []  # the first one runs the pumps
         self._leaving: anyio.Lock | None = None  # made by the first host that leaves
         self.watches_calls = observer is not None
         """Does anyone want call events? Kept here so that the hot path reads one attribute."""
@@ -51,7 +58,7 @@ class RTPublisher:
             subscription.start(*self._hosts[0])
 
     @property
-    def housed(self) -> bool:
+    def has_host(self) -> bool:
         """Is there a host, so that what is published will be delivered?"""
         return bool(self._hosts)
 
@@ -72,14 +79,14 @@ class RTPublisher:
             if subscription.policy == "wait" and issubclass(kind, subscription.kinds):
                 await subscription.wait_for_room()
 
-    def attach(self, host: Host) -> None:
+    def attach(self, host: PumpHost) -> None:
         """Let pumps run in ``host``; they start here if no other host runs them."""
         self._hosts.append(host)
         if len(self._hosts) == 1:
             self._leaving = None  # this may be another event loop than last time
             self._start_pumps()
 
-    async def detach(self, host: Host, in_time: bool = True) -> None:
+    async def detach(self, host: PumpHost, in_time: bool = True) -> None:
         """Deliver what was accepted, within ``DRAIN_DEADLINE``, and take the pumps out of ``host``.
 
         If other hosts are left, one of them goes on with the pumps; if none is, what was not delivered by then is
@@ -96,10 +103,10 @@ class RTPublisher:
         async with self._leaving:  # one at a time: whoever comes next finds the pumps at their new place
             await self._leave(host, DRAIN_DEADLINE if in_time else 0)
 
-    async def _leave(self, host: Host, seconds: float) -> None:
+    async def _leave(self, host: PumpHost, seconds: float) -> None:
         with anyio.move_on_after(seconds):
             for subscription in self.subscriptions:
-                await subscription.wait_quiet()
+                await subscription.wait_drained()
         runs_pumps = self._hosts[0] is host
         self._hosts.remove(host)
         if not runs_pumps:
@@ -116,15 +123,15 @@ class RTPublisher:
         self._start_pumps()
 
     @property
-    def quiet(self) -> bool:
+    def drained(self) -> bool:
         """Has everything been delivered?"""
-        return all(subscription.quiet for subscription in self.subscriptions)
+        return all(subscription.drained for subscription in self.subscriptions)
 
-    async def wait_quiet(self) -> bool:
+    async def wait_drained(self) -> bool:
         """Wait until everything is delivered, for ``DRAIN_DEADLINE`` at the most; False if that was not enough."""
         with anyio.move_on_after(DRAIN_DEADLINE) as scope:
             for subscription in self.subscriptions:
-                await subscription.wait_quiet()
+                await subscription.wait_drained()
         return not scope.cancelled_caught
 
     def _start_pumps(self) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import anyio
 from anyio.lowlevel import checkpoint
 
-from railtracks._concurrency._condition import Notifier
+from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import is_stray_cancellation
 from railtracks._context_variable import current
 from railtracks._logging import PUBLISHER, SessionLog
@@ -87,7 +87,7 @@ class Subscription:
         self._stopping = False  # the pump leaves after this delivery
         self._running = False  # a pump was started and has not left
         self._scope: anyio.CancelScope | None = None  # of the pump, once it has begun
-        self._changed = Notifier()  # anything of the above
+        self._changed = Condition()  # anything of the above
         self._turns: deque[anyio.Event] = deque()  # of those who wait for room; one is woken for each place
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class Subscription:
         return len(self._buffer) >= self._capacity
 
     @property
-    def quiet(self) -> bool:
+    def drained(self) -> bool:
         """Nothing is waiting or being delivered."""
         return not self._buffer and not self._busy
 
@@ -151,9 +151,9 @@ class Subscription:
             if self._running and not self._closed:
                 return
 
-    async def wait_quiet(self) -> None:
+    async def wait_drained(self) -> None:
         """Wait until all that was accepted is delivered."""
-        await self._changed.wait_while(lambda: not self.quiet and self._running)
+        await self._changed.wait_while(lambda: not self.drained and self._running)
 
     def start(self, nursery: TaskGroup, scope: object) -> None:
         """Start the pump in ``nursery``; callbacks find ``scope`` in the context variable, whoever subscribed them."""

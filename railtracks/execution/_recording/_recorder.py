@@ -245,7 +245,7 @@ class Recorder:
         record.node = node.key
         if node.bound is not None:
             self._learn_bound(record, node.bound)
-        journals, hidden = self._journals, node.hidden
+        journals, hidden = self._journals, node.secret_positions
         if journals or hidden or self.past is not None or not _is_harmless(record):
             record.inputs = inputs_text(record.args, record.kwargs, self._redactor, hidden)
         found = None
@@ -415,8 +415,8 @@ def look(record: CallRecord, node: FunctionNode[..., Any], redactor: Redactor) -
     """Learn what secrets a call was given, where nothing is kept of it."""
     for text in node.secrets:
         redactor.add(text)
-    if node.hidden:
-        record.inputs = inputs_text(record.args, record.kwargs, redactor, node.hidden)
+    if node.secret_positions:
+        record.inputs = inputs_text(record.args, record.kwargs, redactor, node.secret_positions)
     elif record.kwargs:
         learn_secrets(record.kwargs, redactor)
     for value in record.args:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import attrs
 
-from railtracks._config import checked, merge
-from railtracks._identifiers import identifier_problem
+from railtracks._config import resolve_config, validate_options
+from railtracks._identifiers import explain_invalid_identifier
 from railtracks.exceptions import ConfigError, RunInUseError, StateError
 from railtracks.state._info import ExecutionInfo
 from railtracks.state._journal._journal import BREAKS_OFF
@@ -33,7 +33,7 @@ def _sqlite_store(path: str) -> SQLiteStore:
 
 def as_store(setting: Store | str | None) -> Store:
     """The store that the option ``store`` stands for; None: the one that is configured. ConfigError if it is none."""
-    given = checked({"store": setting}, "argument").get("store") or merge({}).store or FileStore()
+    given = validate_options({"store": setting}, "argument").get("store") or resolve_config({}).store or FileStore()
     if not isinstance(given, str):
         return cast("Store", given)
     kind, _, path = given.partition(":")
@@ -200,7 +200,7 @@ def _check_number(label: str, value: Any, kinds: tuple[type, ...], allowed: str)
 
 def check_identifier(identifier: object) -> None:
     """ConfigError unless it is text that names a run, and no place outside the store."""
-    problem = identifier_problem(identifier) if isinstance(identifier, str) else "it is no text"
+    problem = explain_invalid_identifier(identifier) if isinstance(identifier, str) else "it is no text"
     if problem is not None:
         raise ConfigError(
             f"{identifier!r} is no identifier of a run: {problem}; give letters, digits, '.', '_' and '-', "
