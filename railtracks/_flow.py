@@ -17,7 +17,8 @@ from railtracks._test_hooks import sources
 from railtracks.exceptions import ConfigError, ContextError, SessionError
 from railtracks.execution import running_library
 from railtracks.nodes import Node
-from railtracks.nodes._function import as_node, origin
+from railtracks.nodes._identity import definition_path
+from railtracks.nodes._resolve import as_node
 
 if TYPE_CHECKING:
     from railtracks.llm import MessageHistory
@@ -183,7 +184,7 @@ class Flow(Generic[P, T]):
         import hashlib  # here, because it loads OpenSSL
 
         options = sorted((k, v) for k, v in validate_options(self._options).items() if isinstance(v, str | int | float))
-        content = repr((self.name, origin(self.entry_point), self.entry_point.name, options))
+        content = repr((self.name, definition_path(self.entry_point.func), self.entry_point.name, options))
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
     def _session(self, **resumption: Any) -> Session:

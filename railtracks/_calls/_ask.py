@@ -10,7 +10,7 @@ from railtracks._calls._terminal import ask_in_terminal, can_ask
 from railtracks._context_variable import current
 from railtracks.exceptions import ContextError
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._function import is_async
+from railtracks.nodes._callables import is_async
 
 
 async def ask(question: str) -> Any:

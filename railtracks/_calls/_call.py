@@ -17,7 +17,7 @@ from railtracks._session._session import Session
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
 from railtracks.execution import Frame, running_library, split_cancellation, task_group
 from railtracks.nodes import FunctionNode, Node
-from railtracks.nodes._function import as_node
+from railtracks.nodes._resolve import as_node
 
 P = ParamSpec("P")
 T = TypeVar("T")

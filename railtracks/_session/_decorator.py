@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from railtracks._config import validate_options
 from railtracks._options import SessionOptions
 from railtracks._session._session import Session, check_arguments
-from railtracks.nodes._function import is_async
+from railtracks.nodes._callables import is_async
 
 P = ParamSpec("P")
 T = TypeVar("T")

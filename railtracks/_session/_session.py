@@ -22,7 +22,8 @@ from railtracks._session._nursery import Lifetime
 from railtracks._test_hooks import sources
 from railtracks.exceptions import ConfigError, RunInUseError, SessionEndedError, SessionError
 from railtracks.execution import Coordinator, Frame, Recorder, running_library
-from railtracks.nodes._function import as_node, is_async
+from railtracks.nodes._callables import is_async
+from railtracks.nodes._resolve import as_node
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
 from railtracks.state._file_system import blocks

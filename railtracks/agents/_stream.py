@@ -29,7 +29,7 @@ from railtracks.exceptions import ContextError, SessionEndedError, SessionError
 from railtracks.execution import Frame, split_cancellation
 from railtracks.execution._streams import OpenStreams
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._function import as_node
+from railtracks.nodes._resolve import as_node
 from railtracks.pubsub import in_callback
 from railtracks.state import CallRecord
 

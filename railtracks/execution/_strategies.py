@@ -13,7 +13,7 @@ import anyio
 from railtracks._concurrency._cancellation import checkpoint_if_cancelled
 from railtracks._concurrency._threads import run_in_thread
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._function import invoke_if_node
+from railtracks.nodes._resolve import invoke_if_node
 
 
 class ExecutionStrategy(Protocol):

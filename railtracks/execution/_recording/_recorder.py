@@ -243,8 +243,8 @@ class Recorder:
         One that is to be reused is not told yet; ``reused`` does that.
         """
         record.node = node.key
-        if node.bound is not None:
-            self._learn_bound(record, node.bound)
+        if node.known_secrets is not None:
+            self._learn_bound(record, node.known_secrets)
         journals, hidden = self._journals, node.secret_positions
         if journals or hidden or self.past is not None or not _is_harmless(record):
             record.inputs = inputs_text(record.args, record.kwargs, self._redactor, hidden)
