@@ -8,7 +8,9 @@ Everything public is here; the names are explained in ``docs/``.
 from typing import TYPE_CHECKING
 
 from railtracks import context, exceptions, nodes, state
-from railtracks._calls._call import broadcast, call, call_batch, call_sync, session_id
+from railtracks._calls._batch import call_batch
+from railtracks._calls._broadcast import broadcast
+from railtracks._calls._call import call, call_sync, session_id
 from railtracks._config import set_config
 from railtracks._flow import Flow, FlowConnection
 from railtracks._lazy import lazy_attributes

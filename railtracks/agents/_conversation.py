@@ -17,7 +17,8 @@ from typing import Any, TypeGuard, TypeVar
 
 import attrs
 
-from railtracks._calls._call import call, gather_calls
+from railtracks._calls._batch import gather_calls
+from railtracks._calls._call import call
 from railtracks._context_variable import current
 from railtracks._schema._arguments import ArgumentError, structured_output
 from railtracks.agents import _attributes as attributes

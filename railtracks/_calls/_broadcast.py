@@ -1,0 +1,28 @@
+"""``broadcast``: send an item to the subscribers of the session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from railtracks._context_variable import current
+from railtracks.exceptions import ContextError
+from railtracks.execution import Frame
+
+
+async def broadcast(item: Any) -> None:
+    """Send ``item`` to the session's ``broadcast_callback`` and to the subscribers of ``rt.state.Broadcast``.
+
+    It does not wait for the delivery, only for room: while a subscriber with the policy "wait" is behind.
+
+    Raises:
+        ContextError: There is no session.
+        SessionEndedError: The session has ended.
+
+    Cancellation: It can be cancelled while it waits; the item is not broadcast then.
+    """
+    frame: Frame | None = current.get()
+    if frame is None:
+        raise ContextError(
+            "rt.broadcast() was called outside a session; call it in a node, or inside `async with rt.Session():`"
+        )
+    await frame.coordinator.broadcast(item, frame)
