@@ -1,8 +1,8 @@
-"""Railtracks: run trees of steps inside sessions that leave nothing behind.
+"""Railtracks: run trees of nodes inside sessions that leave nothing behind.
 
     import railtracks as rt
 
-Everything public is here; the names are explained in ``docs/``.
+All public names are here, and explained in ``docs/``.
 """
 
 from typing import TYPE_CHECKING
@@ -76,7 +76,7 @@ __all__ = [
     "state",
 ]
 
-# Loaded when it is first used: what has no agents need not wait for it. Type checkers see the imports above instead.
+# Loaded at first use, so that programs without agents do not wait for them; see ``_lazy.py``.
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_attributes(
         globals(),

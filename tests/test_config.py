@@ -136,6 +136,13 @@ def test_the_options_are_named_once():
     assert [*rt.SessionOptions.__annotations__] == OPTIONS
 
 
+def test_configuration_md_has_a_row_for_each_option():
+    text = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    table = text.partition("\n\n## Where")[0].partition("|---|---|---|\n")[2]
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines()]
+    assert rows == [[f"`{name}`", f"`{default!r}`".replace("'", '"')] for name, default in DEFAULTS.items()]
+
+
 def test_a_settled_configuration_cannot_be_changed():
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         resolve_config({}).timeout = 1
@@ -256,7 +263,7 @@ def test_wrong_value_is_named_with_option_and_what_is_allowed(name, value):
         with pytest.raises(ConfigError) as caught:
             take({name: value})
         text = str(caught.value)
-        assert text.startswith(f"{source}: {value!r} is not allowed for {name}; give ")
+        assert text.startswith(f"{source}: {value!r} is not allowed for {name}; expected ")
         assert ALLOWED[name] in text
 
 
@@ -268,7 +275,7 @@ def test_wrong_value_is_named_with_option_and_what_is_allowed(name, value):
 def test_wrong_variable_is_named_with_text_and_what_is_allowed(name, text, monkeypatch):
     variable = f"RAILTRACKS_{name.upper()}"
     monkeypatch.setenv(variable, text)
-    with pytest.raises(ConfigError, match=f"^environment variable {variable}: .*{text}.* is not allowed.*; give "):
+    with pytest.raises(ConfigError, match=f"^environment variable {variable}: .*{text}.* is not allowed.*; expected "):
         rt.Session()
 
 
@@ -292,8 +299,16 @@ def test_no_limit_can_be_written_in_each_source(monkeypatch):
 
 @pytest.mark.parametrize("take", [rt.Session, rt.set_config, lambda **o: rt.Flow("f", len, **o), rt.session])
 def test_unknown_option_is_refused_with_those_that_exist(take):
-    with pytest.raises(ConfigError, match="there is no option 'time_out'; the options are timeout, end_on_error"):
+    with pytest.raises(
+        ConfigError,
+        match=r"there is no option 'time_out'; did you mean 'timeout'\? The options are timeout, end_on_error",
+    ):
         take(time_out=1)
+
+
+def test_unknown_option_that_resembles_none_is_refused_without_a_guess():
+    with pytest.raises(ConfigError, match="there is no option 'colour'; the options are timeout, end_on_error"):
+        rt.Session(colour="blue")
 
 
 # ---- the file
@@ -308,16 +323,16 @@ def test_an_unknown_key_in_a_file_names_file_and_key(tmp_path, name, text):
     with pytest.raises(ConfigError) as caught:
         rt.Session()
     assert str(tmp_path / name) in str(caught.value)
-    assert "there is no option 'time_out'; the options are timeout" in str(caught.value)
+    assert "there is no option 'time_out'; did you mean 'timeout'? The options are timeout" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("timeout = 'soon'", "'soon' is not allowed for timeout; give a number of seconds"),
-        ("timeout = -1", "-1 is not allowed for timeout; give a number of seconds"),
-        ("end_on_error = 'yes'", "'yes' is not allowed for end_on_error; give True or False"),
-        ("broadcast_callback = 'print'", "'print' is not allowed for broadcast_callback; give a function"),
+        ("timeout = 'soon'", "'soon' is not allowed for timeout; expected a number of seconds"),
+        ("timeout = -1", "-1 is not allowed for timeout; expected a number of seconds"),
+        ("end_on_error = 'yes'", "'yes' is not allowed for end_on_error; expected True or False"),
+        ("broadcast_callback = 'print'", "'print' is not allowed for broadcast_callback; expected a function"),
         ("[timeout]\nx = 1", "is not allowed for timeout"),
         ("timeout = ", "the configuration file cannot be read"),
         ("\x00", "the configuration file cannot be read"),

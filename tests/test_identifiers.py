@@ -26,7 +26,7 @@ from tests.watched import login
 )  # fmt: skip
 def test_unsafe_identifier_is_refused_with_the_reason(identifier, reason):
     """An identifier that is not a safe file name is refused with the reason."""
-    with pytest.raises(ConfigError, match=f"for run_identifier; give a file name.*{reason}"):
+    with pytest.raises(ConfigError, match=f"for run_identifier; expected a file name.*{reason}"):
         rt.Session(run_identifier=identifier)
 
 

@@ -37,7 +37,7 @@ __all__ = [
     "UserMessage",
 ]
 
-# Each is loaded when it is first used: a program has one of them, as a rule.
+# Loaded at first use, because most programs use one of them; see ``_lazy.py``.
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_attributes(
         globals(),

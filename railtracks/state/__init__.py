@@ -57,7 +57,7 @@ __all__ = [
     "register_secret_keys",
 ]
 
-# What saves nothing need not wait for these.
+# Loaded at first use, so that programs that save nothing do not wait for them; see ``_lazy.py``.
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_attributes(
         globals(),
