@@ -10,7 +10,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Node(ABC, Generic[T_co]):
-    """A node as a class. Each call makes an instance with the call's arguments and runs its ``invoke``::
+    """A node as a class.
+
+    Each call makes an instance with the call's arguments and runs its ``invoke``::
 
     class Greet(rt.nodes.Node[str]):
         def __init__(self, name: str) -> None:
