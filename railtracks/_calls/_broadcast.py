@@ -15,10 +15,10 @@ async def broadcast(item: Any) -> None:
     It does not wait for the delivery, only for room: while a subscriber with the policy "wait" is behind.
 
     Raises:
-        ContextError: There is no session.
-        SessionEndedError: The session has ended.
+        ContextError: there is no session.
+        SessionEndedError: the session has ended.
 
-    Cancellation: It can be cancelled while it waits; the item is not broadcast then.
+    Cancellation: ends the wait; the item is not broadcast then.
     """
     frame: Frame | None = current.get()
     if frame is None:

@@ -38,6 +38,20 @@ _CHECKPOINT_EVERY = 64
 """The number of deliveries between two checkpoints, for callbacks that never wait."""
 
 
+def _check_arguments(callback: object, kinds: object, capacity: object, policy: object, on_error: object) -> None:
+    if not callable(callback):
+        raise ConfigError(f"subscribe: {callback!r} is not callable; pass a function of one argument")
+    if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
+        raise ConfigError(f"subscribe: capacity must be an integer of at least 1, not {capacity!r}")
+    for label, value, allowed in (("policy", policy, get_args(Policy)), ("on_error", on_error, get_args(OnError))):
+        if value not in allowed:
+            raise ConfigError(f"subscribe: {label} must be one of {', '.join(allowed)}, not {value!r}")
+    if not isinstance(kinds, tuple) or not all(isinstance(kind, type) and issubclass(kind, Event) for kind in kinds):
+        raise ConfigError(
+            f"subscribe: kinds must be a tuple of event classes, such as (rt.state.Broadcast,), not {kinds!r}"
+        )
+
+
 class Subscription:
     """A subscription to a session's events; made by ``session.subscribe``.
 
@@ -60,19 +74,7 @@ class Subscription:
         on_error: OnError,
         log: SessionLog,
     ) -> None:
-        if not callable(callback):
-            raise ConfigError(f"subscribe: {callback!r} is not callable; pass a function of one argument")
-        if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
-            raise ConfigError(f"subscribe: capacity must be an integer of at least 1, not {capacity!r}")
-        for label, value, allowed in (("policy", policy, get_args(Policy)), ("on_error", on_error, get_args(OnError))):
-            if value not in allowed:
-                raise ConfigError(f"subscribe: {label} must be one of {', '.join(allowed)}, not {value!r}")
-        if not isinstance(kinds, tuple) or not all(
-            isinstance(kind, type) and issubclass(kind, Event) for kind in kinds
-        ):
-            raise ConfigError(
-                f"subscribe: kinds must be a tuple of event classes, such as (rt.state.Broadcast,), not {kinds!r}"
-            )
+        _check_arguments(callback, kinds, capacity, policy, on_error)
         self.name = name or getattr(callback, "__qualname__", None) or type(callback).__qualname__
         self.kinds = kinds
         self.policy = policy
