@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 import railtracks as rt
+from railtracks._schema._docstrings import node_docs
 from railtracks.nodes import Node, function_node
 from railtracks.nodes._identity import bound_arguments, definition_path, secret_positions
 from railtracks.nodes._resolve import as_node
@@ -215,6 +216,19 @@ def test_every_call_of_ask_has_the_same_key():
             rt.call_sync(main)
         keys += [record.node for record in session.info.records if record.name == "ask"]
     assert keys == ["railtracks.ask"] * 2
+
+
+def test_the_description_of_ask_is_pinned():
+    """Models read it, so it takes part in the identity of every agent that has ``rt.ask`` as a tool."""
+    description = """Ask a person, and wait for the answer.
+
+The session's ``ask_callback`` gets the question, and what it returns is the answer. It is a call like any other, on
+record as ``ask``: a flow that is resumed has the answer, and does not ask again. The time that people take counts
+towards the ``timeout`` of the top-level call.
+
+In a sync node write ``rt.call_sync(rt.ask, question)``. With ``ask_callback=input`` it asks in the terminal, one
+question at a time."""
+    assert node_docs(rt.ask) == (description, {"question": "For people to read."})
 
 
 def test_a_version_takes_part_in_the_key_and_a_name_does_not():
