@@ -61,7 +61,7 @@ def delete(key: str) -> None:
 def _report_change(*change: Any) -> None:
     """Report a change to the coordinator, which records it: a resumed run repeats the changes of replayed calls."""
     frame = current.get()
-    frame.coordinator.changed(frame.record, *change)
+    frame.coordinator.record_context_change(frame.record, *change)
 
 
 def keys() -> list[str]:

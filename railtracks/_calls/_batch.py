@@ -12,6 +12,7 @@ from railtracks._concurrency._cancellation import checkpoint_if_cancelled
 from railtracks._context_variable import current
 from railtracks._session._session import Session
 from railtracks.execution import Frame, split_cancellation, task_group
+from railtracks.execution._entering import enter
 from railtracks.nodes import FunctionNode, Node
 from railtracks.nodes._resolve import as_node
 
@@ -122,7 +123,7 @@ class _Batch:
         self._pending_workers = 0  # workers that were started and have not begun
         self._frame: Frame = current.get()
         self._coordinator = self._frame.coordinator
-        inside = self._frame.run is not None and self._frame.task is self._coordinator.current_task()
+        inside = self._frame.run is not None and self._frame.task is self._coordinator.loop.current_task()
         self._run = self._frame.run if inside else None  # None: each call enters its task with a scope of its own
         self._results: list[Any] = []
         self._error: BaseException | None = None
@@ -131,7 +132,7 @@ class _Batch:
         """Make all calls and return their results."""
         async with task_group() as self._group:
             self._start_workers()
-        await self._coordinator.committed()  # once for all of them: no result has been seen outside yet
+        await self._coordinator.wait_committed()  # once for all of them: no result has been seen outside yet
         if self._error is not None:
             raise self._error
         return self._results
@@ -139,7 +140,7 @@ class _Batch:
     async def run_single(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Make one call, in the caller's task: starting another task would take longer than most calls."""
         result = await self._call_one(node, args, kwargs)
-        await self._coordinator.committed()
+        await self._coordinator.wait_committed()
         return result
 
     def _start_workers(self) -> None:
@@ -172,8 +173,8 @@ class _Batch:
     async def _call_one(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         try:
             if self._run is None:
-                return await self._coordinator.enter(node, args, kwargs, self._frame, commits=False)
-            task = self._coordinator.current_task()
+                return await enter(node, args, kwargs, self._frame, commits=False)
+            task = self._coordinator.loop.current_task()
             return await self._coordinator.run(node, args, kwargs, self._frame, self._run, task, commits=False)
         except Exception as exc:
             if not self._return_exceptions:

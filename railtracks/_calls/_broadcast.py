@@ -7,6 +7,7 @@ from typing import Any
 from railtracks._context_variable import current
 from railtracks.exceptions import ContextError
 from railtracks.execution import Frame
+from railtracks.execution._broadcasts import publish_broadcast
 
 
 async def broadcast(item: Any) -> None:
@@ -25,4 +26,4 @@ async def broadcast(item: Any) -> None:
         raise ContextError(
             "rt.broadcast() was called outside a session; call it in a node, or inside `async with rt.Session():`"
         )
-    await frame.coordinator.broadcast(item, frame)
+    await publish_broadcast(frame.coordinator, item, frame)

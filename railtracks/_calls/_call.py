@@ -14,6 +14,7 @@ from railtracks._context_variable import current
 from railtracks._session._session import Session
 from railtracks.exceptions import SessionEndedError, SessionError
 from railtracks.execution import Frame, running_library
+from railtracks.execution._entering import enter
 from railtracks.nodes import FunctionNode, Node
 from railtracks.nodes._resolve import as_node
 
@@ -56,12 +57,12 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
             return await call(node, *args, **kwargs)
     coordinator = frame.coordinator
     try:
-        task = coordinator.current_task()
+        task = coordinator.loop.current_task()
     except RuntimeError:  # this thread runs no task of the session's backend
         task = None
     if frame.task is task and frame.run is not None:
         return await coordinator.run(node, args, kwargs, frame, frame.run, task)
-    return await coordinator.enter(node, args, kwargs, frame)
+    return await enter(node, args, kwargs, frame)
 
 
 @overload
@@ -97,7 +98,8 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
             f"or after its session had ended"
         ) from coordinator.failure
     try:
-        return run_in_loop(bound, None if coordinator.threads.is_host_of_this_thread() else coordinator.reach())
+        token = None if coordinator.threads.is_host_of_this_thread() else coordinator.loop.require_token()
+        return run_in_loop(bound, token)
     except anyio.RunFinishedError as exc:
         raise SessionEndedError(
             f"rt.call_sync({target.name}, ...) came after the session's event loop had ended"

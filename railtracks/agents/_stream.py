@@ -27,7 +27,7 @@ from railtracks.agents._response import Chunk
 from railtracks.agents._sink import sink
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
 from railtracks.execution import Frame, split_cancellation
-from railtracks.execution._streams import OpenStreams
+from railtracks.execution._entering import check_can_call
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import as_node
 from railtracks.pubsub import in_callback
@@ -35,6 +35,8 @@ from railtracks.state import CallRecord
 
 if TYPE_CHECKING:
     from anyio.lowlevel import EventLoopToken
+
+    from railtracks.execution._streams import OpenStreams
 
 
 def astream(node: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
@@ -131,16 +133,14 @@ class _Producer:
                 f"`async with rt.Session():` around the loop"
             )
         coordinator = frame.coordinator
-        refusal = coordinator.refusal(self._node, frame.run)
-        if refusal is not None:
-            raise refusal
-        house = coordinator.house
-        if house is None:
+        check_can_call(self._node, frame)
+        nursery = coordinator.services.nursery
+        if nursery is None:
             raise SessionError(
                 f"rt.astream({self._node.name}, ...) needs a session with a nursery; enter it with "
                 f"`async with rt.Session():`"
             )
-        if frame.record is None and (house.body_is_over or in_callback.get()):
+        if frame.record is None and (nursery.body_finished or in_callback.get()):
             where = "in a subscriber's callback" if in_callback.get() else "after the session's body had ended"
             raise SessionError(
                 f"rt.astream({self._node.name}, ...) came {where}: nobody waits for its reader there; stream in a node"
@@ -149,8 +149,8 @@ class _Producer:
         self._scope = anyio.CancelScope()
         self._thread = threading.get_ident()
         self._send, self._receive = anyio.create_memory_object_stream[Chunk](0)  # each is taken before the next is made
-        streams = coordinator.streams = coordinator.streams or OpenStreams()
-        house.spawn(functools.partial(self._run, streams, self._scope))
+        streams = coordinator.services.open_streams()
+        nursery.spawn(functools.partial(self._run, streams, self._scope))
         streams.add(self._scope.cancel, frame.run, frame.record)
 
     async def _run(self, streams: OpenStreams, scope: anyio.CancelScope) -> None:

@@ -8,6 +8,7 @@ import anyio
 from hypothesis import strategies as st
 
 import railtracks as rt
+from railtracks.state._transitions import RTState
 from railtracks.testing import trees
 from tests.harness.planted._planted import Case, Planted
 
@@ -45,7 +46,7 @@ def race_on_context(broken):
 def completed_for_cancelled(broken):
     """The record of a call that was cancelled says Completed."""
     variant = mock.patch.object(
-        rt.state._machine.RTState, "cancelled", lambda self, record, reason, now: self.succeeded(record, None, now)
+        RTState, "cancelled", lambda self, record, reason, now: self.succeeded(record, None, now)
     )
     return Case(trees.Sequence(trees.Sleep(3)), variant=variant) if broken else Case(trees.Sequence(trees.Sleep(3)))
 
