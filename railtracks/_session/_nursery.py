@@ -76,7 +76,7 @@ class SessionNursery:
         coordinator.loop.token = current_token()
         self._host = PumpHost(self._task_group, self.root)
         coordinator.publisher.attach(self._host)
-        coordinator.services.nursery = self
+        coordinator.nursery = self
         self.task = coordinator.loop.current_task()
 
     def start_soon(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -143,7 +143,8 @@ class SessionNursery:
         coordinator = self._coordinator
         exit_error: BaseException | None = None
         self.body_finished = True
-        coordinator.services.cancel_orphaned_streams(None)
+        if coordinator.streams is not None:
+            coordinator.streams.cancel_orphaned(None)
         if exc is None:
             try:
                 await self._drain()
@@ -154,7 +155,7 @@ class SessionNursery:
             if (
                 self._save is not None
                 or coordinator.publisher.subscriptions
-                or coordinator.services.has_resources
+                or coordinator.resources is not None
                 or not coordinator.scopes.is_idle
             ):
                 await shielded(self._finalize)
@@ -201,7 +202,7 @@ class SessionNursery:
         coordinator = self._coordinator
         await coordinator.scopes.wait_idle()
         await coordinator.publisher.detach(self._host)
-        await coordinator.services.close_resources()
+        await coordinator.close_resources()
         self._mark_end()
         if self._save is not None:
             await self._run_save(self._save)
@@ -231,4 +232,4 @@ class SessionNursery:
                 raise
             self._interrupt = self._interrupt or interrupt
         finally:
-            self._coordinator.services.nursery = None  # which refers to the coordinator
+            self._coordinator.nursery = None  # which refers to the coordinator

@@ -28,6 +28,7 @@ from railtracks.agents._sink import sink
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
 from railtracks.execution import Frame, split_cancellation
 from railtracks.execution._entering import check_can_call
+from railtracks.execution._streams import OpenStreams
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import as_node
 from railtracks.pubsub import in_callback
@@ -35,8 +36,6 @@ from railtracks.state import CallRecord
 
 if TYPE_CHECKING:
     from anyio.lowlevel import EventLoopToken
-
-    from railtracks.execution._streams import OpenStreams
 
 
 def astream(node: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
@@ -134,7 +133,7 @@ class _Producer:
             )
         coordinator = frame.coordinator
         check_can_call(self._node, frame)
-        nursery = coordinator.services.nursery
+        nursery = coordinator.nursery
         if nursery is None:
             raise SessionError(
                 f"rt.astream({self._node.name}, ...) needs a session with a nursery; enter it with "
@@ -149,7 +148,7 @@ class _Producer:
         self._scope = anyio.CancelScope()
         self._thread = threading.get_ident()
         self._send, self._receive = anyio.create_memory_object_stream[Chunk](0)  # each is taken before the next is made
-        streams = coordinator.services.open_streams()
+        streams = coordinator.streams = coordinator.streams or OpenStreams()
         nursery.spawn(functools.partial(self._run, streams, self._scope))
         streams.add(self._scope.cancel, frame.run, frame.record)
 

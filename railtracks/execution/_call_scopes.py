@@ -119,10 +119,9 @@ class CallScopes:
 
     async def finish(self, root: RootCall) -> None:
         """Cancel what is left below a top-level call, and wait until it has ended. Shielded."""
-        if root.scopes:
-            for scope in tuple(root.scopes):
-                scope.cancel(CancelCause.RUN_ENDED)
-            await shielded(lambda: self._changed.wait_while(lambda: bool(root.scopes)))
+        for scope in tuple(root.scopes):
+            scope.cancel(CancelCause.RUN_ENDED)
+        await shielded(lambda: self._changed.wait_while(lambda: bool(root.scopes)))
 
     async def cancel_calls_of(self, caller: CallRecord) -> None:
         """Cancel the scopes that a call made in other tasks, and wait until they are left. Shielded."""

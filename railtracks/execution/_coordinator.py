@@ -29,8 +29,8 @@ from railtracks.exceptions import FatalError, NodeInvocationError
 from railtracks.execution._call_log import CallLog
 from railtracks.execution._call_scopes import CallScopes, CancelCause, RootCall
 from railtracks.execution._loop_binding import LoopBinding
+from railtracks.execution._pump_nursery import TaskSpawner
 from railtracks.execution._recording._recorder import DELETED, Recorder, look
-from railtracks.execution._services import SessionServices
 from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher
@@ -41,9 +41,11 @@ from railtracks.state._serialization._encoder import HARMLESS, learn_secrets
 from railtracks.state._serialization._record_text import object_text
 from railtracks.state._transitions import RTState
 
-if TYPE_CHECKING:  # loaded by sessions that resume a run
+if TYPE_CHECKING:  # not loaded before they are needed, if ever
     from railtracks._resume._history import Place
     from railtracks._resume._matching import Found
+    from railtracks.execution._resources import Resources
+    from railtracks.execution._streams import OpenStreams
 
 YIELD_AFTER = 0.001
 """Seconds of calls that never wait, after which timers and cancellation get their turn."""
@@ -108,7 +110,10 @@ class Coordinator:
         redactor: The secrets that the session knows.
         loop: The event loop that it runs on.
         scopes: The cancel scopes of the calls that run.
-        services: What its calls share.
+        nursery: The session's nursery; None while it has none.
+        resources: What its calls share, such as connections; None if nothing yet.
+        streams: Its calls that are consumed while they run; None if there were none yet.
+        log: The session's log.
         threads: Runs sync nodes.
         failure: The first error under ``end_on_error``, or the first fatal one; it ended the session.
         failure_traceback: The traceback that it had then.
@@ -137,15 +142,18 @@ class Coordinator:
         "entered_async",
         "failure",
         "failure_traceback",
+        "log",
         "loop",
+        "nursery",
         "origin",
         "publisher",
         "recorder",
         "redactor",
+        "resources",
         "scopes",
-        "services",
         "session_id",
         "state",
+        "streams",
         "threads",
     )
 
@@ -171,7 +179,10 @@ class Coordinator:
         self.redactor = redactor
         self.loop = LoopBinding()
         self.scopes = CallScopes()
-        self.services = SessionServices(log, self.loop, self.publisher)
+        self.nursery: TaskSpawner | None = None
+        self.resources: Resources | None = None
+        self.streams: OpenStreams | None = None
+        self.log = log
         self.threads = ThreadStrategy(abandon_current)
         self._in_task: ExecutionStrategy = _IN_TASK
         self._in_thread: ExecutionStrategy = self.threads
@@ -355,6 +366,11 @@ class Coordinator:
             self.loop.bind()
             self._yield_at = self.clock() + YIELD_AFTER
             self.threads.unbind()
+
+    async def close_resources(self) -> None:
+        """Close what is shared, unless a nursery is left that may use it. Never raises; call it shielded."""
+        if not self.publisher.has_host and self.resources is not None:
+            await self.resources.close()
 
     def close(self) -> None:
         """Let no further call begin, and cancel those that run."""

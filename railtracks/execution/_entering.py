@@ -78,16 +78,12 @@ async def _run_in_scope(
     node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: Frame, commits: bool
 ) -> Any:
     coordinator = caller.coordinator
-    scopes, services = coordinator.scopes, coordinator.services
+    scopes = coordinator.scopes
     is_top = caller.run is None
     root = caller.run or RootCall(coordinator.config.timeout, anyio.current_time())
     scope = scopes.add(root, caller.record)
     result: Any = None
     error: Exception | None = None
-
-    def has_others() -> bool:
-        services.cancel_orphaned_streams(root)  # or this would wait for calls that nothing consumes
-        return len(root.scopes) > 1
 
     try:
         try:
@@ -100,20 +96,28 @@ async def _run_in_scope(
                 # Like a nursery, a top-level call waits for what was started in it; within the scope, so that its
                 # deadline counts.
                 if is_top and error is None and len(root.scopes) > 1:
-                    await scopes.wait_while(has_others)
+                    await scopes.wait_while(lambda: _has_other_scopes(root, coordinator))
         except Exception as exc:  # what a scope leaves of a group that held cancellations too
             error = exc
         finally:
             if is_top:
                 del root.scopes[scope]
                 root.finished = True
-                services.cancel_orphaned_streams(root)
-                await scopes.finish(root)
+                if coordinator.streams is not None:  # their calls may have ended, and wait for a consumer all the same
+                    coordinator.streams.cancel_orphaned(root)
+                if root.scopes:
+                    await scopes.finish(root)
         # The scope is not removed yet: in a task that a thread started this may wait for a cancellation, and on asyncio
         # that never comes once the scopes around it were left.
         return await _outcome(node, scope, root, coordinator, result, error, is_top)
     finally:
         scopes.remove(root, scope)
+
+
+def _has_other_scopes(root: RootCall, coordinator: Coordinator) -> bool:
+    if coordinator.streams is not None:  # or this would wait for calls that nothing consumes
+        coordinator.streams.cancel_orphaned(root)
+    return len(root.scopes) > 1
 
 
 async def _outcome(

@@ -11,6 +11,10 @@ from railtracks._concurrency._event_loop import task_getter
 from railtracks.exceptions import SessionError
 
 
+def _no_task() -> None:
+    return None
+
+
 class LoopBinding:
     """The one event loop of a session.
 
@@ -24,7 +28,7 @@ class LoopBinding:
 
     def __init__(self) -> None:
         self._thread: int | None = None
-        self.current_task: Callable[[], object] = lambda: None
+        self.current_task: Callable[[], object] = _no_task
         self.token: EventLoopToken | None = None
         self.start: Callable[[], None] | None = None
 

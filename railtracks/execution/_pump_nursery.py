@@ -1,6 +1,7 @@
-"""The nursery of a call in a session that has none: one that was entered with a plain ``with`` in async code.
+"""Nurseries for calls: the session's own, and that of a call in a session that has none.
 
-There each top-level call opens a nursery, in which the pumps of the session's subscribers run.
+A session that was entered with a plain ``with`` in async code has no nursery. There each top-level call opens one, in
+which the pumps of the session's subscribers run.
 """
 
 from __future__ import annotations
@@ -10,15 +11,25 @@ from typing import Any, Protocol
 
 from railtracks._concurrency._cancellation import shielded
 from railtracks._concurrency._task_groups import split_cancellation, task_group
-from railtracks.execution._services import SessionServices
 from railtracks.pubsub import PumpHost, RTPublisher
+
+
+class TaskSpawner(Protocol):
+    """The nursery of a session, as far as its calls need it."""
+
+    body_finished: bool
+    """Whether the session's body has ended: its tasks may still run, but their streams have no consumer."""
+
+    def spawn(self, func: Callable[[], Awaitable[object]]) -> None:
+        """Await ``func()`` in a task of the session. The session raises what it raises, at the session's end."""
 
 
 class _Pumped(Protocol):
     """A session, as far as this module needs it."""
 
     publisher: RTPublisher
-    services: SessionServices
+
+    async def close_resources(self) -> None: ...
 
 
 async def run_with_pumps(session: _Pumped, frame: object, func: Callable[[], Awaitable[Any]]) -> Any:
@@ -40,7 +51,7 @@ async def run_with_pumps(session: _Pumped, frame: object, func: Callable[[], Awa
 
         async def leave() -> None:
             await session.publisher.detach(host)
-            await session.services.close_resources()
+            await session.close_resources()
 
         try:
             result = await func()

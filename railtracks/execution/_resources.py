@@ -51,4 +51,11 @@ def shared(key: Hashable, make: Callable[[], T], close: Callable[[T], Awaitable[
         a worker thread runs.
     """
     frame = current.get()
-    return None if frame is None else frame.coordinator.services.share(key, make, close)
+    if frame is None:
+        return None
+    coordinator = frame.coordinator
+    if not coordinator.publisher.has_host or not coordinator.loop.is_this_thread:
+        return None
+    coordinator.resources = coordinator.resources or Resources(coordinator.log)
+    resource: T = coordinator.resources.get(key, make, close)
+    return resource
