@@ -29,10 +29,6 @@ AskCallback = Callable[[str], Any]
 BACKENDS = ("asyncio", "trio")
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 DURABILITIES = ("exit", "async", "sync")
-STORE_METHODS = (
-    "lock", "is_locked", "open", "move_journal", "exists", "modified", "save", "read", "list", "remove", "sweep",
-    "where",
-)  # fmt: skip
 
 
 class SessionOptions(TypedDict, total=False):
@@ -113,8 +109,11 @@ def _validate_store(value: Any) -> Any:
         kind, _, path = value.partition(":")
         if kind in ("file", "sqlite") and path and "\0" not in path:
             return value
-    elif not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in STORE_METHODS):
-        return value
+    else:
+        from railtracks.state._stores._protocols import is_store  # here, as few programs have a store of their own
+
+        if is_store(value):
+            return value
     raise ValueError("'file:FOLDER', 'sqlite:FILE', or a store such as rt.state.SQLiteStore('runs.db')")
 
 

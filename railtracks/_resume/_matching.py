@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, get_args, get_origin
 from railtracks._resume._history import Place, key_of
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status
+from railtracks.state._call_tree import changes_of
 from railtracks.state._records import REUSED, Change, Form
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import decode
 from railtracks.state._serialization._record_text import form_in, inputs_text, is_lost, members
-from railtracks.state._transitions import changes_of
 
 _AGAIN = {
     Status.FAILED: "it had failed",
@@ -58,7 +58,7 @@ def find(above: Place | None, record: CallRecord, node: FunctionNode[..., Any]) 
         return Found(place, _AGAIN[known.status])
     if not node.memo:
         return Found(place, "its node has memo=False")
-    below = place.generation.subtree(known)
+    below = place.generation.descendants(known)
     if any(each.status is Status.OPEN for each in below):
         return Found(place, "something that it had started had not ended")
     changes = [change for _, change in changes_of(known, below)]

@@ -14,7 +14,7 @@ from railtracks.exceptions import ConfigError, RunInUseError, StateError
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import as_node
 from railtracks.state import CallRecord, ExecutionInfo
-from railtracks.state._stores._files import Store
+from railtracks.state._stores._protocols import Store
 from railtracks.state._stores._runs import check_identifier, load_run
 
 

@@ -26,7 +26,7 @@ from railtracks.nodes._callables import is_async
 from railtracks.nodes._resolve import as_node
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
-from railtracks.state._file_system import blocks
+from railtracks.state._file_system import is_blocking
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import learn_secrets
 
@@ -275,7 +275,9 @@ class Session:
         self._nursery = self._new_nursery()
         try:
             if self._recorder is not None:
-                if self._resumption is None and (isinstance(self._store, state.FileStore) or not blocks(self._store)):
+                if self._resumption is None and (
+                    isinstance(self._store, state.FileStore) or not is_blocking(self._store)
+                ):
                     self._set_out()  # a rename at the most
                 else:
                     await run_in_thread(self._set_out)
@@ -357,7 +359,7 @@ class Session:
 
     def _new_nursery(self) -> SessionNursery:
         save = self._save if self._config.save_state else None
-        in_thread = self._store is not None and blocks(self._store)
+        in_thread = self._store is not None and is_blocking(self._store)
         return SessionNursery(self._coordinator, self._log, self._mark_end, save, in_thread, self._report)
 
     def _begin(self, form: str) -> None:
@@ -387,10 +389,12 @@ class Session:
 
     def _hold(self) -> None:
         """Get the right to write the run, and what it takes to do so."""
-        from railtracks.state._stores._runs import as_store  # here, as a session that saves nothing does not need it
+        from railtracks.state._stores._runs import (
+            resolve_store,  # here, as a session that saves nothing does not need it
+        )
 
         config, coordinator = self._config, self._coordinator
-        self._store = store = as_store(config.store)
+        self._store = store = resolve_store(config.store)
         recorder = Recorder(
             coordinator.state, coordinator.origin, self._redactor, self._log,
             store if config.save_state else None, config.durability,

@@ -11,8 +11,8 @@ from railtracks.agents._response import Chunk, LLMResponse
 from railtracks.llm._messages import MessageHistory
 from railtracks.llm._model import Completion
 from railtracks.state import CallRecord, ExecutionInfo
+from railtracks.state._call_tree import CallTree
 from railtracks.state._serialization._structuring import structured
-from railtracks.state._transitions import Calls
 
 
 def message_histories(info: ExecutionInfo) -> dict[str, MessageHistory]:
@@ -20,9 +20,9 @@ def message_histories(info: ExecutionInfo) -> dict[str, MessageHistory]:
 
     Of agents that failed, were cancelled or still run: as far as they came.
     """
-    calls = Calls(info.records)
+    calls = CallTree(info.records)
     return {
-        node_id(info.session_id, record.index): _history(record, calls.below.get(record.index, ()))
+        node_id(info.session_id, record.index): _history(record, calls.children(record))
         for record in info.records
         if record.node_type == "Agent"
     }

@@ -1,4 +1,4 @@
-"""What happened in a session: records, events, the view of them, and how they are saved."""
+"""The state of a session: records, events, snapshots, and how they are saved and loaded."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,9 @@ from railtracks.state._serialization._encoder import register_hooks
 from railtracks.state._serialization._placeholders import Cut, Opaque, RecordedError
 
 if TYPE_CHECKING:
-    from railtracks.state._stores._files import Appender, FileStore, Listed, Lock, MemoryStore, Store, Stored
+    from railtracks.state._stores._files import FileStore
+    from railtracks.state._stores._memory import MemoryStore
+    from railtracks.state._stores._protocols import Appender, Listed, Lock, Store, Stored
     from railtracks.state._stores._runs import RunSummary, list_runs, load_run, prune
     from railtracks.state._stores._sqlite import SQLiteStore
 
@@ -57,15 +59,15 @@ __all__ = [
     "register_secret_keys",
 ]
 
-# Loaded at first use, so that programs that save nothing do not wait for them; see ``_lazy.py``.
+# A session that saves nothing does not need these, so they are loaded on first use.
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_attributes(
         globals(),
         {
             "railtracks.state._stores._runs": ("RunSummary", "list_runs", "load_run", "prune"),
             "railtracks.state._stores._sqlite": ("SQLiteStore",),
-            "railtracks.state._stores._files": (
-                "Appender", "FileStore", "Listed", "Lock", "MemoryStore", "Store", "Stored",
-            ),
+            "railtracks.state._stores._files": ("FileStore",),
+            "railtracks.state._stores._memory": ("MemoryStore",),
+            "railtracks.state._stores._protocols": ("Appender", "Listed", "Lock", "Store", "Stored"),
         },
-    )  # fmt: skip
+    )

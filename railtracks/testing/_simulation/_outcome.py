@@ -9,7 +9,7 @@ import attrs
 
 from railtracks._options import ExecutorConfig
 from railtracks.state import ExecutionInfo, Store
-from railtracks.state._stores._files import Stored
+from railtracks.state._stores._protocols import Stored
 from railtracks.testing._simulation import _report
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._trace import ReprAsCode, TraceEvent, stable_repr

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from railtracks.state import CallRecord, ExecutionInfo, Status
+from railtracks.state._call_tree import CallTree
 from railtracks.testing._trace import TraceEvent, stable_repr
 
 AROUND = 12
@@ -59,26 +60,24 @@ def _more(info: ExecutionInfo) -> str:
     return f"\n... and {left} calls more" if left > 0 else ""
 
 
-def _walk(records: Sequence[CallRecord]) -> Iterator[tuple[str, CallRecord, list[CallRecord]]]:
+def _walk(records: Sequence[CallRecord]) -> Iterator[tuple[str, CallRecord, Sequence[CallRecord]]]:
     """The calls in the order of a tree, each with what stands before it, and the calls it made."""
-    below: dict[int | None, list[CallRecord]] = {}
-    for record in records:
-        below.setdefault(record.parent, []).append(record)
-    waiting = [("", record, last) for record, last in _with_last(below.get(None, []))]
+    tree = CallTree(records)
+    waiting = [("", record, last) for record, last in _with_last(tree.children(None))]
     while waiting:
         indent, record, last = waiting.pop()
-        children = below.get(record.index, [])
+        children = tree.children(record)
         yield indent + ("└─ " if last else "├─ "), record, children
         deeper = indent + ("   " if last else "│  ")
         waiting += [(deeper, child, final) for child, final in _with_last(children)]
 
 
-def _with_last(records: list[CallRecord]) -> list[tuple[CallRecord, bool]]:
+def _with_last(records: Sequence[CallRecord]) -> list[tuple[CallRecord, bool]]:
     """In reverse, for a stack; each with whether it is the last of them."""
     return [(record, record is records[-1]) for record in reversed(records)]
 
 
-def _label(record: CallRecord, below: list[CallRecord]) -> str:
+def _label(record: CallRecord, below: Sequence[CallRecord]) -> str:
     status = record.status.value if record.reason is None else f"{record.status.value} ({record.reason.value})"
     label = f"{record.name}  {status}"
     if record.ended is not None:
@@ -90,7 +89,7 @@ def _label(record: CallRecord, below: list[CallRecord]) -> str:
     return label
 
 
-def _covered(records: list[CallRecord], end: float) -> float:
+def _covered(records: Sequence[CallRecord], end: float) -> float:
     """Seconds in which at least one of the calls was running."""
     covered, until = 0.0, float("-inf")
     for record in sorted(records, key=lambda each: each.started):

@@ -21,7 +21,7 @@ from railtracks.exceptions import ConfigError
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import as_node
 from railtracks.state import MemoryStore, Store
-from railtracks.state._stores._runs import as_store
+from railtracks.state._stores._runs import resolve_store
 from railtracks.testing._simulation._injection import FaultyStore, ProcessKilled
 from railtracks.testing._simulation._outcome import Outcome, SessionSeen
 from railtracks.testing._simulation._witness import Witness, caller
@@ -88,7 +88,7 @@ class _Simulation:
         self._node: FunctionNode[..., Any] = target.entry_point if isinstance(target, Flow) else as_node(target)
         self._clock = VirtualClock()
         self._witness = Witness(self._clock, faults, seed, self._cancel)
-        self._kept: Store = as_store(options["store"]) if options.get("store") is not None else MemoryStore()
+        self._kept: Store = resolve_store(options["store"]) if options.get("store") is not None else MemoryStore()
         at_store = [fault for fault in faults if isinstance(fault, StoreFault)]
         self._faulty = FaultyStore(self._kept, at_store, self._witness.store_failed) if at_store else None
         self._scope: anyio.CancelScope | None = None
