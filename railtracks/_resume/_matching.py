@@ -92,7 +92,7 @@ def recorded_arguments(record: CallRecord, node: FunctionNode[..., Any]) -> tupl
         args, kwargs = decode(args), decode(kwargs)
     else:
         args, kwargs = _as_annotated(args, kwargs, node)
-    if inputs_text(tuple(args), kwargs, Redactor(), node.hidden) != record.inputs:
+    if inputs_text(tuple(args), kwargs, Redactor(), node.secret_positions) != record.inputs:
         names = ", ".join(f"{name!r}" for name in inspect.signature(node.target).parameters)
         raise ValueError(f"was given values whose types are not on record, as no annotation of {names} says them")
     return tuple(args), kwargs

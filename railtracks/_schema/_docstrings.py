@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from railtracks.nodes._function import innermost
+from railtracks.nodes._callables import innermost
 
 
 def node_docs(target: Any) -> tuple[str, dict[str, str]]:

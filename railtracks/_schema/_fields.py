@@ -18,7 +18,7 @@ import attrs
 
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._function import bound_arguments
+from railtracks.nodes._identity import bound_arguments
 from railtracks.state._serialization._type_hints import (
     hints_of,
     is_named_tuple,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, fina
 
 from railtracks import state
 from railtracks._concurrency._threads import run_in_thread
-from railtracks._config import merge
+from railtracks._config import resolve_config
 from railtracks._context_variable import current
 from railtracks._identifiers import slug
 from railtracks._logging import SESSION, SessionLog
@@ -22,7 +22,8 @@ from railtracks._session._nursery import SessionNursery
 from railtracks._test_hooks import sources
 from railtracks.exceptions import ConfigError, RunInUseError, SessionEndedError, SessionError
 from railtracks.execution import Coordinator, Frame, Recorder, running_library
-from railtracks.nodes._function import as_node, is_async
+from railtracks.nodes._callables import is_async
+from railtracks.nodes._resolve import as_node
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
 from railtracks.state._file_system import is_blocking
@@ -99,7 +100,7 @@ class Session:
         before: Callable[..., Any] | str | int | None = None,
         **options: Unpack[SessionOptions],
     ) -> None:
-        self._config = config = merge(options)
+        self._config = config = resolve_config(options)
         check_arguments(context, payload_callback, name=name, flow_name=flow_name, flow_id=flow_id)
         self._resumption: Resumption | None = None
         if resume is not None or before is not None:
@@ -189,7 +190,7 @@ class Session:
 
         The arguments and their order are the first seed's. ConfigError if a value is not allowed.
         """
-        return merge(
+        return resolve_config(
             {
                 "timeout": timeout,
                 "end_on_error": end_on_error,

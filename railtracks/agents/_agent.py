@@ -15,7 +15,7 @@ from railtracks.llm._messages import Message, SystemMessage, UserMessage
 from railtracks.llm._model import Model
 from railtracks.llm._tool_schemas import output_schema as schema_of
 from railtracks.nodes import Node
-from railtracks.nodes._function import innermost
+from railtracks.nodes._callables import innermost
 from railtracks.state import Secret
 from railtracks.state._serialization._former_names import former_node
 

@@ -17,7 +17,8 @@ from typing import Any, TypeGuard, TypeVar
 
 import attrs
 
-from railtracks._calls._call import call, call_each
+from railtracks._calls._batch import gather_calls
+from railtracks._calls._call import call
 from railtracks._context_variable import current
 from railtracks._schema._arguments import ArgumentError, structured_output
 from railtracks.agents import _attributes as attributes
@@ -213,7 +214,7 @@ class Conversation:
         """Make all calls that can be made, concurrently, and return the answers in the order of the calls."""
         prepared = [self._prepare_call(each) for each in tool_calls]
         calls = [each for each in prepared if not isinstance(each, str)]
-        results = iter(await call_each(calls))
+        results = iter(await gather_calls(calls))
         return [
             _answer(each, what, is_error=True) if isinstance(what, str) else self._result(each, next(results))
             for each, what in zip(tool_calls, prepared, strict=True)

@@ -19,18 +19,18 @@ import anyio
 from anyio.lowlevel import current_token
 
 from railtracks._calls._call import call
-from railtracks._concurrency._cancellation import pass_cancellation_on, shielded
+from railtracks._concurrency._cancellation import checkpoint_if_cancelled, shielded
 from railtracks._concurrency._event_loop import call_soon
-from railtracks._context_variable import current, reused
+from railtracks._context_variable import current, on_replayed
 from railtracks.agents._histories import replayed_chunks
 from railtracks.agents._response import Chunk
 from railtracks.agents._sink import sink
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
-from railtracks.execution import Frame, divide
+from railtracks.execution import Frame, split_cancellation
 from railtracks.execution._entering import check_can_call
 from railtracks.execution._streams import OpenStreams
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._function import as_node
+from railtracks.nodes._resolve import as_node
 from railtracks.pubsub import in_callback
 from railtracks.state import CallRecord
 
@@ -165,7 +165,7 @@ class _Producer:
 
     async def _run(self, streams: OpenStreams, scope: anyio.CancelScope) -> None:
         sink.set(self)
-        reused.set(self.replay)
+        on_replayed.set(self.replay)
         try:
             with scope:
                 result = await call(self._node, *self._args, **self._kwargs)
@@ -174,12 +174,12 @@ class _Producer:
         except GeneratorExit:  # the coroutine is being destroyed, maybe after its event loop was closed
             raise
         except BaseException as exc:
-            cancellation, error = divide(exc)
+            cancellation, error = split_cancellation(exc)
             if error is not None and not isinstance(error, Exception):  # Ctrl-C, which the session handles
                 raise error from None
             self._error = error
             if cancellation is not None:
-                await pass_cancellation_on()
+                await checkpoint_if_cancelled()
                 # This task was not cancelled: the call awaited something of its own that was. If the exception left
                 # this task, it would look as if the whole session were cancelled.
                 self._error = error or cancellation

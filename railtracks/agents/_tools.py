@@ -18,7 +18,7 @@ from railtracks.llm._messages import UserMessage
 from railtracks.llm._model import ToolSchema
 from railtracks.llm._tool_schemas import schema_of_fields, tool_schema
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._function import as_node
+from railtracks.nodes._resolve import as_node
 from railtracks.state._serialization._encoder import encode_for_model
 from railtracks.state._serialization._record_text import dumps
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from railtracks._context_variable import current, reused
+from railtracks._context_variable import current, on_replayed
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
@@ -294,9 +294,9 @@ class Coordinator:
         if self._call_log.is_active:
             self._call_log.created(record, caller.record)
             self._call_log.ended(record)
-        on_replayed = reused.get()
-        if on_replayed is not None:
-            on_replayed(self.session_id, [record, *copies])
+        notify = on_replayed.get()
+        if notify is not None:
+            notify(self.session_id, [record, *copies])
         return match.result
 
     async def _checkpoint(self, node: FunctionNode[..., Any], caller: Frame) -> None:
@@ -370,7 +370,7 @@ class Coordinator:
 
     async def close_resources(self) -> None:
         """Close what is shared, unless a nursery is left that may use it. Never raises; call it shielded."""
-        if not self.publisher.housed and self.resources is not None:
+        if not self.publisher.has_host and self.resources is not None:
             await self.resources.close()
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from railtracks._lazy import later
+from railtracks._lazy import lazy_attributes
 from railtracks.llm._messages import (
     AssistantMessage,
     Message,
@@ -39,7 +39,7 @@ __all__ = [
 
 # Loaded on first use: most programs use one of them.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = later(
+    __getattr__, __dir__ = lazy_attributes(
         globals(),
         {
             "railtracks.llm._providers._anthropic": ("Anthropic",),

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from railtracks._lazy import later
+from railtracks._lazy import lazy_attributes
 from railtracks.state._document._graph import Edge, Node, Stamp
 from railtracks.state._events import Broadcast, CallCancelled, CallCreated, CallEvent, CallFailed, CallSucceeded, Event
 from railtracks.state._info import Decision, ExecutionInfo, Failure, Forest
@@ -61,7 +61,7 @@ __all__ = [
 
 # A session that saves nothing does not need these, so they are loaded on first use.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = later(
+    __getattr__, __dir__ = lazy_attributes(
         globals(),
         {
             "railtracks.state._stores._runs": ("RunSummary", "list_runs", "load_run", "prune"),

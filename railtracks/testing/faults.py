@@ -14,7 +14,7 @@ from typing import Any, Literal
 import attrs
 
 from railtracks.exceptions import ConfigError
-from railtracks.nodes._function import as_node
+from railtracks.nodes._resolve import as_node
 from railtracks.testing._trace import ReprAsCode
 
 __all__ = ["Cancel", "Delay", "FailSave", "Fault", "Hang", "Kill", "LoseWorker", "Raise", "Return", "StoreFault"]

@@ -24,7 +24,7 @@ import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from railtracks._calls._call import broadcast
+from railtracks._calls._broadcast import broadcast
 from railtracks._config import scoped
 from railtracks._session._session import Session
 from railtracks._test_hooks import sources

@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from railtracks._options import BACKENDS
-from railtracks.nodes._function import as_node
+from railtracks.nodes._resolve import as_node
 from railtracks.testing import faults as f
 from railtracks.testing import trees as t
 

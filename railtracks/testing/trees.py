@@ -17,7 +17,9 @@ import anyio
 import attrs
 
 from railtracks import context
-from railtracks._calls._call import broadcast, call, call_batch, call_sync
+from railtracks._calls._batch import call_batch
+from railtracks._calls._broadcast import broadcast
+from railtracks._calls._call import call, call_sync
 from railtracks._session._session import Session
 from railtracks.exceptions import FatalError
 from railtracks.nodes import FunctionNode, function_node

@@ -125,7 +125,7 @@ def test_configured_store_is_listed_and_pruned(world):
 @pytest.mark.parametrize("store", ["bogus", "bogus:runs", 5, MemoryStore])
 @pytest.mark.parametrize("function", [rt.state.list_runs, functools.partial(rt.state.load_run, "run")])
 def test_what_is_not_a_store_is_refused_with_what_to_use(function, store):
-    with pytest.raises(ConfigError, match="is not allowed for store; give 'file:FOLDER'"):
+    with pytest.raises(ConfigError, match="is not allowed for store; expected 'file:FOLDER'"):
         function(store=store)
 
 

@@ -22,7 +22,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import NodeCreationError
 from railtracks.llm._tool_schemas import output_schema, tool_schema
-from railtracks.nodes._function import as_node
+from railtracks.nodes._resolve import as_node
 from tests.llm.schemas import json_schema
 
 pydantic = pytest.importorskip("pydantic")

@@ -254,9 +254,9 @@ class Recorder:
         One that is to be reused is not told yet; ``reused`` does that.
         """
         record.node = node.key
-        if node.bound is not None:
-            self._learn_bound(record, node.bound)
-        journals, hidden = self._journals, node.hidden
+        if node.known_secrets is not None:
+            self._learn_bound(record, node.known_secrets)
+        journals, hidden = self._journals, node.secret_positions
         if journals or hidden or self.past is not None or not _is_harmless(record):
             record.inputs = inputs_text(record.args, record.kwargs, self._redactor, hidden)
         found = None
@@ -426,8 +426,8 @@ def look(record: CallRecord, node: FunctionNode[..., Any], redactor: Redactor) -
     """Learn what secrets a call was given, where nothing is kept of it."""
     for text in node.secrets:
         redactor.add(text)
-    if node.hidden:
-        record.inputs = inputs_text(record.args, record.kwargs, redactor, node.hidden)
+    if node.secret_positions:
+        record.inputs = inputs_text(record.args, record.kwargs, redactor, node.secret_positions)
     elif record.kwargs:
         register_secrets(record.kwargs, redactor)
     for value in record.args:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import attrs
 
-from railtracks._config import checked, merge
-from railtracks._identifiers import identifier_problem
+from railtracks._config import resolve_config, validate_options
+from railtracks._identifiers import explain_invalid_identifier
 from railtracks.exceptions import ConfigError, RunInUseError, StateError
 from railtracks.state._document._writer import DOCUMENT_BEGINS
 from railtracks.state._info import ExecutionInfo
@@ -43,7 +43,7 @@ def resolve_store(setting: Store | str | None) -> Store:
     Raises:
         ConfigError: It is not a store.
     """
-    value = checked({"store": setting}, "argument").get("store") or merge({}).store or FileStore()
+    value = validate_options({"store": setting}, "argument").get("store") or resolve_config({}).store or FileStore()
     if not isinstance(value, str):
         return cast("Store", value)
     kind, _, path = value.partition(":")
@@ -212,7 +212,7 @@ def _check_number(label: str, value: Any, kinds: tuple[type, ...], allowed: str)
 
 def check_identifier(identifier: object) -> None:
     """Raise ConfigError unless an identifier may name a run, and so cannot lead out of the store's folder."""
-    problem = identifier_problem(identifier) if isinstance(identifier, str) else "it is not a text"
+    problem = explain_invalid_identifier(identifier) if isinstance(identifier, str) else "it is not a text"
     if problem is not None:
         raise ConfigError(
             f"{identifier!r} is not allowed as the identifier of a run: {problem}; "

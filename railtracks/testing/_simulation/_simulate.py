@@ -19,7 +19,7 @@ from railtracks._session._session import Session
 from railtracks._test_hooks import Sources
 from railtracks.exceptions import ConfigError
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._function import as_node
+from railtracks.nodes._resolve import as_node
 from railtracks.state import MemoryStore, Store
 from railtracks.state._stores._runs import resolve_store
 from railtracks.testing._simulation._injection import FaultyStore, ProcessKilled
