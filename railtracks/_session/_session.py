@@ -30,7 +30,7 @@ from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import learn_secrets
 
 if TYPE_CHECKING:
-    from railtracks._resume._source import Resumption
+    from railtracks._resume._source import ResumeSource
     from railtracks.state import Store
 
 P = ParamSpec("P")
@@ -101,11 +101,11 @@ class Session:
     ) -> None:
         self._config = config = merge(options)
         check_arguments(context, payload_callback, name=name, flow_name=flow_name, flow_id=flow_id)
-        self._resumption: Resumption | None = None
+        self._resumption: ResumeSource | None = None
         if resume is not None or before is not None:
-            from railtracks._resume._source import resumption  # here, as few sessions resume a run
+            from railtracks._resume._source import parse_resume_arguments  # here, as few sessions resume a run
 
-            self._resumption = resumption(resume, before, config.run_identifier)
+            self._resumption = parse_resume_arguments(resume, before, config.run_identifier)
         self._sources = source = sources.get()
         self.name = name
         given = config.run_identifier or (resume if before is None else source.new_id())
@@ -433,7 +433,7 @@ class Session:
         """
         if self._known is None or self._resumption is None:
             raise SessionError("recorded_arguments() needs an open session that resumes a run: rt.Session(resume=...)")
-        return self._resumption.arguments(self._known, as_node(node, "recorded_arguments"))
+        return self._resumption.recorded_arguments(self._known, as_node(node, "recorded_arguments"))
 
     def _let_go(self) -> None:
         if self._recorder is not None:

@@ -38,15 +38,14 @@ from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, 
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher, in_callback
 from railtracks.state import Broadcast, CallCreated, CallRecord, Reason
-from railtracks.state._records import REUSED
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import HARMLESS, learn_secrets
 from railtracks.state._serialization._record_text import object_text
 from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:  # not loaded before they are needed, if ever
-    from railtracks._resume._history import Place
-    from railtracks._resume._matching import Found
+    from railtracks._resume._history import HistoryNode
+    from railtracks._resume._matching import Match
     from railtracks.execution._resources import Resources
     from railtracks.execution._streams import OpenStreams
     from railtracks.pubsub._publisher import Host
@@ -77,7 +76,7 @@ class Frame:
         record: CallRecord | None = None,
         run: Run | None = None,
         task: object = _NO_TASK,
-        place: Place | None = None,
+        place: HistoryNode | None = None,
     ) -> None:
         self.coordinator = coordinator
         self.place = place  # of the call in the run that is resumed
@@ -209,9 +208,9 @@ class Coordinator:
             else:
                 found = recorder.created(record, node, caller.place)
                 if found is not None:
-                    if found.why == REUSED:
+                    if found.is_replayed:
                         return self._reuse(record, found, caller)
-                    place = found.place
+                    place = found.node
             current.set(Frame(self, record, run, task, place))
             strategy = self._in_task if node.is_async else self._in_thread
             if announcer.active:
@@ -253,10 +252,10 @@ class Coordinator:
         finally:
             current.set(caller)
 
-    def _reuse(self, record: CallRecord, found: Found, caller: Frame) -> Any:
+    def _reuse(self, record: CallRecord, found: Match, caller: Frame) -> Any:
         assert self.recorder is not None
         self.recorder.reused(record, found, self.context)
-        copies = self.state.records[len(self.state.records) - len(found.below) :]
+        copies = self.state.records[len(self.state.records) - len(found.descendants) :]
         if self._announcer.active:
             self._announcer.created(record, caller.record)
             self._announcer.succeeded(record)

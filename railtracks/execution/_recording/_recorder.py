@@ -31,8 +31,8 @@ from railtracks.state._stores._fsync_thread import syncer
 from railtracks.state._transitions import RTState, renumber_changes
 
 if TYPE_CHECKING:  # loaded by sessions that resume a run
-    from railtracks._resume._history import Place
-    from railtracks._resume._matching import Found
+    from railtracks._resume._history import HistoryNode
+    from railtracks._resume._matching import Match
     from railtracks.state._stores._files import Appender, Lock, Store
 
 DELETED: Any = object()
@@ -70,7 +70,7 @@ class Recorder:
         self._store = store
         self._journals = store is not None and durability != "exit"
         self.waits = self._journals and durability == "sync"
-        self.past: Place | None = None
+        self.past: HistoryNode | None = None
         self.ended_well = False
         self._identifier = self.where = ""
         self._beginning = b""  # of the journal, which is opened when the first call is made
@@ -88,7 +88,7 @@ class Recorder:
         self._failure: BaseException | None = None  # the one that was written last
         self._known: list[CallRecord] = []
         self._earlier: tuple[CallRecord, ...] | None = None  # the same, on the session's clock, once somebody asks
-        self._find: Callable[[Place | None, CallRecord, FunctionNode[..., Any]], Found]  # set by resume
+        self._find: Callable[[HistoryNode | None, CallRecord, FunctionNode[..., Any]], Match]  # set by resume
         self._commit = GroupCommit()
 
     # ---- the run as a whole
@@ -129,12 +129,12 @@ class Recorder:
 
     def resume(self, known: list[CallRecord]) -> None:
         """The session goes on from what is known. Blocks."""
-        from railtracks._resume._history import past
-        from railtracks._resume._matching import find
+        from railtracks._resume._history import build_history
+        from railtracks._resume._matching import match_call
 
         self._known = known
-        self.past = past(known)
-        self._find = find
+        self.past = build_history(known)
+        self._find = match_call
         for record in known:
             record.inputs, record.output = settle_texts(record, self._redactor)
         if self._journals:
@@ -237,7 +237,7 @@ class Recorder:
 
     # ---- what happens in it
 
-    def created(self, record: CallRecord, node: FunctionNode[..., Any], above: Place | None) -> Found | None:
+    def created(self, record: CallRecord, node: FunctionNode[..., Any], above: HistoryNode | None) -> Match | None:
         """A call was made; ``above``: the recorded place of its caller. What is on record of it, if this resumes a run.
 
         One that is to be reused is not told yet; ``reused`` does that.
@@ -251,8 +251,8 @@ class Recorder:
         found = None
         if self.past is not None:
             found = self._find(self.past if record.parent is None else above, record, node)
-            record.reuse = found.why
-            if found.why == REUSED:
+            record.reuse = found.reuse
+            if found.reuse == REUSED:
                 return found
         if journals:
             self._tell(record)
@@ -299,16 +299,16 @@ class Recorder:
                 self._tell(record)
             self._write(journal.described(record))
 
-    def reused(self, record: CallRecord, found: Found, context: dict[str, Any]) -> None:
+    def reused(self, record: CallRecord, found: Match, context: dict[str, Any]) -> None:
         """A call need not run: tell what is on record of it and all below it, and change the context as they did."""
-        assert found.place is not None
-        known = found.place.record
+        assert found.node is not None
+        known = found.node.record
         assert known is not None
         if self._journals:
             self._tell(record)
-        self._state.reused(record, known, found.below, found.result, -self._origin)
+        self._state.reused(record, known, found.descendants, found.result, -self._origin)
         orders = [next(self._changes) for _ in found.changes]
-        renumber_changes(self._state.records, record, known, found.below, orders)
+        renumber_changes(self._state.records, record, known, found.descendants, orders)
         for change in found.changes:
             if change.order < self._reapplied.get(change.key, -1):
                 continue  # of two calls that ran at once the other had the last word
@@ -317,7 +317,7 @@ class Recorder:
                 context.pop(change.key, None)
             else:
                 context[change.key] = decode(loads(change.value))
-        self._told += len(found.below)
+        self._told += len(found.descendants)
         if self._journals:
             self._write(journal.reused(record, known, orders))
 
