@@ -22,6 +22,8 @@ from railtracks._session._nursery import Lifetime
 from railtracks._test_hooks import sources
 from railtracks.exceptions import ConfigError, RunInUseError, SessionEndedError, SessionError
 from railtracks.execution import Coordinator, Frame, Recorder, running_library
+from railtracks.execution._recording._journal_writer import JournalWriter
+from railtracks.execution._recording._run_storage import RunStorage
 from railtracks.nodes._function import as_node, is_async
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
@@ -118,6 +120,7 @@ class Session:
         )
         self._coordinator = Coordinator(self.identifier, config, dict(context or {}), source, self._log, redactor)
         self._store: Store | None = None  # found when the session begins: the working directory may change after that
+        self._storage: RunStorage | None = None  # None if the session saves nothing
         self._known: ExecutionInfo | None = None  # the run that this one resumes
         self._saving = False  # whoever saves, lets go of the run
         self._phase: Phase = "not entered yet"
@@ -165,7 +168,7 @@ class Session:
             end_time=self._end_time,
             records=self._coordinator.state.snapshot(),
             clock_origin=self._coordinator.origin,
-            earlier=() if self._recorder is None else self._recorder.earlier(),
+            earlier=() if self._recorder is None else self._recorder.earlier_records(),
             redactor=self._redactor,
         )
 
@@ -273,7 +276,7 @@ class Session:
         self._begin("async with")
         self._lifetime = self._new_lifetime()
         try:
-            if self._recorder is not None:
+            if self._store is not None:
                 if self._resumption is None and (isinstance(self._store, state.FileStore) or not blocks(self._store)):
                     self._set_out()  # a rename at the most
                 else:
@@ -365,13 +368,13 @@ class Session:
                 f"the session {self.identifier} was entered before and is {self._phase}; "
                 f"make a new rt.Session() each time, or use rt.Flow"
             )
+        self._log.open()
         if self._config.save_state or self._resumption is not None:
-            self._hold()
-        try:
-            self._log.open()
-        except BaseException:
-            self._let_go()
-            raise
+            try:
+                self._hold()
+            except BaseException:
+                self._log.close()
+                raise
         self._phase = "open"
         self._form = form
         self._start_time = self._now()
@@ -388,36 +391,39 @@ class Session:
         """Get the right to write the run, and what it takes to do so."""
         from railtracks.state._stores._runs import as_store  # here, as a session that saves nothing does not need it
 
-        config, coordinator = self._config, self._coordinator
+        config = self._config
         self._store = store = as_store(config.store)
-        recorder = Recorder(
-            coordinator.state, coordinator.origin, self._redactor, self._log,
-            store if config.save_state else None, config.durability,
-        )  # fmt: skip
+        if not config.save_state:
+            return
+        storage = RunStorage(store, config.durability, self._log)
         try:
-            recorder.hold(self.identifier)
+            storage.acquire(self.identifier)
         except RunInUseError:
             if config.run_identifier is not None or self.name is None or self._resumption is not None:
                 raise
             # Nobody asked for this identifier, only for the name; a service may well have many sessions of one name.
             self.identifier = f"{self.identifier[:100]}-{self._sources.new_id()[:12]}"
             self._log.session_id = self.identifier
-            coordinator.rename(self.identifier)
-            recorder.hold(self.identifier)
-        coordinator.recorder = recorder
+            self._coordinator.rename(self.identifier)
+            storage.acquire(self.identifier)
+        self._storage = storage
 
     def _set_out(self) -> None:
         """Begin the record, and load the run that this one resumes, if it does. Blocks."""
-        recorder, resumption, store = self._recorder, self._resumption, self._store
-        if recorder is None or store is None:
+        coordinator, resumption, store = self._coordinator, self._resumption, self._store
+        if store is None:
             return
+        records = replayer = None
         if resumption is not None:
+            from railtracks._resume._replayer import Replayer  # here, as few sessions resume a run
+
             self._known, records = resumption.load(store, self._log, self._replaces and self._config.save_state)
+            replayer = Replayer(records, coordinator.state, coordinator.origin, self._redactor)
         given = self._config.run_identifier is not None or self.name is not None
         aside = f"{self.identifier[:100]}.{self._sources.new_id()[:8]}" if given and not self._replaces else None
-        recorder.begin(self.info.facts, aside)
-        if resumption is not None:
-            recorder.resume(records)
+        storage = self._storage
+        journal = JournalWriter(None) if storage is None else storage.start(self.info.facts, records, aside)
+        coordinator.recorder = Recorder(coordinator.state, coordinator.origin, self._redactor, journal, replayer)
 
     @property
     def _replaces(self) -> bool:
@@ -436,8 +442,8 @@ class Session:
         return self._resumption.recorded_arguments(self._known, as_node(node, "recorded_arguments"))
 
     def _let_go(self) -> None:
-        if self._recorder is not None:
-            self._recorder.release()
+        if self._storage is not None:
+            self._storage.release()
 
     def _abort(self) -> None:
         """The session could not be entered."""
@@ -464,7 +470,7 @@ class Session:
 
     def _note_end(self, exc: BaseException | None) -> None:
         if self._recorder is not None:
-            self._recorder.ended_well = exc is None
+            self._recorder.body_succeeded = exc is None
 
     def _end(self) -> None:
         self._phase = "over"
@@ -492,13 +498,17 @@ class Session:
 
     def _save(self) -> None:
         """Save the state. Blocks. A failure is logged: it may not replace the result or the exception."""
-        recorder = self._recorder
+        recorder, storage = self._recorder, self._storage
         assert recorder is not None
+        assert storage is not None
         self._saving = True
         try:
-            recorder.save(self.info, self._replaces)
+            if self._resumption is None or self._coordinator.state.records:  # or there is nothing new
+                info = self.info
+                recorder.on_session_end(info.end_time or 0.0)
+                storage.save(info, self._replaces)
         finally:
-            recorder.release()
+            storage.release()
 
     def _report(self) -> None:
         """Call ``payload_callback``, the last thing a session does."""

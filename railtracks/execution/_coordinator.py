@@ -33,7 +33,7 @@ from railtracks._test_hooks import Sources
 from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError, SessionEndedError, SessionError
 from railtracks.execution._call_log import Announcer
 from railtracks.execution._call_scopes import Entry, Run, Stop
-from railtracks.execution._recording._recorder import DELETED, Recorder, look
+from railtracks.execution._recording._recorder import DELETED, Recorder, register_call_secrets
 from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher, in_callback
@@ -204,9 +204,9 @@ class Coordinator:
         try:
             place = None
             if recorder is None:
-                look(record, node, self.redactor)
+                register_call_secrets(record, node, self.redactor)
             else:
-                found = recorder.created(record, node, caller.place)
+                found = recorder.on_created(record, node, caller.place)
                 if found is not None:
                     if found.is_replayed:
                         return self._reuse(record, found, caller)
@@ -219,7 +219,7 @@ class Coordinator:
         except Exception as exc:
             state.failed(record, exc, self.clock())
             if recorder is not None:
-                recorder.ended(record)
+                recorder.on_ended(record)
             if announcer.active:
                 announcer.failed(record, exc)
             if self.failure is None and (self.config.end_on_error or _is_fatal(exc)):
@@ -230,7 +230,7 @@ class Coordinator:
         except BaseException as exc:
             state.cancelled(record, self._reason(run, exc), self.clock())
             if recorder is not None:
-                recorder.ended(record)
+                recorder.on_ended(record)
             if announcer.active:
                 announcer.cancelled(record)
             if isinstance(exc, GeneratorExit):
@@ -241,20 +241,20 @@ class Coordinator:
         else:
             state.succeeded(record, result, self.clock())
             if recorder is not None:
-                recorder.ended(record)
+                recorder.on_ended(record)
             elif type(result) not in HARMLESS:
                 learn_secrets(result, self.redactor)
             if announcer.active:
                 announcer.succeeded(record)
-            if commits and recorder is not None and recorder.waits:
-                await recorder.committed()
+            if commits and recorder is not None and recorder.is_synchronous:
+                await recorder.wait_committed()
             return result
         finally:
             current.set(caller)
 
     def _reuse(self, record: CallRecord, found: Match, caller: Frame) -> Any:
         assert self.recorder is not None
-        self.recorder.reused(record, found, self.context)
+        self.recorder.on_replayed(record, found, self.context)
         copies = self.state.records[len(self.state.records) - len(found.descendants) :]
         if self._announcer.active:
             self._announcer.created(record, caller.record)
@@ -270,18 +270,18 @@ class Coordinator:
         if self._observer is not None:
             self._observer.changed(self.session_id, record, key, value, value is DELETED)
         if self.recorder is not None and not self.ended:
-            self.recorder.changed(record, key, value)
+            self.recorder.on_context_change(record, key, value)
 
     def describe(self, record: CallRecord, attributes: Mapping[str, Any]) -> None:
         """Put on record what a call that runs says about itself, in place of what it said before."""
         record.attributes = object_text(attributes, self.redactor)
         if self.recorder is not None:
-            self.recorder.described(record)
+            self.recorder.on_attributes(record)
 
     async def committed(self) -> None:
         """With ``durability="sync"``, return when all that happened so far is on disk. Cancellation: the wait ends."""
-        if self.recorder is not None and self.recorder.waits:
-            await self.recorder.committed()
+        if self.recorder is not None and self.recorder.is_synchronous:
+            await self.recorder.wait_committed()
 
     async def _give_others_a_turn(self, node: FunctionNode[..., Any], caller: Frame) -> None:
         handled = sys.exc_info()[1]
