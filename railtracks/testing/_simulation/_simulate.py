@@ -217,7 +217,11 @@ class _Simulation:
 
     def _seen(self, session: Session) -> SessionSeen:
         config = session.executor_config
-        keeps = config.save_state and session._store in (self._faulty, self._kept)
+        keeps = (
+            config.save_state
+            and session._stored_run is not None
+            and session._stored_run.store in (self._faulty, self._kept)
+        )
         stored = self._kept.read(session.identifier) if keeps else None
         seen = SessionSeen(session.info, config, keeps, stored)
         return attrs.evolve(seen, info=seen.saved) if self._killed and seen.saved is not None else seen
