@@ -69,7 +69,7 @@ def test_latest_completed_attempt_counts_or_else_the_latest(statuses, expected):
     attempts = [records_of([Call("f", 1, status=status)]) for status in statuses]
     node = build_history(*attempts).pop_child(key("f", 1))
     assert node.record is attempts[expected][0]
-    assert node.attempt.below[None] == attempts[expected]
+    assert node.attempt.children(None) == attempts[expected]
 
 
 def test_children_of_all_attempts_are_found_below_their_parent():

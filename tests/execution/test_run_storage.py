@@ -12,6 +12,7 @@ from railtracks.execution._recording._journal_writer import JournalState
 from railtracks.execution._recording._run_storage import RunStorage
 from railtracks.state import MemoryStore
 from railtracks.state._journal import _format as journal
+from railtracks.state._journal._reader import read_journal
 from railtracks.state._transitions import RTState
 from tests.execution.records import Call, records_of
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("syncer")
 
 FACTS = {"session_id": "run"}
 CREATED = '{"e": "created", "call": 0, "parent": null, "time": 1.0, "name": "f", "node_type": "Tool", "input_args": [], "input_kwargs": {}}'  # fmt: skip  # noqa: E501
-HEADER = journal.frame(journal.header(FACTS))
+HEADER = journal.encode_entry(journal.header_entry(FACTS))
 
 
 class Log:
@@ -132,7 +133,7 @@ def test_durability_decides_about_the_journal(storage, durability, state, is_syn
     assert writer.is_synchronous is is_synchronous
     writer.append(CREATED)
     stored = store.read("run")
-    assert stored is None if durability == "exit" else stored.journal == HEADER + journal.frame(CREATED)
+    assert stored is None if durability == "exit" else stored.journal == HEADER + journal.encode_entry(CREATED)
 
 
 @pytest.mark.parametrize("history", [[], [Call("f", 1, below=[Call("g")]), Call("h", status="Failed")]])
@@ -140,7 +141,7 @@ def test_journal_of_a_resumed_run_begins_with_its_history(storage, history):
     store, state = MemoryStore(), RTState()
     records_of(history, state)
     storage(store).start(FACTS, state.records, None).append(CREATED)
-    read = journal.read(store.read("run").journal)
+    read = read_journal(store.read("run").journal)
     assert read.damage is None
     assert [r.name for r in read.records] == ["f"]
     assert [(r.name, r.status) for r in read.earlier] == [(r.name, r.status) for r in state.records]
@@ -153,7 +154,7 @@ def test_journal_of_a_resumed_run_begins_with_its_history(storage, history):
         (b"", False, None),
         (HEADER[:20], False, None),
         (HEADER, True, "can be resumed"),
-        (HEADER + journal.frame(CREATED), True, "can be resumed"),
+        (HEADER + journal.encode_entry(CREATED), True, "can be resumed"),
         (b"something else", True, "its beginning is damaged"),
     ],
     ids=["none", "empty", "torn header", "header", "call", "damaged"],
@@ -245,7 +246,7 @@ def test_only_a_whole_journal_is_said_to_be_kept(storage, log, methods, kept):
     [failure] = [text for _, text in log.lines if "could not be saved" in text]
     assert failure.endswith("its journal is kept") is kept
     if kept:
-        assert store.read("run").journal == HEADER + journal.frame(CREATED)
+        assert store.read("run").journal == HEADER + journal.encode_entry(CREATED)
 
 
 def test_journal_is_synced_when_the_document_cannot_be_saved(storage, monkeypatch):
@@ -261,7 +262,7 @@ def test_journal_is_synced_when_the_document_cannot_be_saved(storage, monkeypatc
 
 def test_stale_journal_that_could_not_be_archived_is_archived_when_the_run_is_saved(storage, log):
     store = Failing()
-    stale = HEADER + journal.frame(CREATED)
+    stale = HEADER + journal.encode_entry(CREATED)
     store.open("run", stale).close()
     opened = storage(store)
     move, store.move_journal = store.move_journal, store.fail
