@@ -162,10 +162,10 @@ async def _in_session(
     test: Callable[..., Any], arguments: dict[str, Any], options: dict[str, Any], later: _Later
 ) -> None:
     from railtracks import Session
-    from railtracks._config import scoped
+    from railtracks._test_hooks import harness_options
     from railtracks.state import MemoryStore
 
-    scoped.set({"store": MemoryStore(), "logging_setting": "NONE"})  # for those that nodes open, too
+    harness_options.set({"store": MemoryStore(), "logging_setting": "NONE"})  # for those that nodes open, too
     async with Session(**options) as session:
         later._session = session
         await test(**{key: session if key == "rt_session" else value for key, value in arguments.items()})
@@ -185,7 +185,7 @@ async def _watched(test: Callable[[], Awaitable[None]], watch: Watch) -> None:
 class Watch:
     """The sessions of one test, and what it leaves behind; an observer of all sessions that it opens."""
 
-    sees_calls = False
+    observes_calls = False
 
     def __init__(self) -> None:
         self.latest: deque[Any] = deque(maxlen=4 * SHOWN)  # some may have no calls
@@ -193,21 +193,21 @@ class Watch:
         self.tasks: dict[Any, str] = {}  # those that were left when an event loop ended, and where they wait
         self.threads = set(threading.enumerate())
 
-    def opened(self, session: Any) -> None:
+    def on_session_opened(self, session: Any) -> None:
         self.latest.append(session)
         self.open[session] = None
 
-    def closed(self, session: Any) -> None:
+    def on_session_closed(self, session: Any) -> None:
         self.open.pop(session, None)
 
-    def happened(self, event: Any) -> None:
-        raise AssertionError("sees_calls is False")
+    def on_event(self, event: Any) -> None:
+        raise AssertionError("observes_calls is False")
 
-    def refused(self, session_id: str, record: Any, name: str, handled: BaseException | None) -> None:
-        raise AssertionError("sees_calls is False")
+    def on_call_refused(self, session_id: str, record: Any, name: str, handled: BaseException | None) -> None:
+        raise AssertionError("observes_calls is False")
 
-    def changed(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
-        raise AssertionError("sees_calls is False")
+    def on_context_change(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
+        raise AssertionError("observes_calls is False")
 
     def tell(self, tasks: dict[Any, Any]) -> None:
         """These tasks, with their coroutines, are left."""
@@ -235,10 +235,10 @@ def _watch_of(item: pytest.Item) -> Watch:
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     import attrs
 
-    from railtracks._test_hooks import sources
+    from railtracks._test_hooks import runtime_hooks
 
     watch = item.stash[_WATCH] = Watch()
-    token = sources.set(attrs.evolve(sources.get(), observer=watch))
+    token = runtime_hooks.set(attrs.evolve(runtime_hooks.get(), observer=watch))
     try:
         if item.config.getoption("--railtracks-leaks"):
             with _tasks_told(watch):
@@ -246,7 +246,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         else:
             yield
     finally:
-        sources.reset(token)
+        runtime_hooks.reset(token)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from railtracks._logging import SESSION, SessionLog
 from railtracks._options import ExecutorConfig, SessionOptions
 from railtracks._session._loop_thread import LoopThread
 from railtracks._session._nursery import Lifetime
-from railtracks._test_hooks import sources
+from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import ConfigError, RunInUseError, SessionEndedError, SessionError
 from railtracks.execution import Coordinator, Frame, Recorder, running_library
 from railtracks.nodes._function import as_node, is_async
@@ -106,7 +106,7 @@ class Session:
             from railtracks._resume._source import resumption  # here, as few sessions resume a run
 
             self._resumption = resumption(resume, before, config.run_identifier)
-        self._sources = source = sources.get()
+        self._sources = source = runtime_hooks.get()
         self.name = name
         given = config.run_identifier or (resume if before is None else source.new_id())
         self.identifier: str = given or (source.new_id() if name is None else slug(name))
@@ -378,7 +378,7 @@ class Session:
         if self.context:
             learn_secrets(self.context, self._redactor)
         if self._sources.observer is not None:
-            self._sources.observer.opened(self)
+            self._sources.observer.on_session_opened(self)
 
     @property
     def _recorder(self) -> Recorder | None:
@@ -445,7 +445,7 @@ class Session:
         self._log.close()
         self._phase = "over"
         if self._sources.observer is not None:
-            self._sources.observer.closed(self)
+            self._sources.observer.on_session_closed(self)
 
     def _check_leaving(self, form: str) -> None:
         if self._phase != "open":
@@ -472,7 +472,7 @@ class Session:
             self._let_go()
         self._log.close()
         if self._sources.observer is not None:
-            self._sources.observer.closed(self)
+            self._sources.observer.on_session_closed(self)
         token, self._token = self._token, None
         self._lifetime = self._loop_thread = self._coordinator.start_loop = None
         assert token is not None

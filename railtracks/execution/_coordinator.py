@@ -29,8 +29,8 @@ from railtracks._context_variable import current, reused
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
-from railtracks._test_hooks import Sources
-from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError, SessionEndedError, SessionError
+from railtracks._test_hooks import RuntimeHooks
+from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, SessionError, is_fatal
 from railtracks.execution._call_log import Announcer
 from railtracks.execution._call_scopes import Entry, Run, Stop
 from railtracks.execution._recording._recorder import DELETED, Recorder, look
@@ -134,7 +134,7 @@ class Coordinator:
         session_id: str,
         config: ExecutorConfig,
         context: dict[str, Any],
-        sources: Sources,
+        sources: RuntimeHooks,
         log: SessionLog,
         redactor: Redactor,
     ) -> None:
@@ -145,7 +145,7 @@ class Coordinator:
         self.origin = sources.wall() - sources.clock()
         self.state = RTState()
         observer = sources.observer
-        self._observer = observer if observer is not None and observer.sees_calls else None
+        self._observer = observer if observer is not None and observer.observes_calls else None
         self.publisher = RTPublisher(log, self._observer)
         self.recorder: Recorder | None = None
         self.redactor = redactor
@@ -223,7 +223,7 @@ class Coordinator:
                 recorder.ended(record)
             if announcer.active:
                 announcer.failed(record, exc)
-            if self.failure is None and (self.config.end_on_error or _is_fatal(exc)):
+            if self.failure is None and (self.config.end_on_error or is_fatal(exc)):
                 self._fail(exc)
             if commits:
                 await self.committed()
@@ -269,7 +269,7 @@ class Coordinator:
         """The context was changed, by the call of ``record`` or outside calls. From any thread."""
         learn_secrets({key: value}, self.redactor)
         if self._observer is not None:
-            self._observer.changed(self.session_id, record, key, value, value is DELETED)
+            self._observer.on_context_change(self.session_id, record, key, value, value is DELETED)
         if self.recorder is not None and not self.ended:
             self.recorder.changed(record, key, value)
 
@@ -290,7 +290,7 @@ class Coordinator:
             await checkpoint()
         except BaseException:
             if self._observer is not None and caller.record is not None:
-                self._observer.refused(self.session_id, caller.record, node.name, handled)
+                self._observer.on_call_refused(self.session_id, caller.record, node.name, handled)
             raise
         self._yield_at = self.clock() + YIELD_AFTER
 
@@ -559,10 +559,6 @@ async def abandon_current() -> None:
     frame: Frame = current.get()
     assert frame.record is not None
     await frame.coordinator.abandoned(frame.record)
-
-
-def _is_fatal(exc: Exception) -> bool:
-    return isinstance(exc, FatalError) or (isinstance(exc, NodeInvocationError) and exc.fatal)
 
 
 def _retrieve_exception(task: object) -> None:

@@ -25,9 +25,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from railtracks._calls._call import broadcast
-from railtracks._config import scoped
 from railtracks._session._session import Session
-from railtracks._test_hooks import sources
+from railtracks._test_hooks import harness_options, runtime_hooks
 from railtracks.exceptions import SessionEndedError
 from railtracks.nodes import FunctionNode, function_node
 from railtracks.state import Broadcast, ExecutionInfo, MemoryStore, Status
@@ -35,7 +34,7 @@ from railtracks.state._stores._runs import load_run
 from railtracks.testing import faults, trees
 from railtracks.testing._simulation import _report
 from railtracks.testing._simulation._witness import Witness
-from railtracks.testing._virtual_time._run import virtual_sources
+from railtracks.testing._virtual_time._run import virtual_hooks
 from railtracks.testing._virtual_time._stepping import SteppedLoop
 from railtracks.testing.strategies import backends, seeds
 
@@ -163,10 +162,10 @@ class SessionMachine(RuleBasedStateMachine):
         self.clock = clock = self._loop.clock
         self._faults: list[faults.Fault | faults.StoreFault] = []
         self._witness = witness = Witness(clock, self._faults, seed, lambda: None)
-        source = attrs.evolve(virtual_sources(clock), observer=witness, wrap_strategy=witness.wrap)
+        source = attrs.evolve(virtual_hooks(clock), observer=witness, wrap_strategy=witness.wrap)
         self._tokens = [
-            (sources, sources.set(source)),
-            (scoped, scoped.set({"store": self.store, "logging_setting": "NONE"})),
+            (runtime_hooks, runtime_hooks.set(source)),
+            (harness_options, harness_options.set({"store": self.store, "logging_setting": "NONE"})),
         ]
 
     # ---- rules

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError
+from railtracks.exceptions import GlobalTimeOutError, is_fatal
 from railtracks.state import CallRecord, Status
 from railtracks.state._records import REUSED
 from railtracks.testing._simulation._injection import ProcessKilled
@@ -199,12 +199,8 @@ def was_killed(outcome: Outcome) -> bool:
 def ending_error(outcome: Outcome, session: str, end_on_error: bool) -> Seen | None:
     """The call whose error ended the session, by rights; None if none did."""
     failed = [seen for call, seen in outcome.calls.items() if call[0] == session and seen.how == "raised"]
-    ending = [seen for seen in failed if end_on_error or _is_fatal(seen.value)]
+    ending = [seen for seen in failed if end_on_error or is_fatal(seen.value)]
     return min(ending, key=lambda seen: seen.order, default=None)
-
-
-def _is_fatal(exc: BaseException) -> bool:
-    return isinstance(exc, FatalError) or (isinstance(exc, NodeInvocationError) and exc.fatal)
 
 
 def _cancelled_last(outcome: Outcome) -> list[Call]:

@@ -11,12 +11,11 @@ import attrs
 
 from railtracks._calls._call import call
 from railtracks._concurrency._event_loop import running_library
-from railtracks._config import scoped
 from railtracks._context_variable import current
 from railtracks._flow import Flow
 from railtracks._options import NO_OPTIONS
 from railtracks._session._session import Session
-from railtracks._test_hooks import Sources
+from railtracks._test_hooks import RuntimeHooks, harness_options
 from railtracks.exceptions import ConfigError
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._function import as_node
@@ -111,17 +110,17 @@ class _Simulation:
     def run(self) -> Outcome:
         threads = set(threading.enumerate())
         options = {"store": self._faulty or self._kept, "logging_setting": "NONE"}
-        token = scoped.set(options)
+        token = harness_options.set(options)
         try:
             run_with(self._surround, self._main, backend=self._backend, seed=self._seed, clock=self._clock)
         except Deadlock as exc:
             self._error = exc
         finally:
-            scoped.reset(token)
+            harness_options.reset(token)
         self._left += threads_left(threads)
         return self._outcome()
 
-    def _surround(self, given: Sources) -> Sources:
+    def _surround(self, given: RuntimeHooks) -> RuntimeHooks:
         witness, kept, new_id = self._witness, self._kept, given.new_id
 
         def unused_id() -> str:

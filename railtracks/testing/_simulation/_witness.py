@@ -17,7 +17,7 @@ import attrs
 from anyio.lowlevel import checkpoint
 
 from railtracks._context_variable import current
-from railtracks._test_hooks import Observer, sources
+from railtracks._test_hooks import Observer, runtime_hooks
 from railtracks.execution import ExecutionStrategy, Frame, abandon_current
 from railtracks.nodes import FunctionNode
 from railtracks.state import Broadcast, CallCancelled, CallCreated, CallFailed, CallSucceeded
@@ -70,7 +70,7 @@ class Witness:
         cancel: Cancels the run from outside.
     """
 
-    sees_calls = True
+    observes_calls = True
 
     def __init__(
         self, clock: VirtualClock, faults: Sequence[Fault | StoreFault], seed: int, cancel: Callable[[], None]
@@ -84,7 +84,7 @@ class Witness:
         """The faults that happened."""
         self.cut_off: list[tuple[str, int]] = []
         """Calls whose cleanup was cut off: calls that they made while being cancelled never began."""
-        outer = sources.get().observer  # of a test that simulates; or of a simulation in which this one runs
+        outer = runtime_hooks.get().observer  # of a test that simulates; or of a simulation in which this one runs
         self._outer: Observer | None = outer._outer if isinstance(outer, Witness) else outer
         self._clock = clock
         self._turns = Random(f"{seed}/turns")  # noqa: S311 (repeatable, not secret)
@@ -143,21 +143,21 @@ class Witness:
             detail = known._redactor.redact(detail)
         self.trace.append(TraceEvent(self._clock.now, session, call, name, what, detail, place))
 
-    def opened(self, session: Any) -> None:
+    def on_session_opened(self, session: Any) -> None:
         self.sessions.append(session)
         self._by_identifier[session.identifier] = session
         self.open[session] = None
         if self._outer is not None:
-            self._outer.opened(session)
+            self._outer.on_session_opened(session)
         self._add(session.identifier, None, session.name or "", "opened")
 
-    def closed(self, session: Any) -> None:
+    def on_session_closed(self, session: Any) -> None:
         self.open.pop(session, None)
         if self._outer is not None:
-            self._outer.closed(session)
+            self._outer.on_session_closed(session)
         self._add(session.identifier, None, session.name or "", "closed")
 
-    def happened(self, event: Any) -> None:
+    def on_event(self, event: Any) -> None:
         session = event.session_id
         if isinstance(event, Broadcast):
             call = None if event.node_id is None else _index(event.node_id)
@@ -177,12 +177,12 @@ class Witness:
             place = "" if seen is None else seen.place
             self._add(session, call, event.name, "cancelled", f"({event.reason.value})", place)
 
-    def refused(self, session_id: str, record: Any, name: str, handled: BaseException | None) -> None:
+    def on_call_refused(self, session_id: str, record: Any, name: str, handled: BaseException | None) -> None:
         self._add(session_id, record.index, record.name, "refused", name)
         if isinstance(handled, anyio.get_cancelled_exc_class()):
             self.cut_off.append((session_id, record.index))
 
-    def changed(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
+    def on_context_change(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
         detail = stable_repr(key) if deleted else f"{stable_repr(key)}: {stable_repr(value)}"
         call, name = (None, "") if record is None else (record.index, record.name)
         self._add(session_id, call, name, "delete" if deleted else "put", detail)

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from railtracks.exceptions import RTError
 from railtracks.testing._virtual_time._thread_kinds import others
-from railtracks.testing._virtual_time._thread_scheduler import ThreadTurns
+from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 
 PATIENCE = 10.0
 """Real seconds that the clock stands still for a thread, a socket or a portal, before that is told as an error."""
@@ -93,7 +93,7 @@ class VirtualClock:
         self.jumps = jumps
         self.failure: StuckError | None = None
         """Why the run could not go on, once that is so."""
-        self.turns = ThreadTurns()
+        self.thread_scheduler = SeededThreadScheduler()
         """Of its worker threads; set by whoever runs it."""
         self._patience = patience
         self._sockets = hold_for_sockets
@@ -161,7 +161,7 @@ class VirtualClock:
 
     def threads_have_turns(self) -> bool:
         """Let the next one go on; is there one at work?"""
-        return self.turns.grant(self._waits)
+        return self.thread_scheduler.grant(self._waits)
 
     def _waits(self, thread: int) -> bool:
         """Does it wait for the event loop?"""
@@ -170,7 +170,7 @@ class VirtualClock:
 
     def _threads_at_work(self) -> list[str]:
         """Work in threads that the event loop waits for; not in those which wait for the event loop."""
-        known = self.turns.threads
+        known = self.thread_scheduler.threads
         jobs = [] if self.event_loop is None else self.event_loop.jobs()
         return [what for thread, what in jobs if thread is None or not (thread in known or self._waits(thread))]
 

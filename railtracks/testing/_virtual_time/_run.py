@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 import anyio
 
 from railtracks._options import BACKENDS
-from railtracks._test_hooks import Sources, sources
+from railtracks._test_hooks import RuntimeHooks, runtime_hooks
 from railtracks.exceptions import ConfigError, SessionError
 from railtracks.execution import running_library
 from railtracks.testing._virtual_time._asyncio_loop import VirtualLoop
 from railtracks.testing._virtual_time._clock import StuckError, VirtualClock
-from railtracks.testing._virtual_time._thread_scheduler import ThreadTurns
+from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._trio_loop import seeded_trio, trio_options
 
 T = TypeVar("T")
@@ -40,15 +40,15 @@ def seeded(seed: int | None, purpose: str) -> Random | None:
     return None if seed is None else Random(f"{seed}/{purpose}")  # noqa: S311 (repeatable, not secret)
 
 
-def virtual_sources(clock: VirtualClock) -> Sources:
+def virtual_hooks(clock: VirtualClock) -> RuntimeHooks:
     """What sessions take from the outside world when they run on ``clock``; who looks on stays the same."""
     count = itertools.count()
-    return Sources(
+    return RuntimeHooks(
         clock=lambda: clock.now,
         wall=lambda: WALL + clock.now,
         new_id=lambda: f"s{next(count)}",
-        turns=clock.turns,
-        observer=sources.get().observer,
+        thread_scheduler=clock.thread_scheduler,
+        observer=runtime_hooks.get().observer,
     )
 
 
@@ -86,7 +86,7 @@ def run(
 
 
 def run_with(
-    surroundings: Callable[[Sources], Sources],
+    surroundings: Callable[[RuntimeHooks], RuntimeHooks],
     func: Callable[..., Awaitable[T]],
     *args: Any,
     backend: str,
@@ -107,14 +107,14 @@ def run_with(
     clock = clock or VirtualClock()
     if clock.event_loop is not None:
         raise ConfigError("clock: a VirtualClock is for one run; make another: clock=VirtualClock()")
-    clock.turns = ThreadTurns(seeded(seed, "threads"))
-    token = sources.set(surroundings(virtual_sources(clock)))
+    clock.thread_scheduler = SeededThreadScheduler(seeded(seed, "threads"))
+    token = runtime_hooks.set(surroundings(virtual_hooks(clock)))
     try:
         with seeded_trio(None if seed is None else f"{seed}/order") if backend == "trio" else contextlib.nullcontext():
             return _run(func, args, backend, clock, random)
     finally:
-        sources.reset(token)
-        clock.turns.open()
+        runtime_hooks.reset(token)
+        clock.thread_scheduler.release_all()
 
 
 def _run(

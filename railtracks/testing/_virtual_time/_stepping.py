@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 from railtracks._concurrency._event_loop import running_library
 from railtracks.testing._virtual_time._clock import PATIENCE, ClockHeldError, VirtualClock
 from railtracks.testing._virtual_time._run import backend_options, seeded
-from railtracks.testing._virtual_time._thread_scheduler import ThreadTurns
+from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._trio_loop import seeded_trio
 
 QUIET_TURNS = 3
@@ -33,12 +33,12 @@ class SteppedLoop:
 
     def __init__(self, backend: str, seed: int) -> None:
         self.clock = VirtualClock(jumps=False)
-        self.clock.turns = ThreadTurns(seeded(seed, "threads"))
+        self.clock.thread_scheduler = SeededThreadScheduler(seeded(seed, "threads"))
         options = backend_options(self.clock, backend, seeded(seed, "order"))
         with ExitStack() as stack:
             if backend == "trio":
                 stack.enter_context(seeded_trio(f"{seed}/order"))
-            stack.callback(self.clock.turns.open)
+            stack.callback(self.clock.thread_scheduler.release_all)
             self._portal: BlockingPortal = stack.enter_context(start_blocking_portal(backend, options))
             self._stack = stack.pop_all()
 
@@ -63,7 +63,7 @@ class SteppedLoop:
 
     def close(self) -> None:
         """End the event loop, and what still runs in it."""
-        self.clock.turns.open()  # nobody will grant any more
+        self.clock.thread_scheduler.release_all()  # nobody will grant any more
         self._portal.call(self._portal.stop, True)
         self._stack.close()
 

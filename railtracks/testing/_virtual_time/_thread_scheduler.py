@@ -26,8 +26,8 @@ CANDIDATES = 16
 """Only so many of those that wait longest can be next: whoever waits for one of the 40 threads cannot begin yet."""
 
 
-class ThreadTurns:
-    """The ``Turns`` of one run.
+class SeededThreadScheduler:
+    """The ``ThreadScheduler`` of one run.
 
     Args:
         random: Decides who is next. None: all go on at once.
@@ -43,21 +43,21 @@ class ThreadTurns:
         self._stillness = Stillness()
         self._opened = random is None
 
-    def queued(self, work: object) -> None:
+    def on_queued(self, work: object) -> None:
         with self._changed:
             (self._running if self._opened else self._ready)[work] = None
 
-    def wait(self, work: object) -> None:
+    def wait_turn(self, work: object) -> None:
         with self._changed:
             if work in self._ready or work in self._running:  # or it is over, before its thread began
                 self._threads[work] = threading.get_ident()
             self._changed.wait_for(lambda: self._opened or work not in self._ready)
 
-    def suspended(self, work: object) -> None:
+    def on_suspended(self, work: object) -> None:
         with self._changed:
             self._running.pop(work, None)
 
-    def over(self, work: object) -> None:
+    def on_finished(self, work: object) -> None:
         with self._changed:
             self._running.pop(work, None)
             self._ready.pop(work, None)
@@ -99,7 +99,7 @@ class ThreadTurns:
             return self._stillness.of(self._threads[work]) > GRACE
         return time.monotonic() > self._granted_at + 10 * GRACE  # it waits for a thread, and there may be none
 
-    def open(self) -> None:
+    def release_all(self) -> None:
         """The run is over; what is left goes on alone."""
         with self._changed:
             self._opened = True

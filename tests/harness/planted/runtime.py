@@ -256,7 +256,7 @@ def swallowing_exit():
     st.builds(t.Try, st.one_of(leaves, st.builds(t.Fatal))),
 )
 def harmless_fatal():
-    return mock.patch.object(_coordinator, "_is_fatal", lambda exc: False)
+    return mock.patch.object(_coordinator, "is_fatal", lambda exc: False)
 
 
 # ---- records
