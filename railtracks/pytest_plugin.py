@@ -211,9 +211,9 @@ class Watch:
 
     def tell(self, tasks: dict[Any, Any]) -> None:
         """These tasks, with their coroutines, are left."""
-        from railtracks.testing._virtual_time._tasks import described
+        from railtracks.testing._virtual_time._tasks import describe
 
-        self.tasks.update({task: described(coroutine) for task, coroutine in tasks.items() if task not in self.tasks})
+        self.tasks.update({task: describe(coroutine) for task, coroutine in tasks.items() if task not in self.tasks})
 
     def left(self) -> list[str]:
         """What is still there, by name."""

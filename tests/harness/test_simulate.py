@@ -455,7 +455,7 @@ def test_a_thread_that_is_left_behind_is_reported(backend):
 
 @pytest.mark.parametrize("seed", ["1", 1.0, None, True])
 def test_a_wrong_seed_is_refused(seed):
-    with pytest.raises(ConfigError, match=f"seed is {seed!r}; give a whole number"):
+    with pytest.raises(ConfigError, match=f"seed is {seed!r}; use a whole number"):
         simulate(greet, seed=seed)
 
 
@@ -465,7 +465,7 @@ def test_any_whole_number_is_a_seed(backend):
 
 
 def test_a_backend_that_there_is_not():
-    with pytest.raises(ConfigError, match="backend is 'curio'; give 'asyncio' or 'trio'"):
+    with pytest.raises(ConfigError, match="backend is 'curio'; use 'asyncio' or 'trio'"):
         simulate(greet, backend="curio")
 
 

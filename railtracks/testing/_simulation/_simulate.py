@@ -26,7 +26,7 @@ from railtracks.testing._simulation._outcome import Outcome, SessionSeen
 from railtracks.testing._simulation._witness import Witness, caller
 from railtracks.testing._virtual_time._clock import Deadlock, VirtualClock
 from railtracks.testing._virtual_time._run import run_with
-from railtracks.testing._virtual_time._tasks import described, tasks, tasks_left
+from railtracks.testing._virtual_time._tasks import describe, tasks, tasks_left
 from railtracks.testing._virtual_time._thread_kinds import threads_left
 from railtracks.testing.faults import Fault, Kill, StoreFault, checked_plan
 
@@ -136,7 +136,7 @@ class _Simulation:
         before, around = set(tasks()), current.get()
         try:
             with anyio.CancelScope() as self._scope:
-                self._clock.give_up = self._give_up  # what comes below has to be looked at all the same
+                self._clock.cancel_run = self._give_up  # what comes below has to be looked at all the same
                 await self._run_session()
         except BaseException as exc:
             if self._error is None or isinstance(exc, KeyboardInterrupt | SystemExit):
@@ -146,7 +146,7 @@ class _Simulation:
         if current.get() is not around:
             self._left.append("the context of a session, which is current although it was left")
         left = await tasks_left(before)
-        self._left += [f"a task that waits in {described(coroutine)}" for coroutine in left.values()]
+        self._left += [f"a task that waits in {describe(coroutine)}" for coroutine in left.values()]
         self._left += [f"the session {session.identifier}" for session in self._witness.open]
 
     async def _run_session(self) -> None:
