@@ -221,7 +221,7 @@ def test_wait_all_tasks_blocked_of_trio():
 
 
 async def test_a_run_inside_a_running_event_loop_is_refused(backend):
-    with pytest.raises(SessionError, match=f"an event loop of {backend} is running here"):
+    with pytest.raises(SessionError, match=f"an event loop of {backend} is running in this thread"):
         run(anyio.sleep, 1)
 
 

@@ -472,9 +472,9 @@ def test_a_backend_that_there_is_not():
 @pytest.mark.parametrize(
     ("faults", "text"),
     [
-        (Fault("a", Delay(1)), r"faults is one fault, .*; give a list of them: faults=\[Fault\('a', Delay\(1\)\)\]"),
-        ([Delay(1)], r"faults: Delay\(1\) is none; write Fault\('node', Delay\(1\)\)"),
-        (["greet"], "faults: 'greet' is none"),
+        (Fault("a", Delay(1)), r"faults is one fault, .*; use a list: faults=\[Fault\('a', Delay\(1\)\)\]"),
+        ([Delay(1)], r"faults: Delay\(1\) is not a fault; write Fault\('node', Delay\(1\)\)"),
+        (["greet"], "faults: 'greet' is not a fault"),
         (3, "faults"),
         (None, "faults"),
     ],
