@@ -122,7 +122,7 @@ class Simulated:
 
 @pytest.fixture(scope="module")
 def simulated(rt_backend: str) -> Callable[..., Outcome]:
-    """Return ``simulate`` and ``check`` in one, as in ``outcome = simulated(flow, *args, seed=0, faults=[...])``."""
+    """Return a function that simulates and checks, as in ``outcome = simulated(flow, *args, seed=0, faults=[...])``."""
     return Simulated(rt_backend)
 
 
@@ -154,19 +154,19 @@ def _run(item: pytest.Function, test: Callable[..., Any], arguments: dict[str, A
     from railtracks.testing import run
     from railtracks.testing._simulation._promise import leaves_of
 
-    given: dict[str, Any] = item.funcargs
+    fixtures: dict[str, Any] = item.funcargs
     seed, options = _options_of(item)
     body = partial(test, **arguments)
     if "rt_session" in item.fixturenames:
-        body = partial(_in_session, test, arguments, options, given["rt_session"])
+        body = partial(_in_session, test, arguments, options, fixtures["rt_session"])
     try:
         run(
             _detect_task_leaks,
             body,
             item.stash[_DETECTOR],
-            backend=given["rt_backend"],
+            backend=fixtures["rt_backend"],
             seed=seed,
-            clock=given.get("virtual_clock"),
+            clock=fixtures.get("virtual_clock"),
         )
     except BaseExceptionGroup as group:
         # pytest has to get these as they are, even if they were raised in a task group.

@@ -1,4 +1,4 @@
-"""Virtual time: what the clock jumps over, how it is moved by hand, and how a run ends."""
+"""Virtual time: what the clock jumps over, how it is advanced by hand, and how a run ends."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_time_does_not_go_back():
 
 
 def test_the_clock_stands_still_inside_hold(backend):
-    """As for work that it cannot know of: a future of a thread that the library did not start."""
+    """This is for work that it cannot know of, such as a future of a thread that the library did not start."""
     clock = VirtualClock()
 
     async def main():
@@ -255,7 +255,7 @@ def test_ctrl_c_comes_out_plain(backend):
 
 
 def test_ctrl_c_while_the_run_is_deadlocked_comes_out_plain(backend):
-    """The cleanup after a deadlock may be where it hits."""
+    """It may come during the cleanup after a deadlock."""
 
     async def main():
         try:

@@ -1,4 +1,4 @@
-"""Fault plans: each kind of fault at async and sync nodes, on both backends; what a plan may say; its code."""
+"""Fault plans: each kind of fault at async and sync nodes, on both backends; valid plans; their code."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ async def total():
 
 @pytest.mark.parametrize("durability", ["async", "sync"])
 def test_a_killed_run_is_resumed_and_nothing_completes_twice(backend, durability):
-    """What had completed does not run again."""
+    """Calls that had completed do not run again."""
     kills = 0
     for after in range(100):
         ran.clear()
@@ -393,7 +393,7 @@ def test_the_repr_of_a_fault_with_an_exception_is_its_code():
 
 
 def test_errors_beside_a_cancellation_are_in_the_outcome(backend):
-    """On trio a scope takes the cancellations out of a nursery's group, and lets the errors go on."""
+    """On trio a scope removes the cancellations from a nursery's group, and passes the errors on."""
     for call in range(1, 6):
         tree = trees.Sequence(trees.Parallel(trees.Raise(), trees.Raise()))
         check(simulate(tree, backend=backend, faults=[Fault(None, Cancel(), call=call)]))

@@ -1,4 +1,4 @@
-"""Invariants: the promise, what users add to it, and the text that tells how one was broken."""
+"""Invariants: the promise, what users add to it, and the text that shows how one was broken."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_timeout_that_did_not_come():
 
 
 def test_the_timeout_is_of_the_call_alone(backend):
-    """What comes after the call does not count."""
+    """Time after the call does not count."""
 
     async def slow(item):
         await anyio.sleep(5)

@@ -1,4 +1,4 @@
-"""Two to begin with: one in a flow, one in the runtime."""
+"""Two examples of planted defects: one in a flow, one in the runtime."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import anyio
 from hypothesis import strategies as st
 
 import railtracks as rt
+from railtracks.state._transitions import RTState
 from railtracks.testing import trees
 from tests.harness.planted._planted import Case, Planted
 
 
 def race_on_context(broken):
-    """Read, wait, write: two calls read the same balance."""
+    """Read, wait, and write, so that two calls may read the same balance."""
     lock = None if broken else anyio.Lock
 
     @rt.function_node
@@ -43,9 +44,9 @@ def race_on_context(broken):
 
 
 def completed_for_cancelled(broken):
-    """The record of a call that was cancelled says Completed."""
+    """Record a call that was cancelled as Completed."""
     variant = mock.patch.object(
-        rt.state._machine.RTState, "cancelled", lambda self, record, reason, now: self.succeeded(record, None, now)
+        RTState, "cancelled", lambda self, record, reason, now: self.succeeded(record, None, now)
     )
     return Case(trees.Sequence(trees.Sleep(3)), variant=variant) if broken else Case(trees.Sequence(trees.Sleep(3)))
 
