@@ -122,7 +122,10 @@ class Simulated:
 
 @pytest.fixture(scope="module")
 def simulated(rt_backend: str) -> Callable[..., Outcome]:
-    """Return a function that simulates and checks, as in ``outcome = simulated(flow, *args, seed=0, faults=[...])``."""
+    """Return ``simulate`` and ``check`` in one function.
+
+    Use it as in ``outcome = simulated(flow, *args, seed=0, faults=[...])``.
+    """
     return Simulated(rt_backend)
 
 
