@@ -1,4 +1,4 @@
-"""call_batch, against a task group that starts the bare function."""
+"""Measure call_batch, against a task group that starts the bare function."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def batch(function: Callable[..., object], limit: int | None = None) -> Variant:
 
 
 def measure(backend: str, rounds: int) -> list[Result]:
+    """Measure batches, and how their cost per child grows."""
     variants = {
         "group": group(trivial),
         "batch": batch(trivial),

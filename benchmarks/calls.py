@@ -1,4 +1,4 @@
-"""Calls one after another, against a cancel scope around the bare function."""
+"""Measure calls one after another, against a cancel scope around the bare function."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ async def top_level(count: int) -> float:
 
 
 def measure(backend: str, rounds: int) -> list[Result]:
+    """Measure nested and top-level calls."""
     variants = {"scope": scope, "nested": nested, "top": top_level, "subscribed": subscribed}
     times = anyio.run(in_turns, variants, COUNT, rounds, backend=backend)
     against = f"CancelScope + await, {micro(times['scope'])}"

@@ -1,8 +1,7 @@
-"""Calls in a session that knows many secrets, against calls in one that knows none."""
+"""Measure calls in a session that knows many secrets, against calls in one that knows none."""
 
 from __future__ import annotations
 
-import contextlib
 import random
 import tempfile
 import time
@@ -11,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 import railtracks as rt
-from benchmarks.measure import Result, in_turns, micro, ratio
+from benchmarks.measure import Result, in_turns, micro, ratio, recorded_session
 
 COUNT = 5_000
 SECRETS = 1_000
@@ -39,10 +38,11 @@ async def loop(count: int) -> float:
 async def calls(count: int, earlier: Callable[[str], Awaitable[None]]) -> float:
     """Return the seconds that ``count`` calls take after 1,000 calls of ``earlier``, each with another text."""
     source = random.Random(0)
-    async with rt.Session(logging_setting="NONE", timeout=3600):
-        for _ in range(SECRETS):
-            await earlier(source.randbytes(16).hex())
-        return await rt.call(loop, count)
+    with tempfile.TemporaryDirectory() as folder:
+        async with recorded_session("async", folder):
+            for _ in range(SECRETS):
+                await earlier(source.randbytes(16).hex())
+            return await rt.call(loop, count)
 
 
 async def with_none(count: int) -> float:
@@ -54,7 +54,7 @@ async def with_many(count: int) -> float:
 
 
 def measure(backend: str, rounds: int) -> list[Result]:
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        times = anyio.run(in_turns, {"none": with_none, "many": with_many}, COUNT, rounds, backend=backend)
+    """Measure calls after 1,000 secrets."""
+    times = anyio.run(in_turns, {"none": with_none, "many": with_many}, COUNT, rounds, backend=backend)
     against = f"with none, {micro(times['none'])}"
     return [Result("a call after 1,000 secrets", micro(times["many"]), against, ratio(times, "many", "none"), 1.3)]

@@ -1,4 +1,4 @@
-"""Memory that a session keeps for each finished call with small arguments and a small result."""
+"""Measure the memory that a session keeps for each finished call with small arguments and a small result."""
 
 from __future__ import annotations
 
@@ -28,5 +28,6 @@ async def kept() -> float:
 
 
 def measure(backend: str, _rounds: int) -> list[Result]:
+    """Measure the memory. It is the same in each round, so there is one."""
     size = anyio.run(kept, backend=backend)
     return [Result("memory kept per call (bytes)", f"{size:.0f} B", "", size, 500)]

@@ -1,4 +1,4 @@
-"""Opening and closing an empty session, against an empty task group."""
+"""Measure opening and closing an empty session, against an empty task group."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ async def session(count: int) -> None:
 
 
 def measure(backend: str, rounds: int) -> list[Result]:
+    """Measure opening and closing."""
     times = anyio.run(in_turns, {"group": group, "session": session}, COUNT, rounds, backend=backend)
     against = f"empty task group, {micro(times['group'])}"
     return [Result("open and close a session", micro(times["session"]), against, ratio(times, "session", "group"), 3.0)]

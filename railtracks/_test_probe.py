@@ -16,8 +16,8 @@ from railtracks._flow import Flow
 from railtracks._identifiers import index_of
 from railtracks._options import BACKENDS
 from railtracks._session._session import Session
-from railtracks.exceptions import is_fatal
 from railtracks.execution import ExecutionStrategy, Frame, abandon_current, running_library
+from railtracks.execution._coordinator import is_fatal
 from railtracks.nodes._function import as_node
 from railtracks.state import CallRecord, ExecutionInfo
 from railtracks.state._records import REUSED

@@ -61,7 +61,7 @@ def delete(key: str) -> None:
 def _tell(*change: Any) -> None:
     """A run that is resumed later needs to know what its calls changed."""
     frame = current.get()
-    frame.coordinator.changed(frame.record, *change)
+    frame.coordinator.record_context_change(frame.record, *change)
 
 
 def keys() -> list[str]:

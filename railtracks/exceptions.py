@@ -73,11 +73,6 @@ class FatalError(RTError):
     """For nodes to raise: ends the whole session, whatever ``end_on_error`` says."""
 
 
-def is_fatal(exc: BaseException) -> bool:
-    """Return whether ``exc``, raised by a node, ends the whole session, whatever ``end_on_error`` says."""
-    return isinstance(exc, FatalError) or (isinstance(exc, NodeInvocationError) and exc.fatal)
-
-
 class LLMError(RTError):
     """A model answered, but not with what was asked for: an agent could not make a result of it.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from inspect import iscoroutinefunction, signature
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -14,11 +15,18 @@ from railtracks._context_variable import current
 from railtracks.state._redaction._secret_names import secret_names
 from railtracks.state._serialization import _encoder
 from tests import virtual
+from tests.checkout import CheckoutGuard
 
 settings.register_profile("railtracks", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 settings.load_profile("railtracks")
 
 BACKENDS = ["asyncio", "trio"]
+
+
+def pytest_configure(config):
+    """Fail the run if it leaves files in the checkout."""
+    if not hasattr(config, "workerinput"):  # not in the workers of pytest-xdist
+        config.pluginmanager.register(CheckoutGuard(Path(__file__).parents[1]))
 
 
 def pytest_generate_tests(metafunc):

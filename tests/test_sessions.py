@@ -357,7 +357,7 @@ async def test_broadcast_between_calls_of_a_plain_with_is_delivered():
     assert got == ["before", "after"]
 
 
-async def test_coordinator_has_few_attributes():
-    """The coordinator has few enough attributes that Python shares their names."""
+async def test_the_coordinator_has_slots():
+    """With 30 attributes or more in a dictionary, a session takes a tenth longer to open."""
     async with rt.Session() as session:
-        assert len(vars(session._coordinator)) < 30, "sessions take a tenth longer to open"
+        assert not hasattr(session._coordinator, "__dict__")

@@ -16,6 +16,8 @@ from railtracks._context_variable import current
 from railtracks._session._session import Session
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
 from railtracks.execution import Frame, divide, running_library, task_group
+from railtracks.execution._broadcasts import publish_broadcast
+from railtracks.execution._entering import enter
 from railtracks.nodes import FunctionNode, Node
 from railtracks.nodes._function import as_node
 
@@ -59,12 +61,12 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
             return await call(node, *args, **kwargs)
     coordinator = frame.coordinator
     try:
-        task = coordinator.current_task()
+        task = coordinator.loop.current_task()
     except RuntimeError:  # no task in the event loop that the session knows
         task = None
     if frame.task is task and frame.run is not None:
         return await coordinator.run(node, args, kwargs, frame, frame.run, task)
-    return await coordinator.enter(node, args, kwargs, frame)
+    return await enter(node, args, kwargs, frame)
 
 
 @overload
@@ -166,7 +168,7 @@ class _Batch:
         self._about_to_begin = 0  # workers that were started and have not begun
         self._frame: Frame = current.get()
         self._coordinator = self._frame.coordinator
-        inside = self._frame.run is not None and self._frame.task is self._coordinator.current_task()
+        inside = self._frame.run is not None and self._frame.task is self._coordinator.loop.current_task()
         self._run = self._frame.run if inside else None  # None: each call enters by itself
         self._results: list[Any] = []
         self._error: BaseException | None = None
@@ -174,7 +176,7 @@ class _Batch:
     async def run(self) -> list[Any]:
         async with task_group() as self._group:
             self._start_workers()
-        await self._coordinator.committed()  # once for all: nobody has seen a result yet
+        await self._coordinator.wait_committed()  # once for all: nobody has seen a result yet
         if self._error is not None:
             raise self._error
         return self._results
@@ -182,7 +184,7 @@ class _Batch:
     async def one_here(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A batch of one, in the caller's task: another would take longer to make than most calls take."""
         result = await self._one(node, args, kwargs)
-        await self._coordinator.committed()
+        await self._coordinator.wait_committed()
         return result
 
     def _start_workers(self) -> None:
@@ -215,8 +217,8 @@ class _Batch:
     async def _one(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         try:
             if self._run is None:
-                return await self._coordinator.enter(node, args, kwargs, self._frame, commits=False)
-            task = self._coordinator.current_task()
+                return await enter(node, args, kwargs, self._frame, commits=False)
+            task = self._coordinator.loop.current_task()
             return await self._coordinator.run(node, args, kwargs, self._frame, self._run, task, commits=False)
         except Exception as exc:
             if not self._return_exceptions:
@@ -264,7 +266,8 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
             f"or after its session had ended"
         ) from coordinator.failure
     try:
-        return run_in_loop(bound, None if coordinator.threads.is_host_of_this_thread() else coordinator.reach())
+        token = None if coordinator.threads.is_host_of_this_thread() else coordinator.loop.require_token()
+        return run_in_loop(bound, token)
     except anyio.RunFinishedError as exc:
         raise SessionEndedError(
             f"rt.call_sync({target.name}, ...) came after the session's event loop had ended"
@@ -286,7 +289,7 @@ async def broadcast(item: Any) -> None:
         raise ContextError(
             "rt.broadcast() was called outside a session; call it in a node, or inside `async with rt.Session():`"
         )
-    await frame.coordinator.broadcast(item, frame)
+    await publish_broadcast(frame.coordinator, item, frame)
 
 
 def session_id() -> str | None:

@@ -1,4 +1,4 @@
-"""Session: what a user opens around calls. The async half of its life is in ``_lifetime.py``."""
+"""Session: what a user opens around calls. The async half of its life is in ``_nursery.py``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from railtracks._identifiers import slug
 from railtracks._logging import SESSION, SessionLog
 from railtracks._options import ExecutorConfig, SessionOptions
 from railtracks._session._loop_thread import LoopThread
-from railtracks._session._nursery import Lifetime
+from railtracks._session._nursery import SessionNursery
 from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import ConfigError, RunInUseError, SessionEndedError, SessionError
 from railtracks.execution import Coordinator, Frame, Recorder, running_library
@@ -124,7 +124,7 @@ class Session:
         self._start_time: float | None = None
         self._end_time: float | None = None
         self._token: Token[Any] | None = None  # puts the context variable back
-        self._lifetime: Lifetime | None = None  # with `async with`, or once the loop thread runs
+        self._nursery: SessionNursery | None = None  # with `async with`, or once the loop thread runs
         self._loop_thread: LoopThread | None = None
         self._starting_loop = threading.Lock()  # two threads may make the first synchronous call
         if (callback := config.broadcast_callback) is not None:
@@ -260,44 +260,44 @@ class Session:
                 f"start_soon({target.name}) needs an open session, and this one is {state}; "
                 f"call it inside `async with rt.Session() as s:`"
             )
-        if self._lifetime is None or self._loop_thread is not None:
+        if self._nursery is None or self._loop_thread is not None:
             raise SessionError(
                 f"start_soon({target.name}) needs a session that can wait at its end; "
                 f"enter it with `async with rt.Session() as s:`"
             )
-        self._lifetime.start_soon(target, args, kwargs)
+        self._nursery.start_soon(target, args, kwargs)
 
     # ---- async with
 
     async def __aenter__(self) -> Session:
         self._begin("async with")
-        self._lifetime = self._new_lifetime()
+        self._nursery = self._new_nursery()
         try:
             if self._recorder is not None:
                 if self._resumption is None and (isinstance(self._store, state.FileStore) or not blocks(self._store)):
                     self._set_out()  # a rename at the most
                 else:
                     await run_in_thread(self._set_out)
-            await self._lifetime.open()
+            await self._nursery.open()
         except BaseException:  # there is nothing to resume; or no event loop that anyio knows is running here
             self._abort()
             raise
-        self._token = current.set(self._lifetime.root)
+        self._token = current.set(self._nursery.root)
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._check_leaving("async with")
-        lifetime = self._lifetime
-        assert lifetime is not None
-        if self._coordinator.current_task() is not lifetime.task:
+        nursery = self._nursery
+        assert nursery is not None
+        if self._coordinator.loop.current_task() is not nursery.task:
             raise SessionError(
                 "the session is left in another task than it was entered in; leave it where you entered it"
             )
         self._note_end(exc)
         try:
-            await lifetime.close(exc)
+            await nursery.close(exc)
         finally:
             self._end()
 
@@ -311,7 +311,7 @@ class Session:
             self._abort()
             raise
         if running_library() is None:
-            self._coordinator.start_loop = self._start_loop
+            self._coordinator.loop.start = self._start_loop
         self._token = current.set(Frame(self._coordinator))
         return self
 
@@ -339,25 +339,25 @@ class Session:
             self._report()
 
         self._coordinator.close()
-        if self._coordinator.idle:
+        if self._coordinator.scopes.is_idle:
             finish()
         else:
             self._saving = True
-            self._coordinator.when_idle = finish
+            self._coordinator.scopes.when_idle = finish
 
     def _start_loop(self) -> None:
         """Start the event loop of the synchronous form, unless it runs."""
         with self._starting_loop:
-            if self._coordinator.loop is None:
-                self._lifetime = self._new_lifetime()
-                self._loop_thread = LoopThread(self._config.backend, self._lifetime)
+            if self._coordinator.loop.token is None:
+                self._nursery = self._new_nursery()
+                self._loop_thread = LoopThread(self._config.backend, self._nursery)
 
     # ---- the beginning and the end
 
-    def _new_lifetime(self) -> Lifetime:
+    def _new_nursery(self) -> SessionNursery:
         save = self._save if self._config.save_state else None
         in_thread = self._store is not None and blocks(self._store)
-        return Lifetime(self._coordinator, self._log, self._mark_end, save, in_thread, self._report)
+        return SessionNursery(self._coordinator, self._log, self._mark_end, save, in_thread, self._report)
 
     def _begin(self, form: str) -> None:
         if self._phase != "not entered yet":
@@ -474,7 +474,7 @@ class Session:
         if self._sources.observer is not None:
             self._sources.observer.on_session_closed(self)
         token, self._token = self._token, None
-        self._lifetime = self._loop_thread = self._coordinator.start_loop = None
+        self._nursery = self._loop_thread = self._coordinator.loop.start = None
         assert token is not None
         try:
             current.reset(token)

@@ -133,7 +133,7 @@ class Conversation:
     def _describe(self, usage: Usage | None) -> None:
         agent = self._agent
         said = attributes.of_agent(agent.name, agent.model, self._system, usage)
-        self._coordinator.describe(self._record, said)
+        self._coordinator.set_attributes(self._record, said)
 
     # ---- the model
 
@@ -153,9 +153,9 @@ class Conversation:
 
         async def chat(messages: MessageHistory, *, after: str) -> Completion:  # noqa: ARG001 (they are on record)
             record, said = current.get().record, attributes.of_request(model, self._sink is not None, agent.output)
-            self._coordinator.describe(record, said)
+            self._coordinator.set_attributes(record, said)
             completion = await self._complete()
-            self._coordinator.describe(record, {**said, **attributes.of_response(completion)})
+            self._coordinator.set_attributes(record, {**said, **attributes.of_response(completion)})
             # Here, so that it is this call that fails: a run that is resumed asks again for what was of no use.
             if self._repairs >= MAX_REPAIRS and (problem := self._judge(completion.message)[1]):
                 raise LLMError(f"the model {model.name} of the agent {agent.name} gave no answer of use: {problem}",

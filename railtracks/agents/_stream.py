@@ -27,6 +27,7 @@ from railtracks.agents._response import Chunk
 from railtracks.agents._sink import sink
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
 from railtracks.execution import Frame, divide
+from railtracks.execution._entering import check_can_call
 from railtracks.execution._streams import OpenStreams
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._function import as_node
@@ -131,16 +132,14 @@ class _Producer:
                 f"`async with rt.Session():` around the loop"
             )
         coordinator = frame.coordinator
-        refusal = coordinator.refusal(self._node, frame.run)
-        if refusal is not None:
-            raise refusal
-        house = coordinator.house
-        if house is None:
+        check_can_call(self._node, frame)
+        nursery = coordinator.nursery
+        if nursery is None:
             raise SessionError(
                 f"rt.astream({self._node.name}, ...) needs a session with a nursery; enter it with "
                 f"`async with rt.Session():`"
             )
-        if frame.record is None and (house.body_is_over or in_callback.get()):
+        if frame.record is None and (nursery.body_finished or in_callback.get()):
             where = "in a subscriber's callback" if in_callback.get() else "after the session's body had ended"
             raise SessionError(
                 f"rt.astream({self._node.name}, ...) came {where}: nobody waits for its reader there; stream in a node"
@@ -150,7 +149,7 @@ class _Producer:
         self._thread = threading.get_ident()
         self._send, self._receive = anyio.create_memory_object_stream[Chunk](0)  # each is taken before the next is made
         streams = coordinator.streams = coordinator.streams or OpenStreams()
-        house.spawn(functools.partial(self._run, streams, self._scope))
+        nursery.spawn(functools.partial(self._run, streams, self._scope))
         streams.add(self._scope.cancel, frame.run, frame.record)
 
     async def _run(self, streams: OpenStreams, scope: anyio.CancelScope) -> None:

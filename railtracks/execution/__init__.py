@@ -1,4 +1,4 @@
-"""How calls are run: strategies, runs and their scopes, and the Coordinator that joins them."""
+"""How calls are run: strategies, cancel scopes, and the Coordinator that joins them."""
 
 from railtracks._concurrency._event_loop import running_library
 from railtracks._concurrency._task_groups import divide, interrupt_in, task_group

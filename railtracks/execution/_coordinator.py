@@ -1,9 +1,9 @@
-"""The Coordinator: record, run, record, publish; and the cancel scopes that end what must end.
+"""The Coordinator: runs the calls of a session, and records, announces and cancels them.
 
 Why it is as it is. A nested call is the hot path, and it awaits the node in the caller's own task: no task, no lock, no
-scope, no await of its own. So a call can only be cancelled where its task has a scope of ours, and that is at an
-*entry* (see ``_run.py``). ``timeout`` is the deadline of the entries of a run; ``end_on_error`` cancels all
-entries of the session. Nothing else stops anything.
+scope, no await of its own. So a call can only be cancelled where its task has a scope of ours, and that is where a call
+enters a task (see ``_entering.py``). ``timeout`` is the deadline of the scopes below a top-level call; ``end_on_error``
+cancels all scopes of the session. Nothing else stops anything.
 
 Everything here runs on the session's one event loop, and state is changed only between awaits, so there is nothing
 to lock.
@@ -13,31 +13,28 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.lowlevel import EventLoopToken, checkpoint
+from anyio.lowlevel import checkpoint
 
-from railtracks._concurrency._cancellation import pass_cancellation_on, shielded
-from railtracks._concurrency._condition import Notifier
-from railtracks._concurrency._event_loop import task_getter
-from railtracks._concurrency._task_groups import divide, task_group
 from railtracks._context_variable import current, reused
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
 from railtracks._test_hooks import RuntimeHooks
-from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, SessionError, is_fatal
-from railtracks.execution._call_log import Announcer
-from railtracks.execution._call_scopes import Entry, Run, Stop
+from railtracks.exceptions import FatalError, NodeInvocationError
+from railtracks.execution._call_log import CallLog
+from railtracks.execution._call_scopes import CallScopes, CancelCause, RootCall
+from railtracks.execution._loop_binding import LoopBinding
+from railtracks.execution._pump_nursery import TaskSpawner
 from railtracks.execution._recording._recorder import DELETED, Recorder, look
 from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
-from railtracks.pubsub import RTPublisher, in_callback
-from railtracks.state import Broadcast, CallCreated, CallRecord, Reason
+from railtracks.pubsub import RTPublisher
+from railtracks.state import CallCreated, CallRecord, Reason
 from railtracks.state._records import REUSED
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import HARMLESS, learn_secrets
@@ -49,24 +46,26 @@ if TYPE_CHECKING:  # not loaded before they are needed, if ever
     from railtracks._resume._matching import Found
     from railtracks.execution._resources import Resources
     from railtracks.execution._streams import OpenStreams
-    from railtracks.pubsub._publisher import Host
-
-T = TypeVar("T")
 
 YIELD_AFTER = 0.001
 """Seconds of calls that never wait, after which timers and cancellation get their turn."""
 YIELD_EVERY = 128
-"""Calls after which they do so anyway, whatever the clock says (one under test may stand still)."""
+"""Calls after which they get it anyway, whatever the clock says (a clock under test may stand still)."""
 _IN_TASK = InTaskStrategy()
-
-
 _NO_TASK = object()
 
 
 class Frame:
-    """Where running code stands: what the context variable holds. Never changed once made.
+    """The session, the call and the task that the running code is in. Immutable by convention.
 
-    In a session but in no call, it has the coordinator alone.
+    Code that is in a session but in no call has a frame with the coordinator alone.
+
+    Attributes:
+        coordinator: Runs the calls of the session.
+        record: The record of the current call; None outside calls.
+        run: The top-level call that the current call is part of; None outside calls.
+        task: The task that the frame was made in. A call from another task enters a scope of its own.
+        place: The recorded call that the current one corresponds to, in a session that resumes a run.
     """
 
     __slots__ = ("coordinator", "place", "record", "run", "task")
@@ -75,59 +74,88 @@ class Frame:
         self,
         coordinator: Coordinator,
         record: CallRecord | None = None,
-        run: Run | None = None,
+        run: RootCall | None = None,
         task: object = _NO_TASK,
         place: Place | None = None,
     ) -> None:
         self.coordinator = coordinator
-        self.place = place  # of the call in the run that is resumed
+        self.place = place
         self.record = record
         self.run = run
         self.task = task
 
     @property
     def run_id(self) -> str | None:
+        """The identifier of the top-level call, as events and the document have it; None outside calls."""
         return None if self.record is None else run_id(self.coordinator.session_id, self.record.run)
 
     @property
     def node_id(self) -> str | None:
+        """The identifier of the current call, as events and the document have it; None outside calls."""
         return None if self.record is None else node_id(self.coordinator.session_id, self.record.index)
-
-
-class House(Protocol):
-    """What houses the tasks of a session: its nursery."""
-
-    body_is_over: bool
-    """What the session's body started may still run, but nobody takes any more of what it streams."""
-
-    def spawn(self, func: Callable[[], Awaitable[object]]) -> None:
-        """Await ``func()`` in a task of the session's own. What it raises, the session raises at its end."""
 
 
 class Coordinator:
     """Runs the calls of one session.
 
     Attributes:
+        session_id: The identifier of the session.
+        config: Its settled options.
+        context: The mapping behind ``rt.context``.
+        clock: Returns monotonic seconds.
+        origin: Seconds to add to the clock to get seconds since the epoch.
+        state: The records of its calls.
+        publisher: Its subscribers.
+        recorder: Writes what happens to a store; None if nothing is kept.
+        redactor: The secrets that the session knows.
+        loop: The event loop that it runs on.
+        scopes: The cancel scopes of the calls that run.
+        nursery: The session's nursery; None while it has none.
+        resources: What its calls share, such as connections; None if nothing yet.
+        streams: Its calls that are consumed while they run; None if there were none yet.
+        log: The session's log.
+        threads: Runs sync nodes.
         failure: The first error under ``end_on_error``, or the first fatal one; it ended the session.
-        recorder: Keeps what happens outside the process; None if nothing is to be kept.
-        resources: What the calls share; None if nothing yet.
-        streams: What is consumed while it is made; None if nothing yet.
-        house: The session's nursery; None while it has none.
-        loop: How other threads get to the session's event loop; None while it has none of its own.
-        start_loop: Starts one, where the session can.
-        closed: No further call may begin.
-        ended: Nothing is delivered any more either.
-        when_idle: Called once, when the last call that runs has ended.
+        failure_traceback: The traceback that it had then.
+        entered_async: Whether the session was entered with ``async with``, and so has a nursery.
+        closed: Whether no further call may begin.
+        ended: Whether nothing is delivered any more, either.
 
-    Once the session is over nothing here refers back to it, so that its records go with the last reference.
+    Once the session is over nothing here refers back to it, so that its records are freed with the last reference.
     """
 
-    # Here, and not in __init__, as few sessions ever have others. An instance with 30 attributes of its own or more has
-    # no part in the keys that Python shares among those of a class, and a session took a tenth longer to open.
-    resources: Resources | None = None
-    streams: OpenStreams | None = None
-    when_idle: Callable[[], None] | None = None
-    _failure_traceback: TracebackType | None = None
+    # Slots, because a dictionary of 30 attributes or more no longer shares its keys with others of its class, and a
+    # session took a tenth longer to open.
+    __slots__ = (
+        "__weakref__",
+        "_call_log",
+        "_in_task",
+        "_in_thread",
+        "_must_checkpoint",
+        "_observer",
+        "_yield_at",
+        "clock",
+        "closed",
+        "config",
+        "context",
+        "ended",
+        "entered_async",
+        "failure",
+        "failure_traceback",
+        "log",
+        "loop",
+        "nursery",
+        "origin",
+        "publisher",
+        "recorder",
+        "redactor",
+        "resources",
+        "scopes",
+        "session_id",
+        "state",
+        "streams",
+        "threads",
+    )
 
     def __init__(
         self,
@@ -149,25 +177,24 @@ class Coordinator:
         self.publisher = RTPublisher(log, self._observer)
         self.recorder: Recorder | None = None
         self.redactor = redactor
-        self.failure: BaseException | None = None
-        self.closed = False
-        self.ended = False
-        self.has_nursery = False
-        self.house: House | None = None
-        self.current_task: Callable[[], object] = lambda: None  # until bound to an event loop
-        self.loop: EventLoopToken | None = None
-        self.start_loop: Callable[[], None] | None = None
-        self._announcer = Announcer(session_id, self.origin, log, self.publisher)
+        self.loop = LoopBinding()
+        self.scopes = CallScopes()
+        self.nursery: TaskSpawner | None = None
+        self.resources: Resources | None = None
+        self.streams: OpenStreams | None = None
+        self.log = log
         self.threads = ThreadStrategy(abandon_current)
         self._in_task: ExecutionStrategy = _IN_TASK
         self._in_thread: ExecutionStrategy = self.threads
         if sources.wrap_strategy is not None:
             self._in_task, self._in_thread = map(sources.wrap_strategy, (_IN_TASK, self.threads))
-        self._thread: int | None = None  # the thread of the event loop it is bound to
-        self._entries: dict[Entry, None] = {}
-        self._starting = 0  # children of the session that have not entered yet
-        self._changed = Notifier()  # an entry has left, or a child
-        self._halted = False  # failed or closed: nested calls look for their cancellation before they start
+        self._call_log = CallLog(session_id, self.origin, log, self.publisher)
+        self.failure: BaseException | None = None
+        self.failure_traceback: TracebackType | None = None
+        self.closed = False
+        self.ended = False
+        self.entered_async = False
+        self._must_checkpoint = False  # failed or closed: nested calls look for their cancellation before they start
         self._yield_at = math.inf
 
     # ---- the hot path
@@ -178,113 +205,101 @@ class Coordinator:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         caller: Frame,
-        run: Run,
+        run: RootCall,
         task: object,
         commits: bool = True,
     ) -> Any:
         """Run one call here and now, in the calling task, and record it.
 
-        One function of many lines, as each call of another would cost a twentieth of what a tracked call may.
+        One function of many lines, because each call of another would cost a twentieth of what a tracked call may.
 
-        ``commits``: with ``durability="sync"``, wait until it is on disk; False: the caller will, by ``committed``.
+        Args:
+            node: What to run.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+            caller: The frame of the code that calls.
+            run: The top-level call that this one is part of.
+            task: The current task.
+            commits: With ``durability="sync"``, wait until the result is on disk; False if the caller will, by
+                ``wait_committed``.
 
         Raises: whatever the node raises, as the same object.
         Cancellation: recorded, with its reason, and passed on.
         """
         state = self.state
         now = self.clock()
-        if now > self._yield_at or len(state.records) % YIELD_EVERY == YIELD_EVERY - 1 or self._halted:
-            await self._give_others_a_turn(node, caller)
+        if now > self._yield_at or len(state.records) % YIELD_EVERY == YIELD_EVERY - 1 or self._must_checkpoint:
+            await self._checkpoint(node, caller)
             now = self.clock()
         if self.publisher.waits_on_calls:
             await self.publisher.wait_for_room(CallCreated)
             now = self.clock()
         record = state.created(node.name, node.node_type, args, kwargs, caller.record, now)
-        announcer = self._announcer
         recorder = self.recorder
         try:
             place = None
             if recorder is None:
                 look(record, node, self.redactor)
             else:
-                found = recorder.created(record, node, caller.place)
-                if found is not None:
-                    if found.why == REUSED:
-                        return self._reuse(record, found, caller)
-                    place = found.place
+                match = recorder.created(record, node, caller.place)
+                if match is not None:
+                    if match.why == REUSED:
+                        return self._replay(record, match, caller)
+                    place = match.place
             current.set(Frame(self, record, run, task, place))
             strategy = self._in_task if node.is_async else self._in_thread
-            if announcer.active:
-                announcer.created(record, caller.record)
+            if self._call_log.is_active:
+                self._call_log.created(record, caller.record)
             result = await strategy.execute(node, args, kwargs)
         except Exception as exc:
             state.failed(record, exc, self.clock())
-            if recorder is not None:
-                recorder.ended(record)
-            if announcer.active:
-                announcer.failed(record, exc)
+            self._record_end(record)
             if self.failure is None and (self.config.end_on_error or is_fatal(exc)):
                 self._fail(exc)
             if commits:
-                await self.committed()
+                await self.wait_committed()
             raise
         except BaseException as exc:
             state.cancelled(record, self._reason(run, exc), self.clock())
-            if recorder is not None:
-                recorder.ended(record)
-            if announcer.active:
-                announcer.cancelled(record)
+            self._record_end(record)
             if isinstance(exc, GeneratorExit):
                 here = current.get()
                 if here is None or here.record is not record:
-                    caller = here  # thrown away by the garbage collector, in the middle of what is no business of ours
+                    caller = here  # the garbage collector closed the coroutine, in the middle of unrelated code
             raise
         else:
             state.succeeded(record, result, self.clock())
-            if recorder is not None:
-                recorder.ended(record)
-            elif type(result) not in HARMLESS:
-                learn_secrets(result, self.redactor)
-            if announcer.active:
-                announcer.succeeded(record)
+            self._record_end(record)
             if commits and recorder is not None and recorder.waits:
                 await recorder.committed()
             return result
         finally:
             current.set(caller)
 
-    def _reuse(self, record: CallRecord, found: Found, caller: Frame) -> Any:
-        assert self.recorder is not None
-        self.recorder.reused(record, found, self.context)
-        copies = self.state.records[len(self.state.records) - len(found.below) :]
-        if self._announcer.active:
-            self._announcer.created(record, caller.record)
-            self._announcer.succeeded(record)
-        told = reused.get()
-        if told is not None:
-            told(self.session_id, [record, *copies])
-        return found.result
-
-    def changed(self, record: CallRecord | None, key: str, value: Any = DELETED) -> None:
-        """The context was changed, by the call of ``record`` or outside calls. From any thread."""
-        learn_secrets({key: value}, self.redactor)
-        if self._observer is not None:
-            self._observer.on_context_change(self.session_id, record, key, value, value is DELETED)
-        if self.recorder is not None and not self.ended:
-            self.recorder.changed(record, key, value)
-
-    def describe(self, record: CallRecord, attributes: Mapping[str, Any]) -> None:
-        """Put on record what a call that runs says about itself, in place of what it said before."""
-        record.attributes = object_text(attributes, self.redactor)
+    def _record_end(self, record: CallRecord) -> None:
+        """Write and announce the end of a call, which the state has already."""
         if self.recorder is not None:
-            self.recorder.described(record)
+            self.recorder.ended(record)
+        elif type(record.result) not in HARMLESS:
+            learn_secrets(record.result, self.redactor)
+        if self._call_log.is_active:
+            self._call_log.ended(record)
 
-    async def committed(self) -> None:
-        """With ``durability="sync"``, return when all that happened so far is on disk. Cancellation: the wait ends."""
-        if self.recorder is not None and self.recorder.waits:
-            await self.recorder.committed()
+    def _replay(self, record: CallRecord, match: Found, caller: Frame) -> Any:
+        """Give a call its recorded result instead of running it."""
+        assert self.recorder is not None
+        self.recorder.reused(record, match, self.context)
+        copies = self.state.records[len(self.state.records) - len(match.below) :]
+        if self._call_log.is_active:
+            self._call_log.created(record, caller.record)
+            self._call_log.ended(record)
+        on_replayed = reused.get()
+        if on_replayed is not None:
+            on_replayed(self.session_id, [record, *copies])
+        return match.result
 
-    async def _give_others_a_turn(self, node: FunctionNode[..., Any], caller: Frame) -> None:
+    async def _checkpoint(self, node: FunctionNode[..., Any], caller: Frame) -> None:
+        """Let the event loop run other tasks, and deliver a cancellation."""
         handled = sys.exc_info()[1]
         try:
             await checkpoint()
@@ -294,275 +309,82 @@ class Coordinator:
             raise
         self._yield_at = self.clock() + YIELD_AFTER
 
-    # ---- entries
+    async def wait_committed(self) -> None:
+        """With ``durability="sync"``, wait until all that happened so far is on disk. Cancellation: the wait ends."""
+        if self.recorder is not None and self.recorder.waits:
+            await self.recorder.committed()
 
-    async def enter(
-        self,
-        node: FunctionNode[..., Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        caller: Frame,
-        commits: bool = True,
-    ) -> Any:
-        """Run a call that comes in a task which is not inside a call: top-level, or in a task that user code made.
+    # ---- what calls do to their own record
 
-        Raises: what the node raises, as the same object; GlobalTimeOutError; the session's first error under
-            ``end_on_error``; SessionEndedError if it comes too late.
-        Cancellation: everything below it is cancelled, and its cleanup waited for, before this is passed on.
-        """
-        refusal = self.refusal(node, caller.run)
-        if refusal is not None:
-            await pass_cancellation_on()  # in code that is being cancelled, that is what counts
-            raise refusal
-        if self.has_nursery or in_callback.get():  # what a callback calls is housed where its pump is
-            return await self._enter(node, args, kwargs, caller, commits)
-        self.bind()
-        return await self._with_own_nursery(lambda: self._enter(node, args, kwargs, caller, commits))
+    def record_context_change(self, record: CallRecord | None, key: str, value: Any = DELETED) -> None:
+        """Record a context change made by the call of ``record`` (None: outside any call). Thread-safe."""
+        learn_secrets({key: value}, self.redactor)
+        if self._observer is not None:
+            self._observer.on_context_change(self.session_id, record, key, value, value is DELETED)
+        if self.recorder is not None and not self.ended:
+            self.recorder.changed(record, key, value)
 
-    async def _with_own_nursery(self, func: Callable[[], Awaitable[Any]]) -> Any:
-        """Run ``func`` and house the publisher's pumps: the session, entered with a plain ``with``, has no nursery."""
-        result: Any = None
-        error: BaseException | None = None
-        async with task_group() as nursery:
-            host = (nursery, Frame(self))
-            self.publisher.attach(host)
-            try:
-                result = await func()
-            except BaseException as exc:
-                cancellation, error = divide(exc)
-                if cancellation is not None:
-                    raise cancellation from None
-            finally:
-                await shielded(lambda: self._leave(host))
-        if error is not None:
-            raise error
-        return result
-
-    async def _leave(self, host: Host) -> None:
-        await self.publisher.detach(host)
-        await self.close_resources()
-
-    def share(self, key: Hashable, make: Callable[[], T], close: Callable[[T], Awaitable[object]]) -> T | None:
-        """What the calls of the session share; see ``execution.shared``."""
-        if not self.publisher.housed or not self.is_here:
-            return None
-        from railtracks.execution._resources import Resources  # here, as few sessions share anything
-
-        self.resources = self.resources or Resources(self._announcer.log)
-        return self.resources.get(key, make, close)
-
-    async def close_resources(self) -> None:
-        """Somebody who housed calls has left; the last closes what they shared. Never raises; to be called shielded."""
-        if not self.publisher.housed and self.resources is not None:
-            await self.resources.close()
-
-    async def broadcast(self, item: Any, frame: Frame) -> None:
-        """Publish ``item`` as of ``frame``; see ``rt.broadcast``."""
-        if self.ended:
-            raise SessionEndedError(
-                "rt.broadcast() came after its session had ended; wait for the task that broadcasts"
-            )
-        if not self.publisher.housed and not self.has_nursery:
-            self.bind()
-            await self._with_own_nursery(lambda: self._broadcast(item, frame))
-        else:
-            await self._broadcast(item, frame)
-
-    async def _broadcast(self, item: Any, frame: Frame) -> None:
-        await self.publisher.wait_for_room(Broadcast)
-        time = self.clock() + self.origin
-        event = Broadcast(session_id=self.session_id, time=time, item=item, run_id=frame.run_id, node_id=frame.node_id)
-        self.publisher.publish(event)
-
-    async def _enter(
-        self,
-        node: FunctionNode[..., Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        caller: Frame,
-        commits: bool,
-    ) -> Any:
-        top = caller.run is None
-        run = caller.run or Run(self.config.timeout, anyio.current_time())
-        entry = Entry(run.deadline, caller.record)
-        run.entries[entry] = self._entries[entry] = None
-        result: Any = None
-        error: Exception | None = None
-        try:
-            try:
-                with entry.scope:
-                    try:
-                        result = await self.run(node, args, kwargs, caller, run, self.current_task(), commits)
-                    except Exception as exc:
-                        error = exc
-                    # Like a nursery, a run waits for what was started in it; in the scope, so that its deadline counts.
-                    if top and error is None and len(run.entries) > 1:
-                        await self._changed.wait_while(lambda: self._others_run(run))
-            except Exception as exc:  # what a scope leaves of a group that held cancellations too
-                error = exc
-            finally:
-                if top:
-                    del run.entries[entry]
-                    run.over = True
-                    if self.streams is not None:  # their calls may be over too, and wait for a consumer all the same
-                        self.streams.end_left(run)
-                    await self._end_others(run)
-            # Still an entry: in a task that a thread started this may wait for a cancellation, and on asyncio that
-            # never comes once the scopes around it were left.
-            return await self._settle(node, entry, run, top, result, error)
-        finally:
-            run.entries.pop(entry, None)
-            del self._entries[entry]
-            self._changed.notify_all()
-            if self.when_idle is not None and self.idle:
-                when_idle, self.when_idle = self.when_idle, None
-                when_idle()
-
-    def _others_run(self, run: Run) -> bool:
-        if self.streams is not None:  # or this would wait for what nobody takes any more
-            self.streams.end_left(run)
-        return len(run.entries) > 1
-
-    async def _end_others(self, run: Run) -> None:
-        if run.entries:
-            run.cancel(Stop.RUN_ENDED)
-            await shielded(lambda: self._changed.wait_while(lambda: bool(run.entries)))
-
-    async def _settle(
-        self, node: FunctionNode[..., Any], entry: Entry, run: Run, top: bool, result: Any, error: Exception | None
-    ) -> Any:
-        """What the caller of an entry gets, now that its scope was left and everything below it has ended."""
-        stopped = entry.scope.cancel_called or self.failure is not None
-        if not stopped:
-            if error is not None:
-                raise error
-            return result
-        if not top:  # in a task of the user's that is itself cancelled, that is what counts
-            await pass_cancellation_on()
-        if entry.stop is not None:
-            _retrieve_exception(self.current_task())
-        if self.failure is not None:
-            raise self.failure.with_traceback(self._failure_traceback)
-        if entry.timed_out:
-            raise GlobalTimeOutError(run.timeout, f"{node.name} exceeded the timeout of {run.timeout:g} s") from error
-        if error is not None:
-            raise error
-        if entry.scope.cancelled_caught:
-            assert entry.stop is not None
-            raise SessionEndedError(f"the call of {node.name} was cancelled: {entry.stop.value}")
-        return result
-
-    def refusal(self, node: FunctionNode[..., Any], run: Run | None) -> SessionError | None:
-        """Why a call may not begin here and now, or None if it may."""
-        refusal: SessionError | None = None
-        if self.closed or (run is not None and run.over):
-            what = "its session" if self.closed else "the call it belongs to"
-            refusal = SessionEndedError(
-                f"the call of {node.name} came after {what} had ended; "
-                f"wait for the task that makes it, for example in an `async with anyio.create_task_group()`"
-            )
-        elif self.failure is not None:
-            refusal = SessionEndedError(
-                f"the call of {node.name} came after an error had ended the session; open a new session"
-            )
-        elif not self.is_here and self._entries_elsewhere():
-            refusal = SessionError(
-                f"the call of {node.name} came in another event loop than its session's; "
-                f"in a worker thread write `rt.call_sync({node.name}, ...)`"
-            )
-        if refusal is not None:
-            refusal.__cause__ = self.failure
-        return refusal
-
-    @property
-    def is_here(self) -> bool:
-        """Is this the thread of its event loop?"""
-        return self._thread == threading.get_ident()
-
-    def _entries_elsewhere(self) -> bool:
-        return self.has_nursery or bool(self._entries)
+    def set_attributes(self, record: CallRecord, attributes: Mapping[str, Any]) -> None:
+        """Record what a running call says about itself, in place of what it said before."""
+        record.attributes = object_text(attributes, self.redactor)
+        if self.recorder is not None:
+            self.recorder.described(record)
 
     # ---- failure and the end
 
     def _fail(self, exc: BaseException) -> None:
+        """End the session because of ``exc``: cancel all its calls."""
         self.failure = exc
-        self._failure_traceback = exc.__traceback__
-        self._halted = True
-        for entry in tuple(self._entries):
-            entry.cancel(Stop.FAILURE)
+        self.failure_traceback = exc.__traceback__
+        self._must_checkpoint = True
+        self.scopes.cancel_all(CancelCause.FAILURE)
 
-    def _reason(self, run: Run, exc: BaseException) -> Reason:
-        if isinstance(exc, GeneratorExit):  # the coroutine was thrown away; no event loop need be running
+    def _reason(self, root: RootCall, exc: BaseException) -> Reason:
+        """Return why a call is cancelled, for its record."""
+        if isinstance(exc, GeneratorExit):  # the coroutine was closed; no event loop need be running
             return Reason.OUTSIDE
         if self.failure is not None:
             return Reason.END_ON_ERROR
-        return Reason.TIMEOUT if anyio.current_time() >= run.deadline else Reason.OUTSIDE
+        return Reason.TIMEOUT if anyio.current_time() >= root.deadline else Reason.OUTSIDE
 
-    async def abandoned(self, record: CallRecord) -> None:
-        """The call is being cancelled, and its worker thread goes on. What the thread has called is cancelled too.
+    async def abandon(self, record: CallRecord) -> None:
+        """Note that a call is being cancelled while its worker thread goes on, and cancel what the thread has called.
 
         Such calls run in other tasks, which on trio no scope of the call's own reaches.
         """
         self.state.abandoned(record)
-        self._announcer.abandoned(record)
-        own = [entry for entry in self._entries if entry.caller is record]
-        for entry in own:
-            entry.cancel(Stop.ABANDONED)
-        if own:
-            await shielded(lambda: self._changed.wait_while(lambda: any(entry in self._entries for entry in own)))
+        self._call_log.abandoned(record)
+        await self.scopes.cancel_calls_of(record)
 
     def rename(self, session_id: str) -> None:
         """Take another identifier, before the first call."""
-        self.session_id = self._announcer.session_id = session_id
+        self.session_id = self._call_log.session_id = session_id
 
     def bind(self) -> None:
-        """Belong to the event loop that is running in this thread."""
-        if self._thread is None or not self._entries:
-            self._thread = threading.get_ident()
-            self.current_task = task_getter()
+        """Belong to the event loop that is running in this thread, unless calls run in another."""
+        if not self.loop.is_bound or not self.scopes:
+            self.loop.bind()
             self._yield_at = self.clock() + YIELD_AFTER
             self.threads.unbind()
 
-    def reach(self) -> EventLoopToken:
-        """How another thread gets to the session's event loop, which is started if need be. From that other thread."""
-        if self.loop is None and self.start_loop is not None:
-            self.start_loop()
-        if self.loop is None:
-            raise SessionError(
-                "rt.call_sync() cannot reach a session that was entered with a plain `with` in async code; "
-                "enter it with `async with rt.Session():`"
-            )
-        return self.loop
-
-    def starting(self, change: int) -> None:
-        """Children of the session are about to enter (+1), or are done (-1)."""
-        self._starting += change
-        self._changed.notify_all()
-
-    @property
-    def idle(self) -> bool:
-        return not self._entries and not self._starting
-
-    async def wait_idle(self) -> None:
-        """Wait until no call is running. Cancellation: the wait ends, nothing else does."""
-        await self._changed.wait_while(lambda: not self.idle)
+    async def close_resources(self) -> None:
+        """Close what is shared, unless a nursery is left that may use it. Never raises; call it shielded."""
+        if not self.publisher.housed and self.resources is not None:
+            await self.resources.close()
 
     def close(self) -> None:
         """Let no further call begin, and cancel those that run."""
-        self.closed = self._halted = True
-        for entry in tuple(self._entries):
-            entry.cancel(Stop.SESSION_ENDED)
+        self.closed = self._must_checkpoint = True
+        self.scopes.cancel_all(CancelCause.SESSION_ENDED)
 
 
 async def abandon_current() -> None:
-    """The current call is being cancelled, and its worker thread goes on."""
+    """Abandon the worker thread of the current call, which is being cancelled."""
     frame: Frame = current.get()
     assert frame.record is not None
-    await frame.coordinator.abandoned(frame.record)
+    await frame.coordinator.abandon(frame.record)
 
 
-def _retrieve_exception(task: object) -> None:
-    """Nobody may be awaiting a task that the session cancelled: spare its owner asyncio's "never retrieved"."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and isinstance(task, asyncio.Task):
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+def is_fatal(exc: BaseException) -> bool:
+    """Return whether an error of a node ends its session, whatever ``end_on_error`` says."""
+    return isinstance(exc, FatalError) or (isinstance(exc, NodeInvocationError) and exc.fatal)

@@ -34,7 +34,7 @@ def completed_for_cancelled(self, record, reason, now):
     self.succeeded(record, None, now)
 
 
-class LateEntry(_call_scopes.Entry):
+class LateScope(_call_scopes.CallScope):
     def __init__(self, deadline, caller):
         super().__init__(deadline + 1, caller)
 
@@ -51,7 +51,7 @@ class Narrow(SessionMachine):
     "defect",
     [
         mock.patch.object(RTState, "cancelled", completed_for_cancelled),
-        mock.patch("railtracks.execution._coordinator.Entry", LateEntry),
+        mock.patch("railtracks.execution._call_scopes.CallScope", LateScope),
         mock.patch("railtracks.pubsub._publisher.RTPublisher.publish", lambda self, event: None),
     ],
     ids=["completed for cancelled", "late timeout", "lost broadcast"],

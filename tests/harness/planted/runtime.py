@@ -15,9 +15,9 @@ import attrs
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks._session._nursery import Lifetime
+from railtracks._session._nursery import SessionNursery
 from railtracks._session._session import Session
-from railtracks.execution import Coordinator, _coordinator
+from railtracks.execution import Coordinator, _coordinator, _entering
 from railtracks.pubsub._subscription import Subscription
 from railtracks.state import Status
 from railtracks.state._transitions import RTState
@@ -113,7 +113,7 @@ def _with_original(replacement: Replacement, original: Any) -> Callable[..., Any
 )  # fmt: skip
 def lost_cancellation():
     def fail(original, self, exc):
-        with mock.patch.object(self, "_entries", {}):
+        with mock.patch.object(self.scopes, "_entered", {}):
             original(self, exc)
 
     return replaced(Coordinator, _fail=fail)
@@ -124,11 +124,11 @@ def lost_cancellation():
     st.builds(t.Timeout, st.builds(t.Thread, st.integers(0, 4))),
 )  # fmt: skip
 def call_of_thread_goes_on():
-    async def abandoned(original, self, record):
-        with mock.patch.object(self, "_entries", {}):
+    async def abandon(original, self, record):
+        with mock.patch.object(self.scopes, "_entered", {}):
             await original(self, record)
 
-    return replaced(Coordinator, abandoned=abandoned)
+    return replaced(Coordinator, abandon=abandon)
 
 
 @planted(
@@ -136,13 +136,13 @@ def call_of_thread_goes_on():
     sequences, faults=st.builds(lambda call: [Fault(None, Cancel(), call=call)], st.integers(1, 4)),
 )  # fmt: skip
 def swallowed_cancellation():
-    async def enter(original, self, *args, **kwargs):
+    async def enter(original, *args):
         try:
-            return await original(self, *args, **kwargs)
+            return await original(*args)
         except anyio.get_cancelled_exc_class():
             return None
 
-    return replaced(Coordinator, enter=enter)
+    return replaced(_entering, _run_in_scope=enter)
 
 
 @planted("pump left", "on asyncio the publisher's pumps are not stopped at the end", small, broadcast_callback=heard)
@@ -164,8 +164,8 @@ def pump_left():
 def restarted_deadline():
     def run(original, self, node, args, kwargs, caller, run, *more, **options):
         run.deadline = anyio.current_time() + run.timeout
-        for entry in run.entries:
-            entry.scope.deadline = run.deadline
+        for scope in run.scopes:
+            scope.cancel_scope.deadline = run.deadline
         return original(self, node, args, kwargs, caller, run, *more, **options)
 
     return replaced(Coordinator, run=run)
@@ -173,12 +173,12 @@ def restarted_deadline():
 
 @planted("lost timeout", "a timeout cancels, and the caller gets None", sequences, timeout=1.5)
 def lost_timeout():
-    async def settle(original, self, node, entry, run, top, result, error):
-        if entry.timed_out:
+    async def outcome(original, node, scope, root, coordinator, result, error, is_top):
+        if scope.timed_out:
             return result
-        return await original(self, node, entry, run, top, result, error)
+        return await original(node, scope, root, coordinator, result, error, is_top)
 
-    return replaced(Coordinator, _settle=settle)
+    return replaced(_entering, _outcome=outcome)
 
 
 @planted(
@@ -186,12 +186,12 @@ def lost_timeout():
     st.builds(t.Timeout, small, st.sampled_from([1.5, 3.5])),
 )  # fmt: skip
 def invented_timeout():
-    async def settle(original, self, node, entry, run, top, result, error):
+    async def outcome(original, node, scope, root, coordinator, result, error, is_top):
         if isinstance(error, TimeoutError):
-            raise rt.exceptions.GlobalTimeOutError(run.timeout, "too long") from error
-        return await original(self, node, entry, run, top, result, error)
+            raise rt.exceptions.GlobalTimeOutError(root.timeout, "too long") from error
+        return await original(node, scope, root, coordinator, result, error, is_top)
 
-    return replaced(Coordinator, _settle=settle)
+    return replaced(_entering, _outcome=outcome)
 
 
 # ---- results and exceptions
@@ -199,29 +199,29 @@ def invented_timeout():
 
 @planted("lost result", "the result of a top-level call is not returned", small)
 def lost_result():
-    async def enter(original, self, *args, **kwargs):
-        await original(self, *args, **kwargs)
+    async def enter(original, *args):
+        await original(*args)
 
-    return replaced(Coordinator, enter=enter)
+    return replaced(_entering, _run_in_scope=enter)
 
 
 @planted("group", "the caller gets the exception in a group, as it leaves a nursery", sequences)
 def wrapped_in_a_group():
-    async def settle(original, self, node, entry, run, top, result, error):
+    async def outcome(original, node, scope, root, coordinator, result, error, is_top):
         if error is not None:
             async with anyio.create_task_group():
                 raise error
-        return await original(self, node, entry, run, top, result, error)
+        return await original(node, scope, root, coordinator, result, error, is_top)
 
-    return replaced(Coordinator, _settle=settle)
+    return replaced(_entering, _outcome=outcome)
 
 
 @planted("copied exception", "the caller gets a copy of the exception", sequences)
 def copied_exception():
-    async def settle(original, self, node, entry, run, top, result, error):
-        return await original(self, node, entry, run, top, result, copy.copy(error))
+    async def outcome(original, node, scope, root, coordinator, result, error, is_top):
+        return await original(node, scope, root, coordinator, result, copy.copy(error), is_top)
 
-    return replaced(Coordinator, _settle=settle)
+    return replaced(_entering, _outcome=outcome)
 
 
 @planted(
@@ -302,13 +302,13 @@ def failed_for_cancelled():
 
 @planted("early save", "the state is saved before the session waits for its end", small)
 def early_save():
-    async def wind_up(original, self):
+    async def finalize(original, self):
         save, self._save = self._save, None
         if save is not None:
-            await self._write(save)
+            await self._run_save(save)
         await original(self)
 
-    return replaced(Lifetime, _wind_up=wind_up)
+    return replaced(SessionNursery, _finalize=finalize)
 
 
 @planted("save lost with an error", "a session whose body raised is not saved", sequences)
@@ -318,7 +318,7 @@ def save_lost():
             self._save = None
         await original(self, exc)
 
-    return replaced(Lifetime, close=close)
+    return replaced(SessionNursery, close=close)
 
 
 # ---- the sessions around

@@ -1,0 +1,39 @@
+"""Broadcasts: items that nodes give to the subscribers of their session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from railtracks.exceptions import SessionEndedError
+from railtracks.execution._coordinator import Coordinator, Frame
+from railtracks.execution._pump_nursery import run_with_pumps
+from railtracks.state import Broadcast
+
+
+async def publish_broadcast(coordinator: Coordinator, item: Any, frame: Frame) -> None:
+    """Publish ``item`` on behalf of the code at ``frame``; see ``rt.broadcast``.
+
+    Raises:
+        SessionEndedError: the session has ended.
+    Cancellation: while it waits for room; the item is not published then.
+    """
+    if coordinator.ended:
+        raise SessionEndedError("rt.broadcast() came after its session had ended; wait for the task that broadcasts")
+    if not coordinator.publisher.housed and not coordinator.entered_async:
+        coordinator.bind()
+        await run_with_pumps(coordinator, Frame(coordinator), lambda: _publish(coordinator, item, frame))
+    else:
+        await _publish(coordinator, item, frame)
+
+
+async def _publish(coordinator: Coordinator, item: Any, frame: Frame) -> None:
+    await coordinator.publisher.wait_for_room(Broadcast)
+    coordinator.publisher.publish(
+        Broadcast(
+            session_id=coordinator.session_id,
+            time=coordinator.clock() + coordinator.origin,
+            item=item,
+            run_id=frame.run_id,
+            node_id=frame.node_id,
+        )
+    )

@@ -1,0 +1,158 @@
+"""Calls that enter a task: top-level calls, and the first call in each task that user code started below one.
+
+Each has a cancel scope of its own, waits for what was started below it, and decides what its caller gets. Nested calls
+have none of that: ``Coordinator.run`` runs them in the task, and so in the scope, of the call that makes them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+
+from railtracks._concurrency._cancellation import pass_cancellation_on
+from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, SessionError
+from railtracks.execution._call_scopes import CallScope, RootCall
+from railtracks.execution._coordinator import Coordinator, Frame
+from railtracks.execution._pump_nursery import run_with_pumps
+from railtracks.nodes import FunctionNode
+from railtracks.pubsub import in_callback
+
+
+async def enter(
+    node: FunctionNode[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    caller: Frame,
+    commits: bool = True,
+) -> Any:
+    """Run a call in a task that is not inside a call, as a call of the session that ``caller`` is in.
+
+    The arguments are those of ``Coordinator.run``.
+
+    Raises: what the node raises, as the same object; GlobalTimeOutError; the session's first error under
+        ``end_on_error``; SessionEndedError if it comes too late.
+    Cancellation: everything below the call is cancelled, and its cleanup waited for, before this is passed on.
+    """
+    coordinator = caller.coordinator
+    try:
+        check_can_call(node, caller)
+    except SessionError:
+        await pass_cancellation_on()  # in code that is being cancelled, that is what counts
+        raise
+    if coordinator.entered_async or in_callback.get():  # what a callback calls runs beside its pump
+        return await _run_in_scope(node, args, kwargs, caller, commits)
+    coordinator.bind()
+    return await run_with_pumps(
+        coordinator, Frame(coordinator), lambda: _run_in_scope(node, args, kwargs, caller, commits)
+    )
+
+
+def check_can_call(node: FunctionNode[..., Any], caller: Frame) -> None:
+    """Check that a call may begin here and now.
+
+    Raises:
+        SessionError: it may not; ``__cause__`` is the error that ended the session, if one did.
+    """
+    coordinator, root = caller.coordinator, caller.run
+    if coordinator.closed or (root is not None and root.finished):
+        what = "its session" if coordinator.closed else "the call it belongs to"
+        raise SessionEndedError(
+            f"the call of {node.name} came after {what} had ended; "
+            f"wait for the task that makes it, for example in an `async with anyio.create_task_group()`"
+        ) from coordinator.failure
+    if coordinator.failure is not None:
+        raise SessionEndedError(
+            f"the call of {node.name} came after an error had ended the session; open a new session"
+        ) from coordinator.failure
+    if not coordinator.loop.is_this_thread and (coordinator.entered_async or coordinator.scopes):
+        raise SessionError(
+            f"the call of {node.name} came in another event loop than its session's; "
+            f"in a worker thread use `rt.call_sync({node.name}, ...)`"
+        )
+
+
+async def _run_in_scope(
+    node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: Frame, commits: bool
+) -> Any:
+    coordinator = caller.coordinator
+    scopes = coordinator.scopes
+    is_top = caller.run is None
+    root = caller.run or RootCall(coordinator.config.timeout, anyio.current_time())
+    scope = scopes.add(root, caller.record)
+    result: Any = None
+    error: Exception | None = None
+
+    try:
+        try:
+            with scope.cancel_scope:
+                try:
+                    task = coordinator.loop.current_task()
+                    result = await coordinator.run(node, args, kwargs, caller, root, task, commits)
+                except Exception as exc:
+                    error = exc
+                # Like a nursery, a top-level call waits for what was started in it; within the scope, so that its
+                # deadline counts.
+                if is_top and error is None and len(root.scopes) > 1:
+                    await scopes.wait_while(lambda: _has_other_scopes(root, coordinator))
+        except Exception as exc:  # what a scope leaves of a group that held cancellations too
+            error = exc
+        finally:
+            if is_top:
+                del root.scopes[scope]
+                root.finished = True
+                if coordinator.streams is not None:  # their calls may have ended, and wait for a consumer all the same
+                    coordinator.streams.cancel_orphaned(root)
+                if root.scopes:
+                    await scopes.finish(root)
+        # The scope is not removed yet: in a task that a thread started this may wait for a cancellation, and on asyncio
+        # that never comes once the scopes around it were left.
+        return await _outcome(node, scope, root, coordinator, result, error, is_top)
+    finally:
+        scopes.remove(root, scope)
+
+
+def _has_other_scopes(root: RootCall, coordinator: Coordinator) -> bool:
+    if coordinator.streams is not None:  # or this would wait for calls that nothing consumes
+        coordinator.streams.cancel_orphaned(root)
+    return len(root.scopes) > 1
+
+
+async def _outcome(
+    node: FunctionNode[..., Any],
+    scope: CallScope,
+    root: RootCall,
+    coordinator: Coordinator,
+    result: Any,
+    error: Exception | None,
+    is_top: bool,
+) -> Any:
+    """Return or raise what the caller gets, now that the scope was left and everything below it has ended."""
+    failure = coordinator.failure
+    if not scope.cancel_scope.cancel_called and failure is None:
+        if error is not None:
+            raise error
+        return result
+    if not is_top:  # in a task of user code that is itself cancelled, that is what counts
+        await pass_cancellation_on()
+    if scope.cause is not None:
+        _retrieve_exception(coordinator.loop.current_task())
+    if failure is not None:
+        raise failure.with_traceback(coordinator.failure_traceback)
+    if scope.timed_out:
+        raise GlobalTimeOutError(root.timeout, f"{node.name} exceeded the timeout of {root.timeout:g} s") from error
+    if error is not None:
+        raise error
+    if scope.cancel_scope.cancelled_caught:
+        assert scope.cause is not None
+        raise SessionEndedError(f"the call of {node.name} was cancelled: {scope.cause.value}")
+    return result
+
+
+def _retrieve_exception(task: object) -> None:
+    """Spare the owner of a task that the session cancelled, and that nothing may await, asyncio's "never retrieved"."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and isinstance(task, asyncio.Task):
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -1,0 +1,63 @@
+"""The event loop that a session runs on, and how other threads reach it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from anyio.lowlevel import EventLoopToken
+
+from railtracks._concurrency._event_loop import task_getter
+from railtracks.exceptions import SessionError
+
+
+def _no_task() -> None:
+    return None
+
+
+class LoopBinding:
+    """The one event loop of a session.
+
+    Attributes:
+        current_task: Returns the current task of that loop; None before the session is bound to one.
+        token: How other threads reach the loop; None while the session has no loop of its own.
+        start: Starts a loop for the session, where the session can; called in another thread.
+    """
+
+    __slots__ = ("_thread", "current_task", "start", "token")
+
+    def __init__(self) -> None:
+        self._thread: int | None = None
+        self.current_task: Callable[[], object] = _no_task
+        self.token: EventLoopToken | None = None
+        self.start: Callable[[], None] | None = None
+
+    def bind(self) -> None:
+        """Belong to the event loop that is running in this thread."""
+        self._thread = threading.get_ident()
+        self.current_task = task_getter()
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the session belongs to an event loop."""
+        return self._thread is not None
+
+    @property
+    def is_this_thread(self) -> bool:
+        """Whether the event loop runs in the current thread."""
+        return self._thread == threading.get_ident()
+
+    def require_token(self) -> EventLoopToken:
+        """Return how another thread reaches the loop; start one if the session can. Call it in that other thread.
+
+        Raises:
+            SessionError: the session has no loop that can be reached.
+        """
+        if self.token is None and self.start is not None:
+            self.start()
+        if self.token is None:
+            raise SessionError(
+                "rt.call_sync() cannot reach a session that was entered with a plain `with` in async code; "
+                "enter it with `async with rt.Session():`"
+            )
+        return self.token

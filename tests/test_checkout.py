@@ -1,0 +1,39 @@
+"""A test run that leaves files in the checkout fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.checkout import CheckoutGuard
+
+
+@pytest.mark.parametrize("path", ["plain", ".railtracks/run.json"])
+def test_a_run_that_leaves_a_file_in_the_checkout_fails_and_names_it(pytester, path):
+    pytester.makepyfile(
+        f"""
+        from pathlib import Path
+
+        def test_it():
+            Path({path!r}).parent.mkdir(exist_ok=True)
+            Path({path!r}).write_text("x")
+        """
+    )
+    result = pytester.runpytest_inprocess(plugins=[CheckoutGuard(pytester.path)])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"ERROR: *they left {path}; use tmp_path"])
+
+
+@pytest.mark.parametrize("path", [".hypothesis/x", "sub/__pycache__/x.pyc", "railtracks.egg-info/x", ".coverage.1"])
+def test_what_tools_write_is_not_counted(pytester, path):
+    pytester.makepyfile(
+        f"""
+        from pathlib import Path
+
+        def test_it():
+            Path({path!r}).parent.mkdir(parents=True, exist_ok=True)
+            Path({path!r}).write_text("x")
+        """
+    )
+    result = pytester.runpytest_inprocess(plugins=[CheckoutGuard(pytester.path)])
+    assert result.ret == pytest.ExitCode.OK
