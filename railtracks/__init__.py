@@ -1,17 +1,19 @@
-"""Railtracks: run trees of steps inside sessions that leave nothing behind.
+"""Railtracks: run trees of nodes inside sessions that leave nothing behind.
 
     import railtracks as rt
 
-Everything public is here; the names are explained in ``docs/``.
+All public names are here, and explained in ``docs/``.
 """
 
 from typing import TYPE_CHECKING
 
 from railtracks import context, exceptions, nodes, state
-from railtracks._calls._call import broadcast, call, call_batch, call_sync, session_id
+from railtracks._calls._batch import call_batch
+from railtracks._calls._broadcast import broadcast
+from railtracks._calls._call import call, call_sync, session_id
 from railtracks._config import set_config
 from railtracks._flow import Flow, FlowConnection
-from railtracks._lazy import later
+from railtracks._lazy import lazy_attributes
 from railtracks._logging import enable_logging
 from railtracks._options import ExecutorConfig, SessionOptions
 from railtracks._session._decorator import session
@@ -74,9 +76,9 @@ __all__ = [
     "state",
 ]
 
-# Loaded when it is first used: what has no agents need not wait for it. Type checkers see the imports above instead.
+# Loaded at first use, so that programs without agents do not wait for them; see ``_lazy.py``.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = later(
+    __getattr__, __dir__ = lazy_attributes(
         globals(),
         {
             "railtracks.llm": ("llm",),

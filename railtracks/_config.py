@@ -1,8 +1,8 @@
-"""The options of a session: declared once, merged once.
+"""The sources of options, and the configuration that results from them.
 
-Strongest first: the argument; ``rt.set_config``; the environment (``RAILTRACKS_TIMEOUT``, ...); the
-configuration file (``railtracks.toml``, or ``[tool.railtracks]`` of the nearest ``pyproject.toml``); the default.
-Every value is checked by the one validator of its option, whichever way it came.
+Strongest first: the argument; ``rt.set_config``; the environment (``RAILTRACKS_TIMEOUT``, ...); the configuration file
+(``railtracks.toml``, or ``[tool.railtracks]`` of the nearest ``pyproject.toml``); the default. A value is validated in
+the same way whatever its source.
 """
 
 from __future__ import annotations
@@ -24,52 +24,62 @@ from railtracks.exceptions import ConfigError
 _FIELDS: dict[str, attrs.Attribute[Any]] = {field.name: field for field in attrs.fields(ExecutorConfig)}
 _global: dict[str, Any] = {}
 _lock = threading.Lock()
+_VALIDATORS: dict[str, Callable[[Any], Any]] = {name: field.metadata["validate"] for name, field in _FIELDS.items()}
 
 
-_CHECKS: dict[str, Callable[[Any], Any]] = {name: field.metadata["check"] for name, field in _FIELDS.items()}
-
-
-def checked(options: Mapping[str, Any], source: str = "argument") -> dict[str, Any]:
-    """The options that are given (not None), as the types of their fields.
+def validate_options(options: Mapping[str, Any], source: str = "argument") -> dict[str, Any]:
+    """Return the options that are given (not None), in the types of their fields.
 
     Raises:
-        ConfigError: a name is unknown or a value is not allowed; names the source, the value, and what is allowed.
+        ConfigError: a name is unknown or a value is not allowed. The text says where it came from and what is expected.
     """
     valid = {}
     for name, value in options.items():
-        if name not in _CHECKS:
-            raise ConfigError(f"{source}: there is no option {name!r}; the options are {', '.join(_CHECKS)}")
+        if name not in _VALIDATORS:
+            raise _unknown_option(name, source)
         if value is not None:
             try:
-                valid[name] = _CHECKS[name](value)
+                valid[name] = _VALIDATORS[name](value)
             except ValueError as exc:
-                raise ConfigError(f"{source}: {value!r} is not allowed for {name}; give {exc}") from None
+                raise _wrong_value(name, value, source, exc) from None
     return valid
 
 
-def _from_text(name: str, text: str, source: str) -> Any:
+def _wrong_value(name: str, value: Any, source: str, expected: ValueError) -> ConfigError:
+    return ConfigError(f"{source}: {value!r} is not allowed for {name}; expected {expected}")
+
+
+def _unknown_option(name: str, source: str) -> ConfigError:
+    from difflib import get_close_matches  # here, because only this error needs it
+
+    close = get_close_matches(name, _VALIDATORS, n=1)
+    suggestion = f"did you mean {close[0]!r}? The options are" if close else "the options are"
+    return ConfigError(f"{source}: there is no option {name!r}; {suggestion} {', '.join(_VALIDATORS)}")
+
+
+def _parse_text(name: str, text: str, source: str) -> Any:
     try:
         return _FIELDS[name].metadata["parse"](text)
     except ValueError as exc:
-        raise ConfigError(f"{source}: {text!r} is not allowed for {name}; give {exc}") from None
+        raise _wrong_value(name, text, source, exc) from None
 
 
 _VARIABLES = {f"RAILTRACKS_{name.upper()}": name for name, field in _FIELDS.items() if field.metadata["parse"]}
-# The dictionary behind os.environ, and our variables as its keys: one look there costs a twentieth of one in
-# os.environ for each, and every session looks. Where an interpreter has none, os.environ itself serves.
+# The dictionary behind os.environ, and our variables as its keys. One look-up there costs a twentieth of a look-up of
+# each variable in os.environ, and every session does it. An interpreter without that dictionary uses os.environ.
 _ENVIRON: Any = getattr(os.environ, "_data", os.environ)
 _ENVIRON_KEYS = [os.environ.encodekey(name) if _ENVIRON is not os.environ else name for name in _VARIABLES]
 
 
 def environment_options() -> dict[str, Any]:
-    """What the ``RAILTRACKS_*`` variables say; an empty variable counts as not set."""
+    """Return the options that ``RAILTRACKS_*`` variables set; an empty variable counts as not set."""
     if _ENVIRON.keys().isdisjoint(_ENVIRON_KEYS):
         return {}
     found = {}
     for variable, name in _VARIABLES.items():
         if text := os.environ.get(variable):
-            value = _from_text(name, text, f"environment variable {variable}")
-            found.update(checked({name: value}, f"environment variable {variable}"))
+            source = f"environment variable {variable}"
+            found.update(validate_options({name: _parse_text(name, text, source)}, source))
     return found
 
 
@@ -80,7 +90,7 @@ def _candidates(folder: Path) -> Iterator[Path]:
 
 
 def _read_file(folder: Path) -> dict[str, Any]:
-    """The options in the nearest configuration file at or above ``folder``."""
+    """Return the options in the nearest configuration file at or above ``folder``."""
     path = next(filter(Path.is_file, _candidates(folder)), None)
     if path is None:
         return {}
@@ -89,26 +99,26 @@ def _read_file(folder: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise ConfigError(f"{path}: the configuration file cannot be read ({exc}); mend or remove it") from exc
+        raise ConfigError(f"{path}: the configuration file cannot be read ({exc}); correct or remove it") from exc
     source = str(path)
     if path.name == "pyproject.toml":
         tool = table.get("tool", {})
         table, source = tool.get("railtracks", {}) if isinstance(tool, dict) else tool, f"{path} [tool.railtracks]"
         if not isinstance(table, dict):
-            raise ConfigError(f"{source}: {table!r} is not allowed; give a table of options")
+            raise ConfigError(f"{source}: expected a table of options, not {table!r}")
     if isinstance(table.get("timeout"), str):  # "inf", as in the environment; TOML's own inf is fine too
-        table = {**table, "timeout": _from_text("timeout", table["timeout"], source)}
-    return checked(table, source)
+        table = {**table, "timeout": _parse_text("timeout", table["timeout"], source)}
+    return validate_options(table, source)
 
 
 _files: dict[str, dict[str, Any]] = {}
 
 
 def file_options() -> dict[str, Any]:
-    """What the configuration file says. Read once per process and working directory."""
+    """Return the options in the configuration file, which is read once per process and working directory."""
     try:
         folder = os.getcwd()
-    except OSError:  # it was removed; there is no file to find from here
+    except OSError:  # it was removed, and no file can be found from there
         return {}
     found = _files.get(folder)
     if found is None:
@@ -117,19 +127,25 @@ def file_options() -> dict[str, Any]:
 
 
 _latest: tuple[dict[str, Any], ExecutorConfig] = {}, ExecutorConfig()
-"""The latest merge: sessions are opened by the thousand with the same options, and the result is frozen."""
+"""The latest options and their configuration, which is frozen: thousands of sessions may have the same options."""
 
 
-def merge(options: Mapping[str, Any]) -> ExecutorConfig:
-    """The one place where options from all sources become the configuration of a session.
+def resolve_config(options: Mapping[str, Any]) -> ExecutorConfig:
+    """Return the configuration of a session with these arguments, given all other sources of options.
 
     Raises:
         ConfigError: an option is unknown or a value is not allowed, wherever it came from.
     """
     global _latest
-    merged = {**file_options(), **environment_options(), **_global, **harness_options.get(), **checked(options)}
-    known, config = _latest  # read once: another thread may put its own there
-    get, got = merged.get, known.get  # the values of these may be equal and yet not the same
+    merged = {
+        **file_options(),
+        **environment_options(),
+        **_global,
+        **harness_options.get(),
+        **validate_options(options),
+    }
+    known, config = _latest  # read once: another thread may replace it
+    get, got = merged.get, known.get  # callbacks and stores may be equal and yet not the same object
     same = get("broadcast_callback") is got("broadcast_callback") and get("ask_callback") is got("ask_callback")
     if merged != known or not same or get("store") is not got("store"):
         config = ExecutorConfig(**merged)
@@ -138,17 +154,17 @@ def merge(options: Mapping[str, Any]) -> ExecutorConfig:
 
 
 def set_config(**options: Unpack[SessionOptions]) -> None:
-    """Set options for all sessions that are constructed from now on, in this process: all its threads and tasks.
+    """Set options for all sessions that are constructed from now on in this process, in all its threads and tasks.
+
+    Open sessions keep their options. If the calling code is in one, a RuntimeWarning says so.
 
     Args:
-        **options: Any of :class:`SessionOptions`. None takes an earlier setting back.
-
-    Sessions that are open keep what they have; a RuntimeWarning says so if one is open here.
+        **options: Any of :class:`SessionOptions`. None undoes an earlier setting.
 
     Raises:
-        ConfigError: an option is unknown, or a value is not allowed; then nothing is changed.
+        ConfigError: an option is unknown, or a value is not allowed. Nothing is changed then.
     """
-    valid = checked(options, "rt.set_config")
+    valid = validate_options(options, "rt.set_config")
     if current.get() is not None:
         warnings.warn(
             "rt.set_config() was called inside an open session, which keeps its own options; "

@@ -1,10 +1,10 @@
-"""The one context variable: in which session, run and call does the running code stand?
+"""The context variable that holds the frame of the running code: its session, top-level call and call.
 
-It holds a :class:`railtracks.execution.Frame`, or None outside every session. It is typed ``Any``
-because the class lives in a higher layer; that layer reads it as what it is.
+Its value is a :class:`railtracks.execution.Frame`, or None outside every session. It is typed ``Any`` because that
+class is in a higher layer.
 
-Invariant: ``Session`` (entering, leaving) and ``Coordinator`` (around a node) set it, and both put back what they
-found. A task of ours (a child of the session, a pump of the publisher) sets it once, for itself.
+Invariant: ``Session`` (when it is entered and left) and ``Coordinator`` (around a node) set it, and both restore the
+previous value. A task of the library (a child of the session, a pump of the publisher) sets it once, for itself.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 current: ContextVar[Any] = ContextVar("railtracks_current", default=None)
 
-reused: ContextVar[Any] = ContextVar("railtracks_reused", default=None)
-"""Called with the session's identifier and the records, when a call and all below it need not run; None: nobody cares.
+on_replayed: ContextVar[Any] = ContextVar("railtracks_reused", default=None)
+"""A function that is called with the session's identifier and the records when a call and all below it are replayed.
 
-For a stream, whose consumer is to hear what was said all the same.
+A stream sets it, so that its consumer receives the chunks that were recorded. None: nothing is called.
 """

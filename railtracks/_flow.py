@@ -1,4 +1,4 @@
-"""Flow: an entry point and its options, to be run as often as one likes."""
+"""Flow: an entry point with its options, which can be run many times."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 import anyio
 
 from railtracks._calls._call import call
-from railtracks._config import checked
+from railtracks._config import validate_options
 from railtracks._options import SessionOptions
 from railtracks._session._session import Session, check_arguments
 from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import ConfigError, ContextError, SessionError
 from railtracks.execution import running_library
 from railtracks.nodes import Node
-from railtracks.nodes._function import as_node, origin
+from railtracks.nodes._identity import definition_path
+from railtracks.nodes._resolve import as_node
 
 if TYPE_CHECKING:
     from railtracks.llm import MessageHistory
@@ -27,22 +28,25 @@ T = TypeVar("T")
 
 
 class Flow(Generic[P, T]):
-    """A named, reusable piece of work. Each run has a session, and a deep copy of the context, of its own::
+    """A named, reusable piece of work.
+
+    Each run has its own session and its own deep copy of the context::
 
         flow = rt.Flow("Greeting", entry_point=greet, timeout=60)
         flow.invoke("Ada")          # in synchronous code
         await flow.ainvoke("Ada")   # in async code
 
     Args:
-        name: For people; recorded as ``flow_name``.
-        entry_point: The node to call; anything that ``rt.call`` takes.
-        context: What ``rt.context`` gives to the nodes.
+        name: The name for people, recorded as ``flow_name``.
+        entry_point: The node to call: anything that ``rt.call`` takes.
+        context: The values of ``rt.context`` at the beginning of a run.
         payload_callback: As for :class:`Session`.
-        **options: The same. A flow's sessions have no name of their own; ``run_identifier`` names the state file.
+        **options: As for :class:`Session`. The sessions of a flow have no name; ``run_identifier`` names the state
+            file.
 
     Raises:
         ConfigError: an option is unknown, or a value is not allowed.
-        NodeCreationError: ``entry_point`` is no node.
+        NodeCreationError: ``entry_point`` cannot be called.
     """
 
     @overload
@@ -86,18 +90,20 @@ class Flow(Generic[P, T]):
     ) -> None:
         if not isinstance(name, str) or not name:
             raise ConfigError(
-                f"argument name: {name!r} is not allowed; give the flow a name: rt.Flow('My Flow', my_node)"
+                f"argument name: {name!r} is not allowed; expected a name, as in rt.Flow('My Flow', my_node)"
             )
         self.name = name
         self.entry_point = as_node(entry_point, "rt.Flow")
-        check_arguments(context, payload_callback)  # what is wrong is told here, where it is written
-        checked(options)
+        check_arguments(context, payload_callback)  # here, so that the traceback shows the line of the mistake
+        validate_options(options)
         self._context = dict(context or {})
         self._payload_callback = payload_callback
         self._options = options
 
     def invoke(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run the flow and return what its entry point returns. Blocks; on its own event loop (option ``backend``).
+        """Run the flow in an event loop of its own (option ``backend``), and return the result of its entry point.
+
+        It blocks until the run has ended.
 
         Raises:
             SessionError: an event loop is running in this thread; write ``await flow.ainvoke(...)``.
@@ -106,7 +112,7 @@ class Flow(Generic[P, T]):
         return self.connect().invoke(*args, **kwargs)
 
     async def ainvoke(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run the flow and return what its entry point returns. Raises and is cancelled as ``rt.call``."""
+        """Run the flow and return the result of its entry point. It raises and is cancelled as ``rt.call``."""
         return await self.connect().ainvoke(*args, **kwargs)
 
     @overload
@@ -114,21 +120,21 @@ class Flow(Generic[P, T]):
     @overload
     def resume(self, run_identifier: str, /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     def resume(self, run_identifier: str, /, *args: Any, **kwargs: Any) -> T:
-        """Run the flow again, in place of an earlier run, and use what calls of that had returned. Blocks.
+        """Run the flow again in place of an earlier run, and replay the calls that had completed there.
 
-        A call that had completed does not run again. One that was running when the process died does: it may run twice.
-        So do those that failed or were cancelled. ``flow.connect()`` has a ``resume`` too, and after it
-        ``session.info.resumed`` says which calls were reused, which ran, and why.
+        A call that had completed does not run again. A call that was running when the process died does, so it may run
+        twice; so does a call that failed or was cancelled. After ``resume`` of a ``flow.connect()``, its
+        ``session.info.resumed`` says which calls were reused, which ran, and why. It blocks until the run has ended.
 
         Args:
-            run_identifier: The earlier run's ``run_identifier``, or what stood in for it. The new run has the same.
-            *args: For the entry point; without any, it gets what it was given before.
-            **kwargs: The same.
+            run_identifier: The identifier of the earlier run, which the new run takes over.
+            *args: The arguments of the entry point; without any, those of the earlier run.
+            **kwargs: The keyword arguments of the entry point.
 
         Raises:
-            ConfigError: that is no identifier.
-            StateError: there is no such run, it cannot be read, or its arguments cannot be brought back.
-            RunInUseError: it still runs.
+            ConfigError: ``run_identifier`` is not an identifier.
+            StateError: there is no such run, it cannot be read, or its arguments cannot be restored.
+            RunInUseError: the run is still running.
             SessionError: an event loop is running in this thread; write ``await flow.aresume(...)``.
             Exception: as ``rt.call``.
         """
@@ -139,94 +145,102 @@ class Flow(Generic[P, T]):
     @overload
     async def aresume(self, run_identifier: str, /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     async def aresume(self, run_identifier: str, /, *args: Any, **kwargs: Any) -> T:
-        """As ``resume``, in async code. Cancelled as ``rt.call``."""
+        """Do as ``resume``, in async code. It is cancelled as ``rt.call``."""
         return await self.connect().aresume(run_identifier, *args, **kwargs)
 
     def fork(self, run_identifier: str, /, *args: Any, before: Callable[..., Any] | str | int, **kwargs: Any) -> T:
-        """Run the flow again from some point of an earlier run on, which stays as it is. Blocks.
+        """Run the flow again from a point of an earlier run, which is left unchanged and may still be running.
 
-        The new run has a random identifier; ``flow.connect()`` has a ``fork`` too, and tells it after that.
+        The new run has a random identifier: after ``fork`` of a ``flow.connect()`` its session has it. It blocks until
+        the run has ended.
 
         Args:
-            run_identifier: As for ``resume``, and so are the arguments.
-            *args: The same.
-            before: What had not completed before this runs again: a node, or its name, for its first call, or a step.
+            run_identifier: The identifier of the earlier run.
+            *args: As for ``resume``.
+            before: The point: a node, or the name of one, for its first call, or a step. Calls that had not completed
+                before it run again.
             **kwargs: As for ``resume``.
 
-        Raises: as ``resume``, and StateError if that run has no call of ``before``. It may still run.
+        Raises:
+            StateError: as ``resume``, or the run has no call of ``before``.
+            Exception: as ``resume``.
         """
         return self.connect().fork(run_identifier, *args, before=before, **kwargs)
 
     async def afork(
         self, run_identifier: str, /, *args: Any, before: Callable[..., Any] | str | int, **kwargs: Any
     ) -> T:
-        """As ``fork``, in async code. Cancelled as ``rt.call``."""
+        """Do as ``fork``, in async code. It is cancelled as ``rt.call``."""
         return await self.connect().afork(run_identifier, *args, before=before, **kwargs)
 
     def connect(self) -> FlowConnection[P, T]:
-        """A handle that, after a run, shows the session it ran in."""
+        """Return a handle for runs, which then has the session of the latest one."""
         return FlowConnection(self)
 
     def update_context(self, context: Mapping[str, Any]) -> Flow[P, T]:
-        """A new flow, whose context has these values too. This one stays as it is. ConfigError if it is no mapping."""
+        """Return a new flow with these values added to its context. This flow is not changed.
+
+        Raises:
+            ConfigError: ``context`` is not a mapping.
+        """
         if not isinstance(context, Mapping):
-            raise ConfigError(f"argument context: {context!r} is not allowed; give a mapping")
+            raise ConfigError(f"argument context: {context!r} is not allowed; expected a mapping")
         changed = copy.copy(self)
         changed._context = {**self._context, **context}
         return changed
 
     def equality_hash(self) -> str:
-        """A digest that is equal for flows of the same name, entry point and plain options, in all processes.
+        """Return a digest that flows with the same name, entry point and plain options share in all processes.
 
         The context and the callbacks do not count: they cannot be compared across processes, and may hold secrets.
         """
         import hashlib  # here, because it loads OpenSSL
 
-        options = sorted((k, v) for k, v in checked(self._options).items() if isinstance(v, str | int | float))
-        content = repr((self.name, origin(self.entry_point), self.entry_point.name, options))
+        options = sorted((k, v) for k, v in validate_options(self._options).items() if isinstance(v, str | int | float))
+        content = repr((self.name, definition_path(self.entry_point.func), self.entry_point.name, options))
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def _session(self, **resumption: Any) -> Session:
+    def _session(self, **resume_options: Any) -> Session:
         try:
             context = copy.deepcopy(self._context)
-        except Exception as exc:  # whatever a __deepcopy__ or __reduce__ raises
+        except Exception as exc:  # a __deepcopy__ or __reduce__ may raise anything
             raise ContextError(
                 f"the context of the flow {self.name!r} cannot be copied for a new run ({exc}); "
-                f"keep such values out of it, or make them in a node and rt.context.put() them"
+                f"keep such values out of it, or create them in a node and rt.context.put() them"
             ) from exc
         return Session(
             context,
             payload_callback=self._payload_callback,
             flow_name=self.name,
             flow_id=self.equality_hash(),
-            **{**self._options, **resumption},
+            **{**self._options, **resume_options},
         )
 
 
 def _check_identifier(run_identifier: object) -> None:
-    from railtracks.state._stores._runs import check_identifier  # here, as few programs resume a run
+    from railtracks.state._stores._runs import check_identifier  # here, because few programs resume a run
 
     check_identifier(run_identifier)
 
 
 @final
 class FlowConnection(Generic[P, T]):
-    """Runs a flow and, after that, shows the session it ran in; made by ``flow.connect()``.
+    """A handle that runs a flow and then has the session of the latest run; made by ``flow.connect()``.
 
-    It can run again; then it shows the latest session.
+    It can run the flow more than once.
     """
 
     def __init__(self, flow: Flow[P, T]) -> None:
         self._flow = flow
-        self._opened: Session | None = None
+        self._latest_session: Session | None = None
 
     def invoke(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        """As ``Flow.invoke``."""
+        """Run the flow as ``Flow.invoke``."""
         self._check_no_loop("invoke")
         return self._run_to_end(self._flow._session(), *args, **kwargs)
 
     async def ainvoke(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        """As ``Flow.ainvoke``."""
+        """Run the flow as ``Flow.ainvoke``."""
         return await self._run(self._flow._session(), *args, **kwargs)
 
     @overload
@@ -234,34 +248,34 @@ class FlowConnection(Generic[P, T]):
     @overload
     def resume(self, run_identifier: str, /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     def resume(self, run_identifier: str, /, *args: Any, **kwargs: Any) -> T:
-        """As ``Flow.resume``."""
+        """Run the flow as ``Flow.resume``."""
         self._check_no_loop("resume")
-        return self._run_to_end(self._resumption(run_identifier), *args, **kwargs)
+        return self._run_to_end(self._resuming_session(run_identifier), *args, **kwargs)
 
     @overload
     async def aresume(self, run_identifier: str, /) -> T: ...
     @overload
     async def aresume(self, run_identifier: str, /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     async def aresume(self, run_identifier: str, /, *args: Any, **kwargs: Any) -> T:
-        """As ``Flow.aresume``."""
-        return await self._run(self._resumption(run_identifier), *args, **kwargs)
+        """Run the flow as ``Flow.aresume``."""
+        return await self._run(self._resuming_session(run_identifier), *args, **kwargs)
 
     def fork(self, run_identifier: str, /, *args: Any, before: Callable[..., Any] | str | int, **kwargs: Any) -> T:
-        """As ``Flow.fork``."""
+        """Run the flow as ``Flow.fork``."""
         self._check_no_loop("fork")
-        return self._run_to_end(self._fork(run_identifier, before), *args, **kwargs)
+        return self._run_to_end(self._forking_session(run_identifier, before), *args, **kwargs)
 
     async def afork(
         self, run_identifier: str, /, *args: Any, before: Callable[..., Any] | str | int, **kwargs: Any
     ) -> T:
-        """As ``Flow.afork``."""
-        return await self._run(self._fork(run_identifier, before), *args, **kwargs)
+        """Run the flow as ``Flow.afork``."""
+        return await self._run(self._forking_session(run_identifier, before), *args, **kwargs)
 
-    def _resumption(self, run_identifier: str) -> Session:
+    def _resuming_session(self, run_identifier: str) -> Session:
         _check_identifier(run_identifier)
         return self._flow._session(resume=run_identifier, run_identifier=run_identifier)
 
-    def _fork(self, run_identifier: str, before: Callable[..., Any] | str | int) -> Session:
+    def _forking_session(self, run_identifier: str, before: Callable[..., Any] | str | int) -> Session:
         _check_identifier(run_identifier)
         return self._flow._session(resume=run_identifier, before=before, run_identifier=runtime_hooks.get().new_id())
 
@@ -272,43 +286,44 @@ class FlowConnection(Generic[P, T]):
                 f"it would block; write `await flow.a{method}(...)`"
             )
 
-    def _run_to_end(self, opened: Session, /, *args: Any, **kwargs: Any) -> T:
-        run = functools.partial(self._run, opened, *args, **kwargs)
-        return anyio.run(run, backend=opened.executor_config.backend)
+    def _run_to_end(self, session: Session, /, *args: Any, **kwargs: Any) -> T:
+        run = functools.partial(self._run, session, *args, **kwargs)
+        return anyio.run(run, backend=session.executor_config.backend)
 
-    async def _run(self, opened: Session, /, *args: Any, **kwargs: Any) -> T:
-        self._opened = opened
+    async def _run(self, session: Session, /, *args: Any, **kwargs: Any) -> T:
+        self._latest_session = session
         entry_point = self._flow.entry_point
-        async with opened:
-            if opened.resumes and not args and not kwargs:
-                args, recorded = opened.recorded_arguments(entry_point)
+        async with session:
+            if session.resumes and not args and not kwargs:
+                args, recorded = session.recorded_arguments(entry_point)
                 return cast(T, await call(entry_point, *args, **recorded))
             return cast(T, await call(entry_point, *args, **kwargs))
 
     @property
     def session(self) -> Session:
-        """The session of the latest run. SessionError before the first."""
-        if self._opened is None:
+        """The session of the latest run. Raises SessionError before the first run."""
+        if self._latest_session is None:
             raise SessionError(
                 "the flow has not run yet; call connection.invoke(...) or `await connection.ainvoke(...)` first"
             )
-        return self._opened
+        return self._latest_session
 
     @property
     def session_id(self) -> str:
-        """Its identifier."""
+        """The identifier of that session."""
         return self.session.identifier
 
     @property
     def context(self) -> dict[str, Any]:
-        """Its context, as the run left it."""
+        """The context of that session, as the run left it."""
         return self.session.context
 
     def message_histories(self) -> dict[str, MessageHistory]:
-        """The conversations of the agents in the latest run, by the identifiers of their calls, in order.
+        """Return the conversations of the agents in the latest run, by the identifiers of their calls, in order.
 
-        Of agents that failed, or still run, as far as they came. Without the agents' own system messages.
+        They do not contain the agents' own system messages. The conversation of an agent that failed, or is still
+        running, ends where it is.
         """
-        from railtracks.agents._histories import message_histories  # here, as few flows have agents
+        from railtracks.agents._histories import message_histories  # here, because few flows have agents
 
         return message_histories(self.session.info)

@@ -1,4 +1,4 @@
-"""Identifiers of sessions, calls and runs, and which texts are safe as file names."""
+"""Identifiers of sessions, calls and top-level calls, and their safety as file names."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import zlib
 
 WINDOWS_RESERVED = {"con", "prn", "aux", "nul", *(f"{dev}{n}" for dev in ("com", "lpt") for n in range(1, 10))}
 MAX_IDENTIFIER = 128
-"""Characters in an identifier: with its endings and a temporary suffix it stays a legal file name everywhere."""
+"""The most characters of an identifier: with its endings and a temporary suffix it is a legal file name everywhere."""
 
 
 def node_id(session_id: str, index: int) -> str:
-    """The identifier of the ``index``-th call of a session, as a node of its graph."""
+    """Return the identifier of the ``index``-th call of a session, a node of its graph."""
     return f"{session_id}-n{index}"
 
 
 def edge_id(session_id: str, index: int) -> str:
-    """The identifier of the request that made the ``index``-th call."""
+    """Return the identifier of the edge that leads to the ``index``-th call."""
     return f"{session_id}-e{index}"
 
 
 def run_id(session_id: str, index: int) -> str:
-    """The identifier of the run whose top-level call is the ``index``-th call."""
+    """Return the identifier of the tree of calls whose top-level call is the ``index``-th call."""
     return f"{session_id}-r{index}"
 
 
 def index_of(identifier: str) -> int:
-    """The call's index in a node, edge or run identifier. ValueError if it is none."""
+    """Return the index of the call in a node, edge or run identifier. Raises ValueError for another text."""
     return int(identifier.rpartition("-")[2][1:])
 
 
-def identifier_problem(value: str) -> str | None:
-    """Why ``value`` is no safe file name on every system, or None if it is one."""
+def explain_invalid_identifier(value: str) -> str | None:
+    """Return why ``value`` is not a safe file name on every system; None if it is one."""
     if not value:
         return "it is empty"
     if len(value) > MAX_IDENTIFIER:
@@ -46,10 +46,10 @@ def identifier_problem(value: str) -> str | None:
 
 
 def slug(name: str) -> str:
-    """``name`` as a safe file name: itself if it is one, or else what is safe of it and a digest."""
-    if identifier_problem(name) is None:
+    """Return ``name`` if it is a safe file name, otherwise its safe characters and a digest."""
+    if explain_invalid_identifier(name) is None:
         return name
-    digest = f"{zlib.crc32(name.encode('utf-8', 'surrogatepass')):08x}"  # tells names apart; hides nothing
+    digest = f"{zlib.crc32(name.encode('utf-8', 'surrogatepass')):08x}"  # distinguishes names; not a secure hash
     safe = (
         re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[: MAX_IDENTIFIER - 9].rstrip("-")
     )  # no dots: `con.txt` is reserved

@@ -1,4 +1,9 @@
-"""Names that are loaded when they are first used."""
+"""Names of a module that are loaded when they are first used.
+
+Such a name stands in three places of its module: in ``__all__``, under ``TYPE_CHECKING`` for type checkers, which read
+only that, and in the mapping for :func:`lazy_attributes`. Without parsing its own source a module cannot derive one
+from another at import; ``tests/test_public.py`` compares them.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +12,23 @@ from importlib import import_module
 from typing import Any
 
 
-def later(
-    namespace: dict[str, Any], homes: Mapping[str, Sequence[str]]
+def lazy_attributes(
+    namespace: dict[str, Any], modules: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The ``__getattr__`` and the ``__dir__`` of a module (PEP 562) some of whose names are loaded only when used.
+    """Return a ``__getattr__`` and a ``__dir__`` (PEP 562) for a module with lazy names.
 
     Args:
         namespace: The module's ``globals()``.
-        homes: The modules that have these names, each with them; its own last part stands for the module itself.
+        modules: By module, the names that are loaded from it. The last part of its own name means the module itself.
     """
-    home_of = {name: home for home, names in homes.items() for name in names}
+    module_of = {name: module for module, names in modules.items() for name in names}
 
     def load(name: str) -> Any:
-        if name not in home_of:
+        if name not in module_of:
             raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")
-        home = home_of[name]
-        module = import_module(home)
-        value = module if home.rpartition(".")[2] == name else getattr(module, name)
-        namespace[name] = value  # the next time it is found at once
+        module = import_module(module_of[name])
+        value = module if module.__name__.rpartition(".")[2] == name else getattr(module, name)
+        namespace[name] = value  # the next access does not come here
         return value
 
-    return load, lambda: sorted({*namespace, *home_of})
+    return load, lambda: sorted({*namespace, *module_of})

@@ -1,9 +1,9 @@
-"""Logging: each session writes its own records, at its own level, to its own places.
+"""Logging: each session makes its own log records, at its own level, for its own console and file.
 
-All records of the library belong to a session and are made through its :class:`SessionLog`, which knows the
-level, the console and the file of that session alone. So no logger's level is changed, no handler is hung into
-the logging tree, and sessions in other tasks and threads cannot hear each other. What the application has
-configured sees the records as usual: they are handed to the ``RT`` loggers, which propagate.
+All log records of the library belong to a session and are made by its :class:`SessionLog`, which has the level, the
+console and the file of that session alone. So no logger's level is changed, no handler is added to the logging tree,
+and sessions in other tasks and threads do not affect each other. Handlers that the application has configured receive
+the log records as usual, through the ``RT`` loggers, which propagate.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ _IMPORTED = time.perf_counter()
 
 
 def level_number(setting: Any) -> int:
-    """The standard number of a level name. ValueError, saying what is allowed, for anything else."""
+    """Return the standard number of a level name.
+
+    Raises:
+        ValueError: ``setting`` is not a level name; the text lists them.
+    """
     number = _LEVELS.get(setting.upper()) if isinstance(setting, str) else None
     if number is None:
         raise ValueError(", ".join(_LEVELS))
@@ -46,7 +50,7 @@ def level_number(setting: Any) -> int:
 
 
 class _Formatter(logging.Formatter):
-    """``[+3.525  s] RT          : INFO     - START CREATED Agent``: seconds since the session opened."""
+    """Formats as ``[+3.525  s] RT          : INFO     - START CREATED Agent``: seconds since the session opened."""
 
     def __init__(self) -> None:
         super().__init__("[+%(since)-7s] %(name)-12s: %(levelname)-8s - %(message)s")
@@ -61,7 +65,7 @@ _formatter = _Formatter()
 
 
 class _Console(logging.StreamHandler[TextIO]):
-    """Standard error as it is when a record is written, not as it was when the library was imported."""
+    """Writes to the ``sys.stderr`` of the moment, not to that of the import."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -79,13 +83,8 @@ class _Console(logging.StreamHandler[TextIO]):
 _console = _Console()
 
 
-def _application_listens(logger: logging.Logger) -> bool:
-    """Has the application configured a handler that would see what this logger is given?"""
-    return logger.hasHandlers()
-
-
-def _allowed_by_application(logger: logging.Logger, level: int) -> bool:
-    """Has the application silenced the RT loggers themselves? The level of the root logger does not count."""
+def _is_allowed_by_application(logger: logging.Logger, level: int) -> bool:
+    """Return whether the RT loggers' own levels let ``level`` pass. The level of the root logger does not count."""
     if logger.manager.disable >= level:
         return False
     if logger.level:
@@ -94,14 +93,17 @@ def _allowed_by_application(logger: logging.Logger, level: int) -> bool:
 
 
 class SessionLog:
-    """Where the records of one session go.
+    """The log of one session.
 
     Args:
         setting: The level name from the configuration.
-        log_file: A path to append to, or None.
-        session_id: Stands on every record.
-        clock: Monotonic seconds.
-        redact: Removes secrets from a text.
+        log_file: The path of the file to append to, or None.
+        session_id: The identifier of the session, an attribute of each log record.
+        clock: Returns monotonic seconds.
+        redact: Replaces the secrets in a text.
+
+    Attributes:
+        level: The number of the level: log records below it are not made.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class SessionLog:
         self._file: logging.FileHandler | None = None
 
     def open(self) -> None:
-        """Open the log file, if there is one, making its folder.
+        """Open the log file, if there is one, and create its folder.
 
         Raises:
             ConfigError: the file cannot be opened for appending.
@@ -134,18 +136,18 @@ class SessionLog:
             self._file = logging.FileHandler(self._path, encoding="utf-8")
         except OSError as exc:
             raise ConfigError(
-                f"log_file: {self._path!r} cannot be opened ({exc.strerror}); give a file that can be written"
+                f"log_file: {self._path!r} cannot be opened ({exc.strerror}); use a file that can be written"
             ) from exc
         self._file.setFormatter(_formatter)
 
     def close(self) -> None:
-        """Close the log file. Records made later still reach the console and the application."""
+        """Close the log file. Later log records still reach the console and the application."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def wants(self, level: int) -> bool:
-        """Would a record of this level go anywhere?"""
+    def is_enabled_for(self, level: int) -> bool:
+        """Return whether the session makes log records of this level."""
         return level >= self.level
 
     def log(
@@ -158,22 +160,32 @@ class SessionLog:
         node_id: str | None = None,
         exc_info: BaseException | None = None,
     ) -> None:
-        """Make a record, at once and synchronously. Callable from any thread."""
-        if level < self.level or not _allowed_by_application(logger, level):
+        """Make a log record and pass it to all handlers before returning. Thread-safe.
+
+        Args:
+            level: The number of its level.
+            message: Its text, with ``%`` placeholders.
+            *args: What replaces the placeholders.
+            logger: The logger that it belongs to.
+            run_id: An attribute of the log record.
+            node_id: An attribute of the log record.
+            exc_info: The exception to show below the text.
+        """
+        if level < self.level or not _is_allowed_by_application(logger, level):
             return
         info = None if exc_info is None else (type(exc_info), exc_info, exc_info.__traceback__)
         text = message % args if args else message
-        if (shown := self._redact(text)) != text:
-            message, args = shown, ()
+        if (redacted := self._redact(text)) != text:
+            message, args = redacted, ()
         record = logger.makeRecord(logger.name, level, "(railtracks)", 0, message, args, info)
         if info is not None:
-            shown = _formatter.formatException(info)
-            record.exc_text = self._redact(shown)  # formatters take this where it is set
-            if record.exc_text != shown:
-                record.exc_info = None  # some handlers look at this one
+            text = _formatter.formatException(info)
+            record.exc_text = self._redact(text)  # formatters use this if it is set
+            if record.exc_text != text:
+                record.exc_info = None  # handlers that read it would show the secrets
         record.elapsed = self._clock() - self._opened
         record.session_id, record.run_id, record.node_id = self.session_id, run_id, node_id
-        if _application_listens(logger):
+        if logger.hasHandlers():  # configured by the application
             logger.handle(record)
         else:
             _console.handle(record)
@@ -182,11 +194,11 @@ class SessionLog:
 
 
 def enable_logging(level: Level = "REGULAR") -> None:
-    """For scripts: print the records of the ``RT`` loggers to standard error, also those made outside sessions.
+    """Print the log records of the ``RT`` loggers to standard error, including those made outside sessions.
 
-    A session does this for its own records unless the application has configured handlers; so it is needed
-    only for one's own records on ``RT`` loggers, or to show records beside handlers configured elsewhere.
-    Calling it again changes the level.
+    A session does so for its own log records, unless the application has configured handlers. So this is only needed
+    for log records that scripts make on ``RT`` loggers themselves, or to print in addition to handlers configured
+    elsewhere. Calling it again changes the level.
 
     Args:
         level: One of the level names of ``logging_setting``.
@@ -197,6 +209,6 @@ def enable_logging(level: Level = "REGULAR") -> None:
     try:
         ROOT.setLevel(level_number(level))
     except ValueError as exc:
-        raise ConfigError(f"rt.enable_logging: {level!r} is not a level; give one of {exc}") from None
+        raise ConfigError(f"rt.enable_logging: {level!r} is not a level; use one of {exc}") from None
     if _console not in ROOT.handlers:
         ROOT.addHandler(_console)

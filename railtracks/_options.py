@@ -1,4 +1,15 @@
-"""The options of a session: each is declared once, with its default, its check, and how text becomes a value."""
+"""The options of a session, each with its default, its validator, and its parser for text.
+
+To add an option:
+
+1. Add a field to :class:`ExecutorConfig`: ``_option(default, validator, parser)``, and a docstring below it.
+2. Add the same name to :class:`SessionOptions`, with the type that users pass. Type checkers need this second list;
+   ``test_the_options_are_named_once`` compares the two.
+3. Add a row to ``docs/configuration.md``, and values to the tables of ``tests/test_config.py``.
+
+``Session``, ``@session``, ``Flow``, ``set_config``, the environment and the configuration file then take it.
+``Session.global_config_precedence`` does not: it has the arguments of the first release, in their order.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +21,7 @@ from typing import Any, Literal, TypedDict
 
 import attrs
 
-from railtracks._identifiers import identifier_problem
+from railtracks._identifiers import explain_invalid_identifier
 from railtracks._logging import Level, level_number
 
 BroadcastCallback = Callable[[Any], None] | Callable[[Any], Awaitable[None]]
@@ -18,16 +29,12 @@ AskCallback = Callable[[str], Any]
 BACKENDS = ("asyncio", "trio")
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 DURABILITIES = ("exit", "async", "sync")
-STORE_METHODS = (
-    "lock", "is_locked", "open", "move_journal", "exists", "modified", "save", "read", "list", "remove", "sweep",
-    "where",
-)  # fmt: skip
 
 
 class SessionOptions(TypedDict, total=False):
     """The options that ``Session``, ``@session``, ``Flow`` and ``set_config`` take; None means "not given".
 
-    Their meaning and defaults stand at the fields of :class:`ExecutorConfig`.
+    The fields of :class:`ExecutorConfig` have their defaults and explain them.
     """
 
     timeout: float | None
@@ -44,7 +51,10 @@ class SessionOptions(TypedDict, total=False):
     backend: Literal["asyncio", "trio"] | None
 
 
-def _timeout(value: Any) -> float:
+# ---- validators: each returns the value in the type of its field, or raises ValueError that says what it expects
+
+
+def _validate_timeout(value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 2**62:
         return float(value)
     if value == math.inf:
@@ -52,120 +62,129 @@ def _timeout(value: Any) -> float:
     raise ValueError("a number of seconds above 0 and below 2**62 (math.inf for no limit)")
 
 
-def _flag(value: Any) -> bool:
+def _validate_bool(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("True or False")
     return value
 
 
-def _level(value: Any) -> str:
+def _validate_level(value: Any) -> str:
     level_number(value)
     return str(value).upper()
 
 
-def _path(value: Any) -> str:
+def _validate_path(value: Any) -> str:
     path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(path, str) or not path or "\0" in path:
-        raise ValueError("a path, as text or pathlib.Path")
+        raise ValueError("a path, as a string or pathlib.Path")
     return path
 
 
-def _callback(value: Any) -> BroadcastCallback:
+def _validate_callback(value: Any) -> BroadcastCallback:
     if not callable(value):
         raise ValueError("a function of one argument, sync or async")
     return value  # type: ignore[no-any-return]
 
 
-def _identifier(value: Any) -> str:
+def _validate_identifier(value: Any) -> str:
     allowed = "a file name of letters, digits, '.', '_' and '-', such as 'my-unique-run'"
     if not isinstance(value, str):
         raise ValueError(allowed)
-    if problem := identifier_problem(value):
+    if problem := explain_invalid_identifier(value):
         raise ValueError(f"{allowed}; {problem}")
     return value
 
 
-def _backend(value: Any) -> str:
-    if value not in BACKENDS:
-        raise ValueError(" or ".join(map(repr, BACKENDS)))
-    return str(value)
+def _validate_choice(*allowed: str) -> Callable[[Any], str]:
+    def validate(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(" or ".join(map(repr, allowed)))
+        return str(value)
+
+    return validate
 
 
-def _durability(value: Any) -> str:
-    if value not in DURABILITIES:
-        raise ValueError(" or ".join(map(repr, DURABILITIES)))
-    return str(value)
-
-
-def _store(value: Any) -> Any:
+def _validate_store(value: Any) -> Any:
     if isinstance(value, str):
         kind, _, path = value.partition(":")
         if kind in ("file", "sqlite") and path and "\0" not in path:
             return value
-    elif not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in STORE_METHODS):
-        return value
+    else:
+        from railtracks.state._stores._protocols import is_store  # here, as few programs have a store of their own
+
+        if is_store(value):
+            return value
     raise ValueError("'file:FOLDER', 'sqlite:FILE', or a store such as rt.state.SQLiteStore('runs.db')")
 
 
-def _number(text: str) -> float:
+# ---- parsers: each turns text into a value, which is validated after that
+
+
+def _parse_number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
         raise ValueError("a number of seconds above 0 ('inf' for no limit)") from None
 
 
-def _truth(text: str) -> bool:
+def _parse_bool(text: str) -> bool:
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if text.strip().lower() not in words:
         raise ValueError("1, true, yes, on, 0, false, no or off")
     return words[text.strip().lower()]
 
 
-def _option(default: Any, check: Callable[[Any], Any], parse: Callable[[str], Any] | None = str) -> Any:
-    """An option: its default, its check (ValueError says what is allowed), how text becomes it (None: never)."""
-    return attrs.field(default=default, metadata={"check": check, "parse": parse})
+def _option(default: Any, validate: Callable[[Any], Any], parse: Callable[[str], Any] | None = str) -> Any:
+    """Return the field of an option.
+
+    Args:
+        default: Its default.
+        validate: Its validator.
+        parse: Its parser; None if text cannot express the option, so that the environment cannot set it.
+    """
+    return attrs.field(default=default, metadata={"validate": validate, "parse": parse})
 
 
 @attrs.frozen(kw_only=True)
 class ExecutorConfig:
-    """The settled options of a session. Frozen; made by :func:`merge`, never by hand."""
+    """The configuration of a session: all its options, settled. Made by :func:`resolve_config`, never by hand."""
 
-    timeout: float = _option(150.0, _timeout, _number)
-    """Seconds that each top-level call may take; ``math.inf`` for no limit."""
+    timeout: float = _option(150.0, _validate_timeout, _parse_number)
+    """The limit for each top-level call, in seconds; ``math.inf`` for no limit."""
 
-    end_on_error: bool = _option(False, _flag, _truth)
-    """True: the first node that fails cancels all other calls of the session."""
+    end_on_error: bool = _option(False, _validate_bool, _parse_bool)
+    """Whether the first node that fails cancels all other calls of the session."""
 
-    logging_setting: str = _option("REGULAR", _level)
-    """VERBOSE, REGULAR, QUIET or NONE, or a standard level name: which of its log records the session makes."""
+    logging_setting: str = _option("REGULAR", _validate_level)
+    """Which log records the session makes: VERBOSE, REGULAR, QUIET or NONE, or a standard level name."""
 
-    log_file: str | None = _option(None, _path)
-    """A file that the session's log records are appended to; None for none."""
+    log_file: str | None = _option(None, _validate_path)
+    """The file that the session's log records are appended to, or None."""
 
-    broadcast_callback: BroadcastCallback | None = _option(None, _callback, None)  # noqa: RUF009 (a field, not a default)
-    """Called with each item that is broadcast; sync or async."""
+    broadcast_callback: BroadcastCallback | None = _option(None, _validate_callback, None)  # noqa: RUF009 (a field, not a default)
+    """A function, sync or async, that is called with each item that is broadcast."""
 
-    run_identifier: str | None = _option(None, _identifier)
-    """The identifier of the session and the name of its state file; None for a random one."""
+    run_identifier: str | None = _option(None, _validate_identifier)
+    """The identifier of the session, and the name of its state file; None for a random one."""
 
-    prompt_injection: bool = _option(True, _flag, _truth)
-    """Fill ``{name}`` in the system and user messages of agents from the context."""
+    prompt_injection: bool = _option(True, _validate_bool, _parse_bool)
+    """Whether ``{name}`` in the system and user messages of agents is filled from the context."""
 
-    save_state: bool = _option(True, _flag, _truth)
-    """Save what happens to ``.railtracks/<identifier>.json``, by way of a journal while the session runs."""
+    save_state: bool = _option(True, _validate_bool, _parse_bool)
+    """Whether the session is saved to ``.railtracks/<identifier>.json``, and to a journal while it runs."""
 
-    ask_callback: AskCallback | None = _option(None, _callback, None)  # noqa: RUF009 (a field, not a default)
-    """Answers the questions of ``rt.ask``: called with the question, returns the answer. Sync ones run in a worker
-    thread; ``input`` asks in the terminal. None: there is nobody to ask."""
+    ask_callback: AskCallback | None = _option(None, _validate_callback, None)  # noqa: RUF009 (a field, not a default)
+    """The function that answers ``rt.ask``: called with the question, it returns the answer. A sync one runs in a
+    worker thread; ``input`` asks in the terminal. None: ``rt.ask`` raises."""
 
-    durability: str = _option("async", _durability)
-    """What a killed process may lose. "sync": nothing that a call has returned. "async": each record is handed to the
+    durability: str = _option("async", _validate_choice(*DURABILITIES))
+    """What a killed process may lose. "sync": nothing that a call has returned. "async": each record is passed to the
     operating system at once, and to the disk every 50 ms. "exit": everything; the state is saved when the session
     ends."""
 
-    store: Any = _option(None, _store)  # noqa: RUF009 (a field, not a default)
-    """Where: ``rt.state.FileStore``, ``SQLiteStore``, or "file:FOLDER" or "sqlite:FILE"; None for files in
+    store: Any = _option(None, _validate_store)  # noqa: RUF009 (a field, not a default)
+    """Where runs are saved: a store such as ``rt.state.SQLiteStore``, or "file:FOLDER" or "sqlite:FILE". None: files in
     ``.railtracks``, or in ``RAILTRACKS_HOME``."""
 
-    backend: str = _option("asyncio", _backend)
-    """The event loop of the synchronous forms: "asyncio" or "trio"."""
+    backend: str = _option("asyncio", _validate_choice(*BACKENDS))
+    """The backend of the synchronous forms: "asyncio" or "trio"."""

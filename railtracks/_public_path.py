@@ -1,7 +1,7 @@
-"""The names under which the library's own classes and functions stand on record.
+"""The names under which the library's own classes and functions are recorded.
 
-A record outlives the code that wrote it, and private modules are renamed and moved. So what is public is recorded by
-the path that users import it from, such as ``railtracks.llm.AssistantMessage``, wherever it is defined.
+A record outlives the code that wrote it, and private modules are renamed and moved. So a public class or function is
+recorded under the path from which users import it, such as ``railtracks.llm.AssistantMessage``, wherever it is defined.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _NAMESPACES = (
     "railtracks.exceptions",
     "railtracks.testing",
 )
-"""Where public names live. The first namespace that lists a name in its ``__all__`` counts."""
+"""The namespaces of public names. The first one that lists a name in its ``__all__`` counts."""
 
 
 def public_path(thing: Any) -> str:
-    """Return the module and qualified name of a class or a function, in place of private modules of the library.
+    """Return the module and qualified name of a class or function, with public modules for the library's private ones.
 
     Args:
         thing: Anything that has ``__module__`` and ``__qualname__``.

@@ -18,8 +18,9 @@ from railtracks._options import BACKENDS
 from railtracks._session._session import Session
 from railtracks.execution import ExecutionStrategy, Frame, abandon_current, running_library
 from railtracks.execution._coordinator import is_fatal
-from railtracks.nodes._function import as_node
+from railtracks.nodes._resolve import as_node
 from railtracks.state import CallRecord, ExecutionInfo
+from railtracks.state._call_tree import CallTree
 from railtracks.state._records import REUSED
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKENDS",
+    "CallTree",
     "CurrentCall",
     "ExecutionStrategy",
     "SessionProbe",
@@ -123,6 +125,6 @@ def resolve_store(setting: Store | str | None) -> Store:
     Raises:
         ConfigError: the value is not allowed.
     """
-    from railtracks.state._stores._runs import as_store  # here, as pytest loads this module in each of its runs
+    from railtracks.state._stores import _runs  # here, as pytest loads this module in each of its runs
 
-    return as_store(setting)
+    return _runs.resolve_store(setting)

@@ -1,4 +1,4 @@
-"""The context of the session: one mapping, shared by all its nodes, those in worker threads included.
+"""The context of the session: one mapping that all its nodes share, including those in worker threads.
 
 Outside a session every function here raises :class:`~railtracks.exceptions.ContextError`.
 """
@@ -29,10 +29,10 @@ def get(key: str) -> Any: ...
 @overload
 def get(key: str, default: Any) -> Any: ...
 def get(key: str, default: Any = _MISSING) -> Any:
-    """The value of ``key``, or ``default``, which may be None, if there is none.
+    """Return the value of ``key``, or ``default``, which may be None, if there is no such key.
 
     Raises:
-        KeyError: there is no such key and no default was given.
+        KeyError: there is no such key, and no default.
     """
     mapping = _mapping("get")
     return mapping[key] if default is _MISSING else mapping.get(key, default)
@@ -41,7 +41,7 @@ def get(key: str, default: Any = _MISSING) -> Any:
 def put(key: str, value: Any) -> None:
     """Set ``key`` for all nodes of the session."""
     _mapping("put")[key] = value
-    _tell(key, value)
+    _report_change(key, value)
 
 
 def update(values: Mapping[str, Any]) -> None:
@@ -49,21 +49,21 @@ def update(values: Mapping[str, Any]) -> None:
     values = dict(values)
     _mapping("update").update(values)
     for key, value in values.items():
-        _tell(key, value)
+        _report_change(key, value)
 
 
 def delete(key: str) -> None:
-    """Remove ``key``. KeyError if there is no such key."""
+    """Remove ``key``. Raises KeyError if there is no such key."""
     del _mapping("delete")[key]
-    _tell(key)
+    _report_change(key)
 
 
-def _tell(*change: Any) -> None:
-    """A run that is resumed later needs to know what its calls changed."""
+def _report_change(*change: Any) -> None:
+    """Report a change to the coordinator, which records it: a resumed run repeats the changes of replayed calls."""
     frame = current.get()
     frame.coordinator.record_context_change(frame.record, *change)
 
 
 def keys() -> list[str]:
-    """The keys, as they are now."""
+    """Return the present keys."""
     return list(_mapping("keys"))

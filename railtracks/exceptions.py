@@ -1,7 +1,7 @@
-"""The errors that Railtracks raises. Their texts stand where they are raised.
+"""The errors that Railtracks raises.
 
-Each names the thing, says what was wrong, and shows what to write instead. Advice that does not fit
-one line travels as PEP 678 notes, so that every traceback shows it.
+Their texts are written where they are raised. Each names the thing, says what was wrong, and shows what to write
+instead. Advice that does not fit on one line is attached as PEP 678 notes, so that every traceback shows it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = [
 
 
 class RTError(Exception):
-    """The root of all errors that Railtracks itself raises.
+    """The base class of all errors that Railtracks itself raises.
 
     Args:
         message: What happened, to what, and what to do instead.
-        notes: Further lines, attached as PEP 678 notes.
+        notes: More lines, attached as PEP 678 notes.
     """
 
     def __init__(self, message: str = "", notes: Iterable[str] = ()) -> None:
@@ -44,24 +44,24 @@ class RTError(Exception):
 
 
 class ConfigError(RTError, ValueError):
-    """An option has a wrong value, or is unknown, or its file cannot be read."""
+    """An option or an argument has a wrong value, an option is unknown, or the configuration file cannot be read."""
 
 
 class ContextError(RTError, LookupError):
-    """The context was used where there is none: outside a session."""
+    """The context, or another service of a session, was used outside a session."""
 
 
 class NodeCreationError(RTError, TypeError):
-    """Something that is no node was given where a node is needed."""
+    """A node was expected, and what was passed cannot be one."""
 
 
 class NodeInvocationError(RTError):
-    """For nodes to raise: the call failed in a way that the node foresaw.
+    """A call failed in a way that its node expected; raised by nodes.
 
     Args:
         message: What failed.
-        notes: Hints for whoever reads the traceback.
-        fatal: True ends the whole session, whatever ``end_on_error`` says.
+        notes: Hints for the reader of the traceback.
+        fatal: Whether the whole session ends, even without ``end_on_error``.
     """
 
     def __init__(self, message: str = "", notes: Iterable[str] = (), fatal: bool = False) -> None:
@@ -70,17 +70,17 @@ class NodeInvocationError(RTError):
 
 
 class FatalError(RTError):
-    """For nodes to raise: ends the whole session, whatever ``end_on_error`` says."""
+    """An error that ends the whole session, even without ``end_on_error``; raised by nodes."""
 
 
 class LLMError(RTError):
-    """A model answered, but not with what was asked for: an agent could not make a result of it.
+    """An answer of a model from which its agent could make no result.
 
-    What a provider's SDK raises (a wrong key, a rate limit, a lost connection) is not this; it comes out as it is.
+    What a provider's SDK raises (for a wrong key, a rate limit, a lost connection) is raised unchanged instead.
 
     Args:
         message: What was wrong.
-        message_history: The conversation up to there, if there was one.
+        message_history: The conversation up to the answer, if there was one.
     """
 
     def __init__(self, message: str = "", message_history: Any = None) -> None:
@@ -92,21 +92,21 @@ class LLMError(RTError):
 
 
 class StateError(RTError):
-    """A saved state cannot be read, or is none."""
+    """A saved state cannot be read, or the file holds something else."""
 
 
 class SessionError(RTError, RuntimeError):
-    """A session, or a call, was used in a way that cannot work."""
+    """A session or a call was used in a way that cannot work."""
 
 
 class RunInUseError(SessionError):
-    """A session cannot have the identifier that it was given: another session that still runs has it."""
+    """Another session that is still running has the ``run_identifier`` of this one."""
 
 
 class SessionEndedError(SessionError):
-    """A call came after its session or its run was over, or was cancelled by their end.
+    """A call came after its session or its top-level call had ended, or was cancelled by that end.
 
-    ``__cause__`` is the error that ended the session, where there was one.
+    ``__cause__`` is the error that ended the session, if there was one.
     """
 
 

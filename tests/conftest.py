@@ -13,7 +13,7 @@ from hypothesis import settings
 from railtracks import _config
 from railtracks._context_variable import current
 from railtracks.state._redaction._secret_names import secret_names
-from railtracks.state._serialization import _encoder
+from railtracks.state._serialization._hooks import registered_types
 from tests import virtual
 from tests.checkout import CheckoutGuard
 
@@ -47,26 +47,15 @@ def pytest_pyfunc_call(pyfuncitem):
     return True
 
 
-@pytest.fixture
-def forget_registered_types(monkeypatch):
-    """Forget the types that were registered, as a process does in which they never were."""
-
-    def forget():
-        monkeypatch.setattr(_encoder, "_registered", set())
-        monkeypatch.setattr(_encoder, "_by_name", {})
-
-    return forget
-
-
 @pytest.fixture(autouse=True)
-def empty_world(tmp_path, monkeypatch, forget_registered_types):
+def empty_world(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for variable in [name for name in os.environ if name.startswith("RAILTRACKS_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setattr(_config, "_global", {})
     monkeypatch.setattr(_config, "_files", {})
     secret_names.reset()
-    forget_registered_types()
+    registered_types.reset()
     monkeypatch.setenv("RAILTRACKS_LOGGING_SETTING", "QUIET")
     yield
     assert current.get() is None, "a session was left open in the context of the test"

@@ -43,7 +43,7 @@ async def test_start_soon_without_an_open_session_is_refused(form):
 
 async def test_start_soon_refuses_what_is_not_a_node_at_once():
     async with rt.Session() as session:
-        with pytest.raises(rt.exceptions.NodeCreationError, match="5 is no node"):
+        with pytest.raises(rt.exceptions.NodeCreationError, match="5 is not a node"):
             session.start_soon(5)
 
 

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 import railtracks as rt
-from railtracks._config import merge
+from railtracks._config import resolve_config
 from railtracks.exceptions import ConfigError
 
 
@@ -81,7 +81,7 @@ def give(source, name, value, monkeypatch):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_without_any_source_the_default_holds(name):
-    assert getattr(merge({}), name) == DEFAULTS[name]
+    assert getattr(resolve_config({}), name) == DEFAULTS[name]
 
 
 @pytest.mark.parametrize("first", range(4))
@@ -92,22 +92,22 @@ def test_the_strongest_source_that_gives_a_value_wins(name, first, monkeypatch):
             give(source, name, given_value, monkeypatch)
     argument, settled = VALUES[name][0][0], VALUES[name][first][1]
     options = {name: argument} if first == 0 else {}
-    assert getattr(merge(options), name) == settled
+    assert getattr(resolve_config(options), name) == settled
     assert getattr(rt.Session(**options).executor_config, name) == settled
-    assert {**DEFAULTS, name: settled} == attrs.asdict(merge(options))
+    assert {**DEFAULTS, name: settled} == attrs.asdict(resolve_config(options))
 
 
 def test_a_callback_comes_by_argument_or_set_config():
     rt.set_config(broadcast_callback=print)
-    assert merge({}).broadcast_callback is print
-    assert merge({"broadcast_callback": on_broadcast}).broadcast_callback is on_broadcast
+    assert resolve_config({}).broadcast_callback is print
+    assert resolve_config({"broadcast_callback": on_broadcast}).broadcast_callback is on_broadcast
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_none_as_an_argument_means_not_given(name):
     value, settled = VALUES[name][0]
     rt.set_config(**{name: value})
-    assert getattr(merge({name: None}), name) == settled
+    assert getattr(resolve_config({name: None}), name) == settled
 
 
 def test_sources_are_merged_option_by_option(monkeypatch):
@@ -115,7 +115,7 @@ def test_sources_are_merged_option_by_option(monkeypatch):
     monkeypatch.setenv("RAILTRACKS_TIMEOUT", "2")
     monkeypatch.setenv("RAILTRACKS_SAVE_STATE", "1")
     rt.set_config(timeout=3)
-    config = merge({"run_identifier": "x"})
+    config = resolve_config({"run_identifier": "x"})
     assert (config.timeout, config.save_state, config.backend, config.end_on_error) == (3.0, True, "trio", True)
     assert config.run_identifier == "x"
 
@@ -136,9 +136,16 @@ def test_the_options_are_named_once():
     assert [*rt.SessionOptions.__annotations__] == OPTIONS
 
 
+def test_configuration_md_has_a_row_for_each_option():
+    text = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    table = text.partition("\n\n## Where")[0].partition("|---|---|---|\n")[2]
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines()]
+    assert rows == [[f"`{name}`", f"`{default!r}`".replace("'", '"')] for name, default in DEFAULTS.items()]
+
+
 def test_a_settled_configuration_cannot_be_changed():
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        merge({}).timeout = 1
+        resolve_config({}).timeout = 1
 
 
 class EqualCallback:
@@ -182,14 +189,14 @@ def test_set_config_adds_to_earlier_settings():
     """Each set_config adds to the earlier settings, and None takes one back."""
     rt.set_config(timeout=7, end_on_error=True)
     rt.set_config(timeout=None, save_state=False)
-    assert attrs.asdict(merge({})) == {**DEFAULTS, "end_on_error": True, "save_state": False}
+    assert attrs.asdict(resolve_config({})) == {**DEFAULTS, "end_on_error": True, "save_state": False}
 
 
 def test_none_takes_back_to_the_next_weaker_source(monkeypatch):
     monkeypatch.setenv("RAILTRACKS_TIMEOUT", "3")
     rt.set_config(timeout=7)
     rt.set_config(timeout=None)
-    assert merge({}).timeout == 3.0
+    assert resolve_config({}).timeout == 3.0
 
 
 async def test_set_config_in_a_session_warns_and_changes_the_next():
@@ -215,7 +222,7 @@ def test_a_set_config_that_is_refused_changes_nothing():
     rt.set_config(timeout=7)
     with pytest.raises(ConfigError, match=r"rt\.set_config: 'maybe' is not allowed for end_on_error"):
         rt.set_config(timeout=8, end_on_error="maybe")
-    assert merge({}).timeout == 7.0
+    assert resolve_config({}).timeout == 7.0
 
 
 # ---- wrong ones
@@ -256,7 +263,7 @@ def test_wrong_value_is_named_with_option_and_what_is_allowed(name, value):
         with pytest.raises(ConfigError) as caught:
             take({name: value})
         text = str(caught.value)
-        assert text.startswith(f"{source}: {value!r} is not allowed for {name}; give ")
+        assert text.startswith(f"{source}: {value!r} is not allowed for {name}; expected ")
         assert ALLOWED[name] in text
 
 
@@ -268,32 +275,40 @@ def test_wrong_value_is_named_with_option_and_what_is_allowed(name, value):
 def test_wrong_variable_is_named_with_text_and_what_is_allowed(name, text, monkeypatch):
     variable = f"RAILTRACKS_{name.upper()}"
     monkeypatch.setenv(variable, text)
-    with pytest.raises(ConfigError, match=f"^environment variable {variable}: .*{text}.* is not allowed.*; give "):
+    with pytest.raises(ConfigError, match=f"^environment variable {variable}: .*{text}.* is not allowed.*; expected "):
         rt.Session()
 
 
 def test_an_empty_variable_counts_as_not_set(monkeypatch):
     monkeypatch.setenv("RAILTRACKS_TIMEOUT", "")
-    assert merge({}).timeout == 150.0
+    assert resolve_config({}).timeout == 150.0
 
 
 @pytest.mark.parametrize("text", ["1", "TRUE", "yes", " on "])
 def test_a_flag_in_the_environment_may_be_written_as_people_do(text, monkeypatch):
     monkeypatch.setenv("RAILTRACKS_END_ON_ERROR", text)
-    assert merge({}).end_on_error is True
+    assert resolve_config({}).end_on_error is True
 
 
 def test_no_limit_can_be_written_in_each_source(monkeypatch):
     write('timeout = "inf"')
-    assert merge({}).timeout == math.inf
+    assert resolve_config({}).timeout == math.inf
     monkeypatch.setenv("RAILTRACKS_TIMEOUT", "inf")
-    assert merge({}).timeout == math.inf
+    assert resolve_config({}).timeout == math.inf
 
 
 @pytest.mark.parametrize("take", [rt.Session, rt.set_config, lambda **o: rt.Flow("f", len, **o), rt.session])
 def test_unknown_option_is_refused_with_those_that_exist(take):
-    with pytest.raises(ConfigError, match="there is no option 'time_out'; the options are timeout, end_on_error"):
+    with pytest.raises(
+        ConfigError,
+        match=r"there is no option 'time_out'; did you mean 'timeout'\? The options are timeout, end_on_error",
+    ):
         take(time_out=1)
+
+
+def test_unknown_option_that_resembles_none_is_refused_without_a_guess():
+    with pytest.raises(ConfigError, match="there is no option 'colour'; the options are timeout, end_on_error"):
+        rt.Session(colour="blue")
 
 
 # ---- the file
@@ -308,16 +323,16 @@ def test_an_unknown_key_in_a_file_names_file_and_key(tmp_path, name, text):
     with pytest.raises(ConfigError) as caught:
         rt.Session()
     assert str(tmp_path / name) in str(caught.value)
-    assert "there is no option 'time_out'; the options are timeout" in str(caught.value)
+    assert "there is no option 'time_out'; did you mean 'timeout'? The options are timeout" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("timeout = 'soon'", "'soon' is not allowed for timeout; give a number of seconds"),
-        ("timeout = -1", "-1 is not allowed for timeout; give a number of seconds"),
-        ("end_on_error = 'yes'", "'yes' is not allowed for end_on_error; give True or False"),
-        ("broadcast_callback = 'print'", "'print' is not allowed for broadcast_callback; give a function"),
+        ("timeout = 'soon'", "'soon' is not allowed for timeout; expected a number of seconds"),
+        ("timeout = -1", "-1 is not allowed for timeout; expected a number of seconds"),
+        ("end_on_error = 'yes'", "'yes' is not allowed for end_on_error; expected True or False"),
+        ("broadcast_callback = 'print'", "'print' is not allowed for broadcast_callback; expected a function"),
         ("[timeout]\nx = 1", "is not allowed for timeout"),
         ("timeout = ", "the configuration file cannot be read"),
         ("\x00", "the configuration file cannot be read"),
@@ -354,26 +369,26 @@ def test_the_nearest_file_wins(monkeypatch):
     write("[tool.railtracks]\ntimeout = 2", "pyproject.toml", "near")
     Path("near/deep/er").mkdir(parents=True)
     monkeypatch.chdir("near/deep/er")
-    assert (merge({}).timeout, merge({}).end_on_error) == (2.0, False)
+    assert (resolve_config({}).timeout, resolve_config({}).end_on_error) == (2.0, False)
 
 
 def test_railtracks_toml_wins_over_pyproject_beside_it():
     write("timeout = 1")
     write("[tool.railtracks]\ntimeout = 2", "pyproject.toml")
-    assert merge({}).timeout == 1.0
+    assert resolve_config({}).timeout == 1.0
 
 
 def test_files_without_our_table_are_ignored():
     """A pyproject without our table and a TOML file of other tools are ignored."""
     write("[tool.other]\ntimeout = 2", "pyproject.toml")
-    assert merge({}).timeout == 150.0
+    assert resolve_config({}).timeout == 150.0
 
 
 def test_each_working_directory_has_its_own_file(monkeypatch):
-    assert merge({}).timeout == 150.0
+    assert resolve_config({}).timeout == 150.0
     write("timeout = 2", folder="other")
     monkeypatch.chdir("other")
-    assert merge({}).timeout == 2.0
+    assert resolve_config({}).timeout == 2.0
 
 
 # ---- sessions and threads

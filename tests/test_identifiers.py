@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks._config import identifier_problem, merge
+from railtracks._config import resolve_config
+from railtracks._identifiers import explain_invalid_identifier
 from railtracks.exceptions import ConfigError
 from tests.watched import login
 
@@ -25,7 +26,7 @@ from tests.watched import login
 )  # fmt: skip
 def test_unsafe_identifier_is_refused_with_the_reason(identifier, reason):
     """An identifier that is not a safe file name is refused with the reason."""
-    with pytest.raises(ConfigError, match=f"for run_identifier; give a file name.*{reason}"):
+    with pytest.raises(ConfigError, match=f"for run_identifier; expected a file name.*{reason}"):
         rt.Session(run_identifier=identifier)
 
 
@@ -40,13 +41,13 @@ def test_a_safe_identifier_is_taken_as_it_is(identifier):
 @example("a/../../b")
 @given(st.text(max_size=140) | st.text("./\\~-_abC0: ", max_size=20))
 def test_an_identifier_that_is_accepted_never_leaves_the_folder(identifier):
-    if identifier_problem(identifier) is not None:
+    if explain_invalid_identifier(identifier) is not None:
         with pytest.raises(ConfigError):
-            merge({"run_identifier": identifier})
+            resolve_config({"run_identifier": identifier})
         return
     path = os.path.normpath(os.path.join("/home", f"{identifier}.json"))
     assert PurePosixPath(path).parent == PurePosixPath("/home")
-    assert merge({"run_identifier": identifier}).run_identifier == identifier
+    assert resolve_config({"run_identifier": identifier}).run_identifier == identifier
     assert len(os.fsencode(path)) < 200
 
 

@@ -298,7 +298,7 @@ def leave(backend, main, error):
     assert ended == [True]
     records = rt.ExecutionInfo.load(".railtracks/run.json").records
     assert Status.OPEN not in {record.status for record in records}
-    assert _threads.running() == 0
+    assert _threads.active_work_count() == 0
     return {record.name: record.status for record in records}
 
 

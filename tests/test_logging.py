@@ -342,7 +342,7 @@ with rt.Session(logging_setting="INFO", save_state=False):
 @pytest.mark.parametrize("level", ["LOUD", 10, None])
 def test_enable_logging_refuses_what_is_not_a_level(level, own_levels):
     before = RT.level, RT.handlers[:]
-    with pytest.raises(ConfigError, match=f"{level!r} is not a level; give one of VERBOSE, REGULAR"):
+    with pytest.raises(ConfigError, match=f"{level!r} is not a level; use one of VERBOSE, REGULAR"):
         rt.enable_logging(level)
     assert (RT.level, RT.handlers) == before
 

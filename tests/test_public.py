@@ -69,6 +69,39 @@ def test_the_list_of_public_names_is_sorted_and_names_each_once(module):
     assert names == sorted(set(names))
 
 
+def lazy_names(tree):
+    """Return (module, name) of a module's lazy names: those under TYPE_CHECKING, and those in its mapping."""
+    typed, mapped = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            imports = [each for each in node.body if isinstance(each, ast.ImportFrom)]
+            assert imports == node.body
+            for each in imports:
+                for alias in each.names:
+                    inner = f"{each.module}.{alias.name}"
+                    typed.add((inner if inner in MODULES else each.module, alias.name))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "lazy_attributes":
+            modules = ast.literal_eval(node.args[1])
+            mapped = {(module, name) for module, names in modules.items() for name in names}
+    return typed, mapped
+
+
+LAZY = [
+    module for module, tree in TREES.items() if "lazy_attributes(" in ast.unparse(tree) and module != "railtracks._lazy"
+]
+
+
+@pytest.mark.parametrize("module", LAZY)
+def test_lazy_names_are_the_same_for_python_and_for_type_checkers(module):
+    typed, mapped = lazy_names(TREES[module])
+    assert typed == mapped
+    assert {name for _, name in mapped} <= set(importlib.import_module(module).__all__)
+
+
+def test_lazy_modules_are_found():
+    assert set(LAZY) == {"railtracks", "railtracks.llm", "railtracks.state"}
+
+
 def test_importing_loads_no_event_loop_and_nothing_heavy():
     code = """
 import sys, railtracks
@@ -139,7 +172,7 @@ def test_design_md_shows_the_layers():
     ("module", "source"),
     [
         ("railtracks._identifiers", "import railtracks._logging"),
-        ("railtracks._logging", "from railtracks._config import merge"),
+        ("railtracks._logging", "from railtracks._config import resolve_config"),
         ("railtracks.state._records", "def f():\n    from railtracks.state import _info"),
         ("railtracks.state._serialization._encoder", "from .. import Status"),
         ("railtracks.state._serialization._encoder", "from ... import Session"),

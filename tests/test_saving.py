@@ -100,7 +100,7 @@ async def test_folder_that_cannot_be_written_is_logged(tmp_path, caplog, form):
     assert session.info.answer == 2
     assert payloads == [session.payload()]
     assert (tmp_path / ".railtracks").read_text() == "a file where the folder should be"
-    assert _threads.running() == 0
+    assert _threads.active_work_count() == 0
 
 
 async def test_a_failure_to_save_does_not_replace_the_exception(tmp_path, caplog):

@@ -52,7 +52,7 @@ def test_session_without_its_log_file_may_be_entered_later(tmp_path):
     """A log file that cannot be opened is refused at entry, and the session may be entered later."""
     (tmp_path / "file").write_text("")
     session = rt.Session(log_file="file/run.log")
-    with pytest.raises(ConfigError, match=r"log_file: 'file/run.log' cannot be opened.*give a file"), session:
+    with pytest.raises(ConfigError, match=r"log_file: 'file/run.log' cannot be opened.*use a file"), session:
         raise AssertionError("never reached")
     assert rt.session_id() is None
     (tmp_path / "file").unlink()

@@ -71,7 +71,7 @@ async def cancelled_while_it_works(node, worker):
 def no_work_left():
     """Wait, in real time, for threads that are on their way out."""
     for _ in range(1000):
-        if not _threads.running():
+        if not _threads.active_work_count():
             return True
         threading.Event().wait(0.005)  # real: nothing notifies us when a thread has ended
     return False
@@ -234,7 +234,7 @@ def test_an_interrupt_in_a_sync_node_comes_out_as_itself(backend, kind, tmp_path
     assert caught.value is error
     saved = rt.ExecutionInfo.load(tmp_path / ".railtracks/interrupted.json")
     assert saved.records[0].status is Status.CANCELLED
-    assert _threads.running() == 0
+    assert _threads.active_work_count() == 0
 
 
 async def test_cancelled_future_of_the_node_is_an_ordinary_error():
@@ -287,7 +287,7 @@ async def test_the_session_ends_while_an_abandoned_thread_goes_on():
     async with rt.Session() as session, cancelled_while_it_works(worker, worker):
         pass
     assert not worker.ended.is_set()
-    assert _threads.running() == 1
+    assert _threads.active_work_count() == 1
     worker.release.set()
     assert worker.ended.wait(10)
     assert no_work_left()
@@ -340,7 +340,7 @@ def test_without_abandon_on_cancel_the_call_waits_for_its_thread(backend, caplog
     record = run_by_hand(backend, main).info.records[0]
     assert not record.abandoned
     assert caplog.records == []
-    assert _threads.running() == 0
+    assert _threads.active_work_count() == 0
 
 
 def test_timeout_cancels_a_child_that_a_sync_node_called(backend):
@@ -394,7 +394,7 @@ def test_timeout_cancels_a_child_below_a_node_that_waits(backend):
         ("outer", Status.CANCELLED, Reason.TIMEOUT, False),
         ("child", Status.CANCELLED, Reason.TIMEOUT, False),
     ]
-    assert _threads.running() == 0
+    assert _threads.active_work_count() == 0
 
 
 async def test_outside_cancellation_cancels_the_child_of_a_sync_node():
@@ -502,7 +502,7 @@ async def test_number_of_working_threads_is_limited():
     count = 2 * ThreadStrategy.MAX_THREADS
     assert await rt.call_batch(work, range(count), return_exceptions=False) == list(range(count))
     assert most == ThreadStrategy.MAX_THREADS
-    assert _threads.running() == 0
+    assert _threads.active_work_count() == 0
 
 
 async def test_abandoned_threads_do_not_hold_up_another_session():
@@ -543,7 +543,7 @@ async def test_call_cancelled_while_waiting_for_a_thread_leaves_none():
     last = session.info.records[-1]
     assert (last.name, last.status, last.abandoned) == ("never", Status.CANCELLED, False)
     assert begun == []
-    assert _threads.running() == 0
+    assert _threads.active_work_count() == 0
 
 
 async def test_nothing_is_running_after_calls_that_ended_well_or_badly():
@@ -553,7 +553,7 @@ async def test_nothing_is_running_after_calls_that_ended_well_or_badly():
     async with rt.Session():
         await rt.call_batch(fail, range(5))
         await rt.call_batch(str, range(5))
-    assert _threads.running() == 0
+    assert _threads.active_work_count() == 0
 
 
 async def test_late_calls_of_a_cancelled_thread_are_cancelled():

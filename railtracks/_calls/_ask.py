@@ -1,4 +1,4 @@
-"""``ask``: a node asks a person."""
+"""``ask``: ask a person from a node."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from railtracks._calls._terminal import ask_in_terminal, can_ask
 from railtracks._context_variable import current
 from railtracks.exceptions import ContextError
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._function import is_async
+from railtracks.nodes._callables import is_async
 
 
 async def ask(question: str) -> Any:
@@ -29,24 +29,27 @@ async def ask(question: str) -> Any:
     Raises:
         ContextError: there is no session, or it has no ``ask_callback``.
         Exception: what the callback raises.
-    Cancellation: an async callback, or ``input``, is cancelled; of another sync one the thread is left behind, as of a
-        sync node.
+
+    Cancellation: an async callback, and ``input``, is cancelled. The thread of another sync callback is left behind,
+        like that of a sync node.
     """
+    # Up to "Raises" the docstring describes this tool to models, and takes part in the recorded identity of each agent
+    # that has it as a tool: with another text, resumed runs would call the models of these agents again.
     frame = current.get()
     callback = None if frame is None else frame.coordinator.config.ask_callback
     if callback is input and can_ask():
         callback = ask_in_terminal
     if callback is None:
-        what = "outside a session" if frame is None else "in a session that has nobody to ask"
+        where = "outside a session" if frame is None else "in a session without an ask_callback"
         raise ContextError(
-            f"rt.ask({question!r}) was called {what}; give the session a callback that answers, such as "
+            f"rt.ask({question!r}) was called {where}; open the session with a callback that answers, such as "
             f"`rt.Session(ask_callback=input)`"
         )
-    return await call(_asking(callback), question)
+    return await call(_ask_node(callback), question)
 
 
-def _asking(callback: Callable[[str], Any]) -> FunctionNode[..., Any]:
-    """The callback as a node, the same one whoever answers: a resumed run may well have another callback."""
+def _ask_node(callback: Callable[[str], Any]) -> FunctionNode[..., Any]:
+    """Wrap the callback in a node whose key does not depend on it, so that a resumed run may use another callback."""
     if is_async(callback):
 
         async def ask(question: str) -> Any:

@@ -1,1 +1,1 @@
-"""Event loops, cancellation and threads: what knows an event loop, and no session."""
+"""Event loops, cancellation and threads. Nothing here knows sessions or calls."""

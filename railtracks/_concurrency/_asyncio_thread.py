@@ -1,7 +1,8 @@
-"""An asyncio event loop beside trio's, for libraries that know asyncio only.
+"""An asyncio event loop in a thread beside trio's, for libraries that support asyncio only.
 
-What runs over there is one task for one caller here, who never leaves before that task has ended: a cancellation here
-cancels it and waits. What it gives piece by piece comes through a channel with few places, so that it cannot run ahead.
+Each asyncio task here runs for one trio task, which never continues before the asyncio task has ended: cancelling the
+trio task cancels the asyncio task and waits for it. The items that an asyncio generator yields go through a bounded
+channel, so that it cannot run ahead.
 """
 
 from __future__ import annotations
@@ -21,70 +22,78 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-AHEAD = 8
-"""Pieces that may wait to be taken."""
+MAX_BUFFERED = 8
+"""Items of a generator that may wait to be consumed."""
 
 
 class AsyncioThread:
-    """Started when it is made, which takes a moment but no I/O. All its methods are for trio's tasks."""
+    """The event loop and its thread. All methods are for trio tasks.
+
+    Making one starts the thread, which takes a moment but does no I/O.
+    """
 
     def __init__(self) -> None:
-        self._open = start_event_loop("asyncio")
-        self._portal = self._open.__enter__()
+        self._running_loop = start_event_loop("asyncio")
+        self._portal = self._running_loop.__enter__()
 
     async def run(self, func: Callable[[], Awaitable[T]]) -> T:
-        """Await ``func()`` there.
+        """Await ``func()`` on the asyncio event loop, and return its result or raise its exception.
 
-        Raises: what it raises.
-        Cancellation: cancels it, and waits until it has ended.
+        Cancellation: Cancels it, and waits until it has ended.
         """
         job = _Job(self._portal, func)
         await job.run_until_ended()
         return job.result()
 
     async def iterate(self, make: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
-        """What the generator ``make()`` gives there. It is closed when this one is, and has ended when this one has."""
-        send, receive = trio.open_memory_channel[T](AHEAD)
-        places = asyncio.Semaphore(AHEAD)
+        """Yield what the generator ``make()`` yields on the asyncio event loop.
+
+        Closing this generator closes that one, and waits until it has ended.
+        """
+        send, receive = trio.open_memory_channel[T](MAX_BUFFERED)
+        slots = asyncio.Semaphore(MAX_BUFFERED)
 
         async def pump() -> None:
-            async with aclosing(make()) as pieces:
-                async for piece in pieces:
-                    await places.acquire()
-                    job.tell(send.send_nowait, piece)
+            async with aclosing(make()) as items:
+                async for item in items:
+                    await slots.acquire()
+                    job.call_in_trio(send.send_nowait, item)
 
         job = _Job(self._portal, pump)
-        job.start(then=send.close)
+        job.start(on_ended=send.close)
         try:
-            async for piece in receive:
-                job.tell_there(places.release)
-                yield piece
+            async for item in receive:
+                job.call_in_asyncio(slots.release)
+                yield item
         finally:
             await job.end()
         job.result()
 
     async def close(self) -> None:
-        """End the event loop and its thread. Nothing may be running there any more."""
-        await run_in_thread(lambda: self._open.__exit__(None, None, None))
+        """Stop the event loop and its thread. Nothing must be running there any more."""
+        await run_in_thread(lambda: self._running_loop.__exit__(None, None, None))
 
 
 class _Job(Generic[T]):
-    """One task there, and who waits for it here.
+    """One asyncio task, and the trio task that waits for it.
 
-    Invariant: ``_ended`` is set from there as the last thing that happens; the scope is known there alone.
+    Invariant: setting ``_ended`` is the last thing that the asyncio task causes. Only the asyncio thread uses
+    ``_scope`` and ``_cancel_requested``.
     """
 
     def __init__(self, portal: BlockingPortal, func: Callable[[], Awaitable[T]]) -> None:
         self._portal = portal
         self._func = func
-        self._here = trio.lowlevel.current_trio_token()
+        self._trio_token = trio.lowlevel.current_trio_token()
         self._ended = trio.Event()
         self._scope: anyio.CancelScope | None = None
-        self._unwanted = False
+        self._cancel_requested = False
         self._outcome: tuple[T] | BaseException | None = None
 
-    def start(self, then: Callable[[], None] = lambda: None) -> None:
-        self._then = then
+    # ---- on trio's thread
+
+    def start(self, on_ended: Callable[[], None] = lambda: None) -> None:
+        self._on_ended = on_ended
         self._portal.start_task_soon(self._run)
 
     async def run_until_ended(self) -> None:
@@ -95,48 +104,48 @@ class _Job(Generic[T]):
             await self.end()
 
     async def end(self) -> None:
-        """Cancel it if it still runs, and wait until it has ended."""
+        """Cancel the task if it still runs, and wait until it has ended."""
         if not self._ended.is_set():
-            self.tell_there(self._cancel)
+            self.call_in_asyncio(self._cancel)
             with trio.CancelScope(shield=True):
                 await self._ended.wait()
 
     def result(self) -> T:
-        """Of what has ended by itself."""
+        """Return the result of a task that ended without being cancelled, or raise its exception."""
         if isinstance(self._outcome, BaseException):
             raise self._outcome
         assert self._outcome is not None
         return self._outcome[0]
 
-    def tell(self, func: Callable[..., object], *args: object) -> None:
-        """From there: call it here, soon and in order."""
-        self._here.run_sync_soon(func, *args)
-
-    def tell_there(self, func: Callable[[], object]) -> None:
-        """From here: call it there, soon."""
+    def call_in_asyncio(self, func: Callable[[], object]) -> None:
+        """Call a function on the asyncio thread, soon."""
         self._portal.start_task_soon(func)
 
-    # ---- there
+    def _end(self) -> None:
+        self._on_ended()
+        self._ended.set()
+
+    # ---- on the asyncio thread
+
+    def call_in_trio(self, func: Callable[..., object], *args: object) -> None:
+        """Call a function on trio's thread, soon and in the order of these calls."""
+        self._trio_token.run_sync_soon(func, *args)
 
     async def _run(self) -> None:
-        # A scope, and not task.cancel(): that would go through the shields in which HTTP libraries close connections.
+        # A scope, not task.cancel(): that would go through the shields in which HTTP libraries close connections.
         self._scope = anyio.CancelScope()
         try:
             with self._scope:
-                if not self._unwanted:
+                if not self._cancel_requested:
                     self._outcome = (await self._func(),)
         except BaseException as exc:
             self._outcome = exc
             if not isinstance(exc, Exception):
                 raise
         finally:
-            self.tell(self._end)
+            self.call_in_trio(self._end)
 
     def _cancel(self) -> None:
-        self._unwanted = True
+        self._cancel_requested = True
         if self._scope is not None:
             self._scope.cancel()
-
-    def _end(self) -> None:  # here again
-        self._then()
-        self._ended.set()

@@ -1,13 +1,13 @@
-"""Running something to its end, whatever becomes of the caller; and letting a cancellation through."""
+"""Work that cancellation must not cut off, and checkpoints that deliver a cancellation."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio import lowlevel
 
 from railtracks._concurrency._event_loop import running_library
 
@@ -15,58 +15,63 @@ T = TypeVar("T")
 
 
 async def in_child_task(func: Callable[[], Awaitable[T]]) -> T:
-    """Await ``func()``, and do not return before it has ended.
+    """Await ``func()`` in a child task, and do not return before it has ended.
 
-    On asyncio ``task.cancel()``, ``wait_for`` and Ctrl-C go straight through shielded scopes, into what is awaited. A
-    child task they do not reach as such: its group passes them on as a cancellation of its scope, and waits.
+    On asyncio ``task.cancel()``, ``wait_for`` and Ctrl-C pass through shielded scopes into whatever the task awaits.
+    They do not reach a child task directly: its task group turns them into a cancellation of its scope, and waits.
 
-    Raises: what ``func`` raises.
-    Cancellation: reaches ``func`` through scopes; passed on when it has ended, and its result is lost then.
+    Raises:
+        BaseException: whatever ``func`` raises.
+
+    Cancellation: reaches ``func`` through scopes. It is passed on when ``func`` has ended, whose result is lost then.
     """
     if running_library() == "trio":
         return await func()
-    outcome: list[tuple[Any, BaseException | None]] = []
-    through = (anyio.get_cancelled_exc_class(), KeyboardInterrupt, SystemExit, GeneratorExit)
+    result: T
+    error: BaseException | None = None
+    # Looked up here: when a coroutine is closed by the garbage collector, no event loop may be running to ask.
+    passed_on = (anyio.get_cancelled_exc_class(), KeyboardInterrupt, SystemExit, GeneratorExit)
 
     async def child() -> None:
+        nonlocal result, error
         try:
-            outcome.append((await func(), None))
+            result = await func()
+        except passed_on:
+            raise
         except BaseException as exc:
-            if isinstance(exc, through):
-                raise
-            outcome.append((None, exc))  # past the task group, which would wrap it
+            error = exc  # raised below: the task group would wrap it
 
     async with anyio.create_task_group() as group:
         group.start_soon(child)
-    result, error = outcome[0]
     if error is not None:
         raise error
-    return result  # type: ignore[no-any-return]
+    return result
 
 
-async def pass_cancellation_on() -> None:
-    """Let a cancellation of a scope around the caller through here, if there is one.
+async def checkpoint_if_cancelled() -> None:
+    """Raise the cancellation of a scope around the caller, if there is one.
 
-    As anyio's ``checkpoint_if_cancelled``. On asyncio that one waits, in a loop, for a cancellation to be delivered; to
-    a task that a thread started none may come any more, once the scopes in between were left. A scope of our own
-    delivers it.
+    On asyncio anyio's function of this name loops until a cancellation is delivered. In a task that a thread started
+    none may ever come, once the scopes in between were left; a scope of our own delivers it.
     """
     with anyio.CancelScope() as scope:
         if anyio.current_effective_deadline() == -math.inf:
             scope.cancel()
-        await checkpoint_if_cancelled()
+        await lowlevel.checkpoint_if_cancelled()
 
 
 async def shielded(func: Callable[[], Awaitable[T]]) -> T:
-    """Await ``func()`` to its end, whatever becomes of the caller.
+    """Await ``func()`` to its end, even if the caller is cancelled.
 
-    Raises: what ``func`` raises.
-    Cancellation: passed on when ``func`` has ended, and its result is lost then.
+    Raises:
+        BaseException: whatever ``func`` raises.
+
+    Cancellation: passed on when ``func`` has ended, whose result is lost then.
     """
 
     async def shield() -> T:
         with anyio.CancelScope(shield=True):
             result = await func()
-        return result  # noqa: RET504 (a return inside would look to mypy as if the scope might swallow it)
+        return result  # noqa: RET504 (to mypy a return inside would look as if the scope might swallow it)
 
     return await in_child_task(shield)

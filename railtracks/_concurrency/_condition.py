@@ -1,4 +1,4 @@
-"""Waiting until something about an object has changed."""
+"""A condition to wait for: that something about an object has changed."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from collections.abc import Callable
 import anyio
 
 
-class Notifier:
-    """Wakes all who wait, each time; costs nothing while nobody does, and belongs to no event loop between.
+class Condition:
+    """Wakes all tasks that wait, at each notification.
 
-    For use in one thread. Whoever waits looks at its condition again when it wakes.
+    Unlike anyio's ``Condition`` it has no lock, costs nothing while no task waits, and is bound to an event loop only
+    while tasks wait. For use in one thread.
     """
 
     __slots__ = ("_event",)
 
     def __init__(self) -> None:
-        self._event: anyio.Event | None = None  # made by the first who waits, set and forgotten by notify_all
+        self._event: anyio.Event | None = None  # made by the first waiter, set and dropped by notify_all
 
     def notify_all(self) -> None:
+        """Wake all waiting tasks, which then look at their conditions again."""
         if self._event is not None:
             event, self._event = self._event, None
             event.set()
 
     async def wait_while(self, condition: Callable[[], bool]) -> None:
-        """Wait until ``condition`` is false. Cancellation: the wait ends, nothing else does."""
+        """Wait until ``condition()`` is false. Cancellation: only the wait ends."""
         while condition():
             if self._event is None:
                 self._event = anyio.Event()

@@ -1,7 +1,7 @@
-"""Which event loop is running, and which task.
+"""The event loop that is running, and its current task.
 
-Neither library is imported here: one that is not loaded runs nothing, and loading both would be half of the time that
-``import railtracks`` takes.
+Neither asyncio nor trio is imported here. A library that is not loaded runs nothing, and loading both would take half
+of the time of ``import railtracks``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def running_library() -> str | None:
-    """ "asyncio" or "trio" if an event loop is running in this thread, or else None. Never raises."""
+    """Return "asyncio" or "trio" if an event loop of it is running in this thread, else None. Never raises."""
     asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
         return "asyncio"
@@ -23,7 +23,7 @@ def running_library() -> str | None:
 
 
 def task_getter() -> Callable[[], object]:
-    """The function that tells the current task of the event loop running here."""
+    """Return the function that returns the current task of the event loop running in this thread."""
     library = running_library()
     getter: Callable[[], object] = (
         sys.modules["trio"].lowlevel.current_task if library == "trio" else sys.modules["asyncio"].current_task
@@ -32,7 +32,7 @@ def task_getter() -> Callable[[], object]:
 
 
 def is_stray_cancellation(exc: BaseException) -> bool:
-    """Is ``exc`` a CancelledError of asyncio that nobody sent to this task? A cancelled future raises one."""
+    """Return whether ``exc`` is a CancelledError that does not cancel this task, such as that of a cancelled future."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or not isinstance(exc, asyncio.CancelledError):
         return False
@@ -43,7 +43,7 @@ def is_stray_cancellation(exc: BaseException) -> bool:
 
 
 def call_soon(token: EventLoopToken, func: Callable[[], object]) -> None:
-    """Have an event loop call ``func``; from any thread, at any time. RuntimeError if it has ended."""
+    """Schedule ``func`` on an event loop, from any thread. Raises RuntimeError if the loop has ended."""
     loop: Any = token.native_token
     schedule = getattr(loop, "run_sync_soon", None) or loop.call_soon_threadsafe  # trio's, or asyncio's
     schedule(func)

@@ -1,4 +1,4 @@
-"""Group commit: many calls wait for one write to disk."""
+"""Group commit: one write to disk for many calls that wait for it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from railtracks._concurrency._threads import run_in_thread
 class GroupCommit:
     """Lets calls wait until what they appended is on disk.
 
-    While one group is being written the next gathers. The first of each group has it written, in a worker
-    thread, as soon as the one before is; so everyone is woken once.
+    While one group is being written, the next one gathers. The first caller of a group has it written, in a worker
+    thread, as soon as the group before it is on disk. So each caller is woken once.
     """
 
     def __init__(self) -> None:
@@ -22,12 +22,12 @@ class GroupCommit:
         self._gathering: anyio.Event | None = None
 
     async def wait(self, sync: Callable[[], None]) -> None:
-        """Return when all that was appended before is on disk.
+        """Wait until all that was appended before this call is on disk.
 
         Args:
-            sync: Puts everything that was appended before it is called on disk; blocks; never raises.
+            sync: Writes to disk all that was appended before it is called. It blocks and never raises.
 
-        Cancellation: the wait ends; for the first of a group, when the group is on disk.
+        Cancellation: the wait ends; for the first caller of a group only when the group is on disk.
         """
         group = self._gathering
         if group is not None:

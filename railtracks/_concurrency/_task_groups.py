@@ -1,7 +1,8 @@
-"""Exceptions at our own task groups: these wrap what passes through them, so only a plain cancellation may.
+"""Exceptions at our own task groups, which wrap what passes through them: only a plain cancellation may do so.
 
-A node of a user's can end with a group that holds cancellations and errors at once (trio's nurseries make such). The
-cancellations belong to a scope further out and have to reach it; the rest is kept, and raised when the group was left.
+A user's node can end with an exception group that holds both cancellations and errors; trio's nurseries make such
+groups. The cancellations belong to an outer scope and have to reach it. The errors are kept, and raised when the task
+group has been left.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def first_leaf(exc: BaseException) -> BaseException:
-    """The first exception in a group that is no group itself; any other exception as it is."""
+    """Return the first exception in a group that is not a group itself; any other exception as it is."""
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     return exc
 
 
-def divide(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """``exc`` as the cancellation that must go on, if there is one, and what else there is to keep, if anything."""
-    if isinstance(exc, GeneratorExit):  # a coroutine that is thrown away; no event loop need be running
+def split_cancellation(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """Split ``exc`` into the cancellation that must be passed on and the rest; either may be None."""
+    if isinstance(exc, GeneratorExit):  # the coroutine is being closed, perhaps without a running event loop
         return exc, None
     cancelled = anyio.get_cancelled_exc_class()
     if isinstance(exc, cancelled):
@@ -37,20 +38,20 @@ def divide(exc: BaseException) -> tuple[BaseException | None, BaseException | No
     return None, exc
 
 
-def interrupt_in(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """Ctrl-C, or SystemExit, in a group; None if there is none."""
+def find_interrupt(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """Return the KeyboardInterrupt or SystemExit in a group; None if there is neither."""
     interrupts, _ = group.split((KeyboardInterrupt, SystemExit))
     return None if interrupts is None else first_leaf(interrupts)
 
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[TaskGroup]:
-    """A task group out of which Ctrl-C comes plain: trio may deliver it to a task that waits in one."""
+    """Open a task group that raises Ctrl-C unwrapped: trio may deliver it to a task that waits in one."""
     try:
         async with anyio.create_task_group() as group:
             yield group
     except BaseExceptionGroup as exc:
-        interrupt = interrupt_in(exc)
+        interrupt = find_interrupt(exc)
         if interrupt is None:
             raise
         raise interrupt from None

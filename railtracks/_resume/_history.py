@@ -12,9 +12,9 @@ from itertools import count
 
 import attrs
 
+from railtracks.state._call_tree import CallTree
 from railtracks.state._records import CallRecord, Status
-from railtracks.state._serialization._record_text import form_in, is_lost
-from railtracks.state._transitions import Calls
+from railtracks.state._serialization._record_text import form_in, is_lossy
 
 Key = tuple[str, str]
 
@@ -29,7 +29,7 @@ class Place:
 
     __slots__ = ("_below", "_versions", "generation", "record")
 
-    def __init__(self, versions: Sequence[tuple[Calls, CallRecord | None]]) -> None:
+    def __init__(self, versions: Sequence[tuple[CallTree, CallRecord | None]]) -> None:
         self._versions = versions
         self._below: dict[Key, list[Place]] | None = None
         completed = [pair for pair in versions if pair[1] is not None and pair[1].status is Status.COMPLETED]
@@ -43,10 +43,10 @@ class Place:
         return places.pop() if places else None
 
     def _grouped(self) -> dict[Key, list[Place]]:
-        versions: dict[Key, list[list[tuple[Calls, CallRecord]]]] = {}
+        versions: dict[Key, list[list[tuple[CallTree, CallRecord]]]] = {}
         for generation, record in self._versions:
             ordinals: dict[Key, int] = {}
-            for child in generation.below.get(None if record is None else record.index, ()):
+            for child in generation.children(record):
                 key = key_of(child)
                 if key is not None:
                     ordinal = ordinals[key] = ordinals.get(key, -1) + 1
@@ -74,7 +74,7 @@ class Place:
                     copy = into.begin(record, parent)
                     place._flatten(copy, into)
                     into.end(copy)
-        for child in self.generation.below.get(None if self.record is None else self.record.index, ()):
+        for child in self.generation.children(self.record):
             if key_of(child) is None:  # nothing finds it; it is kept for those who read
                 into.add_tree(self.generation, child, parent)
 
@@ -85,14 +85,14 @@ def _completed(record: CallRecord | None) -> bool:
 
 def key_of(record: CallRecord) -> Key | None:
     """What a recorded call is found by among those of its parent; None if by nothing."""
-    if record.node is None or record.inputs is None or is_lost(form_in(record.inputs)):
+    if record.node is None or record.inputs is None or is_lossy(form_in(record.inputs)):
         return None
     return record.node, record.inputs
 
 
 def past(*sessions: Sequence[CallRecord]) -> Place:
     """The root of the tree of what some sessions recorded, the oldest first."""
-    return Place([(Calls(records), None) for records in sessions])
+    return Place([(CallTree(records), None) for records in sessions])
 
 
 def together(*sessions: Sequence[CallRecord]) -> list[CallRecord]:
@@ -144,8 +144,8 @@ class _Flattened:
             copy.ended_step = self._step
             self._step += 1
 
-    def add_tree(self, generation: Calls, record: CallRecord, parent: CallRecord | None) -> None:
+    def add_tree(self, generation: CallTree, record: CallRecord, parent: CallRecord | None) -> None:
         copy = self.begin(record, parent)
-        for child in generation.below.get(record.index, ()):
+        for child in generation.children(record):
             self.add_tree(generation, child, copy)
         self.end(copy)

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, get_args, get_origin
 from railtracks._resume._history import Place, key_of
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status
+from railtracks.state._call_tree import changes_of
 from railtracks.state._records import REUSED, Change, Form
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._encoder import decode
-from railtracks.state._serialization._record_text import form_in, inputs_text, is_lost, members
-from railtracks.state._transitions import changes_of
+from railtracks.state._serialization._decoder import decode
+from railtracks.state._serialization._record_text import form_in, inputs_text, is_lossy, parse_members
 
 _AGAIN = {
     Status.FAILED: "it had failed",
@@ -58,7 +58,7 @@ def find(above: Place | None, record: CallRecord, node: FunctionNode[..., Any]) 
         return Found(place, _AGAIN[known.status])
     if not node.memo:
         return Found(place, "its node has memo=False")
-    below = place.generation.subtree(known)
+    below = place.generation.descendants(known)
     if any(each.status is Status.OPEN for each in below):
         return Found(place, "something that it had started had not ended")
     changes = [change for _, change in changes_of(known, below)]
@@ -67,12 +67,10 @@ def find(above: Place | None, record: CallRecord, node: FunctionNode[..., Any]) 
             lost = "the type of what" if change.form is Form.TYPED else "what"
             return Found(place, f"{lost} it put into the context as {change.key!r} is not on record ({change.form})")
     assert known.output is not None
-    from railtracks.state._serialization._structuring import (
-        restored_result,  # here: few programs resume, and it brings a dozen modules
-    )
+    from railtracks.state._serialization._structuring import restore_result
 
     try:
-        result = restored_result(known.output, returned_type(node))
+        result = restore_result(known.output, returned_type(node))
     except ValueError as exc:
         return Found(place, f"its result {exc}")
     return Found(place, REUSED, result, below, changes)
@@ -86,22 +84,23 @@ def recorded_arguments(record: CallRecord, node: FunctionNode[..., Any]) -> tupl
     """
     assert record.inputs is not None
     form = form_in(record.inputs)
-    if is_lost(form):
+    if is_lossy(form):
         raise ValueError(f"was given something that is not all on record ({form.value})")
-    data = members(record.inputs)
+    data = parse_members(record.inputs)
     args, kwargs = data["input_args"], data["input_kwargs"]
     if form is Form.PLAIN:
         args, kwargs = decode(args), decode(kwargs)
     else:
         args, kwargs = _as_annotated(args, kwargs, node)
-    if inputs_text(tuple(args), kwargs, Redactor(), node.hidden) != record.inputs:
+    if inputs_text(tuple(args), kwargs, Redactor(), node.secret_positions) != record.inputs:
         names = ", ".join(f"{name!r}" for name in inspect.signature(node.target).parameters)
         raise ValueError(f"was given values whose types are not on record, as no annotation of {names} says them")
     return tuple(args), kwargs
 
 
 def _as_annotated(args: list[Any], kwargs: dict[str, Any], node: FunctionNode[..., Any]) -> tuple[Any, dict[str, Any]]:
-    from railtracks.state._serialization._structuring import UNKNOWN, hints_of, structured
+    from railtracks.state._serialization._structuring import structure_as
+    from railtracks.state._serialization._type_hints import UNKNOWN, hints_of
 
     hints = hints_of(node.target)
     try:
@@ -112,11 +111,11 @@ def _as_annotated(args: list[Any], kwargs: dict[str, Any], node: FunctionNode[..
         hint = hints.get(name, UNKNOWN)
         match bound.signature.parameters[name].kind:
             case inspect.Parameter.VAR_POSITIONAL:
-                new: Any = tuple(structured(item, hint) for item in value)
+                new: Any = tuple(structure_as(item, hint) for item in value)
             case inspect.Parameter.VAR_KEYWORD:
-                new = {key: structured(item, hint) for key, item in value.items()}
+                new = {key: structure_as(item, hint) for key, item in value.items()}
             case _:
-                new = structured(value, hint)
+                new = structure_as(value, hint)
         bound.arguments[name] = new
     given = set(kwargs)
     named = {name: value for name, value in bound.arguments.items() if name in given}
@@ -125,7 +124,7 @@ def _as_annotated(args: list[Any], kwargs: dict[str, Any], node: FunctionNode[..
 
 def returned_type(node: FunctionNode[..., Any]) -> Any:
     """What the annotation of the node says that a call returns; ``UNKNOWN`` if it does not, or cannot be understood."""
-    from railtracks.state._serialization._structuring import UNKNOWN, hints_of
+    from railtracks.state._serialization._type_hints import UNKNOWN, hints_of
 
     target: Any = inspect.unwrap(node.func)
     hint = hints_of(getattr(target, "invoke", target)).get("return", UNKNOWN)

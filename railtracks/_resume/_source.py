@@ -12,9 +12,9 @@ from railtracks._resume._history import cut_off, together
 from railtracks._resume._matching import recorded_arguments
 from railtracks.exceptions import ConfigError, RunInUseError, StateError
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._function import as_node
+from railtracks.nodes._resolve import as_node
 from railtracks.state import CallRecord, ExecutionInfo
-from railtracks.state._stores._files import Store
+from railtracks.state._stores._protocols import Store
 from railtracks.state._stores._runs import check_identifier, load_run
 
 

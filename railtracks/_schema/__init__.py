@@ -1,1 +1,1 @@
-"""Types to JSON Schema, and JSON data to values of types. Knows nothing of language models."""
+"""Turn types into JSON Schema, and JSON data into values of types. Knows nothing of language models."""

@@ -1,4 +1,4 @@
-"""Which types there are, and what parameters and fields have: one answer for schemas, and for what models give."""
+"""The types that are known, and the fields of signatures and classes, for schemas and for validation alike."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import collections.abc as abc
 import dataclasses
 import datetime
 import decimal
-import functools
 import inspect
 import pathlib
 import typing
@@ -19,7 +18,8 @@ import attrs
 
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes import FunctionNode
-from railtracks.state._serialization._structuring import (
+from railtracks.nodes._identity import bound_arguments
+from railtracks.state._serialization._type_hints import (
     hints_of,
     is_named_tuple,
     is_pydantic,
@@ -28,8 +28,7 @@ from railtracks.state._serialization._structuring import (
 )
 
 MISSING = inspect.Parameter.empty
-"""No annotation, or no default."""
-
+"""Stands for an annotation or a default that does not exist."""
 
 SCALARS: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
@@ -47,13 +46,14 @@ SCALARS: dict[Any, dict[str, Any]] = {
     pathlib.Path: {"type": "string"},
     pathlib.PurePath: {"type": "string"},
 }
+"""Types that one JSON value stands for, and their schemas."""
 LISTS = (list, tuple, abc.Sequence, abc.MutableSequence, abc.Iterable, abc.Collection)
 SETS = (set, frozenset, abc.Set, abc.MutableSet)
 MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
 
 
 class Unresolved(str):
-    """An annotation that is a text, and names nothing that exists when the program runs."""
+    """An annotation that is still a text, because it names nothing that exists at run time."""
 
     __slots__ = ()
 
@@ -63,12 +63,12 @@ class Field:
     """A parameter of a node, or a field of a class.
 
     Args:
-        name: What it is called where it is defined.
-        key: What it is called in JSON, and when its class is made.
+        name: Its name where it is defined.
+        key: Its name in JSON, and in the call that makes an instance.
         type: Its annotation.
-        required: It has to be given.
-        default: Its value otherwise; ``MISSING`` if there is none, or it is made for each.
-        kind: Of parameters: as in ``inspect.Parameter``.
+        required: True if it has neither a default nor a default factory.
+        default: Its default; ``MISSING`` if it has none, or a factory.
+        kind: The kind of a parameter, as in ``inspect.Parameter``.
     """
 
     name: str
@@ -80,24 +80,29 @@ class Field:
 
 
 def parameters_of(node: FunctionNode[..., Any], extras: bool = False) -> list[Field]:
-    """The parameters that a call of the node may give; none for ``*args``, the last is of the kind of ``**kwargs``.
+    """Return the parameters of a node: without ``*args`` and those that a partial has bound; ``**kwargs`` comes last.
+
+    Args:
+        node: The node.
+        extras: True to keep ``Annotated`` in the types.
 
     Raises:
-        NodeCreationError: what the node runs has no signature.
+        NodeCreationError: What the node runs has no signature.
     """
     try:
         signature = inspect.signature(node.target)
     except (TypeError, ValueError) as exc:
         raise NodeCreationError(
-            f"the tool {node.name!r} cannot be told to a model, as Python does not know its parameters ({exc}); "
-            f"write a function with annotated parameters that calls it"
+            f"the tool {node.name!r} cannot be described to a model, because Python does not know its parameters "
+            f"({exc}); write a function with annotated parameters that calls it"
         ) from exc
-    hints, bound = hints_of(node.target, extras), _bound(node.target)
+    hints = hints_of(node.target, extras)
+    _, bound = bound_arguments(node.target) or ((), {})  # what is bound by name stays in the signature
     return [
         Field(
             name=name,
             key=name,
-            type=_annotation(hints, name, each.annotation),
+            type=_resolved(hints, name, each.annotation),
             required=each.default is MISSING,
             default=each.default,
             kind=each.kind,
@@ -107,24 +112,18 @@ def parameters_of(node: FunctionNode[..., Any], extras: bool = False) -> list[Fi
     ]
 
 
-def _bound(target: Any) -> set[str]:
-    """The parameters that a partial has bound by name. They stay in its signature."""
-    names: set[str] = set()
-    while isinstance(target, functools.partial):
-        names.update(target.keywords)
-        target = target.func
-    return names
-
-
-def _annotation(hints: Mapping[str, Any], name: str, written: Any) -> Any:
+def _resolved(hints: Mapping[str, Any], name: str, written: Any) -> Any:
     if name in hints:
         hint = hints[name]
         return hint.type if isinstance(hint, dataclasses.InitVar) else hint
     return Unresolved(written) if isinstance(written, str) else written
 
 
-def is_record(kind: Any) -> bool:
-    """A class that is an object in JSON, with known fields. It may have arguments, if it is generic."""
+def has_fields(kind: Any) -> bool:
+    """Return whether a type is an object with known fields in JSON. A generic class may have arguments.
+
+    Pydantic models are not counted: they have schemas and rules of their own.
+    """
     origin = get_origin(kind) or kind
     if not isinstance(origin, type) or is_pydantic(origin):
         return False
@@ -132,91 +131,100 @@ def is_record(kind: Any) -> bool:
 
 
 def fields_of(kind: Any, extras: bool = False) -> list[Field]:
-    """The fields of such a class that are given when it is made. ``extras``: types with what ``Annotated`` says."""
+    """Return the fields of such a class that its constructor takes. ``extras``: True to keep ``Annotated``."""
     cls: Any = get_origin(kind) or kind
     hints = _class_hints(cls, extras)
-    given = _type_arguments(kind)
+    arguments = _type_arguments(kind)
     owners = {name: owner for owner in reversed(cls.__mro__) for name in inspect.get_annotations(owner)}
-    found = _typed_dict(cls) if is_typeddict(cls) else _attrs(cls) if attrs.has(cls) else _others(cls)
-    merged = {variable: hint for one in reversed(given.values()) for variable, hint in one.items()}
+    merged = {variable: hint for one in reversed(arguments.values()) for variable, hint in one.items()}
     return [
         attrs.evolve(
             field,
-            type=substituted(_annotation(hints, field.name, field.type), given.get(owners.get(field.name), merged)),
+            type=substituted(_resolved(hints, field.name, field.type), arguments.get(owners.get(field.name), merged)),
         )
-        for field in found
+        for field in _own_fields(cls)
     ]
 
 
-def make_record(kind: Any, values: dict[str, Any]) -> Any:
-    """An instance. ``values``: by the keys of the fields."""
+def instantiate(kind: Any, values: dict[str, Any]) -> Any:
+    """Return an instance of such a class. ``values``: by the keys of the fields."""
     return (get_origin(kind) or kind)(**values)
 
 
-def _attrs(cls: Any) -> Iterator[Field]:
+def _own_fields(cls: Any) -> Iterator[Field]:
+    if is_typeddict(cls):
+        return _typed_dict_fields(cls)
+    if attrs.has(cls):
+        return _attrs_fields(cls)
+    return _dataclass_fields(cls) if dataclasses.is_dataclass(cls) else _named_tuple_fields(cls)
+
+
+def _attrs_fields(cls: Any) -> Iterator[Field]:
     for each in attrs.fields(cls):
         if each.init:
-            made = isinstance(each.default, attrs.Factory)  # type: ignore[arg-type]
-            default = MISSING if made or each.default is attrs.NOTHING else each.default
+            has_factory = isinstance(each.default, attrs.Factory)  # type: ignore[arg-type]
+            default = MISSING if has_factory or each.default is attrs.NOTHING else each.default
             kind = MISSING if each.type is None else each.type
             yield Field(each.name, each.alias, kind, each.default is attrs.NOTHING, default)
 
 
-def _others(cls: Any) -> Iterator[Field]:
-    if not dataclasses.is_dataclass(cls):
-        for name in cls._fields:
-            default = cls._field_defaults.get(name, MISSING)
-            yield Field(name, name, MISSING, default is MISSING, default)
-        return
+def _named_tuple_fields(cls: Any) -> Iterator[Field]:
+    for name in cls._fields:
+        default = cls._field_defaults.get(name, MISSING)
+        yield Field(name, name, MISSING, default is MISSING, default)
+
+
+def _dataclass_fields(cls: Any) -> Iterator[Field]:
     own, hints = {each.name for each in dataclasses.fields(cls)}, _class_hints(cls, extras=False)
     for each in cls.__dataclass_fields__.values():
         if each.init and (each.name in own or isinstance(hints.get(each.name), dataclasses.InitVar)):
             default = MISSING if each.default is dataclasses.MISSING else each.default
-            made = each.default_factory is not dataclasses.MISSING
-            yield Field(each.name, each.name, each.type, default is MISSING and not made, default)
+            has_factory = each.default_factory is not dataclasses.MISSING
+            yield Field(each.name, each.name, each.type, default is MISSING and not has_factory, default)
 
 
-def _typed_dict(cls: Any) -> Iterator[Field]:
-    marks = _class_hints(cls, extras=True)
+def _typed_dict_fields(cls: Any) -> Iterator[Field]:
+    hints = _class_hints(cls, extras=True)
     for name, written in cls.__annotations__.items():
-        required, hint = name in cls.__required_keys__, marks.get(name)
-        while (word := qualifier(hint)) or get_origin(hint) is Annotated:  # those in texts are not in __required_keys__
+        required, hint = name in cls.__required_keys__, hints.get(name)
+        # Python does not see a qualifier in an annotation that is a text: __required_keys__ is wrong then.
+        while (word := qualifier(hint)) or get_origin(hint) is Annotated:
             required = {"Required": True, "NotRequired": False}.get(word, required)
             hint = get_args(hint)[0]
         yield Field(name, name, written, required)
 
 
 def qualifier(hint: Any) -> str:
-    """What is said of a field around its type, such as "Required"; otherwise an empty text."""
-    name = getattr(get_origin(hint), "_name", None)  # by name: typing_extensions has its own
+    """Return the name of what qualifies the type of a field, such as "Required"; "" if nothing does."""
+    name = getattr(get_origin(hint), "_name", None)  # the name, because typing_extensions has classes of its own
     return name if name in ("Required", "NotRequired", "ReadOnly", "Final") else ""
 
 
 def tuple_items(kind: Any) -> tuple[Any, ...]:
-    """The types in a tuple; one and an Ellipsis, if there may be any number of it."""
-    return (Any, Ellipsis) if kind in (tuple, typing.Tuple) else get_args(kind)  # noqa: UP006 - a bare one
+    """Return the types of a tuple's items; a type and an Ellipsis for any number of items."""
+    return (Any, Ellipsis) if kind in (tuple, typing.Tuple) else get_args(kind)  # noqa: UP006 - a bare typing.Tuple
 
 
 def is_alias(kind: Any) -> bool:
-    """What ``type Name = ...`` made; with its arguments, if it is generic."""
-    return type(get_origin(kind) or kind).__name__ == "TypeAliasType"  # by name: typing_extensions has its own
+    """Return whether ``type Name = ...`` made this. A generic alias may have arguments."""
+    return type(get_origin(kind) or kind).__name__ == "TypeAliasType"  # the name: typing_extensions has its own class
 
 
 def alias_value(kind: Any) -> Any:
-    """What such an alias stands for."""
+    """Return the type that such an alias stands for."""
     alias = get_origin(kind) or kind
     return substituted(alias.__value__, dict(zip(alias.__type_params__, get_args(kind), strict=False)))
 
 
 def _class_hints(cls: Any, extras: bool) -> dict[str, Any]:
-    try:  # a class that is defined in a function is not known by its name, but to itself
+    try:  # only the class itself knows its name when it is defined in a function
         return get_type_hints(cls, localns={cls.__name__: cls}, include_extras=extras)
-    except Exception:  # names that exist for type checkers only
+    except Exception:  # a name that exists for type checkers only
         return resolved_hints(cls, extras)
 
 
 def _type_arguments(kind: Any) -> dict[Any, dict[TypeVar, Any]]:
-    """What a class and its generic bases have in place of their type variables, by class."""
+    """Return what replaces the type variables of a class and of its generic bases, by class."""
     cls = get_origin(kind) or kind
     own = dict(zip(getattr(cls, "__parameters__", ()), get_args(kind), strict=False))
     found = {cls: own}

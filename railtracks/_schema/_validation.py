@@ -1,16 +1,11 @@
-"""From JSON data to values of types, strictly: nothing is taken for what it is not."""
+"""Structure JSON data as values of types, strictly: no value is converted into one of another type."""
 
 from __future__ import annotations
 
-import datetime
-import decimal
 import enum
-import re
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from fractions import Fraction
 from functools import cache, lru_cache
-from math import isfinite
 from types import NoneType
 from typing import Annotated, Any, Literal, NewType, TypeVar, get_args, get_origin, get_type_hints
 
@@ -20,52 +15,52 @@ from railtracks._schema._fields import (
     LISTS,
     MAPPINGS,
     MISSING,
-    SCALARS,
     SETS,
     Field,
     alias_value,
     fields_of,
+    has_fields,
+    instantiate,
     is_alias,
-    is_record,
-    make_record,
     qualifier,
     tuple_items,
 )
-from railtracks._schema._problems import Path, Problems, found_in, shown, told, wrong
+from railtracks._schema._problems import Path, Problems, format_problems, format_value, mismatch, problems_of
+from railtracks._schema._scalars import PARSED_TYPES, SCALAR_HOOKS, find_member, parse_text
 from railtracks.state._serialization._record_text import dumps
-from railtracks.state._serialization._structuring import (
-    PARSERS,
-    element_of,
-    is_list_class,
-    is_pydantic,
-    is_union,
-    substituted,
-)
+from railtracks.state._serialization._type_hints import element_of, is_list_class, is_pydantic, is_union, substituted
 
-tried: ContextVar[dict[Any, Any]] = ContextVar("railtracks_tried")
-"""What came of values as unions, while one thing is structured: nested unions would try each value very often."""
+union_cache: ContextVar[dict[Any, Any]] = ContextVar("railtracks_union_cache")
+"""The outcomes of structuring data as unions, for the time of one ``structure``.
+
+Without it nested unions would structure the same data a number of times that grows exponentially with their depth.
+"""
 
 
 def structure(data: Any, kind: Any) -> Any:
-    """A value of a type from JSON data. Raises anything; :func:`found_in` tells what it means."""
-    if isinstance(kind, enum.EnumMeta):  # for these and for scalars cattrs asks its own hooks before any other
-        return _choice(data, kind)
-    hook = _SCALARS.get(kind)
+    """Return a value of a type, made of JSON data. ``union_cache`` must be set.
+
+    Raises:
+        Exception: Whatever the constructors of the types raise. ``problems_of`` says what it means.
+    """
+    if isinstance(kind, enum.EnumMeta):  # for enums and scalars cattrs would use its own hooks before ours
+        return find_member(data, kind)
+    hook = SCALAR_HOOKS.get(kind)
     return hook(data) if hook else _converter().structure(data, kind)
 
 
 @cache
 def _converter() -> cattrs.Converter:
-    made = cattrs.Converter()
+    converter = cattrs.Converter()
     for test, hook in _HOOKS:
-        made.register_structure_hook_func(test, hook)
-    for test, unfold in _OTHER_NAMES:
-        made.register_structure_hook_factory(test, _through(unfold))
-    return made
+        converter.register_structure_hook_func(test, hook)
+    for test, unfold in _STAND_INS:
+        converter.register_structure_hook_factory(test, _structure_as(unfold))
+    return converter
 
 
-def _each(parts: Iterable[tuple[str | int, Any, Any]]) -> list[Any]:
-    """Each part as what it has to be. ``parts``: for each its place, the data, and the type."""
+def _structure_each(parts: Iterable[tuple[str | int, Any, Any]]) -> list[Any]:
+    """Structure the parts of a value, each with its key or index, data and type; raise all problems as one error."""
     values, found = [], []
     for step, data, kind in parts:
         try:
@@ -73,25 +68,40 @@ def _each(parts: Iterable[tuple[str | int, Any, Any]]) -> list[Any]:
         except RecursionError:
             raise
         except Exception as exc:
-            found += [((step, *path), text) for path, text in found_in(exc)]
+            found += [((step, *path), text) for path, text in problems_of(exc)]
     if found:
         raise Problems(*found)
     return values
 
 
-def members(data: Mapping[str, Any], fields: list[Field], what: str, rest: Field | None = None) -> dict[str, Any]:
-    """The members of an object, by key. ``rest``: what all others are; None: there may be no others."""
+def structure_members(
+    data: Mapping[str, Any], fields: list[Field], what: str, rest: Field | None = None
+) -> dict[str, Any]:
+    """Structure the members of an object.
+
+    Args:
+        data: The object.
+        fields: The fields that it may have.
+        what: What an error calls a member: "argument" or "key".
+        rest: The field that stands for all other members. None: there must be no others.
+
+    Returns:
+        The values by their keys; without those that are missing and not required.
+
+    Raises:
+        Problems: All that is wrong with the members.
+    """
     known = {field.key: field for field in fields}
     found: list[tuple[Path, str]] = []
     values: dict[str, Any] = {}
     for key in [*known, *(key for key in data if key not in known)]:
         if key in data and (field := known.get(key, rest)) is not None:
             try:
-                values[key] = _each([(key, data[key], field.type)])[0]
+                values[key] = _structure_each([(key, data[key], field.type)])[0]
             except Problems as exc:
                 found += exc.found
         elif key in data:
-            found.append(((), f"unknown {what} {shown(key)} (the {what}s are {', '.join(known) or 'none'})"))
+            found.append(((), f"unknown {what} {format_value(key)} (the {what}s are {', '.join(known) or 'none'})"))
         elif known[key].required:
             found.append(((key,), "missing"))
     if found:
@@ -99,111 +109,39 @@ def members(data: Mapping[str, Any], fields: list[Field], what: str, rest: Field
     return values
 
 
-def as_object(data: Any) -> Mapping[str, Any]:
+def expect_object(data: Any) -> Mapping[str, Any]:
+    """Return the data, or raise ``Problems`` if it is not a JSON object."""
     if not isinstance(data, Mapping):
-        raise wrong("an object", data)
+        raise mismatch("an object", data)
     return data
 
 
-def _array(data: Any) -> list[Any]:
+def _expect_array(data: Any) -> list[Any]:
     if not isinstance(data, list | tuple):
-        raise wrong("an array", data)
+        raise mismatch("an array", data)
     return list(data)
 
 
-_fields = lru_cache(maxsize=1024)(fields_of)
+_cached_fields = lru_cache(maxsize=1024)(fields_of)
 
 
-def _record(data: Any, kind: Any) -> Any:
-    return make_record(kind, members(as_object(data), _fields(kind), "key"))
+def _class_with_fields(data: Any, kind: Any) -> Any:
+    return instantiate(kind, structure_members(expect_object(data), _cached_fields(kind), "key"))
 
 
-def _integer(data: Any) -> int:
-    if isinstance(data, int) and not isinstance(data, bool):
-        return data
-    if isinstance(data, float) and data.is_integer():
-        return int(data)
-    raise wrong("an integer", data)
-
-
-def _number(data: Any) -> float:
-    if isinstance(data, int | float) and not isinstance(data, bool) and isfinite(data):
-        return float(data)
-    raise wrong("a number", data)
-
-
-def _exactly(plain: type, expected: str) -> Callable[[Any], Any]:
-    def hook(data: Any) -> Any:
-        if not isinstance(data, plain):
-            raise wrong(expected, data)
-        return data
-
-    return hook
-
-
-def _parsed(data: Any, kind: Any) -> Any:
-    expected = _TEXTS.get(kind, f"the text of a {kind.__name__}")
-    if not isinstance(data, str):
-        raise wrong(expected, data)
-    try:
-        value: Any = _duration(data) if kind is datetime.timedelta else PARSERS[kind](data)
-        if kind is decimal.Decimal and not value.is_finite():
-            raise wrong(expected, data)
-        return value
-    except Exception as exc:  # decimal's errors are no ValueError
-        raise wrong(expected, data) from exc
-
-
-_TEXTS = {
-    decimal.Decimal: "the text of a decimal number, such as 12.50",
-    datetime.datetime: "the text of a date and time, such as 2024-12-31T23:59:00+00:00",
-    datetime.date: "the text of a date, such as 2024-12-31",
-    datetime.time: "the text of a time, such as 23:59:00",
-    datetime.timedelta: "the text of a duration, such as P1DT2H30M or PT0.5S",
-}
-_DURATION = re.compile(
-    r"(?P<sign>-?)P(?:(?P<weeks>\d+)W)?(?:(?P<days>\d+)D)?"
-    r"(?:T(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:\.\d{1,6})?)S)?)?",
-    re.ASCII,
-)
-
-
-def _duration(text: str) -> datetime.timedelta:
-    """ISO 8601, without years and months, which have no fixed length."""
-    match = _DURATION.fullmatch(text)
-    if match is None or not text[-1].isalpha() or text[-1] in "PT":
-        raise ValueError(text)
-    parts = {name: value for name, value in match.groupdict().items() if value and name != "sign"}
-    seconds = Fraction(parts.pop("seconds", "0"))
-    length = datetime.timedelta(**{name: int(value) for name, value in parts.items()})
-    length += datetime.timedelta(seconds=int(seconds), microseconds=int(seconds % 1 * 1_000_000))
-    return -length if match["sign"] else length
-
-
-def _choice(data: Any, kind: Any) -> Any:
-    """A member of an Enum by its value, or one of a Literal."""
-    literal = get_origin(kind) is Literal
-    values = []
-    for member in get_args(kind) if literal else kind:
-        value = member.value if isinstance(member, enum.Enum) else member
-        if value == data and isinstance(value, bool) == isinstance(data, bool):
-            return member
-        values.append(value)
-    raise wrong(f"one of {', '.join(map(shown, values))}", data)
-
-
-def _first_that_fits(data: Any, union: Any) -> Any:
+def _union(data: Any, union: Any) -> Any:
     kinds = get_args(union)
-    known, key = tried.get(), (id(data), *kinds)  # the data outlives the table, so that no other gets its id
-    if key not in known:
-        known[key] = _try(data, kinds)
-    value, problems = known[key]
+    outcomes, key = union_cache.get(), (id(data), *kinds)  # the data outlives the cache, so its id is not used again
+    if key not in outcomes:
+        outcomes[key] = _try_each(data, kinds)
+    value, problems = outcomes[key]
     if problems is not None:
         raise problems
     return value
 
 
-def _try(data: Any, kinds: tuple[Any, ...]) -> tuple[Any, Problems | None]:
+def _try_each(data: Any, kinds: tuple[Any, ...]) -> tuple[Any, Problems | None]:
+    """Return the data as the first of the types that it fits, or what is wrong with it."""
     misfits = []
     for kind in kinds:
         try:
@@ -212,42 +150,44 @@ def _try(data: Any, kinds: tuple[Any, ...]) -> tuple[Any, Problems | None]:
             raise
         except Exception as exc:
             if kind is not NoneType:
-                misfits.append((kind, tuple(found_in(exc))))
+                misfits.append((kind, tuple(problems_of(exc))))
     if len(misfits) == 1:
         return None, Problems(*misfits[0][1])
-    texts = [f"as {_name(kind)}: {told(found)[:200]}" for kind, found in misfits]
+    texts = [f"as {_type_name(kind)}: {format_problems(found)[:200]}" for kind, found in misfits]
     return None, Problems(((), f"fits none of {len(texts)} types ({' | '.join(texts)})"))
 
 
-def _name(kind: Any) -> str:
+def _type_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
 
 
 def _list(data: Any, kind: Any) -> Any:
     element = element_of(kind) if is_list_class(kind) else (get_args(kind) or (Any,))[0]
-    values = _each((place, item, element) for place, item in enumerate(_array(data)))
+    values = _structure_each((index, item, element) for index, item in enumerate(_expect_array(data)))
     cls = get_origin(kind) or kind
     return cls(values) if cls in (set, frozenset) or is_list_class(kind) else set(values) if cls in SETS else values
 
 
 def _tuple(data: Any, kind: Any) -> Any:
-    items, args = _array(data), tuple_items(kind)
+    items, args = _expect_array(data), tuple_items(kind)
     if args[-1:] == (Ellipsis,):
         args = args[:1] * len(items)
     if len(args) != len(items):
-        raise wrong(f"an array of {len(args)}", data)
-    return tuple(_each((place, item, kind) for place, (item, kind) in enumerate(zip(items, args, strict=True))))
+        raise mismatch(f"an array of {len(args)}", data)
+    parts = enumerate(zip(items, args, strict=True))
+    return tuple(_structure_each((index, item, kind) for index, (item, kind) in parts))
 
 
 def _mapping(data: Any, kind: Any) -> Any:
-    items = as_object(data)
+    items = expect_object(data)
     key_kind, value_kind = get_args(kind) or (Any, Any)
-    keys = _each((key, key, key_kind) for key in items)
-    return dict(zip(keys, _each((key, value, value_kind) for key, value in items.items()), strict=True))
+    keys = _structure_each((key, key, key_kind) for key in items)
+    values = _structure_each((key, value, value_kind) for key, value in items.items())
+    return dict(zip(keys, values, strict=True))
 
 
 def _pydantic(data: Any, kind: Any) -> Any:
-    """By the model's own rules for JSON, which are not those for Python objects: its dates are texts."""
+    """Apply the model's rules for JSON, which differ from those for Python objects: its dates are texts."""
     text = dumps(data)
     try:
         return kind.model_validate_json(text)
@@ -257,8 +197,8 @@ def _pydantic(data: Any, kind: Any) -> Any:
         raise Problems(*((each["loc"], each["msg"]) for each in exc.errors())) from exc
 
 
-def plain(annotation: Any) -> Any:
-    """The annotation without what ``Annotated`` says, however deep it stands."""
+def without_annotated(annotation: Any) -> Any:
+    """Return an annotation without any ``Annotated`` in it, at any depth."""
 
     def holder() -> None: ...
 
@@ -266,43 +206,37 @@ def plain(annotation: Any) -> Any:
     return get_type_hints(holder)["it"]
 
 
-def _through(unfold: Callable[[Any], Any]) -> Callable[[Any], Callable[[Any, Any], Any]]:
+def _structure_as(unfold: Callable[[Any], Any]) -> Callable[[Any], Callable[[Any, Any], Any]]:
+    """Return a factory of hooks that structure data as the type that ``unfold`` returns."""
+
     def make(kind: Any) -> Callable[[Any, Any], Any]:
-        inner = plain(unfold(kind))  # once for each type: it takes longer than most values
+        inner = without_annotated(unfold(kind))  # once for each type: this takes longer than structuring most values
         return lambda data, _: structure(data, inner)
 
     return make
 
 
-def _among(kinds: Iterable[Any]) -> Callable[[Any], bool]:
+def _is_any_of(kinds: Iterable[Any]) -> Callable[[Any], bool]:
     return lambda kind: any((get_origin(kind) or kind) is each for each in kinds)
 
 
-_SCALARS: dict[Any, Callable[[Any], Any]] = {
-    str: _exactly(str, "a text"),
-    bool: _exactly(bool, "true or false"),
-    int: _integer,
-    float: _number,
-    NoneType: _exactly(NoneType, "null"),
-    None: _exactly(NoneType, "null"),
-}
 _HOOKS: list[tuple[Callable[[Any], bool], Callable[[Any, Any], Any]]] = [
-    (_among((Any, object, MISSING)), lambda data, _: data),
-    (_among((*(kind for kind in PARSERS if kind in SCALARS), datetime.timedelta)), _parsed),
-    (lambda kind: get_origin(kind) is Literal, _choice),
-    (_among((*LISTS, *SETS)), _list),
+    (_is_any_of((Any, object, MISSING)), lambda data, _: data),
+    (_is_any_of(PARSED_TYPES), parse_text),
+    (lambda kind: get_origin(kind) is Literal, find_member),
+    (_is_any_of((*LISTS, *SETS)), _list),
     (is_list_class, _list),
-    (_among((tuple,)), _tuple),
-    (_among(MAPPINGS), _mapping),
+    (_is_any_of((tuple,)), _tuple),
+    (_is_any_of(MAPPINGS), _mapping),
     (is_pydantic, _pydantic),
-    (is_record, _record),
-    (is_union, _first_that_fits),
+    (has_fields, _class_with_fields),
+    (is_union, _union),
 ]
-"""How values of which types are made: the last that applies."""
-_OTHER_NAMES: list[tuple[Callable[[Any], bool], Callable[[Any], Any]]] = [
+"""How data is structured as which types. Where several apply, the last one counts."""
+_STAND_INS: list[tuple[Callable[[Any], bool], Callable[[Any], Any]]] = [
     (is_alias, alias_value),
     (lambda kind: bool(qualifier(kind)) or get_origin(kind) is Annotated, lambda kind: get_args(kind)[0]),
     (lambda kind: isinstance(kind, NewType), lambda kind: kind.__supertype__),
     (lambda kind: isinstance(kind, TypeVar), lambda kind: substituted(kind, {})),
 ]
-"""What stands for another type, and for which; these come before the others."""
+"""What stands for another type, and a function that returns that type. These come before ``_HOOKS``."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from inspect import isasyncgenfunction
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
-from railtracks._config import checked
+from railtracks._config import validate_options
 from railtracks._options import SessionOptions
 from railtracks._session._session import Session, check_arguments
-from railtracks.nodes._function import is_async
+from railtracks.nodes._callables import is_async
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,5 +70,5 @@ def session(func: Any = None, context: Any = None, **options: Any) -> Any:
 
     # What is wrong is told here, where it is written; name and payload_callback are arguments, but no options.
     check_arguments(context, options.get("payload_callback"), name=options.get("name"))
-    checked({name: value for name, value in options.items() if name not in ("name", "payload_callback")})
+    validate_options({name: value for name, value in options.items() if name not in ("name", "payload_callback")})
     return decorate if func is None else decorate(func)

@@ -20,9 +20,10 @@ from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
 from railtracks.exceptions import SessionEndedError
-from railtracks.execution import Coordinator, Frame, divide, interrupt_in
+from railtracks.execution import Coordinator, Frame, find_interrupt, split_cancellation
 from railtracks.execution._entering import enter
 from railtracks.nodes import FunctionNode
+from railtracks.pubsub import PumpHost
 
 SAVE_DEADLINE = 60.0
 """Seconds that saving may take; a file system that hangs must not hang the caller for good."""
@@ -73,7 +74,7 @@ class SessionNursery:
         coordinator.bind()
         coordinator.entered_async = True
         coordinator.loop.token = current_token()
-        self._host = (self._task_group, self.root)
+        self._host = PumpHost(self._task_group, self.root)
         coordinator.publisher.attach(self._host)
         coordinator.nursery = self
         self.task = coordinator.loop.current_task()
@@ -108,7 +109,7 @@ class SessionNursery:
         The task group would wrap an error, and would mistake a stray cancellation (of a future that a node awaited) for
         its own. A cancellation that was sent reaches the code that leaves the session too.
         """
-        cancellation, error = divide(exc)
+        cancellation, error = split_cancellation(exc)
         if error is None or isinstance(error, Exception):
             error = error or cancellation
             assert error is not None
@@ -188,9 +189,9 @@ class SessionNursery:
         if publisher.subscriptions:
             await checkpoint()
             in_time = True
-            while in_time and not (scopes.is_idle and publisher.quiet):
+            while in_time and not (scopes.is_idle and publisher.drained):
                 await scopes.wait_idle()
-                in_time = await publisher.wait_quiet()  # a callback may make calls
+                in_time = await publisher.wait_drained()  # a callback may make calls
             await shielded(lambda: publisher.detach(self._host, in_time))
         await self._close_task_group(None)
         if not scopes.is_idle:
@@ -221,12 +222,12 @@ class SessionNursery:
     async def _close_task_group(self, exc: BaseException | None) -> None:
         """Close the task group. Only a cancellation passes through it."""
         self._task_group_closed = True
-        carried = exc if exc is not None and divide(exc)[0] is not None else None
+        carried = exc if exc is not None and split_cancellation(exc)[0] is not None else None
         info = (None, None, None) if carried is None else (type(carried), carried, carried.__traceback__)
         try:
             await self._task_group.__aexit__(*info)
         except BaseExceptionGroup as group:
-            interrupt = interrupt_in(group)  # Ctrl-C reached the task group itself, or a pump of the publisher
+            interrupt = find_interrupt(group)  # Ctrl-C reached the task group itself, or a pump of the publisher
             if interrupt is None:
                 raise
             self._interrupt = self._interrupt or interrupt

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, fina
 
 from railtracks import state
 from railtracks._concurrency._threads import run_in_thread
-from railtracks._config import merge
+from railtracks._config import resolve_config
 from railtracks._context_variable import current
 from railtracks._identifiers import slug
 from railtracks._logging import SESSION, SessionLog
@@ -22,12 +22,13 @@ from railtracks._session._nursery import SessionNursery
 from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import ConfigError, RunInUseError, SessionEndedError, SessionError
 from railtracks.execution import Coordinator, Frame, Recorder, running_library
-from railtracks.nodes._function import as_node, is_async
+from railtracks.nodes._callables import is_async
+from railtracks.nodes._resolve import as_node
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
-from railtracks.state._file_system import blocks
+from railtracks.state._file_system import is_blocking
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._encoder import learn_secrets
+from railtracks.state._serialization._secret_search import register_secrets
 
 if TYPE_CHECKING:
     from railtracks._resume._source import Resumption
@@ -99,7 +100,7 @@ class Session:
         before: Callable[..., Any] | str | int | None = None,
         **options: Unpack[SessionOptions],
     ) -> None:
-        self._config = config = merge(options)
+        self._config = config = resolve_config(options)
         check_arguments(context, payload_callback, name=name, flow_name=flow_name, flow_id=flow_id)
         self._resumption: Resumption | None = None
         if resume is not None or before is not None:
@@ -189,7 +190,7 @@ class Session:
 
         The arguments and their order are the first seed's. ConfigError if a value is not allowed.
         """
-        return merge(
+        return resolve_config(
             {
                 "timeout": timeout,
                 "end_on_error": end_on_error,
@@ -274,7 +275,9 @@ class Session:
         self._nursery = self._new_nursery()
         try:
             if self._recorder is not None:
-                if self._resumption is None and (isinstance(self._store, state.FileStore) or not blocks(self._store)):
+                if self._resumption is None and (
+                    isinstance(self._store, state.FileStore) or not is_blocking(self._store)
+                ):
                     self._set_out()  # a rename at the most
                 else:
                     await run_in_thread(self._set_out)
@@ -356,7 +359,7 @@ class Session:
 
     def _new_nursery(self) -> SessionNursery:
         save = self._save if self._config.save_state else None
-        in_thread = self._store is not None and blocks(self._store)
+        in_thread = self._store is not None and is_blocking(self._store)
         return SessionNursery(self._coordinator, self._log, self._mark_end, save, in_thread, self._report)
 
     def _begin(self, form: str) -> None:
@@ -376,7 +379,7 @@ class Session:
         self._form = form
         self._start_time = self._now()
         if self.context:
-            learn_secrets(self.context, self._redactor)
+            register_secrets(self.context, self._redactor)
         if self._sources.observer is not None:
             self._sources.observer.on_session_opened(self)
 
@@ -386,10 +389,12 @@ class Session:
 
     def _hold(self) -> None:
         """Get the right to write the run, and what it takes to do so."""
-        from railtracks.state._stores._runs import as_store  # here, as a session that saves nothing does not need it
+        from railtracks.state._stores._runs import (
+            resolve_store,  # here, as a session that saves nothing does not need it
+        )
 
         config, coordinator = self._config, self._coordinator
-        self._store = store = as_store(config.store)
+        self._store = store = resolve_store(config.store)
         recorder = Recorder(
             coordinator.state, coordinator.origin, self._redactor, self._log,
             store if config.save_state else None, config.durability,

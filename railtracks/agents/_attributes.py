@@ -1,9 +1,8 @@
-"""What agents and models say about themselves on record, under the names of OpenTelemetry's GenAI conventions.
+"""The attributes of calls of agents and models, under the names of OpenTelemetry's GenAI conventions.
 
 https://opentelemetry.io/docs/specs/semconv/gen-ai/
 
-The messages themselves are the call's arguments and its result, and the duration is the call's own: they are not
-repeated here.
+Messages and durations are not among them: they are recorded as the arguments, the result and the times of the call.
 """
 
 from __future__ import annotations
@@ -19,10 +18,18 @@ _SETTINGS = {
     "stop_sequences": "stop_sequences", "frequency_penalty": "frequency_penalty",
     "presence_penalty": "presence_penalty",
 }  # fmt: skip
+"""The names of settings in the conventions, after ``gen_ai.request.``."""
 
 
 def of_agent(name: str, model: Model, system: SystemMessage | None, usage: Usage | None = None) -> dict[str, Any]:
-    """Of the call of an agent. ``usage``: of all its requests, once it has ended."""
+    """Return the attributes of an agent's call.
+
+    Args:
+        name: The name of the agent.
+        model: Its model.
+        system: Its system message.
+        usage: The tokens of all its requests. None while it runs.
+    """
     found = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name, **_of_model(model)}
     if system is not None:
         found["gen_ai.system_instructions"] = [{"type": "text", "content": system.content}]
@@ -30,17 +37,17 @@ def of_agent(name: str, model: Model, system: SystemMessage | None, usage: Usage
 
 
 def of_request(model: Model, streams: bool, output: OutputSchema | None) -> dict[str, Any]:
-    """Of a request to a model. Settings for which there is no such name have one of ours."""
+    """Return the attributes of a request; settings that the conventions do not name get a name of ours."""
     found = {"gen_ai.operation.name": "chat", **_of_model(model), "gen_ai.request.stream": streams}
     for name, value in model.settings.items():
-        known = _SETTINGS.get(name)
-        key = f"railtracks.request.{name}" if known is None else f"gen_ai.request.{known}"
-        found[key] = [value] if known == "stop_sequences" and isinstance(value, str) else value
+        official = _SETTINGS.get(name)
+        key = f"railtracks.request.{name}" if official is None else f"gen_ai.request.{official}"
+        found[key] = [value] if official == "stop_sequences" and isinstance(value, str) else value
     return found if output is None else {**found, "gen_ai.output.type": "json"}
 
 
 def of_response(completion: Completion) -> dict[str, Any]:
-    """Of what the model gave."""
+    """Return the attributes that an answer adds to those of its request."""
     found = {
         "gen_ai.response.model": completion.model,
         "gen_ai.response.id": completion.id,

@@ -1,4 +1,4 @@
-"""The conversations of a run, from its records."""
+"""The conversations of a run, taken from its records."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from railtracks.agents._response import Chunk, LLMResponse
 from railtracks.llm._messages import MessageHistory
 from railtracks.llm._model import Completion
 from railtracks.state import CallRecord, ExecutionInfo
-from railtracks.state._serialization._structuring import structured
-from railtracks.state._transitions import Calls
+from railtracks.state._call_tree import CallTree
+from railtracks.state._serialization._structuring import structure_as
 
 
 def message_histories(info: ExecutionInfo) -> dict[str, MessageHistory]:
-    """What each agent was given, said and was answered, by the identifier of its call, in the order of the calls.
+    """Return the conversation of each agent by the node identifier of its call, in the order of the calls.
 
-    Of agents that failed, were cancelled or still run: as far as they came.
+    That of an agent that failed, was cancelled or still runs goes as far as is recorded.
     """
-    calls = Calls(info.records)
+    calls = CallTree(info.records)
     return {
-        node_id(info.session_id, record.index): _history(record, calls.below.get(record.index, ()))
+        node_id(info.session_id, record.index): _history(record, calls.children(record))
         for record in info.records
         if record.node_type == "Agent"
     }
 
 
-def spoken(session_id: str, records: Sequence[CallRecord]) -> Iterator[Chunk]:
-    """What agents said in calls that were reused: the first of the records, and all below it."""
+def replayed_chunks(session_id: str, records: Sequence[CallRecord]) -> Iterator[Chunk]:
+    """Yield the texts of agents in calls that were replayed: the first of the records, and all calls below it."""
     calls = {record.index: record for record in records}
     for record in records:
         if record.parent in calls and is_request(record) and record.result is not None:
-            text = _as(Completion, record.result).message.content
+            text = _coerce(Completion, record.result).message.content
             if text:
                 yield Chunk(text, calls[record.parent].name, node_id(session_id, record.parent))
 
@@ -44,12 +44,12 @@ def _history(record: CallRecord, below: Iterable[CallRecord]) -> MessageHistory:
     history = MessageHistory()
     for request in below:
         if is_request(request):
-            history += _as(MessageHistory, request.args[0])
+            history += _coerce(MessageHistory, request.args[0])
             if request.result is not None:
-                history.append(_as(Completion, request.result).message)
+                history.append(_coerce(Completion, request.result).message)
     return history
 
 
-def _as(kind: Any, value: Any) -> Any:
-    """What is not reused, but comes from a saved run, is plain data."""
-    return value if isinstance(value, kind) else structured(value, kind)
+def _coerce(kind: Any, value: Any) -> Any:
+    """Return a recorded value as an instance of its class: in a run that was loaded, it is plain data."""
+    return value if isinstance(value, kind) else structure_as(value, kind)

@@ -14,14 +14,15 @@ T_co = TypeVar("T_co", covariant=True)
 
 @attrs.frozen
 class LLMResponse(Generic[T_co]):
-    """The result of an agent. Prints as its content.
+    """The result of an agent. Printing it prints its content.
 
     Args:
         content: The text of the model's last message; with an ``output_schema``, an object of that class.
-        message_history: What the agent was given, what the model said and what the tools answered, in order. Without
-            the agent's own system message, so that it can go on: ``[*response.message_history, UserMessage(...)]``.
-        usage: Tokens, of all requests of this agent together, as far as the provider counted them; not of agents that
-            it called as tools.
+        message_history: What the agent was given, and the messages of the model and of the tools, in order. Without
+            the agent's own system message, so that it can be continued:
+            ``[*response.message_history, UserMessage(...)]``.
+        usage: The tokens of all requests of this agent, as far as the provider counted them; without those of agents
+            that it called as tools.
     """
 
     content: T_co
@@ -30,7 +31,7 @@ class LLMResponse(Generic[T_co]):
 
     @property
     def text(self) -> str:
-        """The text of the model's last message, also where ``content`` is an object."""
+        """The text of the model's last message, even if ``content`` is an object."""
         return self.message_history[-1].content if self.message_history else str(self.content)
 
     def __str__(self) -> str:
@@ -39,14 +40,14 @@ class LLMResponse(Generic[T_co]):
 
 @attrs.frozen
 class Chunk:
-    """A piece of what a streamed call says.
+    """A piece of what the agents of a streamed call write.
 
     Args:
         text: The next piece of a model's text; "" in the last chunk.
-        agent: The name of the agent that says it; in the last chunk, of the node that was streamed.
-        node_id: Of the call of that agent, as in records and events: agents that run at once can be told apart by it.
-            None in the last chunk.
-        response: In the last chunk, what the call returned: of an agent, its ``LLMResponse``. None before.
+        agent: The name of the agent that wrote it; in the last chunk, of the node that was streamed.
+        node_id: The node identifier of that agent's call, as in records and events: it distinguishes agents that run
+            at the same time. None in the last chunk.
+        response: In the last chunk, the result of the call: for an agent, its ``LLMResponse``. None in all others.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""Where the pieces of streamed texts go."""
+"""The consumer that receives the pieces of streamed texts."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from railtracks.agents._response import Chunk
 
 
 class Sink(Protocol):
+    """Receives the chunks of one streamed call."""
+
     @property
-    def is_here(self) -> bool:
-        """Does the consumer run on this thread's event loop? Nothing can be sent to another."""
+    def is_on_loop_thread(self) -> bool:
+        """Whether the current thread runs the consumer's event loop. Nothing can be sent from another."""
 
     async def send(self, item: Chunk, /) -> None:
-        """Give a piece to the consumer. Waits until it is taken."""
+        """Pass a chunk to the consumer, and wait until it is taken."""
 
 
 sink: ContextVar[Sink | None] = ContextVar("railtracks_sink", default=None)
-"""The consumer of whatever the agents below say; None: nobody wants it piece by piece."""
+"""The consumer of the texts of all agents below. None: nothing is streamed."""
 
 
-def sink_here() -> Sink | None:
-    """The consumer, if it can be reached: a sync node may have a session of its own, with its own event loop."""
+def reachable_sink() -> Sink | None:
+    """Return the current consumer; None if it runs on another event loop, such as that outside of a sync node."""
     consumer = sink.get()
-    return consumer if consumer is not None and consumer.is_here else None
+    return consumer if consumer is not None and consumer.is_on_loop_thread else None

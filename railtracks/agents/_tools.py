@@ -11,19 +11,19 @@ import attrs
 
 from railtracks._schema._arguments import arguments_for
 from railtracks._schema._fields import Field, parameters_of
-from railtracks._schema._validation import plain
+from railtracks._schema._validation import without_annotated
 from railtracks.agents._response import LLMResponse
 from railtracks.exceptions import NodeCreationError
 from railtracks.llm._messages import UserMessage
 from railtracks.llm._model import ToolSchema
 from railtracks.llm._tool_schemas import schema_of_fields, tool_schema
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._function import as_node
-from railtracks.state._serialization._encoder import encode_shown
+from railtracks.nodes._resolve import as_node
+from railtracks.state._serialization._encoder import encode_for_model
 from railtracks.state._serialization._record_text import dumps
 
 REQUEST = "request"
-"""The one argument of an agent without parameters of its own."""
+"""The one argument of an agent whose manifest has no parameters."""
 
 Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
@@ -33,10 +33,10 @@ class Parameter:
     """An argument that an agent takes as a tool.
 
     Args:
-        name: As the calling model sees it.
+        name: Its name, for the model that calls the tool.
         annotation: Its type.
-        description: What to give.
-        required: False: it may be left out.
+        description: What to pass.
+        required: False if it may be left out.
     """
 
     name: str
@@ -46,16 +46,17 @@ class Parameter:
 
 
 def _as_tuple(parameters: Iterable[Parameter]) -> tuple[Parameter, ...]:
+    """Convert parameters; not ``tuple`` itself, as type checkers take the type of the argument from here."""
     return tuple(parameters)
 
 
 @attrs.frozen
 class ToolManifest:
-    """How an agent looks to another agent that has it as a tool.
+    """The description of an agent for another agent that has it as a tool.
 
     Args:
-        description: What it is good for, and when to ask it.
-        parameters: What it is given; the agent gets them as a message of lines, ``name: value``. None at all: it takes
+        description: What the agent is good for, and when to ask it.
+        parameters: Its arguments. The agent receives them as a message of lines, ``name: value``. Without any it takes
             a text, called ``request``.
     """
 
@@ -64,57 +65,57 @@ class ToolManifest:
 
 
 def check_manifest(manifest: object) -> None:
-    """NodeCreationError unless this is a manifest that can be told to a model."""
+    """Raise NodeCreationError unless this is a manifest that can be described to a model."""
     if not isinstance(manifest, ToolManifest) or not isinstance(manifest.description, str):
-        raise NodeCreationError(f"manifest is {manifest!r}; give rt.agent_node() an rt.ToolManifest('what it is for')")
+        raise NodeCreationError(f"manifest is {manifest!r}; expected an rt.ToolManifest('what the agent is for')")
     names: set[str] = set()
     for each in manifest.parameters:
         texts = (each.name, each.description) if isinstance(each, Parameter) else (None,)
         if not all(isinstance(text, str) for text in texts) or not each.name.isidentifier() or iskeyword(each.name):
             raise NodeCreationError(
-                f"the manifest has the parameter {each!r}; give an rt.Parameter('name', str, 'what it is'), "
-                f"whose name is a Python identifier"
+                f"the manifest has the parameter {each!r}; expected an rt.Parameter('name', str, 'what it is') whose "
+                f"name is a Python identifier"
             )
         if isinstance(each.annotation, str):
             raise NodeCreationError(
-                f"the manifest's parameter {each.name!r} has the text {each.annotation!r} for an annotation; "
-                f"give the type itself"
+                f"the annotation of the manifest's parameter {each.name!r} is the text {each.annotation!r}; "
+                f"use the type itself"
             )
         if each.name in names:
-            raise NodeCreationError(f"the manifest has two parameters called {each.name!r}; give one another name")
+            raise NodeCreationError(f"the manifest has two parameters called {each.name!r}; rename one of them")
         names.add(each.name)
 
 
 @attrs.frozen
 class Tool:
-    """A node, and how a model is told of it."""
+    """A node, and its description for a model."""
 
     schema: ToolSchema
     node: FunctionNode[..., Any]
     bind: Callable[[dict[str, Any] | str], Arguments]
-    """From what the model gave to the arguments of the node. The text of an ArgumentError is for the model."""
+    """Turns the arguments that a model wrote into those of the node. Raises an ArgumentError whose text is for it."""
 
 
 def tools_of(nodes: Iterable[Any], manifest_of: Callable[[Any], ToolManifest | None]) -> dict[str, Tool]:
-    """The tools by the names that the model knows them by.
+    """Return the tools by the names under which the model knows them.
 
     Args:
         nodes: Anything that ``rt.call`` takes.
-        manifest_of: Of an agent, its manifest; None for other nodes.
+        manifest_of: Returns the manifest of an agent, and None for any other node.
 
     Raises:
-        NodeCreationError: one cannot be called, or cannot be told to a model, or two have one name.
+        NodeCreationError: A node cannot be called or described to a model, or two have the same name.
     """
     tools: dict[str, Tool] = {}
     if not isinstance(nodes, Iterable) or isinstance(nodes, str):
-        raise NodeCreationError(f"tool_nodes is {nodes!r}; give rt.agent_node() a list of nodes: tool_nodes=[...]")
+        raise NodeCreationError(f"tool_nodes is {nodes!r}; pass rt.agent_node() a list of nodes: tool_nodes=[...]")
     for given in nodes:
         manifest = manifest_of(given)
         node = as_node(given, "tool_nodes")
         tool = _function_tool(node) if manifest is None else _agent_tool(node, manifest)
         if tool.schema.name in tools:
             how = "rt.function_node(..., name='another')" if manifest is None else "rt.agent_node('another', ...)"
-            raise NodeCreationError(f"two tools are called {tool.schema.name!r}; give one another name: {how}")
+            raise NodeCreationError(f"two tools are called {tool.schema.name!r}; rename one of them: {how}")
         tools[tool.schema.name] = tool
     return tools
 
@@ -124,23 +125,24 @@ def _function_tool(node: FunctionNode[..., Any]) -> Tool:
 
 
 def _agent_tool(node: FunctionNode[..., Any], manifest: ToolManifest) -> Tool:
+    # The description is part of a digest that is on record: a changed text makes interrupted agents ask again.
     parameters = manifest.parameters or (Parameter(REQUEST, str, "What to ask of it, with all that it needs to know."),)
-    told = [Field(each.name, each.name, each.annotation, each.required) for each in parameters]
+    annotated = [Field(each.name, each.name, each.annotation, each.required) for each in parameters]
     described = {each.name: each.description for each in parameters if each.description}
-    schema = schema_of_fields(node.name, manifest.description, told, described)
-    fields = [attrs.evolve(field, type=plain(field.type)) for field in told]
+    schema = schema_of_fields(node.name, manifest.description, annotated, described)
+    fields = [attrs.evolve(field, type=without_annotated(field.type)) for field in annotated]
 
     def bind(given: dict[str, Any] | str) -> Arguments:
         values = arguments_for(fields, given)[1]
         lines = [f"{name}: {as_text(value)}" for name, value in values.items()]
         text = "\n".join(lines) if manifest.parameters else as_text(values[REQUEST])
-        # A model wrote this, so no name in it is to be filled from the context.
+        # A model wrote this, so names in braces must not be filled from the context.
         return (UserMessage(text, inject_prompt=False),), {}
 
     return Tool(schema, node, bind)
 
 
 def as_text(result: object) -> str:
-    """A result as a model reads it: a text as it is, anything else as JSON; of an agent, its content."""
+    """Return a result as a model reads it: a text unchanged, anything else as JSON; for an agent, its content."""
     content = result.content if isinstance(result, LLMResponse) else result
-    return content if isinstance(content, str) else dumps(encode_shown(content))
+    return content if isinstance(content, str) else dumps(encode_for_model(content))

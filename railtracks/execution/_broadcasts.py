@@ -19,7 +19,7 @@ async def publish_broadcast(coordinator: Coordinator, item: Any, frame: Frame) -
     """
     if coordinator.ended:
         raise SessionEndedError("rt.broadcast() came after its session had ended; wait for the task that broadcasts")
-    if not coordinator.publisher.housed and not coordinator.entered_async:
+    if not coordinator.publisher.has_host and not coordinator.entered_async:
         coordinator.bind()
         await run_with_pumps(coordinator, Frame(coordinator), lambda: _publish(coordinator, item, frame))
     else:

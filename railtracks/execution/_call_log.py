@@ -29,7 +29,7 @@ class CallLog:
         self._origin = origin
         self.log = log
         self._publisher = publisher
-        self._logs_calls = log.wants(logging.INFO)
+        self._logs_calls = log.is_enabled_for(logging.INFO)
 
     @property
     def is_active(self) -> bool:

@@ -13,7 +13,7 @@ from enum import Enum
 import anyio
 
 from railtracks._concurrency._cancellation import shielded
-from railtracks._concurrency._condition import Notifier
+from railtracks._concurrency._condition import Condition
 from railtracks.state import CallRecord
 
 
@@ -91,7 +91,7 @@ class CallScopes:
     def __init__(self) -> None:
         self._entered: dict[CallScope, None] = {}
         self._pending_children = 0
-        self._changed = Notifier()
+        self._changed = Condition()
         self.when_idle: Callable[[], None] | None = None
 
     def __bool__(self) -> bool:

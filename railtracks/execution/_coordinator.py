@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from railtracks._context_variable import current, reused
+from railtracks._context_variable import current, on_replayed
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
@@ -37,8 +37,9 @@ from railtracks.pubsub import RTPublisher
 from railtracks.state import CallCreated, CallRecord, Reason
 from railtracks.state._records import REUSED
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._encoder import HARMLESS, learn_secrets
+from railtracks.state._serialization._classify import SCALAR_TYPES
 from railtracks.state._serialization._record_text import object_text
+from railtracks.state._serialization._secret_search import register_secrets
 from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:  # not loaded before they are needed, if ever
@@ -280,8 +281,8 @@ class Coordinator:
         """Write and announce the end of a call, which the state has already."""
         if self.recorder is not None:
             self.recorder.ended(record)
-        elif type(record.result) not in HARMLESS:
-            learn_secrets(record.result, self.redactor)
+        elif type(record.result) not in SCALAR_TYPES:
+            register_secrets(record.result, self.redactor)
         if self._call_log.is_active:
             self._call_log.ended(record)
 
@@ -293,9 +294,9 @@ class Coordinator:
         if self._call_log.is_active:
             self._call_log.created(record, caller.record)
             self._call_log.ended(record)
-        on_replayed = reused.get()
-        if on_replayed is not None:
-            on_replayed(self.session_id, [record, *copies])
+        notify = on_replayed.get()
+        if notify is not None:
+            notify(self.session_id, [record, *copies])
         return match.result
 
     async def _checkpoint(self, node: FunctionNode[..., Any], caller: Frame) -> None:
@@ -318,7 +319,7 @@ class Coordinator:
 
     def record_context_change(self, record: CallRecord | None, key: str, value: Any = DELETED) -> None:
         """Record a context change made by the call of ``record`` (None: outside any call). Thread-safe."""
-        learn_secrets({key: value}, self.redactor)
+        register_secrets({key: value}, self.redactor)
         if self._observer is not None:
             self._observer.on_context_change(self.session_id, record, key, value, value is DELETED)
         if self.recorder is not None and not self.ended:
@@ -369,7 +370,7 @@ class Coordinator:
 
     async def close_resources(self) -> None:
         """Close what is shared, unless a nursery is left that may use it. Never raises; call it shielded."""
-        if not self.publisher.housed and self.resources is not None:
+        if not self.publisher.has_host and self.resources is not None:
             await self.resources.close()
 
     def close(self) -> None:

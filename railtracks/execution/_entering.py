@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from railtracks._concurrency._cancellation import pass_cancellation_on
+from railtracks._concurrency._cancellation import checkpoint_if_cancelled
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, SessionError
 from railtracks.execution._call_scopes import CallScope, RootCall
 from railtracks.execution._coordinator import Coordinator, Frame
@@ -40,7 +40,7 @@ async def enter(
     try:
         check_can_call(node, caller)
     except SessionError:
-        await pass_cancellation_on()  # in code that is being cancelled, that is what counts
+        await checkpoint_if_cancelled()  # in code that is being cancelled, that is what counts
         raise
     if coordinator.entered_async or in_callback.get():  # what a callback calls runs beside its pump
         return await _run_in_scope(node, args, kwargs, caller, commits)
@@ -136,7 +136,7 @@ async def _outcome(
             raise error
         return result
     if not is_top:  # in a task of user code that is itself cancelled, that is what counts
-        await pass_cancellation_on()
+        await checkpoint_if_cancelled()
     if scope.cause is not None:
         _retrieve_exception(coordinator.loop.current_task())
     if failure is not None:

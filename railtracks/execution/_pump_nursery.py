@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from railtracks._concurrency._cancellation import shielded
-from railtracks._concurrency._task_groups import divide, task_group
-from railtracks.pubsub import RTPublisher
+from railtracks._concurrency._task_groups import split_cancellation, task_group
+from railtracks.pubsub import PumpHost, RTPublisher
 
 
 class TaskSpawner(Protocol):
@@ -46,7 +46,7 @@ async def run_with_pumps(session: _Pumped, frame: object, func: Callable[[], Awa
     result: Any = None
     error: BaseException | None = None
     async with task_group() as nursery:
-        host = (nursery, frame)
+        host = PumpHost(nursery, frame)
         session.publisher.attach(host)
 
         async def leave() -> None:
@@ -56,7 +56,7 @@ async def run_with_pumps(session: _Pumped, frame: object, func: Callable[[], Awa
         try:
             result = await func()
         except BaseException as exc:
-            cancellation, error = divide(exc)
+            cancellation, error = split_cancellation(exc)
             if cancellation is not None:
                 raise cancellation from None
         finally:

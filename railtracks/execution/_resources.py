@@ -54,7 +54,7 @@ def shared(key: Hashable, make: Callable[[], T], close: Callable[[T], Awaitable[
     if frame is None:
         return None
     coordinator = frame.coordinator
-    if not coordinator.publisher.housed or not coordinator.loop.is_this_thread:
+    if not coordinator.publisher.has_host or not coordinator.loop.is_this_thread:
         return None
     coordinator.resources = coordinator.resources or Resources(coordinator.log)
     resource: T = coordinator.resources.get(key, make, close)

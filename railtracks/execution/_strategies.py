@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import anyio
 
-from railtracks._concurrency._cancellation import pass_cancellation_on
+from railtracks._concurrency._cancellation import checkpoint_if_cancelled
 from railtracks._concurrency._threads import run_in_thread
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._function import settle
+from railtracks.nodes._resolve import invoke_if_node
 
 
 class ExecutionStrategy(Protocol):
@@ -83,13 +83,13 @@ class ThreadStrategy:
             if isinstance(exc, CancelledError):
                 # How asyncio tells a thread that the call it made on the loop was cancelled: that is this call's
                 # own cancellation coming back, unless the node cancelled a future of its own.
-                await pass_cancellation_on()
+                await checkpoint_if_cancelled()
             raise
         return await result if isawaitable(result) else result
 
     def _run(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         _here.strategy = self
         try:
-            return settle(node.func(*args, **kwargs))
+            return invoke_if_node(node.func(*args, **kwargs))
         finally:
             _here.strategy = None

@@ -1,8 +1,8 @@
-"""Language models: messages, the protocol that agents ask of a model, and models of the providers' SDKs."""
+"""Language models: messages, the protocol that agents use a model by, and models behind the providers' SDKs."""
 
 from typing import TYPE_CHECKING
 
-from railtracks._lazy import later
+from railtracks._lazy import lazy_attributes
 from railtracks.llm._messages import (
     AssistantMessage,
     Message,
@@ -37,9 +37,9 @@ __all__ = [
     "UserMessage",
 ]
 
-# Each is loaded when it is first used: a program has one of them, as a rule.
+# Loaded on first use: most programs use one of them.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = later(
+    __getattr__, __dir__ = lazy_attributes(
         globals(),
         {
             "railtracks.llm._providers._anthropic": ("Anthropic",),

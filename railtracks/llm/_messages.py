@@ -1,22 +1,23 @@
-"""Messages: what is said between people, models and tools, in no provider's form."""
+"""Messages between users, models and tools, in a form that belongs to no provider.
+
+Their ``repr`` is part of digests that are on record: names and fields stay as they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal
 
 import attrs
-
-from railtracks.state._serialization._encoder import PLAIN_KINDS
 
 
 @attrs.frozen
 class SystemMessage:
-    """What the model is to know and how it is to behave.
+    """What the model must know, and how it must behave.
 
     Args:
         content: The text. ``{name}`` in it is filled from the context of the session; see ``rt.escape_braces``.
-        inject_prompt: False: the text is sent as it stands.
+        inject_prompt: False to send the text as it stands.
     """
 
     role: Literal["system"] = attrs.field(default="system", init=False)
@@ -26,7 +27,7 @@ class SystemMessage:
 
 @attrs.frozen
 class UserMessage:
-    """What a user says. The arguments are those of :class:`SystemMessage`."""
+    """A message of the user. The arguments are those of :class:`SystemMessage`."""
 
     role: Literal["user"] = attrs.field(default="user", init=False)
     content: str
@@ -35,12 +36,13 @@ class UserMessage:
 
 @attrs.frozen
 class ToolCall:
-    """A model asks for a tool.
+    """A model's request to call a tool.
 
     Args:
-        id: Of the call, by which its answer is known; the provider's.
-        name: Of the tool.
-        arguments: By name, as the model gave them. A text, where they are not the JSON object that they should be.
+        id: The provider's identifier of the request; the ``ToolMessage`` that answers it repeats it.
+        name: The name of the tool.
+        arguments: The values by the names of parameters, as the model wrote them. A text if they are not the JSON
+            object that they should be.
     """
 
     id: str
@@ -49,12 +51,13 @@ class ToolCall:
 
 
 def _as_tuple(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+    """Convert tool calls; not ``tuple`` itself, as type checkers take the type of the argument from here."""
     return tuple(calls)
 
 
 @attrs.frozen
 class AssistantMessage:
-    """What a model says, and which tools it asks for."""
+    """A message of the model: its text, and the tools that it asks for."""
 
     role: Literal["assistant"] = attrs.field(default="assistant", init=False)
     content: str = ""
@@ -63,13 +66,13 @@ class AssistantMessage:
 
 @attrs.frozen
 class ToolMessage:
-    """What a tool answered.
+    """The answer of a tool.
 
     Args:
-        content: Its result as text, or its error.
-        tool_call_id: Of the ``ToolCall`` that this answers.
-        name: Of the tool.
-        is_error: The call failed, or could not be made.
+        content: Its result or its error, as text.
+        tool_call_id: The ``id`` of the ``ToolCall`` that this answers.
+        name: The name of the tool.
+        is_error: True if the call failed, or could not be made.
     """
 
     role: Literal["tool"] = attrs.field(default="tool", init=False)
@@ -85,21 +88,20 @@ Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage
 class MessageHistory(list[Message]):
     """A conversation: a list of messages, oldest first."""
 
+    __railtracks_untagged__: ClassVar = True  # on record it needs no type beside it: a plain list may stand in for it
+
     def __str__(self) -> str:
-        return "\n".join(map(_line, self))
+        return "\n".join(map(_format_message, self))
 
 
-PLAIN_KINDS.add(MessageHistory)  # any list of messages does for one
-
-
-def _line(message: Message) -> str:
-    said = [message.content] if message.content else []
+def _format_message(message: Message) -> str:
+    parts = [message.content] if message.content else []
     if isinstance(message, AssistantMessage):
-        said += [f"{call.name}({_shown(call.arguments)})" for call in message.tool_calls]
-    return f"{message.role}: {'; '.join(said)}"
+        parts += map(_format_call, message.tool_calls)
+    return f"{message.role}: {'; '.join(parts)}"
 
 
-def _shown(arguments: Mapping[str, Any] | str) -> str:
-    if isinstance(arguments, str):
-        return arguments
-    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+def _format_call(call: ToolCall) -> str:
+    if isinstance(call.arguments, str):
+        return f"{call.name}({call.arguments})"
+    return f"{call.name}({', '.join(f'{name}={value!r}' for name, value in call.arguments.items())})"

@@ -1,4 +1,7 @@
-"""The Model protocol: what an agent needs of a language model."""
+"""The Model protocol: what an agent needs of a language model.
+
+The ``repr`` of schemas is part of digests that are on record: names and fields stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ from railtracks.state import Secret
 
 @attrs.frozen
 class ToolSchema:
-    """A tool as a model is told of it.
+    """The description of a tool for a model.
 
     Args:
-        name: Letters, digits, "_" and "-"; 64 at the most.
+        name: Letters, digits, "_" and "-"; no more than 64.
         description: What it does, and when to use it.
-        parameters: JSON Schema of the object of its arguments.
+        parameters: JSON Schema of the object that holds its arguments.
     """
 
     name: str
@@ -28,10 +31,10 @@ class ToolSchema:
 
 @attrs.frozen
 class OutputSchema:
-    """What a model's answer has to be: JSON text of this shape.
+    """The description of the answer that a model must give: JSON text of this shape.
 
     Args:
-        name: Letters, digits, "_" and "-"; 64 at the most.
+        name: Letters, digits, "_" and "-"; no more than 64.
         schema: JSON Schema of an object.
     """
 
@@ -41,7 +44,7 @@ class OutputSchema:
 
 @attrs.frozen
 class Usage:
-    """Tokens that were counted by the provider."""
+    """Tokens that the provider counted."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -52,14 +55,14 @@ class Usage:
 
 @attrs.frozen
 class Completion:
-    """What a model gave for one request.
+    """A model's answer to one request.
 
     Args:
-        message: What it said, and which tools it asks for.
-        usage: None: the provider did not say.
+        message: The text of the answer, and the tools that the model asks for.
+        usage: The tokens that were used. None: the provider did not count them.
         model: The model that answered, as the provider names it.
-        id: Of the answer, as the provider knows it.
-        finish_reason: Why it ended, in the provider's words: "stop", "tool_calls", "length", ...
+        id: The provider's identifier of the answer.
+        finish_reason: Why the answer ended, in the provider's words: "stop", "tool_calls", "length", ...
     """
 
     message: AssistantMessage
@@ -70,47 +73,49 @@ class Completion:
 
 
 class Model(Protocol):
-    """A language model. Any object that has these will do, be they properties or attributes; nothing need be inherited.
+    """A language model. Any object with these properties (or attributes) and methods is one; it need not inherit this.
 
     A class that does inherit this has no settings and no key until it overrides these properties.
     """
 
     @property
     def name(self) -> str:
-        """The model, as the provider names it. Stands in records, and in the names of the calls made of it."""
+        """The model, as the provider names it. It stands in records, and in the names of the calls to the model."""
 
     @property
     def provider(self) -> str:
-        """Whose it is: OpenTelemetry's ``gen_ai.provider.name``, such as "openai"."""
+        """The provider: OpenTelemetry's ``gen_ai.provider.name``, such as "openai"."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What else decides the answers, such as the temperature. On record; no secrets."""
+        """All else that influences the answers, such as the temperature. It is recorded: no secrets."""
         return {}
 
     @property
     def api_key(self) -> Secret[str] | None:
-        """What must never be written; None if there is no such thing."""
+        """The key, which is never written. None: there is no key."""
         return None
 
     async def complete(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
     ) -> Completion:
-        """Ask for one answer.
+        """Request one answer.
 
         Args:
             messages: The conversation so far. It may begin with system messages.
-            tools: Those that the model may ask for.
-            output: What the answer has to be; None: any text.
+            tools: The tools that the model may ask for.
+            output: The shape that the answer must have. None: any text.
 
-        Raises: what the provider's SDK raises, as it is, without any key in its text.
-        Cancellation: the connection is closed, and the cancellation is passed on.
+        Raises:
+            Exception: Whatever the provider's SDK raises, unchanged, but without any key in its text.
+
+        Cancellation: Closes the connection.
         """
 
     def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
     ) -> AsyncGenerator[str | Completion, None]:
-        """The same, piece by piece: the texts of the answer as they come, and at last the ``Completion`` of it all.
+        """Request one answer, and yield its text piece by piece as it comes; at the end, the whole ``Completion``.
 
-        The generator is closed by who iterates it, in the same task; that closes the connection too.
+        The task that iterates over the generator also closes it, which closes the connection.
         """

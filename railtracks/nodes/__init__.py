@@ -1,4 +1,4 @@
-"""What can be called: functions and classes as nodes."""
+"""Nodes: the functions and classes that can be called."""
 
 from railtracks.nodes._function import FunctionNode, function_node
 from railtracks.nodes._node import Node

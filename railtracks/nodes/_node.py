@@ -1,4 +1,4 @@
-"""Class nodes: arguments to ``__init__``, work in ``invoke``."""
+"""Class nodes: ``__init__`` takes the arguments, ``invoke`` does the work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Node(ABC, Generic[T_co]):
-    """A step as a class. Each call makes an instance with the call's arguments and runs its ``invoke``::
+    """A node as a class.
+
+    Each call makes an instance with the call's arguments and runs its ``invoke``::
 
     class Greet(rt.nodes.Node[str]):
         def __init__(self, name: str) -> None:
@@ -24,29 +26,29 @@ class Node(ABC, Generic[T_co]):
 
     @abstractmethod
     def invoke(self) -> Awaitable[T_co] | T_co:
-        """Do the work. An ``async def`` runs in the caller's task; a plain ``def`` in a worker thread."""
+        """Do the work. An ``async def`` runs in the caller's task, a plain ``def`` in a worker thread."""
 
     @classmethod
     def name(cls) -> str:
-        """The name in records and logs: the class's own unless overridden."""
+        """Return the name in records and logs: by default that of the class."""
         return cls.__name__
 
     @classmethod
     def type(cls) -> str:
-        """The kind in records: "Tool", "Agent" or "Other"."""
+        """Return the kind in records: "Tool", "Agent" or "Other"."""
         return "Other"
 
     @classmethod
     def version(cls) -> str | None:
-        """Of the code; see ``rt.function_node``."""
+        """Return the version of the code; see ``rt.function_node``."""
         return None
 
     @classmethod
     def secrets(cls) -> tuple[str, ...]:
-        """Texts that are never written, in any session that has called it: not to state, journal or logs."""
+        """Return texts that are never written to state, journal or logs in a session that has called the node."""
         return ()
 
     @classmethod
     def memo(cls) -> bool:
-        """May a session that resumes another use a recorded result? See ``rt.function_node``."""
+        """Return whether a session that resumes another may use recorded results; see ``rt.function_node``."""
         return True

@@ -1,6 +1,6 @@
-"""Events to subscribers over bounded memory channels."""
+"""The delivery of events to subscribers, each over a bounded channel in memory."""
 
-from railtracks.pubsub._publisher import RTPublisher
+from railtracks.pubsub._publisher import PumpHost, RTPublisher
 from railtracks.pubsub._subscription import OnError, Policy, Subscription, in_callback
 
-__all__ = ["OnError", "Policy", "RTPublisher", "Subscription", "in_callback"]
+__all__ = ["OnError", "Policy", "PumpHost", "RTPublisher", "Subscription", "in_callback"]

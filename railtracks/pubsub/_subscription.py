@@ -1,8 +1,9 @@
-"""One subscriber: a bounded memory channel and the pump that empties it into a callback.
+"""A subscription: a bounded buffer, and the pump that delivers its events to a callback.
 
-Why not anyio's memory object streams: an end-of-call event must fit in always, the oldest event must be droppable,
-and a pump must be able to stop and start again with its buffer kept (a session entered with a plain ``with`` has no
-nursery between its calls). What is left of a stream after that is a deque and an event, and costs a tenth of one.
+anyio's memory object streams do not fit: there must always be room for the end of a call, the oldest event must be
+droppable, and a pump must be able to stop and start again without losing its buffer, because a session that was
+entered with a plain ``with`` has no nursery between its calls. What remains of a stream is a deque and an event, at a
+tenth of the cost.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import anyio
 from anyio.lowlevel import checkpoint
 
-from railtracks._concurrency._condition import Notifier
+from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import is_stray_cancellation
 from railtracks._context_variable import current
 from railtracks._logging import PUBLISHER, SessionLog
@@ -31,23 +32,35 @@ Policy = Literal["wait", "drop_oldest", "drop_newest", "fail"]
 OnError = Literal["keep", "remove"]
 
 in_callback: ContextVar[bool] = ContextVar("railtracks_in_callback", default=False)
-"""True in whatever a callback runs: it must not wait for room in a buffer that only it can empty."""
+"""Whether the running code is part of a callback, which must not wait for room in a buffer that only it can empty."""
 
 _CHECKPOINT_EVERY = 64
-"""Deliveries between two checkpoints, for callbacks that never wait."""
+"""The number of deliveries between two checkpoints, for callbacks that never wait."""
 
 
-def _describe(callback: Callable[..., Any]) -> str:
-    return getattr(callback, "__qualname__", None) or type(callback).__qualname__
+def _check_arguments(callback: object, kinds: object, capacity: object, policy: object, on_error: object) -> None:
+    if not callable(callback):
+        raise ConfigError(f"subscribe: {callback!r} is not callable; pass a function of one argument")
+    if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
+        raise ConfigError(f"subscribe: capacity must be an integer of at least 1, not {capacity!r}")
+    for label, value, allowed in (("policy", policy, get_args(Policy)), ("on_error", on_error, get_args(OnError))):
+        if value not in allowed:
+            raise ConfigError(f"subscribe: {label} must be one of {', '.join(allowed)}, not {value!r}")
+    if not isinstance(kinds, tuple) or not all(isinstance(kind, type) and issubclass(kind, Event) for kind in kinds):
+        raise ConfigError(
+            f"subscribe: kinds must be a tuple of event classes, such as (rt.state.Broadcast,), not {kinds!r}"
+        )
 
 
 class Subscription:
-    """A subscriber of a session's events; made by ``session.subscribe``.
+    """A subscription to a session's events; made by ``session.subscribe``.
 
     Attributes:
-        name: What logs call it.
-        dropped: How many events it missed because its channel was full, or because the session ended first.
-        errors: How many times its callback raised.
+        name: The name in logs.
+        kinds: The classes of the events that it takes.
+        policy: What happens when an event comes and its buffer is full.
+        dropped: The number of events that it missed because its buffer was full, or because the session ended first.
+        errors: The number of times that its callback raised.
     """
 
     def __init__(
@@ -61,18 +74,8 @@ class Subscription:
         on_error: OnError,
         log: SessionLog,
     ) -> None:
-        if not callable(callback):
-            raise ConfigError(f"subscribe: {callback!r} cannot be called; give a function of one argument")
-        if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
-            raise ConfigError(f"subscribe: capacity is {capacity!r}; give a whole number of events, at least 1")
-        for label, value, allowed in (("policy", policy, get_args(Policy)), ("on_error", on_error, get_args(OnError))):
-            if value not in allowed:
-                raise ConfigError(f"subscribe: {label} is {value!r}; give one of {', '.join(allowed)}")
-        if not isinstance(kinds, tuple) or not all(
-            isinstance(kind, type) and issubclass(kind, Event) for kind in kinds
-        ):
-            raise ConfigError(f"subscribe: kinds is {kinds!r}; give event classes, such as (rt.state.Broadcast,)")
-        self.name = name or _describe(callback)
+        _check_arguments(callback, kinds, capacity, policy, on_error)
+        self.name = name or getattr(callback, "__qualname__", None) or type(callback).__qualname__
         self.kinds = kinds
         self.policy = policy
         self.dropped = 0
@@ -82,37 +85,37 @@ class Subscription:
         self._on_error = on_error
         self._log = log
         self._buffer: deque[Event] = deque()
-        self._busy = False  # a delivery is under way
-        self._closed = False  # takes nothing more
-        self._stopping = False  # the pump leaves after this delivery
-        self._running = False  # a pump was started and has not left
+        self._busy = False  # a delivery is in progress
+        self._closed = False  # no more events are accepted
+        self._stopping = False  # the pump ends after the current delivery
+        self._running = False  # a pump was started and has not ended
         self._scope: anyio.CancelScope | None = None  # of the pump, once it has begun
-        self._changed = Notifier()  # anything of the above
-        self._turns: deque[anyio.Event] = deque()  # of those who wait for room; one is woken for each place
+        self._changed = Condition()  # notified when any of the above changes
+        self._waiters: deque[anyio.Event] = deque()  # tasks that wait for room; one is woken for each free place
 
     def close(self) -> None:
-        """Take no more events. What was accepted is still delivered."""
+        """Accept no more events. Those that were accepted are still delivered."""
         self._closed = True
-        self._give_turn()
+        self._wake_one()
         self._changed.notify_all()
 
     @property
     def closed(self) -> bool:
-        """Takes no more events: closed by its owner, removed by its policy, or its session is over."""
+        """Whether no more events are accepted: it was closed, or its policy removed it, or its session has ended."""
         return self._closed
 
     @property
     def full(self) -> bool:
-        """As many events wait for it as its capacity allows."""
+        """Whether its buffer holds as many events as its capacity allows."""
         return len(self._buffer) >= self._capacity
 
     @property
-    def quiet(self) -> bool:
-        """Nothing is waiting or being delivered."""
+    def drained(self) -> bool:
+        """Whether all that was accepted is delivered."""
         return not self._buffer and not self._busy
 
     def offer(self, event: Event) -> None:
-        """Take ``event`` or drop one, as the policy says. Never waits, never raises."""
+        """Accept ``event`` or drop one, as the policy says. Never waits, never raises."""
         if self._closed:
             return
         if self.full and self.policy != "wait":
@@ -131,38 +134,38 @@ class Subscription:
         self._changed.notify_all()
 
     async def wait_for_room(self) -> None:
-        """Wait until an event fits in. Returns at once where waiting could not end."""
+        """Wait until there is room for an event. Return at once where the wait could never end."""
         while self.full and not self._closed and self._running and not in_callback.get():
-            turn = anyio.Event()
-            self._turns.append(turn)
+            woken = anyio.Event()
+            self._waiters.append(woken)
             try:
-                await turn.wait()
+                await woken.wait()
             except BaseException:
-                if turn.is_set():
-                    self._give_turn()  # to the next, as this one goes
+                if woken.is_set():
+                    self._wake_one()  # another waiter may have the room that this one leaves
                 else:
-                    self._turns.remove(turn)
+                    self._waiters.remove(woken)
                 raise
 
-    def _give_turn(self) -> None:
-        """Wake one of those who wait for room, if there is some; all of them, if no pump will make any."""
-        while self._turns and (not self.full or self._closed or not self._running):
-            self._turns.popleft().set()
+    def _wake_one(self) -> None:
+        """Wake one waiter if there is room, or all of them if no pump will make room any more."""
+        while self._waiters and (not self.full or self._closed or not self._running):
+            self._waiters.popleft().set()
             if self._running and not self._closed:
                 return
 
-    async def wait_quiet(self) -> None:
-        """Wait until all that was accepted is delivered."""
-        await self._changed.wait_while(lambda: not self.quiet and self._running)
+    async def wait_drained(self) -> None:
+        """Wait until all that was accepted is delivered, or no pump runs."""
+        await self._changed.wait_while(lambda: not self.drained and self._running)
 
-    def start(self, nursery: TaskGroup, scope: object) -> None:
-        """Start the pump in ``nursery``; callbacks find ``scope`` in the context variable, whoever subscribed them."""
+    def start(self, nursery: TaskGroup, frame: object) -> None:
+        """Start the pump in ``nursery``. Callbacks run in ``frame``, not in that of the code that subscribed them."""
         self._running = True
-        nursery.start_soon(self._pump, scope)
+        nursery.start_soon(self._pump, frame)
 
-    async def _pump(self, scope: object) -> None:
-        # Shielded: the end of the session, not a cancellation, decides when it is over.
-        current.set(scope)
+    async def _pump(self, frame: object) -> None:
+        # Shielded: the pump ends when the session stops it, not when it is cancelled.
+        current.set(frame)
         in_callback.set(True)
         with anyio.CancelScope(shield=True) as self._scope:
             try:
@@ -170,13 +173,16 @@ class Subscription:
             finally:
                 self._scope = None
                 self._running = self._busy = False
-                self._give_turn()
+                self._wake_one()
                 self._changed.notify_all()
 
     async def stop(self, seconds: float) -> int:
-        """Stop the pump after the delivery under way, or in ``seconds``; returns how many deliveries were cut off.
+        """Stop the pump after the current delivery, or cancel it after ``seconds``.
 
-        What waits in the buffer stays there, for the next pump.
+        The buffer is kept for the next pump.
+
+        Returns:
+            The number of deliveries that were cut off: 0 or 1.
         """
         self._stopping = True
         self._changed.notify_all()
@@ -194,7 +200,7 @@ class Subscription:
         await self._changed.wait_while(lambda: self._running)
 
     def clear(self) -> int:
-        """Drop what waits in the buffer; returns how many events that were."""
+        """Drop the events in the buffer, and return their number."""
         count = len(self._buffer)
         self._buffer.clear()
         self.dropped += count
@@ -206,7 +212,7 @@ class Subscription:
             while self._buffer and not self._stopping:
                 event = self._buffer.popleft()
                 self._busy = True
-                self._give_turn()
+                self._wake_one()
                 await self._deliver(event)
                 self._busy = False
                 delivered += 1
@@ -222,7 +228,7 @@ class Subscription:
             result = self._callback(event)
             if isawaitable(result):
                 await result
-        except BaseException as exc:  # a subscriber never harms a call: it is told in the log, by name
+        except BaseException as exc:  # an error of a subscriber never harms a call: it is logged with its name
             if not isinstance(exc, Exception) and not is_stray_cancellation(exc):
                 raise
             self.errors += 1

@@ -1,19 +1,21 @@
-"""What happened in a session: records, events, the view of them, and how they are saved."""
+"""The state of a session: records, events, snapshots, and how they are saved and loaded."""
 
 from typing import TYPE_CHECKING
 
-from railtracks._lazy import later
+from railtracks._lazy import lazy_attributes
 from railtracks.state._document._graph import Edge, Node, Stamp
 from railtracks.state._events import Broadcast, CallCancelled, CallCreated, CallEvent, CallFailed, CallSucceeded, Event
 from railtracks.state._info import Decision, ExecutionInfo, Failure, Forest
 from railtracks.state._records import CallRecord, Change, Form, Reason, Status
 from railtracks.state._redaction._redactor import Secret
 from railtracks.state._redaction._secret_names import register_secret_keys
-from railtracks.state._serialization._encoder import register_hooks
+from railtracks.state._serialization._hooks import register_hooks
 from railtracks.state._serialization._placeholders import Cut, Opaque, RecordedError
 
 if TYPE_CHECKING:
-    from railtracks.state._stores._files import Appender, FileStore, Listed, Lock, MemoryStore, Store, Stored
+    from railtracks.state._stores._files import FileStore
+    from railtracks.state._stores._memory import MemoryStore
+    from railtracks.state._stores._protocols import Appender, Listed, Lock, Store, Stored
     from railtracks.state._stores._runs import RunSummary, list_runs, load_run, prune
     from railtracks.state._stores._sqlite import SQLiteStore
 
@@ -57,15 +59,15 @@ __all__ = [
     "register_secret_keys",
 ]
 
-# What saves nothing need not wait for these.
+# A session that saves nothing does not need these, so they are loaded on first use.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = later(
+    __getattr__, __dir__ = lazy_attributes(
         globals(),
         {
             "railtracks.state._stores._runs": ("RunSummary", "list_runs", "load_run", "prune"),
             "railtracks.state._stores._sqlite": ("SQLiteStore",),
-            "railtracks.state._stores._files": (
-                "Appender", "FileStore", "Listed", "Lock", "MemoryStore", "Store", "Stored",
-            ),
+            "railtracks.state._stores._files": ("FileStore",),
+            "railtracks.state._stores._memory": ("MemoryStore",),
+            "railtracks.state._stores._protocols": ("Appender", "Listed", "Lock", "Store", "Stored"),
         },
-    )  # fmt: skip
+    )

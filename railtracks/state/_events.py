@@ -1,6 +1,6 @@
-"""Events: frozen facts about a session, in the order in which they happened.
+"""Events: immutable facts about a session, which subscribers get in the order in which they happened.
 
-They are compared by identity: no event happens twice.
+They are compared by identity, because no event happens twice.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Any
 
 import attrs
 
-from railtracks.state._records import Reason, Shown
+from railtracks.state._records import FieldRepr, Reason
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class Event(Shown):
-    """Something happened in a session."""
+class Event(FieldRepr):
+    """A fact about a session."""
 
     session_id: str
     time: float
@@ -24,20 +24,20 @@ class Event(Shown):
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class CallEvent(Event):
-    """Something happened to a call."""
+    """A fact about a call."""
 
     step: int
-    """The event's place among the call events of its session, counted from 0."""
+    """The position of the event among the call events of its session, from 0."""
     run_id: str
     node_id: str
     parent_id: str | None
-    """The node that made the call; None for a top-level call."""
+    """The identifier of the calling node; None for a top-level call."""
     name: str
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class CallCreated(CallEvent):
-    """A call was made and is about to run."""
+    """The creation of a call, which is about to run."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -45,28 +45,28 @@ class CallCreated(CallEvent):
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class CallSucceeded(CallEvent):
-    """A call returned."""
+    """The end of a call that returned."""
 
     result: Any
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class CallFailed(CallEvent):
-    """A call raised."""
+    """The end of a call that raised."""
 
     exception: BaseException
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class CallCancelled(CallEvent):
-    """A call was cancelled."""
+    """The end of a call that was cancelled."""
 
     reason: Reason
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Broadcast(Event):
-    """A node broadcast an item."""
+    """An item that a node broadcast."""
 
     item: Any
     run_id: str | None

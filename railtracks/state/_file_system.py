@@ -1,4 +1,4 @@
-"""Files: where runs lie by default, what they are called, and how a file is written."""
+"""Where runs are kept by default, and how files are written: whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,32 +10,35 @@ from pathlib import Path
 FOLDER = ".railtracks"
 
 
-def blocks(store: object) -> bool:
-    """Do the methods of a store take their time? They do, unless its attribute ``blocks`` says otherwise."""
+def is_blocking(store: object) -> bool:
+    """Return whether the methods of a store block, which is so unless its attribute ``blocks`` is false.
+
+    It is not beside ``Store``, because every session calls it and the protocols take a millisecond to import.
+    """
     return bool(getattr(store, "blocks", True))
 
 
 def state_folder() -> Path:
-    """``RAILTRACKS_HOME`` if it is set, or else ``.railtracks`` below the working directory."""
+    """Return ``RAILTRACKS_HOME`` if it is set, or else ``.railtracks`` below the working directory."""
     home = os.environ.get("RAILTRACKS_HOME")
     return Path(home) if home else Path.cwd() / FOLDER
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder, and those above it, for their owner only. One that exists stays as it is."""
+    """Make a folder and its missing parents, accessible to their owner only. An existing one is left as it is."""
     if not folder.parent.exists():
         make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def write_atomically(path: Path, content: Iterable[bytes]) -> None:
-    """Put ``content`` at ``path``, whole or not at all, on disk when this returns, readable by its owner only.
+    """Write a file whole or not at all. It is on disk when this returns, and readable by its owner only.
 
-    A temporary file beside it, fsync, rename, fsync of the folder. A folder that is missing is made, for its owner
-    only.
+    The content goes to a temporary file beside it: fsync, rename, fsync of the folder. A missing folder is made, for
+    its owner only.
 
     Raises:
-        OSError: it cannot be written; what was at ``path`` is as it was.
+        OSError: It cannot be written. What was at ``path`` before is unchanged.
     """
     make_folder(path.parent)
     temporary = path.parent / f".{path.name}.{os.urandom(4).hex()}.tmp"
@@ -54,7 +57,7 @@ def write_atomically(path: Path, content: Iterable[bytes]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in the folder on disk."""
+    """Put the names in a folder on disk, so that a new or renamed file survives a failure of the machine."""
     if os.name == "nt":  # a folder cannot be opened there; NTFS journals the rename itself
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -1,83 +1,81 @@
-"""ExecutionInfo: an immutable view of a session, live or loaded."""
+"""ExecutionInfo: the snapshot of a session, live or loaded."""
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import attrs
-import cattrs
 
 from railtracks._identifiers import index_of, node_id
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, StateError
-from railtracks.state._document._graph import Document, Edge, Node, Scribe, Stamp, read_records, upgraded
-from railtracks.state._document._writer import Writer
+from railtracks.state._call_tree import CallTree
+from railtracks.state._document._graph import Edge, GraphBuilder, Node, Stamp
+from railtracks.state._document._reader import collections_paused, read_document, read_records
+from railtracks.state._document._writer import DOCUMENT_BEGINS, Writer
 from railtracks.state._file_system import write_atomically
-from railtracks.state._journal import _journal
+from railtracks.state._journal._format import HEADER_BEGINS, PREFIX
+from railtracks.state._journal._reader import read_journal
 from railtracks.state._records import REUSED, CallRecord, Reason, Status
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._encoder import converter
 from railtracks.state._serialization._record_text import loads
 
 
 @attrs.frozen
 class Failure:
-    """Stands in ``ExecutionInfo.answer`` for a top-level call that failed or was cancelled."""
+    """The stand-in in ``ExecutionInfo.answer`` for a top-level call that failed or was cancelled."""
 
     exception: BaseException
 
 
 class Decision(NamedTuple):
-    """What a session that resumed another did about a call."""
+    """The decision of a session that resumed another about one call: to reuse its result, or to run it."""
 
     node_id: str
     name: str
     reused: bool
-    """Its recorded result was used; False: it ran."""
+    """True if its recorded result was used, False if it ran."""
     why: str
-    """Why it ran; "" if it did not."""
+    """The reason why it ran; "" if it did not."""
 
 
 _T = TypeVar("_T", Node, Edge)
 
 
 class Forest(Generic[_T]):
-    """The nodes, or the requests, of a session as trees."""
+    """The nodes, or the requests, of a session as trees: one per top-level call."""
 
-    def __init__(self, items: Mapping[str, _T], parents: Mapping[str, str | None]) -> None:
-        self._items: dict[str, _T] = dict(items)
-        self._below: dict[str | None, list[_T]] = {}
-        for item, parent in zip(items.values(), parents.values(), strict=True):
-            self._below.setdefault(parent, []).append(item)
-        self._known = parents.keys()
+    def __init__(self, session_id: str, records: Sequence[CallRecord], build: Callable[[CallRecord], _T]) -> None:
+        self._tree = CallTree(records)
+        self._records = {node_id(session_id, record.index): record for record in records}
+        self._items: dict[int, _T] = {record.index: build(record) for record in records}
 
     def heap(self) -> dict[str, _T]:
-        """All of them, in their latest version, by identifier, in the order of creation."""
-        return dict(self._items)
+        """Return all items in their latest version, by identifier, in the order of creation."""
+        return {item.identifier: item for item in self._items.values()}
 
     def children(self, node_id: str) -> list[_T]:
-        """Those that the node called, in the order of creation. KeyError if there is no such node."""
-        if node_id not in self._known:
-            raise KeyError(node_id)
-        return list(self._below.get(node_id, ()))
+        """Return the items of the calls that a node made, in the order of creation. KeyError for an unknown node."""
+        return self._children(self._records[node_id])
 
     @property
     def insertion_request(self) -> list[_T]:
-        """Those of the top-level calls, in the order of creation."""
-        return list(self._below.get(None, ()))
+        """The items of the top-level calls, in the order of creation."""
+        return self._children(None)
+
+    def _children(self, record: CallRecord | None) -> list[_T]:
+        return [self._items[child.index] for child in self._tree.children(record)]
 
 
 @attrs.frozen(eq=False)
 class ExecutionInfo:
-    """What happened in a session: taken from a live one (``session.info``) or loaded from its state file or journal.
+    """A snapshot of a session, taken from a live one (``session.info``) or loaded from its state file or journal.
 
-    A live session goes on; the view stays as it was taken. Two views are equal if they would be saved as
-    the same document, the tracebacks of exceptions aside: these grow while an exception travels on. Times are
-    in seconds since the epoch.
+    A live session goes on; its snapshots do not change. Two snapshots are equal if they would be saved as the same
+    document, apart from the tracebacks of exceptions, which grow while an exception travels on. Times are in seconds
+    since the epoch.
     """
 
     session_id: str
@@ -87,48 +85,48 @@ class ExecutionInfo:
     start_time: float | None = None
     end_time: float | None = None
     records: tuple[CallRecord, ...] = ()
-    """The calls in the order of creation; their times are on the session's clock."""
+    """The calls in the order of creation. Their times are on the session's clock."""
     clock_origin: float = attrs.field(default=0.0, repr=False)
     """Seconds to add to a record's time to get seconds since the epoch."""
     earlier: tuple[CallRecord, ...] = attrs.field(default=(), repr=False)
-    """Calls of the session that this one resumed, kept while this one has not completed."""
+    """The calls of the session that this one resumed, as long as this one has not completed."""
     damage: str | None = None
-    """Of a loaded journal that is not whole: why what comes after some place could not be used, and its offset."""
+    """Of a loaded journal that is not whole, why its rest could not be used, and from which byte on."""
     _redactor: Redactor = attrs.field(factory=Redactor, repr=False)
 
     # ---- queries
 
     @property
     def answer(self) -> Any:
-        """What the top-level calls returned: None without a call, the value of one, a list for several.
+        """The results of the top-level calls: None without a call, the result of a single one, a list for several.
 
-        A call that failed or was cancelled gives ``Failure(exception)``; one that still runs gives None.
+        A call that failed or was cancelled has ``Failure(exception)`` in place of a result, one that still runs None.
         """
-        answers = [self._answer(record) for record in self._tops()]
+        answers = [self._answer(record) for record in self._root_calls()]
         return answers[0] if len(answers) == 1 else answers or None
 
     @property
     def name(self) -> str:
         """The name of the top-level call. ValueError unless there is exactly one."""
-        names = [record.name for record in self._tops()]
+        names = [record.name for record in self._root_calls()]
         if len(names) != 1:
             raise ValueError(
-                f"the session has {len(names)} top-level calls, so there is no one name; see info.insertion_requests"
+                f"the session has {len(names)} top-level calls, expected exactly one; use info.insertion_requests"
             )
         return names[0]
 
     @property
     def all_stamps(self) -> list[Stamp]:
         """All stamps in the order of their steps."""
-        scribe = self._scribe
-        stamps = [stamp for record in self.records for stamp in (scribe.created(record), scribe.ended(record)) if stamp]
-        return sorted(stamps, key=lambda stamp: stamp.step)
+        graph = self._graph
+        stamps = [stamp(record) for record in self.records for stamp in (graph.created_stamp, graph.ended_stamp)]
+        return sorted(filter(None, stamps), key=lambda stamp: stamp.step)
 
     @property
     def resumed(self) -> list[Decision]:
-        """Of a session that resumed another, which calls were reused, and which ran, and why; or else empty.
+        """Which calls were reused, and which ran and why, in the order of creation; empty if nothing was resumed.
 
-        In the order of creation. What is below a reused call is not listed.
+        Calls below a reused call are not listed.
         """
         inside = {r.index for r in self.records if r.reuse == REUSED}
         return [
@@ -144,32 +142,34 @@ class ExecutionInfo:
 
     @property
     def request_forest(self) -> Forest[Edge]:
-        """The calls as requests: who called whom, with what, and what came of it."""
-        return Forest({edge.identifier: edge for edge in map(self._scribe.edge, self.records)}, self._parents())
+        """The calls as requests: caller, node, arguments and outcome."""
+        return Forest(self.session_id, self.records, self._graph.edge)
 
     @property
     def node_forest(self) -> Forest[Node]:
         """The calls as nodes."""
-        return Forest({node.identifier: node for node in map(self._scribe.node, self.records)}, self._parents())
+        return Forest(self.session_id, self.records, self._graph.node)
 
     def subset(self, ids: str | Iterable[str]) -> ExecutionInfo:
-        """The view of some nodes and all below them; a node whose caller is left out becomes a top-level call.
+        """Return the snapshot of some nodes and all nodes below them.
+
+        A node whose caller is left out becomes a top-level call.
 
         Args:
             ids: Identifiers of nodes.
 
         Raises:
-            KeyError: there is no such node.
+            KeyError: There is no such node.
         """
         wanted = [ids] if isinstance(ids, str) else list(ids)
-        known = self._parents()
+        known = {node_id(self.session_id, record.index) for record in self.records}
         for identifier in wanted:
             if identifier not in known:
                 raise KeyError(identifier)
         roots = {index_of(identifier) for identifier in wanted}
         runs: dict[int, int] = {}
         kept = []
-        for record in self.records:  # a caller always stands before those it calls
+        for record in self.records:  # a caller always comes before the calls that it made
             if record.parent in runs:
                 runs[record.index] = runs[record.parent]
                 kept.append(attrs.evolve(record, run=runs[record.parent]))
@@ -181,20 +181,20 @@ class ExecutionInfo:
     # ---- the document
 
     def graph_serialization(self) -> str:
-        """The runs as JSON text: a list of objects with ``nodes``, ``edges`` and ``steps``."""
+        """Return the runs as JSON text: a list of objects with ``nodes``, ``edges`` and ``steps``."""
         return "".join(self._writer.runs(self.records))
 
     def payload(self) -> dict[str, Any]:
-        """The document that the state file holds, as plain data."""
+        """Return the document, as it is saved in the state file, as plain data."""
         return cast("dict[str, Any]", loads("".join(self.document())))
 
     def document(self) -> Iterator[str]:
-        """The document that the state file holds, as JSON text, piece by piece."""
+        """Return the document, as it is saved in the state file, as pieces of JSON text."""
         return self._writer.document(self.facts, self.records, self.earlier)
 
     @property
     def facts(self) -> dict[str, str | float | None]:
-        """The members of the document that say which session it was."""
+        """The members of the document that say which session it is."""
         names = ("flow_name", "flow_id", "session_id", "session_name", "start_time", "end_time")
         return {name: getattr(self, name) for name in names}
 
@@ -202,7 +202,7 @@ class ExecutionInfo:
         """Write the state file: atomically, readable by its owner only, on disk when this returns. Blocks.
 
         Raises:
-            OSError: the file cannot be written; an earlier file at ``path`` is still whole then.
+            OSError: The file cannot be written. An earlier file at ``path`` is still whole then.
         """
         write_atomically(Path(path), (text.encode("ascii") for text in self.document()))
 
@@ -210,14 +210,14 @@ class ExecutionInfo:
     def load(cls, path: str | os.PathLike[str]) -> ExecutionInfo:
         """Read a state file or a journal. Blocks.
 
-        A journal is used as far as it is whole; ``damage`` says where it is not. Whether its process still runs
-        cannot be told from the file alone: calls without an end are taken to have died with it. To look at a
-        session that runs use ``rt.state.load_run``, which knows.
+        A journal is used as far as it is whole; ``damage`` says where it is not. The file does not show whether its
+        process still runs, so calls without an end are taken to have died with it. For a session that may be running
+        use ``rt.state.load_run``, which knows.
 
         Raises:
-            OSError: the file cannot be read.
-            StateError: it is neither, or of a version that this release does not know; the text says
-                which file and where in it.
+            OSError: The file cannot be read.
+            StateError: It is neither of the two, or of a version that this release does not know. The message names
+                the file and the place in it.
         """
         path = Path(path)
         content = path.read_bytes()
@@ -228,15 +228,13 @@ class ExecutionInfo:
 
     @classmethod
     def from_document(cls, content: bytes) -> ExecutionInfo:
-        """What a state file holds. StateError if it is none, or of an unknown version."""
-        with _without_collections():
-            try:
-                data = loads(content)
-            except (ValueError, RecursionError) as exc:
-                raise StateError(f"this is no state file: {exc}") from exc
-            if not isinstance(data, dict):
-                raise StateError(f"this is no state file: it holds a {type(data).__name__}")
-            document = _structured(upgraded(data))
+        """Return the snapshot that a document holds.
+
+        Raises:
+            StateError: It is not a document, or its version is unknown. The message says where it is wrong.
+        """
+        with collections_paused():
+            document = read_document(content)
             return cls(
                 session_id=document.session_id,
                 session_name=document.session_name,
@@ -250,13 +248,18 @@ class ExecutionInfo:
 
     @classmethod
     def from_journal(cls, content: bytes, running: bool = False) -> ExecutionInfo:
-        """What a journal tells. ``running``: its session has not ended, as is known from elsewhere.
+        """Return the snapshot that a journal holds, as far as it is whole.
+
+        Args:
+            content: The journal.
+            running: True if its session is known to be running. Otherwise calls without an end, in a journal without
+                an end, are taken to have died with their process.
 
         Raises:
-            StateError: it is none, or its beginning is damaged, or of an unknown version.
+            StateError: It is not a journal, its header is damaged, or its version is unknown.
         """
-        with _without_collections():
-            journal = _journal.read(content)
+        with collections_paused():
+            journal = read_journal(content)
         if not running and journal.end_time is None:
             for record in journal.records:
                 if record.status is Status.OPEN:
@@ -269,7 +272,7 @@ class ExecutionInfo:
                 damage=journal.damage,
             )
         except TypeError as exc:
-            raise StateError(f"this is no journal: its header has other members ({exc})") from exc
+            raise StateError(f"this is not a journal: its header has other members than expected ({exc})") from exc
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ExecutionInfo):
@@ -278,20 +281,21 @@ class ExecutionInfo:
 
     __hash__ = None  # type: ignore[assignment]
 
-    # ---- inside
+    # ---- internals
 
     @property
-    def _scribe(self) -> Scribe:
-        return Scribe(self.session_id, self.clock_origin)
+    def _graph(self) -> GraphBuilder:
+        return GraphBuilder(self.session_id, self.clock_origin)
 
     @property
     def _writer(self) -> Writer:
         return Writer(self.session_id, self.clock_origin, self._redactor)
 
-    def _tops(self) -> list[CallRecord]:
+    def _root_calls(self) -> list[CallRecord]:
         return [record for record in self.records if record.parent is None]
 
     def _answer(self, record: CallRecord) -> Any:
+        """Return what stands for a top-level call in ``answer``."""
         if record.exception is not None:
             return Failure(record.exception)
         if record.reason is Reason.TIMEOUT and record.ended is not None:
@@ -304,38 +308,20 @@ class ExecutionInfo:
             return Failure(SessionEndedError(f"{record.name} {what} ({record.reason.value})"))
         return record.result
 
-    def _parents(self) -> dict[str, str | None]:
-        return {node_id(self.session_id, record.index): self._scribe.caller(record) for record in self.records}
-
 
 def _is_journal(path: Path, content: bytes) -> bool:
-    """A document begins with a brace; what does not may be either, damaged, and then the name decides."""
-    return not content.lstrip().startswith(b"{") and path.suffix != ".json"
+    """Return whether a file is a journal rather than a document.
 
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Reading a large state makes millions of objects that all stay; looking for garbage among them takes most of the
-    time, and finds none. So that waits until it is read."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _structured(data: dict[str, Any]) -> Document:
-    """The document; twice as quick as with good errors, and if there are errors, once more, with good ones."""
-    try:
-        return converter(detailed_validation=False).structure(data, Document)
-    except Exception:  # whatever wrong data runs into
-        try:
-            return converter().structure(data, Document)
-        except cattrs.BaseValidationError as exc:
-            problems = "; ".join(cattrs.transform_error(exc, path="state"))
-            raise StateError(f"this is no state file: {problems}") from exc
+    Each is known by its beginning. If that is neither, because the file is damaged or formatted, its name decides, and
+    without a usual name the first character.
+    """
+    if content.startswith(HEADER_BEGINS, PREFIX.size):  # asked first, as the length before it may begin like a document
+        return True
+    if content.startswith(DOCUMENT_BEGINS):
+        return False
+    if path.suffix in (".journal", ".json"):
+        return path.suffix == ".journal"
+    return not content.lstrip().startswith(b"{")
 
 
 def _without_tracebacks(data: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One record per call: plain data, written by :class:`RTState` alone."""
+"""CallRecord, the record of one call, and what it consists of: plain data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 
 
 class Status(StrEnum):
-    """What became of a call."""
+    """The status of a call."""
 
     OPEN = "Open"
     COMPLETED = "Completed"
@@ -20,51 +20,52 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a call was cancelled."""
+    """The reason why a call was cancelled."""
 
     TIMEOUT = "timeout"
     END_ON_ERROR = "end_on_error"
     OUTSIDE = "outside"
     PROCESS_DIED = "process_died"
-    """Of a call that is still ``Open`` in a loaded state: its process ended before the call did."""
+    """For a call that is ``Open`` in a loaded state: its process ended before the call did."""
 
 
 class Form(StrEnum):
-    """How much of a value is in its saved form, from all of it to least."""
+    """How much of a value survives being written, from all of it to the least."""
 
     PLAIN = "plain"
-    """All: what is read is equal to what was written, and of the same types."""
+    """All of it: the value that is read equals the one that was written, and has the same types."""
     TYPED = "typed"
-    """All but its type: a tuple or a dataclass, say. An annotation can bring it back."""
+    """All but its type, as with a tuple or a dataclass. An annotation can restore it."""
     CUT = "cut"
-    """It was too large, or too deep."""
+    """A part of it, because it was too large or too deep."""
     OPAQUE = "opaque"
-    """Its type and repr only."""
+    """Only its type and its repr."""
     MASKED = "masked"
-    """A secret was left out."""
+    """All but a secret in it."""
     UNKNOWN = "unknown"
-    """An earlier release wrote it, which did not say."""
+    """Not known: an earlier release wrote it, which did not record the form."""
 
 
 REUSED = "reused"
-"""``CallRecord.reuse`` of a call whose recorded result was used."""
+"""The value of ``CallRecord.reuse`` for a call whose recorded result was used."""
 
 
 class Change(NamedTuple):
-    """A change of the session's context, made by a call."""
+    """A change of the session's context by a call."""
 
     order: int
-    """Its place among the changes of the session."""
+    """The position of the change among all changes of the session, from 0."""
     key: str
     value: str | None
-    """The new value as JSON text; None: the key was deleted."""
+    """The new value as JSON text; None if the key was deleted."""
     form: Form
 
 
-class Shown:
-    """A repr with all fields, for the attrs classes of this package: one for all, as they have so many.
+class FieldRepr:
+    """A mix-in for attrs classes: a repr with all fields.
 
-    Generating a repr and comparisons for each would take a tenth of the time that ``import railtracks`` takes.
+    Having attrs generate a repr and comparisons for each of the many classes of this package would take a tenth of the
+    time of ``import railtracks``.
     """
 
     __slots__ = ()
@@ -78,21 +79,21 @@ NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
 
 
 @attrs.define(eq=False, repr=False, weakref_slot=False, on_setattr=attrs.setters.NO_OP)
-class CallRecord(Shown):
-    """A call, from its creation to its end.
+class CallRecord(FieldRepr):
+    """The record of a call, from its creation to its end.
 
-    Not frozen, because a frozen one costs four times as much on the hot path. Invariant: while ``status`` is OPEN
-    what tells of the end is None (``abandoned`` is set just before it); it leaves OPEN once, and from then on
-    nothing changes. Relations are indices, not references, so that finished records stay cheap for the garbage
-    collector.
+    It is not frozen, because a frozen one costs four times as much on the hot path. Invariant: while ``status`` is
+    OPEN, all fields about the end are None, except that ``abandoned`` is set just before the end. The status leaves
+    OPEN once, and from then on nothing changes. Relations are indices and not references, so that ended records stay
+    cheap for the garbage collector.
     """
 
     index: int
-    """The call's place in its session, counted from 0 in the order of creation."""
+    """The position of the call in its session, from 0, in the order of creation."""
     parent: int | None
-    """Index of the call that made this one; None for a top-level call."""
+    """The index of the calling call; None for a top-level call."""
     run: int
-    """Index of the top-level call at the root of this one; its own for a top-level call."""
+    """The index of the top-level call that this one is below; its own for a top-level call."""
     name: str
     node_type: str
     args: tuple[Any, ...]
@@ -107,16 +108,16 @@ class CallRecord(Shown):
     exception: BaseException | None = None
     reason: Reason | None = None
     abandoned: bool = False
-    """True when the call was cancelled while its worker thread went on."""
+    """True if the call was cancelled while its worker thread went on."""
     node: str | None = None
-    """What identifies the node in all processes; None if nothing does."""
+    """The node key, which identifies the node in all processes; None if nothing does."""
     inputs: str | None = None
-    """The arguments as they are saved, if that was decided when the call was made; or else it is at the end."""
+    """The arguments as JSON members, ready to be saved; None if they are encoded only when the session is saved."""
     output: str | None = None
-    """The same for the result or the exception."""
+    """The result or the exception as JSON members; None as with ``inputs``, and while the call is open."""
     changes: list[Change] | None = None
-    """What the call itself changed in the context."""
+    """The changes that the call itself made in the context."""
     reuse: str | None = None
-    """In a session that resumes another: ``REUSED``, or why the call ran again."""
+    """In a session that resumes another, ``REUSED`` or the reason why the call ran again."""
     attributes: str | None = None
-    """What the call said about itself, as the JSON text of an object."""
+    """The attributes with which the call described itself, as the text of a JSON object."""

@@ -1,31 +1,31 @@
-"""RTState: the records of one session and the only code that changes them.
+"""RTState: the records of one session, and the only code that changes their status.
 
-No I/O and no event loop. Each method is one transition of the table
+It does no I/O and knows no event loop. Its methods are named after the transitions in this table:
 
     (none)  --created-->  OPEN  --succeeded-->  COMPLETED
                                 --failed----->  FAILED
                                 --cancelled-->  CANCELLED
 
-and anything else is refused. Every transition takes the next step, so steps are contiguous from 0.
+All others raise StateError. Every transition takes the next step, so steps are contiguous from 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 import attrs
 
 from railtracks.exceptions import StateError
-from railtracks.state._records import NO_KWARGS, REUSED, CallRecord, Change, Reason, Status
+from railtracks.state._records import NO_KWARGS, REUSED, CallRecord, Reason, Status
 
 OPEN = Status.OPEN
 COMPLETED = Status.COMPLETED
 
 
 class RTState:
-    """The records of one session, in the order of their creation."""
+    """The records of one session, in the order of creation."""
 
     __slots__ = ("records", "step")
 
@@ -43,7 +43,7 @@ class RTState:
         parent: CallRecord | None,
         now: float,
     ) -> CallRecord:
-        """A call was made. ``now`` is in seconds on the session's clock."""
+        """Record that a call was made, and return its record. ``now`` is in seconds on the session's clock."""
         step = self.step
         self.step = step + 1
         records = self.records
@@ -56,7 +56,7 @@ class RTState:
         return record
 
     def succeeded(self, record: CallRecord, result: Any, now: float) -> None:
-        """The call returned ``result``, which may be None."""
+        """Record that the call returned ``result``, which may be None."""
         if record.status is not OPEN:
             raise _illegal(record, COMPLETED)
         record.status = COMPLETED
@@ -66,17 +66,17 @@ class RTState:
         self.step += 1
 
     def failed(self, record: CallRecord, exception: BaseException, now: float) -> None:
-        """The call raised ``exception``."""
+        """Record that the call raised ``exception``."""
         self._end(record, Status.FAILED, now)
         record.exception = exception
 
     def cancelled(self, record: CallRecord, reason: Reason, now: float) -> None:
-        """The call was cancelled."""
+        """Record that the call was cancelled."""
         self._end(record, Status.CANCELLED, now)
         record.reason = reason
 
     def abandoned(self, record: CallRecord) -> None:
-        """The call is being cancelled and leaves its worker thread behind. No transition: that comes next."""
+        """Record that the call leaves its worker thread behind. This is not a transition; its cancellation follows."""
         if record.status is not OPEN:
             raise _illegal(record, Status.CANCELLED)
         record.abandoned = True
@@ -84,20 +84,22 @@ class RTState:
     def reused(
         self, record: CallRecord, known: CallRecord, below: Sequence[CallRecord], result: Any, shift: float
     ) -> None:
-        """The call ended as it did before, and so did all below it, which were made and ended before it ends.
+        """Record that the call ended as a recorded one did, and append the descendants of that one as its own.
+
+        The descendants are created and ended before the call ends. The call gets the times of ``known``.
 
         Args:
-            record: The call. It began when ``known`` did.
-            known: What was recorded of it before.
-            below: What was recorded below it, in the order of creation.
-            result: What it returns.
+            record: The call.
+            known: The recorded call that it corresponds to.
+            below: The descendants of ``known``, in the order of creation.
+            result: The result of the call.
             shift: Seconds to add to the recorded times.
         """
         record.started = known.started + shift
         new = {known.index: record}
         steps: list[tuple[int, CallRecord, bool]] = []
         for each in below:
-            copy = _copied(each, len(self.records), new[each.parent], shift)  # type: ignore[index]
+            copy = _copy(each, len(self.records), new[each.parent], shift)  # type: ignore[index]
             new[each.index] = copy
             self.records.append(copy)
             steps.append((each.started_step, copy, False))
@@ -123,55 +125,20 @@ class RTState:
         self.step += 1
 
     def snapshot(self) -> tuple[CallRecord, ...]:
-        """The records as they are now. Those that ended cannot change and are shared; open ones are copied."""
+        """Return the records as they are now. Ended ones cannot change and are shared; open ones are copied."""
         return tuple(
             attrs.evolve(r, changes=r.changes and [*r.changes]) if r.status is OPEN else r for r in self.records
         )
 
 
-def _copied(record: CallRecord, index: int, parent: CallRecord, shift: float) -> CallRecord:
-    """A record below a reused call; its steps are still to come. By hand, as there may be very many."""
+def _copy(record: CallRecord, index: int, parent: CallRecord, shift: float) -> CallRecord:
+    """Copy a record below a reused call; the caller sets its steps. Written out for speed: there may be very many."""
     return CallRecord(
         index, parent.index, parent.run, record.name, record.node_type, record.args, record.kwargs,
         0, record.started + shift, record.status, None, None if record.ended is None else record.ended + shift,
         record.result, record.exception, record.reason, record.abandoned,
         record.node, record.inputs, record.output, None, REUSED, record.attributes,
     )  # fmt: skip
-
-
-class Calls:
-    """The calls of one session, by caller."""
-
-    def __init__(self, records: Iterable[CallRecord]) -> None:
-        self.below: dict[int | None, list[CallRecord]] = {}
-        for record in records:
-            self.below.setdefault(record.parent, []).append(record)
-
-    def subtree(self, record: CallRecord) -> list[CallRecord]:
-        """All calls below one, in the order in which they were made."""
-        found: list[CallRecord] = list(self.below.get(record.index, ()))
-        for each in found:  # grows while it is walked
-            found += self.below.get(each.index, ())
-        return sorted(found, key=lambda each: each.index)
-
-
-def changes_of(known: CallRecord, below: Sequence[CallRecord]) -> list[tuple[int, Change]]:
-    """What a call and those below it changed in the context, in order; each with its place among them, the first 0."""
-    found = [(place, change) for place, each in enumerate((known, *below)) for change in each.changes or ()]
-    return sorted(found, key=lambda pair: pair[1].order)
-
-
-def renumber_changes(
-    records: list[CallRecord], record: CallRecord, known: CallRecord, below: Sequence[CallRecord], orders: list[int]
-) -> None:
-    """Give a reused call, and those below it, the changes that are on record, in new places.
-
-    Those below stand at the end of ``records``, as ``RTState.reused`` put them there.
-    """
-    start = len(records) - len(below) - 1
-    for (place, change), order in zip(changes_of(known, below), orders, strict=True):
-        target = record if place == 0 else records[start + place]
-        target.changes = [*(target.changes or ()), change._replace(order=order)]
 
 
 def _illegal(record: CallRecord, status: Status) -> StateError:

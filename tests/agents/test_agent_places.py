@@ -95,7 +95,9 @@ async def test_an_agent_is_started_beside_the_body():
 
 
 async def test_an_agent_is_not_invoked_by_hand():
-    with pytest.raises(ContextError, match=r"the agent Greeter was invoked by hand; write `await rt.call\(Greeter"):
+    with pytest.raises(
+        ContextError, match=r"the agent Greeter was invoked outside of a call; write `await rt.call\(Greeter"
+    ):
         await hello()("Ada").invoke()
 
 

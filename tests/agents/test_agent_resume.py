@@ -17,7 +17,7 @@ import railtracks as rt
 from railtracks.exceptions import LLMError
 from railtracks.llm import AssistantMessage, MessageHistory, SystemMessage, ToolCall, UserMessage
 from railtracks.state import MemoryStore, Status
-from railtracks.state._serialization._encoder import MAX_TEXT
+from railtracks.state._serialization._plain_data import MAX_TEXT
 from railtracks.testing import ProcessKilled, ScriptedModel, check, simulate, tool_call
 from railtracks.testing.faults import Kill
 from railtracks.testing.strategies import seeds

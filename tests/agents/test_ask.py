@@ -123,7 +123,7 @@ async def test_without_a_session_it_says_what_to_write():
 
 async def test_a_session_without_a_callback_says_what_to_write():
     async with rt.Session() as session:
-        with pytest.raises(ContextError, match=r"has nobody to ask; .*ask_callback=input"):
+        with pytest.raises(ContextError, match=r"without an ask_callback; .*ask_callback=input"):
             await rt.call(node)
     assert [record.name for record in session.info.records] == ["node"]
 

@@ -60,7 +60,7 @@ async def test_what_is_not_a_conversation_is_refused(given):
     """The error says what was passed."""
     agent, model = agent_of("Hi.", name="Helper")
     with pytest.raises(
-        NodeInvocationError, match=r"the agent Helper was given .*; give it a text, a message with a text such as"
+        NodeInvocationError, match=r"the agent Helper was given .*; expected a text, a message with a text such as"
     ):
         await rt.call(agent, given)
     assert model.calls == []
@@ -70,7 +70,7 @@ async def test_what_is_not_a_conversation_is_refused(given):
 async def test_a_message_whose_content_is_not_text_is_refused(given):
     """The error says what was passed instead of a text."""
     agent, model = agent_of("Hi.", name="Helper")
-    with pytest.raises(NodeInvocationError, match=r"the agent Helper was given .*; give it a text"):
+    with pytest.raises(NodeInvocationError, match=r"the agent Helper was given .*; expected a text"):
         await rt.call(agent, given)
     assert model.calls == []
 

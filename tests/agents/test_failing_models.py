@@ -56,7 +56,7 @@ class Rubbish(ScriptedModel):
 async def test_a_model_that_returns_no_completion_is_an_error(rubbish):
     """The error says what ``complete()`` must return."""
     agent = rt.agent_node("Poor", llm=Rubbish(rubbish))
-    with pytest.raises(LLMError, match=r"the model scripted of the agent Poor gave .*complete\(\) must return an"):
+    with pytest.raises(LLMError, match=r"the model scripted of the agent Poor returned .*complete\(\) must return an"):
         await rt.call(agent, "Go.")
 
 
@@ -101,12 +101,12 @@ class Yields(ScriptedModel):
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        (PlainIterator([], name="odd"), "is no async generator; write `async def` and `yield`"),
-        (Yields(5), r"gave 5; .* stream\(\) must yield one at its end"),
-        (Yields("one", b"two"), r"gave b'two'; .* stream\(\) must yield one at its end"),
-        (Yields(None), r"gave None; .* stream\(\) must yield one at its end"),
+        (PlainIterator([], name="odd"), "must be an async generator; write `async def` and `yield`"),
+        (Yields(5), r"returned 5; .* stream\(\) must yield one at its end"),
+        (Yields("one", b"two"), r"returned b'two'; .* stream\(\) must yield one at its end"),
+        (Yields(None), r"returned None; .* stream\(\) must yield one at its end"),
         (Yields(), r"stream\(\) must yield one at its end"),
-        (Yields("one"), r"gave 'one'; .* stream\(\) must yield one at its end"),
+        (Yields("one"), r"returned 'one'; .* stream\(\) must yield one at its end"),
         (Yields(Completion(AssistantMessage(b"bytes"))), r"stream\(\) must yield one at its end"),
         (Yields(Completion(AssistantMessage("x"), usage=7)), r"stream\(\) must yield one at its end"),
     ],
@@ -124,7 +124,7 @@ async def test_a_coroutine_function_as_stream_is_an_error():
     """The error names the model and says what to write."""
     model = Coroutine(["x"], name="odd")
     async with rt.Session():
-        with pytest.raises(LLMError, match="model odd is no async generator; write `async def` and `yield`"):
+        with pytest.raises(LLMError, match="model odd must be an async generator; write `async def` and `yield`"):
             await texts_of(rt.astream(rt.agent_node(llm=model), "x"))
     model.made.close()
 
@@ -151,7 +151,7 @@ async def test_a_stream_without_a_completion_at_its_end_is_an_error():
     agent = rt.agent_node("Poor", llm=Poor([]))
     texts = []
     async with rt.Session():
-        with pytest.raises(LLMError, match=r"the agent Poor gave 'a'; .*stream\(\) must yield one at its end"):
+        with pytest.raises(LLMError, match=r"the agent Poor returned 'a'; .*stream\(\) must yield one at its end"):
             async for chunk in rt.astream(agent, "x"):
                 texts.append(chunk.text)
     assert texts == ["a"]

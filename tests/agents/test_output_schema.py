@@ -48,7 +48,7 @@ async def test_an_answer_that_never_fits_is_an_error():
     """The error holds the conversation."""
     agent, model = agent_of(lambda _: "Oslo.", name="Finder", output_schema=Place)
     async with rt.Session() as session:
-        with pytest.raises(LLMError, match="the model scripted of the agent Finder gave no answer of use") as caught:
+        with pytest.raises(LLMError, match="the model scripted of the agent Finder gave no valid answer") as caught:
             await rt.call(agent, "Where?")
     assert len(model.calls) == 3
     history = caught.value.message_history

@@ -7,6 +7,7 @@ import json
 import pkgutil
 import re
 import sqlite3
+import zlib
 from pathlib import Path
 
 import anyio
@@ -20,10 +21,11 @@ from railtracks import _identifiers, state
 from railtracks.agents import _attributes
 from railtracks.state import ExecutionInfo, FileStore, Form, MemoryStore, Reason, SQLiteStore, Status
 from railtracks.state._document import _graph as document
-from railtracks.state._journal import _journal as journal
+from railtracks.state._document._writer import DOCUMENT_BEGINS
+from railtracks.state._journal._format import ATTEMPT_ENTRY, HEADER_BEGINS, encode_entry
 from railtracks.state._redaction import _secret_names as redact
 from railtracks.state._serialization._record_text import _types_text
-from railtracks.state._stores._headers import DOCUMENT_BEGINS, HEAD
+from railtracks.state._stores._headers import HEADER_BYTES
 from railtracks.testing import ScriptedModel
 from tests import virtual
 
@@ -223,7 +225,7 @@ def test_every_limit_stands_on_the_page():
     limits = section("Limits") + section("What is masked")
     assert [name for name, value in found.items() if not re.search(rf"\b{value:,}\b", limits)] == []
     assert f"{_identifiers.MAX_IDENTIFIER} characters" in section("Identifiers of runs")
-    assert f"first {HEAD:,} bytes" in section("The document itself")
+    assert f"first {HEADER_BYTES:,} bytes" in section("The document itself")
 
 
 def test_every_word_that_names_a_secret_is_named():
@@ -256,9 +258,9 @@ def test_the_librarys_own_nodes_have_the_keys_that_the_page_names():
 # ---- bytes and files
 
 
-def test_the_frame_on_the_page_is_what_is_written():
+def test_the_bytes_of_an_entry_on_the_page_are_what_is_written():
     [shown] = [block for block in blocks("text") if block.startswith("10 00")]
-    assert bytes.fromhex(shown) == journal.frame(journal.ATTEMPT)
+    assert bytes.fromhex(shown) == encode_entry(ATTEMPT_ENTRY)
 
 
 def test_a_cut_list_of_types_ends_as_the_page_says():
@@ -267,8 +269,29 @@ def test_a_cut_list_of_types_ends_as_the_page_says():
     assert len(" ".join(["tuple"] * 201)) == 1_205
 
 
-def test_documents_begin_as_the_page_says():
-    assert f"the {len(DOCUMENT_BEGINS)} bytes `{DOCUMENT_BEGINS.decode()}`" in TEXT
+@pytest.mark.parametrize("before", range(40))
+def test_a_cut_list_of_the_librarys_own_types_is_made_as_the_page_says(before):
+    """The names at the place of the cut are moved by some characters each time."""
+    types = ["x" * before, *["railtracks.llm.ToolCall", "railtracks.LLMResponse"] * 30]
+    names = {
+        "railtracks.llm.ToolCall": "railtracks.llm._messages.ToolCall",
+        "railtracks.LLMResponse": "railtracks.agents._response.LLMResponse",
+    }
+    former = " ".join(names.get(name, name) for name in types)
+    part = former[:1_000]
+    *whole, last = part.split(" ")
+    current = {former: name for name, former in names.items()}
+    shown = " ".join([*(current.get(name, name) for name in whole), last])
+    assert _types_text(types) == f"{shown}... {len(types)} in all, {zlib.crc32(former.encode()):08x}"
+    assert len(shown) < 1_000
+
+
+@pytest.mark.parametrize("beginning", [DOCUMENT_BEGINS, HEADER_BEGINS], ids=["document", "journal"])
+def test_documents_and_journals_begin_as_the_page_says(beginning, rich):
+    assert f"the {len(beginning)} bytes `{beginning.decode()}`" in TEXT
+    for journal, data in rich:
+        assert journal.startswith(HEADER_BEGINS, 8)
+        assert json.dumps(data).encode().startswith(DOCUMENT_BEGINS)
 
 
 @pytest.mark.parametrize("name", ["runs", "journals"])
@@ -299,7 +322,7 @@ def shown_example():
 
 
 def framed(shown):
-    return b"".join(journal.frame(json.dumps(entry)) for entry in shown)
+    return b"".join(encode_entry(json.dumps(entry)) for entry in shown)
 
 
 def without_moments(data):

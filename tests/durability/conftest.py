@@ -9,7 +9,7 @@ import pytest
 
 import railtracks as rt
 from railtracks.state._stores import _file_lock, _fsync_thread
-from railtracks.state._stores._fsync_thread import syncer
+from railtracks.state._stores._fsync_thread import fsync_thread
 
 pytest.register_assert_rewrite("tests.durability.world", "tests.durability.disk", "tests.durability.killing")
 
@@ -31,8 +31,8 @@ def nothing_is_left():
     yield
     # What else was open before may be closed by now: garbage of earlier tests.
     left = syncers(), set(_file_lock._held), dict(open_files().items() - before.items()) if seen else {}
-    syncer.__init__()  # what one test leaves behind must not disturb the next
-    _file_lock._held.clear()
+    fsync_thread.reset()  # what one test leaves behind must not disturb the next
+    _file_lock.reset()
     for thread in left[0]:
         thread.join()
     assert left == ([], set(), {})

@@ -12,7 +12,7 @@ import pytest
 import railtracks as rt
 from railtracks.state import Status
 from railtracks.state._stores import _fsync_thread
-from railtracks.state._stores._fsync_thread import Syncer
+from railtracks.state._stores._fsync_thread import FsyncThread
 from tests.durability.disk import both, double, syncers, triple, until
 from tests.durability.world import FOLDER
 
@@ -130,30 +130,30 @@ async def test_values_are_on_record_as_they_were(durability):
     assert record.result == ["caller", "node", "later"]
 
 
-def test_a_client_that_leaves_does_not_wait_for_one_that_comes():
+def test_a_client_that_releases_the_thread_does_not_wait_for_a_new_one():
     # The thread is at work for the first when the second comes; it stays for that, and the first may go.
-    syncer = Syncer()
+    thread = FsyncThread()
     at_work, go_on, left = threading.Event(), threading.Event(), threading.Event()
 
     def work():
         at_work.set()
         go_on.wait()
 
-    def leave():
-        syncer.leave()
+    def release():
+        thread.release()
         left.set()
 
-    syncer.enter()
-    syncer.ask(work)
+    thread.acquire()
+    thread.schedule(work)
     at_work.wait()
-    leaver = threading.Thread(target=leave)
+    leaver = threading.Thread(target=release)
     leaver.start()
-    while syncer._clients:
+    while thread._clients:
         time.sleep(0.001)
-    syncer.enter()
-    syncer.IDLE = 60.0  # it has something to do for the second all the time
+    thread.acquire()
+    thread.IDLE = 60.0  # it has something to do for the second all the time
     go_on.set()
     in_time = left.wait(5)
-    syncer.leave()
+    thread.release()
     leaver.join()
     assert in_time

@@ -10,7 +10,7 @@ import pytest
 import railtracks as rt
 from railtracks.state import MemoryStore, SQLiteStore
 from railtracks.state._stores import _sqlite
-from railtracks.state._stores._fsync_thread import syncer
+from railtracks.state._stores._fsync_thread import fsync_thread
 from tests.durability.disk import MODES, RIGHT, both, is_free, triple
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -114,9 +114,9 @@ async def test_no_record_comes_to_the_database_after_the_document(base, monkeypa
     class Store(SQLiteStore):
         def save(self, identifier, content):
             super().save(identifier, content)
-            with syncer._changed:
-                asked, syncer._asked = syncer._asked, {}
-            for work in asked:
+            with fsync_thread._changed:
+                scheduled, fsync_thread._scheduled = fsync_thread._scheduled, {}
+            for work in scheduled:
                 threads.append(threading.Thread(target=work))
                 threads[-1].start()
                 threads[-1].join(0.5)  # unless it waits until all is saved, which is fine too

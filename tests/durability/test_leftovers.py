@@ -10,7 +10,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import StateError
 from railtracks.state import FileStore, Reason, Status
-from railtracks.state._journal._journal import _FRAME
+from railtracks.state._journal._format import PREFIX
 from tests.durability.disk import journal_of, triple
 from tests.durability.world import FOLDER
 
@@ -65,11 +65,11 @@ async def test_a_run_that_died_with_an_open_call_says_so():
 async def test_empty_journal_is_not_read_as_a_run():
     FOLDER.mkdir()
     (FOLDER / "run.journal").touch()
-    with pytest.raises(StateError, match=r"the run 'run' at .*: this is no journal"):
+    with pytest.raises(StateError, match=r"the run 'run' at .*: this is not a journal"):
         rt.state.load_run("run")
 
 
-@pytest.mark.parametrize("bit", range(0, 8 * (_FRAME.size + 4), 3))
+@pytest.mark.parametrize("bit", range(0, 8 * (PREFIX.size + 4), 3))
 def test_damaged_journal_of_a_dead_run_is_kept(bit):
     """A run that died is kept, whichever bit at the beginning of its journal is damaged."""
     store = FileStore()

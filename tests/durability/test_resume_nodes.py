@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 import railtracks as rt
-from railtracks.state._serialization import _encoder
+from railtracks.state._serialization._plain_data import MAX_TEXT
 from tests.durability.values import Square
 from tests.durability.world import failing, flow_of, reasons, resumed
 
@@ -161,7 +161,7 @@ async def test_partial_that_binds_a_secret_or_an_object_runs_again(world):
         (({"password": "swordfish-1"},), "masked"),
         ((rt.Secret("swordfish-2"),), "masked"),
         ((object(),), "opaque"),
-        (("x" * (_encoder.MAX_TEXT + 1),), "cut"),
+        (("x" * (MAX_TEXT + 1),), "cut"),
         ((ValueError("x"),), "opaque"),
     ],
     ids=["password", "secret", "object", "long text", "error"],

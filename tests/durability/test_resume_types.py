@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import railtracks as rt
-from railtracks.state._serialization import _encoder
+from railtracks.state._serialization._hooks import registered_types
+from railtracks.state._serialization._plain_data import MAX_ITEMS, MAX_TEXT
 from tests.durability.values import TYPED, WHEN, Base, Circle, Color, Derived, Holder, Level, Point, Square, Word
 from tests.durability.world import failing, flow_of, reasons, resumed
 
@@ -142,8 +143,8 @@ async def test_a_result_is_never_of_another_type_than_it_was(world, annotation, 
         ([object()], "opaque"),
         ({"api_key": "sk-123456"}, "masked"),
         (rt.Secret("hidden-text"), "masked"),
-        ("x" * (_encoder.MAX_TEXT + 1), "cut"),
-        (list(range(_encoder.MAX_ITEMS + 1)), "cut"),
+        ("x" * (MAX_TEXT + 1), "cut"),
+        (list(range(MAX_ITEMS + 1)), "cut"),
         (2**2000, "opaque"),
     ],
     ids=["lock", "object", "api key", "secret", "long text", "long list", "huge number"],
@@ -165,7 +166,7 @@ async def test_a_registered_type_comes_back_by_its_hooks(world):
     assert (type(result), result.cents) == (Money, 5)
 
 
-async def test_type_not_registered_in_this_process_runs_again(world, forget_registered_types):
+async def test_type_not_registered_in_this_process_runs_again(world):
     """A result of a registered type runs again in a process in which the type is not registered."""
 
     class Money:
@@ -185,7 +186,7 @@ async def test_type_not_registered_in_this_process_runs_again(world, forget_regi
     flow = flow_of(main)
     await failing(flow)
     world.broken.clear()
-    forget_registered_types()
+    registered_types.reset()
     connection = flow.connect()
     await connection.aresume("run")
     assert type(results[-1]) is Money

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import threading
 
 import pytest
 
 import railtracks as rt
 from railtracks.exceptions import ConfigError
-from railtracks.state import MemoryStore, SQLiteStore
+from railtracks.state import MemoryStore, SQLiteStore, Store
+from railtracks.state._stores._protocols import STORE_METHODS
 from tests.durability.world import FOLDER, failing, flow_of, resumed, reused
 
 
@@ -123,5 +125,39 @@ def test_configured_store_is_listed_and_pruned(world):
 @pytest.mark.parametrize("store", ["bogus", "bogus:runs", 5, MemoryStore])
 @pytest.mark.parametrize("function", [rt.state.list_runs, functools.partial(rt.state.load_run, "run")])
 def test_what_is_not_a_store_is_refused_with_what_to_use(function, store):
-    with pytest.raises(ConfigError, match="is not allowed for store; give 'file:FOLDER'"):
+    with pytest.raises(ConfigError, match="is not allowed for store; expected 'file:FOLDER'"):
         function(store=store)
+
+
+class Plain:
+    """A store with all methods and nothing else."""
+
+    def __init__(self, without=None):
+        self.inner = MemoryStore()
+        self.threads = {}
+        for name in STORE_METHODS:
+            if name != without:
+                setattr(self, name, functools.partial(self.use, name))
+
+    def use(self, name, *args, **kwargs):
+        self.threads[name] = threading.current_thread()
+        return getattr(self.inner, name)(*args, **kwargs)
+
+
+@pytest.mark.parametrize("method", STORE_METHODS)
+def test_a_store_that_lacks_a_method_is_refused(method):
+    with pytest.raises(ConfigError, match="is not allowed for store"):
+        rt.state.list_runs(Plain(without=method))
+
+
+@pytest.mark.parametrize("blocks", [None, True, False])
+async def test_a_store_is_used_in_worker_threads_unless_it_says_that_it_does_not_block(world, blocks):
+    store = Plain()
+    assert isinstance(store, Store)
+    if blocks is not None:
+        store.blocks = blocks
+    async with rt.Session(run_identifier="run", store=store):
+        assert await rt.call(world.step, "a") == "a!"
+    assert [run.state for run in rt.state.list_runs(store)] == ["ended"]
+    assert (store.threads["save"] is threading.current_thread()) is (blocks is False)
+    assert store.threads["open"] is threading.current_thread()

@@ -155,5 +155,5 @@ def test_a_missing_package_is_an_error_with_the_command(monkeypatch):
 
 
 def test_instructions_are_messages_not_settings():
-    with pytest.raises(ConfigError, match="system is no setting; write SystemMessage"):
+    with pytest.raises(ConfigError, match="system is not a setting; put a SystemMessage"):
         anthropic("http://127.0.0.1:1", system="Be brief.")

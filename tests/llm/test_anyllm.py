@@ -67,13 +67,13 @@ def test_the_provider_may_be_an_argument_of_its_own():
 
 
 def test_headers_are_refused_with_the_adapter_that_takes_them():
-    with pytest.raises(ConfigError, match=r"default_headers is no setting; .*rt\.llm\.OpenAI .*default_headers="):
+    with pytest.raises(ConfigError, match=r"default_headers is not a setting; .*rt\.llm\.OpenAI .*default_headers="):
         rt.llm.AnyLLM("openai/gpt", api_key=KEY, default_headers={"X-Corp": "token"})
 
 
 @pytest.mark.parametrize("written", ["gpt", "/gpt", "openai/", ""])
 def test_a_model_without_provider_is_refused(written):
-    with pytest.raises(ConfigError, match="names no provider; write 'provider/model'"):
+    with pytest.raises(ConfigError, match="does not name a provider; write 'provider/model'"):
         rt.llm.AnyLLM(written, api_key=KEY)
 
 
@@ -106,7 +106,9 @@ async def test_an_error_of_any_llm_itself_comes_as_it_is(server):
 async def test_a_stream_that_ends_without_saying_why_is_an_error(server):
     server.answers = [Answer(cut=True)]  # the server closes it as if that were all
     got = []
-    with pytest.raises(LLMError, match="the stream of some-model ended without saying why: it may be cut off"):
+    with pytest.raises(
+        LLMError, match="the stream of some-model ended without a finish reason: the answer may be incomplete"
+    ):
         async with contextlib.aclosing(anyllm_openai(server.url).stream(ASKED)) as stream:
             async for piece in stream:
                 got.append(piece)
@@ -122,7 +124,7 @@ async def test_a_key_may_be_a_marked_secret(server):
 
 @pytest.mark.parametrize("name", [None, "", 5])
 def test_a_model_without_a_name_is_refused(name):
-    with pytest.raises(ConfigError, match=r"AnyLLM: the model is .*; give its name as the provider knows it"):
+    with pytest.raises(ConfigError, match=r"AnyLLM: the model is .*; expected the provider's name for it"):
         rt.llm.AnyLLM(name, provider="openai", api_key=KEY)
 
 
@@ -233,7 +235,7 @@ def test_errors_and_results_come_over_as_the_same_objects():
 
 
 def test_pieces_are_not_made_far_ahead_of_who_takes_them():
-    from railtracks._concurrency._asyncio_thread import AHEAD
+    from railtracks._concurrency._asyncio_thread import MAX_BUFFERED
 
     async def main():
         made, closed = [], []
@@ -257,7 +259,7 @@ def test_pieces_are_not_made_far_ahead_of_who_takes_them():
                 for number in range(3):
                     assert await anext(taken) == number
                     await thread.run(let_it_run)
-                    assert len(made) <= number + AHEAD + 3
+                    assert len(made) <= number + MAX_BUFFERED + 3
             assert closed == [1]
             async with contextlib.aclosing(thread.iterate(pieces)) as taken:
                 assert [piece async for piece in taken] == list(range(1000))

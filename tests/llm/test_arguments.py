@@ -23,7 +23,7 @@ from railtracks._schema import _arguments
 from railtracks._schema._arguments import ArgumentError, structured_output
 from railtracks._schema._fields import parameters_of
 from railtracks.llm._tool_schemas import output_schema, tool_schema
-from railtracks.nodes._function import as_node
+from railtracks.nodes._resolve import as_node
 from tests.effort import examples
 from tests.llm.schemas import json_schema
 

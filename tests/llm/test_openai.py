@@ -174,7 +174,7 @@ def test_a_missing_package_is_an_error_with_the_command(monkeypatch):
 def test_secret_headers_are_kept_out_of_errors_too():
     model = openai("http://127.0.0.1:1", default_headers={"x-api-key": "another-secret", "x-team": "blue-team"})
     error = ValueError("another-secret of blue-team")
-    with pytest.raises(ValueError, match=r"\*\*\* of blue-team"), model._keys:
+    with pytest.raises(ValueError, match=r"\*\*\* of blue-team"), model._key_redactor:
         raise error
 
 
@@ -188,7 +188,7 @@ def test_keys_are_cut_out_of_all_that_an_error_comes_from():
             self.inner = ValueError(KEY)
 
     try:
-        with model._keys:
+        with model._key_redactor:
             try:
                 try:
                     raise KeyError(KEY)
@@ -217,7 +217,7 @@ def test_an_error_without_keys_stays_the_same_object():
         try:
             raise around
         except KeyError:
-            with model._keys:
+            with model._key_redactor:
                 raise error  # noqa: B904 (the one that is being handled is its context)
     assert caught.value is error
     assert error.args[0] is error.data is around.data is data
@@ -226,7 +226,7 @@ def test_an_error_without_keys_stays_the_same_object():
 
 def test_a_token_in_a_header_is_a_secret_without_its_scheme_too():
     model = openai("http://127.0.0.1:1", default_headers={"Authorization": "Bearer corp-token"})
-    with pytest.raises(ValueError, match=r"no \*\*\*, \*\*\*"), model._keys:
+    with pytest.raises(ValueError, match=r"no \*\*\*, \*\*\*"), model._key_redactor:
         raise ValueError("no Bearer corp-token, corp-token")
 
 
@@ -301,7 +301,7 @@ async def test_a_key_may_be_a_marked_secret(server):
 
 @pytest.mark.parametrize("name", [None, "", 5, b"gpt"])
 def test_a_model_without_a_name_is_refused(name):
-    with pytest.raises(ConfigError, match=r"OpenAI: the model is .*; give its name as the provider knows it"):
+    with pytest.raises(ConfigError, match=r"OpenAI: the model is .*; expected the provider's name for it"):
         rt.llm.OpenAI(name, api_key=KEY)
 
 

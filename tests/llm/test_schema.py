@@ -22,7 +22,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import NodeCreationError
 from railtracks.llm._tool_schemas import output_schema, tool_schema
-from railtracks.nodes._function import as_node
+from railtracks.nodes._resolve import as_node
 from tests.llm.schemas import json_schema
 
 pydantic = pytest.importorskip("pydantic")
@@ -366,8 +366,8 @@ def test_type_statement():
 @pytest.mark.parametrize(
     ("annotation", "wrong", "instead"),
     [
-        (bytes, "bytes", "write str"),
-        (list[bytes], "bytes", "write str"),
+        (bytes, "bytes", "use str"),
+        (list[bytes], "bytes", "use str"),
         (Plain, "Plain", "attrs class"),
         (Callable[[int], str], "Callable", "attrs class"),
         (Iterator[int], "Iterator", "attrs class"),
@@ -581,5 +581,5 @@ def test_other_outputs_are_wrapped():
 
 
 def test_docstring_parser_is_imported_when_needed():
-    code = "import sys, railtracks._schema._schema; assert 'docstring_parser' not in sys.modules"
+    code = "import sys, railtracks._schema._builder; assert 'docstring_parser' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

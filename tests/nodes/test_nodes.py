@@ -12,7 +12,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes import FunctionNode, Node, function_node
-from railtracks.nodes._function import as_node
+from railtracks.nodes._resolve import as_node
 
 
 async def add(x: int, y: int = 1) -> int:
@@ -369,7 +369,7 @@ def test_what_cannot_be_a_node_is_refused_with_what_to_write(take, target, says)
 
 
 def test_none_is_not_a_node():
-    with pytest.raises(NodeCreationError, match=r"None is no node.*a function"):
+    with pytest.raises(NodeCreationError, match=r"None is not a node.*a function"):
         as_node(None)
 
 
@@ -405,7 +405,7 @@ def test_a_node_class_without_invoke_is_refused(target):
 
 def test_a_decorated_node_class_is_refused():
     """The error says that a node class needs no decorator."""
-    with pytest.raises(NodeCreationError, match=r"Greet is a node already; write `rt\.call\(Greet, \.\.\.\)`"):
+    with pytest.raises(NodeCreationError, match=r"Greet is already a node; write `rt\.call\(Greet, \.\.\.\)`"):
         function_node(Greet)
 
 

@@ -1,4 +1,4 @@
-"""Journals to read: nodes of all outcomes, a session that is stopped in the middle, and the frames of its journal."""
+"""Journals to read: nodes of all outcomes, a session that is stopped in the middle, and the entries of its journal."""
 
 import json
 import struct
@@ -88,7 +88,7 @@ def written(store, identifier="mine", **options):
 
 
 def boundaries(content):
-    """Where the frames begin, and the end."""
+    """Where the entries begin, and the end."""
     offsets = [0]
     while offsets[-1] < len(content):
         length, _ = struct.unpack_from("<II", content, offsets[-1])

@@ -24,8 +24,10 @@ from hypothesis import strategies as st
 
 from railtracks.exceptions import ConfigError, StateError
 from railtracks.state import ExecutionInfo, Opaque, RecordedError, register_hooks
-from railtracks.state._serialization import _encoder
-from railtracks.state._serialization._encoder import MAX_DEPTH, MAX_ITEMS, MAX_PARTS, MAX_REPR, MAX_TEXT, decode, encode
+from railtracks.state._serialization._decoder import decode
+from railtracks.state._serialization._encoder import encode
+from railtracks.state._serialization._hooks import registered_types
+from railtracks.state._serialization._plain_data import MAX_DEPTH, MAX_ITEMS, MAX_PARTS, MAX_REPR, MAX_TEXT
 from railtracks.state._transitions import RTState
 
 
@@ -348,20 +350,13 @@ class Money:
     __hash__ = None
 
 
-@pytest.fixture
-def hooks(monkeypatch):
-    """What a test registers is forgotten after it."""
-    monkeypatch.setattr(_encoder, "_registered", set())
-    monkeypatch.setattr(_encoder, "_by_name", {})
-
-
 def info_of(result):
     state = RTState()
     state.succeeded(state.created("node", "Tool", (result,), {}, None, 0.0), result, 1.0)
     return ExecutionInfo("s", records=state.snapshot())
 
 
-def test_a_registered_type_is_written_and_brought_back(hooks, tmp_path):
+def test_a_registered_type_is_written_and_brought_back(tmp_path):
     register_hooks(Money, lambda money: {"cents": money.cents}, lambda data: Money(data["cents"]))
     info = info_of([Money(5)])
     info.save(tmp_path / "state.json")
@@ -370,31 +365,31 @@ def test_a_registered_type_is_written_and_brought_back(hooks, tmp_path):
     assert loaded == info
 
 
-def test_a_hook_serves_the_subclasses_too(hooks):
+def test_a_hook_serves_the_subclasses_too():
     register_hooks(Money, lambda money: money.cents, Money)
     assert decode(encode(type("Euro", (Money,), {})(7))) == Money(7)
 
 
-def test_what_a_hook_returns_is_encoded_in_turn(hooks):
+def test_what_a_hook_returns_is_encoded_in_turn():
     register_hooks(Money, lambda money: {"at": date(2026, 1, 2), "cents": money.cents}, lambda data: data)
     assert encode(Money(1))["$value"] == {"at": "2026-01-02", "cents": 1}
 
 
-def test_a_registered_type_without_its_hook_stays_as_written(hooks, monkeypatch):
+def test_a_registered_type_without_its_hook_stays_as_written():
     register_hooks(Money, lambda money: [money.cents], lambda data: Money(*data))
     data = encode(Money(5))
-    monkeypatch.setattr(_encoder, "_by_name", {})
+    registered_types.reset()
     assert decode(data) == Opaque(f"{__name__}.Money", data)
     assert encode(decode(data)) == data
 
 
-def test_a_hook_that_raises_when_writing_gives_type_and_repr(hooks):
+def test_a_hook_that_raises_when_writing_gives_type_and_repr():
     register_hooks(Money, lambda money: 1 / 0, Money)
     money = Money(1)
     assert encode([money, 2]) == [{"$type": f"{__name__}.Money", "$repr": repr(money)}, 2]
 
 
-def test_a_hook_that_raises_on_reading_is_a_state_error(hooks, tmp_path):
+def test_a_hook_that_raises_on_reading_is_a_state_error(tmp_path):
     """The error names the file and the place in it."""
     register_hooks(Money, lambda money: money.cents, lambda data: 1 / 0)
     info_of(Money(5)).save(tmp_path / "state.json")
@@ -403,7 +398,7 @@ def test_a_hook_that_raises_on_reading_is_a_state_error(hooks, tmp_path):
     assert "division by zero" in str(caught.value)
 
 
-def test_a_registered_value_is_masked_and_cut_like_any_other(hooks):
+def test_a_registered_value_is_masked_and_cut_like_any_other():
     register_hooks(Money, lambda money: {"token": "t", "text": "x" * (MAX_TEXT + 1)}, Money)
     data = encode(Money(1))["$value"]
     assert data["token"] == "***"
@@ -413,11 +408,11 @@ def test_a_registered_value_is_masked_and_cut_like_any_other(hooks):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ((Money(1), str, str), "is no class"),
-        ((Money, None, str), "unstructure is None"),
-        ((Money, str, 5), "structure is 5"),
+        ((Money(1), str, str), "expected a class, got"),
+        ((Money, None, str), "unstructure must be a function of one argument, got None"),
+        ((Money, str, 5), "structure must be a function of one argument, got 5"),
     ],
 )
-def test_wrong_hooks_are_refused_with_their_name(hooks, arguments, named):
+def test_wrong_hooks_are_refused_with_their_name(arguments, named):
     with pytest.raises(ConfigError, match=named):
         register_hooks(*arguments)

@@ -1,6 +1,8 @@
 """Journals and state files that break off or are damaged: what is read, and what is reported."""
 
+import json
 import os
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from railtracks.exceptions import StateError
 from railtracks.state import ExecutionInfo, FileStore, MemoryStore, Status, list_runs, load_run
-from railtracks.state._journal import _journal as journal
+from railtracks.state._journal._reader import read_journal
 from tests.effort import examples
 from tests.state.journals import _fields, boundaries, facts, framed, payloads
 
@@ -26,7 +28,7 @@ def test_a_journal_that_breaks_off_anywhere_is_used_up_to_there(which, small, re
         part = content[:cut]
         whole = max(end for end in ends if end <= cut)
         if not whole:
-            with pytest.raises(StateError, match=r"no journal.*(it is empty|breaks off)"):
+            with pytest.raises(StateError, match=r"not a journal.*(it is empty|breaks off)"):
                 ExecutionInfo.from_journal(part)
             continue
         info = ExecutionInfo.from_journal(part, running=True)
@@ -51,10 +53,10 @@ def test_a_flipped_bit_costs_only_what_comes_after_it(which, small, resumed):
                 harmed = bytearray(content)
                 harmed[place] ^= 1 << bit
                 if before is None:
-                    with pytest.raises(StateError, match="no journal, or its beginning is damaged: at byte 0 the"):
+                    with pytest.raises(StateError, match="not a journal, or its beginning is damaged: at byte 0 the"):
                         ExecutionInfo.from_journal(bytes(harmed))
                     continue
-                info = journal.read(bytes(harmed))
+                info = read_journal(bytes(harmed))
                 assert info.damage.endswith(f" at byte {start}")
                 assert _plain(info) == (before["records"], before["earlier"])
 
@@ -116,7 +118,7 @@ def test_a_whole_entry_that_makes_no_sense_is_damage(small, event):
     """It changes nothing in what was read before it."""
     content = small[0]
     info = ExecutionInfo.from_journal(content + framed(event, {"e": "end", "time": 1e9}), running=True)
-    assert f"the record at byte {len(content)} cannot be used" in info.damage
+    assert f"the entry at byte {len(content)} cannot be used" in info.damage
     assert facts(info) == facts(ExecutionInfo.from_journal(content, running=True))
 
 
@@ -145,24 +147,67 @@ def test_no_record_that_makes_no_sense_costs_those_before_it(small):
 
 @given(st.binary(max_size=60))
 def test_bytes_that_are_not_a_journal_are_a_state_error(content):
-    with pytest.raises(StateError, match="no journal"):
+    with pytest.raises(StateError, match="not a journal"):
         ExecutionInfo.from_journal(content)
 
 
 def test_an_empty_file_says_that_it_is_empty():
     Path("mine.journal").touch()
-    with pytest.raises(StateError, match=r"^mine\.journal: this is no journal.*it is empty"):
+    with pytest.raises(StateError, match=r"^mine\.journal: this is not a journal.*it is empty"):
         ExecutionInfo.load("mine.journal")
+
+
+@pytest.fixture
+def brace(small):
+    """A journal whose first byte, the low byte of the header's length, is that of a brace."""
+    header, *rest = payloads(small[0])
+    length = len(json.dumps(header))
+    header["session_name"] += "x" * ((ord("{") - length) % 256)
+    content = framed(header, *rest)
+    assert content[:1] == b"{"
+    return content
+
+
+@pytest.mark.parametrize("name", ["mine.journal", "mine.json", "mine"])
+def test_a_journal_that_begins_with_a_brace_is_loaded_as_a_journal(name, brace, small):
+    Path(name).write_bytes(brace)
+    loaded = ExecutionInfo.load(name)
+    assert loaded.session_name.rstrip("x") == small[1].session_name
+    assert [r.name for r in loaded.records] == [r.name for r in small[1].records]
+
+
+@pytest.mark.parametrize("end", [1, 8, 15, 60, -1])
+def test_a_damaged_journal_that_begins_with_a_brace_is_reported_as_a_journal(end, brace):
+    """It is cut within its header, or the last byte of the header is flipped."""
+    content = bytearray(brace if end < 0 else brace[:end])
+    content[-1 if end > 0 else boundaries(brace)[1] - 1] ^= 1
+    Path("mine.journal").write_bytes(content)
+    with pytest.raises(StateError, match=r"^mine\.journal: this is not a journal"):
+        ExecutionInfo.load("mine.journal")
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine.journal", "mine"])
+@pytest.mark.parametrize("end", [12, 40, 200])
+def test_a_state_file_that_breaks_off_is_reported_as_a_state_file(name, end, small):
+    Path(name).write_bytes("".join(small[1].document()).encode()[:end])
+    with pytest.raises(StateError, match=rf"^{re.escape(name)}: this is not a state file"):
+        ExecutionInfo.load(name)
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine"])
+def test_a_state_file_that_another_program_has_formatted_is_loaded(name, small):
+    Path(name).write_text(json.dumps(small[1].payload(), indent=4))
+    assert ExecutionInfo.load(name) == small[1]
 
 
 def test_a_run_whose_journal_is_beyond_use_says_which_and_where(tmp_path):
     store = FileStore(tmp_path)
     (tmp_path / "mine.journal").touch()
-    with pytest.raises(StateError, match=r"the run 'mine' at .*mine\.json: this is no journal"):
+    with pytest.raises(StateError, match=r"the run 'mine' at .*mine\.json: this is not a journal"):
         load_run("mine", store)
     store.save("other", [])
     (tmp_path / "other.json").write_bytes(b"")
-    with pytest.raises(StateError, match=r"the run 'other' at .*other\.json: this is no state file"):
+    with pytest.raises(StateError, match=r"the run 'other' at .*other\.json: this is not a state file"):
         load_run("other", store)
 
 
@@ -188,7 +233,7 @@ def test_a_state_file_that_breaks_off_does_not_load(document, tmp_path):
     assert load_run("mine", store).records
     for cut in range(len(document) - 1, -1, -1):
         os.truncate(path, cut)
-        with pytest.raises(StateError, match=r"the run 'mine' at .*mine\.json: this is no state file: \w+"):
+        with pytest.raises(StateError, match=r"the run 'mine' at .*mine\.json: this is not a state file: \w+"):
             load_run("mine", store)
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks._identifiers import identifier_problem, slug
+from railtracks._identifiers import explain_invalid_identifier, slug
 from railtracks.state._file_system import state_folder
 from tests.state.stores import files, mode
 
@@ -23,7 +23,7 @@ any_text = st.text(st.characters(exclude_categories=[]), min_size=1)
 @example("x" * 129 + ".")
 @given(any_text)
 def test_the_slug_of_any_name_is_a_safe_file_name(name):
-    assert identifier_problem(slug(name)) is None
+    assert explain_invalid_identifier(slug(name)) is None
 
 
 @given(any_text)

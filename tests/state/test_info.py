@@ -333,7 +333,7 @@ def broken(tmp_path, change):
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe{}", b"text", b"[" * 100_000], ids=repr)
 def test_a_file_that_is_not_json_is_named(tmp_path, content):
     (tmp_path / "broken.json").write_bytes(content)
-    with pytest.raises(StateError, match=r"broken\.json: this is no state file"):
+    with pytest.raises(StateError, match=r"broken\.json: this is not a state file"):
         ExecutionInfo.load(tmp_path / "broken.json")
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from railtracks.exceptions import RunInUseError
+from railtracks.state._stores import _file_lock
 from tests.state.stores import PERSISTENT, needs_fork, process, ran
 
 # ---- locks
@@ -110,7 +111,7 @@ def test_a_lock_file_of_a_dead_process_does_not_lock(persistent, tmp_path):
 def test_the_error_names_the_run_and_what_to_do(store):
     lock = store.lock("mine.v2")
     with pytest.raises(
-        RunInUseError, match=r"the run 'mine\.v2' is open in another session.*run_identifier of its own"
+        RunInUseError, match=r"the run 'mine\.v2' is open in another session.*use another run_identifier"
     ):
         store.lock("mine.v2")
     lock.release()
@@ -140,6 +141,24 @@ def test_a_lock_excludes_other_processes_until_its_own_is_killed(kind, persisten
     [said] = ran(kind, "say(store.is_locked('mine'), attempt(store))")
     assert said == "True in use"
     lock.release()
+
+
+def test_the_layout_of_a_lock_fits_this_platform(tmp_path):
+    """All members of the structure that the kernel fills in stand where they are expected."""
+    fcntl = pytest.importorskip("fcntl")
+    body = """
+    lock = store.lock("mine")
+    say(os.getpid())
+    sys.stdin.readline()
+    """
+    with process("file", body) as other, ExitStack() as stack:
+        holder = int(other.stdout.readline())
+        file = stack.enter_context((tmp_path / "runs/mine.lock").open("r+"))
+        found = _file_lock._conflicting_lock(file.fileno())
+        assert found == {"type": fcntl.F_WRLCK, "whence": 0, "start": 0, "length": 0, "process": holder}
+        other.kill()
+        other.wait()
+        assert _file_lock._conflicting_lock(file.fileno())["type"] == fcntl.F_UNLCK
 
 
 @needs_fork

@@ -101,7 +101,7 @@ def test_pruning_all_leaves_those_that_run(runs, limit):
 
 
 def test_pruning_without_a_limit_is_refused(runs):
-    with pytest.raises(ConfigError, match="would remove all runs; give older_than=, keep=, or both"):
+    with pytest.raises(ConfigError, match="would remove all runs; use older_than=, keep=, or both"):
         prune()
     assert names() == ALL
 
@@ -109,11 +109,11 @@ def test_pruning_without_a_limit_is_refused(runs):
 @pytest.mark.parametrize(
     ("limit", "problem"),
     [
-        ({"keep": -1}, "prune: -1 is not allowed for keep; give a whole number of at least 0"),
+        ({"keep": -1}, "prune: -1 is not allowed for keep; use a whole number of at least 0"),
         ({"keep": 1.5}, "1.5 is not allowed for keep"),
         ({"keep": True}, "True is not allowed for keep"),
         ({"keep": "3"}, "'3' is not allowed for keep"),
-        ({"older_than": -0.5}, "prune: -0.5 is not allowed for older_than; give a number of seconds, or a timedelta"),
+        ({"older_than": -0.5}, "prune: -0.5 is not allowed for older_than; use a number of seconds, or a timedelta"),
         ({"older_than": timedelta(-1)}, "is not allowed for older_than"),
         ({"older_than": float("nan")}, "nan is not allowed for older_than"),
         ({"older_than": "1 day"}, "'1 day' is not allowed for older_than"),
@@ -170,7 +170,7 @@ def test_an_unknown_run_is_an_error_that_names_the_latest_runs(runs):
 
 @pytest.mark.parametrize("identifier", ["../r0", "a/b", "", ".", 7, None])
 def test_an_identifier_that_names_no_run_is_refused(identifier):
-    with pytest.raises(ConfigError, match="is no identifier of a run"):
+    with pytest.raises(ConfigError, match="is not allowed as the identifier of a run"):
         load_run(identifier)
 
 
@@ -245,7 +245,7 @@ def test_the_run_of_a_killed_process_can_be_loaded(durability):
 
 @pytest.fixture
 def three_are_many(monkeypatch):
-    monkeypatch.setattr(_runs, "MANY", 3)
+    monkeypatch.setattr(_runs, "MANY_RUNS", 3)
     monkeypatch.setattr(_runs, "_warned", set())
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import railtracks as rt
 from railtracks.state._redaction._redactor import MASK, MAX_KNOWN, Redactor
-from railtracks.state._serialization._encoder import Encoder, encode, learn_secrets
+from railtracks.state._serialization._encoder import Encoder, encode
 from railtracks.state._serialization._record_text import inputs_text, result_text
+from railtracks.state._serialization._secret_search import register_secrets
 
 SECRET = "Qz7-hunter2"
 
@@ -142,7 +143,7 @@ def test_what_is_masked_in_what_is_encoded_is_known_from_then_on(holder):
 def test_secrets_of_the_initial_context_are_known_at_once(holder):
     """They are those that would be masked when the context is written."""
     secrets = Redactor()
-    learn_secrets({"one": [{"deep": (holder,)}]}, secrets)
+    register_secrets({"one": [{"deep": (holder,)}]}, secrets)
     assert knows(secrets)
 
 
@@ -152,7 +153,7 @@ def test_a_deep_secret_of_the_initial_context_is_known(depth):
     for _ in range(depth):
         value = {"below": value}
     secrets = Redactor()
-    learn_secrets(value, secrets)
+    register_secrets(value, secrets)
     assert knows(secrets)
 
 
@@ -164,7 +165,7 @@ class Broken:
 @pytest.mark.parametrize("bad", [Broken(), AnAttrs.__new__(AnAttrs)], ids=["raises", "half made"])
 def test_a_broken_part_of_the_context_does_not_hide_the_others(bad):
     secrets = Redactor()
-    learn_secrets({"a": bad, "b": {"password": SECRET}}, secrets)
+    register_secrets({"a": bad, "b": {"password": SECRET}}, secrets)
     assert knows(secrets)
 
 
@@ -172,7 +173,7 @@ def test_an_initial_context_that_contains_itself_is_no_problem():
     context = {"password": SECRET}
     context["self"] = context["token"] = context
     secrets = Redactor()
-    learn_secrets(context, secrets)
+    register_secrets(context, secrets)
     assert knows(secrets)
 
 

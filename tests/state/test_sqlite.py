@@ -132,6 +132,21 @@ def test_a_forked_child_and_its_parent_both_go_on_with_a_store():
     assert [run.identifier for run in SQLiteStore("runs/runs.db").list()] == ["before", "child", "parent"]
 
 
+@needs_fork
+def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent_that_uses_the_store():
+    body = """
+    with store.transaction():
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            store._path = store._path.with_name("other.db")
+            store.save("child", [b"{}"])
+            os._exit(0)
+        say(os.waitpid(child, 0)[1])
+    """
+    assert ran("sqlite", body) == ["0"]
+
+
 def test_a_file_that_is_not_a_database_is_an_error_with_its_name(tmp_path):
     (tmp_path / "notes.txt").write_text("no database at all, but text that is long enough to look at" * 20)
     with pytest.raises(OSError, match=r"notes\.txt: file is not a database"):

@@ -15,25 +15,29 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks._concurrency._group_commit import GroupCommit
 from railtracks._logging import SESSION, SessionLog
 from railtracks.exceptions import RunInUseError
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, ExecutionInfo, Status
-from railtracks.state._document._graph import overall
-from railtracks.state._file_system import blocks
-from railtracks.state._journal import _journal as journal
+from railtracks.state._call_tree import renumber_changes
+from railtracks.state._document._graph import aggregate_status
+from railtracks.state._file_system import is_blocking
+from railtracks.state._journal import _format as journal
 from railtracks.state._records import REUSED, Change, Form
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._encoder import HARMLESS, decode, learn_secrets
-from railtracks.state._serialization._record_text import inputs_text, loads, member_text, output_text, settle_texts
-from railtracks.state._stores._fsync_thread import syncer
-from railtracks.state._transitions import RTState, renumber_changes
+from railtracks.state._serialization._classify import SCALAR_TYPES
+from railtracks.state._serialization._decoder import decode
+from railtracks.state._serialization._record_text import ensure_texts, inputs_text, loads, member_text, output_text
+from railtracks.state._serialization._secret_search import register_secrets
+from railtracks.state._stores._fsync_thread import fsync_thread
+from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:  # loaded by sessions that resume a run
     from railtracks._resume._history import Place
     from railtracks._resume._matching import Found
-    from railtracks.state._stores._files import Appender, Lock, Store
+    from railtracks.state._stores._protocols import Appender, Lock, Store
 
 DELETED: Any = object()
 UNWRITTEN = '"input_args": [], "input_kwargs": {}, "input_form": "opaque"'
@@ -81,7 +85,7 @@ class Recorder:
         self._failed = False
         self._syncing = threading.RLock()  # held while the journal is put on disk; a late sync would bring it back
         self._syncs = True
-        self._syncer_asked = self.waits or not blocks(store)  # then nobody need put it on disk later
+        self._syncer_asked = self.waits or not is_blocking(store)  # then nobody need put it on disk later
         self._changes = count()
         self._reapplied: dict[str, int] = {}
         self._told = 0  # calls of which the journal knows
@@ -120,7 +124,7 @@ class Recorder:
         """
         if self._problem is not None:
             self._fail(self._problem)
-        self._beginning = journal.frame(journal.header(facts))
+        self._beginning = journal.encode_entry(journal.header_entry(facts))
         self._aside = aside
         try:
             self._move_aside()
@@ -136,9 +140,11 @@ class Recorder:
         self.past = past(known)
         self._find = find
         for record in known:
-            record.inputs, record.output = settle_texts(record, self._redactor)
+            record.inputs, record.output = ensure_texts(record, self._redactor)
         if self._journals:
-            self._beginning += b"".join(map(journal.frame, (*journal.told(known, 0.0), journal.ATTEMPT)))
+            self._beginning += b"".join(
+                map(journal.encode_entry, (*journal.entries_of(known, 0.0), journal.ATTEMPT_ENTRY))
+            )
 
     def _move_aside(self) -> None:
         """See that no journal of another session is in the way of this one's, and of its document."""
@@ -149,15 +155,20 @@ class Recorder:
             self._aside = None
 
     def _tell_of(self, aside: str, store: Store) -> None:
-        from railtracks.state._stores._headers import HEAD, read_journal_head
+        from railtracks.state._journal._reader import has_torn_header
+        from railtracks.state._stores._headers import HEADER_BYTES, read_journal_header
 
         stored = store.read(aside)
         if stored is None or stored.journal is None:
             return
-        if journal.is_only_begun(stored.journal):
+        if has_torn_header(stored.journal):
             store.remove(aside)  # there is nothing in it
             return
-        also = "and can be resumed" if read_journal_head(stored.journal[:HEAD]) else "but its beginning is damaged"
+        also = (
+            "and can be resumed"
+            if read_journal_header(stored.journal[:HEADER_BYTES])
+            else "but its beginning is damaged"
+        )
         self._log.log(
             logging.WARNING, "An earlier run %s did not end; what it did is kept as %s, %s",
             self._identifier, aside, also, logger=SESSION,
@@ -178,7 +189,7 @@ class Recorder:
         try:
             self._move_aside()
             if self._appender is not None and not self._failed:
-                self._write(journal.end(info.end_time or 0.0, self._completed))
+                self._write(journal.end_entry(info.end_time or 0.0, self._completed))
             with self._syncing:
                 self._syncs = False
             store.save(self._identifier, (text.encode("ascii") for text in info.document()))
@@ -195,12 +206,12 @@ class Recorder:
 
     def _warn(self, store: Store, replaces: bool) -> None:
         """Say what saving will overwrite, and that there are very many runs. Not being able to tell costs no more."""
-        from railtracks.state._stores._runs import warn_of_many
+        from railtracks.state._stores._runs import warn_if_many_runs
 
         try:
             if not replaces and store.exists(self._identifier):
                 self._log.log(logging.WARNING, "File %s already exists, overwriting...", self.where, logger=SESSION)
-            warn_of_many(store, lambda text: self._log.log(logging.WARNING, "%s", text, logger=SESSION))
+            warn_if_many_runs(store, lambda text: self._log.log(logging.WARNING, "%s", text, logger=SESSION))
         except Exception as exc:  # of a store of the user's, or a folder that may not be read
             self._log.log(logging.WARNING, "What is at %s cannot be told: %s", self.where, exc, logger=SESSION)
 
@@ -210,7 +221,7 @@ class Recorder:
             self._journals = self._syncs = False
             appender, self._appender = self._appender, None
             lock, self._lock = self._lock, None
-        ends = [] if appender is None else [appender.close, syncer.leave]
+        ends = [] if appender is None else [appender.close, fsync_thread.release]
         for end in [*ends, lock.release] if lock is not None else ends:
             try:
                 end()
@@ -243,9 +254,9 @@ class Recorder:
         One that is to be reused is not told yet; ``reused`` does that.
         """
         record.node = node.key
-        if node.bound is not None:
-            self._learn_bound(record, node.bound)
-        journals, hidden = self._journals, node.hidden
+        if node.known_secrets is not None:
+            self._learn_bound(record, node.known_secrets)
+        journals, hidden = self._journals, node.secret_positions
         if journals or hidden or self.past is not None or not _is_harmless(record):
             record.inputs = inputs_text(record.args, record.kwargs, self._redactor, hidden)
         found = None
@@ -267,7 +278,7 @@ class Recorder:
             made = self._state.records[self._told]
             self._told += 1
             made.inputs = made.inputs or UNWRITTEN
-            self._write(journal.created(made, made.started + self._origin))
+            self._write(journal.created_entry(made, made.started + self._origin))
 
     def _learn_bound(self, record: CallRecord, secrets: list[str]) -> None:
         """A node may be bound to secrets, or to what is known to be one here."""
@@ -288,8 +299,8 @@ class Recorder:
             record.output = output_text(record, self._redactor, again)
             if record.index >= self._told:
                 self._tell(record)
-            self._write(journal.ended(record, (record.ended or 0.0) + self._origin))
-        elif type(record.result) not in HARMLESS or failure is not None:
+            self._write(journal.ended_entry(record, (record.ended or 0.0) + self._origin))
+        elif type(record.result) not in SCALAR_TYPES or failure is not None:
             record.output = output_text(record, self._redactor, again)  # now, as it may be changed later
 
     def described(self, record: CallRecord) -> None:
@@ -297,7 +308,7 @@ class Recorder:
         if self._journals:
             if record.index >= self._told:
                 self._tell(record)
-            self._write(journal.described(record))
+            self._write(journal.attributes_entry(record))
 
     def reused(self, record: CallRecord, found: Found, context: dict[str, Any]) -> None:
         """A call need not run: tell what is on record of it and all below it, and change the context as they did."""
@@ -319,7 +330,7 @@ class Recorder:
                 context[change.key] = decode(loads(change.value))
         self._told += len(found.below)
         if self._journals:
-            self._write(journal.reused(record, known, orders))
+            self._write(journal.reused_entry(record, known, orders))
 
     def changed(self, record: CallRecord | None, key: Any, value: Any = DELETED) -> None:
         """A call changed the context. What is changed outside calls is not kept. From any thread."""
@@ -334,7 +345,7 @@ class Recorder:
             record.changes = []
         record.changes.append(change)
         if self._journals:
-            self._write(journal.changed(record, change))
+            self._write(journal.context_entry(record, change))
 
     async def committed(self) -> None:
         """Return when all that was told so far is on disk. Cancellation: the wait ends."""
@@ -347,19 +358,19 @@ class Recorder:
     def _completed(self) -> bool:
         """Is nothing of what was known before needed any more?"""
         records = self._state.records
-        return self.ended_well and bool(records) and overall(records) is Status.COMPLETED
+        return self.ended_well and bool(records) and aggregate_status(records) is Status.COMPLETED
 
     def _write(self, payload: str) -> None:
         appender = self._appender or self._open()
         if appender is None:
             return
         try:
-            appender.append(journal.frame(payload))
+            appender.append(journal.encode_entry(payload))
         except Exception as exc:  # of a store of the user's
             self._fail(exc)
         if not self._syncer_asked:
             self._syncer_asked = True
-            syncer.ask(self._sync_soon)
+            fsync_thread.schedule(self._sync_soon)
 
     def _open(self) -> Appender | None:
         with self._syncing:  # a thread that was left behind may come here while the session ends
@@ -373,7 +384,7 @@ class Recorder:
             except Exception as exc:  # of a store of the user's
                 self._fail(exc)
                 return None
-            syncer.enter()
+            fsync_thread.acquire()
             self._beginning = b""
             return self._appender
 
@@ -406,7 +417,7 @@ class Recorder:
 def _is_harmless(record: CallRecord) -> bool:
     """Were all arguments such as cannot be changed later, and hold no secrets?"""
     for value in record.args:  # a loop, as a generator costs twice as much
-        if type(value) not in HARMLESS:
+        if type(value) not in SCALAR_TYPES:
             return False
     return not record.kwargs
 
@@ -415,13 +426,13 @@ def look(record: CallRecord, node: FunctionNode[..., Any], redactor: Redactor) -
     """Learn what secrets a call was given, where nothing is kept of it."""
     for text in node.secrets:
         redactor.add(text)
-    if node.hidden:
-        record.inputs = inputs_text(record.args, record.kwargs, redactor, node.hidden)
+    if node.secret_positions:
+        record.inputs = inputs_text(record.args, record.kwargs, redactor, node.secret_positions)
     elif record.kwargs:
-        learn_secrets(record.kwargs, redactor)
+        register_secrets(record.kwargs, redactor)
     for value in record.args:
-        if type(value) not in HARMLESS:
-            learn_secrets(value, redactor)
+        if type(value) not in SCALAR_TYPES:
+            register_secrets(value, redactor)
 
 
 def _shown(where: str) -> str:
@@ -432,10 +443,7 @@ def _shown(where: str) -> str:
         return where
 
 
+@after_fork
 def _disown_all() -> None:
     for recorder in _recorders:
         recorder.disown()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_disown_all)

@@ -1,1 +1,1 @@
-"""Models of the providers' SDKs."""
+"""Models behind the SDKs of the providers."""

@@ -12,60 +12,60 @@ import attrs
 from railtracks._schema._json_schema import map_parts
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage
 from railtracks.llm._model import Completion, OutputSchema, Usage
-from railtracks.llm._providers._chat_format import parsed
+from railtracks.llm._providers._chat_format import parse_arguments
 from railtracks.llm._providers._sdk import HTTPModel, Request
-from railtracks.llm._providers._sse import BROKEN_OFF, Events
+from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
 
 
 class Anthropic(HTTPModel):
     """A model that the ``anthropic`` package reaches. Needs the extra: ``pip install '.[anthropic]'`` in a checkout.
 
-    Each session has one client, which its calls share, and closes it; a call outside of sessions has one of its own.
-    What the model thinks aloud is not part of its messages; with ``thinking`` switched on its tools cannot be used.
+    All calls in a session share one client, which the session closes. A call outside of sessions has its own client.
+    Thinking blocks are not part of the messages; for that reason tools cannot be used with ``thinking`` switched on.
 
     Args:
-        model: As the provider names it.
-        api_key: Else ``ANTHROPIC_API_KEY`` of the environment (``ANTHROPIC_AUTH_TOKEN`` is not read). Servers
-            that ask for none take any, such as "none".
-        base_url: Of another server that speaks this format.
+        model: The provider's name for it.
+        api_key: The key; by default that of the environment variable ``ANTHROPIC_API_KEY`` (``ANTHROPIC_AUTH_TOKEN``
+            is not read). Servers that need none accept any, such as "none".
+        base_url: The address of another server that speaks this format.
         timeout: Seconds that a request may take. None: the SDK's default.
-        max_retries: How often the SDK repeats a request that failed for the moment. None: its default.
-        default_headers: Sent with every request.
-        settings: Go to every request, as ``client.messages.create`` takes them: ``stop_sequences``, ``thinking``, ...;
-            ``max_tokens``, that an answer may have, is 4096 if it is not given.
+        max_retries: How often the SDK repeats a request that failed temporarily. None: its default.
+        default_headers: Headers for every request.
+        settings: Sent with every request, as ``client.messages.create`` takes them: ``stop_sequences``, ``thinking``,
+            ...; ``max_tokens``, the limit of an answer, is 4096 by default.
 
     Raises:
-        ConfigError: the package is not installed, there is no key, or a setting is not to be set here.
+        ConfigError: The package is not installed, there is no key, or a setting is reserved or unknown.
     """
 
     _package = "anthropic"
     _client = "AsyncAnthropic"
     _create = "resources.messages.AsyncMessages.create"
-    _reserved: ClassVar = {"system": "write SystemMessage(...) among the messages"}
+    _reserved: ClassVar = {"system": "put a SystemMessage(...) among the messages"}
     _defaults: ClassVar = {"max_tokens": 4096}
 
-    def _request(self, asked: Request) -> dict[str, Any]:
-        request = {**self._settings, "model": self._name, "messages": _messages(asked.messages)}
-        if system := [said.content for said in asked.messages if isinstance(said, SystemMessage)]:
-            request["system"] = "\n\n".join(system)
-        if asked.tools:
-            request["tools"] = [
+    def _payload(self, request: Request) -> dict[str, Any]:
+        payload = {**self._settings, "model": self._name, "messages": _messages(request.messages)}
+        if system := [message.content for message in request.messages if isinstance(message, SystemMessage)]:
+            payload["system"] = "\n\n".join(system)
+        if request.tools:
+            payload["tools"] = [
                 {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}
-                for tool in asked.tools
+                for tool in request.tools
             ]
-        if (output := asked.output) is not None:
-            request["output_config"] = {**request.get("output_config", {}), "format": _format(output)}
-        return request
+        if (output := request.output) is not None:
+            payload["output_config"] = {**payload.get("output_config", {}), "format": _format(output)}
+        return payload
 
-    async def _complete(self, client: Any, asked: Request) -> Completion:
-        answer = await client.messages.create(**self._request(asked))
+    async def _complete(self, client: Any, request: Request) -> Completion:
+        answer = await client.messages.create(**self._payload(request))
         return _completion(answer.model_dump(warnings=False))
 
-    async def _stream(self, client: Any, asked: Request) -> AsyncGenerator[str | Completion, None]:
-        request = {**self._request(asked), "stream": True}
-        whole = _Stream()
+    async def _stream(self, client: Any, request: Request) -> AsyncGenerator[str | Completion, None]:
+        payload = {**self._payload(request), "stream": True}
+        answer = _Stream()
         async with (
-            client.messages.with_streaming_response.create(**request) as response,
+            client.messages.with_streaming_response.create(**payload) as response,
             aclosing(Events(response.http_response, self._sdk)) as events,
         ):
             async for data in events:
@@ -75,15 +75,15 @@ class Anthropic(HTTPModel):
                 if event.get("type") == "message_stop":
                     await events.finish()
                     break
-                if text := whole.add(event):
+                if text := answer.add(event):
                     yield text
             else:
-                raise self._sdk.APIConnectionError(message=BROKEN_OFF, request=response.http_response.request)
-        yield _completion(whole.message)
+                raise self._sdk.APIConnectionError(message=CONNECTION_CLOSED, request=response.http_response.request)
+        yield _completion(answer.message)
 
 
 def _messages(messages: Any) -> list[dict[str, Any]]:
-    """All but the system's. Neighbours of one role become one message, as the answers to several calls have to."""
+    """Return all messages but the system's. Adjacent ones of one role become one, as the API requires for results."""
     found: list[dict[str, Any]] = []
     for message in messages:
         if isinstance(message, SystemMessage) or not (blocks := _blocks(message)):
@@ -107,7 +107,7 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    """Arguments that are no JSON object have to become one."""
+    """Return the block of a tool call; arguments that are not a JSON object are wrapped in one."""
     arguments = {"malformed": call.arguments} if isinstance(call.arguments, str) else call.arguments
     return {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments}
 
@@ -117,7 +117,7 @@ def _format(output: OutputSchema) -> dict[str, Any]:
 
 
 def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema, where every object says that it has no more properties than those: the provider insists."""
+    """Return the schema with all objects closed to other properties, as the provider requires."""
     closed = map_parts(dict(schema), _closed)
     if "$defs" in closed:
         closed["$defs"] = {name: _closed(each) for name, each in closed["$defs"].items()}
@@ -130,7 +130,7 @@ def _completion(message: Mapping[str, Any]) -> Completion:
     blocks = message.get("content") or ()
     uses = [block for block in blocks if block["type"] == "tool_use"]
     calls = [
-        ToolCall(use.get("id") or f"call_{number}", use["name"], parsed(use.get("input")))
+        ToolCall(use.get("id") or f"call_{number}", use["name"], parse_arguments(use.get("input")))
         for number, use in enumerate(uses)
     ]
     text = "".join(block.get("text") or "" for block in blocks if block["type"] == "text")
@@ -143,25 +143,25 @@ def _completion(message: Mapping[str, Any]) -> Completion:
     )
 
 
-_INPUT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
 def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
-    """Tokens that went through the provider's cache are counted apart there."""
+    """Return the tokens, including those that the provider's cache served, which it counts separately."""
     if not usage:
         return None
-    return Usage(sum(usage.get(name) or 0 for name in _INPUT), usage.get("output_tokens") or 0)
+    return Usage(sum(usage.get(name) or 0 for name in _INPUT_COUNTS), usage.get("output_tokens") or 0)
 
 
 @attrs.define
 class _Stream:
-    """Puts the events of a streamed answer together."""
+    """Assembles a streamed answer from its events."""
 
     message: dict[str, Any] = attrs.field(factory=lambda: {"content": []}, init=False)
-    """As it would have come in one piece, but that the input of tools is text."""
+    """The answer as it would come as a whole, except that the inputs of tools are texts."""
 
     def add(self, event: Mapping[str, Any]) -> str:
-        """The text in it, or none."""
+        """Add an event, and return the text in it."""
         match event.get("type"):
             case "message_start":
                 self.message = {**event["message"], "content": []}
@@ -173,8 +173,8 @@ class _Stream:
                 return self._grow(self.message["content"][-1], event["delta"])
             case "message_delta":
                 self.message["stop_reason"] = event["delta"].get("stop_reason")
-                said = {name: value for name, value in (event.get("usage") or {}).items() if value is not None}
-                self.message["usage"] = {**(self.message.get("usage") or {}), **said}
+                counts = {name: value for name, value in (event.get("usage") or {}).items() if value is not None}
+                self.message["usage"] = {**(self.message.get("usage") or {}), **counts}
         return ""
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Models behind any-llm: one library for the SDKs of many providers, some of which know asyncio only."""
+"""Models behind any-llm: one library for the SDKs of many providers, some of which support asyncio only."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ _OTEL_NAMES = {
     "watsonx": "ibm.watsonx.ai",
     "xai": "x_ai",
 }
-"""Providers that OpenTelemetry's list of ``gen_ai.provider.name`` calls otherwise than any-llm does."""
-_NO_HEADERS = "any-llm takes none off the record; rt.llm.OpenAI and rt.llm.Anthropic do, as default_headers={...}"
-_NOT_THERE = dict.fromkeys(("extra_headers", "default_headers"), _NO_HEADERS)
+"""any-llm's names of providers for which OpenTelemetry's ``gen_ai.provider.name`` has another name."""
+_NO_HEADERS = "with any-llm they would be recorded; use rt.llm.OpenAI or rt.llm.Anthropic with default_headers={...}"
+_UNSUPPORTED = dict.fromkeys(("extra_headers", "default_headers"), _NO_HEADERS)
 
 
-class AnyLLM(SDKModel["Side"]):
+class AnyLLM(SDKModel["ClientHandle"]):
     """A model that the ``any-llm-sdk`` package reaches. Needs the extra: ``pip install '.[any-llm]'`` in a checkout.
 
-    Each session has one client, which its calls share, and closes it; a call outside of sessions has one of its own.
-    Under trio the client lives on an asyncio event loop in a thread beside it, as some providers' SDKs know no other.
+    All calls in a session share one client, which the session closes. A call outside of sessions has its own client.
+    Under trio the client runs on an asyncio event loop in a thread, because some providers' SDKs support no other.
 
     Args:
-        model: "provider/model", such as "mistral/mistral-small-latest"; with ``provider`` the model alone.
-        provider: One of those that any-llm has.
-        api_key: Else the environment variable that any-llm reads for this provider. Servers that ask for none take
-            any, such as "none".
-        api_base: Of another server that the provider's SDK can reach.
-        max_retries: How often the SDK repeats a request that failed for the moment. None: its default.
-        settings: Go to every request, as any-llm's ``acompletion`` takes them: ``temperature``, ``max_tokens``, ...
+        model: "provider/model", such as "mistral/mistral-small-latest"; with ``provider``, the model alone.
+        provider: One of any-llm's providers.
+        api_key: The key; by default that of the environment variable that any-llm reads for this provider. Servers
+            that need none accept any, such as "none".
+        api_base: The address of another server that the provider's SDK can reach.
+        max_retries: How often the SDK repeats a request that failed temporarily. None: its default.
+        settings: Sent with every request, as any-llm's ``acompletion`` takes them: ``temperature``, ``max_tokens``, ...
 
     Raises:
-        ConfigError: a package is not installed, there is no such provider, no key, or a setting is not to be set here.
+        ConfigError: A package is not installed, the provider is unknown, there is no key, or a setting is reserved.
     """
 
     def __init__(
@@ -71,35 +71,35 @@ class AnyLLM(SDKModel["Side"]):
         max_retries: int | None = None,
         **settings: Any,
     ) -> None:
-        check_settings(settings, "AnyLLM", RESERVED | _NOT_THERE | {"response_format": SET_BY_CALL})
+        check_settings(settings, "AnyLLM", RESERVED | _UNSUPPORTED | {"response_format": SET_BY_CALL})
         if provider is None and isinstance(model, str):
-            provider, model = _split(model)
+            provider, model = _split_name(model)
         check_name(model, "AnyLLM")
         sdk = import_sdk("any_llm", "any-llm")
-        # With any-llm's own exceptions, which hold those of the SDKs: it warns whenever it raises the latter directly.
+        # any-llm warns when it raises the SDKs' exceptions directly; its own hold them, and _original takes them out.
         key = api_key.value if isinstance(api_key, Secret) else api_key
         options = {"api_key": key, "api_base": api_base, "max_retries": max_retries, "unified_exceptions": True}
 
-        def make() -> Side:
+        def make() -> ClientHandle:
             def make_client() -> Any:
                 return sdk.AnyLLM.create(provider, **options)
 
-            return _InThread(make_client) if running_library() == "trio" else _Here(make_client())
+            return _ThreadClient(make_client) if running_library() == "trio" else _DirectClient(make_client())
 
         self._provider = provider
         self._error: type[Exception] = import_sdk("any_llm.exceptions", "any-llm").AnyLLMError
-        super().__init__(model, settings, _checked_key(sdk, provider, options), Clients(make), {})
+        super().__init__(model, settings, _find_key(sdk, provider, options), Clients(make), {})
 
     @property
     def provider(self) -> str:
-        """Such as "mistral_ai"."""
+        """The provider, under OpenTelemetry's name if it has one, such as "mistral_ai"."""
         return _OTEL_NAMES.get(self._provider, self._provider)
 
-    async def _complete(self, client: Side, asked: Request) -> Completion:
-        request = to_chat(asked, self._name, self._settings, streams=False)
+    async def _complete(self, client: ClientHandle, request: Request) -> Completion:
+        payload = to_chat(request, self._name, self._settings, streams=False)
 
         async def ask(llm: Any) -> Completion:
-            answer = await llm.acompletion(**request)
+            answer = await llm.acompletion(**payload)
             return from_chat(answer.model_dump(warnings=False))
 
         try:
@@ -108,18 +108,20 @@ class AnyLLM(SDKModel["Side"]):
             error = _original(exc)
         raise error
 
-    async def _stream(self, client: Side, asked: Request) -> AsyncGenerator[str | Completion, None]:
-        request = to_chat(asked, self._name, self._settings, streams=True)
+    async def _stream(self, client: ClientHandle, request: Request) -> AsyncGenerator[str | Completion, None]:
+        payload = to_chat(request, self._name, self._settings, streams=True)
 
         async def ask(llm: Any) -> AsyncGenerator[str | Completion, None]:
-            whole = ChatStream()
-            async with aclosing(await llm.acompletion(**request)) as chunks:
+            answer = ChatStream()
+            async with aclosing(await llm.acompletion(**payload)) as chunks:
                 async for chunk in chunks:
-                    for text in whole.add(chunk.model_dump(warnings=False)):
+                    for text in answer.add(chunk.model_dump(warnings=False)):
                         yield text
-            if not whole.is_complete:
-                raise LLMError(f"the stream of {self._name} ended without saying why: it may be cut off")
-            yield whole.completion()
+            if not answer.is_complete:
+                raise LLMError(
+                    f"the stream of {self._name} ended without a finish reason: the answer may be incomplete"
+                )
+            yield answer.completion()
 
         error = None
         async with aclosing(client.iterate(ask)) as pieces:
@@ -133,59 +135,59 @@ class AnyLLM(SDKModel["Side"]):
 
 
 def _original(exc: Exception) -> Exception:
-    """What the provider's SDK raised; ``exc``, where any-llm itself found the fault."""
+    """Return the exception of the provider's SDK; ``exc`` itself if any-llm raised it on its own."""
     original: Exception | None = getattr(exc, "original_exception", None)
     return exc if original is None else original
 
 
-def _split(model: str) -> tuple[str, str]:
-    """At the first "/" or ":", as the names of models may have both."""
+def _split_name(model: str) -> tuple[str, str]:
+    """Split a name at the first "/" or ":" into provider and model; names of models may contain both."""
     at = min((position for mark in "/:" if (position := model.find(mark)) > 0), default=-1)
     if at < 0 or not model[at + 1 :]:
         raise ConfigError(
-            f"AnyLLM: the model {model!r} names no provider; write 'provider/model', or give provider=..."
+            f"AnyLLM: the model {model!r} does not name a provider; write 'provider/model', or pass provider=..."
         )
     return model[:at], model[at + 1 :]
 
 
-def _checked_key(sdk: Any, provider: str, options: dict[str, Any]) -> str | None:
-    """The key that a client of this provider will have, as any-llm finds it, without making a client.
+def _find_key(sdk: Any, provider: str, options: dict[str, Any]) -> str | None:
+    """Return the key that any-llm finds for a client of this provider, without making a client.
 
     Raises:
-        ConfigError: no client can be made.
+        ConfigError: A client cannot be made.
     """
     errors = import_sdk("any_llm.exceptions", "any-llm")
     found: dict[str, Any] = {}
     try:
         kind = sdk.AnyLLM.get_provider_class(provider)
-        type(kind.__name__, (kind,), {"_init_client": lambda _, **given: found.update(given)})(**options)
+        type(kind.__name__, (kind,), {"_init_client": lambda _, **options: found.update(options)})(**options)
     except errors.UnsupportedProviderError as exc:
-        raise ConfigError(f"AnyLLM: {exc}; write one of them: AnyLLM('mistral/...')") from exc
+        raise ConfigError(f"AnyLLM: {exc}; use one of them: AnyLLM('mistral/...')") from exc
     except errors.MissingApiKeyError as exc:
         raise ConfigError(
             f"AnyLLM: there is no API key for {provider!r}; set the environment variable {exc.env_var_name}, or write "
-            f'AnyLLM(..., api_key=...). A server that asks for none, such as a local one, takes any: api_key="none"'
+            f'AnyLLM(..., api_key=...). A server that needs none, such as a local one, accepts any: api_key="none"'
         ) from exc
     except ImportError as exc:
         raise ConfigError(f"AnyLLM: {exc}; install it with: pip install 'any-llm-sdk[{provider}]'") from exc
     return found.get("api_key")
 
 
-class Side(Protocol):
-    """A client, and the event loop that it is used on."""
+class ClientHandle(Protocol):
+    """A client, and access to the event loop that it runs on."""
 
     async def run(self, func: Callable[[Any], Awaitable[T]]) -> T:
-        """Await ``func(client)`` there."""
+        """Await ``func(client)`` on that event loop."""
 
     def iterate(self, make: Callable[[Any], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
-        """Iterate over ``make(client)`` there."""
+        """Iterate over ``make(client)`` on that event loop."""
 
     async def close(self) -> None: ...
 
 
 @attrs.frozen
-class _Here:
-    """On asyncio."""
+class _DirectClient:
+    """A client on the current event loop, asyncio's."""
 
     client: Any
 
@@ -199,24 +201,24 @@ class _Here:
         await _close(self.client)
 
 
-class _InThread:
-    """Beside trio."""
+class _ThreadClient:
+    """A client on an asyncio event loop in a thread, for trio."""
 
     def __init__(self, make_client: Callable[[], Any]) -> None:
-        from railtracks._concurrency._asyncio_thread import AsyncioThread  # as asyncio is not needed under trio else
+        from railtracks._concurrency._asyncio_thread import AsyncioThread  # here: otherwise trio needs no asyncio
 
         self._thread = AsyncioThread()
         self._make = make_client
         self._client: Any = None
 
     async def run(self, func: Callable[[Any], Awaitable[T]]) -> T:
-        return await self._thread.run(lambda: func(self._made()))
+        return await self._thread.run(lambda: func(self._get_client()))
 
     def iterate(self, make: Callable[[Any], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
-        return self._thread.iterate(lambda: make(self._made()))
+        return self._thread.iterate(lambda: make(self._get_client()))
 
-    def _made(self) -> Any:
-        """Made there: some SDKs look for the event loop at once."""
+    def _get_client(self) -> Any:
+        """Make the client on its event loop's thread: some SDKs look for the event loop at once."""
         if self._client is None:
             self._client = self._make()
         return self._client
@@ -230,7 +232,7 @@ class _InThread:
 
 
 async def _close(llm: Any) -> None:
-    """any-llm has no way to close a client; the SDKs behind it have, under one of two names."""
+    """Close the SDK's client, whose method has one of two names; any-llm itself offers none."""
     client = getattr(llm, "client", None)
     close = getattr(client, "aclose", None) or getattr(client, "close", None)
     if callable(close) and inspect.isawaitable(closing := close()):

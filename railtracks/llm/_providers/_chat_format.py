@@ -1,4 +1,4 @@
-"""OpenAI's chat completions: the form of requests and answers that most servers speak, some of them loosely."""
+"""The format of OpenAI's chat completions, which most servers speak, some of them loosely."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from railtracks.llm._messages import AssistantMessage, Message, ToolCall, ToolMe
 from railtracks.llm._model import Completion, Usage
 from railtracks.llm._providers._sdk import Request
 
-SHOWN = 500
+MAX_ANSWER_LENGTH = 500
 """Characters of an answer that an error shows."""
 
 
-def to_chat(asked: Request, model: str, settings: Mapping[str, Any], *, streams: bool) -> dict[str, Any]:
-    """A request, whose answer comes as a stream or as a whole."""
-    request: dict[str, Any] = {**settings, "model": model, "messages": list(map(_message, asked.messages))}
+def to_chat(request: Request, model: str, settings: Mapping[str, Any], *, streams: bool) -> dict[str, Any]:
+    """Return the arguments of a request whose answer comes as a stream or as a whole."""
+    payload: dict[str, Any] = {**settings, "model": model, "messages": list(map(_message, request.messages))}
     if streams:
-        request = {"stream_options": {"include_usage": True}, **request, "stream": True}
+        payload = {"stream_options": {"include_usage": True}, **payload, "stream": True}
     else:
-        request.pop("stream_options", None)  # servers refuse it with an answer that is no stream
-    if asked.tools:
-        request["tools"] = [
+        payload.pop("stream_options", None)  # servers refuse it for an answer that is not a stream
+    if request.tools:
+        payload["tools"] = [
             {
                 "type": "function",
                 "function": {
@@ -34,24 +34,24 @@ def to_chat(asked: Request, model: str, settings: Mapping[str, Any], *, streams:
                     "parameters": dict(tool.parameters),
                 },
             }
-            for tool in asked.tools
+            for tool in request.tools
         ]
-    if (output := asked.output) is not None:
+    if (output := request.output) is not None:
         schema = {"name": output.name, "schema": dict(output.schema), "strict": _is_strict(output.schema)}
-        request["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return request
+        payload["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return payload
 
 
-_STRICT = {
+_STRICT_KEYWORDS = {
     "type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "$ref", "$defs",
     "description", "title",
 }  # fmt: skip
-"""What a schema may say to which OpenAI holds a model exactly. To others the model only tries to keep."""
+"""The keywords of schemas that OpenAI enforces. With any others a schema is only a hint for the model."""
 
 
 def _is_strict(schema: Any) -> bool:
-    """All properties of all objects are required, there are no others, and everything has a type."""
-    if not isinstance(schema, Mapping) or not schema or not schema.keys() <= _STRICT:
+    """Return whether all properties of all objects are required, no others are allowed, and everything has a type."""
+    if not isinstance(schema, Mapping) or not schema or not schema.keys() <= _STRICT_KEYWORDS:
         return False
     named = schema.get("properties", {})
     if schema.get("type") == "object" and (
@@ -78,17 +78,19 @@ def _call(call: ToolCall) -> dict[str, Any]:
 
 
 def from_chat(answer: Mapping[str, Any]) -> Completion:
-    """The answer as a whole. Servers may leave out the usage, the ids of calls, and why it ended.
+    """Parse a whole answer. Servers may leave out the usage, the identifiers of calls, and the finish reason.
 
     Raises:
-        LLMError: there is nothing in it.
+        LLMError: The answer is empty.
     """
     choices = answer.get("choices")
     if not choices:
-        raise LLMError(f"the answer has no 'choices'; the server said: {json.dumps(answer, default=str)[:SHOWN]}")
+        raise LLMError(
+            f"the answer has no 'choices'; the server sent: {json.dumps(answer, default=str)[:MAX_ANSWER_LENGTH]}"
+        )
     message = choices[0].get("message") or {}
     calls = [
-        _made(number, call.get("id"), call.get("function") or {})
+        _parse_tool_call(number, call.get("id"), call.get("function") or {})
         for number, call in enumerate(message.get("tool_calls") or ())
     ]
     text = _text(message.get("content"))
@@ -104,18 +106,20 @@ def from_chat(answer: Mapping[str, Any]) -> Completion:
 
 
 def _text(content: Any) -> str:
-    """Some servers answer in parts."""
+    """Return the text of a message, which some servers send as a list of parts."""
     if isinstance(content, Sequence) and not isinstance(content, str):
         return "".join(part.get("text") or "" for part in content if isinstance(part, Mapping))
     return content or ""
 
 
-def _made(number: int, identifier: str | None, function: Mapping[str, Any]) -> ToolCall:
-    return ToolCall(identifier or f"call_{number}", function.get("name") or "", parsed(function.get("arguments")))
+def _parse_tool_call(number: int, identifier: str | None, function: Mapping[str, Any]) -> ToolCall:
+    return ToolCall(
+        identifier or f"call_{number}", function.get("name") or "", parse_arguments(function.get("arguments"))
+    )
 
 
-def parsed(arguments: Any) -> dict[str, Any] | str:
-    """The arguments of a call; as they came, where they are no JSON object. No text at all means none."""
+def parse_arguments(arguments: Any) -> dict[str, Any] | str:
+    """Return the arguments of a call; the text itself if it is not a JSON object. An empty text stands for none."""
     if not arguments:
         return {}
     try:
@@ -132,8 +136,8 @@ def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
 
 
 @attrs.define
-class _Part:
-    """A tool call that is coming in."""
+class _PartialCall:
+    """A tool call of which only a part has arrived."""
 
     id: str | None
     name: str = ""
@@ -142,21 +146,21 @@ class _Part:
 
 @attrs.define
 class ChatStream:
-    """Puts the chunks of a streamed answer together."""
+    """Assembles a streamed answer from its chunks."""
 
     _text: list[str] = attrs.field(factory=list, init=False)
     _refusal: list[str] = attrs.field(factory=list, init=False)
-    _calls: list[_Part] = attrs.field(factory=list, init=False)
-    _by_index: dict[Any, _Part] = attrs.field(factory=dict, init=False)
+    _calls: list[_PartialCall] = attrs.field(factory=list, init=False)
+    _by_index: dict[Any, _PartialCall] = attrs.field(factory=dict, init=False)
     _head: dict[str, Any] = attrs.field(factory=dict, init=False)
-    _finish: str | None = attrs.field(default=None, init=False)
+    _finish_reason: str | None = attrs.field(default=None, init=False)
 
     def add(self, chunk: Mapping[str, Any]) -> Iterator[str]:
-        """Yield the text in it."""
+        """Add a chunk, and yield the text in it."""
         self._head.update({name: chunk[name] for name in ("id", "model", "usage") if chunk.get(name)})
         for choice in (chunk.get("choices") or ())[:1]:
             delta = choice.get("delta") or {}
-            self._finish = choice.get("finish_reason") or self._finish
+            self._finish_reason = choice.get("finish_reason") or self._finish_reason
             for call in delta.get("tool_calls") or ():
                 self._add_call(call)
             self._refusal.append(delta.get("refusal") or "")
@@ -167,8 +171,8 @@ class ChatStream:
     def _add_call(self, delta: Mapping[str, Any]) -> None:
         part = self._by_index.get(delta.get("index"))
         identifier = delta.get("id")
-        if part is None or (identifier and part.id and identifier != part.id):  # servers exist that count none
-            part = self._by_index[delta.get("index")] = _Part(identifier)
+        if part is None or (identifier and part.id and identifier != part.id):  # some servers do not number the calls
+            part = self._by_index[delta.get("index")] = _PartialCall(identifier)
             self._calls.append(part)
         function = delta.get("function") or {}
         part.id = part.id or identifier
@@ -177,14 +181,15 @@ class ChatStream:
 
     @property
     def is_complete(self) -> bool:
-        """Did the server say why the answer ended?"""
-        return self._finish is not None
+        """Whether the server sent the finish reason."""
+        return self._finish_reason is not None
 
     def completion(self) -> Completion:
+        """Return the whole answer."""
         calls = [{"id": part.id, "function": {"name": part.name, "arguments": part.arguments}} for part in self._calls]
         message = {
             "content": "".join(self._text) or None,
             "refusal": "".join(self._refusal),
             "tool_calls": calls,
         }
-        return from_chat({**self._head, "choices": [{"message": message, "finish_reason": self._finish}]})
+        return from_chat({**self._head, "choices": [{"message": message, "finish_reason": self._finish_reason}]})

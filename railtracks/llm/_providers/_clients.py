@@ -1,4 +1,4 @@
-"""The clients of the providers' SDKs: one for each session, closed with it."""
+"""The clients of the SDKs: one for each session, closed at its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from railtracks.execution._resources import shared
 
 
 class Client(Protocol):
-    """What the SDKs' asynchronous clients have in common. One holds connections, which belong to one event loop."""
+    """What the SDKs' asynchronous clients have in common. They hold connections, which belong to one event loop."""
 
     def close(self) -> Awaitable[object]: ...
 
@@ -20,10 +20,10 @@ C = TypeVar("C", bound=Client)
 
 
 class Clients(Generic[C]):
-    """Makes a client when a session first needs one; the session closes it at its end.
+    """The clients of one model: a session makes its own on first use, and closes it at its end.
 
     Args:
-        make: Makes one; no I/O.
+        make: Makes a client; without I/O.
     """
 
     def __init__(self, make: Callable[[], C]) -> None:
@@ -31,7 +31,7 @@ class Clients(Generic[C]):
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[C]:
-        """The client of the current session; outside of sessions one of its own, which is closed at the end."""
+        """Yield the client of the current session; outside of sessions, one that is closed when the block ends."""
         client = shared(self, self._make, lambda client: client.close())
         if client is not None:
             yield client

@@ -1,4 +1,4 @@
-"""Server-sent events, as the providers stream their answers."""
+"""Server-sent events, in which the providers stream their answers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import anyio
 
 from railtracks._concurrency._cancellation import shielded
 
-BROKEN_OFF = "The connection was closed before the answer was complete."
+CONNECTION_CLOSED = "The connection was closed before the answer was complete."
 DRAIN_DEADLINE = 1.0
-"""Seconds that the end of a stream may take to come after its last event; else its connection is not used again."""
+"""Seconds that may pass between the last event of a stream and its end, for its connection to be used again."""
 
 
 class Response(Protocol):
-    """What this needs of the response of httpx, and of its successors, whose body is not read yet."""
+    """What is used of a response of httpx, or of its successors, whose body has not been read."""
 
     @property
     def request(self) -> Any: ...
@@ -27,14 +27,14 @@ class Response(Protocol):
 
 
 class Events:
-    """The server-sent events of a response, each the text of its ``data``.
+    """Iterates over the server-sent events of a response, and returns the ``data`` of each as a text.
 
-    The SDKs have iterators for this. They are generators inside generators, which stay suspended when the outermost is
-    left, and with OpenAI's also at the ordinary end of every stream; trio warns of each of them.
+    The SDKs' own iterators are generators inside generators. Those stay suspended when the outermost is closed early
+    (OpenAI's also at the ordinary end of every stream), and trio warns of each of them.
 
     Args:
-        response: Closed by ``aclose``.
-        sdk: Its ``APIConnectionError`` and ``APITimeoutError`` are raised for what breaks on the way.
+        response: The response; ``aclose`` closes it.
+        sdk: The module whose ``APIConnectionError`` and ``APITimeoutError`` are raised when reading fails.
     """
 
     def __init__(self, response: Response, sdk: Any) -> None:
@@ -70,24 +70,29 @@ class Events:
             name, _, value = line.decode("utf-8", "replace").rstrip("\r").partition(":")
             if name == "data":
                 self._data.append(value.removeprefix(" "))
-            elif not name and not value and self._data:  # an empty line ends the event; one with ":" is a comment
+            elif (
+                not name and not value and self._data
+            ):  # an empty line ends the event; one that begins with ":" is a comment
                 self._ready.append("\n".join(self._data))
                 self._data.clear()
 
     async def finish(self) -> None:
-        """There are no more events: read what little of the response is left, so that its connection can be kept."""
-        with anyio.move_on_after(DRAIN_DEADLINE), contextlib.suppress(Exception):  # the answer is complete all the same
+        """Read the rest of the response after the last event, so that its connection can be used again."""
+        with anyio.move_on_after(DRAIN_DEADLINE), contextlib.suppress(Exception):  # the answer is complete in any case
             while True:
                 await self._chunks.__anext__()
 
     async def aclose(self) -> None:
-        """Close the response, and its connection if there is more to come on it. Runs to its end when cancelled."""
+        """Close the response, and its connection if the response has not been read to its end.
+
+        Cancellation: Runs to its end.
+        """
         await shielded(self._close)
 
     async def _close(self) -> None:
         await self._response.aclose()
-        # httpx's generators are suspended inside each other. Reading from what is closed fails, and unwinds them all;
-        # there is nobody whom that failure concerns.
+        # httpx's generators are suspended inside each other. Reading from a closed response fails, which unwinds them;
+        # the failure itself means nothing.
         with contextlib.suppress(Exception):
             while True:
                 await self._chunks.__anext__()

@@ -1,1 +1,1 @@
-"""The document: the state file that a session leaves."""
+"""The document: the state file that a session is saved in at its end."""

@@ -1,8 +1,8 @@
-"""How the document is written: as text, piece by piece.
+"""How the document is written: as text, in pieces.
 
-Building the objects of the document and turning them into JSON would take ten times as long as the calls took that
-they tell of, and hold up every other thread while it does. So each call is written from a template, around the texts
-that its record keeps. What is written is what ``_document.py`` declares; the tests read it back through that.
+Building the objects of the document and encoding them would take ten times as long as the recorded calls took, and
+hold up every other thread meanwhile. So each call is written from a template, around the texts that its record keeps.
+``_graph.py`` declares what is written. ``tests/state/test_document.py`` compares the two, and the journal with them.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 
-from railtracks.state._document._graph import VERSION, overall
+from railtracks.state._document._graph import VERSION, aggregate_status
 from railtracks.state._records import CallRecord, Change, Status
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, name_text, settle_texts
+from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, ensure_texts, name_text
 
 _COMPLETED = Status.COMPLETED
+DOCUMENT_BEGINS = b'{"version": '
 CHUNK = 256
-"""Calls that are written at once."""
+"""The number of calls that are written at once."""
 DENSE = 8
-"""Steps per call of a run that count as dense; two would be a run alone in its session."""
+"""The steps per call up to which a run counts as dense. It is two for a run that is alone in its session."""
 
 
 class Writer:
-    """Writes the records of one session.
+    """Writes the records of one session as a document.
 
     Args:
-        session_id: Identifiers are made from it.
+        session_id: The session, from which the identifiers are made.
         origin: Seconds to add to a record's time to get seconds since the epoch.
         redactor: The secrets that the session knows.
     """
@@ -40,8 +41,14 @@ class Writer:
     def document(
         self, facts: dict[str, str | float | None], records: Sequence[CallRecord], earlier: Sequence[CallRecord]
     ) -> Iterator[str]:
-        """The whole document. ``facts``: the members that say which session it was."""
-        head = {"version": VERSION, **facts, "status": overall(records).value, "calls": len(records)}
+        """Yield the document.
+
+        Args:
+            facts: The members that say which session it is.
+            records: The calls of the session.
+            earlier: The calls of the session that it resumed, as far as they are still needed.
+        """
+        head = {"version": VERSION, **facts, "status": aggregate_status(records).value, "calls": len(records)}
         yield dumps(head)[:-1]
         yield ', "runs": '
         yield from self.runs(records)
@@ -51,14 +58,14 @@ class Writer:
         yield "}"
 
     def runs(self, records: Sequence[CallRecord]) -> Iterator[str]:
-        """The list of runs."""
+        """Yield the array of runs."""
         members: dict[int, list[CallRecord]] = {}
         for record in records:
             members.setdefault(record.run, []).append(record)
         separator = "["
-        for those in members.values():
+        for run in members.values():
             yield separator
-            yield from self._run(those)
+            yield from self._run(run)
             separator = ", "
         yield "]" if members else "[]"
 
@@ -78,7 +85,7 @@ class Writer:
         yield "]}"
 
     def _stamps(self, records: list[CallRecord]) -> tuple[list[str], list[str | None]]:
-        """The stamps of creation and of end."""
+        """Return the stamps of creation and those of the end, each as text."""
         origin = self._origin
         created: list[str] = []
         ended: list[str | None] = []
@@ -95,19 +102,19 @@ class Writer:
 
     def _node(self, record: CallRecord, created: str, ended: str | None) -> str:
         facts = f'{{"identifier": "{self._session}-n{record.index}", {_kind(record.node_type, record.name)}, "stamp": '
-        said = "" if record.attributes is None else f', "attributes": {record.attributes}'
+        attributes = "" if record.attributes is None else f', "attributes": {record.attributes}'
         if ended is None:
-            return f'{facts}{created}, "details": {{"internals": {{}}{said}}}, "parent": null}}'
+            return f'{facts}{created}, "details": {{"internals": {{}}{attributes}}}, "parent": null}}'
         total = (record.ended + self._origin) - (record.started + self._origin)  # type: ignore[operator]
         return (
-            f'{facts}{ended}, "details": {{"internals": {{"latency": {{"total_time": {total!r}}}}}{said}}}, '
+            f'{facts}{ended}, "details": {{"internals": {{"latency": {{"total_time": {total!r}}}}}{attributes}}}, '
             f'"parent": {facts}{created}, "details": {{"internals": {{}}}}, "parent": null}}}}'
         )
 
     def _edge(self, record: CallRecord, created: str, ended: str | None) -> str:
         inputs, output = record.inputs, record.output
         if inputs is None or output is None:
-            inputs, output = settle_texts(record, self._redactor)
+            inputs, output = ensure_texts(record, self._redactor)
         source = "null" if record.parent is None else f'"{self._session}-n{record.parent}"'
         facts = (
             f'{{"identifier": "{self._session}-e{record.index}", "source": {source}, '
@@ -116,7 +123,9 @@ class Writer:
         opened = f'{{{inputs}, "status": "Open", {NO_OUTPUT}, "reason": null, "abandoned": false}}'
         reason = "null" if record.reason is None else f'"{record.reason.value}"'
         end = '"Completed"' if record.status is _COMPLETED else f'"{record.status.value}"'
-        rest = f', "reason": {reason}, "abandoned": {"true" if record.abandoned else "false"}{_more(record)}'
+        rest = (
+            f', "reason": {reason}, "abandoned": {"true" if record.abandoned else "false"}{_optional_members(record)}'
+        )
         if ended is None:
             return f'{facts}{created}, "details": {{{inputs}, "status": {end}, {output}{rest}}}, "parent": null}}'
         return (
@@ -127,7 +136,7 @@ class Writer:
 
 @lru_cache(maxsize=4096)
 def _stamp_names(name: str) -> tuple[str, str]:
-    """The ends of the stamps of calls that were made and have completed."""
+    """Return the last members of the stamps of a call: for its creation, and for its completion."""
     return f'"identifier": {name_text(f"CREATED {name}")}}}', f'"identifier": {name_text(f"{name} DONE")}}}'
 
 
@@ -136,8 +145,8 @@ def _kind(node_type: str, name: str) -> str:
     return f'"node_type": {name_text(node_type)}, "name": {name_text(name)}'
 
 
-def _more(record: CallRecord) -> str:
-    """What is written only if it says something."""
+def _optional_members(record: CallRecord) -> str:
+    """Return the members that are written only if they do not hold their default."""
     text = "" if record.node is None else f', "node": {name_text(record.node)}'
     if record.changes is not None:
         text += f', "context": [{", ".join(map(change_text, record.changes))}]'
@@ -145,7 +154,7 @@ def _more(record: CallRecord) -> str:
 
 
 def change_text(change: Change) -> str:
-    """A change of the context as JSON."""
+    """Return a change of the context as a JSON object."""
     return (
         f'{{"order": {change.order}, "key": {dumps(change.key)}, "value": {change.value or "null"}, '
         f'"form": "{change.form.value}", "deleted": {"true" if change.value is None else "false"}}}'
@@ -153,7 +162,10 @@ def change_text(change: Change) -> str:
 
 
 def _by_step(records: list[CallRecord], created: list[str], ended: list[str | None]) -> Iterator[str]:
-    """The stamps in their order. Where steps are dense there is no need to sort, which would hold up other threads."""
+    """Return the stamps in the order of their steps.
+
+    Dense steps are put in place and not sorted, because sorting many of them would hold up other threads.
+    """
     steps = [record.started_step for record in records]
     steps += [record.ended_step for record in records if record.ended_step is not None]
     first, last = min(steps), max(steps)
@@ -170,6 +182,7 @@ def _by_step(records: list[CallRecord], created: list[str], ended: list[str | No
 
 
 def _in_chunks(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the texts, separated by commas, in pieces of ``CHUNK`` texts."""
     texts = iter(texts)
     chunk = ", ".join(islice(texts, CHUNK))
     while chunk:

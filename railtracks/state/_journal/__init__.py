@@ -1,1 +1,1 @@
-"""The journal: the record of a session, appended as it happens."""
+"""The journal: the append-only file of a running session."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 from railtracks.exceptions import ConfigError
 
@@ -66,6 +68,16 @@ def is_secret_name(key: str) -> bool:
         for name in secret_names.registered
         for start in range(len(parts) - len(name) + 1)
     )
+
+
+def is_secret_key(key: Any) -> bool:
+    """Return whether a key of any type names a secret, such as the key of a mapping."""
+    if type(key) is str:
+        return is_secret_name(key)
+    if isinstance(key, Enum):
+        key = key.value
+    name = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
+    return isinstance(name, str) and is_secret_name(str.__str__(name))
 
 
 def register_secret_keys(*names: str) -> None:

@@ -1,7 +1,7 @@
-"""Names of the library's own that earlier versions of the format recorded, and what stands for them now.
+"""The names of the library's classes and functions that earlier versions of the format recorded, and the current ones.
 
-Versions 1 and 2 recorded the private modules that classes and functions were defined in. What is read of them is
-translated, so that resuming finds it. The table below never changes: it says what those versions wrote.
+Versions 1 and 2 recorded the private modules in which classes and functions were defined. These names are translated
+when a record is read, so that resuming finds them. The table below never changes: it says what those versions wrote.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _FORMER_MODULES: dict[str, dict[str, str]] = {
         "railtracks.testing._trace": "TraceEvent",
     },
 }
-"""By public namespace and by the module that version 2 recorded: the names in it."""
+"""The names by public namespace and by the module that version 2 recorded."""
 
 _CURRENT: dict[str, str] = {
     f"{module}.{name}": f"{namespace}.{name}"
@@ -104,7 +104,7 @@ def translate_values(data: Any) -> Any:
 
 
 def translate(members: dict[str, Any]) -> None:
-    """Translate what an event of a journal, or the details of an edge, say about a call; in place."""
+    """Translate the names in an entry of a journal, or in the details of an edge, in place."""
     if isinstance(node := members.get("node"), str):
         members["node"] = translate_node(node)
     for name in ("input_types", "output_types"):
@@ -116,7 +116,7 @@ def translate(members: dict[str, Any]) -> None:
 
 
 def former_node(key: str) -> str:
-    """Return the key under which version 2 recorded a node; digests that were recorded contain it."""
+    """Return the key under which version 2 recorded a node. Digests on record contain it."""
     base = _NODE.match(key)
     key = key if base is None else _FORMER.get(base[0], base[0]) + key[base.end() :]
     return _BOUND_TYPES.sub(lambda match: " ".join(_FORMER.get(n, n) for n in match[0].split(" ")), key)
@@ -125,7 +125,7 @@ def former_node(key: str) -> str:
 def shortened_types(types: Iterable[str], limit: int) -> str | None:
     """Return a list of types that is too long to be written in full; None if it is not.
 
-    Length and checksum are those of the names that version 2 recorded, so that what it wrote is found again.
+    Length and checksum are those of the names that version 2 recorded, so that the lists it wrote are found again.
     """
     former = [_FORMER.get(name, name) for name in types]
     text = " ".join(former)

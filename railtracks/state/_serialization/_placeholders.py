@@ -1,4 +1,4 @@
-"""What a loaded state has in place of values that could not be brought back."""
+"""Placeholders: what a loaded state contains in place of values that could not be brought back."""
 
 from __future__ import annotations
 
@@ -9,27 +9,35 @@ import attrs
 
 @attrs.frozen
 class Opaque:
-    """What a loaded state has in place of a value that could not be brought back. It is saved again as it was read."""
+    """A placeholder for a value that could not be brought back. It is saved again as it was read.
+
+    Attributes:
+        type: The qualified name of the value's class.
+        data: The mark as it stands in the document.
+    """
 
     type: str
     data: dict[str, Any] = attrs.field(repr=False)
-    """The mark as it stands in the document."""
 
     @property
     def repr(self) -> str | None:
-        """The value's repr, if that is what was written."""
+        """The value's repr. None if the value was written in another way."""
         return self.data.get("$repr")
 
 
 @attrs.frozen
 class Cut:
-    """Stands at the end of a loaded collection: so many more items were not written."""
+    """A placeholder at the end of a loaded collection, for the items that were not written.
+
+    Attributes:
+        count: The number of these items.
+    """
 
     count: int
 
 
 class RecordedError(Exception):
-    """What a loaded state has in place of an exception.
+    """A placeholder for an exception.
 
     Attributes:
         type: The qualified name of the exception's class.

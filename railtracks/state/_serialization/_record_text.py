@@ -1,7 +1,7 @@
 """Values as the JSON text that stands in journals and state files.
 
 A record keeps two such texts, ``inputs`` and ``output``: members of a JSON object, without its braces, so that journal
-and document are put together from them without looking at a value twice. The form is left out when it is PLAIN. When it
+and document are put together from them without encoding a value twice. The form is left out when it is PLAIN. When it
 is TYPED, the types stand beside it: values of different types are written alike, and are not equal.
 """
 
@@ -14,51 +14,161 @@ from typing import Any
 
 from railtracks.state._records import CallRecord, Form, Status
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._encoder import MAX_TEXT, Encoder
+from railtracks.state._serialization._encoder import Encoder
+from railtracks.state._serialization._plain_data import MAX_TEXT
 
 try:
-    from _json import encode_basestring_ascii as quote  # what `json` uses, which takes its time to import
+    from _json import encode_basestring_ascii as quote  # what `json` uses, which takes long to import
 except ImportError:  # an interpreter that has none in C
     from json.encoder import py_encode_basestring_ascii as quote
 
-_MANY = 16
-"""More arguments than this are not worth a look for the short way."""
+_MAX_SCALARS = 16
+"""The number of arguments up to which it pays to try to write them without an encoder."""
 
 MAX_TYPES = 1_000
-"""Characters of the names of types that are written in full."""
+"""The number of characters of the names of types that are written in full."""
 NAME_GROWTH = 21
-"""Characters by which the name that version 2 recorded for a class may be longer than the current one."""
+"""The number of characters by which the name that version 2 recorded for a class may be longer than the current one."""
 _COMPLETED = Status.COMPLETED
 NO_OUTPUT = '"output": null'
 
 
 @cache
-def _encoder() -> Callable[[Any], str]:
-    from json import JSONEncoder  # here, as it takes its time to import
+def _json_encoder() -> Callable[[Any], str]:
+    from json import JSONEncoder  # here, as it takes long to import
 
     return JSONEncoder().encode
 
 
 def dumps(data: Any) -> str:
-    """Plain data as JSON, in ASCII."""
-    return _encoder()(data)
+    """Return plain data as JSON, in ASCII."""
+    return _json_encoder()(data)
 
 
 def loads(content: bytes | str) -> Any:
-    """Plain data from JSON. ValueError if it is none, RecursionError if it is nested too deeply."""
-    from json import loads  # as above
+    """Return plain data from JSON.
+
+    Raises:
+        ValueError: The content is not JSON.
+        RecursionError: It is nested too deeply.
+    """
+    from json import loads  # here, as above
 
     return loads(content)
 
 
 @lru_cache(maxsize=4096)
 def name_text(name: str) -> str:
-    """A name, of which there are few, as JSON."""
+    """Return the name of a node, a call or a session as JSON. There are few different ones."""
     return quote(name)
 
 
-def _settled(redactor: Redactor, write: Callable[[Encoder], str]) -> tuple[str, Encoder]:
-    """What ``write`` gives; once more if it came upon a secret, which may stand in what was written before that."""
+def member_text(key: object, value: object, redactor: Redactor) -> tuple[str, Form]:
+    """Return a value that belongs to ``key``, which may name a secret, as JSON, and its form. Never raises."""
+    text, encoder = _encode_until_stable(redactor, lambda encoder: dumps(encoder.encode_member(key, value)))
+    return text, encoder.form
+
+
+def object_text(members: Mapping[str, object], redactor: Redactor) -> str:
+    """Return values by name as a JSON object. Those whose names name a secret are masked. Never raises."""
+    text, _ = _encode_until_stable(redactor, lambda encoder: dumps(encoder.encode(dict(members))))
+    return text
+
+
+def inputs_text(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], redactor: Redactor, secret_positions: Collection[int] = ()
+) -> str:
+    """Return the arguments of a call as the text of a record. Never raises.
+
+    Args:
+        args: The positional arguments.
+        kwargs: The others.
+        redactor: The secrets that are known. Those that are found in the arguments are added.
+        secret_positions: The positions in ``args`` of those whose parameters name a secret.
+    """
+    if not kwargs and not secret_positions and len(args) <= _MAX_SCALARS:
+        texts: list[str] = []
+        for value in args:
+            text = _encode_scalar(value, redactor)
+            if text is None:
+                break
+            texts.append(text)
+        else:
+            return f'"input_args": [{", ".join(texts)}], "input_kwargs": {{}}'
+
+    def write(encoder: Encoder) -> str:
+        shown = [encoder.mask(v) if at in secret_positions and v is not None else v for at, v in enumerate(args)]
+        return f'"input_args": {dumps(encoder.encode(shown))}, "input_kwargs": {dumps(encoder.encode(dict(kwargs)))}'
+
+    text, encoder = _encode_until_stable(redactor, write)
+    return text + _format_marks("input", encoder.form, _types_text(encoder.types))
+
+
+def output_text(record: CallRecord, redactor: Redactor, omit_traceback: bool = False) -> str:
+    """Return the result of a call that has ended, or its exception, or neither, as the text of a record.
+
+    Args:
+        record: The record of the call.
+        redactor: The secrets that are known. Those that are found in the result are added.
+        omit_traceback: Refer to a nested call for the traceback, which that call has recorded.
+    """
+    if record.status is _COMPLETED:
+        return result_text(record.result, redactor)
+    if record.status is Status.FAILED:
+        shown_traceback = "(see the call below)\n" if omit_traceback else None
+        error = Encoder(redactor).encode_error(record.exception, shown_traceback)
+        return f'"output": {dumps(error)}'
+    return NO_OUTPUT
+
+
+def result_text(result: object, redactor: Redactor) -> str:
+    """Return the result of a call as the text of a record. Never raises."""
+    text = _encode_scalar(result, redactor)
+    if text is not None:
+        return f'"output": {text}'
+    text, encoder = _encode_until_stable(redactor, lambda encoder: dumps(encoder.encode(result)))
+    return f'"output": {text}{_format_marks("output", encoder.form, _types_text(encoder.types))}'
+
+
+def format_inputs(args: object, kwargs: object, form: Form, types: str | None) -> str:
+    """Return the text of a record's arguments from plain data that was read."""
+    return f'"input_args": {dumps(args)}, "input_kwargs": {dumps(kwargs)}{_format_marks("input", form, types)}'
+
+
+def format_output(data: object, form: Form, types: str | None) -> str:
+    """Return the text of a record's result or exception from plain data that was read."""
+    return f'"output": {dumps(data)}{_format_marks("output", form, types)}'
+
+
+def ensure_texts(record: CallRecord, redactor: Redactor) -> tuple[str, str]:
+    """Return the record's two texts: those that it keeps, or else new ones."""
+    inputs = record.inputs or inputs_text(record.args, record.kwargs, redactor)
+    return inputs, record.output or output_text(record, redactor)
+
+
+def parse_members(text: str) -> dict[str, Any]:
+    """Return what a record's text says, as plain data."""
+    return loads(f"{{{text}}}")  # type: ignore[no-any-return]
+
+
+def form_in(text: str) -> Form:
+    """Return the form that stands at the end of a record's text."""
+    _, found, word = text[-40:].rpartition('_form": "') if text.endswith('"') else ("", "", "")
+    return Form(word[:-1]) if found else Form.PLAIN
+
+
+def is_lossy(form: Form) -> bool:
+    """Return whether there is something in the value that cannot be brought back, nor compared."""
+    return form not in (Form.PLAIN, Form.TYPED)
+
+
+def _format_marks(of: str, form: Form, types: str | None) -> str:
+    shown = "" if types is None else f', "{of}_types": {quote(types)}'
+    return "" if form is Form.PLAIN else f'{shown}, "{of}_form": "{form.value}"'
+
+
+def _encode_until_stable(redactor: Redactor, write: Callable[[Encoder], str]) -> tuple[str, Encoder]:
+    """Return what ``write`` returns. If it finds a secret, write again, as the text before may contain the secret."""
     known = redactor.revision
     encoder = Encoder(redactor)
     text = write(encoder)
@@ -66,99 +176,6 @@ def _settled(redactor: Redactor, write: Callable[[Encoder], str]) -> tuple[str, 
         encoder = Encoder(redactor)
         text = write(encoder)
     return text, encoder
-
-
-def member_text(key: object, value: object, redactor: Redactor) -> tuple[str, Form]:
-    """A value that stands under ``key``, which may name a secret, as JSON; and how much of it that is. Never raises."""
-    text, encoder = _settled(redactor, lambda encoder: dumps(encoder.member(key, value)))
-    return text, encoder.form
-
-
-def object_text(members: Mapping[str, object], redactor: Redactor) -> str:
-    """Some named values, of which those whose names tell a secret are masked, as a JSON object. Never raises."""
-    text, _ = _settled(redactor, lambda encoder: dumps(encoder.encode(dict(members))))
-    return text
-
-
-def inputs_text(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], redactor: Redactor, hidden: Collection[int] = ()
-) -> str:
-    """The arguments of a call. ``hidden``: the places of those whose parameters name a secret."""
-    if not kwargs and not hidden and len(args) <= _MANY:
-        texts: list[str] = []
-        for value in args:
-            shown = _scalar(value, redactor)
-            if shown is None:
-                break
-            texts.append(shown)
-        else:
-            return f'"input_args": [{", ".join(texts)}], "input_kwargs": {{}}'
-
-    def write(encoder: Encoder) -> str:
-        shown = [encoder.masked(v) if place in hidden and v is not None else v for place, v in enumerate(args)]
-        return f'"input_args": {dumps(encoder.encode(shown))}, "input_kwargs": {dumps(encoder.encode(dict(kwargs)))}'
-
-    text, encoder = _settled(redactor, write)
-    return text + _marks("input", encoder.form, _types_text(encoder.types))
-
-
-def output_text(record: CallRecord, redactor: Redactor, again: bool = False) -> str:
-    """The result of a call that has ended, or its exception, or neither.
-
-    ``again``: a call below it has told the traceback.
-    """
-    if record.status is _COMPLETED:
-        return result_text(record.result, redactor)
-    if record.status is Status.FAILED:
-        error = Encoder(redactor).error(record.exception, "(see the call below)\n" if again else None)
-        return f'"output": {dumps(error)}'
-    return NO_OUTPUT
-
-
-def result_text(result: object, redactor: Redactor) -> str:
-    """A result, as the text of a record says it."""
-    text = _scalar(result, redactor)
-    if text is not None:
-        return f'"output": {text}'
-    text, encoder = _settled(redactor, lambda encoder: dumps(encoder.encode(result)))
-    return f'"output": {text}{_marks("output", encoder.form, _types_text(encoder.types))}'
-
-
-def inputs_of(args: object, kwargs: object, form: Form, types: str | None) -> str:
-    """The arguments again, from the plain data that was read."""
-    return f'"input_args": {dumps(args)}, "input_kwargs": {dumps(kwargs)}{_marks("input", form, types)}'
-
-
-def output_of(data: object, form: Form, types: str | None) -> str:
-    """The result or the exception again, from the plain data that was read."""
-    return f'"output": {dumps(data)}{_marks("output", form, types)}'
-
-
-def settle_texts(record: CallRecord, redactor: Redactor) -> tuple[str, str]:
-    """The record's two texts: those that it keeps, or else new ones."""
-    inputs = record.inputs or inputs_text(record.args, record.kwargs, redactor)
-    return inputs, record.output or output_text(record, redactor)
-
-
-def members(text: str) -> dict[str, Any]:
-    """What a record's text says, as plain data."""
-    return loads(f"{{{text}}}")  # type: ignore[no-any-return]
-
-
-def form_in(text: str) -> Form:
-    """The form that stands at the end of a record's text."""
-    _, found, word = text[-40:].rpartition('_form": "') if text.endswith('"') else ("", "", "")
-    return Form(word[:-1]) if found else Form.PLAIN
-
-
-def is_lost(form: Form) -> bool:
-    """Is there something that cannot be brought back, nor compared?"""
-    return form not in (Form.PLAIN, Form.TYPED)
-
-
-def _marks(of: str, form: Form, types: str | None) -> str:
-    shown = "" if types is None else f', "{of}_types": {quote(types)}'
-    return "" if form is Form.PLAIN else f'{shown}, "{of}_form": "{form.value}"'
 
 
 def _types_text(types: list[str]) -> str | None:
@@ -173,8 +190,8 @@ def _types_text(types: list[str]) -> str | None:
     return text or None
 
 
-def _scalar(value: object, redactor: Redactor) -> str | None:
-    """The text of what can be written without an encoder, by far the most; None for others."""
+def _encode_scalar(value: object, redactor: Redactor) -> str | None:
+    """Return the JSON text of a value that needs no encoder, as by far the most do. None for others."""
     kind = type(value)
     if kind is int:
         return repr(value) if -(2**63) <= value < 2**63 else None  # type: ignore[operator]

@@ -10,37 +10,43 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks.exceptions import RunInUseError
 from railtracks.state._file_system import make_folder
 
 try:
     import fcntl
-except ImportError:  # Windows: there, only sessions of one process exclude each other
+except ImportError:  # Windows, where only sessions of the same process exclude each other
     fcntl = None  # type: ignore[assignment]
 
 _LINUX = sys.platform.startswith("linux")
 _LAYOUT = "hhqqi0q" if _LINUX else "qqihh0q"
-"""``struct flock``: type, whence, start, length, process; elsewhere start, length, process, type, whence."""
+_MEMBERS = "type whence start length process" if _LINUX else "start length process type whence"
+"""``struct flock``, which ``F_GETLK`` needs and Python does not declare: first Linux, then macOS and the BSDs.
+
+The offsets have 64 bits on 32-bit systems too, because Python is compiled that way. ``0q`` pads the structure to their
+alignment at its end, as a C compiler does.
+"""
 _guard = threading.Lock()
 _held: dict[str, FileLock] = {}
 """The locks of this process, by file. POSIX locks exclude other processes only."""
 
 
 class FileLock:
-    """A lock, held from construction to ``release``.
+    """A lock that is held from construction until ``release``.
 
-    A POSIX record lock: unlike with ``flock``, a child that was forked does not hold it on. Two traps come with it. A
-    process that closes any handle of the file loses the lock; so only this module opens it, and never while the lock is
-    held. And a file that is removed while others wait to lock it would be two files of one name; so who has
-    locked it looks whether it is still the one that the name stands for.
+    It is a POSIX record lock because, unlike with ``flock``, a forked child does not share it. Two traps come with
+    that. A process that closes any handle of the file loses the lock. So only this module opens the file, and never
+    while the lock is held. And if the holder removes the file while others wait to lock it, there may be two files of
+    one name. So after locking it, ``_lock`` checks that the name still stands for that file.
 
     Args:
-        path: An empty file; made if need be, and removed on release.
-        identifier: Of the run that it stands for, for the error.
+        path: An empty file. It is made if it is missing, and removed on release.
+        identifier: The run that the lock is for, named in errors.
 
     Raises:
-        RunInUseError: another session holds it, in this process or another.
-        OSError: the file cannot be made or locked.
+        RunInUseError: Another session holds it, in this process or another.
+        OSError: The file cannot be made or locked.
     """
 
     def __init__(self, path: Path, identifier: str) -> None:
@@ -49,23 +55,24 @@ class FileLock:
             make_folder(path.parent)
             self._key = os.path.realpath(path)
             if self._key in _held:
-                raise RunInUseError(_problem(path, identifier))
+                raise RunInUseError(_in_use(path, identifier))
             self._handle = _lock(path, identifier)
             _held[self._key] = self
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock and remove its file. Idempotent."""
         with _guard:
             if _held.get(self._key) is self:
                 del _held[self._key]
                 try:
-                    if _is_at(self._path, self._handle):  # and not another's, in a folder that was made anew
+                    if _is_at(self._path, self._handle):  # and not that of another, in a folder that was replaced
                         os.unlink(self._path)
                 finally:
                     os.close(self._handle)
 
 
 def _lock(path: Path, identifier: str) -> int:
+    """Return a handle of the file, locked."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
@@ -75,14 +82,15 @@ def _lock(path: Path, identifier: str) -> int:
                 return handle
         except (BlockingIOError, PermissionError) as exc:
             os.close(handle)
-            raise RunInUseError(_problem(path, identifier)) from exc
+            raise RunInUseError(_in_use(path, identifier)) from exc
         except BaseException:
             os.close(handle)
             raise
-        os.close(handle)  # its holder removed it while we opened it
+        os.close(handle)  # the holder removed the file after it was opened here
 
 
 def _is_at(path: Path, handle: int) -> bool:
+    """Return whether the path still stands for the file that is open."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(handle))
     except FileNotFoundError:
@@ -90,7 +98,7 @@ def _is_at(path: Path, handle: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Does a session hold the lock, in this process or another? A look, no more: it may change at once."""
+    """Return whether a session holds the lock, in this process or another. The answer may be out of date at once."""
     with _guard:
         if os.path.realpath(path) in _held:
             return True
@@ -101,32 +109,36 @@ def is_locked(path: Path) -> bool:
         except FileNotFoundError:
             return False
         try:
-            question = struct.pack(_LAYOUT, *((fcntl.F_WRLCK, 0, 0, 0, 0) if _LINUX else (0, 0, 0, fcntl.F_WRLCK, 0)))
-            answer = struct.unpack(_LAYOUT, fcntl.fcntl(handle, fcntl.F_GETLK, question))
+            return bool(_conflicting_lock(handle)["type"] != fcntl.F_UNLCK)
         finally:
             os.close(handle)
-        return bool(answer[0 if _LINUX else 3] != fcntl.F_UNLCK)
+
+
+def _conflicting_lock(handle: int) -> dict[str, int]:
+    """Return the lock of another process on the file; its ``type`` is ``F_UNLCK`` if there is none."""
+    names = _MEMBERS.split()
+    wanted = {**dict.fromkeys(names, 0), "type": fcntl.F_WRLCK}
+    answer = fcntl.fcntl(handle, fcntl.F_GETLK, struct.pack(_LAYOUT, *wanted.values()))
+    return dict(zip(names, struct.unpack(_LAYOUT, answer), strict=True))
 
 
 def sweep_locks(paths: Iterable[Path]) -> None:
-    """Remove the files of locks that nobody holds: their processes were killed."""
+    """Remove the files of locks that no session holds, because their processes were killed."""
     for path in paths:
-        with contextlib.suppress(RunInUseError, OSError):  # somebody holds it, or removed it
+        with contextlib.suppress(RunInUseError, OSError):  # it is held, or was removed meanwhile
             FileLock(path, path.stem).release()
 
 
-def _problem(path: Path, identifier: str) -> str:
+def _in_use(path: Path, identifier: str) -> str:
     return (
         f"the run {identifier!r} is open in another session, in this process or another ({path} is locked); "
-        f"wait for it, or give this one a run_identifier of its own"
+        f"wait for it to end, or use another run_identifier"
     )
 
 
-def _forget_the_parents_locks() -> None:
+@after_fork
+def reset() -> None:
+    """Forget all locks, as is right in a forked child, which holds none of its parent's."""
     global _guard
     _guard = threading.Lock()
     _held.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_the_parents_locks)

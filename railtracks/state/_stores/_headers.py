@@ -1,21 +1,20 @@
-"""What the beginning of a document or a journal tells of its run."""
+"""What the beginning of a document or a journal says about its run."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from railtracks.exceptions import StateError
-from railtracks.state._journal._journal import read
+from railtracks.state._journal._reader import read_journal
 from railtracks.state._serialization._record_text import loads
 
-HEAD = 65_536
-"""Bytes at the beginning of a document that tell what run it is of."""
-DOCUMENT_BEGINS = b'{"version": '
+HEADER_BYTES = 65_536
+"""The number of bytes at the beginning of a document that suffice to describe its run."""
 _END = b', "runs": ['
 
 
-def read_document_head(head: bytes) -> dict[str, Any]:
-    """The members of a document that stand before its runs; none if that cannot be made out."""
+def read_document_header(head: bytes) -> dict[str, Any]:
+    """Return the members of a document that come before its runs; none if they cannot be read."""
     before, found, _ = head.partition(_END)
     try:
         facts = loads(before + b"}") if found else None
@@ -24,9 +23,9 @@ def read_document_head(head: bytes) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def read_journal_head(head: bytes) -> dict[str, Any]:
-    """The members of a journal's header; none if it is damaged."""
+def read_journal_header(head: bytes) -> dict[str, Any]:
+    """Return the members of a journal's header; none if it is damaged."""
     try:
-        return read(head).facts
+        return read_journal(head).facts
     except StateError:
         return {}

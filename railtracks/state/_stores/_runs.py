@@ -1,4 +1,4 @@
-"""The runs that a store has: listing, loading, pruning."""
+"""The runs in a store: listing, loading and pruning them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import attrs
 
-from railtracks._config import checked, merge
-from railtracks._identifiers import identifier_problem
+from railtracks._config import resolve_config, validate_options
+from railtracks._identifiers import explain_invalid_identifier
 from railtracks.exceptions import ConfigError, RunInUseError, StateError
+from railtracks.state._document._writer import DOCUMENT_BEGINS
 from railtracks.state._info import ExecutionInfo
-from railtracks.state._journal._journal import BREAKS_OFF
+from railtracks.state._journal._reader import TRUNCATED
 from railtracks.state._records import Status
-from railtracks.state._stores._files import FileStore, Listed, Store
-from railtracks.state._stores._headers import DOCUMENT_BEGINS, HEAD, read_document_head, read_journal_head
+from railtracks.state._stores._files import FileStore
+from railtracks.state._stores._headers import HEADER_BYTES, read_document_header, read_journal_header
+from railtracks.state._stores._protocols import Listed, Store
 from railtracks.state._stores._sqlite import SQLiteStore
 
 if TYPE_CHECKING:
@@ -28,70 +30,80 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=16)
 def _sqlite_store(path: str) -> SQLiteStore:
-    return SQLiteStore(path)  # one for all sessions of this process: opening it takes longer than writing a run
+    return SQLiteStore(path)  # one for all sessions of this process, as opening it takes longer than writing a run
 
 
-def as_store(setting: Store | str | None) -> Store:
-    """The store that the option ``store`` stands for; None: the one that is configured. ConfigError if it is none."""
-    given = checked({"store": setting}, "argument").get("store") or merge({}).store or FileStore()
-    if not isinstance(given, str):
-        return cast("Store", given)
-    kind, _, path = given.partition(":")
+def resolve_store(setting: Store | str | None) -> Store:
+    """Return the store that a value of the option ``store`` stands for.
+
+    Args:
+        setting: A store, or its text, such as "sqlite:runs.db". None for the configured store or, if there is none,
+            files in the default folder.
+
+    Raises:
+        ConfigError: It is not a store.
+    """
+    value = validate_options({"store": setting}, "argument").get("store") or resolve_config({}).store or FileStore()
+    if not isinstance(value, str):
+        return cast("Store", value)
+    kind, _, path = value.partition(":")
     return FileStore(path) if kind == "file" else _sqlite_store(os.path.abspath(path))
 
 
-MANY = 1_000
-"""Runs in a folder from which on a session that saves to it warns, once per process."""
+MANY_RUNS = 1_000
+"""The number of runs in a folder from which on a session that saves to it warns, once per process."""
 
 
 class RunSummary(NamedTuple):
-    """A run, as ``list_runs`` tells of it. Times are in seconds since the epoch."""
+    """A run as ``list_runs`` returns it. Times are in seconds since the epoch."""
 
     identifier: str
     state: Literal["ended", "running", "died"]
-    """"ended"; "running"; or "died": its process ended before it did. A run that died can be resumed."""
+    """"died" if the process ended before the session did. Such a run can be resumed."""
     status: Status | None
-    """What became of the calls of a run that ended; None if it has not, or an earlier release wrote it."""
+    """The status of all calls of a run that has ended; None if it has not, or if an earlier release wrote it."""
     flow_name: str | None
     session_name: str | None
     start_time: float | None
     end_time: float | None
     calls: int | None
-    """How many there were, if the run ended."""
+    """The number of calls of a run that has ended."""
     modified: float
-    """When it was last written to."""
+    """The time at which the run was last written to."""
     size: int
-    """Bytes."""
+    """Bytes, of document and journal together."""
 
 
 def list_runs(store: Store | str | None = None) -> list[RunSummary]:
-    """The runs of a store, the oldest first. Blocks; reads the beginning of each file only, and leaves out other files.
+    """Return the runs in a store, the oldest first. Blocks.
+
+    Reads the beginning of each file only, and leaves out files that are not of runs.
 
     Args:
-        store: As the option of that name; None: the configured one, or else files in ``RAILTRACKS_HOME`` or
-            ``.railtracks``.
+        store: A store, as in the option ``store``. None for the configured one or, if there is none, files in
+            ``RAILTRACKS_HOME`` or ``.railtracks``.
 
     Raises:
-        OSError: the store cannot be read.
+        OSError: The store cannot be read.
     """
-    store = as_store(store)
+    store = resolve_store(store)
     return [_summary(store, run) for run in store.list() if _is_run(run)]
 
 
 def _is_run(run: Listed) -> bool:
-    """Is it one of ours, whole or not? A folder may hold other files."""
+    """Return whether this is a run, whole or not. A folder may hold other files, which are not."""
     return run.has_journal or DOCUMENT_BEGINS.startswith(run.head[: len(DOCUMENT_BEGINS)])
 
 
 def _summary(store: Store, run: Listed) -> RunSummary:
-    document = read_document_head(run.head)
+    document = read_document_header(run.head)
     state: Literal["ended", "running", "died"]
     state = "running" if store.is_locked(run.identifier) else "died" if run.has_journal else "ended"
-    if state == "died":  # or has it ended since it was listed?
+    if state == "died":  # unless it has ended since it was listed
         stored = store.read(run.identifier)
         if stored is not None and stored.journal is None and stored.document is not None:
-            document, state = read_document_head(stored.document[:HEAD]), "ended"
-    facts = document or read_journal_head(run.head)
+            document, state = read_document_header(stored.document[:HEADER_BYTES]), "ended"
+    facts = document or read_journal_header(run.head)
     status = document.get("status") if state == "ended" else None
     return RunSummary(
         identifier=run.identifier,
@@ -105,27 +117,27 @@ def _summary(store: Store, run: Listed) -> RunSummary:
 
 
 def load_run(run_identifier: str, store: Store | str | None = None) -> ExecutionInfo:
-    """What is known of a run: from its state, or from its journal, if it runs or its process died. Blocks.
+    """Load a run from its state file or, if it is running or its process died, from its journal. Blocks.
 
     Args:
-        run_identifier: Its identifier.
-        store: As the option of that name; None: the configured one, or else files in ``RAILTRACKS_HOME`` or
-            ``.railtracks``.
+        run_identifier: The identifier of the run.
+        store: A store, as in the option ``store``. None for the configured one or, if there is none, files in
+            ``RAILTRACKS_HOME`` or ``.railtracks``.
 
     Returns:
-        The view. ``info.damage`` says if a part of a journal was lost; calls that were running when the process
-        died are ``Open``, with the reason ``Reason.PROCESS_DIED``.
+        The snapshot. ``info.damage`` says whether a part of a journal was lost. Calls that were running when the
+        process died are ``Open``, with the reason ``Reason.PROCESS_DIED``.
 
     Raises:
-        ConfigError: that is no identifier.
-        StateError: there is no such run, or nothing of it can be read; the text says why.
-        OSError: the store cannot be read.
+        ConfigError: ``run_identifier`` cannot be the identifier of a run.
+        StateError: There is no such run, or nothing of it can be read. The message says why.
+        OSError: The store cannot be read.
     """
-    store = as_store(store)
+    store = resolve_store(store)
     check_identifier(run_identifier)
     running = store.is_locked(run_identifier)
     stored = store.read(run_identifier)
-    running = running or store.is_locked(run_identifier)  # it may have begun meanwhile
+    running = running or store.is_locked(run_identifier)  # it may have started meanwhile
     if stored is None:
         known = [run.identifier for run in store.list()]
         others = f"the latest are {', '.join(known[-3:])}" if known else "there are none"
@@ -134,7 +146,7 @@ def load_run(run_identifier: str, store: Store | str | None = None) -> Execution
         if stored.journal is not None:
             try:
                 info = ExecutionInfo.from_journal(stored.journal, running)
-                writing = running and info.damage is not None and info.damage.startswith(BREAKS_OFF)
+                writing = running and info.damage is not None and info.damage.startswith(TRUNCATED)
                 return attrs.evolve(info, damage=None) if writing else info
             except StateError:
                 if stored.document is None:
@@ -148,28 +160,28 @@ def load_run(run_identifier: str, store: Store | str | None = None) -> Execution
 def prune(
     *, older_than: float | timedelta | None = None, keep: int | None = None, store: Store | str | None = None
 ) -> list[str]:
-    """Remove runs. Those that are running stay; those that died go like any other. Blocks.
+    """Remove runs. Those that are running are kept; those that died are removed like any other. Blocks.
 
     Args:
-        older_than: Remove only runs that were last written to so many seconds ago, or more.
-        keep: Keep this many, the latest, whatever their age.
-        store: As the option of that name; None: the configured one, or else files in ``RAILTRACKS_HOME`` or
-            ``.railtracks``.
+        older_than: Remove only runs that were last written to at least this many seconds ago.
+        keep: Keep this many of the latest runs, whatever their age.
+        store: A store, as in the option ``store``. None for the configured one or, if there is none, files in
+            ``RAILTRACKS_HOME`` or ``.railtracks``.
 
     Returns:
         The identifiers of the runs that were removed, the oldest first.
 
     Raises:
-        ConfigError: neither is given, or a value is not allowed; nothing is removed.
-        OSError: a run cannot be removed; those before it are.
+        ConfigError: Neither limit is given, or a value is not allowed. Nothing is removed.
+        OSError: A run cannot be removed. The runs before it are removed.
     """
     span: Any = older_than
     seconds = span.total_seconds() if hasattr(span, "total_seconds") else span  # a timedelta, whose module is slow
     _check_number("older_than", seconds, (int, float), "a number of seconds, or a timedelta, of at least 0")
     _check_number("keep", keep, (int,), "a whole number of at least 0")
     if seconds is None and keep is None:
-        raise ConfigError("prune() without a limit would remove all runs; give older_than=, keep=, or both")
-    store = as_store(store)
+        raise ConfigError("prune() without a limit would remove all runs; use older_than=, keep=, or both")
+    store = resolve_store(store)
     runs = store.list()
     limit: float = math.inf if seconds is None else time.time() - seconds
     old = [run for run in runs[: max(0, len(runs) - (keep or 0))] if run.modified <= limit and _is_run(run)]
@@ -178,7 +190,7 @@ def prune(
 
 
 def _remove(store: Store, run: Listed) -> bool:
-    """Remove it, unless somebody has it open, or has written to it since it was listed. Was it removed?"""
+    """Remove a run unless it is open or was written to since it was listed. Return whether it was removed."""
     try:
         lock = store.lock(run.identifier)
     except RunInUseError:
@@ -195,27 +207,27 @@ def _remove(store: Store, run: Listed) -> bool:
 def _check_number(label: str, value: Any, kinds: tuple[type, ...], allowed: str) -> None:
     number = isinstance(value, kinds) and not isinstance(value, bool)
     if value is not None and not (number and value >= 0):
-        raise ConfigError(f"prune: {value!r} is not allowed for {label}; give {allowed}")
+        raise ConfigError(f"prune: {value!r} is not allowed for {label}; use {allowed}")
 
 
 def check_identifier(identifier: object) -> None:
-    """ConfigError unless it is text that names a run, and no place outside the store."""
-    problem = identifier_problem(identifier) if isinstance(identifier, str) else "it is no text"
+    """Raise ConfigError unless an identifier may name a run, and so cannot lead out of the store's folder."""
+    problem = explain_invalid_identifier(identifier) if isinstance(identifier, str) else "it is not a text"
     if problem is not None:
         raise ConfigError(
-            f"{identifier!r} is no identifier of a run: {problem}; give letters, digits, '.', '_' and '-', "
-            f"such as 'my-unique-run'"
+            f"{identifier!r} is not allowed as the identifier of a run: {problem}; "
+            f"use letters, digits, '.', '_' and '-', such as 'my-unique-run'"
         )
 
 
 _warned: set[Path] = set()
 
 
-def warn_of_many(store: Store, warn: Callable[[str], None]) -> None:
-    """Call ``warn`` with a text if a folder holds very many runs; once per process and folder."""
-    if isinstance(store, FileStore) and store.folder not in _warned and (count := store.count()) >= MANY:
+def warn_if_many_runs(store: Store, warn: Callable[[str], None]) -> None:
+    """Call ``warn`` with a message if a folder holds many runs, once per process and folder."""
+    if isinstance(store, FileStore) and store.folder not in _warned and (count := store.count()) >= MANY_RUNS:
         _warned.add(store.folder)
         warn(
-            f"there are {count} runs in {store.folder}, and none is ever removed by itself; "
+            f"there are {count} runs in {store.folder}, and nothing is removed automatically; "
             f"remove old ones with rt.state.prune(keep=...) or rt.state.prune(older_than=...)"
         )

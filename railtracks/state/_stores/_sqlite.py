@@ -1,4 +1,4 @@
-"""Runs in one SQLite file: for many processes on one machine, and for questions about many runs."""
+"""SQLiteStore: runs in one SQLite file, for many processes on one machine and for queries about many runs."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks.state._file_system import make_folder
 from railtracks.state._stores._file_lock import FileLock, is_locked, sweep_locks
-from railtracks.state._stores._files import Appender, Listed, Lock, Stored
-from railtracks.state._stores._headers import HEAD, read_document_head
+from railtracks.state._stores._headers import HEADER_BYTES, read_document_header
+from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
 
 if TYPE_CHECKING:
-    import sqlite3  # loaded where it is used: most programs do not use it
+    import sqlite3  # imported where it is used, as most programs do not use it
 
-_inherited: list[Any] = []
+_stores: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
+_inherited: list[sqlite3.Connection] = []
+"""In a forked child, the connections of its parent. Closing them there would harm the parent's."""
 WAIT = 30.0
-"""Seconds to wait for other processes that write."""
+"""Seconds to wait for another process that writes."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -39,23 +43,25 @@ _COLUMNS = ("flow_name", "session_name", "status", "start_time", "end_time", "ca
 class SQLiteStore:
     """Runs in an SQLite file, which several processes of one machine may use at once.
 
-    The table ``runs`` has ``identifier``, ``flow_name``, ``session_name``, ``status``, ``start_time``, ``end_time``
-    (seconds since the epoch), ``calls`` and ``document`` (JSON), for questions of your own. Records of running
-    sessions are committed by a worker thread, so with ``durability="async"`` a killed process may lose those of
+    For your own queries, the table ``runs`` has ``identifier``, ``flow_name``, ``session_name``, ``status``,
+    ``start_time``, ``end_time`` (seconds since the epoch), ``calls`` and ``document`` (JSON). Journal entries of
+    running sessions are committed by a worker thread, so with ``durability="async"`` a killed process may lose those of
     its last 50 milliseconds or so.
 
     Args:
-        path: The file; made, for its owner only, when the store is first used. Beside it lie SQLite's own
-            ``-wal`` and ``-shm``, and a ``.lock`` file for each run that is open. Not for network file systems.
+        path: The file. It is made, for its owner only, when the store is first used. SQLite's own ``-wal`` and ``-shm``
+            files are beside it, and a ``.lock`` file for each run that is open. It must not be on a network file
+            system.
     """
 
+    blocks = True
     _connection: sqlite3.Connection | None = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(os.path.abspath(path))
         self._guard = threading.Lock()
         self._connection = None
-        self._process = os.getpid()
+        _stores.add(self)
 
     def lock(self, identifier: str) -> Lock:
         return FileLock(self._lock_path(identifier), identifier)
@@ -74,7 +80,7 @@ class SQLiteStore:
             return moved.rowcount > 0
 
     def exists(self, identifier: str) -> bool:
-        if not self._path.exists():  # looking makes no file
+        if not self._path.exists():  # reading must not make the file
             return False
         with self.transaction("DEFERRED") as connection:
             query = "SELECT 1 FROM runs WHERE identifier = ?"
@@ -94,7 +100,7 @@ class SQLiteStore:
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
         document = b"".join(content)
-        facts = read_document_head(document[:HEAD])
+        facts = read_document_header(document[:HEADER_BYTES])
         values = (identifier, time.time(), *(facts.get(name) for name in _COLUMNS), document)
         with self.transaction() as connection:
             marks = ", ".join("?" * len(values))
@@ -124,7 +130,7 @@ class SQLiteStore:
         if not self._path.exists():
             return []
         with self.transaction("DEFERRED") as connection:
-            rows = connection.execute(query, (HEAD,)).fetchall()
+            rows = connection.execute(query, (HEADER_BYTES,)).fetchall()
             return [
                 Listed(name, modified, size, bool(journal), head or self._head(connection, name))
                 for name, modified, size, journal, head in rows
@@ -132,7 +138,7 @@ class SQLiteStore:
 
     def _head(self, connection: sqlite3.Connection, identifier: str) -> bytes:
         query = "SELECT substr(content, 1, ?) FROM journals WHERE identifier = ? ORDER BY part LIMIT 1"
-        row = connection.execute(query, (HEAD, identifier)).fetchone()
+        row = connection.execute(query, (HEADER_BYTES, identifier)).fetchone()
         return b"" if row is None else row[0] or b""
 
     def remove(self, identifier: str) -> None:
@@ -161,9 +167,13 @@ class SQLiteStore:
 
     @contextmanager
     def transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        """The connection, in a transaction that is committed, on disk, at the end, or undone by an error.
+        """Return a context manager for a transaction, which gives the connection.
 
-        Those that write are immediate: one that begins by reading may find, when it writes, that it cannot any more.
+        The transaction is on disk when the context is left, or undone if an error leaves it. One that writes must be
+        IMMEDIATE: a DEFERRED one that has read may no longer be allowed to write.
+
+        Raises:
+            OSError: SQLite reports an error.
         """
         import sqlite3
 
@@ -175,27 +185,31 @@ class SQLiteStore:
                     yield connection
                     connection.execute("COMMIT")
                 except BaseException:
-                    if connection.in_transaction:  # some errors undo it by themselves
+                    if connection.in_transaction:  # some errors have undone it already
                         connection.execute("ROLLBACK")
                     raise
             except sqlite3.Error as exc:
                 raise OSError(f"{self._path}: {exc}") from exc
 
     def _connect(self) -> sqlite3.Connection:
-        if self._connection is not None and self._process != os.getpid():
-            _inherited.append(self._connection)  # closing it here, in a forked child, would harm the parent's
-            self._connection = None
         if self._connection is None:
-            self._connection, self._process = self._open(), os.getpid()
+            self._connection = self._open()
         return self._connection
+
+    def reset(self) -> None:
+        """Leave the connection to the parent process, as is right in a forked child."""
+        self._guard = threading.Lock()
+        if self._connection is not None:
+            _inherited.append(self._connection)
+            self._connection = None
 
     def _open(self) -> sqlite3.Connection:
         import sqlite3
 
         make_folder(self._path.parent)
         with contextlib.suppress(FileExistsError):
-            # For its owner only. Never opened so when it is there: closing a handle of it would drop the locks that
-            # SQLite holds on it in this process.
+            # For its owner only. O_EXCL, as an existing file must not be opened here: closing its handle would drop the
+            # locks that SQLite holds on it in this process.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         connection = sqlite3.connect(self._path, timeout=WAIT, isolation_level=None, check_same_thread=False)
         try:
@@ -211,10 +225,17 @@ class SQLiteStore:
         return self._path.with_name(f"{self._path.name}.{identifier}.lock")
 
 
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Have readers and writers not wait for each other. Stays with the file.
+@after_fork
+def _reset_all() -> None:
+    for store in _stores:
+        store.reset()
 
-    Here SQLite does not wait by itself, as it does elsewhere, for another process that writes.
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Switch the file to write-ahead logging, so that readers and writers do not wait for each other.
+
+    The mode stays with the file. For this one statement SQLite does not wait for another process that writes, so this
+    function does.
     """
     import sqlite3
 
@@ -231,7 +252,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 
 class _SQLiteAppender:
-    """Collects records; each ``sync`` commits them as one part."""
+    """Collects journal entries, which each ``sync`` commits as one part."""
 
     def __init__(self, store: SQLiteStore, identifier: str, content: bytes) -> None:
         self._store = store
@@ -257,7 +278,7 @@ class _SQLiteAppender:
                 row = (self._identifier, self._parts, time.time(), content)
                 connection.execute("INSERT INTO journals VALUES (?, ?, ?, ?)", row)
             self._parts += 1
-            del pending[:count]  # appending went on meanwhile, at the other end
+            del pending[:count]  # more may have been appended meanwhile, at the other end
 
     def close(self) -> None:
         self._pending = None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from railtracks._test_probe import redact
+from railtracks._test_probe import CallTree, redact
 from railtracks.state import CallRecord, ExecutionInfo, Status
 from railtracks.testing._trace import TraceEvent, stable_repr
 
@@ -65,26 +65,24 @@ def _more(info: ExecutionInfo) -> str:
     return f"\n... and {left} more calls" if left > 0 else ""
 
 
-def _walk(records: Sequence[CallRecord]) -> Iterator[tuple[str, CallRecord, list[CallRecord]]]:
+def _walk(records: Sequence[CallRecord]) -> Iterator[tuple[str, CallRecord, Sequence[CallRecord]]]:
     """Yield the calls in the order of a tree, each with the prefix of its line, and the calls that it made."""
-    by_parent: dict[int | None, list[CallRecord]] = {}
-    for record in records:
-        by_parent.setdefault(record.parent, []).append(record)
-    stack = [("", record, last) for record, last in _with_last(by_parent.get(None, []))]
+    tree = CallTree(records)
+    stack = [("", record, last) for record, last in _with_last(tree.children(None))]
     while stack:
         indent, record, last = stack.pop()
-        children = by_parent.get(record.index, [])
+        children = tree.children(record)
         yield indent + ("└─ " if last else "├─ "), record, children
         deeper = indent + ("   " if last else "│  ")
         stack += [(deeper, child, final) for child, final in _with_last(children)]
 
 
-def _with_last(records: list[CallRecord]) -> list[tuple[CallRecord, bool]]:
+def _with_last(records: Sequence[CallRecord]) -> list[tuple[CallRecord, bool]]:
     """Return the records in reverse, for a stack, each with whether it is the last one."""
     return [(record, record is records[-1]) for record in reversed(records)]
 
 
-def _label(record: CallRecord, children: list[CallRecord]) -> str:
+def _label(record: CallRecord, children: Sequence[CallRecord]) -> str:
     status = record.status.value if record.reason is None else f"{record.status.value} ({record.reason.value})"
     label = f"{record.name}  {status}"
     if record.ended is not None:
@@ -96,7 +94,7 @@ def _label(record: CallRecord, children: list[CallRecord]) -> str:
     return label
 
 
-def _seconds_covered(records: list[CallRecord], end: float) -> float:
+def _seconds_covered(records: Sequence[CallRecord], end: float) -> float:
     """Return the seconds in which at least one of the calls was running; those still open count until ``end``."""
     covered, until = 0.0, float("-inf")
     for record in sorted(records, key=lambda each: each.started):

@@ -1,7 +1,10 @@
-"""JSON Schema of types and signatures: what a model is told of a tool, and of the answer that it has to give.
+"""Build JSON Schemas of types and signatures, for the tools that a model may use and the answer that it must give.
 
-Classes stand under ``$defs`` while a schema is made. At the end those that are referred to once take the place of
-the reference: models, and many of the servers that run them, know plain schemas best.
+Classes stand under ``$defs`` while a schema is built. At the end those that are referred to once replace their
+reference: models, and many of the servers that run them, understand plain schemas best.
+
+A schema is part of the digests by which a resumed run finds the requests to a model: what is built for a type must not
+change from one release to the next.
 """
 
 from __future__ import annotations
@@ -25,51 +28,71 @@ from railtracks._schema._fields import (
     Unresolved,
     alias_value,
     fields_of,
+    has_fields,
     is_alias,
-    is_record,
     qualifier,
     tuple_items,
 )
-from railtracks._schema._json_schema import compact, renamed
+from railtracks._schema._json_schema import inline_single_use, reference_to, rename_references
 from railtracks.exceptions import NodeCreationError
-from railtracks.state._serialization._structuring import element_of, is_list_class, is_pydantic, is_union, substituted
+from railtracks.state._serialization._type_hints import element_of, is_list_class, is_pydantic, is_union, substituted
 
 
 def is_wrapped(cls: Any) -> bool:
-    """Does a model give a value of this type as ``{"value": ...}``? APIs insist on an object at the top."""
-    return not is_record(cls) and (not is_pydantic(cls) or getattr(cls, "__pydantic_root_model__", False))
+    """Return whether a model writes a value of this type as ``{"value": ...}``: APIs require an object at the top."""
+    return not has_fields(cls) and (not is_pydantic(cls) or getattr(cls, "__pydantic_root_model__", False))
 
 
 def safe_name(name: str) -> str:
-    """A name as models' APIs take it: letters, digits, "_" and "-"; 64 at the most."""
+    """Return a name that the APIs of models accept: letters, digits, "_" and "-"; no more than 64 characters."""
     return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64]
 
 
+def type_name(kind: Any) -> str:
+    """Return the name of a type without its module, such as ``list[Place]``."""
+    if get_args(kind) or not isinstance(kind, type):
+        return re.sub(r"(\w+\.|<locals>\.)+", "", str(kind))
+    return kind.__name__
+
+
 class SchemaBuilder:
-    """One schema that is being made. ``defs``: the classes in it, by name."""
+    """Builds one schema.
+
+    The methods take a ``place``, which says in errors where the type is written, such as "parameter 'city' of the tool
+    'forecast'".
+
+    Attributes:
+        defs: The schemas of the classes in it, by name.
+    """
 
     def __init__(self) -> None:
         self.defs: dict[str, Any] = {}
-        self._named: list[tuple[Any, str]] = []
-        self._foreign: dict[str, tuple[Any, str]] = {}
+        self._named: list[tuple[Any, str]] = []  # types and their names in defs; not all types can be hashed
+        self._foreign: dict[str, tuple[Any, str]] = {}  # pydantic's names, their schemas and their names in defs
 
     def finished(self, schema: dict[str, Any]) -> dict[str, Any]:
-        return compact(schema, self.defs)
+        """Return a schema that this builder made, together with its definitions."""
+        return inline_single_use(schema, self.defs)
 
     def of(self, kind: Any, place: str) -> dict[str, Any]:
+        """Return the schema of a type.
+
+        Raises:
+            NodeCreationError: The type, or one in it, has no schema.
+        """
         origin = get_origin(kind)
         if kind in (Any, object) or kind is MISSING:
             return {}
         if isinstance(kind, Unresolved | str):
-            raise _refused(
+            raise _unsupported(
                 place,
                 f"is annotated as {str(kind)!r}, which names nothing at run time",
                 "import it outside of `if TYPE_CHECKING:`, and define it at the top of a module",
             )
         if origin is Annotated:
             inner = self.of(kind.__origin__, place)
-            said = [text for text in map(_said, kind.__metadata__) if text]
-            return {**inner, "description": said[0]} if said else inner
+            texts = [text for text in map(_description_in, kind.__metadata__) if text]
+            return {**inner, "description": texts[0]} if texts else inner
         if qualifier(kind):
             return self.of(get_args(kind)[0], place)
         if isinstance(kind, NewType):
@@ -82,18 +105,18 @@ class SchemaBuilder:
             return {"anyOf": [self.of(each, place) for each in get_args(kind)]}
         if origin is Literal:
             return _choices(get_args(kind), place, "Literal")
-        if _hashable(kind) and kind in SCALARS:
+        if _is_hashable(kind) and kind in SCALARS:
             return dict(SCALARS[kind])
         return self._of_class(kind, origin or kind, place)
 
     def _of_class(self, kind: Any, cls: Any, place: str) -> dict[str, Any]:
-        if is_record(kind):
-            return self._defined(kind, lambda: self._record(kind))
+        if has_fields(kind):
+            return self._defined(kind, lambda: self._class_with_fields(kind))
         if is_pydantic(kind):
             return self._pydantic(kind, place)
         if _is_enum(cls):
             return self._defined(
-                cls, lambda: {**_choices(list(cls), place, cls.__name__), **_titled(class_docs(cls)[0])}
+                cls, lambda: {**_choices(list(cls), place, cls.__name__), **_described(class_docs(cls)[0])}
             )
         if cls is tuple:
             return self._tuple(tuple_items(kind), place)
@@ -105,50 +128,57 @@ class SchemaBuilder:
         if cls in MAPPINGS:
             return self._mapping(get_args(kind) or (Any, Any), place)
         if cls in (bytes, bytearray, memoryview):
-            raise _refused(place, f"is of the type {type_name(kind)}, which JSON does not have", "write str")
-        raise _refused(
+            raise _unsupported(place, f"is of the type {type_name(kind)}, which JSON does not have", "use str")
+        raise _unsupported(
             place,
-            f"is of the type {type_name(kind)}, which a model cannot be told of",
-            "write an attrs class, a dataclass, a TypedDict or a pydantic model, or a type such as str, int, float, "
+            f"is of the type {type_name(kind)}, which cannot be described to a model",
+            "use an attrs class, a dataclass, a TypedDict or a pydantic model, or a type such as str, int, float, "
             "bool, list, dict, Literal or an Enum",
         )
 
     def _defined(self, kind: Any, make: abc.Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return a reference to the schema of a type, which ``make`` returns when it is first needed."""
         for known, name in self._named:
             if known == kind:
-                return {"$ref": f"#/$defs/{name}"}
-        name = self._free(safe_name(type_name(kind)).strip("_"))
+                return reference_to(name)
+        name = self._free_name(safe_name(type_name(kind)).strip("_"))
         self._named.append((kind, name))
-        self.defs[name] = {}
+        self.defs[name] = {}  # first, because the type may refer to itself
         self.defs[name] = make()
-        return {"$ref": f"#/$defs/{name}"}
+        return reference_to(name)
 
-    def _free(self, wanted: str) -> str:
+    def _free_name(self, wanted: str) -> str:
         name, count = wanted, 1
         while name in self.defs:
             count += 1
             name = f"{wanted}_{count}"
         return name
 
-    def _record(self, kind: Any) -> dict[str, Any]:
+    def _class_with_fields(self, kind: Any) -> dict[str, Any]:
         cls = get_origin(kind) or kind
         description, described = class_docs(cls)
         schema = self.object_of(
             fields_of(kind, extras=True), described, lambda name: f"field {name!r} of {cls.__name__}"
         )
-        return {**schema, **_titled(description)}
+        return {**schema, **_described(description)}
 
     def object_of(
         self, fields: list[Field], described: Mapping[str, str], place: abc.Callable[[str], str]
     ) -> dict[str, Any]:
-        """The schema of an object that has these fields. ``described``: what is said of them elsewhere, by name."""
+        """Return the schema of an object with these fields.
+
+        Args:
+            fields: The fields.
+            described: Descriptions by the names of fields, for those whose type has none.
+            place: Returns the place of a field for errors, given its name.
+        """
         properties: dict[str, Any] = {}
         for field in fields:
             schema = self.of(field.type, place(field.name))
             if field.name in described and "description" not in schema:
                 schema["description"] = described[field.name]
             default = field.default.value if isinstance(field.default, enum.Enum) else field.default
-            if default is not MISSING and is_plain(default):
+            if default is not MISSING and is_json_data(default):
                 schema["default"] = default
             properties[field.key] = schema
         required = [field.key for field in fields if field.required]
@@ -161,49 +191,51 @@ class SchemaBuilder:
         return {"type": "array", "prefixItems": items, "items": False, "minItems": len(args), "maxItems": len(args)}
 
     def _mapping(self, args: tuple[Any, Any], place: str) -> dict[str, Any]:
-        key = compact(self.of(args[0], place), self.defs)
+        key = inline_single_use(self.of(args[0], place), self.defs)
         choices = key.get("enum", ())
         if key and key.get("type") != "string":
-            raise _refused(
-                place, f"has keys of the type {type_name(args[0])}, and those of JSON are texts", "write dict[str, ...]"
+            raise _unsupported(
+                place, f"has keys of the type {type_name(args[0])}, but keys in JSON are texts", "use dict[str, ...]"
             )
         schema = {"type": "object", "additionalProperties": self.of(args[1], place) or True}
         return {**schema, "propertyNames": {"enum": choices}} if choices else schema
 
     def _pydantic(self, kind: Any, place: str) -> dict[str, Any]:
-        """A pydantic model says its own. Models of one name that say the same are the same."""
+        """Add a pydantic model's own schema. Models that have the same name and the same schema are one."""
         try:
             schema = kind.model_json_schema()
-        except Exception as exc:  # fields of types that JSON does not have; and pydantic has errors of its own
-            wrong = f"is the pydantic model {kind.__name__}, which has no JSON Schema ({exc})"
-            raise _refused(place, wrong, "write types that JSON has in it") from exc
+        except Exception as exc:  # its fields have types that JSON does not have; pydantic raises errors of its own
+            problem = f"is the pydantic model {kind.__name__}, which has no JSON Schema ({exc})"
+            raise _unsupported(place, problem, "use only types that JSON has in it") from exc
         models = schema.pop("$defs", {})
         if "$ref" not in schema:
             models[kind.__name__] = schema
-            schema = {"$ref": f"#/$defs/{kind.__name__}"}
+            schema = reference_to(kind.__name__)
         names = {}
-        for name, one in models.items():
-            known, given = self._foreign.get(name, (None, ""))
-            names[name] = given if known == one else self._free(safe_name(name))
-            self._foreign[name] = one, names[name]
+        for name, model in models.items():
+            known, known_name = self._foreign.get(name, (None, ""))
+            names[name] = known_name if known == model else self._free_name(safe_name(name))
+            self._foreign[name] = model, names[name]
             self.defs.setdefault(names[name], {})
-        for name, one in models.items():
-            self.defs[names[name]] = renamed(one, names)
-        return renamed(schema, names)
+        for name, model in models.items():
+            self.defs[names[name]] = rename_references(model, names)
+        return rename_references(schema, names)
 
 
-def is_plain(value: Any) -> bool:
-    """Can JSON say it, and say it back?"""
+def is_json_data(value: Any) -> bool:
+    """Return whether a value survives being written as JSON and read back."""
     if type(value) in (list, dict):
         keys, items = (value.keys(), value.values()) if type(value) is dict else ((), value)
-        return all(type(key) is str for key in keys) and all(map(is_plain, items))
+        return all(type(key) is str for key in keys) and all(map(is_json_data, items))
     return type(value) in (str, int, bool, NoneType) or (type(value) is float and isfinite(value))
 
 
 def _choices(members: Any, place: str, what: str) -> dict[str, Any]:
     values = [each.value if isinstance(each, enum.Enum) else each for each in members]
-    if not values or not all(is_plain(each) for each in values):
-        raise _refused(place, f"is of {what}, whose values JSON cannot say", "give it values that are texts or numbers")
+    if not values or not all(is_json_data(each) for each in values):
+        raise _unsupported(
+            place, f"is of {what}, whose values JSON cannot hold", "use values that are texts or numbers"
+        )
     types = {SCALARS.get(type(each), {}).get("type") for each in values}
     return {"type": types.pop(), "enum": values} if len(types) == 1 and None not in types else {"enum": values}
 
@@ -212,28 +244,22 @@ def _is_enum(cls: Any) -> bool:
     return isinstance(cls, enum.EnumMeta) and not issubclass(cls, enum.Flag)
 
 
-def _titled(description: str | None) -> dict[str, str]:
+def _described(description: str | None) -> dict[str, str]:
     return {"description": description} if description else {}
 
 
-def _said(metadata: Any) -> str | None:
+def _description_in(metadata: Any) -> str | None:
     text = metadata if isinstance(metadata, str) else getattr(metadata, "description", None)
     return text if isinstance(text, str) else None
 
 
-def _hashable(kind: Any) -> bool:
+def _is_hashable(kind: Any) -> bool:
     try:
         hash(kind)
-    except TypeError:  # Annotated, and what has such an argument
+    except TypeError:  # Annotated with metadata that has no hash, or a type with such an argument
         return False
     return True
 
 
-def type_name(kind: Any) -> str:
-    if get_args(kind) or not isinstance(kind, type):
-        return re.sub(r"(\w+\.|<locals>\.)+", "", str(kind))
-    return kind.__name__
-
-
-def _refused(place: str, wrong: str, repair: str) -> NodeCreationError:
-    return NodeCreationError(f"{place} {wrong}; {repair}")
+def _unsupported(place: str, problem: str, repair: str) -> NodeCreationError:
+    return NodeCreationError(f"{place} {problem}; {repair}")

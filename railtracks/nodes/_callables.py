@@ -1,0 +1,35 @@
+"""The function behind a callable: its name, and whether it is async."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+def innermost(target: Any) -> Any:
+    """Return what a partial, however nested, finally calls."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    return target
+
+
+def display_name(target: Any) -> str:
+    """Return the name of the function behind ``target``, or that of its type if it has none."""
+    inner = innermost(target)
+    name = getattr(inner, "__name__", None)
+    return name if isinstance(name, str) else type(inner).__name__
+
+
+def callable_is(target: Any, test: Callable[[Any], bool]) -> bool:
+    """Return whether ``test`` holds for the function that a call of ``target`` runs."""
+    inner = innermost(target)
+    if isinstance(inner, type) or not callable(inner):  # a call of a class; a classmethod, which is bound later
+        return test(getattr(inner, "__func__", None))
+    return test(inner) or test(type(inner).__call__)
+
+
+def is_async(target: Any) -> bool:
+    """Return whether a call of ``target`` returns a coroutine, as far as can be known without calling it."""
+    return callable_is(target, inspect.iscoroutinefunction)

@@ -1,0 +1,81 @@
+"""From anything that can be called to a node in the one form that the engine runs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeGuard
+
+from railtracks.exceptions import NodeCreationError
+from railtracks.nodes._callables import innermost, is_async
+from railtracks.nodes._function import FunctionNode, function_node
+from railtracks.nodes._node import Node
+
+
+def as_node(target: Any, api_name: str = "rt.call") -> FunctionNode[..., Any]:
+    """Return ``target``, which may be anything that ``rt.call`` takes, as a node.
+
+    Args:
+        target: The node, function, class or other callable.
+        api_name: The public function that was called with it, for the error.
+
+    Raises:
+        NodeCreationError: ``target`` cannot be called; the text shows what to write.
+    """
+    if isinstance(target, FunctionNode):
+        return target
+    if _is_node_class(target):
+        return _from_class(target, target)
+    if _is_node_class(inner := innermost(target)):
+        return _from_class(inner, target)
+    if inspect.iscoroutine(target):
+        target.close()  # or Python would warn that it was never awaited
+        name = target.__name__
+        raise NodeCreationError(
+            f"{api_name}() expected a function, not the coroutine of {name}(...); "
+            f"write `{api_name}({name}, ...)`, with the function and its arguments separate"
+        )
+    if isinstance(target, Node):
+        name = type(target).__name__
+        raise NodeCreationError(
+            f"{api_name}() expected a class, not an instance of {name}; "
+            f"write `{api_name}({name}, ...)` with the arguments of its __init__"
+        )
+    if callable(target):
+        return function_node(target)
+    raise NodeCreationError(
+        f"{target!r} is not a node; pass {api_name}() a function, the result of rt.function_node, "
+        f"or a subclass of rt.nodes.Node"
+    )
+
+
+def invoke_if_node(result: Any) -> Any:
+    """Invoke ``result`` if it is a class node that a factory made; return any other result as it is."""
+    return result.invoke() if isinstance(result, Node) else result
+
+
+def _is_node_class(target: object) -> TypeGuard[type[Node[Any]]]:
+    return isinstance(target, type) and issubclass(target, Node)
+
+
+def _from_class(cls: type[Node[Any]], make: Callable[..., Node[Any]]) -> FunctionNode[..., Any]:
+    """Wrap a node class; ``make`` makes its instances: the class itself, or a partial of it."""
+    if inspect.isabstract(cls):
+        raise NodeCreationError(f"{cls.__name__} has no invoke(); write `async def invoke(self): ...` in it")
+
+    @functools.wraps(cls, updated=())
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return make(*args, **kwargs).invoke()
+
+    node = FunctionNode(
+        run,
+        name=cls.name(),
+        node_type=cls.type(),
+        is_async=is_async(cls.invoke),
+        version=cls.version(),
+        memo=cls.memo(),
+    )
+    node.target = make
+    node.secrets = cls.secrets()
+    return node

@@ -1,0 +1,174 @@
+"""How a document is read: from any version, with exact errors, back into records."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import cattrs
+
+from railtracks._identifiers import index_of
+from railtracks.exceptions import StateError
+from railtracks.state._document._converter import converter
+from railtracks.state._document._graph import VERSION, ContextChange, Document, Edge, Node, Run
+from railtracks.state._records import CallRecord, Change, Form, Status
+from railtracks.state._serialization._decoder import decode
+from railtracks.state._serialization._record_text import dumps, format_inputs, format_output, loads
+
+
+def read_document(content: bytes) -> Document:
+    """Read a document of any version.
+
+    Raises:
+        StateError: It is not a document, or its version is unknown. The message says where it is wrong.
+    """
+    try:
+        data = loads(content)
+    except (ValueError, RecursionError) as exc:
+        raise StateError(f"this is not a state file: {exc}") from exc
+    if not isinstance(data, dict):
+        raise StateError(f"this is not a state file: it holds a {type(data).__name__}")
+    _migrate(data)
+    return _structure(data)
+
+
+@contextmanager
+def collections_paused() -> Iterator[None]:
+    """Pause the garbage collector while a large state is read.
+
+    Reading makes millions of objects that all stay. Searching them for garbage would take most of the time and find
+    nothing.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _structure(data: dict[str, Any]) -> Document:
+    """Turn plain data into a document.
+
+    Detailed errors take twice the time, so they are only asked for once there is an error.
+    """
+    try:
+        return converter(detailed_validation=False).structure(data, Document)
+    except Exception:  # whatever wrong data leads to
+        try:
+            return converter().structure(data, Document)
+        except cattrs.BaseValidationError as exc:
+            problems = "; ".join(cattrs.transform_error(exc, path="state"))
+            raise StateError(f"this is not a state file: {problems}") from exc
+
+
+def _migrate(data: dict[str, Any]) -> None:
+    """Turn a document of any version into one of the current version, in place.
+
+    What an older version did not record stays absent, except that forms become ``Form.UNKNOWN``. ``version`` stays as
+    it is.
+
+    Raises:
+        StateError: This release does not know the version.
+    """
+    version = data.get("version")
+    if type(version) is not int or version not in range(1, VERSION + 1):
+        raise StateError(f"the state has version {version!r}; this release of railtracks reads 1 to {VERSION}")
+    if version < VERSION:
+        from railtracks.state._serialization._former_names import translate  # here, as it serves old documents only
+
+        for details in _all_details(data):
+            if version == 1:  # which did not record how much of a value was written
+                details.update(input_form=Form.UNKNOWN.value, output_form=Form.UNKNOWN.value)
+            translate(details)
+            for change in _dicts_in(details, "context"):
+                translate(change)
+
+
+def _all_details(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the details of all edges of a document that has not been validated."""
+    for name in ("runs", "earlier"):
+        for run in _dicts_in(data, name):
+            for edge in _dicts_in(run, "edges"):
+                if isinstance(edge.get("details"), dict):
+                    yield edge["details"]
+
+
+def _dicts_in(data: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return those items of a member that are objects; none if the member is not an array."""
+    items = data.get(name)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def read_records(runs: Iterable[Run]) -> tuple[CallRecord, ...]:
+    """Return the records from which the runs were written. Their times are in seconds since the epoch.
+
+    Raises:
+        StateError: The runs contradict themselves. The message says where.
+    """
+    records = []
+    for run in runs:
+        if len(run.nodes) != len(run.edges):
+            raise StateError(f"run {run.run_id!r} has {len(run.nodes)} nodes but {len(run.edges)} edges")
+        records += [
+            _read_record(node, edge, _index(run.run_id)) for node, edge in zip(run.nodes, run.edges, strict=True)
+        ]
+    return tuple(sorted(records, key=lambda record: record.index))
+
+
+def _index(identifier: str) -> int:
+    try:
+        return index_of(identifier)
+    except ValueError:
+        raise StateError(f"{identifier!r} is not an identifier of a node, an edge or a run") from None
+
+
+def _read_record(node: Node, edge: Edge, run: int) -> CallRecord:
+    details = edge.details
+    for name, value, kind in (("input_args", details.input_args, list), ("input_kwargs", details.input_kwargs, dict)):
+        if not isinstance(value, kind):
+            raise StateError(f"{name} of {edge.identifier!r} must be a {kind.__name__}, not {value!r}")
+    created = (node.parent or node).stamp
+    ended = None if node.parent is None else node.stamp
+    args, kwargs, output = (_decoded(edge, name) for name in ("input_args", "input_kwargs", "output"))
+    failed = details.status is Status.FAILED and isinstance(output, BaseException)
+    return CallRecord(
+        index=_index(node.identifier),
+        parent=None if edge.source is None else _index(edge.source),
+        run=run,
+        name=node.name,
+        node_type=node.node_type,
+        args=tuple(args),
+        kwargs=kwargs,
+        started_step=created.step,
+        started=created.time,
+        status=details.status,
+        ended_step=None if ended is None else ended.step,
+        ended=None if ended is None else ended.time,
+        result=None if failed else output,
+        exception=cast(BaseException, output) if failed else None,
+        reason=details.reason,
+        abandoned=details.abandoned,
+        node=details.node,
+        inputs=format_inputs(details.input_args, details.input_kwargs, details.input_form, details.input_types),
+        output=None
+        if details.status is Status.OPEN
+        else format_output(details.output, details.output_form, details.output_types),
+        changes=[_read_change(change) for change in details.context] or None,
+        reuse=details.reuse,
+        attributes=dumps(node.details["attributes"]) if "attributes" in node.details else None,
+    )
+
+
+def _decoded(edge: Edge, name: str) -> Any:
+    try:
+        return decode(getattr(edge.details, name))
+    except Exception as exc:  # a registered hook raises, or a mark is malformed
+        raise StateError(f"{name} of {edge.identifier!r} cannot be restored: {exc}") from exc
+
+
+def _read_change(change: ContextChange) -> Change:
+    return Change(change.order, change.key, None if change.deleted else dumps(change.value), change.form)

@@ -1,0 +1,65 @@
+"""Plain data: what values are written as, its limits, and the texts in it.
+
+Plain data consists of what JSON knows: None, booleans, numbers, texts, lists, and dicts with texts as keys. What JSON
+does not know is written as a mark: a dict with keys that begin with ``$``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+MAX_TEXT = 1_048_576
+"""The number of characters of a text that are written."""
+MAX_ITEMS = 10_000
+"""The number of items of a collection that are written."""
+MAX_PARTS = 100_000
+"""The number of parts of one value, at all levels together, that are written."""
+MAX_DEPTH = 64
+"""The number of levels of nesting that are written."""
+MAX_REPR = 1_000
+"""The number of characters of a repr that are written."""
+
+
+def to_base64(content: bytes) -> str:
+    """Return bytes as text."""
+    from binascii import b2a_base64
+
+    return b2a_base64(content, newline=False).decode()
+
+
+def from_base64(text: str) -> bytes:
+    """Return the bytes that ``to_base64`` wrote."""
+    from binascii import a2b_base64
+
+    return a2b_base64(text)
+
+
+def cut_text(text: str, limit: int) -> str:
+    """Return the first ``limit`` characters of a text. If it is longer, the last of them say how long it is."""
+    if len(text) <= limit:
+        return text
+    mark = f"... [{len(text)} characters in all]"
+    return text[: limit - len(mark)] + mark
+
+
+def texts_in(data: Any) -> Iterator[str]:
+    """Yield all texts in plain data except for keys, numbers as texts, and bytes in each way that a text shows them."""
+    if isinstance(data, dict):
+        if "$base64" in data:
+            content = from_base64(data["$base64"])
+            yield content.decode("latin-1")
+            yield repr(content)[2:-1]
+            yield repr(b"'\"" + content)[5:-1]
+            with contextlib.suppress(UnicodeDecodeError):
+                yield content.decode()
+        else:
+            for key, value in data.items():
+                if key not in ("$type", "$cut"):
+                    yield from texts_in(value)
+    elif isinstance(data, list):
+        for item in data:
+            yield from texts_in(item)
+    elif data is not None and not isinstance(data, bool):
+        yield str(data)

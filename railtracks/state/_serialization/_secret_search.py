@@ -1,0 +1,38 @@
+"""The search for secrets in values that are not written, so that they are known when a text is."""
+
+from __future__ import annotations
+
+from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._redaction._secret_names import is_secret_key
+from railtracks.state._serialization._classify import SCALAR_TYPES, Kind, classify_value, members_of
+from railtracks.state._serialization._encoder import Encoder
+from railtracks.state._serialization._plain_data import MAX_DEPTH, MAX_PARTS
+
+
+def register_secrets(value: object, redactor: Redactor) -> None:
+    """Add to the redactor all values in ``value`` that a key or ``Secret`` marks as secrets.
+
+    Only what contains other values is searched, as the encoder would write it. No repr is called, and no hook of a
+    registered type. Never raises.
+    """
+    _search(value, redactor, MAX_DEPTH, {})
+
+
+def _search(value: object, redactor: Redactor, depth: int, seen: dict[int, object]) -> None:
+    try:
+        if type(value) in SCALAR_TYPES or not depth or id(value) in seen or len(seen) > MAX_PARTS:
+            return
+        seen[id(value)] = value  # kept, so that no other value has its id
+        classified = classify_value(value)
+        if classified.kind is Kind.SECRET:
+            Encoder(redactor).mask(value)
+            return
+        for key, item in members_of(value, classified):
+            if key is not None and item is not None and is_secret_key(key):
+                Encoder(redactor).mask(item)
+                continue
+            for part in (key, item):
+                if type(part) not in SCALAR_TYPES:  # checked here, as most are scalars, and a call costs more
+                    _search(part, redactor, depth - 1, seen)
+    except Exception:  # an attribute of a user's object may raise; what it contains is not known then
+        return
