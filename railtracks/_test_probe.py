@@ -58,8 +58,9 @@ class SessionProbe:
 
     @property
     def store(self) -> Store | None:
-        """The store that the session writes to; None before it is entered, and if it writes nothing."""
-        return self.session._store
+        """The store of the session; None before it is entered, and if it neither saves its state nor resumes a run."""
+        run = self.session._stored_run
+        return None if run is None else run.store
 
     def redact(self, text: str) -> str:
         """Return ``text`` with the secrets that the session knows by now replaced."""

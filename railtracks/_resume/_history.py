@@ -1,8 +1,8 @@
-"""The past of a session that resumes another: which recorded call is a call that is made now?
+"""The history of a resumed run: the tree in which new calls are matched with recorded ones.
 
-A call is identified by its place in the tree of calls: the key of its parent, its node, its arguments as they are
-saved, and its ordinal among its siblings that are equal in these. Where it came among others does not count, so
-concurrent calls are found in whatever order they are made.
+A call is identified by its position in the tree of calls: the position of its parent, its node, its arguments as they
+are saved, and its ordinal among the siblings that are equal in these. The order among other siblings does not count,
+so concurrent calls are matched in whatever order they are made.
 """
 
 from __future__ import annotations
@@ -16,108 +16,110 @@ from railtracks.state._call_tree import CallTree
 from railtracks.state._records import CallRecord, Status
 from railtracks.state._serialization._record_text import form_in, is_lossy
 
-Key = tuple[str, str]
+MatchKey = tuple[str, str]
 
 
-class Place:
-    """A place in the tree of recorded calls.
+class HistoryNode:
+    """A node of the tree of recorded calls: one call, as one or more attempts recorded it. The root is no call.
 
     Args:
-        versions: What each session recorded there, oldest first. A session that was itself resumed may not have
-            come to all that an earlier one had completed, so each place looks at all of them.
+        attempts: For each attempt (session) that made the call, oldest first: all its calls, and the record of this
+            one; None for the root. An attempt that was itself resumed may have ended before it made all the calls
+            that an earlier one had completed, so each node looks at all attempts.
+
+    Attributes:
+        record: The record that counts: the latest completed one, or else the latest; None for the root.
+        attempt: All calls of the attempt that ``record`` comes from.
     """
 
-    __slots__ = ("_below", "_versions", "generation", "record")
+    __slots__ = ("_attempts", "_children", "attempt", "record")
 
-    def __init__(self, versions: Sequence[tuple[CallTree, CallRecord | None]]) -> None:
-        self._versions = versions
-        self._below: dict[Key, list[Place]] | None = None
-        completed = [pair for pair in versions if pair[1] is not None and pair[1].status is Status.COMPLETED]
-        self.generation, self.record = (completed or versions)[-1]
+    def __init__(self, attempts: Sequence[tuple[CallTree, CallRecord | None]]) -> None:
+        self._attempts = attempts
+        self._children: dict[MatchKey, list[HistoryNode]] | None = None
+        completed = [pair for pair in attempts if pair[1] is not None and pair[1].status is Status.COMPLETED]
+        self.attempt, self.record = (completed or attempts)[-1]
 
-    def take(self, key: Key) -> Place | None:
-        """The next place of this key below this one; each is given once."""
-        if self._below is None:
-            self._below = {key: places[::-1] for key, places in self._grouped().items()}
-        places = self._below.get(key)
-        return places.pop() if places else None
+    def pop_child(self, key: MatchKey) -> HistoryNode | None:
+        """Return the next child with this key, or None if there is none left. Each child is returned once."""
+        if self._children is None:
+            self._children = {key: nodes[::-1] for key, nodes in self._group_children().items()}
+        nodes = self._children.get(key)
+        return nodes.pop() if nodes else None
 
-    def _grouped(self) -> dict[Key, list[Place]]:
-        versions: dict[Key, list[list[tuple[CallTree, CallRecord]]]] = {}
-        for generation, record in self._versions:
-            ordinals: dict[Key, int] = {}
-            for child in generation.children(record):
-                key = key_of(child)
+    def _group_children(self) -> dict[MatchKey, list[HistoryNode]]:
+        attempts: dict[MatchKey, list[list[tuple[CallTree, CallRecord]]]] = {}
+        for attempt, record in self._attempts:
+            ordinals: dict[MatchKey, int] = {}
+            for child in attempt.children(record):
+                key = match_key(child)
                 if key is not None:
                     ordinal = ordinals[key] = ordinals.get(key, -1) + 1
-                    found = versions.setdefault(key, [])
-                    if ordinal == len(found):
-                        found.append([])
-                    found[ordinal].append((generation, child))
-        return {key: [Place(pairs) for pairs in found] for key, found in versions.items()}
+                    siblings = attempts.setdefault(key, [])
+                    if ordinal == len(siblings):
+                        siblings.append([])
+                    siblings[ordinal].append((attempt, child))
+        return {key: [HistoryNode(pairs) for pairs in siblings] for key, siblings in attempts.items()}
 
-    def flat(self) -> list[CallRecord]:
-        """What is known below this place as the records of one session, for keeping."""
-        flattened = _Flattened()
-        self._flatten(None, flattened)
-        return flattened.records
+    def flatten(self) -> list[CallRecord]:
+        """Return the history below this node as the records of one session."""
+        builder = _RecordBuilder()
+        self._add_children(None, builder)
+        return builder.records
 
-    def _flatten(self, parent: CallRecord | None, into: _Flattened) -> None:
-        for places in self._grouped().values():
-            for place in places:
-                record = place.record
+    def _add_children(self, parent: CallRecord | None, builder: _RecordBuilder) -> None:
+        for nodes in self._group_children().values():
+            for node in nodes:
+                record = node.record
                 assert record is not None
-                # Below a call that completed, calls that it made at other times count only if they completed: they
-                # may be needed if it runs again nevertheless.
-                own = place.generation is self.generation or not _completed(self.record)
-                if own or _completed(record):
-                    copy = into.begin(record, parent)
-                    place._flatten(copy, into)
-                    into.end(copy)
-        for child in self.generation.children(self.record):
-            if key_of(child) is None:  # nothing finds it; it is kept for those who read
-                into.add_tree(self.generation, child, parent)
+                # Below a completed call, keep children from other attempts only if they completed: they are needed
+                # when the parent runs again nevertheless (memo=False).
+                if node.attempt is self.attempt or not _is_completed(self.record) or _is_completed(record):
+                    copy = builder.begin(record, parent)
+                    node._add_children(copy, builder)
+                    builder.end(copy)
+        for child in self.attempt.children(self.record):
+            if match_key(child) is None:  # no call can match it; it is kept for readers
+                builder.add_tree(self.attempt, child, parent)
 
 
-def _completed(record: CallRecord | None) -> bool:
+def _is_completed(record: CallRecord | None) -> bool:
     return record is not None and record.status is Status.COMPLETED
 
 
-def key_of(record: CallRecord) -> Key | None:
-    """What a recorded call is found by among those of its parent; None if by nothing."""
+def match_key(record: CallRecord) -> MatchKey | None:
+    """Return the key of a recorded call among its siblings: node and arguments. None if it cannot be matched."""
     if record.node is None or record.inputs is None or is_lossy(form_in(record.inputs)):
         return None
     return record.node, record.inputs
 
 
-def past(*sessions: Sequence[CallRecord]) -> Place:
-    """The root of the tree of what some sessions recorded, the oldest first."""
-    return Place([(CallTree(records), None) for records in sessions])
+def build_history(*attempts: Sequence[CallRecord]) -> HistoryNode:
+    """Build the tree of the records of some attempts, oldest first, and return its root."""
+    return HistoryNode([(CallTree(records), None) for records in attempts])
 
 
-def together(*sessions: Sequence[CallRecord]) -> list[CallRecord]:
-    """What some sessions recorded, the oldest first, as the records of one."""
-    told = [records for records in sessions if records]
-    return list(told[0]) if len(told) == 1 else past(*told).flat() if told else []
+def merge_attempts(*attempts: Sequence[CallRecord]) -> list[CallRecord]:
+    """Merge the records of some attempts, oldest first, into the records of one session."""
+    used = [records for records in attempts if records]
+    return list(used[0]) if len(used) == 1 else build_history(*used).flatten() if used else []
 
 
-def cut_off(records: Sequence[CallRecord], step: int) -> list[CallRecord]:
-    """The records as they were before a step: what was made later is not there, what ended later was running."""
+def truncate_at_step(records: Sequence[CallRecord], step: int) -> list[CallRecord]:
+    """Return the records as they were before ``step``: without later calls, and with those open that ended later."""
     return [
-        r if r.ended_step is not None and r.ended_step < step else _reopened(r)
-        for r in records
-        if r.started_step < step
+        r if r.ended_step is not None and r.ended_step < step else _reopen(r) for r in records if r.started_step < step
     ]
 
 
-def _reopened(record: CallRecord) -> CallRecord:
-    fresh = ("status", "ended_step", "ended", "result", "exception", "reason", "output", "reuse", "attributes")
-    defaults = {name: getattr(attrs.fields(CallRecord), name).default for name in fresh}
+def _reopen(record: CallRecord) -> CallRecord:
+    fields = ("status", "ended_step", "ended", "result", "exception", "reason", "output", "reuse", "attributes")
+    defaults = {name: getattr(attrs.fields(CallRecord), name).default for name in fields}
     return attrs.evolve(record, **defaults)
 
 
-class _Flattened:
-    """Calls as if they had been made one after the other, each with all below it."""
+class _RecordBuilder:
+    """Builds records as if their calls had been made one after the other, each with all calls below it."""
 
     def __init__(self) -> None:
         self.records: list[CallRecord] = []
@@ -129,7 +131,7 @@ class _Flattened:
         changes = [change._replace(order=next(self._orders)) for change in record.changes or ()]
         copy = attrs.evolve(
             record,
-            changes=changes or None,  # which were counted from 0 in each session
+            changes=changes or None,  # renumbered, because each session counts from 0
             index=index,
             parent=None if parent is None else parent.index,
             run=index if parent is None else parent.run,
@@ -144,8 +146,8 @@ class _Flattened:
             copy.ended_step = self._step
             self._step += 1
 
-    def add_tree(self, generation: CallTree, record: CallRecord, parent: CallRecord | None) -> None:
+    def add_tree(self, attempt: CallTree, record: CallRecord, parent: CallRecord | None) -> None:
         copy = self.begin(record, parent)
-        for child in generation.children(record):
-            self.add_tree(generation, child, copy)
+        for child in attempt.children(record):
+            self.add_tree(attempt, child, copy)
         self.end(copy)

@@ -1,4 +1,4 @@
-"""Which run a session resumes, and from where on."""
+"""The run that a session resumes, and how much of it is used."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from railtracks._logging import SESSION, SessionLog
-from railtracks._resume._history import cut_off, together
-from railtracks._resume._matching import recorded_arguments
+from railtracks._resume._history import merge_attempts, truncate_at_step
+from railtracks._resume._matching import restore_arguments
 from railtracks.exceptions import ConfigError, RunInUseError, StateError
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import as_node
@@ -18,38 +18,38 @@ from railtracks.state._stores._protocols import Store
 from railtracks.state._stores._runs import check_identifier, load_run
 
 
-class Resumption(NamedTuple):
-    """A run that a session resumes.
-
-    Args:
-        run_identifier: Of that run.
-        before: Use only what had completed before this: a node, the name of one, or a step. None: everything.
-    """
+class ResumeSource(NamedTuple):
+    """The run that a session resumes, and the point up to which it is used."""
 
     run_identifier: str
+    """The identifier of that run."""
     before: Callable[..., Any] | str | int | None
+    """Only what had completed before this is used: a node, the name of a node, or a step. None: everything."""
 
-    def load(self, store: Store, log: SessionLog, held: bool) -> tuple[ExecutionInfo, list[CallRecord]]:
-        """What is known of the run, and the records that are used of it. Blocks.
+    def load(self, store: Store, log: SessionLog, is_locked_here: bool) -> tuple[ExecutionInfo, list[CallRecord]]:
+        """Load the run. Return what is known of it, and the records to resume from. Blocks.
 
-        ``held``: this session has the right to write what it resumes, so nobody else has.
+        Args:
+            store: The store that has the run.
+            log: The log of the session; a damaged journal is reported there.
+            is_locked_here: Whether this session holds the lock on that run, so no other session does.
 
         Raises:
-            RunInUseError: the run still runs, and all of it is to be resumed.
-            StateError: it is not there, or cannot be read, or has no call of ``before``.
+            RunInUseError: Another session has the run open, and all of it is to be resumed.
+            StateError: The run is missing or cannot be read, or it has no call of ``before``.
         """
-        if self.before is None and not held and store.is_locked(self.run_identifier):
+        if self.before is None and not is_locked_here and store.is_locked(self.run_identifier):
             raise RunInUseError(
-                f"the run {self.run_identifier!r} is open in another session; resume it when that has ended"
+                f"the run {self.run_identifier!r} is open in another session; resume it when that session has ended"
             )
         known = load_run(self.run_identifier, store)
         if known.damage is not None:
             log.log(logging.WARNING, "The journal of %s: %s", self.run_identifier, known.damage, logger=SESSION)
         if self.before is None:
-            return known, together(known.earlier, known.records)
-        return known, cut_off(known.records, self._step(known))
+            return known, merge_attempts(known.earlier, known.records)
+        return known, truncate_at_step(known.records, self._find_step(known))
 
-    def _step(self, known: ExecutionInfo) -> int:
+    def _find_step(self, known: ExecutionInfo) -> int:
         if isinstance(self.before, int):
             return self.before
         name = self.before if isinstance(self.before, str) else as_node(self.before, "before").name
@@ -59,49 +59,62 @@ class Resumption(NamedTuple):
             raise StateError(f"the run {self.run_identifier!r} has no call of {name}; it has calls of {names}")
         return min(steps)
 
-    def arguments(
+    def recorded_arguments(
         self, known: ExecutionInfo, node: FunctionNode[..., Any]
     ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """What the first top-level call of the node was given. StateError if that cannot be told."""
+        """Return the arguments of the first top-level call of ``node`` in ``known``.
+
+        Raises:
+            StateError: There is no such call, or its arguments cannot be restored.
+        """
         for record in (*known.records, *known.earlier):
             if record.parent is None and record.name == node.name:
                 try:
-                    return recorded_arguments(record, node)
+                    return restore_arguments(record, node)
                 except ValueError as exc:
                     raise StateError(
-                        f"the call of {node.name} in the run {self.run_identifier!r} {exc}; give its arguments again: "
+                        f"the call of {node.name} in the run {self.run_identifier!r} {exc}; pass its arguments again: "
                         f"flow.resume({self.run_identifier!r}, ...)"
                     ) from exc
-        if not known.records and _needs_no_arguments(node):  # it was killed before that was on record
+        if not known.records and _can_be_called_without_arguments(node):  # killed before the call was on record
             return (), {}
-        raise StateError(f"the run {self.run_identifier!r} has no top-level call of {node.name}; give its arguments")
+        raise StateError(
+            f"the run {self.run_identifier!r} has no top-level call of {node.name}; pass its arguments: "
+            f"flow.resume({self.run_identifier!r}, ...)"
+        )
 
 
-def _needs_no_arguments(node: FunctionNode[..., Any]) -> bool:
+def _can_be_called_without_arguments(node: FunctionNode[..., Any]) -> bool:
     try:
         inspect.signature(node.target).bind()
-    except (TypeError, ValueError):  # it needs some, or does not tell
+    except (TypeError, ValueError):  # it has required parameters, or no signature
         return False
     return True
 
 
-def resumption(resume: object, before: object, run_identifier: str | None) -> Resumption | None:
-    """What the arguments of a session say. ConfigError if they do not fit together."""
+def parse_resume_arguments(resume: object, before: object, run_identifier: str | None) -> ResumeSource | None:
+    """Return the source that these arguments of a session describe, or None if it resumes nothing.
+
+    Raises:
+        ConfigError: An argument is not allowed, or they do not fit together.
+    """
     if resume is not None:
         check_identifier(resume)
     if before is not None:
         if resume is None:
-            raise ConfigError("argument before needs resume: write rt.Session(resume='my-run', before=...)")
+            raise ConfigError("argument before: it needs resume; use rt.Session(resume='my-run', before=...)")
         if isinstance(before, int):
-            allowed = before >= 0 and before is not False and before is not True
+            is_allowed = before >= 0 and before is not False and before is not True
         else:
-            allowed = isinstance(before, str) or callable(before)
-        if not allowed:
+            is_allowed = isinstance(before, str) or callable(before)
+        if not is_allowed:
             raise ConfigError(
-                f"argument before: {before!r} is not allowed; give a node, the name of one, or a step of at least 0"
+                f"argument before: {before!r} is not allowed; expected a node, the name of a node, "
+                f"or a step of at least 0"
             )
         if resume == run_identifier:
             raise ConfigError(
-                f"argument before: the run {resume!r} stays as it is, so this session needs another run_identifier"
+                f"argument before: it leaves the run {resume!r} as it is, so this session must use another "
+                f"run_identifier"
             )
-    return None if resume is None else Resumption(resume, before)  # type: ignore[arg-type]  # checked above
+    return None if resume is None else ResumeSource(resume, before)  # type: ignore[arg-type]  # checked above

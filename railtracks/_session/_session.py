@@ -10,7 +10,6 @@ from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, final
 
-from railtracks import state
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._config import resolve_config
 from railtracks._context_variable import current
@@ -21,18 +20,17 @@ from railtracks._session._loop_thread import LoopThread
 from railtracks._session._nursery import SessionNursery
 from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import ConfigError, RunInUseError, SessionEndedError, SessionError
-from railtracks.execution import Coordinator, Frame, Recorder, running_library
+from railtracks.execution import Coordinator, Frame, running_library
 from railtracks.nodes._callables import is_async
 from railtracks.nodes._resolve import as_node
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
-from railtracks.state._file_system import is_blocking
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._secret_search import register_secrets
 
 if TYPE_CHECKING:
-    from railtracks._resume._source import Resumption
-    from railtracks.state import Store
+    from railtracks._resume._source import ResumeSource
+    from railtracks._session._stored_run import StoredRun
 
 P = ParamSpec("P")
 E = TypeVar("E", bound=Event)
@@ -102,11 +100,11 @@ class Session:
     ) -> None:
         self._config = config = resolve_config(options)
         check_arguments(context, payload_callback, name=name, flow_name=flow_name, flow_id=flow_id)
-        self._resumption: Resumption | None = None
+        self._resume_source: ResumeSource | None = None
         if resume is not None or before is not None:
-            from railtracks._resume._source import resumption  # here, as few sessions resume a run
+            from railtracks._resume._source import parse_resume_arguments  # here, as few sessions resume a run
 
-            self._resumption = resumption(resume, before, config.run_identifier)
+            self._resume_source = parse_resume_arguments(resume, before, config.run_identifier)
         self._sources = source = runtime_hooks.get()
         self.name = name
         given = config.run_identifier or (resume if before is None else source.new_id())
@@ -118,9 +116,8 @@ class Session:
             config.logging_setting, config.log_file, self.identifier, source.clock, redactor.redact_free_text
         )
         self._coordinator = Coordinator(self.identifier, config, dict(context or {}), source, self._log, redactor)
-        self._store: Store | None = None  # found when the session begins: the working directory may change after that
-        self._known: ExecutionInfo | None = None  # the run that this one resumes
-        self._saving = False  # whoever saves, lets go of the run
+        self._stored_run: StoredRun | None = None  # once the session begins, if it saves its state or resumes a run
+        self._save_releases_run = False  # whoever saves also releases the run
         self._phase: Phase = "not entered yet"
         self._start_time: float | None = None
         self._end_time: float | None = None
@@ -143,7 +140,7 @@ class Session:
     @property
     def resumes(self) -> str | None:
         """The identifier of the run that this session resumes, if it does."""
-        return None if self._resumption is None else self._resumption.run_identifier
+        return None if self._resume_source is None else self._resume_source.run_identifier
 
     @property
     def _identifier(self) -> str:  # the published examples print it by this name
@@ -166,7 +163,7 @@ class Session:
             end_time=self._end_time,
             records=self._coordinator.state.snapshot(),
             clock_origin=self._coordinator.origin,
-            earlier=() if self._recorder is None else self._recorder.earlier(),
+            earlier=() if self._coordinator.recorder is None else self._coordinator.recorder.earlier_records(),
             redactor=self._redactor,
         )
 
@@ -274,13 +271,11 @@ class Session:
         self._begin("async with")
         self._nursery = self._new_nursery()
         try:
-            if self._recorder is not None:
-                if self._resumption is None and (
-                    isinstance(self._store, state.FileStore) or not is_blocking(self._store)
-                ):
-                    self._set_out()  # a rename at the most
+            if self._stored_run is not None:
+                if self._stored_run.starts_quickly:
+                    self._start_recording()
                 else:
-                    await run_in_thread(self._set_out)
+                    await run_in_thread(self._start_recording)
             await self._nursery.open()
         except BaseException:  # there is nothing to resume; or no event loop that anyio knows is running here
             self._abort()
@@ -298,7 +293,7 @@ class Session:
             raise SessionError(
                 "the session is left in another task than it was entered in; leave it where you entered it"
             )
-        self._note_end(exc)
+        self._record_body_outcome(exc)
         try:
             await nursery.close(exc)
         finally:
@@ -309,7 +304,7 @@ class Session:
     def __enter__(self) -> Session:
         self._begin("with")
         try:
-            self._set_out()
+            self._start_recording()
         except BaseException:
             self._abort()
             raise
@@ -322,7 +317,7 @@ class Session:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._check_leaving("with")
-        self._note_end(exc)
+        self._record_body_outcome(exc)
         try:
             if self._loop_thread is not None:
                 self._loop_thread.close(exc)
@@ -338,14 +333,14 @@ class Session:
             self._mark_end()
             if self._config.save_state:
                 self._save()
-            self._let_go()
-            self._report()
+            self._release_run()
+            self._run_payload_callback()
 
         self._coordinator.close()
         if self._coordinator.scopes.is_idle:
             finish()
         else:
-            self._saving = True
+            self._save_releases_run = True
             self._coordinator.scopes.when_idle = finish
 
     def _start_loop(self) -> None:
@@ -358,9 +353,10 @@ class Session:
     # ---- the beginning and the end
 
     def _new_nursery(self) -> SessionNursery:
+        run = self._stored_run
         save = self._save if self._config.save_state else None
-        in_thread = self._store is not None and is_blocking(self._store)
-        return SessionNursery(self._coordinator, self._log, self._mark_end, save, in_thread, self._report)
+        in_thread = run is not None and run.saves_in_thread
+        return SessionNursery(self._coordinator, self._log, self._mark_end, save, in_thread, self._run_payload_callback)
 
     def _begin(self, form: str) -> None:
         if self._phase != "not entered yet":
@@ -368,13 +364,13 @@ class Session:
                 f"the session {self.identifier} was entered before and is {self._phase}; "
                 f"make a new rt.Session() each time, or use rt.Flow"
             )
-        if self._config.save_state or self._resumption is not None:
-            self._hold()
-        try:
-            self._log.open()
-        except BaseException:
-            self._let_go()
-            raise
+        self._log.open()
+        if self._config.save_state or self._resume_source is not None:
+            try:
+                self._acquire_run()
+            except BaseException:
+                self._log.close()
+                raise
         self._phase = "open"
         self._form = form
         self._start_time = self._now()
@@ -383,70 +379,52 @@ class Session:
         if self._sources.observer is not None:
             self._sources.observer.on_session_opened(self)
 
-    @property
-    def _recorder(self) -> Recorder | None:
-        return self._coordinator.recorder
+    def _acquire_run(self) -> None:
+        """Acquire the right to write the run that this session is stored as."""
+        from railtracks._session._stored_run import StoredRun  # here, as a session that saves nothing does not need it
 
-    def _hold(self) -> None:
-        """Get the right to write the run, and what it takes to do so."""
-        from railtracks.state._stores._runs import (
-            resolve_store,  # here, as a session that saves nothing does not need it
-        )
-
-        config, coordinator = self._config, self._coordinator
-        self._store = store = resolve_store(config.store)
-        recorder = Recorder(
-            coordinator.state, coordinator.origin, self._redactor, self._log,
-            store if config.save_state else None, config.durability,
-        )  # fmt: skip
+        run = StoredRun(self._coordinator, self._config, self._log, self._resume_source)
         try:
-            recorder.hold(self.identifier)
+            run.acquire(self.identifier)
         except RunInUseError:
-            if config.run_identifier is not None or self.name is None or self._resumption is not None:
+            if self._config.run_identifier is not None or self.name is None or self._resume_source is not None:
                 raise
-            # Nobody asked for this identifier, only for the name; a service may well have many sessions of one name.
+            # The identifier comes from the session's name, and a service may well have many sessions of one name.
             self.identifier = f"{self.identifier[:100]}-{self._sources.new_id()[:12]}"
             self._log.session_id = self.identifier
-            coordinator.rename(self.identifier)
-            recorder.hold(self.identifier)
-        coordinator.recorder = recorder
+            self._coordinator.rename(self.identifier)
+            run.acquire(self.identifier)
+        self._stored_run = run
 
-    def _set_out(self) -> None:
-        """Begin the record, and load the run that this one resumes, if it does. Blocks."""
-        recorder, resumption, store = self._recorder, self._resumption, self._store
-        if recorder is None or store is None:
+    def _start_recording(self) -> None:
+        """Start recording, and load the run that this session resumes, if it does. Blocks."""
+        run = self._stored_run
+        if run is None:
             return
-        if resumption is not None:
-            self._known, records = resumption.load(store, self._log, self._replaces and self._config.save_state)
-        given = self._config.run_identifier is not None or self.name is not None
-        aside = f"{self.identifier[:100]}.{self._sources.new_id()[:8]}" if given and not self._replaces else None
-        recorder.begin(self.info.facts, aside)
-        if resumption is not None:
-            recorder.resume(records)
-
-    @property
-    def _replaces(self) -> bool:
-        """Does this session take the place of the run that it resumes?"""
-        return self._resumption is not None and self._resumption.run_identifier == self.identifier
+        may_exist = self._config.run_identifier is not None or self.name is not None
+        archive = None
+        if may_exist and not run.replaces_resumed_run:
+            archive = f"{self.identifier[:100]}.{self._sources.new_id()[:8]}"
+        run.start(self.info, archive)
 
     def recorded_arguments(self, node: Callable[..., Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """Of the run that this session resumes: what its first top-level call of ``node`` was given.
+        """Return what the first top-level call of ``node`` was given in the run that this session resumes.
 
         Raises:
             StateError: there is no such call, or its arguments cannot be brought back.
             SessionError: the session resumes nothing, or is not entered yet.
         """
-        if self._known is None or self._resumption is None:
+        if self._stored_run is None:
             raise SessionError("recorded_arguments() needs an open session that resumes a run: rt.Session(resume=...)")
-        return self._resumption.arguments(self._known, as_node(node, "recorded_arguments"))
+        return self._stored_run.recorded_arguments(node)
 
-    def _let_go(self) -> None:
-        if self._recorder is not None:
-            self._recorder.release()
+    def _release_run(self) -> None:
+        if self._stored_run is not None:
+            self._stored_run.release()
 
     def _abort(self) -> None:
         """The session could not be entered."""
-        self._let_go()
+        self._release_run()
         self._log.close()
         self._phase = "over"
         if self._sources.observer is not None:
@@ -467,14 +445,14 @@ class Session:
                 f"leave the inner one first, as nested `async with` blocks do"
             )
 
-    def _note_end(self, exc: BaseException | None) -> None:
-        if self._recorder is not None:
-            self._recorder.ended_well = exc is None
+    def _record_body_outcome(self, exc: BaseException | None) -> None:
+        if self._coordinator.recorder is not None:
+            self._coordinator.recorder.body_succeeded = exc is None
 
     def _end(self) -> None:
         self._phase = "over"
-        if not self._saving:
-            self._let_go()
+        if not self._save_releases_run:
+            self._release_run()
         self._log.close()
         if self._sources.observer is not None:
             self._sources.observer.on_session_closed(self)
@@ -496,16 +474,12 @@ class Session:
         self._end_time = self._now()
 
     def _save(self) -> None:
-        """Save the state. Blocks. A failure is logged: it may not replace the result or the exception."""
-        recorder = self._recorder
-        assert recorder is not None
-        self._saving = True
-        try:
-            recorder.save(self.info, self._replaces)
-        finally:
-            recorder.release()
+        """Save the state. Blocks. Failures are logged."""
+        assert self._stored_run is not None
+        self._save_releases_run = True
+        self._stored_run.save(self.info)
 
-    def _report(self) -> None:
+    def _run_payload_callback(self) -> None:
         """Call ``payload_callback``, the last thing a session does."""
         if self._payload_callback is None:
             return

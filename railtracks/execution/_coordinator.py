@@ -30,12 +30,11 @@ from railtracks.execution._call_log import CallLog
 from railtracks.execution._call_scopes import CallScopes, CancelCause, RootCall
 from railtracks.execution._loop_binding import LoopBinding
 from railtracks.execution._pump_nursery import TaskSpawner
-from railtracks.execution._recording._recorder import DELETED, Recorder, look
+from railtracks.execution._recording._recorder import DELETED, Recorder, register_call_secrets
 from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher
 from railtracks.state import CallCreated, CallRecord, Reason
-from railtracks.state._records import REUSED
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import SCALAR_TYPES
 from railtracks.state._serialization._record_text import object_text
@@ -43,8 +42,8 @@ from railtracks.state._serialization._secret_search import register_secrets
 from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:  # not loaded before they are needed, if ever
-    from railtracks._resume._history import Place
-    from railtracks._resume._matching import Found
+    from railtracks._resume._history import HistoryNode
+    from railtracks._resume._matching import Match
     from railtracks.execution._resources import Resources
     from railtracks.execution._streams import OpenStreams
 
@@ -66,10 +65,10 @@ class Frame:
         record: The record of the current call; None outside calls.
         run: The top-level call that the current call is part of; None outside calls.
         task: The task that the frame was made in. A call from another task enters a scope of its own.
-        place: The recorded call that the current one corresponds to, in a session that resumes a run.
+        history_node: The recorded call that the current one corresponds to, in a session that resumes a run.
     """
 
-    __slots__ = ("coordinator", "place", "record", "run", "task")
+    __slots__ = ("coordinator", "history_node", "record", "run", "task")
 
     def __init__(
         self,
@@ -77,10 +76,10 @@ class Frame:
         record: CallRecord | None = None,
         run: RootCall | None = None,
         task: object = _NO_TASK,
-        place: Place | None = None,
+        history_node: HistoryNode | None = None,
     ) -> None:
         self.coordinator = coordinator
-        self.place = place
+        self.history_node = history_node
         self.record = record
         self.run = run
         self.task = task
@@ -238,16 +237,16 @@ class Coordinator:
         record = state.created(node.name, node.node_type, args, kwargs, caller.record, now)
         recorder = self.recorder
         try:
-            place = None
+            history_node = None
             if recorder is None:
-                look(record, node, self.redactor)
+                register_call_secrets(record, node, self.redactor)
             else:
-                match = recorder.created(record, node, caller.place)
+                match = recorder.on_created(record, node, caller.history_node)
                 if match is not None:
-                    if match.why == REUSED:
+                    if match.is_replayed:
                         return self._replay(record, match, caller)
-                    place = match.place
-            current.set(Frame(self, record, run, task, place))
+                    history_node = match.node
+            current.set(Frame(self, record, run, task, history_node))
             strategy = self._in_task if node.is_async else self._in_thread
             if self._call_log.is_active:
                 self._call_log.created(record, caller.record)
@@ -271,8 +270,8 @@ class Coordinator:
         else:
             state.succeeded(record, result, self.clock())
             self._record_end(record)
-            if commits and recorder is not None and recorder.waits:
-                await recorder.committed()
+            if commits and recorder is not None and recorder.is_synchronous:
+                await recorder.wait_committed()
             return result
         finally:
             current.set(caller)
@@ -280,17 +279,17 @@ class Coordinator:
     def _record_end(self, record: CallRecord) -> None:
         """Write and announce the end of a call, which the state has already."""
         if self.recorder is not None:
-            self.recorder.ended(record)
+            self.recorder.on_ended(record)
         elif type(record.result) not in SCALAR_TYPES:
             register_secrets(record.result, self.redactor)
         if self._call_log.is_active:
             self._call_log.ended(record)
 
-    def _replay(self, record: CallRecord, match: Found, caller: Frame) -> Any:
+    def _replay(self, record: CallRecord, match: Match, caller: Frame) -> Any:
         """Give a call its recorded result instead of running it."""
         assert self.recorder is not None
-        self.recorder.reused(record, match, self.context)
-        copies = self.state.records[len(self.state.records) - len(match.below) :]
+        self.recorder.on_replayed(record, match, self.context)
+        copies = self.state.records[len(self.state.records) - len(match.descendants) :]
         if self._call_log.is_active:
             self._call_log.created(record, caller.record)
             self._call_log.ended(record)
@@ -312,8 +311,8 @@ class Coordinator:
 
     async def wait_committed(self) -> None:
         """With ``durability="sync"``, wait until all that happened so far is on disk. Cancellation: the wait ends."""
-        if self.recorder is not None and self.recorder.waits:
-            await self.recorder.committed()
+        if self.recorder is not None and self.recorder.is_synchronous:
+            await self.recorder.wait_committed()
 
     # ---- what calls do to their own record
 
@@ -323,13 +322,13 @@ class Coordinator:
         if self._observer is not None:
             self._observer.on_context_change(self.session_id, record, key, value, value is DELETED)
         if self.recorder is not None and not self.ended:
-            self.recorder.changed(record, key, value)
+            self.recorder.on_context_change(record, key, value)
 
     def set_attributes(self, record: CallRecord, attributes: Mapping[str, Any]) -> None:
         """Record what a running call says about itself, in place of what it said before."""
         record.attributes = object_text(attributes, self.redactor)
         if self.recorder is not None:
-            self.recorder.described(record)
+            self.recorder.on_attributes(record)
 
     # ---- failure and the end
 

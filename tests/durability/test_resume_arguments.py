@@ -142,11 +142,11 @@ async def test_recorded_arguments_that_cannot_be_read_are_refused(world, name, v
     flow = flow_of({"unannotated": unannotated, "secretive": secretive}[name])
     await failing(flow, value)
     before = (FOLDER / "run.json").read_bytes()
-    with pytest.raises(StateError, match=f"(?s){message}.*give its arguments again.*flow.resume\\('run', ...\\)"):
+    with pytest.raises(StateError, match=f"(?s){message}.*pass its arguments again.*flow.resume\\('run', ...\\)"):
         await flow.aresume("run")
     known = rt.state.load_run("run")
     assert [r.name for r in (*known.records, *known.earlier)] == [name, "step"], "the run was replaced"
-    with pytest.raises(StateError, match="give its arguments again"):  # and it is refused again
+    with pytest.raises(StateError, match="pass its arguments again"):  # and it is refused again
         await flow.aresume("run")
     (FOLDER / "run.json").write_bytes(before)
     world.broken.clear()
@@ -179,5 +179,5 @@ async def test_another_entry_point_finds_nothing_to_be_called_with(world):
     async def other(given): ...
 
     await flow_of(world.steps).ainvoke("a")
-    with pytest.raises(StateError, match=r"'run' has no top-level call of other; give its arguments"):
+    with pytest.raises(StateError, match=r"'run' has no top-level call of other; pass its arguments"):
         await flow_of(other).aresume("run")

@@ -131,7 +131,7 @@ async def test_methods_of_objects_that_cannot_be_compared_run_again(world):
     again, info = await run_twice(world, (OpaqueService().fetch, "a"), (Callable(),))
     assert again == ["callable", "opaque/a"]
     for name in ("fetch", "Callable"):
-        assert "bound to what cannot be compared" in reasons(info)[name]
+        assert "bound to a value that cannot be compared" in reasons(info)[name]
 
 
 async def test_lambdas_run_again_and_so_does_what_they_call(world):

@@ -1,0 +1,132 @@
+"""The run that a session is stored as: the right to write it, what it resumes, and the end of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from railtracks._logging import SessionLog
+from railtracks._options import ExecutorConfig
+from railtracks.exceptions import SessionError
+from railtracks.execution import Coordinator, Recorder
+from railtracks.execution._recording._journal_writer import JournalWriter
+from railtracks.execution._recording._run_storage import RunStorage
+from railtracks.nodes._resolve import as_node
+from railtracks.state import CallRecord, ExecutionInfo, FileStore, Store
+from railtracks.state._file_system import is_blocking
+from railtracks.state._stores._runs import resolve_store
+
+if TYPE_CHECKING:
+    from railtracks._resume._source import ResumeSource
+
+
+class StoredRun:
+    """What a session keeps outside its process, or resumes from there.
+
+    Args:
+        coordinator: Runs the calls of the session; gets a recorder from :meth:`start`.
+        config: The options of the session.
+        log: Its log.
+        resume: The run that it resumes, if it does.
+
+    Attributes:
+        store: Where it is kept.
+
+    Raises:
+        ConfigError: the option ``store``, wherever it came from, is not allowed.
+    """
+
+    def __init__(
+        self, coordinator: Coordinator, config: ExecutorConfig, log: SessionLog, resume: ResumeSource | None
+    ) -> None:
+        self._coordinator = coordinator
+        self._log = log
+        self._resume = resume
+        self.store: Store = resolve_store(config.store)  # now, because the working directory may change later
+        self._storage = RunStorage(self.store, config.durability, log) if config.save_state else None
+        self._resumed_info: ExecutionInfo | None = None
+
+    def acquire(self, identifier: str) -> None:
+        """Acquire the right to write the run.
+
+        Raises:
+            RunInUseError: another session has it.
+        """
+        if self._storage is not None:
+            self._storage.acquire(identifier)
+
+    @property
+    def saves(self) -> bool:
+        """Whether the session saves its state."""
+        return self._storage is not None
+
+    @property
+    def starts_quickly(self) -> bool:
+        """Whether :meth:`start` may be called on the event loop: it takes no longer than a rename."""
+        return self._resume is None and (isinstance(self.store, FileStore) or not is_blocking(self.store))
+
+    @property
+    def saves_in_thread(self) -> bool:
+        """Whether :meth:`save` blocks, and so is called in a worker thread."""
+        return is_blocking(self.store)
+
+    @property
+    def replaces_resumed_run(self) -> bool:
+        """Whether the session takes the place of the run that it resumes."""
+        return self._resume is not None and self._resume.run_identifier == self._coordinator.session_id
+
+    def start(self, info: ExecutionInfo, archive_identifier: str | None) -> None:
+        """Start recording, and load the run that is resumed. Blocks.
+
+        Args:
+            info: The session, before its first call.
+            archive_identifier: The identifier for a journal that a session whose process died may have left behind;
+                None if there can be none.
+
+        Raises:
+            RunInUseError: the run to be resumed is still running.
+            StateError: it is not there, or cannot be read.
+        """
+        coordinator = self._coordinator
+        records: list[CallRecord] | None = None
+        replayer = None
+        if self._resume is not None:
+            from railtracks._resume._replayer import Replayer  # here, as few sessions resume a run
+
+            is_held = self.replaces_resumed_run and self._storage is not None
+            self._resumed_info, records = self._resume.load(self.store, self._log, is_held)
+            replayer = Replayer(records, coordinator.state, coordinator.origin, coordinator.redactor)
+        storage = self._storage
+        journal = JournalWriter(None) if storage is None else storage.start(info.facts, records, archive_identifier)
+        coordinator.recorder = Recorder(coordinator.state, coordinator.origin, coordinator.redactor, journal, replayer)
+
+    def recorded_arguments(self, node: Callable[..., Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """Return what the first top-level call of ``node`` was given in the run that is resumed.
+
+        Raises:
+            StateError: there is no such call, or its arguments cannot be brought back.
+            SessionError: nothing is resumed, or the session was not entered.
+        """
+        if self._resumed_info is None or self._resume is None:
+            raise SessionError("recorded_arguments() needs an open session that resumes a run: rt.Session(resume=...)")
+        return self._resume.recorded_arguments(self._resumed_info, as_node(node, "recorded_arguments"))
+
+    def save(self, info: ExecutionInfo) -> None:
+        """Save the document of the session, which has ended, and release the run. Blocks. Failures are logged.
+
+        A failure may not replace the result or the exception of the session.
+        """
+        recorder, storage = self._coordinator.recorder, self._storage
+        assert recorder is not None
+        assert storage is not None
+        try:
+            if self._resume is None or info.records:  # a resumed run without calls has nothing new
+                recorder.on_session_end(info.end_time or 0.0)
+                storage.save(info, self.replaces_resumed_run)
+        finally:
+            storage.release()
+
+    def release(self) -> None:
+        """Let other sessions have the run. Idempotent."""
+        if self._storage is not None:
+            self._storage.release()

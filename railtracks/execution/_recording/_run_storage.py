@@ -1,0 +1,206 @@
+"""The storage of one run: the right to write it, and the document that takes the place of its journal.
+
+A failure to write does not harm the flow: it is logged as an error, once, and the session goes on without.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from railtracks._concurrency._after_fork import after_fork
+from railtracks._logging import SESSION, SessionLog
+from railtracks.exceptions import RunInUseError
+from railtracks.execution._recording._journal_writer import JournalWriter
+from railtracks.state import CallRecord, ExecutionInfo
+from railtracks.state._file_system import is_blocking
+from railtracks.state._journal import _format as journal
+
+if TYPE_CHECKING:
+    from railtracks.state import Lock, Store
+
+_storages: weakref.WeakSet[RunStorage] = weakref.WeakSet()
+
+
+class RunStorage:
+    """The right of one session to write its run, and what is written there.
+
+    Its life: ``acquire``, ``start``, ``save`` (unless the session aborts), ``release``.
+
+    Args:
+        store: The store that keeps the run.
+        durability: "exit", "async" or "sync".
+        log: The log of the session. It must be open.
+    """
+
+    def __init__(self, store: Store, durability: str, log: SessionLog) -> None:
+        self._store: Store | None = store  # None in a forked child
+        self._durability = durability
+        self._log = log
+        self._identifier = ""
+        self._location = ""  # of the document, for people
+        self._lock: Lock | None = None
+        self._journal: JournalWriter | None = None  # None before `start` and after `release`
+        self._archive_identifier: str | None = None  # None if no stale journal can be in the way
+        self._has_failed = False
+
+    def acquire(self, identifier: str) -> None:
+        """Acquire the lock on the run. If the store fails otherwise, the session goes on without a journal.
+
+        Raises:
+            RunInUseError: Another session holds the lock.
+        """
+        assert self._store is not None
+        self._identifier = identifier
+        self._location = _display_path(self._store.where(identifier))
+        try:
+            self._lock = self._store.lock(identifier)
+        except RunInUseError:
+            raise
+        except Exception as exc:  # a user's store may raise anything
+            self._on_failure(exc)
+        _storages.add(self)
+
+    def start(
+        self, facts: dict[str, str | float | None], history: Sequence[CallRecord] | None, archive_identifier: str | None
+    ) -> JournalWriter:
+        """Return the writer of the run's journal. Blocks.
+
+        Args:
+            facts: The members of the document that describe the session.
+            history: The records of the run that the session resumes; None if it resumes nothing.
+            archive_identifier: The identifier under which to archive a journal that an earlier session left when its
+                process died; None: the new journal replaces it.
+        """
+        store = self._store
+        assert store is not None
+        self._archive_identifier = archive_identifier
+        try:
+            self._archive_stale_journal(store)
+        except Exception as exc:  # a user's store may raise anything
+            self._on_failure(exc)
+        open_appender = None
+        if self._durability != "exit" and not self._has_failed:
+            entries = [journal.header_entry(facts)]
+            if history is not None:
+                entries += [*journal.entries_of(history, 0.0), journal.ATTEMPT_ENTRY]
+            preamble = b"".join(map(journal.encode_entry, entries))
+            open_appender = partial(store.open, self._identifier, preamble, history is not None)
+        self._journal = JournalWriter(
+            open_appender,
+            self._on_failure,
+            is_synchronous=self._durability == "sync",
+            syncs_later=is_blocking(store),
+        )
+        return self._journal
+
+    def _archive_stale_journal(self, store: Store) -> None:
+        """Move the journal of a session that died out of the way of this session's journal and document."""
+        archive = self._archive_identifier
+        if self._lock is not None and archive is not None:
+            if store.move_journal(self._identifier, archive):
+                self._log_archived_run(archive, store)
+            self._archive_identifier = None
+
+    def _log_archived_run(self, archive: str, store: Store) -> None:
+        from railtracks.state._journal._reader import has_torn_header
+        from railtracks.state._stores._headers import HEADER_BYTES, read_journal_header
+
+        stored = store.read(archive)
+        if stored is None or stored.journal is None:
+            return
+        if has_torn_header(stored.journal):
+            store.remove(archive)  # it holds no call
+            return
+        can_resume = bool(read_journal_header(stored.journal[:HEADER_BYTES]))
+        also = "and can be resumed" if can_resume else "but its beginning is damaged"
+        self._log.log(
+            logging.WARNING, "An earlier run %s did not end; its journal is kept as %s, %s",
+            self._identifier, archive, also, logger=SESSION,
+        )  # fmt: skip
+
+    def save(self, info: ExecutionInfo, replaces_resumed_run: bool) -> None:
+        """Save the document of the session, which has ended, in place of the journal. Blocks. Failures are logged.
+
+        Args:
+            info: The snapshot to save.
+            replaces_resumed_run: Whether an existing document is that of the run which the session resumes; it is
+                overwritten without a warning then.
+        """
+        store = self._store
+        if store is None:
+            return
+        self._warn_before_saving(store, replaces_resumed_run)
+        self._log.log(logging.INFO, "Saving execution info to %s", self._location, logger=SESSION)
+        journal_is_whole = False
+        try:
+            self._archive_stale_journal(store)
+            if self._journal is not None:
+                journal_is_whole = self._journal.finish()
+            store.save(self._identifier, (text.encode("ascii") for text in info.document()))
+        except Exception as exc:
+            # After a failed journal this is not a second error: its message said that saving may fail too.
+            level = logging.WARNING if self._has_failed else logging.ERROR
+            self._has_failed = True
+            self._log.log(
+                level, "The execution info could not be saved to %s: %s%s",
+                self._location, exc, "; its journal is kept" if journal_is_whole else "", logger=SESSION, exc_info=exc,
+            )  # fmt: skip
+            if self._journal is not None:
+                self._journal.keep()
+
+    def _warn_before_saving(self, store: Store, replaces_resumed_run: bool) -> None:
+        """Warn of a document that will be overwritten, and of very many runs. A store that fails is only logged."""
+        from railtracks.state._stores._runs import warn_if_many_runs
+
+        try:
+            if not replaces_resumed_run and store.exists(self._identifier):
+                self._log.log(logging.WARNING, "File %s already exists, overwriting...", self._location, logger=SESSION)
+            warn_if_many_runs(store, lambda text: self._log.log(logging.WARNING, "%s", text, logger=SESSION))
+        except Exception as exc:  # a user's store may raise anything; or the folder may not be read
+            self._log.log(logging.WARNING, "Cannot check for other runs at %s: %s", self._location, exc, logger=SESSION)
+
+    def release(self) -> None:
+        """Close the journal and release the lock. Idempotent."""
+        writer, self._journal = self._journal, None
+        if writer is not None:
+            writer.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            try:
+                lock.release()
+            except Exception as exc:  # a user's store may raise anything
+                self._on_failure(exc)
+
+    def detach_after_fork(self) -> None:
+        """Write nothing in a forked child: the run, its journal and its lock belong to the parent."""
+        if self._journal is not None:
+            self._journal.detach_after_fork()
+        self._store = self._lock = None
+
+    def _on_failure(self, exc: Exception) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            self._log.log(
+                logging.ERROR,
+                "The journal beside %s cannot be written: %s; the session goes on, and is saved at its end if possible",
+                self._location, exc, logger=SESSION, exc_info=exc,
+            )  # fmt: skip
+
+
+def _display_path(location: str) -> str:
+    """Return a path relative to the working directory if it lies below it."""
+    try:
+        return location.removeprefix(f"{os.getcwd()}{os.sep}")
+    except OSError:  # the working directory is gone
+        return location
+
+
+@after_fork
+def _detach_all_after_fork() -> None:
+    for storage in _storages:
+        storage.detach_after_fork()

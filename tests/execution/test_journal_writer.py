@@ -1,0 +1,273 @@
+"""JournalWriter: every state with every operation, stores that fail, and what happens after a release or a fork."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+import pytest
+
+from railtracks.execution._recording._journal_writer import JournalState, JournalWriter
+from railtracks.state._journal._format import encode_entry
+
+
+class Appender:
+    """An appender that notes what is done to it, and fails where it is asked to."""
+
+    def __init__(self):
+        self.operations = []
+        self.failing = set()
+
+    def _do(self, operation):
+        if operation in self.failing:
+            raise OSError(f"{operation} failed")
+        self.operations.append(operation)
+
+    def open(self):
+        self._do("open")
+        return self
+
+    def append(self, content):
+        self._do(content)
+
+    def sync(self):
+        self._do("sync")
+
+    def close(self):
+        self._do("close")
+
+
+@pytest.fixture
+def journal(syncer):
+    return Journal()
+
+
+FIRST, ENTRY = encode_entry("first"), encode_entry("entry")
+
+
+class Journal:
+    """A writer in a given state, its appender, and the failures that it reported."""
+
+    def __init__(self, **options):
+        self.appender = Appender()
+        self.failures = []
+        self.writer = JournalWriter(self.appender.open, self._on_failure, **options)
+
+    def _on_failure(self, exc):
+        self.failures.append(str(exc))
+
+    def bring(self, origin):
+        """Bring the writer into a state, and forget how it came there."""
+        if origin == "disabled":
+            self.writer = JournalWriter(None, self._on_failure)
+        elif origin == "failed to open":
+            self.appender.failing = {"open"}
+            self.writer.append("first")
+        elif origin != "not opened":
+            self.writer.append("first")
+        if origin == "failed to append":
+            self.appender.failing = {ENTRY}
+            self.writer.append("entry")
+        elif origin == "finished":
+            self.writer.finish()
+        elif origin == "closed":
+            self.writer.close()
+        elif origin == "forked":
+            self.writer.detach_after_fork()
+        self.appender.operations.clear()
+        self.appender.failing.clear()
+        self.failures.clear()
+        return self.writer
+
+
+OPERATIONS = {
+    "append": lambda writer: writer.append("entry"),
+    "sync": JournalWriter.sync,
+    "finish": JournalWriter.finish,
+    "keep": JournalWriter.keep,
+    "close": JournalWriter.close,
+    "fork": JournalWriter.detach_after_fork,
+}
+TABLE = [
+    # state              append                       sync           finish    keep           close           fork
+    ("disabled",         "disabled",                  "disabled",    "closed", "disabled",    "closed",       "closed"),
+    ("not opened",       "open open+entry",           "not opened",  "closed", "not opened",  "closed",       "closed"),
+    ("open",             "open entry",                "open sync",   "closed", "open sync",   "closed close", "closed"),
+    ("failed to open",   "failed",                    "failed",      "closed", "failed",      "closed",       "closed"),
+    ("failed to append", "failed",                    "failed sync", "closed", "failed sync", "closed close", "closed"),
+    ("finished",         "closed",                    "closed",      "closed", "closed sync", "closed close", "closed"),
+    ("closed",           "closed",                    "closed",      "closed", "closed",      "closed",       "closed"),
+    ("forked",           "closed",                    "closed",      "closed", "closed",      "closed",       "closed"),
+]  # fmt: skip
+CELLS = [
+    (origin, name, *expected.replace("not opened", "not_opened").partition(" ")[::2])
+    for origin, *row in TABLE
+    for name, expected in zip(OPERATIONS, row, strict=True)
+]
+
+
+@pytest.mark.parametrize(("origin", "operation", "state", "done"), CELLS)
+def test_each_state_with_each_operation(journal, origin, operation, state, done):
+    writer = journal.bring(origin)
+    OPERATIONS[operation](writer)
+    assert writer.state is JournalState(state.replace("_", " "))
+    assert writer.is_active is (state in ("not_opened", "open"))
+    names = {"open": "open", "entry": ENTRY, "sync": "sync", "close": "close"}
+    assert journal.appender.operations == [names[word] for word in done.split("+") if word]
+    assert journal.failures == []
+
+
+@pytest.mark.parametrize("origin", [row[0] for row in TABLE])
+def test_only_an_open_journal_is_whole_when_it_is_finished(journal, origin):
+    assert journal.bring(origin).finish() is (origin == "open")
+
+
+@pytest.mark.parametrize("origin", [row[0] for row in TABLE])
+def test_the_thread_that_syncs_is_released_as_often_as_it_is_acquired(journal, syncer, origin):
+    writer = journal.bring(origin)
+    assert syncer.clients == (origin in ("open", "failed to append", "finished", "forked"))
+    writer.close()
+    writer.close()
+    assert syncer.clients == (origin == "forked")  # it is the parent's thread
+
+
+@pytest.mark.parametrize(
+    ("origin", "operation", "failing", "state"),
+    [
+        ("not opened", "append", "open", "failed"),
+        ("not opened", "append", ENTRY, "failed"),
+        ("open", "append", ENTRY, "failed"),
+        ("open", "sync", "sync", "failed"),
+        ("open", "keep", "sync", "failed"),
+        ("open", "close", "close", "closed"),
+        ("failed to append", "sync", "sync", "failed"),
+        ("failed to append", "close", "close", "closed"),
+        ("finished", "keep", "sync", "closed"),
+        ("finished", "close", "close", "closed"),
+    ],
+)
+def test_failure_of_the_store_is_reported_and_ends_the_journal(journal, origin, operation, failing, state):
+    writer = journal.bring(origin)
+    journal.appender.failing = {failing}
+    OPERATIONS[operation](writer)
+    assert writer.state is JournalState(state)
+    assert len(journal.failures) == 1
+    assert journal.failures[0].endswith("failed")
+
+
+def test_entries_are_appended_in_order_after_the_journal_was_opened(journal):
+    for entry in ("first", "entry", "entry"):
+        journal.writer.append(entry)
+    assert journal.appender.operations == ["open", FIRST, ENTRY, ENTRY]
+
+
+def test_a_journal_that_could_not_be_opened_is_not_opened_again(journal):
+    writer = journal.bring("failed to open")
+    for _ in range(3):
+        writer.append("entry")
+    assert journal.appender.operations == []
+
+
+def test_what_precedes_the_first_entry_is_released_when_it_is_written(syncer):
+    class Opener:
+        def __call__(self):
+            return Appender()
+
+    opener = Opener()
+    released = weakref.ref(opener)
+    writer = JournalWriter(opener, print)
+    del opener
+    assert released() is not None
+    writer.append("first")
+    assert released() is None
+
+
+# ---- when it is synced
+
+
+@pytest.mark.parametrize(
+    ("is_synchronous", "syncs_later", "scheduled"), [(False, True, 1), (True, True, 0), (False, False, 0)]
+)
+def test_entries_that_nothing_waits_for_are_synced_together(syncer, is_synchronous, syncs_later, scheduled):
+    journal = Journal(is_synchronous=is_synchronous, syncs_later=syncs_later)
+    for _ in range(2):
+        for _ in range(3):
+            journal.writer.append("entry")
+        assert len(syncer.scheduled) == scheduled
+        for work in syncer.scheduled:
+            work()
+        assert journal.appender.operations.count("sync") == scheduled
+        syncer.scheduled.clear()
+        journal.appender.operations.clear()
+
+
+@pytest.mark.parametrize("origin", [row[0] for row in TABLE])
+async def test_wait_committed_syncs_an_open_journal(journal, origin):
+    """It returns in all other states, because nothing can come on disk there."""
+    await journal.bring(origin).wait_committed()
+    assert journal.appender.operations == (["sync"] if origin == "open" else [])
+
+
+async def test_wait_committed_returns_when_the_sync_fails(journal):
+    writer = journal.bring("open")
+    journal.appender.failing = {"sync"}
+    await writer.wait_committed()
+    assert journal.failures == ["sync failed"]
+    assert writer.state is JournalState.FAILED
+
+
+@pytest.mark.parametrize("is_synchronous", [False, True])
+def test_only_a_journal_can_be_synchronous(syncer, is_synchronous):
+    assert Journal(is_synchronous=is_synchronous).writer.is_synchronous is is_synchronous
+    assert not JournalWriter(None, is_synchronous=is_synchronous).is_synchronous
+
+
+# ---- threads
+
+
+@pytest.mark.parametrize("end", [JournalWriter.finish, JournalWriter.close])
+def test_end_waits_for_a_sync_that_is_running(journal, end):
+    """Otherwise the sync might bring back a journal that the document has replaced."""
+    writer, events = journal.bring("open"), []
+    is_syncing, may_go_on = threading.Event(), threading.Event()
+
+    def sync():
+        is_syncing.set()
+        may_go_on.wait()
+        events.append("synced")
+
+    def finish():
+        end(writer)
+        events.append("ended")
+
+    journal.appender.sync = sync
+    syncing, ending = threading.Thread(target=writer.sync), threading.Thread(target=finish)
+    syncing.start()
+    is_syncing.wait()
+    ending.start()
+    may_go_on.set()
+    syncing.join()
+    ending.join()
+    assert events == ["synced", "ended"]
+
+
+def test_forked_child_does_not_wait_for_a_thread_of_the_parent(journal):
+    writer = journal.bring("open")
+    is_syncing, may_go_on = threading.Event(), threading.Event()
+
+    def sync():
+        is_syncing.set()
+        may_go_on.wait()
+
+    journal.appender.sync = sync
+    thread = threading.Thread(target=writer.sync)
+    thread.start()
+    is_syncing.wait()
+    writer.detach_after_fork()
+    writer.append("entry")
+    writer.finish()
+    writer.close()
+    assert thread.is_alive()
+    may_go_on.set()
+    thread.join()
+    assert journal.appender.operations == []
