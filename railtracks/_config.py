@@ -11,20 +11,18 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Unpack
 
 import attrs
 
 from railtracks._context_variable import current
-from railtracks._options import NO_OPTIONS, ExecutorConfig, SessionOptions
+from railtracks._options import ExecutorConfig, SessionOptions
+from railtracks._test_hooks import harness_options
 from railtracks.exceptions import ConfigError
 
 _FIELDS: dict[str, attrs.Attribute[Any]] = {field.name: field for field in attrs.fields(ExecutorConfig)}
 _global: dict[str, Any] = {}
-scoped: ContextVar[Mapping[str, Any]] = ContextVar("railtracks_options", default=NO_OPTIONS)
-"""Options that a test harness gives to all sessions that it runs, as if they were arguments, unless these are given."""
 _lock = threading.Lock()
 _VALIDATORS: dict[str, Callable[[Any], Any]] = {name: field.metadata["validate"] for name, field in _FIELDS.items()}
 
@@ -139,7 +137,13 @@ def resolve_config(options: Mapping[str, Any]) -> ExecutorConfig:
         ConfigError: an option is unknown or a value is not allowed, wherever it came from.
     """
     global _latest
-    merged = {**file_options(), **environment_options(), **_global, **scoped.get(), **validate_options(options)}
+    merged = {
+        **file_options(),
+        **environment_options(),
+        **_global,
+        **harness_options.get(),
+        **validate_options(options),
+    }
     known, config = _latest  # read once: another thread may replace it
     get, got = merged.get, known.get  # callbacks and stores may be equal and yet not the same object
     same = get("broadcast_callback") is got("broadcast_callback") and get("ask_callback") is got("ask_callback")

@@ -13,7 +13,7 @@ from railtracks._calls._call import call
 from railtracks._config import validate_options
 from railtracks._options import SessionOptions
 from railtracks._session._session import Session, check_arguments
-from railtracks._test_hooks import sources
+from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import ConfigError, ContextError, SessionError
 from railtracks.execution import running_library
 from railtracks.nodes import Node
@@ -277,7 +277,7 @@ class FlowConnection(Generic[P, T]):
 
     def _forking_session(self, run_identifier: str, before: Callable[..., Any] | str | int) -> Session:
         _check_identifier(run_identifier)
-        return self._flow._session(resume=run_identifier, before=before, run_identifier=sources.get().new_id())
+        return self._flow._session(resume=run_identifier, before=before, run_identifier=runtime_hooks.get().new_id())
 
     def _check_no_loop(self, method: str) -> None:
         if library := running_library():

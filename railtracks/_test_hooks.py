@@ -1,15 +1,21 @@
-"""Clocks, identifiers and observers: all that a session takes from its environment, and the hooks of a test harness.
+"""What a test harness can replace in the runtime, and what the runtime notifies it of.
 
-They are looked up once, when a session is constructed, so that a harness can put its own in their place for everything
-that it runs: ``sources.set(Sources(...))``.
+A session reads ``runtime_hooks`` and ``harness_options`` once, when it is constructed; work in a worker thread reads
+``runtime_hooks`` when it is queued. So a harness sets them around the code that it runs, and resets them afterwards::
+
+    token = runtime_hooks.set(RuntimeHooks(clock=..., observer=...))
+
+Outside of tests nothing is set, and every hook costs one comparison with None. ``railtracks._test_probe`` is the other
+direction: what the harness asks of the runtime. ``railtracks.testing`` uses these two modules and public names only.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -23,55 +29,77 @@ def _random_id() -> str:
 
 
 class Observer(Protocol):
-    """Is told what happens in sessions, at once, before it goes on. Must be quick and not raise."""
+    """Receives what happens in sessions, synchronously: the session continues when the method has returned.
 
-    sees_calls: bool
-    """Does it want events and changes of the context too, or only to know of sessions?"""
+    The methods must be quick and must not raise.
+    """
 
-    def opened(self, session: Any) -> None:
-        """A session was entered."""
+    observes_calls: bool
+    """Whether it wants events, refused calls and context changes as well, or only sessions."""
 
-    def closed(self, session: Any) -> None:
-        """A session was left."""
+    def on_session_opened(self, session: Any) -> None:
+        """Handle that a session (``rt.Session``) was entered."""
 
-    def happened(self, event: Any) -> None:
-        """An event (``rt.state.Event``) of a session."""
+    def on_session_closed(self, session: Any) -> None:
+        """Handle that a session was left, or could not be entered."""
 
-    def refused(self, session_id: str, record: Any, name: str, handled: BaseException | None) -> None:
-        """The call of ``record`` wanted to call ``name``, but was cancelled before that began.
+    def on_event(self, event: Any) -> None:
+        """Handle an event (``rt.state.Event``) of a session, before any subscriber has it."""
 
-        ``handled``: the exception for which it was in an ``except`` or ``finally``.
+    def on_call_refused(self, session_id: str, record: Any, name: str, handled: BaseException | None) -> None:
+        """Handle that a call was cancelled before it began, so that it has no record.
+
+        Args:
+            session_id: The identifier of the session.
+            record: The record of the call that made it.
+            name: The name of the node that was to be called.
+            handled: The exception that the caller was handling in an ``except`` or ``finally`` block, if any.
         """
 
-    def changed(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
-        """The context of a session was changed, by the call of ``record`` if that is not None. From any thread."""
+    def on_context_change(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
+        """Handle a change of the context of a session. Called in any thread.
+
+        Args:
+            session_id: The identifier of the session.
+            record: The record of the call that made the change; None outside of calls.
+            key: The key.
+            value: The new value; meaningless if ``deleted``.
+            deleted: Whether the key was deleted.
+        """
 
 
-class Turns(Protocol):
-    """Decides when work in worker threads goes on, and knows how much there is. Its methods come from any thread."""
+class ThreadScheduler(Protocol):
+    """Decides when work in worker threads may continue, and knows which work there is.
 
-    def queued(self, work: object) -> None:
-        """A piece of work wants to begin, or to go on."""
+    A piece of work is queued, waits for its turn, runs, and finishes. While it runs it may be suspended any number of
+    times; after that it is queued again. All methods can be called in any thread.
+    """
 
-    def wait(self, work: object) -> None:
-        """Return when it may. From its own thread, which blocks."""
+    def on_queued(self, work: object) -> None:
+        """Handle that a piece of work is ready to begin, or to continue."""
 
-    def suspended(self, work: object) -> None:
-        """It waits for something that the event loop does for it."""
+    def wait_turn(self, work: object) -> None:
+        """Block the calling thread, which runs ``work``, until the work may continue."""
 
-    def over(self, work: object) -> None:
-        """It is through, and whoever waited for it knows or has gone."""
+    def on_suspended(self, work: object) -> None:
+        """Handle that ``work`` waits for something that it asked of the event loop."""
+
+    def on_finished(self, work: object) -> None:
+        """Handle that ``work`` has ended, and its waiter has the result or is gone."""
 
     def limiter(self, given: CapacityLimiter | None, admit: Callable[[], None]) -> CapacityLimiter | None:
-        """The limiter for a piece of work that would have the one given (None: its backend's).
+        """Return the limiter to use for a piece of work.
 
-        It calls ``admit`` when it lets the work through, if a thread is sure to begin it then, even if it is abandoned.
+        Args:
+            given: The limiter that it would have; None for the default of the backend.
+            admit: To be called when the limiter has let the work through, if a thread is then certain to begin it even
+                after its waiter has gone.
         """
 
 
 @attrs.frozen(eq=False)
-class Sources:
-    """Where a session takes its times and identifiers from, and what a harness puts around its calls."""
+class RuntimeHooks:
+    """The clocks and the identifiers of a session, and what a harness puts around its calls."""
 
     clock: Callable[[], float] = time.perf_counter
     """Monotonic seconds, from any origin; read twice per call."""
@@ -80,16 +108,20 @@ class Sources:
     """Seconds since the epoch; read once per session."""
 
     new_id: Callable[[], str] = _random_id
-    """A fresh identifier, safe as a file name."""
+    """Returns a new identifier that is safe as a file name."""
 
     observer: Observer | None = None
-    """Who looks on."""
+    """Who is notified of what happens."""
 
     wrap_strategy: Callable[[Any], Any] | None = None
-    """Given each ``ExecutionStrategy`` of a session; returns the one to be used in its place."""
+    """Called with each ``ExecutionStrategy`` of a session; returns the strategy to use in its place."""
 
-    turns: Turns | None = None
-    """Of worker threads; looked up for each piece of work."""
+    thread_scheduler: ThreadScheduler | None = None
+    """The scheduler of worker threads; read for each piece of work."""
 
 
-sources: ContextVar[Sources] = ContextVar("railtracks_sources", default=Sources())  # noqa: B039 (frozen)
+runtime_hooks: ContextVar[RuntimeHooks] = ContextVar("railtracks_runtime_hooks", default=RuntimeHooks())  # noqa: B039 (frozen)
+"""The hooks of sessions and worker threads that are started here."""
+
+harness_options: ContextVar[Mapping[str, Any]] = ContextVar("railtracks_harness_options", default=MappingProxyType({}))
+"""Options for all sessions that are constructed here. Arguments of a session override them; they override the rest."""

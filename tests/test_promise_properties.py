@@ -1,4 +1,4 @@
-"""The promise of design.md, for whatever calls, options, seeds and faults are drawn, on both backends.
+"""The promise of Railtracks ("What you get" in the README), for any calls, options, seeds and faults, on both backends.
 
 ``check`` compares the records, and what the caller got, with what really happened to each call. What is asked here
 beyond that holds for these trees, whose nodes are known, but not for any flow.
@@ -18,8 +18,11 @@ from railtracks._context_variable import current
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError
 from railtracks.state import Reason
 from railtracks.testing import check, simulate
-from railtracks.testing._simulation._promise import _leaves as leaves_of
-from railtracks.testing._simulation._promise import ending_error, the_caller_has_the_real_result_or_the_real_exception
+from railtracks.testing._simulation._promise import (
+    ending_error,
+    leaves_of,
+    the_caller_has_the_real_result_or_the_real_exception,
+)
 from railtracks.testing.faults import Cancel, Fault
 from railtracks.testing.strategies import fault_plans, flows, seeds, session_options
 from railtracks.testing.trees import Batch, Fatal, Hang, Nested, Parallel, Raise, Shield
@@ -42,9 +45,9 @@ def the_end_is_heeded(outcome):
             kind = type(record.args[0]).__name__ if record.name == "part" else record.name
             if kind in ("Sleep", "Swallow", "Hang", "Thread", "sleep"):  # these wait, and call nothing that is shielded
                 assert seen.time <= max(record.started, min(deadline, math.inf if error is None else error.time))
-            if seen.how == "cancelled" and error is not None and error.order < seen.order:
+            if seen.outcome == "cancelled" and error is not None and error.order < seen.order:
                 assert record.reason is Reason.END_ON_ERROR
-            elif seen.how == "cancelled":
+            elif seen.outcome == "cancelled":
                 assert record.reason is (Reason.TIMEOUT if seen.time >= deadline else Reason.OUTSIDE)
 
 
@@ -123,7 +126,7 @@ def nothing_is_invented(outcome):
 
     Or that a call came too late, and the error of a node is why.
     """
-    known = [e for call, seen in outcome.calls.items() if call[0] != "s0" and seen.how not in (None, "returned")
+    known = [e for call, seen in outcome.calls.items() if call[0] != "s0" and seen.outcome not in (None, "returned")
              for e in leaves_of(seen.value)]  # fmt: skip
     error = outcome.exception
     if error is not None and not isinstance(error, GlobalTimeOutError):

@@ -12,7 +12,7 @@ import pytest
 
 import railtracks as rt
 from railtracks._context_variable import current
-from railtracks._test_hooks import sources
+from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import SessionEndedError
 from railtracks.state import Failure, Status
 
@@ -301,7 +301,9 @@ async def test_answer_holds_failures():
 
 async def test_an_ended_session_is_freed_without_the_garbage_collector():
     async def one():
-        sources.set(attrs.evolve(sources.get(), observer=None))  # the pytest plugin keeps the latest sessions
+        runtime_hooks.set(
+            attrs.evolve(runtime_hooks.get(), observer=None)
+        )  # the pytest plugin keeps the latest sessions
         async with rt.Session(save_state=False) as session:
             await rt.call(double, 1)
         return weakref.ref(session._coordinator)

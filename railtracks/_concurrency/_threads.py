@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 import anyio
 
 from railtracks._concurrency._cancellation import in_child_task
-from railtracks._test_hooks import sources
+from railtracks._test_hooks import runtime_hooks
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -59,12 +59,12 @@ class _WorkItem(Generic[T]):
         self._state: Literal["queued", "running", "done"] = "queued"
         self._waiter_left = False
         self._admitted = False  # a thread will begin it, even if the waiter has left
-        self._turns = sources.get().turns
+        self._scheduler = runtime_hooks.get().thread_scheduler
         self._waiter_thread = threading.get_ident()  # the thread of the event loop that waits for it
         with _lock:
             _count(+1)
-        if self._turns is not None:
-            self._turns.queued(self)
+        if self._scheduler is not None:
+            self._scheduler.on_queued(self)
 
     def __call__(self) -> tuple[T]:
         self.wait_turn()
@@ -98,12 +98,12 @@ class _WorkItem(Generic[T]):
             self._end_turn()
 
     def _end_turn(self) -> None:
-        if self._turns is not None:
-            self._turns.over(self)
+        if self._scheduler is not None:
+            self._scheduler.on_finished(self)
 
     def limiter(self, given: anyio.CapacityLimiter | None) -> anyio.CapacityLimiter | None:
         """Return the limiter to use in place of the given one."""
-        return given if self._turns is None else self._turns.limiter(given, self._admit)
+        return given if self._scheduler is None else self._scheduler.limiter(given, self._admit)
 
     def _admit(self) -> None:
         self._admitted = True
@@ -117,20 +117,20 @@ class _WorkItem(Generic[T]):
         """Take it off the count while it waits for that event loop."""
         with _lock:
             _count(-1)
-        if self._turns is not None:
-            self._turns.suspended(self)
+        if self._scheduler is not None:
+            self._scheduler.on_suspended(self)
 
     def resume(self) -> None:
         """Count it again: the event loop has finished what it waited for."""
         with _lock:
             _count(+1)
-        if self._turns is not None:
-            self._turns.queued(self)
+        if self._scheduler is not None:
+            self._scheduler.on_queued(self)
 
     def wait_turn(self) -> None:
         """Block until the scheduler of worker threads, if there is one, lets it go on."""
-        if self._turns is not None:
-            self._turns.wait(self)
+        if self._scheduler is not None:
+            self._scheduler.wait_turn(self)
 
 
 async def run_in_thread(

@@ -18,7 +18,7 @@ from railtracks._logging import SESSION, SessionLog
 from railtracks._options import ExecutorConfig, SessionOptions
 from railtracks._session._loop_thread import LoopThread
 from railtracks._session._nursery import SessionNursery
-from railtracks._test_hooks import sources
+from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import ConfigError, RunInUseError, SessionEndedError, SessionError
 from railtracks.execution import Coordinator, Frame, running_library
 from railtracks.nodes._callables import is_async
@@ -105,7 +105,7 @@ class Session:
             from railtracks._resume._source import parse_resume_arguments  # here, as few sessions resume a run
 
             self._resume_source = parse_resume_arguments(resume, before, config.run_identifier)
-        self._sources = source = sources.get()
+        self._sources = source = runtime_hooks.get()
         self.name = name
         given = config.run_identifier or (resume if before is None else source.new_id())
         self.identifier: str = given or (source.new_id() if name is None else slug(name))
@@ -377,7 +377,7 @@ class Session:
         if self.context:
             register_secrets(self.context, self._redactor)
         if self._sources.observer is not None:
-            self._sources.observer.opened(self)
+            self._sources.observer.on_session_opened(self)
 
     def _acquire_run(self) -> None:
         """Acquire the right to write the run that this session is stored as."""
@@ -428,7 +428,7 @@ class Session:
         self._log.close()
         self._phase = "over"
         if self._sources.observer is not None:
-            self._sources.observer.closed(self)
+            self._sources.observer.on_session_closed(self)
 
     def _check_leaving(self, form: str) -> None:
         if self._phase != "open":
@@ -455,7 +455,7 @@ class Session:
             self._release_run()
         self._log.close()
         if self._sources.observer is not None:
-            self._sources.observer.closed(self)
+            self._sources.observer.on_session_closed(self)
         token, self._token = self._token, None
         self._nursery = self._loop_thread = self._coordinator.loop.start = None
         assert token is not None

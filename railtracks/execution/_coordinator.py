@@ -24,7 +24,7 @@ from railtracks._context_variable import current, on_replayed
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
-from railtracks._test_hooks import Sources
+from railtracks._test_hooks import RuntimeHooks
 from railtracks.exceptions import FatalError, NodeInvocationError
 from railtracks.execution._call_log import CallLog
 from railtracks.execution._call_scopes import CallScopes, CancelCause, RootCall
@@ -162,7 +162,7 @@ class Coordinator:
         session_id: str,
         config: ExecutorConfig,
         context: dict[str, Any],
-        sources: Sources,
+        sources: RuntimeHooks,
         log: SessionLog,
         redactor: Redactor,
     ) -> None:
@@ -173,7 +173,7 @@ class Coordinator:
         self.origin = sources.wall() - sources.clock()
         self.state = RTState()
         observer = sources.observer
-        self._observer = observer if observer is not None and observer.sees_calls else None
+        self._observer = observer if observer is not None and observer.observes_calls else None
         self.publisher = RTPublisher(log, self._observer)
         self.recorder: Recorder | None = None
         self.redactor = redactor
@@ -305,7 +305,7 @@ class Coordinator:
             await checkpoint()
         except BaseException:
             if self._observer is not None and caller.record is not None:
-                self._observer.refused(self.session_id, caller.record, node.name, handled)
+                self._observer.on_call_refused(self.session_id, caller.record, node.name, handled)
             raise
         self._yield_at = self.clock() + YIELD_AFTER
 
@@ -320,7 +320,7 @@ class Coordinator:
         """Record a context change made by the call of ``record`` (None: outside any call). Thread-safe."""
         register_secrets({key: value}, self.redactor)
         if self._observer is not None:
-            self._observer.changed(self.session_id, record, key, value, value is DELETED)
+            self._observer.on_context_change(self.session_id, record, key, value, value is DELETED)
         if self.recorder is not None and not self.ended:
             self.recorder.on_context_change(record, key, value)
 

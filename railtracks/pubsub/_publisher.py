@@ -68,7 +68,7 @@ class RTPublisher:
     def publish(self, event: Event) -> None:
         """Offer ``event`` to all subscriptions to its kind. Never waits, never raises."""
         if self._observer is not None:
-            self._observer.happened(event)
+            self._observer.on_event(event)
         for subscription in self.subscriptions:
             if isinstance(event, subscription.kinds):
                 subscription.offer(event)

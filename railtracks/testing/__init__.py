@@ -1,7 +1,7 @@
 """Test flows under virtual time, with chosen interleavings and injected faults.
 
-``simulate`` runs a flow once, the same each time, and ``check`` asserts what must hold of the outcome. With Hypothesis
-(``railtracks.testing.strategies``) it is run in many ways, and what breaks is shrunk to the smallest story of how.
+``simulate`` runs a flow once, the same each time, and ``check`` asserts what must hold for the outcome. Hypothesis can
+run a flow in many ways (``railtracks.testing.strategies``), and shrinks a failure to the shortest story that shows it.
 """
 
 from railtracks.testing import faults, invariants, trees

@@ -1,4 +1,4 @@
-"""What happened in a simulated run, event by event, in words that are the same on every run and every Python."""
+"""What happened in a simulated run, event by event, in text that is the same in each run and on each Python."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import attrs
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _NO_REPR: Any = object.__repr__
-LONGEST = 100
-"""Characters of a value that are shown."""
+MAX_LENGTH = 100
+"""Characters of a value that are shown at most."""
 
 
 class _Stable(reprlib.Repr):
-    """A repr without addresses, with sets in order, cut where it is long."""
+    """Makes reprs without addresses, with sets in order, and cut where they are long."""
 
     def __init__(self) -> None:
         super().__init__()
         self.maxlevel = 4
         self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 8
-        self.maxstring = self.maxlong = self.maxother = LONGEST
+        self.maxstring = self.maxlong = self.maxother = MAX_LENGTH
 
     def repr_set(self, x: Any, level: int) -> str:
         if not x or level <= 0:
             return "{...}" if x else f"{type(x).__name__}()"
-        members = sorted(self.repr1(each, level - 1) for each in x)  # their own order may be a partial one
+        members = sorted(self.repr1(each, level - 1) for each in x)  # by repr, as the order of values may be partial
         shown = [*members[: self.maxset], *(["..."] if len(members) > self.maxset else [])]
         return f"{{{', '.join(shown)}}}"
 
@@ -39,22 +39,22 @@ class _Stable(reprlib.Repr):
             return f"<{type(x).__name__}>"
         try:
             text = builtins.repr(x)
-        except Exception:  # a __repr__ of the user's
+        except Exception:  # raised by a user's __repr__
             return f"<{type(x).__name__}>"
         text = _ADDRESS.sub("", text)
-        return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+        return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 3]}..."
 
 
 _stable = _Stable()
 
 
 def stable_repr(value: Any) -> str:
-    """The repr of ``value`` on one line, without addresses."""
+    """Return the repr of ``value`` on one line, without addresses."""
     return _ADDRESS.sub("", _stable.repr(value)).replace("\n", " ")
 
 
-def arguments(args: tuple[Any, ...], kwargs: Any) -> str:
-    """Arguments as they would stand in a call."""
+def format_arguments(args: tuple[Any, ...], kwargs: Any) -> str:
+    """Return the arguments as they would be written in a call."""
     return ", ".join([*map(stable_repr, args), *(f"{name}={stable_repr(value)}" for name, value in kwargs.items())])
 
 
@@ -67,20 +67,21 @@ class TraceEvent:
     session: str
     """The identifier of the session, ``s0`` for the first."""
     call: int | None
-    """The call's place in its session, counted from 0; None if it was outside calls."""
+    """The index of the call in its session; None outside of calls."""
     name: str
-    """Of the node; of the session, if it was outside calls."""
+    """The name of the node; outside of calls, the name of the session."""
     what: str
-    """"opened", "closed", "created", "completed", "failed", "cancelled", "reused", "broadcast", "put", "delete",
-    "refused" (a call that was cancelled before it began; of its caller), "hangs", "fault"."""
+    """One of "opened", "closed", "created", "completed", "failed", "cancelled", "reused", "broadcast", "put", "delete",
+    "refused" (of the caller of a call that was cancelled before it began), "hangs", "fault"."""
     detail: str = ""
+    """Arguments, a result, an exception, or what else belongs to ``what``."""
     place: str = attrs.field(default="", eq=False)
-    """Of a call that was cancelled: where in the user's code it waited, if that is known. No part of the repr: the
-    line that Python names differs between versions."""
+    """Where in user code a cancelled call waited, if known. It is not in the repr, because the line that Python reports
+    differs between versions."""
 
     @property
     def who(self) -> str:
-        """``s0``, or ``s0.3 name`` for a call."""
+        """The session, as in ``s0``, or the call, as in ``s0.3 name``."""
         return self.session if self.call is None else f"{self.session}.{self.call} {self.name}"
 
     def __repr__(self) -> str:
@@ -88,7 +89,7 @@ class TraceEvent:
 
 
 class ReprAsCode:
-    """A repr that is the code which makes it, without what is at its default."""
+    """A mix-in whose repr is the code that makes the object, without arguments at their defaults."""
 
     def __repr__(self) -> str:
         shown = []

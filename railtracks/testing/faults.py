@@ -1,7 +1,7 @@
 """Faults: what goes wrong in a simulated run, and where.
 
-A plan is a list of them, as data: its repr can be pasted into a test. They are injected where the runtime runs a node
-or writes to its store; nothing of the user's is patched::
+A plan is a list of faults, as data: its repr can be pasted into a test. Faults are injected where the runtime runs a
+node or writes to its store; no user code is patched::
 
     simulate(flow, faults=[Fault("charge", Raise(ConnectionError("lost"), after=True), call=1)])
 """
@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import attrs
 
+from railtracks._test_probe import as_node
 from railtracks.exceptions import ConfigError
-from railtracks.nodes._resolve import as_node
 from railtracks.testing._trace import ReprAsCode
 
 __all__ = ["Cancel", "Delay", "FailSave", "Fault", "Hang", "Kill", "LoseWorker", "Raise", "Return", "StoreFault"]
@@ -22,32 +22,32 @@ __all__ = ["Cancel", "Delay", "FailSave", "Fault", "Hang", "Kill", "LoseWorker",
 
 def _seconds(instance: object, attribute: Any, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**62:
-        raise ConfigError(f"{type(instance).__name__}: {attribute.name} is {value!r}; give 0 or more")
+        raise ConfigError(f"{type(instance).__name__}: {attribute.name} is {value!r}; use 0 or more")
 
 
-def _count_from(least: int) -> Callable[[object, Any, Any], None]:
+def _at_least(least: int) -> Callable[[object, Any, Any], None]:
     def check(instance: object, attribute: Any, value: Any) -> None:
         if value is None and attribute.default is None:
             return
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             kind = type(instance).__name__
-            raise ConfigError(f"{kind}: {attribute.name} is {value!r}; give a whole number of at least {least}")
+            raise ConfigError(f"{kind}: {attribute.name} is {value!r}; use a whole number of at least {least}")
 
     return check
 
 
 def _flag(instance: object, attribute: Any, value: Any) -> None:
     if not isinstance(value, bool):
-        raise ConfigError(f"{type(instance).__name__}: {attribute.name} is {value!r}; give True or False")
+        raise ConfigError(f"{type(instance).__name__}: {attribute.name} is {value!r}; use True or False")
 
 
 @attrs.frozen(repr=False)
 class Raise(ReprAsCode):
-    """The call raises. ``after``: the node does its work first, and only its answer is lost.
+    """The call raises.
 
     Args:
-        exception: A class, or an exception, of which each time a copy is raised.
-        after: See above; False: the node does not run at all.
+        exception: An exception class, or an exception, of which a copy is raised each time.
+        after: Whether the node does its work first, so that only its result is lost. Otherwise it does not run.
     """
 
     exception: Exception | type[Exception] = attrs.field()
@@ -56,13 +56,13 @@ class Raise(ReprAsCode):
     @exception.validator
     def _check(self, attribute: object, value: Any) -> None:
         if not isinstance(value, Exception) and not (isinstance(value, type) and issubclass(value, Exception)):
-            raise ConfigError(f"Raise: {value!r} is no exception; write Raise(ValueError('text'))")
+            raise ConfigError(f"Raise: {value!r} is not an exception; write Raise(ValueError('text'))")
         if isinstance(value, type):
             try:
                 value("injected")
             except Exception:
                 name = value.__name__
-                raise ConfigError(f"Raise: {name} is not made of one text; write Raise({name}(...))") from None
+                raise ConfigError(f"Raise: {name} cannot be made from one text; write Raise({name}(...))") from None
 
 
 @attrs.frozen(repr=False)
@@ -74,7 +74,12 @@ class Return(ReprAsCode):
 
 @attrs.frozen(repr=False)
 class Delay(ReprAsCode):
-    """The call takes so many virtual seconds longer. ``after``: the node does its work first."""
+    """The call takes longer.
+
+    Args:
+        seconds: By how many virtual seconds.
+        after: Whether the node does its work first.
+    """
 
     seconds: float = attrs.field(validator=_seconds)
     after: bool = attrs.field(default=False, validator=_flag)
@@ -82,17 +87,17 @@ class Delay(ReprAsCode):
 
 @attrs.frozen(repr=False)
 class Hang(ReprAsCode):
-    """The call never ends, until it is cancelled; the node does not run."""
+    """The call does not end until it is cancelled; the node does not run."""
 
 
 @attrs.frozen(repr=False)
 class Cancel(ReprAsCode):
-    """The whole run is cancelled from outside at the moment when the call begins."""
+    """The whole run is cancelled from outside when the call begins."""
 
 
 @attrs.frozen(repr=False)
 class LoseWorker(ReprAsCode):
-    """The node does its work, but its worker never reports: the call waits until it is cancelled.
+    """The node does its work, but its worker never reports, so the call waits until it is cancelled.
 
     A call of a sync node is on record as abandoned then.
     """
@@ -107,77 +112,83 @@ def _node_name(node: Any) -> str | None:
 
 @attrs.frozen(repr=False)
 class Fault(ReprAsCode):
-    """Something goes wrong when a node is called.
+    """Something that goes wrong when a node is called.
 
     Args:
-        node: The name of the node, or the node; None for any.
+        node: The node, or its name; None for any node.
         does: What goes wrong.
-        call: Which call of the node (with None: which call at all), counted from 1; None: each.
-        probability: Of those calls, in how many; the seed decides in which.
+        call: Which call of the node, counted from 1; for any node, which call of all. None for each.
+        probability: The share of these calls; the seed decides at which ones it happens.
     """
 
     node: str | None = attrs.field(converter=_node_name)
     does: Action = attrs.field()
-    call: int | None = attrs.field(default=None, validator=_count_from(1))
+    call: int | None = attrs.field(default=None, validator=_at_least(1))
     probability: float = attrs.field(default=1.0)
 
     @does.validator
     def _check_action(self, attribute: object, value: Any) -> None:
         if not isinstance(value, Action):
-            raise ConfigError(f"Fault: {value!r} is nothing that it can do; write Fault('node', Raise(ValueError))")
+            raise ConfigError(f"Fault: {value!r} is not an action; write Fault('node', Raise(ValueError))")
 
     @probability.validator
     def _check_probability(self, attribute: object, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise ConfigError(f"Fault: probability is {value!r}; give a number from 0 to 1")
+            raise ConfigError(f"Fault: probability is {value!r}; use a number from 0 to 1")
 
 
 @attrs.frozen(repr=False)
 class FailSave(ReprAsCode):
-    """The store cannot write.
+    """A store that cannot write.
 
     Args:
         error: "disk full" or "no permission".
-        at: "save", the document at the end of a session; "open", a journal; "append", to a journal; "sync", to disk.
-        after: How often that works before it fails; from then on it always does.
+        at: What fails: "save", writing the document at the end of a session; "open", opening a journal; "append",
+            writing to a journal; "sync", syncing a journal to disk.
+        after: How many times it works before; from then on it always fails.
     """
 
     error: Literal["disk full", "no permission"] = attrs.field(default="disk full")
     at: Literal["save", "open", "append", "sync"] = attrs.field(default="save")
-    after: int = attrs.field(default=0, validator=_count_from(0))
+    after: int = attrs.field(default=0, validator=_at_least(0))
 
     @error.validator
     def _check_error(self, attribute: object, value: Any) -> None:
         if value not in ("disk full", "no permission"):
-            raise ConfigError(f"FailSave: error is {value!r}; give 'disk full' or 'no permission'")
+            raise ConfigError(f"FailSave: error is {value!r}; use 'disk full' or 'no permission'")
 
     @at.validator
     def _check_at(self, attribute: object, value: Any) -> None:
         if value not in ("save", "open", "append", "sync"):
-            raise ConfigError(f"FailSave: at is {value!r}; give 'save', 'open', 'append' or 'sync'")
+            raise ConfigError(f"FailSave: at is {value!r}; use 'save', 'open', 'append' or 'sync'")
 
 
 @attrs.frozen(repr=False)
 class Kill(ReprAsCode):
-    """The process is killed after so many journal records; nothing is written after that.
+    """The process is killed, and nothing is written after that.
 
-    ``Outcome.info`` is then what the journal tells, and ``Outcome.store`` has it, to be resumed. Code of the user's
-    stops where it is, but other than in a killed process its ``finally`` blocks still run.
+    ``Outcome.info`` is then what the journal holds, and ``Outcome.store`` has the journal, so that it can be resumed.
+    User code stops where it is, but its ``finally`` blocks still run, as they would not in a killed process.
+
+    Args:
+        after: How many journal entries are written before.
     """
 
-    after: int = attrs.field(validator=_count_from(0))
+    after: int = attrs.field(validator=_at_least(0))
 
 
 StoreFault = FailSave | Kill
 
 
-def checked_plan(faults: Sequence[Fault | StoreFault]) -> tuple[Fault | StoreFault, ...]:
-    """The plan, if it is one. ConfigError if it is not."""
+def validate_plan(faults: Sequence[Fault | StoreFault]) -> tuple[Fault | StoreFault, ...]:
+    """Return the plan. ConfigError if it is not one."""
     if isinstance(faults, Fault | StoreFault):
-        raise ConfigError(f"faults is one fault, {faults!r}; give a list of them: faults=[{faults!r}]")
+        raise ConfigError(f"faults is one fault, {faults!r}; use a list: faults=[{faults!r}]")
     if not isinstance(faults, Sequence):
-        raise ConfigError(f"faults is {faults!r}; give a list of faults")
+        raise ConfigError(f"faults is {faults!r}; use a list of faults")
     for fault in faults:
         if not isinstance(fault, Fault | StoreFault):
-            raise ConfigError(f"faults: {fault!r} is none; write Fault('node', {fault!r}), FailSave() or Kill(after=3)")
+            raise ConfigError(
+                f"faults: {fault!r} is not a fault; write Fault('node', {fault!r}), FailSave() or Kill(after=3)"
+            )
     return tuple(faults)

@@ -1,12 +1,12 @@
 """Invariants: what must be true of every run, whatever its interleaving and whatever goes wrong in it.
 
-``check(outcome)`` asserts the promise of Railtracks, and what users add to it::
+``check(outcome)`` asserts the promise of Railtracks, and the invariants that users add::
 
     @invariant
     def no_charge_without_an_order(outcome):
         assert charged <= ordered
 
-The others here are not part of the promise, as there are flows that rightly break them; give them to ``check``.
+The other invariants here are not part of the promise, because some flows rightly break them. Pass them to ``check``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from railtracks.exceptions import ConfigError
 from railtracks.state import Reason
 from railtracks.testing._simulation import _report
 from railtracks.testing._simulation._outcome import Outcome
-from railtracks.testing._simulation._promise import PROMISE, BrokenAt, ending_error
+from railtracks.testing._simulation._promise import PROMISE, InvariantError, ending_error
 
 __all__ = [
     "PROMISE", "Violation", "check", "ends_within", "invariant", "is_cleaned_up", "passes_cancellation_on",
@@ -32,7 +32,7 @@ F = TypeVar("F", bound=Invariant)
 
 
 class Violation(AssertionError):
-    """A run broke an invariant. Its text tells which, how to see it again, and the story around it.
+    """A run broke an invariant. The text says which one and how to repeat the run, and shows the story around it.
 
     Attributes:
         outcome: The run.
@@ -47,8 +47,10 @@ class Violation(AssertionError):
 
 @attrs.frozen
 class _Registered:
+    """A registered invariant, and the flow or node for whose runs it is checked; None for all."""
+
     function: Invariant
-    of: Any = None  # the flow or node whose runs it is about; None: all
+    of: Any = None
 
 
 _registered: list[_Registered] = []
@@ -59,16 +61,22 @@ def invariant(function: F, /) -> F: ...
 @overload
 def invariant(*, of: Any) -> Callable[[F], F]: ...
 def invariant(function: Any = None, /, *, of: Any = None) -> Any:
-    """Have ``check`` call a function with each outcome; it raises AssertionError if something is wrong.
+    """Register a function that ``check`` calls with each outcome; it raises AssertionError if something is wrong.
 
     Args:
-        function: The invariant, when the decorator is written bare.
-        of: The flow or node whose runs it is about; without it, it is checked for all runs in this process.
+        function: The function, if the decorator is written without arguments.
+        of: The flow or node for whose runs it is checked; without it, it is checked for all runs in this process.
 
-    Returns: the function, unchanged; it can also be given to ``check`` by itself.
+    Returns:
+        The function, unchanged; it can also be passed to ``check``.
+
+    Raises:
+        ConfigError: ``function`` is not a function.
     """
     if function is not None and not callable(function):
-        raise ConfigError(f"@invariant was given {function!r}; write `@invariant` or `@invariant(of=flow)`")
+        raise ConfigError(
+            f"@invariant decorates a function, not {function!r}; write `@invariant` or `@invariant(of=flow)`"
+        )
 
     def register(given: F) -> F:
         _registered.append(_Registered(given, of))
@@ -78,10 +86,14 @@ def invariant(function: Any = None, /, *, of: Any = None) -> Any:
 
 
 def check(outcome: Outcome, *more: Invariant) -> None:
-    """Assert the promise of Railtracks for one run, then the invariants that users registered, then ``more``.
+    """Assert the promise of Railtracks for one run, then the registered invariants, then ``more``.
+
+    Args:
+        outcome: The run.
+        *more: More invariants.
 
     Raises:
-        Violation: one does not hold; it tells the story. It is an AssertionError.
+        Violation: one of them does not hold. It is an AssertionError.
     """
     added = [known.function for known in _registered if known.of is None or known.of is outcome.target]
     for each in (*PROMISE, *added, *more):
@@ -91,63 +103,64 @@ def check(outcome: Outcome, *more: Invariant) -> None:
             raise
         except AssertionError as exc:
             name = getattr(each, "__name__", repr(each))
-            raise Violation(_told(name, exc, outcome), outcome, name) from (None if each in PROMISE else exc)
+            raise Violation(_describe(name, exc, outcome), outcome, name) from (None if each in PROMISE else exc)
 
 
-def _told(name: str, exc: AssertionError, outcome: Outcome) -> str:
+def _describe(name: str, exc: AssertionError, outcome: Outcome) -> str:
     calls = set(getattr(exc, "calls", ()))
-    about = [place for place, event in enumerate(outcome.trace) if (event.session, event.call) in calls]
-    what = str(exc) or _assertion(exc)
+    about = [index for index, event in enumerate(outcome.trace) if (event.session, event.call) in calls]
+    what = str(exc) or _source_of(exc)
     return (
         f"{name.replace('_', ' ')}: {what}\n\n{_report.timeline(outcome.trace, about)}\n\n"
         f"the run {outcome.end} after {outcome.duration:g} s; to see it again:\n  {outcome.code}"
     )
 
 
-def _assertion(exc: AssertionError) -> str:
-    """The line of a bare ``assert``."""
+def _source_of(exc: AssertionError) -> str:
+    """Return the source line of a bare ``assert``."""
     frames = traceback.extract_tb(exc.__traceback__)
     return f"`{frames[-1].line}` failed" if frames and frames[-1].line else "the assertion failed"
 
 
-# ---- more, to be asked for
+# ---- invariants that are not part of the promise
 
 _FINAL = (Reason.TIMEOUT, Reason.END_ON_ERROR)
 
 
 def passes_cancellation_on(outcome: Outcome) -> None:
-    """No call that was cancelled, by a timeout or by an error that ends the session, ends as if nothing had been.
+    """Check that no call that a timeout or an ending session cancelled ends as if it had not been cancelled.
 
-    For flows whose nodes should not catch a cancellation. It is seen where a call of the node was cancelled, or where
-    time passed since. A node that finishes its work in a shielded scope and returns breaks it too.
+    This is for flows whose nodes should not catch a cancellation. It notices those where a call below was cancelled as
+    well, or where time has passed since. A node that finishes its work in a shielded scope and returns breaks it too.
     """
     for session in outcome.sessions:
         name, config = session.info.session_id, session.config
         ending = ending_error(outcome, name, config.end_on_error)
         for record in session.info.records:
-            seen = outcome.calls.get((name, record.index))
-            if seen is None or seen.how in (None, "cancelled"):
+            observed = outcome.calls.get((name, record.index))
+            if observed is None or observed.outcome in (None, "cancelled"):
                 continue
             top = session.info.records[record.run]
             end = top.started + config.timeout
             if ending is not None:
                 end = min(end, ending.time)
             cut = [r for r in session.info.records if r.parent == record.index and r.reason in _FINAL]
-            nested = [r for r in cut if outcome.calls[name, r.index].task is seen.task]
-            if seen.time > end or nested:
-                raise BrokenAt(
-                    f"{record.name} {seen.how} at {seen.time:g} s, although it was cancelled at {end:g} s; let the "
-                    f"cancellation through: `raise` at the end of `except`",
+            nested = [r for r in cut if outcome.calls[name, r.index].task is observed.task]
+            if observed.time > end or nested:
+                raise InvariantError(
+                    f"{record.name} {observed.outcome} at {observed.time:g} s, although it was cancelled at {end:g} s; "
+                    f"pass the cancellation on: `raise` at the end of `except`",
                     (name, record.index),
                     *((name, r.index) for r in nested),
                 )
 
 
 def is_cleaned_up(outcome: Outcome) -> None:
-    """No call that a node makes in an ``except`` or ``finally`` while it is being cancelled is cut off."""
-    cut = [call for call, seen in outcome.calls.items() if seen.in_cleanup and seen.how == "cancelled"]
+    """Check that no call that a node makes in ``except`` or ``finally``, while it is being cancelled, is cut off."""
+    calls = outcome.calls.items()
+    cut = [call for call, observed in calls if observed.in_cleanup and observed.outcome == "cancelled"]
     if cut or outcome.cut_off:
-        raise BrokenAt(
+        raise InvariantError(
             "a call made for cleanup was itself cancelled; put it in `with anyio.CancelScope(shield=True):`",
             *cut,
             *outcome.cut_off,
@@ -155,19 +168,19 @@ def is_cleaned_up(outcome: Outcome) -> None:
 
 
 def ends_within(seconds: float) -> Invariant:
-    """An invariant: the run takes no more virtual seconds than that."""
+    """Return an invariant that holds if the run takes at most that many virtual seconds."""
 
-    def in_time(outcome: Outcome) -> None:
+    def ends_in_time(outcome: Outcome) -> None:
         if outcome.duration > seconds:
             text = f"the run took {outcome.duration:g} s, more than {seconds:g} s"
-            raise BrokenAt(text, *_longest(outcome))
+            raise InvariantError(text, *_longest(outcome))
 
-    in_time.__name__ = f"ends_within_{seconds:g}_seconds"
-    return in_time
+    ends_in_time.__name__ = f"ends_within_{seconds:g}_seconds"
+    return ends_in_time
 
 
 def _longest(outcome: Outcome) -> list[tuple[str, int]]:
-    """Of the calls that made no others, the one that took longest."""
+    """Return the call that took longest, of those that made no other calls."""
     info = outcome.info
     callers = {record.parent for record in info.records}
     ended = [(record.ended - record.started, record.index) for record in info.records if record.ended is not None]

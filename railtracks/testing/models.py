@@ -1,4 +1,4 @@
-"""A model for tests: it answers what its script says."""
+"""A model for tests, which gives the answers of a script."""
 
 from __future__ import annotations
 
@@ -24,37 +24,39 @@ from railtracks.state import Secret
 
 
 class ScriptError(AssertionError):
-    """A ``ScriptedModel`` was asked more often than its script has answers, or for what is none."""
+    """The script of a ``ScriptedModel`` has no further answer, or a value that cannot be an answer."""
 
 
 def tool_call(name: str, /, **arguments: Any) -> ToolCall:
-    """An answer of a ``ScriptedModel``: the model asks for a tool.
+    """Return an answer of a ``ScriptedModel`` in which the model asks for a tool.
 
     Args:
-        name: Of the tool.
-        **arguments: As the model would give them: what JSON can hold.
+        name: The name of the tool.
+        **arguments: The arguments as the model would pass them, so values that JSON can hold.
     """
     return ToolCall("", name, arguments)
 
 
 class ScriptedModel:
-    """A model that gives the answers of a script, one for each request, in the order of the requests::
+    """A model that gives the answers of a script, one for each request, in the order of the requests.
+
+    Use it in place of a real model::
 
         model = ScriptedModel([tool_call("forecast", city="Oslo"), "Take a coat."])
 
+    It counts usage in words, and raises ScriptError when the script has no further answer.
+
     Args:
-        answers: Each a text; a ``tool_call(...)``; a list of texts and tool calls; an exception, which is raised; a
-            ``Completion``; or a function of the messages, sync or async, that returns one of these. A single function
-            answers all requests.
-        name: Of the model.
-        words: A streamed text comes word by word; False: in one piece.
+        answers: The answers. Each is a text, a ``tool_call(...)``, a list of texts and tool calls, an exception to
+            raise, a ``Completion``, or a sync or async function of the messages that returns one of these. A single
+            function answers all requests.
+        name: The name of the model.
+        words: Whether a streamed text comes word by word. Otherwise it comes in one piece.
 
     Attributes:
-        calls: The messages of each request so far, system messages included.
-        tools: The tools that each was given.
-        outputs: What each had to answer with.
-
-    Usage is counted in words. Raises ScriptError when the script has no further answer.
+        calls: The messages of each request so far, including system messages.
+        tools: The tools of each request.
+        outputs: The output schema of each request.
     """
 
     provider = "scripted"
@@ -74,7 +76,7 @@ class ScriptedModel:
     async def complete(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
     ) -> Completion:
-        """The next answer of the script."""
+        """Return the next answer of the script."""
         self.calls.append(MessageHistory(messages))
         self.tools.append(tuple(tools))
         self.outputs.append(output)
@@ -82,7 +84,7 @@ class ScriptedModel:
         answer = next(self._script, self)
         if answer is self:
             raise ScriptError(
-                f"the ScriptedModel was asked {number} times, but has {number - 1} answers: {messages[-1]}"
+                f"the ScriptedModel got request {number}, but its script has {number - 1} answers: {messages[-1]}"
             )
         await checkpoint()
         while callable(answer):
@@ -96,7 +98,7 @@ class ScriptedModel:
     async def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
     ) -> AsyncGenerator[str | Completion, None]:
-        """The same, its text word by word."""
+        """Yield the next answer of the script: its text word by word, then the completion."""
         completion = await self.complete(messages, tools=tools, output=output)
         text = completion.message.content
         for piece in _words(text) if self._words else [text] if text else []:
@@ -108,12 +110,12 @@ class ScriptedModel:
         parts = [answer] if isinstance(answer, str | ToolCall) else answer
         if not isinstance(parts, list) or not all(isinstance(part, str | ToolCall) for part in parts):
             raise ScriptError(
-                f"{answer!r} is no answer of a ScriptedModel; give a text, a tool_call(...), a list of these, an "
-                f"exception, or a function of the messages that returns one of these"
+                f"{answer!r} cannot be an answer of a ScriptedModel; use a text, a tool_call(...), a list of these, an "
+                f"exception, a Completion, or a function of the messages that returns one of these"
             )
         before = sum(len(message.tool_calls) for message in messages if isinstance(message, AssistantMessage))
-        asked = (part for part in parts if isinstance(part, ToolCall))
-        calls = [attrs.evolve(part, id=part.id or f"call_{before + place}") for place, part in enumerate(asked)]
+        requests = (part for part in parts if isinstance(part, ToolCall))
+        calls = [attrs.evolve(part, id=part.id or f"call_{before + place}") for place, part in enumerate(requests)]
         text = "".join(part for part in parts if isinstance(part, str))
         read = sum(len(message.content.split()) for message in messages)
         return Completion(
@@ -125,6 +127,6 @@ class ScriptedModel:
 
 
 def _words(text: str) -> list[str]:
-    """The words, each with the space before it."""
+    """Return the words of a text, each with the space before it."""
     first, *others = text.split(" ")
     return [piece for piece in (first, *(f" {word}" for word in others)) if piece]

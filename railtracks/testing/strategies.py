@@ -1,4 +1,4 @@
-"""Hypothesis strategies: call trees, session options, fault plans, seeds. Each shrinks to what a person reads.
+"""Hypothesis strategies for call trees, session options, fault plans and seeds. They shrink to what is simple to read.
 
     @given(flows(), session_options(), fault_plans(), seeds())
     def test_it_keeps_the_promise(flow, options, faults, seed):
@@ -14,8 +14,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from railtracks._options import BACKENDS
-from railtracks.nodes._resolve import as_node
+from railtracks._test_probe import BACKENDS, as_node
 from railtracks.testing import faults as f
 from railtracks.testing import trees as t
 
@@ -26,17 +25,17 @@ _KEYS = ("a", "b")
 
 
 def seeds() -> st.SearchStrategy[int]:
-    """Seeds for ``simulate``; they shrink to 0."""
+    """Return a strategy for seeds of ``simulate``; they shrink to 0."""
     return st.integers(0, 2**16 - 1)
 
 
 def backends() -> st.SearchStrategy[str]:
-    """ "asyncio" and "trio"; they shrink to the first."""
+    """Return a strategy for "asyncio" and "trio"; they shrink to "asyncio"."""
     return st.sampled_from(BACKENDS)
 
 
 def session_options() -> st.SearchStrategy[dict[str, Any]]:
-    """Options of a session that make a difference; they shrink to none. The timeout is always finite."""
+    """Return a strategy for session options that make a difference; they shrink to none. The timeout is finite."""
     return st.fixed_dictionaries(
         {},
         optional={
@@ -64,28 +63,29 @@ def _leaves() -> st.SearchStrategy[t.Tree]:
 
 
 def _branches(children: st.SearchStrategy[t.Tree]) -> st.SearchStrategy[t.Tree]:
-    many = st.lists(children, max_size=4)
+    several = st.lists(children, max_size=4)
 
-    def of_many(kind: Callable[..., t.Tree], **options: st.SearchStrategy[Any]) -> st.SearchStrategy[t.Tree]:
-        return st.builds(lambda parts, given: kind(*parts, **given), many, st.fixed_dictionaries({}, optional=options))
+    def of_several(kind: Callable[..., t.Tree], **options: st.SearchStrategy[Any]) -> st.SearchStrategy[t.Tree]:
+        drawn = st.fixed_dictionaries({}, optional=options)
+        return st.builds(lambda parts, chosen: kind(*parts, **chosen), several, drawn)
 
     return st.one_of(
-        of_many(t.Sequence),
-        of_many(t.Parallel),
-        of_many(t.Batch, limit=st.just(2), strict=st.just(True)),
-        of_many(t.Race),
+        of_several(t.Sequence),
+        of_several(t.Parallel),
+        of_several(t.Batch, limit=st.just(2), strict=st.just(True)),
+        of_several(t.Race),
         st.builds(t.Try, children),
         st.builds(t.Retry, children, st.integers(2, 3)),
         st.builds(t.Timeout, children, st.sampled_from([1.5, 3.5])),
-        st.builds(lambda part, given: t.Nested(part, **given), children, session_options()),
+        st.builds(lambda part, options: t.Nested(part, **options), children, session_options()),
     )
 
 
 def flows(max_leaves: int = 10) -> st.SearchStrategy[t.Tree]:
-    """Call trees of ``railtracks.testing.trees``.
+    """Return a strategy for call trees of ``railtracks.testing.trees``; they shrink to one leaf that returns.
 
     Args:
-        max_leaves: How many leaves they have, about, at the most.
+        max_leaves: About how many leaves a tree may have.
     """
     return st.recursive(_leaves(), _branches, max_leaves=max_leaves)
 
@@ -98,14 +98,14 @@ def fault_plans(
     kill: bool = False,
     max_size: int = 3,
 ) -> st.SearchStrategy[list[f.Fault | f.StoreFault]]:
-    """Plans for ``simulate``; they shrink to none.
+    """Return a strategy for fault plans for ``simulate``; they shrink to no faults.
 
     Args:
-        nodes: The nodes, or their names, at which something may go wrong; without any, all of them.
-        exceptions: What calls may raise.
-        store: Faults of the store too; False: only at calls.
-        kill: The process may be killed too; for sessions that keep a journal.
-        max_size: How many faults, at the most.
+        nodes: The nodes, or their names, at which something may go wrong; if empty, all nodes.
+        exceptions: The exceptions that calls may raise.
+        store: Whether the store may fail as well.
+        kill: Whether the process may be killed as well; needs sessions that keep a journal.
+        max_size: The highest number of faults in a plan.
     """
     names: list[str | None] = [node if isinstance(node, str) else as_node(node, "fault_plans").name for node in nodes]
     at = st.sampled_from(names or [None])
@@ -113,7 +113,7 @@ def fault_plans(
     raising = st.builds(f.Raise, st.sampled_from(list(exceptions)), after)
     action = st.one_of(
         raising,
-        raising,  # twice: it is what goes wrong most
+        raising,  # twice, because it is what goes wrong most often
         st.builds(f.Delay, st.integers(1, 4), after),
         st.sampled_from([f.Hang(), f.Return(None), f.Cancel(), f.LoseWorker()]),
     )

@@ -1,6 +1,6 @@
 """Call trees as data: flows that do something with calls, time and errors, and nothing else.
 
-A tree is a callable, so ``rt.call``, ``simulate`` and ``rt.Flow`` take it; each of its nodes is one call. Its repr is
+A tree is callable, so ``rt.call``, ``simulate`` and ``rt.Flow`` accept it. Each of its nodes is one call. Its repr is
 the code that makes it::
 
     simulate(Sequence(Sleep(1), Raise("disk on fire")))
@@ -16,11 +16,7 @@ from typing import Any
 import anyio
 import attrs
 
-from railtracks import context
-from railtracks._calls._batch import call_batch
-from railtracks._calls._broadcast import broadcast
-from railtracks._calls._call import call, call_sync
-from railtracks._session._session import Session
+from railtracks import Session, broadcast, call, call_batch, call_sync, context
 from railtracks.exceptions import FatalError
 from railtracks.nodes import FunctionNode, function_node
 from railtracks.testing._trace import ReprAsCode
@@ -32,11 +28,11 @@ __all__ = [
 
 
 class TreeError(Exception):
-    """What ``Raise`` raises."""
+    """The exception that ``Raise`` raises."""
 
 
 class Tree(ReprAsCode, ABC):
-    """A node of a call tree; calling it runs it."""
+    """A node of a call tree, which runs when it is called."""
 
     @property
     def children(self) -> tuple[Tree, ...]:
@@ -45,12 +41,12 @@ class Tree(ReprAsCode, ABC):
 
     @property
     def size(self) -> int:
-        """How many calls it makes at the least if all goes well, its own included."""
+        """The number of calls that it makes at least if all goes well, including its own."""
         return 1 + sum(child.size for child in self.children)
 
     @abstractmethod
     def __call__(self) -> Any:
-        """Run it; an ``async def``, but for what runs in a thread."""
+        """Run the tree. This is an ``async def``, except in trees that run in a thread."""
 
 
 # ---- leaves
@@ -58,60 +54,66 @@ class Tree(ReprAsCode, ABC):
 
 @attrs.frozen(repr=False)
 class Return(Tree):
-    """Returns ``value`` at once."""
+    """A leaf that returns a value at once."""
 
     value: Any = 0
 
     async def __call__(self) -> Any:
+        """Return ``value``."""
         return self.value
 
 
 @attrs.frozen(repr=False)
 class Raise(Tree):
-    """Raises ``TreeError(text)`` at once."""
+    """A leaf that raises ``TreeError`` at once."""
 
     text: str = "leaf"
 
     async def __call__(self) -> Any:
+        """Raise ``TreeError(text)``."""
         raise TreeError(self.text)
 
 
 @attrs.frozen(repr=False)
 class Fatal(Tree):
-    """Raises ``FatalError``, which ends the session."""
+    """A leaf that ends the session with a ``FatalError``."""
 
     text: str = "fatal"
 
     async def __call__(self) -> Any:
+        """Raise ``FatalError(text)``."""
         raise FatalError(self.text)
 
 
 @attrs.frozen(repr=False)
 class Sleep(Tree):
-    """Sleeps, and returns the seconds."""
+    """A leaf that sleeps."""
 
     seconds: float = 1
 
     async def __call__(self) -> Any:
+        """Sleep, and return ``seconds``."""
         await anyio.sleep(self.seconds)
         return self.seconds
 
 
 @attrs.frozen(repr=False)
 class Hang(Tree):
-    """Waits for ever."""
+    """A leaf that waits until it is cancelled."""
 
     async def __call__(self) -> Any:
+        """Wait for ever."""
         await anyio.sleep_forever()
 
 
 @attrs.frozen(repr=False)
 class Shield(Tree):
-    """Sleeps, and cannot be cancelled while it does."""
+    """A leaf that cannot be cancelled while it sleeps."""
 
     seconds: float = 1
 
     async def __call__(self) -> Any:
+        """Sleep in a shielded scope, and return ``seconds``."""
         with anyio.CancelScope(shield=True):
             await anyio.sleep(self.seconds)
         return self.seconds
@@ -119,11 +121,12 @@ class Shield(Tree):
 
 @attrs.frozen(repr=False)
 class Swallow(Tree):
-    """Sleeps, and returns as if nothing had been when it is cancelled."""
+    """A leaf that swallows its cancellation."""
 
     seconds: float = 1
 
     async def __call__(self) -> Any:
+        """Sleep, and return ``seconds``, or "swallowed" when it is cancelled."""
         try:
             await anyio.sleep(self.seconds)
         except anyio.get_cancelled_exc_class():
@@ -136,11 +139,12 @@ _sleep = function_node(anyio.sleep, name="sleep")
 
 @attrs.frozen(repr=False)
 class Thread(Tree):
-    """Runs in a worker thread, and sleeps there, by a call."""
+    """A leaf that runs in a worker thread."""
 
     seconds: float = 0
 
-    def __call__(self) -> Any:  # a plain def runs in a thread
+    def __call__(self) -> Any:  # a plain def, because that runs in a thread
+        """Sleep by a call, and return ``seconds``."""
         if self.seconds:
             call_sync(_sleep, self.seconds)
         return self.seconds
@@ -148,23 +152,25 @@ class Thread(Tree):
 
 @attrs.frozen(repr=False)
 class Put(Tree):
-    """Puts ``value`` into the context."""
+    """A leaf that changes the context."""
 
     key: str = "key"
     value: Any = 0
 
     async def __call__(self) -> Any:
+        """Put ``value`` into the context under ``key``, and return it."""
         context.put(self.key, self.value)
         return self.value
 
 
 @attrs.frozen(repr=False)
 class Broadcast(Tree):
-    """Broadcasts ``item``."""
+    """A leaf that broadcasts."""
 
     item: Any = 0
 
     async def __call__(self) -> Any:
+        """Broadcast ``item``, and return it."""
         await broadcast(self.item)
         return self.item
 
@@ -178,6 +184,8 @@ def _node(tree: Tree) -> FunctionNode[..., Any]:
 
 @attrs.frozen(repr=False, init=False)
 class _Many(Tree):
+    """A branch with any number of parts."""
+
     parts: tuple[Tree, ...]
 
     def __init__(self, *parts: Tree) -> None:
@@ -195,25 +203,28 @@ class _Many(Tree):
 
 
 class Sequence(_Many):
-    """Calls its parts one after the other, and returns what they return."""
+    """A branch that calls its parts one after the other."""
 
     async def __call__(self) -> Any:
+        """Call the parts, and return a list of their results."""
         return [await call(_node(part)) for part in self.parts]
 
 
 class Parallel(_Many):
-    """Calls its parts at the same time, each in a task of its own."""
+    """A branch that calls its parts at the same time, each in a task of its own."""
 
     async def __call__(self) -> Any:
+        """Call the parts, and return None."""
         async with anyio.create_task_group() as group:
             for part in self.parts:
                 group.start_soon(call, _node(part))
 
 
 class Race(_Many):
-    """Calls its parts at the same time; the first to return wins, and the others are cancelled."""
+    """A branch that calls its parts at the same time until the first returns; the others are cancelled."""
 
     async def __call__(self) -> Any:
+        """Call the parts, and return the result of the first; None if there are no parts."""
         results: list[Any] = []
 
         async def run(part: Tree) -> None:
@@ -228,18 +239,18 @@ class Race(_Many):
 
 @function_node(name="part")
 async def _part(tree: Tree) -> Any:
-    """A batch has one node, and its parts are of many kinds."""
+    """Run one part of a batch: a batch has one node, but its parts are of many kinds."""
     return await (call(_node(tree)) if isinstance(tree, Thread) else tree())
 
 
 @attrs.frozen(repr=False, init=False)
 class Batch(_Many):
-    """Calls its parts in one ``call_batch``, and returns how many there were.
+    """A branch that calls its parts in one ``call_batch``.
 
     Args:
         *parts: Trees.
         limit: As for ``call_batch``.
-        strict: The first error cancels the rest and is raised.
+        strict: Whether the first error cancels the rest and is raised.
     """
 
     limit: int | None = None
@@ -249,6 +260,7 @@ class Batch(_Many):
         self.__attrs_init__(parts, limit, strict)
 
     async def __call__(self) -> Any:
+        """Call the parts, and return their number."""
         return len(await call_batch(_part, self.parts, limit=self.limit, return_exceptions=not self.strict))
 
     def _options(self) -> list[str]:
@@ -258,6 +270,8 @@ class Batch(_Many):
 
 @attrs.frozen(repr=False)
 class _One(Tree):
+    """A branch with one part."""
+
     part: Tree
 
     @property
@@ -267,23 +281,25 @@ class _One(Tree):
 
 @attrs.frozen(repr=False)
 class Retry(_One):
-    """Calls its part, up to ``times`` times, until it does not raise."""
+    """A branch that calls its part until it does not raise, up to ``times`` times."""
 
     times: int = 2
 
     async def __call__(self) -> Any:
+        """Call the part, and return its result, or raise its last exception."""
         for _ in range(self.times - 1):
             try:
                 return await call(_node(self.part))
-            except Exception:  # noqa: S112  (that is what it is for; the last one is raised)
+            except Exception:  # noqa: S112  (retrying is the purpose; the last exception is raised)
                 continue
         return await call(_node(self.part))
 
 
 class Try(_One):
-    """Calls its part, and returns "caught" if it raises."""
+    """A branch that catches the exception of its part."""
 
     async def __call__(self) -> Any:
+        """Call the part, and return its result, or "caught" if it raises."""
         try:
             return await call(_node(self.part))
         except Exception:
@@ -292,18 +308,19 @@ class Try(_One):
 
 @attrs.frozen(repr=False)
 class Timeout(_One):
-    """Calls its part in a scope with a timeout of its own, and raises TimeoutError when that is over."""
+    """A branch with a timeout for its part."""
 
     seconds: float = 1
 
     async def __call__(self) -> Any:
+        """Call the part, and return its result, or raise TimeoutError after ``seconds``."""
         with anyio.fail_after(self.seconds):
             return await call(_node(self.part))
 
 
 @attrs.frozen(repr=False, init=False)
 class Nested(_One):
-    """Calls its part in a session of its own, with these options."""
+    """A branch that calls its part in a session of its own, with these options."""
 
     options: Mapping[str, Any]
 
@@ -311,6 +328,7 @@ class Nested(_One):
         self.__attrs_init__(part, MappingProxyType(options))
 
     async def __call__(self) -> Any:
+        """Open a session, call the part, and return its result."""
         async with Session(**self.options):
             return await call(_node(self.part))
 

@@ -1,4 +1,4 @@
-"""Agents keep the promise of design.md, whatever models answer, tools do, and goes wrong; on both backends.
+"""Agents keep the promise of Railtracks, whatever models answer, tools do, and goes wrong; on both backends.
 
 Where nothing goes wrong, what comes of an agent is what a second, sequential implementation makes of the same scenario.
 """

@@ -18,7 +18,7 @@ def work(seconds=BRIEFLY):
 
 @contextlib.contextmanager
 def in_thread(func, *args):
-    """A thread that the library knows nothing of."""
+    """Run ``func`` in a thread that the library does not know, until the block has ended."""
     thread = threading.Thread(target=func, args=args)
     thread.start()
     try:

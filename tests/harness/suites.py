@@ -1,4 +1,4 @@
-"""What the suites have in common that the tests of the plugin run."""
+"""The code that the test suites of the plugin's tests have in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sockets and processes: the clock waits for what comes from outside the event loop."""
+"""Sockets and processes: the clock waits for what comes from outside of the event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.harness.clocks import BRIEFLY, in_thread, work
 
 @contextlib.contextmanager
 def served(answer, delay=BRIEFLY):
-    """A TCP server in a real thread, which answers one request after a while; its port."""
+    """Run a TCP server in a real thread, which answers one request after a while, and yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():

@@ -1,4 +1,4 @@
-"""Runs that cannot go on: the report of what holds the clock, and of what waits."""
+"""Runs that cannot continue: the report says what holds the clock, and what waits."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_socket_that_stays_silent_is_reported_too(backend):
 
 @contextlib.contextmanager
 def idle_thread():
-    """It might use the other end of a socket, for all that the clock knows."""
+    """Run a thread that, as far as the clock knows, might use the other end of a socket."""
     done = threading.Event()
     thread = threading.Thread(target=done.wait)
     thread.start()

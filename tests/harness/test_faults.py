@@ -1,4 +1,4 @@
-"""Fault plans: each kind of fault at async and sync nodes, on both backends; what a plan may say; its code."""
+"""Fault plans: each kind of fault at async and sync nodes, on both backends; valid plans; their code."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ async def total():
 
 @pytest.mark.parametrize("durability", ["async", "sync"])
 def test_a_killed_run_is_resumed_and_nothing_completes_twice(backend, durability):
-    """What had completed does not run again."""
+    """Calls that had completed do not run again."""
     kills = 0
     for after in range(100):
         ran.clear()
@@ -288,7 +288,7 @@ def test_after_the_kill_the_record_is_what_the_journal_says(backend):
     assert [(r.name, r.status) for r in outcome.info.records] == [
         ("total", Status.OPEN), ("async_step", Status.COMPLETED),
     ]  # fmt: skip
-    assert "killed after 3 journal records" in outcome.end
+    assert "killed after 3 journal entries" in outcome.end
 
 
 def test_a_run_that_is_killed_again_and_again_gets_on(backend):
@@ -311,30 +311,30 @@ def test_kill_needs_a_journal(options):
 # ---- what a plan may say
 
 WRONG = [
-    (lambda: Raise("text"), r"Raise: 'text' is no exception; write Raise\(ValueError\('text'\)\)"),
-    (lambda: Raise(int), "is no exception"),
-    (lambda: Raise(KeyboardInterrupt), "is no exception"),
-    (lambda: Raise(KeyError, after=1), "Raise: after is 1; give True or False"),
-    (lambda: Delay(-1), "Delay: seconds is -1; give 0 or more"),
-    (lambda: Delay("1"), "Delay: seconds is '1'; give 0 or more"),
+    (lambda: Raise("text"), r"Raise: 'text' is not an exception; write Raise\(ValueError\('text'\)\)"),
+    (lambda: Raise(int), "is not an exception"),
+    (lambda: Raise(KeyboardInterrupt), "is not an exception"),
+    (lambda: Raise(KeyError, after=1), "Raise: after is 1; use True or False"),
+    (lambda: Delay(-1), "Delay: seconds is -1; use 0 or more"),
+    (lambda: Delay("1"), "Delay: seconds is '1'; use 0 or more"),
     (lambda: Delay(True), "Delay: seconds is True"),
     (lambda: Delay(float("nan")), "Delay: seconds is nan"),
     (lambda: Delay(float("inf")), "Delay: seconds is inf"),
     (lambda: Delay(Fraction(1, 2)), "Delay: seconds is Fraction"),
     (lambda: Delay(1, after="yes"), "Delay: after is 'yes'"),
-    (lambda: Fault("a", KeyError), "Fault: .* is nothing that it can do; write Fault"),
-    (lambda: Fault("a", Hang), "is nothing that it can do"),
-    (lambda: Fault("a", Kill(1)), "is nothing that it can do"),
-    (lambda: Fault("a", Hang(), call=0), "Fault: call is 0; give a whole number of at least 1"),
+    (lambda: Fault("a", KeyError), "Fault: .* is not an action; write Fault"),
+    (lambda: Fault("a", Hang), "is not an action"),
+    (lambda: Fault("a", Kill(1)), "is not an action"),
+    (lambda: Fault("a", Hang(), call=0), "Fault: call is 0; use a whole number of at least 1"),
     (lambda: Fault("a", Hang(), call=1.0), "Fault: call is 1.0"),
     (lambda: Fault("a", Hang(), call=True), "Fault: call is True"),
-    (lambda: Fault("a", Hang(), probability=1.1), "Fault: probability is 1.1; give a number from 0 to 1"),
+    (lambda: Fault("a", Hang(), probability=1.1), "Fault: probability is 1.1; use a number from 0 to 1"),
     (lambda: Fault("a", Hang(), probability="1"), "Fault: probability is '1'"),
     (lambda: Fault("a", Hang(), probability=float("nan")), "Fault: probability is nan"),
     (lambda: Fault("a", Hang(), probability=True), "Fault: probability is True"),
-    (lambda: FailSave("disk ful"), "FailSave: error is 'disk ful'; give 'disk full' or 'no permission'"),
+    (lambda: FailSave("disk ful"), "FailSave: error is 'disk ful'; use 'disk full' or 'no permission'"),
     (lambda: FailSave(at="close"), "FailSave: at is 'close'"),
-    (lambda: FailSave(after=-1), "FailSave: after is -1; give a whole number of at least 0"),
+    (lambda: FailSave(after=-1), "FailSave: after is -1; use a whole number of at least 0"),
     (lambda: FailSave(after=None), "FailSave: after is None"),
     (lambda: Kill(-1), "Kill: after is -1"),
     (lambda: Kill(1.5), "Kill: after is 1.5"),
@@ -393,7 +393,7 @@ def test_the_repr_of_a_fault_with_an_exception_is_its_code():
 
 
 def test_errors_beside_a_cancellation_are_in_the_outcome(backend):
-    """On trio a scope takes the cancellations out of a nursery's group, and lets the errors go on."""
+    """On trio a scope removes the cancellations from a nursery's group, and passes the errors on."""
     for call in range(1, 6):
         tree = trees.Sequence(trees.Parallel(trees.Raise(), trees.Raise()))
         check(simulate(tree, backend=backend, faults=[Fault(None, Cancel(), call=call)]))

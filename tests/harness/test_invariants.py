@@ -1,4 +1,4 @@
-"""Invariants: the promise, what users add to it, and the text that tells how one was broken."""
+"""Invariants: the promise, what users add to it, and the text that shows how one was broken."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_timeout_that_did_not_come():
 
 
 def test_the_timeout_is_of_the_call_alone(backend):
-    """What comes after the call does not count."""
+    """Time after the call does not count."""
 
     async def slow(item):
         await anyio.sleep(5)
@@ -124,7 +124,7 @@ def test_a_deadlock_breaks_it_and_says_where_it_waits(backend):
 
 def test_a_record_that_lies():
     outcome = simulate(Sequence(Return(1), Return(2)))
-    lie = attrs.evolve(outcome.calls["s0", 1], how="raised", value=ValueError("x"))
+    lie = attrs.evolve(outcome.calls["s0", 1], outcome="raised", value=ValueError("x"))
     violation = broken(attrs.evolve(outcome, calls={**outcome.calls, ("s0", 1): lie}))
     assert violation.broken == "every_call_is_on_record_as_it_was"
     assert "Return raised ValueError('x'), but the record says Completed" in str(violation)
@@ -151,8 +151,8 @@ def test_a_file_that_says_something_else():
 
 def test_a_call_after_which_another_session_was_current():
     outcome = simulate(Return(1))
-    misplaced = attrs.evolve(outcome.calls["s0", 0], misplaced=True)
-    violation = broken(attrs.evolve(outcome, calls={("s0", 0): misplaced}))
+    leaked = attrs.evolve(outcome.calls["s0", 0], context_leaked=True)
+    violation = broken(attrs.evolve(outcome, calls={("s0", 0): leaked}))
     assert violation.broken == "the_sessions_around_it_noticed_nothing"
 
 

@@ -111,7 +111,7 @@ def test_a_sync_test_with_a_session_says_what_to_write(suite):
     result = suite("def test_sync(rt_session): pass", "-k", "asyncio")
     result.assert_outcomes(errors=1, deselected=1)
     result.stdout.fnmatch_lines(
-        "*test_sync?asyncio? uses rt_session, which needs an event loop: write `async def`, or use `simulated`"
+        "*test_sync?asyncio? uses rt_session, which needs an event loop; write `async def`, or use `simulated`"
     )
 
 
@@ -183,7 +183,7 @@ def test_a_fixture_can_hold_the_session_and_not_use_it(suite):
         async def test_early(early): pass
     """)
     result.assert_outcomes(passed=2, errors=2)
-    result.stdout.fnmatch_lines(["*rt_session is open while the test runs, and not yet in its fixtures*"])
+    result.stdout.fnmatch_lines(["*rt_session is open only while the test runs; use it in the test, not in fixtures*"])
 
 
 def test_arguments_that_are_not_fixtures_are_left_alone(suite):
@@ -314,7 +314,7 @@ def test_the_help_of_pytest_describes_the_plugin(suite):
     suite("", "--markers").stdout.fnmatch_lines("@pytest.mark.railtracks(seed=None, [*][*]options): *")
     told = suite("", "--fixtures")
     for name in ("rt_backend", "virtual_clock", "rt_session", "simulated"):
-        told.stdout.re_match_lines(rf"{name}( \[module scope\])? -- .*pytest_plugin\.py")
+        told.stdout.re_match_lines(rf"{name}( \[module scope\])? -- .*pytest_plugin.__init__\.py")
     assert "no docstring available" not in told.stdout.str().partition("railtracks.pytest_plugin")[2][:2000]
 
 

@@ -72,7 +72,7 @@ def test_one_backend_for_one_test(suite):
 def test_a_backend_that_there_is_not(suite):
     result = suite(BACKEND.format(scope="module").replace("trio", "curio") + "async def test_it(rt_session): pass")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines("*ConfigError: backend is 'curio'; give 'asyncio' or 'trio'")
+    result.stdout.fnmatch_lines("*ConfigError: backend is 'curio'; use 'asyncio' or 'trio'")
 
 
 # ---- simulated

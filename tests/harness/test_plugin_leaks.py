@@ -8,7 +8,7 @@ from tests.harness.suites import QUIET
 
 
 def left_behind(result):
-    """Of each test, what it left behind; by --railtracks-leaks."""
+    """Return what each test left behind, as --railtracks-leaks reports it."""
     lines = [line for line in result.outlines if " left behind: " in line and not line.startswith("ERROR")]
     return dict(line.split(" left behind: ") for line in lines)
 

@@ -12,7 +12,7 @@ from tests.harness.suites import QUIET
 
 
 def sections(result):
-    """The sections of reports that are ours, each as its lines."""
+    """Return the sections of reports that the plugin added, each as its lines."""
     found, own = [], None
     for line in result.outlines:
         if line.startswith("---") and "railtracks session" in line:

@@ -1,4 +1,4 @@
-"""``simulate``: the same story for the same seed, other interleavings for other seeds, and what an outcome tells."""
+"""``simulate``: the same story for the same seed, other interleavings for other seeds, and what an outcome has."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ DIGESTS = {
     "asyncio": "864ecf35510926c32a51dd4dffe02319ea2475a7dc256accd889abe62ab96bf4",
     "trio": "92da4b7a2c659c0555d0b09f3596cedeae005d9c0195e9d61615ea1402af5556",
 }
-"""Of ``stories``. They change whenever the runtime schedules otherwise than before: then write the new ones here."""
+"""The digests of ``stories``. If the runtime schedules differently than before, write the new ones here."""
 
 
 def stories(backend):
@@ -89,7 +89,7 @@ def test_it_does_not_depend_on_what_ran_before(backend):
 
 
 def test_cancelling_many_tasks_has_the_same_story_too(backend):
-    """Event loops cancel them in the order of a set, which is that of addresses."""
+    """Event loops cancel them in the order of a set, which depends on addresses."""
     flow = Race(Sleep(1), *[Swallow(3)] * 10, *[Shield(2)] * 5)
     first, *others = [simulate(flow, seed=2, backend=backend).story for _ in range(4)]
     assert all(other == first for other in others)
@@ -97,7 +97,7 @@ def test_cancelling_many_tasks_has_the_same_story_too(backend):
 
 @pytest.fixture
 def hectic():
-    """Threads interrupt each other all the time."""
+    """Let threads interrupt each other all the time."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -235,7 +235,7 @@ def test_all_orders_of_three_threads_show(backend):
 
 
 def test_threads_take_turns(backend):
-    """With a seed, no two sync nodes are at work at once, so that their race can be brought back."""
+    """With a seed, no two sync nodes are at work at once, so that their race can be repeated."""
     at_work, most = [], []
 
     def node(_):
@@ -455,7 +455,7 @@ def test_a_thread_that_is_left_behind_is_reported(backend):
 
 @pytest.mark.parametrize("seed", ["1", 1.0, None, True])
 def test_a_wrong_seed_is_refused(seed):
-    with pytest.raises(ConfigError, match=f"seed is {seed!r}; give a whole number"):
+    with pytest.raises(ConfigError, match=f"seed is {seed!r}; use a whole number"):
         simulate(greet, seed=seed)
 
 
@@ -465,16 +465,16 @@ def test_any_whole_number_is_a_seed(backend):
 
 
 def test_a_backend_that_there_is_not():
-    with pytest.raises(ConfigError, match="backend is 'curio'; give 'asyncio' or 'trio'"):
+    with pytest.raises(ConfigError, match="backend is 'curio'; use 'asyncio' or 'trio'"):
         simulate(greet, backend="curio")
 
 
 @pytest.mark.parametrize(
     ("faults", "text"),
     [
-        (Fault("a", Delay(1)), r"faults is one fault, .*; give a list of them: faults=\[Fault\('a', Delay\(1\)\)\]"),
-        ([Delay(1)], r"faults: Delay\(1\) is none; write Fault\('node', Delay\(1\)\)"),
-        (["greet"], "faults: 'greet' is none"),
+        (Fault("a", Delay(1)), r"faults is one fault, .*; use a list: faults=\[Fault\('a', Delay\(1\)\)\]"),
+        ([Delay(1)], r"faults: Delay\(1\) is not a fault; write Fault\('node', Delay\(1\)\)"),
+        (["greet"], "faults: 'greet' is not a fault"),
         (3, "faults"),
         (None, "faults"),
     ],

@@ -1,4 +1,4 @@
-"""Call trees and strategies: code that can be pasted, and the promise for whatever is drawn."""
+"""Call trees and strategies: their reprs are code, and the promise holds for whatever is drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carrying out a fault plan: around each call, and in the store."""
+"""Injection of faults: around calls, and in the store."""
 
 from __future__ import annotations
 
@@ -21,37 +21,43 @@ ERRNO = {"disk full": errno.ENOSPC, "no permission": errno.EACCES}
 
 
 class ProcessKilled(BaseException):
-    """Stands in for the death of the process in a simulated run; nothing of the user's should catch it."""
+    """The simulated death of the process; user code should not catch it."""
 
 
 class Injector:
-    """Carries out the faults at calls.
+    """Injects faults at calls.
 
     Args:
-        faults: The plan; store faults are left out.
-        random: Decides where a probability is given.
-        tell: Called with each fault that happens, before it does.
+        faults: The plan; store faults in it are ignored. Faults may be added later.
+        random: Decides about faults with a probability.
+        on_fault: Called with each fault that happens, before it does.
         cancel: Cancels the run.
-        abandon: Called in a call whose worker is lost, when it is cancelled.
+        abandon: Awaited in a call whose worker is lost, when the call is cancelled.
     """
 
     def __init__(
         self,
         faults: Sequence[Fault | StoreFault],
         random: Random,
-        tell: Callable[[Fault], None],
+        on_fault: Callable[[Fault], None],
         cancel: Callable[[], None],
         abandon: Callable[[], Awaitable[None]],
     ) -> None:
-        self._faults = faults  # may grow
+        self._faults = faults
         self._random = random
-        self._tell = tell
+        self._on_fault = on_fault
         self._cancel = cancel
         self._abandon = abandon
         self._calls: Counter[str | None] = Counter()
 
-    async def around(self, name: str, is_async: bool, run: Callable[[], Awaitable[Any]]) -> Any:
-        """Run a call of the node ``name``, with what goes wrong about it."""
+    async def run_call(self, name: str, is_async: bool, run: Callable[[], Awaitable[Any]]) -> Any:
+        """Run a call with the faults that are due at it, and return its result.
+
+        Args:
+            name: The name of the node.
+            is_async: Whether the node is async.
+            run: Runs the node.
+        """
         if not self._faults:
             return await run()
         self._calls[name] += 1
@@ -61,7 +67,7 @@ class Injector:
             action = fault.does
             if getattr(action, "after", False) or isinstance(action, LoseWorker):
                 continue
-            self._tell(fault)
+            self._on_fault(fault)
             if isinstance(action, Return):
                 return action.value
             await self._do(action)
@@ -69,10 +75,10 @@ class Injector:
         for fault in due:
             action = fault.does
             if isinstance(action, LoseWorker):
-                self._tell(fault)
-                await self._lose(is_async)
+                self._on_fault(fault)
+                await self._wait_as_lost_worker(is_async)
             elif getattr(action, "after", False):
-                self._tell(fault)
+                self._on_fault(fault)
                 await self._do(action)
         return result
 
@@ -94,7 +100,7 @@ class Injector:
             self._cancel()
             await checkpoint()
 
-    async def _lose(self, is_async: bool) -> None:
+    async def _wait_as_lost_worker(self, is_async: bool) -> None:
         try:
             await anyio.sleep_forever()
         finally:
@@ -103,43 +109,49 @@ class Injector:
 
 
 def _fresh(exception: Exception | type[Exception]) -> Exception:
-    """One that has not been raised yet."""
+    """Return an exception that has not been raised yet, if it can be made."""
     if isinstance(exception, type):
         return exception("injected")
     try:
         return copy.copy(exception).with_traceback(None)
-    except Exception:  # an exception of the user's that cannot be copied
+    except Exception:  # a user's exception that cannot be copied
         return exception.with_traceback(None)
 
 
 @attrs.define(eq=False)
-class _Count:
-    """How often it still works, before a fault of the store happens."""
+class _Countdown:
+    """A fault of the store, and how many times writing still works before it happens."""
 
     fault: StoreFault
     left: int
-    told: bool = False
+    reported: bool = False
 
 
 class FaultyStore:
-    """A store in which writing goes wrong as planned; all else goes to ``store``."""
+    """A store in which writing fails as planned.
 
-    def __init__(self, store: Store, faults: Sequence[StoreFault], tell: Callable[[StoreFault], None]) -> None:
+    Args:
+        store: The store to write to.
+        faults: The plan.
+        on_fault: Called with each fault when it happens for the first time.
+    """
+
+    def __init__(self, store: Store, faults: Sequence[StoreFault], on_fault: Callable[[StoreFault], None]) -> None:
         self._store = store
-        self._tell = tell
-        self._left = [_Count(fault, fault.after) for fault in faults]
+        self._on_fault = on_fault
+        self._countdowns = [_Countdown(fault, fault.after) for fault in faults]
         self.killed: ProcessKilled | None = None
-        """Once the process was killed: nothing is written any more."""
+        """Set when the process was killed; nothing is written from then on."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     def open(self, identifier: str, content: bytes, durable: bool = False) -> _FaultyAppender:
-        self.meet("open")
+        self.maybe_fail("open")
         return _FaultyAppender(self, self._store.open(identifier, content, durable))
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
-        self.meet("save")
+        self.maybe_fail("save")
         if self.killed is None:
             self._store.save(identifier, content)
 
@@ -150,42 +162,44 @@ class FaultyStore:
         if self.killed is None:
             self._store.remove(identifier)
 
-    def meet(self, operation: str) -> None:
-        """Something is about to be written."""
+    def maybe_fail(self, operation: str) -> None:
+        """Raise the fault that is due at ``operation``, if there is one."""
         if self.killed is not None:
             return
-        for count in self._left:
-            fault = count.fault
-            if operation != getattr(fault, "at", "append") or not self._is_due(count):
+        for countdown in self._countdowns:
+            fault = countdown.fault
+            if operation != getattr(fault, "at", "append") or not self._is_due(countdown):
                 continue
             if isinstance(fault, Kill):
-                self.killed = ProcessKilled(f"killed after {fault.after} journal records")
+                self.killed = ProcessKilled(f"killed after {fault.after} journal entries")
                 raise self.killed
             number = ERRNO[fault.error]
             raise OSError(number, os.strerror(number))
 
-    def _is_due(self, count: _Count) -> bool:
-        if count.left:
-            count.left -= 1
+    def _is_due(self, countdown: _Countdown) -> bool:
+        if countdown.left:
+            countdown.left -= 1
             return False
-        if not count.told:
-            count.told = True
-            self._tell(count.fault)
+        if not countdown.reported:
+            countdown.reported = True
+            self._on_fault(countdown.fault)
         return True
 
 
 class _FaultyAppender:
+    """An open journal in which writing fails as planned."""
+
     def __init__(self, store: FaultyStore, appender: Any) -> None:
         self._faulty = store
         self._appender = appender
 
     def append(self, content: bytes) -> None:
-        self._faulty.meet("append")
+        self._faulty.maybe_fail("append")
         if self._faulty.killed is None:
             self._appender.append(content)
 
     def sync(self) -> None:
-        self._faulty.meet("sync")
+        self._faulty.maybe_fail("sync")
         self._appender.sync()
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""The promise of Railtracks (section 1 of docs/design.md), as invariants of an outcome.
+"""The promise of Railtracks ("What you get" in the README), as invariants of an outcome.
 
-The records are compared with what the witness saw, which stands outside the runtime.
+The records are compared with what the witness observed, which stands outside of the runtime.
 """
 
 from __future__ import annotations
@@ -8,33 +8,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocationError
+from railtracks._test_probe import is_fatal, is_replayed
+from railtracks.exceptions import GlobalTimeOutError
 from railtracks.state import CallRecord, Status
-from railtracks.state._records import REUSED
 from railtracks.testing._simulation._injection import ProcessKilled
-from railtracks.testing._simulation._outcome import Outcome, SessionSeen
-from railtracks.testing._simulation._witness import Seen
+from railtracks.testing._simulation._outcome import ObservedSession, Outcome
+from railtracks.testing._simulation._witness import CallKey, ObservedCall
 from railtracks.testing._trace import stable_repr
 from railtracks.testing._virtual_time._clock import Deadlock
 from railtracks.testing.faults import StoreFault
 
-Call = tuple[str, int]
-"""A session's identifier, and a call's place in it."""
 STATUS = {"returned": Status.COMPLETED, "raised": Status.FAILED, "cancelled": Status.CANCELLED}
 
 
-class BrokenAt(AssertionError):
-    """An assertion that knows the calls it is about."""
+class InvariantError(AssertionError):
+    """An AssertionError that knows the calls it is about.
 
-    def __init__(self, text: str, *calls: Call) -> None:
+    Args:
+        text: What is wrong.
+        *calls: The calls.
+    """
+
+    def __init__(self, text: str, *calls: CallKey) -> None:
         super().__init__(text)
         self.calls = calls
 
 
 def nothing_is_left_running(outcome: Outcome) -> None:
-    """When a session ends, by any road, nothing it started is still running."""
+    """Check that when a session ends, however it ends, nothing that it started is still running."""
     if isinstance(outcome.exception, Deadlock):
-        raise BrokenAt(f"the flow hangs for ever: {outcome.exception.problem}", *_cancelled_last(outcome))
+        raise InvariantError(f"the flow hangs for ever: {outcome.exception.problem}", *_cancelled_last(outcome))
     if outcome.left_running:
         raise AssertionError(f"left behind: {', '.join(outcome.left_running)}")
     if was_killed(outcome):
@@ -43,92 +46,105 @@ def nothing_is_left_running(outcome: Outcome) -> None:
         for record in session.info.records:
             if record.status is Status.OPEN:
                 call = session.info.session_id, record.index
-                raise BrokenAt(f"{_named(record, call)} is still open in the record", call)
+                raise InvariantError(f"{_named(record, call)} is still open in the record", call)
 
 
 def the_caller_has_the_real_result_or_the_real_exception(outcome: Outcome) -> None:
-    """The caller has the real result or the real exception: never a wrapped one, never a lost one."""
+    """Check that the caller has the real result or the real exception: never a wrapped one, never a lost one."""
     session, config, error = outcome.info.session_id, outcome.config, outcome.exception
     call = session, 0
     top = outcome.calls.get(call)
     if top is None or config is None or isinstance(error, Deadlock | ProcessKilled) or outcome.was_cancelled:
         return
-    elapsed = top.time - top.began  # what comes after the call, such as delivery to subscribers, has its own deadlines
+    elapsed = top.time - top.began  # what follows the call, such as delivery to subscribers, has its own deadlines
     ending = ending_error(outcome, session, config.end_on_error)
     if ending is not None:
         if error is not ending.value:
-            shown = stable_repr(ending.value)
-            raise BrokenAt(f"{shown} should have ended the session, but what came out is {_out(outcome, shown)}", call)
+            expected = stable_repr(ending.value)
+            raise InvariantError(
+                f"{expected} should have ended the session, but the outcome is {_result(outcome, expected)}", call
+            )
     elif isinstance(error, GlobalTimeOutError) and error is not top.value:
         if elapsed < config.timeout:
-            raise BrokenAt(f"it timed out after {elapsed:g} s, but the timeout is {config.timeout:g} s", call)
+            raise InvariantError(f"it timed out after {elapsed:g} s, but the timeout is {config.timeout:g} s", call)
     elif elapsed > config.timeout:
-        raise BrokenAt(f"it ended after {elapsed:g} s, but not with a timeout, which is {config.timeout:g} s", call)
+        raise InvariantError(
+            f"it ended after {elapsed:g} s, but not because of the timeout of {config.timeout:g} s", call
+        )
     elif error is not None:
-        if not _is_or_is_of(error, top.value):
-            raise BrokenAt(
-                f"the call {_ended(top)}, but what came out is {_out(outcome, stable_repr(top.value))}", call
+        if not _is_same_error(error, top.value):
+            raise InvariantError(
+                f"the call {_end(top)}, but the outcome is {_result(outcome, stable_repr(top.value))}", call
             )
-    elif top.how != "returned" or top.value is not outcome.result:
-        raise BrokenAt(f"the call {_ended(top)}, but what came out is {_out(outcome, stable_repr(top.value))}", call)
+    elif top.outcome != "returned" or top.value is not outcome.result:
+        raise InvariantError(
+            f"the call {_end(top)}, but the outcome is {_result(outcome, stable_repr(top.value))}", call
+        )
 
 
 def every_call_is_on_record_as_it_was(outcome: Outcome) -> None:
-    """Every call is on record with what really happened to it, and the record is saved."""
+    """Check that every call is on record with what really happened to it, and that the record is saved."""
     if was_killed(outcome):
         return
     for session in outcome.sessions:
         name, records = session.info.session_id, session.info.records
-        for place, record in enumerate(records):
-            if record.index != place:
-                raise BrokenAt(f"the record of {record.name} has the index {record.index} at place {place}")
-            _check_record(outcome, (name, place), record, records)
+        for index, record in enumerate(records):
+            if record.index != index:
+                raise InvariantError(f"the record of {record.name} has the index {record.index} instead of {index}")
+            _check_record(outcome, (name, index), record, records)
         _check_steps(name, records)
         recorded = range(len(records))
         if lost := [call for call in outcome.calls if call[0] == name and call[1] not in recorded]:
-            raise BrokenAt("a call ran that is not on record", *lost)
+            raise InvariantError("a call ran that is not on record", *lost)
         _check_saved(outcome, session)
 
 
-def _check_record(outcome: Outcome, call: Call, record: CallRecord, records: tuple[CallRecord, ...]) -> None:
-    seen = outcome.calls.get(call)
-    if record.reuse == REUSED or seen is None:
+def _check_record(outcome: Outcome, call: CallKey, record: CallRecord, records: tuple[CallRecord, ...]) -> None:
+    observed = outcome.calls.get(call)
+    if is_replayed(record) or observed is None:
         return
     name = _named(record, call)
     if record.parent is not None:
         _check_caller(outcome, call, record, records)
-    elif seen.caller is not None and seen.caller[0] == call[0]:
-        raise BrokenAt(f"{name} is on record as a top-level call, but another made it", seen.caller, call)
-    if seen.how is None:
+    elif observed.caller is not None and observed.caller[0] == call[0]:
+        raise InvariantError(
+            f"{name} is on record as a top-level call, but another call made it", observed.caller, call
+        )
+    if observed.outcome is None:
         return
-    if record.status is not STATUS[seen.how]:
-        raise BrokenAt(f"{name} {_ended(seen)}, but the record says {record.status.value}", call)
-    value = record.exception if seen.how == "raised" else record.result
-    if seen.how != "cancelled" and value is not seen.value:
-        raise BrokenAt(f"{name} {_ended(seen)}, but the record has {_shown(value, stable_repr(seen.value))}", call)
+    if record.status is not STATUS[observed.outcome]:
+        raise InvariantError(f"{name} {_end(observed)}, but the record says {record.status.value}", call)
+    value = record.exception if observed.outcome == "raised" else record.result
+    if observed.outcome != "cancelled" and value is not observed.value:
+        recorded = _distinguish(value, stable_repr(observed.value))
+        raise InvariantError(f"{name} {_end(observed)}, but the record has {recorded}", call)
     if (record.reason is not None) != (record.status is Status.CANCELLED):
-        raise BrokenAt(f"{name} is {record.status.value}, with the reason {record.reason}", call)
+        raise InvariantError(f"{name} is {record.status.value}, with the reason {record.reason}", call)
 
 
-def _check_caller(outcome: Outcome, call: Call, record: CallRecord, records: tuple[CallRecord, ...]) -> None:
+def _check_caller(outcome: Outcome, call: CallKey, record: CallRecord, records: tuple[CallRecord, ...]) -> None:
     parent = records[record.parent or 0]
     above = call[0], parent.index
     child_name, parent_name = _named(record, call), _named(parent, above)
-    seen, caller = outcome.calls[call], outcome.calls.get(above)
-    if seen.caller != above:
-        raise BrokenAt(f"{child_name} is on record as called by {parent_name}, which did not call it", above, call)
+    observed, caller = outcome.calls[call], outcome.calls.get(above)
+    if observed.caller != above:
+        raise InvariantError(
+            f"{child_name} is on record as called by {parent_name}, which did not call it", above, call
+        )
     if parent.run != record.run:
-        raise BrokenAt(f"{child_name} is of another run than {parent_name}, which called it", above, call)
+        raise InvariantError(
+            f"{child_name} is recorded below another top-level call than {parent_name}, which called it", above, call
+        )
     if record.started_step <= parent.started_step or record.started < parent.started:
-        raise BrokenAt(f"{child_name} began before {parent_name}, which called it", above, call)
-    # A call in a task of its own may outlast its caller; the top-level call waits for it.
-    nested = caller is not None and (caller.in_thread or caller.task is seen.task)
+        raise InvariantError(f"{child_name} began before {parent_name}, which called it", above, call)
+    # A call in a task of its own may outlast its caller; only the top-level call waits for it.
+    nested = caller is not None and (caller.in_thread or caller.task is observed.task)
     if (
         nested
         and parent.ended_step is not None
         and (record.ended_step is None or record.ended_step > parent.ended_step)
     ):
-        raise BrokenAt(f"{child_name} went on after {parent_name}, which called it, had ended", above, call)
+        raise InvariantError(f"{child_name} continued after {parent_name}, which called it, had ended", above, call)
 
 
 def _check_steps(name: str, records: tuple[CallRecord, ...]) -> None:
@@ -138,20 +154,20 @@ def _check_steps(name: str, records: tuple[CallRecord, ...]) -> None:
         for step in (record.started_step, record.ended_step)
         if step is not None
     )
-    for place, (step, index) in enumerate(steps):
-        if step != place:
-            raise BrokenAt(
-                f"the steps of session {name} are not 0, 1, 2, ...: {step} stands for {place}", (name, index)
+    for expected, (step, index) in enumerate(steps):
+        if step != expected:
+            raise InvariantError(
+                f"the steps of session {name} are not 0, 1, 2, ...: {step} instead of {expected}", (name, index)
             )
 
 
-def _check_saved(outcome: Outcome, session: SessionSeen) -> None:
+def _check_saved(outcome: Outcome, session: ObservedSession) -> None:
     info = session.info
-    unused = {id(fault) for fault in outcome.unused_faults}  # two equal ones are two
+    unused = {id(fault) for fault in outcome.unused_faults}  # by identity: equal faults are different faults
     if not session.keeps or any(isinstance(fault, StoreFault) and id(fault) not in unused for fault in outcome.faults):
         return
     if not info.records and (info.end_time is None or outcome.options.get("resume") is not None):
-        return  # it was cancelled while it was entered; or nothing was done that was not known before
+        return  # it was cancelled while it was entered; or it resumed a run and did nothing new
     name = info.session_id
     if session.stored is None or session.stored.document is None:
         raise AssertionError(f"session {name} was not saved")
@@ -174,10 +190,10 @@ def _first_difference(saved: Any, real: Any, path: str = "") -> str:
 
 
 def the_sessions_around_it_noticed_nothing(outcome: Outcome) -> None:
-    """The session around a session, and the sessions beside it, notice nothing of it."""
-    for call, seen in outcome.calls.items():
-        if seen.misplaced:
-            raise BrokenAt("when the call ended, another session or call was current than when it began", call)
+    """Check that a session does not affect the sessions around it and beside it."""
+    for call, observed in outcome.calls.items():
+        if observed.context_leaked:
+            raise InvariantError("when the call ended, another session or call was current than when it began", call)
 
 
 PROMISE: tuple[Callable[[Outcome], None], ...] = (
@@ -188,68 +204,74 @@ PROMISE: tuple[Callable[[Outcome], None], ...] = (
 )
 
 
-# ---- looking at an outcome
+# ---- questions about an outcome
 
 
 def was_killed(outcome: Outcome) -> bool:
-    """Did its process die? Then its records are what a journal tells."""
+    """Return whether the process was killed, so that the records are those that a journal holds."""
     return isinstance(outcome.exception, ProcessKilled)
 
 
-def ending_error(outcome: Outcome, session: str, end_on_error: bool) -> Seen | None:
-    """The call whose error ended the session, by rights; None if none did."""
-    failed = [seen for call, seen in outcome.calls.items() if call[0] == session and seen.how == "raised"]
-    ending = [seen for seen in failed if end_on_error or _is_fatal(seen.value)]
-    return min(ending, key=lambda seen: seen.order, default=None)
+def ending_error(outcome: Outcome, session: str, end_on_error: bool) -> ObservedCall | None:
+    """Return the call whose error should have ended the session, or None if none should.
+
+    Args:
+        outcome: The outcome.
+        session: The identifier of the session.
+        end_on_error: Whether any error ends it.
+    """
+    calls = [observed for call, observed in outcome.calls.items() if call[0] == session]
+    failed = [observed for observed in calls if observed.outcome == "raised"]
+    ending = [observed for observed in failed if end_on_error or is_fatal(observed.value)]
+    return min(ending, key=lambda observed: observed.order, default=None)
 
 
-def _is_fatal(exc: BaseException) -> bool:
-    return isinstance(exc, FatalError) or (isinstance(exc, NodeInvocationError) and exc.fatal)
+def _cancelled_last(outcome: Outcome) -> list[CallKey]:
+    """Return the innermost of the calls that were cancelled when the run ended."""
+    cancelled = {call: observed for call, observed in outcome.calls.items() if observed.outcome == "cancelled"}
+    latest = max((observed.time for observed in cancelled.values()), default=0.0)
+    last = {call: observed for call, observed in cancelled.items() if observed.time == latest}
+    callers = {observed.caller for observed in last.values()}
+    return [call for call in last if call not in callers]
 
 
-def _cancelled_last(outcome: Outcome) -> list[Call]:
-    """The calls that were cancelled when the run ended, and made no others that were."""
-    cancelled = {call: seen for call, seen in outcome.calls.items() if seen.how == "cancelled"}
-    latest = max((seen.time for seen in cancelled.values()), default=0.0)
-    open_ones = {call: seen for call, seen in cancelled.items() if seen.time == latest}
-    callers = {seen.caller for seen in open_ones.values()}
-    return [call for call in open_ones if call not in callers]
-
-
-def _is_or_is_of(error: BaseException, value: Any) -> bool:
-    """The same; or, on trio, a group that a node raised, without its cancellations."""
+def _is_same_error(error: BaseException, value: Any) -> bool:
+    """Return whether they are one object; or, on trio, groups of the same errors, one without its cancellations."""
     if error is value:
         return True
     if not (isinstance(error, BaseExceptionGroup) and isinstance(value, BaseExceptionGroup)):
         return False
-    inner = list(_leaves(value))
-    return all(any(leaf is each for each in inner) for leaf in _leaves(error))
+    inner = list(leaves_of(value))
+    return all(any(leaf is each for each in inner) for leaf in leaves_of(error))
 
 
-def _leaves(exc: BaseException) -> Iterator[BaseException]:
+def leaves_of(exc: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions in a group that are not groups themselves; any other exception as it is."""
     if isinstance(exc, BaseExceptionGroup):
         for each in exc.exceptions:
-            yield from _leaves(each)
+            yield from leaves_of(each)
     else:
         yield exc
 
 
-def _named(record: CallRecord, call: Call) -> str:
+def _named(record: CallRecord, call: CallKey) -> str:
     return f"{call[0]}.{call[1]} {record.name}"
 
 
-def _ended(seen: Seen) -> str:
-    if seen.how == "cancelled":
+def _end(observed: ObservedCall) -> str:
+    if observed.outcome == "cancelled":
         return "was cancelled"
-    return "still runs" if seen.how is None else f"{seen.how} {stable_repr(seen.value)}"
+    return "still runs" if observed.outcome is None else f"{observed.outcome} {stable_repr(observed.value)}"
 
 
-def _out(outcome: Outcome, expected: str) -> str:
-    """What came out of the run."""
-    error = outcome.exception
-    return _shown(error, expected) if error is not None else f"the result {_shown(outcome.result, expected)}"
+def _result(outcome: Outcome, expected: str) -> str:
+    """Return the result or the exception of the run as text that differs from ``expected``."""
+    if outcome.exception is not None:
+        return _distinguish(outcome.exception, expected)
+    return f"the result {_distinguish(outcome.result, expected)}"
 
 
-def _shown(value: Any, expected: str) -> str:
+def _distinguish(value: Any, expected: str) -> str:
+    """Return the repr of ``value``, marked as another object if the expected object has the same repr."""
     text = stable_repr(value)
     return f"another object, {text}" if text == expected else text

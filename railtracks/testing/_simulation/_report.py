@@ -1,4 +1,4 @@
-"""Pictures of what happened, as text: the timeline of a trace, the tree of calls."""
+"""What happened, as text: the timeline of a trace, and the tree of calls."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from railtracks._test_probe import CallTree, redact
 from railtracks.state import CallRecord, ExecutionInfo, Status
-from railtracks.state._call_tree import CallTree
 from railtracks.testing._trace import TraceEvent, stable_repr
 
 AROUND = 12
-"""Events of a timeline that are shown before and after the one it is about."""
+"""Events of a timeline that are shown before and after those that it is about."""
 LONGEST_TREE = 200
 """Calls of a tree that are shown."""
 STYLES = {Status.COMPLETED: "green", Status.FAILED: "red", Status.CANCELLED: "yellow", Status.OPEN: "magenta"}
 
 
 def timeline(trace: Sequence[TraceEvent], about: Iterable[int] = ()) -> str:
-    """The events, one a line, with places; only those around ``about``, if there are any, which are marked."""
+    """Return the events, one per line.
+
+    Args:
+        trace: The events.
+        about: The indices of the events to mark. If there are any, only events around them are shown.
+    """
     marked = set(about)
     shown = range(len(trace))
     if marked:
@@ -36,61 +41,61 @@ def _place(event: TraceEvent) -> str:
 
 
 def call_tree(info: ExecutionInfo) -> str:
-    """The calls, each below its caller: status, seconds in it, seconds in it alone, and what came of it."""
+    """Return the calls, each below its caller, with status, seconds, seconds without the calls below, and exception."""
     lines = [f"session {info.session_name or info.session_id}"]
     shown = islice(_walk(info.records), LONGEST_TREE)
-    lines += [prefix + info._redactor.redact(_label(record, below)) for prefix, record, below in shown]
+    lines += [prefix + redact(info, _label(record, children)) for prefix, record, children in shown]
     return "\n".join(lines) + _more(info)
 
 
 def rich_call_tree(info: ExecutionInfo) -> Any:
-    """The same as a ``rich`` renderable, in colour."""
+    """Return the same as ``call_tree``, as a ``rich`` renderable in colour."""
     from rich.text import Text
 
     text = Text(f"session {info.session_name or info.session_id}")
-    for prefix, record, below in islice(_walk(info.records), LONGEST_TREE):
+    for prefix, record, children in islice(_walk(info.records), LONGEST_TREE):
         text.append(f"\n{prefix}")
-        text.append(info._redactor.redact(_label(record, below)), STYLES[record.status])
+        text.append(redact(info, _label(record, children)), STYLES[record.status])
     text.append(_more(info))
     return text
 
 
 def _more(info: ExecutionInfo) -> str:
     left = len(info.records) - LONGEST_TREE
-    return f"\n... and {left} calls more" if left > 0 else ""
+    return f"\n... and {left} more calls" if left > 0 else ""
 
 
 def _walk(records: Sequence[CallRecord]) -> Iterator[tuple[str, CallRecord, Sequence[CallRecord]]]:
-    """The calls in the order of a tree, each with what stands before it, and the calls it made."""
+    """Yield the calls in the order of a tree, each with the prefix of its line, and the calls that it made."""
     tree = CallTree(records)
-    waiting = [("", record, last) for record, last in _with_last(tree.children(None))]
-    while waiting:
-        indent, record, last = waiting.pop()
+    stack = [("", record, last) for record, last in _with_last(tree.children(None))]
+    while stack:
+        indent, record, last = stack.pop()
         children = tree.children(record)
         yield indent + ("└─ " if last else "├─ "), record, children
         deeper = indent + ("   " if last else "│  ")
-        waiting += [(deeper, child, final) for child, final in _with_last(children)]
+        stack += [(deeper, child, final) for child, final in _with_last(children)]
 
 
 def _with_last(records: Sequence[CallRecord]) -> list[tuple[CallRecord, bool]]:
-    """In reverse, for a stack; each with whether it is the last of them."""
+    """Return the records in reverse, for a stack, each with whether it is the last one."""
     return [(record, record is records[-1]) for record in reversed(records)]
 
 
-def _label(record: CallRecord, below: Sequence[CallRecord]) -> str:
+def _label(record: CallRecord, children: Sequence[CallRecord]) -> str:
     status = record.status.value if record.reason is None else f"{record.status.value} ({record.reason.value})"
     label = f"{record.name}  {status}"
     if record.ended is not None:
         total = record.ended - record.started
-        own = total - _covered(below, record.ended)
-        label += f"  {total:.3f} s" + (f" (own {own:.3f} s)" if below else "")
+        own = total - _seconds_covered(children, record.ended)
+        label += f"  {total:.3f} s" + (f" (own {own:.3f} s)" if children else "")
     if record.exception is not None:
         label += f"  {stable_repr(record.exception)}"
     return label
 
 
-def _covered(records: Sequence[CallRecord], end: float) -> float:
-    """Seconds in which at least one of the calls was running."""
+def _seconds_covered(records: Sequence[CallRecord], end: float) -> float:
+    """Return the seconds in which at least one of the calls was running; those still open count until ``end``."""
     covered, until = 0.0, float("-inf")
     for record in sorted(records, key=lambda each: each.started):
         ended = end if record.ended is None else record.ended

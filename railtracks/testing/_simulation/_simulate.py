@@ -1,35 +1,35 @@
-"""``simulate``: one run of a flow, under virtual time, the same each time."""
+"""``simulate``: run a flow once, under virtual time, the same each time."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
 import attrs
 
-from railtracks._calls._call import call
-from railtracks._concurrency._event_loop import running_library
-from railtracks._config import scoped
-from railtracks._context_variable import current
-from railtracks._flow import Flow
-from railtracks._options import NO_OPTIONS
-from railtracks._session._session import Session
-from railtracks._test_hooks import Sources
+from railtracks import Flow, Session, call
+from railtracks._test_hooks import RuntimeHooks, harness_options
+from railtracks._test_probe import (
+    SessionProbe,
+    as_node,
+    current_scope,
+    flow_session,
+    resolve_store,
+    running_library,
+)
 from railtracks.exceptions import ConfigError
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._resolve import as_node
 from railtracks.state import MemoryStore, Store
-from railtracks.state._stores._runs import resolve_store
 from railtracks.testing._simulation._injection import FaultyStore, ProcessKilled
-from railtracks.testing._simulation._outcome import Outcome, SessionSeen
+from railtracks.testing._simulation._outcome import ObservedSession, Outcome
 from railtracks.testing._simulation._witness import Witness, caller
 from railtracks.testing._virtual_time._clock import Deadlock, VirtualClock
 from railtracks.testing._virtual_time._run import run_with
-from railtracks.testing._virtual_time._tasks import described, tasks, tasks_left
+from railtracks.testing._virtual_time._tasks import describe, tasks, tasks_left
 from railtracks.testing._virtual_time._thread_kinds import threads_left
-from railtracks.testing.faults import Fault, Kill, StoreFault, checked_plan
+from railtracks.testing.faults import Fault, Kill, StoreFault, validate_plan
 
 
 def simulate(
@@ -43,36 +43,37 @@ def simulate(
 ) -> Outcome:
     """Run a flow or a node once, in a session of its own, under virtual time, the same each time. Blocks.
 
-    The seed decides in which order tasks and threads go on where that is open. The same seed and the same code
-    give the same trace, byte for byte. Nothing is written to the disk unless a ``store`` says so, and
-    nothing is logged unless ``logging_setting`` does; sessions that nodes open are treated alike. One at a time in a
-    process: trio has one order for all its runs, and threads that others start meanwhile count as left behind.
+    Where tasks and threads could run in any order, the seed decides. The same seed and the same code give the same
+    trace, byte for byte. Nothing is written to disk unless ``store`` is given, and nothing is logged unless
+    ``logging_setting`` is; the same holds for sessions that nodes open. Run one simulation at a time in a process: trio
+    has one order for all its runs, and threads that other code starts meanwhile count as left behind.
 
     Args:
         target: A flow, or anything that ``rt.call`` takes.
-        *args: For it. Bind keyword arguments with ``functools.partial``.
+        *args: Its arguments. Bind keyword arguments with ``functools.partial``.
         seed: Any whole number.
         backend: "asyncio" or "trio".
         faults: What goes wrong, and where; see ``railtracks.testing.faults``.
-        **session_options: As for ``rt.Session``; they come before those of a flow.
+        **session_options: Arguments of ``rt.Session``; they override those of a flow.
 
-    Returns: what happened. An exception that leaves the run is in it, not raised.
+    Returns:
+        What happened. An exception that leaves the run is in it, and is not raised.
 
     Raises:
         ConfigError: an argument is not allowed.
-        NodeCreationError: ``target`` is no node.
+        NodeCreationError: ``target`` is not a node.
         SessionError: an event loop is running in this thread.
-        ClockHeldError: something outside the event loop held the clock for too long.
-        KeyboardInterrupt, SystemExit: as they come.
+        ClockHeldError: something outside of the event loop held the clock for too long.
+        KeyboardInterrupt, SystemExit: these leave the run as they are.
     """
-    if seed is None:  # which means no order to ``run``
-        raise ConfigError("seed is None; give a whole number")
-    simulation = _Simulation(target, args, seed, backend, checked_plan(faults), session_options)
+    if seed is None:  # ``run`` would leave the order to the event loop
+        raise ConfigError("seed is None; use a whole number")
+    simulation = _Simulation(target, args, seed, backend, validate_plan(faults), session_options)
     return simulation.run()
 
 
 class _Simulation:
-    """One run of ``simulate``, while it goes on."""
+    """The state of one run of ``simulate``."""
 
     def __init__(
         self,
@@ -88,9 +89,9 @@ class _Simulation:
         self._node: FunctionNode[..., Any] = target.entry_point if isinstance(target, Flow) else as_node(target)
         self._clock = VirtualClock()
         self._witness = Witness(self._clock, faults, seed, self._cancel)
-        self._kept: Store = resolve_store(options["store"]) if options.get("store") is not None else MemoryStore()
+        self._store: Store = resolve_store(options["store"]) if options.get("store") is not None else MemoryStore()
         at_store = [fault for fault in faults if isinstance(fault, StoreFault)]
-        self._faulty = FaultyStore(self._kept, at_store, self._witness.store_failed) if at_store else None
+        self._faulty = FaultyStore(self._store, at_store, self._witness.on_store_fault) if at_store else None
         self._scope: anyio.CancelScope | None = None
         self._session: Session | None = None
         self._result: Any = None
@@ -98,10 +99,9 @@ class _Simulation:
         self._started = self._ended = 0.0
         self._left: list[str] = []
 
-    def _give_up(self) -> None:
-        """The run is stuck."""
+    def _cancel_hung_run(self) -> None:
         assert self._clock.failure is not None
-        self._witness.hangs(self._clock.failure.problem)
+        self._witness.on_hang(self._clock.failure.problem)
         self._cancel()
 
     def _cancel(self) -> None:
@@ -110,44 +110,44 @@ class _Simulation:
 
     def run(self) -> Outcome:
         threads = set(threading.enumerate())
-        options = {"store": self._faulty or self._kept, "logging_setting": "NONE"}
-        token = scoped.set(options)
+        options = {"store": self._faulty or self._store, "logging_setting": "NONE"}
+        token = harness_options.set(options)
         try:
-            run_with(self._surround, self._main, backend=self._backend, seed=self._seed, clock=self._clock)
+            run_with(self._customize_hooks, self._main, backend=self._backend, seed=self._seed, clock=self._clock)
         except Deadlock as exc:
             self._error = exc
         finally:
-            scoped.reset(token)
+            harness_options.reset(token)
         self._left += threads_left(threads)
         return self._outcome()
 
-    def _surround(self, given: Sources) -> Sources:
-        witness, kept, new_id = self._witness, self._kept, given.new_id
+    def _customize_hooks(self, hooks: RuntimeHooks) -> RuntimeHooks:
+        witness, store, new_id = self._witness, self._store, hooks.new_id
 
         def unused_id() -> str:
-            """Runs that are in the store already have theirs."""
-            while kept.modified(identifier := new_id()) is not None:
+            """Return a new identifier that no run in the store has."""
+            while store.modified(identifier := new_id()) is not None:
                 pass
             return identifier
 
-        return attrs.evolve(given, observer=witness, wrap_strategy=witness.wrap, new_id=unused_id)
+        return attrs.evolve(hooks, observer=witness, wrap_strategy=witness.wrap, new_id=unused_id)
 
     async def _main(self) -> None:
         caller.set(None)  # this may be in a node of another simulation
-        before, around = set(tasks()), current.get()
+        before, scope = set(tasks()), current_scope()
         try:
             with anyio.CancelScope() as self._scope:
-                self._clock.give_up = self._give_up  # what comes below has to be looked at all the same
+                self._clock.cancel_run = self._cancel_hung_run  # not all tasks: the code below has to run as well
                 await self._run_session()
         except BaseException as exc:
             if self._error is None or isinstance(exc, KeyboardInterrupt | SystemExit):
-                raise  # there was no run
-            self._error = exc  # on trio a scope takes the cancellations out of a group, and the rest leaves it
+                raise  # the session was never entered
+            self._error = exc  # on trio a scope removes the cancellations from a group, and the rest leaves it
             _uncancel()
-        if current.get() is not around:
-            self._left.append("the context of a session, which is current although it was left")
+        if current_scope() is not scope:
+            self._left.append("the context of a session, which is still current")
         left = await tasks_left(before)
-        self._left += [f"a task that waits in {described(coroutine)}" for coroutine in left.values()]
+        self._left += [f"a task that waits in {describe(coroutine)}" for coroutine in left.values()]
         self._left += [f"the session {session.identifier}" for session in self._witness.open]
 
     async def _run_session(self) -> None:
@@ -156,7 +156,8 @@ class _Simulation:
         self._started = self._clock.now
         try:
             async with session:
-                args, kwargs = self._args, NO_OPTIONS
+                args: tuple[Any, ...] = self._args
+                kwargs: Mapping[str, Any] = {}
                 if session.resumes and not args:
                     args, kwargs = session.recorded_arguments(self._node)
                 self._result = await call(self._node, *args, **kwargs)
@@ -169,7 +170,8 @@ class _Simulation:
             ):
                 raise
         finally:
-            self._error = self._killed or self._error  # whatever the runtime made of it: nobody would have seen that
+            # Not what the runtime made of a kill: the process died, so no caller would have seen that.
+            self._error = self._killed or self._error
             self._ended = self._clock.now
 
     @property
@@ -188,47 +190,45 @@ class _Simulation:
         flow = self._target
         if (context := options.pop("context", None)) is not None:
             flow = flow.update_context(context)
-        options.setdefault("store", self._kept)  # comes before the flow's own: a test should leave nothing on disk
-        return flow._session(**options)
+        options.setdefault("store", self._store)  # overrides the flow's own: a test should leave nothing on disk
+        return flow_session(flow, **options)
 
     def _check_plan(self, session: Session) -> None:
         config = session.executor_config
         journals = config.save_state and config.durability != "exit"
         if not journals and any(isinstance(fault, Kill) for fault in self._faults):
             raise ConfigError(
-                "faults: Kill needs a journal, and this session has none; give it save_state=True and "
+                "faults: Kill needs a journal, and this session has none; use save_state=True and "
                 "durability='async' or 'sync'"
             )
 
-    # ---- afterwards
+    # ---- after the run
 
     def _outcome(self) -> Outcome:
         session, witness = self._session, self._witness
         assert session is not None
-        sessions = tuple(self._seen(each) for each in witness.sessions)
+        sessions = tuple(self._observed(each) for each in witness.sessions)
         return Outcome(
             target=self._target, args=self._args, seed=self._seed, backend=self._backend, faults=self._faults,
             options=self._options, result=self._result, exception=self._error, trace=tuple(witness.trace),
             info=sessions[0].info if sessions else session.info, duration=self._ended - self._started,
-            store=self._kept, sessions=sessions, left_running=tuple(self._left),
-            unused_faults=tuple(fault for fault in self._faults if not any(fault is each for each in witness.met)),
+            store=self._store, sessions=sessions, left_running=tuple(self._left),
+            unused_faults=tuple(fault for fault in self._faults if not any(fault is each for each in witness.injected)),
             cut_off=tuple(witness.cut_off), calls=witness.calls,
         )  # fmt: skip
 
-    def _seen(self, session: Session) -> SessionSeen:
+    def _observed(self, session: Session) -> ObservedSession:
         config = session.executor_config
-        keeps = (
-            config.save_state
-            and session._stored_run is not None
-            and session._stored_run.store in (self._faulty, self._kept)
-        )
-        stored = self._kept.read(session.identifier) if keeps else None
-        seen = SessionSeen(session.info, config, keeps, stored)
-        return attrs.evolve(seen, info=seen.saved) if self._killed and seen.saved is not None else seen
+        keeps = config.save_state and SessionProbe(session).store in (self._faulty, self._store)
+        stored = self._store.read(session.identifier) if keeps else None
+        observed = ObservedSession(session.info, config, keeps, stored)
+        if self._killed and observed.saved is not None:
+            return attrs.evolve(observed, info=observed.saved)
+        return observed
 
 
 def _uncancel() -> None:
-    """A node cancelled its own task, by asyncio's means; that is in the outcome, and is not for this task any more."""
+    """Take back cancellations of this task by ``task.cancel()``, which a node may have called; the outcome has them."""
     if running_library() == "asyncio":
         import asyncio
 

@@ -1,1 +1,1 @@
-"""Event loops on a clock that jumps, in an order that a seed decides."""
+"""Event loops with a virtual clock, whose order of tasks is decided by a seed."""

@@ -1,4 +1,4 @@
-"""asyncio under virtual time: an event loop of our own, small."""
+"""asyncio under virtual time: a small event loop of our own."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Any
 
-from railtracks.testing._virtual_time._blocked_threads import Waiting
+from railtracks.testing._virtual_time._blocked_threads import BlockedThreads
 from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._sockets import describe_sockets
-from railtracks.testing._virtual_time._tasks import asyncio_tasks, order_of, places
+from railtracks.testing._virtual_time._tasks import asyncio_tasks, order_of, wait_locations
 from railtracks.testing._virtual_time._thread_kinds import is_anyio_worker
 
 REAL_WAIT = 0.005
-"""Real seconds between two looks at what holds the clock."""
+"""Real seconds between two checks of what holds the clock."""
 
 
 class _JumpingSelector:
-    """Polls the real selector; where it would block, asks the clock what to do."""
+    """Polls the real selector, and where that would block, asks the clock whether to jump."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._real = selectors.DefaultSelector()
@@ -36,10 +36,10 @@ class _JumpingSelector:
         events = self._real.select(0)
         clock = self._loop.clock
         if events or timeout == 0:
-            clock.ran()
+            clock.note_activity()
             return events
         deadline = self._loop.deadline()
-        if clock.idle(deadline):
+        if clock.may_jump(deadline):
             if deadline is not None:
                 clock.jump(deadline - clock.now)
             return events
@@ -47,14 +47,14 @@ class _JumpingSelector:
 
 
 class _Task(asyncio.Task[Any]):
-    """A task that knows how many were made before it.
+    """A task that knows how many tasks were made before it.
 
-    That is its hash, so that sets of tasks, such as ``asyncio.wait`` returns, have an order that does not depend on
+    That number is its hash, so that the order of sets of tasks, such as ``asyncio.wait`` returns, does not depend on
     addresses.
     """
 
     def __init__(self, *args: Any, order: int, **options: Any) -> None:
-        self._railtracks_order = order  # first, as it is put into a set next
+        self._railtracks_order = order  # first, because the next line puts the task into a set
         super().__init__(*args, **options)
 
     def __hash__(self) -> int:
@@ -62,10 +62,10 @@ class _Task(asyncio.Task[Any]):
 
 
 class _Job:
-    """Work in an executor."""
+    """A piece of work in an executor."""
 
     thread: int | None = None
-    """The thread that is at it, once one is."""
+    """The thread that runs it; None before it has begun."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -73,30 +73,32 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     Args:
         clock: Its clock.
-        random: Decides which of the tasks that can run goes first, as trio does; None: first come, first served.
+        random: Decides the order of the tasks that can run, as in trio. With None they run in the order in which they
+            became ready.
     """
 
     _ready: deque[asyncio.Handle]
-    _scheduled: list[Any]  # a heap of timers; those that were cancelled are not at its top when the selector is asked
+    _scheduled: list[Any]  # a heap of timers; no cancelled one is at its top when the selector is polled
 
     def __init__(self, clock: VirtualClock, random: Random | None = None) -> None:
         self.clock = clock
         self._random = random
         self._count = 0
         self._jobs: dict[_Job, None] = {}
-        self._home = threading.get_ident()
-        self._waiting = Waiting()
+        self._own_thread = threading.get_ident()
+        self._blocked = BlockedThreads()
         super().__init__(_JumpingSelector(self))  # type: ignore[arg-type]
         clock.event_loop = self
 
     def time(self) -> float:
         return self.clock.now
 
-    def moved(self, seconds: float) -> None:
-        self._clock_resolution = max(1e-9, 2 * math.ulp(self.clock.now))  # or asyncio spins once the clock is large
+    def on_clock_moved(self, seconds: float) -> None:
+        # Otherwise asyncio would spin once the clock is large.
+        self._clock_resolution = max(1e-9, 2 * math.ulp(self.clock.now))
 
     def deadline(self) -> float | None:
-        """When the next timer is due; None if there is none, or never (``anyio.sleep_forever`` sets such a timer)."""
+        """Return when the next timer is due, or None if none ever is (``anyio.sleep_forever`` sets such a timer)."""
         when = self._scheduled[0]._when if self._scheduled else math.inf
         return None if math.isinf(when) else when
 
@@ -116,18 +118,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc]
 
     def _shuffle(self, random: Random) -> None:
-        """Permute the steps of different tasks among their places, and nothing else: callbacks have an order.
+        """Permute the steps of tasks among their positions in the queue; callbacks keep theirs, as their order matters.
 
-        They are sorted first: asyncio and anyio cancel tasks in the order of a set, which is the order of addresses.
+        The steps are sorted first, because asyncio and anyio cancel tasks in the order of a set: that of addresses.
         """
-        ready = tuple(self._ready)  # a thread may hand something over meanwhile, which comes last
-        steps = [(place, task) for place, handle in enumerate(ready) if (task := _task_of(handle)) is not None]
+        ready = tuple(self._ready)  # a thread may append something meanwhile, which stays last
+        steps = [(position, task) for position, handle in enumerate(ready) if (task := _task_of(handle)) is not None]
         if len(steps) < 2:
             return
-        handles = [ready[place] for place, _ in sorted(steps, key=lambda step: (order_of(step[1]), step[0]))]
+        handles = [ready[position] for position, _ in sorted(steps, key=lambda step: (order_of(step[1]), step[0]))]
         random.shuffle(handles)
-        for (place, _), handle in zip(steps, handles, strict=True):
-            self._ready[place] = handle
+        for (position, _), handle in zip(steps, handles, strict=True):
+            self._ready[position] = handle
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         job = _Job()
@@ -143,11 +145,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return future
 
     async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
-        with self.clock.hold():  # it has a deadline, and the clock must not jump there
+        with self.clock.hold():  # it has a deadline, to which the clock must not jump
             await super().shutdown_default_executor(*args, **kwargs)
 
     def waiting(self) -> list[str]:
-        return places(asyncio_tasks().values())
+        return wait_locations(asyncio_tasks().values())
 
     def jobs(self) -> list[tuple[int | None, str]]:
         jobs: list[tuple[int | None, str]] = [(job.thread, "a job in an executor") for job in self._jobs]
@@ -163,12 +165,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
         handle = super().call_soon_threadsafe(callback, *args, **options)
-        if threading.get_ident() != self._home:
-            self._waiting.asked((callback, args))
+        if threading.get_ident() != self._own_thread:
+            self._blocked.note_request((callback, args))
         return handle
 
-    def is_waited_for(self, thread: int) -> bool:
-        return self._waiting.has(thread)
+    def is_blocked(self, thread: int) -> bool:
+        return self._blocked.is_blocked(thread)
 
     def sockets(self) -> list[str]:
         own: socket.socket = self._ssock  # type: ignore[attr-defined]
@@ -176,7 +178,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def _task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
-    """The task of which ``handle`` is the next step."""
+    """Return the task whose next step ``handle`` is, or None if it is another callback."""
     callback = handle._callback  # type: ignore[attr-defined]
     task = getattr(callback, "__self__", None)
     if not isinstance(task, asyncio.Task):

@@ -1,8 +1,9 @@
-"""Threads that wait for an event loop: they are not at work, and the clock may jump, as they may wait for a sleep.
+"""Which threads wait for an event loop.
 
-Neither anyio nor trio tells which threads wait so. What a thread hands to an event loop has the future, or the queue,
-that it gets its answer by; from that on, and until it is answered, it waits. (The stacks of running threads would tell
-too, but Python 3.11 crashes now and then over reading them.)
+Such a thread is not at work, and the clock may jump, because the thread may be waiting for a sleep. Neither anyio nor
+trio says which threads wait. But whatever a thread hands to an event loop contains the future, or the queue, by which
+it gets its answer; from then on, until it is answered, the thread waits. (The stacks of running threads would show it
+too, but reading them crashes Python 3.11 now and then.)
 """
 
 from __future__ import annotations
@@ -18,55 +19,59 @@ from queue import SimpleQueue
 from typing import Any
 
 
-class Waiting:
-    """Which threads wait for one event loop."""
+class BlockedThreads:
+    """The threads that wait for one event loop."""
 
     def __init__(self) -> None:
-        self._answers: dict[int, list[Any]] = {}  # by thread: what it has asked for last
+        self._replies: dict[int, list[Any]] = {}  # by thread: where the answers to its latest request will come
 
-    def asked(self, thing: Any) -> None:
-        """The calling thread handed something to the event loop: whatever waits for an answer is in it."""
-        self._answers[threading.get_ident()] = list(_answers_in(thing))
+    def note_request(self, request: Any) -> None:
+        """Note that the calling thread handed ``request`` to the event loop.
 
-    def has(self, thread: int) -> bool:
-        """Does the thread wait? Not before what it asks for was handed over."""
-        answers = self._answers.get(thread, ())
-        if any(isinstance(answer, Answer) and not answer.awaited for answer in answers):
+        Args:
+            request: The function or the arguments that were handed over; the future of the answer is in it.
+        """
+        self._replies[threading.get_ident()] = list(_replies_in(request))
+
+    def is_blocked(self, thread: int) -> bool:
+        """Return whether the thread waits; it does not before its request was handed over completely."""
+        replies = self._replies.get(thread, ())
+        if any(isinstance(reply, ReplyQueue) and not reply.is_awaited for reply in replies):
             return False
-        return any(not answer.done() for answer in answers)
+        return any(not reply.done() for reply in replies)
 
 
-def _answers_in(thing: Any, depth: int = 4) -> Iterator[Any]:
-    """The futures in a function, its closure, its arguments."""
-    if isinstance(thing, Future | Answer):
-        yield thing
+def _replies_in(request: Any, depth: int = 4) -> Iterator[Any]:
+    """Yield the futures and reply queues in a function, its closure and its arguments."""
+    if isinstance(request, Future | ReplyQueue):
+        yield request
     elif depth == 0:
         return
-    elif isinstance(thing, tuple | list):
-        for each in thing:
-            yield from _answers_in(each, depth - 1)
-    elif isinstance(thing, functools.partial):
-        yield from _answers_in((thing.func, *thing.args), depth)
+    elif isinstance(request, tuple | list):
+        for each in request:
+            yield from _replies_in(each, depth - 1)
+    elif isinstance(request, functools.partial):
+        yield from _replies_in((request.func, *request.args), depth)
     else:
-        for cell in getattr(thing, "__closure__", None) or ():
-            with contextlib.suppress(ValueError):  # it is empty
-                yield from _answers_in(cell.cell_contents, depth - 1)
+        for cell in getattr(request, "__closure__", None) or ():
+            with contextlib.suppress(ValueError):  # the cell is empty
+                yield from _replies_in(cell.cell_contents, depth - 1)
 
 
-class Answer(SimpleQueue):  # type: ignore[type-arg]
-    """The queue by which a thread gets its answer from trio, knowing whether it has been put there.
+class ReplyQueue(SimpleQueue):  # type: ignore[type-arg]
+    """The queue by which a thread gets its answer from trio; it knows whether the answer was put into it.
 
-    That it is not empty does not tell: from Python 3.13 on an item goes past a queue to a thread that waits.
+    Whether it is empty does not show that: from Python 3.13 on, an item bypasses a queue that a thread waits at.
     """
 
-    awaited = False
-    """Was it asked for what comes? That is so once the message was handed over."""
+    is_awaited = False
+    """Whether a thread has begun to wait for the answer; it does so after it has handed over its request."""
 
     def __init__(self) -> None:
         self._done = False
 
     def get(self, *args: Any, **kwargs: Any) -> Any:
-        self.awaited = True
+        self.is_awaited = True
         return super().get(*args, **kwargs)
 
     def put_nowait(self, item: Any) -> None:
@@ -78,13 +83,13 @@ class Answer(SimpleQueue):  # type: ignore[type-arg]
 
 
 _lock = threading.Lock()
-_runs: dict[Any, Waiting] = {}  # of trio, by token
+_runs: dict[Any, BlockedThreads] = {}  # of trio, by token
 _original: Any = None
 
 
 @contextlib.contextmanager
-def told_by_trio(token: Any, waiting: Waiting) -> Iterator[None]:
-    """Have ``waiting`` told of threads that ask something of the run of ``token``."""
+def patch_trio_messages(token: Any, blocked: BlockedThreads) -> Iterator[None]:
+    """Note in ``blocked`` which threads ask something of the trio run of ``token``."""
     global _original
     from trio import _threads
 
@@ -92,7 +97,7 @@ def told_by_trio(token: Any, waiting: Waiting) -> Iterator[None]:
         if not _runs:
             _original = _threads._send_message_to_trio
             _threads._send_message_to_trio = _send  # type: ignore[assignment]
-        _runs[token] = waiting
+        _runs[token] = blocked
     try:
         yield
     finally:
@@ -105,22 +110,22 @@ def told_by_trio(token: Any, waiting: Waiting) -> Iterator[None]:
 def _send(trio_token: Any, message: Any) -> Any:
     from trio._threads import PARENT_TASK_DATA
 
-    waiting = _runs.get(trio_token or getattr(PARENT_TASK_DATA, "token", None))
-    if waiting is not None:
-        answer = Answer()
-        object.__setattr__(message, "queue", answer)
-        waiting.asked((answer, message.args))
+    blocked = _runs.get(trio_token or getattr(PARENT_TASK_DATA, "token", None))
+    if blocked is not None:
+        reply = ReplyQueue()
+        object.__setattr__(message, "queue", reply)
+        blocked.note_request((reply, message.args))
     return _original(trio_token, message)
 
 
-class Stillness:
-    """For how long threads have not moved; for somebody who looks again and again."""
+class StallDetector:
+    """How long threads have not advanced. It has to be asked again and again."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, tuple[int, int, float]] = {}  # the frame, the place in it, since when
+        self._seen: dict[int, tuple[int, int, float]] = {}  # the frame, the position in it, and since when
 
-    def of(self, thread: int) -> float:
-        """In real seconds."""
+    def stalled_for(self, thread: int) -> float:
+        """Return the real seconds for which the thread has been at the same position."""
         frame = sys._current_frames().get(thread)
         if frame is None:
             self._seen.pop(thread, None)

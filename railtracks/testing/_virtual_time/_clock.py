@@ -1,10 +1,10 @@
-"""The clock of one run under virtual time. Why it is hard.
+"""The clock of one run under virtual time, and why it is hard.
 
-When no task can run, the clock may jump to the next deadline; but "no task can run" is not yet "nothing is going on". A
-worker thread may be about to report, a socket to deliver. A jump past them lets a timeout fire that never would, and
-the test is wrong. So the clock stands still while such a thing is under way, real time passes instead, and if it takes
-very long whoever runs the test is told so. When there is no deadline either, and nobody who could wake the event loop,
-the run hangs for ever, and that is told as well.
+When no task can run, the clock may jump to the next deadline. But "no task can run" does not mean "nothing is going
+on": a worker thread may be about to report, or a socket to deliver. A jump past them lets a timeout fire that would
+never fire in real time, and the test is wrong. So the clock is held while such a thing is under way, and real time
+passes instead. If that takes very long, it is an error. If there is no deadline either, and nothing that could wake the
+event loop, the run hangs for ever, and that is an error as well.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from railtracks.exceptions import RTError
-from railtracks.testing._virtual_time._thread_kinds import others
-from railtracks.testing._virtual_time._thread_scheduler import ThreadTurns
+from railtracks.testing._virtual_time._thread_kinds import foreign_threads
+from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 
 PATIENCE = 10.0
-"""Real seconds that the clock stands still for a thread, a socket or a portal, before that is told as an error."""
+"""Real seconds that the clock may be held for a thread, a socket or a portal before that is an error."""
 
 
 class StuckError(RTError):
@@ -28,7 +28,7 @@ class StuckError(RTError):
 
     Attributes:
         problem: What happened, and when.
-        waiting: Where each task waits, in the user's code.
+        waiting: Where in user code each task waits.
     """
 
     def __init__(self, problem: str, waiting: list[str]) -> None:
@@ -42,45 +42,45 @@ class Deadlock(StuckError):
 
 
 class ClockHeldError(StuckError):
-    """The clock stood still for too long, because something outside the event loop was under way."""
+    """The clock was held for too long, because something outside the event loop was under way."""
 
 
 class EventLoop(Protocol):
-    """What a clock wants to know of the event loop that runs on it."""
+    """What a clock needs of the event loop that runs on it."""
 
-    def moved(self, seconds: float) -> None:
-        """The clock jumped."""
+    def on_clock_moved(self, seconds: float) -> None:
+        """Handle that the clock jumped by ``seconds``."""
 
     def call_soon(self, func: Callable[[], None], /) -> object:
-        """Call ``func``, so that the tasks which it wakes go through the order that the seed decides."""
+        """Call ``func`` such that the tasks it wakes run in the order that the seed decides."""
 
     def deadline(self) -> float | None:
-        """When the next timer is due; None if there is none, or never."""
+        """Return when the next timer is due, or None if none ever is."""
 
     def jobs(self) -> list[tuple[int | None, str]]:
-        """The work in threads that it waits for: the thread's identifier, if it has begun, and what to call it."""
+        """Return the work in threads that the event loop waits for: the thread, if it has begun, and a description."""
 
-    def is_waited_for(self, thread: int) -> bool:
-        """Does the thread wait for this event loop?"""
+    def is_blocked(self, thread: int) -> bool:
+        """Return whether the thread waits for this event loop."""
 
     def has_news(self) -> bool:
-        """Has a thread handed something over since the event loop looked? It may have been at work a moment ago."""
+        """Return whether a thread has handed something over since the event loop last looked."""
 
     def sockets(self) -> list[str]:
-        """What it waits for outside the process."""
+        """Return descriptions of what the event loop waits for outside of the process."""
 
     def waiting(self) -> list[str]:
-        """Where each of its tasks waits."""
+        """Return where each of its tasks waits."""
 
 
 class VirtualClock:
-    """What time it is in one run; made by :func:`railtracks.testing.run`.
+    """The time of one run under virtual time; made by :func:`railtracks.testing.run` unless it is given one.
 
     Args:
-        jumps: When nothing can run, jump to the next deadline. False: only ``jump`` moves it.
-        patience: Real seconds that it waits for what is under way outside the event loop.
-        hold_for_sockets: A task that waits for a socket or a pipe, whose other end is not in the same event loop, holds
-            the clock too.
+        jumps: Whether the clock jumps to the next deadline when nothing can run. Otherwise only ``jump`` moves it.
+        patience: Real seconds for which it may be held.
+        hold_for_sockets: Whether a task holds the clock that waits for a socket or a pipe whose other end is not in the
+            same event loop.
     """
 
     def __init__(
@@ -92,20 +92,20 @@ class VirtualClock:
     ) -> None:
         self.jumps = jumps
         self.failure: StuckError | None = None
-        """Why the run could not go on, once that is so."""
-        self.turns = ThreadTurns()
-        """Of its worker threads; set by whoever runs it."""
+        """Why the run could not continue, if that happened."""
+        self.thread_scheduler = SeededThreadScheduler()
+        """The scheduler of worker threads; set by ``run``."""
         self._patience = patience
         self._sockets = hold_for_sockets
         self._now = 0.0
         self._holds = 0
         self._lock = threading.Lock()
         self._waiting_since: float | None = None  # in real time
-        self._threads = set(threading.enumerate())  # those that were there before know nothing of this event loop
+        self._threads = set(threading.enumerate())  # older threads do not know this event loop
         self.event_loop: EventLoop | None = None
-        """Set by the event loop."""
-        self.give_up: Callable[[], None] = lambda: None
-        """Set by whoever runs it: cancels everything."""
+        """The event loop; it sets this itself."""
+        self.cancel_run: Callable[[], None] = lambda: None
+        """Cancels everything after a failure; set by ``run``."""
 
     @property
     def now(self) -> float:
@@ -114,7 +114,7 @@ class VirtualClock:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """The clock stands still inside: for work that it does not know of. From any thread."""
+        """Hold the clock inside the block, for work that it does not know of. Can be used in any thread."""
         with self._lock:
             self._holds += 1
         try:
@@ -124,26 +124,38 @@ class VirtualClock:
                 self._holds -= 1
 
     def jump(self, seconds: float) -> None:
-        """Move it on. ValueError if ``seconds`` is negative."""
+        """Advance the clock.
+
+        Args:
+            seconds: Virtual seconds.
+
+        Raises:
+            ValueError: ``seconds`` is negative.
+        """
         if seconds < 0:
-            raise ValueError(f"jump: {seconds!r} seconds; time does not go back")
+            raise ValueError(f"jump: {seconds!r} seconds is negative; use 0 or more")
         self._now += seconds
         if self.event_loop is not None:
-            self.event_loop.moved(seconds)
+            self.event_loop.on_clock_moved(seconds)
 
     # ---- for the event loop
 
-    def ran(self) -> None:
-        """Something ran."""
+    def note_activity(self) -> None:
+        """Note that a task ran."""
         self._waiting_since = None
 
-    def idle(self, deadline: float | None) -> bool:
-        """Nothing can run before ``deadline`` (None: there is none). True: jump there. False: look again soon.
+    def may_jump(self, deadline: float | None) -> bool:
+        """Return whether to jump to ``deadline``; if not, the event loop looks again soon.
+
+        To be called when nothing can run before ``deadline``.
+
+        Args:
+            deadline: When the next timer is due; None if none ever is.
 
         Raises:
-            StuckError: it cannot go on, and cancelling the run has not helped.
+            StuckError: the run cannot continue, and cancelling it has not helped.
         """
-        if self.threads_have_turns():
+        if self.grant_thread_turn():
             holders = ["a worker thread"]
         elif self._holds:
             holders = [f"{self._holds} x clock.hold()"]
@@ -159,27 +171,27 @@ class VirtualClock:
             self._wait_for(holders, deadline)
         return False
 
-    def threads_have_turns(self) -> bool:
-        """Let the next one go on; is there one at work?"""
-        return self.turns.grant(self._waits)
+    def grant_thread_turn(self) -> bool:
+        """Let the next worker thread continue, if none runs, and return whether one is at work now."""
+        return self.thread_scheduler.grant_turn(self._is_blocked)
 
-    def _waits(self, thread: int) -> bool:
-        """Does it wait for the event loop?"""
+    def _is_blocked(self, thread: int) -> bool:
+        """Return whether the thread waits for the event loop."""
         assert self.event_loop is not None
-        return self.event_loop.is_waited_for(thread)
+        return self.event_loop.is_blocked(thread)
 
     def _threads_at_work(self) -> list[str]:
-        """Work in threads that the event loop waits for; not in those which wait for the event loop."""
-        known = self.turns.threads
+        """Return the work in threads that the event loop waits for, except in threads that wait for the event loop."""
+        known = self.thread_scheduler.threads
         jobs = [] if self.event_loop is None else self.event_loop.jobs()
-        return [what for thread, what in jobs if thread is None or not (thread in known or self._waits(thread))]
+        return [what for thread, what in jobs if thread is None or not (thread in known or self._is_blocked(thread))]
 
     def _sockets_in_flight(self) -> list[str]:
         return self.event_loop.sockets() if self.event_loop is not None and self._sockets else []
 
     def _wakers(self) -> list[str]:
-        """Threads that were started since, and might wake the event loop."""
-        return [f"the thread {thread.name}" for thread in others() if thread not in self._threads]
+        """Return the threads that were started during the run and might wake the event loop."""
+        return [f"the thread {thread.name}" for thread in foreign_threads() if thread not in self._threads]
 
     def _wait_for(self, holders: list[str], deadline: float | None) -> None:
         real = time.monotonic()
@@ -194,10 +206,10 @@ class VirtualClock:
             )
 
     def _fail(self, kind: type[StuckError], problem: str) -> None:
-        if self.failure is not None:  # it was cancelled for that, and still cannot go on
+        if self.failure is not None:  # the run was cancelled for it, and still cannot continue
             raise self.failure
         waiting = [] if self.event_loop is None else self.event_loop.waiting()
         self.failure = kind(f"at {self.now:g} s of virtual time {problem}", waiting)
         self._waiting_since = None
         assert self.event_loop is not None
-        self.event_loop.call_soon(self.give_up)
+        self.event_loop.call_soon(self.cancel_run)

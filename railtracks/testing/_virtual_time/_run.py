@@ -1,4 +1,4 @@
-"""``run``: an async function under virtual time, on either backend."""
+"""``run``: run an async function under virtual time, on either backend."""
 
 from __future__ import annotations
 
@@ -13,42 +13,41 @@ from typing import Any, TypeVar
 
 import anyio
 
-from railtracks._options import BACKENDS
-from railtracks._test_hooks import Sources, sources
+from railtracks._test_hooks import RuntimeHooks, runtime_hooks
+from railtracks._test_probe import BACKENDS, running_library
 from railtracks.exceptions import ConfigError, SessionError
-from railtracks.execution import running_library
 from railtracks.testing._virtual_time._asyncio_loop import VirtualLoop
 from railtracks.testing._virtual_time._clock import StuckError, VirtualClock
-from railtracks.testing._virtual_time._thread_scheduler import ThreadTurns
+from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._trio_loop import seeded_trio, trio_options
 
 T = TypeVar("T")
 
 WALL = 1e9
-"""What the wall clock says when a run begins: 2001-09-09, 01:46:40 UTC."""
+"""The wall clock when a run begins: 2001-09-09, 01:46:40 UTC."""
 
 
 def backend_options(clock: VirtualClock, backend: str, random: Random | None = None) -> dict[str, Any]:
-    """The ``backend_options`` with which ``anyio.run`` and ``start_blocking_portal`` run on ``clock``."""
+    """Return the ``backend_options`` with which ``anyio.run`` and ``start_blocking_portal`` run on ``clock``."""
     if backend == "trio":
         return trio_options(clock)
     return {"loop_factory": lambda: VirtualLoop(clock, random)}
 
 
 def seeded(seed: int | None, purpose: str) -> Random | None:
-    """A random generator of its own for each purpose; the same in every process. None without a seed."""
+    """Return a random generator that is the same in every process for one seed and purpose; None without a seed."""
     return None if seed is None else Random(f"{seed}/{purpose}")  # noqa: S311 (repeatable, not secret)
 
 
-def virtual_sources(clock: VirtualClock) -> Sources:
-    """What sessions take from the outside world when they run on ``clock``; who looks on stays the same."""
+def virtual_hooks(clock: VirtualClock) -> RuntimeHooks:
+    """Return hooks with which sessions run on ``clock``. The observer stays as it is here."""
     count = itertools.count()
-    return Sources(
+    return RuntimeHooks(
         clock=lambda: clock.now,
         wall=lambda: WALL + clock.now,
         new_id=lambda: f"s{next(count)}",
-        turns=clock.turns,
-        observer=sources.get().observer,
+        thread_scheduler=clock.thread_scheduler,
+        observer=runtime_hooks.get().observer,
     )
 
 
@@ -59,62 +58,66 @@ def run(
     seed: int | None = None,
     clock: VirtualClock | None = None,
 ) -> T:
-    """``anyio.run`` under virtual time: when nothing can run, the clock jumps to the next deadline.
+    """Run an async function as ``anyio.run`` does, under virtual time. Blocks.
 
-    A sleep of an hour takes microseconds. Sessions inside count their identifiers, ``s0``, ``s1``, ..., and take their
-    times from this clock. It stands still while worker threads are at work, while a task waits for a socket whose other
-    end is elsewhere, and inside ``clock.hold()``.
+    When nothing can run, the clock jumps to the next deadline, so a sleep of an hour takes microseconds. Sessions
+    inside have the identifiers ``s0``, ``s1``, ..., and take their times from this clock. The clock is held while
+    worker threads are at work, while a task waits for a socket whose other end is elsewhere, and inside
+    ``clock.hold()``.
 
     Args:
         func: An async function.
-        *args: For it.
+        *args: Its arguments.
         backend: "asyncio" or "trio".
-        seed: What decides the order of tasks that can run at the same time, and of worker threads, which take turns.
-            The same seed gives the same order. None: as the event loop has it.
-        clock: To read the time by, or to hold it.
+        seed: Decides the order of tasks that can run at the same time, and of worker threads, which take turns. The
+            same seed gives the same order. With None the event loop decides.
+        clock: A clock to read the time from, or to hold it; by default a new one.
 
-    Returns: what ``func`` returns.
+    Returns:
+        What ``func`` returns.
 
     Raises:
         ConfigError: an argument is not allowed.
-        Deadlock: nothing can run, and nothing ever will. ``func`` is cancelled first, and its cleanup done.
-        ClockHeldError: something held the clock for as many seconds of real time as its ``patience`` is. The same.
+        Deadlock: nothing can run, and nothing ever will. ``func`` is cancelled before this is raised, so its cleanup
+            has run.
+        ClockHeldError: something held the clock for longer than its ``patience``, in real seconds. ``func`` is
+            cancelled as for Deadlock.
         SessionError: an event loop is running in this thread.
         Exception: what ``func`` raises.
     """
-    return run_with(lambda given: given, func, *args, backend=backend, seed=seed, clock=clock)
+    return run_with(lambda hooks: hooks, func, *args, backend=backend, seed=seed, clock=clock)
 
 
 def run_with(
-    surroundings: Callable[[Sources], Sources],
+    customize_hooks: Callable[[RuntimeHooks], RuntimeHooks],
     func: Callable[..., Awaitable[T]],
     *args: Any,
     backend: str,
     seed: int | None,
     clock: VirtualClock | None,
 ) -> T:
-    """``run``, where ``surroundings`` changes what sessions inside take from the outside world."""
+    """Do what ``run`` does, with the hooks that ``customize_hooks`` returns for those of virtual time."""
     if backend not in BACKENDS:
-        raise ConfigError(f"backend is {backend!r}; give 'asyncio' or 'trio'")
+        raise ConfigError(f"backend is {backend!r}; use 'asyncio' or 'trio'")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
-        raise ConfigError(f"seed is {seed!r}; give a whole number")
+        raise ConfigError(f"seed is {seed!r}; use a whole number")
     if library := running_library():
         raise SessionError(
-            f"an event loop of {library} is running here, and virtual time needs one of its own; "
+            f"an event loop of {library} is running in this thread, and virtual time needs its own event loop; "
             f"call this from a plain `def`, not from an `async def`"
         )
     random = seeded(seed, "order")
     clock = clock or VirtualClock()
     if clock.event_loop is not None:
-        raise ConfigError("clock: a VirtualClock is for one run; make another: clock=VirtualClock()")
-    clock.turns = ThreadTurns(seeded(seed, "threads"))
-    token = sources.set(surroundings(virtual_sources(clock)))
+        raise ConfigError("clock: a VirtualClock can be used for one run only; use a new one: clock=VirtualClock()")
+    clock.thread_scheduler = SeededThreadScheduler(seeded(seed, "threads"))
+    token = runtime_hooks.set(customize_hooks(virtual_hooks(clock)))
     try:
         with seeded_trio(None if seed is None else f"{seed}/order") if backend == "trio" else contextlib.nullcontext():
             return _run(func, args, backend, clock, random)
     finally:
-        sources.reset(token)
-        clock.turns.open()
+        runtime_hooks.reset(token)
+        clock.thread_scheduler.release_all()
 
 
 def _run(
@@ -122,7 +125,7 @@ def _run(
 ) -> T:
     async def main() -> T:
         with anyio.CancelScope() as scope:
-            clock.give_up = scope.cancel
+            clock.cancel_run = scope.cancel
             return await func(*args)
         assert clock.failure is not None
         raise clock.failure
@@ -135,21 +138,22 @@ def _run(
         if isinstance(exc, Exception) and type(exc).__name__ != "TrioInternalError":
             clock.failure.add_note(f"its cleanup raised {exc!r}")
     if clock.failure is not None:
-        _bury(clock.failure)
+        _discard_uncancellable(clock.failure)
         raise clock.failure
     return result
 
 
-def _bury(failure: StuckError) -> None:
-    """What could not even be cancelled is thrown away here and now, not in the middle of what comes next.
+def _discard_uncancellable(failure: StuckError) -> None:
+    """Let the garbage collector discard now what could not be cancelled, and not in the middle of what runs next.
 
-    Python tells of coroutines that are thrown away while they wait, and of what they then raise: that is known.
+    Python warns of coroutines that are discarded while they wait, and reports what they raise then. Both are expected
+    here, and silenced.
     """
     failure.with_traceback(None).__context__ = None
-    told, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             gc.collect()
     finally:
-        sys.unraisablehook = told
+        sys.unraisablehook = hook

@@ -1,4 +1,4 @@
-"""Sockets that a task waits for: does the clock have to stand still for them?"""
+"""The sockets that tasks wait for, and whether the clock has to be held for them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ import socket
 import struct
 from typing import Any
 
-from railtracks.testing._virtual_time._thread_kinds import others
+from railtracks.testing._virtual_time._thread_kinds import foreign_threads
 
 
 def describe_sockets(files: list[int]) -> list[str]:
-    """Those that wait for the world outside the event loop: not those that listen, nor those whose other end is here.
+    """Return descriptions of the sockets and pipes that wait for something outside of the event loop.
 
-    The other end is here if it is in this process, which has no other thread that could use it.
+    These are neither the listening ones, nor those whose other end is here. The other end is here if it is in this
+    process, and the process has no other thread that could use it.
+
+    Args:
+        files: The file descriptors that tasks wait for.
     """
     here: set[Any] | None = None
     found = []
@@ -22,54 +26,54 @@ def describe_sockets(files: list[int]) -> list[str]:
         listens, _, peer = _ends(file)
         if listens:
             continue
-        if peer is not None and not others():
-            here = _names_here() if here is None else here
+        if peer is not None and not foreign_threads():
+            here = _own_addresses() if here is None else here
             if peer in here:
                 continue
         found.append(f"file descriptor {file}")
     return found
 
 
-def _names_here() -> set[Any]:
-    """The addresses of this process's own ends of sockets."""
+def _own_addresses() -> set[Any]:
+    """Return the addresses of this process's own ends of sockets."""
     try:
         files = [int(name) for name in os.listdir("/dev/fd")]
-    except OSError:  # Windows has none
-        return {_OWN}
-    return {_OWN, *(name for file in files if (name := _ends(file)[1]))}
+    except OSError:  # Windows has no such folder
+        return {_OWN_PAIR}
+    return {_OWN_PAIR, *(name for file in files if (name := _ends(file)[1]))}
 
 
-_OWN = "the other end of a pair that this process made"
+_OWN_PAIR = "the other end of a pair that this process made"
 
 
 def _ends(file: int) -> tuple[bool, Any, Any]:
-    """Does it listen, and the addresses of its two ends; of a pipe nothing is known."""
+    """Return whether a socket listens, and the addresses of its two ends. Of a pipe nothing is known."""
     try:
         view = socket.socket(fileno=file)
-    except OSError:  # no socket
+    except OSError:  # this is not a socket
         return False, None, None
     try:
         listens = bool(view.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
         name = view.getsockname()
         peer = None if listens else view.getpeername() or _peer_of_pair(view)
         return listens, name or None, peer
-    except OSError:  # not connected
+    except OSError:  # it is not connected
         return False, None, None
     finally:
         view.detach()
 
 
 def _peer_of_pair(view: socket.socket) -> Any:
-    """A Unix socket without a name: who made it?"""
+    """Return ``_OWN_PAIR`` for a Unix socket without a name that this process made."""
     option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:  # macOS has another way
+    if option is None:  # macOS has no such option
         return None
     process = struct.unpack("3i", view.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))[0]
-    return _OWN if process == os.getpid() else None
+    return _OWN_PAIR if process == os.getpid() else None
 
 
 def is_readable(files: list[int]) -> bool:
-    """Is there something to read from one of them? Takes nothing away."""
+    """Return whether there is something to read from one of the files. Nothing is read."""
     poll = select.poll()
     for file in files:
         poll.register(file, select.POLLIN)

@@ -1,4 +1,4 @@
-"""An event loop under a clock that only moves when it is told to, in a thread of its own: for state machines."""
+"""An event loop in a thread of its own, whose clock moves only when a method advances it: for state machines."""
 
 from __future__ import annotations
 
@@ -11,82 +11,82 @@ import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.lowlevel import checkpoint
 
-from railtracks._concurrency._event_loop import running_library
+from railtracks._test_probe import running_library
 from railtracks.testing._virtual_time._clock import PATIENCE, ClockHeldError, VirtualClock
 from railtracks.testing._virtual_time._run import backend_options, seeded
-from railtracks.testing._virtual_time._thread_scheduler import ThreadTurns
+from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._trio_loop import seeded_trio
 
 QUIET_TURNS = 3
-"""Turns of asyncio's event loop without anything to do, after which it is taken to be idle."""
+"""How many turns without anything to do make asyncio's event loop count as idle."""
 REAL_WAIT = 0.0002
-"""Real seconds between two looks at threads that are at work."""
+"""Real seconds between two checks of threads that are at work."""
 
 
 class SteppedLoop:
-    """Runs async functions in an event loop; each method returns when nothing can run any more without time going on.
+    """Runs functions in an event loop; each method returns when nothing can run until time advances.
 
     Args:
         backend: "asyncio" or "trio".
-        seed: As for ``run``.
+        seed: The seed, as for ``run``.
     """
 
     def __init__(self, backend: str, seed: int) -> None:
         self.clock = VirtualClock(jumps=False)
-        self.clock.turns = ThreadTurns(seeded(seed, "threads"))
+        self.clock.thread_scheduler = SeededThreadScheduler(seeded(seed, "threads"))
         options = backend_options(self.clock, backend, seeded(seed, "order"))
         with ExitStack() as stack:
             if backend == "trio":
                 stack.enter_context(seeded_trio(f"{seed}/order"))
-            stack.callback(self.clock.turns.open)
+            stack.callback(self.clock.thread_scheduler.release_all)
             self._portal: BlockingPortal = stack.enter_context(start_blocking_portal(backend, options))
             self._stack = stack.pop_all()
 
     def start(self, func: Callable[..., Any], *args: Any) -> None:
-        """Start ``func(*args)`` in a task of its own."""
+        """Start the async function ``func`` in a task of its own."""
         self._portal.start_task_soon(func, *args)
-        self.settle()
+        self.wait_idle()
 
     def call(self, func: Callable[..., Any], *args: Any) -> Any:
-        """Call a function, or await an async one, in the event loop; returns what it returns."""
+        """Call a function, or await an async one, in the event loop, and return its result."""
         result = self._portal.call(func, *args)
-        self.settle()
+        self.wait_idle()
         return result
 
-    def settle(self) -> None:
-        """Return when no task and no thread has anything to do before the next deadline."""
-        self._portal.call(self._settle)
+    def wait_idle(self) -> None:
+        """Wait until no task and no thread has anything to do before the next deadline."""
+        self._portal.call(self._wait_idle)
 
     def advance(self, seconds: float) -> None:
-        """Let time go on, from deadline to deadline."""
+        """Advance the clock by ``seconds``, from deadline to deadline."""
         self._portal.call(self._advance, seconds)
 
     def close(self) -> None:
-        """End the event loop, and what still runs in it."""
-        self.clock.turns.open()  # nobody will grant any more
+        """End the event loop, and cancel what still runs in it."""
+        self.clock.thread_scheduler.release_all()  # no turns are granted from now on
         self._portal.call(self._portal.stop, True)
         self._stack.close()
 
-    async def _settle(self) -> None:
+    async def _wait_idle(self) -> None:
         began = time.monotonic()
         while True:
-            await self._no_task_can_run()
-            if not self.clock.threads_have_turns():
+            await self._wait_all_tasks_blocked()
+            if not self.clock.grant_thread_turn():
                 return
             if time.monotonic() - began > PATIENCE:
                 assert self.clock.event_loop is not None
                 problem = f"a worker thread has been under way for {PATIENCE:g} s of real time; let it end"
                 raise ClockHeldError(problem, self.clock.event_loop.waiting())
-            time.sleep(REAL_WAIT)  # noqa: ASYNC251 (a thread is at work, and nothing else is to run before it is through)
+            time.sleep(REAL_WAIT)  # noqa: ASYNC251 (a thread is at work, and nothing else may run before it has ended)
             await checkpoint()
 
-    async def _no_task_can_run(self) -> None:
+    async def _wait_all_tasks_blocked(self) -> None:
         if running_library() == "trio":
             await anyio.wait_all_tasks_blocked()
             return
         import asyncio
 
-        loop: Any = asyncio.get_running_loop()  # anyio's own wait sleeps, and time stands still
+        loop: Any = asyncio.get_running_loop()  # anyio's own wait sleeps, and the clock does not move
         quiet = 0
         while quiet < QUIET_TURNS:
             await asyncio.sleep(0)
@@ -96,10 +96,10 @@ class SteppedLoop:
         clock, event_loop = self.clock, self.clock.event_loop
         assert event_loop is not None
         end = clock.now + seconds
-        await self._settle()
+        await self._wait_idle()
         while (deadline := event_loop.deadline()) is not None and deadline <= end:
             clock.jump(max(0.0, deadline - clock.now))
             await checkpoint()
-            await self._settle()
+            await self._wait_idle()
         clock.jump(max(0.0, end - clock.now))
-        await self._settle()
+        await self._wait_idle()

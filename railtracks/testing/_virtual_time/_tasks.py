@@ -1,4 +1,4 @@
-"""Which tasks there are, and where each of them waits, in words that are the same in every process."""
+"""The tasks of the running event loop, and where each of them waits, in text that is the same in every process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from anyio.lowlevel import checkpoint
 
 TURNS_TO_END = 3
-"""Turns of the event loop that callbacks of tasks which have ended may take."""
+"""Turns of the event loop that the callbacks of finished tasks may take."""
 _RUNTIME = {"anyio", "trio", "railtracks", "outcome", "hypothesis", *sys.stdlib_module_names} - {"__main__"}
 
 
@@ -20,7 +20,7 @@ def _place(code: CodeType, line: int) -> str:
 
 
 def _frames(awaitable: Any) -> Iterator[FrameType]:
-    """The frames of a suspended coroutine, the outermost first."""
+    """Yield the frames of a suspended coroutine, the outermost first."""
     while awaitable is not None:
         for prefix in ("cr", "gi", "ag"):
             frame = getattr(awaitable, f"{prefix}_frame", None)
@@ -33,47 +33,52 @@ def _frames(awaitable: Any) -> Iterator[FrameType]:
             return
 
 
-def is_users(frame: FrameType) -> bool:
-    """Is it code of the user's, not of an event loop, the standard library, or ours?"""
+def is_user_code(frame: FrameType) -> bool:
+    """Return whether the frame is in user code: not in an event loop, the standard library, or Railtracks."""
     return str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _RUNTIME
 
 
 def where_raised(traceback: TracebackType | None, stop: CodeType) -> str:
-    """Where in the user's code an exception came through, before it came through ``stop``; "" if it did not."""
+    """Return the innermost position in user code that an exception passed on its way to ``stop``, or "".
+
+    Args:
+        traceback: The traceback of the exception.
+        stop: The code at which to stop looking.
+    """
     place = ""
     while traceback is not None and traceback.tb_frame.f_code is not stop:
-        if is_users(traceback.tb_frame):
+        if is_user_code(traceback.tb_frame):
             place = _place(traceback.tb_frame.f_code, traceback.tb_lineno)
         traceback = traceback.tb_next
     return place
 
 
 def where_waits(coroutine: Any) -> str | None:
-    """Where in the user's own code it waits; None if it has none of the user's."""
-    own = [frame for frame in _frames(coroutine) if is_users(frame)]
+    """Return where in user code the coroutine waits, or None if no user code is in it."""
+    own = [frame for frame in _frames(coroutine) if is_user_code(frame)]
     return _place(own[-1].f_code, own[-1].f_lineno) if own else None
 
 
-def described(coroutine: Any) -> str:
-    """The same, or else its name."""
+def describe(coroutine: Any) -> str:
+    """Return where in user code the coroutine waits, or else its name."""
     return where_waits(coroutine) or str(getattr(coroutine, "__qualname__", "?"))
 
 
 def asyncio_tasks() -> dict[Any, Any]:
-    """The tasks of the running event loop, each with its coroutine, in the order in which they were made."""
+    """Return the tasks of the running asyncio event loop, each with its coroutine, oldest first."""
     import asyncio
 
     return {task: task.get_coro() for task in sorted(asyncio.all_tasks(), key=order_of)}
 
 
 def order_of(task: Any) -> int:
-    """The task's place in the order in which tasks were made; kept at the task by the virtual loop."""
+    """Return how many tasks were made before the task; 0 if no ``VirtualLoop`` made it."""
     order: int = getattr(task, "_railtracks_order", 0)
     return order
 
 
 def trio_tasks() -> dict[Any, Any]:
-    """The same for trio; without those of trio itself."""
+    """Return the tasks of the running trio event loop, each with its coroutine, except those of trio itself."""
     import trio
 
     root = trio.lowlevel.current_root_task()
@@ -92,7 +97,7 @@ def trio_tasks() -> dict[Any, Any]:
 
 
 def tasks() -> dict[Any, Any]:
-    """The tasks of the event loop that runs here, each with its coroutine, oldest first."""
+    """Return the tasks of the running event loop, each with its coroutine, oldest first."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
         return trio_tasks()
@@ -100,14 +105,18 @@ def tasks() -> dict[Any, Any]:
 
 
 async def tasks_left(before: Container[Any]) -> dict[Any, Any]:
-    """The tasks that were not there before, once callbacks of tasks that have ended have run; with their coroutines."""
+    """Return the new tasks that are left once the callbacks of finished tasks have run, each with its coroutine.
+
+    Args:
+        before: The tasks that existed before.
+    """
     for _ in range(TURNS_TO_END):
         await checkpoint()
     return {task: coroutine for task, coroutine in tasks().items() if task not in before}
 
 
-def places(coroutines: Iterable[Any]) -> list[str]:
-    """Where those wait that have code of the user's; all, if none has."""
+def wait_locations(coroutines: Iterable[Any]) -> list[str]:
+    """Return where the coroutines with user code in them wait, or if there are none, where all wait."""
     coroutines = list(coroutines)
     own = [place for each in coroutines if (place := where_waits(each)) is not None]
-    return own or [described(each) for each in coroutines]
+    return own or [describe(each) for each in coroutines]

@@ -1,8 +1,7 @@
-"""Worker threads under virtual time: how many are at work, and who may go on.
+"""Worker threads under virtual time: which ones are at work, and which one may continue.
 
-Two threads that run at once race for real, and no seed brings the race back. So with a seed they take turns: one goes
-on when the event loop has nothing else to do, until it is through or waits for the event loop, and the seed decides
-which one that is.
+Two threads that run at once race for real, and no seed brings the race back. So with a seed they take turns: one
+continues when the event loop has nothing else to do, until it ends or waits for the event loop. The seed decides which.
 """
 
 from __future__ import annotations
@@ -17,47 +16,47 @@ from typing import cast
 import anyio
 from anyio.to_thread import current_default_thread_limiter
 
-from railtracks._concurrency._event_loop import running_library
-from railtracks.testing._virtual_time._blocked_threads import Stillness
+from railtracks._test_probe import running_library
+from railtracks.testing._virtual_time._blocked_threads import StallDetector
 
 GRACE = 0.1
-"""Real seconds that a thread may stand still before the next goes on too: it may be waiting for that one."""
+"""Real seconds that a thread may stall before the next one continues too: the first may be waiting for the next."""
 CANDIDATES = 16
-"""Only so many of those that wait longest can be next: whoever waits for one of the 40 threads cannot begin yet."""
+"""How many of those that have waited longest can be next. Work that has no thread yet, of the 40, cannot begin."""
 
 
-class ThreadTurns:
-    """The ``Turns`` of one run.
+class SeededThreadScheduler:
+    """The ``ThreadScheduler`` of one run.
 
     Args:
-        random: Decides who is next. None: all go on at once.
+        random: Decides which piece of work is next. With None, all continue at once.
     """
 
     def __init__(self, random: Random | None = None) -> None:
         self._random = random
         self._changed = threading.Condition()
         self._ready: dict[object, None] = {}  # waits for its turn
-        self._running: dict[object, None] = {}  # has it
-        self._threads: dict[object, int] = {}  # those that have begun, by their threads
+        self._running: dict[object, None] = {}  # has its turn
+        self._threads: dict[object, int] = {}  # the threads of the work that has begun
         self._granted_at = 0.0
-        self._stillness = Stillness()
-        self._opened = random is None
+        self._stalls = StallDetector()
+        self._released = random is None
 
-    def queued(self, work: object) -> None:
+    def on_queued(self, work: object) -> None:
         with self._changed:
-            (self._running if self._opened else self._ready)[work] = None
+            (self._running if self._released else self._ready)[work] = None
 
-    def wait(self, work: object) -> None:
+    def wait_turn(self, work: object) -> None:
         with self._changed:
-            if work in self._ready or work in self._running:  # or it is over, before its thread began
+            if work in self._ready or work in self._running:  # or else it has finished before its thread began
                 self._threads[work] = threading.get_ident()
-            self._changed.wait_for(lambda: self._opened or work not in self._ready)
+            self._changed.wait_for(lambda: self._released or work not in self._ready)
 
-    def suspended(self, work: object) -> None:
+    def on_suspended(self, work: object) -> None:
         with self._changed:
             self._running.pop(work, None)
 
-    def over(self, work: object) -> None:
+    def on_finished(self, work: object) -> None:
         with self._changed:
             self._running.pop(work, None)
             self._ready.pop(work, None)
@@ -65,11 +64,12 @@ class ThreadTurns:
             self._changed.notify_all()
 
     def limiter(self, given: anyio.CapacityLimiter | None, admit: Callable[[], None]) -> anyio.CapacityLimiter | None:
-        """On trio a thread that was abandoned before it began reports all the same, and that moves a task.
+        """Return a limiter that calls ``admit`` on trio, and ``given`` on asyncio.
 
-        On asyncio it may never begin, and what it reports moves none.
+        On trio a thread that was abandoned before it began reports nevertheless, and its report schedules a task. On
+        asyncio such a thread may never begin, and its report schedules nothing.
         """
-        if self._opened or running_library() != "trio":
+        if self._released or running_library() != "trio":
             return given
         return cast(anyio.CapacityLimiter, _AdmittingLimiter(given or current_default_thread_limiter(), admit))
 
@@ -79,35 +79,39 @@ class ThreadTurns:
         with self._changed:
             return set(self._threads.values())
 
-    def grant(self, waits: Callable[[int], bool]) -> bool:
-        """The event loop has nothing to do: whose turn is it? False if no thread has anything to do either.
+    def grant_turn(self, is_blocked: Callable[[int], bool]) -> bool:
+        """Let the next piece of work continue, if no other runs. To be called when the event loop has nothing to do.
 
-        ``waits``: does a thread wait for the event loop, without having told by ``suspended``?
+        Args:
+            is_blocked: Returns whether a thread waits for the event loop although ``on_suspended`` was not called.
+
+        Returns:
+            Whether a thread is at work now.
         """
         with self._changed:
-            if self._ready and all(map(self._stands_still, self._running)):
+            if self._ready and all(map(self._is_stalled, self._running)):
                 assert self._random is not None
                 work = self._random.choice(list(islice(self._ready, CANDIDATES)))
                 del self._ready[work]
                 self._running[work] = None
                 self._granted_at = time.monotonic()
                 self._changed.notify_all()
-            return any(work not in self._threads or not waits(self._threads[work]) for work in self._running)
+            return any(work not in self._threads or not is_blocked(self._threads[work]) for work in self._running)
 
-    def _stands_still(self, work: object) -> bool:
+    def _is_stalled(self, work: object) -> bool:
         if work in self._threads:
-            return self._stillness.of(self._threads[work]) > GRACE
+            return self._stalls.stalled_for(self._threads[work]) > GRACE
         return time.monotonic() > self._granted_at + 10 * GRACE  # it waits for a thread, and there may be none
 
-    def open(self) -> None:
-        """The run is over; what is left goes on alone."""
+    def release_all(self) -> None:
+        """Let all work continue from now on, because the run is over and grants no more turns."""
         with self._changed:
-            self._opened = True
+            self._released = True
             self._changed.notify_all()
 
 
 class _AdmittingLimiter:
-    """As much of a limiter as ``trio.to_thread.run_sync`` uses; calls ``admit`` when it has let somebody through."""
+    """The part of a limiter that ``trio.to_thread.run_sync`` uses; calls ``admit`` when it has let a borrower in."""
 
     def __init__(self, limiter: anyio.CapacityLimiter, admit: Callable[[], None]) -> None:
         self._limiter = limiter

@@ -1,4 +1,4 @@
-"""trio under virtual time: its own ``MockClock``, which asks before it jumps."""
+"""trio under virtual time: its own ``MockClock``, which asks our clock before it jumps."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from railtracks.testing._virtual_time._blocked_threads import Waiting, told_by_trio
+from railtracks.testing._virtual_time._blocked_threads import BlockedThreads, patch_trio_messages
 from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._sockets import describe_sockets, is_readable
-from railtracks.testing._virtual_time._tasks import places, trio_tasks
+from railtracks.testing._virtual_time._tasks import trio_tasks, wait_locations
 from railtracks.testing._virtual_time._thread_kinds import is_busy_trio_worker
 
 if TYPE_CHECKING:
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def seeded_trio(seed: str | None) -> Iterator[None]:
-    """trio takes the order of its tasks from one random generator of its own."""
+    """Seed the order of trio's tasks inside the block; trio takes it from one random generator of its own.
+
+    Args:
+        seed: The seed; None to change nothing.
+    """
     from trio._core import _run as trio_run
 
     if seed is None:
@@ -39,49 +43,49 @@ def seeded_trio(seed: str | None) -> Iterator[None]:
 
 
 def trio_options(clock: VirtualClock) -> dict[str, Any]:
-    """A ``MockClock`` that asks ``clock`` before it jumps, and goes with it."""
+    """Return options for ``trio.run``: a ``MockClock`` that asks ``clock`` before it jumps, and moves with it."""
     import trio
     import trio.testing
 
     mock = trio.testing.MockClock(autojump_threshold=0.0 if clock.jumps else math.inf)
     wait = 0.0
 
-    class Watch(trio.abc.Instrument):
+    class ActivityInstrument(trio.abc.Instrument):
         def before_run(self) -> None:
-            self._told = told_by_trio(trio.lowlevel.current_trio_token(), event_loop.threads)
-            self._told.__enter__()
+            self._patch = patch_trio_messages(trio.lowlevel.current_trio_token(), event_loop.blocked)
+            self._patch.__enter__()
 
         def after_run(self) -> None:
-            self._told.__exit__(None, None, None)
+            self._patch.__exit__(None, None, None)
 
         def task_scheduled(self, task: object) -> None:
             nonlocal wait
             wait = 0.0
-            clock.ran()
+            clock.note_activity()
 
     def autojump() -> None:
         nonlocal wait
         deadline = event_loop.deadline()
         if deadline is not None and deadline <= clock.now:
             return
-        if clock.idle(deadline):
+        if clock.may_jump(deadline):
             assert deadline is not None
             clock.jump(deadline - clock.now)
         else:
-            time.sleep(wait)  # the event loop asks again and again, and threads want to run too
+            time.sleep(wait)  # the event loop asks again and again, and threads have to run as well
             wait = min(max(1e-5, 2 * wait), 1e-3)
 
     mock._autojump = autojump  # type: ignore[method-assign]
     clock.event_loop = event_loop = _Trio(mock)
-    return {"clock": mock, "instruments": [Watch()]}
+    return {"clock": mock, "instruments": [ActivityInstrument()]}
 
 
 class _Trio:
-    """trio, as a clock wants to know it."""
+    """The ``EventLoop`` of a clock, for trio."""
 
     def __init__(self, mock: trio.testing.MockClock) -> None:
-        self.moved = mock.jump
-        self.threads = Waiting()
+        self.on_clock_moved = mock.jump
+        self.blocked = BlockedThreads()
 
     def call_soon(self, func: Callable[[], None], /) -> object:
         func()
@@ -99,8 +103,8 @@ class _Trio:
             (thread.ident, "a worker thread") for thread in threading.enumerate() if is_busy_trio_worker(thread, frames)
         ]
 
-    def is_waited_for(self, thread: int) -> bool:
-        return self.threads.has(thread)
+    def is_blocked(self, thread: int) -> bool:
+        return self.blocked.is_blocked(thread)
 
     def has_news(self) -> bool:
         from trio._core._run import GLOBAL_RUN_CONTEXT
@@ -109,10 +113,10 @@ class _Trio:
         if entries.queue or entries.idempotent_queue:
             return True
         read = [file for file, waiters in self._registered() if getattr(waiters, "read_task", None) is not None]
-        return bool(read and is_readable(read))  # on kqueue, which does not tell who reads, nothing is
+        return bool(read and is_readable(read))  # on kqueue it is empty: that does not say which tasks read
 
     def _registered(self) -> list[tuple[int, Any]]:
-        """The files that tasks wait for; epoll and kqueue tell, Windows does not."""
+        """Return the files that tasks wait for; known with epoll and kqueue, not on Windows."""
         from trio._core._run import GLOBAL_RUN_CONTEXT
 
         registered = getattr(GLOBAL_RUN_CONTEXT.runner.io_manager, "_registered", {})
@@ -125,4 +129,4 @@ class _Trio:
         return describe_sockets(sorted({file for file, _ in self._registered()} - {own}))
 
     def waiting(self) -> list[str]:
-        return places(trio_tasks().values())
+        return wait_locations(trio_tasks().values())

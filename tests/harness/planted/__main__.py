@@ -1,4 +1,4 @@
-"""``python -m tests.harness.planted``: the table of planted defects, for docs/testing-reference.md."""
+"""``python -m tests.harness.planted`` prints the table of planted defects for docs/testing-reference.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a planted defect is, and how it is looked for."""
+"""What a planted defect is, and how the harness searches for it."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing.strategies import backends, seeds
 
 BUDGET = 100
-"""Hypothesis's default: how many examples it tries before it gives up looking."""
+"""How many examples Hypothesis tries by default before it gives up."""
 
 
 @attrs.frozen
 class Case:
-    """One run's flow, made anew for each example, so that what it counts begins at zero."""
+    """The flow of one run. A new one is made for each example, so that its counters begin at zero."""
 
     target: Any
     invariants: tuple[Callable[[Outcome], None], ...] = ()
     """What must be true beyond the promise."""
     variant: AbstractContextManager[Any] = attrs.field(factory=nullcontext)
-    """Entered around the run: puts a changed runtime in place, and takes it away."""
+    """Entered around the run: replaces parts of the runtime, and restores them."""
     resumes: bool = False
-    """A run that was killed is resumed, and what came of that is looked at."""
+    """Whether a run that was killed is resumed, and the outcome of that is checked."""
 
 
 @attrs.frozen
 class Planted:
     """A defect and its corrected twin.
 
-    ``make(True)`` gives the defect, ``make(False)`` the twin; ``plans`` draws the keyword arguments of ``simulate``,
-    and those of the flow under ``"args"``. Seed and backend are drawn beside them.
+    ``make(True)`` makes the defect, ``make(False)`` the twin. ``plans`` draws the keyword arguments of ``simulate``,
+    and under ``"args"`` the arguments of the flow. Seed and backend are drawn as well.
     """
 
     name: str
@@ -53,24 +53,24 @@ class Found:
     """A defect that was found."""
 
     examples: int
-    """How many were tried until the first that showed it, that one included."""
+    """How many were tried up to the first that showed it, including that one."""
     outcome: Outcome
     """The run that is left after shrinking."""
     violation: Violation
 
     @property
     def calls(self) -> int:
-        """How many calls the shrunk run made."""
+        """The number of calls of the shrunk run."""
         return sum(event.what == "created" for event in self.outcome.trace)
 
 
 def drawn(*args: st.SearchStrategy[Any], **options: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Plans: the arguments of the flow, and of ``simulate``."""
+    """Return a strategy for plans: the arguments of the flow, and of ``simulate``."""
     return st.fixed_dictionaries({"args": st.tuples(*args), **options})
 
 
 def find(planted: Planted, broken: bool = True, budget: int = BUDGET) -> Found | None:
-    """Look for the defect as a user's test would; None if no example shows it."""
+    """Search for the defect as a user's test would, and return None if no example shows it."""
     tried, first = 0, 0
     latest: Violation | None = None
 

@@ -1,4 +1,4 @@
-"""In flows: mistakes about what else runs meanwhile."""
+"""Mistakes in flows about what else runs at the same time."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def faults_at(node, does):
 
 
 def errors(node):
-    """Plans in which calls fail, and nothing else goes wrong: what hangs then hangs by itself."""
+    """Return plans in which calls fail, and nothing else goes wrong, so that what hangs does so on its own."""
     return faults_at(node, st.just(Raise(ConnectionError("injected"))))
 
 
 def delays(node):
-    """Plans in which calls take longer."""
+    """Return plans in which calls take longer."""
     return faults_at(node, st.builds(Delay, st.integers(1, 4)))
 
 
 NEVER = st.just(math.inf)
-"""Without a timeout, what would hang for ever is told as that."""
+"""Without a timeout, a run that would hang for ever is reported as a deadlock."""
 
 
 def forgotten_task(broken):
-    """asyncio lets a task go unnoticed; trio has no such thing, so there the flow is right in both forms."""
+    """Create a task that is never awaited. trio has no such tasks, so there the flow is right in both forms."""
     audited = []
 
     async def audit(order):
@@ -54,7 +54,7 @@ def forgotten_task(broken):
 
 
 def thread_left_behind(broken):
-    """A thread that nobody joins. It ends by itself a little later, for the tests' sake."""
+    """Start a thread that is never joined. It ends a little later, so that the tests can go on."""
 
     @rt.function_node
     async def watch(closely):
@@ -71,7 +71,7 @@ def thread_left_behind(broken):
 
 
 def slot_not_given_back(broken):
-    """A call that fails keeps its slot, and those that come after wait for ever."""
+    """Keep the slot of a call that fails, so that later calls wait for ever."""
 
     @rt.function_node
     async def query(slots, text):
@@ -99,7 +99,7 @@ def slot_not_given_back(broken):
 
 
 def locks_in_opposite_order(broken):
-    """Each transfer locks the account it takes from, then the other."""
+    """Let each transfer lock the account that it takes from, then the other."""
 
     @rt.function_node
     async def transfer(accounts, source, target):
@@ -118,7 +118,7 @@ def locks_in_opposite_order(broken):
 
 
 def consumer_waits_for_ever(broken):
-    """The producer says that it is done only if nothing fails on the way."""
+    """Let the producer report that it is done only if nothing fails on the way."""
 
     @rt.function_node
     async def fetch(page):
@@ -150,7 +150,7 @@ def consumer_waits_for_ever(broken):
 
 
 def booked_twice(broken):
-    """The seat is free, the customer pays, and by then it is not."""
+    """Check that a seat is free, let the customer pay, and take it, although it may be taken by then."""
     sold = []
 
     @rt.function_node
@@ -175,7 +175,7 @@ def booked_twice(broken):
 
 
 def lost_wake_up(broken):
-    """The event is set, and replaced, between the look at the list and the wait."""
+    """Set and replace the event between the check of the list and the wait."""
 
     class Inbox:
         def __init__(self):
@@ -210,7 +210,7 @@ def lost_wake_up(broken):
 
 
 def answers_mixed_up(broken):
-    """Answers are gathered as they come, and zipped with the questions as they were asked."""
+    """Collect answers as they arrive, and zip them with the questions as they were asked."""
 
     @rt.function_node
     async def ask(question):
@@ -239,7 +239,7 @@ def answers_mixed_up(broken):
 
 
 def computed_twice(broken):
-    """Two callers miss the cache before the first has filled it."""
+    """Let two callers miss the cache before the first has filled it."""
     computed = []
 
     @rt.function_node
@@ -272,7 +272,7 @@ def computed_twice(broken):
 
 
 def in_flight_for_ever(broken):
-    """The count goes down after an answer and after an error, but not after a cancellation."""
+    """Decrease the count after an answer and after an error, but not after a cancellation."""
     in_flight = 0
 
     @rt.function_node
@@ -307,7 +307,7 @@ def in_flight_for_ever(broken):
 
 
 def subscriber_waits_for_the_call(broken):
-    """The call waits until its news are read, and who reads them waits until the call is over."""
+    """Let a call wait until its broadcast is read by a callback that waits until the call is over."""
 
     @rt.function_node
     async def work(steps, over):
@@ -338,9 +338,9 @@ names = st.lists(st.sampled_from(["ann", "bob", "cat"]), max_size=4)
 pairs = st.lists(st.permutations(["ann", "bob", "cat"]).map(lambda each: tuple(each[:2])), max_size=4)
 
 PLANTED = [
-    Planted("forgotten task", "a task is created, and nobody waits for it", forgotten_task, drawn(st.integers())),
+    Planted("forgotten task", "a task is created, and never awaited", forgotten_task, drawn(st.integers())),
     Planted(
-        "thread left behind", "a thread is started, and nobody joins it", thread_left_behind, drawn(st.booleans()),
+        "thread left behind", "a thread is started, and never joined", thread_left_behind, drawn(st.booleans()),
     ),
     Planted(
         "slot not given back", "a semaphore is not released when a call fails", slot_not_given_back,
@@ -355,15 +355,15 @@ PLANTED = [
         drawn(names, faults=errors("fetch"), timeout=NEVER),
     ),
     Planted(
-        "booked twice", "a seat is looked at, paid for, and only then taken", booked_twice,
+        "booked twice", "a seat is checked, paid for, and only then taken", booked_twice,
         drawn(names, faults=fault_plans()),
     ),
     Planted(
-        "lost wake-up", "an event is replaced between the look and the wait", lost_wake_up,
+        "lost wake-up", "an event is replaced between the check and the wait", lost_wake_up,
         drawn(names, timeout=NEVER),
     ),
     Planted(
-        "answers mixed up", "answers in the order of their coming are zipped with the questions", answers_mixed_up,
+        "answers mixed up", "answers in their order of arrival are zipped with the questions", answers_mixed_up,
         drawn(st.lists(st.sampled_from(["who", "why", "how"]), unique=True), faults=delays("ask")),
     ),
     Planted(

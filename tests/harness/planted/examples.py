@@ -1,4 +1,4 @@
-"""Two to begin with: one in a flow, one in the runtime."""
+"""Two examples of planted defects: one in a flow, one in the runtime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.harness.planted._planted import Case, Planted
 
 
 def race_on_context(broken):
-    """Read, wait, write: two calls read the same balance."""
+    """Read, wait, and write, so that two calls may read the same balance."""
     lock = None if broken else anyio.Lock
 
     @rt.function_node
@@ -44,7 +44,7 @@ def race_on_context(broken):
 
 
 def completed_for_cancelled(broken):
-    """The record of a call that was cancelled says Completed."""
+    """Record a call that was cancelled as Completed."""
     variant = mock.patch.object(
         RTState, "cancelled", lambda self, record, reason, now: self.succeeded(record, None, now)
     )

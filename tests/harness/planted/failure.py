@@ -1,4 +1,4 @@
-"""In flows: mistakes about what goes wrong, is cancelled, or dies on the way."""
+"""Mistakes in flows about errors, cancellations and kills."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.harness.planted._planted import Case, Planted, drawn
 
 
 def charged_twice(broken):
-    """The money is taken, the answer is lost, and the retry takes it again."""
+    """Take the money, lose the answer, and take the money again in the retry."""
     charged = {}
 
     @rt.function_node
@@ -36,7 +36,7 @@ def charged_twice(broken):
 
 
 def half_a_transfer(broken):
-    """A call between the debit and the credit; what happens to the money when it fails?"""
+    """Make a call between the debit and the credit, so that the money is lost if the call fails."""
     balance = {"ann": 100, "bob": 100}
 
     @rt.function_node
@@ -59,7 +59,7 @@ def half_a_transfer(broken):
 
 
 def reservation_kept(broken):
-    """It is undone after an error; but a cancellation is no ``Exception``."""
+    """Undo a reservation after an ``Exception``, which a cancellation is not."""
     reserved = set()
     undone = Exception if broken else BaseException
 
@@ -83,7 +83,7 @@ def reservation_kept(broken):
 
 
 def cleanup_cut_off(broken):
-    """A call in a ``finally`` while the cancellation is on its way: it is cancelled at once."""
+    """Make a call in ``finally`` during a cancellation, which cancels that call at once."""
 
     @rt.function_node
     async def unlock(door):
@@ -105,7 +105,7 @@ def cleanup_cut_off(broken):
 
 
 def cancellation_swallowed(broken):
-    """What is there is saved, and returned as if the run had not been cancelled."""
+    """Save what there is, and return it as if the run had not been cancelled."""
 
     @rt.function_node
     async def read(page):
@@ -128,7 +128,7 @@ def cancellation_swallowed(broken):
 
 
 def default_for_a_cancellation(broken):
-    """What was meant for errors catches the cancellation too; no time passes."""
+    """Catch the cancellation with what was meant for errors; no time passes."""
     caught = BaseException if broken else Exception
 
     @rt.function_node
@@ -151,7 +151,7 @@ def default_for_a_cancellation(broken):
 
 
 def retries_past_the_budget(broken):
-    """The budget was meant for all attempts, and each one gets it."""
+    """Use the time budget that was meant for all attempts for each of them."""
 
     @rt.function_node
     async def fetch(page):
@@ -177,7 +177,7 @@ def retries_past_the_budget(broken):
 
 
 def errors_left_out(broken):
-    """A batch returns its errors among the results, and they are filtered out."""
+    """Filter out the errors that a batch returns among its results."""
 
     @rt.function_node
     async def count(shelf):
@@ -195,7 +195,7 @@ def errors_left_out(broken):
 
 
 def sent_again(broken):
-    """The key by which the mail server knows a mail is drawn anew when the run goes on."""
+    """Draw a new key when the run is resumed, so that the mail server does not recognise the mail."""
     sent = {}
     drawn = iter(range(100))
 
@@ -225,12 +225,12 @@ few_seconds = st.sampled_from([1.5, 2.5])
 
 
 def at(node, does=stops):
-    """Plans in which something goes wrong at calls of this node."""
+    """Return plans in which something goes wrong at calls of this node."""
     return st.lists(st.builds(Fault, st.just(node), does, st.none() | st.integers(1, 3)), max_size=2)
 
 
 def killed_within(records):
-    """Plans in which the process is killed before that many journal records are written."""
+    """Return plans in which the process is killed before that many journal entries are written."""
     return st.builds(Kill, st.integers(0, records - 1)).map(lambda kill: [kill])
 
 

@@ -1,4 +1,4 @@
-"""The runtime, with one realistic mistake in it each: the promise alone must tell that it is broken."""
+"""The runtime with one realistic mistake at a time. The promise alone must show that it is broken."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from tests.harness.planted._planted import Case, Planted
 PLANTED: list[Planted] = []
 
 
-# ---- what runs on it
+# ---- the flows that run on it
 
 
 @rt.function_node
 async def flow(tree):
-    """Runs a tree that is drawn; its root is this call."""
+    """Run a tree that was drawn, with this call as its root."""
     return await (rt.call(tree) if isinstance(tree, t.Thread) else tree())
 
 
 @attrs.frozen(repr=False)
 class Grumble(t.Tree):
-    """Waits, and raises when it is cancelled."""
+    """A leaf that raises when it is cancelled."""
 
     async def __call__(self) -> Any:
         try:
@@ -57,10 +57,10 @@ sequences = st.lists(leaves, max_size=4).map(lambda parts: t.Sequence(*parts))
 
 
 def heard(item):
-    """A ``broadcast_callback``."""
+    """Do nothing, as a ``broadcast_callback``."""
 
 
-# ---- how a mistake is put in
+# ---- how a mistake is made
 
 
 Replacement = Callable[..., Any]
@@ -69,7 +69,7 @@ Replacement = Callable[..., Any]
 def planted(
     name: str, defect: str, trees: st.SearchStrategy[t.Tree], **options: Any
 ) -> Callable[[Callable[[], AbstractContextManager[Any]]], None]:
-    """List a mistake, which the decorated function puts in for as long as what it returns is entered."""
+    """Add a mistake to the list. The decorated function returns a context manager that makes it."""
 
     def register(patched: Callable[[], AbstractContextManager[Any]]) -> None:
         def make(broken: bool) -> Case:
@@ -89,7 +89,7 @@ def planted(
 
 @contextmanager
 def replaced(owner: Any, **replacements: Replacement):
-    """Methods of ``owner``, replaced; each replacement is given the original first."""
+    """Replace methods of ``owner`` inside the block; each replacement gets the original as its first argument."""
     with ExitStack() as stack:
         for name, replacement in replacements.items():
             stack.enter_context(mock.patch.object(owner, name, _with_original(replacement, getattr(owner, name))))
@@ -145,7 +145,7 @@ def swallowed_cancellation():
     return replaced(_entering, _run_in_scope=enter)
 
 
-@planted("pump left", "on asyncio nobody stops the publisher's pumps at the end", small, broadcast_callback=heard)
+@planted("pump left", "on asyncio the publisher's pumps are not stopped at the end", small, broadcast_callback=heard)
 def pump_left():
     async def stop(original, self, seconds):
         if rt.execution.running_library() == "trio":  # which does not end well without its tasks: the pump is shielded
@@ -159,7 +159,7 @@ def pump_left():
 
 
 @planted(
-    "restarted deadline", "the timeout begins anew with each call", sleeps, timeout=st.sampled_from([2.5, 3.5])
+    "restarted deadline", "the timeout starts again with each call", sleeps, timeout=st.sampled_from([2.5, 3.5])
 )  # fmt: skip
 def restarted_deadline():
     def run(original, self, node, args, kwargs, caller, run, *more, **options):
@@ -171,8 +171,8 @@ def restarted_deadline():
     return replaced(Coordinator, run=run)
 
 
-@planted("untold timeout", "a timeout cancels, and the caller gets None", sequences, timeout=1.5)
-def untold_timeout():
+@planted("lost timeout", "a timeout cancels, and the caller gets None", sequences, timeout=1.5)
+def lost_timeout():
     async def outcome(original, node, scope, root, coordinator, result, error, is_top):
         if scope.timed_out:
             return result

@@ -1,0 +1,131 @@
+"""What the test harness asks of the runtime beyond its public interface.
+
+``railtracks.testing`` and the pytest plugin use public names, this module, and ``railtracks._test_hooks``, which is the
+other direction: what the runtime notifies the harness of. So a change inside the runtime reaches the harness here
+or nowhere. ``tests/harness/test_seam.py`` checks it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from railtracks._context_variable import current
+from railtracks._flow import Flow
+from railtracks._identifiers import index_of
+from railtracks._options import BACKENDS
+from railtracks._session._session import Session
+from railtracks.execution import ExecutionStrategy, Frame, abandon_current, running_library
+from railtracks.execution._coordinator import is_fatal
+from railtracks.nodes._resolve import as_node
+from railtracks.state import CallRecord, ExecutionInfo
+from railtracks.state._call_tree import CallTree
+from railtracks.state._records import REUSED
+
+if TYPE_CHECKING:
+    from railtracks.state import Store
+
+__all__ = [
+    "BACKENDS",
+    "CallTree",
+    "CurrentCall",
+    "ExecutionStrategy",
+    "SessionProbe",
+    "abandon_current",
+    "as_node",
+    "current_call",
+    "current_scope",
+    "flow_session",
+    "index_of",
+    "is_fatal",
+    "is_replayed",
+    "redact",
+    "resolve_store",
+    "running_library",
+]
+
+
+class SessionProbe:
+    """What the harness asks of one session.
+
+    Args:
+        session: The session; it may be open or over.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    @property
+    def store(self) -> Store | None:
+        """The store of the session; None before it is entered, and if it neither saves its state nor resumes a run."""
+        run = self.session._stored_run
+        return None if run is None else run.store
+
+    def redact(self, text: str) -> str:
+        """Return ``text`` with the secrets that the session knows by now replaced."""
+        return self.session._redactor.redact(text)
+
+    def is_replayed(self, index: int) -> bool:
+        """Return whether the call with this index was given a recorded result instead of being run."""
+        return is_replayed(self.session._coordinator.state.records[index])
+
+
+@attrs.frozen
+class CurrentCall:
+    """The call that the running code is in, as the runtime has it."""
+
+    session_id: str
+    """The identifier of its session."""
+    index: int
+    """Its index in the session."""
+    name: str
+    """The name of its node."""
+    task: object
+    """The task that it runs in."""
+
+
+def current_call() -> CurrentCall:
+    """Return the call that the running code is in. There must be one."""
+    frame: Frame = current.get()
+    assert frame.record is not None, "current_call() outside of a call"
+    return CurrentCall(frame.coordinator.session_id, frame.record.index, frame.record.name, frame.task)
+
+
+def current_scope() -> object:
+    """Return an object that stands for the session and the call that the running code is in, to be compared by ``is``.
+
+    It is another object after a session or a call was entered, and the same again after it was left.
+    """
+    return current.get()
+
+
+def is_replayed(record: CallRecord) -> bool:
+    """Return whether the call of ``record`` was given a recorded result instead of being run."""
+    return record.reuse == REUSED
+
+
+def redact(info: ExecutionInfo, text: str) -> str:
+    """Return ``text`` with the secrets that the snapshot knows replaced."""
+    return info._redactor.redact(text)
+
+
+def flow_session(flow: Flow[..., Any], **options: Any) -> Session:
+    """Return a new session for a run of ``flow``.
+
+    Args:
+        flow: The flow.
+        **options: Arguments of ``rt.Session`` that override those of the flow.
+    """
+    return flow._session(**options)
+
+
+def resolve_store(setting: Store | str | None) -> Store:
+    """Return the store that a value of the option ``store`` stands for.
+
+    Raises:
+        ConfigError: the value is not allowed.
+    """
+    from railtracks.state._stores import _runs  # here, as pytest loads this module in each of its runs
+
+    return _runs.resolve_store(setting)
