@@ -64,7 +64,7 @@ class SessionProbe:
 
     def redact(self, text: str) -> str:
         """Return ``text`` with the secrets that the session knows by now replaced."""
-        return self.session._redactor.redact(text)
+        return self.session._coordinator.redactor.redact(text)
 
     def is_replayed(self, index: int) -> bool:
         """Return whether the call with this index was given a recorded result instead of being run."""

@@ -27,7 +27,7 @@ def session(
     **options: Unpack[SessionOptions],
 ) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, tuple[T, Session]]]]: ...
 def session(func: Any = None, context: Any = None, **options: Any) -> Any:
-    """Give each call of an async function a session of its own: ``@rt.session``, ``@rt.session()`` or with options::
+    """Open a session around each call of an async function: ``@rt.session``, ``@rt.session()`` or with options::
 
         @rt.session(timeout=30)
         async def main(name: str) -> str:
@@ -36,15 +36,16 @@ def session(func: Any = None, context: Any = None, **options: Any) -> Any:
         result, session = await main("Ada")
 
     Args:
-        func: The function, when the decorator is written bare.
-        context: As for :class:`Session`, and so are all options.
+        func: The function, if the decorator is used without parentheses.
+        context: As for :class:`Session`.
+        **options: As for :class:`Session`.
 
     Returns:
         An async function that returns what the function returned, and the session, which has ended.
 
     Raises:
         TypeError: the function is not async.
-        ConfigError: an option is not allowed; raised where the decorator is written.
+        ConfigError: an option is not allowed; raised where the decorator is applied.
     """
     if func is not None and not callable(func):
         raise TypeError(f"@rt.session was given {func!r}; write `@rt.session(context=...)` or `@rt.session`")
@@ -68,7 +69,7 @@ def session(func: Any = None, context: Any = None, **options: Any) -> Any:
 
         return in_session
 
-    # What is wrong is told here, where it is written; name and payload_callback are arguments, but no options.
+    # Check here, where the decorator is applied; name and payload_callback are arguments, but not options.
     check_arguments(context, options.get("payload_callback"), name=options.get("name"))
     validate_options({name: value for name, value in options.items() if name not in ("name", "payload_callback")})
     return decorate if func is None else decorate(func)

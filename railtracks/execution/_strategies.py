@@ -27,45 +27,44 @@ class ExecutionStrategy(Protocol):
 
 
 class InTaskStrategy:
-    """Async nodes: awaited in the caller's own task. No task is made, so nothing can outlive the call."""
+    """Runs async nodes: awaits them in the caller's own task. No task is created, so nothing can outlive the call."""
 
     def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Awaitable[Any]:
         awaitable: Awaitable[Any] = node.func(*args, **kwargs)
         return awaitable
 
 
-class _Here(threading.local):
+class _ThreadState(threading.local):
+    strategy: ThreadStrategy | None = None
     """The strategy that runs the current worker thread, if one does."""
 
-    strategy: ThreadStrategy | None = None
 
-
-_here = _Here()
+_thread_state = _ThreadState()
 
 
 class ThreadStrategy:
-    """Sync nodes: a worker thread each, with the caller's context variables, so many at once at the most.
+    """Runs sync nodes: each in a worker thread, with the caller's context variables; only so many run at once.
 
-    A thread cannot be killed. A cancelled call leaves it behind, or waits, as the node's ``abandon_on_cancel`` says.
-    The limit is the session's own: threads left behind in one session do not block another.
+    A thread cannot be killed. A cancelled call abandons it, or waits for it, as the node's ``abandon_on_cancel`` says.
+    The limit is the session's own, so that abandoned threads of one session do not block another.
 
     Args:
-        on_abandon: Awaited, in the task of the call, when its thread is left behind.
+        on_abandon: Awaited, in the task of the call, when its thread is abandoned.
     """
 
     MAX_THREADS = 40
-    """As many as anyio's and trio's own limiters allow."""
+    """Threads at once: as many as the limiters of anyio and trio allow."""
 
     def __init__(self, on_abandon: Callable[[], Awaitable[None]]) -> None:
         self._on_abandon = on_abandon
         self._limiter: anyio.CapacityLimiter | None = None  # made in the event loop that uses it
 
     def unbind(self) -> None:
-        """The session goes on in another event loop."""
+        """Forget the event loop: the session goes on in another one."""
         self._limiter = None
 
     def is_host_of_this_thread(self) -> bool:
-        return _here.strategy is self
+        return _thread_state.strategy is self
 
     async def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if self._limiter is None:
@@ -88,8 +87,8 @@ class ThreadStrategy:
         return await result if isawaitable(result) else result
 
     def _run(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        _here.strategy = self
+        _thread_state.strategy = self
         try:
             return invoke_if_node(node.func(*args, **kwargs))
         finally:
-            _here.strategy = None
+            _thread_state.strategy = None

@@ -10,6 +10,7 @@ from railtracks.exceptions import ConfigError, RunInUseError, SessionEndedError,
 from tests.durability.world import FOLDER, flow_of
 
 
+@rt.function_node
 async def anything(): ...
 
 
