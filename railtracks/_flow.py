@@ -15,7 +15,7 @@ from railtracks._ids import sources
 from railtracks._session import Session, check_arguments
 from railtracks.exceptions import ConfigError, ContextError, SessionError
 from railtracks.execution import running_library
-from railtracks.nodes import Node
+from railtracks.nodes import FunctionNode, Node
 from railtracks.nodes._function import as_node, origin
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Flow(Generic[P, T]):
                 f"argument name: {name!r} is not allowed; give the flow a name: rt.Flow('My Flow', my_node)"
             )
         self.name = name
-        self.entry_point = as_node(entry_point, "rt.Flow")
+        self.entry_point: FunctionNode[..., Any] = as_node(entry_point, "rt.Flow")
         check_arguments(context, payload_callback)  # what is wrong is told here, where it is written
         checked(options)
         self._context = dict(context or {})

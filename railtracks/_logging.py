@@ -110,7 +110,7 @@ class SessionLog:
         clock: Callable[[], float],
         hide: Callable[[str], str] = str,
     ) -> None:
-        self.level = level_number(setting)
+        self.level: int = level_number(setting)
         self._path = log_file
         self.session_id = session_id
         self._clock = clock

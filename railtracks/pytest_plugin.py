@@ -191,7 +191,7 @@ class Watch:
         self.latest: deque[Any] = deque(maxlen=4 * SHOWN)  # some may have no calls
         self.open: dict[Any, None] = {}
         self.tasks: dict[Any, str] = {}  # those that were left when an event loop ended, and where they wait
-        self.threads = set(threading.enumerate())
+        self.threads: set[threading.Thread] = set(threading.enumerate())
 
     def opened(self, session: Any) -> None:
         self.latest.append(session)

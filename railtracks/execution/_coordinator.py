@@ -78,11 +78,11 @@ class Frame:
         task: object = _NO_TASK,
         place: Place | None = None,
     ) -> None:
-        self.coordinator = coordinator
-        self.place = place  # of the call in the run that is resumed
-        self.record = record
-        self.run = run
-        self.task = task
+        self.coordinator: Coordinator = coordinator
+        self.place: Place | None = place  # of the call in the run that is resumed
+        self.record: CallRecord | None = record
+        self.run: Run | None = run
+        self.task: object = task
 
     @property
     def run_id(self) -> str | None:
@@ -137,19 +137,19 @@ class Coordinator:
         log: SessionLog,
         secrets: Secrets,
     ) -> None:
-        self.session_id = session_id
+        self.session_id: str = session_id
         self.config = config
         self.context = context
-        self.clock = sources.clock
-        self.origin = sources.wall() - sources.clock()
-        self.state = RTState()
+        self.clock: Callable[[], float] = sources.clock
+        self.origin: float = sources.wall() - sources.clock()
+        self.state: RTState = RTState()
         observer = sources.observer
         self._observer = observer if observer is not None and observer.sees_calls else None
-        self.publisher = RTPublisher(log, self._observer)
+        self.publisher: RTPublisher = RTPublisher(log, self._observer)
         self.recorder: Recorder | None = None
         self.secrets = secrets
         self.failure: BaseException | None = None
-        self.closed = False
+        self.closed: bool = False
         self.ended = False
         self.has_nursery = False
         self.house: House | None = None
@@ -157,7 +157,7 @@ class Coordinator:
         self.loop: EventLoopToken | None = None
         self.start_loop: Callable[[], None] | None = None
         self._announcer = Announcer(session_id, self.origin, log, self.publisher)
-        self.threads = ThreadStrategy(abandon_current)
+        self.threads: ThreadStrategy = ThreadStrategy(abandon_current)
         self._in_task: ExecutionStrategy = _IN_TASK
         self._in_thread: ExecutionStrategy = self.threads
         if sources.wrap_strategy is not None:

@@ -70,10 +70,11 @@ class Recorder:
         self._log = log
         self._store = store
         self._journals = store is not None and durability != "exit"
-        self.waits = self._journals and durability == "sync"
+        self.waits: bool = self._journals and durability == "sync"
         self.past: Place | None = None
         self.ended_well = False
-        self._identifier = self.where = ""
+        self._identifier = ""
+        self.where: str = ""
         self._beginning = b""  # of the journal, which is opened when the first call is made
         self._aside: str | None = None  # the identifier for a journal that is still in the way
         self._problem: Exception | None = None  # from before the log was open

@@ -59,10 +59,10 @@ class Run:
     __slots__ = ("deadline", "entries", "over", "timeout")
 
     def __init__(self, timeout: float, now: float) -> None:
-        self.timeout = timeout
-        self.deadline = now + timeout
+        self.timeout: float = timeout
+        self.deadline: float = now + timeout
         self.entries: dict[Entry, None] = {}  # in order, so that cancelling them has one too
-        self.over = False
+        self.over: bool = False
 
     def cancel(self, stop: Stop) -> None:
         for entry in tuple(self.entries):

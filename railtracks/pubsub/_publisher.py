@@ -36,9 +36,9 @@ class RTPublisher:
         """In the order in which they subscribed."""
         self._hosts: list[Host] = []  # the first one runs the pumps
         self._leaving: anyio.Lock | None = None  # made by the first host that leaves
-        self.watches_calls = observer is not None
+        self.watches_calls: bool = observer is not None
         """Does anyone want call events? Kept here so that the hot path reads one attribute."""
-        self.waits_on_calls = False
+        self.waits_on_calls: bool = False
         """Is there one that new calls wait for?"""
 
     def add(self, subscription: Subscription) -> None:

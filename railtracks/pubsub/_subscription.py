@@ -73,11 +73,11 @@ class Subscription:
             isinstance(kind, type) and issubclass(kind, Event) for kind in kinds
         ):
             raise ConfigError(f"subscribe: kinds is {kinds!r}; give event classes, such as (rt.state.Broadcast,)")
-        self.name = name or _describe(callback)
+        self.name: str = name or _describe(callback)
         self.kinds = kinds
         self.policy = policy
-        self.dropped = 0
-        self.errors = 0
+        self.dropped: int = 0
+        self.errors: int = 0
         self._callback = callback
         self._capacity = capacity
         self._on_error = on_error

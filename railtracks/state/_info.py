@@ -276,8 +276,6 @@ class ExecutionInfo:
             return NotImplemented
         return bool(_without_tracebacks(self.payload()) == _without_tracebacks(other.payload()))
 
-    __hash__ = None  # type: ignore[assignment]
-
     # ---- inside
 
     @property

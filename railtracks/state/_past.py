@@ -33,7 +33,9 @@ class Place:
         self._versions = versions
         self._below: dict[Key, list[Place]] | None = None
         completed = [pair for pair in versions if pair[1] is not None and pair[1].status is Status.COMPLETED]
-        self.generation, self.record = (completed or versions)[-1]
+        generation, record = (completed or versions)[-1]
+        self.generation: Calls = generation
+        self.record: CallRecord | None = record
 
     def take(self, key: Key) -> Place | None:
         """The next place of this key below this one; each is given once."""

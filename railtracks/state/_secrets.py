@@ -29,7 +29,7 @@ class Secret(Generic[T]):
     __slots__ = ("value",)
 
     def __init__(self, value: T) -> None:
-        self.value = value
+        self.value: T = value
 
     def __repr__(self) -> str:
         return f"Secret({MASK!r})"
@@ -123,7 +123,7 @@ class Secrets:
 
     def __init__(self) -> None:
         self._by_age: dict[str, None] = {}
-        self.learnt = 0
+        self.learnt: int = 0
         """Grows with each text that was not known."""
         self.known: list[str] = []
         """Longest first, so that no part of one stays when another is cut out of it."""

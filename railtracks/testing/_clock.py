@@ -93,7 +93,7 @@ class VirtualClock:
         self.jumps = jumps
         self.failure: StuckError | None = None
         """Why the run could not go on, once that is so."""
-        self.turns = ThreadTurns()
+        self.turns: ThreadTurns = ThreadTurns()
         """Of its worker threads; set by whoever runs it."""
         self._patience = patience
         self._sockets = hold_for_sockets

@@ -33,6 +33,7 @@ from railtracks.nodes import FunctionNode, function_node
 from railtracks.state import Broadcast, ExecutionInfo, MemoryStore, Status
 from railtracks.state._runs import load_run
 from railtracks.testing import _report, faults, trees
+from railtracks.testing._clock import VirtualClock
 from railtracks.testing._loops import virtual_sources
 from railtracks.testing._stepping import SteppedLoop
 from railtracks.testing._witness import Witness
@@ -147,9 +148,9 @@ class SessionMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backend = ""
+        self.backend: str = ""
         self.live: list[LiveSession] = []
-        self.store = MemoryStore()
+        self.store: MemoryStore = MemoryStore()
         self._loop: SteppedLoop | None = None
         self._tokens: list[tuple[Any, Token[Any]]] = []
         self._next_fault: faults.Action | None = None
@@ -159,7 +160,8 @@ class SessionMachine(RuleBasedStateMachine):
         """Start the event loop."""
         self.backend = backend
         self._loop = SteppedLoop(backend, seed)
-        self.clock = clock = self._loop.clock
+        clock = self._loop.clock
+        self.clock: VirtualClock = clock
         self._faults: list[faults.Fault | faults.StoreFault] = []
         self._witness = witness = Witness(clock, self._faults, seed, lambda: None)
         source = attrs.evolve(virtual_sources(clock), observer=witness, wrap_strategy=witness.wrap)
