@@ -6,10 +6,10 @@ the reference: models, and many of the servers that run them, know plain schemas
 
 from __future__ import annotations
 
-import collections.abc as abc
 import enum
 import inspect
 import re
+from collections import abc
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from types import NoneType
