@@ -1,8 +1,14 @@
-"""``python -m nox -s NAME``: demo, agent_demo, tests, extras, lint, types, docs, bench."""
+"""``python -m nox -s NAME``: the jobs of the project. ``python -m nox --list`` names them all.
+
+``tests``, ``lint`` and ``types`` are for each change; ``integration`` runs what takes minutes more. ``.ci/run`` runs
+these four.
+"""
 
 from __future__ import annotations
 
 import shutil
+import tempfile
+from pathlib import Path
 
 import nox
 
@@ -10,13 +16,18 @@ nox.needs_version = ">=2024.4"
 nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["tests", "lint", "types"]
 
-PYTHONS = ["3.11", "3.12", "3.13"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
+def packages(*groups: str) -> list[str]:
+    """Return what the dependency groups name."""
+    return [name for group in groups for name in PYPROJECT["dependency-groups"][group]]
+
+
 def install(session: nox.Session, *groups: str) -> None:
-    """The project as it is here, and what the dependency groups name."""
-    session.install("-e", ".", *(name for group in groups for name in PYPROJECT["dependency-groups"][group]))
+    """Install the project as it is here, and what the dependency groups name."""
+    session.install("-e", ".", *packages(*groups))
 
 
 @nox.session
@@ -78,18 +89,96 @@ def extras(session: nox.Session, extra: str) -> None:
 
 
 @nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the test suite under coverage.py; fail below the floor in pyproject.toml. Arguments go to pytest.
+
+    Coverage starts before pytest does, and pytest-xdist's workers start it as they begin. So the modules count that
+    pytest imports early, for the plugin that Railtracks brings.
+    """
+    install(session, "test", "types", "coverage")
+    data = Path(session.create_tmp()).resolve()
+    for old in data.glob(".coverage*"):
+        old.unlink()
+    env = {"COVERAGE_FILE": str(data / ".coverage")}
+    session.run("coverage", "run", "-m", "pytest", "-n", "auto", *session.posargs, env=env)
+    session.run("coverage", "combine", "--quiet", env=env)
+    session.run("coverage", "report", env=env)
+
+
+LOWEST = [
+    *(
+        "tests/agents",
+        "tests/nodes",
+        "tests/pubsub",
+        "tests/state",
+        "tests/llm/test_schema.py",
+        "tests/harness/test_simulate.py",
+    ),
+    *("tests/test_public.py", "tests/test_sessions.py", "tests/test_cancellation.py", "tests/test_threads.py"),
+]
+"""The tests that depend most on what other packages do."""
+
+
+@nox.session
+@nox.parametrize("extra", ["none", *EXTRAS])
+def lowest(session: nox.Session, extra: str) -> None:
+    """Run a good part of the suite with the oldest versions that pyproject.toml allows. Arguments go to pytest."""
+    session.install("uv")
+    project = "." if extra == "none" else f".[{extra}]"
+    others = [name for name in packages("test") if not name.startswith(tuple(EXTRAS))]
+    session.run("uv", "pip", "install", "--quiet", "--resolution", "lowest-direct", "-e", project, *others)
+    test = f"tests/llm/test_{extra.replace('-', '')}.py"
+    paths = LOWEST if extra == "none" else [test, "tests/llm/test_adapters.py"]
+    session.run("python", "-m", "pytest", "-n", "auto", *paths, *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff: lint and format."""
-    session.install(*PYPROJECT["dependency-groups"]["lint"])
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
+    """Run the checks of .pre-commit-config.yaml over all files."""
+    session.install(*packages("lint"))
+    session.run("pre-commit", "run", "--all-files", "--show-diff-on-failure", *session.posargs)
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy, strict, over the library and the runnable examples."""
+    """Run mypy, strict, over the library and the runnable examples, and see that all that is public has a type."""
     install(session, "types")
     session.run("mypy")
+    session.run("basedpyright", "--verifytypes", "railtracks", "--ignoreexternal")
+
+
+@nox.session(name="types-tests")
+def types_tests(session: nox.Session) -> None:
+    """Run mypy, less strict, over the tests."""
+    install(session, "test", "types")
+    session.run("mypy", "tests")
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the source distribution, from that the wheel, and use the wheel as somebody does who has installed it."""
+    session.install("build")
+    with tempfile.TemporaryDirectory() as folder:  # outside the checkout, which Python and pytest find from within
+        session.run("python", "-m", "build", "--outdir", folder)
+        [built] = Path(folder).glob("*.whl")
+        smoke = Path(".ci/smoke.py").resolve()
+        python = str(Path(folder, "venv", "bin", "python"))
+        session.run("python", "-m", "venv", str(Path(folder, "venv")))
+        session.run(python, "-m", "pip", "install", "--quiet", f"railtracks[testing] @ {built.as_uri()}", external=True)
+        with session.chdir(folder):
+            session.run(python, "-I", str(smoke), external=True)
+
+
+@nox.session(python=False)
+def integration(session: nox.Session) -> None:
+    """Run what takes minutes: the wheel, coverage, the extras, the oldest dependencies, and each benchmark once."""
+    session.notify("wheel")
+    session.notify("coverage")
+    for extra in EXTRAS:
+        session.notify(f"extras(extra='{extra}')")
+    for extra in ("none", *EXTRAS):
+        session.notify(f"lowest(extra='{extra}')")
+    session.notify("bench", ["--smoke"])
 
 
 @nox.session

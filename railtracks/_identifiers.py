@@ -40,7 +40,7 @@ def explain_invalid_identifier(value: str) -> str | None:
         return f"it contains {', '.join(map(repr, bad))}"
     if value[0] in ".-" or value[-1] == ".":
         return "it begins with '.' or '-', or ends with '.'"
-    if value.split(".")[0].lower() in WINDOWS_RESERVED:
+    if value.split(".", maxsplit=1)[0].lower() in WINDOWS_RESERVED:
         return "it is a reserved device name"
     return None
 

@@ -50,7 +50,7 @@ def pytest_pyfunc_call(pyfuncitem):
 @pytest.fixture(autouse=True)
 def empty_world(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for variable in [name for name in os.environ if name.startswith("RAILTRACKS_")]:
+    for variable in [name for name in os.environ if name.startswith(("RAILTRACKS_", "COVERAGE_"))]:
         monkeypatch.delenv(variable)
     monkeypatch.setattr(_config, "_global", {})
     monkeypatch.setattr(_config, "_files", {})

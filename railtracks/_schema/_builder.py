@@ -9,9 +9,9 @@ change from one release to the next.
 
 from __future__ import annotations
 
-import collections.abc as abc
 import enum
 import re
+from collections import abc
 from collections.abc import Mapping
 from math import isfinite
 from types import NoneType

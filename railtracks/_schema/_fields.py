@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections.abc as abc
 import dataclasses
 import datetime
 import decimal
@@ -10,6 +9,7 @@ import inspect
 import pathlib
 import typing
 import uuid
+from collections import abc
 from collections.abc import Iterator, Mapping
 from types import NoneType
 from typing import Annotated, Any, Generic, Protocol, TypeVar, get_args, get_origin, get_type_hints, is_typeddict

@@ -27,7 +27,9 @@ def session(
     **options: Unpack[SessionOptions],
 ) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, tuple[T, Session]]]]: ...
 def session(func: Any = None, context: Any = None, **options: Any) -> Any:
-    """Open a session around each call of an async function: ``@rt.session``, ``@rt.session()`` or with options::
+    """Open a session around each call of an async function.
+
+    Written ``@rt.session``, ``@rt.session()``, or with options::
 
         @rt.session(timeout=30)
         async def main(name: str) -> str:

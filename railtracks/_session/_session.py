@@ -31,7 +31,9 @@ Phase = Literal["not entered yet", "open", "over"]
 
 @final
 class Session(SessionLife):
-    """Runs calls, records them, and leaves nothing running::
+    """Runs calls, records them, and leaves nothing running.
+
+    ::
 
         async with rt.Session(timeout=30) as session:
             result = await rt.call(node, "Hello")

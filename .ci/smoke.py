@@ -1,0 +1,82 @@
+"""Use the installed Railtracks as somebody does who has installed it: run, fail, resume, load, test.
+
+Run it in an empty folder, with ``python -I``, so that no checkout is imported. ``python -m nox -s wheel`` does.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import railtracks as rt
+
+TEST = """
+import railtracks as rt
+
+async def double(number: int) -> int:
+    return 2 * number
+
+async def test_a_session_is_open(rt_session, virtual_clock):
+    assert await rt.call(double, 21) == 42
+    assert rt_session.info.answer == 42
+
+def test_a_simulated_run_keeps_the_promise(simulated):
+    assert simulated(double, 21, seed=3).result == 42
+"""
+
+failures = [OSError("the network is down")]
+fetched = []
+
+
+@rt.function_node
+async def fetch(page: int) -> str:
+    fetched.append(page)
+    return f"page {page}"
+
+
+@rt.function_node
+async def read(pages: int) -> str:
+    texts = await rt.call_batch(fetch, range(pages), return_exceptions=False)
+    if failures:
+        raise failures.pop()
+    return ", ".join(texts)
+
+
+def check_the_package() -> None:
+    package = Path(rt.__file__).parent
+    assert package.parent == Path(sysconfig.get_path("purelib")), f"expected the installed package, imported {package}"
+    assert (package / "py.typed").is_file()
+    assert importlib.metadata.version("railtracks") == rt.__version__
+
+
+def check_a_run() -> None:
+    flow = rt.Flow("Reading", entry_point=read, run_identifier="smoke", logging_setting="QUIET")
+    try:
+        flow.invoke(3)
+    except OSError as error:
+        assert str(error) == "the network is down"  # noqa: PT017 (this is no test)
+    else:
+        raise AssertionError("the first run has to fail")
+    assert flow.resume("smoke") == "page 0, page 1, page 2"
+    assert sorted(fetched) == [0, 1, 2], "a call that had completed ran again"
+    info = rt.ExecutionInfo.load(".railtracks/smoke.json")
+    assert info.answer == "page 0, page 1, page 2"
+
+
+def check_the_plugin() -> None:
+    Path("test_plugin.py").write_text(TEST, encoding="utf-8")
+    command = [sys.executable, "-I", "-m", "pytest", "-p", "no:cacheprovider", "--railtracks-leaks", "test_plugin.py"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert " 4 passed" in done.stdout, done.stdout  # each on both backends
+
+
+if __name__ == "__main__":
+    assert not Path("railtracks").exists(), "expected an empty folder to run in"
+    check_the_package()
+    check_a_run()
+    check_the_plugin()
+    print(f"railtracks {rt.__version__} works as installed")
