@@ -32,7 +32,7 @@ class FileStore:
     blocks = True
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
-        self.folder = state_folder() if folder is None else Path(os.path.abspath(folder))
+        self.folder: Path = state_folder() if folder is None else Path(os.path.abspath(folder))
 
     def lock(self, identifier: str) -> Lock:
         """Acquire the lock of the run.
