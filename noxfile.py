@@ -141,17 +141,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Run mypy, strict, over the library and the runnable examples, and see that all that is public has a type."""
-    install(session, "types")
+    """Run mypy, strict but for the tests, over all code, and see that all that is public has a type."""
+    install(session, "test", "types")
     session.run("mypy")
     session.run("basedpyright", "--verifytypes", "railtracks", "--ignoreexternal")
-
-
-@nox.session(name="types-tests")
-def types_tests(session: nox.Session) -> None:
-    """Run mypy, less strict, over the tests."""
-    install(session, "test", "types")
-    session.run("mypy", "tests")
 
 
 @nox.session
