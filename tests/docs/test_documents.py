@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import anyio
+import attrs
 import pytest
 from sybil import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 import railtracks as rt
 import railtracks.testing
+from railtracks._test_hooks import runtime_hooks
 from railtracks.testing import faults, invariants, machine, strategies, trees
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +75,18 @@ def continues(document, example):
 CHAINS = [chain for page in PAGES for chain in chains(page)]
 
 
+@pytest.fixture
+def standing_clock():
+    """Stop the clock of sessions, so that no call yields because the machine was slow.
+
+    Otherwise the two transfers of docs/testing.md could take turns, and wait for each other.
+    """
+    token = runtime_hooks.set(attrs.evolve(runtime_hooks.get(), clock=lambda: 0.0))
+    yield
+    runtime_hooks.reset(token)
+
+
+@pytest.mark.usefixtures("standing_clock")
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: f"{chain.page.name}:{chain.line}")
 def test_boxes_run_alone_and_print_what_the_page_says(chain, backend, monkeypatch, capsys):
     monkeypatch.setattr(anyio, "run", functools.partial(anyio.run, backend=backend))
