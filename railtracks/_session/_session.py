@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, final
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, final
 
 from railtracks._config import resolve_config
 from railtracks._identifiers import slug
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 E = TypeVar("E", bound=Event)
-
-Phase = Literal["not entered yet", "open", "over"]
 
 
 @final

@@ -162,17 +162,17 @@ class Coordinator:
         session_id: str,
         config: ExecutorConfig,
         context: dict[str, Any],
-        sources: RuntimeHooks,
+        hooks: RuntimeHooks,
         log: SessionLog,
         redactor: Redactor,
     ) -> None:
         self.session_id = session_id
         self.config = config
         self.context = context
-        self.clock = sources.clock
-        self.origin = sources.wall() - sources.clock()
+        self.clock = hooks.clock
+        self.origin = hooks.wall() - hooks.clock()
         self.state = RTState()
-        observer = sources.observer
+        observer = hooks.observer
         self._observer = observer if observer is not None and observer.observes_calls else None
         self.publisher = RTPublisher(log, self._observer)
         self.recorder: Recorder | None = None
@@ -186,8 +186,8 @@ class Coordinator:
         self.threads = ThreadStrategy(abandon_current)
         self._in_task: ExecutionStrategy = _IN_TASK
         self._in_thread: ExecutionStrategy = self.threads
-        if sources.wrap_strategy is not None:
-            self._in_task, self._in_thread = map(sources.wrap_strategy, (_IN_TASK, self.threads))
+        if hooks.wrap_strategy is not None:
+            self._in_task, self._in_thread = map(hooks.wrap_strategy, (_IN_TASK, self.threads))
         self._call_log = CallLog(session_id, self.origin, log, self.publisher)
         self.failure: BaseException | None = None
         self.failure_traceback: TracebackType | None = None
