@@ -317,7 +317,7 @@ async def test_an_exception_of_an_abandoned_thread_is_lost_in_silence(caplog):
         assert worker.ended.wait(10)
     assert no_work_left()
     assert session.info.records[0].exception is None
-    assert len(caplog.records) == 1  # the warning that it goes on alone
+    assert len(caplog.records) == 1  # the warning that its worker thread goes on
 
 
 def test_without_abandon_on_cancel_the_call_waits_for_its_thread(backend, caplog):

@@ -213,7 +213,7 @@ class Session(SessionLife):
             SessionEndedError: the session has ended.
         """
         if self._phase == "over":
-            raise SessionEndedError("session.subscribe() came after the session had ended; subscribe before")
+            raise SessionEndedError("session.subscribe() came after the session had ended; subscribe before it ends")
         subscription = Subscription(
             callback, name=name, kinds=kinds, capacity=capacity, policy=policy, on_error=on_error, log=self._log
         )
