@@ -223,7 +223,9 @@ class Coordinator:
             commits: With ``durability="sync"``, wait until the result is on disk; False if the caller will, by
                 ``wait_committed``.
 
-        Raises: whatever the node raises, as the same object.
+        Raises:
+            BaseException: whatever the node raises, as the same object.
+
         Cancellation: recorded, with its reason, and passed on.
         """
         state = self.state
