@@ -16,7 +16,7 @@ from railtracks._session._session import Session, check_arguments
 from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import ConfigError, ContextError, SessionError
 from railtracks.execution import running_library
-from railtracks.nodes import Node
+from railtracks.nodes import FunctionNode, Node
 from railtracks.nodes._identity import definition_path
 from railtracks.nodes._resolve import as_node
 
@@ -93,7 +93,7 @@ class Flow(Generic[P, T]):
                 f"argument name: {name!r} is not allowed; expected a name, as in rt.Flow('My Flow', my_node)"
             )
         self.name = name
-        self.entry_point = as_node(entry_point, "rt.Flow")
+        self.entry_point: FunctionNode[..., Any] = as_node(entry_point, "rt.Flow")
         check_arguments(context, payload_callback)  # here, so that the traceback shows the line of the mistake
         validate_options(options)
         self._context = dict(context or {})

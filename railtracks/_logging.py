@@ -114,7 +114,7 @@ class SessionLog:
         clock: Callable[[], float],
         redact: Callable[[str], str] = str,
     ) -> None:
-        self.level = level_number(setting)
+        self.level: int = level_number(setting)
         self._path = log_file
         self.session_id = session_id
         self._clock = clock

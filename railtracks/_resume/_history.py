@@ -38,7 +38,9 @@ class HistoryNode:
         self._attempts = attempts
         self._children: dict[MatchKey, list[HistoryNode]] | None = None
         completed = [pair for pair in attempts if pair[1] is not None and pair[1].status is Status.COMPLETED]
-        self.attempt, self.record = (completed or attempts)[-1]
+        attempt, record = (completed or attempts)[-1]
+        self.attempt: CallTree = attempt
+        self.record: CallRecord | None = record
 
     def pop_child(self, key: MatchKey) -> HistoryNode | None:
         """Return the next child with this key, or None if there is none left. Each child is returned once."""

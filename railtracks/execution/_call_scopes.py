@@ -40,8 +40,8 @@ class CallScope:
     __slots__ = ("caller", "cancel_scope", "cause")
 
     def __init__(self, deadline: float, caller: CallRecord | None) -> None:
-        self.caller = caller
-        self.cancel_scope = anyio.CancelScope(deadline=deadline)
+        self.caller: CallRecord | None = caller
+        self.cancel_scope: anyio.CancelScope = anyio.CancelScope(deadline=deadline)
         self.cause: CancelCause | None = None
 
     def cancel(self, cause: CancelCause) -> None:
@@ -73,10 +73,10 @@ class RootCall:
     __slots__ = ("deadline", "finished", "scopes", "timeout")
 
     def __init__(self, timeout: float, now: float) -> None:
-        self.timeout = timeout
-        self.deadline = now + timeout
+        self.timeout: float = timeout
+        self.deadline: float = now + timeout
         self.scopes: dict[CallScope, None] = {}  # in order, so that cancelling them has an order too
-        self.finished = False
+        self.finished: bool = False
 
 
 class CallScopes:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -78,11 +78,11 @@ class Frame:
         task: object = _NO_TASK,
         history_node: HistoryNode | None = None,
     ) -> None:
-        self.coordinator = coordinator
-        self.history_node = history_node
-        self.record = record
-        self.run = run
-        self.task = task
+        self.coordinator: Coordinator = coordinator
+        self.history_node: HistoryNode | None = history_node
+        self.record: CallRecord | None = record
+        self.run: RootCall | None = run
+        self.task: object = task
 
     @property
     def run_id(self) -> str | None:
@@ -166,24 +166,24 @@ class Coordinator:
         log: SessionLog,
         redactor: Redactor,
     ) -> None:
-        self.session_id = session_id
-        self.config = config
-        self.context = context
-        self.clock = hooks.clock
-        self.origin = hooks.wall() - hooks.clock()
-        self.state = RTState()
+        self.session_id: str = session_id
+        self.config: ExecutorConfig = config
+        self.context: dict[str, Any] = context
+        self.clock: Callable[[], float] = hooks.clock
+        self.origin: float = hooks.wall() - hooks.clock()
+        self.state: RTState = RTState()
         observer = hooks.observer
         self._observer = observer if observer is not None and observer.observes_calls else None
-        self.publisher = RTPublisher(log, self._observer)
+        self.publisher: RTPublisher = RTPublisher(log, self._observer)
         self.recorder: Recorder | None = None
-        self.redactor = redactor
-        self.loop = LoopBinding()
-        self.scopes = CallScopes()
+        self.redactor: Redactor = redactor
+        self.loop: LoopBinding = LoopBinding()
+        self.scopes: CallScopes = CallScopes()
         self.nursery: TaskSpawner | None = None
         self.resources: Resources | None = None
         self.streams: OpenStreams | None = None
-        self.log = log
-        self.threads = ThreadStrategy(abandon_current)
+        self.log: SessionLog = log
+        self.threads: ThreadStrategy = ThreadStrategy(abandon_current)
         self._in_task: ExecutionStrategy = _IN_TASK
         self._in_thread: ExecutionStrategy = self.threads
         if hooks.wrap_strategy is not None:
@@ -191,9 +191,9 @@ class Coordinator:
         self._call_log = CallLog(session_id, self.origin, log, self.publisher)
         self.failure: BaseException | None = None
         self.failure_traceback: TracebackType | None = None
-        self.closed = False
-        self.ended = False
-        self.entered_async = False
+        self.closed: bool = False
+        self.ended: bool = False
+        self.entered_async: bool = False
         self._must_checkpoint = False  # failed or closed: nested calls look for their cancellation before they start
         self._yield_at = math.inf
 

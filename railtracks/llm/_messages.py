@@ -88,7 +88,8 @@ Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage
 class MessageHistory(list[Message]):
     """A conversation: a list of messages, oldest first."""
 
-    __railtracks_untagged__: ClassVar = True  # on record it needs no type beside it: a plain list may stand in for it
+    # On record it needs no type beside it: a plain list may stand in for it.
+    __railtracks_untagged__: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return "\n".join(map(_format_message, self))

@@ -46,8 +46,8 @@ class RTPublisher:
         self._log = log
         self._observer = observer
         self.subscriptions: list[Subscription] = []
-        self.watches_calls = observer is not None
-        self.waits_on_calls = False
+        self.watches_calls: bool = observer is not None
+        self.waits_on_calls: bool = False
         self._hosts: list[PumpHost] = []  # the first one runs the pumps
         self._detach_lock: anyio.Lock | None = None  # made by the first host that is detached
 

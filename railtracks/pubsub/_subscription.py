@@ -75,11 +75,11 @@ class Subscription:
         log: SessionLog,
     ) -> None:
         _check_arguments(callback, kinds, capacity, policy, on_error)
-        self.name = name or getattr(callback, "__qualname__", None) or type(callback).__qualname__
+        self.name: str = name or getattr(callback, "__qualname__", None) or type(callback).__qualname__
         self.kinds = kinds
         self.policy = policy
-        self.dropped = 0
-        self.errors = 0
+        self.dropped: int = 0
+        self.errors: int = 0
         self._callback = callback
         self._capacity = capacity
         self._on_error = on_error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
 import attrs
 
@@ -279,7 +279,7 @@ class ExecutionInfo:
             return NotImplemented
         return bool(_without_tracebacks(self.payload()) == _without_tracebacks(other.payload()))
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     # ---- internals
 

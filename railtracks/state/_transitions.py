@@ -31,7 +31,7 @@ class RTState:
 
     def __init__(self) -> None:
         self.records: list[CallRecord] = []
-        self.step = 0
+        self.step: int = 0
         """The step that the next transition takes."""
 
     def created(

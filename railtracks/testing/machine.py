@@ -33,6 +33,7 @@ from railtracks.testing import faults, trees
 from railtracks.testing._machine_model import LiveCall, LiveSession, stop_session_if_failed
 from railtracks.testing._simulation import _report
 from railtracks.testing._simulation._witness import Witness
+from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._run import virtual_hooks
 from railtracks.testing._virtual_time._stepping import SteppedLoop
 from railtracks.testing.strategies import backends, seeds
@@ -59,9 +60,9 @@ class SessionMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backend = ""
+        self.backend: str = ""
         self.live: list[LiveSession] = []
-        self.store = MemoryStore()
+        self.store: MemoryStore = MemoryStore()
         self._loop: SteppedLoop | None = None
         self._tokens: list[tuple[Any, Token[Any]]] = []
         self._next_fault: faults.Action | None = None
@@ -71,7 +72,8 @@ class SessionMachine(RuleBasedStateMachine):
         """Start the event loop."""
         self.backend = backend
         self._loop = SteppedLoop(backend, seed)
-        self.clock = clock = self._loop.clock
+        clock = self._loop.clock
+        self.clock: VirtualClock = clock
         self._faults: list[faults.Fault | faults.StoreFault] = []
         self._witness = witness = Witness(clock, self._faults, seed, lambda: None)
         hooks = attrs.evolve(virtual_hooks(clock), observer=witness, wrap_strategy=witness.wrap)

@@ -215,7 +215,7 @@ async def test_a_journal_that_cannot_be_closed_costs_nothing(monkeypatch, logged
     # As on network file systems, where close() reports what became of writes.
     async with rt.Session(run_identifier="run") as session:
         await rt.call(triple, 1)
-        close, journal = os.close, session._storage._journal._appender._handle
+        close, journal = os.close, session._stored_run._storage._journal._appender._handle
 
         def fail(handle):
             close(handle)

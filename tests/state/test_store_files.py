@@ -71,7 +71,7 @@ class Late:
 
     def save(self, identifier, content):
         super().save(identifier, content)
-        late = threading.Thread(target=self.session._storage._journal.sync)
+        late = threading.Thread(target=self.session._stored_run._storage._journal.sync)
         late.start()
         late.join(0.2)  # real time: it may rightly wait until the session has let go
         self.late = late

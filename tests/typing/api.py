@@ -147,7 +147,7 @@ def not_async(x: int) -> str:
     return str(x)
 
 
-@rt.session(timeout="30")  # type: ignore[call-overload, untyped-decorator]
+@rt.session(timeout="30")  # type: ignore[call-overload, untyped-decorator, unused-ignore]
 async def wrong_option(x: int) -> str:
     return str(x)
 

@@ -66,7 +66,7 @@ class JournalWriter:
     ) -> None:
         self._open_appender = open_appender
         self._on_failure = on_failure
-        self.is_synchronous = is_synchronous and open_appender is not None
+        self.is_synchronous: bool = is_synchronous and open_appender is not None
         self._must_schedule_sync = syncs_later and not is_synchronous  # the next entry schedules one
         self._appender: Appender | None = None
         # Held while the journal is synced, so that it is not finished or closed meanwhile: the sync of some stores
@@ -77,7 +77,7 @@ class JournalWriter:
 
     def _set_state(self, state: JournalState) -> None:
         self.state = state
-        self.is_active = state in _ACTIVE
+        self.is_active: bool = state in _ACTIVE
 
     def append(self, entry: str) -> None:
         """Append an entry. The first one creates the journal."""

@@ -50,7 +50,7 @@ class Recorder:
         self._redactor = redactor
         self._journal = journal
         self._replayer = replayer
-        self.is_synchronous = journal.is_synchronous
+        self.is_synchronous: bool = journal.is_synchronous
         self.body_succeeded = False
         self._orders = count()  # of the changes of the context
         self._journalled_calls = 0

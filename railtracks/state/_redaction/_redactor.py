@@ -35,7 +35,7 @@ class Secret(Generic[T]):
     __slots__ = ("value",)
 
     def __init__(self, value: T) -> None:
-        self.value = value
+        self.value: T = value
 
     def __repr__(self) -> str:
         return f"Secret({MASK!r})"
@@ -158,7 +158,7 @@ class Redactor:
     __slots__ = ("_ages", "_at_masks", "_index", "_newest", "revision")
 
     def __init__(self) -> None:
-        self.revision = 0
+        self.revision: int = 0
         self._newest = 0
         self._ages: OrderedDict[str, int] = OrderedDict()  # each secret, in order of when it was last added
         self._at_masks: tuple[str, ...] = ()

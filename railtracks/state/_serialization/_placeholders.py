@@ -47,7 +47,9 @@ class RecordedError(Exception):
 
     def __init__(self, type: str, message: str, traceback: str) -> None:
         super().__init__(type, message, traceback)
-        self.type, self.message, self.traceback = type, message, traceback
+        self.type: str = type
+        self.message: str = message
+        self.traceback: str = traceback
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}"

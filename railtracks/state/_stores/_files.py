@@ -32,15 +32,22 @@ class FileStore:
     blocks = True
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
-        self.folder = state_folder() if folder is None else Path(os.path.abspath(folder))
+        self.folder: Path = state_folder() if folder is None else Path(os.path.abspath(folder))
 
     def lock(self, identifier: str) -> Lock:
+        """Acquire the lock of the run.
+
+        Raises:
+            RunInUseError: Another session holds it, in this process or another.
+        """
         return FileLock(self._path(identifier, "lock"), identifier)
 
     def is_locked(self, identifier: str) -> bool:
+        """Return whether a session holds the lock of the run, in this process or another."""
         return is_locked(self._path(identifier, "lock"))
 
     def open(self, identifier: str, content: bytes, durable: bool = False) -> Appender:
+        """Begin a journal with ``content``, in place of one that exists. With ``durable``, it is on disk as a whole."""
         path = self._path(identifier, "journal")
         make_folder(self.folder)
         if durable or path.exists():
@@ -56,6 +63,7 @@ class FileStore:
         return appender
 
     def move_journal(self, identifier: str, to: str) -> bool:
+        """Move the journal to another identifier, which has no run yet. Return whether there was a journal."""
         try:
             os.rename(self._path(identifier, "journal"), self._path(to, "journal"))
         except FileNotFoundError:
@@ -63,30 +71,37 @@ class FileStore:
         return True
 
     def exists(self, identifier: str) -> bool:
+        """Return whether there is a document."""
         return self._path(identifier, "json").exists()
 
     def modified(self, identifier: str) -> float | None:
+        """Return when the run was last written to, in seconds since the epoch; None if there is no such run."""
         run = self._listed(identifier)
         return None if run is None else run.modified
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
+        """Store a document, in place of one that exists, and then remove the journal."""
         write_atomically(self._path(identifier, "json"), content)
         self._path(identifier, "journal").unlink(missing_ok=True)
 
     def read(self, identifier: str) -> Stored | None:
+        """Return what is stored of the run; None if there is no such run."""
         # The journal first: if the session ends in between, its document is found.
         journal, document = (_content(self._path(identifier, kind)) for kind in ("journal", "json"))
         return None if journal is document is None else Stored(document, journal)
 
     def list(self) -> Sequence[Listed]:
+        """Return all runs, the one that was written to least recently first."""
         found = [self._listed(identifier) for identifier in self._identifiers()]
         return sorted((run for run in found if run is not None), key=lambda run: run.modified)
 
     def remove(self, identifier: str) -> None:
+        """Remove document and journal of the run. Idempotent."""
         for kind in ("json", "journal"):
             self._path(identifier, kind).unlink(missing_ok=True)
 
     def sweep(self) -> None:
+        """Remove the temporary files and lock files that killed processes left behind."""
         for path in self.folder.glob(".*.tmp"):
             if leftover := _LEFTOVER.fullmatch(path.name):
                 with contextlib.suppress(RunInUseError):  # its session is writing it right now
@@ -96,6 +111,7 @@ class FileStore:
         sweep_locks(self.folder.glob("*.lock"))
 
     def where(self, identifier: str) -> str:
+        """Return the path of the document, whether or not it exists yet."""
         return str(self._path(identifier, "json"))
 
     def count(self) -> int:

@@ -31,6 +31,11 @@ class MemoryStore:
         self._locks: dict[str, Lock] = {}
 
     def lock(self, identifier: str) -> Lock:
+        """Acquire the lock of the run.
+
+        Raises:
+            RunInUseError: Another session holds it.
+        """
         with self._guard:
             if identifier in self._locks:
                 raise RunInUseError(
@@ -41,15 +46,18 @@ class MemoryStore:
         return lock
 
     def is_locked(self, identifier: str) -> bool:
+        """Return whether a session holds the lock of the run."""
         return identifier in self._locks
 
     def open(self, identifier: str, content: bytes, durable: bool = False) -> Appender:
+        """Begin a journal with ``content``, in place of one that exists."""
         journal = _Blob(bytearray(content), time.time())
         with self._guard:
             self._journals[identifier] = journal
         return _MemoryAppender(journal)
 
     def move_journal(self, identifier: str, to: str) -> bool:
+        """Move the journal to another identifier, which has no run yet. Return whether there was a journal."""
         with self._guard:
             journal = self._journals.pop(identifier, None)
             if journal is not None:
@@ -57,20 +65,24 @@ class MemoryStore:
         return journal is not None
 
     def exists(self, identifier: str) -> bool:
+        """Return whether there is a document."""
         return identifier in self._documents
 
     def modified(self, identifier: str) -> float | None:
+        """Return when the run was last written to, in seconds since the epoch; None if there is no such run."""
         with self._guard:
             there = identifier in self._documents or identifier in self._journals
             return self._listed(identifier).modified if there else None
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
+        """Store a document, in place of one that exists, and remove the journal."""
         document = _Blob(bytearray().join(content), time.time())
         with self._guard:
             self._documents[identifier] = document
             self._journals.pop(identifier, None)
 
     def read(self, identifier: str) -> Stored | None:
+        """Return what is stored of the run; None if there is no such run."""
         with self._guard:
             document, journal = self._documents.get(identifier), self._journals.get(identifier)
             if document is journal is None:
@@ -78,12 +90,13 @@ class MemoryStore:
             return Stored(*(None if kept is None else bytes(kept.content) for kept in (document, journal)))
 
     def list(self) -> Sequence[Listed]:
+        """Return all runs, the one that was written to least recently first."""
         with self._guard:
             found = [self._listed(identifier) for identifier in {*self._documents, *self._journals}]
         return sorted(found, key=lambda run: run.modified)
 
     def sweep(self) -> None:
-        pass
+        """Do nothing: killed processes leave nothing behind."""
 
     def _listed(self, identifier: str) -> Listed:
         there = [kept[identifier] for kept in (self._documents, self._journals) if identifier in kept]
@@ -96,11 +109,13 @@ class MemoryStore:
         )
 
     def remove(self, identifier: str) -> None:
+        """Remove document and journal of the run. Idempotent."""
         with self._guard:
             self._documents.pop(identifier, None)
             self._journals.pop(identifier, None)
 
     def where(self, identifier: str) -> str:
+        """Return a description of the location, for people."""
         return f"memory, as {identifier}"
 
 

@@ -64,15 +64,23 @@ class SQLiteStore:
         _stores.add(self)
 
     def lock(self, identifier: str) -> Lock:
+        """Acquire the lock of the run.
+
+        Raises:
+            RunInUseError: Another session holds it, in this process or another.
+        """
         return FileLock(self._lock_path(identifier), identifier)
 
     def is_locked(self, identifier: str) -> bool:
+        """Return whether a session holds the lock of the run, in this process or another."""
         return is_locked(self._lock_path(identifier))
 
     def open(self, identifier: str, content: bytes, durable: bool = False) -> Appender:
+        """Begin a journal with ``content``, in place of one that exists. Its first ``sync`` writes to the file."""
         return _SQLiteAppender(self, identifier, content)
 
     def move_journal(self, identifier: str, to: str) -> bool:
+        """Move the journal to another identifier, which has no run yet. Return whether there was a journal."""
         if not self._path.exists():
             return False
         with self.transaction() as connection:
@@ -80,6 +88,7 @@ class SQLiteStore:
             return moved.rowcount > 0
 
     def exists(self, identifier: str) -> bool:
+        """Return whether there is a document."""
         if not self._path.exists():  # reading must not make the file
             return False
         with self.transaction("DEFERRED") as connection:
@@ -87,6 +96,7 @@ class SQLiteStore:
             return connection.execute(query, (identifier,)).fetchone() is not None
 
     def modified(self, identifier: str) -> float | None:
+        """Return when the run was last written to, in seconds since the epoch; None if there is no such run."""
         if not self._path.exists():
             return None
         query = """
@@ -99,6 +109,7 @@ class SQLiteStore:
             return connection.execute(query, (identifier,)).fetchone()[0]  # type: ignore[no-any-return]
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
+        """Store a document, in place of one that exists, and remove the journal, in one transaction."""
         document = b"".join(content)
         facts = read_document_header(document[:HEADER_BYTES])
         values = (identifier, time.time(), *(facts.get(name) for name in _COLUMNS), document)
@@ -109,6 +120,7 @@ class SQLiteStore:
             connection.execute("DELETE FROM journals WHERE identifier = ?", (identifier,))
 
     def read(self, identifier: str) -> Stored | None:
+        """Return what is stored of the run; None if there is no such run."""
         if not self._path.exists():
             return None
         with self.transaction("DEFERRED") as connection:
@@ -119,6 +131,7 @@ class SQLiteStore:
         return Stored(document, b"".join(parts) if parts else None) if parts or row else None
 
     def list(self) -> Sequence[Listed]:
+        """Return all runs, the one that was written to least recently first."""
         query = """
             SELECT identifier, max(modified), sum(size), max(journal), max(head) FROM (
                 SELECT identifier, modified, length(document) AS size, 0 AS journal, substr(document, 1, ?) AS head
@@ -142,6 +155,7 @@ class SQLiteStore:
         return b"" if row is None else row[0] or b""
 
     def remove(self, identifier: str) -> None:
+        """Remove document and journal of the run. Idempotent."""
         if not self._path.exists():
             return
         with self.transaction() as connection:
@@ -149,9 +163,11 @@ class SQLiteStore:
             connection.execute("DELETE FROM journals WHERE identifier = ?", (identifier,))
 
     def sweep(self) -> None:
+        """Remove the lock files that killed processes left behind."""
         sweep_locks(self._path.parent.glob(f"{self._path.name}.*.lock"))
 
     def where(self, identifier: str) -> str:
+        """Return the path of the file and the identifier, for people."""
         return f"{self._path}, as {identifier}"
 
     def close(self) -> None:

@@ -93,7 +93,7 @@ class VirtualClock:
         self.jumps = jumps
         self.failure: StuckError | None = None
         """Why the run could not continue, if that happened."""
-        self.thread_scheduler = SeededThreadScheduler()
+        self.thread_scheduler: SeededThreadScheduler = SeededThreadScheduler()
         """The scheduler of worker threads; set by ``run``."""
         self._patience = patience
         self._sockets = hold_for_sockets
