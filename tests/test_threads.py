@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import threading
@@ -251,6 +252,21 @@ async def test_cancelled_future_of_the_node_is_an_ordinary_error():
             await rt.call(fail)
     assert caught.value is error
     assert session.info.records[0].status is Status.FAILED
+
+
+@pytest.mark.parametrize("abandon_on_cancel", [True, False])
+async def test_a_stray_cancellation_of_a_sync_node_is_raised_as_it_is(abandon_on_cancel):
+    """A ``CancelledError`` that the node raised itself cancels nothing around it."""
+    error = asyncio.CancelledError("mine")
+
+    def fail():
+        raise error
+
+    async with rt.Session() as session:
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await rt.call(rt.function_node(fail, abandon_on_cancel=abandon_on_cancel))
+    assert caught.value is error
+    assert session.info.records[0].reason is Reason.OUTSIDE
 
 
 # ---- how they end
