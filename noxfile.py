@@ -141,17 +141,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Run mypy, strict, over the library and the runnable examples, and see that all that is public has a type."""
-    install(session, "types")
+    """Run mypy, strict but for the tests, over all code, and see that all that is public has a type."""
+    install(session, "test", "types")
     session.run("mypy")
     session.run("basedpyright", "--verifytypes", "railtracks", "--ignoreexternal")
-
-
-@nox.session(name="types-tests")
-def types_tests(session: nox.Session) -> None:
-    """Run mypy, less strict, over the tests."""
-    install(session, "test", "types")
-    session.run("mypy", "tests")
 
 
 @nox.session
@@ -164,7 +157,7 @@ def wheel(session: nox.Session) -> None:
         smoke = Path(".ci/smoke.py").resolve()
         python = str(Path(folder, "venv", "bin", "python"))
         session.run("python", "-m", "venv", str(Path(folder, "venv")))
-        session.run(python, "-m", "pip", "install", "--quiet", f"railtracks[testing] @ {built.as_uri()}", external=True)
+        session.run(python, "-m", "pip", "install", "--quiet", f"{built}[testing]", external=True)
         with session.chdir(folder):
             session.run(python, "-I", str(smoke), external=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
 
@@ -47,7 +47,7 @@ def recorded_session(durability: str, folder: str, **options: object) -> rt.Sess
     return rt.Session(durability=durability, store=store, logging_setting="NONE", timeout=3600, **options)  # type: ignore[arg-type]
 
 
-async def in_turns(variants: dict[str, Variant], count: int, rounds: int) -> dict[str, list[float]]:
+async def in_turns(variants: Mapping[str, Variant], count: int, rounds: int) -> dict[str, list[float]]:
     """Run the variants in turns and return the seconds per operation of each, one figure a round.
 
     A first round warms up and does not count.

@@ -44,7 +44,7 @@ async def test_start_soon_without_an_open_session_is_refused(form):
 async def test_start_soon_refuses_what_is_not_a_node_at_once():
     async with rt.Session() as session:
         with pytest.raises(rt.exceptions.NodeCreationError, match="5 is not a node"):
-            session.start_soon(5)
+            session.start_soon(5)  # type: ignore[arg-type]
 
 
 async def test_subscribing_after_the_end_is_refused():
@@ -132,7 +132,7 @@ async def test_call_in_another_event_loop_is_refused():
     async with rt.Session() as session:
         with hold_clock():
             for other in ("asyncio", "trio"):
-                await anyio.to_thread.run_sync(lambda name=other: anyio.run(elsewhere, backend=name))
+                await anyio.to_thread.run_sync(lambda name=other: anyio.run(elsewhere, backend=name))  # type: ignore[misc]
     assert session.info.records == ()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import traceback
 
 import anyio
@@ -263,9 +262,10 @@ class TestTimeout:
 
     async def test_eager_tasks_are_found_too(self, backend):
         asyncio_only(backend)
-        if sys.version_info < (3, 12):
+        factory = getattr(asyncio, "eager_task_factory", None)
+        if factory is None:
             pytest.skip("eager tasks came with Python 3.12")
-        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        asyncio.get_running_loop().set_task_factory(factory)
 
         @rt.function_node
         async def top():

@@ -5,6 +5,7 @@ import math
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -33,7 +34,7 @@ DEFAULTS = {
     "backend": "asyncio",
 }
 # Of each option: four values, each as it is given and as it is settled.
-VALUES = {
+VALUES: dict[str, list[tuple[Any, Any]]] = {
     "timeout": [(1, 1.0), (2.5, 2.5), ("3", 3.0), (math.inf, math.inf)],
     "end_on_error": [(True, True), (False, False), ("yes", True), (False, False)],
     "logging_setting": [("verbose", "VERBOSE"), ("QUIET", "QUIET"), ("none", "NONE"), ("ERROR", "ERROR")],
@@ -145,7 +146,7 @@ def test_configuration_md_has_a_row_for_each_option():
 
 def test_a_settled_configuration_cannot_be_changed():
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        resolve_config({}).timeout = 1
+        resolve_config({}).timeout = 1  # type: ignore[misc]
 
 
 class EqualCallback:
@@ -157,7 +158,7 @@ class EqualCallback:
     def __eq__(self, other):
         return self.items == other.items
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __call__(self, item):
         self.items.append(item)
@@ -221,7 +222,7 @@ async def test_set_config_in_a_session_warns_and_leaves_it_alone():
 def test_a_set_config_that_is_refused_changes_nothing():
     rt.set_config(timeout=7)
     with pytest.raises(ConfigError, match=r"rt\.set_config: 'maybe' is not allowed for end_on_error"):
-        rt.set_config(timeout=8, end_on_error="maybe")
+        rt.set_config(timeout=8, end_on_error="maybe")  # type: ignore[arg-type]
     assert resolve_config({}).timeout == 7.0
 
 
@@ -308,7 +309,7 @@ def test_unknown_option_is_refused_with_those_that_exist(take):
 
 def test_unknown_option_that_resembles_none_is_refused_without_a_guess():
     with pytest.raises(ConfigError, match="there is no option 'colour'; the options are timeout, end_on_error"):
-        rt.Session(colour="blue")
+        rt.Session(colour="blue")  # type: ignore[call-arg]
 
 
 # ---- the file

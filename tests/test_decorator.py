@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+from typing import Any
 
 import anyio
 import pytest
@@ -40,8 +41,9 @@ async def test_called_without_options_it_does_the_same():
 
 
 async def test_it_takes_every_option_of_a_session(tmp_path):
-    heard, payloads = [], []
-    options = {
+    heard: list[str] = []
+    payloads: list[dict[str, Any]] = []
+    options: dict[str, Any] = {
         "timeout": 12.0,
         "end_on_error": True,
         "logging_setting": "NONE",
@@ -217,7 +219,7 @@ def test_the_metadata_of_the_function_is_kept():
 
     decorated = rt.session(timeout=1)(main)
     assert (decorated.__name__, decorated.__doc__, decorated.__module__) == ("main", "What it does.", __name__)
-    assert decorated.__wrapped__ is main
+    assert decorated.__wrapped__ is main  # type: ignore[attr-defined]
     assert list(inspect.signature(decorated).parameters) == ["x", "y"]
     assert inspect.iscoroutinefunction(decorated)
 

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import anyio
 import pytest
@@ -37,7 +38,7 @@ async def append(item):
     return rt.context.get("items")
 
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "timeout": 12.0,
     "end_on_error": True,
     "logging_setting": "NONE",
@@ -224,7 +225,7 @@ async def test_a_connection_shows_the_session_of_a_run_that_failed():
 
 
 async def test_the_record_names_the_flow(tmp_path):
-    payloads = []
+    payloads: list[dict[str, Any]] = []
     flow = rt.Flow("My Flow", greet, payload_callback=payloads.append, run_identifier="run")
     connection = flow.connect()
     await connection.ainvoke("Ada")
@@ -285,7 +286,7 @@ def test_a_flow_needs_a_name(name):
 def test_wrong_entry_point_is_refused_where_the_flow_is_made():
     """An entry point that is not a node is refused where the flow is made."""
     with pytest.raises(NodeCreationError, match="'text'"):
-        rt.Flow("Greeting", entry_point="text")
+        rt.Flow("Greeting", entry_point="text")  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("wrong", [None, 5, "text", [1]])

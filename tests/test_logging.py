@@ -219,7 +219,7 @@ async def test_with_handlers_of_the_application_nothing_is_printed(capsys, caplo
 async def test_a_handler_on_our_logger_counts_as_the_applications(capsys, own_levels):
     seen = []
     handler = logging.Handler()
-    handler.emit = seen.append
+    handler.emit = seen.append  # type: ignore[assignment, method-assign]
     logging.getLogger("RT.Session").addHandler(handler)
     try:
         with no_handlers():

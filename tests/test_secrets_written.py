@@ -10,7 +10,9 @@ import functools
 import json
 import tempfile
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pydantic
@@ -38,7 +40,7 @@ class Model(pydantic.BaseModel):
 ANamedTuple = namedtuple("ANamedTuple", "user token")  # noqa: PYI024 (as old code writes them)
 
 
-HOLDERS = [
+HOLDERS: list[Callable[[Any], Any]] = [
     lambda s: {"password": s}, lambda s: {"X-Api-Key": [s]}, lambda s: {"credentials": {"user": "u", "password": s}},
     AnAttrs, ADataclass, lambda s: Model(accessToken=s), lambda s: ANamedTuple("u", s), rt.Secret,
     lambda s: rt.Secret({"deep": [s]}), lambda s: {7: s, "secret": s},

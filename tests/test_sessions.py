@@ -94,7 +94,7 @@ async def test_a_call_without_a_session_opens_one_and_closes_it():
 
 async def test_coroutine_in_place_of_a_node_says_what_to_write():
     with pytest.raises(rt.exceptions.NodeCreationError, match=r"write `rt.call\(double, \.\.\.\)`"):
-        await rt.call(double(1))
+        await rt.call(double(1))  # type: ignore[call-overload]
 
 
 async def test_nested_sessions_nest():

@@ -287,7 +287,7 @@ def test_start_soon_in_a_plain_with_says_to_write_async_with(backend):
 
 def test_call_sync_with_what_is_not_a_node_says_what_to_write(backend):
     with rt.Session(backend=backend), pytest.raises(rt.exceptions.NodeCreationError, match=r"rt.function_node"):
-        rt.call_sync(3)
+        rt.call_sync(3)  # type: ignore[call-overload]
     assert loop_threads() == []
 
 

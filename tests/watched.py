@@ -21,7 +21,7 @@ class Watched:
         self.seen = []
         self.handler = logging.Handler()
         self.handler.setFormatter(logging.Formatter("%(message)s"))
-        self.handler.emit = lambda record: self.seen.append(self.handler.format(record).encode("utf-8", "replace"))
+        self.handler.emit = lambda record: self.seen.append(self.handler.format(record).encode("utf-8", "replace"))  # type: ignore[method-assign]
 
     def __enter__(self):
         logging.getLogger("RT").addHandler(self.handler)

@@ -220,7 +220,8 @@ SIMPLE = {"echo": "echo {}", "sync": "sync {}", "sleep": "slept {}", "put": "{{n
 
 def expected(scenario: Scenario, asked: str) -> Expected:
     """Runs the scenario, one thing after the other."""
-    it, messages, used, repairs = Expected(), [UserMessage(asked)], 0, 0
+    it, used, repairs = Expected(), 0, 0
+    messages: list[Any] = [UserMessage(asked)]
     while True:
         does, said = answer(scenario, messages)
         it.duration += does.delay

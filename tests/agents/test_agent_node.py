@@ -43,10 +43,10 @@ def test_misuse_of_agent_node_is_refused_at_once(arguments, told):
         ({"tool_nodes": None}, "tool_nodes"),
         ({"manifest": "Knows the weather."}, "manifest"),
         ({"memo": "no"}, "memo"),
-        ({"manifest": rt.ToolManifest("x", ["city"])}, "Parameter"),
+        ({"manifest": rt.ToolManifest("x", ["city"])}, "Parameter"),  # type: ignore[list-item]
         ({"manifest": rt.ToolManifest("x", [rt.Parameter("a b")])}, "a b"),
         ({"manifest": rt.ToolManifest("x", [rt.Parameter("a"), rt.Parameter("a")])}, "two parameters"),
-        ({"system_message": SystemMessage(7)}, "text"),
+        ({"system_message": SystemMessage(7)}, "text"),  # type: ignore[arg-type]
     ],
 )
 def test_misuse_that_would_only_show_later_is_refused_at_once(arguments, told):
@@ -65,12 +65,12 @@ def test_a_tool_without_a_schema_for_a_parameter_is_refused():
 
 def test_the_model_is_a_keyword_and_has_to_be_given():
     with pytest.raises(TypeError, match="llm"):
-        rt.agent_node("Agent")
+        rt.agent_node("Agent")  # type: ignore[call-overload]
 
 
 def test_an_agent_belongs_to_the_module_that_makes_it():
     agent = rt.agent_node("Greeter", llm=ScriptedModel([]))
-    assert (agent.__name__, agent.__module__, agent.name(), agent.type()) == ("Greeter", __name__, "Greeter", "Agent")
+    assert (agent.__name__, agent.__module__, agent.name(), agent.type()) == ("Greeter", __name__, "Greeter", "Agent")  # type: ignore[attr-defined]
     assert rt.agent_node(llm=ScriptedModel([])).name() == "Agent"
 
 
@@ -113,11 +113,11 @@ def as_tool(*parameters):
         (lambda: {"name": "a\ud800"}, r"name is 'a\\ud800'; expected"),
         (lambda: {"name": "a\nb"}, r"name is 'a\\nb'; expected"),
         (lambda: {"manifest": rt.ToolManifest("x", [rt.Parameter("class")])}, "the parameter Parameter.name='class'"),
-        (lambda: {"manifest": rt.ToolManifest(7)}, "manifest is ToolManifest"),
+        (lambda: {"manifest": rt.ToolManifest(7)}, "manifest is ToolManifest"),  # type: ignore[arg-type]
         (lambda: as_tool(rt.Parameter("x", "Nowhere")), "Nowhere"),
         (lambda: as_tool(rt.Parameter("x", 5)), "parameter 'x' of the tool 'inner' is of the type 5, .*; use"),
         (lambda: as_tool(rt.Parameter("x", print, required=False)), "parameter 'x' of the tool 'inner' .*; use"),
-        (lambda: as_tool(rt.Parameter("x", list["Nowhere"])), "is annotated as .Nowhere., which names nothing"),  # noqa: F821
+        (lambda: as_tool(rt.Parameter("x", list["Nowhere"])), "is annotated as .Nowhere., which names nothing"),  # type: ignore[name-defined]  # noqa: F821
         (
             lambda: {"tool_nodes": [scripted(name=None), scripted(name=None)]},
             r"two tools are called 'Agent'; rename one of them: rt\.agent_node\('another', \.\.\.\)",

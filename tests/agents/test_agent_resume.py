@@ -28,7 +28,7 @@ from tests.effort import examples
 try:
     import pydantic
 except ImportError:
-    pydantic = None
+    pydantic = None  # type: ignore[assignment]
 
 
 # ---- killed anywhere
@@ -238,7 +238,7 @@ async def test_people_are_not_asked_again(store, durability):
     kept = store()
     for broken, expected in (({1}, ["Oslo?"]), ({2}, ["Oslo?", "Rome?"]), ((), ["Oslo?", "Rome?"])):
         model = new_agent(Model(script, broken), tool_nodes=[confirm])
-        flow = new_flow(kept, durability, ask_callback=lambda question: asked.append(question) or "yes")
+        flow = new_flow(kept, durability, ask_callback=lambda question: asked.append(question) or "yes")  # type: ignore[func-returns-value]
         if broken:
             with pytest.raises(ConnectionError):
                 await (flow.aresume("run") if asked else flow.ainvoke())
@@ -430,7 +430,7 @@ class Typed(TypedDict):
 
 class Named(NamedTuple):
     text: str
-    count: int | None
+    count: int | None  # type: ignore[assignment]
 
 
 @attrs.frozen

@@ -63,4 +63,4 @@ def test_a_request_is_another_when_its_content_is():
     one, other = with_tool(str), with_tool(int)
     assert one.definition.fingerprint != other.definition.fingerprint
     one, other = (rt.agent_node(llm=Set({"extra": nested(value)})) for value in (1, 2))
-    assert one.definition.fingerprint != other.definition.fingerprint
+    assert one.definition.fingerprint != other.definition.fingerprint  # type: ignore[attr-defined]

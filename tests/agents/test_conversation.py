@@ -66,7 +66,7 @@ async def test_what_is_not_a_conversation_is_refused(given):
     assert model.calls == []
 
 
-@pytest.mark.parametrize("given", [UserMessage(7), UserMessage(None), [AssistantMessage(None)]])
+@pytest.mark.parametrize("given", [UserMessage(7), UserMessage(None), [AssistantMessage(None)]])  # type: ignore[arg-type]
 async def test_a_message_whose_content_is_not_text_is_refused(given):
     """The error says what was passed instead of a text."""
     agent, model = agent_of("Hi.", name="Helper")

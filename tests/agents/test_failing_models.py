@@ -61,7 +61,7 @@ async def test_a_model_that_returns_no_completion_is_an_error(rubbish):
 
 
 async def test_a_completion_without_a_message_is_an_error():
-    agent, _ = agent_of(Completion("Hello."))
+    agent, _ = agent_of(Completion("Hello."))  # type: ignore[arg-type]
     with pytest.raises(LLMError, match="Hello"):
         await rt.call(agent, "Go.")
 
@@ -107,8 +107,8 @@ class Yields(ScriptedModel):
         (Yields(None), r"returned None; .* stream\(\) must yield one at its end"),
         (Yields(), r"stream\(\) must yield one at its end"),
         (Yields("one"), r"returned 'one'; .* stream\(\) must yield one at its end"),
-        (Yields(Completion(AssistantMessage(b"bytes"))), r"stream\(\) must yield one at its end"),
-        (Yields(Completion(AssistantMessage("x"), usage=7)), r"stream\(\) must yield one at its end"),
+        (Yields(Completion(AssistantMessage(b"bytes"))), r"stream\(\) must yield one at its end"),  # type: ignore[arg-type]
+        (Yields(Completion(AssistantMessage("x"), usage=7)), r"stream\(\) must yield one at its end"),  # type: ignore[arg-type]
     ],
     ids=["plain", "number", "bytes", "None", "nothing", "text", "content", "usage"],
 )

@@ -192,7 +192,7 @@ class Watched:
         object.__getattribute__(self, "seen").append("bool")
         return False
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 paths = st.lists(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -493,7 +494,7 @@ async def test_the_key_of_the_model_is_never_written(road, durability, heard):
             raise ConnectionError(f"https://host/?q={KEY} refused")
         return f"the environment has {KEY}"
 
-    answers = {
+    answers: Any = {
         "tool result": [tool_call("tool"), "Done."],
         "tool error": [tool_call("tool"), "Done."],
         "model error": [ConnectionError(f"401: {KEY} is wrong")],

@@ -25,7 +25,7 @@ async def test_chunks_come_in_order_and_the_response_at_last():
     assert chunks[-1].response is session.info.answer
     assert chunks[-1].response.message_history[0] == UserMessage("Count.", inject_prompt=False)
     (agents_id,) = {chunk.node_id for chunk in chunks[:-1]}
-    assert session.info.node_forest.heap()[agents_id].name == "Speaker"
+    assert session.info.node_forest.heap()[agents_id].name == "Speaker"  # type: ignore[index]
     assert {chunk.agent for chunk in chunks} == {"Speaker"}
     assert chunks[-1].node_id is None
     assert [record.status for record in session.info.records] == [Status.COMPLETED] * 2
@@ -102,7 +102,7 @@ async def test_chunks_of_nested_agents_say_whose_they_are():
     assert [(chunk.text, chunk.agent) for chunk in chunks] == [
         ("x", "outer"), ("a", "inner"), ("b", "inner"), ("y", "outer"), ("", "outer"),
     ]  # fmt: skip
-    assert [nodes[chunk.node_id].name for chunk in chunks[:-1]] == ["outer", "inner", "inner", "outer"]
+    assert [nodes[chunk.node_id].name for chunk in chunks[:-1]] == ["outer", "inner", "inner", "outer"]  # type: ignore[index]
 
 
 async def test_chunks_of_agents_that_run_at_once_are_distinct():

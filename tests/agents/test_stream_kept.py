@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -132,7 +133,7 @@ async def test_a_stream_collected_in_another_thread_is_cancelled():
     async with rt.Session() as session:
         holder = [rt.astream(agent, "x")]
         await anext(holder[0])
-        thread = threading.Thread(target=lambda: (holder.clear(), gc.collect()))
+        thread = threading.Thread(target=lambda: (holder.clear(), gc.collect()))  # type: ignore[func-returns-value]
         thread.start()
         await anyio.to_thread.run_sync(thread.join)
         await anyio.wait_all_tasks_blocked()
@@ -143,7 +144,7 @@ async def test_a_stream_collected_in_another_thread_is_cancelled():
 async def test_a_stream_in_a_cycle_is_cancelled_when_it_is_collected():
     agent, model = speaking()
     async with rt.Session() as session:
-        cycle = [rt.astream(agent, "x")]
+        cycle: list[Any] = [rt.astream(agent, "x")]
         cycle.append(cycle)
         await anext(cycle[0])
         del cycle

@@ -70,7 +70,7 @@ async def test_a_node_of_a_plain_session_in_async_code_says_it_too():
 
 async def test_what_is_not_a_node_is_refused_at_once():
     with pytest.raises(NodeCreationError, match=r"rt\.astream"):
-        rt.astream(7)
+        rt.astream(7)  # type: ignore[arg-type]
 
 
 async def test_a_stream_that_is_made_and_never_asked_makes_no_call():

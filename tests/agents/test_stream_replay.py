@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import railtracks as rt
@@ -32,7 +34,7 @@ async def streamed(node, *args, store, again):
     async def tell():
         return [chunk async for chunk in rt.astream(node, *args)]
 
-    given = {"resume": "run", "run_identifier": "run2"} if again else {"run_identifier": "run"}
+    given: dict[str, Any] = {"resume": "run", "run_identifier": "run2"} if again else {"run_identifier": "run"}
     async with rt.Session(store=store, **given) as session:
         return await rt.call(tell), session
 

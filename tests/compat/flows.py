@@ -27,7 +27,7 @@ def effect(name: str) -> None:
     on_effect(name)
 
 
-def on_effect(name: str) -> None:
+def on_effect(name: str, /) -> None:
     """Do nothing; replaced by whoever interrupts a run, by an exception or by the end of the process."""
 
 

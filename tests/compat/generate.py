@@ -33,7 +33,7 @@ INTERRUPTIONS: dict[str, list[tuple[str, tuple[int, ...]]]] = {
 def entry(name: str) -> tuple[Any, tuple[Any, ...]]:
     """Return a flow's entry point and its arguments."""
     module = flows if name == "order" else importlib.import_module("tests.compat.agent_flows")
-    return getattr(module, name.upper())  # type: ignore[no-any-return]
+    return getattr(module, name.upper())
 
 
 def options(name: str) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def main() -> None:
     folder.mkdir(parents=True)
     os.environ["RAILTRACKS_HOME"] = str(folder.resolve())
 
-    def attempt(name: str, run_identifier: str, how: str, leaf: int, earlier: int | str) -> None:
+    def attempt(name: str, run_identifier: str, how: str, leaf: int, earlier: object) -> None:
         arguments = [name, run_identifier, how, str(leaf), str(earlier)]
         subprocess.run([sys.executable, "-m", "tests.compat.generate", str(folder), "--run", *arguments], check=False)
 

@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -108,7 +108,9 @@ def test_a_run_of_every_version_is_read(version: str, store: str, identifier: st
 
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize(("version", "store", "identifier"), [run for run in RUNS if run[2] != "several"], ids=ids)
-def test_a_run_of_every_version_is_resumed(backend: str, version: str, store: str, identifier: str):
+def test_a_run_of_every_version_is_resumed(
+    backend: Literal["asyncio", "trio"], version: str, store: str, identifier: str
+):
     name, *rest = identifier.split("-")
     entry_point, args = generate.entry(name)
     connection = rt.Flow(name, entry_point, store=store, backend=backend, **generate.options(name)).connect()
@@ -128,7 +130,7 @@ def test_a_run_of_every_version_is_resumed(backend: str, version: str, store: st
 @pytest.mark.parametrize("version", [version for version in VERSIONS if version not in UNIDENTIFIED])
 @pytest.mark.parametrize("name", ["order", "poll", "advise"])
 def test_a_resumed_run_is_interrupted_again_and_again(
-    monkeypatch: pytest.MonkeyPatch, backend: str, version: str, name: str
+    monkeypatch: pytest.MonkeyPatch, backend: Literal["asyncio", "trio"], version: str, name: str
 ):
     """What was replayed from an earlier version's records is replayed again from what this version wrote of it."""
     if not (HERE / version / f"{name}-completed.json").exists():

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_a_run_goes_on_with_other_private_names(copy: Path, name: str, leaf: int
 
 @pytest.mark.parametrize("name", ["order", "poll", "advise"])
 def test_the_same_is_written_with_other_private_names(copy: Path, name: str):
-    written = []
+    written: list[list[Any]] = []
     for packages in (ROOT, copy):
         kill(name, len(LEAVES[name]) - 1, packages)
         info = rt.ExecutionInfo.load(Path("runs", f"{name}.journal"))

@@ -86,7 +86,7 @@ class Stop(Exception):
 class Keeping(MemoryStore):
     """A store that keeps the last journal, which is removed when the document is saved."""
 
-    journal = b""
+    journal: bytes | None = b""
 
     def save(self, identifier, content):
         stored = self.read(identifier)
@@ -251,7 +251,7 @@ def test_the_librarys_own_nodes_have_the_keys_that_the_page_names():
         rt.call_sync(Agent, "really?")
         rt.call_sync(asks)
     keys = {record.node for record in session.info.records if record.node.startswith("railtracks.")}
-    named = {re.sub(r"@\w+", "@FINGERPRINT", key) for key in keys}
+    named = {re.sub(r"@\w+", "@FINGERPRINT", key) for key in keys}  # type: ignore[arg-type]
     assert [key for key in named if f"`{key}`" not in TEXT] == []
 
 
@@ -265,7 +265,7 @@ def test_the_bytes_of_an_entry_on_the_page_are_what_is_written():
 
 def test_a_cut_list_of_types_ends_as_the_page_says():
     text = _types_text(["tuple"] * 201)
-    assert f"`{text[1_000:]}`" in section("Types")
+    assert f"`{text[1_000:]}`" in section("Types")  # type: ignore[index]
     assert len(" ".join(["tuple"] * 201)) == 1_205
 
 
@@ -303,7 +303,7 @@ def test_the_tables_of_sqlite_are_those_on_the_page(name):
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
     assert tables == {"runs", "journals"}
-    shown = re.search(rf"Table `{name}`:.*?\n\n(.*?)\n\n", section("SQLite"), re.DOTALL)[1]
+    shown = re.search(rf"Table `{name}`:.*?\n\n(.*?)\n\n", section("SQLite"), re.DOTALL)[1]  # type: ignore[index]
     assert re.findall(r"^\| `(\w+)` \| `(\w+)` \|", shown, re.MULTILINE) == columns
 
 

@@ -33,7 +33,7 @@ def test_the_first_published_example_runs(backend, monkeypatch):
     rt.set_config(backend=backend)
 
     with rt.Session() as run:
-        result = rt.call_sync(rt.nodes.NodeA, "Hello World")
+        result = rt.call_sync(rt.nodes.NodeA, "Hello World")  # type: ignore[attr-defined, call-overload]
     session = rt.Session(context={"key": "value"}, save_state=True)
 
     assert result == "A: Hello World"

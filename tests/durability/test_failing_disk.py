@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -18,7 +19,7 @@ from tests.durability.world import FOLDER
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
-FAULTS = {
+FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     "no space to write": ("write", {}),
     "space for a part only": ("write", {"action": half}),
     "no space on fsync": ("fsync", {}),
@@ -215,7 +216,11 @@ async def test_a_journal_that_cannot_be_closed_costs_nothing(monkeypatch, logged
     # As on network file systems, where close() reports what became of writes.
     async with rt.Session(run_identifier="run") as session:
         await rt.call(triple, 1)
+<<<<<<< HEAD
         close, journal = os.close, session._stored_run._storage._journal._appender._handle
+=======
+        close, journal = os.close, session._storage._journal._appender._handle  # type: ignore[attr-defined]
+>>>>>>> x2-mypy-tests
 
         def fail(handle):
             close(handle)

@@ -152,7 +152,7 @@ class Faulty(MemoryStore):
     def lock(self, identifier):
         lock = super().lock(identifier)
         if self.method == "release":
-            lock.release = self.fail
+            lock.release = self.fail  # type: ignore[method-assign]
         return lock
 
 

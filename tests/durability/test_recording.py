@@ -40,8 +40,9 @@ async def test_call_made_while_another_is_recorded_comes_after_it():
 async def test_call_that_cannot_be_recorded_fails_alone(monkeypatch):
     """A call whose recording fails fails, and the others are recorded."""
     from railtracks.execution._recording import _recorder
+    from railtracks.state._serialization import _record_text
 
-    original = _recorder.inputs_text
+    original = _record_text.inputs_text
 
     def inputs_text(args, *rest):
         if args == ("too deep",):

@@ -103,11 +103,11 @@ async def test_each_of_several_recorded_arguments_has_its_annotation(world):
 
 
 async def test_unresolvable_annotation_does_not_spoil_the_others(world):
-    async def main(given: OnlyForTypeCheckers) -> None:  # noqa: F821
+    async def main(given: OnlyForTypeCheckers) -> None:  # type: ignore[name-defined]  # noqa: F821
         world.note(await rt.call(typed))
         await rt.call(world.step, "x")
 
-    async def typed(given: OnlyForTypeCheckers = None) -> tuple[int, int]:  # noqa: F821
+    async def typed(given: OnlyForTypeCheckers = None) -> tuple[int, int]:  # type: ignore[name-defined]  # noqa: F821
         world.note("typed")
         return 1, 2
 
@@ -163,7 +163,7 @@ async def test_recorded_arguments_that_no_longer_fit_are_refused(world):
                 await rt.call(world.step, "x")
         else:
 
-            async def main(only: Point):
+            async def main(only: Point):  # type: ignore[misc]
                 await rt.call(world.step, "x")
 
         return flow_of(rt.function_node(main, name="main"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import pytest
 
 import railtracks as rt
-from railtracks.state._stores import _files as stores
 from tests.durability.world import FOLDER, check, failing, flow_of, keep_journal, resumed, resumed_badly, shape
 
 
@@ -102,7 +104,8 @@ async def test_session_whose_body_raises_between_calls_loses_nothing(world):
     """A session whose body raises between calls that completed loses nothing."""
 
     async def body(breaks_after):
-        async with rt.Session(**({"resume": "run"} if exists else {"run_identifier": "run"})) as session:
+        options: dict[str, Any] = {"resume": "run"} if exists else {"run_identifier": "run"}
+        async with rt.Session(**options) as session:
             for count, name in enumerate("abc"):
                 await rt.call(world.step, name)
                 if count == breaks_after:
@@ -193,7 +196,7 @@ async def test_death_while_the_new_journal_is_begun_loses_nothing(world, monkeyp
     """A death while the journal of the resumed run is begun loses nothing."""
     torn = []
 
-    def write(handle, content, whole=stores.os.write):
+    def write(handle, content, whole=os.write):
         if b'"header"' in content:
             torn.append(content[: content.index(b"b!")])  # what a kill in the middle of it leaves
         return whole(handle, content)
@@ -203,7 +206,7 @@ async def test_death_while_the_new_journal_is_begun_loses_nothing(world, monkeyp
     await failing(flow, "a", "b", "c", "d")
     document = (FOLDER / "run.json").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(stores.os, "write", write)
+        patch.setattr(os, "write", write)
         await resumed_badly(flow)
     (FOLDER / "run.json").write_bytes(document)
     for content in torn:

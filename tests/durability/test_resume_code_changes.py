@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import railtracks as rt
@@ -86,10 +88,10 @@ async def test_node_of_another_function_of_the_same_name_runs_again(world):
         world.note("other")
 
     async def main():
-        await rt.call(rt.function_node(function, name="N"))
+        await rt.call(rt.function_node(function, name="N"))  # type: ignore[call-overload]
         await rt.call(world.step, "x")
 
-    function = one
+    function: Any = one
     flow = flow_of(main)
     await failing_once(flow, world, "x")
     function = other

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import anyio
 import pytest
@@ -95,7 +96,7 @@ def test_a_plain_session_in_synchronous_code_resumes_too(world, backend):
     for broken in ({"b"}, set()):
         world.broken.clear()
         world.broken.update(broken)
-        options = {"run_identifier": "run"} if broken else {"resume": "run"}
+        options: dict[str, Any] = {"run_identifier": "run"} if broken else {"resume": "run"}
         session = rt.Session(backend=backend, **options)
         try:
             with session:
@@ -109,7 +110,8 @@ def test_a_plain_session_in_synchronous_code_resumes_too(world, backend):
 
 
 async def test_a_plain_session_in_async_code_resumes_too(world):
-    for options in ({"run_identifier": "run"}, {"resume": "run"}):
+    for option in ("run_identifier", "resume"):
+        options: dict[str, Any] = {option: "run"}
         with rt.Session(**options) as session:
             assert await rt.call(world.step, "a") == "a!"
     assert world.ran() == ["a"]
@@ -120,7 +122,7 @@ async def test_a_plain_session_in_async_code_resumes_too(world):
 def test_decorator_refuses_resume_where_it_is_written():
     with pytest.raises(ConfigError, match="resume"):
 
-        @rt.session(resume="run")
+        @rt.session(resume="run")  # type: ignore[call-overload]
         async def main(): ...
 
 

@@ -54,7 +54,7 @@ async def test_class_nodes_are_distinguished_by_class_and_arguments(world):
             return [self.factor * self.value]
 
     class Boxed(Scale):
-        async def invoke(self) -> Square:
+        async def invoke(self) -> Square:  # type: ignore[override]
             world.note((self.factor, self.value))
             return Square(self.factor * self.value)
 

@@ -280,7 +280,7 @@ def test_only_what_had_not_completed_runs_again(backend, tree, plan):
         if known is not None:
             kind, content = known
             if kind == "journal":
-                store.open("run", content).close()
+                store.open("run", content).close()  # type: ignore[arg-type]
             else:
                 store.save("run", [content])
             done = completed(store)
@@ -298,7 +298,7 @@ def test_only_what_had_not_completed_runs_again(backend, tree, plan):
             assert sorted(p for r in session.info.records if (p := path_of(r))) == sorted(every)
         journal = attempt.cut is not None
         known = ("journal", cut(store.kept, attempt.cut)) if journal else ("state", store.read("run").document)
-        first = first and journal and not ExecutionInfo.from_journal(known[1]).records
+        first = first and journal and not ExecutionInfo.from_journal(known[1]).records  # type: ignore[arg-type]
         done_now = {path_of(r) for r in session.info.records if r.status is Status.COMPLETED}
         if not journal:  # nothing is lost: neither what this attempt completed, nor what earlier ones had
             again = Keeping()

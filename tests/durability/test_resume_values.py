@@ -7,6 +7,7 @@ import decimal
 import enum
 import uuid
 from pathlib import Path
+from typing import Any
 
 import attrs
 from hypothesis import assume, given
@@ -36,7 +37,7 @@ scalars = st.sampled_from(
     [int, str, bool, bytes, datetime.datetime, datetime.date, decimal.Decimal, uuid.UUID, Path, Color, Part]
 )
 st.register_type_strategy(Path, st.lists(st.text("ab.\u00e9 ", min_size=1), max_size=3).map(lambda parts: Path(*parts)))
-annotations = st.recursive(
+type_hints: st.SearchStrategy[Any] = st.recursive(
     scalars,
     lambda inner: (
         inner.map(lambda one: list[one])
@@ -52,7 +53,7 @@ annotations = st.recursive(
 
 
 def typed_values():
-    return annotations.flatmap(lambda kind: st.tuples(st.just(kind), st.from_type(kind)))
+    return type_hints.flatmap(lambda kind: st.tuples(st.just(kind), st.from_type(kind)))
 
 
 def kinds(value):

@@ -45,7 +45,7 @@ async def test_a_run_that_died_is_resumed_from_every_store(world, kind):
         await rt.call(world.steps, "a", "b")
         if "die" in world.broken:
             stored = store.read("run")
-            appender = store.open("dead", stored.journal)
+            appender = store.open("dead", stored.journal)  # type: ignore[arg-type]
             appender.sync()
             appender.close()
             world.broken.remove("die")
@@ -147,7 +147,7 @@ class Plain:
 @pytest.mark.parametrize("method", STORE_METHODS)
 def test_a_store_that_lacks_a_method_is_refused(method):
     with pytest.raises(ConfigError, match="is not allowed for store"):
-        rt.state.list_runs(Plain(without=method))
+        rt.state.list_runs(Plain(without=method))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("blocks", [None, True, False])
@@ -155,7 +155,7 @@ async def test_a_store_is_used_in_worker_threads_unless_it_says_that_it_does_not
     store = Plain()
     assert isinstance(store, Store)
     if blocks is not None:
-        store.blocks = blocks
+        store.blocks = blocks  # type: ignore[attr-defined]
     async with rt.Session(run_identifier="run", store=store):
         assert await rt.call(world.step, "a") == "a!"
     assert [run.state for run in rt.state.list_runs(store)] == ["ended"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def ended(kind):
     return parent, record
 
 
-ENDS = {
+ENDS: dict[str, tuple[str, type[Any], dict[str, Any]]] = {
     "succeeded": ("child DONE", CallSucceeded, {"result": 7}),
     "replayed": ("child REUSED", CallSucceeded, {"result": 7}),
     "failed": ("child FAILED", CallFailed, {"exception": ERROR}),

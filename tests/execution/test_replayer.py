@@ -25,7 +25,7 @@ def typed(argument=None) -> tuple[int, int]:
 
 
 NODE = as_node(f, "test")
-PUT = [(0, "k", "1", Form.PLAIN)]
+PUT: list[tuple[int, str, str | None, Form]] = [(0, "k", "1", Form.PLAIN)]
 ROWS = [
     # recorded                                              new call       reuse
     (None,                                                  ("f", 1),      "the call that made it is not on record"),

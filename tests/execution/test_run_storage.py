@@ -18,7 +18,7 @@ from tests.execution.records import Call, records_of
 
 pytestmark = pytest.mark.usefixtures("syncer")
 
-FACTS = {"session_id": "run"}
+FACTS: dict[str, str | float | None] = {"session_id": "run"}
 CREATED = '{"e": "created", "call": 0, "parent": null, "time": 1.0, "name": "f", "node_type": "Tool", "input_args": [], "input_kwargs": {}}'  # fmt: skip  # noqa: E501
 HEADER = journal.encode_entry(journal.header_entry(FACTS))
 
@@ -68,7 +68,7 @@ class Failing(MemoryStore):
     def lock(self, identifier):
         lock = super().lock(identifier)
         if "release" in self.methods:
-            lock.release = self.fail
+            lock.release = self.fail  # type: ignore[method-assign]
         return lock
 
 
@@ -141,7 +141,7 @@ def test_journal_of_a_resumed_run_begins_with_its_history(storage, history):
     store, state = MemoryStore(), RTState()
     records_of(history, state)
     storage(store).start(FACTS, state.records, None).append(CREATED)
-    read = read_journal(store.read("run").journal)
+    read = read_journal(store.read("run").journal)  # type: ignore[arg-type]
     assert read.damage is None
     assert [r.name for r in read.records] == ["f"]
     assert [(r.name, r.status) for r in read.earlier] == [(r.name, r.status) for r in state.records]
@@ -265,10 +265,10 @@ def test_stale_journal_that_could_not_be_archived_is_archived_when_the_run_is_sa
     stale = HEADER + journal.encode_entry(CREATED)
     store.open("run", stale).close()
     opened = storage(store)
-    move, store.move_journal = store.move_journal, store.fail
+    move, store.move_journal = store.move_journal, store.fail  # type: ignore[method-assign]
     writer = opened.start(FACTS, None, "run.archived")
     assert writer.state is JournalState.DISABLED  # or it would overwrite the stale journal
-    store.move_journal = move
+    store.move_journal = move  # type: ignore[method-assign]
     opened.save(Info(), False)
     opened.release()
     assert store.read("run") == (b"{}", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from typing import Any
 
 import anyio
 import anyio.from_thread
@@ -194,7 +195,7 @@ def test_holds_nest(backend):
 
 def test_wait_all_tasks_blocked_of_anyio(backend):
     async def main():
-        seen = []
+        seen: list[Any] = []
 
         async def sleeper():
             seen.append("asleep")

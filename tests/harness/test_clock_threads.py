@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import anyio
 import anyio.from_thread
@@ -210,7 +211,7 @@ def test_a_worker_that_waits_for_another_event_loop_is_at_work(backend):
 def test_another_event_loop_may_wake_the_run(backend):
     async def main():
         done = anyio.Event()
-        native = anyio.lowlevel.current_token().native_token
+        native: Any = anyio.lowlevel.current_token().native_token
         soon = native.run_sync_soon if backend == "trio" else native.call_soon_threadsafe
 
         async def wake():

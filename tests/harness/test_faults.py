@@ -241,7 +241,7 @@ def test_the_errors_are_the_system_s_own(caplog):
 
     for error, number in (("disk full", errno.ENOSPC), ("no permission", errno.EACCES)):
         caplog.clear()
-        simulate(node, faults=[FailSave(error)], logging_setting="REGULAR")
+        simulate(node, faults=[FailSave(error)], logging_setting="REGULAR")  # type: ignore[arg-type]
         errors = [record for record in caplog.records if record.levelname == "ERROR"]
         assert errors
         assert any(f"[Errno {number}]" in record.getMessage() for record in errors)
@@ -311,34 +311,34 @@ def test_kill_needs_a_journal(options):
 # ---- what a plan may say
 
 WRONG = [
-    (lambda: Raise("text"), r"Raise: 'text' is not an exception; write Raise\(ValueError\('text'\)\)"),
-    (lambda: Raise(int), "is not an exception"),
-    (lambda: Raise(KeyboardInterrupt), "is not an exception"),
-    (lambda: Raise(KeyError, after=1), "Raise: after is 1; use True or False"),
+    (lambda: Raise("text"), r"Raise: 'text' is not an exception; write Raise\(ValueError\('text'\)\)"),  # type: ignore[arg-type]
+    (lambda: Raise(int), "is not an exception"),  # type: ignore[arg-type]
+    (lambda: Raise(KeyboardInterrupt), "is not an exception"),  # type: ignore[arg-type]
+    (lambda: Raise(KeyError, after=1), "Raise: after is 1; use True or False"),  # type: ignore[arg-type]
     (lambda: Delay(-1), "Delay: seconds is -1; use 0 or more"),
-    (lambda: Delay("1"), "Delay: seconds is '1'; use 0 or more"),
+    (lambda: Delay("1"), "Delay: seconds is '1'; use 0 or more"),  # type: ignore[arg-type]
     (lambda: Delay(True), "Delay: seconds is True"),
     (lambda: Delay(float("nan")), "Delay: seconds is nan"),
     (lambda: Delay(float("inf")), "Delay: seconds is inf"),
-    (lambda: Delay(Fraction(1, 2)), "Delay: seconds is Fraction"),
-    (lambda: Delay(1, after="yes"), "Delay: after is 'yes'"),
-    (lambda: Fault("a", KeyError), "Fault: .* is not an action; write Fault"),
-    (lambda: Fault("a", Hang), "is not an action"),
-    (lambda: Fault("a", Kill(1)), "is not an action"),
+    (lambda: Delay(Fraction(1, 2)), "Delay: seconds is Fraction"),  # type: ignore[arg-type]
+    (lambda: Delay(1, after="yes"), "Delay: after is 'yes'"),  # type: ignore[arg-type]
+    (lambda: Fault("a", KeyError), "Fault: .* is not an action; write Fault"),  # type: ignore[arg-type]
+    (lambda: Fault("a", Hang), "is not an action"),  # type: ignore[arg-type]
+    (lambda: Fault("a", Kill(1)), "is not an action"),  # type: ignore[arg-type]
     (lambda: Fault("a", Hang(), call=0), "Fault: call is 0; use a whole number of at least 1"),
-    (lambda: Fault("a", Hang(), call=1.0), "Fault: call is 1.0"),
+    (lambda: Fault("a", Hang(), call=1.0), "Fault: call is 1.0"),  # type: ignore[arg-type]
     (lambda: Fault("a", Hang(), call=True), "Fault: call is True"),
     (lambda: Fault("a", Hang(), probability=1.1), "Fault: probability is 1.1; use a number from 0 to 1"),
-    (lambda: Fault("a", Hang(), probability="1"), "Fault: probability is '1'"),
+    (lambda: Fault("a", Hang(), probability="1"), "Fault: probability is '1'"),  # type: ignore[arg-type]
     (lambda: Fault("a", Hang(), probability=float("nan")), "Fault: probability is nan"),
     (lambda: Fault("a", Hang(), probability=True), "Fault: probability is True"),
-    (lambda: FailSave("disk ful"), "FailSave: error is 'disk ful'; use 'disk full' or 'no permission'"),
-    (lambda: FailSave(at="close"), "FailSave: at is 'close'"),
+    (lambda: FailSave("disk ful"), "FailSave: error is 'disk ful'; use 'disk full' or 'no permission'"),  # type: ignore[arg-type]
+    (lambda: FailSave(at="close"), "FailSave: at is 'close'"),  # type: ignore[arg-type]
     (lambda: FailSave(after=-1), "FailSave: after is -1; use a whole number of at least 0"),
-    (lambda: FailSave(after=None), "FailSave: after is None"),
+    (lambda: FailSave(after=None), "FailSave: after is None"),  # type: ignore[arg-type]
     (lambda: Kill(-1), "Kill: after is -1"),
-    (lambda: Kill(1.5), "Kill: after is 1.5"),
-    (lambda: Kill(None), "Kill: after is None"),
+    (lambda: Kill(1.5), "Kill: after is 1.5"),  # type: ignore[arg-type]
+    (lambda: Kill(None), "Kill: after is None"),  # type: ignore[arg-type]
 ]
 
 

@@ -70,7 +70,7 @@ def test_a_result_that_is_not_the_node_s():
 
 def test_an_equal_exception_is_not_the_same():
     outcome = simulate(Raise("x"))
-    violation = broken(attrs.evolve(outcome, exception=type(outcome.exception)("x")))
+    violation = broken(attrs.evolve(outcome, exception=type(outcome.exception)("x")))  # type: ignore[misc]
     assert violation.broken == "the_caller_has_the_real_result_or_the_real_exception"
 
 

@@ -13,7 +13,8 @@ from tests.harness.suites import QUIET
 
 def sections(result):
     """Return the sections of reports that the plugin added, each as its lines."""
-    found, own = [], None
+    found: list[list[str]] = []
+    own: list[str] | None = None
     for line in result.outlines:
         if line.startswith("---") and "railtracks session" in line:
             found.append(own := [])

@@ -58,7 +58,7 @@ def private_reads(tree):
         ):
             name = node.attr
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "setattr"):
-            name = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
+            name = str(node.args[1].value) if isinstance(node.args[1], ast.Constant) else ""
         if name.startswith("_") and not name.endswith("__") and name not in own:
             found.add(name)
     return found

@@ -143,7 +143,7 @@ def test_a_thread_may_hand_over_while_the_next_order_is_made(backend, hectic):
             for _ in range(30):
                 group.start_soon(step)
         stop.set()
-        await anyio.to_thread.run_sync(lambda: [thread.join() for thread in threads])
+        await anyio.to_thread.run_sync(lambda: [thread.join() for thread in threads])  # type: ignore[func-returns-value]
 
     for seed in range(5):
         assert simulate(flow, seed=seed, backend=backend).exception is None
@@ -227,7 +227,7 @@ def test_both_ends_of_a_race_show_within_twenty_seeds(backend, flow, outcomes):
 
 def test_all_orders_of_three_threads_show(backend):
     async def flow():
-        order = []
+        order: list[str] = []
         await rt.call_batch(order.append, "abc")
         return "".join(order)
 
@@ -274,7 +274,7 @@ async def greet(name="you"):
 
 
 def test_a_flow_with_its_options_and_its_context(backend):
-    heard = []
+    heard: list[str] = []
     flow = rt.Flow("Greeting", greet, context={"greeting": "Hello"}, timeout=7, broadcast_callback=heard.append)
     outcome = simulate(flow, "Ada", backend=backend)
     check(outcome)
@@ -492,7 +492,7 @@ def test_an_option_that_there_is_not():
 
 def test_a_target_that_is_not_a_node_is_refused():
     with pytest.raises(NodeCreationError):
-        simulate(3)
+        simulate(3)  # type: ignore[arg-type]
 
 
 async def test_it_blocks_and_so_is_not_for_event_loops():

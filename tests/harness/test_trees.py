@@ -139,7 +139,7 @@ def test_equal_trees_are_equal_and_size_counts_calls():
     one, other = (trees.Sequence(trees.Nested(trees.Sleep(1), timeout=2), trees.Batch(trees.Hang())) for _ in range(2))
     assert one == other
     assert one != trees.Sequence(trees.Nested(trees.Sleep(1), timeout=3), trees.Batch(trees.Hang()))
-    assert trees.Sequence(trees.Hang()) != trees.Parallel(trees.Hang())
+    assert trees.Sequence(trees.Hang()) != trees.Parallel(trees.Hang())  # type: ignore[comparison-overlap]
     assert one.size == 5
     assert one.children == one.parts
 

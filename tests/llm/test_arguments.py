@@ -27,7 +27,10 @@ from railtracks.nodes._resolve import as_node
 from tests.effort import examples
 from tests.llm.schemas import json_schema
 
-pydantic = pytest.importorskip("pydantic")
+if t.TYPE_CHECKING:
+    import pydantic
+else:
+    pydantic = pytest.importorskip("pydantic")
 
 T = t.TypeVar("T")
 
@@ -357,7 +360,7 @@ class Right:
 
 
 def test_nested_unions_take_no_exponential_time():  # 2 ** 60 attempts would not end
-    data = None
+    data: t.Any = None
     for _ in range(60):
         data = {"next": data, "x": "right"}
     assert isinstance(take(data, Left | Right), Right)
@@ -496,14 +499,14 @@ def of_several(inner: list[Kind]) -> st.SearchStrategy[Kind]:
 
 def partly_required(name: str, hints: dict[str, t.Any]) -> t.Any:
     required = {key: t.Required[hint] for key, hint in hints.items()}
-    return t.TypedDict(name, required, total=False)
+    return t.TypedDict(name, required, total=False)  # type: ignore[operator]
 
 
 MAKERS: list[t.Callable[[str, dict[str, t.Any]], t.Any]] = [
     lambda name, hints: attrs.make_class(name, {key: attrs.field(type=hint) for key, hint in hints.items()}),
     lambda name, hints: dataclasses.make_dataclass(name, list(hints.items())),
     lambda name, hints: t.NamedTuple(name, list(hints.items())),
-    lambda name, hints: t.TypedDict(name, hints),
+    lambda name, hints: t.TypedDict(name, hints),  # type: ignore[operator]
     partly_required,
 ]
 
@@ -538,7 +541,7 @@ def as_json(value: t.Any) -> t.Any:
         case dict():
             return {as_json(key): as_json(item) for key, item in value.items()}
         case tuple() if hasattr(value, "_fields"):
-            return as_json(value._asdict())
+            return as_json(value._asdict())  # type: ignore[attr-defined]
         case list() | tuple() | set() | frozenset():
             return [as_json(item) for item in value]
     if dataclasses.is_dataclass(value) or attrs.has(type(value)):

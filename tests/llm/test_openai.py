@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+from typing import Any
 
 import anyio
 import attrs
@@ -208,7 +209,8 @@ def test_keys_are_cut_out_of_all_that_an_error_comes_from():
 def test_an_error_without_keys_stays_the_same_object():
     """So does everything that it holds."""
     model, data = openai("http://127.0.0.1:1"), [{"a": ("b", b"c")}]
-    error, around = ValueError(data), KeyError("handled")
+    error: Any = ValueError(data)
+    around: Any = KeyError("handled")
     error.data = around.data = data
     around.cyclic = {"data": data}
     around.cyclic["self"] = around.cyclic
@@ -220,7 +222,7 @@ def test_an_error_without_keys_stays_the_same_object():
             with model._key_redactor:
                 raise error  # noqa: B904 (the one that is being handled is its context)
     assert caught.value is error
-    assert error.args[0] is error.data is around.data is data
+    assert error.args[0] is error.data is around.data is data  # type: ignore[attr-defined]
     assert around.cyclic is cyclic
 
 

@@ -6,6 +6,7 @@ import inspect
 import operator
 import threading
 import weakref
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ def wrapper_without_await(x):
     return add(x)
 
 
-TARGETS = {
+TARGETS: dict[str, Any] = {
     "async": add,
     "sync": add_sync,
     "lambda": lambda x: x + 1,
@@ -159,7 +160,7 @@ def test_a_node_keeps_what_the_function_says_about_itself(func):
     node = function_node(func)
     for attribute in ("__name__", "__qualname__", "__doc__", "__module__", "__annotations__"):
         assert getattr(node, attribute) == getattr(func, attribute)
-    assert node.__wrapped__ is func
+    assert node.__wrapped__ is func  # type: ignore[attr-defined]
     assert inspect.signature(node) == inspect.signature(func)
 
 
@@ -385,7 +386,7 @@ def test_a_coroutine_passed_to_function_node_is_recognised():
     coroutine = add(1)
     try:
         with pytest.raises(NodeCreationError, match="coroutine"):
-            function_node(coroutine)
+            function_node(coroutine)  # type: ignore[call-overload]
     finally:
         coroutine.close()
 
@@ -396,7 +397,7 @@ def test_an_instance_of_a_node_is_refused():
         as_node(Greet("Ada"))
 
 
-@pytest.mark.parametrize("target", [WithoutInvoke, functools.partial(WithoutInvoke)])
+@pytest.mark.parametrize("target", [WithoutInvoke, functools.partial(WithoutInvoke)])  # type: ignore[abstract]
 def test_a_node_class_without_invoke_is_refused(target):
     """The error shows the line to add."""
     with pytest.raises(NodeCreationError, match=r"WithoutInvoke has no invoke\(\); write `async def invoke\(self\)"):
@@ -412,5 +413,5 @@ def test_a_decorated_node_class_is_refused():
 async def test_a_refused_node_leaves_no_record():
     async with rt.Session() as session:
         with pytest.raises(NodeCreationError):
-            await rt.call(5)
+            await rt.call(5)  # type: ignore[call-overload]
     assert session.info.records == ()

@@ -147,7 +147,7 @@ async def test_new_calls_wait_for_a_subscriber_and_ends_never_do():
         assert anyio.current_time() > start
     assert seen == 4
     first, second = session.info.records
-    assert second.started > first.ended, "it began when it had waited"
+    assert second.started > first.ended, "it began when it had waited"  # type: ignore[operator]
 
 
 async def test_a_call_that_waits_for_a_subscriber_can_be_cancelled():

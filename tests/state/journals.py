@@ -51,6 +51,8 @@ async def tree(x) -> tuple[int, int]:
 class Watched(MemoryStore):
     """A store that looks at the live session whenever a record was appended to its journal."""
 
+    session: rt.Session
+
     def __init__(self):
         super().__init__()
         self.seen = {}
@@ -61,9 +63,9 @@ class Watched(MemoryStore):
 
         def append_and_look(content):
             append(content)
-            self.seen[len(self.read(identifier).journal)] = self.session.info
+            self.seen[len(self.read(identifier).journal)] = self.session.info  # type: ignore[arg-type]
 
-        appender.append = append_and_look
+        appender.append = append_and_look  # type: ignore[method-assign]
         return appender
 
 

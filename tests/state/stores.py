@@ -5,8 +5,10 @@ import stat
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from railtracks.state import FileStore, MemoryStore, SQLiteStore
 
 ROOT = Path(__file__).parent.parent.parent
 
-PERSISTENT = {
+PERSISTENT: dict[str, Callable[[Path], FileStore | SQLiteStore]] = {
     "file": lambda folder: FileStore(folder / "runs"),
     "sqlite": lambda folder: SQLiteStore(folder / "runs" / "runs.db"),
 }
@@ -58,7 +60,7 @@ store = FileStore("runs") if sys.argv[1] == "file" else SQLiteStore("runs/runs.d
 def process(kind, body, *args):
     """Run ``body`` in a process; it has the same ``store`` as the test, and writes lines with ``say``."""
     command = [sys.executable, "-c", HEAD + textwrap.dedent(body), kind, *args]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     child = subprocess.Popen(command, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""}, **pipes)
     try:
         yield child

@@ -67,6 +67,6 @@ def test_content_and_folder_are_on_disk_before_it_returns(target, monkeypatch):
     steps = []
     for name in ("fsync", "replace"):
         original = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *args, n=name, o=original: (steps.append(n), o(*args)))
+        monkeypatch.setattr(os, name, lambda *args, n=name, o=original: (steps.append(n), o(*args)))  # type: ignore[func-returns-value]
     write_atomically(target, [b"new"])
     assert steps == ["fsync", "replace", "fsync"]

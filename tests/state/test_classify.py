@@ -112,7 +112,7 @@ class AnAttrsPath(os.PathLike):
         return self.path
 
 
-KINDS = {
+KINDS: dict[Kind, list[type]] = {
     Kind.SECRET: [Secret, type("ASecret", (Secret,), {})],
     Kind.PLACEHOLDER: [Opaque, Cut, RecordedError],
     Kind.TEXT: [
@@ -177,7 +177,7 @@ class Proxy:
     def __init__(self, wrapped):
         self.wrapped = wrapped
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self):
         return type(self.wrapped)
 

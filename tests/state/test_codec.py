@@ -14,7 +14,7 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 import pydantic
@@ -91,7 +91,7 @@ class BadMapping(UserDict):
 
 class BadAttribute:
     @property
-    def __dict__(self):
+    def __dict__(self):  # type: ignore[override]
         raise RuntimeError("no attributes")
 
 
@@ -108,7 +108,7 @@ def raised(exc):
 
 
 def cycle():
-    value = [1]
+    value: list[Any] = [1]
     value.append({"self": value})
     return value
 
@@ -222,7 +222,7 @@ def test_marks_and_odd_keys_survive_reading_and_writing(value):
 
 @pytest.mark.parametrize(
     "value",
-    [BytesPath(), Path("x" * 70_000), RecordedError(int, ValueError(), None)],
+    [BytesPath(), Path("x" * 70_000), RecordedError(int, ValueError(), None)],  # type: ignore[arg-type]
     ids=["path-of-bytes", "long-path", "recorded-error-by-hand"],
 )
 def test_whatever_it_is_json_can_write_it(value):
@@ -347,7 +347,7 @@ class Money:
     def __eq__(self, other):
         return isinstance(other, Money) and self.cents == other.cents
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 def info_of(result):
@@ -391,7 +391,7 @@ def test_a_hook_that_raises_when_writing_gives_type_and_repr():
 
 def test_a_hook_that_raises_on_reading_is_a_state_error(tmp_path):
     """The error names the file and the place in it."""
-    register_hooks(Money, lambda money: money.cents, lambda data: 1 / 0)
+    register_hooks(Money, lambda money: money.cents, lambda data: 1 / 0)  # type: ignore[arg-type, return-value]
     info_of(Money(5)).save(tmp_path / "state.json")
     with pytest.raises(StateError, match=r"state\.json: input_args of .*-e0") as caught:
         ExecutionInfo.load(tmp_path / "state.json")

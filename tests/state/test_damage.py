@@ -36,7 +36,7 @@ def test_a_journal_that_breaks_off_anywhere_is_used_up_to_there(which, small, re
             assert info.damage is None
             before = facts(info)
         else:
-            assert "breaks off" in info.damage
+            assert "breaks off" in info.damage  # type: ignore[operator]
             assert info.damage.endswith(f" at byte {whole}")
             assert facts(info) == before
 
@@ -79,7 +79,7 @@ def test_what_follows_the_last_entry_is_damage(small, tail, problem):
     content = small[0]
     info = ExecutionInfo.from_journal(content + tail, running=True)
     assert facts(info) == facts(ExecutionInfo.from_journal(content, running=True))
-    assert problem in info.damage
+    assert problem in info.damage  # type: ignore[operator]
     assert info.damage.endswith(f" at byte {len(content)}")
 
 
@@ -118,7 +118,7 @@ def test_a_whole_entry_that_makes_no_sense_is_damage(small, event):
     """It changes nothing in what was read before it."""
     content = small[0]
     info = ExecutionInfo.from_journal(content + framed(event, {"e": "end", "time": 1e9}), running=True)
-    assert f"the entry at byte {len(content)} cannot be used" in info.damage
+    assert f"the entry at byte {len(content)} cannot be used" in info.damage  # type: ignore[operator]
     assert facts(info) == facts(ExecutionInfo.from_journal(content, running=True))
 
 

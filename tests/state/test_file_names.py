@@ -78,7 +78,7 @@ async def test_save_state_false_writes_nothing(tmp_path):
 async def test_an_earlier_file_is_overwritten_with_a_warning(caplog):
     for result in (1, 2):
         async with rt.Session(run_identifier="mine"):
-            await rt.call(lambda result=result: result)
+            await rt.call(lambda result=result: result)  # type: ignore[call-overload]
     warnings = [(r.name, r.levelname, r.getMessage()) for r in caplog.records]
     assert warnings == [("RT.Session", "WARNING", "File .railtracks/mine.json already exists, overwriting...")]
     assert rt.ExecutionInfo.load(".railtracks/mine.json").answer == 2

@@ -268,7 +268,7 @@ def test_an_exception_that_was_returned_comes_back_as_a_result(tmp_path):
 def test_a_failure_with_an_unwritable_exception_is_a_failure(tmp_path):
     class Broken(Exception):
         @property
-        def __cause__(self):
+        def __cause__(self):  # type: ignore[override]
             raise RuntimeError("no cause")
 
     assert isinstance(save_and_load(make(("a", None, Broken("x"))), tmp_path).answer, Failure)

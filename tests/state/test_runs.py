@@ -6,6 +6,7 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -227,7 +228,7 @@ def test_the_run_of_a_killed_process_can_be_loaded(durability):
     """Its state is that it died."""
     command = [sys.executable, "-c", DYING, durability]
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
         assert process.stdout.readline() == "now\n"
         assert [run.state for run in list_runs()] == ["running"]

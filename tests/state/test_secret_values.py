@@ -6,6 +6,7 @@ import json
 import pickle
 from collections import deque, namedtuple
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 import pydantic
@@ -149,7 +150,7 @@ def test_secrets_of_the_initial_context_are_known_at_once(holder):
 
 @pytest.mark.parametrize("depth", [7, 20, 60])
 def test_a_deep_secret_of_the_initial_context_is_known(depth):
-    value = {"password": SECRET}
+    value: dict[str, Any] = {"password": SECRET}
     for _ in range(depth):
         value = {"below": value}
     secrets = Redactor()
@@ -170,7 +171,7 @@ def test_a_broken_part_of_the_context_does_not_hide_the_others(bad):
 
 
 def test_an_initial_context_that_contains_itself_is_no_problem():
-    context = {"password": SECRET}
+    context: dict[str, Any] = {"password": SECRET}
     context["self"] = context["token"] = context
     secrets = Redactor()
     register_secrets(context, secrets)

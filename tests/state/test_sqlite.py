@@ -82,7 +82,7 @@ def test_the_first_use_waits_for_that_of_another_process(tmp_path):
     sys.stdin.readline()
     connection.execute("COMMIT")
     """
-    outcome = []
+    outcome: list[bool | OSError] = []
 
     def use():
         try:

@@ -1,7 +1,9 @@
 """Every store against a model of it, in any order of operations."""
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -21,7 +23,7 @@ CONTENT = st.binary(min_size=1, max_size=40)
 class StoreMachine(RuleBasedStateMachine):
     """Used as sessions use it: one appender at a time per run, which is closed before anybody else touches the run."""
 
-    make = None
+    make: Callable[[Path], Any]
 
     def __init__(self):
         super().__init__()

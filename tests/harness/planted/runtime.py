@@ -15,6 +15,7 @@ import attrs
 from hypothesis import strategies as st
 
 import railtracks as rt
+from railtracks._context_variable import current
 from railtracks._session._nursery import SessionNursery
 from railtracks._session._session import Session
 from railtracks.execution import Coordinator, _coordinator, _entering
@@ -332,7 +333,7 @@ def save_lost():
 def outer_forgotten():
     def end(original, self):
         original(self)
-        _coordinator.current.set(None)
+        current.set(None)
 
     return replaced(Session, _end=end)
 
@@ -347,7 +348,7 @@ def frame_left():
             if not isinstance(sys.exc_info()[1], Exception):
                 real.set(value)
 
-    real = _coordinator.current
+    real = current
     return mock.patch.object(_coordinator, "current", Leaky())
 
 
