@@ -216,11 +216,7 @@ async def test_a_journal_that_cannot_be_closed_costs_nothing(monkeypatch, logged
     # As on network file systems, where close() reports what became of writes.
     async with rt.Session(run_identifier="run") as session:
         await rt.call(triple, 1)
-<<<<<<< HEAD
         close, journal = os.close, session._stored_run._storage._journal._appender._handle
-=======
-        close, journal = os.close, session._storage._journal._appender._handle  # type: ignore[attr-defined]
->>>>>>> x2-mypy-tests
 
         def fail(handle):
             close(handle)

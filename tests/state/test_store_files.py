@@ -73,13 +73,8 @@ class Late:
     session: Any
 
     def save(self, identifier, content):
-<<<<<<< HEAD
-        super().save(identifier, content)
-        late = threading.Thread(target=self.session._stored_run._storage._journal.sync)
-=======
         super().save(identifier, content)  # type: ignore[misc]
-        late = threading.Thread(target=self.session._storage._journal.sync)
->>>>>>> x2-mypy-tests
+        late = threading.Thread(target=self.session._stored_run._storage._journal.sync)
         late.start()
         late.join(0.2)  # real time: it may rightly wait until the session has let go
         self.late = late
