@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypedDict
 
 import attrs
@@ -27,7 +26,6 @@ from railtracks._logging import Level, level_number
 BroadcastCallback = Callable[[Any], None] | Callable[[Any], Awaitable[None]]
 AskCallback = Callable[[str], Any]
 BACKENDS = ("asyncio", "trio")
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 DURABILITIES = ("exit", "async", "sync")
 
 

@@ -30,7 +30,10 @@ def public_path(thing: Any) -> str:
     Returns:
         The qualified name alone for builtins.
     """
-    return _public_path(thing)
+    try:
+        return _public_path(thing)
+    except TypeError:  # a class whose metaclass has __eq__ and no __hash__, so the cache cannot hold it
+        return _public_path.__wrapped__(thing)
 
 
 @lru_cache(maxsize=4096)

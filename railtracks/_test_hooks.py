@@ -111,7 +111,7 @@ class RuntimeHooks:
     """Returns a new identifier that is safe as a file name."""
 
     observer: Observer | None = None
-    """Who is notified of what happens."""
+    """Receives what happens; None: nothing is notified."""
 
     wrap_strategy: Callable[[Any], Any] | None = None
     """Called with each ``ExecutionStrategy`` of a session; returns the strategy to use in its place."""

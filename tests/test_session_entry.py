@@ -95,7 +95,7 @@ async def test_leaving_in_another_task_is_refused():
     session, refused = rt.Session(), []
 
     async def leave():
-        with pytest.raises(SessionError, match=r"left in another task.*leave it where you entered it"):
+        with pytest.raises(SessionError, match=r"left in another task.*leave it in the task that entered it"):
             await session.__aexit__(None, None, None)
         refused.append(True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import threading
@@ -253,6 +254,21 @@ async def test_cancelled_future_of_the_node_is_an_ordinary_error():
     assert session.info.records[0].status is Status.FAILED
 
 
+@pytest.mark.parametrize("abandon_on_cancel", [True, False])
+async def test_a_stray_cancellation_of_a_sync_node_is_raised_as_it_is(abandon_on_cancel):
+    """A ``CancelledError`` that the node raised itself cancels nothing around it."""
+    error = asyncio.CancelledError("mine")
+
+    def fail():
+        raise error
+
+    async with rt.Session() as session:
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await rt.call(rt.function_node(fail, abandon_on_cancel=abandon_on_cancel))
+    assert caught.value is error
+    assert session.info.records[0].reason is Reason.OUTSIDE
+
+
 # ---- how they end
 
 
@@ -317,7 +333,7 @@ async def test_an_exception_of_an_abandoned_thread_is_lost_in_silence(caplog):
         assert worker.ended.wait(10)
     assert no_work_left()
     assert session.info.records[0].exception is None
-    assert len(caplog.records) == 1  # the warning that it goes on alone
+    assert len(caplog.records) == 1  # the warning that its worker thread goes on
 
 
 def test_without_abandon_on_cancel_the_call_waits_for_its_thread(backend, caplog):

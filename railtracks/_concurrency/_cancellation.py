@@ -9,7 +9,7 @@ from typing import TypeVar
 import anyio
 from anyio import lowlevel
 
-from railtracks._concurrency._event_loop import running_library
+from railtracks._concurrency._event_loop import is_stray_cancellation, running_library
 
 T = TypeVar("T")
 
@@ -36,10 +36,10 @@ async def in_child_task(func: Callable[[], Awaitable[T]]) -> T:
         nonlocal result, error
         try:
             result = await func()
-        except passed_on:
-            raise
         except BaseException as exc:
-            error = exc  # raised below: the task group would wrap it
+            if isinstance(exc, passed_on) and not is_stray_cancellation(exc):
+                raise
+            error = exc  # raised below: the task group would wrap it, or take a stray cancellation for its own
 
     async with anyio.create_task_group() as group:
         group.start_soon(child)

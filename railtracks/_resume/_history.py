@@ -20,7 +20,7 @@ MatchKey = tuple[str, str]
 
 
 class HistoryNode:
-    """A node of the tree of recorded calls: one call, as one or more attempts recorded it. The root is no call.
+    """A node of the tree of recorded calls: one call, as one or more attempts recorded it. The root is not a call.
 
     Args:
         attempts: For each attempt (session) that made the call, oldest first: all its calls, and the record of this

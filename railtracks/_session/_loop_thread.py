@@ -26,7 +26,9 @@ class LoopThread:
     def close(self, exc: BaseException | None) -> None:
         """Close the nursery, given what the session's body raised, and end the thread. Blocks until both are done.
 
-        Raises: what closing the nursery raises. A KeyboardInterrupt while waiting cancels what is left, and passes.
+        Raises:
+            BaseException: whatever closing the nursery raises.
+            KeyboardInterrupt: Ctrl-C came while this waited; what was left is cancelled.
         """
         self._stack.__exit__(None if exc is None else type(exc), exc, None if exc is None else exc.__traceback__)
 

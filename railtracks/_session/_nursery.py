@@ -82,7 +82,10 @@ class SessionNursery:
     def start_soon(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Start a top-level call as a child of the session."""
         if self._task_group_closed:
-            raise SessionEndedError(f"start_soon({node.name}) came after the session had waited for its children")
+            raise SessionEndedError(
+                f"start_soon({node.name}) came after the session had waited for its children; "
+                f"start the call before the body of the session ends"
+            )
 
         async def child() -> None:
             current.set(self.root)  # it is a call of the session, not of the code that started it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, final
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, final
 
 from railtracks._config import resolve_config
 from railtracks._identifiers import slug
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 E = TypeVar("E", bound=Event)
-
-Phase = Literal["not entered yet", "open", "over"]
 
 
 @final
@@ -215,7 +213,7 @@ class Session(SessionLife):
             SessionEndedError: the session has ended.
         """
         if self._phase == "over":
-            raise SessionEndedError("session.subscribe() came after the session had ended; subscribe before")
+            raise SessionEndedError("session.subscribe() came after the session had ended; subscribe before it ends")
         subscription = Subscription(
             callback, name=name, kinds=kinds, capacity=capacity, policy=policy, on_error=on_error, log=self._log
         )

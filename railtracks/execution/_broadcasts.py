@@ -1,4 +1,4 @@
-"""Broadcasts: items that nodes give to the subscribers of their session."""
+"""Broadcasts: items that nodes send to the subscribers of their session."""
 
 from __future__ import annotations
 

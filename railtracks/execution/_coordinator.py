@@ -162,17 +162,17 @@ class Coordinator:
         session_id: str,
         config: ExecutorConfig,
         context: dict[str, Any],
-        sources: RuntimeHooks,
+        hooks: RuntimeHooks,
         log: SessionLog,
         redactor: Redactor,
     ) -> None:
         self.session_id: str = session_id
         self.config: ExecutorConfig = config
         self.context: dict[str, Any] = context
-        self.clock: Callable[[], float] = sources.clock
-        self.origin: float = sources.wall() - sources.clock()
+        self.clock: Callable[[], float] = hooks.clock
+        self.origin: float = hooks.wall() - hooks.clock()
         self.state: RTState = RTState()
-        observer = sources.observer
+        observer = hooks.observer
         self._observer = observer if observer is not None and observer.observes_calls else None
         self.publisher: RTPublisher = RTPublisher(log, self._observer)
         self.recorder: Recorder | None = None
@@ -186,8 +186,8 @@ class Coordinator:
         self.threads: ThreadStrategy = ThreadStrategy(abandon_current)
         self._in_task: ExecutionStrategy = _IN_TASK
         self._in_thread: ExecutionStrategy = self.threads
-        if sources.wrap_strategy is not None:
-            self._in_task, self._in_thread = map(sources.wrap_strategy, (_IN_TASK, self.threads))
+        if hooks.wrap_strategy is not None:
+            self._in_task, self._in_thread = map(hooks.wrap_strategy, (_IN_TASK, self.threads))
         self._call_log = CallLog(session_id, self.origin, log, self.publisher)
         self.failure: BaseException | None = None
         self.failure_traceback: TracebackType | None = None
@@ -223,7 +223,9 @@ class Coordinator:
             commits: With ``durability="sync"``, wait until the result is on disk; False if the caller will, by
                 ``wait_committed``.
 
-        Raises: whatever the node raises, as the same object.
+        Raises:
+            BaseException: whatever the node raises, as the same object.
+
         Cancellation: recorded, with its reason, and passed on.
         """
         state = self.state

@@ -32,8 +32,12 @@ async def enter(
 
     The arguments are those of ``Coordinator.run``.
 
-    Raises: what the node raises, as the same object; GlobalTimeOutError; the session's first error under
-        ``end_on_error``; SessionEndedError if it comes too late.
+    Raises:
+        Exception: whatever the node raises, as the same object; under ``end_on_error`` the session's first error.
+        GlobalTimeOutError: the top-level call took longer than its ``timeout``.
+        SessionEndedError: the call came too late, or the end of its session cancelled it.
+        SessionError: it came in another event loop than its session's.
+
     Cancellation: everything below the call is cancelled, and its cleanup waited for, before this is passed on.
     """
     coordinator = caller.coordinator

@@ -40,7 +40,9 @@ async def run_with_pumps(session: _Pumped, frame: object, func: Callable[[], Awa
         frame: The value of the context variable in callbacks of subscribers.
         func: What to run.
 
-    Raises: what ``func`` raises, as the same object.
+    Raises:
+        BaseException: whatever ``func`` raises, as the same object.
+
     Cancellation: of ``func``; passed on when what was accepted is delivered.
     """
     result: Any = None

@@ -43,7 +43,7 @@ _thread_state = _ThreadState()
 
 
 class ThreadStrategy:
-    """Runs sync nodes: each in a worker thread, with the caller's context variables; only so many run at once.
+    """Runs sync nodes: each in a worker thread, with the caller's context variables, up to ``MAX_THREADS`` at once.
 
     A thread cannot be killed. A cancelled call abandons it, or waits for it, as the node's ``abandon_on_cancel`` says.
     The limit is the session's own, so that abandoned threads of one session do not block another.
@@ -64,6 +64,7 @@ class ThreadStrategy:
         self._limiter = None
 
     def is_host_of_this_thread(self) -> bool:
+        """Return whether the current thread is a worker thread in which this strategy runs a node."""
         return _thread_state.strategy is self
 
     async def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -80,8 +81,8 @@ class ThreadStrategy:
             from concurrent.futures import CancelledError  # loaded by now, if it was raised; not worth loading before
 
             if isinstance(exc, CancelledError):
-                # How asyncio tells a thread that the call it made on the loop was cancelled: that is this call's
-                # own cancellation coming back, unless the node cancelled a future of its own.
+                # On asyncio a thread gets this error when the call that it made on the event loop was cancelled. It is
+                # this call's own cancellation then, unless the node cancelled a future of its own.
                 await checkpoint_if_cancelled()
             raise
         return await result if isawaitable(result) else result

@@ -1,4 +1,4 @@
-"""Streams that are kept or dropped: they end with the call or the session, whoever holds them."""
+"""Streams that are kept or dropped: they end with the call or the session, whatever refers to them."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import railtracks as rt
-from tests.durability.world import failing, flow_of, reasons, resumed, reused
+from tests.durability.world import failing, failing_once, flow_of, reasons, resumed, reused
 
 
 def versioned(world, version):
@@ -92,11 +92,8 @@ async def test_node_of_another_function_of_the_same_name_runs_again(world):
         await rt.call(world.step, "x")
 
     function: Any = one
-    world.broken.add("x")
     flow = flow_of(main)
-    await failing(flow)
-    world.broken.clear()
-    world.ran()
+    await failing_once(flow, world, "x")
     function = other
     _, session = await resumed(flow)
     assert world.ran() == ["other", "x"]
@@ -112,11 +109,8 @@ async def test_calls_may_be_added_removed_and_moved(world, names, again):
         return [await rt.call(world.step, name) for name in called]
 
     called = "abc"
-    world.broken.add("c")
     flow = flow_of(main)
-    await failing(flow)
-    world.broken.clear()
-    world.ran()
+    await failing_once(flow, world, "c")
     called = names
     assert (await resumed(flow))[0] == [f"{name}!" for name in names]
     assert world.ran() == list(again)

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import railtracks as rt
-from tests.durability.world import failing, flow_of, reasons, resumed, resumed_badly
+from tests.durability.world import failing, failing_once, flow_of, reasons, resumed, resumed_badly
 
 
 async def removing(key):
@@ -52,11 +52,8 @@ async def test_context_changes_of_reused_calls_are_replayed_in_order(world):
         await rt.call(world.step, "x")
         return everything_in_it()
 
-    world.broken.add("x")
     flow = flow_of(main, context={"given": 1, "kept": 2})
-    await failing(flow)
-    world.broken.clear()
-    world.ran()
+    await failing_once(flow, world, "x")
     for attempt in range(2):
         result, session = await resumed(flow)
         assert result == {"kept": 2, "a": 3, "b": "late", "thread t": "t", "last": 1}
@@ -157,11 +154,8 @@ async def test_call_whose_context_change_is_not_on_record_runs_again(world, key,
         await rt.call(change)
         await rt.call(world.step, "x")
 
-    world.broken.add("x")
     flow = flow_of(main)
-    await failing(flow)
-    world.broken.clear()
-    world.ran()
+    await failing_once(flow, world, "x")
     _, session = await resumed(flow)
     assert world.ran() == ["change", "x"]
     assert session.context[key] is value

@@ -12,7 +12,7 @@ import pytest
 
 import railtracks as rt
 from tests.durability.values import WHEN, Circle, Color, Holder, Square
-from tests.durability.world import failing, flow_of, resumed, reused
+from tests.durability.world import failing, failing_once, flow_of, resumed, reused
 
 
 async def test_equal_calls_are_distinguished_by_their_order(world):
@@ -27,11 +27,8 @@ async def test_equal_calls_are_distinguished_by_their_order(world):
         return [await rt.call(numbered) for _ in range(5)]
 
     made = []
-    world.broken.add(3)
     flow = flow_of(main)
-    await failing(flow)
-    world.broken.clear()
-    world.ran()
+    await failing_once(flow, world, 3)
     result, session = await resumed(flow)
     assert result == [1, 2, 3, 4, 5]
     assert world.ran() == ["numbered"] * 2
@@ -52,11 +49,8 @@ async def test_arguments_of_equal_text_and_other_types_are_different(world):
         return results
 
     reverse = False
-    world.broken.add("x")
     flow = flow_of(main)
-    await failing(flow)
-    world.broken.clear()
-    world.ran()
+    await failing_once(flow, world, "x")
     reverse = True
     assert (await resumed(flow))[0] == [f"{type(value).__name__} {value!r}" for value in values[::-1]]
     assert world.ran() == ["x"]
@@ -158,11 +152,8 @@ async def test_equal_calls_are_found_below_the_right_caller(world):
 
     answers = ["first", "second"]
     world.delays.update(a=1, b=2)
-    world.broken.add("x")
     flow = flow_of(main)
-    await failing(flow)
-    world.broken.clear()
-    world.ran()
+    await failing_once(flow, world, "x")
     answers[:] = ["wrong"] * 2
     world.delays.update(a=2, b=1)
     result, _ = await resumed(flow)  # tuples without annotation: branch runs again, and who must be found below it

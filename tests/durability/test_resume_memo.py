@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import railtracks as rt
-from tests.durability.world import failing, flow_of, reasons, resumed
+from tests.durability.world import failing, failing_once, flow_of, reasons, resumed
 
 
 async def test_memo_false_runs_again_and_what_is_below_is_reused(world):
@@ -52,11 +52,8 @@ async def test_memo_false_of_a_class_node_and_of_a_method(world):
         await rt.call(Service().forget)
         await rt.call(world.step, "x")
 
-    world.broken.add("x")
     flow = flow_of(main)
-    await failing(flow)
-    world.broken.clear()
-    world.ran()
+    await failing_once(flow, world, "x")
     _, session = await resumed(flow)
     assert world.ran() == ["Forgetful", "forget", "x"]
     assert reasons(session.info)["Forgetful"] == reasons(session.info)["forget"] == "its node has memo=False"

@@ -12,7 +12,7 @@ import pytest
 import railtracks as rt
 from railtracks.state._serialization._plain_data import MAX_TEXT
 from tests.durability.values import Square
-from tests.durability.world import failing, flow_of, reasons, resumed
+from tests.durability.world import failing, failing_once, flow_of, reasons, resumed
 
 
 async def run_twice(world, *calls):
@@ -221,10 +221,7 @@ async def test_closures_are_found_by_definition_and_order(world):
         await rt.call(world.step, "x")
         return results
 
-    world.broken.add("x")
     flow = flow_of(main)
-    await failing(flow)
-    world.broken.clear()
-    world.ran()
+    await failing_once(flow, world, "x")
     assert (await resumed(flow))[0] == [10, 15]
     assert world.ran() == ["x"]

@@ -7,7 +7,7 @@ import pytest
 
 import railtracks as rt
 from railtracks.state import CallCreated, CallSucceeded, Status
-from tests.durability.world import FOLDER, failing, flow_of, resumed, shape
+from tests.durability.world import FOLDER, failing, failing_once, flow_of, resumed, shape
 
 
 async def test_the_state_holds_whole_subtrees_of_what_was_reused(world):
@@ -23,11 +23,8 @@ async def test_the_state_holds_whole_subtrees_of_what_was_reused(world):
 
     whole = flow_of(main, run_identifier="whole").connect()
     await whole.ainvoke()
-    world.broken.add("last")
     flow = flow_of(main)
-    await failing(flow)
-    world.broken.clear()
-    world.ran()
+    await failing_once(flow, world, "last")
     _, session = await resumed(flow)
     assert world.ran() == ["last"]
     assert sorted(map(repr, shape(session.info))) == sorted(map(repr, shape(whole.session.info)))

@@ -16,7 +16,7 @@ import railtracks as rt
 from railtracks.state._serialization._hooks import registered_types
 from railtracks.state._serialization._plain_data import MAX_ITEMS, MAX_TEXT
 from tests.durability.values import TYPED, WHEN, Base, Circle, Color, Derived, Holder, Level, Point, Square, Word
-from tests.durability.world import failing, flow_of, reasons, resumed
+from tests.durability.world import failing, failing_once, flow_of, reasons, resumed
 
 
 async def twice(world, annotation, value):
@@ -35,11 +35,8 @@ async def twice(world, annotation, value):
         results.append(await rt.call(node))
         await rt.call(world.step, "x")
 
-    world.broken.add("x")
     flow = flow_of(main)
-    await failing(flow)
-    world.broken.clear()
-    world.ran()
+    await failing_once(flow, world, "x")
     _, session = await resumed(flow)
     ran_again = "typed" in world.ran()
     assert ran_again == ("typed" in reasons(session.info))

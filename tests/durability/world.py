@@ -124,6 +124,14 @@ async def failing(flow, *args, **kwargs):
     return connection.session
 
 
+async def failing_once(flow, world, step):
+    """Run the flow, which fails at ``step``. Repair the step, and forget what ran."""
+    world.broken.add(step)
+    await failing(flow)
+    world.broken.clear()
+    world.ran()
+
+
 async def resumed(flow, run="run", *args, **kwargs):
     """Resume a run, and return the result and the session."""
     connection = flow.connect()

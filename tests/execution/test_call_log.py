@@ -20,13 +20,13 @@ ERROR = ValueError("no")
 class Observed:
     """A publisher's observer that keeps the events."""
 
-    sees_calls = True
+    observes_calls = True
 
     def __init__(self):
         self.events = []
 
-    def __getattr__(self, name):
-        return lambda event, *rest: self.events.append(event)
+    def on_event(self, event):
+        self.events.append(event)
 
 
 def ended(kind):

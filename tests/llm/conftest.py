@@ -25,7 +25,7 @@ def sdks_are_no_garbage():
 
 @pytest.fixture
 def server():
-    """Whoever uses it must have closed every connection at the end."""
+    """A test that uses it must have closed every connection at the end."""
     with Server() as server:
         yield server
         server.wait_all_closed()

@@ -332,7 +332,7 @@ def test_a_class_that_was_made_on_the_fly_is_not_kept_for_ever():
     assert kept() is None
 
 
-# ---- what is no node
+# ---- what is not a node
 
 
 def generator():

@@ -12,6 +12,7 @@ import pytest
 import railtracks as rt
 from railtracks._public_path import _NAMESPACES, public_path
 from railtracks.state._serialization import _former_names as former
+from railtracks.state._serialization._encoder import encode
 from railtracks.state._serialization._record_text import MAX_TYPES, NAME_GROWTH, _types_text
 
 PUBLIC = [
@@ -38,6 +39,23 @@ def test_a_users_class_is_recorded_by_its_module_and_qualified_name():
 
     assert public_path(Message) == f"{__name__}.{Message.__qualname__}"
     assert public_path(dict) == "dict"
+
+
+def test_a_users_class_need_not_be_hashable():
+    class Comparable(type):
+        def __eq__(cls, other):
+            return True
+
+    class Point(metaclass=Comparable):
+        pass
+
+    class Wrong(ValueError, metaclass=Comparable):
+        pass
+
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(Point)
+    assert encode(Point())["$type"] == f"{__name__}.{Point.__qualname__}"
+    assert encode(Wrong())["$type"] == f"{__name__}.{Wrong.__qualname__}"
 
 
 def test_a_private_class_with_a_public_name_keeps_its_own_path():

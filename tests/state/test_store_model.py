@@ -41,12 +41,12 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.close()
         self.folder.cleanup()
 
-    def let_go(self, name):
+    def close_appender(self, name):
         if name in self.appenders:
             self.appenders.pop(name).close()
             self.pending.pop(name, None)
 
-    def told(self, name, content, whole):
+    def expect(self, name, whole):
         """The journal will be ``whole``: at once, or when it is synced."""
         if isinstance(self.store, SQLiteStore):
             self.pending[name] = whole
@@ -55,9 +55,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(name=NAMES, content=CONTENT)
     def open(self, name, content):
-        self.let_go(name)
+        self.close_appender(name)
         self.appenders[name] = self.store.open(name, content)
-        self.told(name, content, content)
+        self.expect(name, content)
 
     @precondition(lambda self: self.appenders)
     @rule(data=st.data(), content=st.binary(max_size=40))
@@ -65,7 +65,7 @@ class StoreMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.appenders)))
         before = self.pending.get(name, self.journals.get(name))
         self.appenders[name].append(content)
-        self.told(name, content, before + content)
+        self.expect(name, before + content)
 
     @precondition(lambda self: self.appenders)
     @rule(data=st.data())
@@ -77,18 +77,18 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def close(self, name):
-        self.let_go(name)
+        self.close_appender(name)
 
     @rule(name=NAMES, content=st.lists(CONTENT, min_size=1, max_size=3))
     def save(self, name, content):
         self.store.save(name, content)
-        self.let_go(name)
+        self.close_appender(name)
         self.documents[name] = b"".join(content)
         self.journals.pop(name, None)
 
     @rule(name=NAMES)
     def remove(self, name):
-        self.let_go(name)
+        self.close_appender(name)
         self.store.remove(name)
         self.documents.pop(name, None)
         self.journals.pop(name, None)
@@ -97,7 +97,7 @@ class StoreMachine(RuleBasedStateMachine):
     def move_journal(self, name, to):
         if to in self.journals or to in self.appenders:
             return
-        self.let_go(name)
+        self.close_appender(name)
         assert self.store.move_journal(name, to) is (name in self.journals)
         if name in self.journals:
             self.journals[to] = self.journals.pop(name)
@@ -119,7 +119,7 @@ class StoreMachine(RuleBasedStateMachine):
     def reopen(self):
         if not isinstance(self.store, MemoryStore):
             for name in list(self.appenders):
-                self.let_go(name)
+                self.close_appender(name)
             if isinstance(self.store, SQLiteStore):
                 self.store.close()
             self.store = type(self).make(Path(self.folder.name))
