@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 import railtracks as rt
+from railtracks import testing
 from railtracks._public_path import _NAMESPACES, public_path
 from railtracks.state._serialization import _former_names as former
 from railtracks.state._serialization._encoder import encode
@@ -80,6 +81,22 @@ def test_former_names_are_translated_back_and_forth():
         assert former.former_node(f"{now}@2") == f"{before}@2"
         assert former.translate_values([{"$type": before, "x": [before]}]) == [{"$type": now, "x": [before]}]
         assert len(before) - len(now) <= NAME_GROWTH
+
+
+@pytest.mark.parametrize(
+    ("before", "thing"),
+    [
+        ("railtracks.testing.faults.Fault", testing.Fault),
+        ("railtracks.testing.invariants.Violation", testing.Violation),
+        ("railtracks.testing.invariants.check", testing.check),
+        ("railtracks.testing.invariants.invariant", testing.invariant),
+        ("railtracks.testing.models.ScriptError", testing.ScriptError),
+        ("railtracks.testing.models.ScriptedModel", testing.ScriptedModel),
+        ("railtracks.testing.models.tool_call", testing.tool_call),
+    ],
+)
+def test_names_recorded_with_a_public_submodule_are_translated_too(before, thing):
+    assert former.translate_types(before) == former.translate_node(before) == public_path(thing)
 
 
 def test_types_bound_to_a_node_are_translated_in_its_key():

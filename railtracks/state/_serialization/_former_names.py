@@ -1,6 +1,6 @@
 """The names of the library's classes and functions that earlier versions of the format recorded, and the current ones.
 
-Versions 1 and 2 recorded the private modules in which classes and functions were defined. These names are translated
+Versions 1 and 2 recorded the modules in which classes and functions were defined. These names are translated
 when a record is read, so that resuming finds them. The table below never changes: it says what those versions wrote.
 """
 
@@ -60,6 +60,9 @@ _FORMER_MODULES: dict[str, dict[str, str]] = {
         "railtracks.testing._outcome": "Outcome",
         "railtracks.testing._simulate": "simulate",
         "railtracks.testing._trace": "TraceEvent",
+        "railtracks.testing.faults": "Fault",
+        "railtracks.testing.invariants": "Violation check invariant",
+        "railtracks.testing.models": "ScriptError ScriptedModel tool_call",
     },
 }
 """The names by public namespace and by the module that version 2 recorded."""
