@@ -30,20 +30,27 @@ def public_path(thing: Any) -> str:
     Returns:
         The qualified name alone for builtins.
     """
-    try:
-        return _public_path(thing)
-    except TypeError:  # a class whose metaclass has __eq__ and no __hash__, so the cache cannot hold it
-        return _public_path.__wrapped__(thing)
+    if isinstance(thing, type):  # methods are not cached: a bound one would keep its object
+        try:
+            return _cached_path(thing)
+        except TypeError:  # a class whose metaclass has __eq__ and no __hash__, so the cache cannot hold it
+            pass
+    return _path(thing)
 
 
-@lru_cache(maxsize=4096)
-def _public_path(thing: Any) -> str:
+def _path(thing: Any) -> str:
     module, name = thing.__module__, thing.__qualname__
     if module == "builtins":
         return str(name)
     if str(module).startswith("railtracks."):
+        first, dot, _ = name.partition(".")
         for namespace in _NAMESPACES:
             public = sys.modules.get(namespace)
-            if name in getattr(public, "__all__", ()) and getattr(public, name) is thing:
+            found = getattr(public, first) if first in getattr(public, "__all__", ()) else None
+            # A method is known by its class.
+            if found is thing or (dot and isinstance(found, type) and found.__module__ == module):
                 return f"{namespace}.{name}"
     return f"{module}.{name}"
+
+
+_cached_path = lru_cache(maxsize=4096)(_path)

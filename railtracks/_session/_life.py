@@ -174,13 +174,13 @@ class SessionLife(ABC):
                 f"the session {self.identifier} was entered before and is {self._phase}; "
                 f"create a new rt.Session() each time, or use rt.Flow"
             )
-        self._log.open()
         if self._config.save_state or self._resume_source is not None:
-            try:
-                self._acquire_run()
-            except BaseException:
-                self._log.close()
-                raise
+            self._acquire_run()
+        try:
+            self._log.open()
+        except BaseException:
+            self._release_run()
+            raise
         self._phase = "open"
         self._form = form
         self._start_time = self._now()

@@ -70,8 +70,13 @@ def bound_arguments(target: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | Non
         args, kwargs, target = (*target.args, *args), {**target.keywords, **kwargs}, target.func
     if not isinstance(target, FunctionType | BuiltinFunctionType | type | Node) and not hasattr(target, "__wrapped__"):
         owner = getattr(target, "__self__", target)
-        args = (f"{owner.__module__}.{owner.__qualname__}" if isinstance(owner, type) else owner, *args)
+        args = (_class_path(owner) if isinstance(owner, type) else owner, *args)
     return (args, kwargs) if args or kwargs else None
+
+
+def _class_path(cls: type) -> str:
+    """Return the path of a class as keys have it: with the module of builtins, too."""
+    return public_path(cls) if cls.__module__.startswith("railtracks.") else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def secret_positions(target: Any) -> frozenset[int]:

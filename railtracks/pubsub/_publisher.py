@@ -112,7 +112,7 @@ class RTPublisher:
     async def _detach(self, host: PumpHost, seconds: float) -> None:
         with anyio.move_on_after(seconds):
             for subscription in self.subscriptions:
-                await subscription.wait_drained()
+                await subscription.wait_quiet()
         runs_pumps = self._hosts[0] is host
         self._hosts.remove(host)
         if not runs_pumps:
@@ -131,13 +131,13 @@ class RTPublisher:
     @property
     def drained(self) -> bool:
         """Whether all that was accepted is delivered."""
-        return all(subscription.drained for subscription in self.subscriptions)
+        return all(subscription.quiet for subscription in self.subscriptions)
 
     async def wait_drained(self) -> bool:
         """Wait up to ``DRAIN_DEADLINE`` until all is delivered, and return whether it is."""
         with anyio.move_on_after(DRAIN_DEADLINE) as scope:
             for subscription in self.subscriptions:
-                await subscription.wait_drained()
+                await subscription.wait_quiet()
         return not scope.cancelled_caught
 
     def _start_pumps(self) -> None:

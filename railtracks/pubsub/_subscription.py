@@ -110,7 +110,7 @@ class Subscription:
         return len(self._buffer) >= self._capacity
 
     @property
-    def drained(self) -> bool:
+    def quiet(self) -> bool:
         """Whether all that was accepted is delivered."""
         return not self._buffer and not self._busy
 
@@ -154,9 +154,9 @@ class Subscription:
             if self._running and not self._closed:
                 return
 
-    async def wait_drained(self) -> None:
+    async def wait_quiet(self) -> None:
         """Wait until all that was accepted is delivered, or no pump runs."""
-        await self._changed.wait_while(lambda: not self.drained and self._running)
+        await self._changed.wait_while(lambda: not self.quiet and self._running)
 
     def start(self, nursery: TaskGroup, frame: object) -> None:
         """Start the pump in ``nursery``. Callbacks run in ``frame``, not in that of the code that subscribed them."""

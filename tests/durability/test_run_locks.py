@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +110,13 @@ async def test_forked_child_does_not_write_into_the_run_of_its_parent():
         assert journal_of("run") == before
         await rt.call(triple, 2)
     assert rt.state.load_run("run").answer == [3, 6]
+
+
+def test_a_session_that_is_refused_leaves_no_log_file():
+    with (
+        rt.Session(run_identifier="mine"),
+        pytest.raises(RunInUseError),
+        rt.Session(run_identifier="mine", log_file="logs/new.log"),
+    ):
+        pytest.fail("it was entered")
+    assert not Path("logs").exists()

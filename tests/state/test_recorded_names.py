@@ -115,3 +115,14 @@ def test_long_lists_of_types_are_found_in_records_of_version_2(count):
         checksum = zlib.crc32(written.encode())
         written = f"{written[:MAX_TYPES]}... {len(before)} in all, {checksum:08x}"
     assert _types_text(now) == former.translate_types(written)
+
+
+def test_methods_of_public_classes_are_known_by_their_class():
+    assert public_path(rt.ExecutionInfo.load) == "railtracks.ExecutionInfo.load"
+    assert public_path(rt.ExecutionInfo.save) == "railtracks.ExecutionInfo.save"
+    node = rt.function_node(rt.ExecutionInfo.load)
+    key = 'railtracks.{}("input_args": ["railtracks.{}"], "input_kwargs": {{}})'
+    assert node.key == key.format("ExecutionInfo.load", "ExecutionInfo")
+    before = key.format("state._info.ExecutionInfo.load", "state._info.ExecutionInfo")
+    assert former.translate_node(before) == node.key
+    assert former.former_node(node.key) == before

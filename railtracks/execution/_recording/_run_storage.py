@@ -44,12 +44,15 @@ class RunStorage:
         self._identifier = ""
         self._location = ""  # of the document, for people
         self._lock: Lock | None = None
+        self._lock_failure: Exception | None = (
+            None  # reported by `start`: the log is opened after the lock was acquired
+        )
         self._journal: JournalWriter | None = None  # None before `start` and after `release`
         self._archive_identifier: str | None = None  # None if no stale journal can be in the way
         self._has_failed = False
 
     def acquire(self, identifier: str) -> None:
-        """Acquire the lock on the run. If the store fails otherwise, the session goes on without a journal.
+        """Acquire the lock on the run. If the store fails otherwise, :meth:`start` logs it and writes no journal.
 
         Raises:
             RunInUseError: Another session holds the lock.
@@ -62,7 +65,7 @@ class RunStorage:
         except RunInUseError:
             raise
         except Exception as exc:  # a user's store may raise anything
-            self._on_failure(exc)
+            self._lock_failure = exc
         _storages.add(self)
 
     def start(
@@ -80,6 +83,8 @@ class RunStorage:
         assert store is not None
         self._archive_identifier = archive_identifier
         try:
+            if self._lock_failure is not None:
+                raise self._lock_failure
             self._archive_stale_journal(store)
         except Exception as exc:  # a user's store may raise anything
             self._on_failure(exc)

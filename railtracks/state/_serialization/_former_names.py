@@ -81,6 +81,16 @@ _CURRENT_NODES: dict[str, str] = {
 }
 _NODE = re.compile(r"railtracks\.[^@(]+")
 _BOUND_TYPES = re.compile(r'(?<="input_types": ")[^"]*(?=")')
+_BOUND_CLASS = re.compile(r'(?<=\("input_args": \[")railtracks\.[\w.]+(?=")')
+"""The class that a class method is bound to."""
+
+
+def _renamed(path: str, names: dict[str, str]) -> str:
+    """Return a path with another name for the longest part of it that has one: a method is known by its class."""
+    if path in names:
+        return names[path]
+    owner, dot, name = path.rpartition(".")
+    return f"{_renamed(owner, names)}.{name}" if dot else path
 
 
 def translate_types(types: str) -> str:
@@ -90,8 +100,7 @@ def translate_types(types: str) -> str:
 
 def translate_node(key: str) -> str:
     """Return the key of a node that an earlier version recorded, with current names."""
-    key = _NODE.sub(lambda match: _CURRENT_NODES.get(match[0], match[0]), key, count=1) if _NODE.match(key) else key
-    return _BOUND_TYPES.sub(lambda match: translate_types(match[0]), key)
+    return _renamed_key(key, _CURRENT_NODES)
 
 
 def translate_values(data: Any) -> Any:
@@ -120,9 +129,13 @@ def translate(members: dict[str, Any]) -> None:
 
 def former_node(key: str) -> str:
     """Return the key under which version 2 recorded a node. Digests on record contain it."""
-    base = _NODE.match(key)
-    key = key if base is None else _FORMER.get(base[0], base[0]) + key[base.end() :]
-    return _BOUND_TYPES.sub(lambda match: " ".join(_FORMER.get(n, n) for n in match[0].split(" ")), key)
+    return _renamed_key(key, _FORMER)
+
+
+def _renamed_key(key: str, names: dict[str, str]) -> str:
+    if base := _NODE.match(key):
+        key = _renamed(base[0], names) + _BOUND_CLASS.sub(lambda match: _renamed(match[0], names), key[base.end() :])
+    return _BOUND_TYPES.sub(lambda match: " ".join(names.get(name, name) for name in match[0].split(" ")), key)
 
 
 def shortened_types(types: Iterable[str], limit: int) -> str | None:
