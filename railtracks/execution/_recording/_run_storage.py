@@ -44,9 +44,7 @@ class RunStorage:
         self._identifier = ""
         self._location = ""  # of the document, for people
         self._lock: Lock | None = None
-        self._lock_failure: Exception | None = (
-            None  # reported by `start`: the log is opened after the lock was acquired
-        )
+        self._lock_failure: Exception | None = None  # logged by `start`, since the log is opened after `acquire`
         self._journal: JournalWriter | None = None  # None before `start` and after `release`
         self._archive_identifier: str | None = None  # None if no stale journal can be in the way
         self._has_failed = False
