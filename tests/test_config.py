@@ -140,7 +140,8 @@ def test_the_options_are_named_once():
 def test_configuration_md_has_a_row_for_each_option():
     text = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
     table = text.partition("\n\n## Where")[0].partition("|---|---|---|\n")[2]
-    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines()]
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in lines]
     assert rows == [[f"`{name}`", f"`{default!r}`".replace("'", '"')] for name, default in DEFAULTS.items()]
 
 

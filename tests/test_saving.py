@@ -79,7 +79,7 @@ class _Report:
 )
 @pytest.mark.parametrize("make", [rt.Session, rt.session, functools.partial(rt.Flow, "F", double)])
 def test_an_async_payload_callback_is_refused_at_construction(make, callback):
-    with pytest.raises(ConfigError, match=r"payload_callback.*not an async one"):
+    with pytest.raises(ConfigError, match=r"payload_callback.*function that is not async"):
         make(payload_callback=callback)
 
 
