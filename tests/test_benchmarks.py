@@ -38,13 +38,13 @@ def test_a_benchmark_returns_results_and_leaves_no_file(module, backend, tiny, t
     assert Path.cwd() == tmp_path
 
 
-def test_the_benchmark_of_imports_returns_a_result_and_leaves_no_file(tiny, tmp_path):
+def test_the_benchmark_of_imports_leaves_no_file(tiny, tmp_path):
     [result] = imports.measure(1)
     assert isinstance(result, Result)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_fails_if_a_benchmark_leaves_a_file_and_names_it(monkeypatch, tmp_path):
+def test_the_command_fails_if_a_benchmark_leaves_a_file(monkeypatch, tmp_path):
     class Careless:
         __name__ = "benchmarks.careless"
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.checkout import CheckoutGuard
 
 
 @pytest.mark.parametrize("path", ["plain", ".railtracks/run.json"])
-def test_a_run_that_leaves_a_file_in_the_checkout_fails_and_names_it(pytester, path):
+def test_a_run_that_leaves_a_file_in_the_checkout_fails(pytester, path):
     pytester.makepyfile(
         f"""
         from pathlib import Path
@@ -37,3 +39,9 @@ def test_what_tools_write_is_not_counted(pytester, path):
     )
     result = pytester.runpytest_inprocess(plugins=[CheckoutGuard(pytester.path)])
     assert result.ret == pytest.ExitCode.OK
+
+
+def test_no_name_of_a_test_is_longer_than_60_characters():
+    tests = Path(__file__).parent
+    names = [name for path in tests.rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))]
+    assert [name for name in names if len(name) > 60] == []

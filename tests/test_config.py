@@ -308,7 +308,7 @@ def test_unknown_option_is_refused_with_those_that_exist(take):
         take(time_out=1)
 
 
-def test_unknown_option_that_resembles_none_is_refused_without_a_guess():
+def test_unknown_option_like_no_other_is_refused_without_guess():
     with pytest.raises(ConfigError, match="there is no option 'colour'; the options are timeout, end_on_error"):
         rt.Session(colour="blue")  # type: ignore[call-arg]
 

@@ -152,7 +152,7 @@ def evaluated_reader():
     return namespace
 
 
-def test_every_entry_of_a_journal_has_a_section_that_names_its_fields(rich):
+def test_every_journal_entry_has_a_section_with_its_fields(rich):
     found = {}
     for content, _ in rich:
         for entry in entries(content):
@@ -162,7 +162,7 @@ def test_every_entry_of_a_journal_has_a_section_that_names_its_fields(rich):
     assert named == found
 
 
-def test_a_field_that_the_page_does_not_call_optional_is_always_there(rich):
+def test_a_field_that_is_not_called_optional_is_always_there(rich):
     for content, _ in rich:
         for entry in entries(content):
             check_members({name: value for name, value in entry.items() if name != "e"}, f"`{entry['e']}`")
@@ -199,7 +199,7 @@ def test_a_document_has_the_members_that_the_page_names(rich):
     assert data["earlier"]
 
 
-def test_optional_members_are_those_that_the_classes_have_defaults_for():
+def test_optional_members_are_those_with_defaults():
     fields = attrs.fields(document.EdgeDetails)
     always = {"reason", "abandoned"}  # they were there in version 1 already
     with_defaults = {field.name for field in fields if field.default is not attrs.NOTHING} - always
@@ -243,7 +243,7 @@ def test_every_attribute_of_agents_is_named():
     assert "`railtracks.request.NAME`" in text
 
 
-def test_the_librarys_own_nodes_have_the_keys_that_the_page_names():
+def test_the_librarys_own_nodes_have_the_keys_on_the_page():
     def asks():
         return rt.call_sync(rt.ask, "why?")
 
@@ -270,7 +270,7 @@ def test_a_cut_list_of_types_ends_as_the_page_says():
 
 
 @pytest.mark.parametrize("before", range(40))
-def test_a_cut_list_of_the_librarys_own_types_is_made_as_the_page_says(before):
+def test_a_cut_list_of_own_types_is_made_as_the_page_says(before):
     """The names at the place of the cut are moved by some characters each time."""
     types = ["x" * before, *["railtracks.llm.ToolCall", "railtracks.LLMResponse"] * 30]
     names = {
@@ -348,7 +348,7 @@ def test_the_example_is_what_its_flow_writes(monkeypatch, backend):
     assert without_moments(list(shown_example())) == without_moments(list(written))
 
 
-def test_the_journal_of_the_example_holds_what_its_document_holds():
+def test_the_example_journal_holds_what_its_document_holds():
     (header, *rest), data = shown_example()
     info = ExecutionInfo.from_journal(framed([{**header, "version": document.VERSION}, *rest]))
     assert info.damage is None

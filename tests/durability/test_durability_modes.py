@@ -130,7 +130,7 @@ async def test_values_are_on_record_as_they_were(durability):
     assert record.result == ["caller", "node", "later"]
 
 
-def test_a_client_that_releases_the_thread_does_not_wait_for_a_new_one():
+def test_releasing_the_thread_does_not_wait_for_a_new_one():
     # The thread is at work for the first when the second comes; it stays for that, and the first may go.
     thread = FsyncThread()
     at_work, go_on, left = threading.Event(), threading.Event(), threading.Event()

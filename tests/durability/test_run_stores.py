@@ -151,7 +151,7 @@ def test_a_store_that_lacks_a_method_is_refused(method):
 
 
 @pytest.mark.parametrize("blocks", [None, True, False])
-async def test_a_store_is_used_in_worker_threads_unless_it_says_that_it_does_not_block(world, blocks):
+async def test_a_store_that_may_block_is_used_in_worker_threads(world, blocks):
     store = Plain()
     assert isinstance(store, Store)
     if blocks is not None:

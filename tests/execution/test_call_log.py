@@ -94,7 +94,7 @@ def test_it_is_active_if_a_line_or_an_event_has_a_receiver(level, observed, acti
     assert call_log(level, Observed() if observed else None).is_active is active
 
 
-def test_an_abandoned_thread_is_a_warning_at_any_level_that_shows_warnings(caplog):
+def test_an_abandoned_thread_is_a_warning(caplog):
     _, record = ended("outside")
     call_log("QUIET").abandoned(record)
     (entry,) = caplog.records

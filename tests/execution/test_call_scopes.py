@@ -57,7 +57,7 @@ async def test_all_scopes_below_a_top_level_call_share_its_deadline():
 
 
 @pytest.mark.parametrize(("pending", "entered", "idle"), [(0, 0, True), (1, 0, False), (0, 1, False), (2, 3, False)])
-async def test_a_session_is_idle_without_calls_and_without_pending_children(pending, entered, idle):
+async def test_a_session_is_idle_without_calls_and_pending_children(pending, entered, idle):
     scopes, top = CallScopes(), root()
     for _ in range(pending):
         scopes.child_started()
@@ -91,7 +91,7 @@ async def test_cancelling_all_reaches_every_top_level_call():
     assert [scope.cause for scope in made] == [CancelCause.FAILURE] * 2
 
 
-async def test_finishing_a_top_level_call_cancels_what_is_left_and_waits():
+async def test_finishing_a_root_call_cancels_what_is_left_and_waits():
     scopes, top, other = CallScopes(), root(), root()
     left, elsewhere = scopes.add(top, record(1)), scopes.add(other, None)
     ended = []
@@ -115,7 +115,7 @@ async def test_finishing_a_top_level_call_cancels_what_is_left_and_waits():
     assert elsewhere.cause is None
 
 
-async def test_finishing_a_top_level_call_without_others_waits_for_nothing():
+async def test_finishing_a_root_call_alone_waits_for_nothing():
     scopes = CallScopes()
     start = anyio.current_time()
     await scopes.finish(root())

@@ -138,7 +138,7 @@ async def test_cancelled_waiter_leaves_at_once_and_the_others_go_on(commit, disk
     assert disk.syncs == 2
 
 
-async def test_cancelled_first_waiter_syncs_for_its_group_before_it_leaves(commit, disk):
+async def test_cancelled_first_waiter_syncs_for_its_group(commit, disk):
     returned, left = [], []
 
     async def first(scope):

@@ -123,7 +123,7 @@ def test_only_an_open_journal_is_whole_when_it_is_finished(journal, origin):
 
 
 @pytest.mark.parametrize("origin", [row[0] for row in TABLE])
-def test_the_thread_that_syncs_is_released_as_often_as_it_is_acquired(journal, syncer, origin):
+def test_the_fsync_thread_is_released_as_often_as_acquired(journal, syncer, origin):
     writer = journal.bring(origin)
     assert syncer.clients == (origin in ("open", "failed to append", "finished", "forked"))
     writer.close()
@@ -155,7 +155,7 @@ def test_failure_of_the_store_is_reported_and_ends_the_journal(journal, origin, 
     assert journal.failures[0].endswith("failed")
 
 
-def test_entries_are_appended_in_order_after_the_journal_was_opened(journal):
+def test_entries_are_appended_in_order_after_opening(journal):
     for entry in ("first", "entry", "entry"):
         journal.writer.append(entry)
     assert journal.appender.operations == ["open", FIRST, ENTRY, ENTRY]
@@ -168,7 +168,7 @@ def test_a_journal_that_could_not_be_opened_is_not_opened_again(journal):
     assert journal.appender.operations == []
 
 
-def test_what_precedes_the_first_entry_is_released_when_it_is_written(syncer):
+def test_the_preamble_is_released_when_it_is_written(syncer):
     class Opener:
         def __call__(self):
             return Appender()

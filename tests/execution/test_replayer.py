@@ -68,7 +68,7 @@ def test_match_says_whether_and_why_a_call_runs(recorded, call, reuse):
         assert (match.result, match.descendants, match.changes) == (None, (), ())
 
 
-def test_node_with_memo_false_runs_but_its_children_are_still_matched():
+def test_node_with_memo_false_runs_and_its_children_match():
     root = build_history(records_of([Call("f", 1, below=[Call("g", 2)])]))
     match = match_call(root, new_record(RTState(), "f", 1), FunctionNode(f, name="f", is_async=False, memo=False))
     assert match.reuse == "its node has memo=False"

@@ -260,7 +260,7 @@ def test_journal_is_synced_when_the_document_cannot_be_saved(storage, monkeypatc
     opened.release()
 
 
-def test_stale_journal_that_could_not_be_archived_is_archived_when_the_run_is_saved(storage, log):
+def test_stale_journal_is_archived_at_the_latest_when_saving(storage, log):
     store = Failing()
     stale = HEADER + journal.encode_entry(CREATED)
     store.open("run", stale).close()
@@ -279,7 +279,7 @@ def test_stale_journal_that_could_not_be_archived_is_archived_when_the_run_is_sa
 
 
 @pytest.mark.parametrize("moment", ["acquired", "started", "opened"])
-def test_forked_child_writes_nothing_and_leaves_the_lock_to_the_parent(storage, log, moment):
+def test_forked_child_writes_nothing_and_leaves_the_lock(storage, log, moment):
     store = MemoryStore()
     opened = storage(store)
     writer = None if moment == "acquired" else opened.start(FACTS, None, None)
@@ -299,7 +299,7 @@ def test_forked_child_writes_nothing_and_leaves_the_lock_to_the_parent(storage, 
 # ---- where it is
 
 
-def test_location_below_the_working_directory_is_shown_relative_to_it(tmp_path, monkeypatch):
+def test_location_below_the_working_directory_is_relative(tmp_path, monkeypatch):
     assert _run_storage._display_path(f"{tmp_path}/runs/run.json") == "runs/run.json"
     assert _run_storage._display_path("/elsewhere/run.json") == "/elsewhere/run.json"
     monkeypatch.setattr("os.getcwd", Failing().fail)

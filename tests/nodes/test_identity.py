@@ -295,7 +295,7 @@ def test_secret_positions_are_those_of_the_arguments_of_a_call(target, positions
     assert secret_positions(target) == positions
 
 
-def test_the_path_of_a_definition_is_that_of_the_innermost_function():
+def test_a_definition_path_is_that_of_the_innermost_function():
     partial = functools.partial(functools.partial(add, 1), 2)
     assert definition_path(partial) == definition_path(add) == "tests.nodes.test_identity.add"
 

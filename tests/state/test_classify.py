@@ -210,7 +210,7 @@ def test_a_class_whose_metaclass_raises_is_opaque():
     assert classify(Meta("Odd", (str,), {})).kind is Kind.OPAQUE
 
 
-def test_a_class_that_is_registered_as_a_mapping_later_is_one_from_then_on():
+def test_a_class_registered_as_a_mapping_later_is_one_then():
     class Table:
         def items(self):
             return {"a": 1}.items()
@@ -250,7 +250,7 @@ def test_members_of_each_kind(value, members):
     assert list(members_of(value, classify_value(value))) == members
 
 
-def test_a_named_tuple_with_another_number_of_names_has_items_without_names():
+def test_a_named_tuple_with_other_names_has_unnamed_items():
     odd = type("Odd", (Pair,), {"_fields": ("password",)})(1, SECRET)
     assert list(members_of(odd, classify_value(odd))) == [(None, 1), (None, SECRET)]
 

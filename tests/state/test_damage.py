@@ -169,7 +169,7 @@ def brace(small):
 
 
 @pytest.mark.parametrize("name", ["mine.journal", "mine.json", "mine"])
-def test_a_journal_that_begins_with_a_brace_is_loaded_as_a_journal(name, brace, small):
+def test_a_journal_that_begins_with_a_brace_is_a_journal(name, brace, small):
     Path(name).write_bytes(brace)
     loaded = ExecutionInfo.load(name)
     assert loaded.session_name.rstrip("x") == small[1].session_name
@@ -177,7 +177,7 @@ def test_a_journal_that_begins_with_a_brace_is_loaded_as_a_journal(name, brace, 
 
 
 @pytest.mark.parametrize("end", [1, 8, 15, 60, -1])
-def test_a_damaged_journal_that_begins_with_a_brace_is_reported_as_a_journal(end, brace):
+def test_a_damaged_journal_that_begins_with_a_brace_is_too(end, brace):
     """It is cut within its header, or the last byte of the header is flipped."""
     content = bytearray(brace if end < 0 else brace[:end])
     content[-1 if end > 0 else boundaries(brace)[1] - 1] ^= 1
@@ -188,14 +188,14 @@ def test_a_damaged_journal_that_begins_with_a_brace_is_reported_as_a_journal(end
 
 @pytest.mark.parametrize("name", ["mine.json", "mine.journal", "mine"])
 @pytest.mark.parametrize("end", [12, 40, 200])
-def test_a_state_file_that_breaks_off_is_reported_as_a_state_file(name, end, small):
+def test_a_truncated_state_file_is_reported_as_a_state_file(name, end, small):
     Path(name).write_bytes("".join(small[1].document()).encode()[:end])
     with pytest.raises(StateError, match=rf"^{re.escape(name)}: this is not a state file"):
         ExecutionInfo.load(name)
 
 
 @pytest.mark.parametrize("name", ["mine.json", "mine"])
-def test_a_state_file_that_another_program_has_formatted_is_loaded(name, small):
+def test_a_state_file_that_was_reformatted_is_loaded(name, small):
     Path(name).write_text(json.dumps(small[1].payload(), indent=4))
     assert ExecutionInfo.load(name) == small[1]
 

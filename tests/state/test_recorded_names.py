@@ -33,7 +33,7 @@ def test_a_public_name_is_recorded_without_private_modules(namespace, name):
     assert getattr(importlib.import_module(home), last) is getattr(importlib.import_module(namespace), name)
 
 
-def test_a_users_class_is_recorded_by_its_module_and_qualified_name():
+def test_a_users_class_is_recorded_by_module_and_name():
     @attrs.frozen
     class Message:
         pass
@@ -95,7 +95,7 @@ def test_former_names_are_translated_back_and_forth():
         ("railtracks.testing.models.tool_call", testing.tool_call),
     ],
 )
-def test_names_recorded_with_a_public_submodule_are_translated_too(before, thing):
+def test_names_recorded_with_a_public_submodule_are_translated(before, thing):
     assert former.translate_types(before) == former.translate_node(before) == public_path(thing)
 
 

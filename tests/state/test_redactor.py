@@ -110,7 +110,7 @@ def test_a_known_secret_is_found_wherever_it_stands(shortest):
             assert redactor.redact(text) == "x" * before + MASK + "y" * after
 
 
-def test_the_shortest_text_that_is_known_decides_how_densely_others_are_sampled():
+def test_the_shortest_secret_decides_how_densely_to_sample():
     assert [TextIndex(["a" * length]).shortest for length in SHORTEST] == [6, 7, 7, 7, 11, 11, 11, 19, 19, 19]
 
 
@@ -122,7 +122,7 @@ def test_a_text_without_a_secret_is_returned_as_it_is():
         assert redactor.redact(text) is text
 
 
-def test_a_text_that_resembles_secrets_but_contains_none_is_returned_as_it_is():
+def test_a_text_that_only_resembles_secrets_is_unchanged():
     redactor = Redactor()
     for n in range(100):
         redactor.add(f"secret-{n:04}")
@@ -130,7 +130,7 @@ def test_a_text_that_resembles_secrets_but_contains_none_is_returned_as_it_is():
     assert redactor.redact(text) is text
 
 
-def test_many_secrets_that_share_their_beginning_or_their_end_are_all_found():
+def test_secrets_that_share_their_beginning_or_end_are_found():
     redactor = Redactor()
     secrets = [f"{'a' * 30}{n:03}{'z' * 30}" for n in range(200)]
     for secret in secrets:
@@ -138,7 +138,7 @@ def test_many_secrets_that_share_their_beginning_or_their_end_are_all_found():
     assert redactor.redact(" ".join(secrets)) == " ".join([MASK] * 200)
 
 
-def test_the_index_holds_what_is_known_and_no_more_after_many_secrets_were_forgotten():
+def test_the_index_forgets_secrets_that_are_forgotten():
     redactor = Redactor()
     for n in range(5 * MAX_KNOWN):
         redactor.add(f"{n * 0x9E3779B97F4A7C15 % 2**64:016x}")

@@ -133,7 +133,7 @@ def test_a_forked_child_and_its_parent_both_go_on_with_a_store():
 
 
 @needs_fork
-def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent_that_uses_the_store():
+def test_a_forked_child_does_not_wait_for_its_parents_threads():
     body = """
     with store.transaction():
         child = os.fork()
