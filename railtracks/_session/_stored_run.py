@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
 from railtracks.exceptions import SessionError
-from railtracks.execution import Coordinator, Recorder
+from railtracks.execution import Coordinator
 from railtracks.execution._recording._journal_writer import JournalWriter
+from railtracks.execution._recording._recorder import Recorder
 from railtracks.execution._recording._run_storage import RunStorage
 from railtracks.nodes._resolve import as_node
 from railtracks.state import CallRecord, ExecutionInfo, FileStore, Store

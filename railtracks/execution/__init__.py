@@ -3,7 +3,6 @@
 from railtracks._concurrency._event_loop import running_library
 from railtracks._concurrency._task_groups import find_interrupt, split_cancellation, task_group
 from railtracks.execution._coordinator import Coordinator, Frame, abandon_current
-from railtracks.execution._recording._recorder import Recorder
 from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 
 __all__ = [
@@ -11,7 +10,6 @@ __all__ = [
     "ExecutionStrategy",
     "Frame",
     "InTaskStrategy",
-    "Recorder",
     "ThreadStrategy",
     "abandon_current",
     "find_interrupt",

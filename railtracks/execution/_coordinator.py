@@ -28,13 +28,14 @@ from railtracks._test_hooks import RuntimeHooks
 from railtracks.exceptions import FatalError, NodeInvocationError
 from railtracks.execution._call_log import CallLog
 from railtracks.execution._call_scopes import CallScopes, CancelCause, RootCall
+from railtracks.execution._call_secrets import register_call_secrets
 from railtracks.execution._loop_binding import LoopBinding
 from railtracks.execution._pump_nursery import TaskSpawner
-from railtracks.execution._recording._recorder import DELETED, Recorder, register_call_secrets
 from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher
 from railtracks.state import CallCreated, CallRecord, Reason
+from railtracks.state._records import DELETED
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import SCALAR_TYPES
 from railtracks.state._serialization._record_text import object_text
@@ -44,6 +45,7 @@ from railtracks.state._transitions import RTState
 if TYPE_CHECKING:  # not loaded before they are needed, if ever
     from railtracks._resume._history import HistoryNode
     from railtracks._resume._matching import Match
+    from railtracks.execution._recording._recorder import Recorder
     from railtracks.execution._resources import Resources
     from railtracks.execution._streams import OpenStreams
 

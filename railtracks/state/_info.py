@@ -13,11 +13,9 @@ from railtracks._identifiers import index_of, node_id
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, StateError
 from railtracks.state._call_tree import CallTree
 from railtracks.state._document._graph import Edge, GraphBuilder, Node, Stamp
-from railtracks.state._document._reader import collections_paused, read_document, read_records
 from railtracks.state._document._writer import DOCUMENT_BEGINS, Writer
 from railtracks.state._file_system import write_atomically
 from railtracks.state._journal._format import HEADER_BEGINS, PREFIX
-from railtracks.state._journal._reader import read_journal
 from railtracks.state._records import REUSED, CallRecord, Reason, Status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._record_text import loads
@@ -233,6 +231,8 @@ class ExecutionInfo:
         Raises:
             StateError: It is not a document, or its version is unknown. The message says where it is wrong.
         """
+        from railtracks.state._document._reader import collections_paused, read_document, read_records  # seldom needed
+
         with collections_paused():
             document = read_document(content)
             return cls(
@@ -258,6 +258,9 @@ class ExecutionInfo:
         Raises:
             StateError: It is not a journal, its header is damaged, or its version is unknown.
         """
+        from railtracks.state._document._reader import collections_paused  # seldom needed, like the next
+        from railtracks.state._journal._reader import read_journal
+
         with collections_paused():
             journal = read_journal(content)
         if not running and journal.end_time is None:

@@ -46,6 +46,9 @@ class Form(StrEnum):
     """Not known: an earlier release wrote it, which did not record the form."""
 
 
+DELETED: Any = object()
+"""In place of the new value of a key that was deleted from the context."""
+
 REUSED = "reused"
 """The value of ``CallRecord.reuse`` for a call whose recorded result was used."""
 

@@ -10,11 +10,10 @@ from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status
 from railtracks.state._document._graph import aggregate_status
 from railtracks.state._journal import _format as journal
-from railtracks.state._records import Change, Form
+from railtracks.state._records import DELETED, Change, Form
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import SCALAR_TYPES
 from railtracks.state._serialization._record_text import inputs_text, member_text, output_text
-from railtracks.state._serialization._secret_search import register_secrets
 from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:  # loaded by sessions that resume a run
@@ -22,7 +21,6 @@ if TYPE_CHECKING:  # loaded by sessions that resume a run
     from railtracks._resume._matching import Match
     from railtracks._resume._replayer import Replayer
 
-DELETED: Any = object()
 UNWRITTEN = '"input_args": [], "input_kwargs": {}, "input_form": "opaque"'
 """The arguments of a call that failed while they were written."""
 
@@ -179,19 +177,6 @@ class Recorder:
         """Whether nothing of the resumed run is needed any more: the session has completed."""
         records = self._state.records
         return self.body_succeeded and bool(records) and aggregate_status(records) is Status.COMPLETED
-
-
-def register_call_secrets(record: CallRecord, node: FunctionNode[..., Any], redactor: Redactor) -> None:
-    """Register the secrets among the arguments of a call, in a session that records nothing outside the process."""
-    for text in node.secrets:
-        redactor.add(text)
-    if node.secret_positions:
-        record.inputs = inputs_text(record.args, record.kwargs, redactor, node.secret_positions)
-    elif record.kwargs:
-        register_secrets(record.kwargs, redactor)
-    for value in record.args:
-        if type(value) not in SCALAR_TYPES:
-            register_secrets(value, redactor)
 
 
 def _has_only_scalars(record: CallRecord) -> bool:
