@@ -52,6 +52,13 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
 
 
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The tests that start many processes: benchmarks in a tiny form, a copy of the package with other names."""
+    install(session, "test", "types")
+    session.run("python", "-m", "pytest", "-n", "auto", "-m", "slow", *session.posargs)
+
+
 @nox.session(name="tests-all", python=[python for python in PYTHONS if shutil.which(f"python{python}")] or None)
 def tests_all(session: nox.Session) -> None:
     """The test-suite, on each supported Python that is present."""
@@ -90,7 +97,7 @@ def extras(session: nox.Session, extra: str) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Run the test suite under coverage.py; fail below the floor in pyproject.toml. Arguments go to pytest.
+    """Run the test suite under coverage.py. Arguments go to pytest.
 
     Coverage starts before pytest does, and pytest-xdist's workers start it as they begin. So the modules count that
     pytest imports early, for the plugin that Railtracks brings.
@@ -164,14 +171,16 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def integration(session: nox.Session) -> None:
-    """Run what takes minutes: the wheel, coverage, the extras, the oldest dependencies, and each benchmark once."""
+    """Run what takes minutes: the wheel, slow tests, the extras, the oldest dependencies.
+
+    ``coverage`` takes as long as all of these together, and is run by hand.
+    """
     session.notify("wheel")
-    session.notify("coverage")
+    session.notify("slow")
     for extra in EXTRAS:
         session.notify(f"extras(extra='{extra}')")
     for extra in ("none", *EXTRAS):
         session.notify(f"lowest(extra='{extra}')")
-    session.notify("bench", ["--smoke"])
 
 
 @nox.session

@@ -15,6 +15,8 @@ from benchmarks.measure import Result
 HELPERS = ("__main__", "measure")
 ALL = {module.name for module in pkgutil.iter_modules(benchmarks.__path__)} - set(HELPERS)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tiny(monkeypatch):

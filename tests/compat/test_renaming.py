@@ -26,6 +26,8 @@ flow = rt.Flow(name, generate.entry(name)[0], logging_setting="NONE", **generate
 print(json.dumps([flow.resume(identifier), flows.EFFECTS, rt.__file__]))
 """
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
