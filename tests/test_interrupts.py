@@ -425,7 +425,7 @@ def ended(body, *args):
 def test_an_interrupt_raised_below_an_async_form_comes_out_plain(backend, kind, form, node):
     body = RAISED.format(kind=kind, form=form, node=node, start="anyio.run(main, backend=BACKEND)")
     assert ended(body, backend) == [f"out: {kind}", "threads: 0"]
-    assert saved() == ({"Cancelled"}, "Cancelled")
+    assert saved() == ({"Failed"}, "Failed")
 
 
 @pytest.mark.parametrize("kind", ["KeyboardInterrupt", "SystemExit"])
@@ -440,7 +440,7 @@ def test_an_interrupt_raised_below_call_sync_comes_out_plain(backend, kind, node
         rt.call_sync({node})
     """
     assert ended(body, backend) == [f"out: {kind}", "threads: 0"]
-    assert saved() == ({"Cancelled"}, "Cancelled")
+    assert saved() == ({"Failed"}, "Failed")
 
 
 @pytest.mark.parametrize("kind", ["KeyboardInterrupt", "SystemExit"])
@@ -451,4 +451,4 @@ def test_an_interrupt_raised_below_flow_invoke_comes_out_plain(backend, kind):
     rt.Flow("F", fail, backend=BACKEND, **OPTIONS).invoke()
     """
     assert ended(body, backend) == [f"out: {kind}", "threads: 0"]
-    assert saved() == ({"Cancelled"}, "Cancelled")
+    assert saved() == ({"Failed"}, "Failed")

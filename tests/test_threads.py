@@ -234,7 +234,7 @@ def test_an_interrupt_in_a_sync_node_comes_out_as_itself(backend, kind, tmp_path
         run(backend, main)
     assert caught.value is error
     saved = rt.ExecutionInfo.load(tmp_path / ".railtracks/interrupted.json")
-    assert saved.records[0].status is Status.CANCELLED
+    assert saved.records[0].status is Status.FAILED
     assert _threads.active_work_count() == 0
 
 

@@ -11,7 +11,7 @@ import anyio
 from railtracks._concurrency._cancellation import checkpoint_if_cancelled
 from railtracks._context_variable import current
 from railtracks._session._session import Session
-from railtracks.execution import Frame, split_cancellation, task_group
+from railtracks.execution import Frame, find_interrupt, split_cancellation
 from railtracks.execution._entering import enter
 from railtracks.nodes import FunctionNode, Node
 from railtracks.nodes._resolve import as_node
@@ -127,14 +127,28 @@ class _Batch:
         self._run = self._frame.run if inside else None  # None: each call enters its task with a scope of its own
         self._results: list[Any] = []
         self._error: BaseException | None = None
+        self._cancellation: BaseException | None = None  # the first one that reached a worker
+        self._has_all = False  # the iterator has ended
+        self._unfilled = 0  # places whose calls have not ended
 
     async def run(self) -> list[Any]:
         """Make all calls and return their results."""
-        async with task_group() as self._group:
-            self._start_workers()
+        try:
+            async with anyio.create_task_group() as self._group:
+                self._start_workers()
+        except BaseExceptionGroup as group:
+            interrupt = find_interrupt(group)  # trio may deliver Ctrl-C to the task group
+            if interrupt is None:
+                raise
+            raise interrupt from None
         await self._coordinator.wait_committed()  # once for all of them: no result has been seen outside yet
         if self._error is not None:
             raise self._error
+        if self._unfilled or not self._has_all:
+            # A cancellation that the task group has lost: on asyncio anyio may count the native cancellation of a
+            # worker as its own (tests/anyio_faults.py). Code that was cancelled must not go on with half a batch.
+            await checkpoint_if_cancelled()
+            raise self._cancellation or anyio.get_cancelled_exc_class()()
         return self._results
 
     async def run_single(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -160,9 +174,14 @@ class _Batch:
                     self._start_workers()
                 index = len(results)
                 results.append(None)
+                self._unfilled += 1
                 results[index] = await self._call_one(node, args, kwargs)
+                self._unfilled -= 1
+            self._has_all = True
         except BaseException as exc:
             cancellation, error = split_cancellation(exc)
+            if self._cancellation is None:
+                self._cancellation = cancellation
             if error is not None:
                 if self._error is None or not isinstance(error, Exception):  # Ctrl-C wins over what it caused
                     self._error = error
@@ -185,6 +204,6 @@ class _Batch:
             # This task was not cancelled: the node awaited something of its own that was. If the exception left the
             # task, the group would take it for its own cancellation.
             if not self._return_exceptions:
-                self._error = self._error or exc
+                self._error = exc if self._error is None else self._error
                 self._group.cancel_scope.cancel()
             return exc

@@ -92,7 +92,7 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     if frame is None:
         return anyio.run(bound, backend=resolve_config({}).backend)
     coordinator = frame.coordinator
-    if coordinator.closed or (frame.record is not None and frame.record.abandoned):
+    if coordinator.lifecycle.is_closed or (frame.record is not None and frame.record.abandoned):
         raise SessionEndedError(
             f"rt.call_sync({target.name}, ...) came from a thread whose call was cancelled, "
             f"or after its session had ended"

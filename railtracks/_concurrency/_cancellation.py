@@ -1,17 +1,122 @@
-"""Work that cancellation must not cut off, and checkpoints that deliver a cancellation."""
+"""Waits that cancellation must not cut off, checkpoints that deliver a cancellation, and where one came from."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar, final
 
 import anyio
 from anyio import lowlevel
 
+from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import is_stray_cancellation, running_library
 
 T = TypeVar("T")
+
+
+@final
+class Shield:
+    """Waits that neither a cancellation nor Ctrl-C ends. It keeps what came, to be raised when all is done.
+
+    A shielded cancel scope is not enough. On asyncio ``task.cancel()``, ``wait_for``, the end of ``asyncio.run`` and
+    Ctrl-C go straight through it, into whatever the task awaits; on trio Ctrl-C is raised in the main task wherever
+    that waits. So each wait here is begun again until its condition is met. Nothing of it runs in another task, which
+    would be cancelled as well when ``asyncio.run`` ends.
+
+    Attributes:
+        interruption: What is to be raised: the KeyboardInterrupt or SystemExit that came, or else the first
+            cancellation.
+        count: How often something came.
+    """
+
+    __slots__ = ("_changed", "_passing", "count", "interruption")
+
+    def __init__(self) -> None:
+        self.interruption: BaseException | None = None
+        self.count = 0
+        # Looked up here: when the coroutine is closed by the garbage collector, no event loop may be running to ask.
+        self._passing = (anyio.get_cancelled_exc_class(), KeyboardInterrupt)
+        self._changed: Condition | None = None  # what is being waited for
+
+    def note(self, exc: BaseException) -> None:
+        """Keep an exception that came; Ctrl-C and SystemExit count more than a cancellation."""
+        self.count += 1
+        if self.interruption is None or (
+            isinstance(exc, (KeyboardInterrupt, SystemExit))
+            and not isinstance(self.interruption, (KeyboardInterrupt, SystemExit))
+        ):
+            self.interruption = exc
+
+    def interrupt(self, exc: KeyboardInterrupt) -> None:
+        """Keep a Ctrl-C that came in another thread, and have the condition that is waited for looked at again."""
+        self.note(exc)
+        if self._changed is not None:
+            self._changed.notify_all()
+
+    async def wait_while(self, condition: Callable[[], bool], changed: Condition, deadline: float = math.inf) -> bool:
+        """Wait until ``condition()`` is false.
+
+        Args:
+            condition: What is waited for.
+            changed: Notified whenever ``condition()`` may have changed.
+            deadline: When to give up, on ``anyio.current_time()``.
+
+        Returns:
+            Whether the condition was met before the deadline.
+
+        Cancellation: kept in ``interruption``, as is Ctrl-C; the wait goes on.
+        """
+        self._changed = changed
+        try:
+            while condition():
+                if anyio.current_time() >= deadline:
+                    return False
+                try:
+                    with anyio.CancelScope(shield=True, deadline=deadline):
+                        await changed.wait_while(condition)
+                except self._passing as exc:
+                    self.note(exc)
+        finally:
+            self._changed = None
+        return True
+
+    async def attempt(self, func: Callable[[], Awaitable[object]]) -> None:
+        """Await code that is not ours, once, in a shielded scope. A cancellation or Ctrl-C in it is kept.
+
+        Raises:
+            Exception: whatever ``func`` raises.
+        """
+        try:
+            with anyio.CancelScope(shield=True):
+                await func()
+        except self._passing as exc:
+            self.note(exc)
+
+    async def step(self, func: Callable[[], Awaitable[object]], begins_again: bool = True) -> None:
+        """Await a step of the end. Whatever it raises is kept, so that the next step runs.
+
+        Args:
+            func: The step.
+            begins_again: Whether a step that Ctrl-C tears apart, as the second one does on asyncio, is begun again.
+        """
+        while True:
+            try:
+                await func()
+            except GeneratorExit:  # the coroutine is closed, and can wait for nothing
+                raise
+            except BaseException as exc:
+                self.note(exc)
+                if not begins_again or not isinstance(exc, KeyboardInterrupt):
+                    return
+            else:
+                return
+
+    def check(self) -> None:
+        """Raise what came, if anything did."""
+        if self.interruption is not None:
+            raise self.interruption
 
 
 async def in_child_task(func: Callable[[], Awaitable[T]]) -> T:
@@ -75,3 +180,70 @@ async def shielded(func: Callable[[], Awaitable[T]]) -> T:
         return result  # noqa: RET504 (to mypy a return inside would look as if the scope might swallow it)
 
     return await in_child_task(shield)
+
+
+# ---- where a cancellation came from
+
+
+def first_cancellation(exc: BaseException, frame: Any) -> BaseException:
+    """Return the cancellation that began what ``exc`` goes on with.
+
+    Cleanup that waits in a cancelled scope is cancelled again, and then the newer exception goes on. The older ones
+    are its context. So is a cancellation that a caller was already handling when it began this call; that one is of
+    another, and does not count.
+
+    Args:
+        exc: The cancellation that arrived.
+        frame: The frame that it arrived in.
+    """
+    callers: set[object] | None = None
+    while exc.__context__ is not None and isinstance(exc.__context__, type(exc)):
+        earlier = exc.__context__
+        if earlier.__traceback__ is not None:
+            if callers is None:
+                callers = set()
+                while frame is not None:
+                    callers.add(frame)
+                    frame = frame.f_back
+            if earlier.__traceback__.tb_frame in callers:
+                break
+        exc = earlier
+    return exc
+
+
+def sender_of(exc: BaseException, scopes: Iterable[anyio.CancelScope]) -> anyio.CancelScope | bool | None:
+    """Return which of ``scopes`` sent the cancellation ``exc``, which has just reached the running code.
+
+    Returns:
+        The scope; False if it was none of them; None if the exception does not say, as with ``task.cancel()``.
+    """
+    message = exc.args[0] if exc.args else ""
+    if isinstance(message, str) and message.startswith(_ASYNCIO_MESSAGE):  # written by anyio on asyncio
+        sender = message[len(_ASYNCIO_MESSAGE) :].partition(" ")[0].partition(";")[0]
+        return next((scope for scope in scopes if f"{id(scope):x}" == sender), False)
+    trio = sys.modules.get("trio")
+    if trio is not None and isinstance(exc, trio.Cancelled):
+        return _sender_on_trio(trio, scopes)
+    return None
+
+
+_ASYNCIO_MESSAGE = "Cancelled via cancel scope "
+
+
+def _sender_on_trio(trio: Any, scopes: Iterable[anyio.CancelScope]) -> anyio.CancelScope | bool | None:
+    """Return which of ``scopes`` cancels the current task; None if trio does not say.
+
+    trio does not name the scope whose deadline has expired. But a scope that is cancelled hands its reason to the
+    scopes within it, so the outermost one that has the same reason is the sender. Private names of trio and anyio;
+    ``tests/test_causes.py`` notices if they change.
+    """
+    try:
+        status = trio.lowlevel.current_task()._cancel_status
+        reason = status._scope._cancel_reason
+        if reason is None:
+            return None
+        while status._parent is not None and status._parent._scope._cancel_reason is reason:
+            status = status._parent
+        return next((scope for scope in scopes if scope._CancelScope__original is status._scope), False)  # type: ignore[attr-defined]
+    except (AttributeError, RuntimeError):
+        return None

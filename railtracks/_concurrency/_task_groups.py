@@ -7,14 +7,9 @@ group has been left.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
-
 import anyio
 
-if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
+from railtracks._concurrency._origins import is_raised_by_code
 
 
 def first_leaf(exc: BaseException) -> BaseException:
@@ -26,8 +21,9 @@ def first_leaf(exc: BaseException) -> BaseException:
 
 def split_cancellation(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """Split ``exc`` into the cancellation that must be passed on and the rest; either may be None."""
-    if isinstance(exc, GeneratorExit):  # the coroutine is being closed, perhaps without a running event loop
-        return exc, None
+    if isinstance(exc, GeneratorExit):
+        # Usually the coroutine is being closed, perhaps without a running event loop.
+        return (None, exc) if is_raised_by_code(exc) else (exc, None)
     cancelled = anyio.get_cancelled_exc_class()
     if isinstance(exc, cancelled):
         return exc, None
@@ -42,16 +38,3 @@ def find_interrupt(group: BaseExceptionGroup[BaseException]) -> BaseException | 
     """Return the KeyboardInterrupt or SystemExit in a group; None if there is neither."""
     interrupts, _ = group.split((KeyboardInterrupt, SystemExit))
     return None if interrupts is None else first_leaf(interrupts)
-
-
-@asynccontextmanager
-async def task_group() -> AsyncIterator[TaskGroup]:
-    """Open a task group that raises Ctrl-C unwrapped: trio may deliver it to a task that waits in one."""
-    try:
-        async with anyio.create_task_group() as group:
-            yield group
-    except BaseExceptionGroup as exc:
-        interrupt = find_interrupt(exc)
-        if interrupt is None:
-            raise
-        raise interrupt from None

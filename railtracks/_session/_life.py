@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import anyio
+from anyio.lowlevel import current_token
+
+from railtracks._concurrency._cancellation import Shield
+from railtracks._concurrency._condition import Condition
+from railtracks._concurrency._event_loop import call_soon
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
@@ -18,6 +25,7 @@ from railtracks._session._nursery import SessionNursery
 from railtracks._test_hooks import RuntimeHooks
 from railtracks.exceptions import RunInUseError, SessionError
 from railtracks.execution import Coordinator, Frame, running_library
+from railtracks.execution._lifecycle import Operation, Phase
 from railtracks.state import ExecutionInfo
 from railtracks.state._serialization._secret_search import register_secrets
 
@@ -25,7 +33,12 @@ if TYPE_CHECKING:
     from railtracks._resume._source import ResumeSource
     from railtracks._session._stored_run import StoredRun
 
-Phase = Literal["not entered yet", "open", "over"]
+SAVE_DEADLINE = 60.0
+"""Seconds that saving may take."""
+LEFT_ELSEWHERE = (
+    "the session {} was left in another task than it was entered in; its calls were cancelled and its state was saved; "
+    "leave it in the task that entered it, or enter it with a plain `with rt.Session():`, which any task may leave"
+)
 
 
 class SessionLife(ABC):
@@ -61,14 +74,13 @@ class SessionLife(ABC):
         self._resume_source = resume_source
         self._payload_callback = payload_callback
         self._stored_run: StoredRun | None = None  # once the session begins, if it saves its state or resumes a run
-        self._save_releases_run = False  # whatever saves the state also releases the run
-        self._phase: Phase = "not entered yet"
+        self._lifecycle = coordinator.lifecycle
         self._start_time: float | None = None
         self._end_time: float | None = None
         self._token: Token[Any] | None = None  # restores the context variable
         self._nursery: SessionNursery | None = None  # with `async with`, or once the loop thread runs
         self._loop_thread: LoopThread | None = None
-        self._starting_loop = threading.Lock()  # two threads may make the first synchronous call
+        self._starting_loop: threading.Lock | None = None  # two threads may make the first synchronous call
 
     @property
     @abstractmethod
@@ -79,35 +91,42 @@ class SessionLife(ABC):
 
     async def __aenter__(self) -> Self:
         self._begin("async with")
-        self._nursery = self._new_nursery()
         try:
             if self._stored_run is not None:
                 if self._stored_run.starts_quickly:
                     self._start_recording()
                 else:
                     await run_in_thread(self._start_recording)
-            await self._nursery.open()
+            self._nursery = nursery = SessionNursery(self._coordinator, self._log)
+            await nursery.open()
         except BaseException:  # no run to resume, a cancellation, or no event loop that anyio knows
             self._abort()
             raise
-        self._token = current.set(self._nursery.root)
+        self._lifecycle.advance(Phase.OPEN)
+        self._token = current.set(nursery.root)
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._check_leaving("async with")
+        misuse: str | None = None
         nursery = self._nursery
         assert nursery is not None
-        if self._coordinator.loop.current_task() is not nursery.task:
-            raise SessionError(
-                "the session is left in another task than it was entered in; leave it in the task that entered it"
-            )
         self._record_body_outcome(exc)
         try:
-            await nursery.close(exc)
+            if self._coordinator.loop.is_current and self._coordinator.loop.current_task() is nursery.task:
+                await nursery.close(exc, self._finalize)
+            else:
+                misuse = LEFT_ELSEWHERE.format(self.identifier)
+                if self._coordinator.loop.is_current and not isinstance(exc, GeneratorExit):
+                    await nursery.close_elsewhere(self._finalize)
+                else:  # nothing can be waited for: another event loop runs, or the coroutine is being closed
+                    self._close_without_waiting()
         finally:
             self._end()
+        if misuse is not None:
+            raise SessionError(misuse)
 
     # ---- with
 
@@ -119,7 +138,9 @@ class SessionLife(ABC):
             self._abort()
             raise
         if running_library() is None:
+            self._starting_loop = threading.Lock()
             self._coordinator.loop.start = self._start_loop
+        self._lifecycle.advance(Phase.OPEN)
         self._token = current.set(Frame(self._coordinator))
         return self
 
@@ -137,43 +158,30 @@ class SessionLife(ABC):
             self._end()
 
     def _close_without_waiting(self) -> None:
-        """Leave a plain ``with`` in async code, which cannot wait: cancel what runs; the last call to end saves."""
+        """Leave where nothing can be waited for: cancel what runs; the last call to end saves."""
 
         def finish() -> None:
-            self._mark_end()
-            if self._config.save_state:
-                self._save()
-            self._release_run()
-            self._run_payload_callback()
+            run_steps(self._mark_end, self._save, self._release_run, self._run_payload_callback, self._log.close)
 
         self._coordinator.close()
         if self._coordinator.scopes.is_idle:
             finish()
         else:
-            self._save_releases_run = True
             self._coordinator.scopes.when_idle = finish
 
     def _start_loop(self) -> None:
-        """Start the event loop of the synchronous form, unless it is running."""
+        """Start the event loop of the synchronous form, and wait until it runs. Called in the thread that needs it."""
+        assert self._starting_loop is not None
         with self._starting_loop:
-            if self._coordinator.loop.token is None:
-                self._nursery = self._new_nursery()
-                self._loop_thread = LoopThread(self._config.backend, self._nursery)
+            if self._loop_thread is None:
+                self._nursery = SessionNursery(self._coordinator, self._log)
+                self._loop_thread = LoopThread(self._config.backend, self._nursery, self._finalize)
+            self._loop_thread.open()
 
     # ---- the beginning and the end
 
-    def _new_nursery(self) -> SessionNursery:
-        run = self._stored_run
-        save = self._save if self._config.save_state else None
-        in_thread = run is not None and run.saves_in_thread
-        return SessionNursery(self._coordinator, self._log, self._mark_end, save, in_thread, self._run_payload_callback)
-
     def _begin(self, form: str) -> None:
-        if self._phase != "not entered yet":
-            raise SessionError(
-                f"the session {self.identifier} was entered before and is {self._phase}; "
-                f"create a new rt.Session() each time, or use rt.Flow"
-            )
+        self._lifecycle.require(Operation.ENTER, f"the session {self.identifier}")
         if self._config.save_state or self._resume_source is not None:
             self._acquire_run()
         try:
@@ -181,7 +189,7 @@ class SessionLife(ABC):
         except BaseException:
             self._release_run()
             raise
-        self._phase = "open"
+        self._lifecycle.advance(Phase.ENTERING)
         self._form = form
         self._start_time = self._now()
         if self._coordinator.context:
@@ -223,22 +231,23 @@ class SessionLife(ABC):
 
     def _abort(self) -> None:
         """Clean up after the session could not be entered."""
-        self._release_run()
-        self._log.close()
-        self._phase = "over"
-        if self._hooks.observer is not None:
-            self._hooks.observer.on_session_closed(self)
+        self._lifecycle.advance(Phase.OVER)
+        self._nursery = None
+        run_steps(self._release_run, self._log.close, self._notify_closed)
 
     def _check_leaving(self, form: str) -> None:
-        if self._phase != "open":
-            raise SessionError(f"the session {self.identifier} is left, but it is {self._phase}")
+        self._lifecycle.require(Operation.LEAVE, f"the session {self.identifier}")
         if form != self._form:
             raise SessionError(
                 f"the session {self.identifier} was entered with `{self._form}` and is left as by `{form}`; "
                 f"write `{self._form} rt.Session():`"
             )
         frame: Frame | None = current.get()
-        if frame is not None and frame.coordinator is not self._coordinator and not frame.coordinator.closed:
+        if (
+            frame is not None
+            and frame.coordinator is not self._coordinator
+            and not frame.coordinator.lifecycle.is_closed
+        ):
             raise SessionError(
                 f"the session {self.identifier} is left before the session {frame.coordinator.session_id} inside it; "
                 f"leave the inner one first, as nested `async with` blocks do"
@@ -248,41 +257,113 @@ class SessionLife(ABC):
         if self._coordinator.recorder is not None:
             self._coordinator.recorder.body_succeeded = exc is None
 
+    async def _finalize(self, shield: Shield) -> None:
+        """Save and report, when nothing runs any more."""
+        await shield.step(lambda: self._save_in_time(shield))
+        run_steps(self._run_payload_callback)
+
+    async def _save_in_time(self, shield: Shield) -> None:
+        """Save the state within ``SAVE_DEADLINE``. A file system that hangs must not hang the caller for good."""
+        self._mark_end()
+        run = self._stored_run
+        if run is None or not run.must_save:
+            return
+        if not run.saves_in_thread:
+            self._save()
+            return
+        has_saved, changed, token = False, Condition(), current_token()
+
+        def save() -> None:
+            nonlocal has_saved
+            try:
+                self._save()
+            finally:
+                has_saved = True
+                with contextlib.suppress(RuntimeError):  # the event loop has ended
+                    call_soon(token, changed.notify_all)
+
+        try:
+            await shield.attempt(lambda: run_in_thread(save, abandon_on_cancel=True))
+        except Exception:  # no thread can be started, as when the interpreter shuts down
+            if not has_saved:
+                save()
+        deadline = anyio.current_time() + SAVE_DEADLINE
+        if not await shield.wait_while(lambda: not has_saved, changed, deadline):
+            self._log.log(
+                logging.ERROR, "the execution info was not saved within %g s; its worker thread goes on",
+                SAVE_DEADLINE, logger=SESSION,
+            )  # fmt: skip
+
     def _end(self) -> None:
-        self._phase = "over"
-        if not self._save_releases_run:
-            self._release_run()
-        self._log.close()
+        """Let go of everything, whatever came before."""
+        self._lifecycle.advance(Phase.OVER)
+        is_last = self._coordinator.scopes.when_idle is None  # otherwise the last call does the first two
+        steps = (self._release_run, self._log.close) if is_last else ()
+        run_steps(*steps, self._notify_closed, self._restore)
+
+    def _notify_closed(self) -> None:
         if self._hooks.observer is not None:
             self._hooks.observer.on_session_closed(self)
-        token, self._token = self._token, None
-        self._nursery = self._loop_thread = self._coordinator.loop.start = None
-        assert token is not None
+
+    def _restore(self) -> None:
+        """Restore the context variable, and drop what refers back."""
+        frame, token = current.get(), self._token
+        self._nursery = self._loop_thread = self._token = self._coordinator.loop.start = None
+        if token is None:
+            return
         try:
             current.reset(token)
         except ValueError:
-            # The session is left in another context than it was entered in (fixtures and async generators do that).
-            # There the variable never named this session, so there is nothing to restore.
-            return
+            # The session is left in another context than it was entered in, as fixtures and async generators do. If
+            # that is a copy, the variable names this session there too.
+            if frame is not None and frame.coordinator is self._coordinator and frame.record is None:
+                current.set(None if token.old_value is Token.MISSING else token.old_value)
 
     def _now(self) -> float:
         return self._coordinator.clock() + self._coordinator.origin
 
     def _mark_end(self) -> None:
-        self._coordinator.ended = True
-        self._end_time = self._now()
+        """Note that nothing runs any more."""
+        coordinator = self._coordinator
+        coordinator.lifecycle.advance(Phase.SAVING)
+        if self._end_time is None:
+            coordinator.end_open_records()
+            coordinator.publisher.close()
+            self._end_time = self._now()
 
     def _save(self) -> None:
-        """Save the state. Blocks. Failures are logged."""
-        assert self._stored_run is not None
-        self._save_releases_run = True
-        self._stored_run.save(self.info)
+        """Save the state, once. Blocks. Failures are logged."""
+        if self._stored_run is not None and self._stored_run.must_save:
+            self._stored_run.save(self.info)
 
     def _run_payload_callback(self) -> None:
         """Call ``payload_callback``, the last thing a session does."""
-        if self._payload_callback is None:
+        callback, self._payload_callback = self._payload_callback, None
+        if callback is None:
             return
         try:
-            self._payload_callback(self.info.payload())
-        except Exception as exc:
+            callback(self.info.payload())
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
             self._log.log(logging.ERROR, "payload_callback raised %r", exc, logger=SESSION, exc_info=exc)
+
+
+def run_steps(*steps: Callable[[], object]) -> None:
+    """Run all steps, each although the one before raised, and then raise what the first of them raised.
+
+    Ctrl-C may tear a step apart; it is begun again. So a step must be able to begin twice.
+    """
+    error: BaseException | None = None
+    for step in steps:
+        is_done = False
+        while not is_done:
+            try:
+                is_done = True
+                step()
+            except BaseException as exc:
+                is_done = not isinstance(exc, KeyboardInterrupt)
+                if error is None or isinstance(exc, (KeyboardInterrupt, SystemExit)):
+                    error = exc
+    if error is not None:
+        raise error

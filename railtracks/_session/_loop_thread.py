@@ -1,12 +1,25 @@
-"""An event loop in a thread of its own, for sessions in plain synchronous code."""
+"""An event loop in a thread of its own, for sessions in plain synchronous code.
+
+Ctrl-C is raised in the main thread, wherever that is: also while the thread starts, and while its end is waited for.
+So the thread is started with interrupts deferred, and whoever waits for it waits again after one.
+"""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from types import TracebackType
+import contextvars
+import threading
+from typing import TYPE_CHECKING
 
-from railtracks._concurrency._threads import start_event_loop
-from railtracks._session._nursery import SessionNursery
+import anyio
+from anyio.lowlevel import EventLoopToken, current_token
+
+from railtracks._concurrency._cancellation import Shield
+from railtracks._concurrency._condition import Condition
+from railtracks._concurrency._event_loop import call_soon
+from railtracks._concurrency._interrupts import DeferredInterrupts, Gate
+
+if TYPE_CHECKING:
+    from railtracks._session._nursery import Finalizer, SessionNursery
 
 
 class LoopThread:
@@ -14,36 +27,93 @@ class LoopThread:
 
     Args:
         backend: "asyncio" or "trio".
-        nursery: Open when the constructor returns.
+        nursery: The nursery.
+        finalize: What the nursery runs when it has closed.
     """
 
-    def __init__(self, backend: str, nursery: SessionNursery) -> None:
-        with ExitStack() as stack:
-            portal = stack.enter_context(start_event_loop(backend))
-            stack.enter_context(portal.wrap_async_context_manager(_NurseryContext(nursery)))
-            self._stack = stack.pop_all()
+    def __init__(self, backend: str, nursery: SessionNursery, finalize: Finalizer) -> None:
+        self._backend = backend
+        self._nursery = nursery
+        self._finalize = finalize
+        self._thread: threading.Thread | None = None  # once it has started
+        self._opened = Gate()
+        self._ended = Gate()
+        self._error: BaseException | None = None
+        self._must_close = False
+        self._body_error: BaseException | None = None
+        self._changed = Condition()  # on the event loop: `_must_close` was set
+        self._token: EventLoopToken | None = None  # once the event loop runs
+
+    def open(self) -> None:
+        """Start the thread unless it has started, and block until the nursery is open.
+
+        Raises:
+            Exception: the event loop could not be started.
+            KeyboardInterrupt: Ctrl-C came while this waited; the thread goes on.
+        """
+        if self._thread is None:
+            run = contextvars.copy_context().run
+            thread = threading.Thread(target=run, args=(self._run,), name="railtracks-session", daemon=True)
+            with DeferredInterrupts():
+                thread.start()
+                self._thread = thread
+        self._opened.wait()
+        if self._error is not None:
+            raise self._error
 
     def close(self, exc: BaseException | None) -> None:
         """Close the nursery, given what the session's body raised, and end the thread. Blocks until both are done.
 
         Raises:
             BaseException: whatever closing the nursery raises.
-            KeyboardInterrupt: Ctrl-C came while this waited; what was left is cancelled.
+            KeyboardInterrupt: Ctrl-C came while this waited. What was left is cancelled, and has ended.
         """
-        self._stack.__exit__(None if exc is None else type(exc), exc, None if exc is None else exc.__traceback__)
+        if self._thread is None:
+            return
+        interrupt: KeyboardInterrupt | None = None
+        self._body_error = exc
+        self._must_close = True
+        while not self._ended.is_open:
+            try:
+                self._notify(interrupt)
+                self._ended.wait()
+            except KeyboardInterrupt as error:
+                interrupt = error
+        self._thread.join()
+        if interrupt is not None:
+            raise interrupt
+        if self._error is not None:
+            raise self._error
 
+    def _notify(self, interrupt: KeyboardInterrupt | None) -> None:
+        """Have the event loop look at what is asked of it."""
+        if self._token is None:
+            return  # it looks when it has come so far
 
-class _NurseryContext:
-    """A nursery as the context manager that a portal can hold open."""
+        def look() -> None:
+            self._changed.notify_all()
+            if interrupt is not None:
+                self._nursery.interrupt(interrupt)
 
-    def __init__(self, nursery: SessionNursery) -> None:
-        self._nursery = nursery
+        try:
+            call_soon(self._token, look)
+        except RuntimeError:  # the event loop has ended
+            return
 
-    async def __aenter__(self) -> None:
+    def _run(self) -> None:
+        try:
+            anyio.run(self._main, backend=self._backend)
+        except BaseException as exc:  # raised in the thread that waits
+            self._error = exc
+        finally:
+            if not self._opened.is_open:
+                self._opened.open()
+            self._ended.open()
+
+    async def _main(self) -> None:
         await self._nursery.open()
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        await self._nursery.close(exc)
-        return False
+        self._token = current_token()
+        self._opened.open()
+        shield = Shield()
+        await shield.wait_while(lambda: not self._must_close, self._changed)
+        await self._nursery.close(self._body_error, self._finalize)

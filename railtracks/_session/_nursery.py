@@ -2,8 +2,9 @@
 
 Why leaving is hard. The body's exception must come out as the same object, so it may not pass through a task group,
 which would wrap or copy it; a cancellation, on the other hand, must pass through the scope it belongs to. While the
-session joins, delivers and saves, it can be cancelled or interrupted by Ctrl-C, and must still leave nothing
-running. The order in ``close`` answers all of this.
+session joins, delivers and saves, it can be cancelled or interrupted by Ctrl-C, at any moment and more than once, and
+must still leave nothing running. So ``close`` is a list of steps. Each waits through a :class:`Shield`, which keeps
+what comes, and each runs although the one before failed. What was kept is raised at the end.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from typing import Any
 import anyio
 from anyio.lowlevel import checkpoint, current_token
 
-from railtracks._concurrency._cancellation import shielded
-from railtracks._concurrency._threads import run_in_thread
+from railtracks._concurrency._cancellation import Shield
+from railtracks._concurrency._tracked_task import start_tracked
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
-from railtracks.exceptions import SessionEndedError
 from railtracks.execution import Coordinator, Frame, find_interrupt, split_cancellation
 from railtracks.execution._entering import enter
+from railtracks.execution._lifecycle import Operation, Phase
 from railtracks.nodes import FunctionNode
-from railtracks.pubsub import PumpHost
+from railtracks.pubsub import DRAIN_DEADLINE, PumpHost
+from railtracks.state import Reason
 
-SAVE_DEADLINE = 60.0
-"""Seconds that saving may take; a file system that hangs must not hang the caller for good."""
+Finalizer = Callable[[Shield], Awaitable[None]]
+"""What a session does when nothing runs any more: it saves and reports. It handles what it raises."""
 
 
 class SessionNursery:
@@ -35,57 +37,45 @@ class SessionNursery:
     Args:
         coordinator: Runs the calls of the session.
         log: The session's log.
-        mark_end: Called when the last call has ended and everything was delivered.
-        save: Saves the state; never raises. None if nothing is to be saved.
-        saves_in_thread: Whether ``save`` blocks, and so is called in a worker thread.
-        report: Called on the event loop after that; never raises.
 
     Attributes:
         root: The frame of code that is in the session, but in no call.
-        body_finished: Whether the session's body has ended.
+        task: The task that opened it.
     """
 
-    def __init__(
-        self,
-        coordinator: Coordinator,
-        log: SessionLog,
-        mark_end: Callable[[], None],
-        save: Callable[[], None] | None,
-        saves_in_thread: bool,
-        report: Callable[[], None],
-    ) -> None:
+    def __init__(self, coordinator: Coordinator, log: SessionLog) -> None:
         self._coordinator = coordinator
         self._log = log
-        self._mark_end = mark_end
-        self._save = save
-        self._saves_in_thread = saves_in_thread
-        self._report = report
         self._child_error: BaseException | None = None
         self._interrupt: BaseException | None = None
-        self._task_group_closed = False
-        self.body_finished = False
+        self._shield: Shield | None = None  # while it closes
+        self._is_task_group_open = False
+        self._deadline: float | None = None  # of all deliveries together, once they are waited for
         self.root = Frame(coordinator)
+        self.task: object = None
 
     async def open(self) -> None:
         """Open the task group, in the current task."""
         self._task_group = anyio.create_task_group()
         await self._task_group.__aenter__()
+        self._is_task_group_open = True
         coordinator = self._coordinator
         coordinator.bind()
-        coordinator.entered_async = True
         coordinator.loop.token = current_token()
-        self._host = PumpHost(self._task_group, self.root)
+        self._host = PumpHost(self._task_group, self.root, self._on_interrupt)
         coordinator.publisher.attach(self._host)
         coordinator.nursery = self
         self.task = coordinator.loop.current_task()
 
+    # ---- children
+
     def start_soon(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Start a top-level call as a child of the session."""
-        if self._task_group_closed:
-            raise SessionEndedError(
-                f"start_soon({node.name}) came after the session had waited for its children; "
-                f"start the call before the body of the session ends"
-            )
+        """Start a top-level call as a child of the session.
+
+        Raises:
+            SessionEndedError: it is too late for that.
+        """
+        self._coordinator.lifecycle.require(Operation.START_SOON, f"start_soon({node.name})")
 
         async def child() -> None:
             current.set(self.root)  # it is a call of the session, not of the code that started it
@@ -95,16 +85,20 @@ class SessionNursery:
 
     def spawn(self, func: Callable[[], Awaitable[object]]) -> None:
         """Await ``func()`` in a task of the session. The session raises what it raises, at the session's end."""
-        self._task_group.start_soon(self._child, func)  # it begins later
-        self._coordinator.scopes.child_started()
+        scopes = self._coordinator.scopes
+        scopes.hold()
 
-    async def _child(self, func: Callable[[], Awaitable[object]]) -> None:
+        async def child() -> None:
+            try:
+                await func()
+            except BaseException as exc:
+                self._store_child_exception(exc)
+
         try:
-            await func()
-        except BaseException as exc:
-            self._store_child_exception(exc)
-        finally:
-            self._coordinator.scopes.child_finished()
+            start_tracked(self._task_group, child, scopes.release)
+        except BaseException:
+            scopes.release()
+            raise
 
     def _store_child_exception(self, exc: BaseException) -> None:
         """Store what a child raised, past the task group.
@@ -113,15 +107,24 @@ class SessionNursery:
         its own. A cancellation that was sent reaches the code that leaves the session too.
         """
         cancellation, error = split_cancellation(exc)
-        if error is None or isinstance(error, Exception):
-            error = error or cancellation
-            assert error is not None
-            if self._child_error is not None:
-                self._log_suppressed(error)
-            self._child_error = self._child_error or error
-        else:  # Ctrl-C or SystemExit, which end everything
-            self._interrupt = self._interrupt or error
-            self._task_group.cancel_scope.cancel()
+        if error is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
+            self._on_interrupt(error)
+            return
+        if error is None:
+            error = cancellation
+        assert error is not None
+        if self._child_error is None:
+            self._child_error = error
+        else:
+            self._log_suppressed(error)
+
+    def _on_interrupt(self, exc: BaseException) -> None:
+        """Handle Ctrl-C or SystemExit in a child or a callback: they end everything."""
+        if self._interrupt is None:
+            self._interrupt = exc
+        reason = Reason.OUTSIDE if isinstance(exc, KeyboardInterrupt) else Reason.SESSION_ENDED
+        self._coordinator.scopes.cancel_all(reason)
+        self._task_group.cancel_scope.cancel(reason.value)
 
     def _log_suppressed(self, error: BaseException) -> None:
         """Log an error of a child that the session does not raise, because it can raise only one."""
@@ -131,108 +134,139 @@ class SessionNursery:
                 error, logger=SESSION, exc_info=error,
             )  # fmt: skip
 
-    async def close(self, exc: BaseException | None) -> None:
+    # ---- the end
+
+    def interrupt(self, exc: KeyboardInterrupt) -> None:
+        """Handle Ctrl-C in another thread, which waits for this nursery to close."""
+        if self._shield is not None:
+            self._shield.interrupt(exc)
+
+    async def close(self, exc: BaseException | None, finalize: Finalizer) -> None:
         """End everything.
 
         Args:
             exc: What the body raised. If this method returns, the caller lets that go on.
+            finalize: Awaited when nothing runs and nothing is delivered any more.
 
         Raises:
             KeyboardInterrupt, SystemExit: one ended a child of the session.
             Exception: the first error of a child, when the body raised nothing.
             CancelledError: the same, on asyncio, where a child awaited something of its own that was cancelled.
+
         Cancellation: what runs is cancelled; delivering and saving go on, within their deadlines; then it is passed on.
         """
         coordinator = self._coordinator
-        exit_error: BaseException | None = None
-        self.body_finished = True
+        shield = self._shield = Shield()
         if coordinator.streams is not None:
             coordinator.streams.cancel_orphaned(None)
         if exc is None:
-            try:
-                await self._drain()
-            except BaseException as error:  # cancelled or interrupted; raised below, when nothing runs any more
-                exit_error = error
-        coordinator.close()
-        try:
-            if (
-                self._save is not None
-                or coordinator.publisher.subscriptions
-                or coordinator.resources is not None
-                or not coordinator.scopes.is_idle
-            ):
-                await shielded(self._finalize)
-            else:
-                await coordinator.publisher.detach(self._host)
-                self._mark_end()
-        except BaseException as error:  # it came during the end, which is complete all the same
-            exit_error = exit_error or error
-        try:
-            self._report()
-        finally:
-            if not self._task_group_closed:
-                await self._close_task_group(exit_error or exc)
-        if exc is None and exit_error is None and self._interrupt is None and self._child_error is not None:
-            raise self._child_error
-        if self._child_error is not None and self._child_error is not exc:
-            self._log_suppressed(self._child_error)
-        if self._interrupt is not None:
-            raise self._interrupt
-        if exit_error is not None:
-            raise exit_error
+            await shield.step(self._drain, begins_again=False)
+        elif _comes_from_outside(exc):
+            shield.count += 1
+        is_outside = _comes_from_outside(shield.interruption if exc is None else exc)
+        coordinator.close(Reason.OUTSIDE if is_outside else Reason.SESSION_ENDED)
+        if not coordinator.scopes.is_idle:
+            await shield.step(self._wait_idle)
+        if coordinator.publisher.subscriptions or coordinator.resources is not None:
+            await shield.step(self._deliver)
+        coordinator.lifecycle.advance(Phase.SAVING)
+        await shield.step(lambda: self._close_task_group(exc if shield.interruption is None else shield.interruption))
+        await shield.step(lambda: finalize(shield))
+        self._forget()
+        self._raise(exc, shield)
 
-    async def _drain(self) -> None:
-        """Wait for calls, deliveries and children, and close the task group.
+    async def close_elsewhere(self, finalize: Finalizer) -> None:
+        """End everything in a task that did not open the nursery, and so cannot close its task group.
 
-        Tasks that were created in the body but have not begun get a turn to make their calls: before the pumps stop,
-        if there are any, or else while the task group closes, which is a turn of its own.
+        Cancellation: raised at the end.
         """
         coordinator = self._coordinator
-        publisher, scopes = coordinator.publisher, coordinator.scopes
+        shield = self._shield = Shield()
+        coordinator.close()
+        await shield.step(self._wait_idle)
+        await shield.step(self._deliver)
+        coordinator.lifecycle.advance(Phase.SAVING)
+        await shield.step(lambda: finalize(shield))
+        self._forget()
+        shield.check()
+
+    def _forget(self) -> None:
+        """Drop what refers back to the nursery, so that it is freed without the garbage collector."""
+        self._coordinator.nursery = self._shield = None
+        del self._host
+
+    async def _drain(self) -> None:
+        """Wait for children, calls and deliveries, and close the task group if nothing is to be delivered.
+
+        Tasks that were created in the body but have not begun get a turn to make their calls. Without subscribers that
+        is the turn in which the task group closes.
+
+        Cancellation: the wait ends.
+        """
+        coordinator = self._coordinator
+        publisher, scopes, lifecycle = coordinator.publisher, coordinator.scopes, coordinator.lifecycle
+        lifecycle.advance(Phase.DRAINING)
         if publisher.subscriptions:
             await checkpoint()
-            in_time = True
-            while in_time and not (scopes.is_idle and publisher.drained):
+        while True:
+            if not scopes.is_idle:
                 await scopes.wait_idle()
-                in_time = await publisher.wait_drained()  # a callback may make calls
-            await shielded(lambda: publisher.detach(self._host, in_time))
+            if not publisher.subscriptions:
+                break
+            if publisher.drained:
+                return
+            await publisher.wait_drained(self._delivery_deadline())
+            if not publisher.drained:  # a subscriber does not take its events
+                return
+        lifecycle.advance(Phase.JOINING)
         await self._close_task_group(None)
         if not scopes.is_idle:
             await scopes.wait_idle()
 
-    async def _finalize(self) -> None:
-        """Wait for cleanup, deliver, save."""
-        coordinator = self._coordinator
-        await coordinator.scopes.wait_idle()
-        await coordinator.publisher.detach(self._host)
-        await coordinator.close_resources()
-        self._mark_end()
-        if self._save is not None:
-            await self._run_save(self._save)
+    def _delivery_deadline(self) -> float:
+        if self._deadline is None:
+            self._deadline = anyio.current_time() + DRAIN_DEADLINE
+        return self._deadline
 
-    async def _run_save(self, save: Callable[[], None]) -> None:
-        if not self._saves_in_thread:
-            save()
-            return
-        with anyio.move_on_after(SAVE_DEADLINE) as scope:
-            await run_in_thread(save, abandon_on_cancel=True)
-        if scope.cancelled_caught:
-            self._log.log(
-                logging.ERROR, "the execution info was not saved within %g s; its worker thread goes on",
-                SAVE_DEADLINE, logger=SESSION,
-            )  # fmt: skip
+    async def _wait_idle(self) -> None:
+        assert self._shield is not None
+        scopes = self._coordinator.scopes
+        await self._shield.wait_while(lambda: not scopes.is_idle, scopes.changed)
+
+    async def _deliver(self) -> None:
+        assert self._shield is not None
+        await self._coordinator.publisher.detach(self._host, self._shield, self._delivery_deadline())
+        await self._coordinator.close_resources(self._shield)
 
     async def _close_task_group(self, exc: BaseException | None) -> None:
         """Close the task group. Only a cancellation passes through it."""
-        self._task_group_closed = True
+        if not self._is_task_group_open:
+            return
+        self._is_task_group_open = False
         carried = exc if exc is not None and split_cancellation(exc)[0] is not None else None
         info = (None, None, None) if carried is None else (type(carried), carried, carried.__traceback__)
         try:
             await self._task_group.__aexit__(*info)
         except BaseExceptionGroup as group:
-            interrupt = find_interrupt(group)  # Ctrl-C reached the task group itself, or a pump of the publisher
+            interrupt = find_interrupt(group)  # Ctrl-C reached the task group itself
             if interrupt is None:
                 raise
-            self._interrupt = self._interrupt or interrupt
-        finally:
-            self._coordinator.nursery = None  # which refers to the coordinator
+            if self._interrupt is None:
+                self._interrupt = interrupt
+
+    def _raise(self, exc: BaseException | None, shield: Shield) -> None:
+        """Raise what the session gives in place of what its body gave, if anything."""
+        child_error, interruption = self._child_error, shield.interruption
+        if exc is None and interruption is None and self._interrupt is None and child_error is not None:
+            raise child_error
+        if child_error is not None and child_error is not exc:
+            self._log_suppressed(child_error)
+        if self._interrupt is not None:
+            raise self._interrupt
+        if interruption is not None and interruption is not exc:
+            raise interruption
+
+
+def _comes_from_outside(exc: BaseException | None) -> bool:
+    """Return whether an exception that ends a session is a cancellation or Ctrl-C."""
+    return exc is not None and (isinstance(exc, KeyboardInterrupt) or split_cancellation(exc)[0] is not None)

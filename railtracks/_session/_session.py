@@ -12,8 +12,9 @@ from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig, SessionOptions
 from railtracks._session._life import SessionLife
 from railtracks._test_hooks import runtime_hooks
-from railtracks.exceptions import ConfigError, SessionEndedError, SessionError
+from railtracks.exceptions import ConfigError, SessionError
 from railtracks.execution import Coordinator
+from railtracks.execution._lifecycle import Operation
 from railtracks.nodes._callables import is_async
 from railtracks.nodes._resolve import as_node
 from railtracks.pubsub import OnError, Policy, Subscription
@@ -212,8 +213,7 @@ class Session(SessionLife):
             ConfigError: an argument is not allowed.
             SessionEndedError: the session has ended.
         """
-        if self._phase == "over":
-            raise SessionEndedError("session.subscribe() came after the session had ended; subscribe before it ends")
+        self._lifecycle.require(Operation.SUBSCRIBE, "session.subscribe()")
         subscription = Subscription(
             callback, name=name, kinds=kinds, capacity=capacity, policy=policy, on_error=on_error, log=self._log
         )
@@ -232,13 +232,7 @@ class Session(SessionLife):
             NodeCreationError: ``node`` is not a node.
         """
         target = as_node(node, "start_soon")
-        state = "being left" if self._phase == "open" and self._coordinator.closed else self._phase
-        if state != "open":
-            kind = SessionError if state == "not entered yet" else SessionEndedError
-            raise kind(
-                f"start_soon({target.name}) needs an open session, and this one is {state}; "
-                f"call it inside `async with rt.Session() as s:`"
-            )
+        self._lifecycle.require(Operation.START_SOON, f"start_soon({target.name})")
         if self._nursery is None or self._loop_thread is not None:
             raise SessionError(
                 f"start_soon({target.name}) needs a session that can wait at its end; "

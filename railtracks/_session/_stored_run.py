@@ -32,6 +32,7 @@ class StoredRun:
 
     Attributes:
         store: Where it is kept.
+        must_save: Whether the state is to be saved, and was not yet.
 
     Raises:
         ConfigError: the option ``store``, wherever it came from, is not allowed.
@@ -46,6 +47,7 @@ class StoredRun:
         self.store: Store = resolve_store(config.store)  # now, because the working directory may change later
         self._storage = RunStorage(self.store, config.durability, log) if config.save_state else None
         self._resumed_info: ExecutionInfo | None = None
+        self.must_save: bool = config.save_state
 
     def acquire(self, identifier: str) -> None:
         """Acquire the right to write the run.
@@ -117,6 +119,7 @@ class StoredRun:
 
         A failure may not replace the result or the exception of the session.
         """
+        self.must_save = False
         recorder, storage = self._coordinator.recorder, self._storage
         assert recorder is not None
         assert storage is not None

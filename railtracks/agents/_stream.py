@@ -148,7 +148,7 @@ class _Producer:
                 f"rt.astream({self._node.name}, ...) needs a session with a nursery; enter it with "
                 f"`async with rt.Session():`"
             )
-        if frame.record is None and (nursery.body_finished or in_callback.get()):
+        if frame.record is None and (coordinator.lifecycle.has_body_ended or in_callback.get()):
             where = "in a subscriber's callback" if in_callback.get() else "after the session's body had ended"
             raise SessionError(
                 f"rt.astream({self._node.name}, ...) was started {where}, where the session does not wait for its "

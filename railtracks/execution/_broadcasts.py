@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from railtracks.exceptions import SessionEndedError
 from railtracks.execution._coordinator import Coordinator, Frame
+from railtracks.execution._lifecycle import Operation
 from railtracks.execution._pump_nursery import run_with_pumps
 from railtracks.state import Broadcast
 
@@ -17,9 +17,8 @@ async def publish_broadcast(coordinator: Coordinator, item: Any, frame: Frame) -
         SessionEndedError: the session has ended.
     Cancellation: while it waits for room; the item is not published then.
     """
-    if coordinator.ended:
-        raise SessionEndedError("rt.broadcast() came after its session had ended; wait for the task that broadcasts")
-    if not coordinator.publisher.has_host and not coordinator.entered_async:
+    coordinator.lifecycle.require(Operation.BROADCAST, "rt.broadcast()")
+    if not coordinator.publisher.has_host and not coordinator.owns_nursery:
         coordinator.bind()
         await run_with_pumps(coordinator, Frame(coordinator), lambda: _publish(coordinator, item, frame))
     else:

@@ -1,4 +1,4 @@
-"""The cancel scopes of calls.
+"""The cancel scopes of calls, and why they were cancelled.
 
 A nested call runs in the task of the call that makes it, so one scope for each call that *enters* a task is enough:
 each top-level call, and the first call in each task that user code started below one. Only these can be cancelled one
@@ -8,22 +8,12 @@ by one; everything below them is reached through them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 
 import anyio
 
-from railtracks._concurrency._cancellation import shielded
+from railtracks._concurrency._cancellation import Shield, first_cancellation, sender_of
 from railtracks._concurrency._condition import Condition
-from railtracks.state import CallRecord
-
-
-class CancelCause(Enum):
-    """Why the session cancelled a call scope. An expired deadline has no cause here: the scope itself fired."""
-
-    FAILURE = "a node failed"
-    RUN_ENDED = "the top-level call it belongs to has ended"
-    SESSION_ENDED = "its session has ended"
-    ABANDONED = "the call that made it was cancelled"
+from railtracks.state import CallRecord, Reason
 
 
 class CallScope:
@@ -42,13 +32,13 @@ class CallScope:
     def __init__(self, deadline: float, caller: CallRecord | None) -> None:
         self.caller: CallRecord | None = caller
         self.cancel_scope: anyio.CancelScope = anyio.CancelScope(deadline=deadline)
-        self.cause: CancelCause | None = None
+        self.cause: Reason | None = None
 
-    def cancel(self, cause: CancelCause) -> None:
+    def cancel(self, cause: Reason) -> None:
         """Cancel the call and all below it. The first cause counts, and so does a deadline that came before it."""
         if self.cause is None and not self.cancel_scope.cancel_called:
             self.cause = cause
-        self.cancel_scope.cancel()
+        self.cancel_scope.cancel(cause.value)
 
     @property
     def timed_out(self) -> bool:
@@ -78,20 +68,36 @@ class RootCall:
         self.scopes: dict[CallScope, None] = {}  # in order, so that cancelling them has an order too
         self.finished: bool = False
 
+    def reason_of(self, exc: BaseException, frame: object) -> Reason:
+        """Return why a call below this one is being cancelled.
+
+        Args:
+            exc: The cancellation that has reached it.
+            frame: The Python frame that it has reached.
+        """
+        scopes = {scope.cancel_scope: scope for scope in self.scopes}
+        sender = sender_of(first_cancellation(exc, frame), scopes)
+        if sender is None:  # the exception does not say: it comes from outside unless a scope of ours was cancelled
+            sender = next((each for each in scopes if each.cancel_called), False)
+        if isinstance(sender, bool):
+            return Reason.OUTSIDE
+        return scopes[sender].cause or Reason.TIMEOUT
+
 
 class CallScopes:
-    """All call scopes of one session that are entered, and the children of its nursery that are about to enter theirs.
+    """All call scopes of one session that are entered, and what else a session must wait for before it ends.
 
     Attributes:
-        when_idle: Called once, when the last call has ended.
+        changed: Notified when a scope was left, or a hold taken or released.
+        when_idle: Called once, when the session has become idle.
     """
 
-    __slots__ = ("_changed", "_entered", "_pending_children", "when_idle")
+    __slots__ = ("_entered", "_holds", "changed", "when_idle")
 
     def __init__(self) -> None:
         self._entered: dict[CallScope, None] = {}
-        self._pending_children = 0
-        self._changed = Condition()
+        self._holds = 0
+        self.changed = Condition()
         self.when_idle: Callable[[], None] | None = None
 
     def __bool__(self) -> bool:
@@ -107,49 +113,61 @@ class CallScopes:
         """Forget a scope whose call has ended."""
         root.scopes.pop(scope, None)
         del self._entered[scope]
-        self._changed.notify_all()
+        self._on_changed()
+
+    def hold(self) -> None:
+        """Keep the session from becoming idle: a child of its nursery, or a call that delivers events, goes on."""
+        self._holds += 1
+
+    def release(self) -> None:
+        """Release a hold."""
+        self._holds -= 1
+        self._on_changed()
+
+    def _on_changed(self) -> None:
+        self.changed.notify_all()
         if self.when_idle is not None and self.is_idle:
             when_idle, self.when_idle = self.when_idle, None
             when_idle()
 
-    def cancel_all(self, cause: CancelCause) -> None:
+    def cancel_all(self, cause: Reason) -> None:
         """Cancel every call of the session."""
         for scope in tuple(self._entered):
             scope.cancel(cause)
 
     async def finish(self, root: RootCall) -> None:
-        """Cancel what is left below a top-level call, and wait until it has ended. Shielded."""
-        for scope in tuple(root.scopes):
-            scope.cancel(CancelCause.RUN_ENDED)
-        await shielded(lambda: self._changed.wait_while(lambda: bool(root.scopes)))
+        """Cancel what is left below a top-level call, and wait until it has ended.
 
-    async def cancel_calls_of(self, caller: CallRecord) -> None:
-        """Cancel the scopes that a call made in other tasks, and wait until they are left. Shielded."""
+        Cancellation: raised after that.
+        """
+        for scope in tuple(root.scopes):
+            scope.cancel(Reason.RUN_ENDED)
+        shield = Shield()
+        await shield.wait_while(lambda: bool(root.scopes), self.changed)
+        shield.check()
+
+    async def cancel_calls_of(self, caller: CallRecord, cause: Reason) -> None:
+        """Cancel the scopes that a call made in other tasks, and wait until they are left.
+
+        Cancellation: raised after that.
+        """
         own = [scope for scope in self._entered if scope.caller is caller]
         for scope in own:
-            scope.cancel(CancelCause.ABANDONED)
+            scope.cancel(cause)
         if own:
-            await shielded(lambda: self._changed.wait_while(lambda: any(scope in self._entered for scope in own)))
+            shield = Shield()
+            await shield.wait_while(lambda: any(scope in self._entered for scope in own), self.changed)
+            shield.check()
 
     async def wait_while(self, condition: Callable[[], bool]) -> None:
         """Wait until ``condition``, which depends on the scopes, is false. Cancellation: only the wait ends."""
-        await self._changed.wait_while(condition)
-
-    def child_started(self) -> None:
-        """Count a child of the nursery that is about to call."""
-        self._pending_children += 1
-        self._changed.notify_all()
-
-    def child_finished(self) -> None:
-        """Take a child of the nursery off the count."""
-        self._pending_children -= 1
-        self._changed.notify_all()
+        await self.changed.wait_while(condition)
 
     @property
     def is_idle(self) -> bool:
-        """Whether no call is running, and none is about to."""
-        return not self._entered and not self._pending_children
+        """Whether no call is running, and nothing holds the session."""
+        return not self._entered and not self._holds
 
     async def wait_idle(self) -> None:
-        """Wait until no call is running. Cancellation: the wait ends, nothing else does."""
-        await self._changed.wait_while(lambda: not self.is_idle)
+        """Wait until the session is idle. Cancellation: the wait ends, nothing else does."""
+        await self.changed.wait_while(lambda: not self.is_idle)

@@ -17,9 +17,12 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import anyio
 from anyio.lowlevel import checkpoint
 
+from railtracks._concurrency._cancellation import Shield
+from railtracks._concurrency._event_loop import is_stray_cancellation
+from railtracks._concurrency._origins import is_ctrl_c
+from railtracks._concurrency._task_groups import split_cancellation
 from railtracks._context_variable import current, on_replayed
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
@@ -27,14 +30,15 @@ from railtracks._options import ExecutorConfig
 from railtracks._test_hooks import RuntimeHooks
 from railtracks.exceptions import FatalError, NodeInvocationError
 from railtracks.execution._call_log import CallLog
-from railtracks.execution._call_scopes import CallScopes, CancelCause, RootCall
+from railtracks.execution._call_scopes import CallScopes, RootCall
 from railtracks.execution._call_secrets import register_call_secrets
+from railtracks.execution._lifecycle import Lifecycle, Phase
 from railtracks.execution._loop_binding import LoopBinding
 from railtracks.execution._pump_nursery import TaskSpawner
 from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher
-from railtracks.state import CallCreated, CallRecord, Reason
+from railtracks.state import CallCreated, CallRecord, Reason, Status
 from railtracks.state._records import DELETED
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import SCALAR_TYPES
@@ -117,11 +121,8 @@ class Coordinator:
         streams: Its calls that are consumed while they run; None if there were none yet.
         log: The session's log.
         threads: Runs sync nodes.
-        failure: The first error under ``end_on_error``, or the first fatal one; it ended the session.
-        failure_traceback: The traceback that it had then.
-        entered_async: Whether the session was entered with ``async with``, and so has a nursery.
-        closed: Whether no further call may begin.
-        ended: Whether nothing is delivered any more, either.
+        lifecycle: How far the session has come, and what it allows.
+        failure_traceback: The traceback that the error which ended the session had then.
 
     Once the session is over nothing here refers back to it, so that its records are freed with the last reference.
     """
@@ -137,13 +138,10 @@ class Coordinator:
         "_observer",
         "_yield_at",
         "clock",
-        "closed",
         "config",
         "context",
-        "ended",
-        "entered_async",
-        "failure",
         "failure_traceback",
+        "lifecycle",
         "log",
         "loop",
         "nursery",
@@ -191,13 +189,20 @@ class Coordinator:
         if hooks.wrap_strategy is not None:
             self._in_task, self._in_thread = map(hooks.wrap_strategy, (_IN_TASK, self.threads))
         self._call_log = CallLog(session_id, self.origin, log, self.publisher)
-        self.failure: BaseException | None = None
+        self.lifecycle: Lifecycle = Lifecycle()
         self.failure_traceback: TracebackType | None = None
-        self.closed: bool = False
-        self.ended: bool = False
-        self.entered_async: bool = False
         self._must_checkpoint = False  # failed or closed: nested calls look for their cancellation before they start
         self._yield_at = math.inf
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The error that ended the session: the first one under ``end_on_error``, or the first fatal one."""
+        return self.lifecycle.failure
+
+    @property
+    def owns_nursery(self) -> bool:
+        """Whether the session has opened a task group of its own, and so belongs to one event loop for good."""
+        return self.loop.token is not None
 
     # ---- the hot path
 
@@ -256,20 +261,20 @@ class Coordinator:
                 self._call_log.created(record, caller.record)
             result = await strategy.execute(node, args, kwargs)
         except Exception as exc:
-            state.failed(record, exc, self.clock())
-            self._record_end(record)
-            if self.failure is None and (self.config.end_on_error or is_fatal(exc)):
-                self._fail(exc)
+            self._on_error(record, exc)
             if commits:
                 await self.wait_committed()
             raise
         except BaseException as exc:
-            state.cancelled(record, self._reason(run, exc), self.clock())
-            self._record_end(record)
-            if isinstance(exc, GeneratorExit):
-                here = current.get()
-                if here is None or here.record is not record:
-                    caller = here  # the garbage collector closed the coroutine, in the middle of unrelated code
+            if _is_cancellation(exc):
+                state.cancelled(record, self._reason(run, exc), self.clock())
+                self._record_end(record)
+                if isinstance(exc, GeneratorExit):
+                    here = current.get()
+                    if here is None or here.record is not record:
+                        caller = here  # the garbage collector closed the coroutine, in the middle of unrelated code
+            else:
+                self._on_error(record, exc)
             raise
         else:
             state.succeeded(record, result, self.clock())
@@ -279,6 +284,14 @@ class Coordinator:
             return result
         finally:
             current.set(caller)
+
+    def _on_error(self, record: CallRecord, exc: BaseException) -> None:
+        """Record the error of a call, and end the session if it has to."""
+        self.state.failed(record, exc, self.clock())
+        self._record_end(record)
+        ends = self.config.end_on_error and not isinstance(exc, (KeyboardInterrupt, SystemExit))  # they end everything
+        if (ends or is_fatal(exc)) and self.lifecycle.failure is None:
+            self._fail(exc)
 
     def _record_end(self, record: CallRecord) -> None:
         """Write and announce the end of a call, which the state has already."""
@@ -325,7 +338,7 @@ class Coordinator:
         register_secrets({key: value}, self.redactor)
         if self._observer is not None:
             self._observer.on_context_change(self.session_id, record, key, value, value is DELETED)
-        if self.recorder is not None and not self.ended:
+        if self.recorder is not None and self.lifecycle.is_recorded:
             self.recorder.on_context_change(record, key, value)
 
     def set_attributes(self, record: CallRecord, attributes: Mapping[str, Any]) -> None:
@@ -338,27 +351,39 @@ class Coordinator:
 
     def _fail(self, exc: BaseException) -> None:
         """End the session because of ``exc``: cancel all its calls."""
-        self.failure = exc
+        self.lifecycle.fail(exc)
         self.failure_traceback = exc.__traceback__
         self._must_checkpoint = True
-        self.scopes.cancel_all(CancelCause.FAILURE)
+        self.scopes.cancel_all(Reason.END_ON_ERROR)
 
     def _reason(self, root: RootCall, exc: BaseException) -> Reason:
         """Return why a call is cancelled, for its record."""
         if isinstance(exc, GeneratorExit):  # the coroutine was closed; no event loop need be running
             return Reason.OUTSIDE
-        if self.failure is not None:
-            return Reason.END_ON_ERROR
-        return Reason.TIMEOUT if anyio.current_time() >= root.deadline else Reason.OUTSIDE
+        cancellation = split_cancellation(exc)[0]
+        if cancellation is None or is_stray_cancellation(exc):
+            return Reason.OUTSIDE
+        return root.reason_of(cancellation, sys._getframe(1))
 
-    async def abandon(self, record: CallRecord) -> None:
+    async def abandon(self, frame: Frame) -> None:
         """Note that a call is being cancelled while its worker thread goes on, and cancel what the thread has called.
 
         Such calls run in other tasks, which on trio no scope of the call's own reaches.
         """
+        record, exc = frame.record, sys.exc_info()[1]
+        assert record is not None
+        assert frame.run is not None
         self.state.abandoned(record)
         self._call_log.abandoned(record)
-        await self.scopes.cancel_calls_of(record)
+        cause = Reason.OUTSIDE if exc is None or isinstance(exc, Exception) else self._reason(frame.run, exc)
+        await self.scopes.cancel_calls_of(record, cause)
+
+    def end_open_records(self) -> None:
+        """Record as cancelled what is still open although nothing runs: calls that Ctrl-C has torn apart."""
+        for record in self.state.records:
+            if record.status is Status.OPEN:
+                self.state.cancelled(record, Reason.OUTSIDE, self.clock())
+                self._record_end(record)
 
     def rename(self, session_id: str) -> None:
         """Take another identifier, before the first call."""
@@ -371,22 +396,27 @@ class Coordinator:
             self._yield_at = self.clock() + YIELD_AFTER
             self.threads.unbind()
 
-    async def close_resources(self) -> None:
-        """Close what is shared, unless a nursery is left that may use it. Never raises; call it shielded."""
+    async def close_resources(self, shield: Shield) -> None:
+        """Close what is shared, unless a nursery is left that may use it. ``shield`` keeps what interrupts this."""
         if not self.publisher.has_host and self.resources is not None:
-            await self.resources.close()
+            await shield.attempt(self.resources.close)
 
-    def close(self) -> None:
+    def close(self, cause: Reason = Reason.SESSION_ENDED) -> None:
         """Let no further call begin, and cancel those that run."""
-        self.closed = self._must_checkpoint = True
-        self.scopes.cancel_all(CancelCause.SESSION_ENDED)
+        self.lifecycle.advance(Phase.CLOSING)
+        self._must_checkpoint = True
+        self.scopes.cancel_all(cause)
 
 
 async def abandon_current() -> None:
     """Abandon the worker thread of the current call, which is being cancelled."""
     frame: Frame = current.get()
-    assert frame.record is not None
-    await frame.coordinator.abandon(frame.record)
+    await frame.coordinator.abandon(frame)
+
+
+def _is_cancellation(exc: BaseException) -> bool:
+    """Return whether what ended a call, and is no ``Exception``, is a cancellation and not an error of the node."""
+    return split_cancellation(exc)[0] is not None or is_stray_cancellation(exc) or is_ctrl_c(exc)
 
 
 def is_fatal(exc: BaseException) -> bool:

@@ -16,9 +16,11 @@ from railtracks._concurrency._cancellation import checkpoint_if_cancelled
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, SessionError
 from railtracks.execution._call_scopes import CallScope, RootCall
 from railtracks.execution._coordinator import Coordinator, Frame
+from railtracks.execution._lifecycle import Operation
 from railtracks.execution._pump_nursery import run_with_pumps
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import in_callback
+from railtracks.state import Reason
 
 
 async def enter(
@@ -46,7 +48,7 @@ async def enter(
     except SessionError:
         await checkpoint_if_cancelled()  # in code that is being cancelled, that is what counts
         raise
-    if coordinator.entered_async or in_callback.get():  # what a callback calls runs beside its pump
+    if coordinator.owns_nursery or in_callback.get():  # what a callback calls runs beside its pump
         return await _run_in_scope(node, args, kwargs, caller, commits)
     coordinator.bind()
     return await run_with_pumps(
@@ -61,17 +63,13 @@ def check_can_call(node: FunctionNode[..., Any], caller: Frame) -> None:
         SessionError: it may not; ``__cause__`` is the error that ended the session, if one did.
     """
     coordinator, root = caller.coordinator, caller.run
-    if coordinator.closed or (root is not None and root.finished):
-        what = "its session" if coordinator.closed else "the call it belongs to"
+    coordinator.lifecycle.require(Operation.CALL, f"the call of {node.name}")
+    if root is not None and root.finished:
         raise SessionEndedError(
-            f"the call of {node.name} came after {what} had ended; "
+            f"the call of {node.name} came after the call it belongs to had ended; "
             f"wait for the task that makes it, for example in an `async with anyio.create_task_group()`"
         ) from coordinator.failure
-    if coordinator.failure is not None:
-        raise SessionEndedError(
-            f"the call of {node.name} came after an error had ended the session; open a new session"
-        ) from coordinator.failure
-    if not coordinator.loop.is_this_thread and (coordinator.entered_async or coordinator.scopes):
+    if not coordinator.loop.is_this_thread and (coordinator.owns_nursery or coordinator.scopes):
         raise SessionError(
             f"the call of {node.name} came in another event loop than its session's; "
             f"in a worker thread use `rt.call_sync({node.name}, ...)`"
@@ -151,8 +149,16 @@ async def _outcome(
         raise error
     if scope.cancel_scope.cancelled_caught:
         assert scope.cause is not None
-        raise SessionEndedError(f"the call of {node.name} was cancelled: {scope.cause.value}")
+        why = _CAUSES.get(scope.cause, "the call that made it was cancelled")
+        raise SessionEndedError(f"the call of {node.name} was cancelled: {why}")
     return result
+
+
+_CAUSES = {
+    Reason.SESSION_ENDED: "its session has ended",
+    Reason.OUTSIDE: "its session was cancelled",
+    Reason.RUN_ENDED: "the top-level call it belongs to has ended",
+}
 
 
 def _retrieve_exception(task: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from anyio.lowlevel import EventLoopToken
+from anyio.lowlevel import EventLoopToken, current_token
 
 from railtracks._concurrency._event_loop import task_getter
 from railtracks.exceptions import SessionError
@@ -46,6 +46,14 @@ class LoopBinding:
     def is_this_thread(self) -> bool:
         """Whether the event loop runs in the current thread."""
         return self._thread == threading.get_ident()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the session's own event loop is the one that runs in the current thread."""
+        try:
+            return self.token is not None and self.token == current_token()
+        except RuntimeError:  # no event loop runs here
+            return False
 
     def require_token(self) -> EventLoopToken:
         """Return how another thread reaches the loop; start one if the session can. Call it in that other thread.

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from railtracks._concurrency._cancellation import shielded
-from railtracks._concurrency._task_groups import split_cancellation, task_group
-from railtracks.pubsub import PumpHost, RTPublisher
+import anyio
+
+from railtracks._concurrency._cancellation import Shield
+from railtracks._concurrency._task_groups import find_interrupt, split_cancellation
+from railtracks.execution._call_scopes import CallScopes
+from railtracks.pubsub import DRAIN_DEADLINE, PumpHost, RTPublisher
 
 
 class TaskSpawner(Protocol):
     """The nursery of a session, as far as its calls need it."""
-
-    body_finished: bool
-    """Whether the session's body has ended: its tasks may still run, but their streams have no consumer."""
 
     def spawn(self, func: Callable[[], Awaitable[object]]) -> None:
         """Await ``func()`` in a task of the session. The session raises what it raises, at the session's end."""
@@ -28,8 +28,9 @@ class _Pumped(Protocol):
     """A session, as far as this module needs it."""
 
     publisher: RTPublisher
+    scopes: CallScopes
 
-    async def close_resources(self) -> None: ...
+    async def close_resources(self, shield: Shield) -> None: ...
 
 
 async def run_with_pumps(session: _Pumped, frame: object, func: Callable[[], Awaitable[Any]]) -> Any:
@@ -41,28 +42,56 @@ async def run_with_pumps(session: _Pumped, frame: object, func: Callable[[], Awa
         func: What to run.
 
     Raises:
-        BaseException: whatever ``func`` raises, as the same object.
+        BaseException: whatever ``func`` raises, as the same object; Ctrl-C and SystemExit of a callback.
 
     Cancellation: of ``func``; passed on when what was accepted is delivered.
     """
-    result: Any = None
-    error: BaseException | None = None
-    async with task_group() as nursery:
-        host = PumpHost(nursery, frame)
-        session.publisher.attach(host)
+    session.scopes.hold()  # the session must not end before the last event is delivered
+    try:
+        return await _PumpNursery(session, frame).run(func)
+    finally:
+        session.scopes.release()
 
-        async def leave() -> None:
-            await session.publisher.detach(host)
-            await session.close_resources()
 
+class _PumpNursery:
+    """The task group of one call, for the pumps."""
+
+    def __init__(self, session: _Pumped, frame: object) -> None:
+        self._session = session
+        self._frame = frame
+        self._interrupt: BaseException | None = None
+
+    async def run(self, func: Callable[[], Awaitable[Any]]) -> Any:
+        result: Any = None
+        error: BaseException | None = None
+        cancellation: BaseException | None = None
+        shield = Shield()
         try:
-            result = await func()
-        except BaseException as exc:
-            cancellation, error = split_cancellation(exc)
-            if cancellation is not None:
-                raise cancellation from None
-        finally:
-            await shielded(leave)
-    if error is not None:
-        raise error
-    return result
+            async with anyio.create_task_group() as self._group:
+                host = PumpHost(self._group, self._frame, self._on_interrupt)
+                self._session.publisher.attach(host)
+                try:
+                    result = await func()
+                except BaseException as exc:
+                    cancellation, error = split_cancellation(exc)
+                    if cancellation is not None:
+                        shield.note(cancellation)
+                await self._session.publisher.detach(host, shield, anyio.current_time() + DRAIN_DEADLINE)
+                await self._session.close_resources(shield)
+                if cancellation is not None:
+                    raise cancellation
+        except BaseExceptionGroup as group:
+            self._interrupt = self._interrupt or find_interrupt(group)  # trio may deliver Ctrl-C to the task group
+            if self._interrupt is None:
+                raise
+        if self._interrupt is not None:
+            raise self._interrupt
+        if error is not None:
+            raise error
+        shield.check()  # also a cancellation that the task group has lost: anyio counts some as its own
+        return result
+
+    def _on_interrupt(self, exc: BaseException) -> None:
+        """Handle Ctrl-C or SystemExit in a callback: it is raised in place of whatever the call gives."""
+        self._interrupt = self._interrupt or exc
+        self._group.cancel_scope.cancel()

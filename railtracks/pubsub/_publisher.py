@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from collections import deque
 
 import anyio
 
+from railtracks._concurrency._cancellation import Shield
+from railtracks._concurrency._condition import Condition
 from railtracks._logging import PUBLISHER, SessionLog
 from railtracks._test_hooks import Observer
-from railtracks.pubsub._subscription import Subscription
+from railtracks.pubsub._subscription import PumpHost, Subscription, in_callback
 from railtracks.state import CallEvent, Event
 
-if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
-
-
-class PumpHost(NamedTuple):
-    """Where pumps can run."""
-
-    nursery: TaskGroup
-    """The nursery that runs the pumps as tasks."""
-
-    frame: object
-    """The frame in which callbacks run: what the context variable holds in these tasks."""
-
-
+HURRY = 2
+"""Interruptions of the end of a session after which nothing more is delivered."""
 DRAIN_DEADLINE = 10.0
-"""Seconds that subscribers have, when a session ends, to take the events that were published."""
+"""Seconds that all subscribers together have, when a session ends, to take the events that were published."""
 
 
 class RTPublisher:
@@ -40,7 +30,12 @@ class RTPublisher:
         watches_calls: Whether a subscriber or the observer wants call events. An attribute, because the hot path reads
             it.
         waits_on_calls: Whether new calls wait for room in a subscription.
+        changed: Notified when an event was delivered that something waits for, and when a pump has ended.
     """
+
+    __slots__ = (
+        "_hosts", "_log", "_observer", "_waiters", "changed", "subscriptions", "waits_on_calls", "watches_calls",
+    )  # fmt: skip
 
     def __init__(self, log: SessionLog, observer: Observer | None = None) -> None:
         self._log = log
@@ -48,17 +43,18 @@ class RTPublisher:
         self.subscriptions: list[Subscription] = []
         self.watches_calls: bool = observer is not None
         self.waits_on_calls: bool = False
-        self._hosts: list[PumpHost] = []  # the first one runs the pumps
-        self._detach_lock: anyio.Lock | None = None  # made by the first host that is detached
+        self._hosts: list[PumpHost] = []  # pumps are started in the first one
+        self._waiters: dict[type[Event], deque[anyio.Event]] = {}  # who waits for room, in order, for each kind
+        self.changed: Condition = Condition()
 
     def add(self, subscription: Subscription) -> None:
         """Send events to ``subscription`` from now on."""
         self.subscriptions.append(subscription)
+        subscription.set_owner(self)
         calls = any(issubclass(kind, CallEvent) or issubclass(CallEvent, kind) for kind in subscription.kinds)
         self.watches_calls |= calls
         self.waits_on_calls |= calls and subscription.policy == "wait"
-        if self._hosts:
-            subscription.start(*self._hosts[0])
+        subscription.start_pump()
 
     @property
     def has_host(self) -> bool:
@@ -73,74 +69,146 @@ class RTPublisher:
             if isinstance(event, subscription.kinds):
                 subscription.offer(event)
 
+    # ---- room
+
     async def wait_for_room(self, kind: type[Event]) -> None:
         """Wait until every subscription to ``kind`` with the policy "wait" has room for an event.
 
+        The caller publishes one event of that kind before it waits for anything else. It returns at once where the
+        wait could never end: in a callback.
+
         Cancellation: the wait ends; nothing was published.
         """
-        for subscription in self.subscriptions:
-            if subscription.policy == "wait" and issubclass(kind, subscription.kinds):
-                await subscription.wait_for_room()
+        if in_callback.get():
+            return
+        waiters = self._waiters.setdefault(kind, deque())
+        if not waiters and self._has_room(kind):
+            return
+        was_woken = False
+        while not was_woken or not self._has_room(kind):
+            woken = anyio.Event()
+            if was_woken:
+                waiters.appendleft(woken)  # the room was taken meanwhile, by an event that does not wait
+            else:
+                waiters.append(woken)
+            self._wake(kind)
+            try:
+                await woken.wait()
+            except BaseException:
+                if not woken.is_set():
+                    waiters.remove(woken)
+                self._wake(kind)
+                raise
+            was_woken = True
+        # The next one looks for itself, when this one has published. So no wake-up can be lost, whatever becomes of
+        # those who are woken.
+        self._wake(kind)
+
+    def _has_room(self, kind: type[Event]) -> bool:
+        return not any(each.delays and issubclass(kind, each.kinds) for each in self.subscriptions)
+
+    def _wake(self, kind: type[Event]) -> None:
+        waiters = self._waiters[kind]
+        if waiters and self._has_room(kind):
+            waiters.popleft().set()
+
+    def on_room(self) -> None:
+        """Wake the first of those who wait for room, if there is room now. See ``PumpOwner``."""
+        for kind in self._waiters:
+            self._wake(kind)
+
+    # ---- pumps
+
+    def find_host(self) -> PumpHost | None:
+        """Return where a pump can be started. See ``PumpOwner``."""
+        return self._hosts[0] if self._hosts else None
+
+    def on_pump_end(self, subscription: Subscription) -> None:
+        """Start the pump again if there is something to deliver, and another host. See ``PumpOwner``."""
+        if subscription.undelivered:
+            subscription.start_pump()
+        self.changed.notify_all()
 
     def attach(self, host: PumpHost) -> None:
-        """Allow pumps to run in ``host``, and start them there if no other host runs them."""
+        """Allow pumps to run in ``host``, and start there those that do not run."""
         self._hosts.append(host)
-        if len(self._hosts) == 1:
-            self._detach_lock = None  # the event loop may be another one than last time
-            self._start_pumps()
-
-    async def detach(self, host: PumpHost, in_time: bool = True) -> None:
-        """Deliver what was accepted, within ``DRAIN_DEADLINE``, and stop the pumps in ``host``.
-
-        If other hosts remain, one of them takes over the pumps. Otherwise events that were not delivered in time are
-        dropped, counted and logged. Idempotent. Must be called shielded.
-
-        Args:
-            host: The host, as it was attached.
-            in_time: False if the deadline has passed already.
-        """
-        if host not in self._hosts:
-            return
-        if not self.subscriptions:
-            self._hosts.remove(host)
-            return
-        if self._detach_lock is None:
-            self._detach_lock = anyio.Lock()
-        async with self._detach_lock:  # one at a time: the next host finds the pumps where they have moved
-            await self._detach(host, DRAIN_DEADLINE if in_time else 0)
-
-    async def _detach(self, host: PumpHost, seconds: float) -> None:
-        with anyio.move_on_after(seconds):
-            for subscription in self.subscriptions:
-                await subscription.wait_quiet()
-        runs_pumps = self._hosts[0] is host
-        self._hosts.remove(host)
-        if not runs_pumps:
-            return
         for subscription in self.subscriptions:
-            lost = await subscription.stop(seconds)
-            if not self._hosts:
-                lost += subscription.clear()
-            if lost:
-                self._log.log(
-                    logging.ERROR, "subscriber %s did not take its events within %g s; %d were dropped",
-                    subscription.name, DRAIN_DEADLINE, lost, logger=PUBLISHER,
-                )  # fmt: skip
-        self._start_pumps()
+            subscription.start_pump()
+
+    def _ensure_pumps(self) -> None:
+        """Start the pumps again that were cancelled with all tasks of the event loop, and have something to deliver."""
+        for subscription in self.subscriptions:
+            if subscription.undelivered:
+                subscription.start_pump()
+
+    def on_quiet(self) -> None:
+        """Handle that a subscription has delivered all that it has. See ``PumpOwner``."""
+        self.changed.notify_all()
 
     @property
     def drained(self) -> bool:
         """Whether all that was accepted is delivered."""
-        return all(subscription.quiet for subscription in self.subscriptions)
+        return all(each.quiet for each in self.subscriptions)
 
-    async def wait_drained(self) -> bool:
-        """Wait up to ``DRAIN_DEADLINE`` until all is delivered, and return whether it is."""
-        with anyio.move_on_after(DRAIN_DEADLINE) as scope:
-            for subscription in self.subscriptions:
-                await subscription.wait_quiet()
-        return not scope.cancelled_caught
+    async def wait_drained(self, deadline: float) -> None:
+        """Wait until all is delivered, or ``deadline``, on ``anyio.current_time()``. Cancellation: the wait ends."""
+        self._ensure_pumps()
+        with anyio.CancelScope(deadline=deadline):
+            await self.changed.wait_while(lambda: not self.drained)
 
-    def _start_pumps(self) -> None:
-        for host in self._hosts[:1]:
-            for subscription in self.subscriptions:
-                subscription.start(*host)
+    async def detach(self, host: PumpHost, shield: Shield, deadline: float) -> None:
+        """Stop the pumps in ``host``. If other hosts remain, the pumps go on in one of them.
+
+        If it is the last host, everything is delivered first. Events that were not delivered in time are dropped,
+        counted and logged. What interrupts this is kept by ``shield``; a second interruption counts as the deadline.
+
+        Args:
+            host: The host, as it was attached.
+            shield: Keeps what comes meanwhile.
+            deadline: When to cut deliveries off, on ``anyio.current_time()``.
+        """
+        if len(self._hosts) == 1:
+            self._ensure_pumps()
+            await shield.wait_while(lambda: not self.drained and shield.count < HURRY, self.changed, deadline)
+        if host in self._hosts:
+            self._hosts.remove(host)
+        own = [each for each in self.subscriptions if each.host is host]
+        for subscription in own:
+            subscription.stop_pump()
+        if own:
+            await shield.wait_while(lambda: _run_in(host, own) and shield.count < HURRY, self.changed, deadline)
+        lost = self._cut_off(host)
+        if _run_in(host, own):
+            await shield.wait_while(lambda: _run_in(host, own), self.changed)
+        for name, count in lost:
+            self._log.log(
+                logging.ERROR, "subscriber %s did not take its events within %g s; %d were dropped",
+                name, DRAIN_DEADLINE, count, logger=PUBLISHER,
+            )  # fmt: skip
+
+    def _cut_off(self, host: PumpHost) -> list[tuple[str, int]]:
+        """Cancel the deliveries that are left in ``host``, and without another host drop what was not delivered.
+
+        Returns:
+            The names of the subscriptions that have lost events, and how many.
+        """
+        lost = []
+        for subscription in self.subscriptions:
+            before = subscription.dropped
+            if subscription.host is host:
+                subscription.cancel_pump()
+            if not self._hosts:
+                subscription.discard()
+            if subscription.dropped > before:
+                lost.append((subscription.name, subscription.dropped - before))
+        return lost
+
+    def close(self) -> None:
+        """Accept no more events, from anyone: the session is over."""
+        for subscription in self.subscriptions:
+            subscription.close()
+        self._hosts.clear()  # which refer to the session
+
+
+def _run_in(host: PumpHost, subscriptions: list[Subscription]) -> bool:
+    return any(each.host is host for each in subscriptions)

@@ -4,22 +4,27 @@ anyio's memory object streams do not fit: there must always be room for the end 
 droppable, and a pump must be able to stop and start again without losing its buffer, because a session that was
 entered with a plain ``with`` has no nursery between its calls. What remains of a stream is a deque and an event, at a
 tenth of the cost.
+
+A pump runs in a host: a task group. Where it runs is decided by the publisher; a pump that was cancelled with all
+other tasks of the event loop is started again when there is something to deliver.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import is_stray_cancellation
+from railtracks._concurrency._tracked_task import start_tracked
 from railtracks._context_variable import current
 from railtracks._logging import PUBLISHER, SessionLog
 from railtracks.exceptions import ConfigError
@@ -36,6 +41,33 @@ in_callback: ContextVar[bool] = ContextVar("railtracks_in_callback", default=Fal
 
 _CHECKPOINT_EVERY = 64
 """The number of deliveries between two checkpoints, for callbacks that never wait."""
+
+
+class PumpHost(NamedTuple):
+    """Where pumps can run."""
+
+    nursery: TaskGroup
+    """The task group that runs the pumps as tasks."""
+    frame: object
+    """The frame in which callbacks run: what the context variable holds in these tasks."""
+    on_interrupt: Callable[[BaseException], object]
+    """Called with a KeyboardInterrupt or SystemExit of a callback, which ends the program."""
+
+
+class PumpOwner(Protocol):
+    """The publisher, as far as a subscription needs it."""
+
+    def on_room(self) -> None:
+        """Handle that a buffer may have room, or that nothing needs to wait for it any more."""
+
+    def on_quiet(self) -> None:
+        """Handle that a subscription has delivered all that it has."""
+
+    def on_pump_end(self, subscription: Subscription) -> None:
+        """Handle that the pump of a subscription has ended."""
+
+    def find_host(self) -> PumpHost | None:
+        """Return the host for a pump that has to be started; None if there is none."""
 
 
 def _check_arguments(callback: object, kinds: object, capacity: object, policy: object, on_error: object) -> None:
@@ -61,6 +93,7 @@ class Subscription:
         policy: What happens when an event comes and its buffer is full.
         dropped: The number of events that it missed because its buffer was full, or because the session ended first.
         errors: The number of times that its callback raised.
+        host: Where its pump runs; None if it does not run.
     """
 
     def __init__(
@@ -88,16 +121,15 @@ class Subscription:
         self._busy = False  # a delivery is in progress
         self._closed = False  # no more events are accepted
         self._stopping = False  # the pump ends after the current delivery
-        self._running = False  # a pump was started and has not ended
+        self._owner: PumpOwner | None = None  # set by the publisher
         self._scope: anyio.CancelScope | None = None  # of the pump, once it has begun
-        self._changed = Condition()  # notified when any of the above changes
-        self._waiters: deque[anyio.Event] = deque()  # tasks that wait for room; one is woken for each free place
+        self.host: PumpHost | None = None
+        self._changed = Condition()  # notified when there is something to do for the pump
 
     def close(self) -> None:
         """Accept no more events. Those that were accepted are still delivered."""
         self._closed = True
-        self._wake_one()
-        self._changed.notify_all()
+        self._on_changed()
 
     @property
     def closed(self) -> bool:
@@ -113,6 +145,11 @@ class Subscription:
     def quiet(self) -> bool:
         """Whether all that was accepted is delivered."""
         return not self._buffer and not self._busy
+
+    @property
+    def delays(self) -> bool:
+        """Whether those who are to wait for room must wait: it is full, and its pump will make room."""
+        return self.policy == "wait" and self.full and not self._closed and self.host is not None
 
     def offer(self, event: Event) -> None:
         """Accept ``event`` or drop one, as the policy says. Never waits, never raises."""
@@ -131,80 +168,83 @@ class Subscription:
                 return
             self._buffer.popleft()
         self._buffer.append(event)
-        self._changed.notify_all()
+        if self.host is None:
+            self.start_pump()
+        else:
+            self._changed.notify_all()
 
-    async def wait_for_room(self) -> None:
-        """Wait until there is room for an event. Return at once where the wait could never end."""
-        while self.full and not self._closed and self._running and not in_callback.get():
-            woken = anyio.Event()
-            self._waiters.append(woken)
-            try:
-                await woken.wait()
-            except BaseException:
-                if woken.is_set():
-                    self._wake_one()  # another waiter may have the room that this one leaves
-                else:
-                    self._waiters.remove(woken)
-                raise
+    def _on_changed(self) -> None:
+        if self._owner is not None:
+            self._owner.on_room()
 
-    def _wake_one(self) -> None:
-        """Wake one waiter if there is room, or all of them if no pump will make room any more."""
-        while self._waiters and (not self.full or self._closed or not self._running):
-            self._waiters.popleft().set()
-            if self._running and not self._closed:
-                return
+    # ---- the pump
 
-    async def wait_quiet(self) -> None:
-        """Wait until all that was accepted is delivered, or no pump runs."""
-        await self._changed.wait_while(lambda: not self.quiet and self._running)
+    def set_owner(self, owner: PumpOwner) -> None:
+        """Belong to a publisher, which knows where pumps can run."""
+        self._owner = owner
 
-    def start(self, nursery: TaskGroup, frame: object) -> None:
-        """Start the pump in ``nursery``. Callbacks run in ``frame``, not in that of the code that subscribed them."""
-        self._running = True
-        nursery.start_soon(self._pump, frame)
+    def start_pump(self) -> None:
+        """Start the pump, if it does not run and there is a place for it.
 
-    async def _pump(self, frame: object) -> None:
-        # Shielded: the pump ends when the session stops it, not when it is cancelled.
-        current.set(frame)
-        in_callback.set(True)
-        with anyio.CancelScope(shield=True) as self._scope:
-            try:
-                await self._deliver_all()
-            finally:
-                self._scope = None
-                self._running = self._busy = False
-                self._wake_one()
-                self._changed.notify_all()
-
-    async def stop(self, seconds: float) -> int:
-        """Stop the pump after the current delivery, or cancel it after ``seconds``.
-
-        The buffer is kept for the next pump.
-
-        Returns:
-            The number of deliveries that were cut off: 0 or 1.
+        Callbacks run in the frame of the host, not in that of the code that subscribed them.
         """
+        if self.host is not None or self._owner is None or (host := self._owner.find_host()) is None:
+            return
+        self.host = host
+        self._stopping = False
+        start_tracked(host.nursery, functools.partial(self._pump, host), self._on_pump_end)
+
+    def stop_pump(self) -> None:
+        """Have the pump end after the current delivery. What is in the buffer stays there."""
         self._stopping = True
         self._changed.notify_all()
-        with anyio.move_on_after(seconds):
-            await self._wait_stopped()
-        cut = int(self._busy)
-        self.dropped += cut
+
+    def cancel_pump(self) -> None:
+        """Cancel the pump in the middle of a delivery, which is counted as dropped."""
+        self._stopping = True
+        if self._busy:
+            self._busy = False
+            self.dropped += 1
         if self._scope is not None:
             self._scope.cancel()
-        await self._wait_stopped()
-        self._stopping = False
-        return cut
+        self._changed.notify_all()
 
-    async def _wait_stopped(self) -> None:
-        await self._changed.wait_while(lambda: self._running)
-
-    def clear(self) -> int:
-        """Drop the events in the buffer, and return their number."""
-        count = len(self._buffer)
+    def discard(self) -> None:
+        """Drop the events in the buffer."""
+        self.dropped += len(self._buffer)
         self._buffer.clear()
-        self.dropped += count
-        return count
+
+    @property
+    def undelivered(self) -> int:
+        """The number of accepted events whose delivery has not begun."""
+        return len(self._buffer)
+
+    def _on_pump_end(self) -> None:
+        self.host = self._scope = None
+        if self._busy:  # it was cancelled in the middle of a delivery
+            self._busy = False
+            self.dropped += 1
+        self._on_changed()
+        if self._owner is not None:
+            self._owner.on_pump_end(self)
+
+    async def _pump(self, host: PumpHost) -> None:
+        # Shielded: the pump ends when the session stops it, not when it is cancelled.
+        current.set(host.frame)
+        in_callback.set(True)
+        cancelled = anyio.get_cancelled_exc_class()
+        try:
+            with anyio.CancelScope(shield=True) as self._scope:
+                await self._deliver_all()
+        except cancelled:
+            # `task.cancel()` on asyncio, as by the end of `asyncio.run`, goes through the shield. The session decides
+            # when the pump is needed again, and its task group must not take this for a failure.
+            return
+        except (KeyboardInterrupt, SystemExit) as exc:
+            self._busy = False
+            self._closed = True
+            self.discard()
+            host.on_interrupt(exc)
 
     async def _deliver_all(self) -> None:
         delivered = 0
@@ -212,13 +252,15 @@ class Subscription:
             while self._buffer and not self._stopping:
                 event = self._buffer.popleft()
                 self._busy = True
-                self._wake_one()
+                if self._owner is not None:
+                    self._owner.on_room()
                 await self._deliver(event)
                 self._busy = False
                 delivered += 1
                 if delivered % _CHECKPOINT_EVERY == 0:
                     await checkpoint()
-                self._changed.notify_all()
+            if self._owner is not None:
+                self._owner.on_quiet()
             if self._stopping:
                 return
             await self._changed.wait_while(lambda: not self._buffer and not self._stopping)
@@ -228,15 +270,21 @@ class Subscription:
             result = self._callback(event)
             if isawaitable(result):
                 await result
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
         except BaseException as exc:  # an error of a subscriber never harms a call: it is logged with its name
-            if not isinstance(exc, Exception) and not is_stray_cancellation(exc):
+            if isinstance(exc, anyio.get_cancelled_exc_class()) and not is_stray_cancellation(exc):
                 raise
-            self.errors += 1
-            if self.errors & (self.errors - 1) == 0:  # the 1st, 2nd, 4th, 8th ... so that it cannot flood the log
-                self._log.log(
-                    logging.ERROR, "subscriber %s raised %r (%d in all)", self.name, exc, self.errors,
-                    logger=PUBLISHER, exc_info=exc,
-                )  # fmt: skip
-            if self._on_error == "remove":
-                self._closed = True
-                self.clear()
+            self._on_callback_error(exc)
+
+    def _on_callback_error(self, exc: BaseException) -> None:
+        self.errors += 1
+        if self._on_error == "remove":
+            self._closed = True
+            self.discard()
+            self._on_changed()
+        if self.errors & (self.errors - 1) == 0:  # the 1st, 2nd, 4th, 8th ... so that it cannot flood the log
+            self._log.log(
+                logging.ERROR, "subscriber %s raised %r (%d in all)", self.name, exc, self.errors,
+                logger=PUBLISHER, exc_info=exc,
+            )  # fmt: skip

@@ -20,11 +20,18 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """The reason why a call was cancelled."""
+    """The reason why a call was cancelled: what began the cancellation."""
 
     TIMEOUT = "timeout"
+    """The top-level call that it belongs to took longer than the session's ``timeout``."""
     END_ON_ERROR = "end_on_error"
+    """An error of another call ended the session: under ``end_on_error``, or because it was fatal."""
+    SESSION_ENDED = "session_ended"
+    """The session ended before the call: its body raised."""
+    RUN_ENDED = "run_ended"
+    """The top-level call that it belongs to ended before it."""
     OUTSIDE = "outside"
+    """Something else: a scope or a timeout of user code, ``task.cancel()``, Ctrl-C."""
     PROCESS_DIED = "process_died"
     """For a call that is ``Open`` in a loaded state: its process ended before the call did."""
 
