@@ -17,6 +17,7 @@ from anyio.lowlevel import current_token
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon
+from railtracks._concurrency._interrupts import defer_at_checkpoints
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
@@ -90,6 +91,8 @@ class SessionLife(ABC):
     # ---- async with
 
     async def __aenter__(self) -> Self:
+        if not _protection.is_on and running_library() == "trio":
+            _protection.turn_on()
         self._begin("async with")
         try:
             if self._stored_run is not None:
@@ -347,6 +350,19 @@ class SessionLife(ABC):
             raise
         except BaseException as exc:
             self._log.log(logging.ERROR, "payload_callback raised %r", exc, logger=SESSION, exc_info=exc)
+
+
+class _Protection:
+    """Whether trio knows that the end of a session must not be torn apart by Ctrl-C."""
+
+    is_on = False
+
+    def turn_on(self) -> None:
+        defer_at_checkpoints([SessionLife.__aexit__], exposed=[SessionLife._run_payload_callback])
+        self.is_on = True
+
+
+_protection = _Protection()
 
 
 def run_steps(*steps: Callable[[], object]) -> None:

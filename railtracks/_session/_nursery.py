@@ -20,6 +20,7 @@ from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._tracked_task import start_tracked
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
+from railtracks.exceptions import SessionEndedError
 from railtracks.execution import Coordinator, Frame, find_interrupt, split_cancellation
 from railtracks.execution._entering import enter
 from railtracks.execution._lifecycle import Operation, Phase
@@ -128,7 +129,8 @@ class SessionNursery:
 
     def _log_suppressed(self, error: BaseException) -> None:
         """Log an error of a child that the session does not raise, because it can raise only one."""
-        if isinstance(error, Exception) and error is not self._coordinator.failure:
+        is_expected = error is self._coordinator.failure or isinstance(error, SessionEndedError)
+        if isinstance(error, Exception) and not is_expected:
             self._log.log(
                 logging.ERROR, "a call made by start_soon raised %r, but the session raises something else",
                 error, logger=SESSION, exc_info=error,
