@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, overload
 import anyio
 
 from railtracks._concurrency._cancellation import checkpoint_if_cancelled
+from railtracks._concurrency._event_loop import is_stray_cancellation
 from railtracks._context_variable import current
 from railtracks._session._session import Session
 from railtracks.execution import Frame, find_interrupt, split_cancellation
@@ -200,7 +201,8 @@ class _Batch:
                 raise
             return exc
         except anyio.get_cancelled_exc_class() as exc:
-            await checkpoint_if_cancelled()
+            if not is_stray_cancellation(exc):
+                raise
             # This task was not cancelled: the node awaited something of its own that was. If the exception left the
             # task, the group would take it for its own cancellation.
             if not self._return_exceptions:

@@ -13,6 +13,7 @@ import anyio
 
 from railtracks._concurrency._cancellation import Shield, first_cancellation, sender_of
 from railtracks._concurrency._condition import Condition
+from railtracks._concurrency._event_loop import is_stray_cancellation
 from railtracks.state import CallRecord, Reason
 
 
@@ -77,9 +78,10 @@ class RootCall:
         """
         scopes = {scope.cancel_scope: scope for scope in self.scopes}
         sender = sender_of(first_cancellation(exc, frame), scopes)
-        if sender is None:  # the exception does not say: it comes from outside unless a scope of ours was cancelled
+        if sender is None and not is_stray_cancellation(exc):
+            # The exception does not say. It comes from outside unless a scope of ours was cancelled.
             sender = next((each for each in scopes if each.cancel_called), False)
-        if isinstance(sender, bool):
+        if sender is None or isinstance(sender, bool):
             return Reason.OUTSIDE
         return scopes[sender].cause or Reason.TIMEOUT
 

@@ -361,7 +361,7 @@ class Coordinator:
         if isinstance(exc, GeneratorExit):  # the coroutine was closed; no event loop need be running
             return Reason.OUTSIDE
         cancellation = split_cancellation(exc)[0]
-        if cancellation is None or is_stray_cancellation(exc):
+        if cancellation is None:
             return Reason.OUTSIDE
         return root.reason_of(cancellation, sys._getframe(1))
 
