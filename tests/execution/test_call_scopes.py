@@ -7,10 +7,10 @@ import math
 import anyio
 import pytest
 
-from railtracks.execution._call_scopes import CallScope, CallScopes, CancelCause, RootCall
-from railtracks.state import CallRecord
+from railtracks.execution._call_scopes import CallScope, CallScopes, RootCall
+from railtracks.state import CallRecord, Reason
 
-CAUSES = list(CancelCause)
+CAUSES = [reason for reason in Reason if reason is not Reason.PROCESS_DIED]
 
 
 def record(index: int = 0) -> CallRecord:
@@ -60,12 +60,12 @@ async def test_all_scopes_below_a_top_level_call_share_its_deadline():
 async def test_a_session_is_idle_without_calls_and_pending_children(pending, entered, idle):
     scopes, top = CallScopes(), root()
     for _ in range(pending):
-        scopes.child_started()
+        scopes.hold()
     made = [scopes.add(top, None) for _ in range(entered)]
     assert scopes.is_idle is idle
     assert bool(scopes) is bool(entered)
     for _ in range(pending):
-        scopes.child_finished()
+        scopes.release()
     for scope in made:
         scopes.remove(top, scope)
     assert scopes.is_idle
@@ -87,8 +87,8 @@ async def test_when_idle_is_called_once_when_the_last_call_has_ended():
 async def test_cancelling_all_reaches_every_top_level_call():
     scopes, tops = CallScopes(), [root(), root()]
     made = [scopes.add(top, None) for top in tops]
-    scopes.cancel_all(CancelCause.FAILURE)
-    assert [scope.cause for scope in made] == [CancelCause.FAILURE] * 2
+    scopes.cancel_all(Reason.END_ON_ERROR)
+    assert [scope.cause for scope in made] == [Reason.END_ON_ERROR] * 2
 
 
 async def test_finishing_a_root_call_cancels_what_is_left_and_waits():
@@ -111,7 +111,7 @@ async def test_finishing_a_root_call_cancels_what_is_left_and_waits():
         await anyio.sleep(1)
         await scopes.finish(top)
         assert ended == [anyio.current_time()]
-    assert left.cause is CancelCause.RUN_ENDED
+    assert left.cause is Reason.RUN_ENDED
     assert elsewhere.cause is None
 
 
@@ -133,18 +133,18 @@ async def test_only_the_calls_of_the_given_caller_are_cancelled():
 
     async with anyio.create_task_group() as group:
         group.start_soon(leave)
-        await scopes.cancel_calls_of(caller)
-    assert own.cause is CancelCause.ABANDONED
+        await scopes.cancel_calls_of(caller, Reason.TIMEOUT)
+    assert own.cause is Reason.TIMEOUT
     assert other.cause is None
 
 
 async def test_waiting_until_idle_ends_with_the_last_child():
     scopes = CallScopes()
-    scopes.child_started()
+    scopes.hold()
 
     async def finish():
         await anyio.sleep(2)
-        scopes.child_finished()
+        scopes.release()
 
     async with anyio.create_task_group() as group:
         group.start_soon(finish)

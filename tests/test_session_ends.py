@@ -1,0 +1,274 @@
+"""A session ends whatever is done to it: nothing runs on, and the end is not torn apart.
+
+On asyncio the event loop itself may cancel everything, also the tasks that the session ends with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+
+import anyio
+import pytest
+
+import railtracks as rt
+from railtracks._context_variable import current
+from railtracks.exceptions import SessionEndedError, SessionError
+from railtracks.state import Broadcast, Reason, Status
+from tests import virtual
+
+
+async def work(seconds=1):
+    await anyio.sleep(seconds)
+
+
+async def tidy():
+    """Hang, and clean up in steps, each of which a native cancellation may end."""
+    try:
+        await asyncio.sleep(100)
+    finally:
+        with anyio.CancelScope(shield=True):
+            for _ in range(5):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0)
+
+
+# ---- who comes late
+
+
+async def test_a_subscriber_that_comes_after_the_body_is_served():
+    received = []
+    async with rt.Session(save_state=False) as session:
+
+        async def late():
+            await anyio.sleep(1)
+            session.subscribe(received.append)
+
+        session.start_soon(late)
+    assert [type(event).__name__ for event in received] == ["CallSucceeded"]
+
+
+async def test_a_subscriber_that_comes_after_the_deliveries_is_refused():
+    """The first one that nothing could deliver to any more is refused."""
+    async with anyio.create_task_group() as group:
+        async with rt.Session(save_state=False) as session:
+
+            async def subscribe_until_refused():
+                with pytest.raises(SessionEndedError, match=r"subscribe\(\) came after .*subscribe before it ends"):
+                    while True:
+                        session.subscribe(print)
+                        await anyio.lowlevel.checkpoint()
+
+            group.start_soon(subscribe_until_refused)
+            await anyio.sleep(1)
+
+
+@pytest.mark.parametrize("ticks", range(12))
+def test_a_call_that_comes_as_the_session_ends_is_delivered_or_refused(ticks):
+    async def main():
+        received = []
+
+        async def late():
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            with contextlib.suppress(SessionEndedError):
+                await rt.call(work, 0)
+
+        async with rt.Session(save_state=False) as session:
+            subscription = session.subscribe(received.append)
+            task = asyncio.create_task(late())
+        await task
+        assert len(received) + subscription.dropped == 2 * len(session.info.records)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("ticks", range(12))
+def test_a_broadcast_that_comes_as_the_session_ends_is_delivered_or_refused(ticks):
+    async def main():
+        received, sent = [], []
+
+        async def late():
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            with contextlib.suppress(SessionEndedError):
+                await rt.broadcast("late")
+                sent.append("late")
+
+        async with rt.Session(save_state=False) as session:
+            subscription = session.subscribe(received.append, kinds=(Broadcast,))
+            task = asyncio.create_task(late())
+        await task
+        assert len(received) + subscription.dropped == len(sent)
+
+    asyncio.run(main())
+
+
+# ---- the end of asyncio.run
+
+
+async def with_a_subscriber(session):
+    session.subscribe(lambda event: None)
+    async with session:
+        await rt.call(work)
+
+
+async def with_a_child(session):
+    async with session:
+        session.start_soon(work)
+        await asyncio.sleep(1)
+
+
+async def with_a_batch(session):
+    async with session:
+        await rt.call_batch(work, [1, 2, 3])
+
+
+async def with_cleanup(session):
+    async with session:
+        session.start_soon(tidy)
+        await rt.call(work, 0)
+        raise KeyError("body")
+
+
+async def with_slow_deliveries(session):
+    async def slow(event):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    session.subscribe(slow, policy="wait", capacity=1)
+    async with session:
+        await rt.call_batch(work, [0, 0])
+
+
+async def in_a_plain_with(session):
+    session.subscribe(lambda event: asyncio.sleep(0), policy="wait")
+    with session:
+        await rt.call_batch(work, [0, 1])
+
+
+BODIES = [with_a_subscriber, with_a_child, with_a_batch, with_cleanup, with_slow_deliveries, in_a_plain_with]
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_asyncio_run_may_end_at_any_tick(body):
+    """Asyncio cancels all tasks then, once, also those with which the session ends: pumps, children, batches."""
+
+    async def main(tick, sessions):
+        session = rt.Session(store=rt.state.MemoryStore(), name="run")
+        sessions.append(session)
+        task = asyncio.create_task(body(session))
+        for _ in range(tick):
+            await asyncio.sleep(0)
+        return task
+
+    for tick in itertools.count():
+        sessions: list[rt.Session] = []
+        task = virtual.run("asyncio", main, tick, sessions)
+        assert task.done()
+        [session] = sessions
+        assert current.get() is None
+        assert all(record.status is not Status.OPEN for record in session.info.records)
+        if session.payload()["start_time"] is not None:
+            with pytest.raises(SessionError, match="is over"):
+                session.__enter__()
+        if not task.cancelled() and tick > 3:
+            break
+        assert tick < 200
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("body", BODIES)
+def test_all_tasks_may_be_cancelled_at_any_tick(body, times):
+    async def main(tick):
+        session = rt.Session(store=rt.state.MemoryStore(), name="run")
+        task = asyncio.create_task(body(session))
+        for _ in range(times):
+            for _ in range(tick):
+                await asyncio.sleep(0)
+            is_over = task.done()
+            for each in asyncio.all_tasks() - {asyncio.current_task()}:
+                each.cancel()
+        with contextlib.suppress(asyncio.CancelledError, KeyError):
+            await task
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert all(record.status is not Status.OPEN for record in session.info.records)
+        return is_over
+
+    ticks = itertools.takewhile(lambda tick: not virtual.run("asyncio", main, tick), range(150))
+    assert sum(1 for _ in ticks) > 3
+
+
+# ---- batches and plain sessions that are cancelled
+
+
+def test_a_batch_in_a_task_that_is_cancelled_natively_is_cancelled():
+    """anyio may count the native cancellation of a worker as that of its own task group, and lose it."""
+    gone_on = []
+
+    async def part():
+        gone_on.append(await rt.call_batch(work, [1, 2], return_exceptions=False))
+
+    async def top():
+        await asyncio.gather(part(), asyncio.sleep(1))
+
+    async def main():
+        async with rt.Session(save_state=False, timeout=0.5) as session:
+            with pytest.raises(rt.exceptions.GlobalTimeOutError):
+                await rt.call(top)
+        return session
+
+    session = virtual.run("asyncio", main)
+    assert gone_on == []
+    assert {record.reason for record in session.info.records} == {Reason.TIMEOUT}
+
+
+def test_a_call_in_a_plain_with_keeps_its_cancellation():
+    async def top():
+        return await rt.call_batch(work, [1])
+
+    async def hear(event):
+        await asyncio.sleep(0.2)
+
+    async def job(given):
+        with rt.Session(save_state=False) as session:
+            session.subscribe(hear, policy="wait")
+            given.append(await rt.call(top))
+
+    async def main():
+        given: list[object] = []
+        task = asyncio.create_task(job(given))
+        for _ in range(6):
+            await asyncio.sleep(0)
+        for each in asyncio.all_tasks() - {asyncio.current_task()}:
+            each.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert given == []
+
+    virtual.run("asyncio", main)
+
+
+def test_a_plain_with_reports_after_its_last_delivery():
+    running, seen = set(), []
+
+    async def hear(event):
+        running.add("callback")
+        await asyncio.sleep(0.3)
+        running.discard("callback")
+
+    async def fail():
+        await asyncio.sleep(0.1)
+        raise KeyError("body")
+
+    async def main():
+        session = rt.Session(save_state=False, payload_callback=lambda payload: seen.append(set(running)))
+        with pytest.raises(KeyError), session:
+            session.subscribe(hear)
+            await asyncio.gather(rt.call(work, 0), fail())
+        await asyncio.sleep(5)
+
+    virtual.run("asyncio", main)
+    assert seen == [set()]
