@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 from abc import ABC, abstractmethod
@@ -17,7 +18,7 @@ from anyio.lowlevel import current_token
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon
-from railtracks._concurrency._interrupts import defer_at_checkpoints
+from railtracks._concurrency._interrupts import DeferredInterrupts, defer_at_checkpoints
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
@@ -93,8 +94,9 @@ class SessionLife(ABC):
     async def __aenter__(self) -> Self:
         if not _protection.is_on and running_library() == "trio":
             _protection.turn_on()
-        self._begin("async with")
+        self._lifecycle.require(Operation.ENTER, f"the session {self.identifier}")
         try:
+            self._begin("async with")
             if self._stored_run is not None:
                 if self._stored_run.starts_quickly:
                     self._start_recording()
@@ -112,11 +114,10 @@ class SessionLife(ABC):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._check_leaving("async with")
+        interrupt = self._begin_leaving("async with", exc)
         misuse: str | None = None
         nursery = self._nursery
         assert nursery is not None
-        self._record_body_outcome(exc)
         try:
             if self._coordinator.loop.is_current and self._coordinator.loop.current_task() is nursery.task:
                 await nursery.close(exc, self._finalize)
@@ -128,43 +129,44 @@ class SessionLife(ABC):
                     self._close_without_waiting()
         finally:
             self._end()
+        if interrupt is not None:
+            raise interrupt
         if misuse is not None:
             raise SessionError(misuse)
 
     # ---- with
 
     def __enter__(self) -> Self:
-        self._begin("with")
+        self._lifecycle.require(Operation.ENTER, f"the session {self.identifier}")
         try:
-            self._start_recording()
+            with DeferredInterrupts():
+                self._begin("with")
+                self._start_recording()
+                if running_library() is None:
+                    self._starting_loop = threading.Lock()
+                    self._coordinator.loop.start = self._start_loop
+                self._lifecycle.advance(Phase.OPEN)
+                self._token = current.set(Frame(self._coordinator))
         except BaseException:
             self._abort()
             raise
-        if running_library() is None:
-            self._starting_loop = threading.Lock()
-            self._coordinator.loop.start = self._start_loop
-        self._lifecycle.advance(Phase.OPEN)
-        self._token = current.set(Frame(self._coordinator))
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._check_leaving("with")
-        self._record_body_outcome(exc)
-        try:
-            if self._loop_thread is not None:
-                self._loop_thread.close(exc)
-            else:
-                self._close_without_waiting()
-        finally:
-            self._end()
+        interrupt = self._begin_leaving("with", exc)
+        thread = self._loop_thread
+        close = self._close_without_waiting if thread is None else functools.partial(thread.close, exc)
+        run_steps(close, self._end)
+        if interrupt is not None:
+            raise interrupt
 
     def _close_without_waiting(self) -> None:
         """Leave where nothing can be waited for: cancel what runs; the last call to end saves."""
 
         def finish() -> None:
-            run_steps(self._mark_end, self._save, self._release_run, self._run_payload_callback, self._log.close)
+            run_steps(self._mark_end, self._save_here, self._release_run, self._run_payload_callback, self._log.close)
 
         self._coordinator.close()
         if self._coordinator.scopes.is_idle:
@@ -184,14 +186,9 @@ class SessionLife(ABC):
     # ---- the beginning and the end
 
     def _begin(self, form: str) -> None:
-        self._lifecycle.require(Operation.ENTER, f"the session {self.identifier}")
         if self._config.save_state or self._resume_source is not None:
             self._acquire_run()
-        try:
-            self._log.open()
-        except BaseException:
-            self._release_run()
-            raise
+        self._log.open()
         self._lifecycle.advance(Phase.ENTERING)
         self._form = form
         self._start_time = self._now()
@@ -233,10 +230,11 @@ class SessionLife(ABC):
             self._stored_run.release()
 
     def _abort(self) -> None:
-        """Clean up after the session could not be entered."""
-        self._lifecycle.advance(Phase.OVER)
-        self._nursery = None
-        run_steps(self._release_run, self._log.close, self._notify_closed)
+        """Clean up after the session could not be entered. One whose log file cannot be opened can be entered later."""
+        has_begun = self._lifecycle.phase is not Phase.NEW
+        if has_begun:
+            self._lifecycle.advance(Phase.OVER)
+        run_steps(self._release_run, self._log.close, *((self._notify_closed,) if has_begun else ()), self._restore)
 
     def _check_leaving(self, form: str) -> None:
         self._lifecycle.require(Operation.LEAVE, f"the session {self.identifier}")
@@ -256,6 +254,19 @@ class SessionLife(ABC):
                 f"leave the inner one first, as nested `async with` blocks do"
             )
 
+    def _begin_leaving(self, form: str, exc: BaseException | None) -> BaseException | None:
+        """Check that the session is left now, and note how its body has ended.
+
+        Returns:
+            A Ctrl-C that came meanwhile. It must not keep the session from being ended.
+        """
+        try:
+            self._check_leaving(form)
+            self._record_body_outcome(exc)
+        except KeyboardInterrupt as interrupt:
+            return interrupt
+        return None
+
     def _record_body_outcome(self, exc: BaseException | None) -> None:
         if self._coordinator.recorder is not None:
             self._coordinator.recorder.body_succeeded = exc is None
@@ -272,7 +283,7 @@ class SessionLife(ABC):
         if run is None or not run.must_save:
             return
         if not run.saves_in_thread:
-            self._save()
+            self._save_here()
             return
         has_saved, changed, token = False, Condition(), current_token()
 
@@ -339,6 +350,11 @@ class SessionLife(ABC):
         if self._stored_run is not None and self._stored_run.must_save:
             self._stored_run.save(self.info)
 
+    def _save_here(self) -> None:
+        """Save the state in this thread, and let Ctrl-C wait for that."""
+        with DeferredInterrupts():
+            self._save()
+
     def _run_payload_callback(self) -> None:
         """Call ``payload_callback``, the last thing a session does."""
         callback, self._payload_callback = self._payload_callback, None
@@ -358,7 +374,9 @@ class _Protection:
     is_on = False
 
     def turn_on(self) -> None:
-        defer_at_checkpoints([SessionLife.__aexit__], exposed=[SessionLife._run_payload_callback])
+        defer_at_checkpoints(
+            [SessionLife.__aenter__, SessionLife.__aexit__], exposed=[SessionLife._run_payload_callback]
+        )
         self.is_on = True
 
 
