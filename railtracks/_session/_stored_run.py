@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from railtracks._concurrency._background import Work, background
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
 from railtracks.exceptions import SessionError
@@ -46,6 +48,7 @@ class StoredRun:
         self.store: Store = resolve_store(config.store)  # now, because the working directory may change later
         self._storage = RunStorage(self.store, config.durability, log) if config.save_state else None
         self._resumed_info: ExecutionInfo | None = None
+        self._saving: Work | None = None  # what saves the state, once it has been submitted
 
     def acquire(self, identifier: str) -> None:
         """Acquire the right to write the run.
@@ -112,11 +115,43 @@ class StoredRun:
             raise SessionError("recorded_arguments() needs an open session that resumes a run: rt.Session(resume=...)")
         return self._resume.recorded_arguments(self._resumed_info, as_node(node, "recorded_arguments"))
 
+    def submit_save(self, info: ExecutionInfo) -> Work:
+        """Have :meth:`save` done by a thread, and return what can be waited for. Idempotent.
+
+        It is done even if no one waits for it, or if the event loop ends first; the end of the process waits for it.
+        If no thread can be started, it is done before this returns. Call this again if Ctrl-C interrupted it.
+
+        Args:
+            info: The snapshot to save.
+        """
+        if self._saving is None:
+            self._saving = Work(lambda: self._save(info))
+        background.submit(self._saving)
+        return self._saving
+
     def save(self, info: ExecutionInfo) -> None:
         """Save the document of the session, which has ended, and release the run. Blocks. Failures are logged.
 
         A failure may not replace the result or the exception of the session.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came. If the store blocks, this is raised when the document is saved.
         """
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if self._saving is None and not (self.saves_in_thread and in_main_thread):
+            self._save(info)
+            return
+        interrupt: BaseException | None = None
+        while True:  # in the main thread, which a signal can interrupt, it only waits
+            try:
+                self.submit_save(info).wait()
+                break
+            except BaseException as exc:  # Ctrl-C, or what another signal handler raised
+                interrupt = interrupt or exc
+        if interrupt is not None:
+            raise interrupt
+
+    def _save(self, info: ExecutionInfo) -> None:
         recorder, storage = self._coordinator.recorder, self._storage
         assert recorder is not None
         assert storage is not None
@@ -128,6 +163,6 @@ class StoredRun:
             storage.release()
 
     def release(self) -> None:
-        """Let other sessions have the run. Idempotent."""
-        if self._storage is not None:
+        """Let other sessions have the run, unless saving it does that. Idempotent."""
+        if self._storage is not None and self._saving is None:
             self._storage.release()
