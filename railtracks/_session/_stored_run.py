@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from railtracks._concurrency._background import Work, background
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
+from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import SessionError
 from railtracks.execution import Coordinator
 from railtracks.execution._recording._journal_writer import JournalWriter
@@ -137,8 +138,7 @@ class StoredRun:
         Raises:
             KeyboardInterrupt: Ctrl-C came. If the store blocks, this is raised when the document is saved.
         """
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        if self._saving is None and not (self.saves_in_thread and in_main_thread):
+        if self._saving is None and not self._must_save_in_thread():
             self._save(info)
             return
         interrupt: BaseException | None = None
@@ -150,6 +150,14 @@ class StoredRun:
                 interrupt = interrupt or exc
         if interrupt is not None:
             raise interrupt
+
+    def _must_save_in_thread(self) -> bool:
+        """Return whether saving takes long, and a signal could interrupt it here.
+
+        Under a scheduler of threads it may not wait for a thread: that waits for its turn, which this thread gives.
+        """
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        return self.saves_in_thread and in_main_thread and runtime_hooks.get().thread_scheduler is None
 
     def _save(self, info: ExecutionInfo) -> None:
         recorder, storage = self._coordinator.recorder, self._storage
