@@ -17,11 +17,23 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agents, batches, calls, documents, durability, imports, masking, memory, sessions, simulations
+from benchmarks import (
+    agents,
+    batches,
+    calls,
+    documents,
+    durability,
+    imports,
+    masking,
+    memory,
+    saving,
+    sessions,
+    simulations,
+)  # fmt: skip
 from benchmarks.measure import Result
 
 BACKENDS = ("asyncio", "trio")
-MODULES = (calls, sessions, batches, memory, durability, documents, masking, simulations, agents)
+MODULES = (calls, sessions, batches, memory, saving, durability, documents, masking, simulations, agents)
 
 
 def table(results: list[Result]) -> Table:

@@ -41,7 +41,10 @@ class GroupCommit:
             await self._writing.wait()
         self._gathering, self._writing = None, group
         try:
-            await run_in_thread(sync)
+            try:
+                await run_in_thread(sync)
+            except RuntimeError:  # "can't start new thread", since `sync` never raises
+                sync()
         finally:
             group.set()
             if self._writing is group:

@@ -166,7 +166,7 @@ class SessionLife(ABC):
         """Leave where nothing can be waited for: cancel what runs; the last call to end saves."""
 
         def finish() -> None:
-            run_steps(self._mark_end, self._save_here, self._release_run, self._run_payload_callback, self._log.close)
+            run_steps(self._mark_end, self._save, self._release_run, self._run_payload_callback, self._log.close)
 
         self._coordinator.close()
         if self._coordinator.scopes.is_idle:
@@ -201,7 +201,7 @@ class SessionLife(ABC):
         """Acquire the right to write the run that this session is stored as."""
         from railtracks._session._stored_run import StoredRun  # here, as a session that saves nothing does not need it
 
-        run = StoredRun(self._coordinator, self._config, self._log, self._resume_source)
+        self._stored_run = run = StoredRun(self._coordinator, self._config, self._log, self._resume_source)
         try:
             run.acquire(self.identifier)
         except RunInUseError:
@@ -212,7 +212,6 @@ class SessionLife(ABC):
             self._log.session_id = self.identifier
             self._coordinator.rename(self.identifier)
             run.acquire(self.identifier)
-        self._stored_run = run
 
     def _start_recording(self) -> None:
         """Start recording, and load the run that this session resumes, if it does. Blocks."""
@@ -280,29 +279,20 @@ class SessionLife(ABC):
         """Save the state within ``SAVE_DEADLINE``. A file system that hangs must not hang the caller for good."""
         self._mark_end()
         run = self._stored_run
-        if run is None or not run.must_save:
+        if run is None or not run.saves:
             return
         if not run.saves_in_thread:
-            self._save_here()
+            self._save()
             return
-        has_saved, changed, token = False, Condition(), current_token()
+        work, changed, token = run.submit_save(self.info), Condition(), current_token()
 
-        def save() -> None:
-            nonlocal has_saved
-            try:
-                self._save()
-            finally:
-                has_saved = True
-                with contextlib.suppress(RuntimeError):  # the event loop has ended
-                    call_soon(token, changed.notify_all)
+        def notify() -> None:
+            with contextlib.suppress(RuntimeError):  # the event loop has ended
+                call_soon(token, changed.notify_all)
 
-        try:
-            await shield.attempt(lambda: run_in_thread(save, abandon_on_cancel=True))
-        except Exception:  # no thread can be started, as when the interpreter shuts down
-            if not has_saved:
-                save()
+        work.when_done(notify)
         deadline = anyio.current_time() + SAVE_DEADLINE
-        if not await shield.wait_while(lambda: not has_saved, changed, deadline):
+        if not await shield.wait_while(lambda: not work.is_done, changed, deadline):
             self._log.log(
                 logging.ERROR, "the execution info was not saved within %g s; its worker thread goes on",
                 SAVE_DEADLINE, logger=SESSION,
@@ -346,14 +336,15 @@ class SessionLife(ABC):
             self._end_time = self._now()
 
     def _save(self) -> None:
-        """Save the state, once. Blocks. Failures are logged."""
-        if self._stored_run is not None and self._stored_run.must_save:
-            self._stored_run.save(self.info)
-
-    def _save_here(self) -> None:
-        """Save the state in this thread, and let Ctrl-C wait for that."""
-        with DeferredInterrupts():
-            self._save()
+        """Save the state in this thread. Blocks. Failures are logged."""
+        run = self._stored_run
+        if run is None or not run.saves:
+            return
+        if run.saves_in_thread:
+            run.save(self.info)
+        else:
+            with DeferredInterrupts():
+                run.save(self.info)
 
     def _run_payload_callback(self) -> None:
         """Call ``payload_callback``, the last thing a session does."""

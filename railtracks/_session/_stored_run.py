@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from railtracks._concurrency._background import Work, background
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
+from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import SessionError
 from railtracks.execution import Coordinator
 from railtracks.execution._recording._journal_writer import JournalWriter
@@ -32,7 +35,6 @@ class StoredRun:
 
     Attributes:
         store: Where it is kept.
-        must_save: Whether the state is to be saved, and was not yet.
 
     Raises:
         ConfigError: the option ``store``, wherever it came from, is not allowed.
@@ -47,7 +49,7 @@ class StoredRun:
         self.store: Store = resolve_store(config.store)  # now, because the working directory may change later
         self._storage = RunStorage(self.store, config.durability, log) if config.save_state else None
         self._resumed_info: ExecutionInfo | None = None
-        self.must_save: bool = config.save_state
+        self._saving: Work | None = None  # what saves the state, once it has been submitted
 
     def acquire(self, identifier: str) -> None:
         """Acquire the right to write the run.
@@ -114,12 +116,50 @@ class StoredRun:
             raise SessionError("recorded_arguments() needs an open session that resumes a run: rt.Session(resume=...)")
         return self._resume.recorded_arguments(self._resumed_info, as_node(node, "recorded_arguments"))
 
+    def submit_save(self, info: ExecutionInfo) -> Work:
+        """Have :meth:`save` done by a thread, and return what can be waited for. Idempotent.
+
+        It is done even if no one waits for it, or if the event loop ends first; the end of the process waits for it.
+        If no thread can be started, it is done before this returns. Call this again if Ctrl-C interrupted it.
+
+        Args:
+            info: The snapshot to save.
+        """
+        if self._saving is None:
+            self._saving = Work(lambda: self._save(info))
+        background.submit(self._saving)
+        return self._saving
+
     def save(self, info: ExecutionInfo) -> None:
         """Save the document of the session, which has ended, and release the run. Blocks. Failures are logged.
 
         A failure may not replace the result or the exception of the session.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came. If the store blocks, this is raised when the document is saved.
         """
-        self.must_save = False
+        if self._saving is None and not self._must_save_in_thread():
+            self._save(info)
+            return
+        interrupt: BaseException | None = None
+        while True:  # in the main thread, which a signal can interrupt, it only waits
+            try:
+                self.submit_save(info).wait()
+                break
+            except BaseException as exc:  # Ctrl-C, or what another signal handler raised
+                interrupt = exc if interrupt is None else interrupt
+        if interrupt is not None:
+            raise interrupt
+
+    def _must_save_in_thread(self) -> bool:
+        """Return whether saving takes long, and a signal could interrupt it here.
+
+        Under a scheduler of threads it may not wait for a thread: that waits for its turn, which this thread gives.
+        """
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        return self.saves_in_thread and in_main_thread and runtime_hooks.get().thread_scheduler is None
+
+    def _save(self, info: ExecutionInfo) -> None:
         recorder, storage = self._coordinator.recorder, self._storage
         assert recorder is not None
         assert storage is not None
@@ -131,6 +171,6 @@ class StoredRun:
             storage.release()
 
     def release(self) -> None:
-        """Let other sessions have the run. Idempotent."""
-        if self._storage is not None:
+        """Let other sessions have the run, unless saving it does that. Idempotent."""
+        if self._storage is not None and self._saving is None:
             self._storage.release()

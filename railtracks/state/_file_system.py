@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
+
+from railtracks._concurrency._after_fork import after_fork
 
 FOLDER = ".railtracks"
 
@@ -31,32 +35,50 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def write_atomically(path: Path, content: Iterable[bytes]) -> None:
+def create_file(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file for its owner only, creating it as ``flags`` say, and return its handle.
+
+    A missing folder is made, but is not looked for first: it is almost always there.
+    """
+    flags |= os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        make_folder(Path(path).parent)
+        return os.open(path, flags, 0o600)
+
+
+def remove_file(path: str | os.PathLike[str]) -> None:
+    """Remove a file. Idempotent."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def write_atomically(path: str | os.PathLike[str], content: Iterable[bytes]) -> None:
     """Write a file whole or not at all. It is on disk when this returns, and readable by its owner only.
 
     The content goes to a temporary file beside it: fsync, rename, fsync of the folder. A missing folder is made, for
-    its owner only.
+    its owner only. Files that are written at the same time, in several threads, share fsyncs of the folder.
 
     Raises:
         OSError: It cannot be written. What was at ``path`` before is unchanged.
     """
-    make_folder(path.parent)
-    temporary = path.parent / f".{path.name}.{os.urandom(4).hex()}.tmp"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(create_file(temporary, os.O_WRONLY | os.O_EXCL), "wb") as file:
             file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it may not exist yet, and what went wrong counts more
             os.unlink(temporary)
         raise
-    sync_folder(path.parent)
+    FolderSync.of(folder).sync()
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Put the names in a folder on disk, so that a new or renamed file survives a failure of the machine."""
     if os.name == "nt":  # a folder cannot be opened there; NTFS journals the rename itself
         return
@@ -65,3 +87,59 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+class FolderSync:
+    """The fsyncs of one folder, which threads share: each waits for one that began after its own change.
+
+    Get the one of a folder from :meth:`of`.
+
+    Attributes:
+        started: How many have begun.
+    """
+
+    __slots__ = ("__weakref__", "_completed", "_folder", "_turn", "started")
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._turn = threading.Lock()
+        self.started = 0
+        self._completed = 0  # the number of the latest that has succeeded
+
+    @staticmethod
+    def of(folder: str | os.PathLike[str]) -> FolderSync:
+        """Return the one for a folder, which is the same for all that use it now."""
+        key = os.fspath(folder)
+        with _guard:
+            found = _syncs.get(key)
+            if found is None:
+                found = _syncs[key] = FolderSync(key)
+            return found
+
+    def sync(self, since: int | None = None) -> None:
+        """Put on disk what has changed in the folder. Blocks.
+
+        Args:
+            since: The value of ``started`` after the change that must be on disk; None: now.
+
+        Raises:
+            OSError: That is not possible.
+        """
+        if since is None:
+            since = self.started
+        with self._turn:
+            if self._completed <= since:
+                self.started = number = self.started + 1
+                sync_folder(self._folder)
+                self._completed = number
+
+
+_guard = threading.Lock()
+_syncs: weakref.WeakValueDictionary[str, FolderSync] = weakref.WeakValueDictionary()
+
+
+@after_fork
+def _reset() -> None:
+    global _guard
+    _guard = threading.Lock()  # a thread of the parent may have held it
+    _syncs.clear()

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 import railtracks as rt
+from railtracks._concurrency import _background
 from railtracks.state._stores import _file_lock, _fsync_thread
 from railtracks.state._stores._fsync_thread import fsync_thread
 
 pytest.register_assert_rewrite("tests.durability.world", "tests.durability.disk", "tests.durability.killing")
 
-from tests.durability.disk import Disk, open_files, syncers, triple  # noqa: E402 (their asserts are rewritten)
+from tests.durability.disk import Disk, open_files, triple  # noqa: E402 (their asserts are rewritten)
 from tests.durability.world import FOLDER, World  # noqa: E402
 
 
@@ -25,17 +26,16 @@ def world():
 
 @pytest.fixture
 def nothing_is_left():
-    """Check that no thread, no open file and no lock is left behind."""
+    """Check that no work, no open file and no lock is left behind. Threads stay, and wait for more work."""
     seen = Path("/proc/self/fd").exists()
     before = open_files() if seen else {}
     yield
     # What else was open before may be closed by now: garbage of earlier tests.
-    left = syncers(), set(_file_lock._held), dict(open_files().items() - before.items()) if seen else {}
-    fsync_thread.reset()  # what one test leaves behind must not disturb the next
-    _file_lock.reset()
-    for thread in left[0]:
-        thread.join()
-    assert left == ([], set(), {})
+    left = list(fsync_thread._scheduled), list(_background._pending), set(_file_lock._held)
+    opened = dict(open_files().items() - before.items()) if seen else {}
+    _file_lock.reset()  # what one test leaves behind must not disturb the next
+    assert left == ([], [], set())
+    assert opened == {}
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import threading
@@ -12,8 +13,8 @@ import pytest
 import railtracks as rt
 from railtracks.state import Status
 from railtracks.state._stores import _fsync_thread
-from railtracks.state._stores._fsync_thread import FsyncThread
-from tests.durability.disk import both, double, syncers, triple, until
+from railtracks.state._stores._fsync_thread import FsyncThread, fsync_thread
+from tests.durability.disk import both, double, triple, until
 from tests.durability.world import FOLDER
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -90,7 +91,7 @@ async def test_exit_mode_writes_no_journal(disk):
     async with rt.Session(run_identifier="run", durability="exit"):
         await rt.call(both, 1)
         assert [path.name for path in FOLDER.iterdir()] == ["run.lock"]
-        assert syncers() == []
+        assert not fsync_thread._scheduled
     assert "journal" not in {step.partition(" ")[2] for step in disk.steps if not step.startswith(("unlink", "rename"))}
     assert [path.name for path in FOLDER.iterdir()] == ["run.json"]
 
@@ -130,30 +131,65 @@ async def test_values_are_on_record_as_they_were(durability):
     assert record.result == ["caller", "node", "later"]
 
 
-def test_releasing_the_thread_does_not_wait_for_a_new_one():
-    # The thread is at work for the first when the second comes; it stays for that, and the first may go.
+# ---- the thread that syncs
+
+
+@pytest.fixture
+def syncing(monkeypatch):
+    """A thread that syncs of its own, which ends when it has nothing to do."""
+    monkeypatch.setattr(_fsync_thread, "INTERVAL", 0.0)
     thread = FsyncThread()
-    at_work, go_on, left = threading.Event(), threading.Event(), threading.Event()
+    thread.IDLE = 0.01
+    yield thread
+    if thread._thread is not None:
+        thread._thread.join()
 
-    def work():
-        at_work.set()
-        go_on.wait()
 
-    def release():
-        thread.release()
-        left.set()
+def test_the_thread_stays_for_more_work_and_ends_when_idle(syncing):
+    syncing.IDLE = 60.0
+    threads = []
+    for _ in range(3):
+        done = threading.Event()
 
-    thread.acquire()
-    thread.schedule(work)
-    at_work.wait()
-    leaver = threading.Thread(target=release)
-    leaver.start()
-    while thread._clients:
-        time.sleep(0.001)
-    thread.acquire()
-    thread.IDLE = 60.0  # it has something to do for the second all the time
-    go_on.set()
-    in_time = left.wait(5)
-    thread.release()
-    leaver.join()
-    assert in_time
+        def work(done=done):
+            threads.append(threading.current_thread())
+            done.set()
+
+        syncing.schedule(work)
+        assert done.wait(20)
+    assert len(set(threads)) == 1
+    syncing.IDLE = 0.01
+    syncing.schedule(int)
+    threads[0].join(20)
+    assert syncing._thread is None
+
+
+def test_work_that_was_cancelled_is_not_done(syncing):
+    done, cancelled = threading.Event(), []
+    work = functools.partial(cancelled.append, 1)
+    syncing._is_round_due = True  # so that the round does not begin before the test lets it
+    syncing.schedule(work)
+    syncing.schedule(done.set)
+    syncing.cancel(work)
+    syncing._rounds.put(None)
+    assert done.wait(20)
+    assert cancelled == []
+
+
+def test_short_sessions_do_not_pile_up_rounds(syncing, monkeypatch):
+    monkeypatch.setattr(_fsync_thread.FsyncThread, "_start", lambda self: True)  # no thread takes them
+    for _ in range(100):
+        syncing.schedule(int)
+        syncing.cancel(int)
+    assert syncing._rounds.qsize() == 1
+
+
+def test_work_is_done_at_once_if_no_thread_can_be_started(syncing, monkeypatch):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done = []
+    syncing.schedule(lambda: done.append(threading.current_thread()))
+    assert done == [threading.current_thread()]
+    assert not syncing._scheduled

@@ -11,17 +11,14 @@ class Syncer:
     """The thread that syncs, without a thread."""
 
     def __init__(self):
-        self.clients = 0
         self.scheduled = []
-
-    def acquire(self):
-        self.clients += 1
-
-    def release(self):
-        self.clients -= 1
 
     def schedule(self, work):
         self.scheduled.append(work)
+
+    def cancel(self, work):
+        if work in self.scheduled:
+            self.scheduled.remove(work)
 
 
 @pytest.fixture

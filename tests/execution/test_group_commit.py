@@ -9,6 +9,7 @@ import threading
 import anyio
 import pytest
 
+from railtracks._concurrency import _group_commit
 from railtracks._concurrency._group_commit import GroupCommit
 
 
@@ -189,3 +190,12 @@ async def test_sync_that_raises_does_not_block_those_that_wait(commit, disk):
         await commit.wait(fail)
     await append_and_wait(commit, disk)
     assert disk.syncs == 1
+
+
+async def test_without_a_thread_the_group_is_written_by_its_caller(disk, commit, monkeypatch):
+    async def refuse(*_args, **_options):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_group_commit, "run_in_thread", refuse)
+    await append_and_wait(commit, disk)
+    assert disk.threads == [threading.get_ident()]

@@ -123,12 +123,14 @@ def test_only_an_open_journal_is_whole_when_it_is_finished(journal, origin):
 
 
 @pytest.mark.parametrize("origin", [row[0] for row in TABLE])
-def test_the_fsync_thread_is_released_as_often_as_acquired(journal, syncer, origin):
+def test_closed_journal_is_not_scheduled_any_more(syncer, origin):
+    journal = Journal(syncs_later=True)
     writer = journal.bring(origin)
-    assert syncer.clients == (origin in ("open", "failed to append", "finished", "forked"))
+    has_appender = origin in ("open", "failed to append", "finished", "closed", "forked")
+    assert len(syncer.scheduled) == (has_appender and origin != "closed")
     writer.close()
     writer.close()
-    assert syncer.clients == (origin == "forked")  # it is the parent's thread
+    assert len(syncer.scheduled) == (origin == "forked")  # it is the parent's thread
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,50 @@ def test_a_run_that_is_resumed_while_others_are_pruned_stays(runs, monkeypatch):
     assert FileStore().read("r0").document == b'{"new": 1}'
 
 
+async def test_very_many_runs_are_warned_of_once_in_a_process(three_are_many, caplog):
+    """The warning comes once for all folders, and for sessions that save at the same time."""
+
+    async def save(folder, number):
+        async with rt.Session(run_identifier=f"r{number}", store=FileStore(folder)):
+            pass
+
+    for folder in ("one", "other"):
+        for number in range(3):
+            FileStore(folder).save(f"old{number}", [b"{}"])
+    async with anyio.create_task_group() as group:
+        for number in range(6):
+            group.start_soon(save, "one", number)
+            group.start_soon(save, "other", number)
+    assert ["prune" in r.getMessage() for r in caplog.records] == [True]
+
+
+async def test_a_folder_is_listed_again_only_when_it_may_hold_many(three_are_many, monkeypatch):
+    listed = []
+
+    def count(store, original=FileStore.count):
+        listed.append(original(store))
+        return listed[-1]
+
+    monkeypatch.setattr(FileStore, "count", count)
+    for number in range(2):
+        async with rt.Session(run_identifier=f"r{number}"):
+            pass
+    assert listed == [0]
+
+
+@pytest.mark.parametrize(("age", "stays"), [(0, True), (100, False)])
+async def test_first_session_removes_old_half_written_files(age, stays):
+    """A killed process leaves them. A young one may belong to a program that is writing it now."""
+    store = FileStore()
+    store.folder.mkdir()
+    left = store.folder / ".dead.json.0123abcd.tmp"
+    left.touch()
+    os.utime(left, (time.time() - age,) * 2)
+    async with rt.Session(run_identifier="run"):
+        pass
+    assert left.exists() is stays
+
+
 @pytest.mark.parametrize("make", [MemoryStore, lambda: SQLiteStore("runs.db")], ids=["memory", "sqlite"])
 def test_other_stores_are_pruned_too(make):
     store = make()
@@ -247,7 +291,7 @@ def test_the_run_of_a_killed_process_can_be_loaded(durability):
 @pytest.fixture
 def three_are_many(monkeypatch):
     monkeypatch.setattr(_runs, "MANY_RUNS", 3)
-    monkeypatch.setattr(_runs, "_warned", set())
+    monkeypatch.setattr(_runs, "_run_counts", _runs._RunCounts())
 
 
 async def test_a_folder_with_very_many_runs_is_warned_of_once(three_are_many, caplog):

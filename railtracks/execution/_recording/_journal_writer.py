@@ -35,12 +35,22 @@ class JournalState(Enum):
     CLOSED = "closed"
 
 
+def is_interrupt(exc: BaseException) -> bool:
+    """Return whether an exception that came out of a store may be Ctrl-C, or what another signal raised.
+
+    In other threads than the main one it cannot be. There, whatever a store raises is a failure of the store.
+    """
+    return not isinstance(exc, Exception) and threading.current_thread() is threading.main_thread()
+
+
 _OPEN = JournalState.OPEN
 _ACTIVE = (JournalState.NOT_OPENED, JournalState.OPEN)
 
 
 class JournalWriter:
-    """Writes the journal of one session. Its methods never raise, and may be called from any thread.
+    """Writes the journal of one session. Its methods may be called from any thread.
+
+    They raise nothing but what interrupts the main thread, such as Ctrl-C.
 
     Args:
         open_appender: Creates the journal, with everything that precedes the first entry; called by the first entry.
@@ -59,7 +69,7 @@ class JournalWriter:
     def __init__(
         self,
         open_appender: Callable[[], Appender] | None,
-        on_failure: Callable[[Exception], None] = lambda _: None,
+        on_failure: Callable[[BaseException], None] = lambda _: None,
         *,
         is_synchronous: bool = False,
         syncs_later: bool = False,
@@ -73,6 +83,7 @@ class JournalWriter:
         # would bring back a journal that the document has replaced.
         self._lock = threading.RLock()
         self._commit = GroupCommit()
+        self._scheduled_sync = self._run_scheduled_sync  # one object, which the thread knows it by
         self._set_state(JournalState.DISABLED if open_appender is None else JournalState.NOT_OPENED)
 
     def _set_state(self, state: JournalState) -> None:
@@ -86,11 +97,11 @@ class JournalWriter:
             return
         try:
             appender.append(encode_entry(entry))
-        except Exception as exc:  # a user's store may raise anything
+        except BaseException as exc:  # a user's store may raise anything
             self._fail(exc)
         if self._must_schedule_sync:
             self._must_schedule_sync = False
-            fsync_thread.schedule(self._run_scheduled_sync)
+            fsync_thread.schedule(self._scheduled_sync)
 
     def _open(self) -> Appender | None:
         with self._lock:  # an abandoned worker thread may come here while the session ends
@@ -98,10 +109,9 @@ class JournalWriter:
                 assert self._open_appender is not None
                 try:
                     self._appender = self._open_appender()
-                except Exception as exc:  # a user's store may raise anything
+                except BaseException as exc:  # a user's store may raise anything
                     self._fail(exc)
                 else:
-                    fsync_thread.acquire()
                     self._set_state(_OPEN)
                 self._open_appender = None  # it refers to the recorded history, which may be large
             return self._appender if self.state is _OPEN else None
@@ -120,7 +130,7 @@ class JournalWriter:
             with self._lock:
                 if self._appender is not None and self.state is not JournalState.CLOSED:
                     self._appender.sync()
-        except Exception as exc:  # a user's store may raise anything
+        except BaseException as exc:  # a user's store may raise anything
             self._fail(exc)
 
     def _run_scheduled_sync(self) -> None:
@@ -144,7 +154,7 @@ class JournalWriter:
             with self._lock:
                 if self._appender is not None:
                     self._appender.sync()
-        except Exception as exc:  # a user's store may raise anything
+        except BaseException as exc:  # a user's store may raise anything
             self._fail(exc)
 
     def close(self) -> None:
@@ -154,11 +164,11 @@ class JournalWriter:
             appender, self._appender = self._appender, None
             self._open_appender = None
         if appender is not None:
-            for end in (appender.close, fsync_thread.release):
-                try:
-                    end()
-                except Exception as exc:  # a user's store may raise anything
-                    self._fail(exc)
+            fsync_thread.cancel(self._scheduled_sync)
+            try:
+                appender.close()
+            except BaseException as exc:  # a user's store may raise anything
+                self._fail(exc)
 
     def detach_after_fork(self) -> None:
         """Stop writing in a forked child, without closing: the journal belongs to the parent."""
@@ -166,7 +176,9 @@ class JournalWriter:
         self._set_state(JournalState.CLOSED)
         self._appender = self._open_appender = None
 
-    def _fail(self, exc: Exception) -> None:
+    def _fail(self, exc: BaseException) -> None:
+        if is_interrupt(exc):
+            raise exc
         if self.state is not JournalState.CLOSED:
             self._set_state(JournalState.FAILED)
         self._on_failure(exc)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Sequence
 from functools import partial
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from railtracks._concurrency._after_fork import after_fork
 from railtracks._logging import SESSION, SessionLog
 from railtracks.exceptions import RunInUseError
-from railtracks.execution._recording._journal_writer import JournalWriter
+from railtracks.execution._recording._journal_writer import JournalWriter, is_interrupt
 from railtracks.state import CallRecord, ExecutionInfo
 from railtracks.state._file_system import is_blocking
 from railtracks.state._journal import _format as journal
@@ -44,10 +45,11 @@ class RunStorage:
         self._identifier = ""
         self._location = ""  # of the document, for people
         self._lock: Lock | None = None
-        self._lock_failure: Exception | None = None  # logged by `start`, since the log is opened after `acquire`
+        self._lock_failure: BaseException | None = None  # logged by `start`, since the log is opened after `acquire`
         self._journal: JournalWriter | None = None  # None before `start` and after `release`
         self._archive_identifier: str | None = None  # None if no stale journal can be in the way
         self._has_failed = False
+        self._guard = threading.Lock()  # of that
 
     def acquire(self, identifier: str) -> None:
         """Acquire the lock on the run. If the store fails otherwise, :meth:`start` logs it and writes no journal.
@@ -62,7 +64,9 @@ class RunStorage:
             self._lock = self._store.lock(identifier)
         except RunInUseError:
             raise
-        except Exception as exc:  # a user's store may raise anything
+        except BaseException as exc:  # a user's store may raise anything
+            if is_interrupt(exc):
+                raise
             self._lock_failure = exc
         _storages.add(self)
 
@@ -84,7 +88,9 @@ class RunStorage:
             if self._lock_failure is not None:
                 raise self._lock_failure
             self._archive_stale_journal(store)
-        except Exception as exc:  # a user's store may raise anything
+        except BaseException as exc:  # a user's store may raise anything
+            if is_interrupt(exc):
+                raise
             self._on_failure(exc)
         open_appender = None
         if self._durability != "exit" and not self._has_failed:
@@ -145,14 +151,20 @@ class RunStorage:
             if self._journal is not None:
                 journal_is_whole = self._journal.finish()
             store.save(self._identifier, (text.encode("ascii") for text in info.document()))
-        except Exception as exc:
-            # After a failed journal this is not a second error: its message said that saving may fail too.
-            level = logging.WARNING if self._has_failed else logging.ERROR
-            self._has_failed = True
+        except BaseException as exc:  # a user's store may raise anything
+            self._on_save_failure(exc, journal_is_whole)
+            if is_interrupt(exc):
+                raise
+
+    def _on_save_failure(self, exc: BaseException, journal_is_whole: bool) -> None:
+        # After a failed journal this is not a second error: its message said that saving may fail too.
+        level = logging.ERROR if self._is_first_failure() else logging.WARNING
+        try:
             self._log.log(
                 level, "The execution info could not be saved to %s: %s%s",
                 self._location, exc, "; its journal is kept" if journal_is_whole else "", logger=SESSION, exc_info=exc,
             )  # fmt: skip
+        finally:
             if self._journal is not None:
                 self._journal.keep()
 
@@ -164,20 +176,26 @@ class RunStorage:
             if not replaces_resumed_run and store.exists(self._identifier):
                 self._log.log(logging.WARNING, "File %s already exists, overwriting...", self._location, logger=SESSION)
             warn_if_many_runs(store, lambda text: self._log.log(logging.WARNING, "%s", text, logger=SESSION))
-        except Exception as exc:  # a user's store may raise anything; or the folder may not be read
+        except BaseException as exc:  # a user's store may raise anything; or the folder may not be read
+            if is_interrupt(exc):
+                raise
             self._log.log(logging.WARNING, "Cannot check for other runs at %s: %s", self._location, exc, logger=SESSION)
 
     def release(self) -> None:
         """Close the journal and release the lock. Idempotent."""
         writer, self._journal = self._journal, None
-        if writer is not None:
-            writer.close()
         lock, self._lock = self._lock, None
-        if lock is not None:
-            try:
-                lock.release()
-            except Exception as exc:  # a user's store may raise anything
-                self._on_failure(exc)
+        try:
+            if writer is not None:
+                writer.close()
+        finally:
+            if lock is not None:
+                try:
+                    lock.release()
+                except BaseException as exc:  # a user's store may raise anything
+                    if is_interrupt(exc):
+                        raise
+                    self._on_failure(exc)
 
     def detach_after_fork(self) -> None:
         """Write nothing in a forked child: the run, its journal and its lock belong to the parent."""
@@ -185,9 +203,14 @@ class RunStorage:
             self._journal.detach_after_fork()
         self._store = self._lock = None
 
-    def _on_failure(self, exc: Exception) -> None:
-        if not self._has_failed:
-            self._has_failed = True
+    def _is_first_failure(self) -> bool:
+        """Note a failure, and return whether it is the first one. The journal may be synced by another thread."""
+        with self._guard:
+            is_first, self._has_failed = not self._has_failed, True
+        return is_first
+
+    def _on_failure(self, exc: BaseException) -> None:
+        if self._is_first_failure():
             self._log.log(
                 logging.ERROR,
                 "The journal beside %s cannot be written: %s; the session goes on, and is saved at its end if possible",

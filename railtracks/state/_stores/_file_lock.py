@@ -12,7 +12,7 @@ from pathlib import Path
 
 from railtracks._concurrency._after_fork import after_fork
 from railtracks.exceptions import RunInUseError
-from railtracks.state._file_system import make_folder
+from railtracks.state._file_system import create_file
 
 try:
     import fcntl
@@ -28,8 +28,21 @@ The offsets have 64 bits on 32-bit systems too, because Python is compiled that 
 alignment at its end, as a C compiler does.
 """
 _guard = threading.Lock()
-_held: dict[str, FileLock] = {}
-"""The locks of this process, by file. POSIX locks exclude other processes only."""
+_held: dict[object, FileLock] = {}
+"""The locks of this process, by each of ``_keys``. POSIX locks exclude other processes only."""
+
+
+def _keys(path: str | os.PathLike[str]) -> list[object]:
+    """Return what stands for a lock file in this process: its path, and its name in its folder, if there is one.
+
+    A folder may have several paths. On the other hand, it may be replaced by another one while a lock is held.
+    """
+    folder, name = os.path.split(path)
+    try:
+        status = os.stat(folder)
+    except FileNotFoundError:
+        return [os.fspath(path)]
+    return [os.fspath(path), (status.st_dev, status.st_ino, name)]
 
 
 class FileLock:
@@ -49,21 +62,24 @@ class FileLock:
         OSError: The file cannot be made or locked.
     """
 
-    def __init__(self, path: Path, identifier: str) -> None:
+    def __init__(self, path: str | os.PathLike[str], identifier: str) -> None:
         self._path = path
         with _guard:
-            make_folder(path.parent)
-            self._key = os.path.realpath(path)
-            if self._key in _held:
+            self._keys = _keys(path)
+            if not _held.keys().isdisjoint(self._keys):
                 raise RunInUseError(_in_use(path, identifier))
             self._handle = _lock(path, identifier)
-            _held[self._key] = self
+            if len(self._keys) == 1:  # its folder was missing
+                self._keys = _keys(path)
+            _held.update(dict.fromkeys(self._keys, self))
 
     def release(self) -> None:
         """Release the lock and remove its file. Idempotent."""
         with _guard:
-            if _held.get(self._key) is self:
-                del _held[self._key]
+            held = [key for key in self._keys if _held.get(key) is self]
+            if held:
+                for key in held:
+                    del _held[key]
                 try:
                     if _is_at(self._path, self._handle):  # and not that of another, in a folder that was replaced
                         os.unlink(self._path)
@@ -71,10 +87,10 @@ class FileLock:
                     os.close(self._handle)
 
 
-def _lock(path: Path, identifier: str) -> int:
+def _lock(path: str | os.PathLike[str], identifier: str) -> int:
     """Return a handle of the file, locked."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        handle = create_file(path, os.O_RDWR)
         try:
             if fcntl is not None:
                 fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,7 +105,7 @@ def _lock(path: Path, identifier: str) -> int:
         os.close(handle)  # the holder removed the file after it was opened here
 
 
-def _is_at(path: Path, handle: int) -> bool:
+def _is_at(path: str | os.PathLike[str], handle: int) -> bool:
     """Return whether the path still stands for the file that is open."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(handle))
@@ -97,12 +113,12 @@ def _is_at(path: Path, handle: int) -> bool:
         return False
 
 
-def is_locked(path: Path) -> bool:
+def is_locked(path: str | os.PathLike[str]) -> bool:
     """Return whether a session holds the lock, in this process or another. The answer may be out of date at once."""
     with _guard:
-        if os.path.realpath(path) in _held:
+        if not _held.keys().isdisjoint(_keys(path)):
             return True
-        if fcntl is None or not path.exists():
+        if fcntl is None or not os.path.exists(path):
             return False
         try:
             handle = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
@@ -129,7 +145,7 @@ def sweep_locks(paths: Iterable[Path]) -> None:
             FileLock(path, path.stem).release()
 
 
-def _in_use(path: Path, identifier: str) -> str:
+def _in_use(path: str | os.PathLike[str], identifier: str) -> str:
     return (
         f"the run {identifier!r} is open in another session, in this process or another ({path} is locked); "
         f"wait for it to end, or use another run_identifier"

@@ -7,11 +7,12 @@ import errno
 import os
 import re
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from railtracks.exceptions import RunInUseError
-from railtracks.state._file_system import make_folder, state_folder, sync_folder, write_atomically
+from railtracks.state._file_system import FolderSync, create_file, remove_file, state_folder, write_atomically
 from railtracks.state._stores._file_lock import FileLock, is_locked, sweep_locks
 from railtracks.state._stores._headers import HEADER_BYTES
 from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
@@ -49,16 +50,19 @@ class FileStore:
     def open(self, identifier: str, content: bytes, durable: bool = False) -> Appender:
         """Begin a journal with ``content``, in place of one that exists. With ``durable``, it is on disk as a whole."""
         path = self._path(identifier, "journal")
-        make_folder(self.folder)
-        if durable or path.exists():
+        handle = None
+        if not durable:
+            with contextlib.suppress(FileExistsError):
+                handle = create_file(path, _APPEND | os.O_EXCL)
+        if handle is None:
             write_atomically(path, [content])
             return _FileAppender(path, os.open(path, _APPEND))
-        appender = _FileAppender(path, os.open(path, _APPEND | os.O_CREAT | os.O_EXCL, 0o600))
+        appender = _FileAppender(path, handle)
         try:
             appender.append(content)
         except BaseException:  # an empty journal would look like a run that died
             appender.close()
-            path.unlink(missing_ok=True)
+            remove_file(path)
             raise
         return appender
 
@@ -72,7 +76,7 @@ class FileStore:
 
     def exists(self, identifier: str) -> bool:
         """Return whether there is a document."""
-        return self._path(identifier, "json").exists()
+        return os.path.exists(self._path(identifier, "json"))
 
     def modified(self, identifier: str) -> float | None:
         """Return when the run was last written to, in seconds since the epoch; None if there is no such run."""
@@ -82,7 +86,7 @@ class FileStore:
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
         """Store a document, in place of one that exists, and then remove the journal."""
         write_atomically(self._path(identifier, "json"), content)
-        self._path(identifier, "journal").unlink(missing_ok=True)
+        remove_file(self._path(identifier, "journal"))
 
     def read(self, identifier: str) -> Stored | None:
         """Return what is stored of the run; None if there is no such run."""
@@ -98,28 +102,34 @@ class FileStore:
     def remove(self, identifier: str) -> None:
         """Remove document and journal of the run. Idempotent."""
         for kind in ("json", "journal"):
-            self._path(identifier, kind).unlink(missing_ok=True)
+            remove_file(self._path(identifier, kind))
 
     def sweep(self) -> None:
         """Remove the temporary files and lock files that killed processes left behind."""
+        self.sweep_temporary(0.0)
+        sweep_locks(self.folder.glob("*.lock"))
+
+    def sweep_temporary(self, older_than: float) -> None:
+        """Remove the temporary files that killed processes left behind at least ``older_than`` seconds ago."""
+        limit = time.time() - older_than
         for path in self.folder.glob(".*.tmp"):
             if leftover := _LEFTOVER.fullmatch(path.name):
-                with contextlib.suppress(RunInUseError):  # its session is writing it right now
-                    lock = self.lock(leftover[1])
-                    path.unlink(missing_ok=True)
-                    lock.release()
-        sweep_locks(self.folder.glob("*.lock"))
+                with contextlib.suppress(RunInUseError, FileNotFoundError):  # its session is writing it right now
+                    if path.stat().st_mtime <= limit:
+                        lock = self.lock(leftover[1])
+                        remove_file(path)
+                        lock.release()
 
     def where(self, identifier: str) -> str:
         """Return the path of the document, whether or not it exists yet."""
-        return str(self._path(identifier, "json"))
+        return self._path(identifier, "json")
 
     def count(self) -> int:
         """Return the number of runs, from file names alone."""
         return len(self._identifiers())
 
-    def _path(self, identifier: str, kind: str) -> Path:
-        return self.folder / f"{identifier}.{kind}"
+    def _path(self, identifier: str, kind: str) -> str:
+        return f"{self.folder}{os.sep}{identifier}.{kind}"  # five times as fast as with pathlib
 
     def _identifiers(self) -> set[str]:
         try:
@@ -132,7 +142,7 @@ class FileStore:
     def _listed(self, identifier: str) -> Listed | None:
         found, modified, size, has_journal, head = False, 0.0, 0, False, b""
         for kind in ("journal", "json"):  # if both exist, the head is that of the document
-            with contextlib.suppress(FileNotFoundError), self._path(identifier, kind).open("rb") as file:
+            with contextlib.suppress(FileNotFoundError), open(self._path(identifier, kind), "rb") as file:
                 status = os.fstat(file.fileno())
                 modified, size = max(modified, status.st_mtime), size + status.st_size
                 has_journal = has_journal or kind == "journal"
@@ -140,9 +150,10 @@ class FileStore:
         return Listed(identifier, modified, size, has_journal, head) if found else None
 
 
-def _content(path: Path) -> bytes | None:
+def _content(path: str) -> bytes | None:
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except FileNotFoundError:
         return None
 
@@ -150,11 +161,12 @@ def _content(path: Path) -> bytes | None:
 class _FileAppender:
     """Appends each entry to a file in one system call, so that a kill can only tear the last one."""
 
-    def __init__(self, path: Path, handle: int) -> None:
+    def __init__(self, path: str, handle: int) -> None:
         self._path = path
         self._lock = threading.RLock()  # a signal handler may append too
         self._handle: int | None = handle
-        self._named = False  # True once its name is on disk
+        self._folder = FolderSync.of(os.path.dirname(path))
+        self._since = self._folder.started  # its name is on disk after an fsync of the folder that begins from now on
 
     def append(self, content: bytes) -> None:
         with self._lock:
@@ -165,7 +177,7 @@ class _FileAppender:
             if written < len(content):
                 # A full disk took a part: remove it, so that the journal stays whole.
                 os.ftruncate(handle, os.fstat(handle).st_size - written)
-                raise OSError(errno.ENOSPC, "No space left on device", str(self._path))
+                raise OSError(errno.ENOSPC, "No space left on device", self._path)
 
     def sync(self) -> None:
         with self._lock:
@@ -174,13 +186,9 @@ class _FileAppender:
             return
         try:
             os.fsync(handle)
-            if not self._named:
-                sync_folder(self._path.parent)
-                self._named = True
+            self._folder.sync(self._since)
             if not os.fstat(handle).st_nlink:
-                raise FileNotFoundError(
-                    errno.ENOENT, "the file was removed while it was being written", str(self._path)
-                )
+                raise FileNotFoundError(errno.ENOENT, "the file was removed while it was being written", self._path)
         finally:
             os.close(handle)
 

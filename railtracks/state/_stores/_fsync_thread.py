@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 
 from railtracks._concurrency._after_fork import after_fork
 
@@ -14,62 +16,65 @@ INTERVAL = 0.05
 class FsyncThread:
     """Calls scheduled functions in a thread of its own, each once, ``INTERVAL`` seconds after it was scheduled.
 
-    The thread starts when there is work. It ends when there was none for ``IDLE`` seconds, or when the last client has
-    released it. It is a daemon thread: a session that has something to lose when the process exits waits for its own
-    end.
+    The thread starts when there is work, and ends when there was none for ``IDLE`` seconds, so that short sessions one
+    after another do not start one each. It is a daemon thread: a session that has something to lose when the process
+    exits waits for its own end. Its methods are called by the main thread, at any bytecode of which Ctrl-C may come, so
+    they use only what is written in C.
     """
 
-    IDLE = 1.0
+    IDLE = 10.0
     """Seconds without work after which the thread ends."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget clients, work and thread, as is right in a forked child."""
-        self._changed = threading.Condition()
+        """Forget work and thread, as is right in a forked child."""
+        self._guard = threading.Lock()
         self._scheduled: dict[Callable[[], None], None] = {}
-        self._clients = 0
+        self._rounds: SimpleQueue[None] = SimpleQueue()  # has an item if a round is to come and has not begun to wait
+        self._is_round_due = False
         self._thread: threading.Thread | None = None
 
-    def acquire(self) -> None:
-        """Add a client."""
-        with self._changed:
-            self._clients += 1
-            self._changed.notify_all()
-
-    def release(self) -> None:
-        """Remove a client. After the last one, end the thread and wait for it, unless a new client comes meanwhile."""
-        with self._changed:
-            self._clients -= 1
-            self._changed.notify_all()
-            thread = self._thread
-            self._changed.wait_for(lambda: self._clients or self._thread is not thread or thread is None)
-            ended = thread is not None and self._thread is not thread
-        if ended and thread is not None:
-            thread.join()  # it has nothing left to do
-
     def schedule(self, work: Callable[[], None]) -> None:
-        """Have ``work`` called soon. It must not raise."""
-        with self._changed:
+        """Have ``work`` called soon. It must not raise. If no thread can be started, it is called here and now."""
+        with self._guard:
             self._scheduled[work] = None
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="railtracks-sync", daemon=True)
-                self._thread.start()
-            elif len(self._scheduled) == 1:
-                self._changed.notify_all()
+            if not self._is_round_due:
+                self._is_round_due = True
+                self._rounds.put(None)
+            has_thread = self._thread is not None or self._start()
+        if not has_thread:
+            self.cancel(work)
+            work()
 
-    def _run(self) -> None:
+    def _start(self) -> bool:
+        thread = threading.Thread(target=self._run, args=(self._rounds,), name="railtracks-sync", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError):  # "can't start new thread"
+            return False
+        self._thread = thread
+        return True
+
+    def cancel(self, work: Callable[[], None]) -> None:
+        """Do not call ``work``, unless it is being called already."""
+        with self._guard:
+            self._scheduled.pop(work, None)
+
+    def _run(self, rounds: SimpleQueue[None]) -> None:
         while True:
-            with self._changed:
-                if self._clients:
-                    self._changed.wait_for(lambda: self._scheduled or not self._clients, self.IDLE)
-                if not self._scheduled or not self._clients:
-                    self._scheduled.clear()
-                    self._thread = None
-                    self._changed.notify_all()
-                    return
-                self._changed.wait_for(lambda: not self._clients, INTERVAL)
+            try:
+                rounds.get(timeout=self.IDLE)
+            except Empty:
+                with self._guard:
+                    if rounds.empty():
+                        self._thread = None
+                        return
+                continue
+            time.sleep(INTERVAL)
+            with self._guard:
+                self._is_round_due = False
                 scheduled, self._scheduled = self._scheduled, {}
             for work in scheduled:
                 work()

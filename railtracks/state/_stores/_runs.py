@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import attrs
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks._config import resolve_config, validate_options
 from railtracks._identifiers import explain_invalid_identifier
 from railtracks.exceptions import ConfigError, RunInUseError, StateError
@@ -220,13 +222,49 @@ def check_identifier(identifier: object) -> None:
         )
 
 
-_warned: set[Path] = set()
+SWEEP_AGE = 60.0
+"""Seconds after which a session removes a temporary file that a killed process left behind. A younger one may be of a
+program that saves a document there without a session."""
+
+
+class _RunCounts:
+    """When to warn of a folder that holds many runs: once per process.
+
+    Listing a folder takes long if there are many runs. So a folder is not listed again before this process has saved as
+    many runs to it as were missing.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, as is right in a forked child."""
+        self._guard = threading.Lock()
+        self._has_warned = False
+        self._missing: dict[Path, int] = {}  # by folder: how many runs to save before it is listed again
+
+    def on_save(self, store: FileStore) -> int | None:
+        """Return the number of runs in the folder if it is time to warn of them."""
+        with self._guard:
+            missing = self._missing.get(store.folder, 0)
+            if self._has_warned or missing > 0:
+                self._missing[store.folder] = missing - 1
+                return None
+            if store.folder not in self._missing:
+                store.sweep_temporary(older_than=SWEEP_AGE)
+            count = store.count()
+            self._missing[store.folder] = MANY_RUNS - count - 1
+            self._has_warned = count >= MANY_RUNS
+            return count if self._has_warned else None
+
+
+_run_counts = _RunCounts()
+after_fork(_run_counts.reset)
 
 
 def warn_if_many_runs(store: Store, warn: Callable[[str], None]) -> None:
-    """Call ``warn`` with a message if a folder holds many runs, once per process and folder."""
-    if isinstance(store, FileStore) and store.folder not in _warned and (count := store.count()) >= MANY_RUNS:
-        _warned.add(store.folder)
+    """Call ``warn`` with a message if the folder that a run is about to be saved to holds many, once per process."""
+    if isinstance(store, FileStore) and (count := _run_counts.on_save(store)) is not None:
         warn(
             f"there are {count} runs in {store.folder}, and nothing is removed automatically; "
             f"remove old ones with rt.state.prune(keep=...) or rt.state.prune(older_than=...)"
