@@ -31,7 +31,7 @@ from railtracks.execution._entering import check_can_call
 from railtracks.execution._streams import OpenStreams
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import as_node
-from railtracks.pubsub import in_callback
+from railtracks.pubsub import callback_of
 from railtracks.state import CallRecord
 
 if TYPE_CHECKING:
@@ -148,8 +148,9 @@ class _Producer:
                 f"rt.astream({self._node.name}, ...) needs a session with a nursery; enter it with "
                 f"`async with rt.Session():`"
             )
-        if frame.record is None and (coordinator.lifecycle.has_body_ended or in_callback.get()):
-            where = "in a subscriber's callback" if in_callback.get() else "after the session's body had ended"
+        is_callback = callback_of.get() is coordinator.publisher
+        if frame.record is None and (coordinator.lifecycle.has_body_ended or is_callback):
+            where = "in a subscriber's callback" if is_callback else "after the session's body had ended"
             raise SessionError(
                 f"rt.astream({self._node.name}, ...) was started {where}, where the session does not wait for its "
                 f"consumer; stream in a node"

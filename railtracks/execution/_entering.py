@@ -13,13 +13,14 @@ from typing import Any
 import anyio
 
 from railtracks._concurrency._cancellation import checkpoint_if_cancelled
+from railtracks._concurrency._task_groups import split_cancellation
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, SessionError
 from railtracks.execution._call_scopes import CallScope, RootCall
 from railtracks.execution._coordinator import Coordinator, Frame
 from railtracks.execution._lifecycle import Operation
 from railtracks.execution._pump_nursery import run_with_pumps
 from railtracks.nodes import FunctionNode
-from railtracks.pubsub import in_callback
+from railtracks.pubsub import callback_of
 from railtracks.state import Reason
 
 
@@ -48,7 +49,7 @@ async def enter(
     except SessionError:
         await checkpoint_if_cancelled()  # in code that is being cancelled, that is what counts
         raise
-    if coordinator.owns_nursery or in_callback.get():  # what a callback calls runs beside its pump
+    if coordinator.owns_nursery or callback_of.get() is coordinator.publisher:  # a callback has its pump
         return await _run_in_scope(node, args, kwargs, caller, commits)
     coordinator.bind()
     return await run_with_pumps(
@@ -85,7 +86,7 @@ async def _run_in_scope(
     root = caller.run or RootCall(coordinator.config.timeout, anyio.current_time())
     scope = scopes.add(root, caller.record)
     result: Any = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
     try:
         try:
@@ -93,8 +94,10 @@ async def _run_in_scope(
                 try:
                     task = coordinator.loop.current_task()
                     result = await coordinator.run(node, args, kwargs, caller, root, task, commits)
-                except Exception as exc:
-                    error = exc
+                except BaseException as exc:
+                    if not isinstance(exc, Exception) and split_cancellation(exc)[0] is not None:
+                        raise
+                    error = exc  # kept from the scope: on trio a cancelled one rebuilds groups, into other objects
                 # Like a nursery, a top-level call waits for what was started in it; within the scope, so that its
                 # deadline counts.
                 if is_top and error is None and len(root.scopes) > 1:
@@ -128,11 +131,13 @@ async def _outcome(
     root: RootCall,
     coordinator: Coordinator,
     result: Any,
-    error: Exception | None,
+    error: BaseException | None,
     is_top: bool,
 ) -> Any:
     """Return or raise what the caller gets, now that the scope was left and everything below it has ended."""
     failure = coordinator.failure
+    if error is not None and not isinstance(error, Exception):  # such as SystemExit, which nothing may replace
+        raise error
     if not scope.cancel_scope.cancel_called and failure is None:
         if error is not None:
             raise error

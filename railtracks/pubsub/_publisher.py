@@ -11,7 +11,7 @@ from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
 from railtracks._logging import PUBLISHER, SessionLog
 from railtracks._test_hooks import Observer
-from railtracks.pubsub._subscription import PumpHost, Subscription, in_callback
+from railtracks.pubsub._subscription import PumpHost, Subscription, callback_of
 from railtracks.state import CallEvent, Event
 
 HURRY = 2
@@ -79,7 +79,7 @@ class RTPublisher:
 
         Cancellation: the wait ends; nothing was published.
         """
-        if in_callback.get():
+        if callback_of.get() is self:
             return
         waiters = self._waiters.setdefault(kind, deque())
         if not waiters and self._has_room(kind):

@@ -36,8 +36,11 @@ if TYPE_CHECKING:
 Policy = Literal["wait", "drop_oldest", "drop_newest", "fail"]
 OnError = Literal["keep", "remove"]
 
-in_callback: ContextVar[bool] = ContextVar("railtracks_in_callback", default=False)
-"""Whether the running code is part of a callback, which must not wait for room in a buffer that only it can empty."""
+callback_of: ContextVar[object] = ContextVar("railtracks_callback_of", default=None)
+"""The publisher whose callback the running code is part of; None outside callbacks.
+
+Such code must not wait for room in a buffer that only it can empty.
+"""
 
 _CHECKPOINT_EVERY = 64
 """The number of deliveries between two checkpoints, for callbacks that never wait."""
@@ -231,7 +234,7 @@ class Subscription:
     async def _pump(self, host: PumpHost) -> None:
         # Shielded: the pump ends when the session stops it, not when it is cancelled.
         current.set(host.frame)
-        in_callback.set(True)
+        callback_of.set(self._owner)
         cancelled = anyio.get_cancelled_exc_class()
         try:
             with anyio.CancelScope(shield=True) as self._scope:
