@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import collections
 import gc
+import logging
 import os
 import sys
 import time
@@ -26,7 +27,9 @@ def main() -> int:
     parser.add_argument("--shrink", type=int, default=300, metavar="RUNS", help="runs to make a program smaller; 0: do not")
     parser.add_argument("-v", "--verbose", action="store_true", help="show each program")
     args = parser.parse_args()
-    warnings.simplefilter("ignore")  # coroutines of programs that never end are never awaited
+    warnings.simplefilter("ignore")  # what programs leave behind on purpose, or by never ending
+    sys.unraisablehook = lambda _: None
+    logging.disable()
     gc.freeze()  # it is called after each program
     began, failures = time.monotonic(), collections.Counter[str]()
     seed, cases = args.seed, 0

@@ -104,6 +104,14 @@ class NumberedTask(asyncio.Task):
         return self._number
 
 
+def number_scopes() -> None:
+    """Give anyio's cancel scopes such hashes too, for the sets that they are kept in."""
+    from anyio._backends._asyncio import CancelScope
+
+    numbers = itertools.count()
+    CancelScope.__hash__ = lambda self: self.__dict__.setdefault("number", next(numbers))  # type: ignore[method-assign]
+
+
 class Loop(asyncio.SelectorEventLoop):
     """An event loop of asyncio that is watched, and whose time may be virtual."""
 
@@ -112,6 +120,7 @@ class Loop(asyncio.SelectorEventLoop):
         self._turns_now = 0  # since the time last changed
         super().__init__()
         NumberedTask._numbers = itertools.count()
+        number_scopes()
         self.set_task_factory(lambda loop, coro, **kwargs: NumberedTask(coro, loop=loop, **kwargs))
         self.set_exception_handler(lambda *_: None)  # what was never retrieved is the program's own affair
         watch.stacks = lambda: "".join(map(_asyncio_stack, asyncio.all_tasks(self)))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import logging
-import sys
+import itertools
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +15,7 @@ import anyio
 import trio
 
 from railtracks._context_variable import current
+from railtracks._test_hooks import RuntimeHooks, runtime_hooks
 from tests.fuzz import loops, oracle
 from tests.fuzz import programs as p
 from tests.fuzz.interpreter import Env, Interpreter, running
@@ -38,6 +37,12 @@ def run(program: p.Program, backend: str, seed: int = 0) -> list[Broken]:
     return contextvars.copy_context().run(_Run(program, backend).run, seed)
 
 
+def _hooks() -> RuntimeHooks:
+    """Return a clock that goes on at each reading, so that a program takes the same course each time, and identifiers."""
+    readings, numbers = itertools.count(), itertools.count()
+    return RuntimeHooks(clock=lambda: next(readings) * 2e-5, new_id=lambda: f"id-{next(numbers)}")
+
+
 class _Run:
     def __init__(self, program: p.Program, backend: str) -> None:
         self._program = program
@@ -52,8 +57,9 @@ class _Run:
 
     def run(self, seed: int) -> list[Broken]:
         running.set(self._interpreter)
+        runtime_hooks.set(_hooks())
         virtual = not self._program.threads
-        with _quiet(), self._watch.alarm():
+        with _collecting_at_the_end(), self._watch.alarm():
             try:
                 if self._backend == "asyncio":
                     loops.run_asyncio(self._asyncio_main, self._watch, virtual, self._check_tasks)
@@ -167,18 +173,11 @@ class _Run:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep quiet what a program leaves behind on purpose, or by never ending."""
-    hook = sys.unraisablehook
-    sys.unraisablehook = lambda _: None
-    logging.disable()
-    gc.disable()  # what it finds, it would find at another moment each time
+def _collecting_at_the_end() -> Iterator[None]:
+    """Keep the garbage collector from running at moments of its own."""
+    gc.disable()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         gc.collect(1)  # all that is new
         gc.enable()
-        sys.unraisablehook = hook
-        logging.disable(logging.NOTSET)
