@@ -20,6 +20,7 @@ from typing import Any
 
 import trio
 import trio.testing
+from anyio._backends._asyncio import CancelScope
 
 STEP_BUDGET = 20_000
 """Turns of the event loop that a program may take."""
@@ -104,12 +105,25 @@ class NumberedTask(asyncio.Task):
         return self._number
 
 
-def number_scopes() -> None:
-    """Give anyio's cancel scopes such hashes too, for the sets that they are kept in."""
-    from anyio._backends._asyncio import CancelScope
+class _NumberedScopes:
+    """Gives anyio's cancel scopes such hashes too, for the sets that they are kept in."""
 
-    numbers = itertools.count()
-    CancelScope.__hash__ = lambda self: self.__dict__.setdefault("number", next(numbers))  # type: ignore[method-assign]
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}  # by the identity of the scope, as they have no place for it
+
+    def install(self) -> None:
+        """Begin anew, for a loop."""
+        self._numbers.clear()
+        scope_class: Any = CancelScope
+        scope_class.__new__ = lambda cls, **_: self._number(object.__new__(cls))
+        scope_class.__hash__ = lambda scope: self._numbers.get(id(scope), 0)
+
+    def _number(self, scope: Any) -> Any:
+        self._numbers[id(scope)] = len(self._numbers)
+        return scope
+
+
+_numbered_scopes = _NumberedScopes()
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -120,7 +134,7 @@ class Loop(asyncio.SelectorEventLoop):
         self._turns_now = 0  # since the time last changed
         super().__init__()
         NumberedTask._numbers = itertools.count()
-        number_scopes()
+        _numbered_scopes.install()
         self.set_task_factory(lambda loop, coro, **kwargs: NumberedTask(coro, loop=loop, **kwargs))
         self.set_exception_handler(lambda *_: None)  # what was never retrieved is the program's own affair
         watch.stacks = lambda: "".join(map(_asyncio_stack, asyncio.all_tasks(self)))

@@ -86,8 +86,7 @@ def _check_end(me: Interpreter, note: SessionNote) -> None:
     if running := note.running():
         me.notes.fail("left running", f"a session was left while these ran: {running}")
     if me.notes.open_sessions == 0 and not any(each.step.plain for each in me.notes.sessions):
-        names = me.tasks.left_by_railtracks()
-        if names := [name for name in names if "_Batch" not in name]:  # the task that made a batch waits for it
+        if names := me.tasks.left_by_railtracks():
             me.notes.fail("left running", f"tasks are left of a session: {names}")
     if note.reports != 1:
         me.notes.fail("saved", f"payload_callback was called {note.reports} times")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import railtracks as rt
 from railtracks.state import Status
 from tests.fuzz import programs as p
-from tests.fuzz.notes import CANCELLATIONS, SessionNote, SubscriberNote
+from tests.fuzz.notes import CANCELLATIONS, SessionNote, SubscriberNote, leaves_of
 
 if TYPE_CHECKING:
     from tests.fuzz.interpreter import Interpreter
@@ -41,8 +41,8 @@ def subscribe(me: Interpreter, subscriber: p.Subscriber, session: SessionNote) -
         try:
             if react():
                 await me.block(subscriber.body, me.callback_env(session))
-        except CANCELLATIONS:
-            note.cut += 1
+        except BaseException as exc:
+            note.cut += any(isinstance(leaf, CANCELLATIONS) for leaf in leaves_of(exc))
             raise
         finally:
             note.running -= 1

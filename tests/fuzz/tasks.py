@@ -119,8 +119,11 @@ class Tasks:
                 await func()
 
     def left_by_railtracks(self, loop: asyncio.AbstractEventLoop | None = None) -> list[str]:
-        """Return the names of the tasks of Railtracks that have not ended, in ``loop`` or in the running one."""
-        return [name for name in self._names(loop) if name.startswith("railtracks.")]
+        """Return the names of the tasks of Railtracks that have not ended, in ``loop`` or in the running one.
+
+        Those of a batch are not among them, as the task that made the batch waits for them.
+        """
+        return [name for name in self._names(loop) if name.startswith("railtracks.") and "_Batch." not in name]
 
     def _names(self, loop: asyncio.AbstractEventLoop | None) -> list[str]:
         if not self._on_trio:
