@@ -45,9 +45,11 @@ class _Drawer:
     def _moment(self) -> p.Moment:
         return self._random.choice((0, 0, 0, 0.5, 1, 1, 1.5, 2, 3, 4)), self._random.choice((0, 1, 2, 3, 5, 8, 13, 21, 34))
 
-    def _ending(self) -> p.Ending:
+    def _ending(self, place: Place = "node") -> p.Ending:
         kinds: list[p.Ending] = ["ValueError"] * 6
         kinds += ["TimeoutError", "falsy", "frozen", "group", "BaseException", "BaseExceptionGroup", "GeneratorExit", "FatalError"]
+        if place == "callback":
+            kinds = ["ValueError", "TimeoutError", "falsy", "frozen", "group"]
         if self._interrupts:
             kinds += ["SystemExit"] * 8
         return self._random.choice(kinds)
@@ -106,7 +108,7 @@ class _Drawer:
         is_async = self._chance(0.7)
         body: p.Block = ()
         if self._chance(0.7):
-            body = self._block("callback", depth + 2) if is_async else (p.Raise(self._ending()),)
+            body = self._block("callback", depth + 2) if is_async else (p.Raise(self._ending("callback")),)
         return p.Subscriber(
             policy=self._random.choice(("wait", "wait", "drop_oldest", "drop_newest", "fail")),
             on_error=self._random.choice(("keep", "remove")),
@@ -126,7 +128,7 @@ class _Drawer:
             (1, lambda *_: p.Put()),
         ]
         if place != "cleanup":
-            simple.append((2, lambda *_: p.Raise(self._ending())))
+            simple.append((2, lambda *_: p.Raise(self._ending(place))))
         choices = simple if self._steps_left <= 0 or depth > 6 else simple + self._nesting(place)
         weights = [weight for weight, _ in choices]
         [(_, make)] = self._random.choices(choices, weights)

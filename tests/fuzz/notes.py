@@ -116,6 +116,8 @@ class SessionNote:
     calls: list[CallNote] = attrs.Factory(list)
     subscribers: list[SubscriberNote] = attrs.Factory(list)
     broadcasts: list[BroadcastNote] = attrs.Factory(list)
+    callbacks_raised: list[BaseException] = attrs.Factory(list)
+    """What its callbacks raised that is not an Exception: it may end the session."""
 
     def running(self) -> list[Any]:
         """Return what still runs of it: nodes that were not abandoned, and callbacks."""

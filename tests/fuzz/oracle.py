@@ -194,15 +194,24 @@ class _Judge:
     def _may_leave_with(self, exc: BaseException) -> bool:
         body = self._session.body
         assert body is not None
-        if exc in self._notes.interrupts:
+        if exc in self._notes.interrupts or self._session.callbacks_raised:
             return True
-        if body.kind == "returned":
-            children = [call for call in self._session.calls if call.site == "start_soon"]
-            if any(call.ended is not None and (call.ended.value is exc or _is_part_of(exc, call.ended)) for call in children):
-                return True
-            if children and (exc is self._failure or isinstance(exc, (GlobalTimeOutError, SessionEndedError))):
+        for call in self._session.calls:
+            if call.site == "start_soon" and self._may_be_of_child(exc, call):
                 return True
         return _is_part_of(exc, body)
+
+    def _may_be_of_child(self, exc: BaseException, call: CallNote) -> bool:
+        """Return whether the session may raise ``exc`` on behalf of a child."""
+        ended, body = call.ended, self._session.body
+        assert body is not None
+        if not isinstance(exc, Exception):  # it ends everything, and so may have cancelled the body
+            return ended is not None and ended.value is exc
+        if body.kind != "returned":
+            return False
+        if exc is self._failure or isinstance(exc, (GlobalTimeOutError, SessionEndedError)):
+            return True
+        return ended is not None and (ended.value is exc or _is_part_of(exc, ended))
 
 
 def _is_fatal(exc: BaseException | None) -> bool:

@@ -66,7 +66,7 @@ class _Run:
                 else:
                     loops.run_trio(self._trio_main, self._watch, virtual, seed)
             except BaseException as exc:
-                if not isinstance(exc, (SystemExit, loops.StandsStill)) or not self._notes.interrupts:
+                if not self._notes.interrupts:  # SystemExit ends any loop
                     self._notes.fail("the loop", f"the event loop ended with {exc!r}")
         self._wait_for_threads()
         if self._watch.story is not None:

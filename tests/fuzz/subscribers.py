@@ -42,7 +42,9 @@ def subscribe(me: Interpreter, subscriber: p.Subscriber, session: SessionNote) -
             if react():
                 await me.block(subscriber.body, me.callback_env(session))
         except BaseException as exc:
-            note.cut += any(isinstance(leaf, CANCELLATIONS) for leaf in leaves_of(exc))
+            leaves = leaves_of(exc)
+            note.cut += any(isinstance(leaf, CANCELLATIONS) for leaf in leaves)
+            session.callbacks_raised += [leaf for leaf in leaves if not isinstance(leaf, (Exception, *CANCELLATIONS))]
             raise
         finally:
             note.running -= 1
@@ -51,7 +53,9 @@ def subscribe(me: Interpreter, subscriber: p.Subscriber, session: SessionNote) -
         note.got.append(event)
         for step in subscriber.body if react() else ():
             assert isinstance(step, p.Raise)
-            raise me.exception(step.kind)
+            error = me.exception(step.kind)
+            session.callbacks_raised += [leaf for leaf in leaves_of(error) if not isinstance(leaf, Exception)]
+            raise error
 
     note.steps_before = steps_of(session.session)
     note.order = me.notes.next()
