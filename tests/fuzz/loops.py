@@ -225,14 +225,18 @@ def _asyncio_stack(task: asyncio.Task[Any]) -> str:
 
 
 def _spinning_in_railtracks(loop: asyncio.AbstractEventLoop) -> str:
-    """Return the stacks of the tasks that code of Railtracks keeps from being cancelled."""
+    """Return the stacks of the tasks that are cancelled in vain, if all of them wait in code of Railtracks.
+
+    If one waits in code of the user, such as ``asyncio.gather``, it may pass the cancellations on to the others.
+    """
     stacks = []
     for task in asyncio.all_tasks(loop):
         if task.cancelling() > MAX_SPIN / 4:
             modules = [frame.f_globals.get("__name__", "").partition(".")[0] for frame in _frames(task)]
             own = [module for module in modules if module in ("railtracks", "tests")]
-            if own and own[-1] == "railtracks":
-                stacks.append(_asyncio_stack(task))
+            if not own or own[-1] != "railtracks":
+                return ""
+            stacks.append(_asyncio_stack(task))
     return "".join(stacks)
 
 

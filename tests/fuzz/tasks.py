@@ -19,7 +19,7 @@ def without_errors(exc: BaseException) -> BaseException | None:
     """Return what of ``exc`` the task group or event loop around a task must get: cancellations and interrupts."""
     if isinstance(exc, BaseExceptionGroup):
         return exc.split((*CANCELLATIONS, SystemExit, KeyboardInterrupt))[0]
-    return exc if isinstance(exc, (*CANCELLATIONS, SystemExit, KeyboardInterrupt, GeneratorExit)) else None
+    return exc if isinstance(exc, (*CANCELLATIONS, SystemExit, KeyboardInterrupt)) else None
 
 
 async def _run_alone(func: Function) -> None:
