@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--step", type=int, default=1, help="between two seeds, for several processes")
     parser.add_argument("--no-threads", action="store_true", help="leave out programs with threads")
     parser.add_argument("--max-failures", type=int, default=10, help="stop after so many")
-    parser.add_argument("--shrink", type=int, default=300, metavar="RUNS", help="runs to make a program smaller; 0: do not")
+    parser.add_argument("--shrink", type=int, default=300, metavar="RUNS", help="to make a program smaller")
     parser.add_argument("-v", "--verbose", action="store_true", help="show each program")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # what programs leave behind on purpose, or by never ending
@@ -43,7 +43,8 @@ def main() -> int:
                 failures[broken[0].invariant] += 1
                 _report(program, args.backend, seed, broken, args.shrink)
         seed += args.step
-    print(f"{args.backend}: {cases} programs in {time.monotonic() - began:.1f} s, {failures.total()} failed: {dict(failures)}")
+    seconds = time.monotonic() - began
+    print(f"{args.backend}: {cases} programs in {seconds:.1f} s, {failures.total()} failed: {dict(failures)}")
     return failures.total()
 
 

@@ -43,13 +43,14 @@ class _Drawer:
         return p.FOREVER if self._chance(forever) else self._random.choice((0, 0.5, 1, 1, 1, 1.5, 2, 3))
 
     def _moment(self) -> p.Moment:
-        return self._random.choice((0, 0, 0, 0.5, 1, 1, 1.5, 2, 3, 4)), self._random.choice((0, 1, 2, 3, 5, 8, 13, 21, 34))
+        units = self._random.choice((0, 0, 0, 0.5, 1, 1, 1.5, 2, 3, 4))
+        return units, self._random.choice((0, 1, 2, 3, 5, 8, 13, 21, 34))
 
     def _ending(self, place: Place = "node") -> p.Ending:
         kinds: list[p.Ending] = ["ValueError"] * 6
-        kinds += ["TimeoutError", "falsy", "frozen", "group", "BaseException", "BaseExceptionGroup", "GeneratorExit", "FatalError"]
-        if place == "callback":
-            kinds = ["ValueError", "TimeoutError", "falsy", "frozen", "group"]
+        kinds += ["TimeoutError", "falsy", "frozen", "group"]
+        if place != "callback":
+            kinds += ["BaseException", "BaseExceptionGroup", "GeneratorExit", "FatalError"]
         if self._interrupts:
             kinds += ["SystemExit"] * 8
         return self._random.choice(kinds)
@@ -145,7 +146,7 @@ class _Drawer:
         if place == "cleanup":
             return choices
         choices += [
-            (4, lambda where, depth: p.Branches(self._random.choice(("gather", "group", "native")), self._blocks(where, depth))),
+            (4, self._branches),
             (2, self._strays),
             (1, lambda where, depth: p.Shield(self._block(where, depth))),
             (2, self._limit),
@@ -165,12 +166,15 @@ class _Drawer:
         nodes = tuple(self._node(depth, may_be_thread=False) for _ in range(count))
         return p.Batch(nodes, self._random.choice((None, None, 1, 2)), self._chance(0.5))
 
+    def _branches(self, place: Place, depth: int) -> p.Step:
+        return p.Branches(self._random.choice(("gather", "group", "native")), self._blocks(place, depth))
+
     def _strays(self, place: Place, depth: int) -> p.Step:
         cancel_after = self._random.choice((0, 1, 2, 5)) if self._chance(0.5) else None
         return p.Strays(self._blocks(place, depth), cancel_after, self._random.choice((1, 1, 2)), self._chance(0.5))
 
     def _limit(self, place: Place, depth: int) -> p.Step:
-        style = self._random.choice(("move_on_after", "fail_after", "wait_for", "timeout"))
+        style: Any = self._random.choice(("move_on_after", "fail_after", "wait_for", "timeout"))
         return p.Limit(style, self._random.choice((0, 0.5, 1, 2)), self._block(place, depth))
 
     def _cleanup(self, place: Place, depth: int) -> p.Step:

@@ -21,6 +21,7 @@ from tests.fuzz.notes import CANCELLATIONS, BroadcastNote, CallNote, Notes, Outc
 from tests.fuzz.sessions import run_session
 from tests.fuzz.subscribers import subscribe
 
+
 class Falsy(Exception):
     """An exception that is taken for none by ``if error:``."""
 
@@ -61,12 +62,11 @@ class Interpreter:
 
     Args:
         backend: "asyncio" or "trio".
-        unit: Seconds in a unit of the program's times.
         notes: Where everything is noted.
     """
 
-    def __init__(self, backend: str, unit: float, notes: Notes) -> None:
-        self.backend, self.unit, self.notes = backend, unit, notes
+    def __init__(self, backend: str, notes: Notes) -> None:
+        self.unit, self.notes = notes.unit, notes
         self.tasks = tasks.Tasks(backend)
         self.threads: set[int] = set()  # the calls whose threads run now
         self._tokens = itertools.count(1)
@@ -124,7 +124,6 @@ class Interpreter:
             knows_parent=env.knows_parent, made_at=self.now(),
             nested=env.call is not None and site == "call" and env.task is self.tasks.current(),
         )  # fmt: skip
-        note.caller_gone = env.call is not None and env.call.ended is not None
         self.notes.calls[note.token] = note
         env.session.calls.append(note)
         return note
@@ -285,7 +284,7 @@ class Interpreter:
             if step.closed:
                 await generator.aclose()
         del generator
-        gc.collect(0)
+        gc.collect(0)  # it may be part of a cycle
 
     # ---- events
 
@@ -334,7 +333,7 @@ def _id_of(env: Env) -> str | None:
 
 
 running: ContextVar[Interpreter] = ContextVar("running")
-"""The interpreter that runs the current program; a context variable, so that threads that were abandoned keep theirs."""
+"""The interpreter of the current program; a context variable, so that threads that were abandoned keep theirs."""
 
 
 @rt.function_node
@@ -346,9 +345,9 @@ async def run_node(token: int) -> Any:
     try:
         await me.block(note.node.body, me.env(note, me.tasks.current()))
     except BaseException as exc:
-        note.ended, note.ended_order = outcome_of(exc), me.notes.next()
+        note.ended, note.ended_at = outcome_of(exc), me.now()
         raise
-    note.ended, note.ended_order = Outcome("returned", [token]), me.notes.next()
+    note.ended, note.ended_at = Outcome("returned", [token]), me.now()
     return note.ended.value
 
 
@@ -358,5 +357,3 @@ def _run_in_thread(token: int) -> Any:
 
 run_in_thread = rt.function_node(_run_in_thread, name="run_in_thread")
 run_in_awaited_thread = rt.function_node(_run_in_thread, name="run_in_awaited_thread", abandon_on_cancel=False)
-
-

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import trio
 import trio.testing
@@ -96,8 +96,10 @@ class NumberedTask(asyncio.Task):
 
     _numbers = itertools.count()
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> NumberedTask:
-        task: NumberedTask = super().__new__(cls)
+    _number: int
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        task = super().__new__(cls)
         task._number = next(cls._numbers)
         return task
 
@@ -105,25 +107,23 @@ class NumberedTask(asyncio.Task):
         return self._number
 
 
-class _NumberedScopes:
-    """Gives anyio's cancel scopes such hashes too, for the sets that they are kept in."""
+@contextmanager
+def _numbered_scopes() -> Iterator[None]:
+    """Give anyio's cancel scopes such hashes too, for the sets that they are kept in."""
+    numbers: dict[int, int] = {}  # by the identity of the scope, which has no place for its number
+    scope_class: Any = CancelScope
+    new = scope_class.__new__
 
-    def __init__(self) -> None:
-        self._numbers: dict[int, int] = {}  # by the identity of the scope, as they have no place for it
-
-    def install(self) -> None:
-        """Begin anew, for a loop."""
-        self._numbers.clear()
-        scope_class: Any = CancelScope
-        scope_class.__new__ = lambda cls, **_: self._number(object.__new__(cls))
-        scope_class.__hash__ = lambda scope: self._numbers.get(id(scope), 0)
-
-    def _number(self, scope: Any) -> Any:
-        self._numbers[id(scope)] = len(self._numbers)
+    def number(cls: Any, **options: Any) -> Any:
+        scope = new(cls, **options)
+        numbers[id(scope)] = len(numbers)
         return scope
 
-
-_numbered_scopes = _NumberedScopes()
+    scope_class.__new__, scope_class.__hash__ = number, lambda scope: numbers[id(scope)]
+    try:
+        yield
+    finally:
+        scope_class.__new__, scope_class.__hash__ = new, object.__hash__
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -134,7 +134,6 @@ class Loop(asyncio.SelectorEventLoop):
         self._turns_now = 0  # since the time last changed
         super().__init__()
         NumberedTask._numbers = itertools.count()
-        _numbered_scopes.install()
         self.set_task_factory(lambda loop, coro, **kwargs: NumberedTask(coro, loop=loop, **kwargs))
         self.set_exception_handler(lambda *_: None)  # what was never retrieved is the program's own affair
         watch.stacks = lambda: "".join(map(_asyncio_stack, asyncio.all_tasks(self)))
@@ -169,7 +168,9 @@ class Loop(asyncio.SelectorEventLoop):
         self.close()
 
 
-def run_asyncio(main: Callable[[], Any], watch: Watch, virtual: bool, before_end: Callable[[asyncio.AbstractEventLoop], None]) -> None:
+def run_asyncio(
+    main: Callable[[], Any], watch: Watch, virtual: bool, before_end: Callable[[asyncio.AbstractEventLoop], None]
+) -> None:
     """Run ``main()`` as ``asyncio.run`` does: when it has returned, all tasks are cancelled.
 
     Args:
@@ -179,15 +180,16 @@ def run_asyncio(main: Callable[[], Any], watch: Watch, virtual: bool, before_end
         before_end: Called when all tasks that were cancelled have ended.
     """
     loop = Loop(watch, virtual)
+    asyncio.set_event_loop(loop)
     try:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_until_complete(main())
-        finally:
-            if watch.story is None:
-                _cancel_all_tasks(loop)
-                before_end(loop)
-                loop.run_until_complete(loop.shutdown_asyncgens())
+        with _numbered_scopes():
+            try:
+                loop.run_until_complete(main())
+            finally:
+                if watch.story is None:
+                    _cancel_all_tasks(loop)
+                    before_end(loop)
+                    loop.run_until_complete(loop.shutdown_asyncgens())
     except StandsStill:
         pass
     finally:
@@ -244,7 +246,7 @@ def _spinning_in_railtracks(loop: asyncio.AbstractEventLoop) -> str:
 
 
 def _clock(watch: Watch, virtual: bool) -> trio.testing.MockClock:
-    """Return a clock that runs, or jumps when nothing can run. trio reads it at each turn, which ends an endless run."""
+    """Return a clock that runs, or jumps when nothing can run. trio reads it at each turn, and so notices the watch."""
     clock = trio.testing.MockClock(0 if virtual else 1, 0 if virtual else math.inf)
     read, jump = clock.current_time, clock._autojump
 

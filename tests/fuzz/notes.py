@@ -56,17 +56,14 @@ class CallNote:
     nested: bool
     """Whether it was made in the task that the calling node runs in, so that it does not enter a task."""
     made_at: float
-    thread_of: CallNote | None = None
-    """The call whose worker thread made it."""
+    """On the clock of the event loop, as all times here; negative if a thread made it, which has no such clock."""
     began: bool = False
     ended: Outcome | None = None
     """How the node ended."""
-    ended_order: int = -1
+    ended_at: float = 0
     got: Outcome | None = None
     """What the call site got."""
     got_at: float = 0
-    caller_gone: bool = False
-    """Whether the calling node had ended before."""
 
     def __repr__(self) -> str:
         return f"call {self.token} ({self.site}, node {self.ended}, call site {self.got})"
@@ -156,6 +153,8 @@ class Notes:
     """SystemExit and the like, wherever they were raised."""
     broken: list[Broken] = attrs.Factory(list)
     """What was seen to be wrong while the program ran."""
+    unit: float = 1.0
+    """Seconds in a unit of the program's times."""
     open_sessions: int = 0
     _order: Iterator[int] = attrs.Factory(itertools.count)  # threads take from it too
 

@@ -14,7 +14,7 @@
 8. Saved: the document is what ``info`` is, and ``payload_callback`` is called once. (``sessions`` checks it.)
 9. Context: the context variable is restored by each call and each session. (``sessions`` and ``interpreter`` check it.)
 10. A cancellation is not lost: a task that was cancelled ends as cancelled, if the program did not swallow it.
-11. Time: delivering takes at most ten seconds after the end of the last node.
+11. Time: a session ends ten seconds after its body and its last node at the latest, but for cleanup in its callbacks.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from railtracks.exceptions import FatalError, GlobalTimeOutError, NodeInvocation
 from railtracks.state import CallRecord, Status
 from tests.fuzz import events
 from tests.fuzz.notes import CANCELLATIONS, Broken, CallNote, Notes, Outcome, SessionNote, leaves_of
+from tests.fuzz.subscribers import DELIVERY
 
 
 def check(notes: Notes, outcome: Outcome | None, native: int) -> list[Broken]:
@@ -67,6 +68,7 @@ class _Judge:
 
     def judge(self) -> None:
         """Check everything."""
+        record: CallRecord | None
         by_token: dict[Any, CallRecord] = {}
         for record in self._records:
             if record.args[0] in by_token:
@@ -84,6 +86,7 @@ class _Judge:
             if made is None or made.knows_parent:
                 self._fail("records", f"a record of a call that was made elsewhere: {record}")
         self._judge_leaving()
+        self._judge_time()
 
     # ---- records
 
@@ -99,7 +102,9 @@ class _Judge:
         if record.status is Status.OPEN:
             self._fail("records", f"{call} is open on record when all is over")
         elif not self._agrees(call, record):
-            self._fail("records", f"{call} is {record.status.value} on record with {record.result!r}, {record.exception!r}")
+            self._fail(
+                "records", f"{call} is {record.status.value} on record with {record.result!r}, {record.exception!r}"
+            )
 
     def _agrees(self, call: CallNote, record: CallRecord) -> bool:
         ended, status = call.ended, record.status
@@ -122,8 +127,7 @@ class _Judge:
     def _judge_call_site(self, call: CallNote, record: CallRecord | None) -> None:
         got = call.got
         if got is None:
-            if call.thread_of is None or not call.session.session.info.records:
-                self._fail("results", f"{call} never came back to its caller")
+            self._fail("results", f"{call} never came back to its caller")
             return
         if isinstance(got.value, GeneratorExit) and not call.knows_parent:
             right = True  # the generator that made it is closed once more, at the end of the loop
@@ -144,10 +148,10 @@ class _Judge:
             return True
         if call.nested:
             return False
-        if exc is self._failure or exc in self._notes.interrupts:
+        if exc is self._failure or exc in self._notes.interrupts or self._session.callbacks_raised:
             return True
         if isinstance(exc, GlobalTimeOutError):
-            return self._session.step.timeout is not None
+            return self._is_too_late(call)
         if isinstance(exc, SessionEndedError):
             return self._may_be_refused(call, record)
         return ended is not None and _is_part_of(exc, ended)
@@ -156,6 +160,16 @@ class _Judge:
         """Return whether a batch raised the error of another of its calls."""
         siblings = [each for each in self._session.calls if each.got is not None and each.got.value is exc]
         return any(each.ended is not None and each.ended.value is exc for each in siblings)
+
+    def _is_too_late(self, call: CallNote) -> bool:
+        """Return whether the timeout had passed when a call came back."""
+        top = call
+        while top.parent is not None:
+            top = top.parent
+        timeout = self._session.step.timeout
+        if timeout is None or top.made_at < 0 or call.got_at <= 0:
+            return timeout is not None
+        return call.got_at - top.made_at >= timeout * self._notes.unit
 
     def _may_be_refused(self, call: CallNote, record: CallRecord | None) -> bool:
         """Return whether a call may end with SessionEndedError: its session, or what it belongs to, has ended."""
@@ -190,6 +204,16 @@ class _Judge:
                 self._fail("leaving", f"the session returned, although its body ended with {body}")
         elif left.value is not body.value and not self._may_leave_with(left.value):
             self._fail("leaving", f"the session raised {left}, although its body ended with {body}")
+
+    def _judge_time(self) -> None:
+        """Check that delivering did not take longer than it may, if no callback could prolong it by its cleanup."""
+        session = self._session
+        bodies = repr([each.subscriber.body for each in session.subscribers])
+        if session.step.plain or any(step in bodies for step in ("Shield", "Cleanup", "Swallow", "OpenSession")):
+            return
+        last = max([session.body_ended_at, *(call.ended_at for call in session.calls)])
+        if session.left_at > last + DELIVERY + 0.1:
+            self._fail("time", f"the session was left {session.left_at - last:g} s after its last node had ended")
 
     def _may_leave_with(self, exc: BaseException) -> bool:
         body = self._session.body

@@ -38,7 +38,7 @@ def run(program: p.Program, backend: str, seed: int = 0) -> list[Broken]:
 
 
 def _hooks() -> RuntimeHooks:
-    """Return a clock that goes on at each reading, so that a program takes the same course each time, and identifiers."""
+    """Return a clock that goes on at each reading, and identifiers: a program takes the same course each time."""
     readings, numbers = itertools.count(), itertools.count()
     return RuntimeHooks(clock=lambda: next(readings) * 2e-5, new_id=lambda: f"id-{next(numbers)}")
 
@@ -48,9 +48,8 @@ class _Run:
         self._program = program
         self._backend = backend
         self._watch = loops.Watch()
-        self._notes = Notes()
-        self._unit = 0.002 if program.threads else 1.0
-        self._interpreter = Interpreter(backend, self._unit, self._notes)
+        self._notes = Notes(unit=0.002 if program.threads else 1.0)
+        self._interpreter = Interpreter(backend, self._notes)
         self._scope: Any = None
         self._outcome: Outcome | None = None
         self._native = 0  # times that the task was cancelled itself
@@ -104,7 +103,7 @@ class _Run:
     async def _reach(self, moment: p.Moment) -> None:
         units, turns = moment
         if units:
-            await anyio.sleep(units * self._unit)
+            await anyio.sleep(units * self._notes.unit)
         for _ in range(turns):
             await anyio.lowlevel.checkpoint()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-
 from typing import TYPE_CHECKING, Any
 
 import railtracks as rt
@@ -49,7 +48,6 @@ async def run_session(me: Interpreter, step: p.OpenSession, env: Env) -> None:
 
 def _new_session(me: Interpreter, step: p.OpenSession) -> SessionNote:
     store = rt.state.MemoryStore() if step.stored else None
-    note: SessionNote
 
     def report(_: Any) -> None:
         note.reports += 1
@@ -85,9 +83,9 @@ def _check_end(me: Interpreter, note: SessionNote) -> None:
         return
     if running := note.running():
         me.notes.fail("left running", f"a session was left while these ran: {running}")
-    if me.notes.open_sessions == 0 and not any(each.step.plain for each in me.notes.sessions):
-        if names := me.tasks.left_by_railtracks():
-            me.notes.fail("left running", f"tasks are left of a session: {names}")
+    alone = me.notes.open_sessions == 0 and not any(each.step.plain for each in me.notes.sessions)
+    if alone and (names := me.tasks.left_by_railtracks()):
+        me.notes.fail("left running", f"tasks are left of a session: {names}")
     if note.reports != 1:
         me.notes.fail("saved", f"payload_callback was called {note.reports} times")
     try:

@@ -19,6 +19,10 @@ KINDS: dict[str, Any] = {
 }
 
 
+DELIVERY = 10.0
+"""Seconds that callbacks have at the end of a session; those that take longer are cut off, and may end all the same."""
+
+
 def steps_of(session: rt.Session) -> int:
     """Return how many steps a session has taken: a call takes one when it is created, and one when it ends."""
     return sum(1 if record.status is Status.OPEN else 2 for record in session.info.records)
@@ -38,6 +42,7 @@ def subscribe(me: Interpreter, subscriber: p.Subscriber, session: SessionNote) -
     async def callback(event: Any) -> None:
         note.got.append(event)
         note.running += 1
+        began = me.now()
         try:
             if react():
                 await me.block(subscriber.body, me.callback_env(session))
@@ -47,6 +52,7 @@ def subscribe(me: Interpreter, subscriber: p.Subscriber, session: SessionNote) -
             session.callbacks_raised += [leaf for leaf in leaves if not isinstance(leaf, (Exception, *CANCELLATIONS))]
             raise
         finally:
+            note.cut += me.now() - began >= DELIVERY
             note.running -= 1
 
     def sync_callback(event: Any) -> None:

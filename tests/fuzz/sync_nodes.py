@@ -25,10 +25,10 @@ def run(me: Interpreter, token: int) -> Any:
         for step in note.node.body:
             _run_step(me, step, note)
     except BaseException as exc:
-        note.ended, note.ended_order = outcome_of(exc), me.notes.next()
+        note.ended = outcome_of(exc)
         raise
     else:
-        note.ended, note.ended_order = Outcome("returned", [token]), me.notes.next()
+        note.ended = Outcome("returned", [token])
         return note.ended.value
     finally:
         me.threads.discard(token)
@@ -52,9 +52,7 @@ def _run_step(me: Interpreter, step: p.Step, note: CallNote) -> None:
 
 
 def _note_call(me: Interpreter, node: p.Node, note: CallNote) -> CallNote:
-    made = me.note_call(node, me.env(note), "call_sync")
-    made.thread_of = note
-    return made
+    return me.note_call(node, me.env(note), "call_sync")
 
 
 def _call(me: Interpreter, step: p.Call, note: CallNote) -> None:
@@ -71,9 +69,11 @@ def _call(me: Interpreter, step: p.Call, note: CallNote) -> None:
 
 def _batch(me: Interpreter, step: p.Batch, note: CallNote) -> None:
     made = [_note_call(me, node, note) for node in step.nodes]
-    tokens, options = [each.token for each in made], {"return_exceptions": step.return_exceptions, "limit": step.limit}
+    tokens = [each.token for each in made]
+    batch: Any = rt.call_batch
+    options: dict[str, Any] = {"return_exceptions": step.return_exceptions, "limit": step.limit}
     try:
-        got = rt.call_sync(rt.call_batch, me.node_of(p.Node()), tokens, **options)
+        got = rt.call_sync(batch, me.node_of(p.Node()), tokens, **options)
     except BaseException as exc:
         for each in made:
             each.site, each.got = "batch", outcome_of(exc)
