@@ -1,0 +1,182 @@
+"""Runs one program from its beginning to its end, on one backend."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import trio
+
+from railtracks._context_variable import current
+from railtracks._test_hooks import RuntimeHooks, runtime_hooks
+from tests.fuzz import loops, oracle
+from tests.fuzz import programs as p
+from tests.fuzz.interpreter import Env, Interpreter, running
+from tests.fuzz.notes import Broken, Notes, Outcome, outcome_of
+from tests.fuzz.tasks import without_errors
+
+THREAD_PATIENCE = 2.0
+"""Seconds of real time that threads may go on when everything else is over."""
+
+
+def run(program: p.Program, backend: str, seed: int = 0) -> list[Broken]:
+    """Run a program, and return the invariants that do not hold.
+
+    Args:
+        program: What to run.
+        backend: "asyncio" or "trio".
+        seed: Decides the order of tasks on trio.
+    """
+    return contextvars.copy_context().run(_Run(program, backend).run, seed)
+
+
+def _hooks() -> RuntimeHooks:
+    """Return a clock that goes on at each reading, and identifiers: a program takes the same course each time."""
+    readings, numbers = itertools.count(), itertools.count()
+    return RuntimeHooks(clock=lambda: next(readings) * 2e-5, new_id=lambda: f"id-{next(numbers)}")
+
+
+class _Run:
+    def __init__(self, program: p.Program, backend: str) -> None:
+        self._program = program
+        self._backend = backend
+        self._watch = loops.Watch()
+        self._notes = Notes(unit=0.002 if program.threads else 1.0)
+        self._interpreter = Interpreter(backend, self._notes)
+        self._scope: Any = None
+        self._outcome: Outcome | None = None
+        self._native = 0  # times that the task was cancelled itself
+
+    def run(self, seed: int) -> list[Broken]:
+        running.set(self._interpreter)
+        runtime_hooks.set(_hooks())
+        virtual = not self._program.threads
+        with _collecting_at_the_end(), self._watch.alarm():
+            try:
+                if self._backend == "asyncio":
+                    loops.run_asyncio(self._asyncio_main, self._watch, virtual, self._check_tasks)
+                else:
+                    loops.run_trio(self._trio_main, self._watch, virtual, seed)
+            except BaseException as exc:
+                if not self._notes.interrupts:  # SystemExit ends any loop
+                    self._notes.fail("the loop", f"the event loop ended with {exc!r}")
+        self._wait_for_threads()
+        if self._watch.story is not None:
+            return [Broken("it never ends", self._watch.story)]
+        return oracle.check(self._notes, self._outcome, self._native)
+
+    def _wait_for_threads(self) -> None:
+        ends = time.monotonic() + THREAD_PATIENCE
+        while self._interpreter.threads and time.monotonic() < ends:
+            time.sleep(0.001)
+        if self._interpreter.threads:
+            self._notes.fail("it never ends", f"the threads of these calls never end: {self._interpreter.threads}")
+
+    # ---- what both backends have in common
+
+    async def _job(self) -> None:
+        """Run the block of the program; only cancellations and interrupts come out."""
+        try:
+            with anyio.CancelScope() as self._scope:
+                try:
+                    await self._interpreter.block(self._program.block, Env())
+                except BaseException as exc:
+                    self._outcome = outcome_of(exc)
+                    raise
+                self._outcome = Outcome("returned")
+                if current.get() is not None:
+                    self._notes.fail("context", "the context variable names a session after all of them")
+        except BaseException as exc:
+            rest = without_errors(exc)
+            if rest is exc:
+                raise
+            if rest is not None:
+                raise rest from None
+
+    async def _reach(self, moment: p.Moment) -> None:
+        units, turns = moment
+        if units:
+            await anyio.sleep(units * self._notes.unit)
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+
+    def _check_tasks(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Check that nothing is left when all has been waited for or cancelled."""
+        if names := self._interpreter.tasks.left_by_railtracks(loop):
+            self._notes.fail("left running", f"tasks are left when the event loop ends: {names}")
+
+    # ---- asyncio
+
+    async def _asyncio_main(self) -> None:
+        job = asyncio.create_task(self._job())
+        cancellers = [asyncio.create_task(self._cancel(each, job)) for each in self._program.cancellations]
+        if self._program.shutdown is not None:
+            self._notes.causes.add("all tasks were cancelled")
+            self._notes.handled.add("shut down")
+            await self._reach(self._program.shutdown)
+            return
+        await asyncio.wait([job])
+        for canceller in cancellers:
+            canceller.cancel()
+        this = asyncio.current_task()
+        while left := [task for task in asyncio.all_tasks() if task is not this]:
+            strays = [task for task in left if not task.get_name().startswith("railtracks.")]
+            if not strays:
+                self._check_tasks()
+                return
+            await asyncio.wait(strays)
+
+    async def _cancel(self, cancellation: p.Cancellation, job: asyncio.Task[None]) -> None:
+        await self._reach(cancellation.moment)
+        if job.done():
+            return
+        self._notes.causes.add("cancelled from outside")
+        if cancellation.native:
+            self._native += 1
+            job.cancel()
+        else:
+            self._scope.cancel()
+
+    # ---- trio
+
+    async def _trio_main(self) -> None:
+        if self._program.shutdown is None:
+            await self._trio_job()
+            self._check_tasks()
+            return
+        trio.lowlevel.spawn_system_task(self._trio_job, context=contextvars.copy_context())
+        self._notes.causes.add("all tasks were cancelled")
+        await self._reach(self._program.shutdown)
+
+    async def _trio_job(self) -> None:
+        async with trio.open_nursery() as strays:
+            self._interpreter.tasks.nursery = strays
+            async with trio.open_nursery() as cancellers:
+                for each in self._program.cancellations:
+                    cancellers.start_soon(self._cancel_on_trio, each)
+                await self._job()
+                cancellers.cancel_scope.cancel()
+
+    async def _cancel_on_trio(self, cancellation: p.Cancellation) -> None:
+        await self._reach(cancellation.moment)
+        self._notes.causes.add("cancelled from outside")
+        if self._scope is not None:
+            self._scope.cancel()
+
+
+@contextmanager
+def _collecting_at_the_end() -> Iterator[None]:
+    """Keep the garbage collector from running at moments of its own."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect(1)  # all that is new
+        gc.enable()

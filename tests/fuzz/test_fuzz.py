@@ -1,0 +1,72 @@
+"""Random programs keep the promise, and the fuzzer that says so notices when they do not.
+
+They run in a process of their own: a program that never ends may leave threads, and real time is theirs for those that
+have threads.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import railtracks as rt
+from tests.effort import FACTOR
+from tests.fuzz import drawing, runner, shrinking
+from tests.fuzz import programs as p
+
+CASES = 1000
+
+
+def python(*args):
+    command, root = [sys.executable, *args], Path(__file__).parents[2]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300 * FACTOR)
+
+
+def session(*steps, **options):
+    return p.Program((p.OpenSession(steps, **options),))
+
+
+def test_random_programs_keep_the_promise(backend):
+    process = python("-m", "tests.fuzz", "--backend", backend, "--cases", str(CASES * FACTOR), "--max-failures", "4")
+    assert process.returncode == 0, process.stdout[-10_000:] + process.stderr[-2_000:]
+
+
+def test_a_seed_is_one_program():
+    assert all(drawing.draw(seed) == drawing.draw(seed) for seed in range(20))
+    assert len({p.show(drawing.draw(seed)) for seed in range(20)}) == 20
+
+
+def test_a_session_that_waits_is_all_right(backend):
+    calls = p.Call(p.Node((p.Sleep(3), p.Call(p.Node()))))
+    assert runner.run(session(calls, stored=True, subscribers=(p.Subscriber(),)), backend) == []
+
+
+def test_a_wrong_result_is_noticed_and_shrunk(backend, monkeypatch):
+    async def call(node, *args):
+        return list(await real(node, *args))
+
+    real = rt.call
+    monkeypatch.setattr(rt, "call", call)
+    program = session(p.Sleep(1), p.Branches("gather", ((p.Call(p.Node((p.Turns(2),))),), (p.Put(),))))
+    broken = runner.run(program, backend)
+    assert [each.invariant for each in broken] == ["results"]
+    smaller, _ = shrinking.shrink(program, backend, 0, broken, 100)
+    assert smaller == session(p.Call(p.Node()))
+
+
+NEVER_ENDS = """
+import sys, anyio, railtracks as rt
+from tests.fuzz import programs as p, runner
+
+async def call(node, *args):
+    await anyio.Event().wait()
+
+rt.call = call
+[broken] = runner.run(p.Program((p.OpenSession((p.Call(p.Node()),)),)), sys.argv[1])
+print(broken.invariant)
+"""
+
+
+def test_a_program_that_never_ends_is_noticed(backend):
+    assert python("-c", NEVER_ENDS, backend).stdout == "it never ends\n"
