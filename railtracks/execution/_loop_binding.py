@@ -7,12 +7,21 @@ from collections.abc import Callable
 
 from anyio.lowlevel import EventLoopToken
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks._concurrency._event_loop import task_getter
+from railtracks._context_variable import current, on_replayed
 from railtracks.exceptions import SessionError
 
 
 def _no_task() -> None:
     return None
+
+
+@after_fork
+def _leave_session() -> None:
+    """Start a forked child outside any session: the event loop of the session is in the parent process."""
+    current.set(None)
+    on_replayed.set(None)
 
 
 class LoopBinding:
@@ -57,7 +66,7 @@ class LoopBinding:
             self.start()
         if self.token is None:
             raise SessionError(
-                "rt.call_sync() cannot reach a session that was entered with a plain `with` in async code; "
+                "another thread cannot reach a session that was entered with a plain `with` in async code; "
                 "enter it with `async with rt.Session():`"
             )
         return self.token
