@@ -247,7 +247,7 @@ def test_the_run_of_a_killed_process_can_be_loaded(durability):
 @pytest.fixture
 def three_are_many(monkeypatch):
     monkeypatch.setattr(_runs, "MANY_RUNS", 3)
-    monkeypatch.setattr(_runs, "_warned", set())
+    monkeypatch.setattr(_runs, "_warned", {})
 
 
 async def test_a_folder_with_very_many_runs_is_warned_of_once(three_are_many, caplog):

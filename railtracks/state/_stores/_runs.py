@@ -220,13 +220,15 @@ def check_identifier(identifier: object) -> None:
         )
 
 
-_warned: set[Path] = set()
+_warned: dict[Path, object] = {}
 
 
 def warn_if_many_runs(store: Store, warn: Callable[[str], None]) -> None:
     """Call ``warn`` with a message if a folder holds many runs, once per process and folder."""
     if isinstance(store, FileStore) and store.folder not in _warned and (count := store.count()) >= MANY_RUNS:
-        _warned.add(store.folder)
+        claim = object()
+        if _warned.setdefault(store.folder, claim) is not claim:
+            return  # another thread has warned meanwhile
         warn(
             f"there are {count} runs in {store.folder}, and nothing is removed automatically; "
             f"remove old ones with rt.state.prune(keep=...) or rt.state.prune(older_than=...)"
