@@ -217,7 +217,7 @@ class Requests:
         assert not self._thread.is_alive(), "the thread waits for ever"
 
 
-def test_request_that_a_closed_loop_never_began_is_refused():
+def test_request_that_a_closed_loop_never_began_is_refused(monkeypatch):
     """A request that asyncio dropped, because the loop was closed before its next turn, is refused."""
     token: list = []
     asked = threading.Event()
@@ -230,10 +230,11 @@ def test_request_that_a_closed_loop_never_began_is_refused():
     schedule = loop.call_soon_threadsafe
 
     def note(*args, **options):
-        schedule(*args, **options)
+        handle = schedule(*args, **options)
         asked.set()
+        return handle
 
-    loop.call_soon_threadsafe = note  # type: ignore[method-assign]
+    monkeypatch.setattr(loop, "call_soon_threadsafe", note)
     requests = Requests(lambda: _threads.run_in_loop(anyio.lowlevel.checkpoint, token[0]))
     assert asked.wait(10)
     loop.close()

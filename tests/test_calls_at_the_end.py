@@ -13,7 +13,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import SessionEndedError
 
-RUNS = 100
+RUNS = 200
 
 
 async def in_task(x):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import types
+from typing import Any
 
 import pytest
 
@@ -121,8 +122,13 @@ def test_one_of_several_threads_has_the_lock(tmp_path):
 
 def test_set_config_in_several_threads_loses_nothing():
     """Options that several threads set at once are all set."""
-    options = [{"timeout": 7}, {"end_on_error": True}, {"save_state": False}, {"max_threads": 3}]
-    assert at_once(4, lambda number: [rt.set_config(**options[number]) for _ in range(100)]) == []
+    options: list[dict[str, Any]] = [{"timeout": 7}, {"end_on_error": True}, {"save_state": False}, {"max_threads": 3}]
+
+    def set_one(number):
+        for _ in range(100):
+            rt.set_config(**options[number])
+
+    assert at_once(4, set_one) == []
     config = rt.Session().executor_config
     assert (config.timeout, config.end_on_error, config.save_state, config.max_threads) == (7.0, True, False, 3)
 

@@ -4,7 +4,7 @@ A function that a thread schedules on an asyncio loop is dropped if the loop is 
 task that has not ended. anyio's ``from_thread.run`` waits for them for ever. Then Python cannot exit either, because it
 joins anyio's worker threads. trio answers in all cases.
 
-asyncio does not notify of the end of a loop. So the thread that waits looks now and then.
+asyncio does not report the end of a loop. So the thread that waits checks for it now and then.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from anyio.lowlevel import EventLoopToken
 
 CHECK_EVERY = 0.25
-"""Real seconds between two looks at whether the event loop has ended."""
+"""Real seconds between two checks of whether the event loop has ended."""
 
 
 def answered_token(token: EventLoopToken) -> EventLoopToken:
