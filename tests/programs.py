@@ -14,7 +14,8 @@ TIMEOUT = 30
 
 def output_of(source: str, *arguments: str, status: int = 0) -> list[str]:
     """Run a program in the working directory, and return the lines that it printed. Fails if it warned, or hangs."""
-    command = [sys.executable, "-W", "error::RuntimeWarning", "-c", textwrap.dedent(source), *arguments]
+    fork = "ignore:This process:DeprecationWarning"  # Python warns of a fork in a process with threads
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-W", fork, "-c", textwrap.dedent(source), *arguments]
     environment = {"PYTHONPATH": ROOT, "PATH": "", "RAILTRACKS_LOGGING_SETTING": "NONE"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=environment, check=False)
     assert (done.returncode, done.stderr) == (status, ""), done.stdout + done.stderr
