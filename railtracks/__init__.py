@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from railtracks import context, exceptions, nodes, state
 from railtracks._calls._batch import call_batch
-from railtracks._calls._broadcast import broadcast
+from railtracks._calls._broadcast import broadcast, broadcast_sync
 from railtracks._calls._call import call, call_sync, session_id
 from railtracks._config import set_config
 from railtracks._flow import Flow, FlowConnection
@@ -60,6 +60,7 @@ __all__ = [
     "ask",
     "astream",
     "broadcast",
+    "broadcast_sync",
     "call",
     "call_batch",
     "call_sync",

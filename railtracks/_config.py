@@ -16,6 +16,7 @@ from typing import Any, Unpack
 
 import attrs
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks._context_variable import current
 from railtracks._options import ExecutorConfig, SessionOptions
 from railtracks._test_hooks import harness_options
@@ -175,3 +176,9 @@ def set_config(**options: Unpack[SessionOptions]) -> None:
     global _global
     with _lock:  # for writers; readers see the mapping before or after, never between
         _global = {name: value for name, value in _global.items() if name not in options} | valid
+
+
+@after_fork
+def _reset() -> None:
+    global _lock
+    _lock = threading.Lock()

@@ -47,6 +47,7 @@ class SessionOptions(TypedDict, total=False):
     durability: Literal["exit", "async", "sync"] | None
     store: Any
     backend: Literal["asyncio", "trio"] | None
+    max_threads: int | None
 
 
 # ---- validators: each returns the value in the type of its field, or raises ValueError that says what it expects
@@ -64,6 +65,12 @@ def _validate_bool(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("True or False")
     return value
+
+
+def _validate_count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError("a whole number above 0")
+    return int(value)
 
 
 def _validate_level(value: Any) -> str:
@@ -123,6 +130,13 @@ def _parse_number(text: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError("a number of seconds above 0 ('inf' for no limit)") from None
+
+
+def _parse_count(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("a whole number above 0") from None
 
 
 def _parse_bool(text: str) -> bool:
@@ -186,3 +200,7 @@ class ExecutorConfig:
 
     backend: str = _option("asyncio", _validate_choice(*BACKENDS))
     """The backend of the synchronous forms: "asyncio" or "trio"."""
+
+    max_threads: int = _option(40, _validate_count, _parse_count)
+    """How many worker threads run sync nodes at once. One that waits in ``rt.call_sync`` does not count, and neither
+    does one that a cancelled call left behind."""

@@ -32,6 +32,7 @@ DEFAULTS = {
     "durability": "async",
     "store": None,
     "backend": "asyncio",
+    "max_threads": 40,
 }
 # Of each option: four values, each as it is given and as it is settled.
 VALUES: dict[str, list[tuple[Any, Any]]] = {
@@ -47,6 +48,7 @@ VALUES: dict[str, list[tuple[Any, Any]]] = {
     "durability": [("sync", "sync"), ("exit", "exit"), ("async", "async"), ("sync", "sync")],
     "store": [("file:a", "file:a"), ("sqlite:b", "sqlite:b"), ("file:c", "file:c"), ("sqlite:d", "sqlite:d")],
     "backend": [("trio", "trio"), ("asyncio", "asyncio"), ("trio", "trio"), ("asyncio", "asyncio")],
+    "max_threads": [(1, 1), (2, 2), ("3", 3), (400, 400)],
 }
 SOURCES = ["argument", "set_config", "environment", "file"]
 OPTIONS = [*DEFAULTS]
@@ -64,7 +66,7 @@ def write(text, name="railtracks.toml", folder="."):
 
 
 def toml(value):
-    return "inf" if value == math.inf else str(value).lower() if isinstance(value, bool | float) else f'"{value}"'
+    return "inf" if value == math.inf else str(value).lower() if isinstance(value, bool | int | float) else f'"{value}"'
 
 
 def give(source, name, value, monkeypatch):
@@ -123,12 +125,14 @@ def test_sources_are_merged_option_by_option(monkeypatch):
 
 def test_global_config_precedence_keeps_the_order_of_arguments():
     names = [*inspect.signature(rt.Session.global_config_precedence).parameters]
-    assert names == [name for name in OPTIONS if name not in ("ask_callback", "durability", "store", "backend")]
+    assert names == [
+        name for name in OPTIONS if name not in ("ask_callback", "durability", "store", "backend", "max_threads")
+    ]
     rt.set_config(timeout=1, end_on_error=True)
     config = rt.Session.global_config_precedence(2, None, "QUIET", "x.log", on_broadcast, "mine", False, False)
     assert isinstance(config, rt.ExecutorConfig)
     assert attrs.astuple(config) == (
-        2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, None, "async", None, "asyncio",
+        2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, None, "async", None, "asyncio", 40,
     )  # fmt: skip
 
 
@@ -240,6 +244,7 @@ WRONG = {
     "prompt_injection": ["no", 1],
     "save_state": ["no", 1],
     "backend": ["curio", None.__class__, ""],
+    "max_threads": [0, -1, 2.0, True, "5", math.inf],
 }
 ALLOWED = {
     "timeout": "seconds above 0",
@@ -252,6 +257,7 @@ ALLOWED = {
     "prompt_injection": "True or False",
     "save_state": "True or False",
     "backend": "'asyncio' or 'trio'",
+    "max_threads": "a whole number above 0",
 }
 
 
@@ -272,7 +278,8 @@ def test_wrong_value_is_named_with_option_and_what_is_allowed(name, value):
 @pytest.mark.parametrize(
     ("name", "text"),
     [("timeout", "soon"), ("timeout", "nan"), ("timeout", "-1"), ("end_on_error", "maybe"), ("save_state", "2"),
-     ("logging_setting", "LOUD"), ("run_identifier", "../x"), ("backend", "curio")],
+     ("logging_setting", "LOUD"), ("run_identifier", "../x"), ("backend", "curio"), ("max_threads", "many"),
+     ("max_threads", "0"), ("max_threads", "1.5")],
 )  # fmt: skip
 def test_wrong_variable_is_named_with_text_and_what_is_allowed(name, text, monkeypatch):
     variable = f"RAILTRACKS_{name.upper()}"

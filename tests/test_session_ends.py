@@ -51,17 +51,16 @@ async def test_a_subscriber_that_comes_after_the_body_is_served():
 
 async def test_a_subscriber_that_comes_after_the_deliveries_is_refused():
     """The first one that nothing could deliver to any more is refused."""
-    async with anyio.create_task_group() as group:
-        async with rt.Session(save_state=False) as session:
+    async with anyio.create_task_group() as group, rt.Session(save_state=False) as session:
 
-            async def subscribe_until_refused():
-                with pytest.raises(SessionEndedError, match=r"subscribe\(\) came after .*subscribe before it ends"):
-                    while True:
-                        session.subscribe(print)
-                        await anyio.lowlevel.checkpoint()
+        async def subscribe_until_refused():
+            with pytest.raises(SessionEndedError, match=r"subscribe\(\) came after .*subscribe before it ends"):
+                while True:
+                    session.subscribe(print)
+                    await anyio.lowlevel.checkpoint()
 
-            group.start_soon(subscribe_until_refused)
-            await anyio.sleep(1)
+        group.start_soon(subscribe_until_refused)
+        await anyio.sleep(1)
 
 
 @pytest.mark.parametrize("ticks", range(12))

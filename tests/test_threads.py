@@ -15,12 +15,12 @@ import pytest
 import railtracks as rt
 from railtracks._concurrency import _threads
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError
-from railtracks.execution import ThreadStrategy
 from railtracks.state import Reason, Status
 from tests import virtual
 from tests.virtual import run
 
 MINUTE = 60
+MAX_THREADS = rt.ExecutorConfig().max_threads
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -503,7 +503,7 @@ async def test_late_broadcast_of_an_abandoned_thread_does_not_hang():
 
 async def test_number_of_working_threads_is_limited():
     lock, now, most = threading.Lock(), 0, 0
-    full = threading.Barrier(ThreadStrategy.MAX_THREADS)
+    full = threading.Barrier(MAX_THREADS)
 
     def work(i):
         nonlocal now, most
@@ -515,14 +515,14 @@ async def test_number_of_working_threads_is_limited():
             now -= 1
         return i
 
-    count = 2 * ThreadStrategy.MAX_THREADS
+    count = 2 * MAX_THREADS
     assert await rt.call_batch(work, range(count), return_exceptions=False) == list(range(count))
-    assert most == ThreadStrategy.MAX_THREADS
+    assert most == MAX_THREADS
     assert _threads.active_work_count() == 0
 
 
 async def test_abandoned_threads_do_not_hold_up_another_session():
-    workers = [Worker() for _ in range(ThreadStrategy.MAX_THREADS)]
+    workers = [Worker() for _ in range(MAX_THREADS)]
     async with rt.Session(), anyio.create_task_group() as group:
         for worker in workers:
             group.start_soon(rt.call, worker)
@@ -538,7 +538,7 @@ async def test_abandoned_threads_do_not_hold_up_another_session():
 
 async def test_call_cancelled_while_waiting_for_a_thread_leaves_none():
     """A call that is cancelled while it waits for a thread is not abandoned."""
-    workers = [Worker() for _ in range(ThreadStrategy.MAX_THREADS)]
+    workers = [Worker() for _ in range(MAX_THREADS)]
     begun = []
 
     def never():

@@ -19,7 +19,6 @@ from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
-import anyio
 import attrs
 
 import railtracks as rt
@@ -76,7 +75,7 @@ def parse(path: str) -> FileReport:
             longest=nlargest(rt.context.get("top"), found),
         )
     finally:
-        anyio.from_thread.run(rt.broadcast, path)
+        rt.broadcast_sync(path)
 
 
 @rt.function_node

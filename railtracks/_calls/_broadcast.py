@@ -1,13 +1,16 @@
-"""``broadcast``: send an item to the subscribers of the session."""
+"""``broadcast``, and its form for synchronous code: send an item to the subscribers of the session."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+from railtracks._calls._from_thread import run_in_session
 from railtracks._context_variable import current
-from railtracks.exceptions import ContextError
-from railtracks.execution import Frame
+from railtracks.exceptions import ContextError, SessionError
+from railtracks.execution import Frame, running_library
 from railtracks.execution._broadcasts import publish_broadcast
+from railtracks.execution._lifecycle import Operation
 
 
 async def broadcast(item: Any) -> None:
@@ -27,3 +30,27 @@ async def broadcast(item: Any) -> None:
             "rt.broadcast() was called outside a session; call it in a node, or inside `async with rt.Session():`"
         )
     await publish_broadcast(frame.coordinator, item, frame)
+
+
+def broadcast_sync(item: Any) -> None:
+    """Run ``broadcast`` from synchronous code: in a sync node, or in a plain ``with rt.Session()``.
+
+    It blocks until the item is accepted, which takes longer only while a subscriber with the policy "wait" is behind.
+
+    Raises:
+        ContextError: there is no session.
+        SessionError: an event loop is running in this thread; the text shows the ``await`` to write.
+        SessionEndedError: the session has ended, or this thread works for a call that was cancelled.
+    """
+    frame: Frame | None = current.get()
+    if frame is None:
+        raise ContextError(
+            "rt.broadcast_sync() was called outside a session; call it in a sync node, or inside `with rt.Session():`"
+        )
+    if library := running_library():
+        raise SessionError(
+            f"rt.broadcast_sync() was called inside a running {library} event loop, which it would block; "
+            f"write `await rt.broadcast(item)`"
+        )
+    frame.coordinator.lifecycle.require(Operation.BROADCAST, "rt.broadcast_sync()")
+    run_in_session(frame, functools.partial(broadcast, item), "rt.broadcast_sync()")

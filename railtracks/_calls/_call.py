@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 import anyio
 
-from railtracks._concurrency._threads import run_in_loop
+from railtracks._calls._from_thread import run_in_session
 from railtracks._config import resolve_config
 from railtracks._context_variable import current
 from railtracks._session._session import Session
@@ -79,6 +79,7 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
 
     Raises:
         SessionError: an event loop is running in this thread; the text shows the ``await`` to write.
+        SessionEndedError: the session has ended, or this thread works for a call that was cancelled.
         Exception: as ``call``.
     """
     target = as_node(node, "rt.call_sync")
@@ -91,19 +92,10 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     frame: Frame | None = current.get()
     if frame is None:
         return anyio.run(bound, backend=resolve_config({}).backend)
-    coordinator = frame.coordinator
-    if coordinator.lifecycle.is_closed or (frame.record is not None and frame.record.abandoned):
-        raise SessionEndedError(
-            f"rt.call_sync({target.name}, ...) came from a thread whose call was cancelled, "
-            f"or after its session had ended"
-        ) from coordinator.failure
-    try:
-        token = None if coordinator.threads.is_host_of_this_thread() else coordinator.loop.require_token()
-        return run_in_loop(bound, token)
-    except anyio.RunFinishedError as exc:
-        raise SessionEndedError(
-            f"rt.call_sync({target.name}, ...) came after the session's event loop had ended"
-        ) from exc
+    name = f"rt.call_sync({target.name}, ...)"
+    if frame.coordinator.lifecycle.is_closed:
+        raise SessionEndedError(f"{name} came after its session had ended") from frame.coordinator.failure
+    return run_in_session(frame, bound, name)
 
 
 def session_id() -> str | None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from collections.abc import Callable
+from typing import NoReturn
+
+_forks = 0
 
 
 def after_fork(reset: Callable[[], None]) -> Callable[[], None]:
@@ -15,3 +20,38 @@ def after_fork(reset: Callable[[], None]) -> Callable[[], None]:
     if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
         os.register_at_fork(after_in_child=reset)
     return reset
+
+
+@after_fork
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+def fork_count() -> int:
+    """Return how many forks led to this process. What was made at another count belongs to a parent process."""
+    return _forks
+
+
+def end_forked_child(exc: BaseException | None) -> NoReturn:
+    """End a forked child that comes out of a function which its parent runs in a worker thread.
+
+    There is nothing to return to: the event loop that waits for the thread is in the parent. The status is the one that
+    Python would exit with. Exit handlers are not run, as in the children of ``multiprocessing``.
+
+    Args:
+        exc: What the function raised in the child; None if it returned.
+    """
+    status: object = exc.code if isinstance(exc, SystemExit) else int(exc is not None)
+    if exc is not None and not isinstance(exc, SystemExit):
+        traceback.print_exception(exc)
+    elif status is not None and not isinstance(status, int):
+        sys.stderr.write(f"{status}\n")  # as Python does with sys.exit("a text")
+        status = 1
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            try:
+                stream.flush()
+            except (OSError, ValueError):  # a broken pipe, or closed
+                status = status or 120  # as Python does
+    os._exit(status if isinstance(status, int) else 0)

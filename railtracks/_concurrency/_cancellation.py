@@ -82,6 +82,11 @@ class Shield:
             self._changed = None
         return True
 
+    async def wait(self, event: anyio.Event) -> None:
+        """Wait for an event. Cancellation and Ctrl-C are kept, and the wait goes on."""
+        while not event.is_set():
+            await self.attempt(event.wait)
+
     async def attempt(self, func: Callable[[], Awaitable[object]]) -> None:
         """Await code that is not ours, once, in a shielded scope. A cancellation or Ctrl-C in it is kept.
 
@@ -119,19 +124,17 @@ class Shield:
             raise self.interruption
 
 
-async def in_child_task(func: Callable[[], Awaitable[T]]) -> T:
-    """Await ``func()`` in a child task, and do not return before it has ended.
+async def shielded(func: Callable[[], Awaitable[T]]) -> T:
+    """Await code that is not ours to its end, even if the caller is cancelled.
 
-    On asyncio ``task.cancel()``, ``wait_for`` and Ctrl-C pass through shielded scopes into whatever the task awaits.
-    They do not reach a child task directly: its task group turns them into a cancellation of its scope, and waits.
+    On asyncio ``task.cancel()`` goes through shielded scopes, so the code runs in a child task. The task group turns
+    the cancellation into one of its own scope, and waits.
 
     Raises:
         BaseException: whatever ``func`` raises.
 
-    Cancellation: reaches ``func`` through scopes. It is passed on when ``func`` has ended, whose result is lost then.
+    Cancellation: passed on when ``func`` has ended, whose result is lost then.
     """
-    if running_library() == "trio":
-        return await func()
     result: T
     error: BaseException | None = None
     # Looked up here: when a coroutine is closed by the garbage collector, no event loop may be running to ask.
@@ -140,14 +143,18 @@ async def in_child_task(func: Callable[[], Awaitable[T]]) -> T:
     async def child() -> None:
         nonlocal result, error
         try:
-            result = await func()
+            with anyio.CancelScope(shield=True):
+                result = await func()
         except BaseException as exc:
             if isinstance(exc, passed_on) and not is_stray_cancellation(exc):
                 raise
             error = exc  # raised below: the task group would wrap it, or take a stray cancellation for its own
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(child)
+    if running_library() == "trio":
+        await child()
+    else:
+        async with anyio.create_task_group() as group:
+            group.start_soon(child)
     if error is not None:
         raise error
     return result
@@ -163,23 +170,6 @@ async def checkpoint_if_cancelled() -> None:
         if anyio.current_effective_deadline() == -math.inf:
             scope.cancel()
         await lowlevel.checkpoint_if_cancelled()
-
-
-async def shielded(func: Callable[[], Awaitable[T]]) -> T:
-    """Await ``func()`` to its end, even if the caller is cancelled.
-
-    Raises:
-        BaseException: whatever ``func`` raises.
-
-    Cancellation: passed on when ``func`` has ended, whose result is lost then.
-    """
-
-    async def shield() -> T:
-        with anyio.CancelScope(shield=True):
-            result = await func()
-        return result  # noqa: RET504 (to mypy a return inside would look as if the scope might swallow it)
-
-    return await in_child_task(shield)
 
 
 # ---- where a cancellation came from

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 def running_library() -> str | None:
     """Return "asyncio" or "trio" if an event loop of it is running in this thread, else None. Never raises."""
-    asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:
+    # Another thread may be importing the library, which has some of its names then. It runs nothing yet.
+    running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    if running_loop is not None and running_loop() is not None:
         return "asyncio"
-    return "trio" if trio is not None and trio.lowlevel.in_trio_run() else None
+    in_trio_run = getattr(getattr(sys.modules.get("trio"), "lowlevel", None), "in_trio_run", None)
+    return "trio" if in_trio_run is not None and in_trio_run() else None
 
 
 def task_getter() -> Callable[[], object]:
@@ -33,8 +35,9 @@ def task_getter() -> Callable[[], object]:
 
 def is_stray_cancellation(exc: BaseException) -> bool:
     """Return whether ``exc`` is a CancelledError that does not cancel this task, such as that of a cancelled future."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or not isinstance(exc, asyncio.CancelledError):
+    asyncio: Any = sys.modules.get("asyncio")
+    cancelled = getattr(asyncio, "CancelledError", None)  # missing while another thread imports asyncio
+    if cancelled is None or not isinstance(exc, cancelled):
         return False
     if running_library() != "asyncio":
         return True

@@ -1,7 +1,5 @@
 """Worker threads, and calls between threads and event loops: all of the library's go through here.
 
-Work in worker threads is counted for virtual time, whose clock must not jump while a thread works.
-
 anyio's thread modules are imported where they are used. They load half of the standard library's threading machinery,
 which is a quarter of the time that ``import railtracks`` may take, and a program may never need them.
 """
@@ -9,204 +7,228 @@ which is a quarter of the time that ``import railtracks`` may take, and a progra
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
+from anyio.lowlevel import current_token
 
-from railtracks._concurrency._cancellation import in_child_task
-from railtracks._test_hooks import runtime_hooks
+from railtracks._concurrency._after_fork import after_fork
+from railtracks._concurrency._asyncio_requests import answered_token
+from railtracks._concurrency._cancellation import Shield
+from railtracks._concurrency._condition import Condition
+from railtracks._concurrency._event_loop import call_soon, is_stray_cancellation
+from railtracks._concurrency._work_item import WorkItem, active_work_count, serves_thread, work_of_this_thread
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
     from anyio.lowlevel import EventLoopToken
 
+    from railtracks._concurrency._thread_limit import ThreadLimit
+
+__all__ = ["UnansweredError", "active_work_count", "run_in_loop", "run_in_thread", "start_event_loop"]
+
 T = TypeVar("T")
-
-_lock = threading.Lock()
-_active = 0
-
-
-def active_work_count() -> int:
-    """Return how many work items are queued or running in worker threads now, abandoned ones included."""
-    return _active
-
-
-def _count(change: int) -> None:
-    global _active
-    _active += change
-
-
-class _ThreadState(threading.local):
-    work: _WorkItem[Any] | None = None
-    """The work item that this thread is running."""
-
-
-_thread_state = _ThreadState()
-
-
-class _WorkItem(Generic[T]):
-    """A piece of work for a worker thread, and its one waiter. It counts until both have finished with it.
-
-    Invariant, under the lock: the state goes queued -> running -> done. The waiter may leave at any point. The one of
-    the two that finishes last, thread or waiter, takes the item off the count.
-    """
-
-    def __init__(self, func: Callable[[], T]) -> None:
-        self._func = func
-        self._state: Literal["queued", "running", "done"] = "queued"
-        self._waiter_left = False
-        self._admitted = False  # a thread will begin it, even if the waiter has left
-        self._scheduler = runtime_hooks.get().thread_scheduler
-        self._waiter_thread = threading.get_ident()  # the thread of the event loop that waits for it
-        with _lock:
-            _count(+1)
-        if self._scheduler is not None:
-            self._scheduler.on_queued(self)
-
-    def __call__(self) -> tuple[T]:
-        self.wait_turn()
-        with _lock:
-            if self._waiter_left:
-                self._end_turn()
-                raise RuntimeError("the waiter has left")  # ends the job of the thread; no code sees it
-            self._state = "running"
-        _thread_state.work = self
-        try:
-            return (self._func(),)  # in a tuple: trio refuses a bare coroutine, which a sync node may return
-        finally:
-            _thread_state.work = None
-            with _lock:
-                self._state = "done"
-                self._finish_if(self._waiter_left)
-
-    def detach_waiter(self) -> bool:
-        """Note that the waiter has left, and return whether a thread is still running the work."""
-        with _lock:
-            self._waiter_left = True
-            if self._state == "queued" and self._admitted:
-                _count(-1)  # its thread gets its turn later, and finds then that the waiter has left
-            else:
-                self._finish_if(self._state != "running")
-            return self._state == "running"
-
-    def _finish_if(self, is_last: bool) -> None:
-        if is_last:
-            _count(-1)
-            self._end_turn()
-
-    def _end_turn(self) -> None:
-        if self._scheduler is not None:
-            self._scheduler.on_finished(self)
-
-    def limiter(self, given: anyio.CapacityLimiter | None) -> anyio.CapacityLimiter | None:
-        """Return the limiter to use in place of the given one."""
-        return given if self._scheduler is None else self._scheduler.limiter(given, self._admit)
-
-    def _admit(self) -> None:
-        self._admitted = True
-
-    @property
-    def is_waited_for_here(self) -> bool:
-        """Whether this is the thread of the event loop that waits for it."""
-        return self._waiter_thread == threading.get_ident()
-
-    def suspend(self) -> None:
-        """Take it off the count while it waits for that event loop."""
-        with _lock:
-            _count(-1)
-        if self._scheduler is not None:
-            self._scheduler.on_suspended(self)
-
-    def resume(self) -> None:
-        """Count it again: the event loop has finished what it waited for."""
-        with _lock:
-            _count(+1)
-        if self._scheduler is not None:
-            self._scheduler.on_queued(self)
-
-    def wait_turn(self) -> None:
-        """Block until the scheduler of worker threads, if there is one, lets it go on."""
-        if self._scheduler is not None:
-            self._scheduler.wait_turn(self)
 
 
 async def run_in_thread(
     func: Callable[[], T],
     *,
     abandon_on_cancel: bool = False,
-    limiter: anyio.CapacityLimiter | None = None,
+    limit: ThreadLimit | None = None,
+    name: str = "",
     on_abandon: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
     """Run ``func`` in a worker thread, with a copy of the caller's context variables.
 
+    Args:
+        func: The function.
+        abandon_on_cancel: Whether a cancellation leaves the thread behind.
+        limit: The limit on how many threads work at once; None for that of the backend.
+        name: The name of the work in reports of the limit.
+        on_abandon: Awaited when the thread is abandoned.
+
     Cancellation: with ``abandon_on_cancel`` the wait ends at once, a thread that has begun is left running, and
-    ``on_abandon`` is awaited. Without it the wait goes on until the thread has finished, and the cancellation is
-    delivered after that.
+    ``on_abandon`` is awaited; what the thread waits for in this event loop is cancelled. Without it the wait goes on
+    until the thread has finished, and the cancellation is delivered after that.
     """
     from anyio.to_thread import run_sync
 
-    work = _WorkItem(func)
-    limiter = work.limiter(limiter)
+    work = WorkItem(func, name, limit)
+    await work.queue()
     try:
         if abandon_on_cancel:
-            (result,) = await run_sync(work, abandon_on_cancel=True, limiter=limiter)
+            (result,) = await run_sync(work, abandon_on_cancel=True, limiter=work.limiter())
         else:
-            (result,) = await in_child_task(lambda: run_sync(work, limiter=limiter))
+            (result,) = await _run_to_end(work)
         return result
     finally:
-        if work.detach_waiter() and on_abandon is not None:
-            await on_abandon()
+        if work.detach_waiter():
+            try:
+                if on_abandon is not None:
+                    await on_abandon()
+            finally:
+                work.cancel_request()
+
+
+async def _run_to_end(work: WorkItem[T]) -> tuple[T]:
+    """Run the work in a thread, and wait for its end whatever comes.
+
+    anyio shields its wait from cancel scopes, but not from ``task.cancel()`` on asyncio: then the thread goes on, or if
+    it has not begun yet, it never does. So the work is handed to another thread, and the first of them does it.
+
+    Cancellation: raised after that; the result is lost then.
+    """
+    from anyio.to_thread import run_sync
+
+    changed, token, shield = Condition(), current_token(), Shield()
+
+    def notify() -> None:
+        with suppress(RuntimeError):  # the event loop has ended
+            call_soon(token, changed.notify_all)
+
+    work.on_done = notify
+    while not work.has_ended:
+        try:
+            await shield.attempt(lambda: run_sync(work, limiter=work.limiter()))
+        except BaseException:
+            if not work.has_ended and not work.is_claimed:
+                raise  # no thread can be started
+        if work.is_claimed:
+            await shield.wait_while(lambda: not work.has_ended, changed)
+    shield.check()
+    error, work.error = work.error, None
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error  # or its traceback would refer to itself
+    assert work.result is not None
+    return work.result
+
+
+class UnansweredError(Exception):
+    """The event loop did not finish what a thread asked of it: it has ended, or the request was cancelled."""
 
 
 def run_in_loop(func: Callable[[], Coroutine[Any, Any, T]], token: EventLoopToken | None) -> T:
     """Run ``func`` on the event loop of ``token``, or on the one that this worker thread works for. Blocks.
 
-    A worker thread does not count while it waits here.
+    While it waits here, a worker thread does not count, and holds no place in the limit of its session.
 
     Raises:
-        anyio.RunFinishedError: the event loop has ended.
-        KeyboardInterrupt, SystemExit: ``func`` raised it. It is raised in this thread, because in the thread of the
-            event loop it would end the loop.
+        BaseException: whatever ``func`` raises, as the same object.
+        UnansweredError: the event loop has ended, or the request was cancelled with the work of an abandoned thread.
+        CancelledError, trio.Cancelled: the call that the thread works for is being cancelled.
     """
+    from concurrent.futures import CancelledError
+
     from anyio.from_thread import run
 
-    work = _thread_state.work
-
-    async def guarded() -> tuple[T | None, BaseException | None]:
-        # Only if this is the event loop that waits for the work: a sync node may have a session with a loop of its own.
-        waiting = work if work is not None and work.is_waited_for_here else None
-        if waiting is not None:
-            waiting.suspend()
-        try:
-            with anyio.CancelScope() as scope:
-                if anyio.current_effective_deadline() == -math.inf:
-                    # On asyncio a cancellation that came before this began is never delivered here. anyio's
-                    # checkpoints see it and would wait for its delivery for ever.
-                    scope.cancel()
-                result = await func()
-            assert not scope.cancelled_caught, "a cancellation of an outer scope is raised there"
-            return result, None
-        except (KeyboardInterrupt, SystemExit) as exc:
-            return None, exc
-        finally:
-            if waiting is not None:
-                waiting.resume()
-
+    work = work_of_this_thread()
+    request = _Request(func, work)
     try:
-        result, interrupt = run(guarded, token=token)
+        outcome = run(request.run, token=None if token is None else answered_token(token))
+    except anyio.RunFinishedError:
+        raise UnansweredError("its event loop has ended") from None
+    except CancelledError:  # on asyncio
+        if work is not None and token is None and not work.is_abandoned:
+            raise
+        raise UnansweredError("it was cancelled") from None
     finally:
         if work is not None:
             work.wait_turn()
-    if interrupt is not None:
-        raise interrupt
-    return cast(T, result)
+    return outcome.unwrap()
 
 
-def start_event_loop(backend: str) -> AbstractContextManager[BlockingPortal]:
-    """Return a context manager that runs an event loop in a thread of its own while it is entered."""
+class _Outcome(Generic[T]):
+    """What a coroutine returned or raised. As a value it passes between threads as it is.
+
+    asyncio copies some exceptions, and KeyboardInterrupt would end the event loop. None for both: it was cancelled.
+    """
+
+    def __init__(self, result: tuple[T] | None = None, exc: BaseException | None = None) -> None:
+        self._result = result
+        self._exc = exc
+
+    def unwrap(self) -> T:
+        if self._exc is not None:
+            try:
+                raise self._exc
+            finally:
+                self._exc = None  # or its traceback would refer to itself
+        if self._result is None:
+            raise UnansweredError("it was cancelled")
+        return self._result[0]
+
+
+class _Request(Generic[T]):
+    """What a thread asks of an event loop.
+
+    Args:
+        func: What to run there.
+        work: What the thread is running, if it is a worker thread.
+    """
+
+    def __init__(self, func: Callable[[], Coroutine[Any, Any, T]], work: WorkItem[Any] | None) -> None:
+        self._func = func
+        self._work = work
+
+    async def run(self) -> _Outcome[T]:
+        """Run it. Called on the event loop."""
+        with anyio.CancelScope() as scope:
+            if anyio.current_effective_deadline() == -math.inf:
+                # On asyncio a cancellation that came before this began is never delivered here. anyio's checkpoints
+                # see it and would wait for its delivery for ever.
+                scope.cancel()
+            if self._work is not None and self._work.is_waited_for_here:
+                outcome = await self._run_for_work(self._work, scope)
+            else:  # a sync node may have a session with a loop of its own
+                outcome = await self._capture(None)
+        return _Outcome() if scope.cancelled_caught else outcome
+
+    async def _run_for_work(self, work: WorkItem[Any], scope: anyio.CancelScope) -> _Outcome[T]:
+        if work.is_abandoned:
+            return _Outcome()
+        serves_thread.set(True)
+        work.suspend(scope)
+        try:
+            outcome = await self._capture(work)
+            await work.wait_for_place()
+        finally:
+            work.resume()
+        return outcome
+
+    async def _capture(self, work: WorkItem[Any] | None) -> _Outcome[T]:
+        try:
+            return _Outcome((await self._func(),))
+        except BaseException as exc:
+            if not isinstance(exc, anyio.get_cancelled_exc_class()) or is_stray_cancellation(exc):
+                return _Outcome(exc=exc)
+            if work is not None and not work.is_abandoned:
+                raise  # it is the cancellation of the call that waits for the thread
+            return _Outcome()
+
+
+_portals: weakref.WeakSet[BlockingPortal] = weakref.WeakSet()
+
+
+@contextmanager
+def start_event_loop(backend: str) -> Iterator[BlockingPortal]:
+    """Run an event loop in a thread of its own while the context is entered."""
     from anyio.from_thread import start_blocking_portal
 
-    return start_blocking_portal(backend, name="railtracks-session")
+    with start_blocking_portal(backend, name="railtracks-session") as portal:
+        _portals.add(portal)
+        yield portal
+
+
+@after_fork
+def _stop_portals() -> None:
+    for portal in _portals:
+        # The thread of its event loop is the parent's. A portal that is stopped refuses calls, instead of waiting for
+        # ever for that thread; so does the context manager, which the garbage collector may close.
+        with suppress(Exception):  # waking what waits for its end fails outside the event loop
+            portal.stop().send(None)

@@ -7,12 +7,21 @@ from collections.abc import Callable
 
 from anyio.lowlevel import EventLoopToken, current_token
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks._concurrency._event_loop import task_getter
-from railtracks.exceptions import SessionError
+from railtracks._context_variable import current, on_replayed
+from railtracks.exceptions import SessionEndedError, SessionError
 
 
 def _no_task() -> None:
     return None
+
+
+@after_fork
+def _leave_session() -> None:
+    """Start a forked child outside any session: the event loop of the session is in the parent process."""
+    current.set(None)
+    on_replayed.set(None)
 
 
 class LoopBinding:
@@ -24,9 +33,11 @@ class LoopBinding:
         start: Starts a loop for the session, where the session can; called in another thread.
     """
 
-    __slots__ = ("_thread", "current_task", "start", "token")
+    __slots__ = ("_may_start", "_starting", "_thread", "current_task", "start", "token")
 
     def __init__(self) -> None:
+        self._starting = threading.Lock()  # several threads may make the first synchronous call
+        self._may_start = True
         self._thread: int | None = None
         self.current_task: Callable[[], object] = _no_task
         self.token: EventLoopToken | None = None
@@ -59,13 +70,23 @@ class LoopBinding:
         """Return how another thread reaches the loop; start one if the session can. Call it in that other thread.
 
         Raises:
+            SessionEndedError: the session is being left, and has had no loop.
             SessionError: the session has no loop that can be reached.
         """
-        if self.token is None and self.start is not None:
-            self.start()
+        if self.token is None:
+            with self._starting:
+                if not self._may_start:
+                    raise SessionEndedError("the first call of another thread came while its session was being left")
+                if self.token is None and self.start is not None:
+                    self.start()
         if self.token is None:
             raise SessionError(
-                "rt.call_sync() cannot reach a session that was entered with a plain `with` in async code; "
+                "another thread cannot reach a session that was entered with a plain `with` in async code; "
                 "enter it with `async with rt.Session():`"
             )
         return self.token
+
+    def forbid_start(self) -> None:
+        """Let no thread start a loop any more. Blocks while one starts, after which :attr:`token` is final."""
+        with self._starting:
+            self._may_start = False

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import functools
+import logging
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
 from typing import Any, Protocol
 
-import anyio
-
+from railtracks._concurrency._after_fork import after_fork
 from railtracks._concurrency._cancellation import checkpoint_if_cancelled
+from railtracks._concurrency._thread_limit import PATIENCE, ThreadLimit
 from railtracks._concurrency._threads import run_in_thread
+from railtracks._context_variable import current
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import invoke_if_node
+
+MAX_NAMED = 10
+"""Nodes that a warning names at most."""
 
 
 class ExecutionStrategy(Protocol):
@@ -42,39 +48,42 @@ class _ThreadState(threading.local):
 _thread_state = _ThreadState()
 
 
+@after_fork
+def _reset() -> None:
+    _thread_state.strategy = None
+
+
 class ThreadStrategy:
-    """Runs sync nodes: each in a worker thread, with the caller's context variables, up to ``MAX_THREADS`` at once.
+    """Runs sync nodes: each in a worker thread, with the caller's context variables, up to ``max_threads`` at once.
 
     A thread cannot be killed. A cancelled call abandons it, or waits for it, as the node's ``abandon_on_cancel`` says.
-    The limit is the session's own, so that abandoned threads of one session do not block another.
+    The limit is the session's own, so that one session does not block another. Abandoned threads do not count.
 
     Args:
         on_abandon: Awaited, in the task of the call, when its thread is abandoned.
     """
 
-    MAX_THREADS = 40
-    """Threads at once: as many as the limiters of anyio and trio allow."""
-
     def __init__(self, on_abandon: Callable[[], Awaitable[None]]) -> None:
         self._on_abandon = on_abandon
-        self._limiter: anyio.CapacityLimiter | None = None  # made in the event loop that uses it
+        self._limit: ThreadLimit | None = None  # made in the event loop that uses it
 
     def unbind(self) -> None:
         """Forget the event loop: the session goes on in another one."""
-        self._limiter = None
+        self._limit = None
 
     def is_host_of_this_thread(self) -> bool:
         """Return whether the current thread is a worker thread in which this strategy runs a node."""
         return _thread_state.strategy is self
 
     async def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self.MAX_THREADS)
+        if self._limit is None:
+            self._limit = ThreadLimit(current.get().coordinator.config.max_threads, _warn_of_congestion)
         try:
             result = await run_in_thread(
                 functools.partial(self._run, node, args, kwargs),
                 abandon_on_cancel=node.abandon_on_cancel,
-                limiter=self._limiter,
+                limit=self._limit,
+                name=node.name,
                 on_abandon=self._on_abandon,
             )
         except Exception as exc:
@@ -93,3 +102,18 @@ class ThreadStrategy:
             return invoke_if_node(node.func(*args, **kwargs))
         finally:
             _thread_state.strategy = None
+
+
+def _warn_of_congestion(name: str, holders: Sequence[str]) -> None:
+    """Warn that the current call waits for a worker thread, or for its thread to go on."""
+    frame = current.get()
+    counts = Counter(holders)
+    named = [each if count == 1 else f"{each} ({count})" for each, count in counts.most_common(MAX_NAMED)]
+    if len(counts) > MAX_NAMED:
+        named.append("...")
+    frame.coordinator.log.log(
+        logging.WARNING,
+        "%s has waited %g s for a worker thread: the session has max_threads=%d, and they are held by %s",
+        name, PATIENCE, frame.coordinator.config.max_threads, ", ".join(named),
+        run_id=frame.run_id, node_id=frame.node_id,
+    )  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import railtracks as rt
+from railtracks._context_variable import current
 from railtracks.exceptions import RunInUseError
 from railtracks.state import FileStore
 from tests.durability.disk import IN_USE, holder, is_free, journal_of, triple
@@ -102,10 +103,13 @@ def test_a_lock_that_cannot_be_made_leaves_nothing_open(tmp_path, monkeypatch):
 async def test_forked_child_does_not_write_into_the_run_of_its_parent():
     async with rt.Session(run_identifier="run"):
         await rt.call(triple, 1)
-        before = journal_of("run")
+        before, frame = journal_of("run"), current.get()
         if (child := os.fork()) == 0:
-            rt.context.put("who", "child")  # outside a call, and yet of a session that is the parent's
-            os._exit(0)
+            try:
+                current.set(frame)  # as in a context that was copied before the fork
+                rt.context.put("who", "child")
+            finally:
+                os._exit(0)
         os.waitpid(child, 0)
         assert journal_of("run") == before
         await rt.call(triple, 2)

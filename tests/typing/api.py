@@ -181,10 +181,13 @@ async def sessions() -> None:
 
 
 def settings() -> None:
-    rt.set_config(timeout=1, backend="trio", broadcast_callback=print)
+    rt.set_config(timeout=1, backend="trio", broadcast_callback=print, max_threads=4)
     rt.enable_logging("VERBOSE")
     assert_type(rt.session_id(), str | None)
     rt.set_config(time_out=1)  # type: ignore[call-arg]
+    rt.set_config(max_threads="4")  # type: ignore[arg-type]
+    rt.broadcast_sync({"done": 1})
+    rt.broadcast_sync()  # type: ignore[call-arg]
     rt.enable_logging("LOUD")  # type: ignore[arg-type]
 
 

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from functools import cache
 from typing import Generic, TypeVar
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks.state._redaction._secret_names import is_secret_name
 from railtracks.state._redaction._text_index import MIN_LENGTH, TextIndex
 
@@ -143,6 +144,12 @@ def _meets_masks(form: str) -> bool:
 
 
 _adding = threading.RLock()  # one for all, as a Redactor can be pickled; reentrant, as a finalizer may add a secret too
+
+
+@after_fork
+def _reset() -> None:
+    global _adding
+    _adding = threading.RLock()
 
 
 class Redactor:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Sequence
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks.exceptions import RunInUseError
 from railtracks.state._stores._headers import HEADER_BYTES
 from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
+
+_stores: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
 
 
 class _Blob:
@@ -29,6 +33,12 @@ class MemoryStore:
         self._documents: dict[str, _Blob] = {}
         self._journals: dict[str, _Blob] = {}
         self._locks: dict[str, Lock] = {}
+        _stores.add(self)
+
+    def reset(self) -> None:
+        """Forget who holds locks, as is right in a forked child: all are its parent's."""
+        self._guard = threading.RLock()
+        self._locks.clear()
 
     def lock(self, identifier: str) -> Lock:
         """Acquire the lock of the run.
@@ -117,6 +127,12 @@ class MemoryStore:
     def where(self, identifier: str) -> str:
         """Return a description of the location, for people."""
         return f"memory, as {identifier}"
+
+
+@after_fork
+def _reset_all() -> None:
+    for store in _stores:
+        store.reset()
 
 
 class _MemoryLock:
