@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import anyio
 
-from railtracks._concurrency._cancellation import shielded
+from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._threads import run_in_thread
 
 
@@ -34,18 +34,28 @@ class GroupCommit:
             await group.wait()
         else:
             self._gathering = group = anyio.Event()
-            await shielded(lambda: self._write(group, sync))
+            await self._write(group, sync)
 
     async def _write(self, group: anyio.Event, sync: Callable[[], None]) -> None:
+        shield = Shield()
         if self._writing is not None:
-            await self._writing.wait()
+            await shield.wait(self._writing)
         self._gathering, self._writing = None, group
+        is_written = False
+
+        def write() -> None:
+            nonlocal is_written
+            sync()
+            is_written = True
+
         try:
-            try:
-                await run_in_thread(sync)
-            except RuntimeError:  # "can't start new thread", since `sync` never raises
-                sync()
+            while not is_written:
+                try:
+                    await shield.attempt(lambda: run_in_thread(write))  # a cancellation may come before it begins
+                except RuntimeError:  # "can't start new thread", since `sync` never raises
+                    write()
         finally:
             group.set()
             if self._writing is group:
                 self._writing = None
+        shield.check()

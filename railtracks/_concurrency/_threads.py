@@ -74,12 +74,11 @@ async def run_in_thread(
 
 
 async def _run_to_end(work: WorkItem[T]) -> tuple[T]:
-    """Run the work in a thread, and wait for its end whatever comes.
+    """Run the work in a thread, and once that has begun, wait for its end whatever comes.
 
-    anyio shields its wait from cancel scopes, but not from ``task.cancel()`` on asyncio: then the thread goes on, or if
-    it has not begun yet, it never does. So the work is handed to another thread, and the first of them does it.
+    anyio shields its wait from cancel scopes, but not from ``task.cancel()`` on asyncio; then the thread goes on.
 
-    Cancellation: raised after that; the result is lost then.
+    Cancellation: if the work has not begun, it never does. Otherwise raised when it has ended; the result is lost then.
     """
     from anyio.to_thread import run_sync
 
@@ -90,23 +89,16 @@ async def _run_to_end(work: WorkItem[T]) -> tuple[T]:
             call_soon(token, changed.notify_all)
 
     work.on_done = notify
-    while not work.has_ended:
-        try:
-            await shield.attempt(lambda: run_sync(work, limiter=work.limiter()))
-        except BaseException:
-            if not work.has_ended and not work.is_claimed:
-                raise  # no thread can be started
-        if work.is_claimed:
-            await shield.wait_while(lambda: not work.has_ended, changed)
+    try:
+        return await run_sync(work, limiter=work.limiter())
+    except anyio.get_cancelled_exc_class() as exc:
+        if not work.is_claimed or work.has_ended:
+            raise
+        shield.note(exc)
+    await shield.wait_while(lambda: not work.has_ended, changed)
+    work.error = None  # its traceback refers to this work
     shield.check()
-    error, work.error = work.error, None
-    if error is not None:
-        try:
-            raise error
-        finally:
-            del error  # or its traceback would refer to itself
-    assert work.result is not None
-    return work.result
+    raise AssertionError("a cancellation was noted")
 
 
 class UnansweredError(Exception):

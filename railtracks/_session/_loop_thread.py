@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon
 from railtracks._concurrency._interrupts import DeferredInterrupts, Gate
+from railtracks.exceptions import SessionError
 
 if TYPE_CHECKING:
     from railtracks._session._nursery import Finalizer, SessionNursery
@@ -43,6 +46,7 @@ class LoopThread:
         self._body_error: BaseException | None = None
         self._changed = Condition()  # on the event loop: `_must_close` was set
         self._token: EventLoopToken | None = None  # once the event loop runs
+        _threads.add(self)
 
     def open(self) -> None:
         """Start the thread unless it has started, and block until the nursery is open.
@@ -85,6 +89,12 @@ class LoopThread:
         if self._error is not None:
             raise self._error
 
+    def detach_after_fork(self) -> None:
+        """Forget the thread, in a forked child: it is the parent's."""
+        self._thread = None
+        self._opened.is_open = True
+        self._error = SessionError("the event loop of this session runs in the parent process")
+
     def _notify(self, interrupt: KeyboardInterrupt | None) -> None:
         """Have the event loop look at what is asked of it."""
         if self._token is None:
@@ -117,3 +127,12 @@ class LoopThread:
         shield = Shield()
         await shield.wait_while(lambda: not self._must_close, self._changed)
         await self._nursery.close(self._body_error, self._finalize)
+
+
+_threads: weakref.WeakSet[LoopThread] = weakref.WeakSet()
+
+
+@after_fork
+def _detach_all_after_fork() -> None:
+    for thread in _threads:
+        thread.detach_after_fork()

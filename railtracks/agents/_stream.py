@@ -19,7 +19,7 @@ import anyio
 from anyio.lowlevel import current_token
 
 from railtracks._calls._call import call
-from railtracks._concurrency._cancellation import checkpoint_if_cancelled, shielded
+from railtracks._concurrency._cancellation import Shield, checkpoint_if_cancelled
 from railtracks._concurrency._event_loop import call_soon
 from railtracks._context_variable import current, on_replayed
 from railtracks.agents._histories import replayed_chunks
@@ -100,7 +100,9 @@ class Stream(AsyncIterator[Chunk]):
         """
         self._producer.cancel()
         if self._token is not None:
-            await shielded(self._producer.ended.wait)
+            shield = Shield()
+            await shield.wait(self._producer.ended)
+            shield.check()
 
     async def __aenter__(self) -> Stream:
         return self
