@@ -55,7 +55,7 @@ class LoopThread:
             Exception: the event loop could not be started.
             KeyboardInterrupt: Ctrl-C came while this waited; the thread goes on.
         """
-        if self._thread is None:
+        if self._thread is None and self._error is None:
             run = contextvars.copy_context().run
             thread = threading.Thread(target=run, args=(self._run,), name="railtracks-session", daemon=True)
             with DeferredInterrupts():
