@@ -13,6 +13,7 @@ import anyio
 from railtracks._concurrency._cancellation import checkpoint_if_cancelled
 from railtracks._concurrency._threads import run_in_thread
 from railtracks.nodes import FunctionNode
+from railtracks.nodes._callables import holds
 from railtracks.nodes._resolve import invoke_if_node
 
 
@@ -85,7 +86,7 @@ class ThreadStrategy:
                 # this call's own cancellation then, unless the node cancelled a future of its own.
                 await checkpoint_if_cancelled()
             raise
-        return await result if isawaitable(result) else result
+        return await result if holds(isawaitable, result) else result
 
     def _run(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         _thread_state.strategy = self
