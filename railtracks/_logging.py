@@ -4,17 +4,21 @@ All log records of the library belong to a session and are made by its :class:`S
 console and the file of that session alone. So no logger's level is changed, no handler is added to the logging tree,
 and sessions in other tasks and threads do not affect each other. Handlers that the application has configured receive
 the log records as usual, through the ``RT`` loggers, which propagate.
+
+Logging harms nothing: whatever a handler, a filter, a formatter or the file raises, the other handlers get the log
+record, and the session logs the failure once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
+from railtracks._log_handlers import LogFile, Shown, Target, class_name, console, deliver, formatter, targets_of
 from railtracks.exceptions import ConfigError
 
 Level = Literal["VERBOSE", "REGULAR", "QUIET", "NONE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -34,7 +38,6 @@ _LEVELS: dict[str, int] = {
 ROOT = logging.getLogger("RT")
 SESSION = logging.getLogger("RT.Session")
 PUBLISHER = logging.getLogger("RT.Publisher")
-_IMPORTED = time.perf_counter()
 
 
 def level_number(setting: Any) -> int:
@@ -47,49 +50,6 @@ def level_number(setting: Any) -> int:
     if number is None:
         raise ValueError(", ".join(_LEVELS))
     return number
-
-
-class _Formatter(logging.Formatter):
-    """Formats as ``[+3.525  s] RT          : INFO     - START CREATED Agent``: seconds since the session opened."""
-
-    def __init__(self) -> None:
-        super().__init__("[+%(since)-7s] %(name)-12s: %(levelname)-8s - %(message)s")
-
-    def format(self, record: logging.LogRecord) -> str:
-        elapsed: float = getattr(record, "elapsed", time.perf_counter() - _IMPORTED)
-        record.since = f"{elapsed:<7.3f}s"
-        return super().format(record)
-
-
-_formatter = _Formatter()
-
-
-class _Console(logging.StreamHandler[TextIO]):
-    """Writes to the ``sys.stderr`` of the moment, not to that of the import."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-        self.setFormatter(_formatter)
-
-    @property
-    def stream(self) -> TextIO:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, value: TextIO) -> None:
-        raise AttributeError("the console always writes to sys.stderr")
-
-
-_console = _Console()
-
-
-def _is_allowed_by_application(logger: logging.Logger, level: int) -> bool:
-    """Return whether the RT loggers' own levels let ``level`` pass. The level of the root logger does not count."""
-    if logger.manager.disable >= level:
-        return False
-    if logger.level:
-        return level >= logger.level
-    return not ROOT.level or level >= ROOT.level
 
 
 class SessionLog:
@@ -120,7 +80,8 @@ class SessionLog:
         self._clock = clock
         self._redact = redact
         self._opened = clock()
-        self._file: logging.FileHandler | None = None
+        self._file: LogFile | None = None
+        self._has_failed = False  # the failure was logged
 
     def open(self) -> None:
         """Open the log file, if there is one, and create its folder.
@@ -133,18 +94,26 @@ class SessionLog:
             return
         try:
             os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
-            self._file = logging.FileHandler(self._path, encoding="utf-8")
+            self._file = LogFile(self._path)
         except OSError as exc:
             raise ConfigError(
                 f"log_file: {self._path!r} cannot be opened ({exc.strerror}); use a file that can be written"
             ) from exc
-        self._file.setFormatter(_formatter)
 
     def close(self) -> None:
-        """Close the log file. Later log records still reach the console and the application."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Close the log file. Later log records still reach the console and the application.
+
+        If that fails, the failure is logged. Only Ctrl-C and ``SystemExit`` are raised.
+        """
+        file, self._file = self._file, None
+        if file is None:
+            return
+        try:
+            file.end()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            self._log_failure(file, exc)
 
     def is_enabled_for(self, level: int) -> bool:
         """Return whether the session makes log records of this level."""
@@ -162,6 +131,8 @@ class SessionLog:
     ) -> None:
         """Make a log record and pass it to all handlers before returning. Thread-safe.
 
+        Whatever the handlers raise is logged, once in each session. Only Ctrl-C and ``SystemExit`` are raised.
+
         Args:
             level: The number of its level.
             message: Its text, with ``%`` placeholders.
@@ -171,26 +142,109 @@ class SessionLog:
             node_id: An attribute of the log record.
             exc_info: The exception to show below the text.
         """
-        if level < self.level or not _is_allowed_by_application(logger, level):
-            return
-        info = None if exc_info is None else (type(exc_info), exc_info, exc_info.__traceback__)
-        text = message % args if args else message
-        if (redacted := self._redact(text)) != text:
-            message, args = redacted, ()
-        record = logger.makeRecord(logger.name, level, "(railtracks)", 0, message, args, info)
-        if info is not None:
-            text = _formatter.formatException(info)
-            record.exc_text = self._redact(text)  # formatters use this if it is set
-            if record.exc_text != text:
-                record.exc_info = None  # handlers that read it would show the secrets
-        record.elapsed = self._clock() - self._opened
-        record.session_id, record.run_id, record.node_id = self.session_id, run_id, node_id
-        if logger.hasHandlers():  # configured by the application
-            logger.handle(record)
-        else:
-            _console.handle(record)
+        if level < self.level or level < (logger.level or ROOT.level) or level <= logger.manager.disable:
+            return  # the level of the root logger does not count
+        try:
+            text = message % args if args else message
+            if (redacted := self._redact(text)) != text:
+                message, args = redacted, ()
+            record = logger.makeRecord(logger.name, level, "(railtracks)", 0, message, args, None)
+            record.elapsed = self._clock() - self._opened
+            record.session_id, record.run_id, record.node_id = self.session_id, run_id, node_id
+            if exc_info is not None:
+                self._add_exception(record, exc_info)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            text = message % tuple(map(Shown, args)) if args else message
+            fallback = f"a log record could not be written: {class_name(exc)}"
+            record = self._make_simple_record(level, text, fallback, logger)
+            record.run_id, record.node_id = run_id, node_id
+            self._log_failure(None, exc)
+        targets = targets_of(logger)
+        if targets and (logger.filters or logger.disabled):
+            record, targets = self._filter(record, logger, targets)
+        elif not targets:
+            targets.append(console)
         if self._file is not None:
-            self._file.handle(record)
+            targets.append(self._file)
+        deliver(record, level, targets, self._log_failure)
+
+    def _add_exception(self, record: logging.LogRecord, exc: BaseException) -> None:
+        info = (type(exc), exc, exc.__traceback__)
+        text = formatter.formatException(info)
+        record.exc_text = self._redact(text)  # formatters use this if it is set
+        if record.exc_text == text:  # otherwise handlers that read it would show the secrets
+            record.exc_info = info
+
+    def _make_simple_record(self, level: int, text: str, fallback: str, logger: logging.Logger) -> logging.LogRecord:
+        """Return a record whose making calls no code of the application.
+
+        Args:
+            level: The number of its level.
+            text: Its text, which is redacted.
+            fallback: Its text if redacting fails; there can be no secret in it.
+            logger: The logger that it belongs to.
+        """
+        try:
+            text = self._redact(text)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            text = fallback
+        record = logging.LogRecord(logger.name, level, "(railtracks)", 0, text, (), None)
+        record.elapsed = self._clock() - self._opened
+        record.session_id, record.run_id, record.node_id = self.session_id, None, None
+        return record
+
+    def _filter(
+        self, record: logging.LogRecord, logger: logging.Logger, targets: list[Target]
+    ) -> tuple[logging.LogRecord, list[Target]]:
+        """Return what the filters of a logger leave of a record and of its targets."""
+        if targets[0] is logger:  # which filters by itself
+            return record, targets
+        if logger.disabled:
+            return record, []
+        try:
+            passed: object = logger.filter(record)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:  # a filter that fails has no say
+            self._log_failure(logger, exc)
+            return record, targets
+        if isinstance(passed, logging.LogRecord):  # from Python 3.12 on, a filter may replace it
+            return passed, targets
+        return record, targets if passed else []
+
+    def _log_failure(self, target: Target | None, exc: BaseException) -> None:
+        """Log, once in each session, that something about logging failed, wherever that is possible."""
+        if self._has_failed:
+            return
+        self._has_failed = True
+        what, rest = self._description(target), "log records may be missing there (this is logged once in each session)"
+        text, fallback = f"{what} raised {Shown(exc)!r}; {rest}", f"{what} raised {class_name(exc)}; {rest}"
+        record = self._make_simple_record(logging.ERROR, text, fallback, SESSION)
+        others = [each for each in (*targets_of(SESSION), self._file) if each is not None and each is not target]
+        failed: list[object] = [each for each in others if each.level > logging.ERROR]
+        deliver(record, logging.ERROR, others, lambda each, _: failed.append(each))
+        if len(failed) == len(others):
+            failed = [console] if target is console else []
+            if not failed:
+                deliver(record, logging.ERROR, [console], lambda each, _: failed.append(each))
+            if failed:  # sys.stderr was replaced by something that fails
+                with contextlib.suppress(Exception):
+                    sys.__stderr__.write(f"{formatter.format(record)}\n")  # type: ignore[union-attr]
+
+    def _description(self, target: Target | None) -> str:
+        if target is None:
+            return "making a log record"
+        if target is console:
+            return "writing log records to sys.stderr"
+        if isinstance(target, LogFile):
+            return f"writing the log file {self._path!r}"
+        if isinstance(target, logging.Logger):
+            return f"a handler or a filter of the logger {target.name!r}"
+        return f"the log handler {Shown(target)!r}"
 
 
 def enable_logging(level: Level = "REGULAR") -> None:
@@ -210,5 +264,5 @@ def enable_logging(level: Level = "REGULAR") -> None:
         ROOT.setLevel(level_number(level))
     except ValueError as exc:
         raise ConfigError(f"rt.enable_logging: {level!r} is not a level; use one of {exc}") from None
-    if _console not in ROOT.handlers:
-        ROOT.addHandler(_console)
+    if console not in ROOT.handlers:
+        ROOT.addHandler(console)

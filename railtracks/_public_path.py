@@ -19,6 +19,7 @@ _NAMESPACES = (
     "railtracks.testing",
 )
 """The namespaces of public names. The first one that lists a name in its ``__all__`` counts."""
+_MODULE, _QUALNAME = type.__dict__["__module__"], type.__dict__["__qualname__"]
 
 
 def public_path(thing: Any) -> str:
@@ -33,13 +34,16 @@ def public_path(thing: Any) -> str:
     if isinstance(thing, type):  # methods are not cached: a bound one would keep its object
         try:
             return _cached_path(thing)
-        except TypeError:  # a class whose metaclass has __eq__ and no __hash__, so the cache cannot hold it
-            pass
+        except Exception:  # its metaclass may have no __hash__, so the cache cannot hold it, or one that raises
+            return _path(thing)
     return _path(thing)
 
 
 def _path(thing: Any) -> str:
-    module, name = thing.__module__, thing.__qualname__
+    if isinstance(thing, type):  # not by its own attributes: its metaclass may define them, and they may raise
+        module, name = _MODULE.__get__(thing), _QUALNAME.__get__(thing)
+    else:
+        module, name = thing.__module__, thing.__qualname__
     if module == "builtins":
         return str(name)
     if str(module).startswith("railtracks."):

@@ -116,11 +116,14 @@ class GlobalTimeOutError(RTError, TimeoutError):
     Args:
         timeout: The limit that was exceeded, in seconds.
         message: What exceeded it.
+        waiting: Where the innermost calls below it were waiting at that moment, such as ``fetch, line 12 of shop.py``.
     """
 
-    def __init__(self, timeout: float, message: str = "") -> None:
-        super().__init__(message or f"the call exceeded its timeout of {timeout:g} s")
+    def __init__(self, timeout: float, message: str = "", waiting: Iterable[str] = ()) -> None:
         self.timeout = timeout
+        self.waiting: tuple[str, ...] = tuple(waiting)
+        notes = [f"waiting at that moment: {place}" for place in self.waiting]
+        super().__init__(message or f"the call exceeded its timeout of {timeout:g} s", notes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.timeout, self.message)
+        return type(self), (self.timeout, self.message, self.waiting)

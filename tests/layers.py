@@ -6,7 +6,7 @@ LAYERS: list[tuple[str, str]] = [
     ("exceptions", "the errors that the library raises"),
     ("_lazy _public_path _identifiers _test_hooks _context_variable", "what everything may use"),
     ("_concurrency", "event loops, cancellation, threads: no session"),
-    ("_logging", "a session's log"),
+    ("_log_handlers _logging", "a session's log"),
     ("state._stores._protocols", "what a store can do"),
     ("_options _config", "what can be set, and from where it comes"),
     ("state._file_system", "files written whole or not at all"),

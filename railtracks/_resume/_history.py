@@ -115,7 +115,9 @@ def truncate_at_step(records: Sequence[CallRecord], step: int) -> list[CallRecor
 
 
 def _reopen(record: CallRecord) -> CallRecord:
-    fields = ("status", "ended_step", "ended", "result", "exception", "reason", "output", "reuse", "attributes")
+    fields = (
+        "status", "ended_step", "ended", "result", "exception", "reason", "timeout", "output", "reuse", "attributes",
+    )  # fmt: skip
     defaults = {name: getattr(attrs.fields(CallRecord), name).default for name in fields}
     return attrs.evolve(record, **defaults)
 

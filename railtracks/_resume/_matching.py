@@ -13,7 +13,7 @@ from railtracks.state._call_tree import changes_of
 from railtracks.state._records import REUSED, Change, Form
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._decoder import decode
-from railtracks.state._serialization._record_text import form_in, inputs_text, is_lossy, parse_members
+from railtracks.state._serialization._record_text import form_in, inputs_text, is_lossy, loads, parse_members
 
 _RERUN_REASONS = {
     Status.FAILED: "it had failed",
@@ -79,6 +79,11 @@ def _replay_or_rerun(found: HistoryNode, known: CallRecord, node: FunctionNode[.
             return Match(
                 found, f"{lost} that it put into the context as {change.key!r} is not on record ({change.form})"
             )
+        try:
+            decode(loads(change.value or "null"))
+        except Exception as exc:  # whatever a hook of a registered type raises
+            what = f"the value that it put into the context as {change.key!r}"
+            return Match(found, f"{what} cannot be restored ({exc!r})")
     assert known.output is not None
     # Imported here because few programs resume, and it brings a dozen modules.
     from railtracks.state._serialization._structuring import restore_result

@@ -20,7 +20,7 @@ from anyio.lowlevel import current_token
 
 from railtracks._calls._call import call
 from railtracks._concurrency._cancellation import Shield, checkpoint_if_cancelled
-from railtracks._concurrency._event_loop import call_soon
+from railtracks._concurrency._event_loop import call_soon, task_getter
 from railtracks._context_variable import current, on_replayed
 from railtracks.agents._histories import replayed_chunks
 from railtracks.agents._response import Chunk
@@ -169,29 +169,37 @@ class _Producer:
     async def _run(self, streams: OpenStreams, scope: anyio.CancelScope) -> None:
         sink.set(self)
         on_replayed.set(self.replay)
+        interrupt: BaseException | None = None
+        current_task = task_getter()
+        task = current_task()
         try:
             with scope:
                 result = await call(self._node, *self._args, **self._kwargs)
                 await self._send_in_order(Chunk("", self._node.name, response=result))
                 self._last_taken = True
-        except GeneratorExit:  # the coroutine is being destroyed, maybe after its event loop was closed
-            raise
+        except GeneratorExit as exc:
+            if not _is_current(task, current_task):
+                raise  # the coroutine is being destroyed, maybe after its event loop was closed
+            self._error = exc  # raised by the node
         except BaseException as exc:
             cancellation, error = split_cancellation(exc)
-            if error is not None and not isinstance(error, Exception):  # Ctrl-C, which the session handles
-                raise error from None
-            self._error = error
-            if cancellation is not None:
-                await checkpoint_if_cancelled()
-                # This task was not cancelled: the call awaited something of its own that was. If the exception left
-                # this task, it would look as if the whole session were cancelled.
-                self._error = error or cancellation
+            if isinstance(error, KeyboardInterrupt | SystemExit):  # which the session handles
+                interrupt = error
+            else:
+                self._error = error
+                if cancellation is not None:
+                    await checkpoint_if_cancelled()
+                    # This task was not cancelled: the call awaited something of its own that was. If the exception
+                    # left this task, it would look as if the whole session were cancelled.
+                    self._error = cancellation if error is None else error
         finally:
             self._send.close()
             self._receive.close()  # loses nothing: there is no buffer
             self.has_ended = True
             self.ended.set()
             streams.discard(scope.cancel)
+        if interrupt is not None:
+            raise interrupt
 
     @property
     def is_on_loop_thread(self) -> bool:
@@ -226,6 +234,8 @@ class _Producer:
                 await self.ended.wait()
         error, self._error = self._error, None
         is_complete, self.is_exhausted = self.is_exhausted or self._last_taken, True
+        if isinstance(error, StopAsyncIteration):  # it would look like the end of the stream
+            raise RuntimeError(f"the call of {self._node.name} raised StopAsyncIteration") from error
         if error is not None:
             raise error
         if not is_complete:
@@ -237,3 +247,11 @@ class _Producer:
         self.is_exhausted = True
         if self._scope is not None:
             self._scope.cancel()
+
+
+def _is_current(task: object, current_task: Callable[[], object]) -> bool:
+    """Return whether ``task`` is running at this moment."""
+    try:
+        return current_task() is task
+    except RuntimeError:  # no event loop is running
+        return False

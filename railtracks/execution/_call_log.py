@@ -38,17 +38,15 @@ class CallLog:
 
     def created(self, record: CallRecord, caller: CallRecord | None) -> None:
         """Announce a call that is about to run."""
-        if self._logs_calls:
-            self._log(logging.INFO, record, "%s CREATED %s", "START" if caller is None else caller.name, record.name)
-        if self._publisher.watches_calls:
+        if self._publisher.watches_calls:  # first: Ctrl-C may come while a handler of the application runs
             fields = self._event_fields(record, record.started_step, record.started)
             self._publisher.publish(CallCreated(args=record.args, kwargs=record.kwargs, **fields))
+        if self._logs_calls:
+            self._log(logging.INFO, record, "%s CREATED %s", "START" if caller is None else caller.name, record.name)
 
     def ended(self, record: CallRecord) -> None:
         """Announce the end of a call: its result, its exception or its cancellation."""
-        if self._logs_calls:
-            self._log(logging.INFO, record, *_end_line(record))
-        if self._publisher.watches_calls:
+        if self._publisher.watches_calls:  # first, as above
             assert record.ended_step is not None
             assert record.ended is not None
             fields = self._event_fields(record, record.ended_step, record.ended)
@@ -60,6 +58,8 @@ class CallLog:
             else:
                 assert record.reason is not None
                 self._publisher.publish(CallCancelled(reason=record.reason, **fields))
+        if self._logs_calls:
+            self._log(logging.INFO, record, *_end_line(record))
 
     def abandoned(self, record: CallRecord) -> None:
         """Warn that a cancelled call leaves its worker thread behind."""

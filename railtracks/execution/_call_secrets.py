@@ -7,7 +7,7 @@ from typing import Any
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._classify import SCALAR_TYPES
+from railtracks.state._serialization._classify import SCALAR_IDS
 from railtracks.state._serialization._record_text import inputs_text
 from railtracks.state._serialization._secret_search import register_secrets
 
@@ -21,5 +21,5 @@ def register_call_secrets(record: CallRecord, node: FunctionNode[..., Any], reda
     elif record.kwargs:
         register_secrets(record.kwargs, redactor)
     for value in record.args:
-        if type(value) not in SCALAR_TYPES:
+        if id(type(value)) not in SCALAR_IDS:
             register_secrets(value, redactor)

@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 import anyio
 
+from railtracks._concurrency._event_loop import is_stray_cancellation
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
 
 T = TypeVar("T")
 
+_PASSED_ON = (KeyboardInterrupt, SystemExit)
 CLOSE_DEADLINE = 5.0
 """Seconds that each resource has to close."""
 
@@ -31,14 +33,32 @@ class Resources:
         return self._open[key][0]  # type: ignore[no-any-return]
 
     async def close(self) -> None:
-        """Close all resources. Never raises; call it shielded."""
+        """Close all resources, whatever closing one of them raises; that is logged. Call it shielded.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: it came meanwhile.
+        Cancellation: passed on when all are closed; only asyncio has cancellations that a shield does not keep off.
+        """
+        passed_on: BaseException | None = None
         while self._open:
             _, (resource, close) = self._open.popitem()
             try:
                 with anyio.fail_after(CLOSE_DEADLINE):
                     await close(resource)
-            except Exception as exc:  # of any client's code; the calls that used it have ended well
-                self._log.log(logging.WARNING, "%r was not closed: %r", resource, exc, logger=SESSION, exc_info=exc)
+            except GeneratorExit:  # the coroutine is being destroyed, and must not wait any more
+                raise
+            except BaseException as exc:  # of any client's code; the calls that used it have ended well
+                if isinstance(exc, _PASSED_ON) or _is_cancellation(exc):
+                    passed_on = exc if passed_on is None else passed_on
+                else:
+                    self._log.log(logging.WARNING, "%r was not closed: %r", resource, exc, logger=SESSION, exc_info=exc)
+        if passed_on is not None:
+            raise passed_on
+
+
+def _is_cancellation(exc: BaseException) -> bool:
+    """Return whether ``exc`` cancels this task."""
+    return isinstance(exc, anyio.get_cancelled_exc_class()) and not is_stray_cancellation(exc)
 
 
 def shared(key: Hashable, make: Callable[[], T], close: Callable[[T], Awaitable[object]]) -> T | None:

@@ -16,6 +16,7 @@ from railtracks._concurrency._thread_limit import PATIENCE, ThreadLimit
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks.nodes import FunctionNode
+from railtracks.nodes._callables import holds
 from railtracks.nodes._resolve import invoke_if_node
 
 MAX_NAMED = 10
@@ -94,7 +95,7 @@ class ThreadStrategy:
                 # this call's own cancellation then, unless the node cancelled a future of its own.
                 await checkpoint_if_cancelled()
             raise
-        return await result if isawaitable(result) else result
+        return await result if holds(isawaitable, result) else result
 
     def _run(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         _thread_state.strategy = self

@@ -33,3 +33,13 @@ def callable_is(target: Any, test: Callable[[Any], bool]) -> bool:
 def is_async(target: Any) -> bool:
     """Return whether a call of ``target`` returns a coroutine, as far as can be known without calling it."""
     return callable_is(target, inspect.iscoroutinefunction)
+
+
+def holds(test: Callable[[Any], bool], result: Any) -> bool:
+    """Return whether ``test`` holds for the result of a node; False if asking the result raises."""
+    try:
+        return test(result)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # the `__class__` of a user's object, or its metaclass, may raise anything
+        return False

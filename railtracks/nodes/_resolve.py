@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeGuard
 
 from railtracks.exceptions import NodeCreationError
-from railtracks.nodes._callables import innermost, is_async
+from railtracks.nodes._callables import holds, innermost, is_async
 from railtracks.nodes._function import FunctionNode, function_node
 from railtracks.nodes._node import Node
 
@@ -52,7 +52,11 @@ def as_node(target: Any, api_name: str = "rt.call") -> FunctionNode[..., Any]:
 
 def invoke_if_node(result: Any) -> Any:
     """Invoke ``result`` if it is a class node that a factory made; return any other result as it is."""
-    return result.invoke() if isinstance(result, Node) else result
+    return result.invoke() if holds(_is_node, result) else result
+
+
+def _is_node(result: object) -> bool:
+    return isinstance(result, Node)
 
 
 def _is_node_class(target: object) -> TypeGuard[type[Node[Any]]]:

@@ -302,10 +302,11 @@ class ExecutionInfo:
         if record.exception is not None:
             return Failure(record.exception)
         if record.reason is Reason.TIMEOUT and record.ended is not None:
-            seconds = record.ended - record.started  # the limit itself is not on record
-            return Failure(
-                GlobalTimeOutError(seconds, f"{record.name} exceeded its timeout and ended after {seconds:g} s")
-            )
+            seconds, limit = record.ended - record.started, record.timeout
+            what = f"its timeout and ended after {seconds:g} s"
+            if limit is not None:
+                what = f"the timeout of {limit:g} s, and ended after {seconds:g} s"
+            return Failure(GlobalTimeOutError(seconds if limit is None else limit, f"{record.name} exceeded {what}"))
         if record.reason is not None:
             what = "was running when its process died" if record.reason is Reason.PROCESS_DIED else "was cancelled"
             return Failure(SessionEndedError(f"{record.name} {what} ({record.reason.value})"))

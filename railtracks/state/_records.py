@@ -131,3 +131,5 @@ class CallRecord(FieldRepr):
     """In a session that resumes another, ``REUSED`` or the reason why the call ran again."""
     attributes: str | None = None
     """The attributes with which the call described itself, as the text of a JSON object."""
+    timeout: float | None = None
+    """The limit, in seconds, that a top-level call had exceeded when it was cancelled; None for others."""

@@ -70,10 +70,11 @@ class RTState:
         self._end(record, Status.FAILED, now)
         record.exception = exception
 
-    def cancelled(self, record: CallRecord, reason: Reason, now: float) -> None:
-        """Record that the call was cancelled."""
+    def cancelled(self, record: CallRecord, reason: Reason, now: float, timeout: float | None = None) -> None:
+        """Record that the call was cancelled. ``timeout``: the limit that it exceeded, if it is a top-level call."""
         self._end(record, Status.CANCELLED, now)
         record.reason = reason
+        record.timeout = timeout
 
     def abandoned(self, record: CallRecord) -> None:
         """Record that the call leaves its worker thread behind. This is not a transition; its cancellation follows."""

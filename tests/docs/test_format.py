@@ -22,10 +22,11 @@ from railtracks.agents import _attributes
 from railtracks.state import ExecutionInfo, FileStore, Form, MemoryStore, Reason, SQLiteStore, Status
 from railtracks.state._document import _graph as document
 from railtracks.state._document._writer import DOCUMENT_BEGINS
-from railtracks.state._journal._format import ATTEMPT_ENTRY, HEADER_BEGINS, encode_entry
+from railtracks.state._journal._format import ATTEMPT_ENTRY, HEADER_BEGINS, encode_entry, entries_of, header_entry
 from railtracks.state._redaction import _secret_names as redact
 from railtracks.state._serialization._record_text import _types_text
 from railtracks.state._stores._headers import HEADER_BYTES
+from railtracks.state._transitions import RTState
 from railtracks.testing import ScriptedModel
 from tests import virtual
 
@@ -137,7 +138,17 @@ def rich():
     store, written = Keeping(), []
     for resume in (None, "rich"):
         virtual.run("asyncio", lambda resume=resume: main(resume))
-    return written
+    return [written[0], timed_out(), written[1]]
+
+
+def timed_out():
+    """The journal and the document of a session whose only call exceeded its timeout."""
+    calls = RTState()
+    record = calls.created("slow", "Tool", (), {}, None, 1.0)
+    calls.cancelled(record, Reason.TIMEOUT, 6.0, timeout=5.0)
+    info = ExecutionInfo("slow", start_time=0.0, records=calls.snapshot())
+    (read,) = ExecutionInfo.from_document("".join(info.document()).encode()).records
+    return b"".join(map(encode_entry, [header_entry(info.facts), *entries_of([read], 0.0)])), info.payload()
 
 
 def entries(content):

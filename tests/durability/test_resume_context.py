@@ -216,3 +216,37 @@ async def test_latest_session_has_the_last_word_about_the_context():
     connection = flow.connect()
     await connection.aresume("run")
     assert connection.context["k"] == "last"
+
+
+class Money:
+    def __init__(self, cents):
+        self.cents = cents
+
+
+async def test_change_that_cannot_be_restored_has_its_call_run_again(world):
+    """As where a hook of a registered type raises; it must not end a call that was replayed already."""
+
+    def structure(cents):
+        if raises:
+            raise KeyError("no such currency")
+        return Money(cents)
+
+    async def putting():
+        world.note("putting")
+        rt.context.put("price", Money(3))
+
+    async def main():
+        await rt.call(putting)
+        await rt.call(world.step, "x")
+        return rt.context.get("price").cents
+
+    raises = False
+    rt.state.register_hooks(Money, lambda money: money.cents, structure)
+    flow = flow_of(main)
+    await failing_once(flow, world, "x")
+    world.ran()
+    raises = True
+    result, session = await resumed(flow)
+    assert result == 3
+    assert "putting" in world.ran()
+    assert "'price' cannot be restored (KeyError('no such currency'))" in str(reasons(session.info))

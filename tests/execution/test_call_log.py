@@ -15,6 +15,7 @@ from railtracks.state._records import REUSED
 from railtracks.state._transitions import RTState
 
 ERROR = ValueError("no")
+EXIT = SystemExit(3)
 
 
 class Observed:
@@ -40,6 +41,8 @@ def ended(kind):
             record.reuse = REUSED if kind == "replayed" else None
         case "failed":
             state.failed(record, ERROR, 3.5)
+        case "exited":
+            state.failed(record, EXIT, 3.5)
         case _:
             state.cancelled(record, Reason(kind), 3.5)
     return parent, record
@@ -49,6 +52,7 @@ ENDS: dict[str, tuple[str, type[Any], dict[str, Any]]] = {
     "succeeded": ("child DONE", CallSucceeded, {"result": 7}),
     "replayed": ("child REUSED", CallSucceeded, {"result": 7}),
     "failed": ("child FAILED", CallFailed, {"exception": ERROR}),
+    "exited": ("child FAILED", CallFailed, {"exception": EXIT}),
     "timeout": ("child CANCELLED (timeout)", CallCancelled, {"reason": Reason.TIMEOUT}),
     "end_on_error": ("child CANCELLED (end_on_error)", CallCancelled, {"reason": Reason.END_ON_ERROR}),
     "outside": ("child CANCELLED (outside)", CallCancelled, {"reason": Reason.OUTSIDE}),

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.exceptions import StateError
+from railtracks.exceptions import GlobalTimeOutError, StateError
 from railtracks.state import ExecutionInfo, Failure, Reason, RecordedError, Status
+from railtracks.state._journal._format import encode_entry, entries_of, header_entry
 from railtracks.state._transitions import RTState
 
 ERROR = ValueError("boom")
@@ -67,6 +68,55 @@ def test_a_failed_call_answers_with_its_exception_itself():
     answer = make(("a", None, ERROR)).answer
     assert isinstance(answer, Failure)
     assert answer.exception is ERROR
+
+
+def journalled(info):
+    """The snapshot that is read from a journal with the same calls."""
+    read = ExecutionInfo.from_document("".join(info.document()).encode())
+    texts = [header_entry(info.facts), *entries_of(read.records, 0.0)]
+    return ExecutionInfo.from_journal(b"".join(map(encode_entry, texts)))
+
+
+@pytest.mark.parametrize("form", ["live", "document", "journal"])
+@pytest.mark.parametrize("limit", [5.0, 0.25, 3, None])
+def test_answer_of_a_call_that_took_too_long_has_its_limit(form, limit, tmp_path):
+    """As far as it is on record: earlier releases did not record it."""
+    state = RTState()
+    record = state.created("slow", "Tool", (), {}, None, 1.0)
+    state.cancelled(record, Reason.TIMEOUT, 7.5, timeout=limit)
+    info = ExecutionInfo("s", start_time=0.0, records=state.snapshot())
+    if form != "live":
+        info = journalled(info) if form == "journal" else save_and_load(info, tmp_path)
+    error = info.answer.exception
+    assert isinstance(error, GlobalTimeOutError)
+    assert error.timeout == (6.5 if limit is None else limit)
+    if limit is None:
+        assert str(error) == "slow exceeded its timeout and ended after 6.5 s"
+    else:
+        assert str(error) == f"slow exceeded the timeout of {limit:g} s, and ended after 6.5 s"
+    (details,) = [edge["details"] for edge in info.payload()["runs"][0]["edges"]]
+    assert details.get("timeout") == limit
+
+
+EXITS = [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), pytest.fail.Exception("no"), BaseException("odd")]
+
+
+@pytest.mark.parametrize("form", ["live", "document", "journal"])
+@pytest.mark.parametrize("error", EXITS, ids=lambda error: type(error).__name__)
+def test_exception_of_any_kind_is_the_answer_of_a_failed_call(error, form, tmp_path):
+    state = RTState()
+    state.failed(state.created("ends", "Tool", (), {}, None, 1.0), error, 2.0)
+    info = ExecutionInfo("s", start_time=0.0, records=state.snapshot())
+    if form != "live":
+        info = journalled(info) if form == "journal" else save_and_load(info, tmp_path)
+    assert (info.records[0].status, info.records[0].reason) == (Status.FAILED, None)
+    assert info.payload()["status"] == "Failed"
+    found = info.answer.exception
+    if form == "live":
+        assert found is error
+    else:
+        assert isinstance(found, RecordedError)
+        assert (found.type.rpartition(".")[2], found.message) == (type(error).__qualname__, str(error))
 
 
 @pytest.mark.parametrize("reason", Reason)

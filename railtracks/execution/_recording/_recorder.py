@@ -12,7 +12,8 @@ from railtracks.state._document._graph import aggregate_status
 from railtracks.state._journal import _format as journal
 from railtracks.state._records import DELETED, Change, Form
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._classify import SCALAR_TYPES
+from railtracks.state._serialization._classify import SCALAR_IDS
+from railtracks.state._serialization._encoder import guarded_repr
 from railtracks.state._serialization._record_text import inputs_text, member_text, output_text
 from railtracks.state._transitions import RTState
 
@@ -112,7 +113,7 @@ class Recorder:
             if record.index >= self._journalled_calls:
                 self._journal_created(record)
             self._journal.append(journal.ended_entry(record, (record.ended or 0.0) + self._origin))
-        elif type(record.result) not in SCALAR_TYPES or failure is not None:
+        elif id(type(record.result)) not in SCALAR_IDS or failure is not None:
             record.output = output_text(record, self._redactor, has_traceback_below)  # now: it may be changed later
 
     def on_attributes(self, record: CallRecord) -> None:
@@ -146,11 +147,13 @@ class Recorder:
         """
         if record is None:
             return
-        redacted = self._redactor.redact(key if isinstance(key, str) else repr(key))
+        is_text = issubclass(type(key), str)
+        name = str.__str__(key) if is_text else guarded_repr(key)
+        redacted = self._redactor.redact(name)
         text, form = (None, Form.PLAIN) if value is DELETED else member_text(key, value, self._redactor)
-        if redacted != key:
-            key, form = redacted, Form.OPAQUE
-        change = Change(next(self._orders), key, text, form)
+        if not is_text or redacted != name:
+            form = Form.OPAQUE
+        change = Change(next(self._orders), redacted, text, form)
         if record.changes is None:
             record.changes = []
         record.changes.append(change)
@@ -182,6 +185,6 @@ class Recorder:
 def _has_only_scalars(record: CallRecord) -> bool:
     """Return whether no argument can be changed later or hold a secret."""
     for value in record.args:  # a loop, because a generator costs twice as much
-        if type(value) not in SCALAR_TYPES:
+        if id(type(value)) not in SCALAR_IDS:
             return False
     return not record.kwargs

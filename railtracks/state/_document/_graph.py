@@ -5,7 +5,8 @@ which the later holds the earlier as its ``parent``; two stamps per call. ``_wri
 
 Version 2 added ``status``, ``calls`` and ``earlier`` to the document, and ``input_types``, ``input_form``,
 ``output_types``, ``output_form``, ``node``, ``context`` and ``reuse`` to the details of an edge; the ``attributes`` of
-nodes came later, within version 2. Version 3 names the library's own classes and nodes by their public paths.
+nodes came later, within version 2. Version 3 names the library's own classes and nodes by their public paths; the
+``timeout`` of an edge came later, within version 3.
 ``_reader.py`` still reads versions 1 and 2.
 """
 
@@ -86,6 +87,8 @@ class EdgeDetails(FieldRepr):
     context: list[ContextChange] = attrs.field(factory=list)
     reuse: str | None = None
     """In a session that resumed another, "reused" or the reason why the call ran again."""
+    timeout: float | None = None
+    """The limit, in seconds, that a top-level call had exceeded when it was cancelled."""
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
@@ -184,6 +187,7 @@ class GraphBuilder:
         details = EdgeDetails(
             args, kwargs, record.status, output, record.reason, record.abandoned,
             node=record.node, context=list(map(_context_change, record.changes or ())), reuse=record.reuse,
+            timeout=record.timeout,
         )  # fmt: skip
         ended = self.ended_stamp(record)
         if ended is None:

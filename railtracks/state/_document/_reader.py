@@ -160,6 +160,7 @@ def _read_record(node: Node, edge: Edge, run: int) -> CallRecord:
         changes=[_read_change(change) for change in details.context] or None,
         reuse=details.reuse,
         attributes=dumps(node.details["attributes"]) if "attributes" in node.details else None,
+        timeout=details.timeout,
     )
 
 

@@ -150,7 +150,9 @@ def _optional_members(record: CallRecord) -> str:
     text = "" if record.node is None else f', "node": {name_text(record.node)}'
     if record.changes is not None:
         text += f', "context": [{", ".join(map(change_text, record.changes))}]'
-    return text if record.reuse is None else f'{text}, "reuse": {name_text(record.reuse)}'
+    if record.reuse is not None:
+        text += f', "reuse": {name_text(record.reuse)}'
+    return text if record.timeout is None else f'{text}, "timeout": {float(record.timeout)!r}'
 
 
 def change_text(change: Change) -> str:

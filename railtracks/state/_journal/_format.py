@@ -67,6 +67,8 @@ def ended_entry(record: CallRecord, time: float) -> str:
     output = record.output or NO_OUTPUT
     if record.reason is not None:
         output += f', "reason": "{record.reason.value}", "abandoned": {"true" if record.abandoned else "false"}'
+        if record.timeout is not None:
+            output += f', "timeout": {float(record.timeout)!r}'
     return f'{{"e": "ended", "call": {record.index}, "time": {time!r}, "status": "{record.status._value_}", {output}}}'
 
 

@@ -179,7 +179,7 @@ class _JournalReader:
                 state.failed(record, decode(output), time)
             case Status.CANCELLED:
                 abandoned = entry["abandoned"]
-                state.cancelled(record, Reason(entry["reason"]), time)
+                state.cancelled(record, Reason(entry["reason"]), time, entry.get("timeout"))
                 record.abandoned = abandoned
             case Status.OPEN:
                 raise StateError("a call that ended cannot be open")

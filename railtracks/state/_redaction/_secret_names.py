@@ -71,13 +71,18 @@ def is_secret_name(key: str) -> bool:
 
 
 def is_secret_key(key: Any) -> bool:
-    """Return whether a key of any type names a secret, such as the key of a mapping."""
+    """Return whether a key of any type names a secret, such as the key of a mapping. False if it cannot be read."""
     if type(key) is str:
         return is_secret_name(key)
-    if isinstance(key, Enum):
-        key = key.value
-    name = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
-    return isinstance(name, str) and is_secret_name(str.__str__(name))
+    try:
+        if isinstance(key, Enum):
+            key = key.value
+        name = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
+        return isinstance(name, str) and is_secret_name(str.__str__(name))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # an attribute of a user's object may raise anything
+        return False
 
 
 def register_secret_keys(*names: str) -> None:

@@ -25,6 +25,9 @@ from railtracks.state._serialization._placeholders import Cut, Opaque, RecordedE
 
 SCALAR_TYPES = frozenset({str, int, float, bool, bytes, type(None)})
 """The types of values that contain no others, and so no key that could name a secret. Their subclasses are not."""
+SCALAR_IDS = frozenset(map(id, SCALAR_TYPES))
+"""The identities of these types, to look up the type of any value. The types themselves would not do: a metaclass may
+define ``==`` and ``hash`` of its classes, and they may raise."""
 
 _UNTAGGED_TYPES = frozenset({dict, list, bytes})
 UNTAGGED = "__railtracks_untagged__"

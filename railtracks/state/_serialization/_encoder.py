@@ -90,7 +90,9 @@ class Encoder:
             return value if math.isfinite(value) else {"$type": "float", "$repr": repr(value)}
         try:
             return self._encode_nested(value, kind)
-        except Exception:  # any attribute or iteration of a user's object may raise: write what it is, keep the others
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # any attribute or iteration of a user's object may raise: write what it is
             return self._encode_opaque(value)
 
     def encode_member(self, key: Any, value: Any) -> Any:
@@ -108,7 +110,7 @@ class Encoder:
         if mark := _placeholder_mark(error):
             return mark  # type: ignore[no-any-return]
         return {
-            "$type": public_path(type(error)),
+            "$type": _guarded(public_path, type(error)),
             "$message": self._redact_free_text(_guarded(str, error), MAX_TEXT),
             "$traceback": shown_traceback or self._redact_free_text(_guarded(_traceback, error), MAX_TEXT),
         }
@@ -196,7 +198,7 @@ class Encoder:
         """Return the values as ``write`` returns them, up to the limits, and a mark for those that are left out."""
         written: list[Any] = []
         for position, value in enumerate(values := list(values)):
-            if not isinstance(value, Cut):  # the mark of a loaded state does not count, and stays
+            if type(value) is not Cut:  # the mark of a loaded state does not count, and stays
                 if position >= MAX_ITEMS or self._parts <= 0:
                     self._lose(Form.CUT)
                     written.append({"$cut": len(values) - position})
@@ -271,11 +273,12 @@ class _ModelEncoder(Encoder):
 
 def _placeholder_mark(value: Any) -> Any:
     """Return the mark of a placeholder, as it was read. None for other values."""
-    if isinstance(value, Opaque):
+    cls = type(value)  # not isinstance, which asks the value for its `__class__`
+    if issubclass(cls, Opaque):
         return value.data
-    if isinstance(value, Cut):
+    if issubclass(cls, Cut):
         return {"$cut": value.count}
-    if isinstance(value, RecordedError):
+    if issubclass(cls, RecordedError):
         return {"$type": str(value.type), "$message": str(value.message), "$traceback": str(value.traceback)}
     return None
 
@@ -284,16 +287,33 @@ def _in_order(values: AbstractSet[Any]) -> list[Any]:
     """Return the members of a set in an order that is the same in all processes, as far as they can be ordered."""
     try:
         return sorted(values)
-    except Exception:  # members of different types, or with a comparison of their own, which may do anything
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # members of different types, or with a comparison of their own, which may do anything
         return sorted(values, key=lambda value: _guarded(repr, value))
 
 
 def _guarded(func: Callable[[Any], str], value: Any) -> str:
+    """Return what ``func`` returns, as a text of no subclass; if it raises, a text that says so."""
     try:
-        return func(value)
-    except Exception as exc:  # the user's __repr__ or __str__ may do anything
-        return f"<{func.__name__} of {type(value).__qualname__} raised {type(exc).__qualname__}>"
+        return str.__str__(func(value))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as exc:  # the user's __repr__ or __str__ may do anything
+        return f"<{func.__name__} of {_class_name(value)} raised {_class_name(exc)}>"
+
+
+def _class_name(value: object) -> str:
+    """Return the name of a value's class, whatever its metaclass makes of ``__qualname__``."""
+    return type.__dict__["__qualname__"].__get__(type(value))  # type: ignore[no-any-return]
+
+
+def guarded_repr(value: object) -> str:
+    """Return the ``repr`` of a value; if that raises, a text that says so."""
+    return _guarded(repr, value)
 
 
 def _traceback(value: BaseException) -> str:
-    return "".join(traceback.format_exception(value)) if value.__traceback__ or value.__cause__ else ""
+    if value.__traceback__ is None and value.__cause__ is None:
+        return ""
+    return "".join(traceback.format_exception(value))

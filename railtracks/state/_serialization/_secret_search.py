@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._redaction._secret_names import is_secret_key
-from railtracks.state._serialization._classify import SCALAR_TYPES, Kind, classify_value, members_of
+from railtracks.state._serialization._classify import SCALAR_IDS, Kind, classify_value, members_of
 from railtracks.state._serialization._encoder import Encoder
 from railtracks.state._serialization._plain_data import MAX_DEPTH, MAX_PARTS
 
@@ -20,7 +20,7 @@ def register_secrets(value: object, redactor: Redactor) -> None:
 
 def _search(value: object, redactor: Redactor, depth: int, seen: dict[int, object]) -> None:
     try:
-        if type(value) in SCALAR_TYPES or not depth or id(value) in seen or len(seen) > MAX_PARTS:
+        if id(type(value)) in SCALAR_IDS or not depth or id(value) in seen or len(seen) > MAX_PARTS:
             return
         seen[id(value)] = value  # kept, so that no other value has its id
         classified = classify_value(value)
@@ -32,7 +32,9 @@ def _search(value: object, redactor: Redactor, depth: int, seen: dict[int, objec
                 Encoder(redactor).mask(item)
                 continue
             for part in (key, item):
-                if type(part) not in SCALAR_TYPES:  # checked here, as most are scalars, and a call costs more
+                if id(type(part)) not in SCALAR_IDS:  # checked here, as most are scalars, and a call costs more
                     _search(part, redactor, depth - 1, seen)
-    except Exception:  # an attribute of a user's object may raise; what it contains is not known then
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # an attribute of a user's object may raise; what it contains is not known then
         return

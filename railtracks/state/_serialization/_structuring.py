@@ -72,7 +72,13 @@ def restore_result(output: str, annotation: Any) -> Any:
     if is_lossy(form):
         raise ValueError(f"is not all on record ({form.value})")
     members = parse_members(output)
-    value = decode(members["output"]) if form is Form.PLAIN else structure_as(members["output"], annotation)
+    if form is Form.PLAIN:
+        try:
+            value = decode(members["output"])
+        except Exception as exc:  # whatever a hook of a registered type raises
+            raise ValueError(f"cannot be restored ({exc!r})") from exc
+    else:
+        value = structure_as(members["output"], annotation)
     if result_text(value, Redactor()) == output:
         return value
     if form is Form.PLAIN:

@@ -1,0 +1,210 @@
+"""Where log records go: the console, the log file of a session, and the handlers of the application.
+
+Any of them can raise: a disk is full, a log server is down, a formatter has a mistake. What is raised while a record is
+handled ends in :func:`deliver`, so that it never takes the place of a result or an exception of a call. Only Ctrl-C and
+``SystemExit`` go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from types import FunctionType
+from typing import TextIO
+
+_IMPORTED = time.perf_counter()
+Target = logging.Handler | logging.Logger
+"""What a record is delivered to."""
+
+
+class Formatter(logging.Formatter):
+    """Formats as ``[+3.525  s] RT          : INFO     - START CREATED Agent``: seconds since the session opened."""
+
+    def __init__(self) -> None:
+        super().__init__("[+%(since)-7s] %(name)-12s: %(levelname)-8s - %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        elapsed: float = getattr(record, "elapsed", time.perf_counter() - _IMPORTED)
+        record.since = f"{elapsed:<7.3f}s"
+        return super().format(record)
+
+
+formatter = Formatter()
+
+
+def _raise_handled() -> None:
+    exc = sys.exception()
+    assert exc is not None
+    raise exc
+
+
+class Console(logging.StreamHandler[TextIO]):
+    """Writes to the ``sys.stderr`` of the moment, not to that of the import."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(formatter)
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: TextIO) -> None:
+        raise AttributeError("the console always writes to sys.stderr")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        if sys.stderr is None:  # as in programs without a console
+            return
+        if hasattr(record, "session_id"):
+            _raise_handled()  # the log of the session handles it
+        with contextlib.suppress(ValueError):  # sys.stderr is closed; logging expects an OSError only
+            super().handleError(record)
+
+
+console = Console()
+
+
+class LogFile(logging.FileHandler):
+    """The log file of a session."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")  # a text may contain a lone surrogate
+        self.setFormatter(formatter)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        _raise_handled()
+
+    def end(self) -> None:
+        """Close the file for good. Raises whatever writing the rest of it raises; it is closed all the same."""
+        self.acquire()
+        try:
+            self.mode = "w"  # or a record of an abandoned thread would open the file again
+            self.close()
+        finally:
+            self.release()
+
+
+_handling: ContextVar[tuple[Target, ...]] = ContextVar("railtracks_handling", default=())
+"""What is handling a record at this moment, in this task or in the one that started it."""
+
+
+_OWN = (Console, LogFile)
+"""Handlers that call no code of the application."""
+
+
+class ReentrantLogError(RuntimeError):
+    """A handler made a log record while it handled one, such as by calling a node. It would go on for ever."""
+
+
+def deliver(
+    record: logging.LogRecord,
+    level: int,
+    targets: Iterable[Target],
+    on_failure: Callable[[Target, BaseException], object],
+) -> None:
+    """Have all targets handle a record, whatever some of them raise.
+
+    Args:
+        record: The record.
+        level: The number of its level.
+        targets: Those whose own level is above that are left out.
+        on_failure: Called with a target and what it raised.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: it came while a target handled the record.
+    """
+    active = _handling.get()
+    for target in targets:
+        if level < target.level:
+            continue
+        try:
+            if type(target) in _OWN:
+                target.handle(record)
+            elif not active:
+                token = _handling.set((target,))
+                try:
+                    target.handle(record)
+                finally:
+                    _handling.reset(token)
+            else:
+                _handle_within(active, target, record)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:  # the code of the application may do anything
+            on_failure(target, exc)
+
+
+def _handle_within(active: tuple[Target, ...], target: Target, record: logging.LogRecord) -> None:
+    """Handle a record that was made while others are being handled, unless ``target`` is handling one of those."""
+    if any(each is target for each in active):
+        raise ReentrantLogError("it makes log records of Railtracks itself, which do not go to it")
+    token = _handling.set((*active, target))
+    try:
+        target.handle(record)
+    finally:
+        _handling.reset(token)
+
+
+_Logger = logging.Logger
+
+
+def _standard(name: str) -> object:
+    """Return a method of ``logging.Logger``; None if something has replaced it, as error trackers do."""
+    method = getattr(_Logger, name)
+    is_own = type(method) is FunctionType and method.__code__.co_filename == logging.addLevelName.__code__.co_filename
+    return method if is_own else None
+
+
+_HANDLE, _CALL_HANDLERS = _standard("handle"), _standard("callHandlers")
+
+
+def targets_of(logger: logging.Logger) -> list[Target]:
+    """Return what handles the records of a logger: the handlers that the application has configured.
+
+    They are called one by one, so that one that raises does not keep a record from the others. Where the application
+    has replaced what calls them, the logger itself is returned instead, and calls them all.
+    """
+    handlers: list[Target] = []
+    current: logging.Logger | None = logger
+    while current is not None:
+        if current.handlers:
+            handlers += current.handlers
+        current = current.parent if current.propagate else None
+    if _Logger.callHandlers is _CALL_HANDLERS and _Logger.handle is _HANDLE and type(logger) is _Logger:
+        return handlers
+    return [logger] if handlers else []
+
+
+class Shown:
+    """Shows a value that a log record is about, whatever its ``repr`` and ``str`` raise."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        try:
+            return repr(self._value)
+        except Exception as exc:
+            return f"<{class_name(self._value)} whose repr raised {class_name(exc)}>"
+
+    def __str__(self) -> str:
+        try:
+            return str(self._value)
+        except Exception:
+            return repr(self)
+
+    def __int__(self) -> int:
+        return int(self._value)  # type: ignore[call-overload, no-any-return]
+
+    def __float__(self) -> float:
+        return float(self._value)  # type: ignore[arg-type]
+
+
+def class_name(value: object) -> str:
+    """Return the name of a value's class, whatever its metaclass makes of ``__name__``."""
+    return type.__dict__["__name__"].__get__(type(value))  # type: ignore[no-any-return]

@@ -1,0 +1,158 @@
+"""Where calls wait: the lines of user code that a call which takes too long is in.
+
+This is for people, and for the moment at which a timeout fires, so it may look at every task of the event loop. A task
+is a chain of frames, from its coroutine to the innermost one that is suspended. A frame in which the library runs a
+call has the record of that call; the frames of user code after it, up to the frame of the next call, belong to the
+call. The work of a sync node is in another thread; the frame that waits for it has that piece of work, and so has a
+frame of the thread.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from types import AsyncGeneratorType, CoroutineType, FrameType
+from typing import Any
+
+from railtracks._concurrency._event_loop import running_library
+from railtracks.state import CallRecord, Status
+
+MAX_SHOWN = 5
+"""The greatest number of calls that are named."""
+_MAX_DEPTH = 10_000
+"""The greatest number of frames of a task that are looked at."""
+_NOT_USER_CODE = {"railtracks", "anyio", "trio", "outcome", "sniffio", *sys.stdlib_module_names} - {"__main__"}
+
+
+def waiting_calls(records: Sequence[CallRecord], root: int) -> tuple[str, ...]:
+    """Return where the innermost open calls below a top-level call wait, such as ``fetch, line 12 of shop.py``.
+
+    Call it in the thread of the event loop. Never raises.
+
+    Args:
+        records: The calls of the session, in the order of creation.
+        root: The index of the top-level call.
+
+    Returns:
+        One text for each call, in the order of creation, for at most ``MAX_SHOWN`` calls. It is the name of the node
+        alone where the line is not known: the call has not begun, or it runs elsewhere.
+    """
+    opened = [each for each in records[root:] if each.run == root and each.status is Status.OPEN]
+    callers = {each.parent for each in opened}
+    innermost = [each for each in opened if each.index not in callers][:MAX_SHOWN]
+    try:
+        places = _places({id(each) for each in innermost})
+    except Exception:  # the frames of the application may hold anything
+        places = {}
+    return tuple(each.name + places.get(id(each), "") for each in innermost)
+
+
+def _places(wanted: set[int]) -> dict[int, str]:
+    """Return the places of calls, by the ``id`` of their records."""
+    found: dict[int, str] = {}
+    threads: list[list[FrameType]] | None = None
+    for coroutine in _coroutines():
+        call: int | None = None
+        work: object = None
+        inside: list[FrameType] = []
+        for frame in _frames(coroutine):
+            module = _module(frame)
+            if module.startswith("railtracks."):
+                own = frame.f_locals
+                record = own.get("record")
+                if type(record) is CallRecord and record.status is Status.OPEN:
+                    call, work, inside = id(record), None, []
+                elif frame.f_code.co_name == "run_in_thread":
+                    work = own.get("work")
+            else:
+                inside.append(frame)
+        if call is None or call not in wanted:
+            continue
+        if work is not None:
+            threads = _thread_stacks() if threads is None else threads
+            inside += _frames_of_work(threads, work)
+        found[call] = _place(inside)
+    return found
+
+
+def _place(frames: list[FrameType]) -> str:
+    """Return the innermost position in user code, or else in code that it has installed; "" if there is none."""
+    own = [frame for frame in frames if _module(frame).partition(".")[0] not in _NOT_USER_CODE]
+    written = [frame for frame in own if "site-packages" not in frame.f_code.co_filename]
+    if not own:
+        return ""
+    frame = (written or own)[-1]
+    return f", line {frame.f_lineno} of {os.path.basename(frame.f_code.co_filename)}"
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _coroutines() -> Iterator[Any]:
+    """Yield the coroutines of the tasks of the running event loop."""
+    library = running_library()
+    if library == "asyncio":
+        for task in sys.modules["asyncio"].all_tasks():
+            yield task.get_coro()
+    elif library == "trio":
+        root = sys.modules["trio"].lowlevel.current_root_task()
+        tasks = [] if root is None else [root]
+        while tasks:
+            task = tasks.pop()
+            yield task.coro
+            tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+
+
+def _frames(awaitable: Any) -> Iterator[FrameType]:
+    """Yield the frames of a coroutine, the outermost first."""
+    for _ in range(_MAX_DEPTH):
+        if awaitable is None:
+            return
+        for frame_name, inner_name in (
+            ("cr_frame", "cr_await"),
+            ("gi_frame", "gi_yieldfrom"),
+            ("ag_frame", "ag_await"),
+        ):
+            if hasattr(type(awaitable), frame_name):
+                frame = getattr(awaitable, frame_name)
+                if frame is not None:
+                    yield frame
+                awaitable = getattr(awaitable, inner_name)
+                break
+        else:
+            awaitable = _wrapped(awaitable)
+
+
+def _wrapped(awaitable: Any) -> Any:
+    """Return what an awaitable of the interpreter wraps, such as what ``__await__`` of a coroutine returns."""
+    if type(awaitable).__name__ not in ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow"):
+        return None
+    for each in gc.get_referents(awaitable):
+        if isinstance(each, CoroutineType | AsyncGeneratorType):
+            return each
+    return None
+
+
+def _thread_stacks() -> list[list[FrameType]]:
+    """Return the frames of all threads, the outermost first."""
+    stacks = []
+    for frame in sys._current_frames().values():
+        stack: list[FrameType] = []
+        current: FrameType | None = frame
+        while current is not None:
+            stack.append(current)
+            current = current.f_back
+        stacks.append(stack[::-1])
+    return stacks
+
+
+def _frames_of_work(stacks: list[list[FrameType]], work: object) -> list[FrameType]:
+    """Return the frames in which a thread runs a piece of work."""
+    for stack in stacks:
+        for position, frame in enumerate(stack):
+            if _module(frame) == "railtracks._concurrency._threads" and frame.f_locals.get("self") is work:
+                return stack[position + 1 :]
+    return []
