@@ -204,17 +204,12 @@ WAYS = [
 ]  # fmt: skip
 
 
-PENDING = pytest.mark.xfail(strict=False, reason="calls, threads and nurseries still lose some of them")
-
-
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ERRORS)
-def test_exception_comes_out_as_the_same_object(name, way, backend, request):
+def test_exception_comes_out_as_the_same_object(name, way, backend):
     error = ERRORS[name]()
     if isinstance(error, StopAsyncIteration) and way == "stream":
         pytest.skip("it would look like the end of the stream; see below")
-    if not isinstance(error, Exception) or not error or name.startswith("frozen"):
-        request.applymarker(PENDING)
     caught, session = getattr(Ways(backend, error, saves=False), way)()
     assert caught is error
     assert error.__cause__ is CAUSE

@@ -12,11 +12,6 @@ import pytest
 import railtracks as rt
 from tests.odd import ERRORS, VALUES
 
-BY_HASH = pytest.mark.xfail(reason="the Coordinator looks up the type of a result by its hash")
-BY_CLASS = pytest.mark.xfail(reason="the Coordinator asks an exception for its __class__")
-LOOKED_UP = {"class without a hash", "class with a hash that raises", "list of a class without a hash",
-             "error: class without a hash"}  # fmt: skip
-
 
 def check_same(actual, expected):
     """Not with ``assert``, as pytest would show both."""
@@ -58,9 +53,7 @@ def check_record(opened, caplog):
 
 @pytest.mark.parametrize("saves", [False, True], ids=["not saved", "saved"])
 @pytest.mark.parametrize("name", [*VALUES, *(f"error: {name}" for name in ERRORS)])
-def test_value_whose_code_raises_passes_through_calls(name, saves, backend, caplog, request):
-    if name in LOOKED_UP and not saves:
-        request.applymarker(BY_HASH)
+def test_value_whose_code_raises_passes_through_calls(name, saves, backend, caplog):
     value = ERRORS[name[7:]]() if name.startswith("error: ") else VALUES[name]()
 
     async def give():
@@ -85,9 +78,7 @@ def test_value_whose_code_raises_passes_through_calls(name, saves, backend, capl
 
 @pytest.mark.parametrize("saves", [False, True], ids=["not saved", "saved"])
 @pytest.mark.parametrize("name", ERRORS)
-def test_exception_whose_code_raises_reaches_the_caller(name, saves, backend, caplog, request):
-    if name in ("__class__", "attributes"):
-        request.applymarker(BY_CLASS)
+def test_exception_whose_code_raises_reaches_the_caller(name, saves, backend, caplog):
     error = ERRORS[name]()
 
     async def fail():

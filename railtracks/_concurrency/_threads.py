@@ -10,7 +10,7 @@ import math
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
 from anyio.lowlevel import current_token
@@ -20,7 +20,7 @@ from railtracks._concurrency._asyncio_requests import answered_token
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon, is_stray_cancellation
-from railtracks._concurrency._work_item import WorkItem, active_work_count, serves_thread, work_of_this_thread
+from railtracks._concurrency._work_item import Outcome, WorkItem, active_work_count, serves_thread, work_of_this_thread
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -60,10 +60,17 @@ async def run_in_thread(
     await work.queue()
     try:
         if abandon_on_cancel:
-            (result,) = await run_sync(work, abandon_on_cancel=True, limiter=work.limiter())
+            outcome = await run_sync(work, abandon_on_cancel=True, limiter=work.limiter())
         else:
-            (result,) = await _run_to_end(work)
-        return result
+            outcome = await _run_to_end(work)
+        result, error = outcome
+        if error is not None:
+            try:
+                raise error
+            finally:
+                work.outcome = error = None  # or its traceback would refer to itself
+                del outcome
+        return cast(T, result)
     finally:
         if work.detach_waiter():
             try:
@@ -73,7 +80,7 @@ async def run_in_thread(
                 work.cancel_request()
 
 
-async def _run_to_end(work: WorkItem[T]) -> tuple[T]:
+async def _run_to_end(work: WorkItem[T]) -> Outcome[T]:
     """Run the work in a thread, and once that has begun, wait for its end whatever comes.
 
     anyio shields its wait from cancel scopes, but not from ``task.cancel()`` on asyncio; then the thread goes on.
@@ -96,7 +103,7 @@ async def _run_to_end(work: WorkItem[T]) -> tuple[T]:
             raise
         shield.note(exc)
     await shield.wait_while(lambda: not work.has_ended, changed)
-    work.error = None  # its traceback refers to this work
+    work.outcome = None  # the traceback of an error refers to this work
     shield.check()
     raise AssertionError("a cancellation was noted")
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from railtracks._concurrency._thread_limit import ThreadLimit
 
 T = TypeVar("T")
+Outcome = tuple[T, None] | tuple[None, BaseException]
+"""What a piece of work returned, or what it raised."""
 
 _lock = threading.Lock()
 _active = 0
@@ -62,8 +64,7 @@ class WorkItem(Generic[T]):
         limit: The limit that it has a place of; None for no limit. Only the waiter's thread uses it.
 
     Attributes:
-        result: What the work has returned; None until then.
-        error: What it has raised, if it did.
+        outcome: What the work has returned, or what it has raised; None until then.
         on_done: Called in its thread when it has returned or raised.
     """
 
@@ -77,14 +78,13 @@ class WorkItem(Generic[T]):
         self._admitted = False  # a thread will begin it, even if the waiter has left
         self._scheduler = runtime_hooks.get().thread_scheduler
         self._waiter_thread = threading.get_ident()  # the thread of the event loop that waits for it
-        self.result: tuple[T] | None = None
-        self.error: BaseException | None = None
+        self.outcome: Outcome[T] | None = None
         self.on_done: Callable[[], object] | None = None
         self._request: anyio.CancelScope | None = None  # the scope of what the thread waits for in that event loop
 
     # ---- in the thread that runs it
 
-    def __call__(self) -> tuple[T]:
+    def __call__(self) -> Outcome[T]:
         with _lock:
             if self._is_claimed:
                 raise RuntimeError("another thread has begun it")  # ends the job of this thread; no code sees it
@@ -98,11 +98,12 @@ class WorkItem(Generic[T]):
         _thread_state.work = self
         try:
             with answered_requests():
-                self.result = (self._run(),)  # in a tuple: trio refuses a bare coroutine, which a sync node may return
-            return self.result
-        except BaseException as exc:
-            self.error = exc
-            raise
+                # A value, whatever comes: asyncio and trio change some exceptions that pass through them. In a tuple:
+                # trio refuses a bare coroutine, which a sync node may return.
+                try:
+                    self.outcome = self._run(), None
+                except BaseException as exc:
+                    self.outcome = None, exc
         finally:
             _thread_state.work = None
             if self.on_done is not None:
@@ -110,6 +111,7 @@ class WorkItem(Generic[T]):
             with _lock:
                 self._state = "done"
                 self._finish_if(self._waiter_left)
+        return self.outcome
 
     def _run(self) -> T:
         forks = fork_count()
@@ -139,7 +141,7 @@ class WorkItem(Generic[T]):
     @property
     def has_ended(self) -> bool:
         """Whether the work has returned or raised."""
-        return self.result is not None or self.error is not None
+        return self.outcome is not None
 
     async def queue(self) -> None:
         """Acquire a place, and count from then on. Cancellation: the wait ends, and the work does not begin."""

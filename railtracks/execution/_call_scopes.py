@@ -59,15 +59,19 @@ class RootCall:
     Args:
         timeout: Seconds that the call may take.
         now: The current time, on ``anyio.current_time()``.
+
+    Attributes:
+        waiting: Where the innermost calls below it waited when it timed out; None until the first of them has ended.
     """
 
-    __slots__ = ("deadline", "finished", "scopes", "timeout")
+    __slots__ = ("deadline", "finished", "scopes", "timeout", "waiting")
 
     def __init__(self, timeout: float, now: float) -> None:
         self.timeout: float = timeout
         self.deadline: float = now + timeout
         self.scopes: dict[CallScope, None] = {}  # in order, so that cancelling them has an order too
         self.finished: bool = False
+        self.waiting: tuple[str, ...] | None = None
 
     def reason_of(self, exc: BaseException, frame: object) -> Reason:
         """Return why a call below this one is being cancelled.

@@ -41,7 +41,7 @@ from railtracks.pubsub import RTPublisher
 from railtracks.state import CallCreated, CallRecord, Reason, Status
 from railtracks.state._records import DELETED
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._classify import SCALAR_TYPES
+from railtracks.state._serialization._classify import SCALAR_IDS
 from railtracks.state._serialization._record_text import object_text
 from railtracks.state._serialization._secret_search import register_secrets
 from railtracks.state._transitions import RTState
@@ -267,8 +267,7 @@ class Coordinator:
             raise
         except BaseException as exc:
             if _is_cancellation(exc):
-                state.cancelled(record, self._reason(run, exc), self.clock())
-                self._record_end(record)
+                self._on_cancelled(record, run, exc)
                 if isinstance(exc, GeneratorExit):
                     here = current.get()
                     if here is None or here.record is not record:
@@ -285,6 +284,22 @@ class Coordinator:
         finally:
             current.set(caller)
 
+    def _on_cancelled(self, record: CallRecord, root: RootCall, exc: BaseException) -> None:
+        """Record the cancellation of a call, and at the first one below a top-level call what waits at a timeout."""
+        reason = self._reason(root, exc)
+        limit = None
+        if reason is Reason.TIMEOUT:
+            if root.waiting is None:
+                from railtracks.execution._waiting import waiting_calls  # here, as few programs need it
+
+                traceback = exc.__traceback__
+                assert traceback is not None
+                root.waiting = waiting_calls(self.state.records, record.run, record, traceback.tb_next)
+            if record.parent is None:
+                limit = root.timeout
+        self.state.cancelled(record, reason, self.clock(), limit)
+        self._record_end(record)
+
     def _on_error(self, record: CallRecord, exc: BaseException) -> None:
         """Record the error of a call, and end the session if it has to."""
         self.state.failed(record, exc, self.clock())
@@ -297,7 +312,7 @@ class Coordinator:
         """Write and announce the end of a call, which the state has already."""
         if self.recorder is not None:
             self.recorder.on_ended(record)
-        elif type(record.result) not in SCALAR_TYPES:
+        elif id(type(record.result)) not in SCALAR_IDS:
             register_secrets(record.result, self.redactor)
         if self._call_log.is_active:
             self._call_log.ended(record)
@@ -363,7 +378,8 @@ class Coordinator:
         cancellation = split_cancellation(exc)[0]
         if cancellation is None:
             return Reason.OUTSIDE
-        return root.reason_of(cancellation, sys._getframe(1))
+        frame = sys._getframe(2)  # that of `run`, through `_on_cancelled`; or of what called `abandon`
+        return root.reason_of(cancellation, frame)
 
     async def abandon(self, frame: Frame) -> None:
         """Note that a call is being cancelled while its worker thread goes on, and cancel what the thread has called.
@@ -421,4 +437,5 @@ def _is_cancellation(exc: BaseException) -> bool:
 
 def is_fatal(exc: BaseException) -> bool:
     """Return whether an error of a node ends its session, whatever ``end_on_error`` says."""
-    return isinstance(exc, FatalError) or (isinstance(exc, NodeInvocationError) and exc.fatal)
+    # By type, because an exception may lie about its class, or raise where it is asked.
+    return issubclass(type(exc), FatalError) or (issubclass(type(exc), NodeInvocationError) and exc.fatal)  # type: ignore[attr-defined]

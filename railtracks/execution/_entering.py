@@ -149,7 +149,8 @@ async def _outcome(
     if failure is not None:
         raise failure.with_traceback(coordinator.failure_traceback)
     if scope.timed_out:
-        raise GlobalTimeOutError(root.timeout, f"{node.name} exceeded the timeout of {root.timeout:g} s") from error
+        message = f"{node.name} exceeded the timeout of {root.timeout:g} s"
+        raise GlobalTimeOutError(root.timeout, message, root.waiting or ()) from error
     if error is not None:
         raise error
     if scope.cancel_scope.cancelled_caught:

@@ -13,7 +13,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from types import AsyncGeneratorType, CoroutineType, FrameType
+from types import AsyncGeneratorType, CoroutineType, FrameType, TracebackType
 from typing import Any
 
 from railtracks._concurrency._event_loop import running_library
@@ -21,12 +21,19 @@ from railtracks.state import CallRecord, Status
 
 MAX_SHOWN = 5
 """The greatest number of calls that are named."""
+_Position = tuple[FrameType, int]
+"""A frame, and the line in it that runs or waits."""
 _MAX_DEPTH = 10_000
 """The greatest number of frames of a task that are looked at."""
 _NOT_USER_CODE = {"railtracks", "anyio", "trio", "outcome", "sniffio", *sys.stdlib_module_names} - {"__main__"}
 
 
-def waiting_calls(records: Sequence[CallRecord], root: int) -> tuple[str, ...]:
+def waiting_calls(
+    records: Sequence[CallRecord],
+    root: int,
+    cancelled: CallRecord | None = None,
+    traceback: TracebackType | None = None,
+) -> tuple[str, ...]:
     """Return where the innermost open calls below a top-level call wait, such as ``fetch, line 12 of shop.py``.
 
     Call it in the thread of the event loop. Never raises.
@@ -34,6 +41,8 @@ def waiting_calls(records: Sequence[CallRecord], root: int) -> tuple[str, ...]:
     Args:
         records: The calls of the session, in the order of creation.
         root: The index of the top-level call.
+        cancelled: The call that has just been cancelled, and so waits no more; None for none.
+        traceback: From the running code to where it waited.
 
     Returns:
         One text for each call, in the order of creation, for at most ``MAX_SHOWN`` calls. It is the name of the node
@@ -43,7 +52,9 @@ def waiting_calls(records: Sequence[CallRecord], root: int) -> tuple[str, ...]:
     callers = {each.parent for each in opened}
     innermost = [each for each in opened if each.index not in callers][:MAX_SHOWN]
     try:
-        places = _places({id(each) for each in innermost})
+        places = _places({id(each) for each in innermost if each is not cancelled})
+        if cancelled is not None:
+            places[id(cancelled)] = _place_of(traceback)
     except Exception:  # the frames of the application may hold anything
         places = {}
     return tuple(each.name + places.get(id(each), "") for each in innermost)
@@ -56,35 +67,47 @@ def _places(wanted: set[int]) -> dict[int, str]:
     for coroutine in _coroutines():
         call: int | None = None
         work: object = None
-        inside: list[FrameType] = []
+        inside: list[_Position] = []
         for frame in _frames(coroutine):
-            module = _module(frame)
-            if module.startswith("railtracks."):
-                own = frame.f_locals
-                record = own.get("record")
-                if type(record) is CallRecord and record.status is Status.OPEN:
+            name = frame.f_code.co_name
+            if name in ("run", "run_in_thread") and _module(frame).startswith("railtracks."):  # locals are expensive
+                record = frame.f_locals.get("record")
+                if name == "run_in_thread":
+                    work = frame.f_locals.get("work")
+                elif type(record) is CallRecord and record.status is Status.OPEN:
                     call, work, inside = id(record), None, []
-                elif frame.f_code.co_name == "run_in_thread":
-                    work = own.get("work")
             else:
-                inside.append(frame)
+                inside.append((frame, frame.f_lineno))
         if call is None or call not in wanted:
             continue
         if work is not None:
             threads = _thread_stacks() if threads is None else threads
-            inside += _frames_of_work(threads, work)
+            inside += _positions_in_work(threads, work)
         found[call] = _place(inside)
     return found
 
 
-def _place(frames: list[FrameType]) -> str:
+def _place_of(traceback: TracebackType | None) -> str:
+    """Return where the code waited that a cancellation has just left."""
+    inside: list[_Position] = []
+    work: object = None
+    while traceback is not None:
+        frame = traceback.tb_frame
+        inside.append((frame, traceback.tb_lineno))
+        if frame.f_code.co_name == "run_in_thread" and _module(frame).startswith("railtracks."):
+            work = frame.f_locals.get("work")
+        traceback = traceback.tb_next
+    return _place(inside if work is None else _positions_in_work(_thread_stacks(), work))
+
+
+def _place(positions: Sequence[_Position]) -> str:
     """Return the innermost position in user code, or else in code that it has installed; "" if there is none."""
-    own = [frame for frame in frames if _module(frame).partition(".")[0] not in _NOT_USER_CODE]
-    written = [frame for frame in own if "site-packages" not in frame.f_code.co_filename]
+    own = [each for each in positions if _module(each[0]).partition(".")[0] not in _NOT_USER_CODE]
+    written = [each for each in own if "site-packages" not in each[0].f_code.co_filename]
     if not own:
         return ""
-    frame = (written or own)[-1]
-    return f", line {frame.f_lineno} of {os.path.basename(frame.f_code.co_filename)}"
+    frame, line = (written or own)[-1]
+    return f", line {line} of {os.path.basename(frame.f_code.co_filename)}"
 
 
 def _module(frame: FrameType) -> str:
@@ -149,10 +172,10 @@ def _thread_stacks() -> list[list[FrameType]]:
     return stacks
 
 
-def _frames_of_work(stacks: list[list[FrameType]], work: object) -> list[FrameType]:
-    """Return the frames in which a thread runs a piece of work."""
+def _positions_in_work(stacks: list[list[FrameType]], work: object) -> list[_Position]:
+    """Return the positions in the frames in which a thread runs a piece of work."""
     for stack in stacks:
         for position, frame in enumerate(stack):
-            if _module(frame) == "railtracks._concurrency._threads" and frame.f_locals.get("self") is work:
-                return stack[position + 1 :]
+            if _module(frame) == "railtracks._concurrency._work_item" and frame.f_locals.get("self") is work:
+                return [(each, each.f_lineno) for each in stack[position + 1 :]]
     return []
