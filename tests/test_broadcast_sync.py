@@ -143,6 +143,26 @@ async def test_request_of_an_abandoned_thread_is_refused(func):
     assert len(session.info.records) == 1
 
 
+async def test_request_that_crosses_the_cancellation_of_its_call_is_refused():
+    """A request that was on its way when the call of its thread was cancelled does not begin."""
+    begun = []
+
+    async def request():
+        begun.append(True)
+
+    late = Late(lambda: _threads.run_in_loop(request, None))
+    async with rt.Session():
+        async with anyio.create_task_group() as group:
+            group.start_soon(rt.call, late)
+            await late.started.wait()
+            group.cancel_scope.cancel()
+        late.release.set()
+        while not late.answered.wait(0.001):  # real: the thread needs this event loop to get its answer
+            await anyio.lowlevel.checkpoint()
+    assert isinstance(late.out, _threads.UnansweredError)
+    assert begun == []
+
+
 @pytest.mark.parametrize("func", [rt.broadcast_sync, lambda item: rt.call_sync(len, item)])
 async def test_request_of_a_thread_that_outlives_its_session_is_refused(func):
     late = Late(lambda: func("late"))
