@@ -68,7 +68,7 @@ def test_broadcast_sync_in_a_plain_with_reaches_the_callback(backend):
     assert heard == ["first", "second"]
 
 
-def test_broadcast_sync_in_a_thread_of_a_plain_with_reaches_the_callback(backend):
+def test_broadcast_sync_in_a_thread_reaches_the_callback(backend):
     heard = []
     with rt.Session(broadcast_callback=heard.append, backend=backend):
         context = contextvars.copy_context()
@@ -89,7 +89,7 @@ async def test_broadcast_sync_in_an_event_loop_shows_what_to_write():
             rt.broadcast_sync("item")
 
 
-async def test_broadcast_sync_in_a_plain_with_in_async_code_works_in_nodes():
+async def test_broadcast_sync_works_in_a_plain_with_in_async_code():
     heard = []
 
     def speak():
@@ -143,7 +143,7 @@ async def test_request_of_an_abandoned_thread_is_refused(func):
     assert len(session.info.records) == 1
 
 
-async def test_request_that_crosses_the_cancellation_of_its_call_is_refused():
+async def test_request_that_crosses_its_cancellation_is_refused():
     """A request that was on its way when the call of its thread was cancelled does not begin."""
     begun = []
 
@@ -164,7 +164,7 @@ async def test_request_that_crosses_the_cancellation_of_its_call_is_refused():
 
 
 @pytest.mark.parametrize("func", [rt.broadcast_sync, lambda item: rt.call_sync(len, item)])
-async def test_request_of_a_thread_that_outlives_its_session_is_refused(func):
+async def test_request_of_a_thread_that_outlives_a_session_is_refused(func):
     late = Late(lambda: func("late"))
     async with rt.Session(broadcast_callback=lambda _: None), anyio.create_task_group() as group:
         group.start_soon(rt.call, late)

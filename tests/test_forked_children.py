@@ -54,7 +54,7 @@ def outside_a_session(lines):
     )
 
 
-def test_call_sync_in_a_process_of_multiprocessing_opens_a_session(backend):
+def test_call_sync_in_a_forked_process_opens_a_session(backend):
     """``rt.call_sync`` in a process that a sync node starts with multiprocessing opens a session of its own."""
     lines = output_of(
         HEAD
@@ -228,7 +228,7 @@ thread.join()
     assert lines[0].startswith("child: 4 ")
 
 
-def test_runs_that_are_open_in_the_parent_are_free_in_a_memory_store():
+def test_runs_of_the_parent_are_free_in_a_memory_store():
     """A child has a copy of a MemoryStore, in which no session of its own is open."""
     store = rt.state.MemoryStore()
     with rt.Session(store=store, run_identifier="run"):
