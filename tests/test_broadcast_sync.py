@@ -68,7 +68,7 @@ def test_broadcast_sync_in_a_plain_with_reaches_the_callback(backend):
     assert heard == ["first", "second"]
 
 
-def test_broadcast_sync_in_a_thread_of_a_plain_with_reaches_the_callback(backend):
+def test_broadcast_sync_in_a_thread_reaches_the_callback(backend):
     heard = []
     with rt.Session(broadcast_callback=heard.append, backend=backend):
         context = contextvars.copy_context()
@@ -89,7 +89,7 @@ async def test_broadcast_sync_in_an_event_loop_shows_what_to_write():
             rt.broadcast_sync("item")
 
 
-async def test_broadcast_sync_in_a_plain_with_in_async_code_works_in_nodes():
+async def test_broadcast_sync_works_in_a_plain_with_in_async_code():
     heard = []
 
     def speak():
@@ -143,8 +143,28 @@ async def test_request_of_an_abandoned_thread_is_refused(func):
     assert len(session.info.records) == 1
 
 
+async def test_request_that_crosses_its_cancellation_is_refused():
+    """A request that was on its way when the call of its thread was cancelled does not begin."""
+    begun = []
+
+    async def request():
+        begun.append(True)
+
+    late = Late(lambda: _threads.run_in_loop(request, None))
+    async with rt.Session():
+        async with anyio.create_task_group() as group:
+            group.start_soon(rt.call, late)
+            await late.started.wait()
+            group.cancel_scope.cancel()
+        late.release.set()
+        while not late.answered.wait(0.001):  # real: the thread needs this event loop to get its answer
+            await anyio.lowlevel.checkpoint()
+    assert isinstance(late.out, _threads.UnansweredError)
+    assert begun == []
+
+
 @pytest.mark.parametrize("func", [rt.broadcast_sync, lambda item: rt.call_sync(len, item)])
-async def test_request_of_a_thread_that_outlives_its_session_is_refused(func):
+async def test_request_of_a_thread_that_outlives_a_session_is_refused(func):
     late = Late(lambda: func("late"))
     async with rt.Session(broadcast_callback=lambda _: None), anyio.create_task_group() as group:
         group.start_soon(rt.call, late)

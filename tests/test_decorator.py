@@ -56,6 +56,7 @@ async def test_it_takes_every_option_of_a_session(tmp_path):
         "durability": "exit",
         "store": "file:.railtracks",
         "backend": "trio",
+        "max_threads": 3,
     }
     assert set(options) == set(rt.SessionOptions.__annotations__)
 

@@ -51,6 +51,7 @@ OPTIONS: dict[str, Any] = {
     "durability": "exit",
     "store": "sqlite:runs.db",
     "backend": "trio",
+    "max_threads": 3,
 }
 
 

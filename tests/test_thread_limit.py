@@ -119,6 +119,33 @@ async def test_never_more_threads_work_than_there_are_places():
     assert most <= 3
 
 
+async def test_thread_that_has_its_answer_waits_for_a_place():
+    """A thread whose call has ended goes on only when there is a place again."""
+    blocked, begun, answer, went_on = Blocked(), anyio.Event(), anyio.Event(), threading.Event()
+
+    async def child():
+        begun.set()
+        await answer.wait()
+
+    def waits():
+        rt.call_sync(child)
+        went_on.set()
+
+    async with rt.Session(max_threads=1) as session, anyio.create_task_group() as group:
+        group.start_soon(rt.call, waits)
+        await begun.wait()
+        group.start_soon(rt.call, blocked)
+        await blocked.started.wait()
+        answer.set()
+        while session.info.records[1].status is not Status.COMPLETED:
+            await anyio.lowlevel.checkpoint()
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        assert not went_on.wait(0.05)  # real: a thread that may go on would do so by now
+        blocked.release.set()
+    assert went_on.is_set()
+
+
 async def test_threads_that_wait_do_not_pile_up():
     """What a waiting thread calls comes before nodes that have not begun, so few threads exist at once."""
     lock, begun, most = threading.Lock(), 0, 0
