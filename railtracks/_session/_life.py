@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import Token
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 from anyio.lowlevel import current_token
 
+from railtracks._concurrency._after_fork import end_forked_child, fork_count
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon
@@ -82,7 +82,7 @@ class SessionLife(ABC):
         self._token: Token[Any] | None = None  # restores the context variable
         self._nursery: SessionNursery | None = None  # with `async with`, or once the loop thread runs
         self._loop_thread: LoopThread | None = None
-        self._starting_loop: threading.Lock | None = None  # two threads may make the first synchronous call
+        self._forks = 0
 
     @property
     @abstractmethod
@@ -114,16 +114,18 @@ class SessionLife(ABC):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._forks != fork_count():
+            end_forked_child(exc)  # it cannot go on in async code: the event loop is its parent's
         interrupt = self._begin_leaving("async with", exc)
         misuse: str | None = None
-        nursery = self._nursery
+        nursery, loop = self._nursery, self._coordinator.loop
         assert nursery is not None
         try:
-            if self._coordinator.loop.is_current and self._coordinator.loop.current_task() is nursery.task:
+            if loop.is_this_task(nursery.task):
                 await nursery.close(exc, self._finalize)
             else:
                 misuse = LEFT_ELSEWHERE.format(self.identifier)
-                if self._coordinator.loop.is_current and not isinstance(exc, GeneratorExit):
+                if loop.is_current and not isinstance(exc, GeneratorExit):
                     await nursery.close_elsewhere(self._finalize)
                 else:  # nothing can be waited for: another event loop runs, or the coroutine is being closed
                     self._close_without_waiting()
@@ -143,7 +145,6 @@ class SessionLife(ABC):
                 self._begin("with")
                 self._start_recording()
                 if running_library() is None:
-                    self._starting_loop = threading.Lock()
                     self._coordinator.loop.start = self._start_loop
                 self._lifecycle.advance(Phase.OPEN)
                 self._token = current.set(Frame(self._coordinator))
@@ -155,12 +156,24 @@ class SessionLife(ABC):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._forks != fork_count():
+            self._leave_in_forked_child(exc)
+            return
         interrupt = self._begin_leaving("with", exc)
+        with DeferredInterrupts():
+            self._coordinator.loop.forbid_start()  # or a thread that calls now would start a loop that nothing ends
         thread = self._loop_thread
         close = self._close_without_waiting if thread is None else functools.partial(thread.close, exc)
         run_steps(close, self._end)
         if interrupt is not None:
             raise interrupt
+
+    def _leave_in_forked_child(self, exc: BaseException | None) -> None:
+        """Leave it in a forked child, where only the context variable is left of it: all else is the parent's."""
+        if self._coordinator.loop.start is None:  # it was entered in async code, whose event loop is the parent's
+            end_forked_child(exc)
+        self._lifecycle.advance(Phase.OVER)
+        run_steps(self._log.close, self._restore)
 
     def _close_without_waiting(self) -> None:
         """Leave where nothing can be waited for: cancel what runs; the last call to end saves."""
@@ -176,12 +189,10 @@ class SessionLife(ABC):
 
     def _start_loop(self) -> None:
         """Start the event loop of the synchronous form, and wait until it runs. Called in the thread that needs it."""
-        assert self._starting_loop is not None
-        with self._starting_loop:
-            if self._loop_thread is None:
-                self._nursery = SessionNursery(self._coordinator, self._log)
-                self._loop_thread = LoopThread(self._config.backend, self._nursery, self._finalize)
-            self._loop_thread.open()
+        if self._loop_thread is None:
+            self._nursery = SessionNursery(self._coordinator, self._log)
+            self._loop_thread = LoopThread(self._config.backend, self._nursery, self._finalize)
+        self._loop_thread.open()
 
     # ---- the beginning and the end
 
@@ -191,6 +202,7 @@ class SessionLife(ABC):
         self._log.open()
         self._lifecycle.advance(Phase.ENTERING)
         self._form = form
+        self._forks = fork_count()
         self._start_time = self._now()
         if self._coordinator.context:
             register_secrets(self._coordinator.context, self._coordinator.redactor)

@@ -58,6 +58,13 @@ class LoopBinding:
         """Whether the event loop runs in the current thread."""
         return self._thread == threading.get_ident()
 
+    def is_this_task(self, task: object) -> bool:
+        """Return whether ``task``, of the session's loop, is the one that runs here."""
+        try:
+            return self.current_task() is task
+        except RuntimeError:  # no event loop runs here
+            return False
+
     @property
     def is_current(self) -> bool:
         """Whether the session's own event loop is the one that runs in the current thread."""
