@@ -9,7 +9,7 @@ from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._simulate import simulate
 from railtracks.testing._trace import TraceEvent
-from railtracks.testing._virtual_time._clock import ClockHeldError, Deadlock, VirtualClock
+from railtracks.testing._virtual_time._clock import ClockHeldError, Deadlock, Livelock, VirtualClock
 from railtracks.testing._virtual_time._run import run
 from railtracks.testing.faults import Fault
 from railtracks.testing.invariants import Violation, check, invariant
@@ -19,6 +19,7 @@ __all__ = [
     "ClockHeldError",
     "Deadlock",
     "Fault",
+    "Livelock",
     "Outcome",
     "ProcessKilled",
     "ScriptError",

@@ -122,6 +122,18 @@ def test_a_deadlock_breaks_it_and_says_where_it_waits(backend):
     assert "node (test_invariants.py:" in str(violation)
 
 
+def test_a_livelock_breaks_it_and_says_what_ran(backend):
+    async def node():
+        while True:
+            await anyio.sleep(0)
+
+    violation = broken(simulate(node, backend=backend, max_steps=10_000))
+    assert violation.broken == "nothing_is_left_running"
+    assert "the flow never ends: at 0 s of virtual time tasks run on and on" in str(violation)
+    assert "running: node (test_invariants.py:" in str(violation)
+    assert "> " in str(violation)  # the call is marked
+
+
 def test_a_record_that_lies():
     outcome = simulate(Sequence(Return(1), Return(2)))
     lie = attrs.evolve(outcome.calls["s0", 1], outcome="raised", value=ValueError("x"))

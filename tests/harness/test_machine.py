@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
 from unittest import mock
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -12,7 +15,8 @@ from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 import railtracks as rt
 from railtracks.execution import _call_scopes
 from railtracks.state._transitions import RTState
-from railtracks.testing import trees
+from railtracks.testing import Livelock, VirtualClock, trees
+from railtracks.testing._virtual_time import _stepping
 from railtracks.testing.machine import SessionMachine
 from tests.effort import FACTOR
 
@@ -110,3 +114,26 @@ class OnlyReturns(SessionMachine):
 
 def test_a_subclass_chooses_what_calls_run():
     run(OnlyReturns)
+
+
+async def spins():
+    while True:
+        await anyio.sleep(0)
+
+
+async def swallows():
+    while True:
+        with contextlib.suppress(BaseException):
+            await anyio.sleep(0)
+
+
+@pytest.mark.parametrize("call", [spins, swallows], ids=lambda call: call.__name__)
+def test_a_call_that_spins_ends_the_example(call, monkeypatch):
+    class Spinning(SessionMachine):
+        @staticmethod
+        def leaves():
+            return st.just(call)
+
+    monkeypatch.setattr(_stepping, "VirtualClock", partial(VirtualClock, max_steps=5_000))
+    with pytest.raises(Livelock, match=rf"running: {call.__name__} \(test_machine.py:"):
+        run(Spinning, FINDING)

@@ -123,6 +123,12 @@ def test_a_test_that_would_hang_fails_and_says_where_it_waits(suite):
     )
 
 
+def test_a_test_that_would_spin_fails_and_says_where(suite):
+    result = suite("async def test_spins(rt_session):\n    while True:\n        await anyio.sleep(0)")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*Livelock: at 0 s of virtual time tasks run on*", "*running: test_spins (test_it*"])
+
+
 def test_fixtures_parameters_and_classes_work_in_async_tests(suite):
     result = suite("""
         @pytest.fixture

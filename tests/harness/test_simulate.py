@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest import mock
 
 import anyio
 import pytest
@@ -16,7 +18,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import ConfigError, GlobalTimeOutError, NodeCreationError, SessionError
 from railtracks.state import Status
-from railtracks.testing import Deadlock, check, simulate
+from railtracks.testing import Deadlock, Livelock, check, simulate
 from railtracks.testing.faults import Delay, Fault
 from railtracks.testing.trees import (
     Batch,
@@ -50,7 +52,7 @@ FLOW = Sequence(
 FAULTS = [Fault(None, Delay(1), probability=0.3)]
 
 DIGESTS = {
-    "asyncio": "864ecf35510926c32a51dd4dffe02319ea2475a7dc256accd889abe62ab96bf4",
+    "asyncio": "23e26dbc2ec3668d5d7507492ce1f3925bbd5610ad170d457d73cba666e6e618",
     "trio": "92da4b7a2c659c0555d0b09f3596cedeae005d9c0195e9d61615ea1402af5556",
 }
 """The digests of ``stories``. If the runtime schedules differently than before, write the new ones here."""
@@ -409,6 +411,84 @@ def test_the_outcome_of_a_run_that_hangs_for_ever(backend):
     assert isinstance(outcome.exception, Deadlock)
     assert "node (test_simulate.py:" in str(outcome.exception)
     assert outcome.info.records[0].status is Status.CANCELLED
+
+
+def test_the_outcome_of_a_run_that_spins_for_ever(backend):
+    async def spins():
+        while True:
+            await anyio.sleep(0)
+
+    async def node():
+        await rt.call(Sleep(1))
+        await rt.call(spins)
+
+    outcome = simulate(node, backend=backend, max_steps=10_000, timeout=5)
+    assert isinstance(outcome.exception, Livelock)
+    assert outcome.end == "ran for ever without time passing (Livelock)"
+    assert outcome.duration == 1
+    assert [record.status for record in outcome.info.records] == [
+        Status.CANCELLED,
+        Status.COMPLETED,
+        Status.CANCELLED,
+    ]
+    assert outcome.sessions[0].saved == outcome.info
+    assert "the run                  hangs     at 1 s of virtual time tasks run on and on" in outcome.story
+    assert "spins (test_simulate.py:" in str(outcome)  # where it was cancelled
+    assert "max_steps=10000" in outcome.code
+    assert simulate(node, backend=backend, max_steps=10_000, timeout=5).story == outcome.story
+
+
+def test_the_outcome_of_a_run_that_spins_and_cannot_be_cancelled(backend):
+    async def node():
+        await rt.call(Sleep(1))
+        while True:
+            with contextlib.suppress(BaseException):
+                await anyio.sleep(0)
+
+    outcome = simulate(node, backend=backend, max_steps=10_000)
+    assert isinstance(outcome.exception, Livelock)
+    assert outcome.duration == 1
+    assert [record.status for record in outcome.info.records] == [Status.OPEN, Status.COMPLETED]
+    assert outcome.left_running == ("the session s0",)
+
+
+def test_calls_that_go_on_for_ever_spin_too(backend):
+    @rt.function_node
+    def is_ready():
+        return False
+
+    async def node():
+        while not await rt.call(is_ready):
+            pass
+
+    outcome = simulate(node, backend=backend, max_steps=10_000)
+    assert isinstance(outcome.exception, Livelock)
+    assert outcome.exception.running == [mock.ANY]
+    assert outcome.exception.running[0].startswith("node (test_simulate.py:")
+
+
+def test_threads_that_tasks_spin_for_get_their_turns(backend):
+    """They get them when no task can run, and here one always can."""
+
+    @rt.function_node
+    def step(number):
+        return number
+
+    async def node():
+        results = []
+
+        async def steps():
+            for number in range(30):
+                results.append(await rt.call(step, number))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(steps)
+            while len(results) < 30:
+                await anyio.sleep(0)
+
+    outcome = simulate(node, backend=backend, max_steps=10_000)
+    assert outcome.exception is None
+    assert simulate(node, backend=backend, max_steps=10_000).story == outcome.story
 
 
 def test_its_code_makes_the_same_outcome_again(backend):

@@ -13,7 +13,7 @@ from railtracks.state import ExecutionInfo, Store, Stored
 from railtracks.testing._simulation import _report
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._trace import ReprAsCode, TraceEvent, stable_repr
-from railtracks.testing._virtual_time._clock import Deadlock
+from railtracks.testing._virtual_time._clock import MAX_STEPS, Deadlock, Livelock
 from railtracks.testing.faults import Fault, StoreFault
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Outcome:
     result: Any
     """What the flow returned; None if it did not return."""
     exception: BaseException | None
-    """The exception that left the run, as the same object; a ``Deadlock`` if the run hung for ever."""
+    """The exception that left the run, as the same object; a ``Deadlock`` or ``Livelock`` if it would never end."""
     trace: tuple[TraceEvent, ...]
     """What happened, in order."""
     info: ExecutionInfo
@@ -80,6 +80,8 @@ class Outcome:
     """Faults that never happened, because no such call was made."""
     cut_off: tuple[CallKey, ...] = ()
     """For invariants: calls that, while being cancelled, made a call, which for that reason never began."""
+    max_steps: int = MAX_STEPS
+    """How many steps tasks could take while no virtual time passed."""
     calls: dict[CallKey, ObservedCall] = attrs.field(factory=dict)
     """For invariants: each call, by session and index, as it was observed from outside of the runtime."""
 
@@ -108,6 +110,8 @@ class Outcome:
         parts = [name, *map(repr, self.args), f"seed={self.seed}", f"backend={self.backend!r}"]
         if self.faults:
             parts.append(f"faults={list(self.faults)!r}")
+        if self.max_steps != MAX_STEPS:
+            parts.append(f"max_steps={self.max_steps}")
         parts += [f"{key}={_option_code(key, value)}" for key, value in self.options.items()]
         return f"simulate({', '.join(parts)})"
 
@@ -118,6 +122,8 @@ class Outcome:
             return redact(self.info, f"returned {stable_repr(self.result)}")
         if isinstance(self.exception, Deadlock):
             return "hung for ever"
+        if isinstance(self.exception, Livelock):
+            return "ran for ever without time passing (Livelock)"
         if self.was_cancelled:
             return "was cancelled from outside"
         return redact(self.info, f"raised {type(self.exception).__name__}: {self.exception}")

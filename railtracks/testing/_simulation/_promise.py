@@ -15,7 +15,7 @@ from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._outcome import ObservedSession, Outcome
 from railtracks.testing._simulation._witness import CallKey, ObservedCall
 from railtracks.testing._trace import stable_repr
-from railtracks.testing._virtual_time._clock import Deadlock
+from railtracks.testing._virtual_time._clock import Deadlock, Livelock
 from railtracks.testing.faults import StoreFault
 
 STATUS = {"returned": Status.COMPLETED, "raised": Status.FAILED, "cancelled": Status.CANCELLED}
@@ -38,6 +38,11 @@ def nothing_is_left_running(outcome: Outcome) -> None:
     """Check that when a session ends, however it ends, nothing that it started is still running."""
     if isinstance(outcome.exception, Deadlock):
         raise InvariantError(f"the flow hangs for ever: {outcome.exception.problem}", *_cancelled_last(outcome))
+    if isinstance(outcome.exception, Livelock):
+        places = ", ".join(outcome.exception.running)
+        raise InvariantError(
+            f"the flow never ends: {outcome.exception.problem}; running: {places}", *_cancelled_last(outcome)
+        )
     if outcome.left_running:
         raise AssertionError(f"left behind: {', '.join(outcome.left_running)}")
     if was_killed(outcome):
@@ -54,7 +59,7 @@ def the_caller_has_the_real_result_or_the_real_exception(outcome: Outcome) -> No
     session, config, error = outcome.info.session_id, outcome.config, outcome.exception
     call = session, 0
     top = outcome.calls.get(call)
-    if top is None or config is None or isinstance(error, Deadlock | ProcessKilled) or outcome.was_cancelled:
+    if top is None or config is None or isinstance(error, Deadlock | Livelock | ProcessKilled) or outcome.was_cancelled:
         return
     elapsed = top.time - top.began  # what follows the call, such as delivery to subscribers, has its own deadlines
     ending = ending_error(outcome, session, config.end_on_error)

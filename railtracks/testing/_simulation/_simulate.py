@@ -25,7 +25,7 @@ from railtracks.state import MemoryStore, Store
 from railtracks.testing._simulation._injection import FaultyStore, ProcessKilled
 from railtracks.testing._simulation._outcome import ObservedSession, Outcome
 from railtracks.testing._simulation._witness import Witness, caller
-from railtracks.testing._virtual_time._clock import Deadlock, VirtualClock
+from railtracks.testing._virtual_time._clock import MAX_STEPS, Deadlock, Livelock, VirtualClock
 from railtracks.testing._virtual_time._run import run_with
 from railtracks.testing._virtual_time._tasks import describe, tasks, tasks_left
 from railtracks.testing._virtual_time._thread_kinds import threads_left
@@ -39,6 +39,7 @@ def simulate(
     seed: int = 0,
     backend: str = "asyncio",
     faults: Sequence[Fault | StoreFault] = (),
+    max_steps: int = MAX_STEPS,
     **session_options: Any,
 ) -> Outcome:
     """Run a flow or a node once, in a session of its own, under virtual time, the same each time. Blocks.
@@ -54,6 +55,7 @@ def simulate(
         seed: Any whole number.
         backend: "asyncio" or "trio".
         faults: What goes wrong, and where; see ``railtracks.testing.faults``.
+        max_steps: How many steps tasks may take while no virtual time passes; see ``VirtualClock``.
         **session_options: Arguments of ``rt.Session``; they override those of a flow.
 
     Returns:
@@ -68,7 +70,8 @@ def simulate(
     """
     if seed is None:  # ``run`` would leave the order to the event loop
         raise ConfigError("seed is None; use a whole number")
-    simulation = _Simulation(target, args, seed, backend, validate_plan(faults), session_options)
+    clock = VirtualClock(max_steps=max_steps)
+    simulation = _Simulation(target, args, seed, backend, validate_plan(faults), clock, session_options)
     return simulation.run()
 
 
@@ -82,12 +85,13 @@ class _Simulation:
         seed: int,
         backend: str,
         faults: tuple[Fault | StoreFault, ...],
+        clock: VirtualClock,
         options: dict[str, Any],
     ) -> None:
         self._target, self._args, self._seed, self._backend = target, args, seed, backend
         self._faults, self._options = faults, options
         self._node: FunctionNode[..., Any] = target.entry_point if isinstance(target, Flow) else as_node(target)
-        self._clock = VirtualClock()
+        self._clock = clock
         self._witness = Witness(self._clock, faults, seed, self._cancel)
         self._store: Store = resolve_store(options["store"]) if options.get("store") is not None else MemoryStore()
         at_store = [fault for fault in faults if isinstance(fault, StoreFault)]
@@ -97,6 +101,7 @@ class _Simulation:
         self._result: Any = None
         self._error: BaseException | None = None
         self._started = self._ended = 0.0
+        self._is_over = False
         self._left: list[str] = []
 
     def _cancel_hung_run(self) -> None:
@@ -114,8 +119,11 @@ class _Simulation:
         token = harness_options.set(options)
         try:
             run_with(self._customize_hooks, self._main, backend=self._backend, seed=self._seed, clock=self._clock)
-        except Deadlock as exc:
+        except (Deadlock, Livelock) as exc:
             self._error = exc
+            if not self._is_over:  # it could not be cancelled, and none of it runs any more
+                self._ended = self._clock.now
+                self._note_open_sessions()
         finally:
             harness_options.reset(token)
         self._left += threads_left(threads)
@@ -148,6 +156,10 @@ class _Simulation:
             self._left.append("the context of a session, which is still current")
         left = await tasks_left(before)
         self._left += [f"a task that waits in {describe(coroutine)}" for coroutine in left.values()]
+        self._note_open_sessions()
+        self._is_over = True
+
+    def _note_open_sessions(self) -> None:
         self._left += [f"the session {session.identifier}" for session in self._witness.open]
 
     async def _run_session(self) -> None:
@@ -210,7 +222,8 @@ class _Simulation:
         sessions = tuple(self._observed(each) for each in witness.sessions)
         return Outcome(
             target=self._target, args=self._args, seed=self._seed, backend=self._backend, faults=self._faults,
-            options=self._options, result=self._result, exception=self._error, trace=tuple(witness.trace),
+            max_steps=self._clock.max_steps, options=self._options, result=self._result, exception=self._error,
+            trace=tuple(witness.trace),
             info=sessions[0].info if sessions else session.info, duration=self._ended - self._started,
             store=self._store, sessions=sessions, left_running=tuple(self._left),
             unused_faults=tuple(fault for fault in self._faults if not any(fault is each for each in witness.injected)),

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import math
 import selectors
 import socket
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from random import Random
 from typing import Any
 
+from railtracks.testing._virtual_time._asyncio_order import Moment, Task, scopes_in_order
 from railtracks.testing._virtual_time._blocked_threads import BlockedThreads
 from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._sockets import describe_sockets
-from railtracks.testing._virtual_time._tasks import asyncio_tasks, order_of, wait_locations
+from railtracks.testing._virtual_time._tasks import (
+    asyncio_tasks,
+    describe_step,
+    keep_for_ever,
+    order_of,
+    wait_locations,
+)
 from railtracks.testing._virtual_time._thread_kinds import is_anyio_worker
 
 REAL_WAIT = 0.005
@@ -28,37 +38,35 @@ class _JumpingSelector:
     def __init__(self, loop: VirtualLoop) -> None:
         self._real = selectors.DefaultSelector()
         self._loop = loop
+        self.events: list[Any] = []
+        """What the real selector returned last."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
+    def poll(self) -> Any:
+        """Return what has happened."""
+        return self._real.select(0)
+
     def select(self, timeout: float | None) -> Any:
-        events = self._real.select(0)
+        self.events = self.poll()
         clock = self._loop.clock
-        if events or timeout == 0:
+        if self.events or timeout == 0:
             clock.note_activity()
-            return events
-        deadline = self._loop.deadline()
-        if clock.may_jump(deadline):
-            if deadline is not None:
-                clock.jump(deadline - clock.now)
-            return events
-        return self._real.select(0 if self._loop.has_ready else REAL_WAIT)
+        else:
+            deadline = self._loop.deadline()
+            if clock.may_jump(deadline):
+                if deadline is not None:
+                    clock.jump(deadline - clock.now)
+                return self.events
+            self.events = self._real.select(0 if self._loop.count_ready() else REAL_WAIT)
+        if self.events or self._loop.count_ready() or timeout == 0:  # a timer is due, if there is nothing else
+            clock.note_turn(self._loop.count_ready() + len(self.events))
+        return self.events
 
 
-class _Task(asyncio.Task[Any]):
-    """A task that knows how many tasks were made before it.
-
-    That number is its hash, so that the order of sets of tasks, such as ``asyncio.wait`` returns, does not depend on
-    addresses.
-    """
-
-    def __init__(self, *args: Any, order: int, **options: Any) -> None:
-        self._railtracks_order = order  # first, because the next line puts the task into a set
-        super().__init__(*args, **options)
-
-    def __hash__(self) -> int:
-        return self._railtracks_order
+class _FromThread(functools.partial[Any]):
+    """A callback that another thread handed over."""
 
 
 class _Job:
@@ -83,12 +91,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, clock: VirtualClock, random: Random | None = None) -> None:
         self.clock = clock
         self._random = random
-        self._count = 0
+        self._tasks_made = itertools.count(1)
+        self._timers_set = itertools.count()
         self._jobs: dict[_Job, None] = {}
         self._own_thread = threading.get_ident()
         self._blocked = BlockedThreads()
         super().__init__(_JumpingSelector(self))  # type: ignore[arg-type]
         clock.event_loop = self
+        self._in_order = scopes_in_order()
+        self._in_order.__enter__()
+
+    def close(self) -> None:
+        if not self.is_closed():
+            self._in_order.__exit__(None, None, None)
+            if left := asyncio.all_tasks(self):  # the clock ended the run, and they will never run again
+                keep_for_ever(left)
+                self._blocked.release()
+        super().close()
 
     def time(self) -> float:
         return self.clock.now
@@ -102,15 +121,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         when = self._scheduled[0]._when if self._scheduled else math.inf
         return None if math.isinf(when) else when
 
-    @property
-    def has_ready(self) -> bool:
-        return bool(self._ready)
+    def count_ready(self) -> int:
+        """Return how many callbacks can run."""
+        return len(self._ready)
 
     def create_task(self, coro: Any, **options: Any) -> Any:
         if self.get_task_factory() is not None:
             return super().create_task(coro, **options)
-        self._count += 1
-        return _Task(coro, loop=self, order=self._count, **options)
+        return Task(coro, loop=self, order=next(self._tasks_made), **options)
+
+    def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        return super().call_at(Moment.of(when, next(self._timers_set)), callback, *args, **options)
 
     def _run_once(self) -> None:
         if self._random is not None and len(self._ready) > 1:
@@ -118,18 +139,29 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc]
 
     def _shuffle(self, random: Random) -> None:
-        """Permute the steps of tasks among their positions in the queue; callbacks keep theirs, as their order matters.
+        """Permute the steps of tasks that are neighbours in the queue.
 
-        The steps are sorted first, because asyncio and anyio cancel tasks in the order of a set: that of addresses.
+        A step never changes places with a callback: asyncio promises to call both in the order in which they were
+        scheduled, and transports, subprocesses and futures depend on that. What a thread hands over keeps its place as
+        well, but does not part neighbours: it might as well have come a little earlier or later.
         """
-        ready = tuple(self._ready)  # a thread may append something meanwhile, which stays last
-        steps = [(position, task) for position, handle in enumerate(ready) if (task := _task_of(handle)) is not None]
-        if len(steps) < 2:
-            return
-        handles = [ready[position] for position, _ in sorted(steps, key=lambda step: (order_of(step[1]), step[0]))]
-        random.shuffle(handles)
-        for (position, _), handle in zip(steps, handles, strict=True):
-            self._ready[position] = handle
+        places: list[int] = []
+        steps: list[tuple[int, asyncio.Handle]] = []
+        for place, handle in enumerate((*self._ready, None)):  # a thread may append something meanwhile
+            if handle is not None and (task := _task_of(handle)) is not None:
+                places.append(place)
+                steps.append((order_of(task), handle))
+            elif handle is None or not isinstance(handle._callback, _FromThread):  # type: ignore[attr-defined]
+                self._permute(places, steps, random)
+                places, steps = [], []
+
+    def _permute(self, places: list[int], steps: list[tuple[int, asyncio.Handle]], random: Random) -> None:
+        """Put the steps, each given with the age of its task, into these places of the queue in a random order."""
+        if len(steps) > 1:
+            steps.sort(key=itemgetter(0))  # as asyncio and anyio cancel tasks in the order of a set: that of addresses
+            random.shuffle(steps)
+            for place, (_, handle) in zip(places, steps, strict=True):
+                self._ready[place] = handle
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         job = _Job()
@@ -151,6 +183,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def waiting(self) -> list[str]:
         return wait_locations(asyncio_tasks().values())
 
+    def running(self) -> list[tuple[str, bool]]:
+        handles = [*self._ready, *(each for key, _ in self._selector.events for each in key.data if each)]  # type: ignore[attr-defined]
+        return [_describe_handle(handle) for handle in handles or self._scheduled[:1]]
+
     def jobs(self) -> list[tuple[int | None, str]]:
         jobs: list[tuple[int | None, str]] = [(job.thread, "a job in an executor") for job in self._jobs]
         for thread in threading.enumerate():
@@ -161,12 +197,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return jobs
 
     def has_news(self) -> bool:
-        return bool(self._selector.select(0))  # type: ignore[attr-defined]
+        return bool(self._selector.poll())  # type: ignore[attr-defined]
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
-        handle = super().call_soon_threadsafe(callback, *args, **options)
-        if threading.get_ident() != self._own_thread:
-            self._blocked.note_request((callback, args))
+        if threading.get_ident() == self._own_thread:
+            return super().call_soon_threadsafe(callback, *args, **options)
+        handle = super().call_soon_threadsafe(_FromThread(callback), *args, **options)
+        self._blocked.note_request((callback, args))
         return handle
 
     def is_blocked(self, thread: int) -> bool:
@@ -185,3 +222,11 @@ def _task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
         return None
     name = getattr(callback, "__name__", "TaskStepMethWrapper")
     return task if name in ("TaskStepMethWrapper", "task_wakeup", "__step", "__wakeup") else None
+
+
+def _describe_handle(handle: asyncio.Handle) -> tuple[str, bool]:
+    """Return where what the handle runs is, and whether that is in user code."""
+    task = _task_of(handle)
+    if task is None:
+        return describe_step(handle._callback)  # type: ignore[attr-defined]
+    return describe_step(task.get_coro(), task.get_name())

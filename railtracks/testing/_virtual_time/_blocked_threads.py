@@ -18,6 +18,8 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
 
+from railtracks.testing._virtual_time._tasks import is_user_code, place_of
+
 
 class BlockedThreads:
     """The threads that wait for one event loop."""
@@ -39,6 +41,13 @@ class BlockedThreads:
         if any(isinstance(reply, ReplyQueue) and not reply.is_awaited for reply in replies):
             return False
         return any(not reply.done() for reply in replies)
+
+    def release(self) -> None:
+        """Raise an error in the threads that wait, because the event loop has ended and will not answer."""
+        for replies in list(self._replies.values()):
+            for reply in replies:
+                if not reply.done():
+                    reply.cancel()
 
 
 def _replies_in(request: Any, depth: int = 4) -> Iterator[Any]:
@@ -81,6 +90,12 @@ class ReplyQueue(SimpleQueue):  # type: ignore[type-arg]
     def done(self) -> bool:
         return self._done
 
+    def cancel(self) -> None:
+        import outcome
+        import trio
+
+        self.put_nowait(outcome.Error(trio.RunFinishedError()))
+
 
 _lock = threading.Lock()
 _runs: dict[Any, BlockedThreads] = {}  # of trio, by token
@@ -116,6 +131,17 @@ def _send(trio_token: Any, message: Any) -> Any:
         object.__setattr__(message, "queue", reply)
         blocked.note_request((reply, message.args))
     return _original(trio_token, message)
+
+
+def where_thread_waits(thread: int) -> str | None:
+    """Return where in user code a thread waits, or None if no user code is in it.
+
+    The thread must not be running: Python 3.11 may crash when the stack of a running thread is read.
+    """
+    frame = sys._current_frames().get(thread)
+    while frame is not None and not is_user_code(frame):
+        frame = frame.f_back
+    return None if frame is None else f"{place_of(frame.f_code, frame.f_lineno)}, in a thread"
 
 
 class StallDetector:

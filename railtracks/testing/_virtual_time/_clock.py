@@ -4,7 +4,8 @@ When no task can run, the clock may jump to the next deadline. But "no task can 
 on": a worker thread may be about to report, or a socket to deliver. A jump past them lets a timeout fire that would
 never fire in real time, and the test is wrong. So the clock is held while such a thing is under way, and real time
 passes instead. If that takes very long, it is an error. If there is no deadline either, and nothing that could wake the
-event loop, the run hangs for ever, and that is an error as well.
+event loop, the run hangs for ever, and that is an error as well. So is a run in which tasks always have something to
+do, and no time passes: after a number of steps that no flow needs at one moment, it counts as spinning for ever.
 """
 
 from __future__ import annotations
@@ -15,12 +16,25 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from railtracks.exceptions import RTError
+from railtracks.exceptions import ConfigError, RTError
+from railtracks.testing._virtual_time._blocked_threads import where_thread_waits
 from railtracks.testing._virtual_time._thread_kinds import foreign_threads
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 
 PATIENCE = 10.0
 """Real seconds that the clock may be held for a thread, a socket or a portal before that is an error."""
+MAX_STEPS = 500_000
+"""Steps of tasks and callbacks that may run while no virtual time passes."""
+STEPS_PER_TURN = 25
+"""How many steps a turn of the event loop counts as at least, because a turn costs time too."""
+SETTLING = 0.01
+"""Real seconds that a thread has to wait for the event loop once it has handed something over to it."""
+LOOKS = 25
+"""How often, until they are too many steps, to look what else is going on."""
+WATCHED_TURNS = 20
+"""The turns after the last step that is allowed, in which what runs is noted."""
+MAX_PLACES = 10
+"""How many places are listed at most."""
 
 
 class StuckError(RTError):
@@ -39,6 +53,20 @@ class StuckError(RTError):
 
 class Deadlock(StuckError):
     """Nothing can run, there is no deadline, and nothing outside is under way: the run would hang for ever."""
+
+
+class Livelock(StuckError):
+    """Tasks run and run, and no virtual time passes, so that no deadline is ever due: the run would never end.
+
+    Attributes:
+        running: Where in user code the tasks, callbacks and threads are that ran last.
+    """
+
+    def __init__(self, problem: str, waiting: list[str], running: list[str]) -> None:
+        more = [f"and {len(running) - MAX_PLACES} more places"] if len(running) > MAX_PLACES else []
+        super().__init__("\n  running: ".join([problem, *running[:MAX_PLACES], *more]), waiting)
+        self.problem = problem
+        self.running = running
 
 
 class ClockHeldError(StuckError):
@@ -72,6 +100,9 @@ class EventLoop(Protocol):
     def waiting(self) -> list[str]:
         """Return where each of its tasks waits."""
 
+    def running(self) -> list[tuple[str, bool]]:
+        """Return where the tasks and callbacks are that run in this turn, each with whether that is in user code."""
+
 
 class VirtualClock:
     """The time of one run under virtual time; made by :func:`railtracks.testing.run` unless it is given one.
@@ -81,6 +112,8 @@ class VirtualClock:
         patience: Real seconds for which it may be held.
         hold_for_sockets: Whether a task holds the clock that waits for a socket or a pipe whose other end is not in the
             same event loop.
+        max_steps: How many steps tasks and callbacks may take while the clock does not move. A turn of the event loop
+            counts as 25 steps at least.
     """
 
     def __init__(
@@ -89,8 +122,12 @@ class VirtualClock:
         jumps: bool = True,
         patience: float = PATIENCE,
         hold_for_sockets: bool = True,
+        max_steps: int = MAX_STEPS,
     ) -> None:
+        if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
+            raise ConfigError(f"max_steps is {max_steps!r}; use a whole number of at least 1")
         self.jumps = jumps
+        self.max_steps = max_steps
         self.failure: StuckError | None = None
         """Why the run could not continue, if that happened."""
         self.thread_scheduler: SeededThreadScheduler = SeededThreadScheduler()
@@ -101,6 +138,14 @@ class VirtualClock:
         self._holds = 0
         self._lock = threading.Lock()
         self._waiting_since: float | None = None  # in real time
+        self._steps = 0  # since the clock moved
+        self._look_at = 0.0  # at how many steps to look what is going on
+        self._stands_at = -1.0
+        self._interval = max_steps / LOOKS
+        self._spinning_since: float | None = None  # in real time
+        self._was_idle = False  # since the last look
+        self._running: dict[str, bool] = {}
+        self._watched_turns = 0
         self._threads = set(threading.enumerate())  # older threads do not know this event loop
         self.event_loop: EventLoop | None = None
         """The event loop; it sets this itself."""
@@ -155,12 +200,9 @@ class VirtualClock:
         Raises:
             StuckError: the run cannot continue, and cancelling it has not helped.
         """
-        if self.grant_thread_turn():
-            holders = ["a worker thread"]
-        elif self._holds:
-            holders = [f"{self._holds} x clock.hold()"]
-        else:
-            holders = self._threads_at_work() or self._sockets_in_flight()
+        self._was_idle = True
+        self._spinning_since = None
+        holders = self._holders(self._is_blocked)
         if not holders and self.event_loop is not None and self.event_loop.has_news():
             return False
         if not holders and (deadline is not None or not self.jumps):
@@ -168,8 +210,80 @@ class VirtualClock:
         if not holders and not (holders := self._wakers()):
             self._fail(Deadlock, "nothing can run, and there is no deadline to wait for")
         else:
-            self._wait_for(holders, deadline)
+            self._waiting_since = self._wait_for(holders, deadline, self._waiting_since)
         return False
+
+    def note_turn(self, steps: int) -> None:
+        """Note that the event loop runs ``steps`` steps of tasks and callbacks next.
+
+        Raises:
+            StuckError: the run spins for ever, and cancelling it has not helped.
+        """
+        if self._now != self._stands_at:
+            self._stands_at = self._now
+            self._spinning_since = None
+            self._restart_count()
+        self._steps += max(steps, STEPS_PER_TURN)
+        if self._steps >= self._look_at:
+            self._look()
+
+    def _restart_count(self) -> None:
+        self._steps = self._watched_turns = 0
+        self._look_at = self._interval
+        self._running.clear()
+
+    def _look(self) -> None:
+        """Let a worker thread continue, for which the steps may wait, and see whether there were too many steps.
+
+        They are counted anew if tasks leave no room for something that they may wait for: the event loop was never
+        idle, and a thread, a process or a socket is under way. If it is idle now and then, all of that goes on.
+        """
+        assert self.event_loop is not None
+        if self._watched_turns:
+            self._watch()
+            return
+        was_idle, self._was_idle = self._was_idle, False
+        was_starved = self.thread_scheduler.grant_turn_between(self._rests)
+        holders = self._lasting_holders()
+        left = self.max_steps - self._steps
+        if not was_idle and (holders or (was_starved and left <= 0)):
+            self._restart_count()
+            if holders:
+                self._spinning_since = self._wait_for(holders, self.event_loop.deadline(), self._spinning_since)
+        elif left <= 0 and (left <= -2 * self._interval or not (holders or was_starved)):
+            self._watch()
+        else:
+            self._look_at += self._interval
+            self._spinning_since = None
+
+    def _watch(self) -> None:
+        """Note what runs in this turn; after some turns, fail."""
+        assert self.event_loop is not None
+        self._watched_turns += 1
+        self._running.update(self.event_loop.running())
+        if self._watched_turns == WATCHED_TURNS:
+            own = [*(place for place, is_own in self._running.items() if is_own), *self._blocked_threads()]
+            running = own or list(self._running)
+            self._restart_count()
+            problem = (
+                f"tasks run on and on, and no time passes (max_steps={self.max_steps}); sleep, or wait for an event"
+            )
+            self._fail(Livelock, problem, running)
+
+    def _lasting_holders(self) -> list[str]:
+        """Return what holds the clock, or might wake the event loop.
+
+        A thread that has just handed something over looks for a moment as if it were at work.
+        """
+        until = time.monotonic() + SETTLING
+        while (holders := self._holders(self._rests)) and time.monotonic() < until:
+            time.sleep(SETTLING / 10)
+        return holders or self._wakers()
+
+    def _rests(self, thread: int) -> bool:
+        """Return whether the thread waits for the event loop, or for its next job."""
+        assert self.event_loop is not None
+        return self._is_blocked(thread) or all(each != thread for each, _ in self.event_loop.jobs())
 
     def grant_thread_turn(self) -> bool:
         """Let the next worker thread continue, if none runs, and return whether one is at work now."""
@@ -179,6 +293,18 @@ class VirtualClock:
         """Return whether the thread waits for the event loop."""
         assert self.event_loop is not None
         return self.event_loop.is_blocked(thread)
+
+    def _holders(self, rests: Callable[[int], bool]) -> list[str]:
+        """Return what holds the clock.
+
+        Args:
+            rests: Returns whether a thread is not at work.
+        """
+        if self.thread_scheduler.grant_turn(rests):
+            return ["a worker thread"]
+        if self._holds:
+            return [f"{self._holds} x clock.hold()"]
+        return self._threads_at_work() or self._sockets_in_flight()
 
     def _threads_at_work(self) -> list[str]:
         """Return the work in threads that the event loop waits for, except in threads that wait for the event loop."""
@@ -193,23 +319,42 @@ class VirtualClock:
         """Return the threads that were started during the run and might wake the event loop."""
         return [f"the thread {thread.name}" for thread in foreign_threads() if thread not in self._threads]
 
-    def _wait_for(self, holders: list[str], deadline: float | None) -> None:
-        real = time.monotonic()
-        if self._waiting_since is None:
-            self._waiting_since = real
-        elif real - self._waiting_since > self._patience:
-            then = "" if deadline is None else f", and the next deadline, at {deadline:g} s, would be jumped past it"
-            self._fail(
-                ClockHeldError,
-                f"for {self._patience:g} s of real time {', '.join(sorted(set(holders)))} has been under way{then}; "
-                f"let it end, or have it wait for the event loop, as does anyio.from_thread.run(anyio.sleep, seconds)",
-            )
+    def _wait_for(self, holders: list[str], deadline: float | None, since: float | None) -> float | None:
+        """Fail if it was waited for ``holders`` for too long.
 
-    def _fail(self, kind: type[StuckError], problem: str) -> None:
+        Args:
+            holders: What holds the clock.
+            deadline: When the next timer is due; None if none ever is.
+            since: When the wait began, in real time; None if it begins now.
+
+        Returns:
+            When the wait began.
+        """
+        real = time.monotonic()
+        if since is None or real - since <= self._patience:
+            return real if since is None else since
+        then = "" if deadline is None else f", and the next deadline, at {deadline:g} s, would be jumped past it"
+        self._fail(
+            ClockHeldError,
+            f"for {self._patience:g} s of real time {', '.join(sorted(set(holders)))} has been under way{then}; "
+            f"let it end, or have it wait for the event loop, as does anyio.from_thread.run(anyio.sleep, seconds)",
+        )
+        return None
+
+    def _fail(self, kind: type[StuckError], problem: str, running: list[str] | None = None) -> None:
         if self.failure is not None:  # the run was cancelled for it, and still cannot continue
             raise self.failure
-        waiting = [] if self.event_loop is None else self.event_loop.waiting()
-        self.failure = kind(f"at {self.now:g} s of virtual time {problem}", waiting)
-        self._waiting_since = None
         assert self.event_loop is not None
+        problem, waiting = f"at {self.now:g} s of virtual time {problem}", self.event_loop.waiting()
+        if running is not None:
+            self.failure = Livelock(problem, [place for place in waiting if place not in running], running)
+        else:
+            self.failure = kind(problem, waiting)
         self.event_loop.call_soon(self.cancel_run)
+
+    def _blocked_threads(self) -> list[str]:
+        """Return where in user code the threads are that wait for the event loop."""
+        assert self.event_loop is not None
+        threads = {*self.thread_scheduler.threads, *(thread for thread, _ in self.event_loop.jobs() if thread)}
+        places = (where_thread_waits(thread) for thread in sorted(threads) if self._is_blocked(thread))
+        return [place for place in places if place is not None]

@@ -54,18 +54,36 @@ class SteppedLoop:
         return result
 
     def wait_idle(self) -> None:
-        """Wait until no task and no thread has anything to do before the next deadline."""
-        self._portal.call(self._wait_idle)
+        """Wait until no task and no thread has anything to do before the next deadline.
+
+        Raises:
+            StuckError: tasks always have something to do, or a thread has been under way for too long.
+        """
+        self._portal.call(self._give_up_if_stuck, self._wait_idle)
 
     def advance(self, seconds: float) -> None:
-        """Advance the clock by ``seconds``, from deadline to deadline."""
-        self._portal.call(self._advance, seconds)
+        """Advance the clock by ``seconds``, from deadline to deadline.
+
+        Raises:
+            StuckError: as ``wait_idle``.
+        """
+        self._portal.call(self._give_up_if_stuck, self._advance, seconds)
 
     def close(self) -> None:
         """End the event loop, and cancel what still runs in it."""
         self.clock.thread_scheduler.release_all()  # no turns are granted from now on
         self._portal.call(self._portal.stop, True)
         self._stack.close()
+
+    async def _give_up_if_stuck(self, wait: Callable[..., Any], *args: Any) -> None:
+        """Await ``wait(*args)``; if the clock finds that the event loop cannot go on, raise why instead."""
+        with anyio.CancelScope() as scope:
+            self.clock.cancel_run = scope.cancel
+            await wait(*args)
+            return
+        failure, self.clock.failure = self.clock.failure, None  # the next step may find it again
+        assert failure is not None
+        raise failure
 
     async def _wait_idle(self) -> None:
         began = time.monotonic()
@@ -90,7 +108,7 @@ class SteppedLoop:
         quiet = 0
         while quiet < QUIET_TURNS:
             await asyncio.sleep(0)
-            quiet = 0 if loop.has_ready else quiet + 1
+            quiet = 0 if loop.count_ready() else quiet + 1
 
     async def _advance(self, seconds: float) -> None:
         clock, event_loop = self.clock, self.clock.event_loop

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import sys
 from collections.abc import Container, Iterable, Iterator
@@ -15,7 +17,7 @@ TURNS_TO_END = 3
 _RUNTIME = {"anyio", "trio", "railtracks", "outcome", "hypothesis", *sys.stdlib_module_names} - {"__main__"}
 
 
-def _place(code: CodeType, line: int) -> str:
+def place_of(code: CodeType, line: int) -> str:
     return f"{code.co_name} ({os.path.basename(code.co_filename)}:{line})"
 
 
@@ -35,7 +37,11 @@ def _frames(awaitable: Any) -> Iterator[FrameType]:
 
 def is_user_code(frame: FrameType) -> bool:
     """Return whether the frame is in user code: not in an event loop, the standard library, or Railtracks."""
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _RUNTIME
+    return not _is_runtime(frame.f_globals.get("__name__", ""))
+
+
+def _is_runtime(module: Any) -> bool:
+    return str(module).partition(".")[0] in _RUNTIME
 
 
 def where_raised(traceback: TracebackType | None, stop: CodeType) -> str:
@@ -48,7 +54,7 @@ def where_raised(traceback: TracebackType | None, stop: CodeType) -> str:
     place = ""
     while traceback is not None and traceback.tb_frame.f_code is not stop:
         if is_user_code(traceback.tb_frame):
-            place = _place(traceback.tb_frame.f_code, traceback.tb_lineno)
+            place = place_of(traceback.tb_frame.f_code, traceback.tb_lineno)
         traceback = traceback.tb_next
     return place
 
@@ -56,7 +62,7 @@ def where_raised(traceback: TracebackType | None, stop: CodeType) -> str:
 def where_waits(coroutine: Any) -> str | None:
     """Return where in user code the coroutine waits, or None if no user code is in it."""
     own = [frame for frame in _frames(coroutine) if is_user_code(frame)]
-    return _place(own[-1].f_code, own[-1].f_lineno) if own else None
+    return place_of(own[-1].f_code, own[-1].f_lineno) if own else None
 
 
 def describe(coroutine: Any) -> str:
@@ -120,3 +126,40 @@ def wait_locations(coroutines: Iterable[Any]) -> list[str]:
     coroutines = list(coroutines)
     own = [place for each in coroutines if (place := where_waits(each)) is not None]
     return own or [describe(each) for each in coroutines]
+
+
+def describe_step(step: Any, name: str = "") -> tuple[str, bool]:
+    """Return where something that runs next is, and whether that is in user code.
+
+    Args:
+        step: The coroutine of a task, or a function.
+        name: The name of the task; anyio and trio name it after the function that it runs.
+    """
+    if callable(step):
+        place = _where_defined(step)
+        return place or str(getattr(step, "__qualname__", type(step).__name__)), place is not None
+    place = where_waits(step)
+    if place is None and "." in name:  # it has not begun
+        return name, not (_is_runtime(name) or name.startswith("<"))
+    return place or describe(step), place is not None
+
+
+def _where_defined(function: Any) -> str | None:
+    """Return where in user code the function is defined, or None if it is not user code."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = getattr(function, "__func__", function)  # of a method
+    code = getattr(function, "__code__", None)
+    if code is None or _is_runtime(function.__module__):
+        return None
+    return place_of(code, code.co_firstlineno)
+
+
+def keep_for_ever(abandoned: Iterable[Any]) -> None:
+    """Keep tasks that never run again from being discarded, also when Python exits.
+
+    Python discards a coroutine that waits by raising GeneratorExit in it. One that catches everything and tries again
+    would try for ever, as there is no event loop that it could wait in.
+    """
+    for task in abandoned:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))

@@ -96,7 +96,32 @@ class SeededThreadScheduler:
                 self._running[work] = None
                 self._granted_at = time.monotonic()
                 self._changed.notify_all()
-            return any(work not in self._threads or not is_blocked(self._threads[work]) for work in self._running)
+            return self._is_at_work(is_blocked)
+
+    def grant_turn_between(self, rests: Callable[[int], bool]) -> bool:
+        """Do what ``grant_turn`` does although the event loop has something to do, and wait for the thread a little.
+
+        The event loop stands still meanwhile, so that what the thread does comes at the same step each time.
+
+        Args:
+            rests: Returns whether a thread has finished its work, or waits for the event loop.
+
+        Returns:
+            Whether a piece of work waited for its turn and got it.
+        """
+        with self._changed:
+            waiting = len(self._ready)
+            at_work = self.grant_turn(rests)
+            granted = len(self._ready) < waiting
+        until = time.monotonic() + GRACE
+        while at_work and time.monotonic() < until:
+            time.sleep(1e-4)
+            with self._changed:
+                at_work = self._is_at_work(rests)
+        return granted
+
+    def _is_at_work(self, is_blocked: Callable[[int], bool]) -> bool:
+        return any(work not in self._threads or not is_blocked(self._threads[work]) for work in self._running)
 
     def _is_stalled(self, work: object) -> bool:
         if work in self._threads:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from railtracks.testing._virtual_time._blocked_threads import BlockedThreads, patch_trio_messages
-from railtracks.testing._virtual_time._clock import VirtualClock
+from railtracks.testing._virtual_time._clock import StuckError, VirtualClock
 from railtracks.testing._virtual_time._sockets import describe_sockets, is_readable
-from railtracks.testing._virtual_time._tasks import trio_tasks, wait_locations
+from railtracks.testing._virtual_time._tasks import describe_step, keep_for_ever, trio_tasks, wait_locations
 from railtracks.testing._virtual_time._thread_kinds import is_busy_trio_worker
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def trio_options(clock: VirtualClock) -> dict[str, Any]:
     """Return options for ``trio.run``: a ``MockClock`` that asks ``clock`` before it jumps, and moves with it."""
     import trio
     import trio.testing
+    from trio._core._run import GLOBAL_RUN_CONTEXT
 
     mock = trio.testing.MockClock(autojump_threshold=0.0 if clock.jumps else math.inf)
     wait = 0.0
@@ -62,13 +63,31 @@ def trio_options(clock: VirtualClock) -> dict[str, Any]:
             nonlocal wait
             wait = 0.0
             clock.note_activity()
+            event_loop.scheduled.append(task)
+
+    real_time = mock.current_time
+
+    def current_time() -> float:
+        if event_loop.scheduled and not hasattr(GLOBAL_RUN_CONTEXT, "task"):  # the event loop asks, once in each turn
+            event_loop.turn, event_loop.scheduled = event_loop.scheduled, []
+            try:
+                clock.note_turn(len(event_loop.turn))
+            except StuckError:
+                event_loop.abandon_run()
+                raise
+        return real_time()
 
     def autojump() -> None:
         nonlocal wait
         deadline = event_loop.deadline()
         if deadline is not None and deadline <= clock.now:
             return
-        if clock.may_jump(deadline):
+        try:
+            may_jump = clock.may_jump(deadline)
+        except StuckError:
+            event_loop.abandon_run()
+            raise
+        if may_jump:
             assert deadline is not None
             clock.jump(deadline - clock.now)
         else:
@@ -76,6 +95,7 @@ def trio_options(clock: VirtualClock) -> dict[str, Any]:
             wait = min(max(1e-5, 2 * wait), 1e-3)
 
     mock._autojump = autojump  # type: ignore[method-assign]
+    mock.current_time = current_time  # type: ignore[method-assign]
     clock.event_loop = event_loop = _Trio(mock)
     return {"clock": mock, "instruments": [ActivityInstrument()]}
 
@@ -86,6 +106,10 @@ class _Trio:
     def __init__(self, mock: trio.testing.MockClock) -> None:
         self.on_clock_moved = mock.jump
         self.blocked = BlockedThreads()
+        self.scheduled: list[Any] = []
+        """The tasks that were scheduled since the last turn."""
+        self.turn: list[Any] = []
+        """The tasks that were scheduled for this turn."""
 
     def call_soon(self, func: Callable[[], None], /) -> object:
         func()
@@ -107,9 +131,7 @@ class _Trio:
         return self.blocked.is_blocked(thread)
 
     def has_news(self) -> bool:
-        from trio._core._run import GLOBAL_RUN_CONTEXT
-
-        entries = GLOBAL_RUN_CONTEXT.runner.entry_queue
+        entries = _runner().entry_queue
         if entries.queue or entries.idempotent_queue:
             return True
         read = [file for file, waiters in self._registered() if getattr(waiters, "read_task", None) is not None]
@@ -117,16 +139,29 @@ class _Trio:
 
     def _registered(self) -> list[tuple[int, Any]]:
         """Return the files that tasks wait for; known with epoll and kqueue, not on Windows."""
-        from trio._core._run import GLOBAL_RUN_CONTEXT
-
-        registered = getattr(GLOBAL_RUN_CONTEXT.runner.io_manager, "_registered", {})
+        registered = getattr(_runner().io_manager, "_registered", {})
         return [(key if isinstance(key, int) else key[0], waiters) for key, waiters in registered.items()]
 
     def sockets(self) -> list[str]:
-        from trio._core._run import GLOBAL_RUN_CONTEXT
-
-        own = GLOBAL_RUN_CONTEXT.runner.entry_queue.wakeup.wakeup_sock.fileno()
+        own = _runner().entry_queue.wakeup.wakeup_sock.fileno()
         return describe_sockets(sorted({file for file, _ in self._registered()} - {own}))
 
     def waiting(self) -> list[str]:
         return wait_locations(trio_tasks().values())
+
+    def abandon_run(self) -> None:
+        """Handle that the clock ends the run now: nothing of it runs again."""
+        keep_for_ever(_runner().tasks)
+        _runner().entry_queue.done = True
+        self.blocked.release()
+
+    def running(self) -> list[tuple[str, bool]]:
+        entries = _runner().entry_queue
+        functions = [function for function, *_ in (*entries.queue, *list(entries.idempotent_queue))]
+        return [*map(describe_step, functions), *(describe_step(task.coro, task.name) for task in self.turn)]
+
+
+def _runner() -> Any:
+    from trio._core._run import GLOBAL_RUN_CONTEXT
+
+    return GLOBAL_RUN_CONTEXT.runner

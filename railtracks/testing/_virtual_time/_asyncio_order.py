@@ -1,0 +1,91 @@
+"""What has the same order each time under virtual asyncio: timers, tasks in sets, and scopes in the scope around them.
+
+The seed does not decide it. Timers fire in the order in which they were set, as they do in real time. asyncio and anyio
+cancel tasks in the order of sets, which would otherwise be that of addresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from anyio._backends import _asyncio as anyio_backend
+
+
+class Task(asyncio.Task[Any]):
+    """A task that knows how many tasks were made before it.
+
+    That number is its hash, so that the order of sets of tasks, such as ``asyncio.wait`` returns, does not depend on
+    addresses.
+    """
+
+    def __init__(self, *args: Any, order: int, **options: Any) -> None:
+        self._railtracks_order = order  # first, because the next line puts the task into a set
+        super().__init__(*args, **options)
+
+    def __hash__(self) -> int:
+        return self._railtracks_order
+
+
+class Moment(float):
+    """When a timer is due. Of timers that are due at once, the one that was set first comes first.
+
+    In real time each is due a little later than the one before; in virtual time no time passes between them, and a heap
+    has no order among equals.
+    """
+
+    __slots__ = ("_order",)
+    _order: int
+
+    @classmethod
+    def of(cls, when: float, order: int) -> Moment:
+        moment = cls(when)
+        moment._order = order
+        return moment
+
+    def __lt__(self, other: Any) -> bool:
+        return self._order < other._order if self == other and isinstance(other, Moment) else float(self) < other
+
+
+class _ScopesInOrder(dict[Any, None]):
+    """The part of a set that anyio uses, in the order of insertion."""
+
+    def add(self, scope: Any) -> None:
+        self[scope] = None
+
+    def discard(self, scope: Any) -> None:
+        self.pop(scope, None)
+
+    def remove(self, scope: Any) -> None:
+        del self[scope]
+
+
+_lock = threading.Lock()
+_runs = 0
+_original = anyio_backend.CancelScope.__init__
+
+
+@functools.wraps(_original)
+def _init(self: Any, *args: Any, **kwargs: Any) -> None:
+    _original(self, *args, **kwargs)
+    self._child_scopes = _ScopesInOrder()
+
+
+@contextlib.contextmanager
+def scopes_in_order() -> Iterator[None]:
+    """Have anyio's scopes cancel the scopes inside them in the order in which these were entered."""
+    global _runs
+    with _lock:
+        _runs += 1
+        anyio_backend.CancelScope.__init__ = _init  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        with _lock:
+            _runs -= 1
+            if not _runs:
+                anyio_backend.CancelScope.__init__ = _original  # type: ignore[method-assign]
