@@ -11,7 +11,7 @@ import anyio
 from anyio import lowlevel
 
 from railtracks._concurrency._condition import Condition
-from railtracks._concurrency._event_loop import is_stray_cancellation, running_library
+from railtracks._concurrency._event_loop import cancellation_types, is_stray_cancellation, running_library
 
 T = TypeVar("T")
 
@@ -36,8 +36,7 @@ class Shield:
     def __init__(self) -> None:
         self.interruption: BaseException | None = None
         self.count = 0
-        # Looked up here: when the coroutine is closed by the garbage collector, no event loop may be running to ask.
-        self._passing = (anyio.get_cancelled_exc_class(), KeyboardInterrupt)
+        self._passing: tuple[type[BaseException], ...] = (*cancellation_types(), KeyboardInterrupt)
         self._changed: Condition | None = None  # what is being waited for
 
     def note(self, exc: BaseException) -> None:
@@ -99,12 +98,10 @@ class Shield:
         except self._passing as exc:
             self.note(exc)
 
-    async def step(self, func: Callable[[], Awaitable[object]], begins_again: bool = True) -> None:
+    async def step(self, func: Callable[[], Awaitable[object]]) -> None:
         """Await a step of the end. Whatever it raises is kept, so that the next step runs.
 
-        Args:
-            func: The step.
-            begins_again: Whether a step that Ctrl-C tears apart, as the second one does on asyncio, is begun again.
+        A step that Ctrl-C tears apart, as the second one does on asyncio, is begun again; it must allow that.
         """
         while True:
             try:
@@ -113,7 +110,7 @@ class Shield:
                 raise
             except BaseException as exc:
                 self.note(exc)
-                if not begins_again or not isinstance(exc, KeyboardInterrupt):
+                if not isinstance(exc, KeyboardInterrupt):
                     return
             else:
                 return

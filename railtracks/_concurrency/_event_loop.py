@@ -24,6 +24,15 @@ def running_library() -> str | None:
     return "trio" if in_trio_run is not None and in_trio_run() else None
 
 
+def cancellation_types() -> tuple[type[BaseException], ...]:
+    """Return the exceptions that cancel tasks, of the libraries that are loaded. No event loop needs to be running."""
+    asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
+    types: list[type[BaseException]] = [] if asyncio is None else [asyncio.CancelledError]
+    if hasattr(trio, "Cancelled"):  # it may be half imported
+        types.append(trio.Cancelled)  # type: ignore[union-attr]
+    return tuple(types)
+
+
 def task_getter() -> Callable[[], object]:
     """Return the function that returns the current task of the event loop running in this thread."""
     library = running_library()

@@ -284,15 +284,18 @@ class SessionLife(ABC):
 
     async def _finalize(self, shield: Shield) -> None:
         """Save and report, when nothing runs any more."""
-        await shield.step(lambda: self._save_in_time(shield))
-        run_steps(self._run_payload_callback)
+        if self._stored_run is None or not self._stored_run.saves:
+            self._mark_end()
+        else:
+            await shield.step(lambda: self._save_in_time(shield))
+        if self._payload_callback is not None:
+            self._run_payload_callback()
 
     async def _save_in_time(self, shield: Shield) -> None:
         """Save the state within ``SAVE_DEADLINE``. A file system that hangs must not hang the caller for good."""
         self._mark_end()
         run = self._stored_run
-        if run is None or not run.saves:
-            return
+        assert run is not None
         if not run.saves_in_thread:
             self._save()
             return

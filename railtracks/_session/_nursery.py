@@ -162,7 +162,12 @@ class SessionNursery:
         if coordinator.streams is not None:
             coordinator.streams.cancel_orphaned(None)
         if exc is None:
-            await shield.step(self._drain, begins_again=False)
+            try:
+                await self._drain()
+            except GeneratorExit:  # the coroutine is closed, and can wait for nothing
+                raise
+            except BaseException as error:  # a cancellation or Ctrl-C: what still runs is cancelled
+                shield.note(error)
         elif _comes_from_outside(exc):
             shield.count += 1
         is_outside = _comes_from_outside(shield.interruption if exc is None else exc)
@@ -172,7 +177,9 @@ class SessionNursery:
         if coordinator.publisher.subscriptions or coordinator.resources is not None:
             await shield.step(self._deliver)
         coordinator.lifecycle.advance(Phase.SAVING)
-        await shield.step(lambda: self._close_task_group(exc if shield.interruption is None else shield.interruption))
+        if self._is_task_group_open:
+            carried = exc if shield.interruption is None else shield.interruption
+            await shield.step(lambda: self._close_task_group(carried))
         await shield.step(lambda: finalize(shield))
         self._forget()
         self._raise(exc, shield)
