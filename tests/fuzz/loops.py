@@ -293,7 +293,8 @@ def run_trio(main: Callable[[], Any], watch: Watch, virtual: bool, seed: int) ->
 
 def _trio_stacks() -> str:
     lines = []
-    nurseries = [trio.lowlevel.current_root_task().child_nurseries[0]] if trio.lowlevel.current_root_task() else []
+    root = trio.lowlevel.current_root_task()
+    nurseries = list(root.child_nurseries) if root else []
     while nurseries:
         for task in nurseries.pop().child_tasks:
             lines.append(f"  {task.name}\n")
