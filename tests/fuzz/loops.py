@@ -201,12 +201,15 @@ def run_asyncio(
 
 
 def _cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Do what ``asyncio.run`` does at its end."""
+    """Do what ``asyncio.run`` does at its end; once more, if a task passes on the SystemExit of another."""
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    try:
+        if tasks:
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    except SystemExit:
+        _cancel_all_tasks(loop)
 
 
 def _frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
