@@ -208,7 +208,7 @@ def _cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
     try:
         if tasks:
             loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-    except SystemExit:
+    except (SystemExit, RuntimeError):  # RuntimeError: the loop has stopped, because of an earlier one
         _cancel_all_tasks(loop)
 
 
