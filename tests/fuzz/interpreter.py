@@ -233,7 +233,12 @@ class Interpreter:
 
     def _as_task(self, block: p.Block, env: Env) -> Callable[[], Any]:
         async def run() -> None:
-            await self.block(block, env)
+            try:
+                await self.block(block, env)
+            except GeneratorExit as exc:
+                if exc.args:  # Python makes another one where a task is awaited
+                    raise ValueError("GeneratorExit") from exc
+                raise
 
         return run
 

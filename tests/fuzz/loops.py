@@ -201,12 +201,15 @@ def run_asyncio(
 
 
 def _cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Do what ``asyncio.run`` does at its end."""
+    """Do what ``asyncio.run`` does at its end; once more, if a task passes on the SystemExit of another."""
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    try:
+        if tasks:
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    except (SystemExit, RuntimeError):  # RuntimeError: the loop has stopped, because of an earlier one
+        _cancel_all_tasks(loop)
 
 
 def _frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
@@ -293,7 +296,8 @@ def run_trio(main: Callable[[], Any], watch: Watch, virtual: bool, seed: int) ->
 
 def _trio_stacks() -> str:
     lines = []
-    nurseries = [trio.lowlevel.current_root_task().child_nurseries[0]] if trio.lowlevel.current_root_task() else []
+    root = trio.lowlevel.current_root_task()
+    nurseries = list(root.child_nurseries) if root else []
     while nurseries:
         for task in nurseries.pop().child_tasks:
             lines.append(f"  {task.name}\n")

@@ -34,7 +34,7 @@ def run(program: p.Program, backend: str, seed: int = 0) -> list[Broken]:
         backend: "asyncio" or "trio".
         seed: Decides the order of tasks on trio.
     """
-    return contextvars.copy_context().run(_Run(program, backend).run, seed)
+    return contextvars.Context().run(_Run(program, backend).run, seed)
 
 
 def _hooks() -> RuntimeHooks:
