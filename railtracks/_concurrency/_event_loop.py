@@ -24,6 +24,11 @@ def running_library() -> str | None:
     return "trio" if in_trio_run is not None and in_trio_run() else None
 
 
+def is_in_task() -> bool:
+    """Return whether the running code is part of a task, and not of a callback of the event loop."""
+    return running_library() == "trio" or sys.modules["asyncio"].current_task() is not None
+
+
 def cancellation_types() -> tuple[type[BaseException], ...]:
     """Return the exceptions that cancel tasks, of the libraries that are loaded. No event loop needs to be running."""
     asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")

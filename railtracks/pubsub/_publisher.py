@@ -9,6 +9,7 @@ import anyio
 
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
+from railtracks._concurrency._event_loop import is_in_task
 from railtracks._logging import PUBLISHER, SessionLog
 from railtracks._test_hooks import Observer
 from railtracks.pubsub._subscription import PumpHost, Subscription, callback_of
@@ -124,8 +125,12 @@ class RTPublisher:
         return self._hosts[0] if self._hosts else None
 
     def on_pump_end(self, subscription: Subscription) -> None:
-        """Start the pump again if there is something to deliver, and another host. See ``PumpOwner``."""
-        if subscription.undelivered:
+        """Start the pump again if there is something to deliver, and another host. See ``PumpOwner``.
+
+        A pump that was cancelled before its first step is reported by a callback, which cannot start one; whoever
+        waits for the deliveries does that.
+        """
+        if subscription.undelivered and is_in_task():
             subscription.start_pump()
         self.changed.notify_all()
 
@@ -135,11 +140,12 @@ class RTPublisher:
         for subscription in self.subscriptions:
             subscription.start_pump()
 
-    def _ensure_pumps(self) -> None:
-        """Start the pumps again that were cancelled with all tasks of the event loop, and have something to deliver."""
+    def _is_delivering(self) -> bool:
+        """Return whether there is something to deliver, and start the pumps for it that were cancelled."""
         for subscription in self.subscriptions:
             if subscription.undelivered:
                 subscription.start_pump()
+        return not self.drained
 
     def on_quiet(self) -> None:
         """Handle that a subscription has delivered all that it has. See ``PumpOwner``."""
@@ -152,9 +158,8 @@ class RTPublisher:
 
     async def wait_drained(self, deadline: float) -> None:
         """Wait until all is delivered, or ``deadline``, on ``anyio.current_time()``. Cancellation: the wait ends."""
-        self._ensure_pumps()
         with anyio.CancelScope(deadline=deadline):
-            await self.changed.wait_while(lambda: not self.drained)
+            await self.changed.wait_while(self._is_delivering)
 
     async def detach(self, host: PumpHost, shield: Shield, deadline: float) -> None:
         """Stop the pumps in ``host``. If other hosts remain, the pumps go on in one of them.
@@ -168,8 +173,7 @@ class RTPublisher:
             deadline: When to cut deliveries off, on ``anyio.current_time()``.
         """
         if len(self._hosts) == 1:
-            self._ensure_pumps()
-            await shield.wait_while(lambda: not self.drained and shield.count < HURRY, self.changed, deadline)
+            await shield.wait_while(lambda: shield.count < HURRY and self._is_delivering(), self.changed, deadline)
         if host in self._hosts:
             self._hosts.remove(host)
         own = [each for each in self.subscriptions if each.host is host]

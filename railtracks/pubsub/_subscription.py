@@ -24,6 +24,7 @@ from anyio.lowlevel import checkpoint
 
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import is_stray_cancellation
+from railtracks._concurrency._task_groups import split_cancellation
 from railtracks._concurrency._tracked_task import start_tracked
 from railtracks._context_variable import current
 from railtracks._logging import PUBLISHER, SessionLog
@@ -123,6 +124,7 @@ class Subscription:
         self._buffer: deque[Event] = deque()
         self._busy = False  # a delivery is in progress
         self._closed = False  # no more events are accepted
+        self._is_dead = False  # a callback has ended the program; what comes now is dropped
         self._stopping = False  # the pump ends after the current delivery
         self._owner: PumpOwner | None = None  # set by the publisher
         self._scope: anyio.CancelScope | None = None  # of the pump, once it has begun
@@ -158,6 +160,9 @@ class Subscription:
         """Accept ``event`` or drop one, as the policy says. Never waits, never raises."""
         if self._closed:
             return
+        if self._is_dead:
+            self.dropped += 1
+            return
         if self.full and self.policy != "wait":
             self.dropped += 1
             if self.policy == "drop_newest":
@@ -191,11 +196,15 @@ class Subscription:
 
         Callbacks run in the frame of the host, not in that of the code that subscribed them.
         """
-        if self.host is not None or self._owner is None or (host := self._owner.find_host()) is None:
+        if self.host is not None or self._is_dead or self._owner is None or (host := self._owner.find_host()) is None:
             return
-        self.host = host
+        self.host = host  # first, because an eager task may end before start_tracked returns
         self._stopping = False
-        start_tracked(host.nursery, functools.partial(self._pump, host), self._on_pump_end)
+        try:
+            start_tracked(host.nursery, functools.partial(self._pump, host), self._on_pump_end)
+        except BaseException:
+            self.host = None
+            raise
 
     def stop_pump(self) -> None:
         """Have the pump end after the current delivery. What is in the buffer stays there."""
@@ -245,7 +254,7 @@ class Subscription:
             return
         except (KeyboardInterrupt, SystemExit) as exc:
             self._busy = False
-            self._closed = True
+            self._is_dead = True
             self.discard()
             host.on_interrupt(exc)
 
@@ -273,10 +282,10 @@ class Subscription:
             result = self._callback(event)
             if isawaitable(result):
                 await result
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:  # an error of a subscriber never harms a call: it is logged with its name
-            if isinstance(exc, anyio.get_cancelled_exc_class()) and not is_stray_cancellation(exc):
+            if split_cancellation(exc)[0] is not None and not is_stray_cancellation(exc):
                 raise
             self._on_callback_error(exc)
 
