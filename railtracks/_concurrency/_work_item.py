@@ -106,11 +106,11 @@ class WorkItem(Generic[T]):
                     self.outcome = None, exc
         finally:
             _thread_state.work = None
-            if self.on_done is not None:
-                self.on_done()
             with _lock:
                 self._state = "done"
                 self._finish_if(self._waiter_left)
+            if self.on_done is not None:
+                self.on_done()
         return self.outcome
 
     def _run(self) -> T:
@@ -141,7 +141,7 @@ class WorkItem(Generic[T]):
     @property
     def has_ended(self) -> bool:
         """Whether the work has returned or raised."""
-        return self.outcome is not None
+        return self._state == "done"
 
     async def queue(self) -> None:
         """Acquire a place, and count from then on. Cancellation: the wait ends, and the work does not begin."""

@@ -170,7 +170,8 @@ class _Judge:
     def _is_of_a_sibling(self, call: CallNote, exc: BaseException) -> bool:
         """Return whether a batch raised the error of another of its calls."""
         siblings = [each for each in self._session.calls if each.got is not None and each.got.value is exc]
-        return any(each.ended is not None and each.ended.value is exc for each in siblings)
+        ended = [each.ended for each in siblings if each.ended is not None]
+        return any(each.value is exc or _is_part_of(exc, each) for each in ended)
 
     def _is_too_late(self, call: CallNote) -> bool:
         """Return whether the timeout had passed when a call came back."""
@@ -241,7 +242,7 @@ class _Judge:
         ended, body = call.ended, self._session.body
         assert body is not None
         if not isinstance(exc, Exception):  # it ends everything, and so may have cancelled the body
-            return ended is not None and ended.value is exc
+            return any(each.ended is not None and each.ended.value is exc for each in self._session.calls)
         if body.kind != "returned":
             return False
         if exc is self._failure or isinstance(exc, (GlobalTimeOutError, SessionEndedError)):
