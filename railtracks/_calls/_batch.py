@@ -142,6 +142,10 @@ class _Batch:
             if interrupt is None:
                 raise
             raise interrupt from None
+        finally:
+            if self._pending_workers:  # asyncio cancelled them before their first step, all of the latest burst
+                for worker in self._started:
+                    worker.coro.close()  # or Python would warn that it was never awaited
         await self._coordinator.wait_committed()  # once for all of them: no result has been seen outside yet
         if self._error is not None:
             raise self._error
@@ -160,8 +164,7 @@ class _Batch:
 
     def _start_workers(self) -> None:
         count = int(min(self._burst, self._free_slots))
-        for _ in range(count):
-            self._group.start_soon(self._work)
+        self._started = [self._group.start_soon(self._work) for _ in range(count)]
         self._free_slots -= count
         self._pending_workers += count
         self._burst = min(2 * self._burst, self.MAX_BURST)

@@ -181,35 +181,33 @@ class RTPublisher:
             subscription.stop_pump()
         if own:
             await shield.wait_while(lambda: _run_in(host, own) and shield.count < HURRY, self.changed, deadline)
-        lost = self._cut_off(host)
+        before = {each: each.dropped for each in self.subscriptions}
         if _run_in(host, own):
-            await shield.wait_while(lambda: _run_in(host, own), self.changed)
-        for name, count in lost:
-            self._log.log(
-                logging.ERROR, "subscriber %s did not take its events within %g s; %d were dropped",
-                name, DRAIN_DEADLINE, count, logger=PUBLISHER,
-            )  # fmt: skip
-
-    def _cut_off(self, host: PumpHost) -> list[tuple[str, int]]:
-        """Cancel the deliveries that are left in ``host``, and without another host drop what was not delivered.
-
-        Returns:
-            The names of the subscriptions that have lost events, and how many.
-        """
-        lost = []
-        for subscription in self.subscriptions:
-            before = subscription.dropped
-            if subscription.host is host:
+            for subscription in own:
                 subscription.cancel_pump()
-            if not self._hosts:
-                subscription.discard()
-            if subscription.dropped > before:
-                lost.append((subscription.name, subscription.dropped - before))
-        return lost
+            await shield.wait_while(lambda: _run_in(host, own), self.changed)
+        if not self._hosts:
+            self._discard_all()
+        for subscription, count in before.items():
+            if subscription.dropped > count:
+                self._log_dropped(subscription, subscription.dropped - count)
+
+    def _discard_all(self) -> None:
+        for subscription in self.subscriptions:
+            subscription.discard()
+
+    def _log_dropped(self, subscription: Subscription, count: int) -> None:
+        self._log.log(
+            logging.ERROR, "subscriber %s did not take its events within %g s; %d were dropped",
+            subscription.name, DRAIN_DEADLINE, count, logger=PUBLISHER,
+        )  # fmt: skip
 
     def close(self) -> None:
-        """Accept no more events, from anyone: the session is over."""
+        """Accept no more events, from anyone: the session is over. What came after the pumps had stopped is dropped."""
         for subscription in self.subscriptions:
+            if late := subscription.undelivered:
+                subscription.discard()
+                self._log_dropped(subscription, late)
             subscription.close()
         self._hosts.clear()  # which refer to the session
 

@@ -24,7 +24,7 @@ from anyio.lowlevel import checkpoint
 
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import is_stray_cancellation
-from railtracks._concurrency._task_groups import split_cancellation
+from railtracks._concurrency._task_groups import find_interrupt, split_cancellation
 from railtracks._concurrency._tracked_task import start_tracked
 from railtracks._context_variable import current
 from railtracks._logging import PUBLISHER, SessionLog
@@ -244,19 +244,28 @@ class Subscription:
         # Shielded: the pump ends when the session stops it, not when it is cancelled.
         current.set(host.frame)
         callback_of.set(self._owner)
-        cancelled = anyio.get_cancelled_exc_class()
         try:
             with anyio.CancelScope(shield=True) as self._scope:
                 await self._deliver_all()
-        except cancelled:
+        except BaseException as exc:
+            cancellation, error = split_cancellation(exc)
+            if isinstance(cancellation, GeneratorExit):
+                raise
             # `task.cancel()` on asyncio, as by the end of `asyncio.run`, goes through the shield. The session decides
             # when the pump is needed again, and its task group must not take this for a failure.
-            return
-        except (KeyboardInterrupt, SystemExit) as exc:
+            if error is not None:
+                self._on_error_outside(error, host)
+
+    def _on_error_outside(self, error: BaseException, host: PumpHost) -> None:
+        """Handle what has ended the pump: Ctrl-C or SystemExit, or an error while a delivery was cancelled."""
+        interrupt = find_interrupt(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(interrupt, (KeyboardInterrupt, SystemExit)):
             self._busy = False
             self._is_dead = True
             self.discard()
-            host.on_interrupt(exc)
+            host.on_interrupt(interrupt)
+        else:
+            self._on_callback_error(error)
 
     async def _deliver_all(self) -> None:
         delivered = 0

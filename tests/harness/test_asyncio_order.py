@@ -246,7 +246,7 @@ def test_scopes_outside_of_virtual_time_are_as_they_were():
     def kind_of_set():
         async def main():
             with anyio.CancelScope() as scope:
-                return type(scope._child_scopes)
+                return type(scope._child_scopes)  # type: ignore[attr-defined]
 
         return anyio.run(main)
 

@@ -113,7 +113,7 @@ def test_a_call_that_is_still_open_is_shown_as_such(suite):
             await anyio.sleep(1)
             assert False
     """)
-    assert sections(result) == [["session s0", "└─ child  Cancelled (outside)  1.000 s"]] * 2
+    assert sections(result) == [["session s0", "└─ child  Cancelled (session_ended)  1.000 s"]] * 2
 
 
 def test_a_pass_or_a_failure_elsewhere_shows_nothing(suite):

@@ -15,10 +15,12 @@ import attrs
 from hypothesis import strategies as st
 
 import railtracks as rt
+from railtracks._concurrency._cancellation import Shield
 from railtracks._context_variable import current
 from railtracks._session._nursery import SessionNursery
 from railtracks._session._session import Session
 from railtracks.execution import Coordinator, _coordinator, _entering
+from railtracks.execution._lifecycle import Lifecycle
 from railtracks.pubsub._subscription import Subscription
 from railtracks.state import Status
 from railtracks.state._transitions import RTState
@@ -148,12 +150,11 @@ def swallowed_cancellation():
 
 @planted("pump left", "on asyncio the publisher's pumps are not stopped at the end", small, broadcast_callback=heard)
 def pump_left():
-    async def stop(original, self, seconds):
+    def stop(original, self):
         if rt.execution.running_library() == "trio":  # which does not end well without its tasks: the pump is shielded
-            return await original(self, seconds)
-        return 0
+            original(self)
 
-    return replaced(Subscription, stop=stop)
+    return replaced(Subscription, stop_pump=stop, cancel_pump=stop)
 
 
 # ---- timeouts
@@ -236,7 +237,7 @@ def last_error():
             return await original(self, *args, **kwargs)
         except Exception as exc:
             if self.failure is not None:
-                self._fail(exc)
+                self.lifecycle.failure = exc
             raise
 
     return replaced(Coordinator, run=run)
@@ -303,21 +304,20 @@ def failed_for_cancelled():
 
 @planted("early save", "the state is saved before the session waits for its end", small)
 def early_save():
-    async def finalize(original, self):
-        save, self._save = self._save, None
-        if save is not None:
-            await self._run_save(save)
-        await original(self)
+    async def close(original, self, exc, finalize):
+        await finalize(Shield())
+        await original(self, exc, finalize)
 
-    return replaced(SessionNursery, _finalize=finalize)
+    return replaced(SessionNursery, close=close)
 
 
 @planted("save lost with an error", "a session whose body raised is not saved", sequences)
 def save_lost():
-    async def close(original, self, exc):
-        if exc is not None:
-            self._save = None
-        await original(self, exc)
+    async def save_nothing(shield):
+        """Do nothing in place of saving."""
+
+    async def close(original, self, exc, finalize):
+        await original(self, exc, finalize if exc is None else save_nothing)
 
     return replaced(SessionNursery, close=close)
 
@@ -363,4 +363,4 @@ def one_failure_for_all():
     def put(self, exc):
         failures[0] = exc
 
-    return mock.patch.object(Coordinator, "failure", property(lambda self: failures[0], put), create=True)
+    return mock.patch.object(Lifecycle, "failure", property(lambda self: failures[0], put))
