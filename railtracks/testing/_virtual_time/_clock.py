@@ -262,6 +262,7 @@ class VirtualClock:
         self._watched_turns += 1
         self._running.update(self.event_loop.running())
         if self._watched_turns == WATCHED_TURNS:
+            self._lasting_holders()  # until then a thread may still be about to wait, and its place unknown
             own = [*(place for place, is_own in self._running.items() if is_own), *self._blocked_threads()]
             running = own or list(self._running)
             self._restart_count()
