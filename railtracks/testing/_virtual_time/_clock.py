@@ -128,6 +128,8 @@ class VirtualClock:
             raise ConfigError(f"max_steps is {max_steps!r}; use a whole number of at least 1")
         self.jumps = jumps
         self.max_steps = max_steps
+        self.counts_steps = True
+        """Whether too many steps are a livelock."""
         self.failure: StuckError | None = None
         """Why the run could not continue, if that happened."""
         self.thread_scheduler: SeededThreadScheduler = SeededThreadScheduler()
@@ -219,7 +221,7 @@ class VirtualClock:
         Raises:
             StuckError: the run spins for ever, and cancelling it has not helped.
         """
-        if self._now != self._stands_at:
+        if self._now != self._stands_at or not self.counts_steps:
             self._stands_at = self._now
             self._spinning_since = None
             self._restart_count()
@@ -262,6 +264,7 @@ class VirtualClock:
         self._watched_turns += 1
         self._running.update(self.event_loop.running())
         if self._watched_turns == WATCHED_TURNS:
+            self._lasting_holders()  # until then a thread may still be about to wait, and its place unknown
             own = [*(place for place, is_own in self._running.items() if is_own), *self._blocked_threads()]
             running = own or list(self._running)
             self._restart_count()

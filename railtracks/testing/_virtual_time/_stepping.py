@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from typing import Any
 
@@ -33,6 +35,7 @@ class SteppedLoop:
 
     def __init__(self, backend: str, seed: int) -> None:
         self.clock = VirtualClock(jumps=False)
+        self.clock.counts_steps = False  # except while a method waits, as the error could not be raised anywhere
         self.clock.thread_scheduler = SeededThreadScheduler(seeded(seed, "threads"))
         options = backend_options(self.clock, backend, seeded(seed, "order"))
         with ExitStack() as stack:
@@ -70,16 +73,26 @@ class SteppedLoop:
         self._portal.call(self._give_up_if_stuck, self._advance, seconds)
 
     def close(self) -> None:
-        """End the event loop, and cancel what still runs in it."""
+        """End the event loop, and cancel what still runs in it.
+
+        If a task does not end when it is cancelled, the clock ends the event loop without it.
+        """
         self.clock.thread_scheduler.release_all()  # no turns are granted from now on
-        self._portal.call(self._portal.stop, True)
-        self._stack.close()
+        self.clock.counts_steps = True
+        with contextlib.suppress(RuntimeError, CancelledError):  # of the portal, if the clock ended the event loop
+            self._portal.call(self._portal.stop, True)
+        with contextlib.suppress(RuntimeError, CancelledError):
+            self._stack.close()
 
     async def _give_up_if_stuck(self, wait: Callable[..., Any], *args: Any) -> None:
         """Await ``wait(*args)``; if the clock finds that the event loop cannot go on, raise why instead."""
         with anyio.CancelScope() as scope:
             self.clock.cancel_run = scope.cancel
-            await wait(*args)
+            self.clock.counts_steps = True
+            try:
+                await wait(*args)
+            finally:
+                self.clock.counts_steps = False
             return
         failure, self.clock.failure = self.clock.failure, None  # the next step may find it again
         assert failure is not None

@@ -2,6 +2,7 @@
 
 Two threads that run at once race for real, and no seed brings the race back. So with a seed they take turns: one
 continues when the event loop has nothing else to do, until it ends or waits for the event loop. The seed decides which.
+If the event loop always has something to do, one continues after many steps: the tasks may be waiting for it.
 """
 
 from __future__ import annotations
