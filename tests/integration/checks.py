@@ -34,6 +34,15 @@ SLACK = 0.002
 NOISE = ("Exception ignored", "Task was destroyed", "never retrieved", "never awaited", "Unhandled", "Warning")
 
 
+_SWALLOWED = re.compile(
+    r"^Exception ignored in: <.*\n(?:Traceback.*\n)?(?:(?:  .*)?\n)*KeyboardInterrupt: \n", re.MULTILINE
+)
+"""An interrupt that Python raised in a finalizer or a callback of a weak reference, from where none can come out."""
+
+_OF_IMPORTS = "Error calling __set_name__"
+"""An interrupt within the making of a class, which Python wraps before 3.12."""
+
+
 @attrs.frozen
 class Note:
     """A line of the notes: when, which event, and of which call or item."""
@@ -123,12 +132,14 @@ def _outcome_problems(kind: str, ended: Ended) -> list[str]:
             found.append(f"the exit status is {ended.status}")
         return found
     outs = [note for note in ended.notes if note.kind == "out"]
+    if _SWALLOWED.search(ended.errors):
+        return found
     late = bool(outs) and (not ended.sent or ended.sent[0] > outs[0].at - SLACK)
     if late:  # it may still come out of the program's own last lines, or of the interpreter's
         return found
     if not outs:
         plain = _last_line(ended) == "KeyboardInterrupt"  # the second one may come while the program notes the first
-        if not plain and ended.noted("importing"):
+        if not plain and ended.noted("importing") and _OF_IMPORTS not in ended.errors:
             found.append(f"nothing came out, the last line is {_last_line(ended)!r}")
     elif not outs[0].rest.startswith("KeyboardInterrupt"):
         found.append(f"{_without_numbers(outs[0].rest)} came out")
@@ -140,11 +151,12 @@ def _outcome_problems(kind: str, ended: Ended) -> list[str]:
 
 
 def _noise(ended: Ended) -> list[str]:
-    """Return what may not be printed. What comes after the program's end is the interpreter's."""
+    """Return what may not be printed. What comes before a session begins, or after the program, is of others."""
     outs = [note.at for note in ended.notes if note.kind == "out"]
-    if not ended.noted("start") or (outs and any(at > outs[0] - SLACK for at in ended.sent)):
+    if not ended.noted("locking") or (outs and any(at > outs[0] - SLACK for at in ended.sent)):
         return []
-    return [noise for noise in NOISE if noise in ended.errors]
+    text = _SWALLOWED.sub("", ended.errors)
+    return [noise for noise in NOISE if noise in text]
 
 
 def _last_line(ended: Ended) -> str:
@@ -221,7 +233,7 @@ def _problems_of(record: CallRecord, name: str, noted: dict[str, list[str]], kin
     return found
 
 
-def resume_problems(first: Ended, before: rt.ExecutionInfo | None, second: Ended, folder: Path) -> list[str]:
+def resume_problems(before: rt.ExecutionInfo | None, second: Ended, folder: Path) -> list[str]:
     """Return what is wrong after the run was resumed, or started again if nothing was stored."""
     found = []
     if second.status != 0 or second.noted("out") != [f"result {RESULT}"]:

@@ -85,6 +85,7 @@ def interrupt_at(counts: list[int]) -> None:
 
 def run(order: dict[str, Any]) -> None:
     """Run the program."""
+    signal.alarm(120)  # kills it if nothing else does
     signal.signal(signal.SIGUSR1, print_tasks)
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
     open_notes(f"notes.{order['attempt']}", order["pipe"])
