@@ -81,8 +81,10 @@ class Ended:
         """The seconds from its start to the end of its program."""
         return next(note.at for note in self.notes if note.kind == "out") - self.began
 
-    def phase(self) -> str:
-        """Return the kind of the last note before the first signal."""
+    def where(self) -> str:
+        """Return the line that was interrupted, or the kind of the last note before the first signal."""
+        if lines := self.noted("interrupt"):
+            return lines[0]
         if not self.sent:
             return "the end"
         before = [note.kind for note in self.notes if note.at < self.sent[0]]
@@ -110,7 +112,8 @@ def stored(folder: Path) -> rt.ExecutionInfo | None:
 
 
 def problems(kind: str, ended: Ended, folder: Path) -> list[str]:
-    """Return what is wrong after ``kind``: "once", "twice" or "term"."""
+    """Return what is wrong after ``kind``: "once", "twice", "term", or "line", which is one SIGINT too."""
+    kind = "once" if kind == "line" else kind
     if ended.seconds is None:
         return ["it stands still"]
     found = [] if ended.seconds < LIMIT else [f"it took {ended.seconds:.1f} s"]

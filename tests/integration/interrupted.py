@@ -17,6 +17,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -58,29 +59,30 @@ def prepare(order: dict[str, Any]) -> None:
     os.dup2(os.open(f"errors.{order['attempt']}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
 
 
-def interrupt_at(counts: list[int]) -> None:
-    """Send this process a SIGINT before the n-th line of the library that its main thread runs.
-
-    Args:
-        counts: ``n``; then, for a second signal, how many lines later. An exception that the first one raises ends the
-            count, so a second one comes only where the first is a cancellation.
-    """
+def run_to_line(number: int, program: Callable[[], None]) -> None:
+    """Run a program with a SIGINT before the n-th line of the library that its main thread runs; note how many ran."""
     import railtracks
 
     package = os.path.dirname(railtracks.__file__)
+    count = 0
 
     def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal count
         if not frame.f_code.co_filename.startswith(package):
             return None
-        if event == "line" and counts:
-            counts[0] -= 1
-            if not counts[0]:
-                del counts[0]
+        if event == "line":
+            count += 1
+            if count == number:
                 note("interrupt", f"{os.path.relpath(frame.f_code.co_filename, package)}:{frame.f_lineno}")
                 signal.raise_signal(signal.SIGINT)
         return trace
 
     sys.settrace(trace)
+    try:
+        program()
+    finally:
+        sys.settrace(None)
+        note("lines", count)
 
 
 def run(order: dict[str, Any]) -> None:
@@ -93,9 +95,10 @@ def run(order: dict[str, Any]) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     from tests.integration import programs
 
-    if order["lines"]:
-        interrupt_at(order["lines"])
-    programs.run(order)
+    if order["line"]:
+        run_to_line(order["line"], lambda: programs.run(order))
+    else:
+        programs.run(order)
 
 
 def serve() -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 Each run is a process. Half of the moments are spread evenly over its whole life, the others come just after it has
 noted something: that it enters, that a node begins or cleans up, that it delivers, saves, or leaves. One process in
 ten is a new interpreter, so that imports are interrupted too; the others are forked from one that has imported all.
+Another kind of run is interrupted before the n-th line of the library that the main thread runs: that is found again.
 
 A process that has not ended ten seconds after its last signal is asked where it stands, and killed.
 """
@@ -26,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import attrs
@@ -35,8 +36,11 @@ import railtracks as rt
 from tests.integration.checks import Ended, problems, read_notes, resume_problems, stored
 from tests.integration.programs import FORMS
 
-KINDS = {"once": [signal.SIGINT], "twice": [signal.SIGINT, signal.SIGINT], "term": [signal.SIGTERM]}
+KINDS = {"once": [signal.SIGINT], "twice": [signal.SIGINT, signal.SIGINT], "term": [signal.SIGTERM], "line": []}
+"""What is sent; with "line", the process itself sends one SIGINT before a certain line of the library."""
 BACKENDS = ["asyncio", "trio"]
+NEVER = 10**9
+"""The number of a line that no program comes to."""
 PATIENCE = 10.0
 """Seconds after the last signal at which a process counts as standing still."""
 
@@ -52,15 +56,19 @@ class Moment:
 
 @attrs.frozen
 class Case:
-    """One run of a program: its form, the signals, and whether it is a new interpreter."""
+    """One run of a program: its form, and the signals that it gets."""
 
     form: str
     backend: str
     kind: str
     number: int
-    is_new: bool
     part: float
-    """How far in the life of the process the signal comes, from 0 to 1."""
+    """How far in the life of the process, or in the lines that it runs, the signal comes: from 0 to 1."""
+
+    @property
+    def variant(self) -> str:
+        """The way in which the program is run: "warm", "new" (a new interpreter) or "lines" (they are counted)."""
+        return "lines" if self.kind == "line" else "new" if self.number % 10 == 9 else "warm"
 
     @property
     def label(self) -> str:
@@ -68,7 +76,7 @@ class Case:
 
     def moment(self, dice: random.Random, undisturbed: Ended) -> Moment:
         """Draw the moment of the first signal, given how the program went undisturbed."""
-        if self.number % 2 or self.is_new:
+        if self.number % 2 or self.variant == "new":
             return Moment(self.part * undisturbed.life * 1.02)
         kinds = [note.kind for note in undisturbed.notes if note.kind != "out"]
         mark = dice.choice(sorted(set(kinds)))
@@ -82,7 +90,7 @@ def cases(form: str, backend: str, kind: str, count: int) -> Iterator[Case]:
     parts = [(i + dice.random()) / count for i in range(count)]
     dice.shuffle(parts)
     for number, part in enumerate(parts):
-        yield Case(form, backend, kind, number, number % 10 == 9, part)
+        yield Case(form, backend, kind, number, part)
 
 
 @attrs.frozen
@@ -90,7 +98,8 @@ class Finding:
     """A run, how it ended, and what is wrong about it."""
 
     case: Case
-    moment: Moment
+    moment: Moment | int
+    """The moment, or the number of the line."""
     ended: Ended
     problems: list[str]
     folder: Path
@@ -125,19 +134,19 @@ class Server:
         return int(self._process.stdout.readline())
 
     def run(
-        self, folder: Path, program: str, backend: str, attempt: int, is_new: bool = False,
-        moment: Moment | None = None, signals: Iterable[signal.Signals] = (), gap: float = 0.0,
-        lines: Iterable[int] = (),
+        self, folder: Path, program: str, backend: str, attempt: int = 0, variant: str = "warm",
+        moment: Moment | int | None = None, signals: Iterable[signal.Signals] = (), gap: float = 0.0,
     ) -> Ended:  # fmt: skip
         """Run a program in a folder, send it the signals from the moment on, and wait for its end."""
+        line = (moment if isinstance(moment, int) else NEVER) if variant == "lines" else 0
         order = {"form": program, "backend": backend, "folder": str(folder), "attempt": attempt,
-                 "pipe": str(self._fifo), "exec": is_new, "lines": list(lines)}  # fmt: skip
+                 "pipe": str(self._fifo), "exec": variant == "new", "line": line}  # fmt: skip
         began = time.monotonic()
         pid = self._ask(json.dumps(order))
         handle = os.pidfd_open(pid)
         sent: list[float] = []
         try:
-            if moment is None or self._wait_for(moment, began, handle):
+            if not isinstance(moment, Moment) or self._wait_for(moment, began, handle):
                 for each in signals:
                     if sent:
                         time.sleep(gap)
@@ -149,7 +158,9 @@ class Server:
             os.close(handle)
         status = self._ask("wait")
         errors = (folder / f"errors.{attempt}").read_text() if (folder / f"errors.{attempt}").exists() else ""
-        return Ended(status, began, seconds, sent, read_notes(folder / f"notes.{attempt}"), errors)
+        notes = read_notes(folder / f"notes.{attempt}")
+        sent += [note.at for note in notes if note.kind == "interrupt"]
+        return Ended(status, began, seconds, sent, notes, errors)
 
     def _wait_for(self, moment: Moment, began: float, handle: int) -> bool:
         """Return whether the moment came before the process ended."""
@@ -200,26 +211,29 @@ def examine(server: Server, case: Case, model: Ended, folder: Path) -> Finding:
     """Run a case: interrupt the program, judge it, and resume it."""
     folder.mkdir(parents=True)
     dice = random.Random(case.label)
-    moment = case.moment(dice, model)
+    if case.variant == "lines":
+        moment: Moment | int = 1 + int(case.part * int(model.noted("lines")[0]))
+    else:
+        moment = case.moment(dice, model)
     gap = dice.choice([dice.uniform(0, 0.01), dice.uniform(0, 0.06)])
-    ended = server.run(folder, case.form, case.backend, 0, case.is_new, moment, KINDS[case.kind], gap)
+    ended = server.run(folder, case.form, case.backend, 0, case.variant, moment, KINDS[case.kind], gap)
     found = problems(case.kind, ended, folder)
-    if not found and (case.kind != "once" or case.number % 4 == 0):
+    if not found and (case.kind in ("twice", "term") or case.number % 4 == 0):
         before = stored(folder)
         again = server.run(folder, "flow" if before is None else "resume", case.backend, 1)
         found += resume_problems(before, again, folder)
     return Finding(case, moment, ended, found, folder)
 
 
-def undisturbed(server: Server, forms: Iterable[str], folder: Path) -> dict[tuple[str, str, bool], Ended]:
-    """Return how the programs go undisturbed, by form, backend, and whether the interpreter is new."""
+def undisturbed(server: Server, todo: Iterable[Case], folder: Path) -> dict[tuple[str, str, str], Ended]:
+    """Return how the programs go undisturbed, by form, backend and variant."""
     found = {}
-    for form, backend, is_new in itertools.product(forms, BACKENDS, [False, True]):
-        place = folder / f"{form}-{backend}-{is_new}"
+    for form, backend, variant in sorted({(case.form, case.backend, case.variant) for case in todo}):
+        place = folder / f"{form}-{backend}-{variant}"
         place.mkdir(parents=True)
-        ended = server.run(place, form, backend, 0, is_new)
+        ended = server.run(place, form, backend, variant=variant)
         assert (ended.status, ended.errors) == (0, ""), ended
-        found[form, backend, is_new] = ended
+        found[form, backend, variant] = ended
     return found
 
 
@@ -231,13 +245,16 @@ def examine_all(todo: Iterable[Case], folder: Path, workers: int = 0) -> Iterato
     for case in todo:
         waiting.put(case)
     with Server(folder / "server") as server:
-        models = undisturbed(server, sorted({case.form for case in todo}), folder / "undisturbed")
+        models = undisturbed(server, todo, folder / "undisturbed")
 
     def work(server: Server) -> None:
         try:
-            while not waiting.empty():
-                case = waiting.get()
-                done.put(examine(server, case, models[case.form, case.backend, case.is_new], folder / case.label))
+            while True:
+                try:
+                    case = waiting.get_nowait()
+                except Empty:
+                    return
+                done.put(examine(server, case, models[case.form, case.backend, case.variant], folder / case.label))
         except BaseException as exc:
             done.put(exc)
 
@@ -271,17 +288,17 @@ def main() -> int:
     ]
     random.Random(1).shuffle(todo)
     found: dict[str, Counter[str]] = {}
-    examples: dict[str, str] = {}
+    examples: dict[str, list[str]] = {}
     phases: Counter[str] = Counter()
     for finding in examine_all(todo, folder):
-        phases[finding.ended.phase()] += 1
-        case = finding.case
+        case, where = finding.case, finding.ended.where()
+        phases[where if case.kind != "line" else "a line"] += 1
         for problem in set(finding.problems):
             found.setdefault(problem, Counter())[f"{case.form}-{case.backend}-{case.kind}"] += 1
-            examples.setdefault(problem, f"{case.label}, {finding.moment}, {finding.ended.phase()!r}")
+            examples.setdefault(problem, []).append(f"{case.label} {where}")
     print(f"{len(todo)} runs, interrupted after: {dict(phases.most_common())}")
-    for problem, where in sorted(found.items(), key=lambda item: -item[1].total()):
-        print(f"{where.total():5} {problem}: {dict(where)}\n      such as {examples[problem]}")
+    for problem, counts in sorted(found.items(), key=lambda item: -item[1].total()):
+        print(f"{counts.total():5} {problem}: {dict(counts)}\n      {examples[problem][:5]}")
     print(f"see {folder}" if found else "nothing is wrong")
     return bool(found)
 
