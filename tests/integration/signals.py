@@ -281,6 +281,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where the folders of runs that went wrong are kept")
     arguments: Any = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
     todo = [
         case
         for form, backend, kind in itertools.product(arguments.forms, arguments.backends, arguments.kinds)
