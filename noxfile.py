@@ -59,6 +59,13 @@ def slow(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-n", "auto", "-m", "slow", *session.posargs)
 
 
+@nox.session
+def live(session: nox.Session) -> None:
+    """Programs that get real signals, and real web servers under load. Arguments go to pytest."""
+    install(session, "test", "types", "integration")
+    session.run("python", "-m", "pytest", "-n", "0", "-m", "integration", "tests/integration", *session.posargs)
+
+
 @nox.session(name="tests-all", python=[python for python in PYTHONS if shutil.which(f"python{python}")] or None)
 def tests_all(session: nox.Session) -> None:
     """The test-suite, on each supported Python that is present."""
@@ -171,12 +178,13 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def integration(session: nox.Session) -> None:
-    """Run what takes minutes: the wheel, slow tests, the extras, the oldest dependencies.
+    """Run what takes minutes: the wheel, slow tests, signals and servers, the extras, the oldest dependencies.
 
     ``coverage`` takes as long as all of these together, and is run by hand.
     """
     session.notify("wheel")
     session.notify("slow")
+    session.notify("live")
     for extra in EXTRAS:
         session.notify(f"extras(extra='{extra}')")
     for extra in ("none", *EXTRAS):
