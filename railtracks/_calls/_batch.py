@@ -151,7 +151,7 @@ class _Batch:
             raise self._error
         if self._unfilled or not self._has_all:
             # A cancellation that the task group has lost: on asyncio anyio may count the native cancellation of a
-            # worker as its own (tests/anyio_faults.py). Code that was cancelled must not go on with half a batch.
+            # worker as its own (tests/test_anyio_faults.py). Code that was cancelled must not go on with half a batch.
             await checkpoint_if_cancelled()
             raise self._cancellation or anyio.get_cancelled_exc_class()()
         return self._results

@@ -18,12 +18,13 @@ from railtracks._concurrency._after_fork import end_forked_child, fork_count
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon
-from railtracks._concurrency._interrupts import DeferredInterrupts, defer_at_checkpoints
+from railtracks._concurrency._interrupts import DeferredInterrupts
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
 from railtracks._session._loop_thread import LoopThread
 from railtracks._session._nursery import SessionNursery
+from railtracks._session._steps import protect_ends, run_steps
 from railtracks._test_hooks import RuntimeHooks
 from railtracks.exceptions import RunInUseError, SessionError
 from railtracks.execution import Coordinator, Frame, running_library
@@ -92,8 +93,7 @@ class SessionLife(ABC):
     # ---- async with
 
     async def __aenter__(self) -> Self:
-        if not _protection.is_on and running_library() == "trio":
-            _protection.turn_on()
+        protect_ends(SessionLife)
         self._lifecycle.require(Operation.ENTER, f"the session {self.identifier}")
         try:
             self._begin("async with")
@@ -128,7 +128,7 @@ class SessionLife(ABC):
                 if loop.is_current and not isinstance(exc, GeneratorExit):
                     await nursery.close_elsewhere(self._finalize)
                 else:  # nothing can be waited for: another event loop runs, or the coroutine is being closed
-                    self._close_without_waiting()
+                    self._close_without_waiting(loop_runs=loop.is_current)
         finally:
             self._end()
         if interrupt is not None:
@@ -175,12 +175,20 @@ class SessionLife(ABC):
         self._lifecycle.advance(Phase.OVER)
         run_steps(self._log.close, self._restore)
 
-    def _close_without_waiting(self) -> None:
-        """Leave where nothing can be waited for: cancel what runs; the last call to end saves."""
+    def _close_without_waiting(self, loop_runs: bool = True) -> None:
+        """Leave where nothing can be waited for: cancel what runs; the last call to end saves.
+
+        Args:
+            loop_runs: Whether the event loop of the session runs on. Otherwise nothing in it ends any more.
+        """
 
         def finish() -> None:
             run_steps(self._mark_end, self._save, self._release_run, self._run_payload_callback, self._log.close)
 
+        if not loop_runs:
+            self._lifecycle.advance(Phase.CLOSING)
+            finish()
+            return
         self._coordinator.close()
         if self._coordinator.scopes.is_idle:
             finish()
@@ -372,38 +380,3 @@ class SessionLife(ABC):
             raise
         except BaseException as exc:
             self._log.log(logging.ERROR, "payload_callback raised %r", exc, logger=SESSION, exc_info=exc)
-
-
-class _Protection:
-    """Whether trio knows that the end of a session must not be torn apart by Ctrl-C."""
-
-    is_on = False
-
-    def turn_on(self) -> None:
-        defer_at_checkpoints(
-            [SessionLife.__aenter__, SessionLife.__aexit__], exposed=[SessionLife._run_payload_callback]
-        )
-        self.is_on = True
-
-
-_protection = _Protection()
-
-
-def run_steps(*steps: Callable[[], object]) -> None:
-    """Run all steps, each although the one before raised, and then raise what the first of them raised.
-
-    Ctrl-C may tear a step apart; it is begun again. So a step must be able to begin twice.
-    """
-    error: BaseException | None = None
-    for step in steps:
-        is_done = False
-        while not is_done:
-            try:
-                is_done = True
-                step()
-            except BaseException as exc:
-                is_done = not isinstance(exc, KeyboardInterrupt)
-                if error is None or isinstance(exc, (KeyboardInterrupt, SystemExit)):
-                    error = exc
-    if error is not None:
-        raise error

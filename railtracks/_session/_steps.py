@@ -1,0 +1,42 @@
+"""The synchronous steps of the end of a session, which nothing may tear apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from railtracks._concurrency._interrupts import defer_at_checkpoints
+from railtracks.execution import running_library
+
+_protected: list[type] = []
+
+
+def protect_ends(session: type[Any]) -> None:
+    """On trio, have Ctrl-C wait for the next checkpoint while a session is entered or left; once per process.
+
+    Args:
+        session: The class whose methods enter and leave.
+    """
+    if not _protected and running_library() == "trio":
+        defer_at_checkpoints([session.__aenter__, session.__aexit__], exposed=[session._run_payload_callback])
+        _protected.append(session)
+
+
+def run_steps(*steps: Callable[[], object]) -> None:
+    """Run all steps, each although the one before raised, and then raise what the first of them raised.
+
+    Ctrl-C may tear a step apart; it is begun again. So a step must be able to begin twice.
+    """
+    error: BaseException | None = None
+    for step in steps:
+        is_done = False
+        while not is_done:
+            try:
+                is_done = True
+                step()
+            except BaseException as exc:
+                is_done = not isinstance(exc, KeyboardInterrupt)
+                if error is None or isinstance(exc, (KeyboardInterrupt, SystemExit)):
+                    error = exc
+    if error is not None:
+        raise error
