@@ -24,6 +24,13 @@ def running_library() -> str | None:
     return "trio" if in_trio_run is not None and in_trio_run() else None
 
 
+def has_ended(task: Any) -> bool:
+    """Return whether a task, of asyncio or trio, has ended; False for None."""
+    if task is None:
+        return False
+    return bool(task.done()) if hasattr(task, "done") else task.coro.cr_frame is None
+
+
 def is_in_task() -> bool:
     """Return whether the running code is part of a task, and not of a callback of the event loop."""
     return running_library() == "trio" or sys.modules["asyncio"].current_task() is not None

@@ -84,6 +84,7 @@ class SessionLife(ABC):
         self._nursery: SessionNursery | None = None  # with `async with`, or once the loop thread runs
         self._loop_thread: LoopThread | None = None
         self._forks = 0
+        self._is_reported = False  # the observer knows of the end
 
     @property
     @abstractmethod
@@ -159,14 +160,22 @@ class SessionLife(ABC):
         if self._forks != fork_count():
             self._leave_in_forked_child(exc)
             return
-        interrupt = self._begin_leaving("with", exc)
-        with DeferredInterrupts():
-            self._coordinator.loop.forbid_start()  # or a thread that calls now would start a loop that nothing ends
-        thread = self._loop_thread
+        try:
+            self._check_leaving("with")
+            self._record_body_outcome(exc)
+            self._close(exc)
+        except KeyboardInterrupt:
+            self._close(exc)  # once more: it may have been torn apart
+            raise
+
+    def _close(self, exc: BaseException | None) -> None:
+        """Close a session that was entered with a plain ``with``. Idempotent."""
+        if self._lifecycle.phase is Phase.OVER:
+            return
+        loop, thread = self._coordinator.loop, self._loop_thread
         close = self._close_without_waiting if thread is None else functools.partial(thread.close, exc)
-        run_steps(close, self._end)
-        if interrupt is not None:
-            raise interrupt
+        # No thread may start a loop from now on: nothing would end it.
+        run_steps(loop.forbid_start, close, self._end)
 
     def _leave_in_forked_child(self, exc: BaseException | None) -> None:
         """Leave it in a forked child, where only the context variable is left of it: all else is the parent's."""
@@ -322,15 +331,17 @@ class SessionLife(ABC):
             )  # fmt: skip
 
     def _end(self) -> None:
-        """Let go of everything, whatever came before."""
-        self._lifecycle.advance(Phase.OVER)
+        """Let go of everything, whatever came before. Idempotent."""
         is_last = self._coordinator.scopes.when_idle is None  # otherwise the last call does the first two
         steps = (self._release_run, self._log.close) if is_last else ()
         run_steps(*steps, self._notify_closed, self._restore)
+        self._lifecycle.advance(Phase.OVER)
 
     def _notify_closed(self) -> None:
-        if self._hooks.observer is not None:
-            self._hooks.observer.on_session_closed(self)
+        observer = self._hooks.observer
+        if observer is not None and not self._is_reported:
+            self._is_reported = True
+            observer.on_session_closed(self)
 
     def _restore(self) -> None:
         """Restore the context variable, and drop what refers back."""

@@ -84,10 +84,11 @@ class LoopThread:
             except KeyboardInterrupt as error:
                 interrupt = error
         self._thread.join()
+        failure, self._error = self._error, None  # it is raised once: closing again finds it closed
         if interrupt is not None:
             raise interrupt
-        if self._error is not None:
-            raise self._error
+        if failure is not None:
+            raise failure
 
     def detach_after_fork(self) -> None:
         """Forget the thread, in a forked child: it is the parent's."""

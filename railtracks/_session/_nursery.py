@@ -173,6 +173,7 @@ class SessionNursery:
         is_outside = _comes_from_outside(shield.interruption if exc is None else exc)
         coordinator.close(Reason.OUTSIDE if is_outside else Reason.SESSION_ENDED)
         if not coordinator.scopes.is_idle:
+            coordinator.scopes.discard_torn(self.task)
             await shield.step(self._wait_idle)
         if coordinator.publisher.subscriptions or coordinator.resources is not None:
             await shield.step(self._deliver)
@@ -240,7 +241,12 @@ class SessionNursery:
     async def _wait_idle(self) -> None:
         assert self._shield is not None
         scopes = self._coordinator.scopes
-        await self._shield.wait_while(lambda: not scopes.is_idle, scopes.changed)
+
+        def is_busy() -> bool:
+            scopes.discard_torn()
+            return not scopes.is_idle
+
+        await self._shield.wait_while(is_busy, scopes.changed)
 
     async def _deliver(self) -> None:
         assert self._shield is not None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from railtracks._concurrency._interrupts import defer_at_checkpoints
-from railtracks.execution import running_library
+from railtracks.execution import Coordinator, _entering, running_library
 
 _protected: list[type] = []
 
@@ -14,11 +14,14 @@ _protected: list[type] = []
 def protect_ends(session: type[Any]) -> None:
     """On trio, have Ctrl-C wait for the next checkpoint while a session is entered or left; once per process.
 
+    So it does between the lines that enter and leave the scope of a call. In nodes it is raised anywhere.
+
     Args:
         session: The class whose methods enter and leave.
     """
     if not _protected and running_library() == "trio":
-        defer_at_checkpoints([session.__aenter__, session.__aexit__], exposed=[session._run_payload_callback])
+        protected = [session.__aenter__, session.__aexit__, _entering._run_in_scope]
+        defer_at_checkpoints(protected, exposed=[session._run_payload_callback, Coordinator.run])
         _protected.append(session)
 
 

@@ -8,12 +8,13 @@ by one; everything below them is reached through them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 
 from railtracks._concurrency._cancellation import Shield, first_cancellation, sender_of
 from railtracks._concurrency._condition import Condition
-from railtracks._concurrency._event_loop import is_stray_cancellation
+from railtracks._concurrency._event_loop import has_ended, is_stray_cancellation
 from railtracks.state import CallRecord, Reason
 
 
@@ -26,11 +27,13 @@ class CallScope:
     Args:
         deadline: In seconds, on ``anyio.current_time()``.
         caller: The record of the call that made it; None for a top-level call.
+        task: The task that the call enters.
     """
 
-    __slots__ = ("caller", "cancel_scope", "cause")
+    __slots__ = ("caller", "cancel_scope", "cause", "task")
 
-    def __init__(self, deadline: float, caller: CallRecord | None) -> None:
+    def __init__(self, deadline: float, caller: CallRecord | None, task: Any = None) -> None:
+        self.task = task
         self.caller: CallRecord | None = caller
         self.cancel_scope: anyio.CancelScope = anyio.CancelScope(deadline=deadline)
         self.cause: Reason | None = None
@@ -109,17 +112,30 @@ class CallScopes:
     def __bool__(self) -> bool:
         return bool(self._entered)
 
-    def add(self, root: RootCall, caller: CallRecord | None) -> CallScope:
-        """Return a new scope below ``root``, which its call is about to enter."""
-        scope = CallScope(root.deadline, caller)
+    def add(self, root: RootCall, caller: CallRecord | None, task: Any = None) -> CallScope:
+        """Return a new scope below ``root``, which its call is about to enter in ``task``."""
+        scope = CallScope(root.deadline, caller, task)
         root.scopes[scope] = self._entered[scope] = None
         return scope
 
     def remove(self, root: RootCall, scope: CallScope) -> None:
         """Forget a scope whose call has ended."""
         root.scopes.pop(scope, None)
-        del self._entered[scope]
+        self._entered.pop(scope, None)
         self._on_changed()
+
+    def discard_torn(self, here: object = None) -> None:
+        """Forget the scopes of calls that Ctrl-C has torn apart between two lines of the library.
+
+        On asyncio the second Ctrl-C can do that. It is raised in any task; that task has ended then.
+
+        Args:
+            here: The task that runs here, outside of all calls.
+        """
+        for scope in [each for each in self._entered if each.task is not None]:
+            if scope.task is here or has_ended(scope.task):
+                del self._entered[scope]
+                scope.task = None
 
     def hold(self) -> None:
         """Keep the session from becoming idle: a child of its nursery, or a call that delivers events, goes on."""
@@ -149,8 +165,12 @@ class CallScopes:
         for scope in tuple(root.scopes):
             scope.cancel(Reason.RUN_ENDED)
         shield = Shield()
-        await shield.wait_while(lambda: bool(root.scopes), self.changed)
+        await shield.wait_while(lambda: self._is_below(root), self.changed)
         shield.check()
+
+    def _is_below(self, root: RootCall) -> bool:
+        """Return whether a call below ``root`` still runs."""
+        return any(not has_ended(scope.task) for scope in root.scopes)
 
     async def cancel_calls_of(self, caller: CallRecord, cause: Reason) -> None:
         """Cancel the scopes that a call made in other tasks, and wait until they are left.

@@ -84,7 +84,8 @@ async def _run_in_scope(
     scopes = coordinator.scopes
     is_top = caller.run is None
     root = caller.run or RootCall(coordinator.config.timeout, anyio.current_time())
-    scope = scopes.add(root, caller.record)
+    task = coordinator.loop.current_task()
+    scope = scopes.add(root, caller.record, task)
     result: Any = None
     error: BaseException | None = None
 
@@ -92,7 +93,6 @@ async def _run_in_scope(
         try:
             with scope.cancel_scope:
                 try:
-                    task = coordinator.loop.current_task()
                     result = await coordinator.run(node, args, kwargs, caller, root, task, commits)
                 except BaseException as exc:
                     if not isinstance(exc, Exception) and split_cancellation(exc)[0] is not None:
