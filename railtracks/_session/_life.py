@@ -306,7 +306,10 @@ class SessionLife(ABC):
         else:
             await shield.step(lambda: self._save_in_time(shield))
         if self._payload_callback is not None:
-            self._run_payload_callback()
+            try:
+                self._run_payload_callback()
+            except (KeyboardInterrupt, SystemExit) as exc:
+                shield.note(exc)
 
     async def _save_in_time(self, shield: Shield) -> None:
         """Save the state within ``SAVE_DEADLINE``. A file system that hangs must not hang the caller for good."""

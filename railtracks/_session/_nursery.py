@@ -44,6 +44,11 @@ class SessionNursery:
         task: The task that opened it.
     """
 
+    __slots__ = (
+        "_child_error", "_coordinator", "_deadline", "_host", "_interrupt", "_is_task_group_open", "_log", "_shield",
+        "_task_group", "root", "task",
+    )  # fmt: skip
+
     def __init__(self, coordinator: Coordinator, log: SessionLog) -> None:
         self._coordinator = coordinator
         self._log = log
@@ -181,7 +186,7 @@ class SessionNursery:
         if self._is_task_group_open:
             carried = exc if shield.interruption is None else shield.interruption
             await shield.step(lambda: self._close_task_group(carried))
-        await shield.step(lambda: finalize(shield))
+        await finalize(shield)
         self._forget()
         self._raise(exc, shield)
 
@@ -196,7 +201,7 @@ class SessionNursery:
         await shield.step(self._wait_idle)
         await shield.step(self._deliver)
         coordinator.lifecycle.advance(Phase.SAVING)
-        await shield.step(lambda: finalize(shield))
+        await finalize(shield)
         self._forget()
         shield.check()
 
