@@ -39,6 +39,12 @@ _SWALLOWED = re.compile(
 )
 """An interrupt that Python raised in a finalizer or a callback of a weak reference, from where none can come out."""
 
+_NOT_AWAITED = re.compile(
+    r"^(?:Exception ignored in: <coroutine .*\n)?(?:.*: )?RuntimeWarning: coroutine '.*' was never awaited\n(?:  .*\n)*",
+    re.MULTILINE,
+)
+"""An interrupt between two bytecodes: a coroutine was made, and is not awaited any more. Nothing in Python prevents it."""
+
 _OF_IMPORTS = "Error calling __set_name__"
 """An interrupt within the making of a class, which Python wraps before 3.12."""
 
@@ -158,7 +164,7 @@ def _noise(ended: Ended) -> list[str]:
     outs = [note.at for note in ended.notes if note.kind == "out"]
     if not ended.noted("locking") or (outs and any(at > outs[0] - SLACK for at in ended.sent)):
         return []
-    text = _SWALLOWED.sub("", ended.errors)
+    text = _NOT_AWAITED.sub("", _SWALLOWED.sub("", ended.errors))
     return [noise for noise in NOISE if noise in text]
 
 
