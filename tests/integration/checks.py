@@ -40,10 +40,10 @@ _SWALLOWED = re.compile(
 """An interrupt that Python raised in a finalizer or a callback of a weak reference, from where none can come out."""
 
 _NOT_AWAITED = re.compile(
-    r"^(?:Exception ignored in: <coroutine .*\n)?(?:.*: )?RuntimeWarning: coroutine '.*' was never awaited\n(?:  .*\n)*",
+    r"^(?:Exception ignored in: <coroutine .*\n)?(?:.*: )?RuntimeWarning: coroutine .* was never awaited\n(?:  .*\n)*",
     re.MULTILINE,
 )
-"""An interrupt between two bytecodes: a coroutine was made, and is not awaited any more. Nothing in Python prevents it."""
+"""An interrupt between two bytecodes: a coroutine was made, and is not awaited any more. Nothing can prevent it."""
 
 _OF_IMPORTS = "Error calling __set_name__"
 """An interrupt within the making of a class, which Python wraps before 3.12."""
