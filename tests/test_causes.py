@@ -57,7 +57,7 @@ async def test_a_timeout_is_a_timeout_below_the_call_too():
 
 
 @pytest.mark.parametrize("cleanup", [tidy, tidy_in_steps])
-async def test_a_scope_of_user_code_counts_though_the_timeout_passes_meanwhile(cleanup):
+async def test_a_scope_of_user_code_counts_despite_a_later_timeout(cleanup):
     async def outer():
         with anyio.move_on_after(1):
             await rt.call(cleanup, 3)
@@ -68,7 +68,7 @@ async def test_a_scope_of_user_code_counts_though_the_timeout_passes_meanwhile(c
     assert reasons(session, cleanup.__name__) == [Reason.OUTSIDE]
 
 
-async def test_a_scope_around_the_call_counts_though_the_timeout_passes_meanwhile():
+async def test_a_scope_around_the_call_counts_despite_a_later_timeout():
     async with rt.Session(timeout=2) as session:
         with anyio.move_on_after(1) as scope:
             await rt.call(tidy, 3)
@@ -76,7 +76,7 @@ async def test_a_scope_around_the_call_counts_though_the_timeout_passes_meanwhil
     assert reasons(session) == [Reason.OUTSIDE]
 
 
-async def test_a_timeout_counts_though_a_scope_of_user_code_is_cancelled_meanwhile():
+async def test_a_timeout_counts_despite_a_later_scope_of_user_code():
     async def outer():
         with anyio.move_on_after(2):
             await rt.call(tidy, 3)
@@ -87,7 +87,7 @@ async def test_a_timeout_counts_though_a_scope_of_user_code_is_cancelled_meanwhi
     assert reasons(session) == [Reason.TIMEOUT, Reason.TIMEOUT]
 
 
-async def test_a_scope_of_user_code_counts_though_another_call_fails_meanwhile():
+async def test_a_scope_of_user_code_counts_despite_a_later_failure():
     async def outer():
         with anyio.move_on_after(1):
             await rt.call(tidy, 3)
@@ -163,7 +163,7 @@ async def test_another_session_around_it_is_outside():
     assert reasons(inner) == [Reason.OUTSIDE]
 
 
-async def test_a_call_that_was_made_while_another_cancellation_was_handled_has_its_own():
+async def test_a_call_made_while_a_cancellation_is_handled_has_its_own():
     async def outer():
         try:
             await anyio.sleep_forever()

@@ -187,7 +187,7 @@ sys.stderr = out
     assert "Traceback" not in done.stderr
 
 
-def test_enabled_console_shows_mistakes_of_a_script_as_logging_does():
+def test_enabled_console_shows_mistakes_as_logging_does():
     code = """
 import logging, railtracks as rt
 rt.enable_logging()

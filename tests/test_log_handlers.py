@@ -85,7 +85,7 @@ async def test_handler_that_raises_changes_no_result_and_no_exception(when, erro
     ]  # fmt: skip
 
 
-async def test_handlers_that_raise_do_not_hide_what_a_subscriber_raises(caplog):
+async def test_handlers_that_raise_do_not_hide_errors_of_subscribers(caplog):
     with added(Raising(when="subscriber")):
         async with rt.Session(save_state=False) as session:
             session.subscribe(lambda event: 1 / 0, name="mine")
@@ -169,7 +169,7 @@ class RaisingFilter(logging.Filter):
         raise DOWN
 
 
-async def test_filter_of_a_handler_that_raises_keeps_nothing_from_the_others(caplog):
+async def test_filter_that_raises_keeps_nothing_from_other_handlers(caplog):
     handler = logging.NullHandler()
     with added(handler):
         handler.addFilter(RaisingFilter())

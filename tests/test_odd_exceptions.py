@@ -224,7 +224,7 @@ def test_exception_comes_out_as_the_same_object(name, way, backend):
     assert rt.session_id() is None
 
 
-async def test_stream_does_not_end_because_its_call_raised_what_ends_loops():
+async def test_stream_is_not_ended_by_a_stop_iteration_of_its_call():
     async def fails():
         raise StopAsyncIteration("no")
 

@@ -64,7 +64,7 @@ async def test_a_subscriber_that_comes_after_the_deliveries_is_refused():
 
 
 @pytest.mark.parametrize("ticks", range(12))
-def test_a_call_that_comes_as_the_session_ends_is_delivered_or_refused(ticks):
+def test_a_call_at_the_very_end_is_delivered_or_refused(ticks):
     async def main():
         received = []
 
@@ -84,7 +84,7 @@ def test_a_call_that_comes_as_the_session_ends_is_delivered_or_refused(ticks):
 
 
 @pytest.mark.parametrize("ticks", range(12))
-def test_a_broadcast_that_comes_as_the_session_ends_is_delivered_or_refused(ticks):
+def test_a_broadcast_at_the_very_end_is_delivered_or_refused(ticks):
     async def main():
         received, sent = [], []
 
@@ -198,7 +198,7 @@ def test_all_tasks_may_be_cancelled_at_any_tick(body, times):
 # ---- batches and plain sessions that are cancelled
 
 
-def test_a_batch_in_a_task_that_is_cancelled_natively_is_cancelled():
+def test_a_batch_in_a_natively_cancelled_task_is_cancelled():
     """anyio may count the native cancellation of a worker as that of its own task group, and lose it."""
     gone_on = []
 

@@ -236,7 +236,7 @@ class Disk:
         return began, threads
 
 
-def test_a_folder_is_synced_once_more_for_all_that_came_meanwhile(monkeypatch):
+def test_a_folder_is_synced_once_for_all_that_came_meanwhile(monkeypatch):
     disk = Disk(monkeypatch)
     began, threads = disk.waiters(6, [])
     since = disk.folder.started

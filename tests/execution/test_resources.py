@@ -54,7 +54,7 @@ async def test_ctrl_c_goes_on_when_the_others_are_closed(error, caplog):
     assert len(warnings(caplog)) == 1
 
 
-async def test_cancellation_that_a_client_raises_by_itself_is_a_failure(backend, caplog):
+async def test_cancellation_that_a_client_raises_itself_is_a_failure(backend, caplog):
     if backend == "trio":
         pytest.skip("no code can make a cancellation of trio")
     made, closed = resources("first", asyncio.CancelledError())

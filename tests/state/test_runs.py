@@ -242,7 +242,7 @@ async def test_inside_a_session_its_own_run_is_loaded_as_running():
                 FileStore().lock("mine")
             raise Stop
     assert load_run("mine") == session.info
-    assert session.info.records[0].reason is Reason.OUTSIDE
+    assert session.info.records[0].reason is Reason.SESSION_ENDED
 
 
 DYING = """

@@ -302,20 +302,21 @@ def failed_for_cancelled():
     return replaced(RTState, cancelled=cancelled)
 
 
+async def save_nothing(shield):
+    """Do nothing in place of saving."""
+
+
 @planted("early save", "the state is saved before the session waits for its end", small)
 def early_save():
     async def close(original, self, exc, finalize):
         await finalize(Shield())
-        await original(self, exc, finalize)
+        await original(self, exc, save_nothing)
 
     return replaced(SessionNursery, close=close)
 
 
 @planted("save lost with an error", "a session whose body raised is not saved", sequences)
 def save_lost():
-    async def save_nothing(shield):
-        """Do nothing in place of saving."""
-
     async def close(original, self, exc, finalize):
         await original(self, exc, finalize if exc is None else save_nothing)
 
