@@ -15,7 +15,6 @@ import attrs
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks._concurrency._cancellation import Shield
 from railtracks._context_variable import current
 from railtracks._session._nursery import SessionNursery
 from railtracks._session._session import Session
@@ -309,8 +308,13 @@ async def save_nothing(shield):
 @planted("early save", "the state is saved before the session waits for its end", small)
 def early_save():
     async def close(original, self, exc, finalize):
-        await finalize(Shield())
-        await original(self, exc, save_nothing)
+        session = finalize.__self__
+        session._save()
+
+        async def only_mark_the_end(shield):
+            session._mark_end()
+
+        await original(self, exc, only_mark_the_end)
 
     return replaced(SessionNursery, close=close)
 
