@@ -172,10 +172,10 @@ class SessionLife(ABC):
         """Close a session that was entered with a plain ``with``. Idempotent."""
         if self._lifecycle.phase is Phase.OVER:
             return
-        loop, thread = self._coordinator.loop, self._loop_thread
-        close = self._close_without_waiting if thread is None else functools.partial(thread.close, exc)
+        thread = self._loop_thread
+        close = () if thread is None else (functools.partial(thread.close, exc),)
         # No thread may start a loop from now on: nothing would end it.
-        run_steps(loop.forbid_start, close, self._end)
+        run_steps(self._coordinator.loop.forbid_start, *close, self._close_without_waiting, self._end)
 
     def _leave_in_forked_child(self, exc: BaseException | None) -> None:
         """Leave it in a forked child, where only the context variable is left of it: all else is the parent's."""
@@ -185,7 +185,7 @@ class SessionLife(ABC):
         run_steps(self._log.close, self._restore)
 
     def _close_without_waiting(self, loop_runs: bool = True) -> None:
-        """Leave where nothing can be waited for: cancel what runs; the last call to end saves.
+        """Leave where nothing can be waited for: cancel what runs; the last call to end saves. Idempotent.
 
         Args:
             loop_runs: Whether the event loop of the session runs on. Otherwise nothing in it ends any more.
@@ -194,6 +194,8 @@ class SessionLife(ABC):
         def finish() -> None:
             run_steps(self._mark_end, self._save, self._release_run, self._run_payload_callback, self._log.close)
 
+        if self._end_time is not None:  # the nursery has done it all
+            return
         if not loop_runs:
             self._lifecycle.advance(Phase.CLOSING)
             finish()

@@ -283,8 +283,14 @@ class SessionNursery:
             self._log_suppressed(child_error)
         if self._interrupt is not None:
             raise self._interrupt
-        if interruption is not None and interruption is not exc:
-            raise interruption
+        if interruption is None or interruption is exc or isinstance(exc, (KeyboardInterrupt, SystemExit)):
+            return
+        if exc is not None and isinstance(interruption, Exception):  # it must not replace what the body raised
+            self._log.log(
+                logging.ERROR, "the end of the session raised %r", interruption, logger=SESSION, exc_info=interruption
+            )
+            return
+        raise interruption
 
 
 def _comes_from_outside(exc: BaseException | None) -> bool:

@@ -40,7 +40,8 @@ _SWALLOWED = re.compile(
 """An interrupt that Python raised in a finalizer or a callback of a weak reference, from where none can come out."""
 
 _NOT_AWAITED = re.compile(
-    r"^(?:Exception ignored in: <coroutine .*\n)?(?:.*: )?RuntimeWarning: coroutine .* was never awaited\n(?:  .*\n)*",
+    r"^(?:Exception ignored in: <coroutine .*\n)?(?:Traceback.*\n(?:  .*\n)*)?"
+    r"(?:.*: )?RuntimeWarning: coroutine .* was never awaited\n(?:  .*\n)*",
     re.MULTILINE,
 )
 """An interrupt between two bytecodes: a coroutine was made, and is not awaited any more. Nothing can prevent it."""
@@ -147,7 +148,8 @@ def _outcome_problems(kind: str, ended: Ended) -> list[str]:
     if late:  # it may still come out of the program's own last lines, or of the interpreter's
         return found
     if not outs:
-        plain = _last_line(ended) == "KeyboardInterrupt"  # the second one may come while the program notes the first
+        # The second one may come while the program notes the first, or while the interpreter shuts down.
+        plain = _last_line(ended) in ("KeyboardInterrupt", "lost sys.stderr")
         if not plain and ended.noted("importing") and _OF_IMPORTS not in ended.errors:
             found.append(f"nothing came out, the last line is {_last_line(ended)!r}")
     elif not outs[0].rest.startswith("KeyboardInterrupt"):
