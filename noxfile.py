@@ -178,13 +178,12 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def integration(session: nox.Session) -> None:
-    """Run what takes minutes: the wheel, slow tests, signals and servers, the extras, the oldest dependencies.
+    """Run what takes minutes: the wheel, slow tests, the extras, the oldest dependencies.
 
-    ``coverage`` takes as long as all of these together, and is run by hand.
+    ``live`` and ``coverage`` take as long as all of these together, and are run by hand.
     """
     session.notify("wheel")
     session.notify("slow")
-    session.notify("live")
     for extra in EXTRAS:
         session.notify(f"extras(extra='{extra}')")
     for extra in ("none", *EXTRAS):

@@ -212,11 +212,8 @@ class Subscription:
         self._changed.notify_all()
 
     def cancel_pump(self) -> None:
-        """Cancel the pump in the middle of a delivery, which is counted as dropped."""
+        """Cancel the pump in the middle of a delivery, which is counted as dropped unless the callback finishes it."""
         self._stopping = True
-        if self._busy:
-            self._busy = False
-            self.dropped += 1
         if self._scope is not None:
             self._scope.cancel()
         self._changed.notify_all()

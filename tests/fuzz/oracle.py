@@ -242,7 +242,8 @@ class _Judge:
         ended, body = call.ended, self._session.body
         assert body is not None
         if not isinstance(exc, Exception):  # it ends everything, and so may have cancelled the body
-            return any(each.ended is not None and each.ended.value is exc for each in self._session.calls)
+            ended_calls = [each.ended for each in self._session.calls if each.ended is not None]
+            return any(each.value is exc or _is_part_of(exc, each) for each in ended_calls)
         if body.kind != "returned":
             return False
         if exc is self._failure or isinstance(exc, (GlobalTimeOutError, SessionEndedError)):
