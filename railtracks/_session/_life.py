@@ -339,8 +339,10 @@ class SessionLife(ABC):
         """Let go of everything, whatever came before. Idempotent."""
         is_last = self._coordinator.scopes.when_idle is None  # otherwise the last call does the first two
         steps = (self._release_run, self._log.close) if is_last else ()
-        run_steps(*steps, self._notify_closed, self._restore)
-        self._lifecycle.advance(Phase.OVER)
+        try:
+            run_steps(*steps, self._notify_closed, self._restore)
+        finally:
+            self._lifecycle.advance(Phase.OVER)
 
     def _notify_closed(self) -> None:
         observer = self._hooks.observer
