@@ -35,7 +35,7 @@ class Shield:
 
     def __init__(self) -> None:
         self.interruption: BaseException | None = None
-        self.count = 0
+        self.count: int = 0
         self._passing: tuple[type[BaseException], ...] = (*cancellation_types(), KeyboardInterrupt)
         self._changed: Condition | None = None  # what is being waited for
 

@@ -33,7 +33,7 @@ class CallScope:
     __slots__ = ("caller", "cancel_scope", "cause", "task")
 
     def __init__(self, deadline: float, caller: CallRecord | None, task: Any = None) -> None:
-        self.task = task
+        self.task: Any = task
         self.caller: CallRecord | None = caller
         self.cancel_scope: anyio.CancelScope = anyio.CancelScope(deadline=deadline)
         self.cause: Reason | None = None
@@ -106,7 +106,7 @@ class CallScopes:
     def __init__(self) -> None:
         self._entered: dict[CallScope, None] = {}
         self._holds = 0
-        self.changed = Condition()
+        self.changed: Condition = Condition()
         self.when_idle: Callable[[], None] | None = None
 
     def __bool__(self) -> bool:

@@ -54,13 +54,18 @@ def kill_often(server, folder, kills, kind, size, promised=None, **options):
             return
 
 
-def test_a_run_in_sync_mode_survives_kills(backend, server, tmp_path):
-    kill_often(server, tmp_path, 30, "file", (12, 120, 10), backend=backend, durability="sync")
+KILLS = pytest.mark.parametrize("kills", [8, pytest.param(30, marks=pytest.mark.slow)])
 
 
-def test_a_run_in_async_mode_survives_kills(backend, server, tmp_path):
+@KILLS
+def test_a_run_in_sync_mode_survives_kills(backend, server, tmp_path, kills):
+    kill_often(server, tmp_path, kills, "file", (12, 120, 10), backend=backend, durability="sync")
+
+
+@KILLS
+def test_a_run_in_async_mode_survives_kills(backend, server, tmp_path, kills):
     # Nothing is lost here either: records are with the operating system, which lives on, before a call returns.
-    kill_often(server, tmp_path, 30, "file", (10, 250, 10), backend=backend, durability="async")
+    kill_often(server, tmp_path, kills, "file", (10, 250, 10), backend=backend, durability="async")
 
 
 def test_a_run_in_sync_mode_survives_kills_with_sqlite(backend, server, tmp_path):
