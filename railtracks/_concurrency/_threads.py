@@ -77,7 +77,7 @@ async def run_in_thread(
                 if on_abandon is not None:
                     await on_abandon()
             finally:
-                work.cancel_request()
+                await work.end_request()
 
 
 async def _run_to_end(work: WorkItem[T]) -> Outcome[T]:

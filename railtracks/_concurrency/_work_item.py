@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from railtracks._concurrency._after_fork import after_fork, end_forked_child, fork_count
 from railtracks._concurrency._asyncio_requests import answered_requests
+from railtracks._concurrency._cancellation import Shield
+from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import running_library
 from railtracks._test_hooks import runtime_hooks
 
@@ -80,6 +82,7 @@ class WorkItem(Generic[T]):
         self._waiter_thread = threading.get_ident()  # the thread of the event loop that waits for it
         self.outcome: Outcome[T] | None = None
         self.on_done: Callable[[], object] | None = None
+        self._request_ended = Condition()
         self._request: anyio.CancelScope | None = None  # the scope of what the thread waits for in that event loop
 
     # ---- in the thread that runs it
@@ -164,10 +167,16 @@ class WorkItem(Generic[T]):
                 self._finish_if(self._state != "running")
             return self._state == "running"
 
-    def cancel_request(self) -> None:
-        """Cancel what the thread waits for, if it waits for the event loop."""
+    async def end_request(self) -> None:
+        """Cancel what the thread waits for, if it waits for the event loop, and wait until that has ended.
+
+        Cancellation: raised after that.
+        """
         if self._request is not None and running_library() is not None:  # none, if the garbage collector comes here
             self._request.cancel()
+            shield = Shield()
+            await shield.wait_while(lambda: self._request is not None, self._request_ended)
+            shield.check()
 
     def limiter(self) -> anyio.CapacityLimiter | None:
         """Return the limiter for the backend; None for the default one."""
@@ -216,6 +225,7 @@ class WorkItem(Generic[T]):
     def resume(self) -> None:
         """Count it again: the event loop has finished what it waited for."""
         self._request = None
+        self._request_ended.notify_all()
         if self._limit is not None:
             if self._waiter_left:
                 self._limit.release(self)
