@@ -15,6 +15,7 @@ import attrs
 from hypothesis import strategies as st
 
 import railtracks as rt
+from railtracks._concurrency._work_item import WorkItem
 from railtracks._context_variable import current
 from railtracks._session._nursery import SessionNursery
 from railtracks._session._session import Session
@@ -98,6 +99,12 @@ def replaced(owner: Any, **replacements: Replacement):
         yield
 
 
+@contextmanager
+def _both(first: AbstractContextManager[Any], second: AbstractContextManager[Any]):
+    with first, second:
+        yield
+
+
 def _with_original(replacement: Replacement, original: Any) -> Callable[..., Any]:
     def method(*args: Any, **kwargs: Any) -> Any:
         return replacement(original, *args, **kwargs)
@@ -130,7 +137,10 @@ def call_of_thread_goes_on():
         with mock.patch.object(self.scopes, "_entered", {}):
             await original(self, record)
 
-    return replaced(Coordinator, abandon=abandon)
+    async def end_request(original, self):
+        """Neither cancel what the thread waits for, nor wait for its end."""
+
+    return _both(replaced(Coordinator, abandon=abandon), replaced(WorkItem, end_request=end_request))
 
 
 @planted(
