@@ -266,3 +266,25 @@ def test_a_plain_with_reports_after_its_last_delivery():
 
     virtual.run("asyncio", main)
     assert seen == [set()]
+
+
+def test_a_stream_while_the_task_group_closes_is_refused():
+    """Nothing could run its call any more. It was a RuntimeError of the task group."""
+
+    async def main():
+        refused = []
+
+        async def late():
+            with pytest.raises(SessionEndedError, match=r"astream\(work, ...\) came after .* waited for its children"):
+                await anext(rt.astream(work))
+            refused.append(True)
+
+        async def inside():
+            await rt.call(late)
+
+        async with rt.Session(save_state=False):
+            task = asyncio.create_task(inside())
+        await task
+        assert refused == [True]
+
+    asyncio.run(main())

@@ -1,7 +1,7 @@
 """An event loop in a thread of its own, for sessions in plain synchronous code.
 
 Ctrl-C is raised in the main thread, wherever that is: also while the thread starts, and while its end is waited for.
-So the thread is started with interrupts deferred, and whoever waits for it waits again after one.
+So the thread is started with interrupts deferred, and a wait for it that Ctrl-C ends is begun again.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class LoopThread:
         self._error = SessionError("the event loop of this session runs in the parent process")
 
     def _notify(self, interrupt: KeyboardInterrupt | None) -> None:
-        """Have the event loop look at what is asked of it."""
+        """Wake the event loop, so that it closes the nursery, or notes a Ctrl-C."""
         if self._token is None:
             return  # it looks when it has come so far
 

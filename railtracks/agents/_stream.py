@@ -28,6 +28,7 @@ from railtracks.agents._sink import sink
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
 from railtracks.execution import Frame, split_cancellation
 from railtracks.execution._entering import check_can_call
+from railtracks.execution._lifecycle import Operation
 from railtracks.execution._streams import OpenStreams
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import as_node
@@ -144,6 +145,7 @@ class _Producer:
             )
         coordinator = frame.coordinator
         check_can_call(self._node, frame)
+        coordinator.lifecycle.require(Operation.STREAM, f"rt.astream({self._node.name}, ...)")
         nursery = coordinator.nursery
         if nursery is None:
             raise SessionError(

@@ -130,10 +130,6 @@ class Lifecycle:
             self.failure = error
             self.advance(Phase.FAILED)
 
-    def allows(self, operation: Operation) -> bool:
-        """Return whether the session allows an operation now."""
-        return bool(_BITS[self.phase] & operation)
-
     def require(self, operation: Operation, what: str) -> None:
         """Check that the session allows an operation now.
 

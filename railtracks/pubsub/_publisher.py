@@ -127,8 +127,8 @@ class RTPublisher:
     def on_pump_end(self, subscription: Subscription) -> None:
         """Start the pump again if there is something to deliver, and another host. See ``PumpOwner``.
 
-        A pump that was cancelled before its first step is reported by a callback, which cannot start one; whoever
-        waits for the deliveries does that.
+        A pump that was cancelled before its first step is reported by a callback, which cannot start one; the
+        wait for the deliveries does that.
         """
         if subscription.undelivered and is_in_task():
             subscription.start_pump()
