@@ -237,7 +237,7 @@ class VirtualClock:
     def _look(self) -> None:
         """Let a worker thread continue, for which the steps may wait, and see whether there were too many steps.
 
-        They are counted anew if tasks leave no room for something that they may wait for: the event loop was never
+        They are counted again if tasks leave no room for something that they may wait for: the event loop was never
         idle, and a thread, a process or a socket is under way. If it is idle now and then, all of that goes on.
         """
         assert self.event_loop is not None
