@@ -11,6 +11,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from operator import is_
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -69,13 +70,14 @@ _VARIABLES = {f"RAILTRACKS_{name.upper()}": name for name, field in _FIELDS.item
 # The dictionary behind os.environ, and our variables as its keys. One look-up there costs a twentieth of a look-up of
 # each variable in os.environ, and every session does it. An interpreter without that dictionary uses os.environ.
 _ENVIRON: Any = getattr(os.environ, "_data", os.environ)
+_NO_OPTIONS: dict[str, Any] = {}
 _ENVIRON_KEYS = [os.environ.encodekey(name) if _ENVIRON is not os.environ else name for name in _VARIABLES]
 
 
 def environment_options() -> dict[str, Any]:
     """Return the options that ``RAILTRACKS_*`` variables set; an empty variable counts as not set."""
     if _ENVIRON.keys().isdisjoint(_ENVIRON_KEYS):
-        return {}
+        return _NO_OPTIONS
     found = {}
     for variable, name in _VARIABLES.items():
         if text := os.environ.get(variable):
@@ -127,8 +129,8 @@ def file_options() -> dict[str, Any]:
     return found
 
 
-_latest: tuple[dict[str, Any], ExecutorConfig] = {}, ExecutorConfig()
-"""The latest options and their configuration, which is frozen: thousands of sessions may have the same options."""
+_latest: tuple[tuple[Any, ...], ExecutorConfig] = (), ExecutorConfig()
+"""The latest sources of options and their configuration, which is frozen: thousands of sessions may have the same."""
 
 
 def resolve_config(options: Mapping[str, Any]) -> ExecutorConfig:
@@ -138,19 +140,13 @@ def resolve_config(options: Mapping[str, Any]) -> ExecutorConfig:
         ConfigError: an option is unknown or a value is not allowed, wherever it came from.
     """
     global _latest
-    merged = {
-        **file_options(),
-        **environment_options(),
-        **_global,
-        **harness_options.get(),
-        **validate_options(options),
-    }
+    # By identity, as callbacks and stores may be equal and yet not the same object.
+    sources = (file_options(), environment_options(), _global, harness_options.get(), *options, *options.values())
     known, config = _latest  # read once: another thread may replace it
-    get, got = merged.get, known.get  # callbacks and stores may be equal and yet not the same object
-    same = get("broadcast_callback") is got("broadcast_callback") and get("ask_callback") is got("ask_callback")
-    if merged != known or not same or get("store") is not got("store"):
-        config = ExecutorConfig(**merged)
-        _latest = merged, config
+    if len(sources) != len(known) or not all(map(is_, sources, known)):
+        merged = {key: value for source in sources[:4] for key, value in source.items()}
+        config = ExecutorConfig(**merged | validate_options(options))
+        _latest = sources, config
     return config
 
 
