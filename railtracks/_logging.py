@@ -115,6 +115,11 @@ class SessionLog:
         except BaseException as exc:
             self._log_failure(file, exc)
 
+    @property
+    def has_file(self) -> bool:
+        """Whether its log file is open."""
+        return self._file is not None
+
     def is_enabled_for(self, level: int) -> bool:
         """Return whether the session makes log records of this level."""
         return level >= self.level

@@ -16,6 +16,11 @@ from railtracks._concurrency._event_loop import cancellation_types, is_stray_can
 T = TypeVar("T")
 
 
+def _kept() -> tuple[type[BaseException], ...]:
+    """Return the exceptions that a :class:`Shield` keeps. Looked up when one is raised, which few sessions see."""
+    return (*cancellation_types(), KeyboardInterrupt)
+
+
 @final
 class Shield:
     """Waits that neither a cancellation nor Ctrl-C ends. It keeps what came, to be raised when all is done.
@@ -31,12 +36,11 @@ class Shield:
         count: How often something came.
     """
 
-    __slots__ = ("_changed", "_passing", "count", "interruption")
+    __slots__ = ("_changed", "count", "interruption")
 
     def __init__(self) -> None:
         self.interruption: BaseException | None = None
         self.count: int = 0
-        self._passing: tuple[type[BaseException], ...] = (*cancellation_types(), KeyboardInterrupt)
         self._changed: Condition | None = None  # what is being waited for
 
     def note(self, exc: BaseException) -> None:
@@ -75,7 +79,7 @@ class Shield:
                 try:
                     with anyio.CancelScope(shield=True, deadline=deadline):
                         await changed.wait_while(condition)
-                except self._passing as exc:
+                except _kept() as exc:
                     self.note(exc)
         finally:
             self._changed = None
@@ -95,7 +99,7 @@ class Shield:
         try:
             with anyio.CancelScope(shield=True):
                 await func()
-        except self._passing as exc:
+        except _kept() as exc:
             self.note(exc)
 
     async def step(self, func: Callable[[], Awaitable[object]]) -> None:

@@ -59,6 +59,12 @@ class SessionLife(ABC):
         identifier: The identifier of the session. If it comes from ``name`` and is taken, entering changes it.
     """
 
+    __slots__ = (
+        "__weakref__", "_config", "_coordinator", "_end_time", "_forks", "_form", "_hooks", "_is_reported",
+        "_lifecycle", "_log", "_loop_thread", "_nursery", "_payload_callback", "_resume_source", "_start_time",
+        "_stored_run", "_token", "identifier", "name",
+    )  # fmt: skip
+
     def __init__(
         self,
         coordinator: Coordinator,
@@ -69,7 +75,7 @@ class SessionLife(ABC):
         payload_callback: Callable[[dict[str, Any]], Any] | None,
     ) -> None:
         self.identifier: str = coordinator.session_id
-        self.name = name
+        self.name: str | None = name
         self._coordinator = coordinator
         self._config = coordinator.config
         self._log = log
@@ -109,7 +115,7 @@ class SessionLife(ABC):
             self._abort()
             raise
         self._lifecycle.advance(Phase.OPEN)
-        self._token = current.set(nursery.root)
+        self._token = current.set(nursery.frame)
         return self
 
     async def __aexit__(
@@ -338,11 +344,18 @@ class SessionLife(ABC):
     def _end(self) -> None:
         """Let go of everything, whatever came before. Idempotent."""
         is_last = self._coordinator.scopes.when_idle is None  # otherwise the last call does the first two
-        steps = (self._release_run, self._log.close) if is_last else ()
+        steps = [self._release_run, self._log.close] if is_last and self._holds_files else []
+        if self._hooks.observer is not None:
+            steps.append(self._notify_closed)
         try:
-            run_steps(*steps, self._notify_closed, self._restore)
+            run_steps(*steps, self._restore)
         finally:
             self._lifecycle.advance(Phase.OVER)
+
+    @property
+    def _holds_files(self) -> bool:
+        """Whether there may be something to release: a run, or a log file."""
+        return self._stored_run is not None or self._log.has_file
 
     def _notify_closed(self) -> None:
         observer = self._hooks.observer

@@ -9,6 +9,7 @@ what comes, and each runs although the one before failed. What was kept is raise
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -25,7 +26,7 @@ from railtracks.execution import Coordinator, Frame, find_interrupt, split_cance
 from railtracks.execution._entering import enter
 from railtracks.execution._lifecycle import Operation, Phase
 from railtracks.nodes import FunctionNode
-from railtracks.pubsub import DRAIN_DEADLINE, PumpHost
+from railtracks.pubsub import DRAIN_DEADLINE
 from railtracks.state import Reason
 
 Finalizer = Callable[[Shield], Awaitable[None]]
@@ -33,20 +34,21 @@ Finalizer = Callable[[Shield], Awaitable[None]]
 
 
 class SessionNursery:
-    """The task group of one session. Opened and closed in the same task.
+    """The task group of one session: a ``PumpHost``. Opened and closed in the same task.
 
     Args:
         coordinator: Runs the calls of the session.
         log: The session's log.
 
     Attributes:
-        root: The frame of code that is in the session, but in no call.
+        frame: The frame of code that is in the session, but in no call.
         task: The task that opened it.
+        task_group: The task group, once it is open.
     """
 
     __slots__ = (
-        "_child_error", "_coordinator", "_deadline", "_host", "_interrupt", "_is_task_group_open", "_log", "_shield",
-        "_task_group", "root", "task",
+        "_child_error", "_coordinator", "_deadline", "_interrupt", "_is_task_group_open", "_log", "_shield",
+        "frame", "task", "task_group",
     )  # fmt: skip
 
     def __init__(self, coordinator: Coordinator, log: SessionLog) -> None:
@@ -57,19 +59,18 @@ class SessionNursery:
         self._shield: Shield | None = None  # while it closes
         self._is_task_group_open = False
         self._deadline: float | None = None  # of all deliveries together, once they are waited for
-        self.root = Frame(coordinator)
+        self.frame = Frame(coordinator)
         self.task: object = None
 
     async def open(self) -> None:
         """Open the task group, in the current task."""
-        self._task_group = anyio.create_task_group()
-        await self._task_group.__aenter__()
+        self.task_group = anyio.create_task_group()
+        await self.task_group.__aenter__()
         self._is_task_group_open = True
         coordinator = self._coordinator
         coordinator.bind()
         coordinator.loop.token = current_token()
-        self._host = PumpHost(self._task_group, self.root, self._on_interrupt)
-        coordinator.publisher.attach(self._host)
+        coordinator.publisher.attach(self)
         coordinator.nursery = self
         self.task = coordinator.loop.current_task()
 
@@ -84,8 +85,8 @@ class SessionNursery:
         self._coordinator.lifecycle.require(Operation.START_SOON, f"start_soon({node.name})")
 
         async def child() -> None:
-            current.set(self.root)  # it is a call of the session, not of the code that started it
-            await enter(node, args, kwargs, self.root)
+            current.set(self.frame)  # it is a call of the session, not of the code that started it
+            await enter(node, args, kwargs, self.frame)
 
         self.spawn(child)
 
@@ -101,7 +102,7 @@ class SessionNursery:
                 self._store_child_exception(exc)
 
         try:
-            start_tracked(self._task_group, child, scopes.release)
+            start_tracked(self.task_group, child, scopes.release)
         except BaseException:
             scopes.release()
             raise
@@ -114,7 +115,7 @@ class SessionNursery:
         """
         cancellation, error = split_cancellation(exc)
         if error is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
-            self._on_interrupt(error)
+            self.on_interrupt(error)
             return
         if error is None:
             error = cancellation
@@ -124,13 +125,13 @@ class SessionNursery:
         else:
             self._log_suppressed(error)
 
-    def _on_interrupt(self, exc: BaseException) -> None:
+    def on_interrupt(self, exc: BaseException) -> None:
         """Handle Ctrl-C or SystemExit in a child or a callback: they end everything."""
         if self._interrupt is None:
             self._interrupt = exc
         reason = Reason.OUTSIDE if isinstance(exc, KeyboardInterrupt) else Reason.SESSION_ENDED
         self._coordinator.scopes.cancel_all(reason)
-        self._task_group.cancel_scope.cancel(reason.value)
+        self.task_group.cancel_scope.cancel(reason.value)
 
     def _log_suppressed(self, error: BaseException) -> None:
         """Log an error of a child that the session does not raise, because it can raise only one."""
@@ -163,6 +164,7 @@ class SessionNursery:
         Cancellation: what runs is cancelled; delivering and saving go on, within their deadlines; then it is passed on.
         """
         coordinator = self._coordinator
+        scopes = coordinator.scopes
         shield = self._shield = Shield()
         if coordinator.streams is not None:
             coordinator.streams.cancel_orphaned(None)
@@ -177,15 +179,15 @@ class SessionNursery:
             shield.count += 1
         is_outside = _comes_from_outside(shield.interruption if exc is None else exc)
         coordinator.close(Reason.OUTSIDE if is_outside else Reason.SESSION_ENDED)
-        if not coordinator.scopes.is_idle:
-            coordinator.scopes.discard_torn(self.task)
+        if not scopes.is_idle:
+            scopes.discard_torn(self.task)
             await shield.step(self._wait_idle)
         if coordinator.publisher.subscriptions or coordinator.resources is not None:
             await shield.step(self._deliver)
         coordinator.lifecycle.advance(Phase.SAVING)
         if self._is_task_group_open:
             carried = exc if shield.interruption is None else shield.interruption
-            await shield.step(lambda: self._close_task_group(carried))
+            await shield.step(functools.partial(self._close_task_group, carried))
         await finalize(shield)
         self._forget()
         self._raise(exc, shield)
@@ -208,7 +210,6 @@ class SessionNursery:
     def _forget(self) -> None:
         """Drop what refers back to the nursery, so that it is freed without the garbage collector."""
         self._coordinator.nursery = self._shield = None
-        del self._host
 
     async def _drain(self) -> None:
         """Wait for children, calls and deliveries, and close the task group if nothing is to be delivered.
@@ -220,11 +221,12 @@ class SessionNursery:
         """
         coordinator = self._coordinator
         publisher, scopes, lifecycle = coordinator.publisher, coordinator.scopes, coordinator.lifecycle
-        lifecycle.advance(Phase.DRAINING)
         if publisher.subscriptions:
+            lifecycle.advance(Phase.DRAINING)
             await checkpoint()
         while True:
             if not scopes.is_idle:
+                lifecycle.advance(Phase.DRAINING)
                 await scopes.wait_idle()
             if not publisher.subscriptions:
                 break
@@ -255,7 +257,7 @@ class SessionNursery:
 
     async def _deliver(self) -> None:
         assert self._shield is not None
-        await self._coordinator.publisher.detach(self._host, self._shield, self._delivery_deadline())
+        await self._coordinator.publisher.detach(self, self._shield, self._delivery_deadline())
         await self._coordinator.close_resources(self._shield)
 
     async def _close_task_group(self, exc: BaseException | None) -> None:
@@ -266,7 +268,7 @@ class SessionNursery:
         carried = exc if exc is not None and split_cancellation(exc)[0] is not None else None
         info = (None, None, None) if carried is None else (type(carried), carried, carried.__traceback__)
         try:
-            await self._task_group.__aexit__(*info)
+            await self.task_group.__aexit__(*info)
         except BaseExceptionGroup as group:
             interrupt = find_interrupt(group)  # Ctrl-C reached the task group itself
             if interrupt is None:

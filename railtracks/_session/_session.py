@@ -77,6 +77,8 @@ class Session(SessionLife):
     and 60 seconds.
     """
 
+    __slots__ = ("_flow_id", "_flow_name")
+
     def __init__(
         self,
         context: Mapping[str, Any] | None = None,

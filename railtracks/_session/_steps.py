@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ def protect_ends(session: type[Any]) -> None:
     Args:
         session: The class whose methods enter and leave.
     """
-    if not _protected and running_library() == "trio":
+    if not _protected and "trio" in sys.modules and running_library() == "trio":
         protected = [session.__aenter__, session.__aexit__, _entering._run_in_scope]
         defer_at_checkpoints(protected, exposed=[session._run_payload_callback, Coordinator.run])
         _protected.append(session)

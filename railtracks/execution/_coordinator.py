@@ -175,13 +175,9 @@ class Coordinator:
         observer = hooks.observer
         self._observer = observer if observer is not None and observer.observes_calls else None
         self.publisher: RTPublisher = RTPublisher(log, self._observer)
-        self.recorder: Recorder | None = None
         self.redactor: Redactor = redactor
         self.loop: LoopBinding = LoopBinding()
         self.scopes: CallScopes = CallScopes()
-        self.nursery: TaskSpawner | None = None
-        self.resources: Resources | None = None
-        self.streams: OpenStreams | None = None
         self.log: SessionLog = log
         self.threads: ThreadStrategy = ThreadStrategy(abandon_current)
         self._in_task: ExecutionStrategy = _IN_TASK
@@ -190,7 +186,12 @@ class Coordinator:
             self._in_task, self._in_thread = map(hooks.wrap_strategy, (_IN_TASK, self.threads))
         self._call_log = CallLog(session_id, self.origin, log, self.publisher)
         self.lifecycle: Lifecycle = Lifecycle()
-        self.failure_traceback: TracebackType | None = None
+        self.recorder: Recorder | None
+        self.nursery: TaskSpawner | None
+        self.resources: Resources | None
+        self.streams: OpenStreams | None
+        self.failure_traceback: TracebackType | None
+        self.recorder = self.nursery = self.resources = self.streams = self.failure_traceback = None
         self._must_checkpoint = False  # failed or closed: nested calls look for their cancellation before they start
         self._yield_at = math.inf
 

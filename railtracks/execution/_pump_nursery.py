@@ -14,7 +14,7 @@ import anyio
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._task_groups import find_interrupt, split_cancellation
 from railtracks.execution._call_scopes import CallScopes
-from railtracks.pubsub import DRAIN_DEADLINE, PumpHost, RTPublisher
+from railtracks.pubsub import DRAIN_DEADLINE, RTPublisher
 
 
 class TaskSpawner(Protocol):
@@ -54,11 +54,11 @@ async def run_with_pumps(session: _Pumped, frame: object, func: Callable[[], Awa
 
 
 class _PumpNursery:
-    """The task group of one call, for the pumps."""
+    """The task group of one call, for the pumps: a ``PumpHost``."""
 
     def __init__(self, session: _Pumped, frame: object) -> None:
         self._session = session
-        self._frame = frame
+        self.frame = frame
         self._interrupt: BaseException | None = None
 
     async def run(self, func: Callable[[], Awaitable[Any]]) -> Any:
@@ -67,16 +67,15 @@ class _PumpNursery:
         cancellation: BaseException | None = None
         shield = Shield()
         try:
-            async with anyio.create_task_group() as self._group:
-                host = PumpHost(self._group, self._frame, self._on_interrupt)
-                self._session.publisher.attach(host)
+            async with anyio.create_task_group() as self.task_group:
+                self._session.publisher.attach(self)
                 try:
                     result = await func()
                 except BaseException as exc:
                     cancellation, error = split_cancellation(exc)
                     if cancellation is not None:
                         shield.note(cancellation)
-                await self._session.publisher.detach(host, shield, anyio.current_time() + DRAIN_DEADLINE)
+                await self._session.publisher.detach(self, shield, anyio.current_time() + DRAIN_DEADLINE)
                 await self._session.close_resources(shield)
                 if cancellation is not None:
                     raise cancellation
@@ -91,7 +90,7 @@ class _PumpNursery:
         shield.check()  # also a cancellation that the task group has lost: anyio counts some as its own
         return result
 
-    def _on_interrupt(self, exc: BaseException) -> None:
+    def on_interrupt(self, exc: BaseException) -> None:
         """Handle Ctrl-C or SystemExit in a callback: it is raised in place of whatever the call gives."""
         self._interrupt = self._interrupt or exc
-        self._group.cancel_scope.cancel()
+        self.task_group.cancel_scope.cancel()

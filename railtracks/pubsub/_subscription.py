@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -47,15 +47,16 @@ _CHECKPOINT_EVERY = 64
 """The number of deliveries between two checkpoints, for callbacks that never wait."""
 
 
-class PumpHost(NamedTuple):
-    """Where pumps can run."""
+class PumpHost(Protocol):
+    """Where pumps can run: a nursery."""
 
-    nursery: TaskGroup
-    """The task group that runs the pumps as tasks."""
-    frame: object
+    task_group: TaskGroup
+    """Runs the pumps as tasks."""
+    frame: Any
     """The frame in which callbacks run: what the context variable holds in these tasks."""
-    on_interrupt: Callable[[BaseException], object]
-    """Called with a KeyboardInterrupt or SystemExit of a callback, which ends the program."""
+
+    def on_interrupt(self, exc: BaseException) -> None:
+        """Handle a KeyboardInterrupt or SystemExit of a callback, which ends the program."""
 
 
 class PumpOwner(Protocol):
@@ -201,7 +202,7 @@ class Subscription:
         self.host = host  # first, because an eager task may end before start_tracked returns
         self._stopping = False
         try:
-            start_tracked(host.nursery, functools.partial(self._pump, host), self._on_pump_end)
+            start_tracked(host.task_group, functools.partial(self._pump, host), self._on_pump_end)
         except BaseException:
             self.host = None
             raise
