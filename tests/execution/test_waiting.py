@@ -158,13 +158,15 @@ def test_sync_node_is_named_with_the_line_of_its_thread(backend):
     def calls():
         rt.call_sync(leaf)
 
-    async def main(node):
+    async def main(node, expected):
         found = None
 
         async def look():
             nonlocal found
-            await anyio.sleep(0.2)
-            found = waiting_calls(session._coordinator.state.records, 0)
+            with anyio.move_on_after(30):
+                while found != expected:  # until the thread has come there
+                    await anyio.sleep(0.01)
+                    found = waiting_calls(session._coordinator.state.records, 0)
             release.set()
             if node is calls:
                 group.cancel_scope.cancel()
@@ -177,8 +179,10 @@ def test_sync_node_is_named_with_the_line_of_its_thread(backend):
 
     for node, place in ((blocks, "in a thread"), (blocks_to_the_end, "in a function of a thread")):
         release.clear()
-        assert anyio.run(main, node, backend=backend) == (f"{node.name}, {line_of(place)}",)
-    assert anyio.run(main, calls, backend=backend) == (f"leaf, {line_of('in a helper')}",)
+        expected = (f"{node.name}, {line_of(place)}",)
+        assert anyio.run(main, node, expected, backend=backend) == expected
+    expected = (f"leaf, {line_of('in a helper')}",)
+    assert anyio.run(main, calls, expected, backend=backend) == expected
 
 
 async def test_calls_that_have_ended_are_not_waiting():
