@@ -17,7 +17,7 @@ from railtracks._identifiers import index_of
 from railtracks._options import BACKENDS
 from railtracks._session._session import Session
 from railtracks.execution import ExecutionStrategy, Frame, abandon_current, running_library
-from railtracks.execution._coordinator import is_fatal
+from railtracks.execution._node_errors import is_fatal
 from railtracks.nodes._resolve import as_node
 from railtracks.state import CallRecord, ExecutionInfo
 from railtracks.state._call_tree import CallTree

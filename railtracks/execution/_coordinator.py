@@ -20,20 +20,17 @@ from typing import TYPE_CHECKING, Any
 from anyio.lowlevel import checkpoint
 
 from railtracks._concurrency._cancellation import Shield
-from railtracks._concurrency._event_loop import is_stray_cancellation
-from railtracks._concurrency._origins import is_ctrl_c
-from railtracks._concurrency._task_groups import split_cancellation
 from railtracks._context_variable import current, on_replayed
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
 from railtracks._test_hooks import RuntimeHooks
-from railtracks.exceptions import FatalError, NodeInvocationError
 from railtracks.execution._call_log import CallLog
 from railtracks.execution._call_scopes import CallScopes, RootCall
 from railtracks.execution._call_secrets import register_call_secrets
 from railtracks.execution._lifecycle import Lifecycle, Phase
 from railtracks.execution._loop_binding import LoopBinding
+from railtracks.execution._node_errors import ends_session, is_cancellation, reason_of
 from railtracks.execution._pump_nursery import TaskSpawner
 from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
@@ -130,32 +127,10 @@ class Coordinator:
     # Slots, because a dictionary of 30 attributes or more no longer shares its keys with others of its class, and a
     # session took a tenth longer to open.
     __slots__ = (
-        "__weakref__",
-        "_call_log",
-        "_in_task",
-        "_in_thread",
-        "_must_checkpoint",
-        "_observer",
-        "_yield_at",
-        "clock",
-        "config",
-        "context",
-        "failure_traceback",
-        "lifecycle",
-        "log",
-        "loop",
-        "nursery",
-        "origin",
-        "publisher",
-        "recorder",
-        "redactor",
-        "resources",
-        "scopes",
-        "session_id",
-        "state",
-        "streams",
-        "threads",
-    )
+        "__weakref__", "_call_log", "_in_task", "_in_thread", "_must_checkpoint", "_observer", "_yield_at", "clock",
+        "config", "context", "failure_traceback", "lifecycle", "log", "loop", "nursery", "origin", "publisher",
+        "recorder", "redactor", "resources", "scopes", "session_id", "state", "streams", "threads",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -267,7 +242,7 @@ class Coordinator:
                 await self.wait_committed()
             raise
         except BaseException as exc:
-            if _is_cancellation(exc):
+            if is_cancellation(exc):
                 self._on_cancelled(record, run, exc)
                 if isinstance(exc, GeneratorExit):
                     here = current.get()
@@ -287,7 +262,7 @@ class Coordinator:
 
     def _on_cancelled(self, record: CallRecord, root: RootCall, exc: BaseException) -> None:
         """Record the cancellation of a call, and at the first one below a top-level call what waits at a timeout."""
-        reason = self._reason(root, exc)
+        reason = reason_of(exc, root, sys._getframe(1))
         limit = None
         if reason is Reason.TIMEOUT:
             if root.waiting is None:
@@ -305,8 +280,7 @@ class Coordinator:
         """Record the error of a call, and end the session if it has to."""
         self.state.failed(record, exc, self.clock())
         self._record_end(record)
-        ends = self.config.end_on_error and not isinstance(exc, (KeyboardInterrupt, SystemExit))  # they end everything
-        if (ends or is_fatal(exc)) and self.lifecycle.failure is None:
+        if self.lifecycle.failure is None and ends_session(exc, self.config.end_on_error):
             self._fail(exc)
 
     def _record_end(self, record: CallRecord) -> None:
@@ -372,16 +346,6 @@ class Coordinator:
         self._must_checkpoint = True
         self.scopes.cancel_all(Reason.END_ON_ERROR)
 
-    def _reason(self, root: RootCall, exc: BaseException) -> Reason:
-        """Return why a call is cancelled, for its record."""
-        if isinstance(exc, GeneratorExit):  # the coroutine was closed; no event loop need be running
-            return Reason.OUTSIDE
-        cancellation = split_cancellation(exc)[0]
-        if cancellation is None:
-            return Reason.OUTSIDE
-        frame = sys._getframe(2)  # that of `run`, through `_on_cancelled`; or of what called `abandon`
-        return root.reason_of(cancellation, frame)
-
     async def abandon(self, frame: Frame) -> None:
         """Note that a call is being cancelled while its worker thread goes on, and cancel what the thread has called.
 
@@ -392,7 +356,8 @@ class Coordinator:
         assert frame.run is not None
         self.state.abandoned(record)
         self._call_log.abandoned(record)
-        cause = Reason.OUTSIDE if exc is None or isinstance(exc, Exception) else self._reason(frame.run, exc)
+        here = sys._getframe(1)
+        cause = Reason.OUTSIDE if exc is None or isinstance(exc, Exception) else reason_of(exc, frame.run, here)
         await self.scopes.cancel_calls_of(record, cause)
 
     def end_open_records(self) -> None:
@@ -429,14 +394,3 @@ async def abandon_current() -> None:
     """Abandon the worker thread of the current call, which is being cancelled."""
     frame: Frame = current.get()
     await frame.coordinator.abandon(frame)
-
-
-def _is_cancellation(exc: BaseException) -> bool:
-    """Return whether what ended a call, and is no ``Exception``, is a cancellation and not an error of the node."""
-    return split_cancellation(exc)[0] is not None or is_stray_cancellation(exc) or is_ctrl_c(exc)
-
-
-def is_fatal(exc: BaseException) -> bool:
-    """Return whether an error of a node ends its session, whatever ``end_on_error`` says."""
-    # By type, because an exception may lie about its class, or raise where it is asked.
-    return issubclass(type(exc), FatalError) or (issubclass(type(exc), NodeInvocationError) and exc.fatal)  # type: ignore[attr-defined]

@@ -72,7 +72,7 @@ class Fatal(SessionMachine):
 
 
 def test_it_finds_that_a_fatal_error_does_not_end_the_session():
-    with mock.patch("railtracks.execution._coordinator.is_fatal", lambda exc: False), pytest.raises(AssertionError):
+    with mock.patch("railtracks.execution._node_errors.is_fatal", lambda exc: False), pytest.raises(AssertionError):
         run(Fatal, FINDING)
     run(Fatal)
 

@@ -19,7 +19,7 @@ from railtracks._concurrency._work_item import WorkItem
 from railtracks._context_variable import current
 from railtracks._session._nursery import SessionNursery
 from railtracks._session._session import Session
-from railtracks.execution import Coordinator, _coordinator, _entering
+from railtracks.execution import Coordinator, _coordinator, _entering, _node_errors
 from railtracks.execution._lifecycle import Lifecycle
 from railtracks.pubsub._subscription import Subscription
 from railtracks.state import Status
@@ -267,7 +267,7 @@ def swallowing_exit():
     st.builds(t.Try, st.one_of(leaves, st.builds(t.Fatal))),
 )
 def harmless_fatal():
-    return mock.patch.object(_coordinator, "is_fatal", lambda exc: False)
+    return mock.patch.object(_node_errors, "is_fatal", lambda exc: False)
 
 
 # ---- records
