@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from railtracks._concurrency._suspended import is_user_module, suspended_frames
 from railtracks._context_variable import current
 from railtracks._flow import Flow
 from railtracks._identifiers import index_of
@@ -40,9 +41,11 @@ __all__ = [
     "index_of",
     "is_fatal",
     "is_replayed",
+    "is_user_module",
     "redact",
     "resolve_store",
     "running_library",
+    "suspended_frames",
 ]
 
 

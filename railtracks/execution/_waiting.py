@@ -9,23 +9,20 @@ frame of the thread.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from types import AsyncGeneratorType, CoroutineType, FrameType, TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from railtracks._concurrency._event_loop import running_library
+from railtracks._concurrency._suspended import is_user_module, suspended_frames
 from railtracks.state import CallRecord, Status
 
 MAX_SHOWN = 5
 """The greatest number of calls that are named."""
 _Position = tuple[FrameType, int]
 """A frame, and the line in it that runs or waits."""
-_MAX_DEPTH = 10_000
-"""The greatest number of frames of a task that are looked at."""
-_NOT_USER_CODE = {"railtracks", "anyio", "trio", "outcome", "sniffio", *sys.stdlib_module_names} - {"__main__"}
 
 
 def waiting_calls(
@@ -68,7 +65,7 @@ def _places(wanted: set[int]) -> dict[int, str]:
         call: int | None = None
         work: object = None
         inside: list[_Position] = []
-        for frame in _frames(coroutine):
+        for frame in suspended_frames(coroutine):
             name = frame.f_code.co_name
             if name in ("run", "run_in_thread") and _module(frame).startswith("railtracks."):  # locals are expensive
                 record = frame.f_locals.get("record")
@@ -102,7 +99,7 @@ def _place_of(traceback: TracebackType | None) -> str:
 
 def _place(positions: Sequence[_Position]) -> str:
     """Return the innermost position in user code, or else in code that it has installed; "" if there is none."""
-    own = [each for each in positions if _module(each[0]).partition(".")[0] not in _NOT_USER_CODE]
+    own = [each for each in positions if is_user_module(_module(each[0]))]
     written = [each for each in own if "site-packages" not in each[0].f_code.co_filename]
     if not own:
         return ""
@@ -127,36 +124,6 @@ def _coroutines() -> Iterator[Any]:
             task = tasks.pop()
             yield task.coro
             tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-
-
-def _frames(awaitable: Any) -> Iterator[FrameType]:
-    """Yield the frames of a coroutine, the outermost first."""
-    for _ in range(_MAX_DEPTH):
-        if awaitable is None:
-            return
-        for frame_name, inner_name in (
-            ("cr_frame", "cr_await"),
-            ("gi_frame", "gi_yieldfrom"),
-            ("ag_frame", "ag_await"),
-        ):
-            if hasattr(type(awaitable), frame_name):
-                frame = getattr(awaitable, frame_name)
-                if frame is not None:
-                    yield frame
-                awaitable = getattr(awaitable, inner_name)
-                break
-        else:
-            awaitable = _wrapped(awaitable)
-
-
-def _wrapped(awaitable: Any) -> Any:
-    """Return what an awaitable of the interpreter wraps, such as what ``__await__`` of a coroutine returns."""
-    if type(awaitable).__name__ not in ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow"):
-        return None
-    for each in gc.get_referents(awaitable):
-        if isinstance(each, CoroutineType | AsyncGeneratorType):
-            return each
-    return None
 
 
 def _thread_stacks() -> list[list[FrameType]]:

@@ -6,42 +6,26 @@ import ctypes
 import functools
 import os
 import sys
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from anyio.lowlevel import checkpoint
 
+from railtracks._test_probe import is_user_module, suspended_frames
+
 TURNS_TO_END = 3
 """Turns of the event loop that the callbacks of finished tasks may take."""
-_RUNTIME = {"anyio", "trio", "railtracks", "outcome", "hypothesis", *sys.stdlib_module_names} - {"__main__"}
 
 
 def place_of(code: CodeType, line: int) -> str:
+    """Return a position in code for people, such as ``transfer (settle.py:24)``."""
     return f"{code.co_name} ({os.path.basename(code.co_filename)}:{line})"
-
-
-def _frames(awaitable: Any) -> Iterator[FrameType]:
-    """Yield the frames of a suspended coroutine, the outermost first."""
-    while awaitable is not None:
-        for prefix in ("cr", "gi", "ag"):
-            frame = getattr(awaitable, f"{prefix}_frame", None)
-            if frame is not None:
-                yield frame
-                inner = "yieldfrom" if prefix == "gi" else "await"
-                awaitable = getattr(awaitable, f"{prefix}_{inner}", None)
-                break
-        else:
-            return
 
 
 def is_user_code(frame: FrameType) -> bool:
     """Return whether the frame is in user code: not in an event loop, the standard library, or Railtracks."""
-    return not _is_runtime(frame.f_globals.get("__name__", ""))
-
-
-def _is_runtime(module: Any) -> bool:
-    return str(module).partition(".")[0] in _RUNTIME
+    return is_user_module(frame.f_globals.get("__name__", ""))
 
 
 def where_raised(traceback: TracebackType | None, stop: CodeType) -> str:
@@ -61,7 +45,7 @@ def where_raised(traceback: TracebackType | None, stop: CodeType) -> str:
 
 def where_waits(coroutine: Any) -> str | None:
     """Return where in user code the coroutine waits, or None if no user code is in it."""
-    own = [frame for frame in _frames(coroutine) if is_user_code(frame)]
+    own = [frame for frame in suspended_frames(coroutine) if is_user_code(frame)]
     return place_of(own[-1].f_code, own[-1].f_lineno) if own else None
 
 
@@ -140,7 +124,7 @@ def describe_step(step: Any, name: str = "") -> tuple[str, bool]:
         return place or str(getattr(step, "__qualname__", type(step).__name__)), place is not None
     place = where_waits(step)
     if place is None and "." in name:  # it has not begun
-        return name, not (_is_runtime(name) or name.startswith("<"))
+        return name, is_user_module(name) and not name.startswith("<")
     return place or describe(step), place is not None
 
 
@@ -150,7 +134,7 @@ def _where_defined(function: Any) -> str | None:
         function = function.func
     function = getattr(function, "__func__", function)  # of a method
     code = getattr(function, "__code__", None)
-    if code is None or _is_runtime(function.__module__):
+    if code is None or not is_user_module(function.__module__):
         return None
     return place_of(code, code.co_firstlineno)
 

@@ -1,0 +1,47 @@
+"""Where suspended code waits: the frames of a coroutine, and which of them are user code."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from types import AsyncGeneratorType, CoroutineType, FrameType
+from typing import Any
+
+MAX_DEPTH = 10_000
+"""The greatest number of frames of a coroutine that are walked."""
+_RUNTIME = {
+    "railtracks", "anyio", "trio", "outcome", "sniffio", "hypothesis", *sys.stdlib_module_names,
+} - {"__main__"}  # fmt: skip
+_LINKS = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
+
+
+def suspended_frames(awaitable: Any) -> Iterator[FrameType]:
+    """Yield the frames of a suspended coroutine, the outermost first."""
+    for _ in range(MAX_DEPTH):
+        if awaitable is None:
+            return
+        for frame_name, inner_name in _LINKS:
+            if hasattr(type(awaitable), frame_name):
+                frame = getattr(awaitable, frame_name)
+                if frame is not None:
+                    yield frame
+                awaitable = getattr(awaitable, inner_name)
+                break
+        else:
+            awaitable = _wrapped(awaitable)
+
+
+def _wrapped(awaitable: Any) -> Any:
+    """Return what an awaitable of the interpreter wraps, such as what ``__await__`` of a coroutine returns."""
+    if type(awaitable).__name__ not in ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow"):
+        return None
+    for each in gc.get_referents(awaitable):
+        if isinstance(each, CoroutineType | AsyncGeneratorType):
+            return each
+    return None
+
+
+def is_user_module(name: object) -> bool:
+    """Return whether a module is user code: not part of an event loop, the standard library, or Railtracks."""
+    return str(name).partition(".")[0] not in _RUNTIME
