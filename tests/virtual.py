@@ -1,4 +1,4 @@
-"""``railtracks.testing.run`` in the form that these tests use, and a way to hold its clock from outside."""
+"""``railtracks.testing.run`` in the form that these tests use, ways to hold its clock, and to wait for a thread."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from anyio.lowlevel import current_token
+
+from railtracks._concurrency._background import Work
+from railtracks._concurrency._condition import Condition
+from railtracks._concurrency._event_loop import call_soon
 from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._run import run as run_virtually
 
@@ -41,3 +46,10 @@ def run(backend: str, func: Callable[..., Any], *args: Any) -> Any:
         _clocks.append(clock)
         stack.callback(_clocks.pop)
         return run_virtually(func, *args, backend=backend, clock=clock)
+
+
+async def wait_for(work: Work) -> None:
+    """Wait until background work has ended, as a session does that saves. Cancellation: the wait ends."""
+    changed, token = Condition(), current_token()
+    work.when_done(lambda: call_soon(token, changed.notify_all))
+    await changed.wait_while(lambda: not work.is_done)

@@ -1,6 +1,6 @@
 """Blocking work that must be done, whether or not its waiter stays: in daemon threads that wait for more of it.
 
-A worker thread of anyio does not do: on asyncio it ends with its event loop, and each wait for one needs a task group
+A worker thread of anyio does not fit: on asyncio it ends with its event loop, and each wait for one needs a task group
 to survive cancellation. What is submitted here is done even if its event loop ends first, and can be waited for again
 after the wait was cancelled or interrupted.
 
@@ -17,17 +17,9 @@ import time
 from collections.abc import Callable
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
-
-import anyio
-from anyio.lowlevel import current_token
 
 from railtracks._concurrency._after_fork import after_fork
-from railtracks._concurrency._event_loop import call_soon
 from railtracks._test_hooks import runtime_hooks
-
-if TYPE_CHECKING:
-    from anyio.lowlevel import EventLoopToken
 
 MAX_THREADS = 16
 """The number of threads that work at the same time."""
@@ -118,28 +110,11 @@ class Work:
         self.when_done(gate.release)
         return gate.acquire(timeout=timeout)
 
-    async def wait_async(self) -> None:
-        """Wait until the work has ended.
-
-        Cancellation: the wait ends. The work goes on, and can be waited for again.
-        """
-        if not self.is_done:
-            event, token = anyio.Event(), current_token()
-            self.when_done(lambda: _wake(event, token))
-            await event.wait()
-
     def abandon(self) -> None:
         """Count the work as done, in a forked child: the thread that does it is the parent's."""
         self._guard = threading.Lock()
         self._begun = self.is_done = True
         self._func, self._callbacks = None, []
-
-
-def _wake(event: anyio.Event, token: EventLoopToken) -> None:
-    try:
-        call_soon(token, event.set)
-    except RuntimeError:  # the event loop has ended, and the waiter with it
-        return
 
 
 class BackgroundThreads:

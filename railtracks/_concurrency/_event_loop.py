@@ -6,6 +6,7 @@ of the time of ``import railtracks``.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,8 @@ def is_stray_cancellation(exc: BaseException) -> bool:
 
 
 def call_soon(token: EventLoopToken, func: Callable[[], object]) -> None:
-    """Schedule ``func`` on an event loop, from any thread. Raises RuntimeError if the loop has ended."""
+    """Schedule ``func`` on an event loop, from any thread. If the loop has ended, ``func`` is never called."""
     loop: Any = token.native_token
     schedule = getattr(loop, "run_sync_soon", None) or loop.call_soon_threadsafe  # trio's, or asyncio's
-    schedule(func)
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and what waited there with it
+        schedule(func)

@@ -91,11 +91,7 @@ async def _run_to_end(work: WorkItem[T]) -> Outcome[T]:
 
     changed, token, shield = Condition(), current_token(), Shield()
 
-    def notify() -> None:
-        with suppress(RuntimeError):  # the event loop has ended
-            call_soon(token, changed.notify_all)
-
-    work.on_done = notify
+    work.on_done = lambda: call_soon(token, changed.notify_all)
     try:
         return await run_sync(work, limiter=work.limiter())
     except anyio.get_cancelled_exc_class() as exc:

@@ -1,6 +1,6 @@
 """A piece of work in a worker thread, from the moment that it is queued until its thread and its waiter have ended.
 
-Work in worker threads is counted for virtual time, whose clock must not jump while a thread works.
+Work is counted, so that tests can check that none is left.
 """
 
 from __future__ import annotations

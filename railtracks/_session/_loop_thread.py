@@ -106,10 +106,7 @@ class LoopThread:
             if interrupt is not None:
                 self._nursery.interrupt(interrupt)
 
-        try:
-            call_soon(self._token, look)
-        except RuntimeError:  # the event loop has ended
-            return
+        call_soon(self._token, look)
 
     def _run(self) -> None:
         try:

@@ -116,8 +116,7 @@ class Stream(AsyncIterator[Chunk]):
     def __del__(self) -> None:
         # The garbage collector may call this on any thread, at any time.
         if self._token is not None and not self._producer.has_ended:
-            with contextlib.suppress(RuntimeError):  # the event loop was closed, and the call with it
-                call_soon(self._token, self._producer.cancel)
+            call_soon(self._token, self._producer.cancel)
 
 
 class _Producer:

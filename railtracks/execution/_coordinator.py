@@ -154,7 +154,7 @@ class Coordinator:
         self.loop: LoopBinding = LoopBinding()
         self.scopes: CallScopes = CallScopes()
         self.log: SessionLog = log
-        self.threads: ThreadStrategy = ThreadStrategy(abandon_current)
+        self.threads: ThreadStrategy = ThreadStrategy(config.max_threads, abandon_current)
         self._in_task: ExecutionStrategy = _IN_TASK
         self._in_thread: ExecutionStrategy = self.threads
         if hooks.wrap_strategy is not None:

@@ -61,10 +61,12 @@ class ThreadStrategy:
     The limit is the session's own, so that one session does not block another. Abandoned threads do not count.
 
     Args:
+        max_threads: The greatest number of threads that work at once.
         on_abandon: Awaited, in the task of the call, when its thread is abandoned.
     """
 
-    def __init__(self, on_abandon: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, max_threads: int, on_abandon: Callable[[], Awaitable[None]]) -> None:
+        self._max_threads = max_threads
         self._on_abandon = on_abandon
         self._limit: ThreadLimit | None = None  # made in the event loop that uses it
 
@@ -78,7 +80,7 @@ class ThreadStrategy:
 
     async def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if self._limit is None:
-            self._limit = ThreadLimit(current.get().coordinator.config.max_threads, _warn_of_congestion)
+            self._limit = ThreadLimit(self._max_threads, _warn_of_congestion)
         try:
             result = await run_in_thread(
                 functools.partial(self._run, node, args, kwargs),

@@ -73,10 +73,10 @@ async def test_submitted_save_goes_on_when_its_waiter_is_cancelled():
             work = session._stored_run.submit_save(session.info)
             with anyio.CancelScope() as scope:
                 scope.cancel()
-                await work.wait_async()
+                await virtual.wait_for(work)
             assert not work.is_done
             store.may_go_on.set()
-            await work.wait_async()
+            await virtual.wait_for(work)
             assert saved()
 
 

@@ -65,12 +65,12 @@ async def test_work_is_done_in_a_thread_with_the_context_of_its_maker(threads):
     seen = []
     variable.set("mine")
     work = submitted(threads, lambda: seen.append((threading.get_ident(), variable.get())))
-    await work.wait_async()
+    await virtual.wait_for(work)
     assert work.is_done
     [(thread, value)] = seen
     assert thread != threading.get_ident()
     assert value == "mine"
-    await work.wait_async()
+    await virtual.wait_for(work)
     assert work.wait()
 
 
@@ -81,11 +81,11 @@ async def test_cancelled_wait_leaves_the_work_and_can_be_repeated(threads):
         for _ in range(3):
             with anyio.CancelScope() as scope:
                 scope.cancel()
-                await work.wait_async()
+                await virtual.wait_for(work)
             assert scope.cancelled_caught
         assert not work.is_done
         gate.may_go_on.set()
-        await work.wait_async()
+        await virtual.wait_for(work)
     assert gate.done == 1
 
 
@@ -103,7 +103,7 @@ async def test_all_waiters_are_woken(threads):
     work = submitted(threads, gate)
 
     async def wait(number):
-        await work.wait_async()
+        await virtual.wait_for(work)
         woken.append(number)
 
     async with anyio.create_task_group() as group:
@@ -120,7 +120,7 @@ def test_work_is_done_though_its_event_loop_has_ended(threads, backend):
     async def main():
         made.append(submitted(threads, gate))
         with anyio.move_on_after(0):
-            await made[0].wait_async()
+            await virtual.wait_for(made[0])
 
     anyio.run(main, backend=backend)
     gate.may_go_on.set()
