@@ -185,10 +185,6 @@ class CallScopes:
             await shield.wait_while(lambda: any(scope in self._entered for scope in own), self.changed)
             shield.check()
 
-    async def wait_while(self, condition: Callable[[], bool]) -> None:
-        """Wait until ``condition``, which depends on the scopes, is false. Cancellation: only the wait ends."""
-        await self.changed.wait_while(condition)
-
     @property
     def is_idle(self) -> bool:
         """Whether no call is running, and nothing holds the session."""

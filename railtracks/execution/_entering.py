@@ -101,7 +101,7 @@ async def _run_in_scope(
                 # Like a nursery, a top-level call waits for what was started in it; within the scope, so that its
                 # deadline counts.
                 if is_top and error is None and len(root.scopes) > 1:
-                    await scopes.wait_while(lambda: _has_other_scopes(root, coordinator))
+                    await scopes.changed.wait_while(lambda: _has_other_scopes(root, coordinator))
         except Exception as exc:  # what a scope leaves of a group that held cancellations too
             error = exc
         finally:
