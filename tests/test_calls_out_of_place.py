@@ -29,14 +29,14 @@ async def later(gate, func, *args):
         return exc
 
 
-@pytest.mark.parametrize("form", ["not entered yet", "over"])
+@pytest.mark.parametrize("form", ["before the session was entered", "after the session had ended"])
 async def test_start_soon_without_an_open_session_is_refused(form):
-    """Without an open session, start_soon raises an error that names the node and the state of the session."""
+    """Without an open session, start_soon raises an error that names the node and says when it came."""
     session = rt.Session()
-    if form == "over":
+    if "ended" in form:
         async with session:
             pass
-    with pytest.raises(SessionError, match=rf"start_soon\(double\).*{form}"):
+    with pytest.raises(SessionError, match=rf"start_soon\(double\) came {form}; call it inside"):
         session.start_soon(double, 1)
     assert session.info.answer is None
 

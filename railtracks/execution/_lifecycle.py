@@ -101,6 +101,8 @@ _REPAIR = {
     _O.BROADCAST: "wait for the task that broadcasts",
 }
 _ENDED = "after its session had ended"
+_BY_SESSION = (_O.START_SOON, _O.SUBSCRIBE)
+"""What is asked of the session object itself; "its session" would say nothing in a refusal of these."""
 _AFTER_FAILURE = "open a new session"
 
 
@@ -149,17 +151,13 @@ class Lifecycle:
         if operation is Operation.LEAVE:
             raise SessionError(f"{what} is left, but it is {self.state}; {_REPAIR[operation]}")
         kind = SessionError if phase < Phase.OPEN else SessionEndedError
-        if operation is Operation.START_SOON:
-            raise kind(
-                f"{what} needs an open session, and this one is {self.state}; {_REPAIR[operation]}"
-            ) from self.failure
-        when = _WHEN.get(phase, "after the session had ended" if operation is _O.SUBSCRIBE else _ENDED)
+        when = _WHEN.get(phase, "after the session had ended" if operation in _BY_SESSION else _ENDED)
         repair = _AFTER_FAILURE if phase is Phase.FAILED else _REPAIR[operation]
         raise kind(f"{what} came {when}; {repair}") from self.failure
 
     @property
     def state(self) -> str:
-        """The phase in the words of refusals."""
+        """The phase in the words of refusals to enter and to leave."""
         return _STATE.get(self.phase, "being left")
 
     # ---- what the table implies
