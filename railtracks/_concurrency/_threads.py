@@ -10,7 +10,7 @@ import math
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
@@ -63,14 +63,7 @@ async def run_in_thread(
             outcome = await run_sync(work, abandon_on_cancel=True, limiter=work.limiter())
         else:
             outcome = await _run_to_end(work)
-        result, error = outcome
-        if error is not None:
-            try:
-                raise error
-            finally:
-                work.outcome = error = None  # or its traceback would refer to itself
-                del outcome
-        return cast(T, result)
+        return outcome.unwrap()
     finally:
         if work.detach_waiter():
             try:
@@ -135,28 +128,9 @@ def run_in_loop(func: Callable[[], Coroutine[Any, Any, T]], token: EventLoopToke
     finally:
         if work is not None:
             work.wait_turn()
+    if outcome is None:
+        raise UnansweredError("it was cancelled")
     return outcome.unwrap()
-
-
-class _Outcome(Generic[T]):
-    """What a coroutine returned or raised. As a value it passes between threads as it is.
-
-    asyncio copies some exceptions, and KeyboardInterrupt would end the event loop. None for both: it was cancelled.
-    """
-
-    def __init__(self, result: tuple[T] | None = None, exc: BaseException | None = None) -> None:
-        self._result = result
-        self._exc = exc
-
-    def unwrap(self) -> T:
-        if self._exc is not None:
-            try:
-                raise self._exc
-            finally:
-                self._exc = None  # or its traceback would refer to itself
-        if self._result is None:
-            raise UnansweredError("it was cancelled")
-        return self._result[0]
 
 
 class _Request(Generic[T]):
@@ -171,8 +145,8 @@ class _Request(Generic[T]):
         self._func = func
         self._work = work
 
-    async def run(self) -> _Outcome[T]:
-        """Run it. Called on the event loop."""
+    async def run(self) -> Outcome[T] | None:
+        """Run it, on the event loop, and return what came out; None if it was cancelled."""
         with anyio.CancelScope() as scope:
             if anyio.current_effective_deadline() == -math.inf:
                 # On asyncio a cancellation that came before this began is never delivered here. anyio's checkpoints
@@ -182,11 +156,11 @@ class _Request(Generic[T]):
                 outcome = await self._run_for_work(self._work, scope)
             else:  # a sync node may have a session with a loop of its own
                 outcome = await self._capture(None)
-        return _Outcome() if scope.cancelled_caught else outcome
+        return None if scope.cancelled_caught else outcome
 
-    async def _run_for_work(self, work: WorkItem[Any], scope: anyio.CancelScope) -> _Outcome[T]:
+    async def _run_for_work(self, work: WorkItem[Any], scope: anyio.CancelScope) -> Outcome[T] | None:
         if work.is_abandoned:
-            return _Outcome()
+            return None
         serves_thread.set(True)
         work.suspend(scope)
         try:
@@ -196,15 +170,15 @@ class _Request(Generic[T]):
             work.resume()
         return outcome
 
-    async def _capture(self, work: WorkItem[Any] | None) -> _Outcome[T]:
+    async def _capture(self, work: WorkItem[Any] | None) -> Outcome[T] | None:
         try:
-            return _Outcome((await self._func(),))
+            return Outcome(await self._func())
         except BaseException as exc:
             if not isinstance(exc, anyio.get_cancelled_exc_class()) or is_stray_cancellation(exc):
-                return _Outcome(exc=exc)
+                return Outcome(exc=exc)
             if work is not None and not work.is_abandoned:
                 raise  # it is the cancellation of the call that waits for the thread
-            return _Outcome()
+            return None
 
 
 _portals: weakref.WeakSet[BlockingPortal] = weakref.WeakSet()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from railtracks._concurrency._after_fork import after_fork, end_forked_child, fork_count
 from railtracks._concurrency._asyncio_requests import answered_requests
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from railtracks._concurrency._thread_limit import ThreadLimit
 
 T = TypeVar("T")
-Outcome = tuple[T, None] | tuple[None, BaseException]
-"""What a piece of work returned, or what it raised."""
 
 _lock = threading.Lock()
 _active = 0
-serves_thread: ContextVar[bool] = ContextVar("railtracksserves_thread", default=False)
+serves_thread: ContextVar[bool] = ContextVar("railtracks_serves_thread", default=False)
 """Whether a worker thread waits for what runs here."""
 
 
@@ -52,6 +50,28 @@ _thread_state = _ThreadState()
 def work_of_this_thread() -> WorkItem[Any] | None:
     """Return what this worker thread is running; None in another thread."""
     return _thread_state.work
+
+
+class Outcome(Generic[T]):
+    """What a function has returned or raised, as a value that passes between threads as it is.
+
+    asyncio and trio change some exceptions that they pass on, and a KeyboardInterrupt would end the event loop.
+    """
+
+    __slots__ = ("_exc", "_result")
+
+    def __init__(self, result: T | None = None, exc: BaseException | None = None) -> None:
+        self._result = result
+        self._exc = exc
+
+    def unwrap(self) -> T:
+        """Return the result, or raise the exception, once."""
+        if self._exc is not None:
+            try:
+                raise self._exc
+            finally:
+                self._exc = None  # or its traceback would refer to itself
+        return cast(T, self._result)
 
 
 class WorkItem(Generic[T]):
@@ -101,12 +121,10 @@ class WorkItem(Generic[T]):
         _thread_state.work = self
         try:
             with answered_requests():
-                # A value, whatever comes: asyncio and trio change some exceptions that pass through them. In a tuple:
-                # trio refuses a bare coroutine, which a sync node may return.
                 try:
-                    self.outcome = self._run(), None
+                    self.outcome = Outcome(self._run())
                 except BaseException as exc:
-                    self.outcome = None, exc
+                    self.outcome = Outcome(exc=exc)
         finally:
             _thread_state.work = None
             with _lock:
