@@ -27,7 +27,7 @@ class Reason(StrEnum):
     END_ON_ERROR = "end_on_error"
     """An error of another call ended the session: under ``end_on_error``, or because it was fatal."""
     SESSION_ENDED = "session_ended"
-    """The session ended before the call: its body raised."""
+    """The session ended before the call, for example because its body raised."""
     RUN_ENDED = "run_ended"
     """The top-level call that it belongs to ended before it."""
     OUTSIDE = "outside"

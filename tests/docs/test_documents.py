@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import signal
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -86,7 +87,15 @@ def standing_clock():
     runtime_hooks.reset(token)
 
 
-@pytest.mark.usefixtures("standing_clock")
+@pytest.fixture
+def restored_signals():
+    """Restore the handler that the box about SIGTERM replaces."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.usefixtures("standing_clock", "restored_signals")
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: f"{chain.page.name}:{chain.line}")
 def test_boxes_run_alone_and_print_what_the_page_says(chain, backend, monkeypatch, capsys):
     monkeypatch.setattr(anyio, "run", functools.partial(anyio.run, backend=backend))
@@ -176,6 +185,13 @@ def test_every_public_name_has_a_line_in_the_reference(module, prefix):
     reference = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
     names = getattr(module, "__all__", ["get", "put", "update", "delete", "keys"])
     assert [name for name in names if not in_code(prefix + name, reference)] == []
+
+
+@pytest.mark.parametrize("enum", [rt.state.Reason, rt.state.Status, rt.state.Form])
+def test_every_member_of_an_enumeration_has_a_place_in_the_reference(enum):
+    reference = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    [line] = [line for line in reference.splitlines() if line.startswith(f"| `{enum.__name__}` ")]
+    assert [name for name in enum.__members__ if not in_code(name, line)] == []
 
 
 @pytest.mark.parametrize("cls", [rt.Session, rt.Flow, rt.FlowConnection, rt.ExecutionInfo])
