@@ -58,19 +58,19 @@ def python(body, *args):
     )
 
 
-def interrupted(body, *args, ready=1):
-    """What the process prints after Ctrl-C, which comes when it has said "ready" so many times."""
+def interrupted(body, *args, ready=1, signum=signal.SIGINT):
+    """Return what the process prints after the signal, which comes when it has said "ready" ``ready`` times."""
     process = python(body, *args)
     try:
         for _ in range(ready):
             assert process.stdout.readline() == "ready\n", process.communicate(timeout=30)[1]
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signum)
         try:
             out, err = process.communicate(timeout=10)
         except subprocess.TimeoutExpired:
             # asyncio sets no wakeup descriptor for SIGINT: one that comes just before the loop goes to sleep is
             # noted, and handled when something wakes the loop. The next one does, and counts as the same.
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signum)
             out, err = process.communicate(timeout=30)
     finally:
         process.kill()
@@ -200,6 +200,25 @@ def test_ctrl_c_in_flow_invoke(backend):
     rt.Flow("F", slow, backend=BACKEND, **OPTIONS).invoke()
     """
     assert interrupted(body, backend) == ["cleaned", *EXIT]
+    assert saved() == ({"Cancelled"}, "Cancelled")
+
+
+TERMINATED = {
+    "async": "anyio.run(rt.Flow('F', slow, **OPTIONS).ainvoke, backend=BACKEND)",
+    "sync": "with rt.Session(backend=BACKEND, **OPTIONS): rt.call_sync(slow)",
+    "flow": "rt.Flow('F', slow, backend=BACKEND, **OPTIONS).invoke()",
+}
+
+
+@pytest.mark.parametrize("form", TERMINATED)
+def test_sigterm_ends_a_session_as_ctrl_c_if_it_is_passed_on(backend, form):
+    """As the page about sessions shows it."""
+    body = f"""
+    import signal
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    {TERMINATED[form]}
+    """
+    assert interrupted(body, backend, signum=signal.SIGTERM) == ["cleaned", *EXIT]
     assert saved() == ({"Cancelled"}, "Cancelled")
 
 
