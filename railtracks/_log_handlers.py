@@ -1,8 +1,8 @@
 """Where log records go: the console, the log file of a session, and the handlers of the application.
 
-Any of them can raise: a disk is full, a log server is down, a formatter has a mistake. What is raised while a record is
-handled ends in :func:`deliver`, so that it never takes the place of a result or an exception of a call. Only Ctrl-C and
-``SystemExit`` go on.
+Any of them can raise: a disk is full, a log server is down, a formatter has a mistake. What is raised while a log
+record is handled ends in :func:`deliver`, so that it never takes the place of a result or an exception of a call. Only
+Ctrl-C and ``SystemExit`` go on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TextIO
 
 _IMPORTED = time.perf_counter()
 Target = logging.Handler | logging.Logger
-"""What a record is delivered to."""
+"""What a log record is delivered to."""
 
 
 class Formatter(logging.Formatter):
@@ -83,14 +83,14 @@ class LogFile(logging.FileHandler):
         """Close the file for good. Raises whatever writing the rest of it raises; it is closed all the same."""
         self.acquire()
         try:
-            self.mode = "w"  # or a record of an abandoned thread would open the file again
+            self.mode = "w"  # or a log record of an abandoned thread would open the file again
             self.close()
         finally:
             self.release()
 
 
 _handling: ContextVar[tuple[Target, ...]] = ContextVar("railtracks_handling", default=())
-"""What is handling a record at this moment, in this task or in the one that started it."""
+"""What is handling a log record at this moment, in this task or in the one that started it."""
 
 
 _OWN = (Console, LogFile)
@@ -107,16 +107,16 @@ def deliver(
     targets: Iterable[Target],
     on_failure: Callable[[Target, BaseException], object],
 ) -> None:
-    """Have all targets handle a record, whatever some of them raise.
+    """Have all targets handle a log record, whatever some of them raise.
 
     Args:
-        record: The record.
+        record: The log record.
         level: The number of its level.
         targets: Those whose own level is above that are left out.
         on_failure: Called with a target and what it raised.
 
     Raises:
-        KeyboardInterrupt, SystemExit: it came while a target handled the record.
+        KeyboardInterrupt, SystemExit: it came while a target handled the log record.
     """
     active = _handling.get()
     for target in targets:
@@ -140,7 +140,7 @@ def deliver(
 
 
 def _handle_within(active: tuple[Target, ...], target: Target, record: logging.LogRecord) -> None:
-    """Handle a record that was made while others are being handled, unless ``target`` is handling one of those."""
+    """Handle a log record that was made while others are handled, unless ``target`` is handling one of those."""
     if any(each is target for each in active):
         raise ReentrantLogError("it makes log records of Railtracks itself, which do not go to it")
     token = _handling.set((*active, target))
@@ -164,10 +164,10 @@ _HANDLE, _CALL_HANDLERS = _standard("handle"), _standard("callHandlers")
 
 
 def targets_of(logger: logging.Logger) -> list[Target]:
-    """Return what handles the records of a logger: the handlers that the application has configured.
+    """Return what handles the log records of a logger: the handlers that the application has configured.
 
-    They are called one by one, so that one that raises does not keep a record from the others. Where the application
-    has replaced what calls them, the logger itself is returned instead, and calls them all.
+    They are called one by one, so that one that raises does not keep a log record from the others. Where the
+    application has replaced what calls them, the logger itself is returned instead, and calls them all.
     """
     handlers: list[Target] = []
     current: logging.Logger | None = logger

@@ -205,7 +205,7 @@ class SessionLog:
     def _filter(
         self, record: logging.LogRecord, logger: logging.Logger, targets: list[Target]
     ) -> tuple[logging.LogRecord, list[Target]]:
-        """Return what the filters of a logger leave of a record and of its targets."""
+        """Return what the filters of a logger leave of a log record and of its targets."""
         if targets[0] is logger:  # which filters by itself
             return record, targets
         if logger.disabled:

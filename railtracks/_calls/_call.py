@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 import anyio
 
-from railtracks._calls._from_thread import run_in_session
+from railtracks._calls._from_thread import WAIT_FOR_THREAD, run_in_session
 from railtracks._config import resolve_config
 from railtracks._context_variable import current
 from railtracks._session._session import Session
@@ -94,7 +94,9 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
         return anyio.run(bound, backend=resolve_config({}).backend)
     name = f"rt.call_sync({target.name}, ...)"
     if frame.coordinator.lifecycle.is_closed:
-        raise SessionEndedError(f"{name} came after its session had ended") from frame.coordinator.failure
+        raise SessionEndedError(
+            f"{name} came after its session had ended; {WAIT_FOR_THREAD}"
+        ) from frame.coordinator.failure
     return run_in_session(frame, bound, name)
 
 

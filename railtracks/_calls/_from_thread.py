@@ -10,6 +10,8 @@ from railtracks.exceptions import SessionEndedError
 from railtracks.execution import Frame
 
 T = TypeVar("T")
+WAIT_FOR_THREAD = "wait for the thread that calls it before the session ends"
+"""What to do about a call of another thread that comes too late; for errors."""
 
 
 def run_in_session(frame: Frame, func: Callable[[], Coroutine[Any, Any, T]], name: str) -> T:
@@ -27,12 +29,19 @@ def run_in_session(frame: Frame, func: Callable[[], Coroutine[Any, Any, T]], nam
     """
     coordinator = frame.coordinator
     if is_abandoned(frame):
-        raise SessionEndedError(f"{name} came from a thread whose call was cancelled") from coordinator.failure
+        raise SessionEndedError(
+            f"{name} came from a thread whose call was cancelled; let its function return, "
+            f"or have its call wait for it: @rt.function_node(abandon_on_cancel=False)"
+        ) from coordinator.failure
     try:
         token = None if coordinator.threads.is_host_of_this_thread() else coordinator.loop.require_token()
         return run_in_loop(func, token)
     except UnansweredError as exc:
-        reason = "the call of its thread was cancelled" if is_abandoned(frame) else "its session has ended"
+        reason = (
+            "the call of its thread was cancelled; let the function return"
+            if is_abandoned(frame)
+            else f"its session has ended; {WAIT_FOR_THREAD}"
+        )
         raise SessionEndedError(f"{name} was not finished: {reason}") from coordinator.failure or exc
 
 

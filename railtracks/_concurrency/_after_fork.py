@@ -34,13 +34,13 @@ def fork_count() -> int:
 
 
 def end_forked_child(exc: BaseException | None) -> NoReturn:
-    """End a forked child that comes out of a function which its parent runs in a worker thread.
+    """End a forked child at the end of a worker thread's function, or of a session in async code.
 
-    There is nothing to return to: the event loop that waits for the thread is in the parent. The status is the one that
+    There is nothing to return to: the event loop that waits for either is in the parent. The status is the one that
     Python would exit with. Exit handlers are not run, as in the children of ``multiprocessing``.
 
     Args:
-        exc: What the function raised in the child; None if it returned.
+        exc: What was raised in the child; None if nothing was.
     """
     status: object = exc.code if isinstance(exc, SystemExit) else int(exc is not None)
     if exc is not None and not isinstance(exc, SystemExit):

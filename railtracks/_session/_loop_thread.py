@@ -94,19 +94,21 @@ class LoopThread:
         """Forget the thread, in a forked child: it is the parent's."""
         self._thread = None
         self._opened.is_open = True
-        self._error = SessionError("the event loop of this session runs in the parent process")
+        self._error = SessionError(
+            "the event loop of this session runs in the parent process; open a session of its own in a forked child"
+        )
 
     def _notify(self, interrupt: KeyboardInterrupt | None) -> None:
         """Wake the event loop, so that it closes the nursery, or notes a Ctrl-C."""
         if self._token is None:
-            return  # it looks when it has come so far
+            return  # the event loop does not run yet; it reads `_must_close` when it does
 
-        def look() -> None:
+        def wake() -> None:
             self._changed.notify_all()
             if interrupt is not None:
                 self._nursery.interrupt(interrupt)
 
-        call_soon(self._token, look)
+        call_soon(self._token, wake)
 
     def _run(self) -> None:
         try:

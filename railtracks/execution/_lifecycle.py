@@ -98,7 +98,7 @@ _REPAIR = {
     _O.START_SOON: "call it inside `async with rt.Session() as s:`, before the block ends",
     _O.STREAM: "stream inside `async with rt.Session():`, before the block ends",
     _O.SUBSCRIBE: "subscribe before it ends",
-    _O.BROADCAST: "wait for the task that broadcasts",
+    _O.BROADCAST: "wait for the task, or the thread, that broadcasts",
 }
 _ENDED = "after its session had ended"
 _BY_SESSION = (_O.START_SOON, _O.SUBSCRIBE)

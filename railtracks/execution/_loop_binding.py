@@ -83,7 +83,10 @@ class LoopBinding:
         if self.token is None:
             with self._starting:
                 if not self._may_start:
-                    raise SessionEndedError("the first call of another thread came while its session was being left")
+                    raise SessionEndedError(
+                        "the first call of another thread came while its session was being left; "
+                        "wait for that thread inside the `with` block"
+                    )
                 if self.token is None and self.start is not None:
                     self.start()
         if self.token is None:

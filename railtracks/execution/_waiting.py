@@ -67,7 +67,8 @@ def _places(wanted: set[int]) -> dict[int, str]:
         inside: list[_Position] = []
         for frame in suspended_frames(coroutine):
             name = frame.f_code.co_name
-            if name in ("run", "run_in_thread") and _module(frame).startswith("railtracks."):  # locals are expensive
+            # `Coordinator.run`, with its `record`, and `run_in_thread`, with its `work`; reading locals takes long
+            if name in ("run", "run_in_thread") and _module(frame).startswith("railtracks."):
                 record = frame.f_locals.get("record")
                 if name == "run_in_thread":
                     work = frame.f_locals.get("work")

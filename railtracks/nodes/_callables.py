@@ -36,7 +36,7 @@ def is_async(target: Any) -> bool:
 
 
 def holds(test: Callable[[Any], bool], result: Any) -> bool:
-    """Return whether ``test`` holds for the result of a node; False if asking the result raises."""
+    """Return whether ``test`` holds for the result of a node; False if the test raises."""
     try:
         return test(result)
     except (KeyboardInterrupt, SystemExit):

@@ -73,7 +73,7 @@ REFUSALS = [
     (Phase.FAILED, CALL, "came after an error had ended the session; open a new session"),
     (Phase.CLOSING, CALL, "came after its session had ended; wait for the task that makes it"),
     (Phase.OVER, SUBSCRIBE, "came after the session had ended; subscribe before it ends"),
-    (Phase.SAVING, BROADCAST, "came after its session had ended; wait for the task that broadcasts"),
+    (Phase.SAVING, BROADCAST, "came after its session had ended; wait for the task, or the thread, that broadcasts"),
 ]
 
 

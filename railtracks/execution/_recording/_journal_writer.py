@@ -83,7 +83,7 @@ class JournalWriter:
         # would bring back a journal that the document has replaced.
         self._lock = threading.RLock()
         self._commit = GroupCommit()
-        self._scheduled_sync = self._run_scheduled_sync  # one object, which the thread knows it by
+        self._scheduled_sync = self._run_scheduled_sync  # one object: each access makes another bound method
         self._set_state(JournalState.DISABLED if open_appender is None else JournalState.NOT_OPENED)
 
     def _set_state(self, state: JournalState) -> None:

@@ -49,7 +49,7 @@ class RunStorage:
         self._journal: JournalWriter | None = None  # None before `start` and after `release`
         self._archive_identifier: str | None = None  # None if no stale journal can be in the way
         self._has_failed = False
-        self._guard = threading.Lock()  # of that
+        self._guard = threading.Lock()  # of `_has_failed`
 
     def acquire(self, identifier: str) -> None:
         """Acquire the lock on the run. If the store fails otherwise, :meth:`start` logs it and writes no journal.

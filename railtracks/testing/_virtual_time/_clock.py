@@ -29,8 +29,8 @@ STEPS_PER_TURN = 25
 """How many steps a turn of the event loop counts as at least, because a turn costs time too."""
 SETTLING = 0.01
 """Real seconds that a thread has to wait for the event loop once it has handed something over to it."""
-LOOKS = 25
-"""How often, until they are too many steps, to look what else is going on."""
+CHECKS = 25
+"""How many times, within ``max_steps``, to check what else is going on."""
 WATCHED_TURNS = 20
 """The turns after the last step that is allowed, in which what runs is noted."""
 MAX_PLACES = 10
@@ -141,11 +141,11 @@ class VirtualClock:
         self._lock = threading.Lock()
         self._waiting_since: float | None = None  # in real time
         self._steps = 0  # since the clock moved
-        self._look_at = 0.0  # at how many steps to look what is going on
+        self._check_at = 0.0  # the number of steps at which to check what else is going on
         self._stands_at = -1.0
-        self._interval = max_steps / LOOKS
+        self._interval = max_steps / CHECKS
         self._spinning_since: float | None = None  # in real time
-        self._was_idle = False  # since the last look
+        self._was_idle = False  # since the last check
         self._running: dict[str, bool] = {}
         self._watched_turns = 0
         self._threads = set(threading.enumerate())  # older threads do not know this event loop
@@ -226,15 +226,15 @@ class VirtualClock:
             self._spinning_since = None
             self._restart_count()
         self._steps += max(steps, STEPS_PER_TURN)
-        if self._steps >= self._look_at:
-            self._look()
+        if self._steps >= self._check_at:
+            self._check()
 
     def _restart_count(self) -> None:
         self._steps = self._watched_turns = 0
-        self._look_at = self._interval
+        self._check_at = self._interval
         self._running.clear()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """Let a worker thread continue, for which the steps may wait, and see whether there were too many steps.
 
         They are counted again if tasks leave no room for something that they may wait for: the event loop was never
@@ -255,7 +255,7 @@ class VirtualClock:
         elif left <= 0 and (left <= -2 * self._interval or not (holders or was_starved)):
             self._watch()
         else:
-            self._look_at += self._interval
+            self._check_at += self._interval
             self._spinning_since = None
 
     def _watch(self) -> None:
@@ -276,7 +276,7 @@ class VirtualClock:
     def _lasting_holders(self) -> list[str]:
         """Return what holds the clock, or might wake the event loop.
 
-        A thread that has just handed something over looks for a moment as if it were at work.
+        A thread that has just handed something over seems to be at work for a moment.
         """
         until = time.monotonic() + SETTLING
         while (holders := self._holders(self._rests)) and time.monotonic() < until:
