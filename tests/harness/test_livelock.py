@@ -150,7 +150,7 @@ async def threads_one_after_another():
         (tasks_that_start_tasks, "tasks_that_start_tasks (test_livelock.py:"),
         (sleeps_too_short_to_move_the_clock, "sleeps_too_short_to_move_the_clock (test_livelock.py:"),
         (many_that_spin, "spins (test_livelock.py:"),
-        (a_generator_that_never_ends, "a_generator_that_never_ends (test_livelock.py:"),
+        (a_generator_that_never_ends, "numbers (test_livelock.py:"),
         (a_thread_that_asks_again_and_again, "asks (test_livelock.py:"),
         (a_thread_that_looks_again_and_again, "looks (test_livelock.py:"),
         (threads_one_after_another, "threads_one_after_another (test_livelock.py:"),
