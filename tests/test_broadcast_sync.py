@@ -35,6 +35,13 @@ class Late:
         finally:
             self.answered.set()
 
+    async def abandon(self):
+        """Call it, and cancel the call once its thread has begun."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(rt.call, self)
+            await self.started.wait()
+            group.cancel_scope.cancel()
+
 
 async def test_broadcast_sync_in_a_sync_node_reaches_the_callback():
     heard = []
@@ -131,10 +138,7 @@ async def test_request_of_an_abandoned_thread_is_refused(func):
     late = Late(lambda: func("late"))
     heard = []
     async with rt.Session(broadcast_callback=heard.append) as session:
-        async with anyio.create_task_group() as group:
-            group.start_soon(rt.call, late)
-            await late.started.wait()
-            group.cancel_scope.cancel()
+        await late.abandon()
         late.release.set()
         assert late.answered.wait(10)
     assert isinstance(late.out, SessionEndedError)
@@ -152,10 +156,7 @@ async def test_request_that_crosses_its_cancellation_is_refused():
 
     late = Late(lambda: _threads.run_in_loop(request, None))
     async with rt.Session():
-        async with anyio.create_task_group() as group:
-            group.start_soon(rt.call, late)
-            await late.started.wait()
-            group.cancel_scope.cancel()
+        await late.abandon()
         late.release.set()
         while not late.answered.wait(0.001):  # real: the thread needs this event loop to get its answer
             await anyio.lowlevel.checkpoint()
@@ -166,10 +167,8 @@ async def test_request_that_crosses_its_cancellation_is_refused():
 @pytest.mark.parametrize("func", [rt.broadcast_sync, lambda item: rt.call_sync(len, item)])
 async def test_request_of_a_thread_that_outlives_a_session_is_refused(func):
     late = Late(lambda: func("late"))
-    async with rt.Session(broadcast_callback=lambda _: None), anyio.create_task_group() as group:
-        group.start_soon(rt.call, late)
-        await late.started.wait()
-        group.cancel_scope.cancel()
+    async with rt.Session(broadcast_callback=lambda _: None):
+        await late.abandon()
     late.release.set()
     assert late.answered.wait(10)
     assert isinstance(late.out, SessionEndedError)
