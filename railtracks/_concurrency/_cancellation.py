@@ -52,6 +52,10 @@ class Shield:
         ):
             self.interruption = exc
 
+    def count_earlier(self) -> None:
+        """Count an interruption that came before the waits, and that the caller raises."""
+        self.count += 1
+
     def interrupt(self, exc: KeyboardInterrupt) -> None:
         """Keep a Ctrl-C that came in another thread, and have the condition that is waited for looked at again."""
         self.note(exc)

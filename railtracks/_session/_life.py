@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 from abc import ABC, abstractmethod
@@ -11,13 +10,8 @@ from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import anyio
-from anyio.lowlevel import current_token
-
 from railtracks._concurrency._after_fork import end_forked_child, fork_count
 from railtracks._concurrency._cancellation import Shield
-from railtracks._concurrency._condition import Condition
-from railtracks._concurrency._event_loop import call_soon
 from railtracks._concurrency._interrupts import DeferredInterrupts
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
@@ -36,8 +30,6 @@ if TYPE_CHECKING:
     from railtracks._resume._source import ResumeSource
     from railtracks._session._stored_run import StoredRun
 
-SAVE_DEADLINE = 60.0
-"""Seconds that saving may take."""
 LEFT_ELSEWHERE = (
     "the session {} was left in another task than it was entered in; its calls were cancelled and its state was saved; "
     "leave it in the task that entered it, or enter it with a plain `with rt.Session():`, which any task may leave"
@@ -89,6 +81,7 @@ class SessionLife(ABC):
         self._token: Token[Any] | None = None  # restores the context variable
         self._nursery: SessionNursery | None = None  # with `async with`, or once the loop thread runs
         self._loop_thread: LoopThread | None = None
+        self._form = ""  # how it was entered
         self._forks = 0
         self._is_reported = False  # the observer knows of the end
 
@@ -312,7 +305,8 @@ class SessionLife(ABC):
         if self._stored_run is None or not self._stored_run.saves:
             self._mark_end()
         else:
-            await shield.step(lambda: self._save_in_time(shield))
+            self._mark_end()
+            await shield.step(functools.partial(self._save_in_time, shield))
         if self._payload_callback is not None:
             try:
                 self._run_payload_callback()
@@ -320,26 +314,12 @@ class SessionLife(ABC):
                 shield.note(exc)
 
     async def _save_in_time(self, shield: Shield) -> None:
-        """Save the state within ``SAVE_DEADLINE``. A file system that hangs must not hang the caller for good."""
-        self._mark_end()
         run = self._stored_run
         assert run is not None
-        if not run.saves_in_thread:
+        if run.saves_in_thread:
+            await run.save_in_thread(self.info, shield)
+        else:
             self._save()
-            return
-        work, changed, token = run.submit_save(self.info), Condition(), current_token()
-
-        def notify() -> None:
-            with contextlib.suppress(RuntimeError):  # the event loop has ended
-                call_soon(token, changed.notify_all)
-
-        work.when_done(notify)
-        deadline = anyio.current_time() + SAVE_DEADLINE
-        if not await shield.wait_while(lambda: not work.is_done, changed, deadline):
-            self._log.log(
-                logging.ERROR, "the execution info was not saved within %g s; its worker thread goes on",
-                SAVE_DEADLINE, logger=SESSION,
-            )  # fmt: skip
 
     def _end(self) -> None:
         """Let go of everything, whatever came before. Idempotent."""

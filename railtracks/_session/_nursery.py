@@ -24,7 +24,7 @@ from railtracks._logging import SESSION, SessionLog
 from railtracks.exceptions import SessionEndedError
 from railtracks.execution import Coordinator, Frame, find_interrupt, split_cancellation
 from railtracks.execution._entering import enter
-from railtracks.execution._lifecycle import Operation, Phase
+from railtracks.execution._lifecycle import Phase
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import DRAIN_DEADLINE
 from railtracks.state import Reason
@@ -77,12 +77,7 @@ class SessionNursery:
     # ---- children
 
     def start_soon(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Start a top-level call as a child of the session.
-
-        Raises:
-            SessionEndedError: it is too late for that.
-        """
-        self._coordinator.lifecycle.require(Operation.START_SOON, f"start_soon({node.name})")
+        """Start a top-level call as a child of the session. The caller has checked that it is not too late."""
 
         async def child() -> None:
             current.set(self.frame)  # it is a call of the session, not of the code that started it
@@ -176,7 +171,7 @@ class SessionNursery:
             except BaseException as error:  # a cancellation or Ctrl-C: what still runs is cancelled
                 shield.note(error)
         elif _comes_from_outside(exc):
-            shield.count += 1
+            shield.count_earlier()
         is_outside = _comes_from_outside(shield.interruption if exc is None else exc)
         coordinator.close(Reason.OUTSIDE if is_outside else Reason.SESSION_ENDED)
         if not scopes.is_idle:

@@ -237,8 +237,8 @@ class Session(SessionLife):
         self._lifecycle.require(Operation.START_SOON, f"start_soon({target.name})")
         if self._nursery is None or self._loop_thread is not None:
             raise SessionError(
-                f"start_soon({target.name}) needs a session that can wait at its end; "
-                f"enter it with `async with rt.Session() as s:`"
+                f"start_soon({target.name}) needs a session that was entered with `async with rt.Session() as s:`; "
+                f"in synchronous code use rt.call_sync({target.name}, ...)"
             )
         self._nursery.start_soon(target, args, kwargs)
 

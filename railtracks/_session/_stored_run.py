@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import anyio
+from anyio.lowlevel import current_token
+
 from railtracks._concurrency._background import Work, background
-from railtracks._logging import SessionLog
+from railtracks._concurrency._cancellation import Shield
+from railtracks._concurrency._condition import Condition
+from railtracks._concurrency._event_loop import call_soon
+from railtracks._logging import SESSION, SessionLog
 from railtracks._options import ExecutorConfig
 from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import SessionError
@@ -22,6 +30,9 @@ from railtracks.state._stores._runs import resolve_store
 
 if TYPE_CHECKING:
     from railtracks._resume._source import ResumeSource
+
+SAVE_DEADLINE = 60.0
+"""Seconds that a session waits until its state is saved."""
 
 
 class StoredRun:
@@ -129,6 +140,24 @@ class StoredRun:
             self._saving = Work(lambda: self._save(info))
         background.submit(self._saving)
         return self._saving
+
+    async def save_in_thread(self, info: ExecutionInfo, shield: Shield) -> None:
+        """Have :meth:`save` done by a thread, and wait for it.
+
+        It waits for ``SAVE_DEADLINE`` at most, as a file system that hangs must not hang the caller for good.
+
+        Args:
+            info: The snapshot to save.
+            shield: Keeps what comes meanwhile.
+        """
+        work, changed = self.submit_save(info), Condition()
+        work.when_done(functools.partial(call_soon, current_token(), changed.notify_all))
+        deadline = anyio.current_time() + SAVE_DEADLINE
+        if not await shield.wait_while(lambda: not work.is_done, changed, deadline):
+            self._log.log(
+                logging.ERROR, "the execution info was not saved within %g s; its worker thread goes on",
+                SAVE_DEADLINE, logger=SESSION,
+            )  # fmt: skip
 
     def save(self, info: ExecutionInfo) -> None:
         """Save the document of the session, which has ended, and release the run. Blocks. Failures are logged.

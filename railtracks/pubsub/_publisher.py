@@ -15,7 +15,7 @@ from railtracks._test_hooks import Observer
 from railtracks.pubsub._subscription import PumpHost, Subscription, callback_of
 from railtracks.state import CallEvent, Event
 
-HURRY = 2
+MAX_INTERRUPTIONS = 2
 """Interruptions of the end of a session after which nothing more is delivered."""
 DRAIN_DEADLINE = 10.0
 """Seconds that all subscribers together have, when a session ends, to take the events that were published."""
@@ -173,14 +173,18 @@ class RTPublisher:
             deadline: When to cut deliveries off, on ``anyio.current_time()``.
         """
         if len(self._hosts) == 1:
-            await shield.wait_while(lambda: shield.count < HURRY and self._is_delivering(), self.changed, deadline)
+            await shield.wait_while(
+                lambda: shield.count < MAX_INTERRUPTIONS and self._is_delivering(), self.changed, deadline
+            )
         if host in self._hosts:
             self._hosts.remove(host)
         own = [each for each in self.subscriptions if each.host is host]
         for subscription in own:
             subscription.stop_pump()
         if own:
-            await shield.wait_while(lambda: _run_in(host, own) and shield.count < HURRY, self.changed, deadline)
+            await shield.wait_while(
+                lambda: _run_in(host, own) and shield.count < MAX_INTERRUPTIONS, self.changed, deadline
+            )
         before = {each: each.dropped for each in self.subscriptions}
         if _run_in(host, own):
             for subscription in own:
@@ -198,8 +202,8 @@ class RTPublisher:
 
     def _log_dropped(self, subscription: Subscription, count: int) -> None:
         self._log.log(
-            logging.ERROR, "subscriber %s did not take its events within %g s; %d were dropped",
-            subscription.name, DRAIN_DEADLINE, count, logger=PUBLISHER,
+            logging.ERROR, "subscriber %s did not take its events before the session had ended; %d were dropped",
+            subscription.name, count, logger=PUBLISHER,
         )  # fmt: skip
 
     def close(self) -> None:
