@@ -13,7 +13,7 @@ import railtracks as rt
 from railtracks._concurrency._event_loop import is_stray_cancellation, running_library
 from railtracks.exceptions import RunInUseError
 from railtracks.state import FileStore
-from tests.programs import output_of
+from tests.programs import output_of_a_new_interpreter
 
 
 def at_once(count, func):
@@ -48,7 +48,7 @@ def test_library_that_is_being_imported_runs_nothing(monkeypatch, present):
 
 
 def test_first_use_in_several_threads_at_once_works(backend, tmp_path):
-    lines = output_of(
+    lines = output_of_a_new_interpreter(
         """
         import collections, os, sys, threading, railtracks as rt
 
@@ -81,7 +81,7 @@ def test_first_use_in_several_threads_at_once_works(backend, tmp_path):
 
 def test_lazy_names_can_be_used_first_in_several_threads_at_once():
     """Names that are loaded at their first use, each first used in all threads at once."""
-    lines = output_of(
+    lines = output_of_a_new_interpreter(
         """
         import threading, railtracks as rt
 

@@ -30,7 +30,7 @@ def leave():
     if LEAVE == "exit":
         sys.exit(3)
     if LEAVE == "raise":
-        sys.stderr = open(os.devnull, "w")  # its traceback
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # its traceback
         raise ValueError
 
 def report(_):

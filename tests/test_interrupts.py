@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 import railtracks as rt
 from railtracks._concurrency import _threads
 from railtracks.state import Status
+from tests.programs import Program
 from tests.virtual import run
 
 HEAD = """
@@ -49,35 +48,24 @@ say("threads:", sum(t.name.startswith("railtracks-session") for t in __import__(
 """
 
 
-def python(body, *args):
-    source = HEAD + textwrap.indent(textwrap.dedent(body), "    ") + TAIL
-    command = [sys.executable, "-W", "error", "-c", source, *args]
-    root = str(Path(__file__).parent.parent)
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={"PYTHONPATH": root, "PATH": ""}
-    )
+def program(body, *args):
+    return Program(HEAD + textwrap.indent(textwrap.dedent(body), "    ") + TAIL, *args)
 
 
 def interrupted(body, *args, ready=1, signum=signal.SIGINT):
-    """Return what the process prints after the signal, which comes when it has said "ready" ``ready`` times."""
-    process = python(body, *args)
-    try:
-        for _ in range(ready):
-            assert process.stdout.readline() == "ready\n", process.communicate(timeout=30)[1]
-        process.send_signal(signum)
+    """What the process prints after the signal, which comes when it has said "ready" so many times."""
+    with program(body, *args) as process:
+        process.wait_for("ready", ready)
+        process.interrupt(signum)
         try:
-            out, err = process.communicate(timeout=10)
-        except subprocess.TimeoutExpired:
-            # asyncio sets no wakeup descriptor for SIGINT: one that comes just before the loop goes to sleep is
-            # noted, and handled when something wakes the loop. The next one does, and counts as the same.
-            process.send_signal(signum)
-            out, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
-    assert err == ""
-    assert process.returncode == 0
-    return out.splitlines()
+            status, out, err = process.end(timeout=10)
+        except TimeoutError:  # see `Program.interrupt`: the next one counts as the same
+            process.interrupt(signum)
+            status, out, err = process.end()
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:ready] == ready * ["ready"]
+    return lines[ready:]
 
 
 def saved():
@@ -428,13 +416,9 @@ RAISED = """
 
 
 def ended(body, *args):
-    process = python(body, *args)
-    try:
-        out, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
-    assert err == ""
+    with program(body, *args) as process:
+        status, out, err = process.end()
+    assert (status, err) == (0, "")
     return out.splitlines()
 
 
