@@ -29,6 +29,7 @@ def serve(connection: socket.socket) -> dict[str, Any] | None:
     while True:
         message, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 2)
         if not message:
+            connection.close()
             return None
         if not (pid := os.fork()):
             connection.close()

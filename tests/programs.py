@@ -18,6 +18,7 @@ import textwrap
 import time
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
+from typing import Self
 
 ROOT = str(Path(__file__).parent.parent)
 TIMEOUT = 30
@@ -59,7 +60,7 @@ class Program:
         self.pid = int(server().recv(16))
         self.status: int | None = None
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_info: object) -> None:

@@ -195,6 +195,49 @@ def test_all_tasks_may_be_cancelled_at_any_tick(body, times):
         virtual.run("asyncio", main, tick)
 
 
+def test_asyncio_run_that_ends_during_cleanup_waits_for_it():
+    """The session is closing because a call has failed, and all tasks are cancelled while a node cleans up."""
+    store = rt.state.MemoryStore()
+    running, reported, left = set(), [], []
+
+    async def tidies():
+        running.add("tidies")
+        try:
+            await asyncio.sleep(100)
+        finally:
+            with anyio.CancelScope(shield=True):
+                for _ in range(5):
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.sleep(1)
+            running.discard("tidies")
+
+    async def fails():
+        await asyncio.sleep(1)
+        raise KeyError("one of two")
+
+    async def job():
+        try:
+            async with rt.Session(
+                run_identifier="run", store=store, payload_callback=lambda _: reported.append(set(running))
+            ):
+                await asyncio.gather(rt.call(tidies), rt.call(fails))
+        finally:
+            left.append(set(running))
+
+    async def main():
+        task = asyncio.create_task(job())
+        await asyncio.sleep(2)
+        assert running == {"tidies"}
+        return task
+
+    assert virtual.run("asyncio", main).done()
+    assert (reported, left) == ([set()], [set()])
+    assert {record.name: record.status for record in rt.state.load_run("run", store).records} == {
+        "tidies": Status.CANCELLED,
+        "fails": Status.FAILED,
+    }
+
+
 # ---- batches and plain sessions that are cancelled
 
 
