@@ -10,6 +10,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+import trio
 
 import railtracks as rt
 from railtracks._concurrency import _threads
@@ -276,6 +277,80 @@ def test_ctrl_c_while_a_subscriber_works_delivers_everything(backend):
     anyio.run(main, backend=BACKEND)
     """
     assert interrupted(body, backend) == ["heard 0", "heard 1", "heard 2", *EXIT]
+
+
+def test_ctrl_c_while_the_session_of_a_failed_body_delivers(backend):
+    """In virtual time. On trio the signal comes where Ctrl-C waits, so it is raised in the task that waits for it."""
+    heard = []
+
+    def interrupt():
+        signal.raise_signal(signal.SIGINT)
+
+    if backend == "trio":
+        interrupt = trio.lowlevel.enable_ki_protection(interrupt)
+
+    async def hear(event):
+        await anyio.sleep(1)
+        if not heard:
+            interrupt()
+        await anyio.sleep(1)
+        heard.append(type(event).__name__)
+
+    async def main():
+        async with rt.Session(run_identifier="run") as session:
+            session.subscribe(hear)
+            await rt.call(len, "abc")
+            raise KeyError("body")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(backend, main)
+    assert type(caught.value) is KeyboardInterrupt
+    assert heard == ["CallCreated", "CallSucceeded"]
+    assert saved() == ({"Completed"}, "Completed")
+
+
+AT_EACH_POINT = """
+    import contextvars, signal, threading
+    sys.unraisablehook = lambda _: None  # it comes in finalizers too
+
+    def interrupt_at(number):
+        count = 0
+        def profile(frame, event, _):
+            nonlocal count
+            count += event in ("call", "c_return")
+            if count == number:
+                count += 1
+                came.append(number)
+                signal.raise_signal(signal.SIGINT)
+        sys.setprofile(profile)
+
+    def main():
+        with rt.Session(save_state=False, backend=BACKEND):
+            try:
+                interrupt_at(number)
+                rt.call_sync(len, "abc")
+            finally:
+                sys.setprofile(None)
+
+    came, raised, number = [], 0, 0
+    while len(came) == number:
+        number += 1
+        try:
+            contextvars.copy_context().run(main)
+        except KeyboardInterrupt:
+            raised += 1
+        if [thread for thread in threading.enumerate() if thread.name.startswith("railtracks-session")]:
+            say("left a thread behind at", number)
+    say(number > 200, len(came) - raised < 20)
+"""
+
+
+def test_ctrl_c_anywhere_in_the_first_call_sync_ends_the_session(backend):
+    """At each point where Python handles a signal: a function begins, or one that is written in C has returned.
+
+    The first call starts the event loop of a plain ``with``. What finalizers raise is lost, Ctrl-C too.
+    """
+    assert ended(AT_EACH_POINT, backend) == ["True True", "out: nothing", "threads: 0"]
 
 
 # ---- interrupts that nodes raise

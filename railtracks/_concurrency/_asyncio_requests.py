@@ -20,6 +20,7 @@ import anyio
 from anyio._core._eventloop import threadlocals  # the token that from_thread.run uses has no public name
 
 from railtracks._concurrency._after_fork import fork_count
+from railtracks._concurrency._interrupts import Gate
 
 if TYPE_CHECKING:
     import asyncio
@@ -78,7 +79,7 @@ class _AnsweringLoop:
 
     def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> None:
         """Have ``callback`` called on the event loop, and wait. Raises RunFinishedError if that will not happen."""
-        answered = threading.Event()
+        answered = Gate()  # Ctrl-C may leave a threading.Event locked, and the event loop waiting for it
 
         def begin() -> None:
             try:
@@ -86,9 +87,9 @@ class _AnsweringLoop:
             finally:
                 task, self._task = self._task, None
                 if task is None:
-                    answered.set()
+                    answered.open()
                 else:
-                    task.add_done_callback(lambda _: answered.set())
+                    task.add_done_callback(lambda _: answered.open())
 
         try:
             self._loop.call_soon_threadsafe(begin, context=context)
@@ -96,7 +97,7 @@ class _AnsweringLoop:
             if not self._loop.is_closed():
                 raise
         while not answered.wait(CHECK_EVERY):
-            if self.is_closed() and not answered.is_set():
+            if self.is_closed() and not answered.is_open:
                 _close_coroutines(callback)
                 raise anyio.RunFinishedError
 

@@ -29,11 +29,15 @@ class Gate:
         self.is_open = True
         self._lock.release()
 
-    def wait(self) -> None:
-        """Block until it is open. Raises KeyboardInterrupt if Ctrl-C comes; call it again then."""
-        while not self.is_open:
-            if self._lock.acquire():
-                self._lock.release()
+    def wait(self, seconds: float = -1) -> bool:
+        """Block until it is open, or for some seconds, and return whether it is open.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came while this waited; call it again then.
+        """
+        if not self.is_open and self._lock.acquire(timeout=seconds):
+            self._lock.release()
+        return self.is_open
 
 
 def defer_at_checkpoints(
