@@ -13,7 +13,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import SessionEndedError
 
-RUNS = 200
+RUNS = pytest.mark.parametrize("runs", [50, pytest.param(200, marks=pytest.mark.slow)])
 
 
 async def in_task(x):
@@ -57,10 +57,11 @@ FUNCS = [
 ]
 
 
-def test_plain_with_is_left_while_threads_call(backend):
+@RUNS
+def test_plain_with_is_left_while_threads_call(backend, runs):
     """Real threads and real time, because what is tested is a race of threads with the end of an event loop."""
     chance = random.Random(0)
-    for _ in range(RUNS):
+    for _ in range(runs):
         with rt.Session(backend=backend, save_state=False, broadcast_callback=lambda _: None):
             rt.call_sync(in_task, 0)
             callers = [Caller(func) for func in FUNCS]
@@ -69,9 +70,10 @@ def test_plain_with_is_left_while_threads_call(backend):
             caller.end()
 
 
-def test_plain_with_is_left_in_error_while_threads_call(backend):
+@RUNS
+def test_plain_with_is_left_in_error_while_threads_call(backend, runs):
     chance = random.Random(1)
-    for _ in range(RUNS // 4):
+    for _ in range(runs // 4):
         callers = []
         with (
             pytest.raises(ZeroDivisionError),
@@ -85,7 +87,8 @@ def test_plain_with_is_left_in_error_while_threads_call(backend):
             caller.end()
 
 
-def test_async_session_and_its_loop_end_while_threads_call(backend):
+@RUNS
+def test_async_session_and_its_loop_end_while_threads_call(backend, runs):
     chance = random.Random(2)
     callers = []
 
@@ -94,7 +97,7 @@ def test_async_session_and_its_loop_end_while_threads_call(backend):
             callers[:] = [Caller(func) for func in FUNCS]
             await anyio.sleep(chance.random() * 0.004)
 
-    for _ in range(RUNS):
+    for _ in range(runs):
         anyio.run(main, backend=backend)
         for caller in callers:
             caller.end()

@@ -10,12 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import railtracks as rt
 from tests.effort import FACTOR
 from tests.fuzz import drawing, runner, shrinking
 from tests.fuzz import programs as p
 
-CASES = 1000
+CASES = pytest.mark.parametrize("cases", [200, pytest.param(1000, marks=pytest.mark.slow)])
 
 
 def python(*args):
@@ -27,9 +29,10 @@ def session(*steps, **options):
     return p.Program((p.OpenSession(steps, **options),))
 
 
-def test_random_programs_keep_the_promise(backend):
+@CASES
+def test_random_programs_keep_the_promise(backend, cases):
     """In virtual time, where a seed is one course of events. Programs with threads are run by hand."""
-    options = ["--backend", backend, "--cases", str(CASES * FACTOR), "--max-failures", "4", "--no-threads"]
+    options = ["--backend", backend, "--cases", str(cases * FACTOR), "--max-failures", "4", "--no-threads"]
     process = python("-m", "tests.fuzz", *options)
     assert process.returncode == 0, process.stdout[-10_000:] + process.stderr[-2_000:]
 

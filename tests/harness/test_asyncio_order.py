@@ -169,6 +169,18 @@ def test_also_for_subprocesses():
         run(all_keep, a_process_has_its_output, seed=seed)
 
 
+def test_processes_have_their_output_under_simulate(backend):
+    async def echo(number):
+        program = f"import os; os.write(1, b'{number}')"  # without text, so that all systems write the same
+        return (await anyio.run_process([sys.executable, "-S", "-c", program])).stdout
+
+    async def flow():
+        return await rt.call_batch(echo, range(2))
+
+    for seed in range(3):  # processes take real time
+        assert simulate(flow, seed=seed, backend=backend).result == [b"0", b"1"]
+
+
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 def test_also_under_simulate(promise):
     node = rt.function_node(keeps)

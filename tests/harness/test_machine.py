@@ -71,9 +71,13 @@ class Fatal(SessionMachine):
         return st.sampled_from([trees.Hang(), trees.Fatal()])
 
 
+@pytest.mark.slow
 def test_it_finds_that_a_fatal_error_does_not_end_the_session():
     with mock.patch("railtracks.execution._node_errors.is_fatal", lambda exc: False), pytest.raises(AssertionError):
         run(Fatal, FINDING)
+
+
+def test_a_fatal_error_ends_the_session():
     run(Fatal)
 
 
