@@ -49,12 +49,13 @@ def agent_demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test-suite, on the Python that runs nox, in as many processes as there are cores. Arguments go to pytest."""
     install(session, "test", "types")
-    session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
+    bytecode = {"PYTHONDONTWRITEBYTECODE": ""}  # written, or each of the many processes would compile all modules
+    session.run("python", "-m", "pytest", "-n", "auto", *session.posargs, env=bytecode)
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """The tests that start many processes: benchmarks in a tiny form, a copy of the package with other names."""
+    """The tests that take minutes in all: kills at every moment, planted defects, the fuzzer, tiny benchmarks."""
     install(session, "test", "types")
     session.run("python", "-m", "pytest", "-n", "auto", "-m", "slow", *session.posargs)
 

@@ -54,27 +54,30 @@ def kill_often(server, folder, kills, kind, size, promised=None, **options):
             return
 
 
-KILLS = pytest.mark.parametrize("kills", [8, pytest.param(30, marks=pytest.mark.slow)])
+KILLS = pytest.mark.parametrize("kills", [6, pytest.param(30, marks=pytest.mark.slow)])
+"""The number of kills. The runs grow with it, so that as many come before the end of a run."""
 
 
 @KILLS
 def test_a_run_in_sync_mode_survives_kills(backend, server, tmp_path, kills):
-    kill_often(server, tmp_path, kills, "file", (12, 120, 10), backend=backend, durability="sync")
+    kill_often(server, tmp_path, kills, "file", (12, 4 * kills, 10), backend=backend, durability="sync")
 
 
 @KILLS
 def test_a_run_in_async_mode_survives_kills(backend, server, tmp_path, kills):
     # Nothing is lost here either: records are with the operating system, which lives on, before a call returns.
-    kill_often(server, tmp_path, kills, "file", (10, 250, 10), backend=backend, durability="async")
+    kill_often(server, tmp_path, kills, "file", (10, 8 * kills + 10, 10), backend=backend, durability="async")
 
 
-def test_a_run_in_sync_mode_survives_kills_with_sqlite(backend, server, tmp_path):
-    kill_often(server, tmp_path, 20, "sqlite", (5, 30, 6), backend=backend, durability="sync")
+@KILLS
+def test_a_run_in_sync_mode_survives_kills_with_sqlite(backend, server, tmp_path, kills):
+    kill_often(server, tmp_path, kills, "sqlite", (5, kills, 6), backend=backend, durability="sync")
 
 
-def test_a_run_in_async_mode_survives_kills_with_sqlite(backend, server, tmp_path):
+@KILLS
+def test_a_run_in_async_mode_survives_kills_with_sqlite(backend, server, tmp_path, kills):
     # What returned just before the kill may be lost, but what is on record never runs again.
-    kill_often(server, tmp_path, 20, "sqlite", (8, 60, 10), set(), backend=backend, durability="async")
+    kill_often(server, tmp_path, kills, "sqlite", (8, 2 * kills, 10), set(), backend=backend, durability="async")
 
 
 INTERVAL = 0.05
@@ -97,11 +100,13 @@ def test_sqlite_in_async_mode_loses_only_the_last_moments(backend, server, tmp_p
 
 SMALL = (1, 2, 2)
 MODES = [False, True]
+EVERY = pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+"""In the suite a third of the moments, and in the slow tests all of them."""
 
 
-def every_moment(server, tmp_path, kind, torn):
+def moments(server, tmp_path, kind, torn, every):
     """Yield a fresh run, and a function that lets it die at each moment in turn, until a process ends before it."""
-    for number in itertools.count(1):
+    for number in itertools.count(1, every):
         # On one backend it dies, on the other it is resumed.
         dying, resuming = (BACKENDS[(number + i) % 2] for i in range(2))
         run = Run(server, tmp_path / str(number), kind, SMALL, backend=resuming, durability="sync")
@@ -118,33 +123,37 @@ def every_moment(server, tmp_path, kind, torn):
             return
 
 
+@EVERY
 @pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
-def test_a_run_may_die_at_every_system_call(server, tmp_path, torn):
-    for run, die in every_moment(server, tmp_path, "file", torn):
+def test_a_run_may_die_at_every_system_call(server, tmp_path, torn, every):
+    for run, die in moments(server, tmp_path, "file", torn, every):
         run.check(die())
         run.finish()
 
 
-def test_a_run_may_die_at_every_statement_of_sqlite(server, tmp_path):
-    for run, die in every_moment(server, tmp_path, "sqlite", torn=False):
+@EVERY
+def test_a_run_may_die_at_every_statement_of_sqlite(server, tmp_path, every):
+    for run, die in moments(server, tmp_path, "sqlite", torn=False, every=every):
         run.check(die())
         run.finish()
 
 
+@EVERY
 @pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
-def test_resume_of_a_dead_run_may_die_at_every_system_call(server, tmp_path, torn):
+def test_resume_of_a_dead_run_may_die_at_every_system_call(server, tmp_path, torn, every):
     """A run that resumes one that died may die at every system call."""
-    for run, die in every_moment(server, tmp_path, "file", torn):
+    for run, die in moments(server, tmp_path, "file", torn, every):
         run.check(run.attempt(Moment(b"did ", 3)))
         run.check(die())
         run.finish()
 
 
+@EVERY
 @pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
-def test_resume_of_a_failed_run_may_die_at_every_system_call(server, tmp_path, torn):
+def test_resume_of_a_failed_run_may_die_at_every_system_call(server, tmp_path, torn, every):
     """A run that resumes one that failed may die at every system call."""
     # That one has a document and no journal; the new journal may not replace it before it holds as much.
-    for run, die in every_moment(server, tmp_path, "file", torn):
+    for run, die in moments(server, tmp_path, "file", torn, every):
         failed = run.attempt(fail=3)
         assert "not this time" in failed.error
         failed.error = None
@@ -153,20 +162,22 @@ def test_resume_of_a_failed_run_may_die_at_every_system_call(server, tmp_path, t
         run.finish()
 
 
+@EVERY
 @pytest.mark.parametrize(("kind", "torn"), [("file", False), ("file", True), ("sqlite", False)])
-def test_resume_of_an_ended_run_may_die_at_every_system_call(server, tmp_path, kind, torn):
+def test_resume_of_an_ended_run_may_die_at_every_system_call(server, tmp_path, kind, torn, every):
     """A run that resumes one that ended may die at every system call."""
-    for run, die in every_moment(server, tmp_path, kind, torn):
+    for run, die in moments(server, tmp_path, kind, torn, every):
         run.check(run.attempt())
         assert len(run.completed) == run.calls
         run.check(die())
         run.finish()
 
 
+@EVERY
 @pytest.mark.parametrize("torn", MODES, ids=["before it", "within it"])
-def test_fresh_run_that_dies_leaves_an_earlier_dead_run_intact(server, tmp_path, torn):
+def test_fresh_run_that_dies_leaves_an_earlier_dead_run_intact(server, tmp_path, torn, every):
     """A fresh run that dies at any system call leaves the one that died before it on record."""
-    for run, die in every_moment(server, tmp_path, "file", torn):
+    for run, die in moments(server, tmp_path, "file", torn, every):
         first = run.attempt(Moment(b"did ", 4), hang=4)
         assert first.killed
         second = die(fresh=True)
