@@ -46,7 +46,7 @@ def serve(connection: socket.socket) -> dict[str, Any] | None:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in what a shell runs in the background
-    assert rt.Session  # which loads what a session needs
+    _ = rt.Session  # which loads what a session needs
     gc.freeze()
     order = serve(socket.socket(fileno=0))
     if order is not None:

@@ -33,7 +33,7 @@ def server() -> socket.socket:
     """Return the connection to the process that forks the programs of this one."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with there:
-        process = subprocess.Popen([*PYTHON, "-m", "tests.program_server"], stdin=there, env=ENVIRONMENT)
+        process = subprocess.Popen([*PYTHON, "-m", "tests.program_server"], stdin=there.fileno(), env=ENVIRONMENT)
 
     def end() -> None:
         here.close()
