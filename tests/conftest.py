@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from functools import partial
 from inspect import iscoroutinefunction, signature
 from pathlib import Path
@@ -24,7 +25,9 @@ BACKENDS = ["asyncio", "trio"]
 
 
 def pytest_configure(config):
-    """Fail the run if it leaves files in the checkout."""
+    """Fail the run if it leaves files in the checkout. Let tests send themselves Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):  # not in the workers of pytest-xdist
         config.pluginmanager.register(CheckoutGuard(Path(__file__).parents[1]))
 
