@@ -147,7 +147,24 @@ async def in_a_plain_with(session):
         await rt.call_batch(work, [0, 1])
 
 
-BODIES = [with_a_subscriber, with_a_child, with_a_batch, with_cleanup, with_slow_deliveries, in_a_plain_with]
+async def with_streams(session):
+    async with session:
+        async with rt.astream(work) as stream:
+            async for _ in stream:
+                break
+        async for _ in rt.astream(work, 0):
+            pass
+
+
+BODIES = [
+    with_a_subscriber,
+    with_a_child,
+    with_a_batch,
+    with_cleanup,
+    with_slow_deliveries,
+    in_a_plain_with,
+    with_streams,
+]
 
 
 @pytest.mark.parametrize("body", BODIES)

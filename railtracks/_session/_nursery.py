@@ -85,8 +85,13 @@ class SessionNursery:
 
         self.spawn(child)
 
-    def spawn(self, func: Callable[[], Awaitable[object]]) -> None:
-        """Await ``func()`` in a task of the session. The session raises what it raises, at the session's end."""
+    def spawn(self, func: Callable[[], Awaitable[object]], on_end: Callable[[], object] = lambda: None) -> None:
+        """Await ``func()`` in a task of the session. The session raises what it raises, at the session's end.
+
+        Args:
+            func: What to run.
+            on_end: Called once when the task has ended, even if it was cancelled before its first step.
+        """
         scopes = self._coordinator.scopes
         scopes.hold()
 
@@ -96,8 +101,12 @@ class SessionNursery:
             except BaseException as exc:
                 self._store_child_exception(exc)
 
+        def ended() -> None:
+            on_end()
+            scopes.release()
+
         try:
-            start_tracked(self.task_group, child, scopes.release)
+            start_tracked(self.task_group, child, ended)
         except BaseException:
             scopes.release()
             raise

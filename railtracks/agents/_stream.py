@@ -164,10 +164,19 @@ class _Producer:
         # No buffer: each chunk is taken before the next is made.
         self._send, self._receive = anyio.create_memory_object_stream[Chunk](0)
         streams = coordinator.streams = coordinator.streams or OpenStreams()
-        nursery.spawn(functools.partial(self._run, streams, self._scope))
-        streams.add(self._scope.cancel, frame.run, frame.record)
+        cancel = self._scope.cancel
+        streams.add(cancel, frame.run, frame.record)
+        nursery.spawn(functools.partial(self._run, self._scope), functools.partial(self._end, streams, cancel))
 
-    async def _run(self, streams: OpenStreams, scope: anyio.CancelScope) -> None:
+    def _end(self, streams: OpenStreams, cancel: Callable[[], object]) -> None:
+        """Note that the task of the call has ended. It may have been cancelled before its first step."""
+        self._send.close()
+        self._receive.close()  # loses nothing: there is no buffer
+        self.has_ended = True
+        self.ended.set()
+        streams.discard(cancel)
+
+    async def _run(self, scope: anyio.CancelScope) -> None:
         sink.set(self)
         on_replayed.set(self.replay)
         interrupt: BaseException | None = None
@@ -193,12 +202,6 @@ class _Producer:
                     # This task was not cancelled: the call awaited something of its own that was. If the exception
                     # left this task, it would look as if the whole session were cancelled.
                     self._error = cancellation if error is None else error
-        finally:
-            self._send.close()
-            self._receive.close()  # loses nothing: there is no buffer
-            self.has_ended = True
-            self.ended.set()
-            streams.discard(scope.cancel)
         if interrupt is not None:
             raise interrupt
 

@@ -20,8 +20,11 @@ from railtracks.pubsub import DRAIN_DEADLINE, RTPublisher
 class TaskSpawner(Protocol):
     """The nursery of a session, as far as its calls need it."""
 
-    def spawn(self, func: Callable[[], Awaitable[object]]) -> None:
-        """Await ``func()`` in a task of the session. The session raises what it raises, at the session's end."""
+    def spawn(self, func: Callable[[], Awaitable[object]], on_end: Callable[[], object]) -> None:
+        """Await ``func()`` in a task of the session. The session raises what it raises, at the session's end.
+
+        ``on_end`` is called once when the task has ended, even if it was cancelled before its first step.
+        """
 
 
 class _Pumped(Protocol):
