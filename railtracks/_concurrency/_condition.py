@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import anyio
 
+from railtracks._concurrency._headroom import require_headroom
+
 
 class Condition:
     """Wakes all tasks that wait, at each notification.
@@ -20,8 +22,12 @@ class Condition:
         self._event: anyio.Event | None = None  # made by the first waiter, set and dropped by notify_all
 
     def notify_all(self) -> None:
-        """Wake all waiting tasks, which then look at their conditions again."""
+        """Wake all waiting tasks, which then look at their conditions again.
+
+        Raises RecursionError, and wakes none, where the stack is almost full.
+        """
         if self._event is not None:
+            require_headroom()
             event, self._event = self._event, None
             event.set()
 

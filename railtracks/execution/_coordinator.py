@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from anyio.lowlevel import checkpoint
 
 from railtracks._concurrency._cancellation import Shield
+from railtracks._concurrency._headroom import require_headroom
 from railtracks._context_variable import current, on_replayed
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
@@ -340,7 +341,11 @@ class Coordinator:
     # ---- failure and the end
 
     def _fail(self, exc: BaseException) -> None:
-        """End the session because of ``exc``: cancel all its calls."""
+        """End the session because of ``exc``: cancel all its calls.
+
+        Raises RecursionError where the stack is almost full; the caller of the call fails as well, and comes here.
+        """
+        require_headroom()
         self.lifecycle.fail(exc)
         self.failure_traceback = exc.__traceback__
         self._must_checkpoint = True

@@ -10,6 +10,7 @@ import anyio
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import is_in_task
+from railtracks._concurrency._headroom import require_headroom
 from railtracks._logging import PUBLISHER, SessionLog
 from railtracks._test_hooks import Observer
 from railtracks.pubsub._subscription import PumpHost, Subscription, callback_of
@@ -111,6 +112,7 @@ class RTPublisher:
     def _wake(self, kind: type[Event]) -> None:
         waiters = self._waiters[kind]
         if waiters and self._has_room(kind):
+            require_headroom()
             waiters.popleft().set()
 
     def on_room(self) -> None:
