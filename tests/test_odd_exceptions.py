@@ -45,6 +45,16 @@ class FrozenOddError(OddError):
     code: int = 7
 
 
+class ClaimsError(Exception):
+    @property
+    def __class__(self):
+        raise RuntimeError("no code of an exception may matter")
+
+
+class ClaimsOddError(ClaimsError, OddError):
+    pass
+
+
 class TimeOut(TimeoutError):
     pass
 
@@ -62,6 +72,8 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "frozen": FrozenError,
     "frozen, of attrs": FrozenAttrsError,
     "frozen BaseException": FrozenOddError,
+    "__class__ that raises": lambda: ClaimsError("no"),
+    "BaseException with a __class__ that raises": lambda: ClaimsOddError("no"),
     "TimeoutError": lambda: TimeOut("no", 42),
     "group": lambda: ExceptionGroup("no", [ValueError("no")]),
     "group of BaseExceptions": lambda: BaseExceptionGroup("no", [OddError("no"), ValueError("no")]),
@@ -208,8 +220,10 @@ WAYS = [
 @pytest.mark.parametrize("name", ERRORS)
 def test_exception_comes_out_as_the_same_object(name, way, backend):
     error = ERRORS[name]()
-    if isinstance(error, StopAsyncIteration) and way == "stream":
+    if name == "StopAsyncIteration" and way == "stream":
         pytest.skip("it would look like the end of the stream; see below")
+    if "__class__" in name and way in ("call_sync_alone", "flow") and backend == "asyncio":
+        pytest.skip("asyncio.run() itself never ends if its main function raises this")
     caught, session = getattr(Ways(backend, error, saves=False), way)()
     assert caught is error
     assert error.__cause__ is CAUSE

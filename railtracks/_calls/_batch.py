@@ -10,6 +10,7 @@ import anyio
 
 from railtracks._concurrency._cancellation import checkpoint_if_cancelled
 from railtracks._concurrency._event_loop import is_stray_cancellation
+from railtracks._concurrency._kinds import is_kind
 from railtracks._context_variable import current
 from railtracks._session._session import Session
 from railtracks.execution import Frame, find_interrupt, split_cancellation
@@ -187,7 +188,7 @@ class _Batch:
             if self._cancellation is None:
                 self._cancellation = cancellation
             if error is not None:
-                if self._error is None or not isinstance(error, Exception):  # Ctrl-C wins over what it caused
+                if self._error is None or not is_kind(error, Exception):  # Ctrl-C wins over what it caused
                     self._error = error
                 self._group.cancel_scope.cancel()
             if cancellation is not None:

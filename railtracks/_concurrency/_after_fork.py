@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+from railtracks._concurrency._kinds import is_kind
+
 _forks = 0
 
 
@@ -42,8 +44,8 @@ def end_forked_child(exc: BaseException | None) -> NoReturn:
     Args:
         exc: What was raised in the child; None if nothing was.
     """
-    status: object = exc.code if isinstance(exc, SystemExit) else int(exc is not None)
-    if exc is not None and not isinstance(exc, SystemExit):
+    status: object = exc.code if is_kind(exc, SystemExit) else int(exc is not None)
+    if exc is not None and not is_kind(exc, SystemExit):
         traceback.print_exception(exc)
     elif status is not None and not isinstance(status, int):
         sys.stderr.write(f"{status}\n")  # as Python does with sys.exit("a text")

@@ -12,6 +12,7 @@ from anyio import lowlevel
 
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import cancellation_types, is_stray_cancellation, running_library
+from railtracks._concurrency._kinds import is_kind
 
 T = TypeVar("T")
 
@@ -47,8 +48,8 @@ class Shield:
         """Keep an exception that came; Ctrl-C and SystemExit count more than a cancellation."""
         self.count += 1
         if self.interruption is None or (
-            isinstance(exc, (KeyboardInterrupt, SystemExit))
-            and not isinstance(self.interruption, (KeyboardInterrupt, SystemExit))
+            is_kind(exc, (KeyboardInterrupt, SystemExit))
+            and not is_kind(self.interruption, (KeyboardInterrupt, SystemExit))
         ):
             self.interruption = exc
 
@@ -118,7 +119,7 @@ class Shield:
                 raise
             except BaseException as exc:
                 self.note(exc)
-                if not isinstance(exc, KeyboardInterrupt):
+                if not is_kind(exc, KeyboardInterrupt):
                     return
             else:
                 return
@@ -151,7 +152,7 @@ async def shielded(func: Callable[[], Awaitable[T]]) -> T:
             with anyio.CancelScope(shield=True):
                 result = await func()
         except BaseException as exc:
-            if isinstance(exc, passed_on) and not is_stray_cancellation(exc):
+            if is_kind(exc, passed_on) and not is_stray_cancellation(exc):
                 raise
             error = exc  # raised below: the task group would wrap it, or take a stray cancellation for its own
 
@@ -192,7 +193,7 @@ def first_cancellation(exc: BaseException, frame: Any) -> BaseException:
         frame: The frame that it arrived in.
     """
     callers: set[object] | None = None
-    while exc.__context__ is not None and isinstance(exc.__context__, type(exc)):
+    while exc.__context__ is not None and is_kind(exc.__context__, type(exc)):
         earlier = exc.__context__
         if earlier.__traceback__ is not None:
             if callers is None:
@@ -217,7 +218,7 @@ def sender_of(exc: BaseException, scopes: Iterable[anyio.CancelScope]) -> anyio.
         sender = message[len(_ASYNCIO_MESSAGE) :].partition(" ")[0].partition(";")[0]
         return next((scope for scope in scopes if f"{id(scope):x}" == sender), False)
     trio = sys.modules.get("trio")
-    if trio is not None and isinstance(exc, trio.Cancelled):
+    if trio is not None and is_kind(exc, trio.Cancelled):
         return _sender_on_trio(trio, scopes)
     return None
 

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from railtracks._concurrency._kinds import is_kind
+
 if TYPE_CHECKING:
     from anyio.lowlevel import EventLoopToken
 
@@ -59,7 +61,7 @@ def is_stray_cancellation(exc: BaseException) -> bool:
     """Return whether ``exc`` is a CancelledError that does not cancel this task, such as that of a cancelled future."""
     asyncio: Any = sys.modules.get("asyncio")
     cancelled = getattr(asyncio, "CancelledError", None)  # missing while another thread imports asyncio
-    if cancelled is None or not isinstance(exc, cancelled):
+    if cancelled is None or not is_kind(exc, cancelled):
         return False
     if running_library() != "asyncio":
         return True

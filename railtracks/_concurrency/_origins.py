@@ -5,6 +5,8 @@ from __future__ import annotations
 import opcode
 from types import TracebackType
 
+from railtracks._concurrency._kinds import is_kind
+
 _SIGNAL_HANDLERS = ("asyncio.runners", "trio._core._ki", "trio._core._run")
 _RAISE = opcode.opmap["RAISE_VARARGS"]
 
@@ -21,7 +23,7 @@ def is_ctrl_c(exc: BaseException) -> bool:
 
     The last frame of its traceback is that of the signal handler, or on trio that of the wait which the signal ended.
     """
-    last = _last(exc) if isinstance(exc, KeyboardInterrupt) else None
+    last = _last(exc) if is_kind(exc, KeyboardInterrupt) else None
     return last is not None and last.tb_frame.f_globals.get("__name__") in _SIGNAL_HANDLERS
 
 

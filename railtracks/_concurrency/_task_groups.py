@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import anyio
 
+from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._origins import is_raised_by_code
 
 
 def first_leaf(exc: BaseException) -> BaseException:
     """Return the first exception in a group that is not a group itself; any other exception as it is."""
-    while isinstance(exc, BaseExceptionGroup):
+    while is_kind(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     return exc
 
 
 def split_cancellation(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """Split ``exc`` into the cancellation that must be passed on and the rest; either may be None."""
-    if isinstance(exc, GeneratorExit):
+    if is_kind(exc, GeneratorExit):
         # Usually the coroutine is being closed, perhaps without a running event loop.
         return (None, exc) if is_raised_by_code(exc) else (exc, None)
     cancelled = anyio.get_cancelled_exc_class()
-    if isinstance(exc, cancelled):
+    if is_kind(exc, cancelled):
         return exc, None
-    if isinstance(exc, BaseExceptionGroup):
+    if is_kind(exc, BaseExceptionGroup):
         cancellations, rest = exc.split(cancelled)
         if cancellations is not None:
             return first_leaf(cancellations), rest

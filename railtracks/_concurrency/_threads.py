@@ -20,6 +20,7 @@ from railtracks._concurrency._asyncio_requests import answered_token
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon, is_stray_cancellation
+from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._work_item import Outcome, WorkItem, active_work_count, serves_thread, work_of_this_thread
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class _Request(Generic[T]):
         try:
             return Outcome(await self._func())
         except BaseException as exc:
-            if not isinstance(exc, anyio.get_cancelled_exc_class()) or is_stray_cancellation(exc):
+            if not is_kind(exc, anyio.get_cancelled_exc_class()) or is_stray_cancellation(exc):
                 return Outcome(exc=exc)
             if work is not None and not work.is_abandoned:
                 raise  # it is the cancellation of the call that waits for the thread

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from railtracks._concurrency._after_fork import end_forked_child, fork_count
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._interrupts import DeferredInterrupts
+from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
@@ -125,7 +126,7 @@ class SessionLife(ABC):
                 await nursery.close(exc, self._finalize)
             else:
                 misuse = LEFT_ELSEWHERE.format(self.identifier)
-                if loop.is_current and not isinstance(exc, GeneratorExit):
+                if loop.is_current and not is_kind(exc, GeneratorExit):
                     await nursery.close_elsewhere(self._finalize)
                 else:  # nothing can be waited for: another event loop runs, or the coroutine is being closed
                     self._close_without_waiting(loop_runs=loop.is_current)

@@ -18,6 +18,7 @@ import anyio
 from anyio.lowlevel import checkpoint, current_token
 
 from railtracks._concurrency._cancellation import Shield
+from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._tracked_task import start_tracked
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
@@ -118,7 +119,7 @@ class SessionNursery:
         its own. A cancellation that was sent reaches the code that leaves the session too.
         """
         cancellation, error = split_cancellation(exc)
-        if error is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
+        if error is not None and is_kind(error, (KeyboardInterrupt, SystemExit)):
             self.on_interrupt(error)
             return
         if error is None:
@@ -133,14 +134,14 @@ class SessionNursery:
         """Handle Ctrl-C or SystemExit in a child or a callback: they end everything."""
         if self._interrupt is None:
             self._interrupt = exc
-        reason = Reason.OUTSIDE if isinstance(exc, KeyboardInterrupt) else Reason.SESSION_ENDED
+        reason = Reason.OUTSIDE if is_kind(exc, KeyboardInterrupt) else Reason.SESSION_ENDED
         self._coordinator.scopes.cancel_all(reason)
         self.task_group.cancel_scope.cancel(reason.value)
 
     def _log_suppressed(self, error: BaseException) -> None:
         """Log an error of a child that the session does not raise, because it can raise only one."""
-        is_expected = error is self._coordinator.failure or isinstance(error, SessionEndedError)
-        if isinstance(error, Exception) and not is_expected:
+        is_expected = error is self._coordinator.failure or is_kind(error, SessionEndedError)
+        if is_kind(error, Exception) and not is_expected:
             self._log.log(
                 logging.ERROR, "a call made by start_soon raised %r, but the session raises something else",
                 error, logger=SESSION, exc_info=error,
@@ -289,9 +290,9 @@ class SessionNursery:
             self._log_suppressed(child_error)
         if self._interrupt is not None:
             raise self._interrupt
-        if interruption is None or interruption is exc or isinstance(exc, (KeyboardInterrupt, SystemExit)):
+        if interruption is None or interruption is exc or is_kind(exc, (KeyboardInterrupt, SystemExit)):
             return
-        if exc is not None and isinstance(interruption, Exception):  # it must not replace what the body raised
+        if exc is not None and is_kind(interruption, Exception):  # it must not replace what the body raised
             self._log.log(
                 logging.ERROR, "the end of the session raised %r", interruption, logger=SESSION, exc_info=interruption
             )
@@ -301,4 +302,4 @@ class SessionNursery:
 
 def _comes_from_outside(exc: BaseException | None) -> bool:
     """Return whether an exception that ends a session is a cancellation or Ctrl-C."""
-    return exc is not None and (isinstance(exc, KeyboardInterrupt) or split_cancellation(exc)[0] is not None)
+    return exc is not None and (is_kind(exc, KeyboardInterrupt) or split_cancellation(exc)[0] is not None)

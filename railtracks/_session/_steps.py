@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from railtracks._concurrency._interrupts import defer_at_checkpoints
+from railtracks._concurrency._kinds import is_kind
 from railtracks.execution import Coordinator, _entering, running_library
 
 _protected: list[type] = []
@@ -39,8 +40,8 @@ def run_steps(*steps: Callable[[], object]) -> None:
                 is_done = True
                 step()
             except BaseException as exc:
-                is_done = not isinstance(exc, KeyboardInterrupt)
-                if error is None or isinstance(exc, (KeyboardInterrupt, SystemExit)):
+                is_done = not is_kind(exc, KeyboardInterrupt)
+                if error is None or is_kind(exc, (KeyboardInterrupt, SystemExit)):
                     error = exc
     if error is not None:
         raise error

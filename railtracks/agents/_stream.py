@@ -21,6 +21,7 @@ from anyio.lowlevel import current_token
 from railtracks._calls._call import call
 from railtracks._concurrency._cancellation import Shield, checkpoint_if_cancelled
 from railtracks._concurrency._event_loop import call_soon, task_getter
+from railtracks._concurrency._kinds import is_kind
 from railtracks._context_variable import current, on_replayed
 from railtracks.agents._histories import replayed_chunks
 from railtracks.agents._response import Chunk
@@ -193,7 +194,7 @@ class _Producer:
             self._error = exc  # raised by the node
         except BaseException as exc:
             cancellation, error = split_cancellation(exc)
-            if isinstance(error, KeyboardInterrupt | SystemExit):  # which the session handles
+            if is_kind(error, (KeyboardInterrupt, SystemExit)):  # which the session handles
                 interrupt = error
             else:
                 self._error = error
@@ -238,7 +239,7 @@ class _Producer:
                 await self.ended.wait()
         error, self._error = self._error, None
         is_complete, self.is_exhausted = self.is_exhausted or self._last_taken, True
-        if isinstance(error, StopAsyncIteration):  # it would look like the end of the stream
+        if is_kind(error, StopAsyncIteration):  # it would look like the end of the stream
             raise RuntimeError(f"the call of {self._node.name} raised StopAsyncIteration") from error
         if error is not None:
             raise error

@@ -21,6 +21,7 @@ from anyio.lowlevel import checkpoint
 
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._headroom import require_headroom
+from railtracks._concurrency._kinds import is_kind
 from railtracks._context_variable import current, on_replayed
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
@@ -245,7 +246,7 @@ class Coordinator:
         except BaseException as exc:
             if is_cancellation(exc):
                 self._on_cancelled(record, run, exc)
-                if isinstance(exc, GeneratorExit):
+                if is_kind(exc, GeneratorExit):
                     here = current.get()
                     if here is None or here.record is not record:
                         caller = here  # the garbage collector closed the coroutine, in the middle of unrelated code
@@ -362,7 +363,7 @@ class Coordinator:
         self.state.abandoned(record)
         self._call_log.abandoned(record)
         here = sys._getframe(1)
-        cause = Reason.OUTSIDE if exc is None or isinstance(exc, Exception) else reason_of(exc, frame.run, here)
+        cause = Reason.OUTSIDE if exc is None or is_kind(exc, Exception) else reason_of(exc, frame.run, here)
         await self.scopes.cancel_calls_of(record, cause)
 
     def end_open_records(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 
 from railtracks._concurrency._cancellation import checkpoint_if_cancelled
+from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._task_groups import split_cancellation
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, SessionError
 from railtracks.execution._call_scopes import CallScope, RootCall
@@ -95,7 +96,7 @@ async def _run_in_scope(
                 try:
                     result = await coordinator.run(node, args, kwargs, caller, root, task, commits)
                 except BaseException as exc:
-                    if not isinstance(exc, Exception) and split_cancellation(exc)[0] is not None:
+                    if not is_kind(exc, Exception) and split_cancellation(exc)[0] is not None:
                         raise
                     error = exc  # kept from the scope: on trio a cancelled one rebuilds groups, into other objects
                 # Like a nursery, a top-level call waits for what was started in it; within the scope, so that its
@@ -136,7 +137,7 @@ async def _outcome(
 ) -> Any:
     """Return or raise what the caller gets, now that the scope was left and everything below it has ended."""
     failure = coordinator.failure
-    if error is not None and not isinstance(error, Exception):  # such as SystemExit, which nothing may replace
+    if error is not None and not is_kind(error, Exception):  # such as SystemExit, which nothing may replace
         raise error
     if not scope.cancel_scope.cancel_called and failure is None:
         if error is not None:

@@ -6,6 +6,7 @@ By type and by origin, because an exception may lie about its class, or raise wh
 from __future__ import annotations
 
 from railtracks._concurrency._event_loop import is_stray_cancellation
+from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._origins import is_ctrl_c
 from railtracks._concurrency._task_groups import split_cancellation
 from railtracks.exceptions import FatalError, NodeInvocationError
@@ -26,7 +27,7 @@ def reason_of(exc: BaseException, root: RootCall, frame: object) -> Reason:
         root: The top-level call that it belongs to.
         frame: The Python frame that ``exc`` has reached.
     """
-    if isinstance(exc, GeneratorExit):  # the coroutine was closed; no event loop need be running
+    if is_kind(exc, GeneratorExit):  # the coroutine was closed; no event loop need be running
         return Reason.OUTSIDE
     cancellation = split_cancellation(exc)[0]
     return Reason.OUTSIDE if cancellation is None else root.reason_of(cancellation, frame)
@@ -40,9 +41,9 @@ def ends_session(exc: BaseException, end_on_error: bool) -> bool:
         end_on_error: The option of the session.
     """
     # KeyboardInterrupt and SystemExit end everything, but not as the error that later calls raise.
-    return (end_on_error and not isinstance(exc, (KeyboardInterrupt, SystemExit))) or is_fatal(exc)
+    return (end_on_error and not is_kind(exc, (KeyboardInterrupt, SystemExit))) or is_fatal(exc)
 
 
 def is_fatal(exc: BaseException) -> bool:
     """Return whether an error of a node ends its session, whatever ``end_on_error`` says."""
-    return issubclass(type(exc), FatalError) or (issubclass(type(exc), NodeInvocationError) and exc.fatal)  # type: ignore[attr-defined]
+    return is_kind(exc, FatalError) or (is_kind(exc, NodeInvocationError) and exc.fatal)  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import anyio
 
 from railtracks._concurrency._event_loop import is_stray_cancellation
+from railtracks._concurrency._kinds import is_kind
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
 
@@ -48,7 +49,7 @@ class Resources:
             except GeneratorExit:  # the coroutine is being destroyed, and must not wait any more
                 raise
             except BaseException as exc:  # of any client's code; the calls that used it have ended well
-                if isinstance(exc, _PASSED_ON) or _is_cancellation(exc):
+                if is_kind(exc, _PASSED_ON) or _is_cancellation(exc):
                     passed_on = exc if passed_on is None else passed_on
                 else:
                     self._log.log(logging.WARNING, "%r was not closed: %r", resource, exc, logger=SESSION, exc_info=exc)
@@ -58,7 +59,7 @@ class Resources:
 
 def _is_cancellation(exc: BaseException) -> bool:
     """Return whether ``exc`` cancels this task."""
-    return isinstance(exc, anyio.get_cancelled_exc_class()) and not is_stray_cancellation(exc)
+    return is_kind(exc, anyio.get_cancelled_exc_class()) and not is_stray_cancellation(exc)
 
 
 def shared(key: Hashable, make: Callable[[], T], close: Callable[[T], Awaitable[object]]) -> T | None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from railtracks._concurrency._after_fork import after_fork
 from railtracks._concurrency._cancellation import checkpoint_if_cancelled
+from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._thread_limit import PATIENCE, ThreadLimit
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
@@ -92,7 +93,7 @@ class ThreadStrategy:
         except Exception as exc:
             from concurrent.futures import CancelledError  # loaded by now, if it was raised; not worth loading before
 
-            if isinstance(exc, CancelledError):
+            if is_kind(exc, CancelledError):
                 # On asyncio a thread gets this error when the call that it made on the event loop was cancelled. It is
                 # this call's own cancellation then, unless the node cancelled a future of its own.
                 await checkpoint_if_cancelled()

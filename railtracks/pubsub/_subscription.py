@@ -24,6 +24,7 @@ from anyio.lowlevel import checkpoint
 
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import is_stray_cancellation
+from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._task_groups import find_interrupt, split_cancellation
 from railtracks._concurrency._tracked_task import start_tracked
 from railtracks._context_variable import current
@@ -247,7 +248,7 @@ class Subscription:
                 await self._deliver_all()
         except BaseException as exc:
             cancellation, error = split_cancellation(exc)
-            if isinstance(cancellation, GeneratorExit):
+            if is_kind(cancellation, GeneratorExit):
                 raise
             # `task.cancel()` on asyncio, as by the end of `asyncio.run`, goes through the shield. The session decides
             # when the pump is needed again, and its task group must not take this for a failure.
@@ -256,8 +257,8 @@ class Subscription:
 
     def _on_error_outside(self, error: BaseException, host: PumpHost) -> None:
         """Handle what has ended the pump: Ctrl-C or SystemExit, or an error while a delivery was cancelled."""
-        interrupt = find_interrupt(error) if isinstance(error, BaseExceptionGroup) else error
-        if isinstance(interrupt, (KeyboardInterrupt, SystemExit)):
+        interrupt = find_interrupt(error) if is_kind(error, BaseExceptionGroup) else error
+        if is_kind(interrupt, (KeyboardInterrupt, SystemExit)):
             self._busy = False
             self._is_dead = True
             self.discard()

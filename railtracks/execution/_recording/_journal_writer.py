@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from railtracks._concurrency._group_commit import GroupCommit
+from railtracks._concurrency._kinds import is_kind
 from railtracks.state._journal._format import encode_entry
 from railtracks.state._stores._fsync_thread import fsync_thread
 
@@ -40,7 +41,7 @@ def is_interrupt(exc: BaseException) -> bool:
 
     In other threads than the main one it cannot be. There, whatever a store raises is a failure of the store.
     """
-    return not isinstance(exc, Exception) and threading.current_thread() is threading.main_thread()
+    return not is_kind(exc, Exception) and threading.current_thread() is threading.main_thread()
 
 
 _OPEN = JournalState.OPEN
