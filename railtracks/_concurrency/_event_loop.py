@@ -21,10 +21,13 @@ def running_library() -> str | None:
     """Return "asyncio" or "trio" if an event loop of it is running in this thread, else None. Never raises."""
     # Another thread may be importing the library, which has some of its names then. It runs nothing yet.
     running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
-    if running_loop is not None and running_loop() is not None:
-        return "asyncio"
+    runs_asyncio = running_loop is not None and running_loop() is not None
     in_trio_run = getattr(getattr(sys.modules.get("trio"), "lowlevel", None), "in_trio_run", None)
-    return "trio" if in_trio_run is not None and in_trio_run() else None
+    if in_trio_run is None or not in_trio_run():
+        return "asyncio" if runs_asyncio else None
+    if runs_asyncio and sys.modules["sniffio"].thread_local.name != "trio":  # trio is its guest, and has no turn now
+        return "asyncio"
+    return "trio"
 
 
 def has_ended(task: Any) -> bool:
