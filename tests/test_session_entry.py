@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 
 import anyio
 import pytest
+import trio
 
 import railtracks as rt
 from railtracks.exceptions import ConfigError, SessionError
@@ -119,6 +121,67 @@ def test_leaving_in_another_task_ends_the_session_and_is_told(backend):
         assert [record.reason for record in info.records] == [Reason.SESSION_ENDED]
     assert rt.session_id() is None
     with rt.Session(run_identifier="run"):
+        assert rt.call_sync(double, 1) == 2
+
+
+def test_a_generator_that_is_closed_in_another_task_leaves_no_task_behind(backend):
+    async def generator(session):
+        async with session:
+            session.subscribe(lambda event: None)
+            await rt.call(double, 1)
+            yield
+
+    async def close(items):
+        with pytest.raises(SessionError, match="left in another task"):
+            await items.aclose()
+
+    async def main():
+        before = count_tasks(backend)
+        items = generator(rt.Session())
+        await anext(items)
+        async with anyio.create_task_group() as group:
+            group.start_soon(close, items)
+        await anyio.wait_all_tasks_blocked()
+        left.append(count_tasks(backend) - before)
+
+    left = []
+    with contextlib.nullcontext() if backend == "asyncio" else pytest.raises(BaseException, match="corrupted"):
+        anyio.run(main, backend=backend)
+    assert left == [0]
+
+
+def count_tasks(backend):
+    return len(asyncio.all_tasks()) if backend == "asyncio" else trio.lowlevel.current_statistics().tasks_living
+
+
+@pytest.mark.parametrize("where", ["call", "callback"])
+async def test_leaving_in_a_call_of_its_own_is_refused(where):
+    """The end of a session waits for its calls and callbacks, so one that left it would wait for itself."""
+
+    async def leave(event=None):
+        with pytest.raises(SessionError, match=r"in one of its own calls or callbacks.*in the block that entered it"):
+            await session.__aexit__(None, None, None)
+        refused.append(where)
+
+    refused = []
+    async with rt.Session(broadcast_callback=leave if where == "callback" else None) as session:
+        if where == "call":
+            await rt.call(leave)
+        else:
+            await rt.broadcast("leave")
+            await anyio.wait_all_tasks_blocked()
+        assert await rt.call(double, 1) == 2
+    assert refused == [where]
+    assert rt.session_id() is None
+
+
+def test_leaving_a_plain_session_in_a_call_of_its_own_is_refused(backend):
+    async def leave():
+        with pytest.raises(SessionError, match="in one of its own calls"):
+            session.__exit__(None, None, None)
+
+    with rt.Session(backend=backend) as session:
+        rt.call_sync(leave)
         assert rt.call_sync(double, 1) == 2
 
 

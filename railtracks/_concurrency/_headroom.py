@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+
 HEADROOM = 40
 """The number of Python frames that waking or cancelling a task takes, with some to spare."""
 
 
-def require_headroom(frames: int = HEADROOM) -> None:
+def require_headroom() -> None:
     """Raise RecursionError here if the stack is almost full, and not in the middle of what follows.
 
     Code that recurses without end comes here with any number of frames left. asyncio and trio lose a task that is being
     woken or cancelled when the stack is full: it never runs again, and what waits for it never ends.
 
-    Args:
-        frames: How many frames must be left.
     """
+    try:
+        sys._getframe(sys.getrecursionlimit() // 4)
+    except ValueError:  # the stack is not even that deep: far from full, and much quicker to see
+        return
+    _descend(HEADROOM)
+
+
+def _descend(frames: int) -> None:
     if frames:
-        require_headroom(frames - 1)
+        _descend(frames - 1)

@@ -17,6 +17,7 @@ from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
+from railtracks._session._leaving import check_leaving
 from railtracks._session._loop_thread import LoopThread
 from railtracks._session._nursery import SessionNursery
 from railtracks._session._steps import protect_ends, run_steps
@@ -82,7 +83,7 @@ class SessionLife(ABC):
         self._token: Token[Any] | None = None  # restores the context variable
         self._nursery: SessionNursery | None = None  # with `async with`, or once the loop thread runs
         self._loop_thread: LoopThread | None = None
-        self._form = ""  # how it was entered
+        self._form = ""  # once it is entered: "with" or "async with"
         self._forks = 0
         self._is_reported = False  # the observer knows of the end
 
@@ -161,7 +162,7 @@ class SessionLife(ABC):
             self._leave_in_forked_child(exc)
             return
         try:
-            self._check_leaving("with")
+            check_leaving(self._coordinator, self._form, "with", exc)
             self._record_body_outcome(exc)
             self._close(exc)
         except KeyboardInterrupt:
@@ -200,11 +201,19 @@ class SessionLife(ABC):
             self._lifecycle.advance(Phase.CLOSING)
             finish()
             return
+
+        def finish_and_stop() -> None:
+            try:
+                finish()
+            finally:
+                if self._coordinator.loop.is_current:
+                    self._coordinator.publisher.stop_pumps()
+
         self._coordinator.close()
         if self._coordinator.scopes.is_idle:
-            finish()
+            finish_and_stop()
         else:
-            self._coordinator.scopes.when_idle = finish
+            self._coordinator.scopes.when_idle = finish_and_stop
 
     def _start_loop(self) -> None:
         """Start the event loop of the synchronous form, and wait until it runs. Called in the thread that needs it."""
@@ -266,24 +275,6 @@ class SessionLife(ABC):
             self._lifecycle.advance(Phase.OVER)
         run_steps(self._release_run, self._log.close, *((self._notify_closed,) if has_begun else ()), self._restore)
 
-    def _check_leaving(self, form: str) -> None:
-        self._lifecycle.require(Operation.LEAVE, f"the session {self.identifier}")
-        if form != self._form:
-            raise SessionError(
-                f"the session {self.identifier} was entered with `{self._form}` and is left as by `{form}`; "
-                f"write `{self._form} rt.Session():`"
-            )
-        frame: Frame | None = current.get()
-        if (
-            frame is not None
-            and frame.coordinator is not self._coordinator
-            and not frame.coordinator.lifecycle.is_closed
-        ):
-            raise SessionError(
-                f"the session {self.identifier} is left before the session {frame.coordinator.session_id} inside it; "
-                f"leave the inner one first, as nested `async with` blocks do"
-            )
-
     def _begin_leaving(self, form: str, exc: BaseException | None) -> BaseException | None:
         """Check that the session is left now, and note how its body has ended.
 
@@ -291,7 +282,7 @@ class SessionLife(ABC):
             A Ctrl-C that came meanwhile. It must not keep the session from being ended.
         """
         try:
-            self._check_leaving(form)
+            check_leaving(self._coordinator, self._form, form, exc)
             self._record_body_outcome(exc)
         except KeyboardInterrupt as interrupt:
             return interrupt

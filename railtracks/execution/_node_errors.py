@@ -46,4 +46,4 @@ def ends_session(exc: BaseException, end_on_error: bool) -> bool:
 
 def is_fatal(exc: BaseException) -> bool:
     """Return whether an error of a node ends its session, whatever ``end_on_error`` says."""
-    return is_kind(exc, FatalError) or (is_kind(exc, NodeInvocationError) and exc.fatal)  # type: ignore[attr-defined]
+    return is_kind(exc, FatalError) or (is_kind(exc, NodeInvocationError) and exc.fatal)

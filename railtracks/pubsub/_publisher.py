@@ -208,6 +208,11 @@ class RTPublisher:
             subscription.name, count, logger=PUBLISHER,
         )  # fmt: skip
 
+    def stop_pumps(self) -> None:
+        """Have all pumps end without waiting for them. Call it on the event loop, while that runs."""
+        for subscription in self.subscriptions:
+            subscription.stop_pump()
+
     def close(self) -> None:
         """Accept no more events, from anyone: the session is over. What came after the pumps had stopped is dropped."""
         for subscription in self.subscriptions:

@@ -236,9 +236,8 @@ async def test_events_not_taken_in_time_are_dropped_and_logged(caplog):
         await rt.call(say, 1, 2, 3)
     assert anyio.current_time() - start == 10
     assert subscription.dropped == 3
-    assert [
-        "stuck did not take its events before the session had ended; 3 were dropped" in record.message for record in caplog.records
-    ] == [True]
+    dropped = "stuck did not take its events before the session had ended; 3 were dropped"
+    assert [dropped in record.message for record in caplog.records] == [True]
 
 
 async def test_an_event_after_close_is_not_taken():
