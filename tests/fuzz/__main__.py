@@ -14,6 +14,10 @@ import warnings
 from tests.fuzz import drawing, programs, runner, shrinking
 from tests.fuzz.notes import Broken
 
+COLLECT_EVERY = 100
+"""Programs after which all generations are collected: ``asyncio.all_tasks`` is slow while tasks of former programs are
+left."""
+
 
 def main() -> int:
     """Run what the arguments say, and return how many programs failed."""
@@ -30,13 +34,15 @@ def main() -> int:
     warnings.simplefilter("ignore")  # what programs leave behind on purpose, or by never ending
     sys.unraisablehook = lambda _: None
     logging.disable()
-    gc.freeze()  # it is called after each program
+    gc.freeze()  # the garbage collector is called after each program
     began, failures = time.monotonic(), collections.Counter[str]()
     seed, cases = args.seed, 0
     while cases < args.cases and failures.total() < args.max_failures:
         program = drawing.draw(seed)
         if not (args.no_threads and program.threads):
             cases += 1
+            if cases % COLLECT_EVERY == 0:
+                gc.collect()
             if args.verbose:
                 print(f"seed {seed}: {programs.show(program)}")
             if broken := runner.run(program, args.backend, seed):

@@ -55,11 +55,16 @@ class _Judge:
         self._failure = self._first_failure()
 
     def _first_failure(self) -> BaseException | None:
-        """Return the error that ended the session, if one did."""
+        """Return the error that ended the session, if one did.
+
+        Under ``end_on_error`` SystemExit is none: it ends the whole program, and another call may fail meanwhile.
+        """
+        end_on_error = self._session.step.end_on_error
         ending = [
             record
             for record in self._records
-            if record.status is Status.FAILED and (self._session.step.end_on_error or _is_fatal(record.exception))
+            if record.status is Status.FAILED
+            and (_is_fatal(record.exception) or (end_on_error and not isinstance(record.exception, SystemExit)))
         ]
         return min(ending, key=lambda record: record.ended_step or 0).exception if ending else None
 
