@@ -149,6 +149,8 @@ class _Run:
     async def _trio_main(self) -> None:
         if self._program.shutdown is None:
             await self._trio_job()
+            while self._interpreter.threads:  # those that were abandoned may ask something of the event loop
+                await anyio.sleep(self._notes.unit)
             self._check_tasks()
             return
         trio.lowlevel.spawn_system_task(self._trio_job, context=contextvars.copy_context())

@@ -84,7 +84,10 @@ def _batch(me: Interpreter, step: p.Batch, note: CallNote) -> None:
 def _broadcast(me: Interpreter, note: CallNote) -> None:
     made = me.note_broadcast(me.env(note))
     try:
-        anyio.from_thread.run(rt.broadcast, made.item)
+        if note.token % 2:
+            rt.broadcast_sync(made.item)
+        else:
+            anyio.from_thread.run(rt.broadcast, made.item)
         made.accepted = True
     except SessionError:
         pass

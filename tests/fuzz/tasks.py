@@ -13,6 +13,8 @@ from tests.fuzz.notes import CANCELLATIONS
 
 Function = Callable[[], Any]
 """An async function without arguments."""
+ASKED_BY_THREADS = ("railtracks._calls._broadcast.broadcast", "railtracks._concurrency._threads._Request.run")
+"""The names of the system tasks that trio starts for what a thread asks of it."""
 
 
 def without_errors(exc: BaseException) -> BaseException | None:
@@ -121,7 +123,8 @@ class Tasks:
     def left_by_railtracks(self, loop: asyncio.AbstractEventLoop | None = None) -> list[str]:
         """Return the names of the tasks of Railtracks that have not ended, in ``loop`` or in the running one.
 
-        Those of a batch are not among them, as the task that made the batch waits for them.
+        Those of a batch are not among them, as the task that made the batch waits for them. Nor is what a thread asks
+        of the event loop: one that was abandoned may ask at any moment, and gets a refusal at the next turn.
         """
         return [name for name in self._names(loop) if name.startswith("railtracks.") and "_Batch." not in name]
 
@@ -129,9 +132,14 @@ class Tasks:
         if not self._on_trio:
             return [task.get_name() for task in asyncio.all_tasks(loop)]
         root = trio.lowlevel.current_root_task()
-        found, waiting = [], [root] if root else []
+        assert root is not None
+        found, waiting = [], [task for task in _children(root) if task.name not in ASKED_BY_THREADS]
         while waiting:
             task = waiting.pop()
             found.append(task.name)
-            waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+            waiting += _children(task)
         return found
+
+
+def _children(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
+    return [child for nursery in task.child_nurseries for child in nursery.child_tasks]
