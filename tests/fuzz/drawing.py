@@ -69,7 +69,8 @@ class _Drawer:
                 later = (units, turns + self._random.choice((0, 1, 1, 2, 5))) if self._chance(0.7) else self._moment()
                 cancellations += (p.Cancellation(later, first.native or self._chance(0.3)),)
         shutdown = self._moment() if self._chance(0.2) else None
-        return p.Program(block, cancellations, shutdown, self._threads)
+        interrupts = tuple(self._moment() for _ in range(self._random.choice((1, 1, 2)))) if self._chance(0.15) else ()
+        return p.Program(block, cancellations, shutdown, self._threads, interrupts)
 
     def _outside(self) -> p.Block:
         if self._chance(0.15):

@@ -76,7 +76,9 @@ class Watch:
             yield
             return
         numbers = (signal.SIGPROF, signal.SIGALRM)
-        before = [signal.signal(number, self._on_alarm) for number in numbers]
+        before = {number: signal.signal(number, self._on_alarm) for number in numbers}
+        # asyncio and trio handle Ctrl-C in place of Python, and of nothing else.
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
         for timer, seconds in PATIENCE.items():
             signal.setitimer(timer, seconds, 1)
         try:
@@ -84,7 +86,7 @@ class Watch:
         finally:
             for timer in PATIENCE:
                 signal.setitimer(timer, 0)
-            for number, handler in zip(numbers, before, strict=True):
+            for number, handler in before.items():
                 signal.signal(number, handler)
 
 
@@ -184,7 +186,7 @@ def run_asyncio(
     try:
         with _numbered_scopes():
             try:
-                loop.run_until_complete(main())
+                asyncio.Runner(loop_factory=lambda: loop).run(main())
             finally:
                 if watch.story is None:
                     _cancel_all_tasks(loop)
@@ -201,14 +203,14 @@ def run_asyncio(
 
 
 def _cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Do what ``asyncio.run`` does at its end; once more, if a task passes on the SystemExit of another."""
+    """Do what ``asyncio.run`` does at its end; once more, if a task passes on SystemExit or Ctrl-C of another."""
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
     try:
         if tasks:
             loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-    except (SystemExit, RuntimeError):  # RuntimeError: the loop has stopped, because of an earlier one
+    except (SystemExit, KeyboardInterrupt, RuntimeError):  # RuntimeError: the loop has stopped, because of an earlier one
         _cancel_all_tasks(loop)
 
 

@@ -151,12 +151,18 @@ class Notes:
     """What the program did to cancellations and errors: swallowed, caught, limited."""
     interrupts: list[BaseException] = attrs.Factory(list)
     """SystemExit and the like, wherever they were raised."""
+    ctrl_c: bool = False
+    """Whether Ctrl-C came: a KeyboardInterrupt may be raised wherever the main task waits."""
     broken: list[Broken] = attrs.Factory(list)
     """What was seen to be wrong while the program ran."""
     unit: float = 1.0
     """Seconds in a unit of the program's times."""
     open_sessions: int = 0
     _order: Iterator[int] = attrs.Factory(itertools.count)  # threads take from it too
+
+    def is_interrupt(self, exc: BaseException | None) -> bool:
+        """Return whether ``exc`` is one of those that end the event loop."""
+        return exc in self.interrupts or (self.ctrl_c and isinstance(exc, KeyboardInterrupt))
 
     def next(self) -> int:
         """Return the next number in the order of all that is noted."""

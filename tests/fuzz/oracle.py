@@ -13,7 +13,8 @@
 7. Events: what was published since a subscriber came was delivered to it, in order, or counted as dropped.
 8. Saved: the document is what ``info`` is, and ``payload_callback`` is called once. (``sessions`` checks it.)
 9. Context: the context variable is restored by each call and each session. (``sessions`` and ``interpreter`` check it.)
-10. A cancellation is not lost: a task that was cancelled ends as cancelled, if the program did not swallow it.
+10. A cancellation is not lost: a task that was cancelled ends as cancelled, if the program did not swallow it. Nor is
+    Ctrl-C. (``runner`` checks that for trio.)
 11. Time: a session ends ten seconds after its body and its last node at the latest, but for cleanup in its callbacks.
 """
 
@@ -132,6 +133,8 @@ class _Judge:
             return status is Status.CANCELLED
         if call.node.thread and status is Status.CANCELLED:
             return True  # its thread was waited for, and the call was cancelled meanwhile
+        if self._notes.ctrl_c and isinstance(ended.value, KeyboardInterrupt) and status is Status.CANCELLED:
+            return True
         if ended.kind == "returned":
             return status is Status.COMPLETED and record.result is ended.value
         if any(isinstance(leaf, CANCELLATIONS) for leaf in leaves_of(ended.value)):
@@ -161,6 +164,8 @@ class _Judge:
         if ended is not None and ended.kind == "raised" and exc is ended.value:
             return True
         if call.site == "batch" and self._is_of_a_sibling(call, exc):
+            return True
+        if self._notes.ctrl_c and isinstance(exc, KeyboardInterrupt):  # also before the node has begun
             return True
         if call.nested:
             return False
@@ -235,7 +240,7 @@ class _Judge:
     def _may_leave_with(self, exc: BaseException) -> bool:
         body = self._session.body
         assert body is not None
-        if exc in self._notes.interrupts or self._session.callbacks_raised:
+        if self._notes.is_interrupt(exc) or self._session.callbacks_raised:
             return True
         for call in self._session.calls:
             if call.site == "start_soon" and self._may_be_of_child(exc, call):

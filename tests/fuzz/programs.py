@@ -247,6 +247,8 @@ class Program:
     """When the main function returns, while the block runs in the background. Its tasks are cancelled then."""
     threads: bool = False
     """Whether it has nodes in threads, and so runs in real time."""
+    interrupts: tuple[Moment, ...] = ()
+    """When Ctrl-C comes. The block runs in the main task then."""
 
 
 def show(value: Any, indent: str = "") -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import itertools
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from railtracks._test_hooks import RuntimeHooks, runtime_hooks
 from tests.fuzz import loops, oracle
 from tests.fuzz import programs as p
 from tests.fuzz.interpreter import Env, Interpreter, running
-from tests.fuzz.notes import Broken, Notes, Outcome, outcome_of
+from tests.fuzz.notes import Broken, Notes, Outcome, leaves_of, outcome_of
 from tests.fuzz.tasks import without_errors
 
 THREAD_PATIENCE = 2.0
@@ -57,7 +58,7 @@ class _Run:
     def run(self, seed: int) -> list[Broken]:
         running.set(self._interpreter)
         runtime_hooks.set(_hooks())
-        virtual = not self._program.threads
+        virtual, error = not self._program.threads, None
         with _collecting_at_the_end(), self._watch.alarm():
             try:
                 if self._backend == "asyncio":
@@ -65,12 +66,25 @@ class _Run:
                 else:
                     loops.run_trio(self._trio_main, self._watch, virtual, seed)
             except BaseException as exc:
-                if not self._notes.interrupts:  # SystemExit ends any loop
+                error = exc
+                if not self._notes.interrupts and not self._program.interrupts:  # they end any loop
                     self._notes.fail("the loop", f"the event loop ended with {exc!r}")
         self._wait_for_threads()
         if self._watch.story is not None:
             return [Broken("it never ends", self._watch.story)]
+        self._check_ctrl_c(error)
         return oracle.check(self._notes, self._outcome, self._native)
+
+    def _check_ctrl_c(self, error: BaseException | None) -> None:
+        """Check that Ctrl-C has come out of the event loop of trio, if no cleanup can have raised something else.
+
+        The first one on asyncio is a cancellation, which must not be lost either.
+        """
+        if not self._notes.ctrl_c or self._backend == "asyncio" or self._notes.interrupts:
+            return
+        may_be_lost = any(step in repr(self._program.block) for step in ("Cleanup", "Generator"))
+        if not may_be_lost and not any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves_of(error or OSError())):
+            self._notes.fail("interrupt lost", f"Ctrl-C came, and the event loop ended with {error!r}")
 
     def _wait_for_threads(self) -> None:
         ends = time.monotonic() + THREAD_PATIENCE
@@ -107,6 +121,18 @@ class _Run:
         for _ in range(turns):
             await anyio.lowlevel.checkpoint()
 
+    async def _interrupt(self, moment: p.Moment) -> None:
+        await self._reach(moment)
+        self._notes.ctrl_c = True
+        self._notes.causes.add("Ctrl-C")
+        if self._backend == "asyncio" and self._program.shutdown is None:
+            self._native += 1
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as exc:  # the second one on asyncio
+            self._notes.interrupts.append(exc)
+            raise
+
     def _check_tasks(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Check that nothing is left when all has been waited for or cancelled."""
         if names := self._interpreter.tasks.left_by_railtracks(loop):
@@ -115,17 +141,20 @@ class _Run:
     # ---- asyncio
 
     async def _asyncio_main(self) -> None:
-        job = asyncio.create_task(self._job())
+        this = asyncio.current_task()
+        assert this is not None
+        is_main = self._program.interrupts and self._program.shutdown is None
+        job = this if is_main else asyncio.create_task(self._job())
         cancellers = [asyncio.create_task(self._cancel(each, job)) for each in self._program.cancellations]
+        cancellers += [asyncio.create_task(self._interrupt(each)) for each in self._program.interrupts]
         if self._program.shutdown is not None:
             self._notes.causes.add("all tasks were cancelled")
             self._notes.handled.add("shut down")
             await self._reach(self._program.shutdown)
             return
-        await asyncio.wait([job])
+        await (self._job() if job is this else asyncio.wait([job]))
         for canceller in cancellers:
             canceller.cancel()
-        this = asyncio.current_task()
         while left := [task for task in asyncio.all_tasks() if task is not this]:
             strays = [task for task in left if not task.get_name().startswith("railtracks.")]
             if not strays:
@@ -135,7 +164,7 @@ class _Run:
 
     async def _cancel(self, cancellation: p.Cancellation, job: asyncio.Task[None]) -> None:
         await self._reach(cancellation.moment)
-        if job.done():
+        if self._outcome is not None:
             return
         self._notes.causes.add("cancelled from outside")
         if cancellation.native:
@@ -147,6 +176,8 @@ class _Run:
     # ---- trio
 
     async def _trio_main(self) -> None:
+        for moment in self._program.interrupts:
+            trio.lowlevel.spawn_system_task(self._interrupt, moment)  # in which the signal waits for the main task
         if self._program.shutdown is None:
             await self._trio_job()
             while self._interpreter.threads:  # those that were abandoned may ask something of the event loop
