@@ -190,6 +190,10 @@ def run_asyncio(
             finally:
                 if watch.story is None:
                     _cancel_all_tasks(loop)
+                    # asyncio.run drops the tasks that are started now, whatever they are doing. The sessions of such
+                    # tasks cannot end, which is the program's own fault.
+                    while any(not task.get_name().startswith("railtracks.") for task in asyncio.all_tasks(loop)):
+                        _cancel_all_tasks(loop)
                     before_end(loop)
                     loop.run_until_complete(loop.shutdown_asyncgens())
     except StandsStill:
@@ -210,7 +214,7 @@ def _cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
     try:
         if tasks:
             loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-    except (SystemExit, KeyboardInterrupt, RuntimeError):  # RuntimeError: the loop has stopped, because of an earlier one
+    except (SystemExit, KeyboardInterrupt, RuntimeError):  # RuntimeError: an earlier one has stopped the loop
         _cancel_all_tasks(loop)
 
 
