@@ -118,7 +118,8 @@ class SessionNote:
 
     def running(self) -> list[Any]:
         """Return what still runs of it: nodes that were not abandoned, and callbacks."""
-        records = {record.args: record for record in self.session.info.records}
+        # A thread may have called call_batch, whose record has other arguments than a token.
+        records = {record.args[0]: record for record in self.session.info.records if record.name != "call_batch"}
         nodes = [
             call
             for call in self.calls
@@ -128,7 +129,7 @@ class SessionNote:
 
 
 def _is_abandoned(call: CallNote, records: dict[Any, Any]) -> bool:
-    record = records.get((call.token,))
+    record = records.get(call.token)
     return record is not None and record.abandoned and not call.node.waits
 
 
