@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 
 import anyio
 import pytest
+import trio
 
 import railtracks as rt
 from railtracks._context_variable import current
@@ -303,6 +305,46 @@ def test_a_call_in_a_plain_with_keeps_its_cancellation():
         assert given == []
 
     virtual.run("asyncio", main)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_call_in_a_plain_with_passes_ctrl_c_on(backend, is_cancelled):
+    """It comes while the events of a call that failed, or was cancelled, are delivered.
+
+    On asyncio the first Ctrl-C is a cancellation.
+    """
+
+    async def end():
+        if is_cancelled:
+            scope.cancel()
+            await anyio.sleep(1)
+        raise KeyError("node")
+
+    async def hear(event):
+        heard.set()
+        await anyio.sleep(1)
+
+    async def press_ctrl_c():
+        await heard.wait()
+        signal.raise_signal(signal.SIGINT)  # in a system task trio holds it back for the main task
+
+    async def main():
+        nonlocal heard, scope
+        heard, scope = anyio.Event(), anyio.CancelScope()
+        if backend == "trio":
+            trio.lowlevel.spawn_system_task(press_ctrl_c)
+        else:
+            task = asyncio.current_task()
+            asyncio.create_task(heard.wait()).add_done_callback(lambda _: task.cancel())
+        with rt.Session(save_state=False) as session:
+            session.subscribe(hear)
+            with scope:
+                await rt.call(end)
+
+    heard: anyio.Event
+    scope: anyio.CancelScope
+    with pytest.raises(KeyboardInterrupt if backend == "trio" else asyncio.CancelledError):
+        virtual.run(backend, main)
 
 
 def test_a_plain_with_reports_after_its_last_delivery():

@@ -47,7 +47,8 @@ async def run_with_pumps(session: _Pumped, frame: object, func: Callable[[], Awa
     Raises:
         BaseException: whatever ``func`` raises, as the same object; Ctrl-C and SystemExit of a callback.
 
-    Cancellation: of ``func``; passed on when what was accepted is delivered.
+    Cancellation: of ``func``; passed on when what was accepted is delivered. So is Ctrl-C that comes meanwhile, also in
+    place of an error of ``func``.
     """
     session.scopes.hold()  # the session must not end before the last event is delivered
     try:
@@ -86,11 +87,18 @@ class _PumpNursery:
             self._interrupt = self._interrupt or find_interrupt(group)  # trio may deliver Ctrl-C to the task group
             if self._interrupt is None:
                 raise
+        except anyio.get_cancelled_exc_class():
+            if self._interrupt is None and isinstance(shield.interruption, (KeyboardInterrupt, SystemExit)):
+                self._interrupt = shield.interruption  # it came after the cancellation
+            if self._interrupt is None:
+                raise
         if self._interrupt is not None:
             raise self._interrupt
+        # Also a cancellation that the task group has lost: anyio counts some as its own. It comes before an error, which
+        # the caller may handle: the program would go on as if it had not been cancelled.
+        shield.check()
         if error is not None:
             raise error
-        shield.check()  # also a cancellation that the task group has lost: anyio counts some as its own
         return result
 
     def on_interrupt(self, exc: BaseException) -> None:
