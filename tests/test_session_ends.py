@@ -341,10 +341,30 @@ def test_a_call_in_a_plain_with_passes_ctrl_c_on(backend, is_cancelled):
             with scope:
                 await rt.call(end)
 
-    heard: anyio.Event
-    scope: anyio.CancelScope
+    heard = scope = None
     with pytest.raises(KeyboardInterrupt if backend == "trio" else asyncio.CancelledError):
         virtual.run(backend, main)
+
+
+def test_a_callback_that_is_cut_off_in_a_plain_with_may_broadcast(backend):
+    """Nothing delivers that. It waited for its own callback, for another ten seconds."""
+
+    async def hear(event):
+        try:
+            await anyio.sleep(100)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await rt.broadcast("late")
+
+    async def main():
+        began = anyio.current_time()
+        with rt.Session(save_state=False) as session:
+            subscription = session.subscribe(hear)
+            await rt.call(work, 0)
+        assert anyio.current_time() - began == pytest.approx(10, abs=1)
+        assert subscription.dropped == 3
+
+    virtual.run(backend, main)
 
 
 def test_a_plain_with_reports_after_its_last_delivery():

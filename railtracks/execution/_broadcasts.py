@@ -7,6 +7,7 @@ from typing import Any
 from railtracks.execution._coordinator import Coordinator, Frame
 from railtracks.execution._lifecycle import Operation
 from railtracks.execution._pump_nursery import run_with_pumps
+from railtracks.pubsub import callback_of
 from railtracks.state import Broadcast
 
 
@@ -18,7 +19,9 @@ async def publish_broadcast(coordinator: Coordinator, item: Any, frame: Frame) -
     Cancellation: while it waits for room; the item is not published then.
     """
     coordinator.lifecycle.require(Operation.BROADCAST, "rt.broadcast()")
-    if not coordinator.publisher.has_host and not coordinator.owns_nursery:
+    publisher = coordinator.publisher
+    # Without a nursery nothing delivers, unless this opens one. A callback must not: it would wait for its own end.
+    if not publisher.has_host and not coordinator.owns_nursery and callback_of.get() is not publisher:
         coordinator.bind()
         await run_with_pumps(coordinator, Frame(coordinator), lambda: _publish(coordinator, item, frame))
     else:

@@ -94,8 +94,8 @@ class _PumpNursery:
                 raise
         if self._interrupt is not None:
             raise self._interrupt
-        # Also a cancellation that the task group has lost: anyio counts some as its own. It comes before an error, which
-        # the caller may handle: the program would go on as if it had not been cancelled.
+        # Also a cancellation that the task group has lost: anyio counts some as its own. It comes before an error,
+        # which the caller may handle: the program would go on as if it had not been cancelled.
         shield.check()
         if error is not None:
             raise error
