@@ -314,23 +314,23 @@ def test_a_call_in_a_plain_with_passes_ctrl_c_on(backend, is_cancelled):
     On asyncio the first Ctrl-C is a cancellation.
     """
 
-    async def end():
-        if is_cancelled:
-            scope.cancel()
-            await anyio.sleep(1)
-        raise KeyError("node")
-
-    async def hear(event):
-        heard.set()
-        await anyio.sleep(1)
-
-    async def press_ctrl_c():
-        await heard.wait()
-        signal.raise_signal(signal.SIGINT)  # in a system task trio holds it back for the main task
-
     async def main():
-        nonlocal heard, scope
         heard, scope = anyio.Event(), anyio.CancelScope()
+
+        async def end():
+            if is_cancelled:
+                scope.cancel()
+                await anyio.sleep(1)
+            raise KeyError("node")
+
+        async def hear(event):
+            heard.set()
+            await anyio.sleep(1)
+
+        async def press_ctrl_c():
+            await heard.wait()
+            signal.raise_signal(signal.SIGINT)  # in a system task trio holds it back for the main task
+
         if backend == "trio":
             trio.lowlevel.spawn_system_task(press_ctrl_c)
         else:
@@ -341,7 +341,6 @@ def test_a_call_in_a_plain_with_passes_ctrl_c_on(backend, is_cancelled):
             with scope:
                 await rt.call(end)
 
-    heard = scope = None
     with pytest.raises(KeyboardInterrupt if backend == "trio" else asyncio.CancelledError):
         virtual.run(backend, main)
 
