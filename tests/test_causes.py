@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 
 import anyio
 import pytest
+import trio
 
 import railtracks as rt
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError
 from railtracks.state import CallCancelled, Reason, Status
+from tests import virtual
 
 
 async def hang():
@@ -210,6 +213,31 @@ def test_task_cancel_is_outside_though_a_timeout_is_set():
         return session
 
     assert reasons(asyncio.run(main())) == [Reason.OUTSIDE]
+
+
+def test_a_scope_of_the_user_counts_after_ctrl_c_on_trio():
+    """trio notes a Ctrl-C that waits as the reason of the innermost scope. It was taken for an endless timeout."""
+
+    @trio.lowlevel.enable_ki_protection
+    def press_ctrl_c():
+        signal.raise_signal(signal.SIGINT)
+
+    async def tidy():
+        try:
+            press_ctrl_c()
+            await anyio.lowlevel.checkpoint()
+        finally:
+            await anyio.sleep(10)
+
+    async def main():
+        async with rt.Session(save_state=False) as session:
+            with anyio.move_on_after(1):
+                await rt.call(tidy)
+        return session
+
+    session = virtual.run("trio", main)
+    assert reasons(session) == [Reason.OUTSIDE]
+    assert session.payload()["runs"]
 
 
 @pytest.mark.parametrize("gather", ["gather", "task group"])

@@ -236,7 +236,7 @@ def _sender_on_trio(trio: Any, scopes: Iterable[anyio.CancelScope]) -> anyio.Can
     try:
         status = trio.lowlevel.current_task()._cancel_status
         reason = status._scope._cancel_reason
-        if reason is None:
+        if reason is None or reason.source == "KeyboardInterrupt":  # noted where Ctrl-C came; it cancels no scope
             return None
         while status._parent is not None and status._parent._scope._cancel_reason is reason:
             status = status._parent
