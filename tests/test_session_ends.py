@@ -345,6 +345,24 @@ def test_a_call_in_a_plain_with_passes_ctrl_c_on(backend, is_cancelled):
         virtual.run(backend, main)
 
 
+def test_a_call_in_a_plain_with_keeps_an_error_beside_its_cancellation(backend):
+    """As trio's nurseries raise them, for example with Ctrl-C as the error."""
+
+    async def end():
+        try:
+            await anyio.sleep(10)
+        except anyio.get_cancelled_exc_class() as exc:
+            raise BaseExceptionGroup("both", [KeyError("node"), exc]) from None
+
+    async def main():
+        with rt.Session(save_state=False), anyio.move_on_after(1):
+            await rt.call(end)
+
+    with pytest.raises(BaseExceptionGroup) as info:
+        virtual.run(backend, main)
+    assert isinstance(info.value.exceptions[0], KeyError)
+
+
 def test_a_callback_that_is_cut_off_in_a_plain_with_may_broadcast(backend):
     """Nothing delivers that. It waited for its own callback, for another ten seconds."""
 

@@ -67,7 +67,7 @@ class _PumpNursery:
 
     async def run(self, func: Callable[[], Awaitable[Any]]) -> Any:
         result: Any = None
-        error: BaseException | None = None
+        raised: BaseException | None = None
         cancellation: BaseException | None = None
         shield = Shield()
         try:
@@ -76,7 +76,7 @@ class _PumpNursery:
                 try:
                     result = await func()
                 except BaseException as exc:
-                    cancellation, error = split_cancellation(exc)
+                    raised, cancellation = exc, split_cancellation(exc)[0]
                     if cancellation is not None:
                         shield.note(cancellation)
                 await self._session.publisher.detach(self, shield, anyio.current_time() + DRAIN_DEADLINE)
@@ -88,17 +88,16 @@ class _PumpNursery:
             if self._interrupt is None:
                 raise
         except anyio.get_cancelled_exc_class():
-            if self._interrupt is None and isinstance(shield.interruption, (KeyboardInterrupt, SystemExit)):
-                self._interrupt = shield.interruption  # it came after the cancellation
-            if self._interrupt is None:
+            if self._interrupt is None and shield.interruption is None:
                 raise
         if self._interrupt is not None:
             raise self._interrupt
-        # Also a cancellation that the task group has lost: anyio counts some as its own. It comes before an error,
-        # which the caller may handle: the program would go on as if it had not been cancelled.
-        shield.check()
-        if error is not None:
-            raise error
+        # What came while it delivered counts before an error, which the caller may handle: the program would go on as
+        # if nothing had come. Of two cancellations the first counts, with the errors that are in a group with it.
+        if shield.interruption is not cancellation:
+            shield.check()
+        if raised is not None:  # also a cancellation that the task group has lost: anyio counts some as its own
+            raise raised
         return result
 
     def on_interrupt(self, exc: BaseException) -> None:
