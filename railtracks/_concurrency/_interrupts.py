@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -38,25 +38,6 @@ class Gate:
         if not self.is_open and self._lock.acquire(timeout=seconds):
             self._lock.release()
         return self.is_open
-
-
-def defer_at_checkpoints(
-    protected: Iterable[Callable[..., object]], exposed: Iterable[Callable[..., object]] = ()
-) -> None:
-    """On trio, have Ctrl-C wait for the next checkpoint while a function runs. Does nothing where trio is not loaded.
-
-    asyncio has no such thing. There the first Ctrl-C is a cancellation, and a later one is raised anywhere.
-
-    Args:
-        protected: The functions, with all that they call.
-        exposed: Functions in which, with all that they call, Ctrl-C is raised anywhere nevertheless.
-    """
-    trio = sys.modules.get("trio")
-    if trio is not None:
-        for function in protected:
-            trio.lowlevel.enable_ki_protection(function)
-        for function in exposed:
-            trio.lowlevel.disable_ki_protection(function)
 
 
 class DeferredInterrupts:

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from railtracks._concurrency._kinds import is_kind
 
-_SIGNAL_HANDLERS = ("asyncio.runners", "trio._core._ki", "trio._core._run")
+_SIGNAL_HANDLERS = ("asyncio.runners", "trio._core._ki", "trio._core._run", f"{__package__}._loop_interrupts")
 _RAISE = opcode.opmap["RAISE_VARARGS"]
 
 

@@ -14,13 +14,14 @@ from railtracks._concurrency._after_fork import end_forked_child, fork_count
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._interrupts import DeferredInterrupts
 from railtracks._concurrency._kinds import is_kind
+from railtracks._concurrency._loop_interrupts import loop_interrupts
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
 from railtracks._session._leaving import check_leaving
 from railtracks._session._loop_thread import LoopThread
 from railtracks._session._nursery import SessionNursery
-from railtracks._session._steps import protect_ends, run_steps
+from railtracks._session._steps import run_steps
 from railtracks._test_hooks import RuntimeHooks
 from railtracks.exceptions import RunInUseError, SessionError
 from railtracks.execution import Coordinator, Frame, running_library
@@ -54,7 +55,7 @@ class SessionLife(ABC):
     """
 
     __slots__ = (
-        "__weakref__", "_config", "_coordinator", "_end_time", "_forks", "_form", "_hooks", "_is_reported",
+        "__weakref__", "_config", "_coordinator", "_defers_interrupts", "_end_time", "_forks", "_form", "_hooks", "_is_reported",
         "_lifecycle", "_log", "_loop_thread", "_nursery", "_payload_callback", "_resume_source", "_start_time",
         "_stored_run", "_token", "identifier", "name",
     )  # fmt: skip
@@ -86,6 +87,7 @@ class SessionLife(ABC):
         self._form = ""  # once it is entered: "with" or "async with"
         self._forks = 0
         self._is_reported = False  # the observer knows of the end
+        self._defers_interrupts = False  # Ctrl-C waits while code of the library runs
 
     @property
     @abstractmethod
@@ -95,8 +97,8 @@ class SessionLife(ABC):
     # ---- async with
 
     async def __aenter__(self) -> Self:
-        protect_ends(SessionLife)
         self._lifecycle.require(Operation.ENTER, f"the session {self.identifier}")
+        self._defers_interrupts = loop_interrupts.acquire()
         try:
             self._begin("async with")
             if self._stored_run is not None:
@@ -142,6 +144,7 @@ class SessionLife(ABC):
 
     def __enter__(self) -> Self:
         self._lifecycle.require(Operation.ENTER, f"the session {self.identifier}")
+        self._defers_interrupts = running_library() is not None and loop_interrupts.acquire()
         try:
             with DeferredInterrupts():
                 self._begin("with")
@@ -158,15 +161,16 @@ class SessionLife(ABC):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._forks != fork_count():
-            self._leave_in_forked_child(exc)
-            return
         try:
+            if self._forks != fork_count():
+                self._leave_in_forked_child(exc)
+                return
             check_leaving(self._coordinator, self._form, "with", exc)
             self._record_body_outcome(exc)
             self._close(exc)
         except KeyboardInterrupt:
-            self._close(exc)  # once more: it may have been torn apart
+            if self._forks == fork_count():
+                self._close(exc)  # once more: it may have been torn apart
             raise
 
     def _close(self, exc: BaseException | None) -> None:
@@ -273,7 +277,8 @@ class SessionLife(ABC):
         has_begun = self._lifecycle.phase is not Phase.NEW
         if has_begun:
             self._lifecycle.advance(Phase.OVER)
-        run_steps(self._release_run, self._log.close, *((self._notify_closed,) if has_begun else ()), self._restore)
+        closed = (self._notify_closed,) if has_begun else ()
+        run_steps(self._release_run, self._log.close, *closed, self._restore, self._release_interrupts)
 
     def _begin_leaving(self, form: str, exc: BaseException | None) -> BaseException | None:
         """Check that the session is left now, and note how its body has ended.
@@ -323,6 +328,12 @@ class SessionLife(ABC):
             run_steps(*steps, self._restore)
         finally:
             self._lifecycle.advance(Phase.OVER)
+            self._release_interrupts()
+
+    def _release_interrupts(self) -> None:
+        if self._defers_interrupts:
+            self._defers_interrupts = False
+            loop_interrupts.release()
 
     @property
     def _holds_files(self) -> bool:

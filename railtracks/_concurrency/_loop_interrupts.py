@@ -1,0 +1,153 @@
+"""Ctrl-C while an event loop runs in the main thread: it is raised in code of users, and waits in all other code.
+
+Ctrl-C comes between any two bytecodes. On trio it is raised there, in whatever task runs; on asyncio the first one
+cancels the main task, and the second one is raised there. If that is in the middle of trio's ``start_soon`` or of a
+cancel scope of anyio, a task group waits for ever for a task that is not there; and a thread that anyio was starting
+is never stopped, and keeps the process from ending.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+
+# `signal` makes enums of what it returns, and takes ten times as long; each session calls these.
+from _signal import SIGINT, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import anyio
+
+from railtracks._concurrency._event_loop import running_library
+
+_Handler = Callable[[int, FrameType | None], Any]
+
+_STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
+_OURS = tuple(
+    path + os.sep
+    for path in (
+        os.path.dirname(os.path.dirname(__file__)), os.path.dirname(anyio.__file__), _STANDARD_LIBRARY + "asyncio",
+    )
+)  # fmt: skip
+_NEUTRAL = ("<frozen ", "<attrs generated ")
+
+
+def _is_known(handler: object) -> bool:
+    """Return whether a handler raises KeyboardInterrupt: Python's, or that of ``asyncio.run`` or ``trio.run``."""
+    if isinstance(handler, functools.partial):
+        return getattr(handler.func, "__name__", None) == "_on_sigint" and running_library() == "asyncio"
+    return handler is default_int_handler or getattr(handler, "__module__", None) == "trio._core._ki"
+
+
+def _is_interruptible(frame: FrameType | None) -> bool:
+    """Return whether Ctrl-C may be raised here: the innermost function not of the standard library is of a user."""
+    trio = sys.modules.get("trio")
+    ours = _OURS if trio is None else (*_OURS, os.path.dirname(trio.__file__ or "") + os.sep)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(ours):
+            return False
+        is_standard = name.startswith(_STANDARD_LIBRARY) and "site-packages" not in name
+        if not is_standard and not name.startswith(_NEUTRAL):
+            return True
+        frame = frame.f_back
+    return True
+
+
+class LoopInterrupts:
+    """Replaces the handler of SIGINT while sessions are open in the event loop of the main thread.
+
+    In code of the library, of anyio and of the event loop Ctrl-C waits. On trio it is raised at the next checkpoint of
+    the main task, and on asyncio between two callbacks, which ends ``run_until_complete`` as it would where the loop
+    waits. If the loop makes no turn, because something blocks it, the third one is raised at once. A handler that a
+    user has installed stays.
+    """
+
+    def __init__(self) -> None:
+        self._sessions = 0
+        self._presses = 0  # since the last turn of the event loop
+        self._is_owed = False  # it is raised in the next turn of asyncio's loop
+        self._has_been_raised = False
+        self._loop: Any = None  # of asyncio; None on trio
+        self._schedule: Callable[[Callable[[], object]], object] | None = None  # on the event loop
+        self._original: _Handler | None = None
+        self._handler: _Handler = self._handle  # one object, to be recognised
+
+    def acquire(self) -> bool:
+        """Replace the handler for one more session. Return whether :meth:`release` must be called."""
+        if threading.get_ident() != threading.main_thread().ident:
+            return False
+        handler = getsignal(SIGINT)
+        if handler is not self._handler:
+            if not _is_known(handler):
+                return False
+            self._begin(handler)
+        self._sessions += 1
+        return True
+
+    def _begin(self, handler: Any) -> None:
+        self._original = handler
+        self._sessions = self._presses = 0
+        self._has_been_raised = self._is_owed = False
+        if running_library() == "trio":
+            self._loop = None
+            self._schedule = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
+        else:
+            self._loop = sys.modules["asyncio"].get_running_loop()
+            self._schedule = self._loop.call_soon_threadsafe
+        signal(SIGINT, self._handler)
+
+    def release(self) -> None:
+        """Restore the handler, if no session needs this one any more."""
+        self._sessions -= 1
+        if self._sessions <= 0:
+            self._restore()
+
+    def _restore(self) -> None:
+        if threading.get_ident() == threading.main_thread().ident and getsignal(SIGINT) is self._handler:
+            # That of `asyncio.run` raises from the second time on, and would stay there after its loop.
+            signal(SIGINT, default_int_handler if self._has_been_raised else self._original)
+            self._loop = self._schedule = self._original = None
+
+    def _has_loop_ended(self) -> bool:
+        return running_library() != "trio" if self._loop is None else self._loop.is_closed()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        assert self._schedule is not None
+        if self._has_loop_ended():  # and a session was left open in it
+            self._has_been_raised = True
+            self._restore()
+            raise KeyboardInterrupt
+        self._presses += 1
+        self._schedule(self._on_turn)
+        if self._presses > 2 or _is_interruptible(frame):
+            self._is_owed = False
+            self._call(number, frame)
+        elif self._loop is None:
+            self._call(number, None)  # without a frame it waits for a checkpoint of the main task
+        else:
+            try:
+                self._call(number, frame)
+            except KeyboardInterrupt:
+                self._is_owed = True
+
+    def _call(self, number: int, frame: FrameType | None) -> None:
+        assert self._original is not None
+        try:
+            self._original(number, frame)
+        except KeyboardInterrupt:
+            self._has_been_raised = True
+            raise
+
+    def _on_turn(self) -> None:
+        self._presses = 0
+        if self._is_owed:
+            self._is_owed = False
+            raise KeyboardInterrupt
+
+
+loop_interrupts = LoopInterrupts()
+"""Those of this process."""
