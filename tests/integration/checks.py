@@ -46,6 +46,12 @@ _NOT_AWAITED = re.compile(
 )
 """An interrupt between two bytecodes: a coroutine was made, and is not awaited any more. Nothing can prevent it."""
 
+_OF_ASYNCIO = "    task = self._loop.create_task(coro, context=context)\n"
+"""An interrupt while ``asyncio.run`` makes its main task: it may be raised although the task is going to run."""
+
+_OF_ANYIO = re.compile(r"anyio/_backends/_asyncio.py\", line \d+, in stop\n")
+"""An interrupt when all is over, and anyio stops its threads: the interpreter waits for the one that it missed."""
+
 _OF_IMPORTS = "Error calling __set_name__"
 """An interrupt within the making of a class, which Python wraps before 3.12."""
 
@@ -66,7 +72,8 @@ class Ended:
     Attributes:
         status: The exit status, as ``subprocess`` has it.
         began: When it was started.
-        seconds: From the last signal (or the beginning) to the end; None if it stood still and was killed.
+        seconds: From the last signal (or the beginning) to the end, without those in which its main thread waited for a
+            processor; None if it stood still and was killed.
         sent: When the signals were sent.
         notes: What it noted.
         errors: What it wrote to standard error.
@@ -111,9 +118,10 @@ def key(record: CallRecord) -> str:
 
 
 def stored(folder: Path) -> rt.ExecutionInfo | None:
-    """Load the run; None if there is none."""
+    """Load the run; None if there is none, or if it was killed before it wrote anything."""
     store = rt.state.FileStore(folder / ".railtracks")
-    if store.read(RUN) is None:
+    content = store.read(RUN)
+    if content is None or (content.document is None and content.journal == b""):
         return None
     return rt.state.load_run(RUN, store)
 
@@ -122,7 +130,9 @@ def problems(kind: str, ended: Ended, folder: Path) -> list[str]:
     """Return what is wrong after ``kind``: "once", "twice", "term", or "line", which is one SIGINT too."""
     kind = "once" if kind == "line" else kind
     if ended.seconds is None:
-        return ["it stands still"]
+        return [] if _OF_ANYIO.search(ended.errors) else ["it stands still"]
+    if _OF_ASYNCIO in ended.errors:
+        return []
     found = [] if ended.seconds < LIMIT else [f"it took {ended.seconds:.1f} s"]
     found += _outcome_problems(kind, ended)
     try:
@@ -141,9 +151,9 @@ def _outcome_problems(kind: str, ended: Ended) -> list[str]:
         if ended.status not in (-signal.SIGTERM, 0):
             found.append(f"the exit status is {ended.status}")
         return found
-    outs = [note for note in ended.notes if note.kind == "out"]
-    if _SWALLOWED.search(ended.errors):
+    if _SWALLOWED.search(ended.errors) or not ended.noted("start"):  # some of the interpreter's own imports print more
         return found
+    outs = [note for note in ended.notes if note.kind == "out"]
     late = bool(outs) and (not ended.sent or ended.sent[0] > outs[0].at - SLACK)
     if late:  # it may still come out of the program's own last lines, or of the interpreter's
         return found
@@ -152,6 +162,8 @@ def _outcome_problems(kind: str, ended: Ended) -> list[str]:
         plain = _last_line(ended) in ("KeyboardInterrupt", "lost sys.stderr")
         if not plain and ended.noted("importing") and _OF_IMPORTS not in ended.errors:
             found.append(f"nothing came out, the last line is {_last_line(ended)!r}")
+    elif outs[0].rest.startswith("CancelledError") and not ended.noted("locking"):
+        pass  # `asyncio.run` forgets one that comes between the two lines that prepare for it
     elif not outs[0].rest.startswith("KeyboardInterrupt"):
         found.append(f"{_without_numbers(outs[0].rest)} came out")
     elif ended.status != -signal.SIGINT:

@@ -10,10 +10,12 @@ everything, and chooses the exit status.
 
 from __future__ import annotations
 
+import dis
 import faulthandler
 import gc
 import importlib
 import json
+import linecache
 import os
 import signal
 import sys
@@ -71,10 +73,13 @@ def run_to_line(number: int, program: Callable[[], None]) -> None:
         if not frame.f_code.co_filename.startswith(package):
             return None
         if event == "line":
+            if _cannot_be_interrupted(frame):
+                return trace
             count += 1
             if count == number:
                 note("interrupt", f"{os.path.relpath(frame.f_code.co_filename, package)}:{frame.f_lineno}")
-                signal.raise_signal(signal.SIGINT)
+                # As if from that line: the library looks whose code was interrupted.
+                exec(compile("raise_signal(SIGINT)", frame.f_code.co_filename, "exec"), vars(signal))
         return trace
 
     sys.settrace(trace)
@@ -83,6 +88,20 @@ def run_to_line(number: int, program: Callable[[], None]) -> None:
     finally:
         sys.settrace(None)
         note("lines", count)
+
+
+def _cannot_be_interrupted(frame: FrameType) -> bool:
+    """Return whether an interrupt before a line says nothing.
+
+    Python handles signals after calls, and not where a ``with`` block calls ``__exit__``. It may handle one before the
+    first line of an ``__exit__``. Then the block is not left, and nothing that is written in Python can prevent that.
+    """
+    code, at = frame.f_code, frame.f_lasti
+    if code.co_name == "__exit__" and at <= 4:
+        return True
+    is_constant = dis.opname[code.co_code[at]] == "LOAD_CONST"  # the first argument of that `__exit__`
+    text = linecache.getline(code.co_filename, frame.f_lineno).lstrip()
+    return is_constant and text.startswith(("with ", "async with "))
 
 
 def run(order: dict[str, Any]) -> None:
