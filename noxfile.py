@@ -62,7 +62,10 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def live(session: nox.Session) -> None:
-    """Programs that get real signals, and real web servers under load. Arguments go to pytest."""
+    """Programs that get real signals, and real web servers under load. Arguments go to pytest.
+
+    ``HYPOTHESIS_PROFILE=long`` makes it 300 programs of each kind and 10,000 requests to each server, for an hour.
+    """
     install(session, "test", "types", "integration")
     session.run("python", "-m", "pytest", "-n", "0", "-m", "integration", "tests/integration", *session.posargs)
 
@@ -179,12 +182,13 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def integration(session: nox.Session) -> None:
-    """Run what takes minutes: the wheel, slow tests, the extras, the oldest dependencies.
+    """Run what takes minutes: the wheel, slow tests, real signals and servers, the extras, the oldest dependencies.
 
-    ``live`` and ``coverage`` take as long as all of these together, and are run by hand.
+    ``coverage`` takes as long as all of these together, and is run by hand.
     """
     session.notify("wheel")
     session.notify("slow")
+    session.notify("live")
     for extra in EXTRAS:
         session.notify(f"extras(extra='{extra}')")
     for extra in ("none", *EXTRAS):

@@ -21,7 +21,7 @@ import h11
 import railtracks as rt
 
 APP = "tests.integration.asgi_app:app"
-GRACE = 10
+GRACE = 60
 COMMANDS = {
     "uvicorn-asyncio": ["uvicorn", "--loop", "asyncio", "--log-level", "warning", "--no-access-log",
                         "--timeout-graceful-shutdown", str(GRACE), "--fd"],

@@ -1,6 +1,6 @@
 """Sessions in a web service under load, with real servers, sockets and time: a third of the clients leave.
 
-``python -m pytest -m integration tests/integration/test_asgi.py`` makes 4,000 requests to each server;
+``python -m pytest -m integration tests/integration/test_asgi.py`` makes 1,800 requests to each server;
 ``HYPOTHESIS_PROFILE=long`` makes it 10,000.
 """
 
@@ -19,8 +19,8 @@ from tests.integration.server import COMMANDS, GRACE, Server, load
 
 pytestmark = pytest.mark.integration
 
-REQUESTS = 4_000 if FACTOR == 1 else 10_000
-WARM_UP = 500
+REQUESTS = 1_800 if FACTOR == 1 else 10_000
+WARM_UP = 300
 ROUNDS = 9
 
 BLOCKS = 5_000
@@ -50,7 +50,7 @@ def settled(left):
 
 async def until_idle(server, idle=None):
     """Return what is left once it is as expected, or when it does not become so: cancelled requests end later."""
-    with anyio.move_on_after(10):
+    with anyio.move_on_after(60):
         while settled(left := await server.left()) != (idle or settled(left)):
             await anyio.sleep(0.05)
     return left

@@ -1,7 +1,7 @@
 """Programs that get real signals at any moment, in each form of a session, on both backends.
 
-It takes minutes, and real time passes: signals come from outside, when they come. ``HYPOTHESIS_PROFILE=long`` runs 300
-of each; ``python -m tests.integration.signals --runs 300`` does the same, and sums up what it finds.
+Real time passes: signals come from outside, when they come. ``HYPOTHESIS_PROFILE=long`` runs 300 of each, for half an
+hour; ``python -m tests.integration.signals --runs 300`` does the same, and sums up what it finds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the processes are watched by their descriptors"),
 ]
 
-RUNS = 40 if FACTOR == 1 else 300
+RUNS = 20 if FACTOR == 1 else 300
 """The runs of each form, on each backend, with each signal."""
 
 
