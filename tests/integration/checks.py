@@ -49,8 +49,11 @@ _NOT_AWAITED = re.compile(
 _OF_ASYNCIO = "    task = self._loop.create_task(coro, context=context)\n"
 """An interrupt while ``asyncio.run`` makes its main task: it may be raised although the task is going to run."""
 
-_OF_ANYIO = re.compile(r"anyio/_backends/_asyncio.py\", line \d+, in stop\n")
+_STOPPING_THREADS = re.compile(r"anyio/_backends/_asyncio.py\", line \d+, in stop\n")
 """An interrupt when all is over, and anyio stops its threads: the interpreter waits for the one that it missed."""
+
+_IMPORT_LOCK = "Exception ignored in: <function _get_module_lock.<locals>.cb"
+"""An interrupt while Python has the lock of all imports, which it keeps then: no other thread can import anything."""
 
 _OF_IMPORTS = "Error calling __set_name__"
 """An interrupt within the making of a class, which Python wraps before 3.12."""
@@ -130,7 +133,8 @@ def problems(kind: str, ended: Ended, folder: Path) -> list[str]:
     """Return what is wrong after ``kind``: "once", "twice", "term", or "line", which is one SIGINT too."""
     kind = "once" if kind == "line" else kind
     if ended.seconds is None:
-        return [] if _OF_ANYIO.search(ended.errors) else ["it stands still"]
+        is_ours = _IMPORT_LOCK not in ended.errors and not _STOPPING_THREADS.search(ended.errors)
+        return ["it stands still"] if is_ours else []
     if _OF_ASYNCIO in ended.errors:
         return []
     found = [] if ended.seconds < LIMIT else [f"it took {ended.seconds:.1f} s"]
