@@ -55,6 +55,9 @@ _STOPPING_THREADS = re.compile(r"anyio/_backends/_asyncio.py\", line \d+, in sto
 _IMPORT_LOCK = "Exception ignored in: <function _get_module_lock.<locals>.cb"
 """An interrupt while Python has the lock of all imports, which it keeps then: no other thread can import anything."""
 
+_IN_TRIO = re.compile(r'trio/_core/_run.py", line \d+, in init\n')
+"""An interrupt in the first task of trio, which ends last: trio reports it as an error of its own."""
+
 _OF_IMPORTS = "Error calling __set_name__"
 """An interrupt within the making of a class, which Python wraps before 3.12."""
 
@@ -168,6 +171,8 @@ def _outcome_problems(kind: str, ended: Ended) -> list[str]:
             found.append(f"nothing came out, the last line is {_last_line(ended)!r}")
     elif outs[0].rest.startswith("CancelledError") and not ended.noted("locking"):
         pass  # `asyncio.run` forgets one that comes between the two lines that prepare for it
+    elif _IN_TRIO.search(ended.errors) and ended.noted("payload-end"):
+        pass  # the session was over
     elif not outs[0].rest.startswith("KeyboardInterrupt"):
         found.append(f"{_without_numbers(outs[0].rest)} came out")
     elif ended.status != -signal.SIGINT:
