@@ -171,7 +171,7 @@ def _outcome_problems(kind: str, ended: Ended) -> list[str]:
             found.append(f"nothing came out, the last line is {_last_line(ended)!r}")
     elif outs[0].rest.startswith("CancelledError") and not ended.noted("locking"):
         pass  # `asyncio.run` forgets one that comes between the two lines that prepare for it
-    elif _IN_TRIO.search(ended.errors) and ended.noted("payload-end"):
+    elif _IN_TRIO.search(ended.errors) and ended.noted("payload"):
         pass  # the session was over
     elif not outs[0].rest.startswith("KeyboardInterrupt"):
         found.append(f"{_without_numbers(outs[0].rest)} came out")
