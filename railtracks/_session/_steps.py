@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from railtracks._concurrency._kinds import is_kind
+
 
 def run_steps(*steps: Callable[[], object]) -> None:
     """Run all steps, each although the one before raised, and then raise what the first of them raised.
