@@ -239,6 +239,7 @@ class Coordinator:
                 self._call_log.created(record, caller.record)
             result = await strategy.execute(node, args, kwargs)
         except Exception as exc:
+            record.exception = exc  # first: recording it fails where the stack is full; see `end_open_records`
             self._on_error(record, exc)
             if commits:
                 await self.wait_committed()
@@ -367,10 +368,16 @@ class Coordinator:
         await self.scopes.cancel_calls_of(record, cause)
 
     def end_open_records(self) -> None:
-        """Record as cancelled what is still open although nothing runs: calls that Ctrl-C has torn apart."""
+        """Record the end of what is still open although nothing runs.
+
+        Ctrl-C has torn it apart, or it failed where the stack was too full to record that.
+        """
         for record in self.state.records:
             if record.status is Status.OPEN:
-                self.state.cancelled(record, Reason.OUTSIDE, self.clock())
+                if record.exception is not None:
+                    self.state.failed(record, record.exception, self.clock())
+                else:
+                    self.state.cancelled(record, Reason.OUTSIDE, self.clock())
                 self._record_end(record)
 
     def rename(self, session_id: str) -> None:
