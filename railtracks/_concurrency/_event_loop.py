@@ -22,7 +22,10 @@ def running_library() -> str | None:
     # Another thread may be importing the library, which has some of its names then. It runs nothing yet.
     running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
     runs_asyncio = running_loop is not None and running_loop() is not None
-    in_trio_run = getattr(getattr(sys.modules.get("trio"), "lowlevel", None), "in_trio_run", None)
+    trio = sys.modules.get("trio")
+    if trio is None:
+        return "asyncio" if runs_asyncio else None
+    in_trio_run = getattr(getattr(trio, "lowlevel", None), "in_trio_run", None)
     if in_trio_run is None or not in_trio_run():
         return "asyncio" if runs_asyncio else None
     if runs_asyncio and sys.modules["sniffio"].thread_local.name != "trio":  # trio is its guest, and has no turn now

@@ -35,10 +35,10 @@ _OURS = tuple(
 _NEUTRAL = ("<frozen ", "<attrs generated ")
 
 
-def _is_known(handler: object) -> bool:
+def _is_known(handler: object, library: str | None) -> bool:
     """Return whether a handler raises KeyboardInterrupt: Python's, or that of ``asyncio.run`` or ``trio.run``."""
     if isinstance(handler, functools.partial):
-        return getattr(handler.func, "__name__", None) == "_on_sigint" and running_library() == "asyncio"
+        return getattr(handler.func, "__name__", None) == "_on_sigint" and library == "asyncio"
     return handler is default_int_handler or getattr(handler, "__module__", None) == "trio._core._ki"
 
 
@@ -82,17 +82,18 @@ class LoopInterrupts:
             return False
         handler = getsignal(SIGINT)
         if handler is not self._handler:
-            if not _is_known(handler):
+            library = running_library()
+            if not _is_known(handler, library):
                 return False
-            self._begin(handler)
+            self._begin(handler, library)
         self._sessions += 1
         return True
 
-    def _begin(self, handler: Any) -> None:
+    def _begin(self, handler: Any, library: str | None) -> None:
         self._original = handler
         self._sessions = self._presses = 0
         self._has_been_raised = self._is_owed = False
-        if running_library() == "trio":
+        if library == "trio":
             self._loop = None
             self._schedule = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
         else:
