@@ -372,6 +372,8 @@ class Coordinator:
 
         Ctrl-C has torn it apart, or it failed where the stack was too full to record that.
         """
+        if self.state.have_all_ended:  # looking at very many records would hold up the event loop
+            return
         for record in self.state.records:
             if record.status is Status.OPEN:
                 if record.exception is not None:

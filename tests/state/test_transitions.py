@@ -128,6 +128,7 @@ def test_any_legal_history_has_contiguous_steps(history):
     assert sorted(steps) == list(range(state.step))
     assert [r.index for r in records] == list(range(len(records)))
     assert {r.index for r in records if r.status is Status.OPEN} == {r.index for r in running}
+    assert state.have_all_ended is (not running)
     for record in records:
         assert record.ended_step is None or record.started_step < record.ended_step
         if record.parent is None:
