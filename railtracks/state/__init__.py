@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from railtracks._lazy import lazy_attributes
-from railtracks.state._document._graph import Edge, Node, Stamp
 from railtracks.state._events import Broadcast, CallCancelled, CallCreated, CallEvent, CallFailed, CallSucceeded, Event
 from railtracks.state._info import Decision, ExecutionInfo, Failure, Forest
 from railtracks.state._records import CallRecord, Change, Form, Reason, Status
@@ -13,6 +12,7 @@ from railtracks.state._serialization._hooks import register_hooks
 from railtracks.state._serialization._placeholders import Cut, Opaque, RecordedError
 
 if TYPE_CHECKING:
+    from railtracks.state._document._graph import Edge, Node, Stamp
     from railtracks.state._stores._files import FileStore
     from railtracks.state._stores._memory import MemoryStore
     from railtracks.state._stores._protocols import Appender, Listed, Lock, Store, Stored
@@ -59,11 +59,12 @@ __all__ = [
     "register_secret_keys",
 ]
 
-# A session that saves nothing does not need these, so they are loaded on first use.
+# Few programs look at the graph, and a session that saves nothing needs no store. So these are loaded on first use.
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_attributes(
         globals(),
         {
+            "railtracks.state._document._graph": ("Edge", "Node", "Stamp"),
             "railtracks.state._stores._runs": ("RunSummary", "list_runs", "load_run", "prune"),
             "railtracks.state._stores._sqlite": ("SQLiteStore",),
             "railtracks.state._stores._files": ("FileStore",),

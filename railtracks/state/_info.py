@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
 import attrs
 
 from railtracks._identifiers import index_of, node_id
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, StateError
 from railtracks.state._call_tree import CallTree
-from railtracks.state._document._graph import Edge, GraphBuilder, Node, Stamp
-from railtracks.state._document._writer import DOCUMENT_BEGINS, Writer
-from railtracks.state._file_system import write_atomically
-from railtracks.state._journal._format import HEADER_BEGINS, PREFIX
 from railtracks.state._records import REUSED, CallRecord, Reason, Status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._record_text import loads
+
+if TYPE_CHECKING:  # a session that saves nothing does without what reads and writes, and takes long to import
+    from railtracks.state._document._graph import Edge, GraphBuilder, Node, Stamp
+    from railtracks.state._document._writer import Writer
 
 
 @attrs.frozen
@@ -39,7 +39,7 @@ class Decision(NamedTuple):
     """The reason why it ran; "" if it did not."""
 
 
-_T = TypeVar("_T", Node, Edge)
+_T = TypeVar("_T", "Node", "Edge")
 
 
 class Forest(Generic[_T]):
@@ -202,7 +202,10 @@ class ExecutionInfo:
         Raises:
             OSError: The file cannot be written. An earlier file at ``path`` is still whole then.
         """
-        write_atomically(Path(path), (text.encode("ascii") for text in self.document()))
+        from railtracks.state._document._writer import encoded
+        from railtracks.state._file_system import write_atomically
+
+        write_atomically(Path(path), encoded(self.document()))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ExecutionInfo:
@@ -288,10 +291,14 @@ class ExecutionInfo:
 
     @property
     def _graph(self) -> GraphBuilder:
+        from railtracks.state._document._graph import GraphBuilder
+
         return GraphBuilder(self.session_id, self.clock_origin)
 
     @property
     def _writer(self) -> Writer:
+        from railtracks.state._document._writer import Writer
+
         return Writer(self.session_id, self.clock_origin, self._redactor)
 
     def _root_calls(self) -> list[CallRecord]:
@@ -319,6 +326,9 @@ def _is_journal(path: Path, content: bytes) -> bool:
     Each is known by its beginning. If that is neither, because the file is damaged or formatted, its name decides, and
     without a usual name the first character.
     """
+    from railtracks.state._document._writer import DOCUMENT_BEGINS
+    from railtracks.state._journal._format import HEADER_BEGINS, PREFIX
+
     if content.startswith(HEADER_BEGINS, PREFIX.size):  # asked first, as the length before it may begin like a document
         return True
     if content.startswith(DOCUMENT_BEGINS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -133,3 +133,12 @@ class CallRecord(FieldRepr):
     """The attributes with which the call described itself, as the text of a JSON object."""
     timeout: float | None = None
     """The limit, in seconds, that a top-level call had exceeded when it was cancelled; None for others."""
+
+
+def aggregate_status(records: Iterable[CallRecord]) -> Status:
+    """Return the worst status among the top-level calls of a session; COMPLETED if there are none."""
+    found = {record.status for record in records if record.parent is None}
+    for status in (Status.OPEN, Status.FAILED, Status.CANCELLED):
+        if status in found:
+            return status
+    return Status.COMPLETED

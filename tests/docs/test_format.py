@@ -21,7 +21,7 @@ from railtracks import _identifiers, state
 from railtracks.agents import _attributes
 from railtracks.state import ExecutionInfo, FileStore, Form, MemoryStore, Reason, SQLiteStore, Status
 from railtracks.state._document import _graph as document
-from railtracks.state._document._writer import DOCUMENT_BEGINS
+from railtracks.state._document._writer import DOCUMENT_BEGINS, VERSION
 from railtracks.state._journal._format import ATTEMPT_ENTRY, HEADER_BEGINS, encode_entry, entries_of, header_entry
 from railtracks.state._redaction import _secret_names as redact
 from railtracks.state._serialization._record_text import _types_text
@@ -361,7 +361,7 @@ def test_the_example_is_what_its_flow_writes(monkeypatch, backend):
 
 def test_the_example_journal_holds_what_its_document_holds():
     (header, *rest), data = shown_example()
-    info = ExecutionInfo.from_journal(framed([{**header, "version": document.VERSION}, *rest]))
+    info = ExecutionInfo.from_journal(framed([{**header, "version": VERSION}, *rest]))
     assert info.damage is None
     assert {**info.payload(), "version": WRITTEN} == data
     assert header["version"] == data["version"] == WRITTEN
@@ -369,7 +369,7 @@ def test_the_example_journal_holds_what_its_document_holds():
 
 def test_every_version_that_is_read_has_a_row():
     text = section("Versions")
-    assert [number for number in range(1, document.VERSION + 1) if f"\n| {number} |" not in text] == []
+    assert [number for number in range(1, VERSION + 1) if f"\n| {number} |" not in text] == []
 
 
 # ---- the reader

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from railtracks.execution._recording._journal_writer import JournalState, JournalWriter
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status
-from railtracks.state._document._graph import aggregate_status
 from railtracks.state._journal import _format as journal
-from railtracks.state._records import DELETED, Change, Form
+from railtracks.state._records import DELETED, Change, Form, aggregate_status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import SCALAR_IDS
 from railtracks.state._serialization._encoder import guarded_repr

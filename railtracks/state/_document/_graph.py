@@ -12,7 +12,6 @@ nodes came later, within version 2. Version 3 names the library's own classes an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -22,8 +21,6 @@ from railtracks.state._document._converter import Value
 from railtracks.state._records import CallRecord, Change, FieldRepr, Form, Reason, Status
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._record_text import loads
-
-VERSION = 3
 
 
 @attrs.frozen
@@ -200,12 +197,3 @@ class GraphBuilder:
 def _context_change(change: Change) -> ContextChange:
     value = None if change.value is None else decode(loads(change.value))
     return ContextChange(change.order, change.key, Value(value), change.form, change.value is None)
-
-
-def aggregate_status(records: Iterable[CallRecord]) -> Status:
-    """Return the worst status among the top-level calls of a session; COMPLETED if there are none."""
-    found = {record.status for record in records if record.parent is None}
-    for status in (Status.OPEN, Status.FAILED, Status.CANCELLED):
-        if status in found:
-            return status
-    return Status.COMPLETED

@@ -12,7 +12,8 @@ import cattrs
 from railtracks._identifiers import index_of
 from railtracks.exceptions import StateError
 from railtracks.state._document._converter import converter
-from railtracks.state._document._graph import VERSION, ContextChange, Document, Edge, Node, Run
+from railtracks.state._document._graph import ContextChange, Document, Edge, Node, Run
+from railtracks.state._document._writer import VERSION
 from railtracks.state._records import CallRecord, Change, Form, Status
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._record_text import dumps, format_inputs, format_output, loads

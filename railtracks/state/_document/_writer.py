@@ -11,15 +11,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 
-from railtracks.state._document._graph import VERSION, aggregate_status
-from railtracks.state._records import CallRecord, Change, Status
+from railtracks.state._records import CallRecord, Change, Status, aggregate_status
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, ensure_texts, name_text
+from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, ensure_texts, facts_text, name_text
 
+VERSION = 3
 _COMPLETED = Status.COMPLETED
 DOCUMENT_BEGINS = b'{"version": '
 CHUNK = 256
 """The number of calls that are written at once."""
+PIECE = 1 << 16
+"""The number of bytes that are written to disk at once, at least."""
 DENSE = 8
 """The steps per call up to which a run counts as dense. It is two for a run that is alone in its session."""
 
@@ -48,8 +50,8 @@ class Writer:
             records: The calls of the session.
             earlier: The calls of the session that it resumed, as far as they are still needed.
         """
-        head = {"version": VERSION, **facts, "status": aggregate_status(records).value, "calls": len(records)}
-        yield dumps(head)[:-1]
+        status = aggregate_status(records).value
+        yield f'{{"version": {VERSION}, {facts_text(facts)}, "status": "{status}", "calls": {len(records)}'
         yield ', "runs": '
         yield from self.runs(records)
         if earlier:
@@ -181,6 +183,19 @@ def _by_step(records: list[CallRecord], created: list[str], ended: list[str | No
         if record.ended_step is not None:
             stamps[record.ended_step - first] = other
     return (stamp for stamp in stamps if stamp is not None)
+
+
+def encoded(texts: Iterable[str]) -> Iterator[bytes]:
+    """Yield the texts of a document as bytes, in pieces of at least ``PIECE`` bytes."""
+    parts: list[str] = []
+    size = 0
+    for text in texts:
+        parts.append(text)
+        size += len(text)
+        if size >= PIECE:
+            yield "".join(parts).encode("ascii")
+            parts, size = [], 0
+    yield "".join(parts).encode("ascii")
 
 
 def _in_chunks(texts: Iterable[str]) -> Iterator[str]:

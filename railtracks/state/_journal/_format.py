@@ -23,10 +23,9 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from zlib import crc32
 
-from railtracks.state._document._graph import VERSION
-from railtracks.state._document._writer import change_text
+from railtracks.state._document._writer import VERSION, change_text
 from railtracks.state._records import CallRecord, Change
-from railtracks.state._serialization._record_text import NO_OUTPUT, dumps
+from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, facts_text
 
 PREFIX = struct.Struct("<II")
 HEADER_BEGINS = b'{"e": "header"'
@@ -42,7 +41,7 @@ def encode_entry(payload: str) -> bytes:
 
 def header_entry(facts: dict[str, str | float | None]) -> str:
     """Return the first entry. ``facts``: the members of the document that say which session it is."""
-    return dumps({"e": "header", "version": VERSION, **facts})  # the version of the document that this will become
+    return f'{{"e": "header", "version": {VERSION}, {facts_text(facts)}}}'  # of the document that this will become
 
 
 @lru_cache(maxsize=4096)

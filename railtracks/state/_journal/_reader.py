@@ -8,7 +8,7 @@ from zlib import crc32
 
 from railtracks.exceptions import StateError
 from railtracks.state._call_tree import CallTree, renumber_changes
-from railtracks.state._document._graph import VERSION
+from railtracks.state._document._writer import VERSION
 from railtracks.state._journal._format import HEADER_BEGINS, PREFIX
 from railtracks.state._records import CallRecord, Change, Form, Reason, Status
 from railtracks.state._serialization._decoder import decode

@@ -63,6 +63,14 @@ def name_text(name: str) -> str:
     return quote(name)
 
 
+def facts_text(facts: Mapping[str, str | float | None]) -> str:
+    """Return the members that describe a session as JSON, without braces."""
+    return ", ".join(
+        f'"{name}": {"null" if value is None else quote(value) if isinstance(value, str) else repr(value)}'
+        for name, value in facts.items()
+    )
+
+
 def member_text(key: object, value: object, redactor: Redactor) -> tuple[str, Form]:
     """Return a value that belongs to ``key``, which may name a secret, as JSON, and its form. Never raises."""
     text, encoder = _encode_until_stable(redactor, lambda encoder: dumps(encoder.encode_member(key, value)))
