@@ -79,7 +79,7 @@ class Shield:
         self._changed = changed
         try:
             while condition():
-                if anyio.current_time() >= deadline:
+                if deadline < math.inf and anyio.current_time() >= deadline:
                     return False
                 try:
                     with anyio.CancelScope(shield=True, deadline=deadline):

@@ -263,7 +263,7 @@ class SessionLife(ABC):
         if run is None:
             return
         may_exist = self._config.run_identifier is not None or self.name is not None
-        archive = None
+        archive = None  # for a random identifier, of which there is no other run, and for a run that is resumed
         if may_exist and not run.replaces_resumed_run:
             archive = f"{self.identifier[:100]}.{self._hooks.new_id()[:8]}"
         run.start(self.info, archive)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.lowlevel import current_token
 
 from railtracks._concurrency._background import Work, background
 from railtracks._concurrency._cancellation import Shield
@@ -26,7 +25,7 @@ from railtracks.execution._recording._run_storage import RunStorage
 from railtracks.nodes._resolve import as_node
 from railtracks.state import CallRecord, ExecutionInfo, FileStore, Store
 from railtracks.state._file_system import is_blocking
-from railtracks.state._stores._runs import resolve_store
+from railtracks.state._stores._runs import store_of
 
 if TYPE_CHECKING:
     from railtracks._resume._source import ResumeSource
@@ -57,9 +56,10 @@ class StoredRun:
         self._coordinator = coordinator
         self._log = log
         self._resume = resume
-        self.store: Store = resolve_store(config.store)  # now, because the working directory may change later
+        self.store: Store = store_of(config.store)  # now, because the working directory may change later
         self._storage = RunStorage(self.store, config.durability, log) if config.save_state else None
         self._resumed_info: ExecutionInfo | None = None
+        self._overwrites_no_other = False  # set by `start`
         self._saving: Work | None = None  # what saves the state, once it has been submitted
 
     def acquire(self, identifier: str) -> None:
@@ -104,6 +104,7 @@ class StoredRun:
             StateError: it is not there, or cannot be read.
         """
         coordinator = self._coordinator
+        self._overwrites_no_other = archive_identifier is None
         records: list[CallRecord] | None = None
         replayer = None
         if self._resume is not None:
@@ -150,8 +151,10 @@ class StoredRun:
             info: The snapshot to save.
             shield: Keeps what comes meanwhile.
         """
+        token = self._coordinator.loop.token
+        assert token is not None
         work, changed = self.submit_save(info), Condition()
-        work.when_done(functools.partial(call_soon, current_token(), changed.notify_all))
+        work.when_done(functools.partial(call_soon, token, changed.notify_all))
         deadline = anyio.current_time() + SAVE_DEADLINE
         if not await shield.wait_while(lambda: not work.is_done, changed, deadline):
             self._log.log(
@@ -195,7 +198,7 @@ class StoredRun:
         try:
             if self._resume is None or info.records:  # a resumed run without calls has nothing new
                 recorder.on_session_end(info.end_time or 0.0)
-                storage.save(info, self.replaces_resumed_run)
+                storage.save(info, self._overwrites_no_other)
         finally:
             storage.release()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 import weakref
@@ -64,18 +65,30 @@ def write_atomically(path: str | os.PathLike[str], content: Iterable[bytes]) -> 
         OSError: It cannot be written. What was at ``path`` before is unchanged.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
+    temporary = f"{folder}{os.sep}.{name}.{os.urandom(4).hex()}.tmp"
     try:
-        with os.fdopen(create_file(temporary, os.O_WRONLY | os.O_EXCL), "wb") as file:
-            file.writelines(content)
-            file.flush()
-            os.fsync(file.fileno())
+        handle = create_file(temporary, os.O_WRONLY | os.O_EXCL)
+        try:
+            for piece in content:
+                write_all(handle, piece)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):  # it may not exist yet, and what went wrong counts more
             os.unlink(temporary)
         raise
     FolderSync.of(folder).sync()
+
+
+def write_all(handle: int, content: bytes) -> None:
+    """Write all of ``content``, of which one system call may write a part."""
+    while content:
+        written = os.write(handle, content)
+        if not written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        content = content[written:]
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:

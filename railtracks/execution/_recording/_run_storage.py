@@ -18,8 +18,10 @@ from railtracks._logging import SESSION, SessionLog
 from railtracks.exceptions import RunInUseError
 from railtracks.execution._recording._journal_writer import JournalWriter, is_interrupt
 from railtracks.state import CallRecord, ExecutionInfo
+from railtracks.state._document._writer import encoded
 from railtracks.state._file_system import is_blocking
 from railtracks.state._journal import _format as journal
+from railtracks.state._stores._runs import warn_if_many_runs
 
 if TYPE_CHECKING:
     from railtracks.state import Lock, Store
@@ -43,7 +45,6 @@ class RunStorage:
         self._durability = durability
         self._log = log
         self._identifier = ""
-        self._location = ""  # of the document, for people
         self._lock: Lock | None = None
         self._lock_failure: BaseException | None = None  # logged by `start`, since the log is opened after `acquire`
         self._journal: JournalWriter | None = None  # None before `start` and after `release`
@@ -59,7 +60,6 @@ class RunStorage:
         """
         assert self._store is not None
         self._identifier = identifier
-        self._location = _display_path(self._store.where(identifier))
         try:
             self._lock = self._store.lock(identifier)
         except RunInUseError:
@@ -132,25 +132,26 @@ class RunStorage:
             self._identifier, archive, also, logger=SESSION,
         )  # fmt: skip
 
-    def save(self, info: ExecutionInfo, replaces_resumed_run: bool) -> None:
+    def save(self, info: ExecutionInfo, overwrites_no_other: bool) -> None:
         """Save the document of the session, which has ended, in place of the journal. Blocks. Failures are logged.
 
         Args:
             info: The snapshot to save.
-            replaces_resumed_run: Whether an existing document is that of the run which the session resumes; it is
-                overwritten without a warning then.
+            overwrites_no_other: Whether there can be no document but that of the run which the session resumes. One
+                that exists is overwritten without a warning then.
         """
         store = self._store
         if store is None:
             return
-        self._warn_before_saving(store, replaces_resumed_run)
-        self._log.log(logging.INFO, "Saving execution info to %s", self._location, logger=SESSION)
+        self._warn_before_saving(store, overwrites_no_other)
+        if self._log.is_enabled_for(logging.INFO):
+            self._log.log(logging.INFO, "Saving execution info to %s", self._location(), logger=SESSION)
         journal_is_whole = False
         try:
             self._archive_stale_journal(store)
             if self._journal is not None:
                 journal_is_whole = self._journal.finish()
-            store.save(self._identifier, (text.encode("ascii") for text in info.document()))
+            store.save(self._identifier, encoded(info.document()))
         except BaseException as exc:  # a user's store may raise anything
             self._on_save_failure(exc, journal_is_whole)
             if is_interrupt(exc):
@@ -162,24 +163,25 @@ class RunStorage:
         try:
             self._log.log(
                 level, "The execution info could not be saved to %s: %s%s",
-                self._location, exc, "; its journal is kept" if journal_is_whole else "", logger=SESSION, exc_info=exc,
+                self._location(), exc, "; its journal is kept" if journal_is_whole else "",
+                logger=SESSION, exc_info=exc,
             )  # fmt: skip
         finally:
             if self._journal is not None:
                 self._journal.keep()
 
-    def _warn_before_saving(self, store: Store, replaces_resumed_run: bool) -> None:
+    def _warn_before_saving(self, store: Store, overwrites_no_other: bool) -> None:
         """Warn of a document that will be overwritten, and of very many runs. A store that fails is only logged."""
-        from railtracks.state._stores._runs import warn_if_many_runs
-
         try:
-            if not replaces_resumed_run and store.exists(self._identifier):
-                self._log.log(logging.WARNING, "File %s already exists, overwriting...", self._location, logger=SESSION)
+            if not overwrites_no_other and store.exists(self._identifier):
+                text = "File %s already exists, overwriting..."
+                self._log.log(logging.WARNING, text, self._location(), logger=SESSION)
             warn_if_many_runs(store, lambda text: self._log.log(logging.WARNING, "%s", text, logger=SESSION))
         except BaseException as exc:  # a user's store may raise anything; or the folder may not be read
             if is_interrupt(exc):
                 raise
-            self._log.log(logging.WARNING, "Cannot check for other runs at %s: %s", self._location, exc, logger=SESSION)
+            text = "Cannot check for other runs at %s: %s"
+            self._log.log(logging.WARNING, text, self._location(), exc, logger=SESSION)
 
     def release(self) -> None:
         """Close the journal and release the lock. Idempotent."""
@@ -214,8 +216,12 @@ class RunStorage:
             self._log.log(
                 logging.ERROR,
                 "The journal beside %s cannot be written: %s; the session goes on, and is saved at its end if possible",
-                self._location, exc, logger=SESSION, exc_info=exc,
+                self._location(), exc, logger=SESSION, exc_info=exc,
             )  # fmt: skip
+
+    def _location(self) -> str:
+        """Return the location of the document, for people."""
+        return self._identifier if self._store is None else _display_path(self._store.where(self._identifier))
 
 
 def _display_path(location: str) -> str:

@@ -51,7 +51,7 @@ class FileLock:
     It is a POSIX record lock because, unlike with ``flock``, a forked child does not share it. Two traps come with
     that. A process that closes any handle of the file loses the lock. So only this module opens the file, and never
     while the lock is held. And if the holder removes the file while others wait to lock it, there may be two files of
-    one name. So after locking it, ``_lock`` checks that the name still stands for that file.
+    one name. So after locking it, ``_lock`` checks that the file has not been removed.
 
     Args:
         path: An empty file. It is made if it is missing, and removed on release.
@@ -68,7 +68,7 @@ class FileLock:
             self._keys = _keys(path)
             if not _held.keys().isdisjoint(self._keys):
                 raise RunInUseError(_in_use(path, identifier))
-            self._handle = _lock(path, identifier)
+            self._handle, self._file = _lock(path, identifier)
             if len(self._keys) == 1:  # its folder was missing
                 self._keys = _keys(path)
             _held.update(dict.fromkeys(self._keys, self))
@@ -81,21 +81,22 @@ class FileLock:
                 for key in held:
                     del _held[key]
                 try:
-                    if _is_at(self._path, self._handle):  # and not that of another, in a folder that was replaced
+                    if _file_at(self._path) == self._file:  # and not another's, in a folder that was replaced
                         os.unlink(self._path)
                 finally:
                     os.close(self._handle)
 
 
-def _lock(path: str | os.PathLike[str], identifier: str) -> int:
-    """Return a handle of the file, locked."""
+def _lock(path: str | os.PathLike[str], identifier: str) -> tuple[int, tuple[int, int]]:
+    """Return a handle of the file, locked, and what identifies the file."""
     while True:
         handle = create_file(path, os.O_RDWR)
         try:
             if fcntl is not None:
                 fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(path, handle):
-                return handle
+            status = os.fstat(handle)
+            if status.st_nlink:
+                return handle, (status.st_dev, status.st_ino)
         except (BlockingIOError, PermissionError) as exc:
             os.close(handle)
             raise RunInUseError(_in_use(path, identifier)) from exc
@@ -105,12 +106,13 @@ def _lock(path: str | os.PathLike[str], identifier: str) -> int:
         os.close(handle)  # the holder removed the file after it was opened here
 
 
-def _is_at(path: str | os.PathLike[str], handle: int) -> bool:
-    """Return whether the path still stands for the file that is open."""
+def _file_at(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Return what identifies the file at a path; None if there is none."""
     try:
-        return os.path.samestat(os.stat(path), os.fstat(handle))
+        status = os.stat(path)
     except FileNotFoundError:
-        return False
+        return None
+    return status.st_dev, status.st_ino
 
 
 def is_locked(path: str | os.PathLike[str]) -> bool:

@@ -33,7 +33,12 @@ class FileStore:
     blocks = True
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
-        self.folder: Path = state_folder() if folder is None else Path(os.path.abspath(folder))
+        self._folder = os.path.abspath(state_folder() if folder is None else folder)
+
+    @property
+    def folder(self) -> Path:
+        """The folder, as an absolute path."""
+        return Path(self._folder)  # made only here, as it takes longer than the file names of a run
 
     def lock(self, identifier: str) -> Lock:
         """Acquire the lock of the run.
@@ -129,11 +134,11 @@ class FileStore:
         return len(self._identifiers())
 
     def _path(self, identifier: str, kind: str) -> str:
-        return f"{self.folder}{os.sep}{identifier}.{kind}"  # five times as fast as with pathlib
+        return f"{self._folder}{os.sep}{identifier}.{kind}"
 
     def _identifiers(self) -> set[str]:
         try:
-            names = os.listdir(self.folder)
+            names = os.listdir(self._folder)
         except FileNotFoundError:
             return set()
         pairs = (name.rpartition(".") for name in names if not name.startswith("."))

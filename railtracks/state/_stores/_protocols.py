@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from inspect import isfunction
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -131,4 +132,19 @@ STORE_METHODS = tuple(name for name, member in vars(Store).items() if isfunction
 
 def is_store(value: Any) -> bool:
     """Return whether an object has all methods of a store."""
-    return not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in STORE_METHODS)
+    if isinstance(value, type):
+        return False
+    kind: Any = type(value)
+    try:
+        return _makes_stores(kind) or _has_methods(value)
+    except TypeError:  # its metaclass has no __hash__, so the cache cannot hold it
+        return _has_methods(value)
+
+
+@lru_cache(maxsize=64)
+def _makes_stores(kind: type) -> bool:
+    return _has_methods(kind)  # once for each class, as every session that saves asks
+
+
+def _has_methods(value: Any) -> bool:
+    return all(callable(getattr(value, name, None)) for name in STORE_METHODS)

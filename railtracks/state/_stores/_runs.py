@@ -45,7 +45,13 @@ def resolve_store(setting: Store | str | None) -> Store:
     Raises:
         ConfigError: It is not a store.
     """
-    value = validate_options({"store": setting}, "argument").get("store") or resolve_config({}).store or FileStore()
+    return store_of(validate_options({"store": setting}, "argument").get("store") or resolve_config({}).store)
+
+
+def store_of(value: Any) -> Store:
+    """Return the store that a valid value of the option ``store`` stands for; None: files in the default folder."""
+    if value is None:
+        return FileStore()
     if not isinstance(value, str):
         return cast("Store", value)
     kind, _, path = value.partition(":")
