@@ -1,15 +1,17 @@
 """Random programs keep the promise, and the fuzzer that says so notices when they do not.
 
-They run in a process of their own: a program that never ends may leave threads, and real time is theirs for those that
-have threads.
+They run in a process of their own: a program that never ends may leave threads.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
 import railtracks as rt
@@ -31,9 +33,9 @@ def session(*steps, **options):
 
 @CASES
 def test_random_programs_keep_the_promise(backend, cases):
-    """In virtual time, where a seed is one course of events. Programs with threads are run by hand."""
-    options = ["--backend", backend, "--cases", str(cases * FACTOR), "--max-failures", "4", "--no-threads"]
-    process = python("-m", "tests.fuzz", *options)
+    """In virtual time, where a seed is one course of events; each tenth program has threads, and runs in real time."""
+    options = ["--backend", backend, "--cases", str(cases * FACTOR), "--max-failures", "4"]
+    process = python("-X", "no_debug_ranges", "-m", "tests.fuzz", *options)  # faster tracebacks
     assert process.returncode == 0, process.stdout[-10_000:] + process.stderr[-2_000:]
 
 
@@ -58,6 +60,19 @@ def test_a_wrong_result_is_noticed_and_shrunk(backend, monkeypatch):
     assert [each.invariant for each in broken] == ["results"]
     smaller, _ = shrinking.shrink(program, backend, 0, broken, 100)
     assert smaller == session(p.Call(p.Node()))
+
+
+def test_a_lost_ctrl_c_is_noticed(backend, monkeypatch):
+    async def call(node, *args):
+        with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+            await real(node, *args)
+
+    program = attrs.evolve(session(p.Call(p.Node((p.Sleep(2),)))), interrupts=((1, 0),))
+    assert runner.run(program, backend) == []
+    real = rt.call
+    monkeypatch.setattr(rt, "call", call)
+    lost = "interrupt lost" if backend == "trio" else "cancellation lost"
+    assert lost in [each.invariant for each in runner.run(program, backend)]
 
 
 NEVER_ENDS = """
