@@ -183,9 +183,9 @@ def _outcome_problems(kind: str, ended: Ended) -> list[str]:
 
 
 def _noise(ended: Ended) -> list[str]:
-    """Return what may not be printed. What comes before a session begins, or after the program, is of others."""
-    outs = [note.at for note in ended.notes if note.kind == "out"]
-    if not ended.noted("locking") or (outs and any(at > outs[0] - SLACK for at in ended.sent)):
+    """Return what may not be printed. What a signal before or after the session makes others print is theirs."""
+    over = [note.at for note in ended.notes if note.kind in ("payload-end", "out")]
+    if not ended.noted("locking") or (over and any(at > over[0] - SLACK for at in ended.sent)):
         return []
     text = _NOT_AWAITED.sub("", _SWALLOWED.sub("", ended.errors))
     return [noise for noise in NOISE if noise in text]

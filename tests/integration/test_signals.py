@@ -29,4 +29,6 @@ def test_a_signal_at_any_moment_ends_a_session_well(backend, kind, tmp_path):
     todo = [case for form in FORMS for case in cases(form, backend, kind, RUNS)]
     random.Random(kind).shuffle(todo)
     wrong = [finding for finding in examine_all(todo, tmp_path) if finding.problems]
+    for each in wrong:
+        print(each.case.label, each.ended.errors)
     assert [(each.case.label, each.moment, each.ended.where(), each.problems) for each in wrong] == []
