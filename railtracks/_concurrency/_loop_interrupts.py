@@ -67,7 +67,7 @@ class LoopInterrupts:
     """
 
     def __init__(self) -> None:
-        self._sessions = 0
+        self._sessions: set[int] = set()  # by identity
         self._presses = 0  # since the last turn of the event loop
         self._is_owed = False  # it is raised in the next turn of asyncio's loop
         self._has_been_raised = False
@@ -76,22 +76,21 @@ class LoopInterrupts:
         self._original: _Handler | None = None
         self._handler: _Handler = self._handle  # one object, to be recognised
 
-    def acquire(self) -> bool:
-        """Replace the handler for one more session. Return whether :meth:`release` must be called."""
-        if threading.get_ident() != threading.main_thread().ident:
-            return False
+    def acquire(self, session: object) -> None:
+        """Replace the handler for one more session, if this is the main thread and an event loop runs in it."""
+        if threading.get_ident() != threading.main_thread().ident or (library := running_library()) is None:
+            return
         handler = getsignal(SIGINT)
         if handler is not self._handler:
-            library = running_library()
             if not _is_known(handler, library):
-                return False
+                return
             self._begin(handler, library)
-        self._sessions += 1
-        return True
+        self._sessions.add(id(session))
 
     def _begin(self, handler: Any, library: str | None) -> None:
         self._original = handler
-        self._sessions = self._presses = 0
+        self._sessions = set()
+        self._presses = 0
         self._has_been_raised = self._is_owed = False
         if library == "trio":
             self._loop = None
@@ -101,11 +100,12 @@ class LoopInterrupts:
             self._schedule = self._loop.call_soon_threadsafe
         signal(SIGINT, self._handler)
 
-    def release(self) -> None:
-        """Restore the handler, if no session needs this one any more."""
-        self._sessions -= 1
-        if self._sessions <= 0:
-            self._restore()
+    def release(self, session: object) -> None:
+        """Restore the handler, if no other session needs this one. Idempotent."""
+        if id(session) in self._sessions:
+            self._sessions.discard(id(session))
+            if not self._sessions:
+                self._restore()
 
     def _restore(self) -> None:
         if threading.get_ident() == threading.main_thread().ident and getsignal(SIGINT) is self._handler:

@@ -87,7 +87,6 @@ class SessionLife(ABC):
         self._form = ""  # once it is entered: "with" or "async with"
         self._forks = 0
         self._is_reported = False  # the observer knows of the end
-        self._defers_interrupts = False  # Ctrl-C waits while code of the library runs
 
     @property
     @abstractmethod
@@ -98,7 +97,7 @@ class SessionLife(ABC):
 
     async def __aenter__(self) -> Self:
         self._lifecycle.require(Operation.ENTER, f"the session {self.identifier}")
-        self._defers_interrupts = loop_interrupts.acquire()
+        loop_interrupts.acquire(self)
         try:
             self._begin("async with")
             if self._stored_run is not None:
@@ -144,7 +143,7 @@ class SessionLife(ABC):
 
     def __enter__(self) -> Self:
         self._lifecycle.require(Operation.ENTER, f"the session {self.identifier}")
-        self._defers_interrupts = running_library() is not None and loop_interrupts.acquire()
+        loop_interrupts.acquire(self)
         try:
             with DeferredInterrupts():
                 self._begin("with")
@@ -277,8 +276,7 @@ class SessionLife(ABC):
         has_begun = self._lifecycle.phase is not Phase.NEW
         if has_begun:
             self._lifecycle.advance(Phase.OVER)
-        closed = (self._notify_closed,) if has_begun else ()
-        run_steps(self._release_run, self._log.close, *closed, self._restore, self._release_interrupts)
+        run_steps(self._release_run, self._log.close, *((self._notify_closed,) if has_begun else ()), self._restore)
 
     def _begin_leaving(self, form: str, exc: BaseException | None) -> BaseException | None:
         """Check that the session is left now, and note how its body has ended.
@@ -328,12 +326,6 @@ class SessionLife(ABC):
             run_steps(*steps, self._restore)
         finally:
             self._lifecycle.advance(Phase.OVER)
-            self._release_interrupts()
-
-    def _release_interrupts(self) -> None:
-        if self._defers_interrupts:
-            self._defers_interrupts = False
-            loop_interrupts.release()
 
     @property
     def _holds_files(self) -> bool:
@@ -347,7 +339,8 @@ class SessionLife(ABC):
             observer.on_session_closed(self)
 
     def _restore(self) -> None:
-        """Restore the context variable, and drop what refers back."""
+        """Restore the context variable and the handler of Ctrl-C, and drop what refers back."""
+        loop_interrupts.release(self)
         frame, token = current.get(), self._token
         self._nursery = self._loop_thread = self._token = self._coordinator.loop.start = None
         if token is None:
