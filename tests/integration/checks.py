@@ -52,6 +52,9 @@ _OF_ASYNCIO = "    task = self._loop.create_task(coro, context=context)\n"
 _STOPPING_THREADS = re.compile(r"anyio/_backends/_asyncio.py\", line \d+, in stop\n")
 """An interrupt when all is over, and anyio stops its threads: the interpreter waits for the one that it missed."""
 
+_BEFORE_EXIT = re.compile(r'_life.py", line \d+, in __exit__\n    def __exit__\(')
+"""An interrupt before the first line of the function that leaves a plain ``with``: Python does not leave it then."""
+
 _IMPORT_LOCK = "Exception ignored in: <function _get_module_lock.<locals>.cb"
 """An interrupt while Python has the lock of all imports, which it keeps then: no other thread can import anything."""
 
@@ -138,7 +141,7 @@ def problems(kind: str, ended: Ended, folder: Path) -> list[str]:
     if ended.seconds is None:
         is_ours = _IMPORT_LOCK not in ended.errors and not _STOPPING_THREADS.search(ended.errors)
         return ["it stands still"] if is_ours else []
-    if _OF_ASYNCIO in ended.errors:
+    if _OF_ASYNCIO in ended.errors or _BEFORE_EXIT.search(ended.errors):
         return []
     found = [] if ended.seconds < LIMIT else [f"it took {ended.seconds:.1f} s"]
     found += _outcome_problems(kind, ended)
