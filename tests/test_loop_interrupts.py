@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import anyio
 import pytest
 
 import railtracks as rt
+from railtracks.exceptions import SessionError
 from railtracks.state import Status
 
 HEAD = """
@@ -100,7 +103,7 @@ def test_ctrl_c_is_raised_in_code_of_the_user(backend, form):
     assert statuses() == [Status.CANCELLED]
 
 
-def test_ctrl_c_is_raised_in_what_the_user_calls_of_the_standard_library(backend):
+def test_ctrl_c_is_raised_in_the_standard_library_that_one_calls(backend):
     body = """
     async def node():
         try:
@@ -117,7 +120,7 @@ def test_ctrl_c_is_raised_in_what_the_user_calls_of_the_standard_library(backend
     assert output(backend, body) == ["raised", *EXIT]
 
 
-def test_the_third_ctrl_c_is_raised_anywhere_if_the_event_loop_makes_no_turn(backend):
+def test_the_third_ctrl_c_is_raised_anywhere_if_the_loop_stands(backend):
     body = """
     async def node():
         try:
@@ -135,7 +138,7 @@ def test_the_third_ctrl_c_is_raised_anywhere_if_the_event_loop_makes_no_turn(bac
     assert output(backend, body) == ["0", "1", "2", "raised", *EXIT]
 
 
-def test_a_thread_that_was_starting_does_not_keep_the_process_from_ending(backend):
+def test_a_thread_that_was_starting_does_not_hold_the_end_up(backend):
     """anyio stops a worker thread on asyncio once it has started; the interpreter waits for it at the end."""
     body = """
     start = threading.Thread.start
@@ -156,7 +159,7 @@ def test_a_thread_that_was_starting_does_not_keep_the_process_from_ending(backen
     assert output(backend, body) == EXIT
 
 
-def test_a_task_that_was_being_started_does_not_keep_a_session_from_ending(backend):
+def test_a_task_that_was_being_started_does_not_hold_the_end_up(backend):
     """trio has noted it in the nursery, and has not scheduled it yet."""
     body = """
     import linecache
@@ -208,7 +211,7 @@ def test_the_handler_is_restored_when_the_last_session_ends(backend):
     assert output(backend, body) == ["out: nothing", "restored: True"]
 
 
-def test_the_handler_is_restored_when_a_session_cannot_be_entered(backend):
+def test_the_handler_is_restored_if_a_session_cannot_be_entered(backend):
     body = """
     async def main():
         before = signal.getsignal(signal.SIGINT)
@@ -259,3 +262,17 @@ def test_a_session_that_is_left_open_does_not_swallow_ctrl_c(backend):
             pass
     """
     assert output(backend, body) == ["raised", "raised", "out: nothing", "restored: True"]
+
+
+def test_a_session_left_in_a_later_loop_leaves_no_handler(backend):
+    """Not in virtual time: it is about the handlers of ``asyncio.run`` and ``trio.run``."""
+    before = signal.getsignal(signal.SIGINT)
+    opened = rt.Session(save_state=False, logging_setting="NONE")
+
+    async def leave():
+        with pytest.raises(SessionError, match="another task"):
+            await opened.__aexit__(None, None, None)
+
+    anyio.run(opened.__aenter__, backend=backend)
+    anyio.run(leave, backend=backend)
+    assert signal.getsignal(signal.SIGINT) is before

@@ -41,7 +41,7 @@ def stack_of(frames):
         sys.setrecursionlimit(before)
 
 
-async def test_a_recursion_without_end_is_the_failure_that_ends_the_session():
+async def test_a_recursion_without_end_ends_the_session_as_a_failure():
     for frames in range(120, 150):
         with contextlib.suppress(RecursionError):
             async with rt.Session(save_state=False, logging_setting="NONE", end_on_error=True) as session:
@@ -55,7 +55,7 @@ async def test_a_recursion_without_end_is_the_failure_that_ends_the_session():
         assert {(record.status, type(record.exception)) for record in others} == {(Status.FAILED, RecursionError)}
 
 
-async def test_who_waits_is_woken_although_a_notification_found_the_stack_full():
+async def test_who_waits_is_woken_although_the_stack_was_full_once():
     """asyncio and trio lose a task that is woken where the stack is full: it never runs again."""
 
     def notify(frames):

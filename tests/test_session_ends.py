@@ -345,7 +345,7 @@ def test_a_call_in_a_plain_with_passes_ctrl_c_on(backend, is_cancelled):
         virtual.run(backend, main)
 
 
-def test_a_call_in_a_plain_with_keeps_an_error_beside_its_cancellation(backend):
+def test_a_call_in_a_plain_with_keeps_an_error_when_cancelled(backend):
     """As trio's nurseries raise them, for example with Ctrl-C as the error."""
 
     async def end():
@@ -363,7 +363,7 @@ def test_a_call_in_a_plain_with_keeps_an_error_beside_its_cancellation(backend):
     assert isinstance(info.value.exceptions[0], KeyError)
 
 
-def test_a_callback_that_is_cut_off_in_a_plain_with_may_broadcast(backend):
+def test_a_callback_that_is_cut_off_in_a_with_may_broadcast(backend):
     """Nothing delivers that. It waited for its own callback, for another ten seconds."""
 
     async def hear(event):

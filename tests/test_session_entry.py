@@ -124,7 +124,7 @@ def test_leaving_in_another_task_ends_the_session_and_is_told(backend):
         assert rt.call_sync(double, 1) == 2
 
 
-def test_a_generator_that_is_closed_in_another_task_leaves_no_task_behind(backend):
+def test_a_generator_closed_in_another_task_leaves_no_task(backend):
     async def generator(session):
         async with session:
             session.subscribe(lambda event: None)

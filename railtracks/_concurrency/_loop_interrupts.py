@@ -42,6 +42,12 @@ def _is_known(handler: object, library: str | None) -> bool:
     return handler is default_int_handler or getattr(handler, "__module__", None) == "trio._core._ki"
 
 
+def _is_stale(handler: Any) -> bool:
+    """Return whether a handler is that of an ``asyncio.run`` whose main task has ended."""
+    main_task = getattr(handler, "keywords", {}).get("main_task")
+    return main_task is not None and main_task.done()
+
+
 def _is_interruptible(frame: FrameType | None) -> bool:
     """Return whether Ctrl-C may be raised here: the innermost function not of the standard library is of a user."""
     trio = sys.modules.get("trio")
@@ -109,8 +115,10 @@ class LoopInterrupts:
 
     def _restore(self) -> None:
         if threading.get_ident() == threading.main_thread().ident and getsignal(SIGINT) is self._handler:
-            # That of `asyncio.run` raises from the second time on, and would stay there after its loop.
-            signal(SIGINT, default_int_handler if self._has_been_raised else self._original)
+            # That of `asyncio.run` raises from the second time on, and would stay there after its loop. So it would
+            # after a session that was left open in that loop.
+            is_over = self._has_been_raised or self._has_loop_ended() or _is_stale(self._original)
+            signal(SIGINT, default_int_handler if is_over else self._original)
             self._loop = self._schedule = self._original = None
 
     def _has_loop_ended(self) -> bool:
