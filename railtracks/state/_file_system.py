@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 
 from railtracks._concurrency._after_fork import after_fork
@@ -67,13 +68,10 @@ def write_atomically(path: str | os.PathLike[str], content: Iterable[bytes]) -> 
     folder, name = os.path.split(os.path.abspath(path))
     temporary = f"{folder}{os.sep}.{name}.{os.urandom(4).hex()}.tmp"
     try:
-        handle = create_file(temporary, os.O_WRONLY | os.O_EXCL)
-        try:
+        with os.fdopen(create_file(temporary, os.O_WRONLY | os.O_EXCL), "wb", 0) as file:
             for piece in content:
-                write_all(handle, piece)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+                _write_all(file, piece)
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):  # it may not exist yet, and what went wrong counts more
@@ -82,10 +80,10 @@ def write_atomically(path: str | os.PathLike[str], content: Iterable[bytes]) -> 
     FolderSync.of(folder).sync()
 
 
-def write_all(handle: int, content: bytes) -> None:
+def _write_all(file: FileIO, content: bytes) -> None:
     """Write all of ``content``, of which one system call may write a part."""
     while content:
-        written = os.write(handle, content)
+        written = file.write(content)
         if not written:
             raise OSError(errno.ENOSPC, "No space left on device")
         content = content[written:]

@@ -39,7 +39,7 @@ def test_a_folder_that_exists_keeps_its_mode(target):
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=type)
-@pytest.mark.parametrize("step", ["fsync", "replace", "write"])
+@pytest.mark.parametrize("step", ["fsync", "replace", "fdopen"])
 def test_a_write_that_fails_leaves_only_the_old_file(target, monkeypatch, step, error):
     """The old file is whole."""
     write_atomically(target, [b"old"])
