@@ -273,3 +273,20 @@ def test_forked_child_does_not_wait_for_a_thread_of_the_parent(journal):
     may_go_on.set()
     thread.join()
     assert journal.appender.operations == []
+
+
+def test_a_journal_is_not_finished_while_the_failure_of_a_sync_is_reported(syncer):
+    """Otherwise the session could end before its error is logged."""
+    is_free = []
+
+    def report(_exc):
+        thread = threading.Thread(target=lambda: is_free.append(writer._lock.acquire(blocking=False)))
+        thread.start()
+        thread.join()
+
+    appender = Appender()
+    writer = JournalWriter(appender.open, report)
+    writer.append("entry")
+    appender.failing = {"sync"}
+    writer.sync()
+    assert is_free == [False]

@@ -127,12 +127,12 @@ class JournalWriter:
 
     def sync(self) -> None:
         """Put what was appended on disk. Blocks."""
-        try:
-            with self._lock:
+        with self._lock:  # also while a failure is logged, so that the session does not end before
+            try:
                 if self._appender is not None and self.state is not JournalState.CLOSED:
                     self._appender.sync()
-        except BaseException as exc:  # a user's store may raise anything
-            self._fail(exc)
+            except BaseException as exc:  # a user's store may raise anything
+                self._fail(exc)
 
     def _run_scheduled_sync(self) -> None:
         self._must_schedule_sync = True
