@@ -294,7 +294,10 @@ class FlowConnection(Generic[P, T]):
         self._latest_session = session
         entry_point = self._flow.entry_point
         async with session:
-            if session.resumes and not args and not kwargs:
+            run = session._stored_run
+            if run is not None and run.starts_again:
+                run.check_arguments(entry_point, args, kwargs)
+            elif session.resumes and not args and not kwargs:
                 args, recorded = session.recorded_arguments(entry_point)
                 return cast(T, await call(entry_point, *args, **recorded))
             return cast(T, await call(entry_point, *args, **kwargs))

@@ -27,6 +27,7 @@ BroadcastCallback = Callable[[Any], None] | Callable[[Any], Awaitable[None]]
 AskCallback = Callable[[str], Any]
 BACKENDS = ("asyncio", "trio")
 DURABILITIES = ("exit", "async", "sync")
+IF_EXISTS = ("replace", "resume", "fail")
 
 
 class SessionOptions(TypedDict, total=False):
@@ -48,6 +49,7 @@ class SessionOptions(TypedDict, total=False):
     store: Any
     backend: Literal["asyncio", "trio"] | None
     max_threads: int | None
+    if_exists: Literal["replace", "resume", "fail"] | None
 
 
 # ---- validators: each returns the value in the type of its field, or raises ValueError that says what it expects
@@ -204,3 +206,8 @@ class ExecutorConfig:
     max_threads: int = _option(40, _validate_count, _parse_count)
     """How many worker threads run sync nodes at once. One that waits in ``rt.call_sync`` does not count, and neither
     does one that a cancelled call left behind."""
+
+    if_exists: str = _option("replace", _validate_choice(*IF_EXISTS))
+    """What a session does if there is a run with its ``run_identifier``. "replace": it begins from the start and takes
+    the place of that run, which is kept under another identifier unless it had completed. "resume": it goes on with
+    that run. "fail": entering raises RunExistsError."""

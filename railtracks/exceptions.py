@@ -18,7 +18,9 @@ __all__ = [
     "NodeCreationError",
     "NodeInvocationError",
     "RTError",
+    "RunExistsError",
     "RunInUseError",
+    "RunNotFoundError",
     "SessionEndedError",
     "SessionError",
     "StateError",
@@ -93,6 +95,14 @@ class LLMError(RTError):
 
 class StateError(RTError):
     """A saved state cannot be read, or the file holds something else."""
+
+
+class RunNotFoundError(StateError):
+    """There is no run with this identifier in the store."""
+
+
+class RunExistsError(StateError):
+    """There is a run with the ``run_identifier`` of a session whose ``if_exists`` is "fail"."""
 
 
 class SessionError(RTError, RuntimeError):

@@ -33,6 +33,7 @@ DEFAULTS = {
     "store": None,
     "backend": "asyncio",
     "max_threads": 40,
+    "if_exists": "replace",
 }
 # Of each option: four values, each as it is given and as it is settled.
 VALUES: dict[str, list[tuple[Any, Any]]] = {
@@ -49,6 +50,7 @@ VALUES: dict[str, list[tuple[Any, Any]]] = {
     "store": [("file:a", "file:a"), ("sqlite:b", "sqlite:b"), ("file:c", "file:c"), ("sqlite:d", "sqlite:d")],
     "backend": [("trio", "trio"), ("asyncio", "asyncio"), ("trio", "trio"), ("asyncio", "asyncio")],
     "max_threads": [(1, 1), (2, 2), ("3", 3), (400, 400)],
+    "if_exists": [("resume", "resume"), ("fail", "fail"), ("replace", "replace"), ("resume", "resume")],
 }
 SOURCES = ["argument", "set_config", "environment", "file"]
 OPTIONS = [*DEFAULTS]
@@ -95,8 +97,9 @@ def test_the_strongest_source_that_gives_a_value_wins(name, first, monkeypatch):
             give(source, name, given_value, monkeypatch)
     argument, settled = VALUES[name][0][0], VALUES[name][first][1]
     options = {name: argument} if first == 0 else {}
+    needed = {"run_identifier": "mine"} if name == "if_exists" else {}
     assert getattr(resolve_config(options), name) == settled
-    assert getattr(rt.Session(**options).executor_config, name) == settled
+    assert getattr(rt.Session(**options, **needed).executor_config, name) == settled
     assert {**DEFAULTS, name: settled} == attrs.asdict(resolve_config(options))
 
 
@@ -126,13 +129,14 @@ def test_sources_are_merged_option_by_option(monkeypatch):
 def test_global_config_precedence_keeps_the_order_of_arguments():
     names = [*inspect.signature(rt.Session.global_config_precedence).parameters]
     assert names == [
-        name for name in OPTIONS if name not in ("ask_callback", "durability", "store", "backend", "max_threads")
+        *("timeout", "end_on_error", "logging_setting", "log_file", "broadcast_callback", "run_identifier"),
+        *("prompt_injection", "save_state"),
     ]
     rt.set_config(timeout=1, end_on_error=True)
     config = rt.Session.global_config_precedence(2, None, "QUIET", "x.log", on_broadcast, "mine", False, False)
     assert isinstance(config, rt.ExecutorConfig)
     assert attrs.astuple(config) == (
-        2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, None, "async", None, "asyncio", 40,
+        2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, None, "async", None, "asyncio", 40, "replace",
     )  # fmt: skip
 
 
@@ -245,6 +249,7 @@ WRONG = {
     "save_state": ["no", 1],
     "backend": ["curio", None.__class__, ""],
     "max_threads": [0, -1, 2.0, True, "5", math.inf],
+    "if_exists": ["overwrite", True, ""],
 }
 ALLOWED = {
     "timeout": "seconds above 0",
@@ -258,6 +263,7 @@ ALLOWED = {
     "save_state": "True or False",
     "backend": "'asyncio' or 'trio'",
     "max_threads": "a whole number above 0",
+    "if_exists": "'replace' or 'resume' or 'fail'",
 }
 
 
@@ -279,7 +285,7 @@ def test_wrong_value_is_named_with_option_and_what_is_allowed(name, value):
     ("name", "text"),
     [("timeout", "soon"), ("timeout", "nan"), ("timeout", "-1"), ("end_on_error", "maybe"), ("save_state", "2"),
      ("logging_setting", "LOUD"), ("run_identifier", "../x"), ("backend", "curio"), ("max_threads", "many"),
-     ("max_threads", "0"), ("max_threads", "1.5")],
+     ("max_threads", "0"), ("max_threads", "1.5"), ("if_exists", "go on")],
 )  # fmt: skip
 def test_wrong_variable_is_named_with_text_and_what_is_allowed(name, text, monkeypatch):
     variable = f"RAILTRACKS_{name.upper()}"

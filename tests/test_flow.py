@@ -52,6 +52,7 @@ OPTIONS: dict[str, Any] = {
     "store": "sqlite:runs.db",
     "backend": "trio",
     "max_threads": 3,
+    "if_exists": "fail",
 }
 
 

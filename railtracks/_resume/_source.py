@@ -14,6 +14,16 @@ from railtracks.exceptions import ConfigError, RunInUseError, StateError
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import as_node
 from railtracks.state import CallRecord, ExecutionInfo
+from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._plain_data import cut_text
+from railtracks.state._serialization._record_text import (
+    dumps,
+    ensure_texts,
+    form_in,
+    inputs_text,
+    is_lossy,
+    parse_members,
+)
 from railtracks.state._stores._protocols import Store
 from railtracks.state._stores._runs import check_identifier, load_run
 
@@ -59,6 +69,30 @@ class ResumeSource(NamedTuple):
             raise StateError(f"the run {self.run_identifier!r} has no call of {name}; it has calls of {names}")
         return min(steps)
 
+    def check_arguments(
+        self,
+        known: ExecutionInfo,
+        node: FunctionNode[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        """Check that the first top-level call of ``node`` was given these arguments. If they cannot be compared, pass.
+
+        Raises:
+            StateError: It was given others.
+        """
+        record = _first_call(known, node)
+        if record is None:  # the process ended before it was on record
+            return
+        recorded, _ = ensure_texts(record, Redactor())
+        given = inputs_text(args, kwargs, Redactor(), node.secret_positions)
+        if recorded == given or is_lossy(form_in(recorded)) or is_lossy(form_in(given)):
+            return
+        raise StateError(
+            f"the run {self.run_identifier!r} was started with other arguments of {node.name}: {_shown(recorded)}, and "
+            f"not {_shown(given)}; pass those to go on with it, or use another run_identifier for new work"
+        )
+
     def recorded_arguments(
         self, known: ExecutionInfo, node: FunctionNode[..., Any]
     ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
@@ -67,21 +101,35 @@ class ResumeSource(NamedTuple):
         Raises:
             StateError: There is no such call, or its arguments cannot be restored.
         """
-        for record in (*known.records, *known.earlier):
-            if record.parent is None and record.name == node.name:
-                try:
-                    return restore_arguments(record, node)
-                except ValueError as exc:
-                    raise StateError(
-                        f"the call of {node.name} in the run {self.run_identifier!r} {exc}; pass its arguments again: "
-                        f"flow.resume({self.run_identifier!r}, ...)"
-                    ) from exc
+        record = _first_call(known, node)
+        if record is not None:
+            try:
+                return restore_arguments(record, node)
+            except ValueError as exc:
+                raise StateError(
+                    f"the call of {node.name} in the run {self.run_identifier!r} {exc}; pass its arguments again: "
+                    f"flow.resume({self.run_identifier!r}, ...)"
+                ) from exc
         if not known.records and _can_be_called_without_arguments(node):  # killed before the call was on record
             return (), {}
         raise StateError(
             f"the run {self.run_identifier!r} has no top-level call of {node.name}; pass its arguments: "
             f"flow.resume({self.run_identifier!r}, ...)"
         )
+
+
+def _shown(inputs: str) -> str:
+    """Return the arguments in the text of a record, for people."""
+    members = parse_members(inputs)
+    texts = [dumps(value) for value in members["input_args"]]
+    texts += [f"{name}={dumps(value)}" for name, value in members["input_kwargs"].items()]
+    return cut_text(f"({', '.join(texts)})", 200)
+
+
+def _first_call(known: ExecutionInfo, node: FunctionNode[..., Any]) -> CallRecord | None:
+    """Return the first top-level call of ``node``."""
+    calls = (*known.records, *known.earlier)
+    return next((record for record in calls if record.parent is None and record.name == node.name), None)
 
 
 def _can_be_called_without_arguments(node: FunctionNode[..., Any]) -> bool:

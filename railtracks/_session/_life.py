@@ -228,7 +228,9 @@ class SessionLife(ABC):
     # ---- the beginning and the end
 
     def _begin(self, form: str) -> None:
-        if self._config.save_state or self._resume_source is not None:
+        config = self._config
+        uses_existing = config.if_exists != "replace" and config.run_identifier is not None
+        if config.save_state or uses_existing or self._resume_source is not None:
             self._acquire_run()
         self._log.open()
         self._lifecycle.advance(Phase.ENTERING)
@@ -262,10 +264,8 @@ class SessionLife(ABC):
         if run is None:
             return
         may_exist = self._config.run_identifier is not None or self.name is not None
-        archive = None  # for a random identifier, of which there is no other run, and for a run that is resumed
-        if may_exist and not run.replaces_resumed_run:
-            archive = f"{self.identifier[:100]}.{self._hooks.new_id()[:8]}"
-        run.start(self.info, archive)
+        # None for a random identifier, of which there is no other run.
+        run.start(self.info, f"{self.identifier[:100]}.{self._hooks.new_id()[:8]}" if may_exist else None)
 
     def _release_run(self) -> None:
         if self._stored_run is not None:

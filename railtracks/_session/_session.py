@@ -93,6 +93,11 @@ class Session(SessionLife):
     ) -> None:
         config = resolve_config(options)
         check_arguments(context, payload_callback, name=name, flow_name=flow_name, flow_id=flow_id)
+        if options.get("if_exists") in ("resume", "fail") and config.run_identifier is None and resume is None:
+            raise ConfigError(
+                f"argument if_exists: {options['if_exists']!r} needs a run_identifier, which names the run; use "
+                f"run_identifier='my-unique-run'"
+            )
         source: ResumeSource | None = None
         if resume is not None or before is not None:
             from railtracks._resume._source import parse_resume_arguments  # here, as few sessions resume a run
@@ -121,6 +126,8 @@ class Session(SessionLife):
     @property
     def resumes(self) -> str | None:
         """The identifier of the run that this session resumes, if it does."""
+        if self._stored_run is not None:
+            return self._stored_run.resumes
         return None if self._resume_source is None else self._resume_source.run_identifier
 
     @property

@@ -17,11 +17,12 @@ from railtracks._concurrency._event_loop import call_soon
 from railtracks._logging import SESSION, SessionLog
 from railtracks._options import ExecutorConfig
 from railtracks._test_hooks import runtime_hooks
-from railtracks.exceptions import SessionError
+from railtracks.exceptions import RunExistsError, RunNotFoundError, SessionError
 from railtracks.execution import Coordinator
 from railtracks.execution._recording._journal_writer import JournalWriter
 from railtracks.execution._recording._recorder import Recorder
 from railtracks.execution._recording._run_storage import RunStorage
+from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import as_node
 from railtracks.state import CallRecord, ExecutionInfo, FileStore, Store
 from railtracks.state._file_system import is_blocking
@@ -56,6 +57,8 @@ class StoredRun:
         self._coordinator = coordinator
         self._log = log
         self._resume = resume
+        # An explicit `resume` says more than this option, which is about the session's own identifier.
+        self._if_exists = config.if_exists if resume is None and config.run_identifier is not None else "replace"
         self.store: Store = store_of(config.store)  # now, because the working directory may change later
         self._storage = RunStorage(self.store, config.durability, log) if config.save_state else None
         self._resumed_info: ExecutionInfo | None = None
@@ -79,12 +82,23 @@ class StoredRun:
     @property
     def starts_quickly(self) -> bool:
         """Whether :meth:`start` may be called on the event loop: it takes no longer than a rename."""
-        return self._resume is None and (isinstance(self.store, FileStore) or not is_blocking(self.store))
+        is_resuming = self._resume is not None or self._if_exists == "resume"
+        return not is_resuming and (isinstance(self.store, FileStore) or not is_blocking(self.store))
 
     @property
     def saves_in_thread(self) -> bool:
         """Whether :meth:`save` blocks, and so is called in a worker thread."""
         return is_blocking(self.store)
+
+    @property
+    def resumes(self) -> str | None:
+        """The identifier of the run that is resumed, if one is; with ``if_exists`` known after :meth:`start`."""
+        return None if self._resume is None else self._resume.run_identifier
+
+    @property
+    def starts_again(self) -> bool:
+        """Whether a run is resumed because it was there, and not because the program asked for that run."""
+        return self._resume is not None and self._if_exists == "resume"
 
     @property
     def replaces_resumed_run(self) -> bool:
@@ -101,21 +115,57 @@ class StoredRun:
 
         Raises:
             RunInUseError: the run to be resumed is still running.
-            StateError: it is not there, or cannot be read.
+            RunExistsError: there is a run, and ``if_exists`` is "fail".
+            RunNotFoundError: the run to be resumed is not there.
+            StateError: it cannot be read.
         """
         coordinator = self._coordinator
-        self._overwrites_no_other = archive_identifier is None
-        records: list[CallRecord] | None = None
+        records = self._load_resumed_run()
         replayer = None
-        if self._resume is not None:
+        if records is not None:
             from railtracks._resume._replayer import Replayer  # here, as few sessions resume a run
 
-            is_held = self.replaces_resumed_run and self._storage is not None
-            self._resumed_info, records = self._resume.load(self.store, self._log, is_held)
             replayer = Replayer(records, coordinator.state, coordinator.origin, coordinator.redactor)
         storage = self._storage
-        journal = JournalWriter(None) if storage is None else storage.start(info.facts, records, archive_identifier)
+        archive = None if self.replaces_resumed_run else archive_identifier
+        self._overwrites_no_other = archive is None
+        journal = JournalWriter(None) if storage is None else storage.start(info.facts, records, archive)
         coordinator.recorder = Recorder(coordinator.state, coordinator.origin, coordinator.redactor, journal, replayer)
+
+    def _load_resumed_run(self) -> list[CallRecord] | None:
+        """Load the run that is to be resumed, if one is, and return its records."""
+        identifier = self._coordinator.session_id
+        if self._if_exists == "fail" and self.store.modified(identifier) is not None:
+            raise RunExistsError(
+                f"there is a run {identifier!r} at {self.store.where(identifier)}, and this session has "
+                f'if_exists="fail"; use another run_identifier, or if_exists="resume" to go on with that run'
+            )
+        source = self._resume
+        if self._if_exists == "resume":
+            from railtracks._resume._source import ResumeSource  # here, as few sessions resume a run
+
+            source = ResumeSource(identifier, None)
+        if source is None:
+            return None
+        is_held = self._storage is not None and source.run_identifier == identifier
+        try:
+            self._resumed_info, records = source.load(self.store, self._log, is_held)
+        except RunNotFoundError:
+            if self._resume is not None:
+                raise
+            return None  # it begins
+        self._resume = source
+        return records
+
+    def check_arguments(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Check that the run that is resumed was started with these arguments of ``node``, as far as is on record.
+
+        Raises:
+            StateError: it was started with others.
+        """
+        assert self._resumed_info is not None
+        assert self._resume is not None
+        self._resume.check_arguments(self._resumed_info, node, args, kwargs)
 
     def recorded_arguments(self, node: Callable[..., Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """Return what the first top-level call of ``node`` was given in the run that is resumed.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from railtracks.state._stores._files import FileStore
     from railtracks.state._stores._memory import MemoryStore
     from railtracks.state._stores._protocols import Appender, Listed, Lock, Store, Stored
-    from railtracks.state._stores._runs import RunSummary, list_runs, load_run, prune
+    from railtracks.state._stores._runs import RunSummary, list_runs, load_run, prune, run_exists
     from railtracks.state._stores._sqlite import SQLiteStore
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "prune",
     "register_hooks",
     "register_secret_keys",
+    "run_exists",
 ]
 
 # Few programs look at the graph, and a session that saves nothing needs no store. So these are loaded on first use.
@@ -65,7 +66,7 @@ if not TYPE_CHECKING:
         globals(),
         {
             "railtracks.state._document._graph": ("Edge", "Node", "Stamp"),
-            "railtracks.state._stores._runs": ("RunSummary", "list_runs", "load_run", "prune"),
+            "railtracks.state._stores._runs": ("RunSummary", "list_runs", "load_run", "prune", "run_exists"),
             "railtracks.state._stores._sqlite": ("SQLiteStore",),
             "railtracks.state._stores._files": ("FileStore",),
             "railtracks.state._stores._memory": ("MemoryStore",),

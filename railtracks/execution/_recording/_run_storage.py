@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from railtracks._concurrency._after_fork import after_fork
 from railtracks._logging import SESSION, SessionLog
+from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import RunInUseError
 from railtracks.execution._recording._journal_writer import JournalWriter, is_interrupt
-from railtracks.state import CallRecord, ExecutionInfo
+from railtracks.state import CallRecord, ExecutionInfo, Status
 from railtracks.state._document._writer import encoded
 from railtracks.state._file_system import is_blocking
 from railtracks.state._journal import _format as journal
@@ -26,6 +27,7 @@ from railtracks.state._stores._runs import warn_if_many_runs
 if TYPE_CHECKING:
     from railtracks.state import Lock, Store
 
+_GO_ON = 'To go on with such a run when the program is started again, use if_exists="resume".'
 _storages: weakref.WeakSet[RunStorage] = weakref.WeakSet()
 
 
@@ -128,8 +130,8 @@ class RunStorage:
         can_resume = bool(read_journal_header(stored.journal[:HEADER_BYTES]))
         also = "and can be resumed" if can_resume else "but its beginning is damaged"
         self._log.log(
-            logging.WARNING, "An earlier run %s did not end; its journal is kept as %s, %s",
-            self._identifier, archive, also, logger=SESSION,
+            logging.WARNING, "An earlier run %s did not end; its journal is kept as %s, %s. %s",
+            self._identifier, archive, also, _GO_ON, logger=SESSION,
         )  # fmt: skip
 
     def save(self, info: ExecutionInfo, overwrites_no_other: bool) -> None:
@@ -176,12 +178,29 @@ class RunStorage:
             if not overwrites_no_other and store.exists(self._identifier):
                 text = "File %s already exists, overwriting..."
                 self._log.log(logging.WARNING, text, self._location(), logger=SESSION)
+                self._keep_unfinished_run(store)
             warn_if_many_runs(store, lambda text: self._log.log(logging.WARNING, "%s", text, logger=SESSION))
         except BaseException as exc:  # a user's store may raise anything; or the folder may not be read
             if is_interrupt(exc):
                 raise
             text = "Cannot check for other runs at %s: %s"
             self._log.log(logging.WARNING, text, self._location(), exc, logger=SESSION)
+
+    def _keep_unfinished_run(self, store: Store) -> None:
+        """Keep the document of an earlier run, which is about to be overwritten, unless that run had completed."""
+        from railtracks.state._stores._headers import HEADER_BYTES, read_document_header
+
+        stored = store.read(self._identifier)
+        if stored is None or stored.document is None:
+            return
+        status = read_document_header(stored.document[:HEADER_BYTES]).get("status")
+        if status not in (None, Status.COMPLETED):
+            kept = f"{self._identifier[:100]}.{runtime_hooks.get().new_id()[:8]}"
+            store.save(kept, [stored.document])
+            self._log.log(
+                logging.WARNING, "The earlier run %s had not completed (%s); it is kept as %s. %s",
+                self._identifier, status, kept, _GO_ON, logger=SESSION,
+            )  # fmt: skip
 
     def release(self) -> None:
         """Close the journal and release the lock. Idempotent."""

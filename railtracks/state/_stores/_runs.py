@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 import attrs
 
 from railtracks._concurrency._after_fork import after_fork
 from railtracks._config import resolve_config, validate_options
 from railtracks._identifiers import explain_invalid_identifier
-from railtracks.exceptions import ConfigError, RunInUseError, StateError
+from railtracks.exceptions import ConfigError, RunInUseError, RunNotFoundError, StateError
 from railtracks.state._document._writer import DOCUMENT_BEGINS
 from railtracks.state._info import ExecutionInfo
 from railtracks.state._journal._reader import TRUNCATED
@@ -27,7 +27,7 @@ from railtracks.state._stores._protocols import Listed, Store
 from railtracks.state._stores._sqlite import SQLiteStore
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
 
 @lru_cache(maxsize=16)
@@ -62,6 +62,12 @@ MANY_RUNS = 1_000
 """The number of runs in a folder from which on a session that saves to it warns, once per process."""
 
 
+class _Named(Protocol):
+    """A flow, as far as this module needs it."""
+
+    name: str
+
+
 class RunSummary(NamedTuple):
     """A run as ``list_runs`` returns it. Times are in seconds since the epoch."""
 
@@ -82,7 +88,13 @@ class RunSummary(NamedTuple):
     """Bytes, of document and journal together."""
 
 
-def list_runs(store: Store | str | None = None) -> list[RunSummary]:
+def list_runs(
+    store: Store | str | None = None,
+    *,
+    unfinished: bool = False,
+    flow: _Named | str | None = None,
+    since: float | datetime | None = None,
+) -> list[RunSummary]:
     """Return the runs in a store, the oldest first. Blocks.
 
     Reads the beginning of each file only, and leaves out files that are not of runs.
@@ -90,12 +102,31 @@ def list_runs(store: Store | str | None = None) -> list[RunSummary]:
     Args:
         store: A store, as in the option ``store``. None for the configured one or, if there is none, files in
             ``RAILTRACKS_HOME`` or ``.railtracks``.
+        unfinished: Return only runs that have not completed: those that are running, whose process died, or that ended
+            with an error or a cancellation.
+        flow: Return only runs of this flow: a flow, or its name.
+        since: Return only runs that began at this time or later: seconds since the epoch, or a datetime.
 
     Raises:
+        ConfigError: An argument is not allowed.
         OSError: The store cannot be read.
     """
+    flow_name = flow if flow is None or isinstance(flow, str) else getattr(flow, "name", flow)
+    if flow_name is not None and not isinstance(flow_name, str):
+        raise ConfigError(f"list_runs: {flow!r} is not allowed for flow; use a flow, or its name")
+    moment: Any = since
+    begin = moment.timestamp() if hasattr(moment, "timestamp") else moment
+    if begin is not None and (not isinstance(begin, (int, float)) or isinstance(begin, bool)):
+        raise ConfigError(f"list_runs: {since!r} is not allowed for since; use seconds since the epoch, or a datetime")
     store = resolve_store(store)
-    return [_summary(store, run) for run in store.list() if _is_run(run)]
+    runs = [_summary(store, run) for run in store.list() if _is_run(run)]
+    return [
+        run
+        for run in runs
+        if (not unfinished or run.state != "ended" or run.status is not Status.COMPLETED)
+        and (flow_name is None or run.flow_name == flow_name)
+        and (begin is None or (run.start_time is not None and run.start_time >= begin))
+    ]
 
 
 def _is_run(run: Listed) -> bool:
@@ -138,7 +169,8 @@ def load_run(run_identifier: str, store: Store | str | None = None) -> Execution
 
     Raises:
         ConfigError: ``run_identifier`` cannot be the identifier of a run.
-        StateError: There is no such run, or nothing of it can be read. The message says why.
+        RunNotFoundError: There is no such run.
+        StateError: Nothing of it can be read. The message says why.
         OSError: The store cannot be read.
     """
     store = resolve_store(store)
@@ -149,7 +181,7 @@ def load_run(run_identifier: str, store: Store | str | None = None) -> Execution
     if stored is None:
         known = [run.identifier for run in store.list()]
         others = f"the latest are {', '.join(known[-3:])}" if known else "there are none"
-        raise StateError(f"there is no run {run_identifier!r} at {store.where(run_identifier)}; {others}")
+        raise RunNotFoundError(f"there is no run {run_identifier!r} at {store.where(run_identifier)}; {others}")
     try:
         if stored.journal is not None:
             try:
@@ -163,6 +195,21 @@ def load_run(run_identifier: str, store: Store | str | None = None) -> Execution
         return ExecutionInfo.from_document(stored.document)
     except StateError as exc:
         raise StateError(f"the run {run_identifier!r} at {store.where(run_identifier)}: {exc}") from exc
+
+
+def run_exists(run_identifier: str, store: Store | str | None = None) -> bool:
+    """Return whether there is a run, whatever became of it. Blocks.
+
+    Args:
+        run_identifier: The identifier of the run.
+        store: As for :func:`load_run`.
+
+    Raises:
+        ConfigError: ``run_identifier`` cannot be the identifier of a run.
+        OSError: The store cannot be read.
+    """
+    check_identifier(run_identifier)
+    return resolve_store(store).modified(run_identifier) is not None
 
 
 def prune(
