@@ -7,9 +7,8 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, final, overload
 
-import anyio
-
 from railtracks._calls._call import call
+from railtracks._concurrency._termination import run_event_loop
 from railtracks._config import validate_options
 from railtracks._options import SessionOptions
 from railtracks._session._session import Session, check_arguments
@@ -103,9 +102,11 @@ class Flow(Generic[P, T]):
     def invoke(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the flow in an event loop of its own (option ``backend``), and return the result of its entry point.
 
-        It blocks until the run has ended.
+        It blocks until the run has ended. In the main thread SIGTERM ends it as Ctrl-C does, unless the application
+        has a handler for that signal.
 
         Raises:
+            SystemExit: SIGTERM came. The state is saved.
             SessionError: an event loop is running in this thread; write ``await flow.ainvoke(...)``.
             Exception: as ``rt.call``.
         """
@@ -288,7 +289,7 @@ class FlowConnection(Generic[P, T]):
 
     def _run_to_end(self, session: Session, /, *args: Any, **kwargs: Any) -> T:
         run = functools.partial(self._run, session, *args, **kwargs)
-        return anyio.run(run, backend=session.executor_config.backend)
+        return run_event_loop(run, session.executor_config.backend)
 
     async def _run(self, session: Session, /, *args: Any, **kwargs: Any) -> T:
         self._latest_session = session

@@ -6,9 +6,8 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
-import anyio
-
 from railtracks._calls._from_thread import WAIT_FOR_THREAD, run_in_session
+from railtracks._concurrency._termination import run_event_loop
 from railtracks._config import resolve_config
 from railtracks._context_variable import current
 from railtracks._session._session import Session
@@ -91,7 +90,7 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     bound = functools.partial(call, target, *args, **kwargs)
     frame: Frame | None = current.get()
     if frame is None:
-        return anyio.run(bound, backend=resolve_config({}).backend)
+        return run_event_loop(bound, resolve_config({}).backend)
     name = f"rt.call_sync({target.name}, ...)"
     if frame.coordinator.lifecycle.is_closed:
         raise SessionEndedError(

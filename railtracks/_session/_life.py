@@ -15,6 +15,7 @@ from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._interrupts import DeferredInterrupts
 from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._loop_interrupts import loop_interrupts
+from railtracks._concurrency._termination import Termination
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
@@ -57,7 +58,7 @@ class SessionLife(ABC):
     __slots__ = (
         "__weakref__", "_config", "_coordinator", "_defers_interrupts", "_end_time", "_forks", "_form", "_hooks",
         "_is_reported", "_lifecycle", "_log", "_loop_thread", "_nursery", "_payload_callback", "_resume_source",
-        "_start_time", "_stored_run", "_token", "identifier", "name",
+        "_start_time", "_stored_run", "_termination", "_token", "identifier", "name",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +86,7 @@ class SessionLife(ABC):
         self._nursery: SessionNursery | None = None  # with `async with`, or once the loop thread runs
         self._loop_thread: LoopThread | None = None
         self._form = ""  # once it is entered: "with" or "async with"
+        self._termination: Termination | None = None  # with a plain `with` in synchronous code
         self._forks = 0
         self._is_reported = False  # the observer knows of the end
 
@@ -150,6 +152,8 @@ class SessionLife(ABC):
                 self._start_recording()
                 if running_library() is None:
                     self._coordinator.loop.start = self._start_loop
+                    self._termination = Termination()
+                    self._termination.begin()
                 self._lifecycle.advance(Phase.OPEN)
                 self._token = current.set(Frame(self._coordinator))
         except BaseException:
@@ -167,10 +171,16 @@ class SessionLife(ABC):
             check_leaving(self._coordinator, self._form, "with", exc)
             self._record_body_outcome(exc)
             self._close(exc)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             if self._forks == fork_count():
                 self._close(exc)  # once more: it may have been torn apart
+                self._end_termination(interrupt)
             raise
+        self._end_termination(exc)
+
+    def _end_termination(self, exc: BaseException | None) -> None:
+        if self._termination is not None:
+            self._termination.end(exc)
 
     def _close(self, exc: BaseException | None) -> None:
         """Close a session that was entered with a plain ``with``. Idempotent."""
@@ -276,7 +286,9 @@ class SessionLife(ABC):
         has_begun = self._lifecycle.phase is not Phase.NEW
         if has_begun:
             self._lifecycle.advance(Phase.OVER)
-        run_steps(self._release_run, self._log.close, *((self._notify_closed,) if has_begun else ()), self._restore)
+        closed = (self._notify_closed,) if has_begun else ()
+        restored = () if self._termination is None else (self._termination.restore,)
+        run_steps(self._release_run, self._log.close, *closed, self._restore, *restored)
 
     def _begin_leaving(self, form: str, exc: BaseException | None) -> BaseException | None:
         """Check that the session is left now, and note how its body has ended.

@@ -1,0 +1,95 @@
+"""SIGTERM as another Ctrl-C, for the forms that own the program's main thread while they run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from types import FrameType
+from typing import Any, TypeVar
+
+import anyio
+
+T = TypeVar("T")
+EXIT_STATUS = 128 + signal.SIGTERM
+"""The status of a program that SIGTERM has ended, as shells report it."""
+
+
+class Termination:
+    """A section of code that SIGTERM ends as Ctrl-C does, from ``begin`` to ``end``.
+
+    Whatever handles Ctrl-C at that moment (asyncio, trio, or Python) handles SIGTERM too, so what was started is
+    cancelled, and the state is saved. Then SystemExit comes out of the section in place of KeyboardInterrupt.
+
+    It does nothing in other threads than the main one, and where the application has its own way with SIGTERM. A forked
+    child is ended at once, as ``multiprocessing`` expects: the session is its parent's.
+    """
+
+    __slots__ = ("_came", "_is_installed", "_process")
+
+    def __init__(self) -> None:
+        self._process = 0
+        self._came = False
+        self._is_installed = False
+
+    def begin(self) -> None:
+        """Begin the section."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        try:
+            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                self._process = os.getpid()
+                signal.signal(signal.SIGTERM, self._handle)
+                self._is_installed = True
+        except ValueError:  # not the main interpreter of the process
+            return
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+            return
+        self._came = True
+        handler: Any = signal.getsignal(signal.SIGINT)
+        # In the background of a shell SIGINT is ignored, and has no handler.
+        (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
+
+    def end(self, exc: BaseException | None) -> None:
+        """End the section.
+
+        Args:
+            exc: What its code raised; None if it returned.
+
+        Raises:
+            SystemExit: SIGTERM came, and ``exc`` is nothing else than the KeyboardInterrupt that it has led to. The
+                status is ``EXIT_STATUS``.
+        """
+        self.restore()
+        if self._came and (exc is None or isinstance(exc, KeyboardInterrupt)):
+            raise SystemExit(EXIT_STATUS) from exc
+
+    def restore(self) -> None:
+        """Leave SIGTERM to the system again, unless the application has set a handler meanwhile. Idempotent."""
+        if self._is_installed:
+            self._is_installed = False
+            if signal.getsignal(signal.SIGTERM) == self._handle:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def run_event_loop(func: Callable[[], Awaitable[T]], backend: str) -> T:
+    """Run an event loop of its own until ``func()`` has ended; SIGTERM ends it as Ctrl-C does. See ``Termination``.
+
+    Raises:
+        SystemExit: SIGTERM came.
+        BaseException: whatever ``func`` raises.
+    """
+    termination = Termination()
+    termination.begin()
+    try:
+        result = anyio.run(func, backend=backend)
+    except BaseException as exc:
+        termination.end(exc)
+        raise
+    termination.end(None)
+    return result
