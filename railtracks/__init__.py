@@ -25,6 +25,7 @@ from railtracks.state import ExecutionInfo, Secret
 if TYPE_CHECKING:
     from railtracks import llm
     from railtracks._calls._ask import ask
+    from railtracks._calls._repeatable import now, random, sleep, uuid4
     from railtracks.agents import (
         AgentNode,
         AgentType,
@@ -71,10 +72,14 @@ __all__ = [
     "function_node",
     "llm",
     "nodes",
+    "now",
+    "random",
     "session",
     "session_id",
     "set_config",
+    "sleep",
     "state",
+    "uuid4",
 ]
 
 # Loaded at first use, so that programs without agents do not wait for them; see ``_lazy.py``.
@@ -84,6 +89,7 @@ if not TYPE_CHECKING:
         {
             "railtracks.llm": ("llm",),
             "railtracks._calls._ask": ("ask",),
+            "railtracks._calls._repeatable": ("now", "random", "sleep", "uuid4"),
             "railtracks.llm._prompt": ("escape_braces",),
             "railtracks.agents": (
                 "AgentNode", "AgentType", "Chunk", "LLMResponse", "Parameter", "Stream", "ToolManifest", "agent_node",

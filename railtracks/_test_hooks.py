@@ -110,6 +110,9 @@ class RuntimeHooks:
     new_id: Callable[[], str] = _random_id
     """Returns a new identifier that is safe as a file name."""
 
+    random_bytes: Callable[[int], bytes] = os.urandom
+    """Returns that many random bytes, for the values that nodes ask for."""
+
     observer: Observer | None = None
     """Receives what happens; None: nothing is notified."""
 

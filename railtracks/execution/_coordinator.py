@@ -308,6 +308,26 @@ class Coordinator:
             notify(self.session_id, [record, *copies])
         return match.result
 
+    def record_value(self, node: FunctionNode[..., Any], caller: Frame) -> Any:
+        """Record what the function of ``node`` returns as a call that ends at once, and return it.
+
+        In a session that resumes a run the recorded value is returned instead, if there is one. With
+        ``durability="sync"`` the value is on disk when this returns, for which it blocks.
+        """
+        record = self.state.created(node.name, node.node_type, (), {}, caller.record, self.clock())
+        recorder = self.recorder
+        match = None if recorder is None else recorder.on_created(record, node, caller.history_node)
+        if match is not None and match.is_replayed:
+            return self._replay(record, match, caller)
+        if self._call_log.is_active:
+            self._call_log.created(record, caller.record)
+        value = node.func()
+        self.state.succeeded(record, value, self.clock())
+        self._record_end(record)
+        if recorder is not None and recorder.is_synchronous:
+            recorder.commit()
+        return value
+
     async def _checkpoint(self, node: FunctionNode[..., Any], caller: Frame) -> None:
         """Let the event loop run other tasks, and deliver a cancellation."""
         handled = sys.exc_info()[1]

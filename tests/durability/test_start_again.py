@@ -147,7 +147,7 @@ if __name__ == "__main__":
 def test_fail_raises_before_anything_runs(backend):
     done = []
     flow_of(job_of(done), backend).invoke()
-    with pytest.raises(rt.exceptions.RunExistsError, match="there is a run 'job' at .*if_exists=\"resume\""):
+    with pytest.raises(rt.exceptions.RunExistsError, match=r"there is a run 'job' at .*if_exists=\"resume\""):
         flow_of(job_of(done), backend, if_exists="fail").invoke()
     assert done == [0, 1, 2]
     assert [run.status.value for run in rt.state.list_runs()] == ["Completed"]

@@ -159,6 +159,10 @@ class Recorder:
         if self._journal.is_active:
             self._journal.append(journal.context_entry(record, change))
 
+    def commit(self) -> None:
+        """Put everything recorded so far on disk. Blocks."""
+        self._journal.sync()
+
     async def wait_committed(self) -> None:
         """Wait until everything recorded so far is on disk. Cancellation: the wait ends."""
         await self._journal.wait_committed()

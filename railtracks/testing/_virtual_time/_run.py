@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import os
 import sys
 import warnings
 from collections.abc import Awaitable, Callable
@@ -39,13 +40,15 @@ def seeded(seed: int | None, purpose: str) -> Random | None:
     return None if seed is None else Random(f"{seed}/{purpose}")  # noqa: S311 (repeatable, not secret)
 
 
-def virtual_hooks(clock: VirtualClock) -> RuntimeHooks:
-    """Return hooks with which sessions run on ``clock``. The observer stays as it is here."""
+def virtual_hooks(clock: VirtualClock, seed: int | None = None) -> RuntimeHooks:
+    """Return hooks with which sessions run on ``clock``, and draw values by ``seed``. The observer stays as it is."""
     count = itertools.count()
+    values = seeded(seed, "values")
     return RuntimeHooks(
         clock=lambda: clock.now,
         wall=lambda: WALL + clock.now,
         new_id=lambda: f"s{next(count)}",
+        random_bytes=os.urandom if values is None else values.randbytes,
         thread_scheduler=clock.thread_scheduler,
         observer=runtime_hooks.get().observer,
     )
@@ -111,7 +114,7 @@ def run_with(
     if clock.event_loop is not None:
         raise ConfigError("clock: a VirtualClock can be used for one run only; use a new one: clock=VirtualClock()")
     clock.thread_scheduler = SeededThreadScheduler(seeded(seed, "threads"))
-    token = runtime_hooks.set(customize_hooks(virtual_hooks(clock)))
+    token = runtime_hooks.set(customize_hooks(virtual_hooks(clock, seed)))
     try:
         with seeded_trio(None if seed is None else f"{seed}/order") if backend == "trio" else contextlib.nullcontext():
             return _run(func, args, backend, clock, random)
