@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from railtracks import llm
     from railtracks._calls._ask import ask
     from railtracks._calls._repeatable import now, random, sleep, uuid4
+    from railtracks._recover import RecoveredRun, arecover, recover
     from railtracks.agents import (
         AgentNode,
         AgentType,
@@ -51,6 +52,7 @@ __all__ = [
     "FlowConnection",
     "LLMResponse",
     "Parameter",
+    "RecoveredRun",
     "Secret",
     "Session",
     "SessionOptions",
@@ -58,6 +60,7 @@ __all__ = [
     "Subscription",
     "ToolManifest",
     "agent_node",
+    "arecover",
     "ask",
     "astream",
     "broadcast",
@@ -74,6 +77,7 @@ __all__ = [
     "nodes",
     "now",
     "random",
+    "recover",
     "session",
     "session_id",
     "set_config",
@@ -90,6 +94,7 @@ if not TYPE_CHECKING:
             "railtracks.llm": ("llm",),
             "railtracks._calls._ask": ("ask",),
             "railtracks._calls._repeatable": ("now", "random", "sleep", "uuid4"),
+            "railtracks._recover": ("RecoveredRun", "arecover", "recover"),
             "railtracks.llm._prompt": ("escape_braces",),
             "railtracks.agents": (
                 "AgentNode", "AgentType", "Chunk", "LLMResponse", "Parameter", "Stream", "ToolManifest", "agent_node",

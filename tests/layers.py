@@ -30,6 +30,7 @@ LAYERS: list[tuple[str, str]] = [
     ("llm", "messages, the Model protocol, the providers' models"),
     ("agents", "agent_node, astream"),
     ("_flow", "Flow, FlowConnection"),
+    ("_recover", "recover"),
     ("_test_probe", "what the test harness asks of the runtime"),
     ("railtracks", "rt"),
     ("testing._trace testing.faults", "what the harness notes, and the faults it injects"),
