@@ -10,6 +10,11 @@ from railtracks.execution._lifecycle import Operation
 from railtracks.pubsub import callback_of
 from railtracks.state import Status
 
+LEFT_ELSEWHERE = (
+    "the session {} was left in another task than it was entered in; its calls were cancelled and its state was saved; "
+    "leave it in the task that entered it, or enter it with a plain `with rt.Session():`, which any task may leave"
+)
+
 
 def check_leaving(coordinator: Coordinator, entered: str, form: str, exc: BaseException | None) -> None:
     """Check that the running code may leave a session.

@@ -19,7 +19,7 @@ from railtracks._concurrency._termination import Termination
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
-from railtracks._session._leaving import check_leaving
+from railtracks._session._leaving import LEFT_ELSEWHERE, check_leaving
 from railtracks._session._loop_thread import LoopThread
 from railtracks._session._nursery import SessionNursery
 from railtracks._session._steps import run_steps
@@ -33,11 +33,6 @@ from railtracks.state._serialization._secret_search import register_secrets
 if TYPE_CHECKING:
     from railtracks._resume._source import ResumeSource
     from railtracks._session._stored_run import StoredRun
-
-LEFT_ELSEWHERE = (
-    "the session {} was left in another task than it was entered in; its calls were cancelled and its state was saved; "
-    "leave it in the task that entered it, or enter it with a plain `with rt.Session():`, which any task may leave"
-)
 
 
 class SessionLife(ABC):
