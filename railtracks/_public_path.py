@@ -46,6 +46,8 @@ def _path(thing: Any) -> str:
         module, name = thing.__module__, thing.__qualname__
     if module == "builtins":
         return str(name)
+    if module == "pathlib._local":  # where Python 3.13 alone defines it
+        return f"pathlib.{name}"
     if str(module).startswith("railtracks."):
         first, dot, _ = name.partition(".")
         for namespace in _NAMESPACES:

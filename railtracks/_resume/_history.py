@@ -1,20 +1,21 @@
 """The history of a resumed run: the tree in which new calls are matched with recorded ones.
 
 A call is identified by its position in the tree of calls: the position of its parent, its node, its arguments as they
-are saved, and its ordinal among the siblings that are equal in these. The order among other siblings does not count,
+are saved, and its ordinal among the siblings that are equal in these. Arguments that are the same but passed in another
+way are found too. The order among other siblings does not count,
 so concurrent calls are matched in whatever order they are made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 
 import attrs
 
 from railtracks.state._call_tree import CallTree
 from railtracks.state._records import CallRecord, Status
-from railtracks.state._serialization._record_text import form_in, is_lossy
+from railtracks.state._serialization._record_text import form_in, is_former, is_lossy
 
 MatchKey = tuple[str, str]
 
@@ -30,24 +31,49 @@ class HistoryNode:
     Attributes:
         record: The record that counts: the latest completed one, or else the latest; None for the root.
         attempt: All calls of the attempt that ``record`` comes from.
+        has_former_children: Whether calls below were recorded by a release that wrote types without their places. Known
+            once a child was popped.
+        is_taken: Whether a new call was matched with it.
     """
 
-    __slots__ = ("_attempts", "_children", "attempt", "record")
+    __slots__ = ("_attempts", "_by_node", "_children", "attempt", "has_former_children", "is_taken", "record")
 
     def __init__(self, attempts: Sequence[tuple[CallTree, CallRecord | None]]) -> None:
         self._attempts = attempts
         self._children: dict[MatchKey, list[HistoryNode]] | None = None
+        self._by_node: dict[str, _Siblings] = {}
+        self.has_former_children = False
+        self.is_taken = False
         completed = [pair for pair in attempts if pair[1] is not None and pair[1].status is Status.COMPLETED]
         attempt, record = (completed or attempts)[-1]
         self.attempt: CallTree = attempt
         self.record: CallRecord | None = record
 
-    def pop_child(self, key: MatchKey) -> HistoryNode | None:
-        """Return the next child with this key, or None if there is none left. Each child is returned once."""
+    def pop_child(self, key: MatchKey, canonical: Callable[[str], str | None] | None = None) -> HistoryNode | None:
+        """Return the next child with this key, or None if there is none left. Each child is returned once.
+
+        Args:
+            key: The key.
+            canonical: Returns the canonical form of the arguments in a record. If it is passed, a child of the same
+                node whose arguments have the same form is returned if no child has the key itself.
+        """
         if self._children is None:
-            self._children = {key: nodes[::-1] for key, nodes in self._group_children().items()}
-        nodes = self._children.get(key)
-        return nodes.pop() if nodes else None
+            self._children = self._group_children()
+            for (node, inputs), children in self._children.items():
+                self.has_former_children = self.has_former_children or is_former(inputs) or is_former(node)
+                self._by_node.setdefault(node, _Siblings()).add(children)
+                children.reverse()
+        siblings = self._by_node.get(key[0])
+        if siblings is None or not siblings.left:
+            return None
+        nodes = self._children.get(key, [])
+        while nodes and nodes[-1].is_taken:
+            nodes.pop()
+        found = nodes.pop() if nodes else None if canonical is None else siblings.find(key[1], canonical)
+        if found is not None:
+            found.is_taken = True
+            siblings.left -= 1
+        return found
 
     def _group_children(self) -> dict[MatchKey, list[HistoryNode]]:
         attempts: dict[MatchKey, list[list[tuple[CallTree, CallRecord]]]] = {}
@@ -83,6 +109,43 @@ class HistoryNode:
         for child in self.attempt.children(self.record):
             if match_key(child) is None:  # no call can match it; it is kept for readers
                 builder.add_tree(self.attempt, child, parent)
+
+
+class _Siblings:
+    """The children of one call that call the same node.
+
+    Attributes:
+        left: How many of them were not matched with a new call yet.
+    """
+
+    __slots__ = ("_by_form", "_canonical", "_nodes", "left")
+
+    def __init__(self) -> None:
+        self._nodes: list[HistoryNode] = []
+        self._canonical: Callable[[str], str | None] | None = None
+        self._by_form: dict[str | None, list[HistoryNode]] | None = None
+        self.left = 0
+
+    def add(self, nodes: Sequence[HistoryNode]) -> None:
+        self._nodes += nodes
+        self.left += len(nodes)
+
+    def find(self, inputs: str, canonical: Callable[[str], str | None]) -> HistoryNode | None:
+        """Return the first one left whose arguments have the same canonical form as ``inputs``."""
+        if self._by_form is None or self._canonical is None:
+            self._canonical = canonical  # kept: it knows the signature of the node, which takes long to find
+            self._by_form = {}
+            for node in sorted(self._nodes, key=_position):
+                assert node.record is not None
+                assert node.record.inputs is not None
+                self._by_form.setdefault(canonical(node.record.inputs), []).append(node)
+        form = self._canonical(inputs)
+        candidates = [] if form is None else self._by_form.get(form, [])
+        return next((node for node in candidates if not node.is_taken), None)
+
+
+def _position(node: HistoryNode) -> int:
+    return 0 if node.record is None else node.record.index
 
 
 def _is_completed(record: CallRecord | None) -> bool:

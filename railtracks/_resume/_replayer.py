@@ -9,13 +9,12 @@ from typing import Any
 import attrs
 
 from railtracks._resume._history import HistoryNode, build_history
-from railtracks._resume._matching import Match, match_call
+from railtracks._resume._matching import Match, match_call, restore_change
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord
 from railtracks.state._call_tree import renumber_changes
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._decoder import decode
-from railtracks.state._serialization._record_text import ensure_texts, loads
+from railtracks.state._serialization._record_text import ensure_texts
 from railtracks.state._transitions import RTState
 
 
@@ -80,4 +79,4 @@ class Replayer:
             if change.value is None:
                 context.pop(change.key, None)
             else:
-                context[change.key] = decode(loads(change.value))
+                context[change.key] = restore_change(change)

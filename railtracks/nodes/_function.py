@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._callables import callable_is, display_name, is_async
-from railtracks.nodes._identity import definition_path, node_key, secret_positions
+from railtracks.nodes._identity import definition_path, former_key, node_key, secret_positions
 from railtracks.nodes._node import Node
 from railtracks.state._redaction._secret_names import secret_names
 
@@ -84,6 +84,11 @@ class FunctionNode(Generic[P, R_co]):
         path = self.origin or definition_path(self.func)
         key, self.known_secrets = node_key(path, self.target, self.version, self.secrets)
         return key
+
+    @functools.cached_property
+    def former_key(self) -> str | None:
+        """The key that version 3 of the format recorded, if it was another one and belongs to no other node."""
+        return former_key(self.origin or definition_path(self.func), self.target, self.version)
 
     _secret_positions: frozenset[int] = frozenset()
     _secret_names_revision = -1  # that of the secret names when the positions were found

@@ -14,6 +14,7 @@ from typing import Any
 from railtracks._public_path import public_path
 from railtracks.nodes._callables import innermost
 from railtracks.nodes._node import Node
+from railtracks.state._records import Form
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._redaction._secret_names import is_secret_name
 from railtracks.state._serialization._plain_data import MAX_ITEMS
@@ -44,7 +45,23 @@ def node_key(
     known = None if bound is None and not secrets else redactor.known
     if path.endswith("<lambda>") or is_lossy(form_in(text)):
         return None, known
-    return path + (f"({text})" if text else "") + (f"@{version}" if version is not None else ""), known
+    return _key(path, text, version), known
+
+
+def former_key(path: str, target: Any, version: str | None) -> str | None:
+    """Return the key that version 3 of the format had for a node to which values are bound that are not plain data.
+
+    None if it had the same, or if it had one key for nodes that differ.
+    """
+    from railtracks.state._serialization._former_text import former_inputs  # here, as it serves old records only
+
+    bound = bound_arguments(target)
+    text = None if bound is None else former_inputs(*bound, secret_positions(innermost(target)))
+    return None if text is None or form_in(text) is Form.PLAIN else _key(path, text, version)
+
+
+def _key(path: str, bound: str, version: str | None) -> str:
+    return path + (f"({bound})" if bound else "") + (f"@{version}" if version is not None else "")
 
 
 def definition_path(func: Any) -> str:

@@ -42,7 +42,7 @@ class Form(StrEnum):
     PLAIN = "plain"
     """All of it: the value that is read equals the one that was written, and has the same types."""
     TYPED = "typed"
-    """All but its type, as with a tuple or a dataclass. An annotation can restore it."""
+    """All of it, with its type beside it, as with a tuple. A class of yours has to be named by an annotation."""
     CUT = "cut"
     """A part of it, because it was too large or too deep."""
     OPAQUE = "opaque"
@@ -69,6 +69,8 @@ class Change(NamedTuple):
     value: str | None
     """The new value as JSON text; None if the key was deleted."""
     form: Form
+    types: str | None = None
+    """The types in the value, as the text of a JSON object; None if all of it is plain, or not written."""
 
 
 class FieldRepr:

@@ -123,11 +123,11 @@ async def test_unresolvable_annotation_does_not_spoil_the_others(world):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("unannotated", (1, 2), r"unannotated.*annotation of 'given'"),
+        ("unannotated", Point(1, 2), r"unannotated.*annotation of 'given'"),
         ("unannotated", object(), r"unannotated.*not all on record \(opaque\)"),
         ("secretive", "sk-12345678", r"secretive.*not all on record \(masked\)"),
     ],
-    ids=["tuple", "object", "secret"],
+    ids=["class", "object", "secret"],
 )
 async def test_recorded_arguments_that_cannot_be_read_are_refused(world, name, value, message):
     """Recorded arguments that cannot be read back are refused with the reason, and nothing is lost."""

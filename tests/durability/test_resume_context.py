@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
+from collections import deque
+from decimal import Decimal
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
 
 import railtracks as rt
+from tests.durability.values import Point
 from tests.durability.world import failing, failing_once, flow_of, reasons, resumed, resumed_badly
 
 
@@ -136,8 +142,8 @@ async def test_a_deletion_of_what_is_not_there_any_more_does_no_harm(world):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("lock", threading.Lock()), ("password", "swordfish"), ("pair", (1, 2)), (3, "number")],
-    ids=["opaque", "secret", "tuple", "no text key"],
+    [("lock", threading.Lock()), ("password", "swordfish"), ("price", Point(1, 2)), (3, "number")],
+    ids=["opaque", "secret", "class", "no text key"],
 )
 async def test_call_whose_context_change_is_not_on_record_runs_again(world, key, value):
     """A call whose change of the context is not all on record runs again."""
@@ -162,6 +168,39 @@ async def test_call_whose_context_change_is_not_on_record_runs_again(world, key,
     for name in ("change", "inner"):
         assert "context" in reasons(session.info)[name]
         assert str(key) in reasons(session.info)[name]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        (1, 2),
+        datetime.datetime(2026, 11, 28, tzinfo=ZoneInfo("Europe/Berlin")),
+        {"when": [datetime.timedelta(1)], "by": {Decimal(1): {Path("a")}}},
+        deque([b"a"], maxlen=2),
+    ],
+    ids=["tuple", "datetime", "nested", "deque"],
+)
+async def test_values_in_the_context_come_back_with_their_types(world, value):
+    """A step that put one there need not run again, after any number of resumes."""
+
+    async def change():
+        world.note("change")
+        rt.context.put("key", value)
+
+    async def main():
+        await rt.call(change)
+        await rt.call(world.step, "x")
+
+    flow = flow_of(main)
+    world.broken.add("x")
+    await failing(flow)
+    await resumed_badly(flow)
+    world.broken.clear()
+    world.ran()
+    _, session = await resumed(flow)
+    assert world.ran() == ["x"]
+    found = session.context["key"]
+    assert (type(found), found, repr(found)) == (type(value), value, repr(value))
 
 
 async def test_replayed_context_values_are_not_shared_with_the_record(world):

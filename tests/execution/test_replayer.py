@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from railtracks._resume._history import build_history
@@ -20,8 +22,13 @@ def f(argument=None):
     return argument
 
 
-def typed(argument=None) -> tuple[int, int]:
+def typed(argument=None) -> Point:
     return argument
+
+
+@dataclass
+class Point:
+    x: int
 
 
 NODE = as_node(f, "test")
@@ -43,11 +50,12 @@ ROWS = [
     ([Call("f", 1, below=[Call("g", 1, "Open")])],          ("f", 1),      "a call below it had not ended"),
     ([Call("f", 1, changes=[(0, "k", "[1]", Form.TYPED)])], ("f", 1),      "the type of the value that it put into"),
     ([Call("f", 1, below=[Call("g", changes=[(0, "k", "0", Form.OPAQUE)])])], ("f", 1), "the value that it put into"),
-    ([Call("f", 1, result=(1, 2))],                         ("f", 1),      "its result is of a type"),
+    ([Call("f", 1, result=Point(1))],                       ("f", 1),      "its result is of a type"),
     ([Call("f", 1, result=object())],                       ("f", 1),      "its result is not all on record"),
     ([Call("f", 1)],                                        ("f", 1),      REUSED),
     ([Call("f", (1,))],                                     ("f", (1,)),   REUSED),
     ([Call("f", 1, result={"a": [1]})],                     ("f", 1),      REUSED),
+    ([Call("f", 1, result=(1, 2))],                         ("f", 1),      REUSED),
     ([Call("f", 1, below=[Call("g", 1, "Failed")])],        ("f", 1),      REUSED),
     ([Call("f", 1, changes=PUT)],                           ("f", 1),      REUSED),
     ([Call("f", 1, "Failed"), Call("f", 1)],                ("f", 1),      "it had failed"),
@@ -76,8 +84,8 @@ def test_node_with_memo_false_runs_and_its_children_match():
 
 
 def test_return_annotation_restores_the_type_of_the_result():
-    root = build_history(records_of([Call("f", 1, result=(1, 2))]))
-    assert match_call(root, new_record(RTState(), "f", 1), as_node(typed, "test")).result == (1, 2)
+    root = build_history(records_of([Call("f", 1, result=Point(2))]))
+    assert match_call(root, new_record(RTState(), "f", 1), as_node(typed, "test")).result == Point(2)
 
 
 def test_equal_calls_are_matched_in_order():
@@ -159,7 +167,7 @@ def test_context_changes_are_applied_in_their_recorded_order(state, first, secon
     for argument in order:
         changes = {1: first, 2: second}[argument]
         record = replay(replayer, state, context, "f", argument, orders=[next(numbers) for _ in changes])
-        assert [c[1:] for c in record.changes or ()] == [c[1:] for c in changes]
+        assert [c[1:] for c in record.changes or ()] == [(*c[1:], None) for c in changes]
     assert context == (forward if order == (1, 2) else backward)
     assert sorted(c.order for r in state.records for c in r.changes or ()) == list(range(10, 10 + len(first + second)))
 

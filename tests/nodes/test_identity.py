@@ -6,6 +6,7 @@ runs repeat the calls of that kind of node.
 
 import functools
 import operator
+from decimal import Decimal
 from pathlib import PurePosixPath
 
 import attrs
@@ -81,6 +82,14 @@ class Step:
         return x + self.size
 
 
+@attrs.define(slots=False)
+class Counting:
+    size: int
+
+    def method(self, x):
+        return x
+
+
 class Greet(Node[str]):
     def __init__(self, name, greeting="Hello"):
         self.text = f"{greeting}, {name}"
@@ -125,7 +134,7 @@ KEYS = {
         Step(1).method,
         (
             'tests.nodes.test_identity.Step.method("input_args": [{"size": 1}], "input_kwargs": {}, '
-            '"input_types": "tests.nodes.test_identity.Step", "input_form": "typed")'
+            '"input_types": {"/input_args/0": "tests.nodes.test_identity.Step"}, "input_form": "typed")'
         ),
     ),
     "class method": (
@@ -140,7 +149,7 @@ KEYS = {
         Step(2),
         (
             'tests.nodes.test_identity.Step("input_args": [{"size": 2}], "input_kwargs": {}, '
-            '"input_types": "tests.nodes.test_identity.Step", "input_form": "typed")'
+            '"input_types": {"/input_args/0": "tests.nodes.test_identity.Step"}, "input_form": "typed")'
         ),
     ),
     "bound method of an unwritable object": (Methods().method, None),
@@ -149,7 +158,7 @@ KEYS = {
         Step(3).node,
         (
             'tests.nodes.test_identity.Step.node("input_args": [{"size": 3}], "input_kwargs": {}, '
-            '"input_types": "tests.nodes.test_identity.Step", "input_form": "typed")@3'
+            '"input_types": {"/input_args/0": "tests.nodes.test_identity.Step"}, "input_form": "typed")@3'
         ),
     ),
     "partial": (
@@ -173,7 +182,7 @@ KEYS = {
         functools.partial(add, y=PurePosixPath("a")),
         (
             'tests.nodes.test_identity.add("input_args": [], "input_kwargs": {"y": "a"}, '
-            '"input_types": "pathlib.PurePosixPath", "input_form": "typed")'
+            '"input_types": {"/input_kwargs/y": "pathlib.PurePosixPath"}, "input_form": "typed")'
         ),
     ),
     "partial with a value that cannot be written": (functools.partial(add, object()), None),
@@ -181,7 +190,7 @@ KEYS = {
         functools.partial(Step(1).method, 2),
         (
             'tests.nodes.test_identity.Step.method("input_args": [{"size": 1}, 2], "input_kwargs": {}, '
-            '"input_types": "tests.nodes.test_identity.Step", "input_form": "typed")'
+            '"input_types": {"/input_args/0": "tests.nodes.test_identity.Step"}, "input_form": "typed")'
         ),
     ),
     "node class": (Greet, "tests.nodes.test_identity.Greet"),
@@ -202,6 +211,44 @@ KEYS = {
 def test_the_key_of_a_node_is_pinned(kind):
     target, key = KEYS[kind]
     assert as_node(target).key == key
+
+
+STEP = (
+    '("input_args": [{"size": 1}], "input_kwargs": {}, "input_types": "tests.nodes.test_identity.Step", '
+    '"input_form": "typed")'
+)
+FORMER_KEYS = {
+    "bound method": (Step(1).method, f"tests.nodes.test_identity.Step.method{STEP}"),
+    "callable object": (Step(1), f"tests.nodes.test_identity.Step{STEP}"),
+    "bound decorated method": (Step(1).node, f"tests.nodes.test_identity.Step.node{STEP}@3"),
+    "partial with a typed value": (
+        functools.partial(add, y=PurePosixPath("a")),
+        (
+            'tests.nodes.test_identity.add("input_args": [], "input_kwargs": {"y": "a"}, '
+            '"input_types": "pathlib.PurePosixPath", "input_form": "typed")'
+        ),
+    ),
+    "partial with a plain value": (functools.partial(add, 1), None),
+    "a key for two nodes": (functools.partial(add, Decimal(1), "1"), None),
+    "nothing bound": (add, None),
+}
+
+
+@pytest.mark.parametrize("kind", FORMER_KEYS)
+def test_the_key_that_version_3_recorded_is_pinned(kind):
+    """None where it was the same, and where the nodes of two different objects had it."""
+    target, key = FORMER_KEYS[kind]
+    assert as_node(target).former_key == key
+
+
+def test_objects_that_differ_in_any_attribute_are_different_nodes():
+    keys = set()
+    for note in (None, "a", ("a",), ["a"]):
+        counter = Counting(1)
+        if note is not None:
+            counter.note = note
+        keys.add(as_node(counter.method).key)
+    assert len(keys) == 4
 
 
 def test_every_call_of_ask_has_the_same_key():

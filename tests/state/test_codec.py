@@ -255,6 +255,9 @@ def test_whatever_it_is_json_can_write_it(value):
         (MappingProxyType({"a": 1}), {"a": 1}),
         (-(2**1100), {"$type": "int", "$repr": hex(-(2**1100))}),
         (math.inf, {"$type": "float", "$repr": "inf"}),
+        (3j, "3j"),
+        (range(1, 9, 2), "1:9:2"),
+        ({uuid.UUID(int=1): 1}, {"00000000-0000-0000-0000-000000000001": 1}),
         (b"ab", {"$type": "bytes", "$base64": base64.b64encode(b"ab").decode()}),
         ({1: "a"}, {"$type": "dict", "$items": [[1, "a"]]}),
     ],
@@ -269,15 +272,26 @@ def test_one_bad_part_does_not_spoil_the_others(part):
     assert encode(["before", part, {"k": part}, "after"])[0::3] == ["before", "after"]
 
 
-def test_a_number_of_more_digits_than_python_prints_is_cut():
-    data = encode(10**5000)
+@pytest.mark.parametrize("number", [2**1024, -(2**1024), 10**5000, -(7**9000)], ids=["1", "2", "3", "4"])
+def test_a_number_of_more_digits_than_python_prints_comes_back(number):
+    assert encode(number) == {"$type": "int", "$repr": hex(number)}
+    assert decode(encode(number)) == number
+
+
+def test_a_number_that_is_longer_than_any_text_is_cut():
+    data = encode(1 << 4 * MAX_TEXT)
     assert data["$type"] == "int"
-    assert len(data["$repr"]) == MAX_REPR
+    assert len(data["$repr"]) == MAX_TEXT
+    assert decode(data) == Opaque("int", data)
 
 
 def test_an_unknown_object_is_written_as_type_and_repr():
-    assert encode(3j) == {"$type": "complex", "$repr": "3j"}
-    assert decode(encode(3j)) == Opaque("complex", {"$type": "complex", "$repr": "3j"})
+    assert encode(slice(3)) == {"$type": "slice", "$repr": "slice(None, 3, None)"}
+    assert decode(encode(slice(3))) == Opaque("slice", {"$type": "slice", "$repr": "slice(None, 3, None)"})
+
+
+def test_a_long_repr_is_cut():
+    assert len(encode(slice("x" * 2_000))["$repr"]) == MAX_REPR
 
 
 def test_a_repr_that_raises_is_named():

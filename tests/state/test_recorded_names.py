@@ -14,7 +14,7 @@ from railtracks import testing
 from railtracks._public_path import _NAMESPACES, public_path
 from railtracks.state._serialization import _former_names as former
 from railtracks.state._serialization._encoder import encode
-from railtracks.state._serialization._record_text import MAX_TYPES, NAME_GROWTH, _types_text
+from railtracks.state._serialization._former_text import FORMER_LIMIT, NAME_GROWTH, former_types
 
 PUBLIC = [
     (namespace, name)
@@ -111,10 +111,10 @@ def test_long_lists_of_types_are_found_in_records_of_version_2(count):
     before = ["railtracks.llm._messages.UserMessage", "tuple"] * count
     now = ["railtracks.llm.UserMessage", "tuple"] * count
     written = " ".join(before)
-    if len(written) > MAX_TYPES:
+    if len(written) > FORMER_LIMIT:
         checksum = zlib.crc32(written.encode())
-        written = f"{written[:MAX_TYPES]}... {len(before)} in all, {checksum:08x}"
-    assert _types_text(now) == former.translate_types(written)
+        written = f"{written[:FORMER_LIMIT]}... {len(before)} in all, {checksum:08x}"
+    assert former_types(now) == former.translate_types(written)
 
 
 def test_methods_of_public_classes_are_known_by_their_class():

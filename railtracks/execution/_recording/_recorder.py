@@ -149,10 +149,12 @@ class Recorder:
         is_text = issubclass(type(key), str)
         name = str.__str__(key) if is_text else guarded_repr(key)
         redacted = self._redactor.redact(name)
-        text, form = (None, Form.PLAIN) if value is DELETED else member_text(key, value, self._redactor)
+        text, form, types = None, Form.PLAIN, None
+        if value is not DELETED:
+            text, form, types = member_text(key, value, self._redactor)
         if not is_text or redacted != name:
             form = Form.OPAQUE
-        change = Change(next(self._orders), redacted, text, form)
+        change = Change(next(self._orders), redacted, text, form, types)
         if record.changes is None:
             record.changes = []
         record.changes.append(change)

@@ -6,8 +6,9 @@ which the later holds the earlier as its ``parent``; two stamps per call. ``_wri
 Version 2 added ``status``, ``calls`` and ``earlier`` to the document, and ``input_types``, ``input_form``,
 ``output_types``, ``output_form``, ``node``, ``context`` and ``reuse`` to the details of an edge; the ``attributes`` of
 nodes came later, within version 2. Version 3 names the library's own classes and nodes by their public paths; the
-``timeout`` of an edge came later, within version 3.
-``_reader.py`` still reads versions 1 and 2.
+``timeout`` of an edge came later, within version 3. Version 4 says at which places the types of a value are, and what
+its parts have beyond their members, and adds ``types`` to context changes.
+``_reader.py`` still reads versions 1 to 3.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class ContextChange(FieldRepr):
     value: Value
     form: Form
     deleted: bool
+    types: Value | None = None
+    """The types in the value, by place."""
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
@@ -74,10 +77,11 @@ class EdgeDetails(FieldRepr):
     """The result; the exception of a failed call; None for others."""
     reason: Reason | None = None
     abandoned: bool = False
-    input_types: str | None = None
-    """The types of those arguments, and parts of them, that are not plain."""
+    input_types: Value | None = None
+    """The types of those arguments, and parts of them, that are not plain, by place; a text in calls that were recorded
+    by an earlier release."""
     input_form: Form = Form.PLAIN
-    output_types: str | None = None
+    output_types: Value | None = None
     output_form: Form = Form.PLAIN
     node: str | None = None
     """The node key: module, qualified name and version. It identifies the node in all processes."""
@@ -196,4 +200,5 @@ class GraphBuilder:
 
 def _context_change(change: Change) -> ContextChange:
     value = None if change.value is None else decode(loads(change.value))
-    return ContextChange(change.order, change.key, Value(value), change.form, change.value is None)
+    types = None if change.types is None else loads(change.types)
+    return ContextChange(change.order, change.key, Value(value), change.form, change.value is None, Value(types))

@@ -173,4 +173,6 @@ def _decoded(edge: Edge, name: str) -> Any:
 
 
 def _read_change(change: ContextChange) -> Change:
-    return Change(change.order, change.key, None if change.deleted else dumps(change.value), change.form)
+    value = None if change.deleted else dumps(change.value)
+    types = None if change.types is None else dumps(change.types)
+    return Change(change.order, change.key, value, change.form, types)

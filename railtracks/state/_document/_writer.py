@@ -15,7 +15,7 @@ from railtracks.state._records import CallRecord, Change, Status, aggregate_stat
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, ensure_texts, facts_text, name_text
 
-VERSION = 3
+VERSION = 4
 _COMPLETED = Status.COMPLETED
 DOCUMENT_BEGINS = b'{"version": '
 CHUNK = 256
@@ -159,9 +159,10 @@ def _optional_members(record: CallRecord) -> str:
 
 def change_text(change: Change) -> str:
     """Return a change of the context as a JSON object."""
+    types = "" if change.types is None else f', "types": {change.types}'
     return (
         f'{{"order": {change.order}, "key": {dumps(change.key)}, "value": {change.value or "null"}, '
-        f'"form": "{change.form.value}", "deleted": {"true" if change.value is None else "false"}}}'
+        f'"form": "{change.form.value}", "deleted": {"true" if change.value is None else "false"}{types}}}'
     )
 
 

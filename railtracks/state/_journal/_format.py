@@ -4,7 +4,7 @@ A journal is a sequence of entries. An entry is a prefix of eight bytes, the len
 payload as little-endian integers, and the payload, one JSON object. The first entry is the header. So a journal that is
 torn or damaged anywhere can be read up to there.
 
-    {"e": "header", "version": 3, "session_id": ...}            which session this is
+    {"e": "header", "version": 4, "session_id": ...}            which session this is
     {"e": "created", "call": 3, "parent": 0, "time": ..., ...}  a call was made
     {"e": "ended", "call": 3, "time": ..., "status": ...}       it ended
     {"e": "context", "call": 3, "order": 0, "key": ..., ...}    it changed the context

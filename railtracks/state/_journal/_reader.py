@@ -194,7 +194,8 @@ class _JournalReader:
 
     def _change(self, record: CallRecord, entry: dict[str, Any]) -> None:
         value = None if entry["deleted"] else dumps(entry["value"])
-        change = Change(entry["order"], entry["key"], value, Form(entry["form"]))
+        types = dumps(entry["types"]) if "types" in entry else None
+        change = Change(entry["order"], entry["key"], value, Form(entry["form"]), types)
         if record.changes is None:
             record.changes = []
         record.changes.append(change)

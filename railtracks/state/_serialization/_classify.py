@@ -11,7 +11,7 @@ import os
 import re
 from abc import get_cache_token
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from enum import Enum, IntEnum, auto
 from functools import lru_cache
@@ -22,6 +22,7 @@ import attrs
 from railtracks._public_path import public_path
 from railtracks.state._redaction._redactor import Secret
 from railtracks.state._serialization._placeholders import Cut, Opaque, RecordedError
+from railtracks.state._serialization._standard_types import numpy_scalar
 
 SCALAR_TYPES = frozenset({str, int, float, bool, bytes, type(None)})
 """The types of values that contain no others, and so no key that could name a secret. Their subclasses are not."""
@@ -80,6 +81,22 @@ def _read_text(cls: Any, text: str) -> Any:
     return cls(text)
 
 
+def _write_complex(value: complex) -> str:
+    return repr(complex(value))
+
+
+def _read_complex(cls: Any, text: str) -> Any:
+    return cls(complex(text))
+
+
+def _write_range(value: range) -> str:
+    return f"{value.start}:{value.stop}:{value.step}"
+
+
+def _read_range(cls: Any, text: str) -> Any:
+    return cls(*map(int, text.split(":")))
+
+
 def _read_duration(cls: Any, text: str) -> Any:
     match = re.fullmatch(r"(?:(-?\d+) days?, )?(\d+):(\d\d):(\d\d)(?:\.(\d{6}))?", text, re.ASCII)
     if match is None:
@@ -96,6 +113,8 @@ TEXT_TYPES: dict[str, TextType] = {
     "decimal.Decimal": TextType(str, _read_text),
     "fractions.Fraction": TextType(str, _read_text),
     "uuid.UUID": TextType(str, _read_text),
+    "complex": TextType(_write_complex, _read_complex),
+    "range": TextType(_write_range, _read_range),
 }
 """Types whose values have one obvious text. By module and name, so that the modules need not be imported."""
 
@@ -135,6 +154,7 @@ _TESTS: dict[Kind, Callable[[Any], bool]] = {
     Kind.NAMED_TUPLE: lambda cls: issubclass(cls, tuple) and hasattr(cls, "_fields"),
     Kind.SEQUENCE: lambda cls: cls is deque,
     Kind.FIELDS: lambda cls: _field_names(cls) is not None,
+    Kind.SCALAR: lambda cls: numpy_scalar(cls) is not None,
 }
 """Kinds whose types fulfil a condition."""
 
@@ -191,28 +211,3 @@ def _field_names(cls: Any) -> tuple[str, ...] | None:
     if isinstance(pydantic_fields := getattr(cls, "model_fields", None), Mapping):
         return tuple(pydantic_fields)
     return None
-
-
-def names_of(value: tuple[Any, ...]) -> tuple[str, ...] | None:
-    """Return the names of the items of a named tuple. None if there is not one for each item."""
-    names = getattr(value, "_fields", None)
-    return names if isinstance(names, tuple) and len(names) == len(value) else None
-
-
-def fields_of(value: object, classification: Classification) -> dict[str, Any]:
-    """Return the fields of a value by name."""
-    return {name: getattr(value, name) for name in classification.fields}
-
-
-def members_of(value: Any, classification: Classification) -> Iterable[tuple[Any, Any]]:
-    """Return what a value contains: key and value of each member. The key is None where members have none."""
-    kind = classification.kind
-    if kind is Kind.MAPPING:
-        return value.items()  # type: ignore[no-any-return]
-    if kind is Kind.NAMED_TUPLE and (names := names_of(value)) is not None:
-        return zip(names, value, strict=True)
-    if kind in (Kind.NAMED_TUPLE, Kind.SEQUENCE, Kind.SET):
-        return ((None, item) for item in value)
-    if kind is Kind.ENUM:
-        return ((None, value.value),)
-    return fields_of(value, classification).items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from railtracks.state._serialization._hooks import registered_types
@@ -37,6 +38,8 @@ def _decode_mark(name: str, data: dict[str, Any]) -> Any:
         return hooks.structure(data["$value"])
     if name == "float":
         return float(data["$repr"])
+    if name == "int" and re.fullmatch("-?0x[0-9a-f]+", data.get("$repr", "")):
+        return int(data["$repr"], 16)
     return Opaque(name, data)
 
 

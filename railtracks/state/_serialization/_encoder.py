@@ -12,22 +12,24 @@ import math
 import os
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
 
 from railtracks._public_path import public_path
 from railtracks.state._records import Form
 from railtracks.state._redaction._redactor import MASK, Redactor, Secret
 from railtracks.state._redaction._secret_names import is_secret_key
-from railtracks.state._serialization._classify import (
-    Classification,
-    Kind,
-    classify_value,
-    fields_of,
+from railtracks.state._serialization._classify import Classification, Kind, classify_value
+from railtracks.state._serialization._contents import (
+    items_in,
+    items_of,
     members_of,
+    own_state,
+    plain_scalar,
+    split_fields,
 )
 from railtracks.state._serialization._hooks import registered_types
-from railtracks.state._serialization._placeholders import Cut, Opaque, RecordedError
+from railtracks.state._serialization._placeholders import Cut, placeholder_mark
+from railtracks.state._serialization._places import KEY, Entry, Note, escape, merge_members, shift
 from railtracks.state._serialization._plain_data import (
     MAX_DEPTH,
     MAX_ITEMS,
@@ -38,7 +40,12 @@ from railtracks.state._serialization._plain_data import (
     texts_in,
     to_base64,
 )
+from railtracks.state._serialization._set_order import in_order, sort_key
 
+_NOTED_BY_WRITERS = frozenset({Kind.ENUM, Kind.EXCEPTION, Kind.FIELDS, Kind.OPAQUE})
+"""Kinds whose types are noted by what writes them, or not at all as a mark has them."""
+_OBVIOUS = frozenset({str, int, bool, type(None)})
+"""Types of which no two values of an enum are equal on record."""
 _LOSSES = (Form.PLAIN, Form.TYPED, Form.CUT, Form.OPAQUE, Form.MASKED)
 
 
@@ -59,7 +66,7 @@ class Encoder:
         redactor: The secrets that are known. Values that keys or ``Secret`` mark as secrets are added to them.
 
     Attributes:
-        types: The names of the types that plain data does not show, in the order of the values.
+        notes: The types that plain data does not show, with their places in what was encoded last.
     """
 
     def __init__(self, redactor: Redactor) -> None:
@@ -67,7 +74,7 @@ class Encoder:
         self._parts = MAX_PARTS
         self._path: set[int] = set()
         self._loss = 0
-        self.types: list[str] = []
+        self.notes: list[Note] = []
 
     @property
     def form(self) -> Form:
@@ -82,18 +89,25 @@ class Encoder:
         if kind is str:
             return self._encode_text(value)
         if kind is int:
-            if -(2**1024) < value < 2**1024:
-                return value
-            self._lose(Form.OPAQUE)
-            return {"$type": "int", "$repr": cut_text(hex(value), MAX_REPR)}
+            return value if -(2**1024) < value < 2**1024 else self._encode_long_number(value)
         if kind is float:
             return value if math.isfinite(value) else {"$type": "float", "$repr": repr(value)}
+        noted = len(self.notes)
         try:
             return self._encode_nested(value, kind)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException:  # any attribute or iteration of a user's object may raise: write what it is
+            del self.notes[noted:]
             return self._encode_opaque(value)
+
+    def encode_at(self, segment: str, value: Any) -> Any:
+        """Return a value as plain data, with the types in it noted below ``segment``."""
+        noted = len(self.notes)
+        data = self.encode(value)
+        if len(self.notes) > noted:
+            shift(self.notes, noted, escape(segment))
+        return data
 
     def encode_member(self, key: Any, value: Any) -> Any:
         """Return a value that belongs to ``key`` as plain data: the mask, if the key names a secret."""
@@ -106,8 +120,8 @@ class Encoder:
             error: The exception.
             shown_traceback: What to write in place of its traceback.
         """
-        self._lose(Form.OPAQUE)
-        if mark := _placeholder_mark(error):
+        self.lose(Form.OPAQUE)
+        if mark := placeholder_mark(error):
             return mark  # type: ignore[no-any-return]
         return {
             "$type": _guarded(public_path, type(error)),
@@ -117,18 +131,35 @@ class Encoder:
 
     def mask(self, value: Any) -> str:
         """Return the mask, in place of ``value``. The texts in the value are secrets from now on."""
-        self._lose(Form.MASKED)
+        self.lose(Form.MASKED)
         if not (type(value) is str and value == MASK):
             for text in texts_in(_UnmaskedEncoder(Redactor()).encode(value)):
                 self._redactor.add(text)
         return MASK
 
-    def _lose(self, form: Form) -> None:
+    def lose(self, form: Form) -> None:
+        """Note that of a part only what ``form`` says survives."""
         self._loss = max(self._loss, _LOSSES.index(form))
 
-    def _lose_type(self, kind: type) -> None:
-        self._lose(Form.TYPED)
-        self.types.append(public_path(kind))
+    def _note(self, value: object, cls: type, state: dict[str, Any]) -> None:
+        """Note the type of a value, at this place. What is noted after it belongs to what the value contains.
+
+        Args:
+            value: The value.
+            cls: Its type.
+            state: What the value has beyond what is written as plain data, by name.
+        """
+        self.lose(Form.TYPED)
+        entry: Entry = public_path(cls)
+        if state:
+            outer, self.notes = self.notes, []
+            try:
+                entry = {"type": entry, "state": {name: self.encode_at(name, each) for name, each in state.items()}}
+                if self.notes:
+                    entry["types"] = dict(self.notes)
+            finally:
+                self.notes = outer
+        self.notes.append(("", entry))
 
     def _unless_secret(self, key: Any, value: Any) -> Any:
         return self.mask(value) if value is not None and is_secret_key(key) else value
@@ -140,8 +171,8 @@ class Encoder:
 
     def _encode_nested(self, value: Any, kind: type) -> Any:
         if len(self._path) >= MAX_DEPTH or id(value) in self._path:
-            self._lose(Form.CUT)
-            return _placeholder_mark(value) or {"$type": public_path(kind), "$repr": "<cycle or too deep>"}
+            self.lose(Form.CUT)
+            return placeholder_mark(value) or {"$type": public_path(kind), "$repr": "<cycle or too deep>"}
         self._path.add(id(value))
         try:
             return self._encode_classified(value, kind)
@@ -150,70 +181,146 @@ class Encoder:
 
     def _encode_classified(self, value: Any, cls: type) -> Any:
         classified = classify_value(value)
-        if classified.kind > Kind.PLACEHOLDER:  # secrets and placeholders are never handed to a hook
+        kind = classified.kind
+        if kind > Kind.PLACEHOLDER:  # secrets and placeholders are never handed to a hook
             if (found := registered_types.find(cls)) is not None:
                 base, hooks = found
                 if base is not cls:
-                    self._lose_type(cls)
-                return {"$type": public_path(base), "$value": self.encode(hooks.unstructure(value))}
-            if not classified.is_untagged:
-                self._lose_type(cls)
-        return self._WRITERS[classified.kind](self, value, classified)
+                    self._note(value, cls, {})
+                return {"$type": public_path(base), "$value": self.encode_at("$value", hooks.unstructure(value))}
+            if not classified.is_untagged and kind not in _NOTED_BY_WRITERS:
+                self._note(value, cls, own_state(value) if value.__class__ is cls else {})
+        return self._WRITERS[kind](self, value, classified)
 
     def _encode_placeholder(self, value: Any, _: Classification) -> Any:
-        self._lose(Form.OPAQUE)
-        return _placeholder_mark(value)
+        self.lose(Form.OPAQUE)
+        return placeholder_mark(value)
 
     def _encode_text(self, text: str) -> str:
         redacted = self._redactor.redact(text)
         if redacted is not text and redacted != text:
-            self._lose(Form.MASKED)
+            self.lose(Form.MASKED)
         if len(redacted) > MAX_TEXT:
-            self._lose(Form.CUT)
+            self.lose(Form.CUT)
         return cut_text(redacted, MAX_TEXT)
+
+    def _encode_long_number(self, number: int) -> dict[str, Any]:
+        text = hex(number)
+        if len(text) > MAX_TEXT:
+            self.lose(Form.CUT)
+        return {"$type": "int", "$repr": cut_text(text, MAX_TEXT)}
 
     def _encode_as_text(self, value: Any, classified: Classification) -> Any:
         assert classified.text is not None
-        return self.encode(classified.text(value))
+        return self._encode_text(str.__str__(classified.text(value)))
+
+    def _encode_enum(self, value: Any, _: Classification) -> Any:
+        """Return the value of a member of an enum. Its name is noted where several members may look alike on record."""
+        content = value.value
+        is_obvious = type(content) in _OBVIOUS
+        self._note(value, type(value), {} if is_obvious else {"name": value.name})
+        noted = len(self.notes)
+        data = self.encode(content)
+        del self.notes[noted:]  # the name says all
+        return data
 
     def _encode_mapping(self, mapping: Mapping[Any, Any], _: Classification | None = None) -> dict[str, Any]:
-        items = [(self.encode(key), self._unless_secret(key, value)) for key, value in mapping.items()]
+        return self._encode_pairs(items_of(mapping))
+
+    def _encode_pairs(self, pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
+        start = len(self.notes)
+        items: list[tuple[Any, Any]] = []
+        key_notes: dict[int, list[Note]] = {}
+        for key, value in pairs:
+            name = self.encode(key)
+            if len(self.notes) > start:
+                key_notes[len(items)] = self._take_notes(start)
+            items.append((name, self._unless_secret(key, value)))
         names = {key for key, _ in items if type(key) is str and not key.startswith("$")}
         if len(names) < len(items) or len(items) > min(MAX_ITEMS, self._parts):
-            return {"$type": "dict", "$items": self._encode_items(items, lambda item: [item[0], self.encode(item[1])])}
+            positions = iter(range(len(items)))
+
+            def write(item: tuple[Any, Any]) -> list[Any]:
+                self.notes += [(f"/0{place}", entry) for place, entry in key_notes.get(next(positions), ())]
+                return [item[0], self.encode_at("1", item[1])]
+
+            start = len(self.notes)
+            written = self._encode_items(items, write)
+            shift(self.notes, start, "$items")
+            return {"$type": "dict", "$items": written}
         self._parts -= len(items)
-        return {key: self.encode(value) for key, value in items}
+        data: dict[str, Any] = {}
+        noted: dict[str, list[Note]] = {}
+        for name, value in items:
+            data[name] = self.encode(value)
+            if len(self.notes) > start:
+                noted[escape(name)] = self._take_notes(start)
+        if key_notes:
+            keys = {escape(items[at][0]): notes for at, notes in key_notes.items()}
+            self.notes += merge_members(keys, len(data), KEY)
+        if noted:
+            self.notes += merge_members(noted, len(data))
+        return data
+
+    def _take_notes(self, start: int) -> list[Note]:
+        notes = self.notes[start:]
+        del self.notes[start:]
+        return notes
 
     def _encode_named_tuple(self, value: Any, classified: Classification) -> list[Any]:
         members = members_of(value, classified)
         return self._encode_items((self._unless_secret(key, item) for key, item in members), self.encode)
 
     def _encode_sequence(self, value: Any, _: Classification) -> list[Any]:
-        return self._encode_items(value, self.encode)
+        return self._encode_items(items_in(value), self.encode)
 
     def _encode_set(self, value: Any, _: Classification) -> list[Any]:
-        return self._encode_items(_in_order(value), self.encode)
+        """Return the members of a set in an order that is the same in all processes."""
+        content = list(items_in(value))
+        if (ordered := in_order(content)) is not None:
+            return self._encode_items(ordered, self.encode)
+        start, members = len(self.notes), []
+        for member in content:
+            data = self.encode(member)
+            members.append((sort_key(data), data, self._take_notes(start)))
+        members.sort(key=lambda member: member[0])
+
+        def write(member: tuple[Any, Any, list[Note]]) -> Any:
+            self.notes += member[2]
+            return member[1]
+
+        return self._encode_items(members, write)
 
     def _encode_items(self, values: Iterable[Any], write: Callable[[Any], Any]) -> list[Any]:
         """Return the values as ``write`` returns them, up to the limits, and a mark for those that are left out."""
         written: list[Any] = []
+        start = len(self.notes)
+        noted: dict[str, list[Note]] = {}
         for position, value in enumerate(values := list(values)):
             if type(value) is not Cut:  # the mark of a loaded state does not count, and stays
                 if position >= MAX_ITEMS or self._parts <= 0:
-                    self._lose(Form.CUT)
+                    self.lose(Form.CUT)
                     written.append({"$cut": len(values) - position})
                     break
                 self._parts -= 1
             written.append(write(value))
+            if len(self.notes) > start:
+                noted[str(position)] = self._take_notes(start)
+        if noted:
+            self.notes += merge_members(noted, len(written))
         return written
 
     def _encode_fields(self, value: Any, classified: Classification) -> dict[str, Any]:
-        """Return what ``_encode_mapping`` returns for the fields, whose names need no check."""
-        fields = fields_of(value, classified)
-        if len(fields) > self._parts:
-            return self._encode_mapping(fields)
+        """Return what ``_encode_mapping`` returns for the fields, whose names mostly need no check."""
+        if value.__class__ is type(value):
+            fields, state = split_fields(value, classified)
+        else:  # a proxy, which has nothing of its own to see
+            fields, state = {name: getattr(value, name) for name in classified.fields}, {}
+        self._note(value, type(value), state)
+        if len(fields) > self._parts or not set(fields).issubset(classified.fields):
+            return self._encode_pairs(fields.items())
         self._parts -= len(fields)
-        return {name: self.encode(self._unless_secret(name, field)) for name, field in fields.items()}
+        return {name: self.encode_at(name, self._unless_secret(name, field)) for name, field in fields.items()}
 
     def _encode_bytes(self, value: Any, _: Classification) -> Any:
         content = bytes(value)
@@ -224,10 +331,10 @@ class Encoder:
 
     def _encode_scalar(self, value: Any, _: Classification) -> Any:
         """Return an instance of a subclass as one of the class itself."""
-        return self.encode(next(cls(value) for cls in (str, int, float) if isinstance(value, cls)))
+        return self.encode(plain_scalar(value))
 
     def _encode_opaque(self, value: object, _: Classification | None = None) -> dict[str, Any]:
-        self._lose(Form.OPAQUE)
+        self.lose(Form.OPAQUE)
         return {
             "$type": _guarded(public_path, type(value)),
             "$repr": self._redact_free_text(_guarded(repr, value), MAX_REPR),
@@ -237,7 +344,7 @@ class Encoder:
         Kind.SECRET: lambda self, value, _: self.mask(value),
         Kind.PLACEHOLDER: _encode_placeholder,
         Kind.TEXT: _encode_as_text,
-        Kind.ENUM: lambda self, value, _: self.encode(value.value),
+        Kind.ENUM: _encode_enum,
         Kind.MAPPING: _encode_mapping,
         Kind.NAMED_TUPLE: _encode_named_tuple,
         Kind.SEQUENCE: _encode_sequence,
@@ -245,7 +352,7 @@ class Encoder:
         Kind.EXCEPTION: lambda self, value, _: self.encode_error(value),
         Kind.FIELDS: _encode_fields,
         Kind.BYTES: _encode_bytes,
-        Kind.PATH: lambda self, value, _: self.encode(os.fspath(value)),
+        Kind.PATH: lambda self, value, _: self.encode(plain_scalar(os.fspath(value))),
         Kind.SCALAR: _encode_scalar,
         Kind.OPAQUE: _encode_opaque,
     }
@@ -269,28 +376,6 @@ class _ModelEncoder(Encoder):
 
     def _unless_secret(self, key: Any, value: Any) -> Any:
         return value
-
-
-def _placeholder_mark(value: Any) -> Any:
-    """Return the mark of a placeholder, as it was read. None for other values."""
-    cls = type(value)  # not isinstance, which asks the value for its `__class__`
-    if issubclass(cls, Opaque):
-        return value.data
-    if issubclass(cls, Cut):
-        return {"$cut": value.count}
-    if issubclass(cls, RecordedError):
-        return {"$type": str(value.type), "$message": str(value.message), "$traceback": str(value.traceback)}
-    return None
-
-
-def _in_order(values: AbstractSet[Any]) -> list[Any]:
-    """Return the members of a set in an order that is the same in all processes, as far as they can be ordered."""
-    try:
-        return sorted(values)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # members of different types, or with a comparison of their own, which may do anything
-        return sorted(values, key=lambda value: _guarded(repr, value))
 
 
 def _guarded(func: Callable[[Any], str], value: Any) -> str:

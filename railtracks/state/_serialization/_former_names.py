@@ -1,7 +1,8 @@
 """The names of the library's classes and functions that earlier versions of the format recorded, and the current ones.
 
 Versions 1 and 2 recorded the modules in which classes and functions were defined. These names are translated
-when a record is read, so that resuming finds them. The table below never changes: it says what those versions wrote.
+when a record is read, so that resuming finds them. Version 3 did so for paths of the file system, if it ran on
+Python 3.13. The table below never changes: it says what those versions wrote.
 """
 
 from __future__ import annotations
@@ -73,6 +74,14 @@ _CURRENT: dict[str, str] = {
     for module, names in modules.items()
     for name in names.split()
 }
+_CURRENT_TYPES: dict[str, str] = {
+    **_CURRENT,
+    **{
+        f"pathlib._local.{name}": f"pathlib.{name}"
+        for name in ("PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath")
+    },
+}
+"""With the classes that Python 3.13 alone defines in a private module."""
 _FORMER: dict[str, str] = {current: former for former, current in _CURRENT.items()}
 _CURRENT_NODES: dict[str, str] = {
     **_CURRENT,
@@ -95,12 +104,12 @@ def _renamed(path: str, names: dict[str, str]) -> str:
 
 def translate_types(types: str) -> str:
     """Return the list of types that stands in a record, with current names."""
-    return " ".join(_CURRENT.get(name, name) for name in types.split(" "))
+    return " ".join(_CURRENT_TYPES.get(name, name) for name in types.split(" "))
 
 
 def translate_node(key: str) -> str:
     """Return the key of a node that an earlier version recorded, with current names."""
-    return _renamed_key(key, _CURRENT_NODES)
+    return _renamed_key(key, _CURRENT_NODES, _CURRENT_TYPES)
 
 
 def translate_values(data: Any) -> Any:
@@ -129,13 +138,13 @@ def translate(members: dict[str, Any]) -> None:
 
 def former_node(key: str) -> str:
     """Return the key under which version 2 recorded a node. Digests on record contain it."""
-    return _renamed_key(key, _FORMER)
+    return _renamed_key(key, _FORMER, _FORMER)
 
 
-def _renamed_key(key: str, names: dict[str, str]) -> str:
+def _renamed_key(key: str, names: dict[str, str], types: dict[str, str]) -> str:
     if base := _NODE.match(key):
         key = _renamed(base[0], names) + _BOUND_CLASS.sub(lambda match: _renamed(match[0], names), key[base.end() :])
-    return _BOUND_TYPES.sub(lambda match: " ".join(names.get(name, name) for name in match[0].split(" ")), key)
+    return _BOUND_TYPES.sub(lambda match: " ".join(types.get(name, name) for name in match[0].split(" ")), key)
 
 
 def shortened_types(types: Iterable[str], limit: int) -> str | None:

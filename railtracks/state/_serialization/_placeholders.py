@@ -53,3 +53,15 @@ class RecordedError(Exception):
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}"
+
+
+def placeholder_mark(value: Any) -> Any:
+    """Return the mark of a placeholder, as it was read. None for other values."""
+    cls = type(value)  # not isinstance, which asks the value for its `__class__`
+    if issubclass(cls, Opaque):
+        return value.data
+    if issubclass(cls, Cut):
+        return {"$cut": value.count}
+    if issubclass(cls, RecordedError):
+        return {"$type": str(value.type), "$message": str(value.message), "$traceback": str(value.traceback)}
+    return None

@@ -2,7 +2,7 @@
 
 A record keeps two such texts, ``inputs`` and ``output``: members of a JSON object, without its braces, so that journal
 and document are put together from them without encoding a value twice. The form is left out when it is PLAIN. When it
-is TYPED, the types stand beside it: values of different types are written alike, and are not equal.
+is TYPED, the types stand beside it, with their places: values of different types are written alike, and are not equal.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ except ImportError:  # an interpreter that has none in C
 _MAX_SCALARS = 16
 """The number of arguments up to which it pays to try to write them without an encoder."""
 
-MAX_TYPES = 1_000
-"""The number of characters of the names of types that are written in full."""
-NAME_GROWTH = 21
-"""The number of characters by which the name that version 2 recorded for a class may be longer than the current one."""
+MAX_TYPES = 16_777_216
+"""The number of characters of the types of a value. Beyond it they are left out, and the value counts as cut."""
 _COMPLETED = Status.COMPLETED
 NO_OUTPUT = '"output": null'
 
@@ -71,10 +69,11 @@ def facts_text(facts: Mapping[str, str | float | None]) -> str:
     )
 
 
-def member_text(key: object, value: object, redactor: Redactor) -> tuple[str, Form]:
-    """Return a value that belongs to ``key``, which may name a secret, as JSON, and its form. Never raises."""
+def member_text(key: object, value: object, redactor: Redactor) -> tuple[str, Form, str | None]:
+    """Return a value that belongs to ``key``, which may name a secret, as JSON, with form and types. Never raises."""
     text, encoder = _encode_until_stable(redactor, lambda encoder: dumps(encoder.encode_member(key, value)))
-    return text, encoder.form
+    types = _types_text(encoder)
+    return text, encoder.form, types
 
 
 def object_text(members: Mapping[str, object], redactor: Redactor) -> str:
@@ -106,10 +105,12 @@ def inputs_text(
 
     def write(encoder: Encoder) -> str:
         shown = [encoder.mask(v) if at in secret_positions and v is not None else v for at, v in enumerate(args)]
-        return f'"input_args": {dumps(encoder.encode(shown))}, "input_kwargs": {dumps(encoder.encode(dict(kwargs)))}'
+        first = dumps(encoder.encode_at("input_args", shown))
+        return f'"input_args": {first}, "input_kwargs": {dumps(encoder.encode_at("input_kwargs", dict(kwargs)))}'
 
     text, encoder = _encode_until_stable(redactor, write)
-    return text + _format_marks("input", encoder.form, _types_text(encoder.types))
+    types = _types_text(encoder)
+    return text + _format_marks("input", encoder.form, types)
 
 
 def output_text(record: CallRecord, redactor: Redactor, omit_traceback: bool = False) -> str:
@@ -135,17 +136,19 @@ def result_text(result: object, redactor: Redactor) -> str:
     if text is not None:
         return f'"output": {text}'
     text, encoder = _encode_until_stable(redactor, lambda encoder: dumps(encoder.encode(result)))
-    return f'"output": {text}{_format_marks("output", encoder.form, _types_text(encoder.types))}'
+    types = _types_text(encoder)
+    return f'"output": {text}{_format_marks("output", encoder.form, types)}'
 
 
-def format_inputs(args: object, kwargs: object, form: Form, types: str | None) -> str:
+def format_inputs(args: object, kwargs: object, form: Form, types: object) -> str:
     """Return the text of a record's arguments from plain data that was read."""
-    return f'"input_args": {dumps(args)}, "input_kwargs": {dumps(kwargs)}{_format_marks("input", form, types)}'
+    marks = _format_marks("input", form, None if types is None else dumps(types))
+    return f'"input_args": {dumps(args)}, "input_kwargs": {dumps(kwargs)}{marks}'
 
 
-def format_output(data: object, form: Form, types: str | None) -> str:
+def format_output(data: object, form: Form, types: object) -> str:
     """Return the text of a record's result or exception from plain data that was read."""
-    return f'"output": {dumps(data)}{_format_marks("output", form, types)}'
+    return f'"output": {dumps(data)}{_format_marks("output", form, None if types is None else dumps(types))}'
 
 
 def ensure_texts(record: CallRecord, redactor: Redactor) -> tuple[str, str]:
@@ -165,13 +168,18 @@ def form_in(text: str) -> Form:
     return Form(word[:-1]) if found else Form.PLAIN
 
 
+def is_former(text: str) -> bool:
+    """Return whether a record's text, or the key of a node, lists types as a text: without places, as version 3 did."""
+    return '_types": "' in text
+
+
 def is_lossy(form: Form) -> bool:
     """Return whether there is something in the value that cannot be brought back, nor compared."""
     return form not in (Form.PLAIN, Form.TYPED)
 
 
 def _format_marks(of: str, form: Form, types: str | None) -> str:
-    shown = "" if types is None else f', "{of}_types": {quote(types)}'
+    shown = "" if types is None else f', "{of}_types": {types}'
     return "" if form is Form.PLAIN else f'{shown}, "{of}_form": "{form.value}"'
 
 
@@ -186,16 +194,15 @@ def _encode_until_stable(redactor: Redactor, write: Callable[[Encoder], str]) ->
     return text, encoder
 
 
-def _types_text(types: list[str]) -> str | None:
-    """Return the types in their order; of many the first, and a checksum that distinguishes them from others."""
-    text = " ".join(types)
-    if len(text) + NAME_GROWTH * len(types) > MAX_TYPES:
-        from railtracks.state._serialization._former_names import (
-            shortened_types,  # here, as few values have so many types
-        )
-
-        return shortened_types(types, MAX_TYPES) or text
-    return text or None
+def _types_text(encoder: Encoder) -> str | None:
+    """Return the types in what was encoded as JSON; None if there are none. Too many are left out, as if cut."""
+    if not encoder.notes:
+        return None
+    text = dumps(dict(encoder.notes))
+    if len(text) > MAX_TYPES:
+        encoder.lose(Form.CUT)
+        return None
+    return text
 
 
 def _encode_scalar(value: object, redactor: Redactor) -> str | None:

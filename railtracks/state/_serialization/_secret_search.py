@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._redaction._secret_names import is_secret_key
-from railtracks.state._serialization._classify import SCALAR_IDS, Kind, classify_value, members_of
+from railtracks.state._serialization._classify import SCALAR_IDS, Kind, classify_value
+from railtracks.state._serialization._contents import members_of
 from railtracks.state._serialization._encoder import Encoder
 from railtracks.state._serialization._plain_data import MAX_DEPTH, MAX_PARTS
 

@@ -6,7 +6,6 @@ import contextlib
 import pathlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, partial
-from importlib import import_module
 from types import GenericAlias, NoneType
 from typing import Any, get_args, get_origin
 
@@ -18,8 +17,11 @@ from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import TEXT_TYPES
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._encoder import encode
+from railtracks.state._serialization._fitting import fits, is_foreign
 from railtracks.state._serialization._hooks import registered_types
 from railtracks.state._serialization._record_text import dumps, form_in, is_lossy, parse_members, result_text
+from railtracks.state._serialization._restoring import UnknownTypeError, restore
+from railtracks.state._serialization._standard_types import find_standard
 from railtracks.state._serialization._type_hints import (
     UNKNOWN,
     element_of,
@@ -34,8 +36,8 @@ from railtracks.state._serialization._type_hints import (
 def _parsers() -> dict[type, Callable[[str], Any]]:
     parsers: dict[type, Callable[[str], Any]] = {pathlib.Path: pathlib.Path, pathlib.PurePath: pathlib.PurePath}
     for path, text_type in TEXT_TYPES.items():
-        module, _, name = path.rpartition(".")
-        cls = getattr(import_module(module), name)
+        cls = find_standard(path)
+        assert cls is not None
         parsers[cls] = partial(text_type.read, cls)
     return parsers
 
@@ -72,23 +74,46 @@ def restore_result(output: str, annotation: Any) -> Any:
     if is_lossy(form):
         raise ValueError(f"is not all on record ({form.value})")
     members = parse_members(output)
-    if form is Form.PLAIN:
-        try:
-            value = decode(members["output"])
-        except Exception as exc:  # whatever a hook of a registered type raises
-            raise ValueError(f"cannot be restored ({exc!r})") from exc
-    else:
-        value = structure_as(members["output"], annotation)
-    if result_text(value, Redactor()) == output:
-        return value
-    if form is Form.PLAIN:
-        raise ValueError("is of a type that is not registered in this process; use rt.state.register_hooks")
+    data, types = members["output"], members.get("output_types")
+    if form is Form.TYPED and not isinstance(types, dict):
+        return _restore_former_result(output, data, annotation)
+    try:
+        value = restore(data, types, annotation)
+    except UnknownTypeError as exc:
+        raise ValueError(f"{exc}; {_advice(annotation)}") from exc
+    if result_text(value, Redactor()) != output:
+        if form is Form.PLAIN:
+            raise ValueError("is of a type that is not registered in this process; use rt.state.register_hooks")
+        raise ValueError("cannot be made again exactly as it was")
+    if not _is_expected(value, annotation, form):
+        raise ValueError(f"was not what its annotation says, {_shown(annotation)}")
+    return value
+
+
+def _is_expected(value: Any, annotation: Any, form: Form) -> bool:
+    try:
+        return not is_foreign(value, annotation) if form is Form.PLAIN else fits(value, annotation)
+    except Exception:  # an annotation can be anything
+        return True
+
+
+def _advice(annotation: Any) -> str:
     if annotation in (UNKNOWN, Any, object):
-        raise ValueError(
-            f"is of a type that only an annotation can bring back ({members.get('output_types')}); "
-            f"annotate what the node returns"
-        )
-    raise ValueError(f"was not what its annotation says, {_shown(annotation)}")
+        return "annotate what the node returns"
+    return f"its annotation, {_shown(annotation)}, does not name it"
+
+
+def _restore_former_result(output: str, data: Any, annotation: Any) -> Any:
+    """Return a result that was recorded without the places of its types: what its annotation makes of it."""
+    from railtracks.state._serialization._former_text import former_output  # here, as it serves old records only
+
+    value = structure_as(data, annotation)
+    text = former_output(value)
+    if text is None:
+        raise ValueError("was recorded by an earlier release, which did not record all of such values")
+    if text != output:
+        raise ValueError(f"was not what its annotation says, {_shown(annotation)}")
+    return value
 
 
 def _shown(annotation: Any) -> str:

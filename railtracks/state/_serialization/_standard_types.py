@@ -1,0 +1,47 @@
+"""The types that come back without an annotation: those of the standard library, and the scalars of numpy."""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from importlib import import_module
+from types import MappingProxyType
+
+_STANDARD: dict[str, str] = {
+    "builtins": (
+        "bool bytearray bytes complex dict float frozenset int list mappingproxy memoryview range set str tuple"
+    ),
+    "collections": "ChainMap Counter OrderedDict UserDict defaultdict deque",
+    "datetime": "date datetime time timedelta",
+    "decimal": "Decimal",
+    "fractions": "Fraction",
+    "pathlib": "PosixPath PurePosixPath PureWindowsPath WindowsPath",
+    "uuid": "UUID",
+}
+"""The names by module. No other module is ever imported for a name on record."""
+
+
+def find_standard(path: str) -> type | None:
+    """Return the type of the standard library, or of numpy, that a name on record means; None for other names."""
+    if path.startswith("numpy."):
+        return numpy_scalar(getattr(sys.modules.get("numpy"), path[6:], None))
+    return _find(path)
+
+
+@lru_cache(maxsize=1024)
+def _find(path: str) -> type | None:
+    module, _, name = path.rpartition(".")
+    module = module or "builtins"
+    if name not in _STANDARD.get(module, "").split():
+        return None
+    return MappingProxyType if name == "mappingproxy" else getattr(import_module(module), name)
+
+
+def numpy_scalar(cls: object) -> type | None:
+    """Return the class, if its values are scalars of numpy that Python has too; None for others."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(cls, type) or cls.__module__ != "numpy":
+        return None
+    kinds = (numpy.bool_, numpy.integer, numpy.float16, numpy.float32, numpy.float64, numpy.complex128)
+    exact = issubclass(cls, (*kinds, numpy.str_, numpy.bytes_)) and not issubclass(cls, numpy.timedelta64)
+    return cls if exact else None
