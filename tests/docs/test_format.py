@@ -24,7 +24,7 @@ from railtracks.state._document import _graph as document
 from railtracks.state._document._writer import DOCUMENT_BEGINS, VERSION
 from railtracks.state._journal._format import ATTEMPT_ENTRY, HEADER_BEGINS, encode_entry, entries_of, header_entry
 from railtracks.state._redaction import _secret_names as redact
-from railtracks.state._serialization._record_text import _types_text
+from railtracks.state._serialization._former_text import former_types
 from railtracks.state._stores._headers import HEADER_BYTES
 from railtracks.state._transitions import RTState
 from railtracks.testing import ScriptedModel
@@ -32,7 +32,7 @@ from tests import virtual
 
 PATH = Path(__file__).parents[2] / "docs/format.md"
 TEXT = PATH.read_text(encoding="utf-8")
-WRITTEN = 3  # the version that the page describes
+WRITTEN = 4  # the version that the page describes
 CLASSES = {
     "The document itself": document.Document,
     "A run": document.Run,
@@ -275,8 +275,8 @@ def test_the_bytes_of_an_entry_on_the_page_are_what_is_written():
 
 
 def test_a_cut_list_of_types_ends_as_the_page_says():
-    text = _types_text(["tuple"] * 201)
-    assert f"`{text[1_000:]}`" in section("Types")  # type: ignore[index]
+    text = former_types(["tuple"] * 201)
+    assert f"`{text[1_000:]}`" in section("Versions")  # type: ignore[index]
     assert len(" ".join(["tuple"] * 201)) == 1_205
 
 
@@ -293,7 +293,7 @@ def test_a_cut_list_of_own_types_is_made_as_the_page_says(before):
     *whole, last = part.split(" ")
     current = {former: name for name, former in names.items()}
     shown = " ".join([*(current.get(name, name) for name in whole), last])
-    assert _types_text(types) == f"{shown}... {len(types)} in all, {zlib.crc32(former.encode()):08x}"
+    assert former_types(types) == f"{shown}... {len(types)} in all, {zlib.crc32(former.encode()):08x}"
     assert len(shown) < 1_000
 
 

@@ -116,6 +116,10 @@ class _Layout(NamedTuple):
     hidden: tuple[str, ...]
     """Attributes that hold what is written as the members of the value, or a cache."""
     settings: Callable[[Any], dict[str, Any]] | None
+    is_model: bool
+    """Whether it is a pydantic model."""
+    is_bare: bool
+    """Whether everything that an instance has is in its ``__dict__``, or belongs to a pydantic model."""
 
 
 @lru_cache(maxsize=4096)
@@ -129,7 +133,10 @@ def _layout(cls: type) -> _Layout:
     paths = [public_path(base) for base in cls.__mro__]
     hidden = [name for path, name in _HIDDEN.items() if path in paths]
     settings = next((_SETTINGS[path] for path in paths if path in _SETTINGS), None)
-    return _Layout(cls.__dictoffset__ != 0, slots, (CACHED_HASH, "__orig_class__", *hidden), settings)
+    has_dict = cls.__dictoffset__ != 0
+    is_bare = has_dict and not slots and settings is None and not issubclass(cls, tuple(_EXACT))
+    names = (CACHED_HASH, "__orig_class__", *hidden)
+    return _Layout(has_dict, slots, names, settings, hasattr(cls, PYDANTIC_STATE), is_bare)
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
@@ -172,34 +179,39 @@ def own_state(value: Any) -> dict[str, Any]:
 
 def split_fields(value: Any, classification: Classification) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the fields of a value by name, and what it has beyond them."""
+    cls: Any = type(value)
+    layout = _layout(cls)
+    names = classification.fields
+    if layout.is_bare:
+        held = object.__getattribute__(value, "__dict__")
+        if len(held) == len(names) and all(name in held for name in names):  # as with nearly all values
+            return ({name: held[name] for name in names}, {}) if not layout.is_model else _model(value, dict(held), {})
     state = own_state(value)
     held = state.pop("attributes", {})
-    fields: dict[str, Any] = {}
-    unset = []
-    is_model = hasattr(type(value), PYDANTIC_STATE)
-    if is_model:
-        fields.update((name, held.pop(name)) for name in list(held) if name in classification.fields)
-        unset = [name for name in classification.fields if name not in fields]
-        fields.update(value.__pydantic_extra__ or {})
-        given = value.__pydantic_fields_set__
-        if given != fields.keys():
-            state["set"] = sorted(given)
-        if value.__pydantic_private__:
-            state["private"] = value.__pydantic_private__
-    else:
-        for name in classification.fields:
-            if name in held:
-                fields[name] = held.pop(name)
-            else:
-                unset.append(name)
-                if hasattr(value, name):  # a default that the class has, or a descriptor
-                    fields[name] = getattr(value, name)
+    fields = {
+        name: held.pop(name) for name in (list(held) if layout.is_model else names) if name in held and name in names
+    }
+    unset = [name for name in names if name not in fields]
+    if not layout.is_model:  # a default that the class has, or a descriptor
+        fields.update((name, getattr(value, name)) for name in unset if hasattr(value, name))
     if unset:
         state["unset"] = unset
-    if issubclass(type(value), tuple(_EXACT)):
+    if issubclass(cls, tuple(_EXACT)):
         state["content"] = plain_scalar(value)
     if held:
         state["attributes"] = held
+    return _model(value, fields, state) if layout.is_model else (fields, state)
+
+
+def _model(value: Any, fields: dict[str, Any], state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields of a pydantic model with those that it allows beyond its own, and what it has beyond all."""
+    if value.__pydantic_extra__:
+        fields.update(value.__pydantic_extra__)
+    given = value.__pydantic_fields_set__
+    if given != fields.keys():
+        state["set"] = sorted(given)
+    if value.__pydantic_private__:
+        state["private"] = value.__pydantic_private__
     return fields, state
 
 

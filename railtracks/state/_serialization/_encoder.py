@@ -320,7 +320,14 @@ class Encoder:
         if len(fields) > self._parts or not set(fields).issubset(classified.fields):
             return self._encode_pairs(fields.items())
         self._parts -= len(fields)
-        return {name: self.encode_at(name, self._unless_secret(name, field)) for name, field in fields.items()}
+        data: dict[str, Any] = {}
+        noted = len(self.notes)
+        for name, field in fields.items():
+            data[name] = self.encode(self._unless_secret(name, field))
+            if len(self.notes) > noted:
+                shift(self.notes, noted, escape(name))
+                noted = len(self.notes)
+        return data
 
     def _encode_bytes(self, value: Any, _: Classification) -> Any:
         content = bytes(value)

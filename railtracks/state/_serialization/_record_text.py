@@ -198,11 +198,13 @@ def _types_text(encoder: Encoder) -> str | None:
     """Return the types in what was encoded as JSON; None if there are none. Too many are left out, as if cut."""
     if not encoder.notes:
         return None
-    text = dumps(dict(encoder.notes))
+    text = ", ".join(
+        [f"{quote(place)}: {quote(entry) if type(entry) is str else dumps(entry)}" for place, entry in encoder.notes]
+    )
     if len(text) > MAX_TYPES:
         encoder.lose(Form.CUT)
         return None
-    return text
+    return f"{{{text}}}"
 
 
 def _encode_scalar(value: object, redactor: Redactor) -> str | None:
