@@ -12,7 +12,7 @@ from railtracks.state._journal import _format as journal
 from railtracks.state._records import DELETED, Change, Form, aggregate_status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import SCALAR_IDS
-from railtracks.state._serialization._encoder import guarded_repr
+from railtracks.state._serialization._guarding import guarded_repr
 from railtracks.state._serialization._record_text import inputs_text, member_text, output_text
 from railtracks.state._transitions import RTState
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -27,6 +26,7 @@ from railtracks.state._serialization._contents import (
     plain_scalar,
     split_fields,
 )
+from railtracks.state._serialization._guarding import format_traceback, guarded
 from railtracks.state._serialization._hooks import registered_types
 from railtracks.state._serialization._placeholders import Cut, placeholder_mark
 from railtracks.state._serialization._places import KEY, Entry, Note, escape, merge_members, shift
@@ -124,9 +124,9 @@ class Encoder:
         if mark := placeholder_mark(error):
             return mark  # type: ignore[no-any-return]
         return {
-            "$type": _guarded(public_path, type(error)),
-            "$message": self._redact_free_text(_guarded(str, error), MAX_TEXT),
-            "$traceback": shown_traceback or self._redact_free_text(_guarded(_traceback, error), MAX_TEXT),
+            "$type": guarded(public_path, type(error)),
+            "$message": self._redact_free_text(guarded(str, error), MAX_TEXT),
+            "$traceback": shown_traceback or self._redact_free_text(guarded(format_traceback, error), MAX_TEXT),
         }
 
     def mask(self, value: Any) -> str:
@@ -343,8 +343,8 @@ class Encoder:
     def _encode_opaque(self, value: object, _: Classification | None = None) -> dict[str, Any]:
         self.lose(Form.OPAQUE)
         return {
-            "$type": _guarded(public_path, type(value)),
-            "$repr": self._redact_free_text(_guarded(repr, value), MAX_REPR),
+            "$type": guarded(public_path, type(value)),
+            "$repr": self._redact_free_text(guarded(repr, value), MAX_REPR),
         }
 
     _WRITERS: ClassVar[dict[Kind, Callable[[Encoder, Any, Classification], Any]]] = {
@@ -383,29 +383,3 @@ class _ModelEncoder(Encoder):
 
     def _unless_secret(self, key: Any, value: Any) -> Any:
         return value
-
-
-def _guarded(func: Callable[[Any], str], value: Any) -> str:
-    """Return what ``func`` returns, as a text of no subclass; if it raises, a text that says so."""
-    try:
-        return str.__str__(func(value))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as exc:  # the user's __repr__ or __str__ may do anything
-        return f"<{func.__name__} of {_class_name(value)} raised {_class_name(exc)}>"
-
-
-def _class_name(value: object) -> str:
-    """Return the name of a value's class, whatever its metaclass makes of ``__qualname__``."""
-    return type.__dict__["__qualname__"].__get__(type(value))  # type: ignore[no-any-return]
-
-
-def guarded_repr(value: object) -> str:
-    """Return the ``repr`` of a value; if that raises, a text that says so."""
-    return _guarded(repr, value)
-
-
-def _traceback(value: BaseException) -> str:
-    if value.__traceback__ is None and value.__cause__ is None:
-        return ""
-    return "".join(traceback.format_exception(value))
