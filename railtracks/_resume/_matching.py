@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Coroutine, Sequence
-from typing import Any, NamedTuple, get_args, get_origin
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from railtracks._resume._canonical import CanonicalForms
 from railtracks._resume._history import HistoryNode, MatchKey, match_key
@@ -108,7 +108,7 @@ def _replay_or_rerun(found: HistoryNode, known: CallRecord, node: FunctionNode[.
     from railtracks.state._serialization._structuring import restore_result
 
     try:
-        result = restore_result(known.output, return_hint(node))
+        result = restore_result(known.output, node.return_hint)
     except ValueError as exc:
         return Match(found, f"its result {exc}")
     return Match(found, REUSED, result, descendants, changes)
@@ -203,14 +203,3 @@ def _structure_arguments(
     given = set(kwargs)
     named = {name: value for name, value in bound.arguments.items() if name in given}
     return bound.args[: len(args)], {**bound.kwargs, **named} if given else {}
-
-
-def return_hint(node: FunctionNode[..., Any]) -> Any:
-    """Return the type that the node's return annotation names; ``UNKNOWN`` without one, or if it cannot be resolved."""
-    from railtracks.state._serialization._type_hints import UNKNOWN, hints_of
-
-    target: Any = inspect.unwrap(node.func)
-    hint = hints_of(getattr(target, "invoke", target)).get("return", UNKNOWN)
-    if get_origin(hint) in (Awaitable, Coroutine):
-        hint = get_args(hint)[-1]
-    return hint

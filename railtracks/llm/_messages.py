@@ -6,7 +6,7 @@ Their ``repr`` is part of digests that are on record: names and fields stay as t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -87,9 +87,6 @@ Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage
 
 class MessageHistory(list[Message]):
     """A conversation: a list of messages, oldest first."""
-
-    # On record it needs no type beside it: a plain list may stand in for it.
-    __railtracks_untagged__: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return "\n".join(map(_format_message, self))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, ParamSpec, TypeVar, get_args, get_origin, overload
 
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._callables import callable_is, display_name, is_async
@@ -89,6 +89,15 @@ class FunctionNode(Generic[P, R_co]):
     def former_key(self) -> str | None:
         """The key that version 3 of the format recorded, if it was another one and belongs to no other node."""
         return former_key(self.origin or definition_path(self.func), self.target, self.version)
+
+    @functools.cached_property
+    def return_hint(self) -> Any:
+        """The type that the return annotation names; ``UNKNOWN`` without one, or if it cannot be resolved."""
+        from railtracks.state._serialization._type_hints import UNKNOWN, hints_of  # here, as few programs resume
+
+        target: Any = inspect.unwrap(self.func)
+        hint = hints_of(getattr(target, "invoke", target)).get("return", UNKNOWN)
+        return get_args(hint)[-1] if get_origin(hint) in (Awaitable, Coroutine) else hint
 
     _secret_positions: frozenset[int] = frozenset()
     _secret_names_revision = -1  # that of the secret names when the positions were found

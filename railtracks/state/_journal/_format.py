@@ -89,7 +89,7 @@ def reused_entry(record: CallRecord, known: CallRecord, orders: list[int]) -> st
         known: The recorded call that it corresponds to.
         orders: The new positions of the context changes of ``known`` and its descendants.
     """
-    return dumps({"e": "reused", "call": record.index, "known": known.index, "orders": orders})
+    return f'{{"e": "reused", "call": {record.index}, "known": {known.index}, "orders": {orders}}}'
 
 
 def end_entry(time: float, completed: bool) -> str:

@@ -31,9 +31,6 @@ SCALAR_IDS = frozenset(map(id, SCALAR_TYPES))
 define ``==`` and ``hash`` of its classes, and they may raise."""
 
 _UNTAGGED_TYPES = frozenset({dict, list, bytes})
-UNTAGGED = "__railtracks_untagged__"
-"""The attribute that a class sets to True if values of it need no tag either: what is read serves as well as what was
-written, as any list of messages serves as a ``MessageHistory``. Subclasses do not inherit it."""
 
 
 class Kind(IntEnum):
@@ -125,7 +122,7 @@ class Classification:
 
     Attributes:
         kind: The kind.
-        is_untagged: Whether plain data in a record needs no type beside it: what is read is equal to what was written.
+        is_untagged: Whether plain data in a record needs no type beside it.
         text: How to write a value as text. None unless ``kind`` is ``TEXT``.
         fields: The names of the fields. Exceptions and placeholders may have some as well; other kinds have none.
     """
@@ -189,7 +186,7 @@ def _classify(cls: type, claimed: type, token: object) -> Classification:  # noq
         kind = Kind.OPAQUE
     text_type = _text_type(cls) if kind is Kind.TEXT else None
     fields = _field_names(cls) if kind in (Kind.FIELDS, Kind.EXCEPTION, Kind.PLACEHOLDER) else None
-    is_untagged = cls in _UNTAGGED_TYPES or vars(cls).get(UNTAGGED) is True
+    is_untagged = cls in _UNTAGGED_TYPES
     return Classification(kind, is_untagged, None if text_type is None else text_type.write, fields or ())
 
 

@@ -23,7 +23,7 @@ def is_foreign(value: object, annotation: Any) -> bool:
 
     It is not enough that the annotation is wrong: many a function that says it returns a text returns a list.
     """
-    if value is None:
+    if value is None or annotation is UNKNOWN or annotation is type(value):
         return False
     allowed = list(_alternatives(annotation))
     return all(_excludes_plain(each) and not _is_instance(value, each) for each in allowed)

@@ -23,6 +23,8 @@ FORMER_LIMIT = 1_000
 """The number of characters of the names of types that version 3 wrote in full."""
 NAME_GROWTH = 21
 """The number of characters by which the name that version 2 recorded for a class may be longer than the current one."""
+_UNNAMED = "railtracks.llm.MessageHistory"
+"""The class of the library whose values version 3 did not distinguish from lists."""
 _SETTINGS = frozenset({"collections.ChainMap", "collections.defaultdict", "collections.deque", "mappingproxy"})
 """Types whose values have settings that version 3 did not write."""
 
@@ -39,6 +41,8 @@ class _FormerEncoder(Encoder):
         self.types: list[type] = []
 
     def _note(self, value: object, cls: type, state: dict[str, Any]) -> None:
+        if public_path(cls) == _UNNAMED:
+            return
         self.lose(Form.TYPED)
         self.types.append(cls)
         if state or _may_have_state(value, cls):
