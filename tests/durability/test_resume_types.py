@@ -5,12 +5,15 @@ from __future__ import annotations
 import datetime
 import decimal
 import math
+import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import attrs
+import pydantic
 import pytest
 
 import railtracks as rt
@@ -210,3 +213,78 @@ async def test_type_not_registered_in_this_process_runs_again(world):
     await connection.aresume("run")
     assert type(results[-1]) is Money
     assert "make" in reasons(connection.session.info)
+
+
+@pytest.mark.parametrize("name", ["float64", "float32", "int32", "uint8", "bool_", "str_", "bytes_", "complex128"])
+async def test_a_scalar_of_numpy_needs_no_annotation(world, name):
+    numpy = pytest.importorskip("numpy")
+    value = [getattr(numpy, name)("1" if name == "str_" else b"1" if name == "bytes_" else 1)] * 2
+    result, why = await twice(world, None, value)
+    assert why is None
+    assert [(type(each), repr(each)) for each in result] == [(type(each), repr(each)) for each in value]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the statement is new in Python 3.12")
+@pytest.mark.parametrize(
+    ("statement", "hint", "value"),
+    [
+        ("type Alias = Point", "Alias", Point(1, 2)),
+        ("type Alias[T] = dict[str, T]", "Alias[Point]", {"a": Point(1, 2)}),
+        ("type Alias = Point | list[Alias]", "Alias", [Point(1, 2), [Point(3, 4)]]),
+    ],
+)
+async def test_an_alias_made_by_a_type_statement_names_what_it_stands_for(world, statement, hint, value):
+    namespace: dict[str, Any] = {"Point": Point}
+    exec(statement, namespace)
+    result, why = await twice(world, eval(hint, namespace), value)
+    assert why is None
+    assert result == value
+
+
+class Animal(pydantic.BaseModel):
+    name: str
+
+
+class Dog(Animal):
+    collar: Square
+
+
+@pytest.mark.parametrize(("annotation", "value"), [(Animal, Dog), (list[Animal], lambda **kwargs: [Dog(**kwargs)])])
+async def test_a_subclass_of_what_the_annotation_names_comes_back(world, annotation, value):
+    """And so does what the fields of the subclass name."""
+    made = value(name="Rex", collar=Square(1))
+    result, why = await twice(world, annotation, made)
+    assert why is None
+    assert repr(result) == repr(made)
+
+
+def changed(fields):
+    """Return a class that is on record under one name, whatever its fields are."""
+    made = attrs.make_class("Changed", fields)
+    made.__module__, made.__qualname__ = __name__, "Changed"
+    return made
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"x": attrs.field(type=int), "y": attrs.field(default=1)}, {}, {"x": attrs.field(type=str)}],
+    ids=["one more", "one less", "another type"],
+)
+async def test_a_class_whose_fields_have_changed_has_its_call_run_again(world, fields):
+    before, after = changed({"x": attrs.field(type=int)}), changed(fields)
+
+    async def give():
+        world.note("give")
+        return before(1)
+
+    async def main():
+        await rt.call(rt.function_node(give))
+        await rt.call(world.step, "x")
+
+    flow = flow_of(main)
+    give.__annotations__["return"] = before
+    await failing_once(flow, world, "x")
+    give.__annotations__["return"] = after
+    _, session = await resumed(flow)
+    assert world.ran() == ["give", "x"]
+    assert reasons(session.info)["give"]

@@ -42,6 +42,14 @@ def test_a_users_class_is_recorded_by_module_and_name():
     assert public_path(dict) == "dict"
 
 
+@pytest.mark.parametrize("name", ["PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath"])
+def test_a_path_has_one_name_on_every_python(name):
+    """Python 3.13 alone defines it in a private module, and version 3 recorded that."""
+    cls = type(name, (), {"__module__": "pathlib._local"})
+    assert public_path(cls) == f"pathlib.{name}"
+    assert former.translate_types(f"pathlib._local.{name} tuple") == f"pathlib.{name} tuple"
+
+
 def test_a_users_class_need_not_be_hashable():
     class Comparable(type):
         def __eq__(cls, other):

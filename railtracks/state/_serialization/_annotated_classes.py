@@ -53,7 +53,7 @@ class AnnotatedClasses:
         if not found:
             raise UnknownTypeError(f"is of a type that only an annotation can bring back ({path})")
         if len(found) > 1:
-            raise ValueError(f"is of a type of which there are several classes with one name ({path})")
+            raise UnknownTypeError(f"is of a type of which there are several classes with one name ({path})")
         (cls,) = found
         self._add(cls)
         return cls

@@ -58,22 +58,22 @@ class _Restorer:
     def restore(self, data: Any, place: Place | None) -> Any:
         if place is None:
             return decode(data)
-        content = self._restore_members(data, place) if place.members or place.keys else decode(data)
         if place.entry is None:
-            return content
-        state: dict[str, Any] = {}
+            return self._restore_content(data, place)
         if isinstance(place.entry, str):
-            path = place.entry
+            path, kept, types = place.entry, {}, {}
         else:
-            path = place.entry["type"]
-            state = self.restore(place.entry["state"], read_places(place.entry.get("types", {})))
+            path, kept, types = place.entry["type"], place.entry["state"], place.entry.get("types", {})
+        cls = find_standard(path) or self.classes.find(path)  # first: its fields name the classes of its members
+        content = self._restore_content(data, place)
+        state = self.restore(kept, read_places(types))
         try:
-            cls = find_standard(path) or self.classes.find(path)
             return build(cls, content, state, self.find_alias)
-        except UnknownTypeError:
-            raise
         except ValueError as exc:
             raise _Unrestorable(str(exc)) from exc
+
+    def _restore_content(self, data: Any, place: Place) -> Any:
+        return self._restore_members(data, place) if place.members or place.keys else decode(data)
 
     def _restore_members(self, data: Any, place: Place) -> Any:
         if isinstance(data, list):
