@@ -51,7 +51,7 @@ class SessionLife(ABC):
     """
 
     __slots__ = (
-        "__weakref__", "_config", "_coordinator", "_defers_interrupts", "_end_time", "_forks", "_form", "_hooks",
+        "__weakref__", "_config", "_coordinator", "_end_time", "_forks", "_form", "_hooks",
         "_is_reported", "_lifecycle", "_log", "_loop_thread", "_nursery", "_payload_callback", "_resume_source",
         "_start_time", "_stored_run", "_termination", "_token", "identifier", "name",
     )  # fmt: skip
