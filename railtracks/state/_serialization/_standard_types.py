@@ -1,4 +1,4 @@
-"""The types that come back without an annotation: those of the standard library, and the scalars of numpy."""
+"""The types that come back without an annotation: of the standard library, scalars of numpy, and messages."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ _STANDARD: dict[str, str] = {
     "uuid": "UUID",
 }
 """The names by module. No other module is ever imported for a name on record."""
+_MESSAGES = "railtracks.llm."
 
 
 def find_standard(path: str) -> type | None:
-    """Return the type of the standard library, or of numpy, that a name on record means; None for other names."""
+    """Return the type that a name on record means without any annotation; None for other names."""
     if path.startswith("numpy."):
         return numpy_scalar(getattr(sys.modules.get("numpy"), path[6:], None))
+    if path.startswith(_MESSAGES):
+        module, name = sys.modules.get(_MESSAGES[:-1]), path.removeprefix(_MESSAGES)
+        found = getattr(module, name) if name in getattr(module, "__all__", ()) else None
+        return found if isinstance(found, type) else None
     return _find(path)
 
 
