@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
+from stat import S_ISREG
+from typing import BinaryIO
 
 from railtracks._concurrency._after_fork import after_fork
 
@@ -48,6 +50,21 @@ def create_file(path: str | os.PathLike[str], flags: int) -> int:
     except FileNotFoundError:
         make_folder(Path(path).parent)
         return os.open(path, flags, 0o600)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading. It does not wait, as ``open`` would for a named pipe that no one writes to.
+
+    Raises:
+        FileNotFoundError: There is none.
+        OSError: It cannot be opened, or is something else than a file, such as a folder or a pipe.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags)
+    if not S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+    return os.fdopen(handle, "rb")
 
 
 def remove_file(path: str | os.PathLike[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import re
 import threading
@@ -12,12 +13,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from railtracks.exceptions import RunInUseError
-from railtracks.state._file_system import FolderSync, create_file, remove_file, state_folder, write_atomically
+from railtracks.state._file_system import (
+    FolderSync,
+    create_file,
+    open_regular,
+    remove_file,
+    state_folder,
+    write_atomically,
+)
 from railtracks.state._stores._file_lock import FileLock, is_locked, sweep_locks
 from railtracks.state._stores._headers import HEADER_BYTES
 from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
 
 _LEFTOVER = re.compile(r"\.(.+)\.(?:json|journal)\.[0-9a-f]{8}\.tmp")  # as ``write_atomically`` names them
+_LOG = logging.getLogger("RT")
 _APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -101,8 +110,16 @@ class FileStore:
 
     def list(self) -> Sequence[Listed]:
         """Return all runs, the one that was written to least recently first."""
-        found = [self._listed(identifier) for identifier in self._identifiers()]
+        found = [self._listed_if_readable(identifier) for identifier in self._identifiers()]
         return sorted((run for run in found if run is not None), key=lambda run: run.modified)
+
+    def _listed_if_readable(self, identifier: str) -> Listed | None:
+        """Return a run as it is listed; None, with a warning, if one entry of the folder cannot be read."""
+        try:
+            return self._listed(identifier)
+        except OSError as exc:
+            _LOG.warning("the run %s in %s is left out, as it cannot be read: %s", identifier, self._folder, exc)
+            return None
 
     def remove(self, identifier: str) -> None:
         """Remove document and journal of the run. Idempotent."""
@@ -147,7 +164,7 @@ class FileStore:
     def _listed(self, identifier: str) -> Listed | None:
         found, modified, size, has_journal, head = False, 0.0, 0, False, b""
         for kind in ("journal", "json"):  # if both exist, the head is that of the document
-            with contextlib.suppress(FileNotFoundError), open(self._path(identifier, kind), "rb") as file:
+            with contextlib.suppress(FileNotFoundError), open_regular(self._path(identifier, kind)) as file:
                 status = os.fstat(file.fileno())
                 modified, size = max(modified, status.st_mtime), size + status.st_size
                 has_journal = has_journal or kind == "journal"
@@ -157,7 +174,7 @@ class FileStore:
 
 def _content(path: str) -> bytes | None:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read()
     except FileNotFoundError:
         return None

@@ -19,7 +19,7 @@ from railtracks._identifiers import explain_invalid_identifier
 from railtracks.exceptions import ConfigError, RunInUseError, RunNotFoundError, StateError
 from railtracks.state._document._writer import DOCUMENT_BEGINS
 from railtracks.state._info import ExecutionInfo
-from railtracks.state._journal._reader import TRUNCATED
+from railtracks.state._journal._reader import TRUNCATED, has_torn_header
 from railtracks.state._records import Status
 from railtracks.state._stores._files import FileStore
 from railtracks.state._stores._headers import HEADER_BYTES, read_document_header, read_journal_header
@@ -165,7 +165,8 @@ def load_run(run_identifier: str, store: Store | str | None = None) -> Execution
 
     Returns:
         The snapshot. ``info.damage`` says whether a part of a journal was lost. Calls that were running when the
-        process died are ``Open``, with the reason ``Reason.PROCESS_DIED``.
+        process died are ``Open``, with the reason ``Reason.PROCESS_DIED``. A run whose process died while the journal
+        was begun has no calls.
 
     Raises:
         ConfigError: ``run_identifier`` cannot be the identifier of a run.
@@ -189,6 +190,8 @@ def load_run(run_identifier: str, store: Store | str | None = None) -> Execution
                 writing = running and info.damage is not None and info.damage.startswith(TRUNCATED)
                 return attrs.evolve(info, damage=None) if writing else info
             except StateError:
+                if stored.document is None and has_torn_header(stored.journal):
+                    return ExecutionInfo(run_identifier)  # the process died before the run had begun
                 if stored.document is None:
                     raise
         assert stored.document is not None
