@@ -4,11 +4,13 @@ The property plants a secret by one road, lets it out by others, and then looks 
 that stood in a file at any time meanwhile, for the secret in any form that it can be read from.
 """
 
+import base64
 import contextlib
 import dataclasses
 import functools
 import json
 import tempfile
+import urllib.parse
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import railtracks as rt
+from railtracks._context_variable import current
 from railtracks.state import FileStore, SQLiteStore
 from tests import virtual
 from tests.conftest import BACKENDS
@@ -105,6 +108,30 @@ class Odd:
         return f"<Odd {self.value!r}>"
 
 
+def class_of(name):
+    return type("".join(filter(str.isprintable, name)) or "Empty", (), {"__repr__": lambda self: "<it>"})
+
+
+def encoded(secret, encode=base64.b64encode, before=1):
+    return encode(b"x" * before + as_bytes(secret) + b"yz").decode()
+
+
+def halves(secret):
+    text = text_of(secret)
+    return [text[: len(text) // 2], text[len(text) // 2 :]]
+
+
+def attributes(values):
+    """Describe the running call, as an agent does."""
+    frame = current.get()
+    frame.coordinator.set_attributes(frame.record, values)
+
+
+async def log_it(secret):
+    with contextlib.suppress(ValueError):
+        await rt.call(lambda: fail(ValueError(f"in the log: {secret}")))
+
+
 def text_of(secret):
     return secret if isinstance(secret, str) else repr(secret)
 
@@ -139,6 +166,25 @@ WAYS = {
     "context": lambda s: put_in_node("note", f"<{text_of(s)}>"),
     "key of the context": lambda s: put_in_node(f"of {text_of(s)}", 1),
     "broadcast": lambda s: rt.broadcast(s),
+    "name of a node": lambda s: rt.call(rt.function_node(use, name=f"use {text_of(s)}"), 1),
+    "name of a node that fails": lambda s: rt.call(rt.function_node(fail, name=f"fail {s!r}"), ValueError("x")),
+    "version of a node": lambda s: rt.call(rt.function_node(use, version=text_of(s)), 1),
+    "name of a class": lambda s: rt.call(lambda: [class_of(f"{text_of(s)}C")(), (class_of(text_of(s)),)]),
+    "class of an exception": lambda s: rt.call(lambda: fail(type(f"E{text_of(s)}", (ValueError,), {})("x"))),
+    "class of a dataclass": lambda s: rt.call(
+        use, dataclasses.make_dataclass("x", ["a"], namespace={"__qualname__": f"D.{text_of(s)}"})(1)
+    ),
+    "base64": lambda s: rt.call(lambda: [encoded(s, before=before) for before in range(3)]),
+    "base64 for URLs in a message": lambda s: rt.call(lambda: fail(ValueError(encoded(s, base64.urlsafe_b64encode)))),
+    "base64 in lines": lambda s: rt.call(lambda: encoded(s, base64.encodebytes, 70)),
+    "quoted for URLs": lambda s: rt.call(lambda: f"https://a.example/{urllib.parse.quote(as_bytes(s), safe='')}"),
+    "quoted for forms": lambda s: rt.call(use, f"a=b&c={urllib.parse.quote_plus(as_bytes(s))}"),
+    "split over lines": lambda s: rt.call(lambda: "\n  ".join(halves(s))),
+    "split over items": lambda s: rt.call(lambda: halves(s)),
+    "attribute": lambda s: rt.call(lambda: attributes({"note": f"<{text_of(s)}>", text_of(s): 1})),
+    "log": log_it,
+    "at the cut of a repr": lambda s: rt.call(lambda: Odd("." * 940 + f"{text_of(s)}{'.' * 2_000}")),
+    "at the cut of bytes": lambda s: rt.call(lambda: b"." * 950 + as_bytes(s) + b"." * 1_100_000),
     "bound": lambda s: rt.call(functools.partial(use, text_of(s))),
 }
 

@@ -4,6 +4,8 @@ import base64
 import contextlib
 import json
 import logging
+import re
+import urllib.parse
 from pathlib import Path
 
 import attrs
@@ -11,6 +13,10 @@ import attrs
 import railtracks as rt
 
 SECRET = "Qz7-hunter2"
+
+
+_BREAKS = re.compile(rb'\\+[nr]\\s*|\\s*\\n\\s*|", "')
+"""What stands between the parts of a text that is split over several lines, or over the items of a list."""
 
 
 class Watched:
@@ -38,7 +44,8 @@ class Watched:
 
     def shows(self, secret):
         self.look()
-        return [form for form in forms(secret) for content in self.seen if form in content]
+        whole = [content for seen in self.seen for content in (seen, _BREAKS.sub(b"", seen))]
+        return [form for form in forms(secret) for content in whole if form in content]
 
 
 def quoted(text):
@@ -64,6 +71,8 @@ def forms(secret):
     data = secret.encode() if isinstance(secret, str) else secret
     found = {data, *base64_cores(data)}
     for text in texts:
+        for quote in (urllib.parse.quote, urllib.parse.quote_plus):
+            found.add(quote(text, safe="").encode())
         for once in quoted(text):
             found.update(twice.encode("utf-8", "replace") for twice in quoted(once))
     return {form for form in found if len(form) >= 6}

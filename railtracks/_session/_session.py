@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, final
 
 from railtracks._config import resolve_config
@@ -20,6 +21,7 @@ from railtracks.nodes._resolve import as_node
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
 from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._redacted_values import logged_text
 
 if TYPE_CHECKING:
     from railtracks._resume._source import ResumeSource
@@ -107,7 +109,9 @@ class Session(SessionLife):
         identifier = config.run_identifier or (resume if before is None else hooks.new_id())
         identifier = identifier or (hooks.new_id() if name is None else slug(name))
         redactor = Redactor()
-        log = SessionLog(config.logging_setting, config.log_file, identifier, hooks.clock, redactor.redact_free_text)
+        log = SessionLog(
+            config.logging_setting, config.log_file, identifier, hooks.clock, partial(logged_text, redactor=redactor)
+        )
         coordinator = Coordinator(identifier, config, dict(context or {}), hooks, log, redactor)
         super().__init__(coordinator, log, hooks, name, source, payload_callback)
         self._flow_name, self._flow_id = flow_name, flow_id

@@ -193,8 +193,15 @@ class ExecutionInfo:
     @property
     def facts(self) -> dict[str, str | float | None]:
         """The members of the document that say which session it is."""
-        names = ("flow_name", "flow_id", "session_id", "session_name", "start_time", "end_time")
-        return {name: getattr(self, name) for name in names}
+        written = self._redactor.redact_name
+        return {
+            "flow_name": None if self.flow_name is None else written(self.flow_name),
+            "flow_id": self.flow_id,
+            "session_id": self.session_id,
+            "session_name": None if self.session_name is None else written(self.session_name),
+            "start_time": self.start_time,
+            "end_time": self.end_time,
+        }
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state file: atomically, readable by its owner only, on disk when this returns. Blocks.

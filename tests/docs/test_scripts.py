@@ -56,7 +56,7 @@ def test_the_second_published_flow_runs(make, backend):
         return result
 
     flow = rt.Flow(
-        "My Workflow", entry_point=my_workflow, timeout=60, context={"api_key": "secret"}, logging_setting="INFO",
+        "My Workflow", entry_point=my_workflow, timeout=60, context={"api_key": "secret-4711"}, logging_setting="INFO",
         backend=backend,
     )  # fmt: skip
     assert str(flow.invoke("Hello!")) == "A: Hello!"
@@ -65,7 +65,7 @@ def test_the_second_published_flow_runs(make, backend):
         return await flow.ainvoke("Hello!")
 
     assert str(virtual.run(backend, asynchronous)) == "A: Hello!"
-    assert "secret" not in "".join(file.read_text() for file in Path(".railtracks").iterdir())
+    assert "secret-4711" not in "".join(file.read_text() for file in Path(".railtracks").iterdir())
 
 
 def test_the_published_warning_is_printed_word_for_word():

@@ -46,6 +46,7 @@ class Recorder:
         self._state = state
         self._origin = origin
         self._redactor = redactor
+        self._written = redactor.redact_name
         self._journal = journal
         self._replayer = replayer
         self.is_synchronous: bool = journal.is_synchronous
@@ -68,7 +69,10 @@ class Recorder:
         """
         record.node = node.key
         if node.known_secrets is not None:
-            self._register_bound_secrets(record, node.known_secrets)
+            for text in node.known_secrets:  # those that it is bound to
+                self._redactor.add(text)
+        if record.node is not None and self._written(record.node) != record.node:
+            record.node = None  # a key that holds a secret is not recorded
         is_journalled, hidden, replayer = self._journal.is_active, node.secret_positions, self._replayer
         if is_journalled or hidden or replayer is not None or not _has_only_scalars(record):
             record.inputs = inputs_text(record.args, record.kwargs, self._redactor, hidden)
@@ -90,14 +94,7 @@ class Recorder:
             created = self._state.records[self._journalled_calls]
             self._journalled_calls += 1
             created.inputs = created.inputs or UNWRITTEN
-            self._journal.append(journal.created_entry(created, created.started + self._origin))
-
-    def _register_bound_secrets(self, record: CallRecord, secrets: list[str]) -> None:
-        """Register the secrets that a node is bound to. A node key that holds a secret is not recorded."""
-        for text in secrets:
-            self._redactor.add(text)
-        if record.node is not None and self._redactor.redact(record.node) != record.node:
-            record.node = None
+            self._journal.append(journal.created_entry(created, created.started + self._origin, self._written))
 
     def on_ended(self, record: CallRecord) -> None:
         """Record the end of a call: its result, exception or cancellation."""

@@ -39,6 +39,7 @@ class Writer:
         self._session = dumps(session_id)[1:-1]
         self._origin = origin
         self._redactor = redactor
+        self._written = redactor.redact_name
 
     def document(
         self, facts: dict[str, str | float | None], records: Sequence[CallRecord], earlier: Sequence[CallRecord]
@@ -75,7 +76,7 @@ class Writer:
         top = records[0]
         start, end = top.started + self._origin, "null" if top.ended is None else repr(top.ended + self._origin)
         yield (
-            f'{{"name": {name_text(top.name)}, "run_id": "{self._session}-r{top.index}", '
+            f'{{"name": {name_text(self._written(top.name))}, "run_id": "{self._session}-r{top.index}", '
             f'"status": "{top.status.value}", "start_time": {start!r}, "end_time": {end}, "nodes": ['
         )
         created, ended = self._stamps(records)
@@ -88,22 +89,23 @@ class Writer:
 
     def _stamps(self, records: list[CallRecord]) -> tuple[list[str], list[str | None]]:
         """Return the stamps of creation and those of the end, each as text."""
-        origin = self._origin
+        origin, written = self._origin, self._written
         created: list[str] = []
         ended: list[str | None] = []
         for record in records:
-            made, done = _stamp_names(record.name)
+            name = written(record.name)
+            made, done = _stamp_names(name)
             created.append(f'{{"step": {record.started_step}, "time": {record.started + origin!r}, {made}')
             if record.ended is None:
                 ended.append(None)
             else:
                 if record.status is not _COMPLETED:
-                    done = f'"identifier": {name_text(f"{record.name} {record.status.value.upper()}")}}}'
+                    done = f'"identifier": {name_text(f"{name} {record.status.value.upper()}")}}}'
                 ended.append(f'{{"step": {record.ended_step}, "time": {record.ended + origin!r}, {done}')
         return created, ended
 
     def _node(self, record: CallRecord, created: str, ended: str | None) -> str:
-        facts = f'{{"identifier": "{self._session}-n{record.index}", {_kind(record.node_type, record.name)}, "stamp": '
+        facts = f'{{"identifier": "{self._session}-n{record.index}", {self._kind(record)}, "stamp": '
         attributes = "" if record.attributes is None else f', "attributes": {record.attributes}'
         if ended is None:
             return f'{facts}{created}, "details": {{"internals": {{}}{attributes}}}, "parent": null}}'
@@ -112,6 +114,9 @@ class Writer:
             f'{facts}{ended}, "details": {{"internals": {{"latency": {{"total_time": {total!r}}}}}{attributes}}}, '
             f'"parent": {facts}{created}, "details": {{"internals": {{}}}}, "parent": null}}}}'
         )
+
+    def _kind(self, record: CallRecord) -> str:
+        return _kind(self._written(record.node_type), self._written(record.name))
 
     def _edge(self, record: CallRecord, created: str, ended: str | None) -> str:
         inputs, output = record.inputs, record.output
@@ -124,16 +129,26 @@ class Writer:
         )
         opened = f'{{{inputs}, "status": "Open", {NO_OUTPUT}, "reason": null, "abandoned": false}}'
         reason = "null" if record.reason is None else f'"{record.reason.value}"'
+        optional = self._optional_members(record)
         end = '"Completed"' if record.status is _COMPLETED else f'"{record.status.value}"'
-        rest = (
-            f', "reason": {reason}, "abandoned": {"true" if record.abandoned else "false"}{_optional_members(record)}'
-        )
+        rest = f', "reason": {reason}, "abandoned": {"true" if record.abandoned else "false"}{optional}'
         if ended is None:
             return f'{facts}{created}, "details": {{{inputs}, "status": {end}, {output}{rest}}}, "parent": null}}'
         return (
             f'{facts}{ended}, "details": {{{inputs}, "status": {end}, {output}{rest}}}, '
             f'"parent": {facts}{created}, "details": {opened}, "parent": null}}}}'
         )
+
+    def _optional_members(self, record: CallRecord) -> str:
+        """Return the members that are written only if they do not hold their default."""
+        text = ""
+        if record.node is not None and self._written(record.node) == record.node:
+            text = f', "node": {name_text(record.node)}'
+        if record.changes is not None:
+            text += f', "context": [{", ".join(map(change_text, record.changes))}]'
+        if record.reuse is not None:
+            text += f', "reuse": {name_text(self._written(record.reuse))}'
+        return text if record.timeout is None else f'{text}, "timeout": {float(record.timeout)!r}'
 
 
 @lru_cache(maxsize=4096)
@@ -145,16 +160,6 @@ def _stamp_names(name: str) -> tuple[str, str]:
 @lru_cache(maxsize=4096)
 def _kind(node_type: str, name: str) -> str:
     return f'"node_type": {name_text(node_type)}, "name": {name_text(name)}'
-
-
-def _optional_members(record: CallRecord) -> str:
-    """Return the members that are written only if they do not hold their default."""
-    text = "" if record.node is None else f', "node": {name_text(record.node)}'
-    if record.changes is not None:
-        text += f', "context": [{", ".join(map(change_text, record.changes))}]'
-    if record.reuse is not None:
-        text += f', "reuse": {name_text(record.reuse)}'
-    return text if record.timeout is None else f'{text}, "timeout": {float(record.timeout)!r}'
 
 
 def change_text(change: Change) -> str:

@@ -19,7 +19,7 @@ The functions below return payloads as text, and ``encode_entry`` makes an entry
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from zlib import crc32
 
@@ -53,10 +53,16 @@ def _node_text(name: str, node_type: str, node: str | None, reuse: str | None) -
     return dumps(members)[1:-1]
 
 
-def created_entry(record: CallRecord, time: float) -> str:
-    """Return the entry for the creation of a call, whose ``inputs`` are text already."""
+def created_entry(record: CallRecord, time: float, redact: Callable[[str], str] = str) -> str:
+    """Return the entry for the creation of a call, whose ``inputs`` are text already.
+
+    Args:
+        record: The call.
+        time: Seconds since the epoch.
+        redact: Replaces secrets in the names of the call.
+    """
     parent = record.parent
-    text = _node_text(record.name, record.node_type, record.node, record.reuse)
+    text = redact(_node_text(record.name, record.node_type, record.node, record.reuse))
     caller = "null" if parent is None else parent
     return f'{{"e": "created", "call": {record.index}, "parent": {caller}, "time": {time!r}, {text}, {record.inputs}}}'
 

@@ -1,15 +1,18 @@
-"""Secrets and how they are redacted in texts: known secrets wherever they occur, others by their shape."""
+"""Secrets and how they are redacted in texts: known secrets wherever they occur, others by their shape or name."""
 
 from __future__ import annotations
 
-import re
 import threading
+from binascii import a2b_base64
 from collections import OrderedDict
-from functools import cache
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from railtracks._concurrency._after_fork import after_fork
-from railtracks.state._redaction._secret_names import is_secret_name
+from railtracks.state._redaction._assignments import assigned_spans, may_have_assignment
+from railtracks.state._redaction._forms import forms_of, joined_lines, replace_split
+from railtracks.state._redaction._randomness import is_random
+from railtracks.state._redaction._shapes import Span, may_have_shape, replace_spans, shape_spans
 from railtracks.state._redaction._text_index import MIN_LENGTH, TextIndex
 
 T = TypeVar("T")
@@ -18,16 +21,22 @@ MASK = "***"
 """The text that takes the place of a secret."""
 MAX_KNOWN = 1_000
 """The number of secrets that a session remembers. The oldest are forgotten first."""
-_FEW = 4
-"""The number of secrets that are searched for one by one, which is quicker than an index of them."""
+_FEW = 8
+"""The number of forms that are searched for one by one, which is quicker than an index of them."""
+_MARGIN = 8_192
+"""The number of characters after what is shown that are searched as well: a secret may begin in what is shown."""
+_NAMES = 4_096
+"""The number of names whose redacted text is remembered."""
+_LONGEST_CONTAINER = 10_000
+"""The number of characters up to which a secret is searched for others, as a connection string for its password."""
 
 
 class Secret(Generic[T]):
     """A value that is never written: not to state, journal or logs, and not by ``repr``.
 
     If the value is a text of 6 characters or more, it is also masked inside other texts (results, messages of
-    exceptions, log lines), from the moment when the session first sees the secret as an argument, a result or in the
-    context.
+    exceptions, names, log lines), also quoted, in base64 or split over lines, from the moment when the session first
+    sees the secret as an argument, a result or in the context.
 
     Args:
         value: Anything; ``secret.value`` returns it.
@@ -48,99 +57,25 @@ class Secret(Generic[T]):
         return hash((Secret, self.value))
 
 
-_SHAPES = r"""
-      (?:\b|(?<=\\[a-z]))(?:                        # a word begins here, or after an escaped line break
-        sk-[\w-]{16,}+                              # OpenAI, Anthropic and others: if there is a digit in it
-      | (?:AKIA|ASIA)[0-9A-Z]{16}\b                 # AWS
-      | gh[opusr]_[A-Za-z0-9]{20,}                  # GitHub
-      | github_pat_\w{20,}
-      | xox[abeoprs]-[\w-]{10,}                     # Slack
-      )
-    | (?:(?<![\w-])|(?<=\\[a-z]))eyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]*    # JSON web tokens
-    | -----BEGIN\ [A-Z ]{0,30}PRIVATE\ KEY-----[\s\S]*?(?:-----END\ [A-Z ]{0,30}PRIVATE\ KEY-----|\Z)
-    | (?<=://)[^\s/:@]{0,100}:[^\s/@]{1,200}(?=@)    # user and password in a URL
-    """
-_SHORTEST_SHAPE = 8
-"""The fewest characters that a text must have to be searched for shapes."""
-
-_ASSIGNED = r"""
-    (?<![\w-])(?P<key>[\w-]++)(?P<close>\\*['"])?
-    (?P<sign>\s?=\s?|\s?:\s?(?:(?=[bBuU]?\\*['"])|(?(close)(?=[\[({\w])|(?!))))
-    """
-_VALUE = r"""
-    [bBuU]?(?:
-        '(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+"      # quoted
-      | \\+(?P<quote>['"]).*?\\+(?P=quote)               # quoted inside something quoted
-      | (?<!\w)\w*+[\[({](?:[^\])}'"\n]|'(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+")*+[\])}]?   # a list, or a call
-      | [^\s,;&)\]}>'"]+
-    )
-    """
-
-
-@cache
-def _compiled(expression: str) -> re.Pattern[str]:
-    """Compile an expression when it is first needed: few texts need it, and it takes longer than importing a module."""
-    return re.compile(expression, re.VERBOSE)
-
-
-def _may_have_shape(text: str) -> bool:
-    """Return whether ``_SHAPES`` may match somewhere in ``text``.
-
-    A search for a single character is many times quicker than one for several, and both are than the expression. So
-    each search for several characters begins with one for a character that few texts have.
-    """
-    return (
-        ("-" in text and ("sk-" in text or "xox" in text or "PRIVATE KEY" in text))
-        or ("@" in text and "://" in text)
-        or ("_" in text and "gh" in text)
-        or ("I" in text and ("AKIA" in text or "ASIA" in text))
-        or ("J" in text and "eyJ" in text)
-    )
-
-
-def _mask_shape(match: re.Match[str]) -> str:
-    text = match[0]
-    return text if text.startswith("sk-") and not any(map(str.isdigit, text)) else MASK
-
-
-def _mask_assigned(text: str) -> str:
-    """Mask what is assigned to names that name a secret, as in ``password='...'``."""
-    parts: list[str] = []
-    done = 0
-    for match in _compiled(_ASSIGNED).finditer(text):
-        if (
-            match.start() >= done
-            and is_secret_name(match["key"])
-            and (value := _compiled(_VALUE).match(text, match.end()))
-        ):
-            parts += text[done : value.start()], MASK
-            done = value.end()
-    return "".join((*parts, text[done:]))
-
-
-def _quoted(text: str) -> set[str]:
-    """Return a text as Python and JSON quote it."""
-    import json  # here, as importing it takes long
-
-    return {
-        text, repr(text)[1:-1], repr(f"'{text}\"")[3:-2], json.dumps(text)[1:-1],
-        json.dumps(text, ensure_ascii=False)[1:-1],
-    }  # fmt: skip
-
-
-def _forms(text: str) -> set[str]:
-    """Return how a secret may be written in other texts. Most secrets are written in one way only."""
-    if text.isascii() and text.isprintable() and not any(c in text for c in "'\"\\"):
-        return {text}
-    forms = {twice for once in _quoted(text) for twice in _quoted(once)}
-    data = text.encode("utf-8", "surrogatepass")
-    in_bytes = repr(data)[2:-1]
-    return forms | {data.decode("latin-1"), in_bytes, repr(b"'\"" + data)[5:-1]} | _quoted(in_bytes)
-
-
 def _meets_masks(form: str) -> bool:
     """Return whether a secret may occur in a text because a mask was put there."""
     return form.startswith("*") or form.endswith("*") or MASK in form
+
+
+def _secrets_within(text: str) -> Iterator[str]:
+    """Yield the secrets that a secret consists of, such as the password in a connection string or a header."""
+    if len(text) > _LONGEST_CONTAINER:
+        return
+    for start, end in (*shape_spans(text), *assigned_spans(text, strict=True)):
+        part = text[start:end].strip("'\"")
+        if part == text:
+            continue
+        yield part
+        try:
+            login = a2b_base64(part).decode() if part.isascii() else ""  # as after "Basic"
+        except ValueError:
+            login = ""
+        yield (login or part).partition(":")[2]
 
 
 _adding = threading.RLock()  # one for all, as a Redactor can be pickled; reentrant, as a finalizer may add a secret too
@@ -155,71 +90,142 @@ def _reset() -> None:
 class Redactor:
     """The secrets that one session knows, which it replaces in texts.
 
-    Redacting costs what is in the text, however many secrets are known. Both methods that redact can be called from
-    any thread, and so can ``add``.
+    Redacting costs what is in the text, however many secrets are known. The methods that redact can be called from any
+    thread, and so can ``add`` and ``learn``.
 
     Attributes:
         revision: A number that grows with each secret that was not known.
     """
 
-    __slots__ = ("_ages", "_at_masks", "_index", "_newest", "revision")
+    __slots__ = ("_at_masks", "_forms", "_index", "_longest", "_names", "_secrets", "revision")
 
     def __init__(self) -> None:
         self.revision: int = 0
-        self._newest = 0
-        self._ages: OrderedDict[str, int] = OrderedDict()  # each secret, in order of when it was last added
+        self._secrets: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # with their forms, the latest added last
+        self._forms: dict[str, int] = {}  # all of them, with the number of secrets that each belongs to
+        self._longest = 0  # characters of the longest form so far
         self._at_masks: tuple[str, ...] = ()
-        self._index: TextIndex | None = None  # None while there are few secrets
+        self._index: TextIndex | None = None  # None while there are few forms
+        self._names: tuple[int, dict[str, str]] = (0, {})  # the revision, and names as they are written
 
     @property
     def known(self) -> list[str]:
-        """The secrets that are known, in the order in which they are replaced: the longest first, then the oldest."""
-        return sorted(self._ages, key=len, reverse=True)
+        """The secrets that are known, the longest first, then the oldest."""
+        return sorted(self._secrets, key=len, reverse=True)
 
     def add(self, text: str) -> None:
-        """Redact ``text`` from now on, wherever it occurs.
+        """Redact ``text`` from now on, wherever it occurs, in all forms that ``forms_of`` returns.
 
         A text that is shorter than ``MIN_LENGTH`` or blank is ignored: it would be found everywhere.
         """
         if len(text) < MIN_LENGTH or text.isspace():
             return
-        for form in _forms(text):
-            with _adding:
-                self._newest += 1
-                if form not in self._ages:
-                    self._learn(form)
-                self._ages[form] = self._newest
-                self._ages.move_to_end(form)  # rather than taken out for a moment, in which another thread misses it
+        forms = self._secrets.get(text) or forms_of(text)
+        with _adding:
+            if text not in self._secrets:
+                if len(self._secrets) >= MAX_KNOWN:
+                    self._forget(next(iter(self._secrets)))
+                self._secrets[text] = forms
+                for form in forms:
+                    self._add_form(form)
+                self.revision += 1
+            self._secrets.move_to_end(text)  # rather than taken out for a moment, in which another thread misses it
 
-    def _learn(self, form: str) -> None:
-        self.revision += 1
-        if len(self._ages) >= MAX_KNOWN:
-            self._forget(next(iter(self._ages)))
+    def learn(self, text: str) -> None:
+        """Add ``text``, which stands where secrets do, and the secrets in it, if they are long and random enough."""
+        if text in self._secrets:
+            self.add(text)
+            return
+        if is_random(text):
+            self.add(text)
+        for part in _secrets_within(text):
+            if is_random(part):
+                self.add(part)
+
+    def _add_form(self, form: str) -> None:
+        owners = self._forms.get(form, 0)
+        self._forms[form] = owners + 1
+        if owners:
+            return
+        self._longest = max(self._longest, len(form))
         if _meets_masks(form):
             self._at_masks = (*self._at_masks, form)
         if self._index is not None and len(form) >= self._index.shortest and self._index.removed < MAX_KNOWN:
             self._index.add(form)
-        elif len(self._ages) >= _FEW:
-            self._index = TextIndex((*self._ages, form))
+        elif len(self._forms) > _FEW:
+            self._index = TextIndex(tuple(self._forms))
 
-    def _forget(self, form: str) -> None:
-        del self._ages[form]
-        if form in self._at_masks:
-            self._at_masks = tuple(other for other in self._at_masks if other != form)
-        if self._index is not None:
-            self._index.remove(form)
+    def _forget(self, secret: str) -> None:
+        for form in self._secrets.pop(secret):
+            self._forms[form] -= 1
+            if self._forms[form]:
+                continue
+            del self._forms[form]
+            if form in self._at_masks:
+                self._at_masks = tuple(other for other in self._at_masks if other != form)
+            if self._index is not None:
+                self._index.remove(form)
 
-    def redact(self, text: str) -> str:
-        """Return ``text`` without the secrets that are known, and without what has the shape of a secret.
+    def redact(self, text: str, by_name: bool = True) -> str:
+        """Return ``text`` without the secrets that are known, and without what can be recognised as a secret.
 
         A text without any is returned as the same object.
+
+        Args:
+            text: The text.
+            by_name: Whether a name beside it, as in ``?api_key=``, makes a value a secret, if it is random enough.
         """
-        candidates = self._ages if self._index is None else self._index.find(text)
+        if len(text) < MIN_LENGTH:
+            return text
+        if self._forms:
+            text = self._without_known(text)
+        if may_have_shape(text) and (spans := shape_spans(text)):
+            text = replace_spans(text, spans, MASK)
+        if by_name and may_have_assignment(text) and (spans := assigned_spans(text, strict=True)):
+            text = replace_spans(text, spans, MASK)
+        return text
+
+    def redact_free_text(self, text: str) -> str:
+        """Redact a repr, a message or a log line, where ``key=value`` and ``'key': 'value'`` may name any secret."""
+        text = self.redact(text, by_name=False)
+        return replace_spans(text, assigned_spans(text, strict=False), MASK)
+
+    def redact_name(self, name: str) -> str:
+        """Redact a name of which there are few, such as that of a node or a class. The result is remembered."""
+        revision, names = self._names
+        if revision != self.revision or len(names) >= _NAMES:
+            names = {}
+            self._names = (self.revision, names)
+        redacted = names.get(name)
+        if redacted is None:
+            redacted = names[name] = self.redact(name)
+        return redacted
+
+    @property
+    def margin(self) -> int:
+        """The number of characters to search beyond those of a long text that are shown.
+
+        A secret that begins in what is shown has ended by then, and what remains of one that begins later and is cut
+        off has fewer characters than that.
+        """
+        return max(_MARGIN, self._longest)
+
+    def known_spans(self, text: str) -> list[Span]:
+        """Return where the secrets that are known are in ``text``, in any order."""
+        candidates = self._forms if self._index is None else self._index.find(text)
+        spans: list[Span] = []
+        for form in tuple(candidates):
+            at = text.find(form)
+            while at >= 0:
+                spans.append((at, at + len(form)))
+                at = text.find(form, at + len(form))
+        return spans
+
+    def _without_known(self, text: str) -> str:
+        candidates = self._forms if self._index is None else self._index.find(text)
         if candidates:
             text = self._replace(text, tuple(candidates))
-        if len(text) >= _SHORTEST_SHAPE and _may_have_shape(text):
-            text = _compiled(_SHAPES).sub(_mask_shape, text)
-        return text
+        return self._without_split(text) if "\n" in text or "\\n" in text else text
 
     def _replace(self, text: str, candidates: tuple[str, ...]) -> str:
         """Replace the longest secrets first, so that no part of one remains when a shorter one in it is replaced.
@@ -229,12 +235,15 @@ class Redactor:
         """
         found = [secret for secret in candidates if secret in text]
         if found:
-            ages = self._ages
-            for secret in sorted({*found, *self._at_masks}, key=lambda secret: (-len(secret), ages.get(secret, 0))):
+            for secret in sorted({*found, *self._at_masks}, key=lambda secret: (-len(secret), secret)):
                 text = text.replace(secret, MASK)
         return text
 
-    def redact_free_text(self, text: str) -> str:
-        """Redact a repr, a message or a log line, where ``key=value`` and ``'key': 'value'`` may name a secret too."""
-        text = self.redact(text)
-        return _mask_assigned(text) if "=" in text or ":" in text else text
+    def _without_split(self, text: str) -> str:
+        """Replace secrets that are split over several lines."""
+        joined = joined_lines(text)
+        candidates = self._forms if self._index is None else self._index.find(joined)
+        found = [form for form in tuple(candidates) if form in joined]
+        for form in sorted(found, key=lambda form: (-len(form), form)):
+            text = replace_split(text, form, MASK)
+        return text

@@ -71,7 +71,7 @@ _TOKENS = {
 }  # fmt: skip
 """Words before ``token`` with which it is a place in a list, or a piece of text."""
 
-_STEMS = ("pass", "pwd", "secret", "token", "key", "auth", "cred", "cookie", "bearer", "jwt", "connection", "access",
+_STEMS = ("pass", "pwd", "secret", "token", "key", "auth", "cred", "cookie", "bearer", "jwt", "connection", "sig",
           "phrase", "codes")  # fmt: skip
 """What is in every name of a secret, in lower case, but for the registered ones."""
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from struct import unpack_from
+from sys import byteorder
 
 MIN_LENGTH = 6
 """The fewest characters that an indexed text may have."""
 _WORD = 4  # bytes of an item of a memoryview of format "I"
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")  # by what is left over of a word
 _STRIDES = (16, 8, 4)
+_MASKS = [int.from_bytes(bytes([255] * gram + [0] * (_WORD - gram)), byteorder) for gram in range(_WORD + 1)]
+"""What remains of a word that is a gram of so many characters."""
 
 
 class TextIndex:
@@ -52,8 +56,10 @@ class TextIndex:
     def add(self, text: str) -> None:
         """Index a text that is not in the index, and has ``shortest`` characters or more."""
         window = self._choose(text)
+        data = window.encode("ascii", "replace").ljust(self._stride + _WORD - 1, b"\0")
         for offset in range(_WORD):
-            self._grams.update(_words(window[offset:], self._gram)[: self._step])
+            words = unpack_from(f"{self._step}I", data, offset)
+            self._grams.update(words if self._gram == _WORD else [word & _MASKS[self._gram] for word in words])
         self._windows[window] = (*self._windows.get(window, ()), text)
         self._window_of[text] = window
 

@@ -35,10 +35,17 @@ from railtracks.state._serialization._plain_data import (
     MAX_ITEMS,
     MAX_PARTS,
     MAX_REPR,
+    MAX_SHOWN,
     MAX_TEXT,
     cut_text,
     texts_in,
     to_base64,
+)
+from railtracks.state._serialization._redacted_values import (
+    are_pairs,
+    named_value,
+    redact_and_cut,
+    without_split_secrets,
 )
 from railtracks.state._serialization._set_order import in_order, sort_key
 
@@ -124,16 +131,19 @@ class Encoder:
         if mark := placeholder_mark(error):
             return mark  # type: ignore[no-any-return]
         return {
-            "$type": guarded(public_path, type(error)),
-            "$message": self._redact_free_text(guarded(str, error), MAX_TEXT),
-            "$traceback": shown_traceback or self._redact_free_text(guarded(format_traceback, error), MAX_TEXT),
+            "$type": self._name_of(type(error)),
+            "$message": self._redact_free_text(guarded(str, error), MAX_SHOWN),
+            "$traceback": shown_traceback or self._redact_free_text(guarded(format_traceback, error), MAX_SHOWN),
         }
 
     def mask(self, value: Any) -> str:
         """Return the mask, in place of ``value``. The texts in the value are secrets from now on."""
         self.lose(Form.MASKED)
         if not (type(value) is str and value == MASK):
-            for text in texts_in(_UnmaskedEncoder(Redactor()).encode(value)):
+            unmasked = _UnmaskedEncoder(Redactor())
+            for text in texts_in(unmasked.encode(value)):
+                self._redactor.learn(text)
+            for text in unmasked.marked:
                 self._redactor.add(text)
         return MASK
 
@@ -150,7 +160,7 @@ class Encoder:
             state: What the value has beyond what is written as plain data, by name.
         """
         self.lose(Form.TYPED)
-        entry: Entry = public_path(cls)
+        entry: Entry = self._name_of(cls)
         if state:
             outer, self.notes = self.notes, []
             try:
@@ -161,18 +171,29 @@ class Encoder:
                 self.notes = outer
         self.notes.append(("", entry))
 
+    def _name_of(self, cls: type) -> str:
+        """Return the path of a class as it is written."""
+        path = guarded(public_path, cls)
+        name = self._redactor.redact_name(path)
+        if name != path:
+            self.lose(Form.MASKED)
+        return name
+
     def _unless_secret(self, key: Any, value: Any) -> Any:
         return self.mask(value) if value is not None and is_secret_key(key) else value
 
-    def _redact_free_text(self, text: str, limit: int) -> str:
-        return cut_text(self._redactor.redact_free_text(text), limit)
+    def _redact(self, text: str) -> str:
+        return self._redactor.redact(text)
+
+    def _redact_free_text(self, text: str, limit: int, whole: str | None = None) -> str:
+        return redact_and_cut(text, limit, self._redactor, self._redactor.redact_free_text, whole)
 
     # ---- from here on: one method for each kind
 
     def _encode_nested(self, value: Any, kind: type) -> Any:
         if len(self._path) >= MAX_DEPTH or id(value) in self._path:
             self.lose(Form.CUT)
-            return placeholder_mark(value) or {"$type": public_path(kind), "$repr": "<cycle or too deep>"}
+            return placeholder_mark(value) or {"$type": self._name_of(kind), "$repr": "<cycle or too deep>"}
         self._path.add(id(value))
         try:
             return self._encode_classified(value, kind)
@@ -187,7 +208,7 @@ class Encoder:
                 base, hooks = found
                 if base is not cls:
                     self._note(value, cls, {})
-                return {"$type": public_path(base), "$value": self.encode_at("$value", hooks.unstructure(value))}
+                return {"$type": self._name_of(base), "$value": self.encode_at("$value", hooks.unstructure(value))}
             if not classified.is_untagged and kind not in _NOTED_BY_WRITERS:
                 self._note(value, cls, own_state(value) if value.__class__ is cls else {})
         return self._WRITERS[kind](self, value, classified)
@@ -197,12 +218,14 @@ class Encoder:
         return placeholder_mark(value)
 
     def _encode_text(self, text: str) -> str:
-        redacted = self._redactor.redact(text)
+        if len(text) > MAX_TEXT:
+            self.lose(Form.CUT)
+            redacted, text = redact_and_cut(text, MAX_TEXT, self._redactor, self._redact), cut_text(text, MAX_TEXT)
+        else:
+            redacted = self._redact(text)
         if redacted is not text and redacted != text:
             self.lose(Form.MASKED)
-        if len(redacted) > MAX_TEXT:
-            self.lose(Form.CUT)
-        return cut_text(redacted, MAX_TEXT)
+        return redacted
 
     def _encode_long_number(self, number: int) -> dict[str, Any]:
         text = hex(number)
@@ -225,7 +248,10 @@ class Encoder:
         return data
 
     def _encode_mapping(self, mapping: Mapping[Any, Any], _: Classification | None = None) -> dict[str, Any]:
-        return self._encode_pairs(items_of(mapping))
+        pairs = items_of(mapping)
+        if (secret := named_value(mapping)) is not None:
+            pairs = [(key, self._unless_secret("secret", value) if key == secret else value) for key, value in pairs]
+        return self._encode_pairs(pairs)
 
     def _encode_pairs(self, pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
         start = len(self.notes)
@@ -272,7 +298,16 @@ class Encoder:
         return self._encode_items((self._unless_secret(key, item) for key, item in members), self.encode)
 
     def _encode_sequence(self, value: Any, _: Classification) -> list[Any]:
-        return self._encode_items(items_in(value), self.encode)
+        items = items_in(value)
+        if are_pairs(items):
+            return self._encode_items(items, self._encode_pair)
+        shown = items if items is not value else without_split_secrets(value, self._redactor)
+        if shown is not items:
+            self.lose(Form.MASKED)
+        return self._encode_items(shown, self.encode)
+
+    def _encode_pair(self, pair: Any) -> Any:
+        return self.encode(type(pair)((pair[0], self._unless_secret(pair[0], pair[1]))))
 
     def _encode_set(self, value: Any, _: Classification) -> list[Any]:
         """Return the members of a set in an order that is the same in all processes."""
@@ -331,8 +366,12 @@ class Encoder:
 
     def _encode_bytes(self, value: Any, _: Classification) -> Any:
         content = bytes(value)
+        if len(content) > MAX_TEXT:
+            self.lose(Form.OPAQUE)
+            shown = repr(content[: MAX_REPR + self._redactor.margin])
+            return {"$type": "bytes", "$repr": self._redact_free_text(shown, MAX_REPR, f"{len(content)} bytes")}
         text = content.decode("latin-1")
-        if len(content) > MAX_TEXT or self._redactor.redact(text) != text:
+        if self._redactor.redact(text) != text:
             return self._encode_opaque(content)
         return {"$type": "bytes", "$base64": to_base64(content)}
 
@@ -343,7 +382,7 @@ class Encoder:
     def _encode_opaque(self, value: object, _: Classification | None = None) -> dict[str, Any]:
         self.lose(Form.OPAQUE)
         return {
-            "$type": guarded(public_path, type(value)),
+            "$type": self._name_of(type(value)),
             "$repr": self._redact_free_text(guarded(repr, value), MAX_REPR),
         }
 
@@ -366,10 +405,22 @@ class Encoder:
 
 
 class _UnmaskedEncoder(Encoder):
-    """Masks nothing, to find every text in a secret value: what is in it may name secrets of its own."""
+    """Masks nothing, to find every text in a secret value: what is in it may name secrets of its own.
+
+    Attributes:
+        marked: The texts that stand in a ``Secret``.
+    """
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__(redactor)
+        self.marked: list[str] = []
 
     def mask(self, value: Any) -> Any:
-        return self.encode(value.value if isinstance(value, Secret) else value)
+        if not isinstance(value, Secret):
+            return self.encode(value)
+        data = self.encode(value.value)
+        self.marked += texts_in(data)
+        return data
 
     def _encode_text(self, text: str) -> str:
         return text
@@ -380,6 +431,9 @@ class _UnmaskedEncoder(Encoder):
 
 class _ModelEncoder(Encoder):
     """Masks what is marked as a ``Secret``, but nothing for its key: for a model a page's "token" is only a word."""
+
+    def _redact(self, text: str) -> str:
+        return self._redactor.redact(text, by_name=False)
 
     def _unless_secret(self, key: Any, value: Any) -> Any:
         return value

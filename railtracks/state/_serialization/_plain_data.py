@@ -20,6 +20,8 @@ MAX_DEPTH = 64
 """The number of levels of nesting that are written."""
 MAX_REPR = 1_000
 """The number of characters of a repr that are written."""
+MAX_SHOWN = 100_000
+"""The number of characters of a message, a traceback or a log line that are written."""
 
 
 def to_base64(content: bytes) -> str:
@@ -36,11 +38,17 @@ def from_base64(text: str) -> bytes:
     return a2b_base64(text)
 
 
-def cut_text(text: str, limit: int) -> str:
-    """Return the first ``limit`` characters of a text. If it is longer, the last of them say how long it is."""
-    if len(text) <= limit:
+def cut_text(text: str, limit: int, whole: str | None = None) -> str:
+    """Return the first ``limit`` characters of a text. If it is longer, the last of them say how long it is.
+
+    Args:
+        text: The text.
+        limit: The number of characters to return at most.
+        whole: The length of what the text is the beginning of, in words. None: the text is whole if it is not too long.
+    """
+    if len(text) <= limit and whole is None:
         return text
-    mark = f"... [{len(text)} characters in all]"
+    mark = f"... [{whole or f'{len(text)} characters'} in all]"
     return text[: limit - len(mark)] + mark
 
 

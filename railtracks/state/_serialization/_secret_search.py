@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._redaction._secret_names import is_secret_key
 from railtracks.state._serialization._classify import SCALAR_IDS, Kind, classify_value
 from railtracks.state._serialization._contents import members_of
 from railtracks.state._serialization._encoder import Encoder
 from railtracks.state._serialization._plain_data import MAX_DEPTH, MAX_PARTS
+from railtracks.state._serialization._redacted_values import are_pairs, named_value
 
 
 def register_secrets(value: object, redactor: Redactor) -> None:
@@ -28,7 +31,12 @@ def _search(value: object, redactor: Redactor, depth: int, seen: dict[int, objec
         if classified.kind is Kind.SECRET:
             Encoder(redactor).mask(value)
             return
-        for key, item in members_of(value, classified):
+        members = members_of(value, classified)
+        if are_pairs(value):
+            members = cast("list[tuple[Any, Any]]", value)
+        elif (secret := named_value(value)) is not None:
+            Encoder(redactor).mask(cast("dict[str, Any]", value)[secret])
+        for key, item in members:
             if key is not None and item is not None and is_secret_key(key):
                 Encoder(redactor).mask(item)
                 continue
