@@ -79,6 +79,8 @@ LEFT = [
     "auth: https://auth.example.com/v1", "password=", "password: ", "--token", "--token --other1234",
     "https://hooks.slack.com/docs", "https://discord.com/channels/1/2", "curl https://a.example/x -o u:v",
     "auth_method: password2024x", "see https://a.example/tokens/12345678", "", "=", ":", "x: y", "key: value",
+    "`Authorization: Bearer ...`, passwords in URLs, `?api_key=...`, webhooks",
+    "settings=settings, secret_settings=secret_settings", "username=auth_info[0], password=auth_info[2]",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ _QUERY_NAMES = {"key", "sig", "signature", "x-amz-signature", "x-goog-signature"
 """Names that name a secret in the query of a URL."""
 _LONGEST_NAME = 100
 """The number of characters before its telling word that a name may have."""
-_SAMPLE = 1_000
+_SAMPLE = 200
 """The number of characters of a value that are looked at."""
 _HEADERS = ("authorization", "cookie")
 """How the names of headers end whose values may have several words."""
@@ -49,12 +49,12 @@ _RANDOM_VALUE = r"""
       | (?P<bare>[^\s,;&)\]}>'"\\]+)
     )
     """
-_REST_OF_LINE = r"""[^\n'"\\]{1,4000}"""
+_REST_OF_LINE = r"""[^\n'"\\]+"""
 _CODE = re.compile(r"[(\[{<$]|\A[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\Z")
 """What is in a value that is not a secret, but an expression or a placeholder."""
 _SETTINGS = r"""
     \s*+(?:
-        (?:export\s)?[\w.-]++(?:\ [\w.-]++){0,2}=(?:'[^'\n]*+'|"[^"\n]*+"|[^\s;'"]*+)(?:[\s;]++|\Z)
+        (?:export\s)?[\w.-]++(?:\ [\w.-]++){0,2}=(?:'[^'\n]*+'|"[^"\n]*+"|[^\s;'"]*+(?<!,))(?:[\s;]++|\Z)
     ){2,}+
     """
 """A list of settings: a connection string, or a file of environment variables."""
@@ -139,13 +139,17 @@ def _value(text: str, begin: int, at: int, strict: bool) -> Span | None:
     if sign is None or (sign["sign"].isspace() and not text.startswith("--", begin)):
         return None
     name = text[begin : sign.start("sign")].lower()
-    if ":" in sign["sign"] and name.endswith(_HEADERS) and (rest := _compiled(_REST_OF_LINE).match(text, sign.end())):
-        scheme = _compiled(_SCHEME).match(rest[0])
-        credentials = rest[0] if scheme is None else rest[0][scheme.end() :]
-        if is_random(credentials, mixed=True) and (scheme is not None or "=" in credentials):
-            return rest.end() - len(credentials), rest.end()
-        if scheme is not None and credentials.startswith("*"):
-            return None  # it was masked before
+    if ":" in sign["sign"] and name.endswith(_HEADERS):
+        line = _compiled(_REST_OF_LINE)
+        if (rest := line.match(text, sign.end(), sign.end() + _SAMPLE)) is not None:
+            scheme = _compiled(_SCHEME).match(rest[0])
+            begin = rest.start() if scheme is None else rest.start() + scheme.end()
+            has_secret = any(is_random(word, mixed=True) for word in text[begin : rest.end()].split())
+            if has_secret and (scheme is not None or "=" in rest[0]):
+                whole = line.match(text, begin)
+                return None if whole is None else whole.span()
+            if scheme is not None and text.startswith("*", begin):
+                return None  # it was masked before
     return _random_value(text, sign.end())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 MIN_LEARNT = 8
 """The fewest characters of a text that is taken for a secret because of the name beside it."""
 _DIFFERENT = 4
@@ -11,7 +13,10 @@ _LETTERS = 20
 _DIGITS = 16
 """The fewest digits of a text that has nothing else but separators: a card number, and no time or date."""
 _SIGNS = 8
-_SEPARATORS = frozenset(" \t\r\n-_.:/,;=<>{}[]()'\"`*")
+_LETTER = re.compile(r"[^\W\d_]")
+_DIGIT = re.compile(r"\d")
+_SIGN = re.compile(r"""[^\w\s.:/,;=<>{}\[\]()'"`*?&-]""")
+"""What is neither a letter nor a digit, and no separator."""
 _SAMPLE = 200
 """The number of characters that are looked at."""
 
@@ -30,10 +35,9 @@ def is_random(text: str, mixed: bool = False) -> bool:
     if len(text) < MIN_LEARNT:
         return False
     sample = text[:_SAMPLE]
-    if len(set(sample)) < _DIFFERENT:
-        return False
-    letters, digits = sum(map(str.isalpha, sample)), sum(map(str.isdigit, sample))
-    signs = len(sample) - letters - digits - sum(map(_SEPARATORS.__contains__, sample))
-    if (letters > 0) + (digits > 0) + (signs > 0) >= 2:
-        return True
-    return not mixed and (letters >= _LETTERS or digits >= _DIGITS or signs >= _SIGNS)
+    kinds = sum(1 for kind in (_LETTER, _DIGIT, _SIGN) if kind.search(sample))
+    if kinds < 2:
+        least = ((_LETTER, _LETTERS), (_DIGIT, _DIGITS), (_SIGN, _SIGNS))
+        if mixed or not any(len(kind.findall(sample)) >= count for kind, count in least):
+            return False
+    return len(set(sample)) >= _DIFFERENT

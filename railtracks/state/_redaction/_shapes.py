@@ -135,7 +135,7 @@ def may_have_shape(text: str) -> bool:
     """
     return (
         ("-" in text and ("sk-" in text or "xox" in text or "glpat-" in text or "---BEGIN" in text or " -" in text))
-        or ("_" in text and ("gh" in text or "k_" in text))
+        or ("_" in text and ("gh" in text or "_pat_" in text or "k_" in text))
         or ("I" in text and ("AKIA" in text or "ASIA" in text or "AIza" in text))
         or ("J" in text and "eyJ" in text)
         or (":" in text and "://" in text and ("@" in text or "hook" in text or "telegram" in text))
