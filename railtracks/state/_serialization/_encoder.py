@@ -223,6 +223,9 @@ class Encoder:
             redacted, text = redact_and_cut(text, MAX_TEXT, self._redactor, self._redact), cut_text(text, MAX_TEXT)
         else:
             redacted = self._redact(text)
+            if len(redacted) > MAX_TEXT:  # masks may be longer than what they replace
+                self._lose(Form.CUT)
+                redacted = cut_text(redacted, MAX_TEXT)
         if redacted is not text and redacted != text:
             self.lose(Form.MASKED)
         return redacted
