@@ -60,5 +60,10 @@ def empty_world(tmp_path, monkeypatch):
     secret_names.reset()
     registered_types.reset()
     monkeypatch.setenv("RAILTRACKS_LOGGING_SETTING", "QUIET")
+    handler = signal.getsignal(signal.SIGINT)
     yield
+    left = signal.getsignal(signal.SIGINT)
+    if left is not handler:
+        signal.signal(signal.SIGINT, handler)
+    assert left is handler, "the handler of Ctrl-C was not restored"
     assert current.get() is None, "a session was left open in the context of the test"

@@ -205,7 +205,7 @@ def test_a_state_file_that_was_reformatted_is_loaded(name, small):
 
 def test_a_run_whose_journal_is_beyond_use_says_which_and_where(tmp_path):
     store = FileStore(tmp_path)
-    (tmp_path / "mine.journal").touch()
+    (tmp_path / "mine.journal").write_bytes(b"a letter to a friend")
     with pytest.raises(StateError, match=r"the run 'mine' at .*mine\.json: this is not a journal"):
         load_run("mine", store)
     store.save("other", [])

@@ -224,7 +224,7 @@ class Encoder:
         else:
             redacted = self._redact(text)
             if len(redacted) > MAX_TEXT:  # masks may be longer than what they replace
-                self._lose(Form.CUT)
+                self.lose(Form.CUT)
                 redacted = cut_text(redacted, MAX_TEXT)
         if redacted is not text and redacted != text:
             self.lose(Form.MASKED)
@@ -301,13 +301,13 @@ class Encoder:
         return self._encode_items((self._unless_secret(key, item) for key, item in members), self.encode)
 
     def _encode_sequence(self, value: Any, _: Classification) -> list[Any]:
-        items = items_in(value)
+        items: Any = items_in(value)
         if are_pairs(items):
             return self._encode_items(items, self._encode_pair)
-        shown = items if items is not value else without_split_secrets(value, self._redactor)
-        if shown is not items:
+        if items is value and (shown := without_split_secrets(value, self._redactor)) is not value:
             self.lose(Form.MASKED)
-        return self._encode_items(shown, self.encode)
+            items = shown
+        return self._encode_items(items, self.encode)
 
     def _encode_pair(self, pair: Any) -> Any:
         return self.encode(type(pair)((pair[0], self._unless_secret(pair[0], pair[1]))))
