@@ -57,6 +57,7 @@ async def test_it_takes_every_option_of_a_session(tmp_path):
         "store": "file:.railtracks",
         "backend": "trio",
         "max_threads": 3,
+        "if_exists": "resume",
     }
     assert set(options) == set(rt.SessionOptions.__annotations__)
 

@@ -59,12 +59,9 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         FileNotFoundError: There is none.
         OSError: It cannot be opened, or is something else than a file, such as a folder or a pipe.
     """
-    flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    handle = os.open(path, flags)
-    if not S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
+    if not S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
-    return os.fdopen(handle, "rb")
+    return open(path, "rb")
 
 
 def remove_file(path: str | os.PathLike[str]) -> None:

@@ -121,7 +121,7 @@ async def test_result_that_does_not_fit_its_annotation_runs_again(world, annotat
     assert "annotation" in why
 
 
-async def test_the_members_of_a_union_are_distinguished_by_the_type_on_record(world):
+async def test_the_type_on_record_decides_between_members_of_a_union(world):
     result, why = await twice(world, Point | Square | Circle, Circle(1))
     assert why is None
     assert type(result) is Circle
@@ -233,7 +233,7 @@ async def test_a_scalar_of_numpy_needs_no_annotation(world, name):
         ("type Alias = Point | list[Alias]", "Alias", [Point(1, 2), [Point(3, 4)]]),
     ],
 )
-async def test_an_alias_made_by_a_type_statement_names_what_it_stands_for(world, statement, hint, value):
+async def test_an_alias_of_a_type_statement_names_what_it_is_for(world, statement, hint, value):
     namespace: dict[str, Any] = {"Point": Point}
     exec(statement, namespace)
     result, why = await twice(world, eval(hint, namespace), value)
@@ -270,7 +270,7 @@ def changed(fields):
     [{"x": attrs.field(type=int), "y": attrs.field(default=1)}, {}, {"x": attrs.field(type=str)}],
     ids=["one more", "one less", "another type"],
 )
-async def test_a_class_whose_fields_have_changed_has_its_call_run_again(world, fields):
+async def test_a_class_whose_fields_have_changed_runs_its_call_again(world, fields):
     before, after = changed({"x": attrs.field(type=int)}), changed(fields)
 
     async def give():

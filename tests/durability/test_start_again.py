@@ -198,14 +198,14 @@ def test_option_needs_an_identifier(value):
         rt.Session(if_exists=value)
 
 
-async def test_as_a_default_it_does_nothing_for_sessions_without_an_identifier(monkeypatch):
+async def test_as_a_default_it_needs_no_identifier(monkeypatch):
     monkeypatch.setenv("RAILTRACKS_IF_EXISTS", "fail")
     for _ in range(2):
         async with rt.Session():
             await rt.call(len, "abc")
 
 
-async def test_without_saving_an_existing_run_is_used_and_left_as_it_is():
+async def test_without_saving_an_existing_run_is_used_and_left():
     done = []
     job = job_of(done)
     async with rt.Session(run_identifier="job"):

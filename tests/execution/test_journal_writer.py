@@ -275,7 +275,7 @@ def test_forked_child_does_not_wait_for_a_thread_of_the_parent(journal):
     assert journal.appender.operations == []
 
 
-def test_a_journal_is_not_finished_while_the_failure_of_a_sync_is_reported(syncer):
+def test_a_journal_is_not_finished_while_a_sync_reports_failure(syncer):
     """Otherwise the session could end before its error is logged."""
     is_free = []
 

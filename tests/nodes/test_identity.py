@@ -241,7 +241,7 @@ def test_the_key_that_version_3_recorded_is_pinned(kind):
     assert as_node(target).former_key == key
 
 
-def test_objects_that_differ_in_any_attribute_are_different_nodes():
+def test_objects_that_differ_in_an_attribute_are_different_nodes():
     keys = set()
     for note in (None, "a", ("a",), ["a"]):
         counter = Counting(1)

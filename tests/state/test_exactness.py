@@ -87,7 +87,7 @@ def test_the_order_of_sets_is_that_of_what_is_written():
     assert json.loads(f"{{{text}}}")["output"] == [["a", "b"], ["c"], []]
 
 
-def test_an_attribute_that_cannot_be_written_makes_the_form_lossy():
+def test_an_attribute_that_cannot_be_written_makes_it_lossy():
     value = extra({"x": 1}, None)
     value._hidden = object()
     assert form_in(text_of(value)) is Form.OPAQUE

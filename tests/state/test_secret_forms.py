@@ -109,7 +109,7 @@ def test_a_known_secret_is_masked_if_it_is_split_over_lines(secret, split):
 
 @pytest.mark.parametrize("parts", [["Zq7sec", "ret9xK2"], list("Zq7secret9xK2"), ["a Zq7", "secret9", "", "xK2 b"]])
 @pytest.mark.parametrize("kind", [list, tuple])
-def test_a_known_secret_is_masked_if_it_is_split_over_items_of_a_list(parts, kind):
+def test_a_known_secret_that_is_split_over_items_is_masked(parts, kind):
     redactor = Redactor()
     redactor.add("Zq7secret9xK2")
     encoder = Encoder(redactor)
@@ -143,14 +143,14 @@ def test_what_is_long_and_random_enough_is_learnt(text):
 
 
 @pytest.mark.parametrize("text", NOT_LEARNT)
-def test_a_word_or_a_number_under_the_name_of_a_secret_is_masked_and_not_learnt(text):
+def test_a_word_under_the_name_of_a_secret_is_not_learnt(text):
     redactor = Redactor()
     assert Encoder(redactor).encode({"password": text}) == {"password": MASK}
     assert redactor.known == []
 
 
 @pytest.mark.parametrize("text", ["hunter", "production", "kitchen tablet", "123456"])
-def test_what_a_program_marks_as_a_secret_is_learnt_from_six_characters_on(text):
+def test_a_marked_secret_is_learnt_from_six_characters_on(text):
     redactor = Redactor()
     for value in (rt.Secret(text), {"password": rt.Secret([text])}):
         Encoder(redactor).encode(value)
@@ -228,7 +228,7 @@ def test_a_secret_that_straddles_the_cut_is_masked_whole(show, limit, secret):
 
 
 @cut
-def test_secrets_before_the_cut_do_not_move_a_part_of_one_into_view(show, limit):
+def test_secrets_before_the_cut_move_no_part_of_one_into_view(show, limit):
     """Masks are shorter than secrets, so more of the text comes into view."""
     secret = "Zq7" + "x1y2z3" * 300
     redactor = Redactor()
@@ -241,7 +241,7 @@ def test_secrets_before_the_cut_do_not_move_a_part_of_one_into_view(show, limit)
 @pytest.mark.parametrize(
     "text", ["password='{}'", "Authorization: Bearer {}", "https://ada:{}@host", "{{'token': '{}'}}"]
 )
-def test_a_secret_that_is_only_recognised_by_its_name_is_masked_at_the_cut(show, limit, text):
+def test_a_secret_known_by_its_name_is_masked_at_the_cut(show, limit, text):
     secret = "Zq7" + "x1y2z3" * 30
     for at in (limit - 100, limit - 45):
         shown = show("." * (at - 1) + " " + text.format(secret) + "." * 50_000, Redactor())

@@ -95,7 +95,7 @@ in_each_style = pytest.mark.parametrize("style", STYLES, ids=lambda style: style
 
 
 @in_each_style
-def test_names_that_only_look_like_those_of_secrets_are_left_alone(style):
+def test_names_that_only_look_like_those_of_secrets_are_left(style):
     assert [name for name in INNOCENT if is_secret_name(style(name.split("_")))] == []
 
 
