@@ -9,12 +9,11 @@ so concurrent calls are matched in whatever order they are made.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import count
 
 import attrs
 
 from railtracks.state._call_tree import CallTree
-from railtracks.state._records import CallRecord, Status
+from railtracks.state._records import CallRecord, Change, Status
 from railtracks.state._serialization._record_text import form_in, is_former, is_lossy
 
 MatchKey = tuple[str, str]
@@ -91,8 +90,9 @@ class HistoryNode:
 
     def flatten(self) -> list[CallRecord]:
         """Return the history below this node as the records of one session."""
-        builder = _RecordBuilder()
+        builder = _RecordBuilder([attempt for attempt, _ in self._attempts])
         self._add_children(None, builder)
+        builder.renumber_changes()
         return builder.records
 
     def _add_children(self, parent: CallRecord | None, builder: _RecordBuilder) -> None:
@@ -103,7 +103,7 @@ class HistoryNode:
                 # Below a completed call, keep children from other attempts only if they completed: they are needed
                 # when the parent runs again nevertheless (memo=False).
                 if node.attempt is self.attempt or not _is_completed(self.record) or _is_completed(record):
-                    copy = builder.begin(record, parent)
+                    copy = builder.begin(record, parent, node.attempt)
                     node._add_children(copy, builder)
                     builder.end(copy)
         for child in self.attempt.children(self.record):
@@ -186,25 +186,39 @@ def _reopen(record: CallRecord) -> CallRecord:
 
 
 class _RecordBuilder:
-    """Builds records as if their calls had been made one after the other, each with all calls below it."""
+    """Builds records as if their calls had been made one after the other, each with all calls below it.
 
-    def __init__(self) -> None:
+    Their changes of the context keep the order in which they were made.
+
+    Args:
+        attempts: The attempts that the records come from, oldest first.
+    """
+
+    def __init__(self, attempts: Sequence[CallTree]) -> None:
         self.records: list[CallRecord] = []
         self._step = 0
-        self._orders = count()
+        # A call that only an older attempt has made was not reached by the newer one, and comes after what that did.
+        self._ranks = {id(attempt): rank for rank, attempt in enumerate(reversed(attempts))}
+        self._changes: list[tuple[int, Change, CallRecord]] = []  # with the rank of the attempt that made it
 
-    def begin(self, record: CallRecord, parent: CallRecord | None) -> CallRecord:
+    def renumber_changes(self) -> None:
+        """Number the changes of the context from 0, as those of one session."""
+        self._changes.sort(key=lambda each: (each[0], each[1].order))
+        for order, (_, change, record) in enumerate(self._changes):
+            record.changes = [*(record.changes or ()), change._replace(order=order)]
+
+    def begin(self, record: CallRecord, parent: CallRecord | None, attempt: CallTree) -> CallRecord:
         index = len(self.records)
-        changes = [change._replace(order=next(self._orders)) for change in record.changes or ()]
         copy = attrs.evolve(
             record,
-            changes=changes or None,  # renumbered, because each session counts from 0
+            changes=None,  # numbered when all are known
             index=index,
             parent=None if parent is None else parent.index,
             run=index if parent is None else parent.run,
             started_step=self._step,
         )
         self.records.append(copy)
+        self._changes += [(self._ranks[id(attempt)], change, copy) for change in record.changes or ()]
         self._step += 1
         return copy
 
@@ -214,7 +228,7 @@ class _RecordBuilder:
             self._step += 1
 
     def add_tree(self, attempt: CallTree, record: CallRecord, parent: CallRecord | None) -> None:
-        copy = self.begin(record, parent)
+        copy = self.begin(record, parent, attempt)
         for child in attempt.children(record):
             self.add_tree(attempt, child, copy)
         self.end(copy)

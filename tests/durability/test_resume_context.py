@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import json
 import threading
 from collections import deque
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import railtracks as rt
 from tests.durability.values import Point
@@ -289,3 +293,60 @@ async def test_change_that_cannot_be_restored_has_its_call_run_again(world):
     assert result == 3
     assert "putting" in world.ran()
     assert "'price' cannot be restored (KeyError('no such currency'))" in str(reasons(session.info))
+
+
+# ---- any tree of changes, over any number of attempts
+
+KEYS = st.sampled_from("ab")
+PUTS = st.tuples(st.just("put"), KEYS, st.integers(0, 9))
+CHANGES = PUTS | st.tuples(st.just("delete"), KEYS)
+PROGRAMS = st.recursive(
+    st.lists(PUTS, min_size=1, max_size=2),
+    lambda programs: st.tuples(
+        st.tuples(st.just("call"), programs), CHANGES, st.tuples(st.just("call"), programs), CHANGES
+    ).flatmap(st.permutations),
+    max_leaves=6,
+)
+
+
+@example(program=[["call", [["call", [["put", "a", 1]]], ["put", "a", 2]]], ["put", "b", 0]], crashes=(4, 1))
+@given(program=PROGRAMS, crashes=st.tuples(st.integers(0, 14), st.integers(0, 3), st.integers(0, 14)))
+def test_context_is_that_of_an_undisturbed_run(program, crashes):
+    """However often the run fails and is resumed, whatever its calls put and delete, before and after they call."""
+
+    class Crash(Exception):
+        pass
+
+    left: list[int | None] = []
+
+    @rt.function_node
+    async def perform(program: list[Any]) -> None:
+        for name, *arguments in program:
+            if left[-1] == 0:
+                raise Crash
+            left[-1] = None if left[-1] is None else left[-1] - 1
+            if name == "put":
+                rt.context.put(*arguments)
+            elif name == "delete":
+                if arguments[0] in everything_in_it():
+                    rt.context.delete(*arguments)
+            else:
+                await rt.call(perform, *arguments)
+
+    def attempt(run, *arguments):
+        left.append(next(crash_points, None))
+        connection = rt.Flow("F", perform, run_identifier="run", logging_setting="NONE", store=store).connect()
+        try:
+            getattr(connection, run)(*arguments)
+        except Crash:
+            return None
+        return connection.context
+
+    store, crash_points = rt.state.MemoryStore(), iter(())
+    program = json.loads(json.dumps(program))
+    undisturbed = attempt("invoke", program)
+    store, crash_points = rt.state.MemoryStore(), iter(crashes)
+    context = attempt("invoke", program)
+    while context is None:
+        context = attempt("resume", "run")
+    assert context == undisturbed

@@ -116,11 +116,13 @@ def test_attempts_are_merged_into_the_records_of_one_session(case):
 
 
 def test_merged_context_changes_are_numbered_through():
+    """What only the older attempt did was not reached by the newer one, and comes after what that did."""
+
     def change(node, *orders):
         return Call(node, status=DONE, changes=[(order, "k", str(order), Form.PLAIN) for order in orders])
 
     merged = merge_attempts(records_of([change("f", 0, 1)]), records_of([change("g", 0)]))
-    assert [[(c.order, c.value) for c in r.changes] for r in merged] == [[(0, "0"), (1, "1")], [(2, "0")]]
+    assert [[(c.order, c.value) for c in r.changes] for r in merged] == [[(1, "0"), (2, "1")], [(0, "0")]]
 
 
 def test_merging_leaves_the_records_as_they_were():
