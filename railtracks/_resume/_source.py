@@ -55,19 +55,25 @@ class ResumeSource(NamedTuple):
         known = load_run(self.run_identifier, store)
         if known.damage is not None:
             log.log(logging.WARNING, "The journal of %s: %s", self.run_identifier, known.damage, logger=SESSION)
-        if self.before is None:
-            return known, merge_attempts(known.earlier, known.records)
-        return known, truncate_at_step(known.records, self._find_step(known))
+        merged = merge_attempts(known.earlier, known.records)
+        return known, merged if self.before is None else self._before_that(known, merged)
 
-    def _find_step(self, known: ExecutionInfo) -> int:
+    def _before_that(self, known: ExecutionInfo, merged: list[CallRecord]) -> list[CallRecord]:
+        """Return the records as they were at the point ``before``.
+
+        What only an earlier attempt had come to lies behind all that the latest one did.
+        """
         if isinstance(self.before, int):
-            return self.before
+            steps = [step for record in known.records for step in (record.started_step, record.ended_step)]
+            is_behind = self.before > max((step for step in steps if step is not None), default=-1)
+            return merged if is_behind else truncate_at_step(known.records, self.before)
         name = self.before if isinstance(self.before, str) else as_node(self.before, "before").name
-        steps = [record.started_step for record in known.records if record.name == name]
-        if not steps:
-            names = ", ".join(sorted({record.name for record in known.records})) or "none"
-            raise StateError(f"the run {self.run_identifier!r} has no call of {name}; it has calls of {names}")
-        return min(steps)
+        for records in (known.records, merged):
+            found = [record.started_step for record in records if record.name == name]
+            if found:
+                return truncate_at_step(records, min(found))
+        names = ", ".join(sorted({record.name for record in merged})) or "none"
+        raise StateError(f"the run {self.run_identifier!r} has no call of {name}; it has calls of {names}")
 
     def check_arguments(
         self,

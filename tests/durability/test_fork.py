@@ -161,3 +161,37 @@ async def test_open_run_can_be_forked_but_not_copied(world):
         async with rt.Session(resume="run", before=99) as fork:
             assert await rt.call(world.step, 1) == "1!"
     assert fork.info.resumed[0].reused
+
+
+@pytest.mark.parametrize(("before", "again"), [(10**6, "e"), ("d", "de"), ("c", "cde"), (1, "abcde")])
+async def test_fork_knows_what_all_attempts_completed(world, before, again):
+    """The latest attempt failed before it came to what an earlier one had completed."""
+    ran, failing_at = [], ["e", "b", None]
+
+    def step(name):
+        async def run():
+            ran.append(name)
+            return f"{name}!"
+
+        run.__qualname__ = name
+        return rt.function_node(run, name=name)
+
+    steps = {name: step(name) for name in "abcde"}
+
+    @rt.function_node
+    async def main():
+        results = []
+        for name, node in steps.items():
+            if name == failing_at[0]:
+                raise ValueError(name)
+            results.append(await rt.call(node))
+        return results
+
+    flow = flow_of(main)
+    for attempt in (flow.ainvoke, lambda: flow.aresume("run")):
+        with pytest.raises(ValueError, match=failing_at[0]):
+            await attempt()
+        failing_at.pop(0)
+    ran.clear()
+    assert await flow.afork("run", before=before) == ["a!", "b!", "c!", "d!", "e!"]
+    assert "".join(ran) == again
