@@ -13,7 +13,9 @@ import railtracks as rt
 from railtracks._context_variable import current
 from railtracks.exceptions import RunInUseError
 from railtracks.state import FileStore
-from tests.durability.disk import IN_USE, holder, is_free, journal_of, triple
+from railtracks.state._stores import _file_lock
+from tests.durability.disk import IN_USE, holder, is_free, journal_of, python_can_open, triple
+from tests.durability.world import FOLDER
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -90,12 +92,10 @@ async def test_two_sessions_of_one_name_have_two_identifiers():
 
 
 def test_a_lock_that_cannot_be_made_leaves_nothing_open(tmp_path, monkeypatch):
-    fcntl = pytest.importorskip("fcntl")
-
     def fail(*_args):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "lockf", fail)
+    monkeypatch.setattr(_file_lock, "lock_handle", fail)
     with pytest.raises(OSError, match="No locks available"):
         FileStore(tmp_path).lock("run")
 
@@ -124,3 +124,26 @@ def test_a_session_that_is_refused_leaves_no_log_file():
     ):
         pytest.fail("it was entered")
     assert not Path("logs").exists()
+
+
+needs_own_locks = pytest.mark.skipif(not _file_lock.HAS_OWN_LOCKS, reason="needs locks of open file descriptions")
+
+
+@needs_own_locks
+async def test_lock_survives_that_its_file_is_opened_and_closed():
+    """As a backup or a scanner in the same process does."""
+    async with rt.Session(run_identifier="run"):
+        await rt.call(triple, 1)
+        (FOLDER / "run.lock").read_bytes()
+        (FOLDER / "run.journal").read_bytes()
+        assert not python_can_open("run")
+
+
+@needs_own_locks
+async def test_run_is_locked_although_its_lock_file_was_removed():
+    async with rt.Session(run_identifier="run"):
+        await rt.call(triple, 1)
+        (FOLDER / "run.lock").unlink()
+        assert FileStore().is_locked("run")
+        assert not python_can_open("run")
+    assert python_can_open("run")

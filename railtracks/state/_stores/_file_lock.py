@@ -27,9 +27,12 @@ _MEMBERS = "type whence start length process" if _LINUX else "start length proce
 The offsets have 64 bits on 32-bit systems too, because Python is compiled that way. ``0q`` pads the structure to their
 alignment at its end, as a C compiler does.
 """
+HAS_OWN_LOCKS: bool = hasattr(fcntl, "F_OFD_SETLK")
+"""Whether a lock belongs to an open file description (Linux), and not to the process."""
 _guard = threading.Lock()
+_opened: int | None = None  # the handle of a lock that is being acquired
 _held: dict[object, FileLock] = {}
-"""The locks of this process, by each of ``_keys``. POSIX locks exclude other processes only."""
+"""The locks of this process, by each of ``_keys``. Without ``HAS_OWN_LOCKS`` they exclude other processes only."""
 
 
 def _keys(path: str | os.PathLike[str]) -> list[object]:
@@ -48,10 +51,12 @@ def _keys(path: str | os.PathLike[str]) -> list[object]:
 class FileLock:
     """A lock that is held from construction until ``release``.
 
-    It is a POSIX record lock because, unlike with ``flock``, a forked child does not share it. Two traps come with
-    that. A process that closes any handle of the file loses the lock. So only this module opens the file, and never
-    while the lock is held. And if the holder removes the file while others wait to lock it, there may be two files of
-    one name. So after locking it, ``_lock`` checks that the file has not been removed.
+    On Linux it is a lock of the open file description. It stays when a backup or a scanner in this process opens and
+    closes the file. A forked child shares it, so the child closes its handle at once. Elsewhere it is a POSIX lock of
+    the process, which closing any handle of the file would release.
+
+    If the holder removes the file while others wait to lock it, there may be two files of one name. So after locking
+    it, ``_lock`` checks that the file has not been removed.
 
     Args:
         path: An empty file. It is made if it is missing, and removed on release.
@@ -89,11 +94,11 @@ class FileLock:
 
 def _lock(path: str | os.PathLike[str], identifier: str) -> tuple[int, tuple[int, int]]:
     """Return a handle of the file, locked, and what identifies the file."""
+    global _opened
     while True:
-        handle = create_file(path, os.O_RDWR)
+        handle = _opened = create_file(path, os.O_RDWR)
         try:
-            if fcntl is not None:
-                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_handle(handle)
             status = os.fstat(handle)
             if status.st_nlink:
                 return handle, (status.st_dev, status.st_ino)
@@ -103,7 +108,21 @@ def _lock(path: str | os.PathLike[str], identifier: str) -> tuple[int, tuple[int
         except BaseException:
             os.close(handle)
             raise
+        finally:
+            _opened = None
         os.close(handle)  # the holder removed the file after it was opened here
+
+
+def lock_handle(handle: int) -> None:
+    """Lock the file that is open under a handle, which may write to it.
+
+    Raises:
+        BlockingIOError, PermissionError: Another has locked it.
+    """
+    if HAS_OWN_LOCKS:
+        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK))
+    elif fcntl is not None:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _file_at(path: str | os.PathLike[str]) -> tuple[int, int] | None:
@@ -120,24 +139,33 @@ def is_locked(path: str | os.PathLike[str]) -> bool:
     with _guard:
         if not _held.keys().isdisjoint(_keys(path)):
             return True
-        if fcntl is None or not os.path.exists(path):
-            return False
-        try:
-            handle = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
-        except FileNotFoundError:
-            return False
-        try:
-            return bool(_conflicting_lock(handle)["type"] != fcntl.F_UNLCK)
-        finally:
-            os.close(handle)
+        return is_file_locked(path)
+
+
+def is_file_locked(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is locked; without ``HAS_OWN_LOCKS``, by another process."""
+    if fcntl is None or not os.path.exists(path):
+        return False
+    try:
+        handle = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        return False
+    try:
+        return bool(_conflicting_lock(handle)["type"] != fcntl.F_UNLCK)
+    finally:
+        os.close(handle)
+
+
+def _flock(kind: int) -> bytes:
+    """Return the structure of a lock on a whole file."""
+    return struct.pack(_LAYOUT, *{**dict.fromkeys(_MEMBERS.split(), 0), "type": kind}.values())
 
 
 def _conflicting_lock(handle: int) -> dict[str, int]:
-    """Return the lock of another process on the file; its ``type`` is ``F_UNLCK`` if there is none."""
-    names = _MEMBERS.split()
-    wanted = {**dict.fromkeys(names, 0), "type": fcntl.F_WRLCK}
-    answer = fcntl.fcntl(handle, fcntl.F_GETLK, struct.pack(_LAYOUT, *wanted.values()))
-    return dict(zip(names, struct.unpack(_LAYOUT, answer), strict=True))
+    """Return the lock of another on the file; its ``type`` is ``F_UNLCK`` if there is none."""
+    query = fcntl.F_OFD_GETLK if HAS_OWN_LOCKS else fcntl.F_GETLK
+    answer = fcntl.fcntl(handle, query, _flock(fcntl.F_WRLCK))
+    return dict(zip(_MEMBERS.split(), struct.unpack(_LAYOUT, answer), strict=True))
 
 
 def sweep_locks(paths: Iterable[Path]) -> None:
@@ -157,6 +185,11 @@ def _in_use(path: str | os.PathLike[str], identifier: str) -> str:
 @after_fork
 def reset() -> None:
     """Forget all locks, as is right in a forked child, which holds none of its parent's."""
-    global _guard
+    global _guard, _opened
     _guard = threading.Lock()
+    handles = {lock._handle for lock in _held.values()} | (set() if _opened is None else {_opened})
+    for handle in handles:
+        with contextlib.suppress(OSError):
+            os.close(handle)  # or the lock would stay for as long as the child lives
+    _opened = None
     _held.clear()

@@ -9,9 +9,11 @@ import os
 import re
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks.exceptions import RunInUseError
 from railtracks.state._file_system import (
     FolderSync,
@@ -21,7 +23,14 @@ from railtracks.state._file_system import (
     state_folder,
     write_atomically,
 )
-from railtracks.state._stores._file_lock import FileLock, is_locked, sweep_locks
+from railtracks.state._stores._file_lock import (
+    HAS_OWN_LOCKS,
+    FileLock,
+    is_file_locked,
+    is_locked,
+    lock_handle,
+    sweep_locks,
+)
 from railtracks.state._stores._headers import HEADER_BYTES
 from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
 
@@ -55,11 +64,22 @@ class FileStore:
         Raises:
             RunInUseError: Another session holds it, in this process or another.
         """
-        return FileLock(self._path(identifier, "lock"), identifier)
+        lock = FileLock(self._path(identifier, "lock"), identifier)
+        if self._is_journal_locked(identifier):
+            lock.release()
+            raise RunInUseError(
+                f"the run {identifier!r} is open in another session, which writes {self._path(identifier, 'journal')}, "
+                f"although its lock file was removed; wait for it to end, or use another run_identifier"
+            )
+        return lock
 
     def is_locked(self, identifier: str) -> bool:
         """Return whether a session holds the lock of the run, in this process or another."""
-        return is_locked(self._path(identifier, "lock"))
+        return is_locked(self._path(identifier, "lock")) or self._is_journal_locked(identifier)
+
+    def _is_journal_locked(self, identifier: str) -> bool:
+        """Return whether a session is writing the journal, also if something has removed its lock file."""
+        return HAS_OWN_LOCKS and is_file_locked(self._path(identifier, "journal"))
 
     def open(self, identifier: str, content: bytes, durable: bool = False) -> Appender:
         """Begin a journal with ``content``, in place of one that exists. With ``durable``, it is on disk as a whole."""
@@ -180,6 +200,15 @@ def _content(path: str) -> bytes | None:
         return None
 
 
+_appenders: weakref.WeakSet[_FileAppender] = weakref.WeakSet()
+
+
+@after_fork
+def _detach_all_after_fork() -> None:
+    for appender in _appenders:
+        appender.detach_after_fork()
+
+
 class _FileAppender:
     """Appends each entry to a file in one system call, so that a kill can only tear the last one."""
 
@@ -187,8 +216,18 @@ class _FileAppender:
         self._path = path
         self._lock = threading.RLock()  # a signal handler may append too
         self._handle: int | None = handle
+        if HAS_OWN_LOCKS:
+            with contextlib.suppress(OSError):  # a second lock, in case that something removes the file of the first
+                lock_handle(handle)
+        _appenders.add(self)
         self._folder = FolderSync.of(os.path.dirname(path))
         self._since = self._folder.started  # its name is on disk after an fsync of the folder that begins from now on
+
+    def detach_after_fork(self) -> None:
+        """Close the handle of a forked child, which would keep the journal locked."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
 
     def append(self, content: bytes) -> None:
         with self._lock:
