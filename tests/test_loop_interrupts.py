@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -275,4 +276,18 @@ def test_a_session_left_in_a_later_loop_leaves_no_handler():
 
     anyio.run(opened.__aenter__)
     anyio.run(leave)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_session_that_ends_when_its_loop_is_closed_leaves_no_handler():
+    """Something other than Ctrl-C has ended the event loop, and ``asyncio.run`` cancels the main task after that."""
+    before = signal.getsignal(signal.SIGINT)
+
+    async def main():
+        async with rt.Session(save_state=False, logging_setting="NONE"):
+            asyncio.get_running_loop().call_soon(sys.exit, 3)
+            await anyio.sleep_forever()
+
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
     assert signal.getsignal(signal.SIGINT) is before

@@ -43,9 +43,18 @@ def _is_known(handler: object, library: str | None) -> bool:
 
 
 def _is_stale(handler: Any) -> bool:
-    """Return whether a handler is that of an ``asyncio.run`` whose main task has ended."""
+    """Return whether a handler is that of an ``asyncio.run`` that no longer waits for its main task.
+
+    Either the task has ended, or something else has ended the event loop, and the task is cancelled when it is closed.
+    """
     main_task = getattr(handler, "keywords", {}).get("main_task")
-    return main_task is not None and main_task.done()
+    if main_task is None or not (main_task.done() or main_task.cancelling()):
+        return False
+    waits = type(handler.func.__self__).run.__code__
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code is not waits:
+        frame = frame.f_back
+    return frame is None
 
 
 def _is_interruptible(frame: FrameType | None) -> bool:
