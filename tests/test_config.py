@@ -97,7 +97,7 @@ def test_the_strongest_source_that_gives_a_value_wins(name, first, monkeypatch):
             give(source, name, given_value, monkeypatch)
     argument, settled = VALUES[name][0][0], VALUES[name][first][1]
     options = {name: argument} if first == 0 else {}
-    needed = {"run_identifier": "mine"} if name == "if_exists" else {}
+    needed: dict[str, Any] = {"run_identifier": "mine"} if name == "if_exists" else {}
     assert getattr(resolve_config(options), name) == settled
     assert getattr(rt.Session(**options, **needed).executor_config, name) == settled
     assert {**DEFAULTS, name: settled} == attrs.asdict(resolve_config(options))

@@ -46,7 +46,7 @@ class FrozenOddError(OddError):
 
 
 class ClaimsError(Exception):
-    @property
+    @property  # type: ignore[misc]  # as a lazy proxy may do
     def __class__(self):
         raise RuntimeError("no code of an exception may matter")
 

@@ -24,7 +24,8 @@ async def wait():
 
 
 def depth():
-    frame, count = sys._getframe(), 0
+    count = 1
+    frame = sys._getframe().f_back
     while frame is not None:
         frame, count = frame.f_back, count + 1
     return count

@@ -41,8 +41,8 @@ class HistoryNode:
         self._attempts = attempts
         self._children: dict[MatchKey, list[HistoryNode]] | None = None
         self._by_node: dict[str, _Siblings] = {}
-        self.has_former_children = False
-        self.is_taken = False
+        self.has_former_children: bool = False
+        self.is_taken: bool = False
         completed = [pair for pair in attempts if pair[1] is not None and pair[1].status is Status.COMPLETED]
         attempt, record = (completed or attempts)[-1]
         self.attempt: CallTree = attempt
@@ -124,7 +124,7 @@ class _Siblings:
         self._nodes: list[HistoryNode] = []
         self._canonical: Callable[[str], str | None] | None = None
         self._by_form: dict[str | None, list[HistoryNode]] | None = None
-        self.left = 0
+        self.left: int = 0
 
     def add(self, nodes: Sequence[HistoryNode]) -> None:
         self._nodes += nodes

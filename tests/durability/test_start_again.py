@@ -269,7 +269,7 @@ def test_runs_are_found_by_flow_state_and_time():
         assert found(unfinished=True) == {"failed", "open"}
         assert found(flow="Job") == found(flow=flow_of(job)) == {"failed", "whole", "open"}
         assert found(flow="Job", unfinished=True) == {"failed", "open"}
-        times = sorted(run.start_time for run in rt.state.list_runs())
+        times = sorted(run.start_time or 0.0 for run in rt.state.list_runs())
         assert len(found(since=times[2])) == 2
         assert found(since=times[3] + 1) == set()
 

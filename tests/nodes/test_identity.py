@@ -246,7 +246,7 @@ def test_objects_that_differ_in_an_attribute_are_different_nodes():
     for note in (None, "a", ("a",), ["a"]):
         counter = Counting(1)
         if note is not None:
-            counter.note = note
+            counter.note = note  # type: ignore[attr-defined]
         keys.add(as_node(counter.method).key)
     assert len(keys) == 4
 

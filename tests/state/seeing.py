@@ -83,7 +83,7 @@ class Root(pydantic.RootModel[Any]):
 
 
 class Aliased(pydantic.BaseModel):
-    x: Any = pydantic.Field(alias="theX")
+    x: Any = pydantic.Field(alias="xAlias")
 
 
 class Strange(pydantic.BaseModel):
@@ -292,7 +292,7 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.builds(late, inner, inner, inner), st.builds(Boxed, inner), st.builds(Boxed[int], inner),
         st.builds(Attrs, inner), st.builds(OpenAttrs, inner), st.builds(Hashed, hashables),
         st.builds(Model, x=inner), st.builds(Model, x=inner, y=inner), st.builds(Root, inner),
-        st.builds(Aliased, theX=inner), st.builds(Strange, x=inner), st.builds(Generically[int], x=st.integers(0, 1)),
+        st.builds(Aliased, xAlias=inner), st.builds(Strange, x=inner), st.builds(Generically[int], x=st.integers(0, 1)),
         st.builds(extra, st.dictionaries(st.sampled_from(["x", "y", "a/b", "$type", "*"]), inner, max_size=3), inner),
     )  # fmt: skip
 
@@ -320,7 +320,7 @@ def seen(value: Any) -> Any:
         parts.append([repr(value.tzinfo), value.fold])
     if isinstance(value, str | int | float | bytes):
         parts.append(
-            [repr(base(value)) for base in (str, int, float, bytes) if cls is not base and isinstance(value, base)]
+            [repr(base(value)) for base in (str, int, float, bytes) if cls is not base and isinstance(value, base)]  # type: ignore[arg-type]
         )
     held = {} if isinstance(value, enum.Enum) else dict(getattr(value, "__dict__", {}))
     held.update((name, getattr(value, name)) for name in ("x", "note") if hasattr(value, name))
