@@ -279,7 +279,7 @@ def test_a_session_left_in_a_later_loop_leaves_no_handler():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_session_that_ends_when_its_loop_is_closed_leaves_no_handler():
+def test_a_session_that_ends_with_its_loop_leaves_no_handler():
     """Something other than Ctrl-C has ended the event loop, and ``asyncio.run`` cancels the main task after that."""
     before = signal.getsignal(signal.SIGINT)
 

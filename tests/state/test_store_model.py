@@ -113,6 +113,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(name=NAMES)
     def release(self, name):
         if name in self.locks:
+            self.close_appender(name)  # as a session does, before it lets others have the run
             self.locks.pop(name).release()
 
     @rule()

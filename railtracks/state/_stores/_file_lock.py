@@ -142,6 +142,11 @@ def is_locked(path: str | os.PathLike[str]) -> bool:
         return is_file_locked(path)
 
 
+def is_held_here(path: str | os.PathLike[str]) -> bool:
+    """Return whether this process holds the lock whose file has this path."""
+    return os.fspath(path) in _held
+
+
 def is_file_locked(path: str | os.PathLike[str]) -> bool:
     """Return whether a file is locked; without ``HAS_OWN_LOCKS``, by another process."""
     if fcntl is None or not os.path.exists(path):

@@ -27,6 +27,7 @@ from railtracks.state._stores._file_lock import (
     HAS_OWN_LOCKS,
     FileLock,
     is_file_locked,
+    is_held_here,
     is_locked,
     lock_handle,
     sweep_locks,
@@ -84,14 +85,15 @@ class FileStore:
     def open(self, identifier: str, content: bytes, durable: bool = False) -> Appender:
         """Begin a journal with ``content``, in place of one that exists. With ``durable``, it is on disk as a whole."""
         path = self._path(identifier, "journal")
+        is_locked_run = is_held_here(self._path(identifier, "lock"))
         handle = None
         if not durable:
             with contextlib.suppress(FileExistsError):
                 handle = create_file(path, _APPEND | os.O_EXCL)
         if handle is None:
             write_atomically(path, [content])
-            return _FileAppender(path, os.open(path, _APPEND))
-        appender = _FileAppender(path, handle)
+            return _FileAppender(path, os.open(path, _APPEND), is_locked_run)
+        appender = _FileAppender(path, handle, is_locked_run)
         try:
             appender.append(content)
         except BaseException:  # an empty journal would look like a run that died
@@ -212,11 +214,11 @@ def _detach_all_after_fork() -> None:
 class _FileAppender:
     """Appends each entry to a file in one system call, so that a kill can only tear the last one."""
 
-    def __init__(self, path: str, handle: int) -> None:
+    def __init__(self, path: str, handle: int, is_locked_run: bool) -> None:
         self._path = path
         self._lock = threading.RLock()  # a signal handler may append too
         self._handle: int | None = handle
-        if HAS_OWN_LOCKS:
+        if is_locked_run and HAS_OWN_LOCKS:
             with contextlib.suppress(OSError):  # a second lock, in case that something removes the file of the first
                 lock_handle(handle)
         _appenders.add(self)
