@@ -5,6 +5,7 @@
 | SIGINT | ``KeyboardInterrupt``, status -SIGINT, within seconds | the document; no lock, journal, temporary file |
 | SIGINT twice | the same | the document, or the whole journal; no lock, no temporary file |
 | SIGTERM | killed, status -SIGTERM, without any cleanup | the whole journal, which can be resumed |
+| SIGTERM in a form that owns the main thread | as after SIGINT, but status 143 | the document |
 
 After SIGTERM the file of the lock stays, as that of a process that was killed: nothing holds it.
 In all three, a call whose result its caller has seen is on record as completed, and every record is true.
@@ -21,6 +22,7 @@ from pathlib import Path
 import attrs
 
 import railtracks as rt
+from railtracks._concurrency._termination import EXIT_STATUS
 from railtracks.exceptions import StateError
 from railtracks.state import CallRecord, Reason, Status
 from tests.integration.programs import RESULT, RUN
@@ -158,7 +160,7 @@ def problems(kind: str, ended: Ended, folder: Path) -> list[str]:
 def _outcome_problems(kind: str, ended: Ended) -> list[str]:
     found = [f"{noise!r} is printed" for noise in _noise(ended)]
     if kind == "term":
-        if ended.status not in (-signal.SIGTERM, 0):
+        if ended.status not in (-signal.SIGTERM, 0, EXIT_STATUS):
             found.append(f"the exit status is {ended.status}")
         return found
     if _SWALLOWED.search(ended.errors) or not ended.noted("start"):  # some of the interpreter's own imports print more
@@ -203,9 +205,10 @@ def _without_numbers(text: str) -> str:
 
 
 def _file_problems(kind: str, ended: Ended, folder: Path) -> list[str]:
-    if kind == "term":
-        return []
     names = os.listdir(folder / ".railtracks") if (folder / ".railtracks").exists() else []
+    if kind == "term":
+        is_lost = ended.status == EXIT_STATUS and ended.noted("begin") and f"{RUN}.json" not in names
+        return ["no document is saved"] if is_lost else []
     lost = [re.sub("[0-9a-f]{8}", "*", name) for name in names if name.endswith((".lock", ".tmp"))]
     found = [f"a file is left: {name}" for name in lost]
     entered = any(note.kind in ("entered", "begin") for note in ended.notes)
