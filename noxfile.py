@@ -62,12 +62,13 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def live(session: nox.Session) -> None:
-    """Programs that get real signals, and real web servers under load. Arguments go to pytest.
+    """Programs that get real signals, and real web servers under load. Arguments go to pytest, in place of the folder.
 
     ``HYPOTHESIS_PROFILE=long`` makes it 300 programs of each kind and 10,000 requests to each server, for an hour.
     """
     install(session, "test", "types", "integration")
-    session.run("python", "-m", "pytest", "-n", "0", "-m", "integration", "tests/integration", *session.posargs)
+    arguments = session.posargs or ["tests/integration"]
+    session.run("python", "-m", "pytest", "-n", "0", "-m", "integration", *arguments)
 
 
 @nox.session(name="tests-all", python=[python for python in PYTHONS if shutil.which(f"python{python}")] or None)
@@ -182,13 +183,14 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def integration(session: nox.Session) -> None:
-    """Run what takes minutes: the wheel, slow tests, real signals and servers, the extras, the oldest dependencies.
+    """Run what takes minutes: the wheel, slow tests, real servers, the extras, the oldest dependencies.
 
-    ``coverage`` takes as long as all of these together, and is run by hand.
+    By hand are run: ``coverage``, which takes as long as all of these together, and the whole of ``live``, as one in many
+    thousand signals hits a place where Python, asyncio or trio themselves cannot be interrupted.
     """
     session.notify("wheel")
     session.notify("slow")
-    session.notify("live")
+    session.notify("live", ["tests/integration/test_asgi.py"])
     for extra in EXTRAS:
         session.notify(f"extras(extra='{extra}')")
     for extra in ("none", *EXTRAS):
