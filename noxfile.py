@@ -185,8 +185,8 @@ def wheel(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Run what takes minutes: the wheel, slow tests, real servers, the extras, the oldest dependencies.
 
-    By hand are run: ``coverage``, which takes as long as all of these together, and the whole of ``live``, as one in many
-    thousand signals hits a place where Python, asyncio or trio themselves cannot be interrupted.
+    By hand are run: ``coverage``, which takes as long as all of these together, and the whole of ``live``, as one in
+    many thousand signals hits a place where Python, asyncio or trio themselves cannot be interrupted.
     """
     session.notify("wheel")
     session.notify("slow")
