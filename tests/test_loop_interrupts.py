@@ -291,3 +291,21 @@ def test_a_session_that_ends_with_its_loop_leaves_no_handler():
     with pytest.raises(SystemExit):
         asyncio.run(main())
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_in_a_later_loop_than_that_of_an_open_session(backend):
+    body = """
+    left = []
+    async def leave_open():
+        left.append(rt.Session(logging_setting="NONE").__enter__())
+    anyio.run(leave_open, backend=BACKEND)
+
+    async def main():
+        try:
+            async with rt.Session(**OPTIONS):
+                press("mine.py")
+                await anyio.sleep(10)
+        except KeyboardInterrupt:
+            say("raised")
+    """
+    assert output(backend, body) == ["raised", "out: nothing", "restored: True"]

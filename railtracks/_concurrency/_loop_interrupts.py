@@ -72,6 +72,13 @@ def _is_interruptible(frame: FrameType | None) -> bool:
     return True
 
 
+def _current_loop(library: str | None) -> Any:
+    """Return the event loop of asyncio, or the token of the trio run, in which the running code is."""
+    if library == "trio":
+        return sys.modules["trio"].lowlevel.current_trio_token()
+    return sys.modules["asyncio"].get_running_loop()
+
+
 class LoopInterrupts:
     """Replaces the handler of SIGINT while sessions are open in the event loop of the main thread.
 
@@ -86,7 +93,8 @@ class LoopInterrupts:
         self._presses = 0  # since the last turn of the event loop
         self._is_owed = False  # it is raised in the next turn of asyncio's loop
         self._has_been_raised = False
-        self._loop: Any = None  # of asyncio; None on trio
+        self._is_on_trio = False
+        self._loop: Any = None  # the event loop of asyncio, or the token of the trio run
         self._schedule: Callable[[Callable[[], object]], object] | None = None  # on the event loop
         self._original: _Handler | None = None
         self._handler: _Handler = self._handle  # one object, to be recognised
@@ -100,6 +108,9 @@ class LoopInterrupts:
             if not _is_known(handler, library):
                 return
             self._begin(handler, library)
+        elif self._loop is not _current_loop(library):
+            # A session was left open in an event loop that has ended. This loop has no handler of its own: it saw ours.
+            self._begin(default_int_handler, library)
         self._sessions.add(id(session))
 
     def _begin(self, handler: Any, library: str | None) -> None:
@@ -107,12 +118,9 @@ class LoopInterrupts:
         self._sessions = set()
         self._presses = 0
         self._has_been_raised = self._is_owed = False
-        if library == "trio":
-            self._loop = None
-            self._schedule = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
-        else:
-            self._loop = sys.modules["asyncio"].get_running_loop()
-            self._schedule = self._loop.call_soon_threadsafe
+        self._is_on_trio = library == "trio"
+        self._loop = _current_loop(library)
+        self._schedule = self._loop.run_sync_soon if self._is_on_trio else self._loop.call_soon_threadsafe
         signal(SIGINT, self._handler)
 
     def release(self, session: object) -> None:
@@ -131,7 +139,9 @@ class LoopInterrupts:
             self._loop = self._schedule = self._original = None
 
     def _has_loop_ended(self) -> bool:
-        return running_library() != "trio" if self._loop is None else self._loop.is_closed()
+        if self._is_on_trio:
+            return running_library() != "trio" or _current_loop("trio") is not self._loop
+        return bool(self._loop.is_closed())
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         assert self._schedule is not None
@@ -144,8 +154,8 @@ class LoopInterrupts:
         if self._presses > 2 or _is_interruptible(frame):
             self._is_owed = False
             self._call(number, frame)
-        elif self._loop is None:
-            self._call(number, None)  # without a frame it waits for a checkpoint of the main task
+        elif self._is_on_trio:
+            self._call(number, None)  # without a frame, that of `trio.run` waits for a checkpoint of the main task
         else:
             try:
                 self._call(number, frame)
