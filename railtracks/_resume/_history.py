@@ -2,8 +2,8 @@
 
 A call is identified by its position in the tree of calls: the position of its parent, its node, its arguments as they
 are saved, and its ordinal among the siblings that are equal in these. Arguments that are the same but passed in another
-way are found too. The order among other siblings does not count,
-so concurrent calls are matched in whatever order they are made.
+way are found too. The order among other siblings does not count, so concurrent calls are matched in whatever order they
+are made.
 """
 
 from __future__ import annotations

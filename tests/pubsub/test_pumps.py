@@ -1,4 +1,4 @@
-"""Deliveries that go wrong hold up nobody: those who wait for room go on, calls return, and the session ends."""
+"""Deliveries that go wrong do not hold up others: those who wait for room go on, calls return, and the session ends."""
 
 from __future__ import annotations
 

@@ -217,7 +217,7 @@ ZONES = [
 
 
 def with_note(value, note):
-    """Return the value with an attribute that is no field of it."""
+    """Return the value with an attribute that is not one of its fields."""
     object.__setattr__(value, "note", note)
     return value
 

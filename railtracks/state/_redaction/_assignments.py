@@ -15,11 +15,11 @@ _QUERY_NAMES = {"key", "sig", "signature", "x-amz-signature", "x-goog-signature"
 _LONGEST_NAME = 100
 """The number of characters before its telling word that a name may have."""
 _SAMPLE = 200
-"""The number of characters of a value that are looked at."""
+"""The number of characters of a value that are examined."""
 _HEADERS = ("authorization", "cookie")
 """How the names of headers end whose values may have several words."""
 _SCHEME = r"[A-Za-z][A-Za-z0-9-]*\ "
-"""The first word of such a value, if it is no secret."""
+"""The first word of such a value, if it is not a secret."""
 _LONGEST_SETTINGS = 10_000
 """The number of characters up to which a text may be a list of settings."""
 
@@ -130,7 +130,7 @@ def _begin_of_name(text: str, at: int) -> int:
 
 
 def _value(text: str, begin: int, at: int, strict: bool) -> Span | None:
-    """Return where the value of a name begins and ends. None if there is none, or if it is no secret."""
+    """Return where the value of a name begins and ends. None if there is none, or if it is not a secret."""
     if not strict:
         sign = _compiled(_SIGN).match(text, at)
         if sign is not None and sign["sign"] and (value := _compiled(_VALUE).match(text, sign.end())):

@@ -18,7 +18,7 @@ _DIGIT = re.compile(r"\d")
 _SIGN = re.compile(r"""[^\w\s.:/,;=<>{}\[\]()'"`*?&-]""")
 """What is neither a letter nor a digit, and no separator."""
 _SAMPLE = 200
-"""The number of characters that are looked at."""
+"""The number of characters that are examined."""
 
 
 def is_random(text: str, mixed: bool = False) -> bool:
