@@ -71,6 +71,14 @@ def live(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-n", "0", "-m", "integration", *arguments)
 
 
+@nox.session
+def ecosystem(session: nox.Session) -> None:
+    """The recipes of docs/recipes.md, with the real packages of others. Arguments go to pytest."""
+    install(session, "test", "ecosystem")
+    plugins = ["-p", "no:asyncio", "-p", "no:trio"]  # the recipes load them in processes of their own
+    session.run("python", "-m", "pytest", *plugins, "-m", "ecosystem", "tests/ecosystem", *session.posargs)
+
+
 @nox.session(name="tests-all", python=[python for python in PYTHONS if shutil.which(f"python{python}")] or None)
 def tests_all(session: nox.Session) -> None:
     """The test-suite, on each supported Python that is present."""
@@ -183,7 +191,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def integration(session: nox.Session) -> None:
-    """Run what takes minutes: the wheel, slow tests, real servers, the extras, the oldest dependencies.
+    """Run what takes minutes: the wheel, slow tests, real servers and packages, the extras, the oldest dependencies.
 
     By hand are run: ``coverage``, which takes as long as all of these together, and the whole of ``live``, as one in
     many thousand signals hits a place where Python, asyncio or trio themselves cannot be interrupted.
@@ -191,6 +199,7 @@ def integration(session: nox.Session) -> None:
     session.notify("wheel")
     session.notify("slow")
     session.notify("live", ["tests/integration/test_asgi.py"])
+    session.notify("ecosystem")
     for extra in EXTRAS:
         session.notify(f"extras(extra='{extra}')")
     for extra in ("none", *EXTRAS):

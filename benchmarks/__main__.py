@@ -24,6 +24,7 @@ from benchmarks import (
     documents,
     durability,
     imports,
+    large_values,
     masking,
     memory,
     saving,
@@ -33,7 +34,7 @@ from benchmarks import (
 from benchmarks.measure import Result
 
 BACKENDS = ("asyncio", "trio")
-MODULES = (calls, sessions, batches, memory, saving, durability, documents, masking, simulations, agents)
+MODULES = (calls, sessions, batches, memory, saving, durability, documents, masking, large_values, simulations, agents)
 
 
 def table(results: list[Result]) -> Table:

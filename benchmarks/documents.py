@@ -1,7 +1,8 @@
-"""Measure the document of a large session: writing it, the event loop meanwhile, and loading it."""
+"""Measure a large session: its size on disk, its document, and the event loop while it is closed and resumed."""
 
 from __future__ import annotations
 
+import gzip
 import os
 import statistics
 import tempfile
@@ -20,6 +21,8 @@ from benchmarks.calls import loop
 from benchmarks.measure import Result, milli, ratio, recorded_session
 
 CALLS = 100_000
+ON_DISK = 250.0
+"""The highest number of bytes on disk for a trivial call, in the journal and in the document."""
 
 BLOCKED = 1.7
 """The highest ratio of the longest time that closing the session blocks the loop, to the same beside a busy thread.
@@ -31,6 +34,10 @@ a fifth is added to the latter. Processor time, so that other processes do not c
 """
 
 
+RESUME_BLOCKED = 3.0
+"""The same for resuming the session. Few objects stay for each call, but the garbage collector looks at all of them."""
+
+
 @attrs.frozen
 class Closed:
     """Seconds that belong to the end of one large session.
@@ -40,12 +47,29 @@ class Closed:
         closing: To close the session, with the document on disk.
         blocked: The longest time the loop was blocked meanwhile, in processor time.
         beside_thread: The same, while a thread only computed for as long.
+        journal: The bytes of the journal before.
     """
 
     writing: float
     closing: float
     blocked: float
     beside_thread: float
+    journal: float
+
+
+@attrs.frozen
+class Resumed:
+    """Seconds that belong to resuming one large session, of which nothing runs again.
+
+    Attributes:
+        resuming: From opening the session to the result of its call.
+        resume_blocked: The longest time the loop was blocked until the session was closed, in processor time.
+        beside_resume: The same, while a thread only computed for as long.
+    """
+
+    resuming: float
+    resume_blocked: float
+    beside_resume: float
 
 
 @asynccontextmanager
@@ -70,7 +94,7 @@ async def watched() -> AsyncIterator[list[float]]:
 async def longest(gaps: list[float]) -> float:
     """Return the longest gap, after the loop has turned once more."""
     await anyio.sleep(0.01)
-    return max(gaps)
+    return max(gaps, default=0.01)  # where another process took all the time
 
 
 def compute(seconds: float) -> None:
@@ -91,12 +115,27 @@ async def large_session(folder: str) -> Closed:
             writing = time.perf_counter() - start
             await longest(gaps)
             gaps.clear()
+            journal = rt.state.list_runs(rt.state.FileStore(folder))[0].size
             start, before = time.perf_counter(), time.process_time()
         closing, busy = time.perf_counter() - start, time.process_time() - before
         blocked = await longest(gaps)
     async with watched() as gaps:
         await anyio.to_thread.run_sync(compute, busy)
-        return Closed(writing, closing, blocked, await longest(gaps))
+        return Closed(writing, closing, blocked, await longest(gaps), journal)
+
+
+async def resumed_session(folder: str) -> Resumed:
+    """Resume the large session, and watch the loop meanwhile."""
+    async with watched() as gaps:
+        start, before = time.perf_counter(), time.process_time()
+        async with recorded_session("async", folder, run_identifier="large", resume="large"):
+            await rt.call(loop, CALLS)
+            resuming = time.perf_counter() - start
+        busy = time.process_time() - before
+        blocked = await longest(gaps)
+    async with watched() as gaps:
+        await anyio.to_thread.run_sync(compute, busy)
+        return Resumed(resuming, blocked, await longest(gaps))
 
 
 def loaded(folder: str) -> dict[str, float]:
@@ -107,6 +146,9 @@ def loaded(folder: str) -> dict[str, float]:
     loading = time.perf_counter() - start
     del info
     content = path.read_bytes()
+    size = len(content)
+    if content.startswith(b"\x1f\x8b"):
+        content = gzip.decompress(content)
     start = time.perf_counter()
     data = orjson.loads(content)
     decoding = time.perf_counter() - start
@@ -116,7 +158,9 @@ def loaded(folder: str) -> dict[str, float]:
     with (Path(folder) / "plain").open("wb") as file:
         file.write(content)
         os.fsync(file.fileno())
-    return {"load": loading, "loads": decoding, "dumps": plain, "plain file": time.perf_counter() - start}
+    return {
+        "load": loading, "loads": decoding, "dumps": plain, "plain file": time.perf_counter() - start, "size": size,
+    }  # fmt: skip
 
 
 def measure(backend: str, rounds: int) -> list[Result]:
@@ -125,11 +169,15 @@ def measure(backend: str, rounds: int) -> list[Result]:
     for _ in range(min(rounds, 3)):
         with tempfile.TemporaryDirectory() as folder:
             closed = anyio.run(large_session, folder, backend=backend)
-            for name, seconds in {**attrs.asdict(closed), **loaded(folder)}.items():
+            read = loaded(folder)
+            resumed = anyio.run(resumed_session, folder, backend=backend)
+            for name, seconds in {**attrs.asdict(closed), **read, **attrs.asdict(resumed)}.items():
                 times.setdefault(name, []).append(seconds)
     shown = {name: milli(values) for name, values in times.items()}
     blocked = statistics.median(times["blocked"]) / statistics.median(times["beside_thread"])
+    resume_blocked = statistics.median(times["resume_blocked"]) / statistics.median(times["beside_resume"])
     beside = f"beside a busy thread, {shown['beside_thread']}"
+    on_disk = {name: statistics.median(times[name]) / CALLS for name in ("journal", "size")}
     return [
         Result(
             "final state of 100,000 calls",
@@ -152,4 +200,14 @@ def measure(backend: str, rounds: int) -> list[Result]:
             ratio(times, "load", "loads"),
             5,
         ),
-    ]
+        Result(
+            "resume of 100,000 calls", shown["resuming"], f"loading, {shown['load']}",
+            ratio(times, "resuming", "load"), 4,
+        ),
+        Result(
+            "the loop blocked by it (processor time)", shown["resume_blocked"],
+            f"beside a busy thread, {shown['beside_resume']}", resume_blocked, RESUME_BLOCKED,
+        ),
+        Result("journal on disk per call (bytes)", f"{on_disk['journal']:.0f} B", "", on_disk["journal"], ON_DISK),
+        Result("document on disk per call (bytes)", f"{on_disk['size']:.0f} B", "", on_disk["size"], ON_DISK),
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -16,6 +17,7 @@ from benchmarks.measure import Result, Variant, in_turns, micro, milli, ratio, r
 CALLS = 1_000
 CONCURRENT = 1_000
 ALONE = 100
+REUSED = 5_000
 RESUMED = 10_000
 
 ENTRIES: list[dict[str, object]] = [
@@ -133,6 +135,41 @@ def synced(backend: str, rounds: int) -> list[Result]:
     ]
 
 
+class Interrupted(Exception):
+    """Raised where a run is interrupted."""
+
+
+@rt.function_node
+async def interrupted(count: int, taken: list[float]) -> None:
+    start = time.thread_time()
+    for i in range(count):
+        await rt.call(node, i)
+    taken.append(time.thread_time() - start)
+    raise Interrupted
+
+
+def reused_calls(backend: str, rounds: int) -> list[Result]:
+    """Measure a call whose recorded result is used, in processor time of its thread, against one that runs."""
+    with tempfile.TemporaryDirectory() as folder:
+
+        async def run(count: int, **options: object) -> float:
+            taken: list[float] = []
+            with contextlib.suppress(Interrupted):
+                async with recorded_session("async", folder, **options):
+                    await rt.call(interrupted, count, taken)
+            return taken[0]
+
+        async def fresh(count: int) -> float:
+            return await run(count, run_identifier="interrupted")
+
+        async def reused(count: int) -> float:
+            return await run(count, resume="interrupted")
+
+        times = anyio.run(in_turns, {"fresh": fresh, "reused": reused}, REUSED, rounds, backend=backend)
+    reuse, against = micro(times["reused"]), f"a call that runs, {micro(times['fresh'])}"
+    return [Result("a reused call", reuse, against, ratio(times, "reused", "fresh"), 2)]
+
+
 def resumption(backend: str, rounds: int) -> list[Result]:
     """Measure resuming a run against loading it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -152,9 +189,12 @@ def resumption(backend: str, rounds: int) -> list[Result]:
         anyio.run(finished, backend=backend)
         times = anyio.run(in_turns, {"load": load_it, "resume": resume_it}, 1, rounds, backend=backend)
     against = f"loading it, {milli(times['load'])}"
-    return [Result("resume of 10,000 calls", milli(times["resume"]), against, ratio(times, "resume", "load"), 2)]
+    return [Result("resume of 10,000 calls", milli(times["resume"]), against, ratio(times, "resume", "load"), 4)]
 
 
 def measure(backend: str, rounds: int) -> list[Result]:
     """Measure all of it. Nothing is left on disk."""
-    return [*journal(backend, rounds), *synced(backend, rounds), *resumption(backend, rounds)]
+    return [
+        *journal(backend, rounds), *synced(backend, rounds), *reused_calls(backend, rounds),
+        *resumption(backend, rounds),
+    ]  # fmt: skip

@@ -1,17 +1,20 @@
-"""Measure the memory that a session keeps for each finished call with small arguments and a small result."""
+"""Measure the memory that calls with small arguments and results take: in a session, and while a run is loaded."""
 
 from __future__ import annotations
 
 import gc
+import tempfile
 import tracemalloc
 
 import anyio
 
 import railtracks as rt
 from benchmarks.calls import loop
-from benchmarks.measure import Result, quiet_session
+from benchmarks.measure import Result, quiet_session, recorded_session
 
 COUNT = 20_000
+LOADED = 3.0
+"""The highest ratio of the memory that loading a run takes, the bytes of the file included, to its document."""
 
 
 async def kept() -> float:
@@ -27,7 +30,35 @@ async def kept() -> float:
         return (after - before) / COUNT
 
 
+async def loaded() -> tuple[int, int]:
+    """Return the most memory that loading a run takes, and the size of its document."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with recorded_session("async", folder, run_identifier="run") as session:
+            await rt.call(loop, COUNT)
+        size = sum(map(len, session.info.document()))
+        del session
+        store = rt.state.FileStore(folder)
+        rt.state.load_run("run", store)
+        gc.collect()
+        tracemalloc.start()
+        info = rt.state.load_run("run", store)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(info.records) == COUNT + 1
+        return peak, size
+
+
 def measure(backend: str, _rounds: int) -> list[Result]:
     """Measure the memory. It is the same in each round, so there is one."""
     size = anyio.run(kept, backend=backend)
-    return [Result("memory kept per call (bytes)", f"{size:.0f} B", "", size, 500)]
+    peak, document = anyio.run(loaded, backend=backend)
+    return [
+        Result("memory kept per call (bytes)", f"{size:.0f} B", "", size, 500),
+        Result(
+            "memory to load a run",
+            f"{peak / 1e6:.1f} MB",
+            f"its document, {document / 1e6:.1f} MB",
+            peak / document,
+            LOADED,
+        ),
+    ]

@@ -17,7 +17,9 @@ from railtracks._lazy import lazy_attributes
 from railtracks._logging import enable_logging
 from railtracks._options import ExecutorConfig, SessionOptions
 from railtracks._session._decorator import session
+from railtracks._session._handle import CallHandle
 from railtracks._session._session import Session
+from railtracks.exceptions import RunSuspended
 from railtracks.nodes import function_node
 from railtracks.pubsub import Subscription
 from railtracks.state import ExecutionInfo, Secret
@@ -25,7 +27,10 @@ from railtracks.state import ExecutionInfo, Secret
 if TYPE_CHECKING:
     from railtracks import llm
     from railtracks._calls._ask import ask
+    from railtracks._calls._current_call import CurrentCall, current_call
+    from railtracks._calls._receive import receive
     from railtracks._calls._repeatable import now, random, sleep, uuid4
+    from railtracks._event_stream import EventStream
     from railtracks._recover import RecoveredRun, arecover, recover
     from railtracks.agents import (
         AgentNode,
@@ -45,7 +50,10 @@ __version__ = "0.1.0"
 __all__ = [
     "AgentNode",
     "AgentType",
+    "CallHandle",
     "Chunk",
+    "CurrentCall",
+    "EventStream",
     "ExecutionInfo",
     "ExecutorConfig",
     "Flow",
@@ -53,6 +61,7 @@ __all__ = [
     "LLMResponse",
     "Parameter",
     "RecoveredRun",
+    "RunSuspended",
     "Secret",
     "Session",
     "SessionOptions",
@@ -69,6 +78,7 @@ __all__ = [
     "call_batch",
     "call_sync",
     "context",
+    "current_call",
     "enable_logging",
     "escape_braces",
     "exceptions",
@@ -77,6 +87,7 @@ __all__ = [
     "nodes",
     "now",
     "random",
+    "receive",
     "recover",
     "session",
     "session_id",
@@ -93,7 +104,10 @@ if not TYPE_CHECKING:
         {
             "railtracks.llm": ("llm",),
             "railtracks._calls._ask": ("ask",),
+            "railtracks._calls._current_call": ("CurrentCall", "current_call"),
+            "railtracks._calls._receive": ("receive",),
             "railtracks._calls._repeatable": ("now", "random", "sleep", "uuid4"),
+            "railtracks._event_stream": ("EventStream",),
             "railtracks._recover": ("RecoveredRun", "arecover", "recover"),
             "railtracks.llm._prompt": ("escape_braces",),
             "railtracks.agents": (

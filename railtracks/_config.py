@@ -8,6 +8,7 @@ the same way whatever its source.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,28 @@ _FIELDS: dict[str, attrs.Attribute[Any]] = {field.name: field for field in attrs
 _global: dict[str, Any] = {}
 _lock = threading.Lock()
 _VALIDATORS: dict[str, Callable[[Any], Any]] = {name: field.metadata["validate"] for name, field in _FIELDS.items()}
+
+
+_PARSED_IN_FILES = [name for name, field in _FIELDS.items() if field.metadata["is_parsed_in_files"]]
+_ARGUMENTS = ("context", "name", "payload_callback")
+"""What ``Session``, ``@session`` and ``Flow`` take beside options."""
+
+
+_OFTEN_MEANT = {
+    "log_level": "logging_setting",
+    "loglevel": "logging_setting",
+    "level": "logging_setting",
+    "verbose": "logging_setting",
+    "verbosity": "logging_setting",
+    "log_path": "log_file",
+    "run_id": "run_identifier",
+    "fail_fast": "end_on_error",
+    "max_workers": "max_threads",
+    "workers": "max_threads",
+    "time_limit": "timeout",
+    "deadline": "timeout",
+}
+"""What other libraries call an option of ours that has another name here, by which it would not be found."""
 
 
 def validate_options(options: Mapping[str, Any], source: str = "argument") -> dict[str, Any]:
@@ -54,7 +77,8 @@ def _wrong_value(name: str, value: Any, source: str, expected: ValueError) -> Co
 def _unknown_option(name: str, source: str) -> ConfigError:
     from difflib import get_close_matches  # here, because only this error needs it
 
-    close = get_close_matches(name, _VALIDATORS, n=1)
+    known = [*_VALIDATORS, *_ARGUMENTS] if source == "argument" else [*_VALIDATORS]
+    close = [_OFTEN_MEANT[name]] if name in _OFTEN_MEANT else get_close_matches(name, known, n=1)
     suggestion = f"did you mean {close[0]!r}? The options are" if close else "the options are"
     return ConfigError(f"{source}: there is no option {name!r}; {suggestion} {', '.join(_VALIDATORS)}")
 
@@ -74,8 +98,58 @@ _NO_OPTIONS: dict[str, Any] = {}
 _ENVIRON_KEYS = [os.environ.encodekey(name) if _ENVIRON is not os.environ else name for name in _VARIABLES]
 
 
+_PREFIX = "RAILTRACKS_"
+_KNOWN_VARIABLES = {f"{_PREFIX}{name.upper()}" for name in _FIELDS} | {f"{_PREFIX}HOME"}
+_OF_A_SERVICE = re.compile(r"(_|^)(PORT|SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_\w+)$")
+"""What the names of the variables end with that Kubernetes sets for a service."""
+_accepted_keys: frozenset[Any] = frozenset()
+"""Keys of ``_ENVIRON`` whose names were checked."""
+
+
+def _check_variables() -> None:
+    """Check that no variable has a name that is ours but for its spelling.
+
+    Other names with our prefix may be anybody's: for a service called railtracks-backend Kubernetes sets
+    ``RAILTRACKS_BACKEND_PORT``.
+
+    Raises:
+        ConfigError: one has. The text says what it may have been meant to be.
+    """
+    global _accepted_keys
+    keys = frozenset(_ENVIRON.copy())
+    for variable in os.environ:
+        if variable.startswith(_PREFIX) and variable not in _KNOWN_VARIABLES and (close := _resembled(variable)):
+            raise ConfigError(
+                f"environment variable {variable}: there is no such variable; did you mean {close}? Rename or unset it"
+            )
+        if variable in _KNOWN_VARIABLES and variable not in _VARIABLES and variable != f"{_PREFIX}HOME":
+            raise ConfigError(
+                f"environment variable {variable}: text cannot express this option; pass it as an argument, or to "
+                f"rt.set_config"
+            )
+    _accepted_keys = keys
+
+
+def _resembled(variable: str) -> str | None:
+    """Return the variable of ours that a name resembles, or begins; None if there is none."""
+    from difflib import get_close_matches  # here, because few environments have such a name
+
+    name = variable.removeprefix(_PREFIX)
+    if _OF_A_SERVICE.search(name):
+        return None
+    known = {each.removeprefix(_PREFIX): each for each in sorted(_KNOWN_VARIABLES)}
+    close = get_close_matches(name, known, n=1, cutoff=0.7) or [each for each in known if each.startswith(f"{name}_")]
+    return known[_OFTEN_MEANT.get(name.lower(), close[0]).upper()] if close else None
+
+
 def environment_options() -> dict[str, Any]:
-    """Return the options that ``RAILTRACKS_*`` variables set; an empty variable counts as not set."""
+    """Return the options that ``RAILTRACKS_*`` variables set; an empty variable counts as not set.
+
+    Raises:
+        ConfigError: a value is not allowed, or the name of a variable is misspelt.
+    """
+    if not _accepted_keys.issuperset(_ENVIRON):
+        _check_variables()
     if _ENVIRON.keys().isdisjoint(_ENVIRON_KEYS):
         return _NO_OPTIONS
     found = {}
@@ -103,18 +177,74 @@ def _read_file(folder: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise ConfigError(f"{path}: the configuration file cannot be read ({exc}); correct or remove it") from exc
-    source = str(path)
-    if path.name == "pyproject.toml":
-        tool = table.get("tool", {})
-        table, source = tool.get("railtracks", {}) if isinstance(tool, dict) else tool, f"{path} [tool.railtracks]"
-        if not isinstance(table, dict):
-            raise ConfigError(f"{source}: expected a table of options, not {table!r}")
-    if isinstance(table.get("timeout"), str):  # "inf", as in the environment; TOML's own inf is fine too
-        table = {**table, "timeout": _parse_text("timeout", table["timeout"], source)}
-    return validate_options(table, source)
+    table, source = _own_table(table, path)
+    if not isinstance(table, dict):
+        raise ConfigError(f"{source}: expected a table of options, not {table!r}")
+    parsed = [name for name in _PARSED_IN_FILES if isinstance(table.get(name), str)]
+    return validate_options({**table, **{name: _parse_text(name, table[name], source) for name in parsed}}, source)
+
+
+def _own_table(table: dict[str, Any], path: Path) -> tuple[Any, str]:
+    """Return the options in a configuration file, with the name of the place where they are written.
+
+    Raises:
+        ConfigError: they are in a table of another name, and would be ignored.
+    """
+    if path.name == "railtracks.toml":
+        for name, label in (("railtracks", "railtracks"), ("tool", "tool.railtracks")):
+            if isinstance(table.get(name), dict):
+                raise ConfigError(f"{path}: write the options without a table in this file; remove the line [{label}]")
+        return table, str(path)
+    tool = table.get("tool", {})
+    own = tool.get("railtracks") if isinstance(tool, dict) else tool
+    if own is None:
+        if (misspelt := _misspelt_table(table, tool)) is not None:
+            raise ConfigError(f"{path}: did you mean [tool.railtracks], not [{misspelt}]? Rename or remove it")
+        own = {}
+    return own, f"{path} [tool.railtracks]"
+
+
+def _misspelt_table(table: dict[str, Any], tool: dict[str, Any]) -> str | None:
+    """Return the name of a table of pyproject.toml that was probably meant to be ours; None if there is none."""
+    if "railtracks" in table:
+        return "railtracks"
+    alike = [name for name in tool if name.lower().startswith("rail")]
+    if not alike:
+        return None
+    from difflib import get_close_matches  # here, as few files have such a table
+
+    close = get_close_matches("railtracks", alike, n=1, cutoff=0.85)
+    return f"tool.{close[0]}" if close else None
 
 
 _files: dict[str, dict[str, Any]] = {}
+
+
+def parse_option(name: str, text: str, source: str) -> Any:
+    """Return the value of an option that a text expresses.
+
+    Args:
+        name: The option.
+        text: The text, as it would stand in an environment variable.
+        source: Where it came from, for the error.
+
+    Raises:
+        ConfigError: The value is not allowed.
+    """
+    return validate_options({name: _parse_text(name, text, source)}, source)[name]
+
+
+def option_sources() -> dict[str, tuple[Any, str]]:
+    """Return the value of each option that a session without arguments would have, and where it comes from.
+
+    Raises:
+        ConfigError: A value is not allowed, wherever it came from.
+    """
+    found = {name: (field.default, "default") for name, field in _FIELDS.items()}
+    path = next(filter(Path.is_file, _candidates(Path.cwd())), None)
+    found |= {name: (value, str(path)) for name, value in file_options().items()}
+    found |= {name: (value, f"{_PREFIX}{name.upper()}") for name, value in environment_options().items()}
+    return found | {name: (value, "rt.set_config") for name, value in _global.items()}
 
 
 def file_options() -> dict[str, Any]:
@@ -148,6 +278,11 @@ def resolve_config(options: Mapping[str, Any]) -> ExecutorConfig:
         config = ExecutorConfig(**merged | validate_options(options))
         _latest = sources, config
     return config
+
+
+def is_configured(option: str) -> bool:
+    """Return whether the file, the environment or ``set_config`` has a value for an option."""
+    return any(option in source for source in (file_options(), environment_options(), _global))
 
 
 def set_config(**options: Unpack[SessionOptions]) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from io import TextIOWrapper
 from types import FunctionType
 from typing import TextIO
 
@@ -31,6 +33,18 @@ class Formatter(logging.Formatter):
         elapsed: float = getattr(record, "elapsed", time.perf_counter() - _IMPORTED)
         record.since = f"{elapsed:<7.3f}s"
         return super().format(record)
+
+
+class _FileFormatter(Formatter):
+    """Formats as the console does, after the local time and the identifier of the session: a file is read days later.
+
+    ``2026-01-01 03:00:00.250+0100 nightly [+3.525  s] RT          : WARNING  - fetch FAILED OSError: no route to host``
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        then = time.localtime(record.created)
+        date = f"{time.strftime('%Y-%m-%d %H:%M:%S', then)}.{int(record.msecs):03}{time.strftime('%z', then)}"
+        return f"{date} {getattr(record, 'session_id', '-')} {super().format(record)}"
 
 
 formatter = Formatter()
@@ -70,11 +84,17 @@ console = Console()
 
 
 class LogFile(logging.FileHandler):
-    """The log file of a session."""
+    """The log file of a session. If it is made, only its owner can read it; the arguments of calls may be in it."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace")  # a text may contain a lone surrogate
-        self.setFormatter(formatter)
+        self.setFormatter(_FileFormatter())
+
+    def _open(self) -> TextIOWrapper:
+        def opener(path: str, flags: int) -> int:
+            return os.open(path, flags, 0o600)
+
+        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=opener)  # type: ignore[return-value]
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         _raise_handled()
@@ -163,11 +183,15 @@ def _standard(name: str) -> object:
 _HANDLE, _CALL_HANDLERS = _standard("handle"), _standard("callHandlers")
 
 
-def targets_of(logger: logging.Logger) -> list[Target]:
+def targets_of(logger: logging.Logger, all_handlers: bool = False) -> list[Target]:
     """Return what handles the log records of a logger: the handlers that the application has configured.
 
     They are called one by one, so that one that raises does not keep a log record from the others. Where the
     application has replaced what calls them, the logger itself is returned instead, and calls them all.
+
+    Args:
+        logger: The logger.
+        all_handlers: Whether the handlers are returned all the same.
     """
     handlers: list[Target] = []
     current: logging.Logger | None = logger
@@ -175,9 +199,17 @@ def targets_of(logger: logging.Logger) -> list[Target]:
         if current.handlers:
             handlers += current.handlers
         current = current.parent if current.propagate else None
-    if _Logger.callHandlers is _CALL_HANDLERS and _Logger.handle is _HANDLE and type(logger) is _Logger:
+    is_standard = _Logger.callHandlers is _CALL_HANDLERS and _Logger.handle is _HANDLE and type(logger) is _Logger
+    if is_standard or all_handlers:
         return handlers
     return [logger] if handlers else []
+
+
+def is_seen(target: Target, level: int) -> bool:
+    """Return whether a target would show a log record of a level, as far as that can be known."""
+    if isinstance(target, logging.Logger):
+        return not target.disabled and any(is_seen(each, level) for each in targets_of(target, all_handlers=True))
+    return level >= target.level and not isinstance(target, logging.NullHandler)
 
 
 class Shown:

@@ -18,7 +18,18 @@ import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
-from railtracks._log_handlers import LogFile, Shown, Target, class_name, console, deliver, formatter, targets_of
+from railtracks._log_handlers import (
+    LogFile,
+    Shown,
+    Target,
+    class_name,
+    console,
+    deliver,
+    formatter,
+    is_seen,
+    targets_of,
+)
+from railtracks._tracebacks import MAX_MESSAGE, format_traceback
 from railtracks.exceptions import ConfigError
 
 Level = Literal["VERBOSE", "REGULAR", "QUIET", "NONE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -133,6 +144,7 @@ class SessionLog:
         run_id: str | None = None,
         node_id: str | None = None,
         exc_info: BaseException | None = None,
+        must_be_seen: bool = False,
     ) -> None:
         """Make a log record and pass it to all handlers before returning. Thread-safe.
 
@@ -146,6 +158,8 @@ class SessionLog:
             run_id: An attribute of the log record.
             node_id: An attribute of the log record.
             exc_info: The exception to show below the text.
+            must_be_seen: Whether it is printed to standard error if no handler would show it, because its own level is
+                above, or because ``logging.config`` has disabled the loggers that there were, as it does by default.
         """
         if level < self.level or level < (logger.level or ROOT.level) or level <= logger.manager.disable:
             return  # the level of the root logger does not count
@@ -171,16 +185,23 @@ class SessionLog:
             record, targets = self._filter(record, logger, targets)
         elif not targets:
             targets.append(console)
+        if must_be_seen and not any(is_seen(each, level) for each in targets):
+            targets.append(console)
         if self._file is not None:
             targets.append(self._file)
         deliver(record, level, targets, self._log_failure)
 
     def _add_exception(self, record: logging.LogRecord, exc: BaseException) -> None:
-        info = (type(exc), exc, exc.__traceback__)
-        text = formatter.formatException(info)
+        shortened: list[str] = []
+
+        def shorten(message: str) -> str:
+            shortened.append(message)
+            return f"{self._redact(message)[:MAX_MESSAGE]}... [{len(message)} characters in all]"
+
+        text = format_traceback(exc, shorten).removesuffix("\n")
         record.exc_text = self._redact(text)  # formatters use this if it is set
-        if record.exc_text == text:  # otherwise handlers that read it would show the secrets
-            record.exc_info = info
+        if record.exc_text == text and not shortened:  # otherwise handlers that read it would show the secrets
+            record.exc_info = (type(exc), exc, exc.__traceback__)
 
     def _make_simple_record(self, level: int, text: str, fallback: str, logger: logging.Logger) -> logging.LogRecord:
         """Return a record whose making calls no code of the application.

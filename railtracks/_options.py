@@ -27,7 +27,9 @@ BroadcastCallback = Callable[[Any], None] | Callable[[Any], Awaitable[None]]
 AskCallback = Callable[[str], Any]
 BACKENDS = ("asyncio", "trio")
 DURABILITIES = ("exit", "async", "sync")
+ON_WRITE_ERROR = ("continue", "stop")
 IF_EXISTS = ("replace", "resume", "fail")
+CODE_CHANGES = ("warn", "rerun", "ignore")
 
 
 class SessionOptions(TypedDict, total=False):
@@ -50,6 +52,12 @@ class SessionOptions(TypedDict, total=False):
     backend: Literal["asyncio", "trio"] | None
     max_threads: int | None
     if_exists: Literal["replace", "resume", "fail"] | None
+    code_changes: Literal["warn", "rerun", "ignore"] | None
+    allow_rerun: bool | None
+    suspend: bool | None
+    max_value_bytes: int | None
+    on_write_error: Literal["continue", "stop"] | None
+    slow_callback_seconds: float | None
 
 
 # ---- validators: each returns the value in the type of its field, or raises ValueError that says what it expects
@@ -148,22 +156,34 @@ def _parse_bool(text: str) -> bool:
     return words[text.strip().lower()]
 
 
-def _option(default: Any, validate: Callable[[Any], Any], parse: Callable[[str], Any] | None = str) -> Any:
+def _option(
+    default: Any,
+    validate: Callable[[Any], Any],
+    parse: Callable[[str], Any] | None = str,
+    is_parsed_in_files: bool = False,
+) -> Any:
     """Return the field of an option.
 
     Args:
         default: Its default.
         validate: Its validator.
         parse: Its parser; None if text cannot express the option, so that the environment cannot set it.
+        is_parsed_in_files: Whether it may be a text in a configuration file, too, and is parsed then.
     """
-    return attrs.field(default=default, metadata={"validate": validate, "parse": parse})
+    metadata = {"validate": validate, "parse": parse, "is_parsed_in_files": is_parsed_in_files}
+    return attrs.field(default=default, metadata=metadata)
+
+
+def _seconds(default: float) -> Any:
+    """Return the field of an option in seconds; "inf" means no limit wherever it is written, as TOML's own inf does."""
+    return _option(default, _validate_timeout, _parse_number, is_parsed_in_files=True)
 
 
 @attrs.frozen(kw_only=True)
 class ExecutorConfig:
     """The configuration of a session: all its options, settled. Made by :func:`resolve_config`, never by hand."""
 
-    timeout: float = _option(150.0, _validate_timeout, _parse_number)
+    timeout: float = _seconds(150.0)
     """The limit for each top-level call, in seconds; ``math.inf`` for no limit."""
 
     end_on_error: bool = _option(False, _validate_bool, _parse_bool)
@@ -211,3 +231,28 @@ class ExecutorConfig:
     """What a session does if there is a run with its ``run_identifier``. "replace": it begins from the start and takes
     the place of that run, which is kept under another identifier unless it had completed. "resume": it goes on with
     that run. "fail": entering raises RunExistsError."""
+
+    code_changes: str = _option("warn", _validate_choice(*CODE_CHANGES))
+    """What a session that resumes a run does about recorded results of functions whose code has changed since. "warn":
+    it uses them, and warns once. "rerun": it runs such calls again. "ignore": it uses them."""
+
+    allow_rerun: bool = _option(False, _validate_bool, _parse_bool)
+    """Whether a session that resumes a run may do all of it again if it finds nothing of what had completed. Otherwise
+    its first call raises StateError then."""
+
+    suspend: bool | None = _option(None, _validate_bool, _parse_bool)
+    """Whether the run is suspended when nothing in it can go on without an answer or a message. False: it waits. None:
+    the runs of flows are suspended, and sessions that the program opens itself wait."""
+
+    max_value_bytes: int = _option(64 * 2**20, _validate_count, _parse_count)
+    """The number of bytes on record up to which the arguments of a call, its result, and a value in the context are
+    recorded whole. A larger one is cut, and a call with it runs again when the run is resumed."""
+
+    on_write_error: str = _option("continue", _validate_choice(*ON_WRITE_ERROR))
+    """What a session does if its calls cannot be recorded, because the disk is full, for example. "continue": it goes
+    on without a record, logs an error, and begins to record again when that is possible. "stop": its calls are
+    cancelled, and it raises StateError."""
+
+    slow_callback_seconds: float = _seconds(1.0)
+    """How long code of a node may block the event loop, in seconds, before a warning says so; ``math.inf`` for no
+    warnings. An event loop is checked four times in that time, so what takes up to a quarter longer may be missed."""

@@ -6,9 +6,12 @@ recorded under the path from which users import it, such as ``railtracks.llm.Ass
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import lru_cache
 from typing import Any
+
+from railtracks._main_module import MAIN_NAMES, module_name
 
 _NAMESPACES = (
     "railtracks",
@@ -46,6 +49,7 @@ def _path(thing: Any) -> str:
         module, name = thing.__module__, thing.__qualname__
     if module == "builtins":
         return str(name)
+    module = module_name(module, None if isinstance(thing, type) else thing)
     if module == "pathlib._local":  # where Python 3.13 alone defines it
         return f"pathlib.{name}"
     if str(module).startswith("railtracks."):
@@ -59,4 +63,10 @@ def _path(thing: Any) -> str:
     return f"{module}.{name}"
 
 
+def alias_text(alias: Any) -> str:
+    """Return a generic alias, such as ``shop.Box[int]``, as the text that is on record."""
+    return _MAIN.sub(lambda found: f"{module_name(found[1])}.", str(alias))
+
+
+_MAIN = re.compile(rf"(?<![\w.])({'|'.join(MAIN_NAMES)})\.")
 _cached_path = lru_cache(maxsize=4096)(_path)

@@ -107,6 +107,9 @@ class RuntimeHooks:
     wall: Callable[[], float] = time.time
     """Seconds since the epoch; read once per session."""
 
+    processor_clock: Callable[[], float] | None = time.process_time
+    """Seconds of processor time; read twice per session. None: what the process uses is not recorded."""
+
     new_id: Callable[[], str] = _random_id
     """Returns a new identifier that is safe as a file name."""
 

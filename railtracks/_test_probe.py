@@ -11,39 +11,44 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from railtracks._concurrency._kinds import leaves_of
 from railtracks._concurrency._suspended import is_user_module, suspended_frames
+from railtracks._config import is_configured
 from railtracks._context_variable import current
 from railtracks._flow import Flow
 from railtracks._identifiers import index_of
 from railtracks._options import BACKENDS
 from railtracks._session._session import Session
+from railtracks._wording import counted
 from railtracks.execution import ExecutionStrategy, Frame, abandon_current, running_library
-from railtracks.execution._node_errors import is_fatal
+from railtracks.execution._node_errors import is_cancellation, is_fatal
 from railtracks.nodes._resolve import as_node
 from railtracks.state import CallRecord, ExecutionInfo
-from railtracks.state._call_tree import CallTree
-from railtracks.state._records import REUSED
+from railtracks.state._records import is_reused
 
 if TYPE_CHECKING:
     from railtracks.state import Store
 
 __all__ = [
     "BACKENDS",
-    "CallTree",
-    "CurrentCall",
     "ExecutionStrategy",
+    "RunningCall",
     "SessionProbe",
     "abandon_current",
     "as_node",
-    "current_call",
+    "counted",
     "current_scope",
     "flow_session",
     "index_of",
+    "is_cancellation",
+    "is_configured",
     "is_fatal",
     "is_replayed",
     "is_user_module",
+    "leaves_of",
     "redact",
     "resolve_store",
+    "running_call",
     "running_library",
     "suspended_frames",
 ]
@@ -75,7 +80,7 @@ class SessionProbe:
 
 
 @attrs.frozen
-class CurrentCall:
+class RunningCall:
     """The call that the running code is in, as the runtime has it."""
 
     session_id: str
@@ -88,11 +93,11 @@ class CurrentCall:
     """The task that it runs in."""
 
 
-def current_call() -> CurrentCall:
+def running_call() -> RunningCall:
     """Return the call that the running code is in. There must be one."""
     frame: Frame = current.get()
-    assert frame.record is not None, "current_call() outside of a call"
-    return CurrentCall(frame.coordinator.session_id, frame.record.index, frame.record.name, frame.task)
+    assert frame.record is not None, "running_call() outside of a call"
+    return RunningCall(frame.coordinator.session_id, frame.record.index, frame.record.name, frame.task)
 
 
 def current_scope() -> object:
@@ -105,7 +110,7 @@ def current_scope() -> object:
 
 def is_replayed(record: CallRecord) -> bool:
     """Return whether the call of ``record`` was given a recorded result instead of being run."""
-    return record.reuse == REUSED
+    return is_reused(record)
 
 
 def redact(info: ExecutionInfo, text: str) -> str:
@@ -129,6 +134,6 @@ def resolve_store(setting: Store | str | None) -> Store:
     Raises:
         ConfigError: the value is not allowed.
     """
-    from railtracks.state._stores import _runs  # here, as pytest loads this module in each of its runs
+    from railtracks.state._stores import _settings  # here, as pytest loads this module in each of its runs
 
-    return _runs.resolve_store(setting)
+    return _settings.resolve_store(setting)

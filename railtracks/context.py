@@ -10,6 +10,7 @@ from typing import Any, cast, overload
 
 from railtracks._context_variable import current
 from railtracks.exceptions import ContextError
+from railtracks.state._records import DELETED
 
 _MISSING: Any = object()
 
@@ -35,7 +36,12 @@ def get(key: str, default: Any = _MISSING) -> Any:
         KeyError: there is no such key, and no default.
     """
     mapping = _mapping("get")
-    return mapping[key] if default is _MISSING else mapping.get(key, default)
+    value = mapping.get(key, _MISSING)
+    frame = current.get()
+    frame.coordinator.record_context_read(frame.record, key, DELETED if value is _MISSING else value)
+    if value is not _MISSING:
+        return value
+    return mapping[key] if default is _MISSING else default
 
 
 def put(key: str, value: Any) -> None:

@@ -7,7 +7,7 @@ instead. Advice that does not fit on one line is attached as PEP 678 notes, so t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = [
     "ConfigError",
@@ -18,9 +18,11 @@ __all__ = [
     "NodeCreationError",
     "NodeInvocationError",
     "RTError",
+    "RunCancelledError",
     "RunExistsError",
     "RunInUseError",
     "RunNotFoundError",
+    "RunSuspended",
     "SessionEndedError",
     "SessionError",
     "StateError",
@@ -90,7 +92,7 @@ class LLMError(RTError):
         self.message_history = message_history
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.message, self.message_history)
+        return type(self), (self.message, self.message_history), self.__dict__  # with the notes
 
 
 class StateError(RTError):
@@ -120,6 +122,49 @@ class SessionEndedError(SessionError):
     """
 
 
+class RunCancelledError(SessionEndedError):
+    """The run was cancelled on request, by ``rt.state.cancel_run``."""
+
+
+class Question(NamedTuple):
+    """A question that a run waits to have answered."""
+
+    id: str
+    """What identifies the question; the same whenever the run is resumed, until it is answered."""
+    text: str
+    """For people to read."""
+
+
+class RunSuspended(RTError):
+    """The run is suspended: nothing in it can go on without an answer or a message. It is not a failure of the flow.
+
+    Go on with ``flow.resume(run_identifier, answers={question.id: answer})``; or send what it waits for with
+    ``rt.state.send(run_identifier, topic, value)``, from any process, and resume it.
+
+    Args:
+        run_identifier: The identifier of the run.
+        questions: The questions that are open, in the order in which they were asked.
+        topics: The topics of the messages that it waits for.
+    """
+
+    def __init__(self, run_identifier: str, questions: Iterable[Question] = (), topics: Iterable[str] = ()) -> None:
+        self.run_identifier = run_identifier
+        self.questions: tuple[Question, ...] = tuple(questions)
+        self.topics: tuple[str, ...] = tuple(topics)
+        waits = [f"the answer to {each.text!r} (id {each.id!r})" for each in self.questions]
+        waits += [f"a message for {topic!r}" for topic in self.topics]
+        ways = [f"flow.resume({run_identifier!r}, answers={{...}})"] if self.questions else []
+        topic = next(iter((*self.topics, *(each.id for each in self.questions))), "topic")
+        ways.append(f"flow.resume({run_identifier!r}) after rt.state.send({run_identifier!r}, {topic!r}, ...)")
+        super().__init__(
+            f"the run {run_identifier!r} is suspended, and waits for {' and '.join(waits) or 'nothing'}; go on with "
+            f"{', or '.join(ways)}"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.run_identifier, self.questions, self.topics), self.__dict__
+
+
 class GlobalTimeOutError(RTError, TimeoutError):
     """A top-level call exceeded the session's ``timeout``.
 
@@ -136,4 +181,4 @@ class GlobalTimeOutError(RTError, TimeoutError):
         super().__init__(message or f"the call exceeded its timeout of {timeout:g} s", notes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.timeout, self.message, self.waiting)
+        return type(self), (self.timeout, self.message, self.waiting), self.__dict__

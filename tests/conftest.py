@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from functools import partial
 from inspect import iscoroutinefunction, signature
@@ -23,6 +24,11 @@ settings.register_profile("railtracks", deadline=None, derandomize="CI" in os.en
 settings.load_profile("railtracks")
 
 BACKENDS = ["asyncio", "trio"]
+TRIO_WITH_SLOW = pytest.param("trio", marks=pytest.mark.slow)
+MEMORY_FOLDER = "/dev/shm"
+"""Where the folders of the tests are, if it is there: they would wait for a disk for more than half of their time."""
+ENOUGH_MEMORY = 2**30
+"""Bytes that must be free there."""
 
 
 def pytest_configure(config):
@@ -31,14 +37,17 @@ def pytest_configure(config):
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):  # not in the workers of pytest-xdist
         config.pluginmanager.register(CheckoutGuard(Path(__file__).parents[1]))
+        if os.access(MEMORY_FOLDER, os.W_OK) and shutil.disk_usage(MEMORY_FOLDER).free > ENOUGH_MEMORY:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY_FOLDER)
 
 
 def pytest_generate_tests(metafunc):
-    """Tests that are async, or that ask for ``backend``, run once on each."""
+    """Tests that are async, or that ask for ``backend``, run once on each; with ``either_backend`` on trio if slow."""
     if iscoroutinefunction(metafunc.function) and "backend" not in metafunc.fixturenames:
         metafunc.fixturenames.append("backend")
     if "backend" in metafunc.fixturenames:
-        metafunc.parametrize("backend", BACKENDS)
+        either = metafunc.definition.get_closest_marker("either_backend")
+        metafunc.parametrize("backend", BACKENDS if either is None else ["asyncio", TRIO_WITH_SLOW])
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 
 import anyio
 import pytest
 
 import railtracks as rt
+from railtracks._calls import _batch
+from railtracks.execution import _coordinator
 
 
 @rt.function_node
@@ -76,6 +79,27 @@ async def test_no_more_than_the_limit_run_at_once(batch):
     async with rt.Session():
         await batch(count, range(100), limit=7)
     assert (peak, running) == (7, 0)
+
+
+async def test_calls_that_never_wait_take_few_tasks(monkeypatch, batch):
+    """With more of them in each turn, the turns would take ever longer."""
+    started = []
+    start_workers = _batch._Batch._start_workers
+
+    def count(self):
+        start_workers(self)
+        started.extend(self._started)
+
+    monkeypatch.setattr(_batch._Batch, "_start_workers", count)
+    monkeypatch.setattr(_coordinator, "YIELD_EVERY", 1)
+
+    @rt.function_node
+    async def double(number):
+        return 2 * number
+
+    async with rt.Session():
+        assert await batch(double, range(1_000)) == [2 * number for number in range(1_000)]
+    assert len(started) < 10
 
 
 async def test_iterables_are_read_as_the_calls_begin():
@@ -238,3 +262,26 @@ async def test_a_batch_without_iterables_says_what_to_write():
 async def test_batch_over_what_cannot_be_iterated_raises_type_error():
     with pytest.raises(TypeError, match="int"):
         await rt.call_batch(nap, 5)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+@pytest.mark.parametrize("place", ["call", "task"])
+async def test_calls_are_created_in_the_order_of_the_items(limit, place):
+    """Equal calls of a resumed run are known by their order, also where each of them has to wait before it begins."""
+
+    @rt.function_node
+    async def item(number):
+        await anyio.sleep(1)
+
+    @rt.function_node
+    async def main():
+        await anyio.sleep(10)  # so that the next calls let other tasks run first
+        if place == "call":
+            await rt.call_batch(item, range(20), limit=limit)
+        else:
+            async with anyio.create_task_group() as group:
+                group.start_soon(functools.partial(rt.call_batch, item, range(20), limit=limit))
+
+    async with rt.Session(logging_setting="QUIET") as session:
+        await rt.call(main)
+    assert [record.args[0] for record in session.info.records if record.name == "item"] == list(range(20))

@@ -312,7 +312,7 @@ def test_process_ends_although_a_thread_asks_without_end(backend, request_of):
         """,
         backend,
     )
-    assert lines == 2 * ["work exceeded the timeout of 0.05 s"]
+    assert lines == 2 * ["work exceeded the timeout of 0.05 s; set timeout=..., or math.inf for no limit"]
 
 
 def test_process_ends_although_a_loop_stands_still():

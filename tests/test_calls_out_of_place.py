@@ -8,6 +8,7 @@ import functools
 
 import anyio
 import pytest
+import trio
 
 import railtracks as rt
 from railtracks.exceptions import ContextError, SessionEndedError, SessionError
@@ -126,7 +127,7 @@ async def test_call_in_another_event_loop_is_refused():
     """A call in another event loop than that of its session is refused with what to write."""
 
     async def elsewhere():
-        with pytest.raises(SessionError, match=r"double came in another event loop.*`rt.call_sync\(double"):
+        with pytest.raises(SessionError, match=r"double came in another event loop.*rt.call_sync, double"):
             await rt.call(double, 1)
 
     async with rt.Session() as session:
@@ -134,6 +135,44 @@ async def test_call_in_another_event_loop_is_refused():
             for other in ("asyncio", "trio"):
                 await anyio.to_thread.run_sync(lambda name=other: anyio.run(elsewhere, backend=name))  # type: ignore[misc]
     assert session.info.records == ()
+
+
+@pytest.mark.parametrize("place", ["body", "node"])
+async def test_batch_in_another_event_loop_is_refused(place):
+    """A batch in another event loop than that of its session is refused, as a call there is."""
+
+    async def elsewhere():
+        with pytest.raises(SessionError, match=r"double came in another event loop.*rt.call_sync, double"):
+            await rt.call_batch(double, [1, 2])
+
+    @rt.function_node
+    async def node():
+        with hold_clock():
+            for other in ("asyncio", "trio"):
+                await anyio.to_thread.run_sync(lambda name=other: anyio.run(elsewhere, backend=name))  # type: ignore[misc]
+
+    async with rt.Session() as session:
+        await (rt.call(node) if place == "node" else node())
+    assert [record.name for record in session.info.records] == ["node"] * (place == "node")
+
+
+@pytest.mark.parametrize("other", ["asyncio", "trio"])
+def test_batch_of_an_ended_call_is_refused_in_another_event_loop(other, backend):
+    contexts = []
+
+    @rt.function_node
+    async def node():
+        contexts.append(contextvars.copy_context())
+
+    async def batch():
+        return await rt.call_batch(double, [1, 2])
+
+    run = {"asyncio": lambda: asyncio.run(batch()), "trio": lambda: trio.run(batch)}[other]
+    with rt.Session(save_state=False):
+        asyncio.run(rt.call(node))  # in this order, so that anyio takes no loop for that of the copied context
+        anyio.run(rt.call, double, 1, backend=backend)
+        refused = contexts[0].run(run)
+    assert [type(each) for each in refused] == [SessionEndedError, SessionEndedError]
 
 
 async def test_call_in_the_event_loop_of_a_sync_node_is_refused():

@@ -34,6 +34,12 @@ DEFAULTS = {
     "backend": "asyncio",
     "max_threads": 40,
     "if_exists": "replace",
+    "code_changes": "warn",
+    "allow_rerun": False,
+    "suspend": None,
+    "max_value_bytes": 67_108_864,
+    "on_write_error": "continue",
+    "slow_callback_seconds": 1.0,
 }
 # Of each option: four values, each as it is given and as it is settled.
 VALUES: dict[str, list[tuple[Any, Any]]] = {
@@ -51,6 +57,12 @@ VALUES: dict[str, list[tuple[Any, Any]]] = {
     "backend": [("trio", "trio"), ("asyncio", "asyncio"), ("trio", "trio"), ("asyncio", "asyncio")],
     "max_threads": [(1, 1), (2, 2), ("3", 3), (400, 400)],
     "if_exists": [("resume", "resume"), ("fail", "fail"), ("replace", "replace"), ("resume", "resume")],
+    "code_changes": [("rerun", "rerun"), ("ignore", "ignore"), ("warn", "warn"), ("rerun", "rerun")],
+    "allow_rerun": [(True, True), (False, False), ("yes", True), (False, False)],
+    "suspend": [(True, True), (False, False), ("on", True), (False, False)],
+    "max_value_bytes": [(1, 1), (2, 2), ("3", 3), (400, 400)],
+    "on_write_error": [("stop", "stop"), ("continue", "continue"), ("stop", "stop"), ("continue", "continue")],
+    "slow_callback_seconds": [(1, 1.0), (0.5, 0.5), ("3", 3.0), (math.inf, math.inf)],
 }
 SOURCES = ["argument", "set_config", "environment", "file"]
 OPTIONS = [*DEFAULTS]
@@ -137,6 +149,7 @@ def test_global_config_precedence_keeps_the_order_of_arguments():
     assert isinstance(config, rt.ExecutorConfig)
     assert attrs.astuple(config) == (
         2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, None, "async", None, "asyncio", 40, "replace",
+        "warn", False, None, 67_108_864, "continue", 1.0,
     )  # fmt: skip
 
 
@@ -212,20 +225,11 @@ def test_none_takes_back_to_the_next_weaker_source(monkeypatch):
 async def test_set_config_in_a_session_warns_and_changes_the_next():
     """In a session, set_config warns; it changes the next session and not this one."""
     async with rt.Session() as session:
-        with pytest.warns(RuntimeWarning, match="open session, which keeps its own options") as caught:
+        with pytest.warns(RuntimeWarning, match="open session, .*before the session is constructed") as caught:
             rt.set_config(timeout=7)
         assert session.executor_config.timeout == 150.0
     assert caught[0].filename == __file__
     assert rt.Session().executor_config.timeout == 7.0
-
-
-async def test_set_config_in_a_session_warns_and_leaves_it_alone():
-    """Inside an open session, set_config warns and does not change that session."""
-    async with rt.Session() as session:
-        with pytest.warns(RuntimeWarning, match="before the session is constructed"):
-            rt.set_config(timeout=1)
-    assert session.executor_config.timeout == 150
-    assert rt.Session().executor_config.timeout == 1
 
 
 def test_a_set_config_that_is_refused_changes_nothing():
@@ -250,6 +254,12 @@ WRONG = {
     "backend": ["curio", None.__class__, ""],
     "max_threads": [0, -1, 2.0, True, "5", math.inf],
     "if_exists": ["overwrite", True, ""],
+    "code_changes": ["run", True, ""],
+    "allow_rerun": ["yes", 1],
+    "suspend": ["yes", 1],
+    "max_value_bytes": [0, -1, 2.0, True, "5", math.inf],
+    "on_write_error": ["ignore", False, ""],
+    "slow_callback_seconds": [0, -1, math.nan, "5", True],
 }
 ALLOWED = {
     "timeout": "seconds above 0",
@@ -264,6 +274,12 @@ ALLOWED = {
     "backend": "'asyncio' or 'trio'",
     "max_threads": "a whole number above 0",
     "if_exists": "'replace' or 'resume' or 'fail'",
+    "code_changes": "'warn' or 'rerun' or 'ignore'",
+    "allow_rerun": "True or False",
+    "suspend": "True or False",
+    "max_value_bytes": "a whole number above 0",
+    "on_write_error": "'continue' or 'stop'",
+    "slow_callback_seconds": "seconds above 0",
 }
 
 
@@ -285,13 +301,76 @@ def test_wrong_value_is_named_with_option_and_what_is_allowed(name, value):
     ("name", "text"),
     [("timeout", "soon"), ("timeout", "nan"), ("timeout", "-1"), ("end_on_error", "maybe"), ("save_state", "2"),
      ("logging_setting", "LOUD"), ("run_identifier", "../x"), ("backend", "curio"), ("max_threads", "many"),
-     ("max_threads", "0"), ("max_threads", "1.5"), ("if_exists", "go on")],
+     ("max_threads", "0"), ("max_threads", "1.5"), ("if_exists", "go on"), ("suspend", "2")],
 )  # fmt: skip
 def test_wrong_variable_is_named_with_text_and_what_is_allowed(name, text, monkeypatch):
     variable = f"RAILTRACKS_{name.upper()}"
     monkeypatch.setenv(variable, text)
     with pytest.raises(ConfigError, match=f"^environment variable {variable}: .*{text}.* is not allowed.*; expected "):
         rt.Session()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("TIMOUT", "TIMEOUT"), ("TIME_OUT", "TIMEOUT"), ("MAXTHREADS", "MAX_THREADS"), ("LOGGING", "LOGGING_SETTING"),
+     ("LOG_LEVEL", "LOGGING_SETTING"), ("HOMES", "HOME"), ("SAVE", "SAVE_STATE")],
+)  # fmt: skip
+def test_a_misspelt_variable_is_named_with_what_was_meant(name, meant, monkeypatch):
+    rt.Session()  # which finds nothing wrong
+    monkeypatch.setenv(f"RAILTRACKS_{name}", "5")
+    for _ in range(2):  # each time, not only the first
+        with pytest.raises(
+            ConfigError, match=f"^environment variable RAILTRACKS_{name}: .* did you mean RAILTRACKS_{meant}[?]"
+        ):
+            rt.Session()
+    monkeypatch.delenv(f"RAILTRACKS_{name}")
+    rt.Session()
+
+
+def test_a_variable_in_place_of_another_is_checked_too(monkeypatch):
+    monkeypatch.setenv("SOMETHING", "else")
+    rt.Session()
+    monkeypatch.delenv("SOMETHING")
+    monkeypatch.setenv("RAILTRACKS_TIMOUT", "5")
+    with pytest.raises(ConfigError, match="RAILTRACKS_TIMOUT"):
+        rt.Session()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["PORT", "PORT_8000_TCP", "PORT_8000_TCP_ADDR", "SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP_API"],
+)
+@pytest.mark.parametrize("service", ["", "BACKEND_", "STORE_", "HOME_", "TIMEOUT_", "LOG_FILE_"])
+def test_variables_of_a_service_in_kubernetes_are_ignored(service, name, monkeypatch):
+    monkeypatch.setenv(f"RAILTRACKS_{service}{name}", "tcp://10.0.0.1:8000")
+    assert resolve_config({}).timeout == 150.0
+
+
+@pytest.mark.parametrize("name", ["API_KEY", "URL"])
+def test_variables_of_others_are_ignored(name, monkeypatch):
+    monkeypatch.setenv(f"RAILTRACKS_{name}", "5")
+    assert resolve_config({}).timeout == 150.0
+
+
+@pytest.mark.parametrize("name", ["BROADCAST_CALLBACK", "ASK_CALLBACK"])
+def test_a_variable_for_what_no_text_expresses_says_so(name, monkeypatch):
+    monkeypatch.setenv(f"RAILTRACKS_{name}", "print")
+    with pytest.raises(
+        ConfigError, match=f"RAILTRACKS_{name}: text cannot express this option; pass it as an argument"
+    ):
+        rt.Session()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("nmae", "name"), ("contxt", "context"), ("timout", "timeout"), ("log_level", "logging_setting"),
+     ("run_id", "run_identifier"), ("fail_fast", "end_on_error"), ("max_workers", "max_threads")],
+)  # fmt: skip
+def test_a_misspelt_argument_is_named_with_what_was_meant(name, meant):
+    makers: list[Any] = [rt.Session, rt.session, lambda **options: rt.Flow("Flow", print, **options)]
+    for make in makers:
+        with pytest.raises(ConfigError, match=f"there is no option '{name}'; did you mean '{meant}'[?]"):
+            make(**{name: 5})
 
 
 def test_an_empty_variable_counts_as_not_set(monkeypatch):
@@ -371,6 +450,31 @@ def test_setting_in_place_of_the_table_is_named(tmp_path, text):
     write(text, "pyproject.toml")
     with pytest.raises(ConfigError, match=r"pyproject\.toml"):
         rt.Session()
+
+
+@pytest.mark.parametrize("table", ["railtracks", "tool.railtracks"])
+def test_a_table_in_railtracks_toml_is_refused(tmp_path, table):
+    write(f"[{table}]\ntimeout = 1")
+    with pytest.raises(ConfigError) as caught:
+        rt.Session()
+    says = "write the options without a table in this file; remove the line "
+    assert str(caught.value) == f"{tmp_path / 'railtracks.toml'}: {says}[{table}]"
+
+
+@pytest.mark.parametrize("table", ["railtracks", "tool.railtrack", "tool.Railtracks", "tool.rail-tracks"])
+def test_a_misspelt_table_in_pyproject_is_refused(tmp_path, table):
+    write(f"[{table}]\ntimeout = 1", "pyproject.toml")
+    with pytest.raises(ConfigError) as caught:
+        rt.Session()
+    assert str(caught.value).startswith(
+        f"{tmp_path / 'pyproject.toml'}: did you mean [tool.railtracks], not [{table}]?"
+    )
+
+
+@pytest.mark.parametrize("table", ["tool.rails", "tool.tracks", "railway", "tool.railroad"])
+def test_a_table_of_another_tool_is_ignored(table):
+    write(f"[{table}]\ntimeout = 1", "pyproject.toml")
+    assert resolve_config({}).timeout == 150.0
 
 
 def test_a_file_that_is_not_utf8_is_named():

@@ -58,6 +58,12 @@ async def test_it_takes_every_option_of_a_session(tmp_path):
         "backend": "trio",
         "max_threads": 3,
         "if_exists": "resume",
+        "code_changes": "rerun",
+        "allow_rerun": True,
+        "slow_callback_seconds": 2.0,
+        "suspend": True,
+        "max_value_bytes": 1_000,
+        "on_write_error": "stop",
     }
     assert set(options) == set(rt.SessionOptions.__annotations__)
 

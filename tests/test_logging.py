@@ -54,12 +54,22 @@ def own_levels():
     RT.handlers[:] = before[2]
 
 
+def is_summary(text):
+    return text.startswith("END ")
+
+
 def messages(caplog):
-    return [record.getMessage() for record in caplog.records]
+    """Return what was logged, but for the summaries at the ends of sessions."""
+    texts = [record.getMessage() for record in caplog.records]
+    return [text for text in texts if not is_summary(text)]
 
 
-REGULAR = ["START CREATED agent", "agent CREATED leaf", "leaf DONE", "agent CREATED failing", "failing FAILED",
-           "agent DONE"]  # fmt: skip
+END = "END 3 calls, 1 failed, 0.000 s; state not saved (save_state=False)"
+FAILED = f"failing FAILED ValueError: boom, line {failing.__code__.co_firstlineno + 1} of test_logging.py"
+REGULAR = ["START CREATED agent", FAILED, END]
+QUIET = [FAILED]
+VERBOSE = ["START CREATED agent()", "agent CREATED leaf()", "leaf DONE", "agent CREATED failing()",
+           FAILED, "agent DONE", END]  # fmt: skip
 
 
 # ---- the line
@@ -72,16 +82,20 @@ async def test_the_line_on_the_console_is_that_of_the_design(capsys):
             await rt.call(agent)
     first, *_, last = capsys.readouterr().err.splitlines()
     assert first == "[+3.525  s] RT          : INFO     - START CREATED agent"
-    assert last == f"[+3.525  s] RT.Session  : INFO     - Saving execution info to {Path('.railtracks/mine.json')}"
+    summary = f"END 3 calls, 1 failed, 3.525 s; state in {Path('.railtracks/mine.json')}"
+    assert last == f"[+3.525  s] RT.Session  : INFO     - {summary}"
 
 
-async def test_lines_say_what_happened_in_order(capsys):
+@pytest.mark.parametrize(("setting", "expected"), [("VERBOSE", VERBOSE), ("REGULAR", REGULAR), ("QUIET", QUIET)])
+async def test_lines_say_what_happened_in_order(setting, expected, capsys):
     with no_handlers():
-        async with rt.Session(logging_setting="REGULAR", save_state=False):
+        async with rt.Session(logging_setting=setting, save_state=False):
             await rt.call(agent)
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.partition(" - ")[2] for line in lines] == REGULAR
-    form = re.compile(r"\[\+0\.000  s\] RT          : INFO     - ")
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert [line.partition(" - ")[2] for line in lines] == expected
+    form = re.compile(r"\[\+0\.000  s\] RT(\.Session|        )  : (DEBUG  |INFO   |WARNING)  - ")
     assert all(form.match(line) for line in lines)
 
 
@@ -117,23 +131,24 @@ async def test_a_setting_lets_through_its_level_and_those_above(setting, lowest,
     async with rt.Session(logging_setting=setting, save_state=False) as session:
         for level in levels:
             session._log.log(getattr(logging, level), level)
-    assert messages(caplog) == ([] if lowest is None else levels[levels.index(lowest) :])
+        logged = messages(caplog)
+    assert logged == ([] if lowest is None else levels[levels.index(lowest) :])
 
 
 async def test_level_of_the_root_logger_does_not_hide_our_records(caplog):
     """The level of the root logger does not hide what the session asked for."""
     caplog.set_level(logging.ERROR)
     caplog.handler.setLevel(logging.NOTSET)
-    async with rt.Session(logging_setting="REGULAR", save_state=False):
+    async with rt.Session(logging_setting="VERBOSE", save_state=False):
         await rt.call(leaf)
-    assert messages(caplog) == ["START CREATED leaf", "leaf DONE"]
+    assert messages(caplog) == ["START CREATED leaf()", "leaf DONE"]
 
 
 async def test_the_application_can_silence_the_loggers(caplog, own_levels):
     logging.getLogger("RT.Session").setLevel(logging.ERROR)
-    async with rt.Session(logging_setting="REGULAR"):
+    async with rt.Session(logging_setting="VERBOSE"):
         await rt.call(leaf)
-    assert messages(caplog) == ["START CREATED leaf", "leaf DONE"]
+    assert [record.getMessage() for record in caplog.records] == ["START CREATED leaf()", "leaf DONE"]
     caplog.clear()
     RT.setLevel(logging.WARNING)
     async with rt.Session(logging_setting="REGULAR"):
@@ -155,10 +170,9 @@ async def test_concurrent_sessions_have_their_own_level_and_file(caplog):
         for name, setting in (("a", "REGULAR"), ("b", "QUIET"), ("c", "NONE"), ("d", "VERBOSE")):
             group.start_soon(one, name, setting)
     lines = {name: Path(f"{name}.log").read_text().splitlines() for name in "abcd"}
-    assert [line.partition(" - ")[2] for line in lines["a"]] == REGULAR
-    assert lines["a"] == lines["d"]
-    assert lines["b"] == lines["c"] == []
-    assert {record.session_id for record in caplog.records} == {"a", "d"}
+    shown = {name: [line.partition(" - ")[2].replace("2.000", "0.000") for line in lines[name]] for name in lines}
+    assert shown == {"a": REGULAR, "b": QUIET, "c": [], "d": VERBOSE}
+    assert {record.session_id for record in caplog.records} == {"a", "b", "d"}
 
 
 def test_sessions_in_threads_have_their_own_level_and_file():
@@ -177,8 +191,10 @@ def test_sessions_in_threads_have_their_own_level_and_file():
         thread.start()
     for thread in threads:
         thread.join()
-    assert [line.partition(" - ")[2] for line in Path("a.log").read_text().splitlines()] == REGULAR
-    assert Path("b.log").read_text() == ""
+    *lines, end = [line.partition(" - ")[2] for line in Path("a.log").read_text().splitlines()]
+    assert lines == REGULAR[:-1]
+    assert is_summary(end)
+    assert [line.partition(" - ")[2] for line in Path("b.log").read_text().splitlines()] == QUIET
 
 
 async def test_inner_session_writes_to_a_log_file_of_its_own():
@@ -199,10 +215,10 @@ async def test_what_a_worker_thread_calls_is_logged_in_its_session():
     def in_thread():
         rt.call_sync(leaf)
 
-    async with rt.Session(logging_setting="INFO", log_file="own.log", save_state=False):
+    async with rt.Session(logging_setting="DEBUG", log_file="own.log", save_state=False):
         await rt.call(in_thread)
-    assert [line.partition(" - ")[2] for line in Path("own.log").read_text().splitlines()] == [
-        "START CREATED in_thread", "in_thread CREATED leaf", "leaf DONE", "in_thread DONE",
+    assert [line.partition(" - ")[2] for line in Path("own.log").read_text().splitlines()][:-1] == [
+        "START CREATED in_thread()", "in_thread CREATED leaf()", "leaf DONE", "in_thread DONE",
     ]  # fmt: skip
 
 
@@ -212,7 +228,7 @@ async def test_what_a_worker_thread_calls_is_logged_in_its_session():
 async def test_with_handlers_of_the_application_nothing_is_printed(capsys, caplog):
     async with rt.Session(logging_setting="REGULAR", save_state=False):
         await rt.call(agent)
-    assert messages(caplog) == REGULAR
+    assert [record.getMessage() for record in caplog.records] == REGULAR
     assert capsys.readouterr().err == ""
 
 
@@ -246,22 +262,22 @@ async def test_a_session_leaves_the_logging_tree_as_it_was():
 
 
 async def test_each_record_carries_the_ids_of_session_run_and_node(caplog):
-    async with rt.Session(logging_setting="REGULAR", run_identifier="s"):
+    async with rt.Session(logging_setting="VERBOSE", run_identifier="s"):
         await rt.call(leaf)
         await rt.call(agent)
     ids = [(r.getMessage(), r.session_id, r.run_id, r.node_id) for r in caplog.records if r.name == "RT"]
     assert ids == [
-        ("START CREATED leaf", "s", "s-r0", "s-n0"),
+        ("START CREATED leaf()", "s", "s-r0", "s-n0"),
         ("leaf DONE", "s", "s-r0", "s-n0"),
-        ("START CREATED agent", "s", "s-r1", "s-n1"),
-        ("agent CREATED leaf", "s", "s-r1", "s-n2"),
+        ("START CREATED agent()", "s", "s-r1", "s-n1"),
+        ("agent CREATED leaf()", "s", "s-r1", "s-n2"),
         ("leaf DONE", "s", "s-r1", "s-n2"),
-        ("agent CREATED failing", "s", "s-r1", "s-n3"),
-        ("failing FAILED", "s", "s-r1", "s-n3"),
+        ("agent CREATED failing()", "s", "s-r1", "s-n3"),
+        (FAILED, "s", "s-r1", "s-n3"),
         ("agent DONE", "s", "s-r1", "s-n1"),
     ]
-    [saving] = [record for record in caplog.records if record.name == "RT.Session"]
-    assert (saving.session_id, saving.run_id, saving.node_id) == ("s", None, None)
+    others = [record for record in caplog.records if record.name == "RT.Session"]
+    assert [(each.session_id, each.run_id, each.node_id) for each in others] == [("s", None, None)] * 2
 
 
 async def test_a_log_file_is_appended_to_and_its_folder_is_made():
@@ -272,7 +288,7 @@ async def test_a_log_file_is_appended_to_and_its_folder_is_made():
 
 
 async def test_a_log_file_gets_the_record_of_saving_too():
-    async with rt.Session(logging_setting="INFO", log_file="x.log", run_identifier="mine"):
+    async with rt.Session(logging_setting="DEBUG", log_file="x.log", run_identifier="mine"):
         pass
     assert "Saving execution info to" in Path("x.log").read_text()
 
@@ -331,10 +347,10 @@ with rt.Session(logging_setting="INFO", save_state=False):
     out, err = run_python(code)
     lines = err.splitlines()
     assert out == ""
-    assert [line.partition("] ")[2] for line in lines] == [
+    assert [re.sub(r"\d\.\d{3} s;", "0.000 s;", line.partition("] ")[2]) for line in lines] == [
         "RT.Mine     : INFO     - hello",
         "RT          : INFO     - START CREATED len",
-        "RT          : INFO     - len DONE",
+        "RT.Session  : INFO     - END 1 call, 0 failed, 0.000 s; state not saved (save_state=False)",
     ]
     assert all(re.match(r"\[\+\d+\.\d{3} *s\] ", line) for line in lines)
 
@@ -350,7 +366,9 @@ def test_enable_logging_refuses_what_is_not_a_level(level, own_levels):
 def test_a_plain_with_session_prints_like_an_async_one(capsys):
     with no_handlers(), rt.Session(logging_setting="REGULAR", save_state=False):
         rt.call_sync(agent)
-    assert [line.partition(" - ")[2] for line in capsys.readouterr().err.splitlines()] == REGULAR
+    *lines, end = [line.partition(" - ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines == REGULAR[:-1]
+    assert is_summary(end)
 
 
 def test_nothing_is_logged_for_a_session_that_is_set_to_none(backend, capsys):

@@ -68,7 +68,14 @@ FORMS = ["async with", "with"]
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("module", ["anyio", "rt", "sys.modules[BACKEND]", "rt._calls._batch"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "anyio",
+        "rt._calls._batch",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("rt", "sys.modules[BACKEND]")),
+    ],
+)
 def test_ctrl_c_waits_in_code_that_is_not_the_users(backend, form, module):
     body = f"""
     async def node():

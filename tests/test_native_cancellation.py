@@ -73,7 +73,7 @@ async def in_a_plain_with(session):
         await rt.call_batch(leaf, [0, 0])
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("body", [with_subscribers, with_children_that_clean_up, with_threads, in_a_plain_with])
 def test_cancelled_at_any_tick_it_ends_everything_and_saves(body, times):
     async def main(tick):

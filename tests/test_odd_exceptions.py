@@ -55,6 +55,15 @@ class ClaimsOddError(ClaimsError, OddError):
     pass
 
 
+class EqualityError(Exception):
+    """As one that compares a code which other exceptions do not have."""
+
+    def __eq__(self, other):
+        raise RuntimeError("no code of an exception may matter")
+
+    __hash__ = Exception.__hash__
+
+
 class TimeOut(TimeoutError):
     pass
 
@@ -74,12 +83,14 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "frozen BaseException": FrozenOddError,
     "__class__ that raises": lambda: ClaimsError("no"),
     "BaseException with a __class__ that raises": lambda: ClaimsOddError("no"),
+    "== that raises": lambda: EqualityError("no"),
     "TimeoutError": lambda: TimeOut("no", 42),
     "group": lambda: ExceptionGroup("no", [ValueError("no")]),
+    "group of one with == that raises": lambda: ExceptionGroup("no", [EqualityError("no")]),
     "group of BaseExceptions": lambda: BaseExceptionGroup("no", [OddError("no"), ValueError("no")]),
     "StopAsyncIteration": lambda: StopAsyncIteration("no"),
 }
-OPTIONS: Any = {"save_state": False, "logging_setting": "NONE"}
+OPTIONS: Any = {"save_state": False, "logging_setting": "QUIET"}  # a line for each failure
 CAUSE = KeyError("the cause")
 
 
@@ -247,3 +258,23 @@ async def test_stream_is_not_ended_by_a_stop_iteration_of_its_call():
             async for _ in rt.astream(fails):
                 pass
     assert caught.value.__cause__ is session.info.records[0].exception
+
+
+def test_an_exception_without_a_repr_harms_no_later_event_loop(backend):
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+        __repr__ = __str__
+
+    @rt.function_node
+    async def mute():
+        raise Mute
+
+    @rt.function_node
+    async def speaks():
+        return 1
+
+    with pytest.raises(Mute):
+        rt.Flow("Mute", mute, backend=backend, save_state=False).invoke()
+    assert rt.Flow("Speaks", speaks, backend=backend, save_state=False).invoke() == 1

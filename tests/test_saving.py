@@ -28,7 +28,10 @@ async def test_the_state_file_is_there_when_the_session_has_ended(tmp_path):
     async with rt.Session(name="my run") as session:
         await rt.call(double, 1)
     path = tmp_path / ".railtracks" / f"{session.identifier}.json"
-    assert json.loads(path.read_text()) == session.payload()
+    saved = json.loads(path.read_text())
+    assert saved.pop("checksum")
+    assert saved.pop("checksums")
+    assert saved == session.payload()
     assert rt.ExecutionInfo.load(path) == session.info
 
 
@@ -150,7 +153,8 @@ async def test_result_that_cannot_be_serialised_is_returned(make, tmp_path, capl
     async with rt.Session(run_identifier="odd"):
         assert await rt.call(give) is value
         assert await rt.call(double, 1) == 2
-    assert caplog.records == []
+    warnings = [record.getMessage() for record in caplog.records]
+    assert all(text.startswith("Not all on record: ") for text in warnings)  # of what is nested without an end
     assert rt.ExecutionInfo.load(tmp_path / ".railtracks/odd.json").records[1].result == 2
 
 

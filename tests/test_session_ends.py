@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
+from typing import Any
 
 import anyio
 import pytest
@@ -15,6 +17,7 @@ import trio
 
 import railtracks as rt
 from railtracks._context_variable import current
+from railtracks._session import _nursery
 from railtracks.exceptions import SessionEndedError, SessionError
 from railtracks.state import Broadcast, Reason, Status
 from tests import virtual
@@ -427,3 +430,125 @@ def test_a_stream_while_the_task_group_closes_is_refused():
         assert refused == [True]
 
     asyncio.run(main())
+
+
+# ---- async generators
+
+
+class Generator:
+    """An async generator with a session, in which a call runs beside its items."""
+
+    def __init__(self, **options):
+        self.session = rt.Session(**options)
+        self.left: BaseException | None = None
+
+    async def __call__(self):
+        try:
+            async with self.session:
+                self.session.start_soon(work, 100)
+                for number in range(3):
+                    await rt.broadcast(number)
+                    yield await rt.call(abs, number)
+        except BaseException as exc:
+            self.left = exc
+            raise
+
+
+async def test_an_async_generator_that_is_closed_ends_its_session():
+    sent = []
+    generator = Generator(run_identifier="run", broadcast_callback=sent.append)
+    async with contextlib.aclosing(generator()) as items:
+        async for item in items:
+            if item == 1:
+                break
+    assert type(generator.left) is GeneratorExit
+    assert sent == [0, 1]
+    for info in (generator.session.info, rt.state.load_run("run")):
+        assert [record.status for record in info.records] == [
+            Status.COMPLETED if record.name == "abs" else Status.CANCELLED for record in info.records
+        ]
+        assert [record.name for record in info.records].count("abs") == 2
+
+
+async def test_an_async_generator_that_is_closed_late_is_cancelled():
+    """The code that closes it is cancelled while its session ends."""
+    generator = Generator(save_state=False, broadcast_callback=lambda _: anyio.sleep(10))
+    with anyio.move_on_after(5) as scope:
+        async with contextlib.aclosing(generator()) as items:
+            async for _ in items:
+                break
+        await anyio.sleep(1_000)
+    assert scope.cancelled_caught
+    assert isinstance(generator.left, (asyncio.CancelledError, GeneratorExit))  # trio raises it at the sleep
+    assert generator.session.info.end_time is not None
+
+
+async def test_a_generator_exit_of_the_body_comes_out_as_it_is():
+    error = GeneratorExit()
+    with pytest.raises(GeneratorExit) as caught:
+        async with rt.Session(save_state=False):
+            raise error
+    assert caught.value is error
+
+
+# ---- calls that do not end
+
+
+@pytest.fixture
+def warnings_of_end(monkeypatch):
+    """The warnings of sessions whose ends wait, after an instant in place of seconds, and what each of them sets."""
+    monkeypatch.setattr(_nursery, "LONG_WAIT", 0.001)
+    found, events = [], []
+    handler = logging.Handler(logging.WARNING)
+
+    def emit(record):
+        found.append(record.getMessage())
+        for event in events:
+            event.set()
+
+    handler.emit = emit  # type: ignore[method-assign]
+    logging.getLogger("RT").addHandler(handler)
+    yield found, events
+    logging.getLogger("RT").removeHandler(handler)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_an_end_that_waits_for_calls_names_them_once(raises, backend, warnings_of_end):
+    found, events = warnings_of_end
+    begun: Any = None
+
+    async def stubborn():
+        with anyio.CancelScope(shield=True):
+            begun.set()
+            await events[0].wait()
+
+    async def main():
+        nonlocal begun
+        begun = anyio.Event()
+        events.append(anyio.Event())
+        async with rt.Session(save_state=False) as session:
+            session.start_soon(stubborn)
+            await begun.wait()
+            if raises:
+                raise KeyError
+
+    with pytest.raises(KeyError) if raises else contextlib.nullcontext():
+        anyio.run(main, backend=backend)
+    advice = (
+        "They were cancelled; a node that catches that ends its `except` with `raise`"
+        if raises
+        else "To end one that does not end by itself, write handle.cancel() before the session is left, with the "
+        "handle that start_soon returned"
+    )
+    line = stubborn.__code__.co_firstlineno + 3
+    (text,) = found
+    assert text == (
+        "The end of the session has waited for 5 s, and goes on waiting for these calls: "
+        f"stubborn, line {line} of test_session_ends.py. {advice}"
+    )
+
+
+async def test_in_virtual_time_an_end_that_waits_is_quiet(warnings_of_end):
+    async with rt.Session(save_state=False) as session:
+        session.start_soon(work, 100)
+    assert warnings_of_end[0] == []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -69,13 +71,47 @@ print("not reached")
     assert (ended.returncode, ended.stdout, ended.stderr) == (143, "in the body\n", "")
 
 
-def test_program_whose_shell_ignores_ctrl_c_ends_too(backend, tmp_path):
-    def ignore():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+def ignore_ctrl_c():
+    """Do as a shell does to programs that a script starts with ``&``."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    ended = run(PRELUDE + FORMS["invoke"], tmp_path, backend, preexec_fn=ignore)
+
+def test_program_whose_shell_ignores_ctrl_c_ends_too(backend, tmp_path):
+    ended = run(PRELUDE + FORMS["invoke"], tmp_path, backend, preexec_fn=ignore_ctrl_c)
     assert (ended.returncode, ended.stdout) == (143, "cleaned up\n")
     assert "('len', 'Completed', None)" in run(SHOW, tmp_path).stdout
+
+
+@pytest.mark.parametrize("place", ["node", "body", "between calls"])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_handler_in_the_docs_ends_sessions_in_an_event_loop(place, ignored, backend, tmp_path):
+    page = (Path(__file__).parents[1] / "docs/sessions.md").read_text(encoding="utf-8")
+    [box] = re.findall(r"```python\n(import signal\n.*?)```", page, re.DOTALL)
+    code = {
+        "node": "await rt.call(job)",
+        "body": "await rt.call(len, 'abc')\n        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        await anyio.sleep(30)",
+        "between calls": "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+        "        while True:\n            await rt.call(len, 'abc')",
+    }[place]
+    main = f"""
+{box}
+async def main():
+    async with rt.Session():
+        {code}
+
+try:
+    anyio.run(main, backend=sys.argv[1])
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    ended = run(PRELUDE + main, tmp_path, backend, preexec_fn=ignore_ctrl_c if ignored else None)
+    # The signal may come while a line of the journal is written, which is written again then.
+    said = [line for line in ended.stderr.splitlines() if "is written again; it has all calls so far" not in line]
+    assert (ended.returncode, said) == (0, [])
+    assert ended.stdout.splitlines() == [*["cleaned up"][: place == "node"], "interrupted"]
+    assert "('len', 'Completed', None)" in run(SHOW, tmp_path).stdout
+    assert [path.name for path in (tmp_path / ".railtracks").iterdir()] == ["job.json"]
 
 
 def test_handler_of_the_application_is_left_alone(backend, tmp_path):

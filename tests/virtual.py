@@ -1,4 +1,4 @@
-"""``railtracks.testing.run`` in the form that these tests use, ways to hold its clock, and to wait for a thread."""
+"""``railtracks.testing.run`` with files on disk. Ways to hold its clock, and to wait for a thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from railtracks._concurrency._background import Work
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon
 from railtracks.testing._virtual_time._clock import VirtualClock
-from railtracks.testing._virtual_time._run import run as run_virtually
+from railtracks.testing._virtual_time._run import run_with
 
 _clocks: list[VirtualClock] = []
 _held_from_outside = 0
@@ -45,7 +45,7 @@ def run(backend: str, func: Callable[..., Any], *args: Any) -> Any:
             stack.enter_context(clock.hold())
         _clocks.append(clock)
         stack.callback(_clocks.pop)
-        return run_virtually(func, *args, backend=backend, clock=clock)
+        return run_with(lambda hooks: hooks, func, *args, backend=backend, seed=None, clock=clock)
 
 
 async def wait_for(work: Work) -> None:

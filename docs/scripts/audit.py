@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
     if result is not None:
         print_table(result, options.folder)
-    print(f"state: {Path('.railtracks') / connection.session_id}.json")
+    print(f"\n{connection.session.info}\n\nTo see it again: railtracks show {connection.session_id}")
     return 0 if result is not None else 130
 
 

@@ -9,8 +9,11 @@ from railtracks._calls._call import call
 from railtracks._calls._terminal import ask_in_terminal, can_ask
 from railtracks._context_variable import current
 from railtracks.exceptions import ContextError
+from railtracks.execution import Coordinator, Frame
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._callables import is_async
+from railtracks.state._questions import QUESTION, question_id
+from railtracks.state._stores._messages import MESSAGE
 
 
 async def ask(question: str) -> Any:
@@ -27,25 +30,34 @@ async def ask(question: str) -> Any:
         question: For people to read.
 
     Raises:
-        ContextError: there is no session, or it has no ``ask_callback``.
+        ContextError: there is no session, or it has no ``ask_callback`` and its run is not suspended.
         Exception: what the callback raises.
 
     Cancellation: an async callback, and ``input``, is cancelled. The thread of another sync callback is left behind,
         like that of a sync node.
     """
+    # Without a callback the run is suspended, and the answer comes as a message: see `docs/durability.md`.
     # Up to "Raises" the docstring describes this tool to models, and takes part in the recorded identity of each agent
     # that has it as a tool: with another text, resumed runs would call the models of these agents again.
     frame = current.get()
     callback = None if frame is None else frame.coordinator.config.ask_callback
     if callback is input and can_ask():
         callback = ask_in_terminal
-    if callback is None:
-        where = "outside a session" if frame is None else "in a session without an ask_callback"
-        raise ContextError(
-            f"rt.ask({question!r}) was called {where}; open the session with a callback that answers, such as "
-            f"`rt.Session(ask_callback=input)`"
-        )
-    return await call(_ask_node(callback), question)
+    if callback is not None:
+        return await call(_ask_node(callback), question)
+    if frame is not None and _can_wait(frame.coordinator):
+        return await call(_WAIT_FOR_ANSWER, question)
+    where = "outside a session" if frame is None else "in a session without an ask_callback"
+    raise ContextError(
+        f"rt.ask({question!r}) was called {where}; open the session with a callback that answers, such as "
+        f"`rt.Session(ask_callback=input)`, or let the run be suspended until the answer comes: suspend=True"
+    )
+
+
+def _can_wait(coordinator: Coordinator) -> bool:
+    """Return whether a session may wait for an answer that no callback gives: its caller knows what to do then."""
+    waits = coordinator.suspends or coordinator.config.suspend is False
+    return coordinator.mailbox is not None and waits
 
 
 def _ask_node(callback: Callable[[str], Any]) -> FunctionNode[..., Any]:
@@ -59,4 +71,25 @@ def _ask_node(callback: Callable[[str], Any]) -> FunctionNode[..., Any]:
         def ask(question: str) -> Any:  # type: ignore[misc]
             return callback(question)
 
-    return FunctionNode(ask, name="ask", node_type="Other", is_async=is_async(callback), origin="railtracks.ask")
+    return _node(ask, is_async(callback))
+
+
+def _node(func: Callable[[str], Any], is_async: bool) -> FunctionNode[..., Any]:
+    return FunctionNode(func, name="ask", node_type="Other", is_async=is_async, origin="railtracks.ask")
+
+
+async def _wait_for_answer(question: str) -> Any:
+    """Wait for the answer as for a message, whose topic is the id of the question."""
+    frame: Frame = current.get()
+    coordinator, record = frame.coordinator, frame.record
+    assert record is not None
+    assert coordinator.mailbox is not None
+    attributes = {QUESTION: question_id(coordinator.state.entries, record, coordinator.redactor)}
+    coordinator.set_attributes(record, attributes)
+    message = await coordinator.mailbox.take(attributes[QUESTION], frame, None, question)
+    assert message is not None
+    coordinator.set_attributes(record, {**attributes, MESSAGE: message.number})
+    return message.value
+
+
+_WAIT_FOR_ANSWER = _node(_wait_for_answer, True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from railtracks._calls._from_thread import run_in_session
 from railtracks._context_variable import current
-from railtracks.exceptions import ContextError, SessionError
-from railtracks.execution import Frame, running_library
+from railtracks.exceptions import ContextError
+from railtracks.execution import Frame
 from railtracks.execution._broadcasts import publish_broadcast
+from railtracks.execution._from_thread import run_in_session
 from railtracks.execution._lifecycle import Operation
+from railtracks.execution._loop_access import require_no_loop
 
 
 async def broadcast(item: Any) -> None:
@@ -21,6 +22,7 @@ async def broadcast(item: Any) -> None:
     Raises:
         ContextError: there is no session.
         SessionEndedError: the session has ended.
+        SessionError: another event loop runs here than that of the session.
 
     Cancellation: ends the wait; the item is not broadcast then.
     """
@@ -47,10 +49,6 @@ def broadcast_sync(item: Any) -> None:
         raise ContextError(
             "rt.broadcast_sync() was called outside a session; call it in a sync node, or inside `with rt.Session():`"
         )
-    if library := running_library():
-        raise SessionError(
-            f"rt.broadcast_sync() was called inside a running {library} event loop, which it would block; "
-            f"write `await rt.broadcast(item)`"
-        )
+    require_no_loop(frame.coordinator, "rt.broadcast_sync()", "rt.broadcast(item)", "rt.broadcast_sync, item")
     frame.coordinator.lifecycle.require(Operation.BROADCAST, "rt.broadcast_sync()")
     run_in_session(frame, functools.partial(broadcast, item), "rt.broadcast_sync()")

@@ -6,15 +6,17 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
-from railtracks._calls._from_thread import WAIT_FOR_THREAD, run_in_session
+from railtracks._calls._lost_context import warn_of_lost_context
 from railtracks._concurrency._termination import run_event_loop
 from railtracks._config import resolve_config
 from railtracks._context_variable import current
-from railtracks._session._session import Session
-from railtracks.exceptions import SessionEndedError, SessionError
-from railtracks.execution import Frame, running_library
+from railtracks._session._session import implicit_session
+from railtracks.execution import Frame
 from railtracks.execution._entering import enter
+from railtracks.execution._from_thread import call_from_thread
+from railtracks.execution._loop_access import require_no_loop
 from railtracks.nodes import FunctionNode, Node
+from railtracks.nodes._node import RunnableFlow
 from railtracks.nodes._resolve import as_node
 
 P = ParamSpec("P")
@@ -27,6 +29,8 @@ async def call(node: Callable[P, Node[T]], /, *args: P.args, **kwargs: P.kwargs)
 async def call(node: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
 @overload
 async def call(node: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+@overload
+async def call(node: RunnableFlow[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
 async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     """Run ``node`` with the arguments, record the call, and return its result.
 
@@ -35,7 +39,8 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
 
     Args:
         node: The result of ``rt.function_node``, a subclass of ``rt.nodes.Node``, a factory of such nodes, or a plain
-            function. Async nodes run in the caller's task, sync ones in a worker thread.
+            function. Async nodes run in the caller's task, sync ones in a worker thread. Or a flow, which has a session
+            of its own then, and a run that goes on with the one that calls it.
         *args: The positional arguments of the node.
         **kwargs: The keyword arguments of the node.
 
@@ -52,16 +57,22 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     if type(node) is not FunctionNode:
         node = as_node(node)
     if frame is None:
-        async with Session():
-            return await call(node, *args, **kwargs)
+        warn_of_lost_context(f"rt.call({node.name}, ...)", stack_level=1, in_loop=True)
+        return await _call_in_session(node, args, kwargs)
     coordinator = frame.coordinator
-    try:
+    try:  # as `loop.task_here`, without the cost of another call
         task = coordinator.loop.current_task()
-    except RuntimeError:  # this thread runs no task of the session's backend
+    except RuntimeError:
         task = None
     if frame.task is task and frame.run is not None:
         return await coordinator.run(node, args, kwargs, frame, frame.run, task)
     return await enter(node, args, kwargs, frame)
+
+
+async def _call_in_session(node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Make a call in a session that is opened for it."""
+    async with implicit_session():
+        return await call(node, *args, **kwargs)
 
 
 @overload
@@ -70,6 +81,8 @@ def call_sync(node: Callable[P, Node[T]], /, *args: P.args, **kwargs: P.kwargs) 
 def call_sync(node: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
 @overload
 def call_sync(node: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+@overload
+def call_sync(node: RunnableFlow[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
 def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     """Run ``call`` from synchronous code: in a plain ``with rt.Session()``, in a sync node, or without a session.
 
@@ -80,23 +93,21 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
         SessionError: an event loop is running in this thread; the text shows the ``await`` to write.
         SessionEndedError: the session has ended, or this thread works for a call that was cancelled.
         Exception: as ``call``.
+
+    Warns:
+        RuntimeWarning: the call gets a session of its own, while one is open that this thread does not know, as it has
+            no context variables.
     """
     target = as_node(node, "rt.call_sync")
-    if library := running_library():
-        raise SessionError(
-            f"rt.call_sync({target.name}, ...) was called inside a running {library} event loop, which it would block; "
-            f"write `await rt.call({target.name}, ...)`"
-        )
-    bound = functools.partial(call, target, *args, **kwargs)
-    frame: Frame | None = current.get()
-    if frame is None:
-        return run_event_loop(bound, resolve_config({}).backend)
     name = f"rt.call_sync({target.name}, ...)"
-    if frame.coordinator.lifecycle.is_closed:
-        raise SessionEndedError(
-            f"{name} came after its session had ended; {WAIT_FOR_THREAD}"
-        ) from frame.coordinator.failure
-    return run_in_session(frame, bound, name)
+    frame: Frame | None = current.get()
+    coordinator = None if frame is None else frame.coordinator
+    require_no_loop(coordinator, name, f"rt.call({target.name}, ...)", f"rt.call_sync, {target.name}, ...")
+    if frame is None:
+        warn_of_lost_context(name, stack_level=1)
+        make_call = functools.partial(_call_in_session, target, args, kwargs)
+        return run_event_loop(make_call, resolve_config({}).backend)
+    return call_from_thread(target, args, kwargs, name)
 
 
 def session_id() -> str | None:

@@ -5,6 +5,7 @@ What such a function gave is on record, as a call of its own, so a run that is r
 
 from __future__ import annotations
 
+import functools
 import math
 import random as _random
 import uuid
@@ -14,11 +15,12 @@ from typing import Any
 import anyio
 
 from railtracks._calls._call import call
-from railtracks._calls._from_thread import run_in_session
 from railtracks._context_variable import current
 from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import NodeInvocationError
-from railtracks.execution import Frame, running_library
+from railtracks.execution import Frame
+from railtracks.execution._from_thread import run_quickly
+from railtracks.execution._steps import record_value
 from railtracks.nodes import FunctionNode
 from railtracks.state._serialization._record_text import loads
 
@@ -95,12 +97,12 @@ async def _sleep(seconds: float) -> None:
     until = recorded.get(_UNTIL, started + seconds)
     assert frame.record is not None
     frame.coordinator.set_attributes(frame.record, {_UNTIL: until})
-    await anyio.sleep(min(seconds, until - started))  # the clock may have been set back meanwhile
+    await anyio.sleep(max(0.0, min(seconds, until - started)))  # the clock may have been set back meanwhile
 
 
 def _wall(frame: Frame | None) -> float:
     """Return the time in seconds since the epoch."""
-    return runtime_hooks.get().wall() if frame is None else frame.coordinator.clock() + frame.coordinator.origin
+    return runtime_hooks.get().wall() if frame is None else frame.coordinator.now()
 
 
 def _node(func: Any, name: str, is_async: bool = True) -> FunctionNode[..., Any]:
@@ -116,12 +118,4 @@ def _recorded(node: FunctionNode[..., Any]) -> Any:
     frame: Frame | None = current.get()
     if frame is None or not frame.coordinator.lifecycle.is_recorded:
         return node.func()
-    coordinator = frame.coordinator
-    is_in_loop = running_library() is not None and not coordinator.threads.is_host_of_this_thread()
-    if is_in_loop and (coordinator.loop.is_this_thread or not coordinator.loop.is_bound):
-        return coordinator.record_value(node, frame)
-
-    async def record() -> Any:
-        return coordinator.record_value(node, frame)
-
-    return run_in_session(frame, record, f"rt.{node.name}()")
+    return run_quickly(frame, functools.partial(record_value, node, frame), f"rt.{node.name}()")

@@ -183,8 +183,8 @@ _pending: set[Work] = set()
 
 
 @atexit.register
-def _wait_for_pending() -> None:
-    """Wait for what is not done at the end of the process: daemon threads stop there, wherever they are."""
+def wait_for_pending() -> None:
+    """Wait for what is not done at the end of the process: daemon threads stop there, wherever they are. Idempotent."""
     deadline = time.monotonic() + EXIT_WAIT
     for work in list(_pending):
         work.wait(max(0.0, deadline - time.monotonic()))

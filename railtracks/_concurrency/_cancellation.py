@@ -58,7 +58,7 @@ class Shield:
         self.count += 1
 
     def interrupt(self, exc: KeyboardInterrupt) -> None:
-        """Keep a Ctrl-C that came in another thread, and have the condition that is waited for looked at again."""
+        """Keep a Ctrl-C that came in another thread, and have the condition that is waited for checked again."""
         self.note(exc)
         if self._changed is not None:
             self._changed.notify_all()

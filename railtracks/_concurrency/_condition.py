@@ -22,7 +22,7 @@ class Condition:
         self._event: anyio.Event | None = None  # made by the first waiter, set and dropped by notify_all
 
     def notify_all(self) -> None:
-        """Wake all waiting tasks, which then look at their conditions again.
+        """Wake all waiting tasks, which then check their conditions again.
 
         Raises RecursionError, and wakes none, where the stack is almost full.
         """

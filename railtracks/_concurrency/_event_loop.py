@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from railtracks._concurrency._kinds import is_kind
+from railtracks.exceptions import SessionError
 
 if TYPE_CHECKING:
     from anyio.lowlevel import EventLoopToken
@@ -31,6 +33,22 @@ def running_library() -> str | None:
     if runs_asyncio and sys.modules["sniffio"].thread_local.name != "trio":  # trio is its guest, and has no turn now
         return "asyncio"
     return "trio"
+
+
+def check_no_event_loop(call: str, instead: str) -> None:
+    """Check that no event loop is running in this thread, as a call that blocks would stop it.
+
+    Args:
+        call: What was called, for the error.
+        instead: What to write in async code.
+
+    Raises:
+        SessionError: one is.
+    """
+    if library := running_library():
+        raise SessionError(
+            f"{call} was called inside a running {library} event loop, which it would block; write `{instead}`"
+        )
 
 
 def has_ended(task: Any) -> bool:
@@ -76,8 +94,16 @@ def is_stray_cancellation(exc: BaseException) -> bool:
 
 
 def call_soon(token: EventLoopToken, func: Callable[[], object]) -> None:
-    """Schedule ``func`` on an event loop, from any thread. If the loop has ended, ``func`` is never called."""
+    """Schedule ``func`` on an event loop, from any thread, with a copy of the caller's context variables.
+
+    If the loop has ended, ``func`` is never called.
+    """
     loop: Any = token.native_token
-    schedule = getattr(loop, "run_sync_soon", None) or loop.call_soon_threadsafe  # trio's, or asyncio's
+    context = copy_context()
     with contextlib.suppress(RuntimeError):  # the loop has ended, and what waited there with it
-        schedule(func)
+        if hasattr(loop, "run_sync_soon"):  # trio's
+            loop.run_sync_soon(context.run, func)
+        else:
+            if (sniffio := sys.modules.get("sniffio")) is not None:  # the caller's event loop may be trio's
+                context.run(sniffio.current_async_library_cvar.set, "asyncio")
+            loop.call_soon_threadsafe(func, context=context)

@@ -86,9 +86,13 @@ class LoopInterrupts:
     the main task, and on asyncio between two callbacks, which ends ``run_until_complete`` as it would where the loop
     waits. If the loop makes no turn, because something blocks it, the third one is raised at once. A handler that a
     user has installed stays.
+
+    Attributes:
+        count: How many signals have come that end what runs: Ctrl-C here, and SIGTERM in a ``Termination``.
     """
 
     def __init__(self) -> None:
+        self.count: int = 0
         self._sessions: set[int] = set()  # by identity
         self._presses = 0  # since the last turn of the event loop
         self._is_owed = False  # it is raised in the next turn of asyncio's loop
@@ -145,6 +149,7 @@ class LoopInterrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         assert self._schedule is not None
+        self.count += 1
         if self._has_loop_ended():  # and a session was left open in it
             self._has_been_raised = True
             self._restore()

@@ -9,15 +9,8 @@ from __future__ import annotations
 
 import anyio
 
-from railtracks._concurrency._kinds import is_kind
+from railtracks._concurrency._kinds import is_kind, leaves_of
 from railtracks._concurrency._origins import is_raised_by_code
-
-
-def first_leaf(exc: BaseException) -> BaseException:
-    """Return the first exception in a group that is not a group itself; any other exception as it is."""
-    while is_kind(exc, BaseExceptionGroup):
-        exc = exc.exceptions[0]
-    return exc
 
 
 def split_cancellation(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
@@ -31,11 +24,11 @@ def split_cancellation(exc: BaseException) -> tuple[BaseException | None, BaseEx
     if is_kind(exc, BaseExceptionGroup):
         cancellations, rest = exc.split(cancelled)
         if cancellations is not None:
-            return first_leaf(cancellations), rest
+            return next(leaves_of(cancellations)), rest
     return None, exc
 
 
 def find_interrupt(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
     """Return the KeyboardInterrupt or SystemExit in a group; None if there is neither."""
     interrupts, _ = group.split((KeyboardInterrupt, SystemExit))
-    return None if interrupts is None else first_leaf(interrupts)
+    return None if interrupts is None else next(leaves_of(interrupts))

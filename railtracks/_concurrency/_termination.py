@@ -7,9 +7,13 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import anyio
+
+from railtracks._concurrency._kinds import is_kind
+from railtracks._concurrency._loop_interrupts import loop_interrupts
+from railtracks._concurrency._task_groups import split_cancellation
 
 T = TypeVar("T")
 EXIT_STATUS = 128 + signal.SIGTERM
@@ -51,6 +55,7 @@ class Termination:
             os.kill(os.getpid(), signum)
             return
         self._came = True
+        loop_interrupts.count += 1
         handler: Any = signal.getsignal(signal.SIGINT)
         # In the background of a shell SIGINT is ignored, and has no handler.
         (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
@@ -87,9 +92,28 @@ def run_event_loop(func: Callable[[], Awaitable[T]], backend: str) -> T:
     termination = Termination()
     termination.begin()
     try:
-        result = anyio.run(func, backend=backend)
+        result, error = anyio.run(_outcome_of, func, backend=backend)
     except BaseException as exc:
         termination.end(exc)
         raise
-    termination.end(None)
-    return result
+    termination.end(error)
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error  # its traceback refers to this frame
+    return cast("T", result)
+
+
+async def _outcome_of(func: Callable[[], Awaitable[T]]) -> tuple[T | None, BaseException | None]:
+    """Return what an async function returns, and what it raises.
+
+    asyncio must not have the exception: when it restores the handler of Ctrl-C, it asks for the repr of its main task,
+    and so for that of the exception, which may raise. The handler would stay then, and the next event loop fail.
+    """
+    try:
+        return await func(), None
+    except BaseException as exc:
+        if is_kind(exc, (KeyboardInterrupt, SystemExit, GeneratorExit)) or split_cancellation(exc)[0] is not None:
+            raise
+        return None, exc

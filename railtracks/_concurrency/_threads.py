@@ -40,7 +40,7 @@ async def run_in_thread(
     abandon_on_cancel: bool = False,
     limit: ThreadLimit | None = None,
     name: str = "",
-    on_abandon: Callable[[], Awaitable[None]] | None = None,
+    on_abandon: Callable[[], Awaitable[bool]] | None = None,
 ) -> T:
     """Run ``func`` in a worker thread, with a copy of the caller's context variables.
 
@@ -49,7 +49,7 @@ async def run_in_thread(
         abandon_on_cancel: Whether a cancellation leaves the thread behind.
         limit: The limit on how many threads work at once; None for that of the backend.
         name: The name of the work in reports of the limit.
-        on_abandon: Awaited when the thread is abandoned.
+        on_abandon: Awaited when the thread is abandoned. If it returns True, its end is waited for all the same.
 
     Cancellation: with ``abandon_on_cancel`` the wait ends at once, a thread that has begun is left running, and
     ``on_abandon`` is awaited; what the thread waits for in this event loop is cancelled. Without it the wait goes on
@@ -67,11 +67,23 @@ async def run_in_thread(
         return outcome.unwrap()
     finally:
         if work.detach_waiter():
+            must_wait = False
             try:
                 if on_abandon is not None:
-                    await on_abandon()
+                    must_wait = await on_abandon()
             finally:
                 await work.end_request()
+            if must_wait:
+                await _wait_ended(work)
+
+
+async def _wait_ended(work: WorkItem[Any]) -> None:
+    """Wait until the thread has ended. Cancellation: raised after that."""
+    changed, token, shield = Condition(), current_token(), Shield()
+    work.on_done = lambda: call_soon(token, changed.notify_all)
+    await shield.wait_while(lambda: not work.has_ended, changed)
+    work.outcome = None  # the traceback of an error refers to this work
+    shield.check()
 
 
 async def _run_to_end(work: WorkItem[T]) -> Outcome[T]:
@@ -84,7 +96,6 @@ async def _run_to_end(work: WorkItem[T]) -> Outcome[T]:
     from anyio.to_thread import run_sync
 
     changed, token, shield = Condition(), current_token(), Shield()
-
     work.on_done = lambda: call_soon(token, changed.notify_all)
     try:
         return await run_sync(work, limiter=work.limiter())

@@ -225,6 +225,11 @@ class WorkItem(Generic[T]):
         """Whether the waiter has left."""
         return self._waiter_left
 
+    @property
+    def waits_for_loop(self) -> bool:
+        """Whether its thread waits for something that it asked of the event loop that waits for it."""
+        return self._request is not None
+
     def suspend(self, request: anyio.CancelScope) -> None:
         """Take it off the count, and release its place, while it waits for what runs in the scope."""
         self._request = request

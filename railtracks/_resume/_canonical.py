@@ -7,42 +7,44 @@ dicts come, and whether a default is passed or left out.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
+from types import FunctionType, MethodType
 from typing import Any
 
-from railtracks.nodes import FunctionNode
 from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._added_fields import Classes, Part, is_same, lacks_fields, part_of
+from railtracks.state._serialization._canonical_text import canonical_text
+from railtracks.state._serialization._compact_text import compact_inputs
+from railtracks.state._serialization._large_values import discard
 from railtracks.state._serialization._places import Place, read_places
-from railtracks.state._serialization._record_text import dumps, form_in, is_lossy, parse_members, result_text
-
-_ORDERED = "collections.OrderedDict"
+from railtracks.state._serialization._record_text import dumps, form_in, is_former, is_lossy, parse_members, result_text
 
 
 class CanonicalForms:
-    """Makes the canonical form of arguments of one node.
+    """Makes the canonical form of arguments of one function.
 
     Args:
-        node: The node.
+        target: The function, class or other callable.
     """
 
-    def __init__(self, node: FunctionNode[..., Any]) -> None:
-        self._node = node
+    def __init__(self, target: Callable[..., Any]) -> None:
+        self._target = target
 
     @cached_property
     def _signature(self) -> inspect.Signature | None:
         try:
-            return inspect.signature(self._node.target)
+            return inspect.signature(self._target)
         except (TypeError, ValueError):  # some builtins have none
             return None
 
     def of(self, inputs: str) -> str | None:
         """Return the canonical form of the arguments in the text of a record; None if it has none."""
-        members = parse_members(inputs)
-        args, kwargs, types = members["input_args"], members["input_kwargs"], members.get("input_types", {})
-        if self._signature is None or not isinstance(types, Mapping) or "$items" in kwargs:
+        if self._signature is None or is_former(inputs):
             return None
-        places = read_places(types)
+        args, kwargs, places = _parsed(inputs)
+        if "$items" in kwargs:
+            return None
         by_position, by_name = places.member("input_args"), places.member("input_kwargs")
         texts = [_canonical(arg, by_position and by_position.member(at)) for at, arg in enumerate(args)]
         named = {name: _canonical(arg, by_name and by_name.member(name)) for name, arg in kwargs.items()}
@@ -52,6 +54,77 @@ class CanonicalForms:
             return None
         bound.apply_defaults()
         return dumps(sorted((name, self._shown(name, value)) for name, value in bound.arguments.items()))
+
+    def by_parameter(self, inputs: str, hidden: Collection[str] = ()) -> dict[str, str]:
+        """Return the arguments in the text of a record by the names of their parameters, for comparing them.
+
+        Of what has no written form only the type counts, and of what is masked nothing.
+
+        Args:
+            inputs: The text.
+            hidden: Types whose values are shown as if they had no written form.
+        """
+        args, kwargs, places = _parsed(inputs)
+        by_position, by_name = places.member("input_args"), places.member("input_kwargs")
+
+        def show(arg: Any, place: Place | None) -> _Canonical:
+            return _Canonical(canonical_text(arg, place, True, hidden))
+
+        texts = [show(arg, by_position and by_position.member(at)) for at, arg in enumerate(args)]
+        named = {name: show(arg, by_name and by_name.member(name)) for name, arg in kwargs.items()}
+        if self._signature is not None:
+            try:
+                bound = self._signature.bind(*texts, **named)
+            except TypeError:  # recorded with other parameters
+                pass
+            else:
+                bound.apply_defaults()
+                return {name: dumps(self._shown(name, value)) for name, value in sorted(bound.arguments.items())}
+        names = [] if self._signature is None else list(self._signature.parameters)
+        found = {name: dumps(text) for name, text in named.items()}
+        for at, text in enumerate(texts):
+            is_named = at < len(names) and names[at] not in named  # not another argument's name
+            found[names[at] if is_named else f"#{at}"] = dumps(text)
+        return dict(sorted(found.items()))
+
+    def lacks_fields(self, inputs: str, classes: Classes) -> bool:
+        """Return whether arguments on record lack fields that their classes have now."""
+        return any(lacks_fields(part, classes) for part in (self._parts(inputs) or {}).values())
+
+    def is_same_without_fields(self, recorded: str, given: str, classes: Classes) -> bool:
+        """Return whether arguments differ only in fields that the recorded ones lack, and that have their defaults."""
+        before, now = self._parts(recorded), self._parts(given)
+        if before is None or now is None or before.keys() != now.keys():
+            return False
+        return all(is_same(before[name], part, classes) for name, part in now.items())
+
+    def _parts(self, inputs: str) -> dict[str, Part] | None:
+        """Return the arguments in the text of a record by their parameters; None if they do not fit these."""
+        if self._signature is None or is_former(inputs):
+            return None
+        args, kwargs, places = _parsed(inputs)
+        if "$items" in kwargs:
+            return None
+        by_position, by_name = places.member("input_args"), places.member("input_kwargs")
+        parts = [Part(arg, by_position and by_position.member(at)) for at, arg in enumerate(args)]
+        named = {name: Part(arg, by_name and by_name.member(name)) for name, arg in kwargs.items()}
+        try:
+            bound = self._signature.bind(*parts, **named)
+        except TypeError:  # recorded with other parameters
+            return None
+        bound.apply_defaults()
+        found: dict[str, Part] = {}
+        for name, value in bound.arguments.items():
+            kind = self._signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                found.update((f"{name}[{at}]", part) for at, part in enumerate(value))
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                found.update((f"{name}.{key}", part) for key, part in value.items())
+            elif isinstance(value, Part):
+                found[name] = value
+            elif (default := part_of(value)) is not None:
+                found[name] = default
+        return found
 
     def _shown(self, name: str, value: Any) -> Any:
         """Return the canonical form of what is bound to a parameter: texts that were given, or its default."""
@@ -66,6 +139,33 @@ class CanonicalForms:
         return _default(value) or f"the default of {name}"
 
 
+def forms_key(target: Callable[..., Any]) -> tuple[int, bool]:
+    """Return a key that callables have in common which have one signature, such as the methods of several objects.
+
+    It holds as long as one of them lives.
+    """
+    is_method = isinstance(target, MethodType)
+    function = target.__func__ if isinstance(target, MethodType) else target
+    is_plain = isinstance(function, FunctionType) and not function.__dict__
+    if is_plain and not function.__defaults__ and not function.__kwdefaults__:
+        return id(function.__code__), is_method  # a function that is defined in a call is another one each time
+    return id(function), is_method
+
+
+def shown_inputs(inputs: str) -> str:
+    """Return arguments in the text of a record as one text. Of what has no written form it has only the type."""
+    args, kwargs, places = _parsed(inputs)
+    by_position, by_name = places.member("input_args"), places.member("input_kwargs")
+    return f"{canonical_text(args, by_position, True)} {canonical_text(kwargs, by_name, True)}"
+
+
+def _parsed(inputs: str) -> tuple[list[Any], dict[str, Any], Place]:
+    """Return positional and keyword arguments in the text of a record, and the types in them by place."""
+    members = parse_members(compact_inputs(inputs))
+    types = members.get("input_types", {})
+    return members["input_args"], members["input_kwargs"], read_places(types if isinstance(types, Mapping) else {})
+
+
 class _Canonical(str):
     """The canonical form of a value; of a class of its own, as the default of a parameter may be any text."""
 
@@ -74,7 +174,7 @@ class _Canonical(str):
 
 def _default(value: object) -> str | None:
     """Return the canonical form of a default; None if it cannot be compared."""
-    text = result_text(value, Redactor())
+    text = result_text(value, Redactor(), keep=discard)
     if is_lossy(form_in(text)):
         return None
     members = parse_members(text)
@@ -82,37 +182,4 @@ def _default(value: object) -> str | None:
 
 
 def _canonical(data: Any, place: Place | None) -> _Canonical:
-    return _Canonical(_text(data, place))
-
-
-def _text(data: Any, place: Place | None) -> str:
-    """Return plain data and the types in it as one text."""
-    if place is None and not isinstance(data, dict | list):
-        return dumps(data)
-    entry = None if place is None else place.entry
-    shown = _entry_text(entry)
-    if isinstance(data, list):
-        return f"{shown}[{', '.join(_text(item, place and place.member(at)) for at, item in enumerate(data))}]"
-    if not isinstance(data, dict):
-        return shown + dumps(data)
-    if "$items" in data:
-        at = place and place.member("$items")
-        members = [_text(pair, at and at.member(number)) for number, pair in enumerate(data["$items"])]
-    else:
-        members = [
-            f"{_text(key, place and place.key(key))}: {_text(item, place and place.member(key))}"
-            for key, item in data.items()
-        ]
-    if not _is_ordered(entry):
-        members.sort()
-    return f"{shown}{{{', '.join(members)}}}"
-
-
-def _entry_text(entry: Any) -> str:
-    if entry is None or isinstance(entry, str):
-        return f"<{entry}>" if entry else ""
-    return f"<{entry['type']}: {_text(entry['state'], read_places(entry.get('types', {})))}>"
-
-
-def _is_ordered(entry: Any) -> bool:
-    return entry == _ORDERED or (isinstance(entry, dict) and (entry["type"] == _ORDERED or "ordered" in entry["state"]))
+    return _Canonical(canonical_text(data, place))

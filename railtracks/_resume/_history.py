@@ -3,20 +3,19 @@
 A call is identified by its position in the tree of calls: the position of its parent, its node, its arguments as they
 are saved, and its ordinal among the siblings that are equal in these. Arguments that are the same but passed in another
 way are found too. The order among other siblings does not count, so concurrent calls are matched in whatever order they
-are made.
+are made. A call that cannot be identified in this way is only linked with a recorded one; see ``_links.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
-import attrs
-
+from railtracks._resume._canonical import CanonicalForms
+from railtracks._resume._links import Group, Links, base_of, link_key
+from railtracks._resume._siblings import MatchKey, Siblings, match_key
 from railtracks.state._call_tree import CallTree
-from railtracks.state._records import CallRecord, Change, Status
-from railtracks.state._serialization._record_text import form_in, is_former, is_lossy
-
-MatchKey = tuple[str, str]
+from railtracks.state._records import CallRecord, Status
+from railtracks.state._serialization._added_fields import Classes
 
 
 class HistoryNode:
@@ -25,210 +24,296 @@ class HistoryNode:
     Args:
         attempts: For each attempt (session) that made the call, oldest first: all its calls, and the record of this
             one; None for the root. An attempt that was itself resumed may have ended before it made all the calls
-            that an earlier one had completed, so each node looks at all attempts.
+            that an earlier one had completed, so each node searches all attempts.
 
     Attributes:
-        record: The record that counts: the latest completed one, or else the latest; None for the root.
+        record: The record that counts: the latest completed one, or else the latest failed one that was handled, as a
+            later attempt may have been killed before it replayed that; or else the latest. None for the root.
         attempt: All calls of the attempt that ``record`` comes from.
-        has_former_children: Whether calls below were recorded by a release that wrote types without their places. Known
-            once a child was popped.
+        is_handled: Whether ``record`` is that of a failure that was handled.
         is_taken: Whether a new call was matched with it.
+        is_linked: Whether a new call was linked with it.
     """
 
-    __slots__ = ("_attempts", "_by_node", "_children", "attempt", "has_former_children", "is_taken", "record")
+    __slots__ = (
+        "_children", "_links", "_made", "_other_attempts", "_pools", "_siblings", "attempt", "is_handled", "is_linked",
+        "is_taken", "record",
+    )  # fmt: skip
 
     def __init__(self, attempts: Sequence[tuple[CallTree, CallRecord | None]]) -> None:
-        self._attempts = attempts
-        self._children: dict[MatchKey, list[HistoryNode]] | None = None
-        self._by_node: dict[str, _Siblings] = {}
-        self.has_former_children: bool = False
-        self.is_taken: bool = False
         completed = [pair for pair in attempts if pair[1] is not None and pair[1].status is Status.COMPLETED]
-        attempt, record = (completed or attempts)[-1]
+        handled = None if completed else _latest_handled(attempts)
+        attempt, record = completed[-1] if completed else handled or attempts[-1]
+        self.is_handled: bool = handled is not None
         self.attempt: CallTree = attempt
         self.record: CallRecord | None = record
+        # As little as possible for each node, and none of what the garbage collector visits: there may be very many.
+        self._other_attempts = None if len(attempts) == 1 else attempts
+        self._children: list[HistoryNode] | None = None
+        self._made: dict[int, HistoryNode] | None = None  # by position: those children that are kept, until all are
+        self._siblings: Siblings | None = None
+        self._links: Links[HistoryNode] | None = None
+        self._pools: dict[tuple[int, ...], HistoryNode | None] | None = None
+        self.is_taken: bool = False
+        self.is_linked: bool = False
 
-    def pop_child(self, key: MatchKey, canonical: Callable[[str], str | None] | None = None) -> HistoryNode | None:
+    @property
+    def _attempts(self) -> Sequence[tuple[CallTree, CallRecord | None]]:
+        return self._other_attempts or [(self.attempt, self.record)]
+
+    @property
+    def latest(self) -> tuple[CallTree, CallRecord]:
+        """The latest attempt that made the call, and its record there. Not for the root."""
+        attempt, record = self._attempts[-1]
+        assert record is not None
+        return attempt, record
+
+    @property
+    def latest_end(self) -> tuple[CallTree, int] | None:
+        """The latest attempt in which the call ended as ``record`` has, and the step of that; None if it is open.
+
+        A later attempt may have replayed a failure, and not have come so far that it shows that this was handled.
+        """
+        assert self.record is not None
+        for attempt, record in reversed(self._attempts):
+            if record is not None and record.ended_step is not None and _ended_alike(record, self.record):
+                return attempt, record.ended_step
+        return None
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the code that made the call had gone on after its failure or, if it opened a session, after that."""
+        for attempt, record in reversed(self._attempts):
+            if record is not None and record.ended_step is not None:
+                is_left = _was_left(attempt, record)
+                if is_left is not None:
+                    return is_left
+        return False
+
+    @property
+    def records(self) -> Iterator[CallRecord]:
+        """The records of all calls that this one stands for, in all attempts."""
+        return (record for _, record in self._attempts if record is not None)
+
+    @property
+    def has_former_children(self) -> bool:
+        """Whether calls below were recorded by a release that wrote types without their places.
+
+        Known once a child was searched.
+        """
+        return self._siblings is not None and self._siblings.have_former
+
+    def children(self) -> Sequence[HistoryNode]:
+        """Return the recorded calls that this one made, in the order of creation, each as a node that is kept."""
+        if self._children is None:
+            if self._other_attempts is None:
+                self._children = [self.child(position) for position in range(len(self.child_records()))]
+            else:
+                self._children = self._group_children()
+            self._made = None
+        return self._children
+
+    def child_records(self) -> Sequence[CallRecord]:
+        """Return the records of the calls that this one made, in the order of creation. It makes no node for each."""
+        if self._children is None and self._other_attempts is None:
+            return self.attempt.children(self.record)
+        return [child.record for child in self.children() if child.record is not None]
+
+    def left_records(self) -> list[tuple[CallRecord, bool]]:
+        """Return the records of the calls that this one made and that no new call was matched with.
+
+        Each comes with whether one was linked with it.
+        """
+        known = self._made or {} if self._children is None else dict(enumerate(self._children))
+        left = ((at, record) for at, record in enumerate(self.child_records()) if not self._is_child_taken(at))
+        return [(record, at in known and known[at].is_linked) for at, record in left]
+
+    def child(self, position: int) -> HistoryNode:
+        """Return the child at a position in ``child_records``, and keep it."""
+        if self._children is not None:
+            return self._children[position]
+        if self._made is None:
+            self._made = {}
+        node = self._made.get(position)
+        if node is None:
+            node = self._made[position] = self._make_child(position)
+        return node
+
+    def _make_child(self, position: int) -> HistoryNode:
+        """Make a node for the child at a position, of a call that one attempt has recorded."""
+        node = HistoryNode(((self.attempt, self.attempt.children(self.record)[position]),))
+        node.is_taken = self._is_child_taken(position)
+        return node
+
+    def _is_child_taken(self, position: int) -> bool:
+        """Return whether a child was matched with a new call, by this node or by one that shares its children."""
+        if self._children is not None and self._children[position].is_taken:
+            return True
+        return self._siblings is not None and bool(self._siblings.taken[position])
+
+    def pop_child(self, key: MatchKey, forms: CanonicalForms | None = None) -> HistoryNode | None:
         """Return the next child with this key, or None if there is none left. Each child is returned once.
 
         Args:
             key: The key.
-            canonical: Returns the canonical form of the arguments in a record. If it is passed, a child of the same
-                node whose arguments have the same form is returned if no child has the key itself.
+            forms: The canonical forms of the node's arguments. If they are passed, a child of the same node whose
+                arguments have the same form is returned if no child has the key itself.
         """
-        if self._children is None:
-            self._children = self._group_children()
-            for (node, inputs), children in self._children.items():
-                self.has_former_children = self.has_former_children or is_former(inputs) or is_former(node)
-                self._by_node.setdefault(node, _Siblings()).add(children)
-                children.reverse()
-        siblings = self._by_node.get(key[0])
-        if siblings is None or not siblings.left:
+        return self._pop(self._index().take(key, forms, self._is_child_taken))
+
+    def pop_child_without_fields(self, key: MatchKey, forms: CanonicalForms, classes: Classes) -> HistoryNode | None:
+        """Return the next child whose arguments differ only in fields with defaults that their classes have got since.
+
+        Args:
+            key: The key of the new call.
+            forms: The canonical forms of the node's arguments.
+            classes: The classes with fields in the arguments of the new call.
+        """
+        return self._pop(self._index().take_without_fields(key, forms, classes, self._is_child_taken))
+
+    def _pop(self, position: int | None) -> HistoryNode | None:
+        if position is None:
             return None
-        nodes = self._children.get(key, [])
-        while nodes and nodes[-1].is_taken:
-            nodes.pop()
-        found = nodes.pop() if nodes else None if canonical is None else siblings.find(key[1], canonical)
-        if found is not None:
-            found.is_taken = True
-            siblings.left -= 1
+        if self._children is not None:
+            found = self._children[position]
+        else:
+            found = (self._made or {}).get(position) or self._make_child(position)
+        found.is_taken = True
         return found
 
-    def _group_children(self) -> dict[MatchKey, list[HistoryNode]]:
-        attempts: dict[MatchKey, list[list[tuple[CallTree, CallRecord]]]] = {}
-        for attempt, record in self._attempts:
-            ordinals: dict[MatchKey, int] = {}
-            for child in attempt.children(record):
-                key = match_key(child)
-                if key is not None:
-                    ordinal = ordinals[key] = ordinals.get(key, -1) + 1
-                    siblings = attempts.setdefault(key, [])
-                    if ordinal == len(siblings):
-                        siblings.append([])
-                    siblings[ordinal].append((attempt, child))
-        return {key: [HistoryNode(pairs) for pairs in siblings] for key, siblings in attempts.items()}
+    def link_child(self, record: CallRecord, found: HistoryNode | None, forms: CanonicalForms) -> HistoryNode | None:
+        """Return what is on record below a call that may not be replayed.
 
-    def flatten(self) -> list[CallRecord]:
-        """Return the history below this node as the records of one session."""
-        builder = _RecordBuilder([attempt for attempt, _ in self._attempts])
-        self._add_children(None, builder)
-        builder.renumber_changes()
-        return builder.records
+        Args:
+            record: The new call.
+            found: Its match; None if it has none.
+            forms: The canonical forms of its node's arguments.
 
-    def _add_children(self, parent: CallRecord | None, builder: _RecordBuilder) -> None:
-        for nodes in self._group_children().values():
+        Returns:
+            The match, with the calls of a recorded call that the new one can be linked with. Without a match, the
+            calls of all such calls, which the new calls that are linked with them share. None if there is nothing.
+        """
+        key = match_key(record)
+        if key is not None and self._index().have_no_links(key):
+            return found
+        if self._links is None:
+            positions = range(len(self.child_records()))
+            self._links = Links([self.child(position) for position in positions if not self._is_child_taken(position)])
+        groups = self._links.find(record, forms)
+        if found is None:
+            return self._pool(list(groups))
+        alternative = next(filter(None, (group.next_free() for group in groups)), None)
+        if alternative is None:
+            return found
+        alternative.is_linked = True
+        node = HistoryNode([*alternative._attempts, *found._attempts])
+        node.attempt, node.record = found.attempt, found.record
+        return node
+
+    def link_only_child(self, record: CallRecord) -> HistoryNode | None:
+        """Return the only recorded child, if it calls the node of ``record`` and has not completed; None otherwise.
+
+        That is the entry point of a flow, which is given other arguments on purpose: what it calls may be the same.
+        """
+        children = self.child_records()
+        if len(children) != 1 or base_of(children[0]) != base_of(record) or self._is_child_taken(0):
+            return None
+        only = self.child(0)
+        if only.is_linked or only.record is None or only.record.status is Status.COMPLETED:
+            return None
+        only.is_linked = True
+        return only
+
+    def _pool(self, groups: Sequence[Group[HistoryNode]]) -> HistoryNode | None:
+        """Return one node with the children of all calls in some groups; the same one each time. None without any."""
+        key = tuple(map(id, groups))
+        if self._pools is None:
+            self._pools = {}
+        if key not in self._pools:
+            nodes = [node for group in groups for node in group.nodes if not node.is_taken]
             for node in nodes:
-                record = node.record
-                assert record is not None
-                # Below a completed call, keep children from other attempts only if they completed: they are needed
-                # when the parent runs again nevertheless (memo=False).
-                if node.attempt is self.attempt or not _is_completed(self.record) or _is_completed(record):
-                    copy = builder.begin(record, parent, node.attempt)
-                    node._add_children(copy, builder)
-                    builder.end(copy)
-        for child in self.attempt.children(self.record):
-            if match_key(child) is None:  # no call can match it; it is kept for readers
-                builder.add_tree(self.attempt, child, parent)
+                node.is_linked = True
+            self._pools[key] = nodes[0] if len(nodes) == 1 else _pool_of(nodes) if nodes else None
+        return self._pools[key]
+
+    def prepare(self) -> None:
+        """Make what searching the children takes, which takes long if there are very many."""
+        self._index()
+
+    def _index(self) -> Siblings:
+        if self._siblings is None:
+            self._siblings = Siblings(self.child_records())
+        return self._siblings
+
+    def _group_children(self) -> list[HistoryNode]:
+        attempts: dict[tuple[str, ...], list[list[tuple[CallTree, CallRecord | None]]]] = {}
+        for attempt, record in self._attempts:
+            ordinals: dict[tuple[str, ...], int] = {}
+            for child in attempt.children(record):
+                key = match_key(child) or link_key(child)
+                ordinal = ordinals[key] = ordinals.get(key, -1) + 1
+                siblings = attempts.setdefault(key, [])
+                if ordinal == len(siblings):
+                    siblings.append([])
+                siblings[ordinal].append((attempt, child))
+        found = [HistoryNode(pairs) for siblings in attempts.values() for pairs in siblings]
+        return sorted(found, key=_position)
 
 
-class _Siblings:
-    """The children of one call that call the same node.
+def _pool_of(nodes: Sequence[HistoryNode]) -> HistoryNode:
+    pool = HistoryNode([pair for node in nodes for pair in node._attempts])
+    pool._children = sorted((child for node in nodes for child in node.children()), key=_position)
+    return pool
 
-    Attributes:
-        left: How many of them were not matched with a new call yet.
-    """
 
-    __slots__ = ("_by_form", "_canonical", "_nodes", "left")
+def _latest_handled(attempts: Sequence[tuple[CallTree, CallRecord | None]]) -> tuple[CallTree, CallRecord] | None:
+    """Return the latest record of a failure, if it was handled. What was killed right after one does not count."""
+    for attempt, record in reversed(attempts):
+        if record is not None and record.status is Status.FAILED:
+            is_left = _was_left(attempt, record)
+            if is_left is not None:
+                return (attempt, record) if is_left else None
+    return None
 
-    def __init__(self) -> None:
-        self._nodes: list[HistoryNode] = []
-        self._canonical: Callable[[str], str | None] | None = None
-        self._by_form: dict[str | None, list[HistoryNode]] | None = None
-        self.left: int = 0
 
-    def add(self, nodes: Sequence[HistoryNode]) -> None:
-        self._nodes += nodes
-        self.left += len(nodes)
-
-    def find(self, inputs: str, canonical: Callable[[str], str | None]) -> HistoryNode | None:
-        """Return the first one left whose arguments have the same canonical form as ``inputs``."""
-        if self._by_form is None or self._canonical is None:
-            self._canonical = canonical  # kept: it knows the signature of the node, which takes long to find
-            self._by_form = {}
-            for node in sorted(self._nodes, key=_position):
-                assert node.record is not None
-                assert node.record.inputs is not None
-                self._by_form.setdefault(canonical(node.record.inputs), []).append(node)
-        form = self._canonical(inputs)
-        candidates = [] if form is None else self._by_form.get(form, [])
-        return next((node for node in candidates if not node.is_taken), None)
+def _ended_alike(one: CallRecord, other: CallRecord) -> bool:
+    return one is other or (one.status is other.status and one.output is not None and one.output == other.output)
 
 
 def _position(node: HistoryNode) -> int:
     return 0 if node.record is None else node.record.index
 
 
-def _is_completed(record: CallRecord | None) -> bool:
-    return record is not None and record.status is Status.COMPLETED
+def _was_left(attempt: CallTree, ended: CallRecord) -> bool | None:
+    """Return whether the code that made a call had gone on after that; None if it may have been about to.
 
-
-def match_key(record: CallRecord) -> MatchKey | None:
-    """Return the key of a recorded call among its siblings: node and arguments. None if it cannot be matched."""
-    if record.node is None or record.inputs is None or is_lossy(form_in(record.inputs)):
-        return None
-    return record.node, record.inputs
-
-
-def build_history(*attempts: Sequence[CallRecord]) -> HistoryNode:
-    """Build the tree of the records of some attempts, oldest first, and return its root."""
-    return HistoryNode([(CallTree(records), None) for records in attempts])
-
-
-def merge_attempts(*attempts: Sequence[CallRecord]) -> list[CallRecord]:
-    """Merge the records of some attempts, oldest first, into the records of one session."""
-    used = [records for records in attempts if records]
-    return list(used[0]) if len(used) == 1 else build_history(*used).flatten() if used else []
-
-
-def truncate_at_step(records: Sequence[CallRecord], step: int) -> list[CallRecord]:
-    """Return the records as they were before ``step``: without later calls, and with those open that ended later."""
-    return [
-        r if r.ended_step is not None and r.ended_step < step else _reopen(r) for r in records if r.started_step < step
-    ]
-
-
-def _reopen(record: CallRecord) -> CallRecord:
-    fields = (
-        "status", "ended_step", "ended", "result", "exception", "reason", "timeout", "output", "reuse", "attributes",
-    )  # fmt: skip
-    defaults = {name: getattr(attrs.fields(CallRecord), name).default for name in fields}
-    return attrs.evolve(record, **defaults)
-
-
-class _RecordBuilder:
-    """Builds records as if their calls had been made one after the other, each with all calls below it.
-
-    Their changes of the context keep the order in which they were made.
+    It has if it completed, or if it made another call, and its exception does not come from that of the call. What
+    other tasks did at the same time says nothing: they may not have known of the failure yet.
 
     Args:
-        attempts: The attempts that the records come from, oldest first.
+        attempt: All calls of the attempt that made the call.
+        ended: The call. It has failed, or opened a session.
     """
+    caller = attempt.caller(ended)
+    if attempt.is_left if caller is None else caller.status is Status.COMPLETED:
+        return True
+    if ended.was_left is not None:
+        return ended.was_left
+    if caller is not None and ended.index in (caller.raised_by or ()):
+        return False
+    return True if attempt.has_gone_on(ended) else None
 
-    def __init__(self, attempts: Sequence[CallTree]) -> None:
-        self.records: list[CallRecord] = []
-        self._step = 0
-        # A call that only an older attempt has made was not reached by the newer one, and comes after what that did.
-        self._ranks = {id(attempt): rank for rank, attempt in enumerate(reversed(attempts))}
-        self._changes: list[tuple[int, Change, CallRecord]] = []  # with the rank of the attempt that made it
 
-    def renumber_changes(self) -> None:
-        """Number the changes of the context from 0, as those of one session."""
-        self._changes.sort(key=lambda each: (each[0], each[1].order))
-        for order, (_, change, record) in enumerate(self._changes):
-            record.changes = [*(record.changes or ()), change._replace(order=order)]
+def is_session(record: CallRecord) -> bool:
+    """Return whether a record is that of a session which a call had opened."""
+    return record.node is not None and record.node.startswith("railtracks.session")
 
-    def begin(self, record: CallRecord, parent: CallRecord | None, attempt: CallTree) -> CallRecord:
-        index = len(self.records)
-        copy = attrs.evolve(
-            record,
-            changes=None,  # numbered when all are known
-            index=index,
-            parent=None if parent is None else parent.index,
-            run=index if parent is None else parent.run,
-            started_step=self._step,
-        )
-        self.records.append(copy)
-        self._changes += [(self._ranks[id(attempt)], change, copy) for change in record.changes or ()]
-        self._step += 1
-        return copy
 
-    def end(self, copy: CallRecord) -> None:
-        if copy.ended is not None:
-            copy.ended_step = self._step
-            self._step += 1
+def build_history(*attempts: Sequence[CallRecord], is_left: bool = False) -> HistoryNode:
+    """Build the tree of the records of some attempts, oldest first, and return its root.
 
-    def add_tree(self, attempt: CallTree, record: CallRecord, parent: CallRecord | None) -> None:
-        copy = self.begin(record, parent, attempt)
-        for child in attempt.children(record):
-            self.add_tree(attempt, child, copy)
-        self.end(copy)
+    Args:
+        *attempts: The records.
+        is_left: Whether the code that opened the session had gone on after it.
+    """
+    return HistoryNode([(CallTree(records, is_left), None) for records in attempts])

@@ -2,49 +2,88 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from functools import cached_property
+from itertools import count
 from typing import Any
 
-import attrs
-
+from railtracks._logging import SESSION, SessionLog
+from railtracks._resume._canonical import CanonicalForms, forms_key
+from railtracks._resume._code_changes import CodeChanges
 from railtracks._resume._history import HistoryNode, build_history
+from railtracks._resume._links import base_of
 from railtracks._resume._matching import Match, match_call, restore_change
+from railtracks._resume._order import ReplayOrder
+from railtracks._resume._reruns import Reruns, ResumePolicy
 from railtracks.nodes import FunctionNode
-from railtracks.state import CallRecord
-from railtracks.state._call_tree import renumber_changes
+from railtracks.state import CallRecord, Status
+from railtracks.state._call_tree import Descendants
+from railtracks.state._garbage import collections_paused
+from railtracks.state._records import REUSED, Change
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._record_text import ensure_texts
+from railtracks.state._serialization._large_values import Find, find_nothing
+from railtracks.state._serialization._plain_data import cut_text
+from railtracks.state._serialization._record_text import ensure_texts, read_text
 from railtracks.state._transitions import RTState
+
+_REPEATABLE = {f"railtracks.{name}" for name in ("now", "uuid4", "random", "sleep")}
+"""The nodes of calls that do nothing which could be lost."""
+_Value = tuple[str | None, str | None]
+"""A value of the context as JSON text, None if there is none, and the types in it."""
 
 
 class Replayer:
     """Matches the calls of a session with the history that it resumes, and replays those that need not run.
 
     Args:
-        history: The records of the resumed run, as those of one session. Their times are in seconds since the epoch.
+        history: The records of the resumed run, as those of one session.
         state: The records of the session.
-        origin: Seconds to add to the times in ``state`` to get seconds since the epoch.
         redactor: The secrets that the session knows.
+        log: The log of the session.
+        policy: What the session may do.
+        is_left: Whether the code that opened the session had gone on after it: then it ends as it did.
+        find: Returns the large values of the history.
     """
 
-    def __init__(self, history: Sequence[CallRecord], state: RTState, origin: float, redactor: Redactor) -> None:
-        for record in history:
-            record.inputs, record.output = ensure_texts(record, redactor)
-        self._history = history
-        self._root = build_history(history)
+    def __init__(
+        self,
+        history: Sequence[CallRecord],
+        state: RTState,
+        redactor: Redactor,
+        log: SessionLog,
+        policy: ResumePolicy,
+        is_left: bool = False,
+        find: Find = find_nothing,
+    ) -> None:
+        with collections_paused():
+            for record in history:
+                record.inputs, record.output = ensure_texts(record, redactor)
+            self._root = build_history(history, is_left=is_left)
+            _ = self._root.attempt.measures  # here and not at the first match, as it takes long
+            self._order = ReplayOrder(self._root, self._warn_of_order)
+        self.history: Sequence[CallRecord] = history
         self._state = state
-        self._origin = origin
-        self._applied: dict[str, int] = {}  # by key of the context: the recorded order of the change last applied
-
-    @cached_property
-    def records(self) -> tuple[CallRecord, ...]:
-        """The history, with its times on the clock of the session."""
-        origin = self._origin
-        return tuple(
-            attrs.evolve(r, started=r.started - origin, ended=None if r.ended is None else r.ended - origin)
-            for r in self._history
-        )
+        self._find = find
+        self._redactor = redactor
+        self._log = log
+        self._code_changes = CodeChanges(policy.code_changes)
+        self._reruns = Reruns(history, policy)
+        self._forms: dict[tuple[int, bool], CanonicalForms] = {}
+        self._has_warned_of_order = False
+        self._lost_failures: set[str] = set()  # the names of the nodes that were warned of
+        self._failures: dict[str, int] = {}  # by the name of the node: how often it was replayed that it failed
+        self._context_warnings: set[str] = set()  # the names of the nodes that were warned of
+        self._values: dict[str, list[_Value]] = {}  # by key of the context, if any call had read from that
+        # By the identity of the record of a call that waits, and by what it had read: the value then, and how many
+        # values there were.
+        self._waiting: dict[int, dict[str, tuple[_Value | None, int]]] = {}
+        self._applied: dict[str, int] = {}  # by key of the context: the recorded order of the change last made again
+        self._newest: dict[str, int] = {}  # by key of the context: the order of the latest change that is new
+        self._orders = count(1 + max((c.order for record in history for c in record.changes or ()), default=-1))
+        # By the index of a call that runs again: the recorded changes of its own that it has not made again. They come
+        # between the calls that it makes. What a call without any changes in another attempt is another change.
+        self._not_made: dict[int, list[Change]] = {}
+        self._retries: dict[int, CallRecord] = {}  # by the index of a call that is tried again: the recorded one
 
     def match(self, record: CallRecord, node: FunctionNode[..., Any], caller: HistoryNode | None) -> Match:
         """Match a new call, and record the outcome as its ``reuse``.
@@ -53,10 +92,149 @@ class Replayer:
             record: The call. Its ``node`` and ``inputs`` are settled.
             node: The node that it calls.
             caller: The match of its caller. Not used for a top-level call.
+
+        Raises:
+            StateError: The run has completed calls, and none of them can be found.
         """
-        match = match_call(self._root if record.parent is None else caller, record, node)
-        record.reuse = match.reuse
+        key = forms_key(node.target)
+        forms = self._forms.get(key)
+        if forms is None:
+            forms = self._forms[key] = CanonicalForms(node.target)
+        if record.parent is None:
+            caller = self._root
+        match = match_call(caller, record, node, forms, self._find)
+        match = self._code_changes.judge(match, node)
+        self._reruns.judge(record, match, node, caller, self._state.caller)
+        known = match.node.record if match.node is not None and match.is_found else None
+        if known is not None and match.node is not None:
+            is_retry = known.status is Status.FAILED and not match.is_replayed and not match.node.is_handled
+            self._order.on_made(known, is_retry)
+            if is_retry:
+                self._retries[record.index] = known
+        if match.is_replayed:
+            record.reuse = f"{REUSED}: {match.remark}" if match.remark else None
+        else:
+            record.reuse = match.reuse
+            if match.node is not None:
+                self._order.expect_below(match.node)
+                known = match.node.record
+                if known is not None and known.changes and match.node.attempt.children(known):
+                    self._not_made[record.index] = [*known.changes]
+            if match.is_lost_failure and node.name not in self._lost_failures:
+                self._lost_failures.add(node.name)
+                self._log.log(logging.WARNING, "The call of %s runs again: %s", node.name, match.reuse, logger=SESSION)
         return match
+
+    def on_ended(self, record: CallRecord) -> None:
+        """Note the end of a call that has run."""
+        known = self._retries.pop(record.index, None)
+        if known is not None:
+            self._order.on_retried(known, record.status is Status.COMPLETED)
+
+    def may_replay(
+        self, record: CallRecord, match: Match, node: FunctionNode[..., Any], context: dict[str, Any]
+    ) -> bool:
+        """Return whether a call may be replayed although the context may have changed. See ``Recorder.may_replay``."""
+        if node.context_changes == "ignore" or not self._root.attempt.has_reads:
+            return True
+        differing = self._differing_read(match, context)
+        if differing is None:
+            return True
+        key, was, now = differing
+        why = f"it had read {key!r} from the context as {was}, which is {now} now"
+        if node.context_changes == "rerun":
+            record.reuse = why
+            assert match.node is not None
+            self._order.expect_below(match.node)
+            self._reruns.on_run_again(match)
+            return False
+        record.reuse = f"{REUSED}: {why}" if record.reuse is None else f"{record.reuse}; {why}"
+        if node.name not in self._context_warnings:
+            self._context_warnings.add(node.name)
+            self._log.log(
+                logging.WARNING,
+                "The recorded result of %s is used, although %s; use @rt.function_node(context_changes=\"rerun\") to "
+                "run such calls again",
+                node.name, why, logger=SESSION,
+            )  # fmt: skip
+        return True
+
+    def _differing_read(self, match: Match, context: dict[str, Any]) -> tuple[str, str, str] | None:
+        """Return the first key that a call had read from outside and that is different now, with both values."""
+        assert match.node is not None
+        assert match.node.record is not None
+        known = match.node.record
+        for key, read in match.node.attempt.outside_reads(known):
+            now = self._shown(key, context)
+            recorded = read.value, read.types
+            if now is not None and now != recorded and recorded not in self._values_since(known, key):
+                return key, cut_text(read.value or "nothing", 100), cut_text(now[0] or "nothing", 100)
+        return None
+
+    def _shown(self, key: str, context: dict[str, Any]) -> tuple[str | None, str | None] | None:
+        """Return a value of the context as reads have it; None if it cannot be compared."""
+        return read_text(key, context[key], self._redactor) if key in context else (None, None)
+
+    def must_wait(self, match: Match) -> bool:
+        """Return whether a call may not be replayed yet, as others had ended before it."""
+        assert match.node is not None
+        assert match.node.record is not None
+        return self._order.must_wait(match.node.record)
+
+    async def wait(self, match: Match, context: dict[str, Any]) -> None:
+        """Wait until a call may be replayed. Cancellation: the wait ends.
+
+        Args:
+            match: The match of the call.
+            context: The context of the session. The call may have read any of the values that it has meanwhile.
+        """
+        assert match.node is not None
+        assert match.node.record is not None
+        known = match.node.record
+        for key, _ in match.node.attempt.outside_reads(known):
+            self._waiting.setdefault(id(known), {})[key] = self._shown(key, context), len(self._values.get(key, ()))
+        await self._order.wait(known)
+
+    def order_of(self, record: CallRecord, key: str) -> int:
+        """Return the position of a change of the context that a call makes, among those of all attempts.
+
+        If the call runs again and makes a recorded change again, it is the recorded one.
+        """
+        changes = self._not_made.get(record.index, [])
+        known = next((change for change in changes if change.key == key), None)
+        if known is None:
+            self._newest[key] = next(self._orders)
+            return self._newest[key]
+        changes.remove(known)
+        self._applied[key] = max(known.order, self._applied.get(key, -1))
+        return known.order
+
+    def orders_of(self, changes: Sequence[Change]) -> list[int]:
+        """Return the positions of the changes of a replayed call, made again now, among those of all attempts.
+
+        They keep those that they had, unless this session has changed the same key anew before: the flow has taken
+        another way than in the attempt in which the call had run.
+        """
+        return [self._order_again(change) for change in changes]
+
+    def _order_again(self, change: Change) -> int:
+        is_skipped = change.order < self._applied.get(change.key, -1)
+        if is_skipped or change.order > self._newest.get(change.key, -1):
+            return change.order
+        self._newest[change.key] = next(self._orders)
+        return self._newest[change.key]
+
+    def on_context_change(self, change: Change) -> None:
+        """Note a change of the context by a call that runs."""
+        if self._root.attempt.has_reads:
+            self._values.setdefault(change.key, []).append((change.value, change.types))
+
+    def _values_since(self, known: CallRecord, key: str) -> list[_Value | None]:
+        """Return the values that a key of the context had while a call waited."""
+        if id(known) not in self._waiting:
+            return []
+        first, count = self._waiting[id(known)][key]
+        return [first, *self._values.get(key, ())[count:]]
 
     def replay(self, record: CallRecord, match: Match, orders: list[int], context: dict[str, Any]) -> None:
         """Put a replayed call and its descendants into the state, and apply their context changes again.
@@ -64,19 +242,70 @@ class Replayer:
         Args:
             record: The call.
             match: Its match.
-            orders: The new positions of the match's changes among those of the session.
+            orders: The positions of the match's changes among those of the session.
             context: The context of the session.
         """
         assert match.node is not None
         known = match.node.record
         assert known is not None
-        self._state.reused(record, known, match.descendants, match.result, -self._origin)
-        renumber_changes(self._state.records, record, known, match.descendants, orders)
+        assert isinstance(match.descendants, Descendants)
+        self._order.settle(known)
+        if match.remark:
+            self._code_changes.note_reused(record.name)
+        if known.status is Status.FAILED:
+            self._failures[record.name] = self._failures.get(record.name, 0) + 1
+        self._state.reused(record, known, match.descendants, match.result, orders)
         for change in match.changes:
             if change.order < self._applied.get(change.key, -1):
                 continue  # a concurrent call, replayed before this one, had changed the key later than this one
             self._applied[change.key] = change.order
+            self.on_context_change(change)
             if change.value is None:
                 context.pop(change.key, None)
             else:
-                context[change.key] = restore_change(change)
+                context[change.key] = restore_change(change, self._find)
+
+    def left_out(self) -> list[CallRecord]:
+        """Return the top-level calls that had completed, and in whose place no call was made.
+
+        What a call below these makes is its own affair: it has run again, and may have taken another way. So it is not
+        counted.
+        """
+        recorded = (child.record for child in self._root.children() if not (child.is_taken or child.is_linked))
+        return [
+            record
+            for record in recorded
+            if record is not None and record.status is Status.COMPLETED and base_of(record)[0] not in _REPEATABLE
+        ]
+
+    def warn_at_end(self, status: Status) -> None:
+        """Warn of what the session made of the history, if it may be something else than was meant. Idempotent.
+
+        Args:
+            status: How the session has ended.
+        """
+        self._code_changes.warn(self._log)
+        self._reruns.warn(self._log, self._state.caller)
+        if status is Status.FAILED:
+            self._warn_of_failures()
+
+    def _warn_of_failures(self) -> None:
+        """Warn that the session, which has failed, saw recorded failures again. They may be why."""
+        if self._failures and not self._root.attempt.is_left:
+            names = ", ".join(name if count == 1 else f"{name} ({count})" for name, count in self._failures.items())
+            self._log.log(
+                logging.WARNING,
+                "The run failed again, and failures that it had handled before were replayed: %s. To try such calls "
+                "again, use @rt.function_node(retry_on_resume=True)",
+                names, logger=SESSION,
+            )  # fmt: skip
+
+    def _warn_of_order(self, known: CallRecord, missing: CallRecord) -> None:
+        if not self._has_warned_of_order:
+            self._has_warned_of_order = True
+            self._log.log(
+                logging.WARNING,
+                "The call of %s is replayed before that of %s, which had ended first, as that was not made again; what "
+                "depends on the order may differ",
+                known.name, missing.name, logger=SESSION,
+            )  # fmt: skip

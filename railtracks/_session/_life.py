@@ -21,18 +21,25 @@ from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
 from railtracks._session._leaving import LEFT_ELSEWHERE, check_leaving
 from railtracks._session._loop_thread import LoopThread
+from railtracks._session._nested import acquire_as_step, is_in_recorded_call
 from railtracks._session._nursery import SessionNursery
 from railtracks._session._steps import run_steps
+from railtracks._session._summary import log_summary, peak_memory_bytes
 from railtracks._test_hooks import RuntimeHooks
-from railtracks.exceptions import RunInUseError, SessionError
+from railtracks.exceptions import RunInUseError, RunSuspended, SessionError
 from railtracks.execution import Coordinator, Frame, running_library
 from railtracks.execution._lifecycle import Operation, Phase
-from railtracks.state import ExecutionInfo
+from railtracks.state import ExecutionInfo, Reason, Status
 from railtracks.state._serialization._secret_search import register_secrets
 
 if TYPE_CHECKING:
     from railtracks._resume._source import ResumeSource
+    from railtracks._session._nested import FlowStep, OuterCall
     from railtracks._session._stored_run import StoredRun
+
+
+open_sessions: set[int] = set()
+"""The identities of the open sessions of this process that users have opened."""
 
 
 class SessionLife(ABC):
@@ -51,9 +58,11 @@ class SessionLife(ABC):
     """
 
     __slots__ = (
-        "__weakref__", "_config", "_coordinator", "_end_time", "_forks", "_form", "_hooks",
-        "_is_reported", "_lifecycle", "_log", "_loop_thread", "_nursery", "_payload_callback", "_resume_source",
-        "_start_time", "_stored_run", "_termination", "_token", "identifier", "name",
+        "__weakref__", "_answers", "_config", "_coordinator", "_end_time", "_flow_step", "_forks", "_form",
+        "_hooks", "_interrupts", "_is_implicit", "_is_interrupted", "_is_reported", "_lifecycle", "_log",
+        "_loop_thread", "_nursery", "_outer_call", "_payload_callback", "_peak_memory_bytes", "_processor_seconds",
+        "_processor_start", "_resume_source", "_start_time", "_stored_run",
+        "_termination", "_token", "identifier", "name",
     )  # fmt: skip
 
     def __init__(
@@ -73,17 +82,26 @@ class SessionLife(ABC):
         self._hooks = hooks
         self._resume_source = resume_source
         self._payload_callback = payload_callback
+        self._answers: dict[str, Any] = {}  # to open questions of the run that it resumes
         self._stored_run: StoredRun | None = None  # once the session begins, if it saves its state or resumes a run
         self._lifecycle = coordinator.lifecycle
         self._start_time: float | None = None
         self._end_time: float | None = None
+        self._processor_seconds: float | None = None  # once it has ended
+        self._peak_memory_bytes: int | None = None  # likewise
+        self._processor_start: float | None = None  # on the clock of the process
         self._token: Token[Any] | None = None  # restores the context variable
         self._nursery: SessionNursery | None = None  # with `async with`, or once the loop thread runs
         self._loop_thread: LoopThread | None = None
         self._form = ""  # once it is entered: "with" or "async with"
         self._termination: Termination | None = None  # with a plain `with` in synchronous code
         self._forks = 0
+        self._interrupts = 0  # the signals that had come before it began
+        self._is_interrupted = False  # once it has ended: a signal has ended it
         self._is_reported = False  # the observer knows of the end
+        self._flow_step: FlowStep | None = None
+        self._outer_call: OuterCall | None = None  # if it is a step of another session
+        self._is_implicit: bool = False  # opened by the library around one call
 
     @property
     @abstractmethod
@@ -121,7 +139,7 @@ class SessionLife(ABC):
         nursery, loop = self._nursery, self._coordinator.loop
         assert nursery is not None
         try:
-            if loop.is_this_task(nursery.task):
+            if loop.task_here is nursery.task:
                 await nursery.close(exc, self._finalize)
             else:
                 misuse = LEFT_ELSEWHERE.format(self.identifier)
@@ -135,6 +153,7 @@ class SessionLife(ABC):
             raise interrupt
         if misuse is not None:
             raise SessionError(misuse)
+        self._raise_write_error(exc)
 
     # ---- with
 
@@ -172,6 +191,21 @@ class SessionLife(ABC):
                 self._end_termination(interrupt)
             raise
         self._end_termination(exc)
+        self._raise_write_error(exc)
+
+    def _raise_write_error(self, exc: BaseException | None) -> None:
+        """Raise if the session could not be recorded and that is to stop it, unless its body has raised ``exc``.
+
+        Raise in place of ``RunSuspended``, too, if the run was not saved, so that there is nothing to go on with.
+        """
+        run = self._stored_run
+        if run is None:
+            return
+        if is_kind(exc, RunSuspended):
+            if (error := run.error_of_suspension()) is not None:
+                raise error
+        elif exc is None and run.write_error is not None:
+            raise run.write_error.with_traceback(None)
 
     def _end_termination(self, exc: BaseException | None) -> None:
         if self._termination is not None:
@@ -201,7 +235,8 @@ class SessionLife(ABC):
         """
 
         def finish() -> None:
-            run_steps(self._mark_end, self._save, self._release_run, self._run_payload_callback, self._log.close)
+            steps = self._mark_end, self._save, self._release_run, self._log_summary, self._run_payload_callback
+            run_steps(*steps, self._log.close)
 
         if self._end_time is not None:  # the nursery has done it all
             return
@@ -233,35 +268,61 @@ class SessionLife(ABC):
     # ---- the beginning and the end
 
     def _begin(self, form: str) -> None:
-        config = self._config
+        config, around = self._config, current.get()
+        if around is not None and around.record is not None:
+            self._coordinator.call_log.outer = around.coordinator.call_log, around.record.index
         uses_existing = config.if_exists != "replace" and config.run_identifier is not None
         if config.save_state or uses_existing or self._resume_source is not None:
-            self._acquire_run()
+            if self._resume_source is None and is_in_recorded_call(around):
+                acquire_as_step(around, self)
+            else:
+                self._acquire_run()
         self._log.open()
+        if not self._is_implicit:
+            open_sessions.add(id(self))
         self._lifecycle.advance(Phase.ENTERING)
         self._form = form
         self._forks = fork_count()
+        self._interrupts = loop_interrupts.count
         self._start_time = self._now()
+        self._processor_start = None if self._hooks.processor_clock is None else self._hooks.processor_clock()
         if self._coordinator.context:
             register_secrets(self._coordinator.context, self._coordinator.redactor)
         if self._hooks.observer is not None:
             self._hooks.observer.on_session_opened(self)
 
-    def _acquire_run(self) -> None:
-        """Acquire the right to write the run that this session is stored as."""
+    def _acquire_run(self, goes_on: bool = False, is_left: bool = False) -> None:
+        """Acquire the right to write the run that this session is stored as.
+
+        Args:
+            goes_on: Whether the session goes on with the run, if there is one, whatever ``if_exists`` says.
+            is_left: Whether the code that opened it had gone on after it, in the run that is resumed.
+        """
         from railtracks._session._stored_run import StoredRun  # here, as a session that saves nothing does not need it
 
-        self._stored_run = run = StoredRun(self._coordinator, self._config, self._log, self._resume_source)
+        source = self._resume_source
+        self._stored_run = run = StoredRun(self._coordinator, self._config, self._log, source, goes_on, is_left)
         try:
             run.acquire(self.identifier)
         except RunInUseError:
             if self._config.run_identifier is not None or self.name is None or self._resume_source is not None:
                 raise
             # The identifier comes from the session's name, and a service may well have many sessions of one name.
-            self.identifier = f"{self.identifier[:100]}-{self._hooks.new_id()[:12]}"
-            self._log.session_id = self.identifier
-            self._coordinator.rename(self.identifier)
+            self._rename(f"{self.identifier[:100]}-{self._hooks.new_id()[:12]}")
             run.acquire(self.identifier)
+
+    def _fork_from(self, identifier: str) -> None:
+        """Go on with a copy of a run, before anything is recorded."""
+        from railtracks._resume._source import ResumeSource  # here, as few sessions do
+
+        self._resume_source = ResumeSource(identifier, None)
+        if self.identifier == identifier:
+            self._rename(f"{identifier[:100]}-{self._hooks.new_id()[:12]}")
+
+    def _rename(self, identifier: str) -> None:
+        """Take another identifier, before anything is recorded."""
+        self.identifier = self._log.session_id = identifier
+        self._coordinator.rename(identifier)
 
     def _start_recording(self) -> None:
         """Start recording, and load the run that this session resumes, if it does. Blocks."""
@@ -270,7 +331,8 @@ class SessionLife(ABC):
             return
         may_exist = self._config.run_identifier is not None or self.name is not None
         # None for a random identifier, of which there is no other run.
-        run.start(self.info, f"{self.identifier[:100]}.{self._hooks.new_id()[:8]}" if may_exist else None)
+        archive = f"{self.identifier[:100]}.{self._hooks.new_id()[:8]}" if may_exist else None
+        run.start(self.info, archive, self._answers)
 
     def _release_run(self) -> None:
         if self._stored_run is not None:
@@ -283,7 +345,7 @@ class SessionLife(ABC):
             self._lifecycle.advance(Phase.OVER)
         closed = (self._notify_closed,) if has_begun else ()
         restored = () if self._termination is None else (self._termination.restore,)
-        run_steps(self._release_run, self._log.close, *closed, self._restore, *restored)
+        run_steps(self._release_run, self._log.close, *closed, self._coordinator.unbind, self._restore, *restored)
 
     def _begin_leaving(self, form: str, exc: BaseException | None) -> BaseException | None:
         """Check that the session is left now, and note how its body has ended.
@@ -301,17 +363,20 @@ class SessionLife(ABC):
     def _record_body_outcome(self, exc: BaseException | None) -> None:
         if self._coordinator.recorder is not None:
             self._coordinator.recorder.body_succeeded = exc is None
+        if is_kind(exc, KeyboardInterrupt):  # in synchronous code nothing else shows it
+            self._interrupts = -1
+        if exc is not None and self._outer_call is not None:
+            self._outer_call.note_failure(exc)
+        self._outer_call = None  # of which nothing is kept
 
     async def _finalize(self, shield: Shield) -> None:
         """Save and report, when nothing runs any more."""
-        if self._stored_run is None or not self._stored_run.saves:
-            self._mark_end()
-        else:
-            self._mark_end()
+        self._mark_end()
+        if self._stored_run is not None and self._stored_run.saves:
             await shield.step(functools.partial(self._save_in_time, shield))
-        if self._payload_callback is not None:
+        if self._payload_callback is not None or self._log.is_enabled_for(logging.INFO):
             try:
-                self._run_payload_callback()
+                run_steps(self._log_summary, self._run_payload_callback)
             except (KeyboardInterrupt, SystemExit) as exc:
                 shield.note(exc)
 
@@ -348,8 +413,10 @@ class SessionLife(ABC):
     def _restore(self) -> None:
         """Restore the context variable and the handler of Ctrl-C, and drop what refers back."""
         loop_interrupts.release(self)
+        open_sessions.discard(id(self))
         frame, token = current.get(), self._token
         self._nursery = self._loop_thread = self._token = self._coordinator.loop.start = None
+        self._coordinator.call_log.outer = None
         if token is None:
             return
         try:
@@ -361,16 +428,32 @@ class SessionLife(ABC):
                 current.set(None if token.old_value is Token.MISSING else token.old_value)
 
     def _now(self) -> float:
-        return self._coordinator.clock() + self._coordinator.origin
+        return self._coordinator.now()
 
     def _mark_end(self) -> None:
         """Note that nothing runs any more."""
         coordinator = self._coordinator
         coordinator.lifecycle.advance(Phase.SAVING)
+        coordinator.unbind()
         if self._end_time is None:
             coordinator.end_open_records()
             coordinator.publisher.close()
+            self._is_interrupted = self._interrupts != loop_interrupts.count and self._is_cancelled_from_outside
             self._end_time = self._now()
+            self._note_usage()
+
+    def _note_usage(self) -> None:
+        """Note what the process has used since the session began."""
+        clock = self._hooks.processor_clock
+        if clock is not None and self._processor_start is not None:
+            self._processor_seconds = clock() - self._processor_start
+            self._peak_memory_bytes = peak_memory_bytes()
+
+    @property
+    def _is_cancelled_from_outside(self) -> bool:
+        """Whether a top-level call was cancelled by something else than the session."""
+        records = (each for each in self._coordinator.state.entries if each is not None and each.parent is None)
+        return any(each.status is Status.CANCELLED and each.reason is Reason.OUTSIDE for each in records)
 
     def _save(self) -> None:
         """Save the state in this thread. Blocks. Failures are logged."""
@@ -382,6 +465,10 @@ class SessionLife(ABC):
         else:
             with DeferredInterrupts():
                 run.save(self.info)
+
+    def _log_summary(self) -> None:
+        if self._log.is_enabled_for(logging.INFO) and self._start_time is not None and self._end_time is not None:
+            log_summary(self._coordinator, self._stored_run, self._end_time - self._start_time)
 
     def _run_payload_callback(self) -> None:
         """Call ``payload_callback``, the last thing a session does."""

@@ -19,12 +19,15 @@ from anyio.lowlevel import checkpoint, current_token
 
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._kinds import is_kind
+from railtracks._concurrency._lost_cancellation import count_cancellations
 from railtracks._concurrency._tracked_task import start_tracked
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
+from railtracks._session._handle import CallHandle
+from railtracks._session._leaving import LONG_WAIT, warn_of_waiting
+from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import SessionEndedError
 from railtracks.execution import Coordinator, Frame, find_interrupt, split_cancellation
-from railtracks.execution._entering import enter
 from railtracks.execution._lifecycle import Phase
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import DRAIN_DEADLINE
@@ -44,12 +47,13 @@ class SessionNursery:
     Attributes:
         frame: The frame of code that is in the session, but in no call.
         task: The task that opened it.
+        earlier_cancellations: How many native cancellations of that task came before.
         task_group: The task group, once it is open.
     """
 
     __slots__ = (
-        "_child_error", "_coordinator", "_deadline", "_interrupt", "_is_task_group_open", "_log", "_shield",
-        "frame", "task", "task_group",
+        "_child_error", "_coordinator", "_deadline", "_has_warned", "_interrupt", "_is_task_group_open", "_log",
+        "_shield", "earlier_cancellations", "frame", "task", "task_group",
     )  # fmt: skip
 
     def __init__(self, coordinator: Coordinator, log: SessionLog) -> None:
@@ -59,9 +63,11 @@ class SessionNursery:
         self._interrupt: BaseException | None = None
         self._shield: Shield | None = None  # while it closes
         self._is_task_group_open = False
+        self._has_warned = runtime_hooks.get().thread_scheduler is not None  # never in virtual time
         self._deadline: float | None = None  # of all deliveries together, once they are waited for
         self.frame = Frame(coordinator)
         self.task: object = None
+        self.earlier_cancellations: int = 0
 
     async def open(self) -> None:
         """Open the task group, in the current task."""
@@ -69,22 +75,32 @@ class SessionNursery:
         await self.task_group.__aenter__()
         self._is_task_group_open = True
         coordinator = self._coordinator
-        coordinator.bind()
-        coordinator.loop.token = current_token()
+        coordinator.loop.token = token = current_token()
+        coordinator.bind(token)
         coordinator.publisher.attach(self)
         coordinator.nursery = self
         self.task = coordinator.loop.current_task()
+        around: Frame | None = current.get()
+        if around is not None and around.coordinator is not coordinator:
+            coordinator.outer = around.coordinator
+            self.earlier_cancellations = around.coordinator.scopes.earlier_cancellations(self.task)
+        else:
+            self.earlier_cancellations = count_cancellations(self.task)
+        if coordinator.mailbox is not None:
+            coordinator.mailbox.open(coordinator.loop.token)
 
     # ---- children
 
-    def start_soon(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def start_soon(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallHandle:
         """Start a top-level call as a child of the session. The caller has checked that it is not too late."""
+        handle = CallHandle(self._coordinator, node.name)
 
         async def child() -> None:
             current.set(self.frame)  # it is a call of the session, not of the code that started it
-            await enter(node, args, kwargs, self.frame)
+            await handle._run(node, args, kwargs, self.frame)
 
-        self.spawn(child)
+        self.spawn(child, handle._end)
+        return handle
 
     def spawn(self, func: Callable[[], Awaitable[object]], on_end: Callable[[], object] = lambda: None) -> None:
         """Await ``func()`` in a task of the session. The session raises what it raises, at the session's end.
@@ -184,6 +200,8 @@ class SessionNursery:
             shield.count_earlier()
         is_outside = _comes_from_outside(shield.interruption if exc is None else exc)
         coordinator.close(Reason.OUTSIDE if is_outside else Reason.SESSION_ENDED)
+        if is_outside:
+            coordinator.publisher.abandon_patient()
         if not scopes.is_idle:
             scopes.discard_torn(self.task)
             await shield.step(self._wait_idle)
@@ -205,6 +223,7 @@ class SessionNursery:
         coordinator = self._coordinator
         shield = self._shield = Shield()
         coordinator.close()
+        coordinator.publisher.abandon_patient()
         await shield.step(self._wait_idle)
         await shield.step(self._deliver)
         coordinator.lifecycle.advance(Phase.SAVING)
@@ -214,7 +233,7 @@ class SessionNursery:
 
     def _forget(self) -> None:
         """Drop what refers back to the nursery, so that it is freed without the garbage collector."""
-        self._coordinator.nursery = self._shield = None
+        self._coordinator.nursery = self._coordinator.outer = self._shield = None
 
     async def _drain(self) -> None:
         """Wait for children, calls and deliveries, and close the task group if nothing is to be delivered.
@@ -232,11 +251,12 @@ class SessionNursery:
         while True:
             if not scopes.is_idle:
                 lifecycle.advance(Phase.DRAINING)
-                await scopes.wait_idle()
+                await self._wait_for_calls()
             if not publisher.subscriptions:
                 break
             if publisher.drained:
                 return
+            await publisher.changed.wait_while(publisher.is_consumed)  # without a limit; that of others begins then
             await publisher.wait_drained(self._delivery_deadline())
             if not publisher.drained:  # a subscriber does not take its events
                 return
@@ -244,6 +264,20 @@ class SessionNursery:
         await self._close_task_group(None)
         if not scopes.is_idle:
             await scopes.wait_idle()
+
+    async def _wait_for_calls(self) -> None:
+        """Wait until the session is idle, and warn once if that takes long. Cancellation: the wait ends."""
+        scopes = self._coordinator.scopes
+        if not self._has_warned:
+            with anyio.move_on_after(LONG_WAIT):
+                await scopes.wait_idle()
+            if not scopes.is_idle:
+                self._warn_of_waiting(are_cancelled=False)
+        await scopes.wait_idle()
+
+    def _warn_of_waiting(self, are_cancelled: bool) -> None:
+        self._has_warned = True
+        warn_of_waiting(self._coordinator, self._log, are_cancelled)
 
     def _delivery_deadline(self) -> float:
         if self._deadline is None:
@@ -258,19 +292,30 @@ class SessionNursery:
             scopes.discard_torn()
             return not scopes.is_idle
 
+        if not self._has_warned:
+            deadline = anyio.current_time() + LONG_WAIT
+            if not await self._shield.wait_while(is_busy, scopes.changed, deadline):
+                self._warn_of_waiting(are_cancelled=True)
         await self._shield.wait_while(is_busy, scopes.changed)
 
     async def _deliver(self) -> None:
         assert self._shield is not None
-        await self._coordinator.publisher.detach(self, self._shield, self._delivery_deadline())
+        publisher = self._coordinator.publisher
+        await self._shield.wait_while(publisher.is_consumed, publisher.changed)
+        await publisher.detach(self, self._shield, self._delivery_deadline())
         await self._coordinator.close_resources(self._shield)
 
     async def _close_task_group(self, exc: BaseException | None) -> None:
-        """Close the task group. Only a cancellation passes through it."""
+        """Close the task group. Only a cancellation passes through it.
+
+        The ``GeneratorExit`` of an async generator that is being closed counts as one, but is of no scope, and the task
+        group would wrap it.
+        """
         if not self._is_task_group_open:
             return
         self._is_task_group_open = False
-        carried = exc if exc is not None and split_cancellation(exc)[0] is not None else None
+        is_carried = exc is not None and not is_kind(exc, GeneratorExit) and split_cancellation(exc)[0] is not None
+        carried = exc if is_carried else None
         info = (None, None, None) if carried is None else (type(carried), carried, carried.__traceback__)
         try:
             await self.task_group.__aexit__(*info)

@@ -8,19 +8,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, final
 
 from railtracks._config import resolve_config
+from railtracks._context_variable import current
 from railtracks._identifiers import slug
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig, SessionOptions
-from railtracks._session._life import SessionLife
+from railtracks._session._calling import SessionCalls
 from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import ConfigError, SessionError
-from railtracks.execution import Coordinator
-from railtracks.execution._lifecycle import Operation
+from railtracks.execution import Coordinator, Frame
+from railtracks.execution._from_thread import run_quickly
+from railtracks.execution._lifecycle import Operation, Phase
 from railtracks.nodes._callables import is_async
-from railtracks.nodes._resolve import as_node
 from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
+from railtracks.state._info import info_made_later
+from railtracks.state._records import aggregate_status
 from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._large_values import find_nothing
 from railtracks.state._serialization._redacted_values import logged_text
 
 if TYPE_CHECKING:
@@ -31,7 +35,7 @@ E = TypeVar("E", bound=Event)
 
 
 @final
-class Session(SessionLife):
+class Session(SessionCalls):
     """Runs calls, records them, and leaves nothing running.
 
     ::
@@ -58,6 +62,7 @@ class Session(SessionLife):
             place of that run, unless ``run_identifier`` or ``before`` says otherwise.
         before: With ``resume``: leave that run as it is, and use only what had completed before this point: a node or
             its name, for the first call of it, or a step. Without ``run_identifier`` the identifier is random.
+        answers: With ``resume``: answers to questions of that run which are open, by their ``id``.
         **options: See :class:`railtracks.ExecutorConfig`. An option that is not passed, or None, comes from
             ``rt.set_config``, the environment, the configuration file, or the defaults, in this order.
 
@@ -91,6 +96,7 @@ class Session(SessionLife):
         flow_id: str | None = None,
         resume: str | None = None,
         before: Callable[..., Any] | str | int | None = None,
+        answers: Mapping[str, Any] | None = None,
         **options: Unpack[SessionOptions],
     ) -> None:
         config = resolve_config(options)
@@ -105,6 +111,8 @@ class Session(SessionLife):
             from railtracks._resume._source import parse_resume_arguments  # here, as few sessions resume a run
 
             source = parse_resume_arguments(resume, before, config.run_identifier)
+        if answers is not None:
+            check_answers(answers, source is not None and before is None, config.ask_callback is not None)
         hooks = runtime_hooks.get()
         identifier = config.run_identifier or (resume if before is None else hooks.new_id())
         identifier = identifier or (hooks.new_id() if name is None else slug(name))
@@ -114,6 +122,9 @@ class Session(SessionLife):
         )
         coordinator = Coordinator(identifier, config, dict(context or {}), hooks, log, redactor)
         super().__init__(coordinator, log, hooks, name, source, payload_callback)
+        if answers is not None:
+            self._answers = dict(answers)
+            self._suspend_by_default()
         self._flow_name, self._flow_id = flow_name, flow_id
         if (callback := config.broadcast_callback) is not None:
             self.subscribe(
@@ -146,18 +157,36 @@ class Session(SessionLife):
     @property
     def info(self) -> ExecutionInfo:
         """What has happened so far, as an immutable snapshot."""
-        return ExecutionInfo(
+        recorder = self._coordinator.recorder
+        return info_made_later(
+            records=self._coordinator.state.later_snapshot(),
+            earlier=tuple if recorder is None else recorder.later_earlier_records(),
             session_id=self.identifier,
             session_name=self.name,
             flow_name=self._flow_name,
             flow_id=self._flow_id,
             start_time=self._start_time,
             end_time=self._end_time,
-            records=self._coordinator.state.snapshot(),
-            clock_origin=self._coordinator.origin,
-            earlier=() if self._coordinator.recorder is None else self._coordinator.recorder.earlier_records(),
+            interrupted=self._is_interrupted,
+            processor_seconds=self._processor_seconds,
+            peak_memory_bytes=self._peak_memory_bytes,
             redactor=self._coordinator.redactor,
+            find_value=find_nothing if recorder is None or recorder.values is None else recorder.values.find,
         )
+
+    def __repr__(self) -> str:
+        phase = self._lifecycle.phase
+        if phase is Phase.NEW:
+            return f"<Session {self.identifier}: not entered yet>"
+        from railtracks.state._views._tree import shown_counts  # here, as few programs show a session
+
+        records = self.info.records
+        word = aggregate_status(records).value if phase is Phase.OVER else "open"
+        return f"<Session {self.identifier}: {word}, {shown_counts(records)}>"
+
+    def _repr_html_(self) -> str:
+        """Return the tree of its calls as HTML, for notebooks."""
+        return self.info._repr_html_()
 
     def payload(self) -> dict[str, Any]:
         """Return the document that the state file holds, as plain data."""
@@ -197,6 +226,11 @@ class Session(SessionLife):
 
     # ---- what can be done
 
+    def _suspend_by_default(self) -> None:
+        """Suspend the run when nothing in it can go on, unless the option ``suspend`` is set."""
+        if self._config.suspend is None:
+            self._coordinator.suspends = True
+
     def subscribe(
         self,
         callback: Callable[[E], Any],
@@ -209,6 +243,8 @@ class Session(SessionLife):
     ) -> Subscription:
         """Have ``callback`` called with each event from now on, in order, outside the calls themselves.
 
+        It can be called in any thread.
+
         Args:
             callback: A function of one argument, an event of ``rt.state``. An async one is awaited in a task of its
                 own; a plain one runs on the event loop and should be quick.
@@ -216,7 +252,8 @@ class Session(SessionLife):
             kinds: The event classes to receive, subclasses included.
             capacity: How many events may wait for delivery.
             policy: What happens when that many wait: "drop_oldest"; "drop_newest"; "wait": new calls and broadcasts
-                wait for room (the end of a call never does); "fail": the subscription is removed, which is logged.
+                wait for room (the end of a call never does); "fail": the subscription is removed, which is logged. To
+                count, as for a progress bar, use "wait", which misses nothing.
             on_error: What happens after the callback raised, which is logged: "keep" the subscription, or "remove" it.
 
         Returns:
@@ -230,31 +267,24 @@ class Session(SessionLife):
         subscription = Subscription(
             callback, name=name, kinds=kinds, capacity=capacity, policy=policy, on_error=on_error, log=self._log
         )
-        self._coordinator.publisher.add(subscription)
+        coordinator = self._coordinator
+        add = partial(coordinator.publisher.add, subscription)
+        if coordinator.owns_nursery:  # its pump is a task there
+            frame = current.get()
+            is_here = frame is not None and frame.coordinator is coordinator
+            run_quickly(frame if is_here else Frame(coordinator), add, "session.subscribe()")
+        else:
+            add()
         return subscription
 
-    def start_soon(self, node: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Start a top-level call of ``node`` beside the body; the session waits for it at its end.
-
-        Its first error is raised when the session is left, unless the body raised one itself.
-        Cancellation: it is cancelled with the session.
-
-        Raises:
-            SessionError: the session was not entered with ``async with``.
-            SessionEndedError: the session has ended, or is being left.
-            NodeCreationError: ``node`` is not a node.
-        """
-        target = as_node(node, "start_soon")
-        self._lifecycle.require(Operation.START_SOON, f"start_soon({target.name})")
-        if self._nursery is None or self._loop_thread is not None:
-            raise SessionError(
-                f"start_soon({target.name}) needs a session that was entered with `async with rt.Session() as s:`; "
-                f"in synchronous code use rt.call_sync({target.name}, ...)"
-            )
-        self._nursery.start_soon(target, args, kwargs)
-
-    def recorded_arguments(self, node: Callable[..., Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    def recorded_arguments(
+        self, node: Callable[..., Any], /, **ignored: Any
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """Return what the first top-level call of ``node`` was given in the run that this session resumes.
+
+        Args:
+            node: The node.
+            **ignored: The arguments of parameters that ``ignore=`` of the node names, which are not on record.
 
         Raises:
             StateError: there is no such call, or its arguments cannot be brought back.
@@ -262,7 +292,30 @@ class Session(SessionLife):
         """
         if self._stored_run is None:
             raise SessionError("recorded_arguments() needs an open session that resumes a run: rt.Session(resume=...)")
-        return self._stored_run.recorded_arguments(node)
+        return self._stored_run.recorded_arguments(node, ignored)
+
+
+def implicit_session() -> Session:
+    """Return the session that the library opens around one call or batch, with the configured defaults."""
+    session = Session()
+    session._is_implicit = True
+    return session
+
+
+def check_answers(answers: object, is_resumed: bool, has_callback: bool) -> None:
+    """Check the argument ``answers``.
+
+    Raises:
+        ConfigError: it is not allowed.
+    """
+    if not is_resumed:
+        raise ConfigError("argument answers: they answer questions of a run that is resumed; use resume='my-run' too")
+    if has_callback:
+        raise ConfigError(
+            "argument answers: the ask_callback of this session answers all questions; use one of the two"
+        )
+    if not isinstance(answers, Mapping) or not all(isinstance(each, str) for each in answers):
+        raise ConfigError(f"argument answers: {answers!r} is not allowed; use a mapping of ids of questions to answers")
 
 
 def check_arguments(context: object, payload_callback: object, **texts: object) -> None:

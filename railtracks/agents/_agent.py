@@ -14,10 +14,12 @@ from railtracks.exceptions import NodeCreationError, NodeInvocationError
 from railtracks.llm._messages import Message, SystemMessage, UserMessage
 from railtracks.llm._model import Model
 from railtracks.llm._tool_schemas import output_schema as schema_of
-from railtracks.nodes import Node
+from railtracks.nodes import FunctionNode, Node
 from railtracks.nodes._callables import innermost
+from railtracks.nodes._identity import check_key
 from railtracks.state import Secret
 from railtracks.state._serialization._former_names import former_node
+from railtracks.state._serialization._renaming import rename_in_key
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -40,6 +42,8 @@ class AgentNode(Node[LLMResponse[T_co]], Generic[T_co]):
     manifest: ClassVar[ToolManifest]
     """The description of this agent for an agent that has it as a tool."""
     _version: ClassVar[str]
+    _given_version: ClassVar[str | None]
+    _key: ClassVar[str | None]
 
     def __init__(self, user_input: str | Message | Sequence[Message]) -> None:
         self._given = _messages(user_input, self.definition.name)
@@ -66,12 +70,26 @@ class AgentNode(Node[LLMResponse[T_co]], Generic[T_co]):
         return "Agent"
 
     @classmethod
+    def key(cls) -> str | None:
+        """Return the ``key`` that was passed to ``rt.agent_node``."""
+        return cls._key
+
+    @classmethod
     def version(cls) -> str | None:
         """Return a text that changes with everything that the agent is made of.
 
         So a resumed run does not replay the answers of an agent that was different.
         """
         return cls._version
+
+    @classmethod
+    def version_with(cls, rename: Callable[[str], str]) -> str:
+        """Return the version that the agent would have if what its tools are made of had other paths.
+
+        Args:
+            rename: Returns the other path.
+        """
+        return _full_version(cls.definition, cls._given_version, rename)
 
     @classmethod
     def secrets(cls) -> tuple[str, ...]:
@@ -117,6 +135,7 @@ class AgentOptions(TypedDict, total=False):
     tool_nodes: Iterable[Callable[..., Any]]
     max_tool_calls: int | None
     manifest: ToolManifest | None
+    key: str | None
     version: str | None
     memo: bool
 
@@ -146,6 +165,7 @@ def agent_node(
     output_schema: Any = None,
     max_tool_calls: int | None = None,
     manifest: ToolManifest | None = None,
+    key: str | None = None,
     version: str | None = None,
     memo: bool = True,
 ) -> Any:
@@ -177,6 +197,7 @@ def agent_node(
         max_tool_calls: How many tool calls the model may make in one run of the agent. If it makes more, it is asked to
             answer with what it has, and may try again twice. None: any number, within the session's ``timeout``.
         manifest: The description of the agent for another agent that has it as a tool; by default it takes a text.
+        key: See ``rt.function_node``. It stands in place of the module and the name of the agent.
         version: See ``rt.function_node``. Everything that the agent is made of counts as part of it.
         memo: See ``rt.function_node``. False also makes a resumed run ask the model again.
 
@@ -188,6 +209,7 @@ def agent_node(
     """
     name = "Agent" if name is None else name
     _check_text(name=name, version=version)
+    check_key(key, "rt.agent_node")
     _check_model(name, llm)
     if max_tool_calls is not None and (type(max_tool_calls) is not int or max_tool_calls < 0):
         raise NodeCreationError(f"max_tool_calls is {max_tool_calls!r}; expected an int that is not negative, or None")
@@ -206,10 +228,13 @@ def agent_node(
         memo=memo,
     )
     module = sys._getframe(1).f_globals.get("__name__", __name__)  # the caller's, as for any class
-    return _node_class(spec, manifest, _full_version(spec, version), module)
+    given = {"_key": key, "_given_version": version, "_version": _full_version(spec, version)}
+    return _node_class(spec, manifest, module, given)
 
 
-def _node_class(spec: AgentSpec, manifest: ToolManifest, version: str, module: str) -> type[AgentNode[Any]]:
+def _node_class(
+    spec: AgentSpec, manifest: ToolManifest, module: str, given: dict[str, str | None]
+) -> type[AgentNode[Any]]:
     async def invoke(self: AgentNode[Any]) -> LLMResponse[Any]:
         return await AgentNode.invoke(self)
 
@@ -221,7 +246,7 @@ def _node_class(spec: AgentSpec, manifest: ToolManifest, version: str, module: s
         "definition": spec,
         "manifest": manifest,
         "invoke": invoke,
-        "_version": version,
+        **given,
     }
     return type(spec.name, (AgentNode,), body)
 
@@ -233,11 +258,21 @@ def _system(given: object) -> SystemMessage | None:
     raise NodeCreationError(f"system_message is {given!r}; expected a text, or a SystemMessage whose content is a text")
 
 
-def _full_version(spec: AgentSpec, given: str | None) -> str:
+def _full_version(spec: AgentSpec, given: str | None, rename: Callable[[str], str] | None = None) -> str:
     # With former names of tools: the digest of an agent is on record, and must stay the same.
-    tools = [repr(tool.node.key and former_node(tool.node.key)) for tool in spec.tools.values()]
+    tools = [repr(key and former_node(key)) for key in (_tool_key(tool.node, rename) for tool in spec.tools.values())]
     own = digest(spec.fingerprint, repr(spec.system), repr(spec.max_tool_calls), *tools)
     return own if given is None else f"{given}-{own}"
+
+
+def _tool_key(node: FunctionNode[..., Any], rename: Callable[[str], str] | None) -> str | None:
+    key = node.key
+    if rename is None or key is None:
+        return key
+    cls = innermost(node.target)
+    if isinstance(cls, type) and issubclass(cls, AgentNode):
+        key = f"{key.removesuffix(cls._version)}{cls.version_with(rename)}"
+    return rename_in_key(key, rename)
 
 
 def _manifest_of(node: Any) -> ToolManifest | None:

@@ -17,6 +17,7 @@ from typing import Any, TypeGuard, TypeVar
 
 import attrs
 
+from railtracks import context
 from railtracks._calls._batch import gather_calls
 from railtracks._calls._call import call
 from railtracks._context_variable import current
@@ -82,7 +83,7 @@ class Conversation:
             return message
         if not self._coordinator.config.prompt_injection:
             return message
-        return attrs.evolve(message, content=fill(message.content, self._coordinator.context), inject_prompt=False)
+        return attrs.evolve(message, content=fill(message.content, context), inject_prompt=False)
 
     async def run(self) -> LLMResponse[Any]:
         """Ask the model, and call its tools, until it has answered.

@@ -1,8 +1,6 @@
 """``astream``: a call whose text is consumed while the call runs.
 
-The call runs in a task of the session, beside its consumer, and sends each piece when the consumer asks for it. Leaving
-the loop drops the last reference to the stream, and that cancels the call. An async generator could not do this: when
-its loop is left, Python keeps it suspended, and ends it later in another task.
+The call runs in a task of the session, beside its consumer, and sends each piece when the consumer asks for it.
 """
 
 from __future__ import annotations
@@ -11,17 +9,16 @@ import contextlib
 import functools
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Callable, Sequence
+from typing import Any, final
 
 import anyio
-from anyio.lowlevel import current_token
 
 from railtracks._calls._call import call
-from railtracks._concurrency._cancellation import Shield, checkpoint_if_cancelled
-from railtracks._concurrency._event_loop import call_soon, task_getter
+from railtracks._concurrency._cancellation import checkpoint_if_cancelled
+from railtracks._concurrency._event_loop import task_getter
 from railtracks._concurrency._kinds import is_kind
+from railtracks._concurrency._task_stream import TaskStream
 from railtracks._context_variable import current, on_replayed
 from railtracks.agents._histories import replayed_chunks
 from railtracks.agents._response import Chunk
@@ -35,9 +32,6 @@ from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import as_node
 from railtracks.pubsub import callback_of
 from railtracks.state import CallRecord
-
-if TYPE_CHECKING:
-    from anyio.lowlevel import EventLoopToken
 
 
 def astream(node: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
@@ -79,45 +73,11 @@ def astream(node: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
 
 
 @final
-class Stream(AsyncIterator[Chunk]):
+class Stream(TaskStream[Chunk]):
     """The chunks of one call, for one task to consume; made by ``rt.astream``."""
 
     def __init__(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._producer = _Producer(node, args, kwargs)
-        self._token: EventLoopToken | None = None  # the event loop, once the call runs
-
-    def __aiter__(self) -> Stream:
-        return self
-
-    async def __anext__(self) -> Chunk:
-        if self._token is None and not self._producer.is_exhausted:
-            self._producer.start()
-            self._token = current_token()
-        return await self._producer.next()
-
-    async def aclose(self) -> None:
-        """Cancel the call if it runs, and wait until it has ended.
-
-        Cancellation: Takes effect after that.
-        """
-        self._producer.cancel()
-        if self._token is not None:
-            shield = Shield()
-            await shield.wait(self._producer.ended)
-            shield.check()
-
-    async def __aenter__(self) -> Stream:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __del__(self) -> None:
-        # The garbage collector may call this on any thread, at any time.
-        if self._token is not None and not self._producer.has_ended:
-            call_soon(self._token, self._producer.cancel)
+        super().__init__(_Producer(node, args, kwargs))
 
 
 class _Producer:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from railtracks._concurrency._cancellation import checkpoint_if_cancelled
+from railtracks.exceptions import SessionError
 from railtracks.execution._coordinator import Coordinator, Frame
 from railtracks.execution._lifecycle import Operation
+from railtracks.execution._loop_access import require_own_loop
 from railtracks.execution._pump_nursery import run_with_pumps
 from railtracks.pubsub import callback_of
 from railtracks.state import Broadcast
@@ -16,9 +19,16 @@ async def publish_broadcast(coordinator: Coordinator, item: Any, frame: Frame) -
 
     Raises:
         SessionEndedError: the session has ended.
+        SessionError: another event loop runs here than that of the session.
+
     Cancellation: while it waits for room; the item is not published then.
     """
     coordinator.lifecycle.require(Operation.BROADCAST, "rt.broadcast()")
+    try:
+        require_own_loop(coordinator, "rt.broadcast()", "rt.broadcast_sync, item")
+    except SessionError:
+        await checkpoint_if_cancelled()  # in code that is being cancelled, that is what counts
+        raise
     publisher = coordinator.publisher
     # Without a nursery nothing delivers, unless this opens one. A callback must not: it would wait for its own end.
     if not publisher.has_host and not coordinator.owns_nursery and callback_of.get() is not publisher:
@@ -33,7 +43,7 @@ async def _publish(coordinator: Coordinator, item: Any, frame: Frame) -> None:
     coordinator.publisher.publish(
         Broadcast(
             session_id=coordinator.session_id,
-            time=coordinator.clock() + coordinator.origin,
+            time=coordinator.now(),
             item=item,
             run_id=frame.run_id,
             node_id=frame.node_id,

@@ -3,63 +3,180 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
+from railtracks._concurrency._kinds import leaves_of
 from railtracks._identifiers import node_id, run_id
+from railtracks._log_handlers import class_name
 from railtracks._logging import SessionLog
+from railtracks.execution._call_lines import MAX_MEMBERS, cause_text, described, one_line, timeout_text
+from railtracks.execution._raisers import Raisers
+from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher
-from railtracks.state import CallCancelled, CallCreated, CallFailed, CallRecord, CallSucceeded, Status
-from railtracks.state._records import REUSED
+from railtracks.state import CallCancelled, CallCreated, CallFailed, CallRecord, CallSucceeded, Reason, Status
+from railtracks.state._records import is_reused
+from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._plain_data import cut_text
+from railtracks.state._serialization._shown_arguments import shown_arguments
+from railtracks.state._transitions import RTState
+
+MAX_ARGUMENTS = 200
+"""The number of characters of the arguments of a call that failed, which is shown by default."""
+_MAX_SEARCHED = 100
+"""The number of exceptions in a group, at all levels, that are read."""
 
 
 class CallLog:
     """Turns the transitions of records into log lines and events.
 
+    The level of a line says who needs it. A failure is a warning where it was raised, and so is a timeout of a
+    top-level call. What says how the session goes on is INFO: its first call, callers that a failure goes through, and
+    top-level calls that were cancelled or suspended. All else is DEBUG.
+
     Args:
         session_id: The identifier on all of them.
-        origin: Seconds to add to the session's clock to get seconds since the epoch.
         log: Where the lines go.
         publisher: Where the events go.
+        redactor: The secrets that the session knows.
+        state: The records of its calls.
+
+    Attributes:
+        outer: The log of the session in a call of which this one was opened, and the index of that call.
+        ends: How many calls have ended in each way but success, without those that were replayed.
+        reused: How many calls were replayed.
     """
 
-    __slots__ = ("_logs_calls", "_origin", "_publisher", "log", "session_id")
+    __slots__ = (
+        "_has_started", "_logs_all", "_publisher", "_raisers", "_redactor", "ends", "log", "outer", "reused",
+        "session_id",
+    )  # fmt: skip
 
-    def __init__(self, session_id: str, origin: float, log: SessionLog, publisher: RTPublisher) -> None:
-        self.session_id = session_id
-        self._origin = origin
-        self.log = log
+    def __init__(
+        self, session_id: str, log: SessionLog, publisher: RTPublisher, redactor: Redactor, state: RTState
+    ) -> None:
+        self.session_id: str = session_id
+        self.log: SessionLog = log
         self._publisher = publisher
-        self._logs_calls = log.is_enabled_for(logging.INFO)
+        self._redactor = redactor
+        self._logs_all = log.is_enabled_for(logging.DEBUG)
+        self._has_started = False
+        self._raisers = Raisers(state)
+        self.outer: tuple[CallLog, int] | None = None
+        self.ends: dict[Status, int] = {}
+        self.reused: int = 0
 
     @property
     def is_active(self) -> bool:
-        """Whether a line would be logged, or an event received."""
-        return self._logs_calls or self._publisher.watches_calls
+        """Whether each call has to be announced. Otherwise only top-level calls, and ends other than success, do."""
+        return self._logs_all or self._publisher.watches_calls
 
-    def created(self, record: CallRecord, caller: CallRecord | None) -> None:
+    def created(self, record: CallRecord, caller: CallRecord | None, node: FunctionNode[..., Any]) -> None:
         """Announce a call that is about to run."""
         if self._publisher.watches_calls:  # first: Ctrl-C may come while a handler of the application runs
             fields = self._event_fields(record, record.started_step, record.started)
             self._publisher.publish(CallCreated(args=record.args, kwargs=record.kwargs, **fields))
-        if self._logs_calls:
-            self._log(logging.INFO, record, "%s CREATED %s", "START" if caller is None else caller.name, record.name)
+        is_first, self._has_started = not self._has_started, True
+        if self._logs_all:
+            level = logging.INFO if is_first else logging.DEBUG
+            shown = self._shown_arguments(record, node)
+            self._log(level, record, "%s CREATED %s(%s)", _caller_name(caller), record.name, shown)
+        elif is_first:
+            self._log(logging.INFO, record, "%s CREATED %s", _caller_name(caller), record.name)
 
-    def ended(self, record: CallRecord) -> None:
-        """Announce the end of a call: its result, its exception or its cancellation."""
+    def _shown_arguments(self, record: CallRecord, node: FunctionNode[..., Any]) -> str:
+        args, kwargs = record.args, record.kwargs
+        if node.ignore:
+            args, kwargs = node.without_ignored(args, kwargs)
+        return shown_arguments(args, kwargs, self._redactor, node.secret_positions)
+
+    def ended(
+        self,
+        record: CallRecord,
+        waiting: Sequence[str] = (),
+        failure: BaseException | None = None,
+        node: FunctionNode[..., Any] | None = None,
+    ) -> None:
+        """Announce the end of a call: its result, its exception or its cancellation.
+
+        Args:
+            record: The record of the call.
+            waiting: Where the innermost calls below a top-level call waited when it timed out.
+            failure: The error that ended the session, if one did.
+            node: The node of a call that failed, where it is known.
+        """
         if self._publisher.watches_calls:  # first, as above
-            assert record.ended_step is not None
-            assert record.ended is not None
-            fields = self._event_fields(record, record.ended_step, record.ended)
-            if record.status is Status.COMPLETED:
-                self._publisher.publish(CallSucceeded(result=record.result, **fields))
-            elif record.status is Status.FAILED:
-                assert record.exception is not None
-                self._publisher.publish(CallFailed(exception=record.exception, **fields))
-            else:
-                assert record.reason is not None
-                self._publisher.publish(CallCancelled(reason=record.reason, **fields))
-        if self._logs_calls:
-            self._log(logging.INFO, record, *_end_line(record))
+            self._publish_end(record)
+        status, is_top = record.status, record.parent is None
+        if is_reused(record):
+            shown = "" if status is Status.COMPLETED else f", {status.value.upper()}"
+            self._log(logging.DEBUG, record, "%s REUSED%s", record.name, shown)
+            return
+        if status is Status.COMPLETED:
+            self._log(logging.DEBUG, record, "%s DONE", record.name)
+            return
+        self.ends[status] = self.ends.get(status, 0) + 1
+        if status is Status.FAILED:
+            self._log_failure(record, node)
+        elif status is Status.SUSPENDED:
+            self._log(logging.INFO if is_top else logging.DEBUG, record, "%s SUSPENDED", record.name)
+        else:
+            assert record.reason is not None
+            level = logging.INFO if is_top else logging.DEBUG
+            if is_top and record.reason is Reason.TIMEOUT:
+                level = logging.WARNING
+            cause = cause_text(record, waiting, failure)
+            self._log(level, record, "%s CANCELLED (%s)%s", record.name, record.reason.value, cause)
+
+    def _log_failure(self, record: CallRecord, node: FunctionNode[..., Any] | None) -> None:
+        """Log a failure: with arguments, message and line if it has not been logged for a call below this one."""
+        exc = record.exception
+        assert exc is not None
+        if not self.log.is_enabled_for(logging.WARNING):
+            return
+        members = list(islice(leaves_of(exc), _MAX_SEARCHED))
+        raisers = [self._raisers.below(record, each) for each in members]
+        new = [each for each, raiser in zip(members, raisers, strict=True) if raiser is None]
+        self._note_raisers(record, members, raisers)
+        if not new:
+            by = ", ".join(islice(dict.fromkeys(map(str, raisers)), MAX_MEMBERS))
+            self._log(logging.INFO, record, "%s FAILED %s (raised by %s)", record.name, class_name(exc), by)
+            return
+        shown = described(exc, self._redactor)
+        if len(new) != 1 or new[0] is not exc:  # not by ==, which is code of users
+            also = [described(each, self._redactor) for each in new[:MAX_MEMBERS]]
+            shown = f"{shown}: {'; '.join(also)}{'; ...' * (len(new) > MAX_MEMBERS)}"
+        self._log(logging.WARNING, record, "%s FAILED %s", self._called(record, node), shown)
+
+    def _called(self, record: CallRecord, node: FunctionNode[..., Any] | None) -> str:
+        """Return the name of a call, with the beginning of its arguments: many calls may have one name."""
+        if node is None or not (record.args or record.kwargs):
+            return record.name
+        return f"{record.name}({cut_text(self._shown_arguments(record, node), MAX_ARGUMENTS)})"
+
+    def _note_raisers(self, record: CallRecord, members: list[BaseException], raisers: list[str | None]) -> None:
+        """Note who has raised what a call has failed with; also for the call that has opened this session."""
+        for each, raiser in zip(members, raisers, strict=True):
+            self._raisers.note(each, raiser or record.name, record.index)
+            if self.outer is not None and record.parent is None:
+                log, index = self.outer
+                log._raisers.note(each, raiser or record.name, index)
+
+    def timed_out(self, name: str, index: int, seconds: float, waiting: Sequence[str]) -> None:
+        """Warn of a timeout of a top-level call which returned all the same, so that its record does not show it.
+
+        Args:
+            name: The name of the node.
+            index: The index of its record.
+            seconds: The limit.
+            waiting: Where the innermost calls below it waited.
+        """
+        text, session = timeout_text(seconds, waiting), self.session_id
+        self.log.log(
+            logging.WARNING, "%s TIMED OUT, although its call ended by itself: %s", one_line(name), one_line(text),
+            run_id=run_id(session, index), node_id=node_id(session, index),
+        )  # fmt: skip
 
     def abandoned(self, record: CallRecord) -> None:
         """Warn that a cancelled call leaves its worker thread behind."""
@@ -69,15 +186,33 @@ class CallLog:
             "@rt.function_node(abandon_on_cancel=False)", record.name,
         )  # fmt: skip
 
-    def _log(self, level: int, record: CallRecord, message: str, *args: object) -> None:
+    def _log(self, level: int, record: CallRecord, message: str, *args: str) -> None:
+        if not self.log.is_enabled_for(level):
+            return
         session = self.session_id
-        self.log.log(level, message, *args, run_id=run_id(session, record.run), node_id=node_id(session, record.index))
+        self.log.log(
+            level, message, *map(one_line, args), run_id=run_id(session, record.run),
+            node_id=node_id(session, record.index),
+        )  # fmt: skip
+
+    def _publish_end(self, record: CallRecord) -> None:
+        assert record.ended_step is not None
+        assert record.ended is not None
+        fields = self._event_fields(record, record.ended_step, record.ended)
+        if record.status is Status.COMPLETED:
+            self._publisher.publish(CallSucceeded(result=record.result, **fields))
+        elif record.status is Status.FAILED:
+            assert record.exception is not None
+            self._publisher.publish(CallFailed(exception=record.exception, **fields))
+        else:
+            assert record.reason is not None
+            self._publisher.publish(CallCancelled(reason=record.reason, **fields))
 
     def _event_fields(self, record: CallRecord, step: int, time: float) -> dict[str, Any]:
         session = self.session_id
         return {
             "session_id": session,
-            "time": time + self._origin,
+            "time": time,
             "step": step,
             "run_id": run_id(session, record.run),
             "node_id": node_id(session, record.index),
@@ -86,10 +221,6 @@ class CallLog:
         }
 
 
-def _end_line(record: CallRecord) -> tuple[str, ...]:
-    if record.status is Status.COMPLETED:
-        return ("%s REUSED" if record.reuse == REUSED else "%s DONE"), record.name
-    if record.status is Status.FAILED:
-        return "%s FAILED", record.name
-    assert record.reason is not None
-    return "%s CANCELLED (%s)", record.name, record.reason.value
+def _caller_name(caller: CallRecord | None) -> str:
+    """Return what stands before CREATED in the line of a call."""
+    return "START" if caller is None else caller.name

@@ -15,6 +15,7 @@ import anyio
 from railtracks._concurrency._cancellation import Shield, first_cancellation, sender_of
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import has_ended, is_stray_cancellation
+from railtracks._concurrency._lost_cancellation import count_cancellations, lost_cancellation
 from railtracks.state import CallRecord, Reason
 
 
@@ -30,10 +31,11 @@ class CallScope:
         task: The task that the call enters.
     """
 
-    __slots__ = ("caller", "cancel_scope", "cause", "task")
+    __slots__ = ("caller", "cancel_scope", "cause", "earlier_cancellations", "task")
 
     def __init__(self, deadline: float, caller: CallRecord | None, task: Any = None) -> None:
         self.task: Any = task
+        self.earlier_cancellations: int = count_cancellations(task)
         self.caller: CallRecord | None = caller
         self.cancel_scope: anyio.CancelScope = anyio.CancelScope(deadline=deadline)
         self.cause: Reason | None = None
@@ -64,16 +66,18 @@ class RootCall:
         now: The current time, on ``anyio.current_time()``.
 
     Attributes:
+        index: The index of its record. None until it is about to be made; a call that is refused has none.
         waiting: Where the innermost calls below it waited when it timed out; None until the first of them has ended.
     """
 
-    __slots__ = ("deadline", "finished", "scopes", "timeout", "waiting")
+    __slots__ = ("deadline", "finished", "index", "scopes", "timeout", "waiting")
 
     def __init__(self, timeout: float, now: float) -> None:
         self.timeout: float = timeout
         self.deadline: float = now + timeout
         self.scopes: dict[CallScope, None] = {}  # in order, so that cancelling them has an order too
         self.finished: bool = False
+        self.index: int | None = None
         self.waiting: tuple[str, ...] | None = None
 
     def reason_of(self, exc: BaseException, frame: object) -> Reason:
@@ -124,6 +128,22 @@ class CallScopes:
         self._entered.pop(scope, None)
         self._on_changed()
 
+    def lost_cancellation(self, task: Any) -> BaseException | None:
+        """Return the cancellation to raise in the current task, because it came in a call, and the call went on."""
+        scope = self._innermost(task)
+        if scope is None:  # a task of a batch
+            return lost_cancellation(task, 0)
+        return lost_cancellation(task, scope.earlier_cancellations, scope.cancel_scope)
+
+    def earlier_cancellations(self, task: Any) -> int:
+        """Return how many native cancellations of a task came before its call, or so far if it is in none."""
+        scope = self._innermost(task)
+        return count_cancellations(task) if scope is None else scope.earlier_cancellations
+
+    def _innermost(self, task: Any) -> CallScope | None:
+        """Return the scope that a task has entered last."""
+        return next((scope for scope in reversed(self._entered) if scope.task is task), None)
+
     def discard_torn(self, here: object = None) -> None:
         """Forget the scopes of calls that Ctrl-C has torn apart between two lines of the library.
 
@@ -156,6 +176,12 @@ class CallScopes:
         """Cancel every call of the session."""
         for scope in tuple(self._entered):
             scope.cancel(cause)
+
+    def cancel_task(self, task: object, cause: Reason) -> None:
+        """Cancel the calls that have entered a task."""
+        for scope in tuple(self._entered):
+            if scope.task is task:
+                scope.cancel(cause)
 
     async def finish(self, root: RootCall) -> None:
         """Cancel what is left below a top-level call, and wait until it has ended.

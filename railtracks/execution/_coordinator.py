@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
-from types import TracebackType
+from collections.abc import Callable, Mapping, Sequence
+from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from anyio.lowlevel import checkpoint
+from anyio import sleep
+from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
 from railtracks._concurrency._cancellation import Shield
+from railtracks._concurrency._event_loop import running_library
 from railtracks._concurrency._headroom import require_headroom
 from railtracks._concurrency._kinds import is_kind
 from railtracks._context_variable import current, on_replayed
@@ -27,12 +29,15 @@ from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
 from railtracks._test_hooks import RuntimeHooks
+from railtracks.exceptions import RunSuspended, SessionEndedError, StateError
+from railtracks.execution._blocked_loop import WatchedLoop, unwatch_loop, watch_loop
+from railtracks.execution._branches import Branches
 from railtracks.execution._call_log import CallLog
 from railtracks.execution._call_scopes import CallScopes, RootCall
 from railtracks.execution._call_secrets import register_call_secrets
 from railtracks.execution._lifecycle import Lifecycle, Phase
 from railtracks.execution._loop_binding import LoopBinding
-from railtracks.execution._node_errors import ends_session, is_cancellation, reason_of
+from railtracks.execution._node_errors import ends_session, is_cancellation, not_awaited, reason_of
 from railtracks.execution._pump_nursery import TaskSpawner
 from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
@@ -48,6 +53,7 @@ from railtracks.state._transitions import RTState
 if TYPE_CHECKING:  # not loaded before they are needed, if ever
     from railtracks._resume._history import HistoryNode
     from railtracks._resume._matching import Match
+    from railtracks.execution._mailbox import SessionMailbox
     from railtracks.execution._recording._recorder import Recorder
     from railtracks.execution._resources import Resources
     from railtracks.execution._streams import OpenStreams
@@ -56,8 +62,10 @@ YIELD_AFTER = 0.001
 """Seconds of calls that never wait, after which timers and cancellation get their turn."""
 YIELD_EVERY = 128
 """Calls after which they get it anyway, whatever the clock says (a clock under test may stand still)."""
+_YIELD_LAST = YIELD_EVERY - 1
 _IN_TASK = InTaskStrategy()
 _NO_TASK = object()
+_COMPLETED = Status.COMPLETED
 
 
 class Frame:
@@ -116,10 +124,16 @@ class Coordinator:
         loop: The event loop that it runs on.
         scopes: The cancel scopes of the calls that run.
         nursery: The session's nursery; None while it has none.
+        branches: The numbers of the tasks that make its calls.
+        call_log: Logs and announces its calls.
         resources: What its calls share, such as connections; None if nothing yet.
         streams: Its calls that are consumed while they run; None if there were none yet.
         log: The session's log.
         threads: Runs sync nodes.
+        watched_loop: The event loop that is watched for it; None if none is.
+        mailbox: The messages for the run; None if its store keeps none, or if it is not stored.
+        outer: The coordinator of the session around it, while its nursery is open; None if there is none.
+        suspends: Whether the run is suspended when it can only go on with an answer or a message.
         lifecycle: How far the session has come, and what it allows.
         failure_traceback: The traceback that the error which ended the session had then.
 
@@ -129,9 +143,10 @@ class Coordinator:
     # Slots, because a dictionary of 30 attributes or more no longer shares its keys with others of its class, and a
     # session took a tenth longer to open.
     __slots__ = (
-        "__weakref__", "_call_log", "_in_task", "_in_thread", "_must_checkpoint", "_observer", "_yield_at", "clock",
-        "config", "context", "failure_traceback", "lifecycle", "log", "loop", "nursery", "origin", "publisher",
-        "recorder", "redactor", "resources", "scopes", "session_id", "state", "streams", "threads",
+        "__weakref__", "_in_task", "_in_thread", "_is_on_asyncio", "_must_checkpoint", "_observer", "_yield_at",
+        "branches", "call_log", "clock", "config", "context", "failure_traceback", "lifecycle", "log", "loop",
+        "mailbox", "nursery", "origin", "outer", "publisher", "recorder", "redactor", "resources", "scopes",
+        "session_id", "state", "streams", "suspends", "threads", "watched_loop",
     )  # fmt: skip
 
     def __init__(
@@ -161,16 +176,23 @@ class Coordinator:
         self._in_thread: ExecutionStrategy = self.threads
         if hooks.wrap_strategy is not None:
             self._in_task, self._in_thread = map(hooks.wrap_strategy, (_IN_TASK, self.threads))
-        self._call_log = CallLog(session_id, self.origin, log, self.publisher)
+        self.call_log: CallLog = CallLog(session_id, log, self.publisher, redactor, self.state)
         self.lifecycle: Lifecycle = Lifecycle()
         self.recorder: Recorder | None
         self.nursery: TaskSpawner | None
         self.resources: Resources | None
         self.streams: OpenStreams | None
         self.failure_traceback: TracebackType | None
+        self.mailbox: SessionMailbox | None
+        self.outer: Coordinator | None
         self.recorder = self.nursery = self.resources = self.streams = self.failure_traceback = None
+        self.mailbox = self.outer = None
+        self.watched_loop: WatchedLoop | None = None
+        self.suspends: bool = bool(config.suspend)
+        self.branches: Branches = Branches()
         self._must_checkpoint = False  # failed or closed: nested calls look for their cancellation before they start
         self._yield_at = math.inf
+        self._is_on_asyncio = False  # bound to an event loop of asyncio
 
     @property
     def failure(self) -> BaseException | None:
@@ -191,8 +213,10 @@ class Coordinator:
         kwargs: Mapping[str, Any],
         caller: Frame,
         run: RootCall,
-        task: object,
+        task: Any,
         commits: bool = True,
+        branch: tuple[int, ...] | None = None,
+        pauses: bool = True,
     ) -> Any:
         """Run one call here and now, in the calling task, and record it.
 
@@ -204,24 +228,33 @@ class Coordinator:
             kwargs: Its keyword arguments.
             caller: The frame of the code that calls.
             run: The top-level call that this one is part of.
-            task: The current task.
+            task: The current task, of asyncio or trio.
             commits: With ``durability="sync"``, wait until the result is on disk; False if the caller will, by
                 ``wait_committed``.
+            branch: The task of the calling call that makes it; see ``CallRecord.branch``.
+            pauses: Whether it may have to wait before it begins; False if the caller has waited, by ``pause``.
 
         Raises:
             BaseException: whatever the node raises, as the same object.
 
-        Cancellation: recorded, with its reason, and passed on.
+        Cancellation: recorded, with its reason, and passed on. On asyncio one that came natively, and that code in the
+        call around this one has caught, is raised again, and the call does not begin.
         """
         state = self.state
         now = self.clock()
-        if now > self._yield_at or len(state.records) % YIELD_EVERY == YIELD_EVERY - 1 or self._must_checkpoint:
-            await self._checkpoint(node, caller)
+        if pauses and (
+            now > self._yield_at
+            or len(state.entries) % YIELD_EVERY == _YIELD_LAST
+            or self._must_checkpoint
+            or self.publisher.waits_on_calls
+        ):  # as `must_pause`
+            await self.pause(node.name, caller)
             now = self.clock()
-        if self.publisher.waits_on_calls:
-            await self.publisher.wait_for_room(CallCreated)
-            now = self.clock()
-        record = state.created(node.name, node.node_type, args, kwargs, caller.record, now)
+        if self._is_on_asyncio and task.cancelling():
+            self.raise_lost_cancellation(node.name, caller, task)
+        record = state.created(node.name, node.node_type, args, kwargs, caller.record, now + self.origin)
+        if branch is not None:
+            record.branch = branch
         recorder = self.recorder
         try:
             history_node = None
@@ -231,16 +264,25 @@ class Coordinator:
                 match = recorder.on_created(record, node, caller.history_node)
                 if match is not None:
                     if match.is_replayed:
-                        return self._replay(record, match, caller)
+                        if recorder.must_wait(match):
+                            await recorder.wait_for_turn(match, self.context)
+                        if recorder.may_replay(record, match, node, self.context):
+                            return self.replay(record, match, caller, node)
+                    elif match.is_given_up:  # the caller cancels it again, so that it does nothing
+                        await sleep(match.patience)
                     history_node = match.node
             current.set(Frame(self, record, run, task, history_node))
             strategy = self._in_task if node.is_async else self._in_thread
-            if self._call_log.is_active:
-                self._call_log.created(record, caller.record)
+            if self.call_log.is_active or caller.record is None:
+                self.call_log.created(record, caller.record, node)
             result = await strategy.execute(node, args, kwargs)
+            if type(result) is CoroutineType:
+                raise not_awaited(node.name, result)
         except Exception as exc:
+            if record.exception is exc:  # it is the recorded exception, which had been handled
+                raise
             record.exception = exc  # first: recording it fails where the stack is full; see `end_open_records`
-            self._on_error(record, exc)
+            self._on_error(record, exc, node)
             if commits:
                 await self.wait_committed()
             raise
@@ -251,12 +293,12 @@ class Coordinator:
                     here = current.get()
                     if here is None or here.record is not record:
                         caller = here  # the garbage collector closed the coroutine, in the middle of unrelated code
-            else:
-                self._on_error(record, exc)
+            elif record.exception is not exc:  # as above
+                self._on_error(record, exc, node)
             raise
         else:
-            state.succeeded(record, result, self.clock())
-            self._record_end(record)
+            state.succeeded(record, result, self.clock() + self.origin)
+            self.record_end(record)
             if commits and recorder is not None and recorder.is_synchronous:
                 await recorder.wait_committed()
             return result
@@ -273,71 +315,107 @@ class Coordinator:
 
                 traceback = exc.__traceback__
                 assert traceback is not None
-                root.waiting = waiting_calls(self.state.records, record.run, record, traceback.tb_next)
+                root.waiting = waiting_calls(self.state.entries, record.run, record, traceback.tb_next)
             if record.parent is None:
                 limit = root.timeout
-        self.state.cancelled(record, reason, self.clock(), limit)
-        self._record_end(record)
+        self.state.cancelled(record, reason, self.now(), limit)
+        self.record_end(record, root.waiting or ())
 
-    def _on_error(self, record: CallRecord, exc: BaseException) -> None:
-        """Record the error of a call, and end the session if it has to."""
-        self.state.failed(record, exc, self.clock())
-        self._record_end(record)
+    def _on_error(self, record: CallRecord, exc: BaseException, node: FunctionNode[..., Any]) -> None:
+        """Record the error of a call of a node, and end the session if it has to."""
+        if is_kind(exc, RunSuspended):  # a run within this call waits for something, and so does this one
+            self.state.suspended(record, self.now())
+            self.record_end(record)
+            return
+        self.state.failed(record, exc, self.now())
+        self.record_end(record, node=node)
         if self.lifecycle.failure is None and ends_session(exc, self.config.end_on_error):
             self._fail(exc)
 
-    def _record_end(self, record: CallRecord) -> None:
-        """Write and announce the end of a call, which the state has already."""
+    def record_end(
+        self, record: CallRecord, waiting: Sequence[str] = (), node: FunctionNode[..., Any] | None = None
+    ) -> None:
+        """Write and announce the end of a call, which the state has already.
+
+        Args:
+            record: The record of the call.
+            waiting: Where the innermost calls below its top-level call waited when that timed out.
+            node: The node of a call that failed, where it is known.
+        """
         if self.recorder is not None:
             self.recorder.on_ended(record)
         elif id(type(record.result)) not in SCALAR_IDS:
             register_secrets(record.result, self.redactor)
-        if self._call_log.is_active:
-            self._call_log.ended(record)
+        if self.call_log.is_active or record.status is not _COMPLETED:
+            self.call_log.ended(record, waiting, self.lifecycle.failure, node)
+        if self.mailbox is not None:
+            self.mailbox.waiters.on_call_ended()
 
-    def _replay(self, record: CallRecord, match: Match, caller: Frame) -> Any:
-        """Give a call its recorded result instead of running it."""
+    def replay(self, record: CallRecord, match: Match, caller: Frame, node: FunctionNode[..., Any]) -> Any:
+        """Give a call its recorded result, or raise its recorded exception, instead of running it."""
         assert self.recorder is not None
         self.recorder.on_replayed(record, match, self.context)
-        copies = self.state.records[len(self.state.records) - len(match.descendants) :]
-        if self._call_log.is_active:
-            self._call_log.created(record, caller.record)
-            self._call_log.ended(record)
+        self.call_log.reused += 1 + len(match.descendants)
+        if self.call_log.is_active or caller.record is None:
+            self.call_log.created(record, caller.record, node)
+            self.call_log.ended(record)
         notify = on_replayed.get()
         if notify is not None:
-            notify(self.session_id, [record, *copies])
+            records = self.state.records
+            notify(self.session_id, [record, *records[len(records) - len(match.descendants) :]])
+        if record.exception is not None:
+            raise record.exception
         return match.result
 
-    def record_value(self, node: FunctionNode[..., Any], caller: Frame) -> Any:
-        """Record what the function of ``node`` returns as a call that ends at once, and return it.
+    def now(self) -> float:
+        """Return the time in seconds since the epoch, on a clock that is never set back while the session is open."""
+        return self.clock() + self.origin
 
-        In a session that resumes a run the recorded value is returned instead, if there is one. With
-        ``durability="sync"`` the value is on disk when this returns, for which it blocks.
+    @property
+    def must_pause(self) -> bool:
+        """Whether the next call has to wait before it begins."""
+        return self._must_yield or self.publisher.waits_on_calls
+
+    @property
+    def _must_yield(self) -> bool:
+        is_due = self.clock() > self._yield_at or len(self.state.entries) % YIELD_EVERY == _YIELD_LAST
+        return is_due or self._must_checkpoint
+
+    async def pause(self, name: str, caller: Frame) -> None:
+        """Wait as long as a call has to wait before it begins.
+
+        Args:
+            name: The name of the node that will be called.
+            caller: The frame of the code that calls.
+
+        Cancellation: the wait ends, and the call does not begin.
         """
-        record = self.state.created(node.name, node.node_type, (), {}, caller.record, self.clock())
-        recorder = self.recorder
-        match = None if recorder is None else recorder.on_created(record, node, caller.history_node)
-        if match is not None and match.is_replayed:
-            return self._replay(record, match, caller)
-        if self._call_log.is_active:
-            self._call_log.created(record, caller.record)
-        value = node.func()
-        self.state.succeeded(record, value, self.clock())
-        self._record_end(record)
-        if recorder is not None and recorder.is_synchronous:
-            recorder.commit()
-        return value
+        if self._must_yield:
+            await self._checkpoint(name, caller)
+        if self.publisher.waits_on_calls:
+            await self.publisher.wait_for_room(CallCreated)
 
-    async def _checkpoint(self, node: FunctionNode[..., Any], caller: Frame) -> None:
+    async def _checkpoint(self, name: str, caller: Frame) -> None:
         """Let the event loop run other tasks, and deliver a cancellation."""
         handled = sys.exc_info()[1]
         try:
             await checkpoint()
         except BaseException:
-            if self._observer is not None and caller.record is not None:
-                self._observer.on_call_refused(self.session_id, caller.record, node.name, handled)
+            self._on_refused(name, caller, handled)
             raise
         self._yield_at = self.clock() + YIELD_AFTER
+
+    def raise_lost_cancellation(self, name: str, caller: Frame, task: object) -> None:
+        """Raise the native cancellation of a task that came in a call of the session and was caught there, if any."""
+        lost = self.scopes.lost_cancellation(task)
+        if lost is not None:
+            self._on_refused(name, caller, sys.exc_info()[1])
+            raise lost
+
+    def _on_refused(self, name: str, caller: Frame, handled: BaseException | None) -> None:
+        """Notify the observer that a call was cancelled before it began."""
+        if self._observer is not None and caller.record is not None:
+            self._observer.on_call_refused(self.session_id, caller.record, name, handled)
 
     async def wait_committed(self) -> None:
         """With ``durability="sync"``, wait until all that happened so far is on disk. Cancellation: the wait ends."""
@@ -352,7 +430,18 @@ class Coordinator:
         if self._observer is not None:
             self._observer.on_context_change(self.session_id, record, key, value, value is DELETED)
         if self.recorder is not None and self.lifecycle.is_recorded:
-            self.recorder.on_context_change(record, key, value)
+            self.recorder.context.on_change(record, key, value)
+
+    def record_context_read(self, record: CallRecord | None, key: str, value: Any) -> None:
+        """Record that the call of ``record`` (None: outside any call) read a key. Thread-safe.
+
+        Args:
+            record: The call.
+            key: The key.
+            value: What it read; ``DELETED`` if there was no such key.
+        """
+        if record is not None and self.recorder is not None and self.lifecycle.is_recorded:
+            self.recorder.context.on_read(record, key, value)
 
     def set_attributes(self, record: CallRecord, attributes: Mapping[str, Any]) -> None:
         """Record what a running call says about itself, in place of what it said before."""
@@ -373,45 +462,89 @@ class Coordinator:
         self._must_checkpoint = True
         self.scopes.cancel_all(Reason.END_ON_ERROR)
 
-    async def abandon(self, frame: Frame) -> None:
+    def end_early(self, error: SessionEndedError | RunSuspended | StateError, cause: Reason) -> bool:
+        """Cancel all calls, because the run is suspended, was cancelled on request, or cannot be recorded.
+
+        Return whether that began now.
+
+        Args:
+            error: What top-level calls raise, and those that come later.
+            cause: Why the calls are cancelled.
+        """
+        if self.lifecycle.failure is not None or self.lifecycle.is_closed:
+            return False
+        self.state.is_suspending = cause is Reason.SUSPENDED
+        self.lifecycle.fail(error)
+        self._must_checkpoint = True
+        self.scopes.cancel_all(cause)
+        return True
+
+    async def abandon(self, frame: Frame) -> bool:
         """Note that a call is being cancelled while its worker thread goes on, and cancel what the thread has called.
 
-        Such calls run in other tasks, which on trio no scope of the call's own reaches.
+        Such calls run in other tasks, which on trio no scope of the call's own reaches. While the run is suspended, the
+        thread waits for a message and is unwound, so it is not left behind.
+
+        Returns:
+            Whether to wait for the end of the thread.
         """
         record, exc = frame.record, sys.exc_info()[1]
         assert record is not None
         assert frame.run is not None
-        self.state.abandoned(record)
-        self._call_log.abandoned(record)
+        is_suspending = self.state.is_suspending
+        if not is_suspending:
+            self.state.abandoned(record)
+            self.call_log.abandoned(record)
         here = sys._getframe(1)
         cause = Reason.OUTSIDE if exc is None or is_kind(exc, Exception) else reason_of(exc, frame.run, here)
         await self.scopes.cancel_calls_of(record, cause)
+        return is_suspending
 
     def end_open_records(self) -> None:
         """Record the end of what is still open although nothing runs.
 
         Ctrl-C has torn it apart, or it failed where the stack was too full to record that.
         """
-        if self.state.have_all_ended:  # looking at very many records would hold up the event loop
-            return
-        for record in self.state.records:
-            if record.status is Status.OPEN:
-                if record.exception is not None:
-                    self.state.failed(record, record.exception, self.clock())
-                else:
-                    self.state.cancelled(record, Reason.OUTSIDE, self.clock())
-                self._record_end(record)
+        for record in self.state.open_records():
+            if record.exception is not None:
+                self.state.failed(record, record.exception, self.now())
+            else:
+                self.state.cancelled(record, Reason.OUTSIDE, self.now())
+            self.record_end(record)
 
     def rename(self, session_id: str) -> None:
         """Take another identifier, before the first call."""
-        self.session_id = self._call_log.session_id = session_id
+        self.session_id = self.call_log.session_id = session_id
 
-    def bind(self) -> None:
-        """Belong to the event loop that is running in this thread, unless calls run in another."""
+    def is_body(self, task: object) -> bool:
+        """Return whether the body of the session runs in a task, as far as that is known."""
+        return self.nursery is None or self.nursery.task is task
+
+    def earlier_cancellations(self, task: object, is_top: bool) -> int | None:
+        """Return how many native cancellations of a task came before what the session knows of it.
+
+        None if that is not known: a top-level call is made in a task that is not the body of the session.
+        """
+        if not is_top:  # a task that code of users started below a call
+            return 0
+        return self.nursery.earlier_cancellations if self.nursery is not None and self.nursery.task is task else None
+
+    def bind(self, token: EventLoopToken | None = None) -> None:
+        """Belong to the event loop that is running in this thread, unless calls run in another.
+
+        Args:
+            token: How other threads reach that loop, if the caller has it.
+        """
         if not self.loop.is_bound or not self.scopes:
             self.loop.bind()
             self._yield_at = self.clock() + YIELD_AFTER
+            self._is_on_asyncio = running_library() == "asyncio"
+            watch_loop(self, current_token() if token is None else token)
             self.threads.unbind()
+
+    def unbind(self) -> None:
+        """Run no more calls on the event loop: the session has ended. Idempotent."""
+        unwatch_loop(self)
 
     async def close_resources(self, shield: Shield) -> None:
         """Close what is shared, unless a nursery is left that may use it. ``shield`` keeps what interrupts this."""
@@ -425,7 +558,7 @@ class Coordinator:
         self.scopes.cancel_all(cause)
 
 
-async def abandon_current() -> None:
-    """Abandon the worker thread of the current call, which is being cancelled."""
+async def abandon_current() -> bool:
+    """Abandon the worker thread of the current call, which is being cancelled. Return whether to wait for its end."""
     frame: Frame = current.get()
-    await frame.coordinator.abandon(frame)
+    return await frame.coordinator.abandon(frame)

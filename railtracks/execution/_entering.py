@@ -14,15 +14,34 @@ import anyio
 
 from railtracks._concurrency._cancellation import checkpoint_if_cancelled
 from railtracks._concurrency._kinds import is_kind
+from railtracks._concurrency._lost_cancellation import lost_cancellation
 from railtracks._concurrency._task_groups import split_cancellation
+from railtracks._context_variable import current
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, SessionError
 from railtracks.execution._call_scopes import CallScope, RootCall
 from railtracks.execution._coordinator import Coordinator, Frame
 from railtracks.execution._lifecycle import Operation
+from railtracks.execution._loop_access import require_own_loop
+from railtracks.execution._node_errors import Unwound
 from railtracks.execution._pump_nursery import run_with_pumps
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import callback_of
 from railtracks.state import Reason
+
+
+async def call_here(
+    node: FunctionNode[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    branch: tuple[int, ...] | None = None,
+) -> Any:
+    """Make a call in the session of the running code: nested, if the task is that of a call, or else by ``enter``."""
+    frame: Frame = current.get()
+    coordinator = frame.coordinator
+    task = coordinator.loop.task_here
+    if frame.task is task and frame.run is not None:
+        return await coordinator.run(node, args, kwargs, frame, frame.run, task)
+    return await enter(node, args, kwargs, frame, branch=branch)
 
 
 async def enter(
@@ -31,10 +50,15 @@ async def enter(
     kwargs: Mapping[str, Any],
     caller: Frame,
     commits: bool = True,
+    branch: tuple[int, ...] | None = None,
+    pauses: bool = True,
+    root: RootCall | None = None,
 ) -> Any:
     """Run a call in a task that is not inside a call, as a call of the session that ``caller`` is in.
 
-    The arguments are those of ``Coordinator.run``.
+    The arguments are those of ``Coordinator.run``. Without a ``branch`` it is that of the current task; an
+    empty one stands for the task that runs the calling call itself. ``root`` is the call itself, if the caller wants to
+    know its record, and it is a top-level call; it has begun to count its timeout.
 
     Raises:
         Exception: whatever the node raises, as the same object; under ``end_on_error`` the session's first error.
@@ -51,10 +75,12 @@ async def enter(
         await checkpoint_if_cancelled()  # in code that is being cancelled, that is what counts
         raise
     if coordinator.owns_nursery or callback_of.get() is coordinator.publisher:  # a callback has its pump
-        return await _run_in_scope(node, args, kwargs, caller, commits)
+        return await _run_in_scope(node, args, kwargs, caller, commits, branch, pauses, root)
     coordinator.bind()
     return await run_with_pumps(
-        coordinator, Frame(coordinator), lambda: _run_in_scope(node, args, kwargs, caller, commits)
+        coordinator,
+        Frame(coordinator),
+        lambda: _run_in_scope(node, args, kwargs, caller, commits, branch, pauses, root),
     )
 
 
@@ -71,21 +97,36 @@ def check_can_call(node: FunctionNode[..., Any], caller: Frame) -> None:
             f"the call of {node.name} came after the call it belongs to had ended; "
             f"wait for the task that makes it, for example in an `async with anyio.create_task_group()`"
         ) from coordinator.failure
-    if not coordinator.loop.is_this_thread and (coordinator.owns_nursery or coordinator.scopes):
-        raise SessionError(
-            f"the call of {node.name} came in another event loop than its session's; "
-            f"in a worker thread use `rt.call_sync({node.name}, ...)`"
-        )
+    check_event_loop(node.name, coordinator)
+
+
+def check_event_loop(name: str, coordinator: Coordinator) -> None:
+    """Check that a call of a node called ``name`` can begin in the event loop that runs here, if one does.
+
+    Raises:
+        SessionError: the session is bound to another one.
+    """
+    require_own_loop(coordinator, f"the call of {name}", f"rt.call_sync, {name}, ...")
 
 
 async def _run_in_scope(
-    node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: Frame, commits: bool
+    node: FunctionNode[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    caller: Frame,
+    commits: bool,
+    branch: tuple[int, ...] | None,
+    pauses: bool,
+    root: RootCall | None,
 ) -> Any:
     coordinator = caller.coordinator
     scopes = coordinator.scopes
     is_top = caller.run is None
-    root = caller.run or RootCall(coordinator.config.timeout, anyio.current_time())
+    root = caller.run or root or RootCall(coordinator.config.timeout, anyio.current_time())
     task = coordinator.loop.current_task()
+    if branch is None and not (is_top and coordinator.is_body(task)):
+        branch = coordinator.branches.of_task(task, caller.record)
+    raise_lost_cancellation(coordinator, task, is_top)
     scope = scopes.add(root, caller.record, task)
     result: Any = None
     error: BaseException | None = None
@@ -94,7 +135,13 @@ async def _run_in_scope(
         try:
             with scope.cancel_scope:
                 try:
-                    result = await coordinator.run(node, args, kwargs, caller, root, task, commits)
+                    if pauses and coordinator.must_pause:  # before its index is known
+                        await coordinator.pause(node.name, caller)
+                    if is_top:
+                        root.index = len(coordinator.state.entries)
+                    result = await coordinator.run(
+                        node, args, kwargs, caller, root, task, commits, branch or None, pauses=False
+                    )
                 except BaseException as exc:
                     if not is_kind(exc, Exception) and split_cancellation(exc)[0] is not None:
                         raise
@@ -120,6 +167,13 @@ async def _run_in_scope(
         scopes.remove(root, scope)
 
 
+def raise_lost_cancellation(coordinator: Coordinator, task: object, is_top: bool) -> None:
+    """Raise the native cancellation of a task that is in no call, if one came there and was caught."""
+    earlier = coordinator.earlier_cancellations(task, is_top)
+    if earlier is not None and (lost := lost_cancellation(task, earlier)) is not None:
+        raise lost
+
+
 def _has_other_scopes(root: RootCall, coordinator: Coordinator) -> bool:
     if coordinator.streams is not None:  # or this would wait for calls that nothing consumes
         coordinator.streams.cancel_orphaned(root)
@@ -137,6 +191,12 @@ async def _outcome(
 ) -> Any:
     """Return or raise what the caller gets, now that the scope was left and everything below it has ended."""
     failure = coordinator.failure
+    if coordinator.state.is_suspending and failure is not None and not is_kind(error, (KeyboardInterrupt, SystemExit)):
+        if not is_top:  # code of users must not take it for an error
+            await checkpoint_if_cancelled()
+            _retrieve_exception(coordinator.loop.current_task())
+            raise Unwound
+        raise failure.with_traceback(None)
     if error is not None and not is_kind(error, Exception):  # such as SystemExit, which nothing may replace
         raise error
     if not scope.cancel_scope.cancel_called and failure is None:
@@ -150,7 +210,10 @@ async def _outcome(
     if failure is not None:
         raise failure.with_traceback(coordinator.failure_traceback)
     if scope.timed_out:
-        message = f"{node.name} exceeded the timeout of {root.timeout:g} s"
+        if is_top and not scope.cancel_scope.cancelled_caught:
+            assert root.index is not None
+            coordinator.call_log.timed_out(node.name, root.index, root.timeout, root.waiting or ())
+        message = f"{node.name} exceeded the timeout of {root.timeout:g} s; set timeout=..., or math.inf for no limit"
         raise GlobalTimeOutError(root.timeout, message, root.waiting or ()) from error
     if error is not None:
         raise error
@@ -164,6 +227,8 @@ async def _outcome(
 _CAUSES = {
     Reason.SESSION_ENDED: "its session has ended",
     Reason.OUTSIDE: "its session was cancelled",
+    Reason.REQUEST: "the run was cancelled on request",
+    Reason.HANDLE: "cancel() of its handle was called",
     Reason.RUN_ENDED: "the top-level call it belongs to has ended",
 }
 

@@ -52,6 +52,7 @@ class Operation(IntEnum):
     STREAM = 16
     SUBSCRIBE = 32
     BROADCAST = 64
+    ACTIVATE = 128
 
 
 _P, _O = Phase, Operation
@@ -59,9 +60,9 @@ _P, _O = Phase, Operation
 ALLOWED: dict[Phase, frozenset[Operation]] = {
     _P.NEW: frozenset({_O.ENTER, _O.SUBSCRIBE}),
     _P.ENTERING: frozenset({_O.SUBSCRIBE}),
-    _P.OPEN: frozenset({_O.LEAVE, _O.CALL, _O.START_SOON, _O.STREAM, _O.SUBSCRIBE, _O.BROADCAST}),
-    _P.DRAINING: frozenset({_O.CALL, _O.START_SOON, _O.STREAM, _O.SUBSCRIBE, _O.BROADCAST}),
-    _P.JOINING: frozenset({_O.CALL, _O.BROADCAST}),
+    _P.OPEN: frozenset({_O.LEAVE, _O.CALL, _O.START_SOON, _O.STREAM, _O.SUBSCRIBE, _O.BROADCAST, _O.ACTIVATE}),
+    _P.DRAINING: frozenset({_O.CALL, _O.START_SOON, _O.STREAM, _O.SUBSCRIBE, _O.BROADCAST, _O.ACTIVATE}),
+    _P.JOINING: frozenset({_O.CALL, _O.BROADCAST, _O.ACTIVATE}),
     _P.FAILED: frozenset({_O.LEAVE, _O.SUBSCRIBE, _O.BROADCAST}),
     _P.CLOSING: frozenset({_O.SUBSCRIBE, _O.BROADCAST}),
     _P.SAVING: frozenset(),
@@ -99,9 +100,11 @@ _REPAIR = {
     _O.STREAM: "stream inside `async with rt.Session():`, before the block ends",
     _O.SUBSCRIBE: "subscribe before it ends",
     _O.BROADCAST: "wait for the task, or the thread, that broadcasts",
+    _O.ACTIVATE: "enter the session first, and use `with session.activate():` before it ends",
 }
+_EARLY_REPAIR = {**_REPAIR, _O.CALL: "enter the session first, with `async with session:`"}
 _ENDED = "after its session had ended"
-_BY_SESSION = (_O.START_SOON, _O.SUBSCRIBE)
+_BY_SESSION = (_O.START_SOON, _O.SUBSCRIBE, _O.ACTIVATE)
 """What is asked of the session object itself; "its session" would say nothing in a refusal of these."""
 _AFTER_FAILURE = "open a new session"
 
@@ -152,7 +155,8 @@ class Lifecycle:
             raise SessionError(f"{what} is left, but it is {self.state}; {_REPAIR[operation]}")
         kind = SessionError if phase < Phase.OPEN else SessionEndedError
         when = _WHEN.get(phase, "after the session had ended" if operation in _BY_SESSION else _ENDED)
-        repair = _AFTER_FAILURE if phase is Phase.FAILED else _REPAIR[operation]
+        repairs = _EARLY_REPAIR if kind is SessionError else _REPAIR
+        repair = _AFTER_FAILURE if phase is Phase.FAILED else repairs[operation]
         raise kind(f"{what} came {when}; {repair}") from self.failure
 
     @property

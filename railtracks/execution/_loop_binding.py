@@ -58,12 +58,13 @@ class LoopBinding:
         """Whether the event loop runs in the current thread."""
         return self._thread == threading.get_ident()
 
-    def is_this_task(self, task: object) -> bool:
-        """Return whether ``task``, of the session's loop, is the one that runs here."""
+    @property
+    def task_here(self) -> object:
+        """The task of the session's backend that runs in the current thread; None if none does."""
         try:
-            return self.current_task() is task
-        except RuntimeError:  # no event loop runs here
-            return False
+            return self.current_task()
+        except RuntimeError:
+            return None
 
     @property
     def is_current(self) -> bool:

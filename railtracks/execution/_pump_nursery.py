@@ -20,6 +20,14 @@ from railtracks.pubsub import DRAIN_DEADLINE, RTPublisher
 class TaskSpawner(Protocol):
     """The nursery of a session, as far as its calls need it."""
 
+    @property
+    def task(self) -> object:
+        """The task that opened it."""
+
+    @property
+    def earlier_cancellations(self) -> int:
+        """How many native cancellations of that task came before."""
+
     def spawn(self, func: Callable[[], Awaitable[object]], on_end: Callable[[], object]) -> None:
         """Await ``func()`` in a task of the session. The session raises what it raises, at the session's end.
 

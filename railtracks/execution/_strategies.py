@@ -16,6 +16,7 @@ from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._thread_limit import PATIENCE, ThreadLimit
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
+from railtracks.execution._node_errors import Unwound
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._callables import holds
 from railtracks.nodes._resolve import invoke_if_node
@@ -63,10 +64,10 @@ class ThreadStrategy:
 
     Args:
         max_threads: The greatest number of threads that work at once.
-        on_abandon: Awaited, in the task of the call, when its thread is abandoned.
+        on_abandon: Awaited, in the task of the call, when its thread is abandoned; returns whether to wait for its end.
     """
 
-    def __init__(self, max_threads: int, on_abandon: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, max_threads: int, on_abandon: Callable[[], Awaitable[bool]]) -> None:
         self._max_threads = max_threads
         self._on_abandon = on_abandon
         self._limit: ThreadLimit | None = None  # made in the event loop that uses it
@@ -90,6 +91,9 @@ class ThreadStrategy:
                 name=node.name,
                 on_abandon=self._on_abandon,
             )
+        except Unwound:
+            await checkpoint_if_cancelled()
+            raise
         except Exception as exc:
             from concurrent.futures import CancelledError  # loaded by now, if it was raised; not worth loading before
 

@@ -1,6 +1,6 @@
 """Where calls wait: the lines of user code that a call which takes too long is in.
 
-This is for people, and for the moment at which a timeout fires, so it may look at every task of the event loop. A task
+This is for people, and for the moment at which a timeout fires, so it may examine every task of the event loop. A task
 is a chain of frames, from its coroutine to the innermost one that is suspended. A frame in which the library runs a
 call has the record of that call; the frames of user code after it, up to the frame of the next call, belong to the
 call. The work of a sync node is in another thread; the frame that waits for it has that piece of work, and so has a
@@ -16,6 +16,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from railtracks._concurrency._event_loop import running_library
+from railtracks._concurrency._kinds import traceback_of
 from railtracks._concurrency._suspended import is_user_module, suspended_frames
 from railtracks.state import CallRecord, Status
 
@@ -26,18 +27,18 @@ _Position = tuple[FrameType, int]
 
 
 def waiting_calls(
-    records: Sequence[CallRecord],
-    root: int,
+    records: Sequence[CallRecord | None],
+    root: int | None = None,
     cancelled: CallRecord | None = None,
     traceback: TracebackType | None = None,
 ) -> tuple[str, ...]:
-    """Return where the innermost open calls below a top-level call wait, such as ``fetch, line 12 of shop.py``.
+    """Return where the innermost open calls of a session wait, such as ``fetch, line 12 of shop.py``.
 
     Call it in the thread of the event loop. Never raises.
 
     Args:
-        records: The calls of the session, in the order of creation.
-        root: The index of the top-level call.
+        records: The calls of the session, in the order of creation; None in place of those that were replayed.
+        root: The index of the top-level call below which calls count; None for all calls.
         cancelled: The call that has just been cancelled, and so waits no more; None for none.
         traceback: From the running code to where it waited.
 
@@ -45,7 +46,8 @@ def waiting_calls(
         One text for each call, in the order of creation, for at most ``MAX_SHOWN`` calls. It is the name of the node
         alone where the line is not known: the call has not begun, or it runs elsewhere.
     """
-    opened = [each for each in records[root:] if each.run == root and each.status is Status.OPEN]
+    below = (each for each in records[root or 0 :] if each is not None and (root is None or each.run == root))
+    opened = [each for each in below if each.status is Status.OPEN]
     callers = {each.parent for each in opened}
     innermost = [each for each in opened if each.index not in callers][:MAX_SHOWN]
     try:
@@ -55,6 +57,19 @@ def waiting_calls(
     except Exception:  # the frames of the application may hold anything
         places = {}
     return tuple(each.name + places.get(id(each), "") for each in innermost)
+
+
+def raised_at(exc: BaseException) -> str:
+    """Return the innermost line of user code that an exception left, such as ", line 12 of shop.py"; "" if none."""
+    return innermost_place(_positions(traceback_of(exc)))
+
+
+def _positions(traceback: TracebackType | None) -> list[_Position]:
+    found: list[_Position] = []
+    while traceback is not None:
+        found.append((traceback.tb_frame, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    return found
 
 
 def _places(wanted: set[int]) -> dict[int, str]:
@@ -68,7 +83,7 @@ def _places(wanted: set[int]) -> dict[int, str]:
         for frame in suspended_frames(coroutine):
             name = frame.f_code.co_name
             # `Coordinator.run`, with its `record`, and `run_in_thread`, with its `work`; reading locals takes long
-            if name in ("run", "run_in_thread") and _module(frame).startswith("railtracks."):
+            if name in ("run", "run_in_thread") and module_of(frame).startswith("railtracks."):
                 record = frame.f_locals.get("record")
                 if name == "run_in_thread":
                     work = frame.f_locals.get("work")
@@ -81,34 +96,37 @@ def _places(wanted: set[int]) -> dict[int, str]:
         if work is not None:
             threads = _thread_stacks() if threads is None else threads
             inside += _positions_in_work(threads, work)
-        found[call] = _place(inside)
+        found[call] = innermost_place(inside)
     return found
 
 
 def _place_of(traceback: TracebackType | None) -> str:
     """Return where the code waited that a cancellation has just left."""
-    inside: list[_Position] = []
+    inside = _positions(traceback)
     work: object = None
-    while traceback is not None:
-        frame = traceback.tb_frame
-        inside.append((frame, traceback.tb_lineno))
-        if frame.f_code.co_name == "run_in_thread" and _module(frame).startswith("railtracks."):
+    for frame, _ in inside:
+        if frame.f_code.co_name == "run_in_thread" and module_of(frame).startswith("railtracks."):
             work = frame.f_locals.get("work")
-        traceback = traceback.tb_next
-    return _place(inside if work is None else _positions_in_work(_thread_stacks(), work))
+    return innermost_place(inside if work is None else _positions_in_work(_thread_stacks(), work))
 
 
-def _place(positions: Sequence[_Position]) -> str:
+def innermost_place(positions: Sequence[_Position]) -> str:
     """Return the innermost position in user code, or else in code that it has installed; "" if there is none."""
-    own = [each for each in positions if is_user_module(_module(each[0]))]
-    written = [each for each in own if "site-packages" not in each[0].f_code.co_filename]
-    if not own:
-        return ""
-    frame, line = (written or own)[-1]
+    installed: _Position | None = None
+    for position in reversed(positions):  # mostly the first of them is it, and a failed call asks for it
+        if is_user_module(module_of(position[0])):
+            if "site-packages" not in position[0].f_code.co_filename:
+                return _place(position)
+            installed = installed or position
+    return "" if installed is None else _place(installed)
+
+
+def _place(position: _Position) -> str:
+    frame, line = position
     return f", line {line} of {os.path.basename(frame.f_code.co_filename)}"
 
 
-def _module(frame: FrameType) -> str:
+def module_of(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", ""))
 
 
@@ -144,6 +162,6 @@ def _positions_in_work(stacks: list[list[FrameType]], work: object) -> list[_Pos
     """Return the positions in the frames in which a thread runs a piece of work."""
     for stack in stacks:
         for position, frame in enumerate(stack):
-            if _module(frame) == "railtracks._concurrency._work_item" and frame.f_locals.get("self") is work:
+            if module_of(frame) == "railtracks._concurrency._work_item" and frame.f_locals.get("self") is work:
                 return [(each, each.f_lineno) for each in stack[position + 1 :]]
     return []

@@ -8,15 +8,21 @@ values that are filled in are not searched for names.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 _PLACEHOLDER = re.compile(r"\{\{([^{}]+)\}\}|\{([^{}]+)\}")
 _SINGLE = re.compile(r"\{([^{}]+)\}")
 _MISSING = object()
 
 
-def fill(text: str, values: Mapping[str, Any]) -> str:
+class Values(Protocol):
+    """Values by name, such as a mapping."""
+
+    def get(self, key: str, default: Any, /) -> Any:
+        """Return the value of ``key``, or ``default`` if there is none."""
+
+
+def fill(text: str, values: Values) -> str:
     """Replace each ``{name}`` in a text with ``str(values[name])``, and each ``{{name}}`` with ``{name}``.
 
     Names are Python identifiers. Everything else stays as it is: names that are not in ``values``, braces around

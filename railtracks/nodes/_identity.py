@@ -8,17 +8,39 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
+from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
+from railtracks._main_module import module_name
 from railtracks._public_path import public_path
+from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._callables import innermost
 from railtracks.nodes._node import Node
 from railtracks.state._records import Form
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._redaction._secret_names import is_secret_name
-from railtracks.state._serialization._plain_data import MAX_ITEMS
+from railtracks.state._serialization._plain_data import MAX_ITEMS, MAX_TEXT
 from railtracks.state._serialization._record_text import form_in, inputs_text, is_lossy
+
+GIVEN_KEY = "key:"
+"""What stands before a key that the user passed. No path of a definition begins with it."""
+_KEY = re.compile(r"\w[\w.:/-]{0,199}")
+
+
+def check_key(key: object, where: str) -> None:
+    """Raise NodeCreationError unless this is None, or a text that may be the key of a node.
+
+    Args:
+        key: What the user passed.
+        where: The public function that it was passed to.
+    """
+    if key is not None and (not isinstance(key, str) or not _KEY.fullmatch(key)):
+        raise NodeCreationError(
+            f"{where}: key must be at most 200 letters, digits and the characters . _ : / -, such as "
+            f"'billing.charge', not {key!r}"
+        )
 
 
 def node_key(
@@ -41,7 +63,8 @@ def node_key(
     redactor = Redactor()
     for secret in secrets:
         redactor.add(secret)
-    text = "" if bound is None else inputs_text(*bound, redactor, secret_positions(innermost(target)))
+    positions = frozenset[int]() if bound is None else argument_positions(innermost(target), is_secret_name)
+    text = "" if bound is None else inputs_text(*bound, redactor, positions, MAX_TEXT)
     known = None if bound is None and not secrets else redactor.known
     if path.endswith("<lambda>") or is_lossy(form_in(text)):
         return None, known
@@ -56,7 +79,7 @@ def former_key(path: str, target: Any, version: str | None) -> str | None:
     from railtracks.state._serialization._former_text import former_inputs  # here, as it serves old records only
 
     bound = bound_arguments(target)
-    text = None if bound is None else former_inputs(*bound, secret_positions(innermost(target)))
+    text = None if bound is None else former_inputs(*bound, argument_positions(innermost(target), is_secret_name))
     return None if text is None or form_in(text) is Form.PLAIN else _key(path, text, version)
 
 
@@ -73,6 +96,7 @@ def definition_path(func: Any) -> str:
     named = inner if hasattr(inner, "__qualname__") else type(inner)
     owner = getattr(named, "__objclass__", named)  # of a method of a builtin type
     module = getattr(owner, "__module__", "builtins")  # None for methods of builtin objects
+    module = module_name(module, None if isinstance(owner, type) else inner)
     return public_path(named) if str(module).startswith("railtracks.") else f"{module}.{named.__qualname__}"
 
 
@@ -93,11 +117,12 @@ def bound_arguments(target: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | Non
 
 def _class_path(cls: type) -> str:
     """Return the path of a class as keys have it: with the module of builtins, too."""
-    return public_path(cls) if cls.__module__.startswith("railtracks.") else f"{cls.__module__}.{cls.__qualname__}"
+    module = module_name(cls.__module__)
+    return public_path(cls) if module.startswith("railtracks.") else f"{module}.{cls.__qualname__}"
 
 
-def secret_positions(target: Any) -> frozenset[int]:
-    """Return the positions of positional arguments whose parameters name a secret.
+def argument_positions(target: Any, is_wanted: Callable[[str], bool]) -> frozenset[int]:
+    """Return the positions of the positional arguments whose parameters have names for which ``is_wanted`` is true.
 
     Nothing here builds a signature, which would take too long for each session: the code object of the function is
     enough. A target without one, such as a builtin, has no such positions.
@@ -118,7 +143,7 @@ def secret_positions(target: Any) -> frozenset[int]:
             return frozenset()
     code = target.__code__
     count = code.co_argcount
-    positions = {at - skipped for at in range(skipped, count) if is_secret_name(code.co_varnames[at])}
-    if code.co_flags & inspect.CO_VARARGS and is_secret_name(code.co_varnames[count + code.co_kwonlyargcount]):
-        positions.update(range(count - skipped, MAX_ITEMS))  # more are not written anyway
+    positions = {at - skipped for at in range(skipped, count) if is_wanted(code.co_varnames[at])}
+    if code.co_flags & inspect.CO_VARARGS and is_wanted(code.co_varnames[count + code.co_kwonlyargcount]):
+        positions.update(range(count - skipped, MAX_ITEMS))  # `inputs_text` takes the last one for all further ones
     return frozenset(positions)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
-from typing import Generic, TypeVar
+from typing import Generic, ParamSpec, Protocol, TypeVar
 
+P = ParamSpec("P")
 T_co = TypeVar("T_co", covariant=True)
+
+
+class RunnableFlow(Protocol[P, T_co]):
+    """A flow, which is called like a node, as a nested run."""
+
+    async def ainvoke(self, *args: P.args, **kwargs: P.kwargs) -> T_co: ...
 
 
 class Node(ABC, Generic[T_co]):
@@ -37,6 +44,11 @@ class Node(ABC, Generic[T_co]):
     def type(cls) -> str:
         """Return the kind in records: "Tool", "Agent" or "Other"."""
         return "Other"
+
+    @classmethod
+    def key(cls) -> str | None:
+        """Return what identifies the node on record in place of its module and name; see ``rt.function_node``."""
+        return None
 
     @classmethod
     def version(cls) -> str | None:

@@ -10,7 +10,11 @@ from typing import Any, TypeGuard
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._callables import holds, innermost, is_async
 from railtracks.nodes._function import FunctionNode, function_node
+from railtracks.nodes._identity import check_key
 from railtracks.nodes._node import Node
+
+AS_NODE = "__railtracks_node__"
+"""The method of classes of the library that returns an object as a node."""
 
 
 def as_node(target: Any, api_name: str = "rt.call") -> FunctionNode[..., Any]:
@@ -23,8 +27,12 @@ def as_node(target: Any, api_name: str = "rt.call") -> FunctionNode[..., Any]:
     Raises:
         NodeCreationError: ``target`` cannot be called; the text shows what to write.
     """
-    if isinstance(target, FunctionNode):
-        return target
+    kind = type(target)  # not `isinstance` below: a mock claims to be what it stands for, and is to be called
+    if issubclass(kind, FunctionNode):
+        return target  # type: ignore[no-any-return]
+    if hasattr(kind, AS_NODE):
+        own: FunctionNode[..., Any] = getattr(target, AS_NODE)()
+        return own
     if _is_node_class(target):
         return _from_class(target, target)
     if _is_node_class(inner := innermost(target)):
@@ -36,7 +44,7 @@ def as_node(target: Any, api_name: str = "rt.call") -> FunctionNode[..., Any]:
             f"{api_name}() expected a function, not the coroutine of {name}(...); "
             f"write `{api_name}({name}, ...)`, with the function and its arguments separate"
         )
-    if isinstance(target, Node):
+    if issubclass(kind, Node):
         name = type(target).__name__
         raise NodeCreationError(
             f"{api_name}() expected a class, not an instance of {name}; "
@@ -60,7 +68,21 @@ def _is_node(result: object) -> bool:
 
 
 def _is_node_class(target: object) -> TypeGuard[type[Node[Any]]]:
-    return isinstance(target, type) and issubclass(target, Node)
+    return issubclass(type(target), type) and issubclass(target, Node)  # type: ignore[arg-type]
+
+
+def _key_of(cls: type[Node[Any]]) -> str | None:
+    found = next(vars(base)["key"] for base in cls.__mro__ if "key" in vars(base))
+    if found is vars(Node)["key"]:
+        return None
+    if not isinstance(found, classmethod | staticmethod):
+        raise NodeCreationError(
+            f"{cls.__name__}.key must be a class method that returns the key of the node on record, or None; if it is "
+            f"something else, use another name"
+        )
+    key = cls.key()
+    check_key(key, f"{cls.__name__}.key()")
+    return key
 
 
 def _from_class(cls: type[Node[Any]], make: Callable[..., Node[Any]]) -> FunctionNode[..., Any]:
@@ -77,9 +99,11 @@ def _from_class(cls: type[Node[Any]], make: Callable[..., Node[Any]]) -> Functio
         name=cls.name(),
         node_type=cls.type(),
         is_async=is_async(cls.invoke),
+        key=_key_of(cls),
         version=cls.version(),
         memo=cls.memo(),
     )
     node.target = make
+    node.reduced = as_node, (make,)
     node.secrets = cls.secrets()
     return node

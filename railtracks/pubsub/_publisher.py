@@ -13,6 +13,7 @@ from railtracks._concurrency._event_loop import is_in_task
 from railtracks._concurrency._headroom import require_headroom
 from railtracks._logging import PUBLISHER, SessionLog
 from railtracks._test_hooks import Observer
+from railtracks._wording import counted
 from railtracks.pubsub._subscription import PumpHost, Subscription, callback_of
 from railtracks.state import CallEvent, Event
 
@@ -158,6 +159,21 @@ class RTPublisher:
         """Whether all that was accepted is delivered."""
         return all(each.quiet for each in self.subscriptions)
 
+    def is_consumed(self) -> bool:
+        """Return whether a patient consumer has not taken all of its events yet. Start its pump if it was cancelled."""
+        for subscription in self.subscriptions:
+            if subscription.is_patient and subscription.undelivered:
+                subscription.start_pump()
+        return any(each.is_patient and not each.quiet for each in self.subscriptions)
+
+    def abandon_patient(self) -> None:
+        """Deliver no more to patient consumers: what cancels the session may have cancelled them too."""
+        for subscription in self.subscriptions:
+            if subscription.is_patient:
+                subscription.close()
+                subscription.discard()
+                subscription.cancel_pump()
+
     async def wait_drained(self, deadline: float) -> None:
         """Wait until all is delivered, or ``deadline``, on ``anyio.current_time()``. Cancellation: the wait ends."""
         with anyio.CancelScope(deadline=deadline):
@@ -204,8 +220,8 @@ class RTPublisher:
 
     def _log_dropped(self, subscription: Subscription, count: int) -> None:
         self._log.log(
-            logging.ERROR, "subscriber %s did not take its events before the session had ended; %d were dropped",
-            subscription.name, count, logger=PUBLISHER,
+            logging.ERROR, "subscriber %s did not take all events before the session had ended; it missed %s",
+            subscription.name, counted(count, "event"), logger=PUBLISHER,
         )  # fmt: skip
 
     def stop_pumps(self) -> None:

@@ -29,6 +29,7 @@ from railtracks._concurrency._task_groups import find_interrupt, split_cancellat
 from railtracks._concurrency._tracked_task import start_tracked
 from railtracks._context_variable import current
 from railtracks._logging import PUBLISHER, SessionLog
+from railtracks._wording import counted
 from railtracks.exceptions import ConfigError
 from railtracks.state import Event
 
@@ -100,6 +101,7 @@ class Subscription:
         dropped: The number of events that it missed because its buffer was full, or because the session ended first.
         errors: The number of times that its callback raised.
         host: Where its pump runs; None if it does not run.
+        is_patient: Whether the end of the session waits for its deliveries without a limit.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Subscription:
         policy: Policy,
         on_error: OnError,
         log: SessionLog,
+        is_patient: bool = False,
     ) -> None:
         _check_arguments(callback, kinds, capacity, policy, on_error)
         self.name: str = name or getattr(callback, "__qualname__", None) or type(callback).__qualname__
@@ -122,6 +125,7 @@ class Subscription:
         self._callback = callback
         self._capacity = capacity
         self._on_error = on_error
+        self.is_patient = is_patient
         self._log = log
         self._buffer: deque[Event] = deque()
         self._busy = False  # a delivery is in progress
@@ -172,8 +176,8 @@ class Subscription:
             if self.policy == "fail":
                 self._closed = True
                 self._log.log(
-                    logging.ERROR, "subscriber %s fell behind by %d events and was removed; it missed %s",
-                    self.name, len(self._buffer), type(event).__name__, logger=PUBLISHER,
+                    logging.ERROR, "subscriber %s fell behind by %s and was removed; it missed %s",
+                    self.name, counted(len(self._buffer), "event"), type(event).__name__, logger=PUBLISHER,
                 )  # fmt: skip
                 return
             self._buffer.popleft()

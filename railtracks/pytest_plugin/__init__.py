@@ -10,22 +10,29 @@ in each of its runs, even in projects that only happen to have Railtracks instal
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
-from functools import partial
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from railtracks._test_probe import BACKENDS
 from railtracks.pytest_plugin._leaks import LeakDetector, report_cancelled_tasks
+from railtracks.pytest_plugin._virtual_tests import (
+    FIXTURES,
+    FixtureProxy,
+    VirtualTest,
+    forget_fixture,
+    note_fixture,
+    run_test,
+    virtual_test_of,
+)
 
 if TYPE_CHECKING:
     from railtracks import Session
     from railtracks.testing import Outcome, VirtualClock
 
-FIXTURES = {"rt_session", "virtual_clock", "simulated"}  # `simulated` cannot work in async code, and says so
+_ENDINGS = (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.Exception)
 SHOWN = 3
 """How many sessions of a failed test are shown, the latest ones."""
 
@@ -56,37 +63,32 @@ def rt_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def virtual_clock(rt_backend: str) -> VirtualClock:  # noqa: ARG001 (it makes the test run on both)
     """Return the clock that an async test runs on: ``now``, ``hold()``, ``jump(seconds)``."""
-    from railtracks.testing import VirtualClock
-
-    return VirtualClock()
+    return FixtureProxy("virtual_clock", _clock_class)  # type: ignore[return-value]
 
 
-class _SessionProxy:
-    """Stands for the session in other fixtures, which are set up before the event loop runs."""
-
-    def __init__(self) -> None:
-        self._session: Session | None = None  # while the test runs
-
-    def __getattr__(self, name: str) -> Any:
-        if self._session is None:
-            raise pytest.UsageError("rt_session is open only while the test runs; use it in the test, not in fixtures")
-        return getattr(self._session, name)
-
-
-@pytest.fixture
-def rt_session(request: pytest.FixtureRequest, rt_backend: str) -> Session:  # noqa: ARG001 (the same)
+@pytest.fixture(scope="module")
+def rt_session(rt_backend: str) -> Session:  # noqa: ARG001 (it makes the test run on both)
     """Return a session that is open while the test runs, in virtual time, with the options of the ``railtracks`` mark.
 
-    It keeps its state in memory and logs nothing, unless the mark says otherwise.
+    It keeps its state in memory and logs nothing, unless the mark says otherwise. Each test has its own, and so does
+    each example of Hypothesis.
     """
-    if not iscoroutinefunction(request.function):
-        raise pytest.UsageError(
-            f"{request.node.name} uses rt_session, which needs an event loop; write `async def`, or use `simulated`"
-        )
-    return _SessionProxy()  # type: ignore[return-value]  # the session is opened in the event loop of the test
+    return FixtureProxy("rt_session", _session_class)  # type: ignore[return-value]  # the session is opened in the event loop of the test
+
+
+def _session_class() -> type[Session]:
+    from railtracks import Session
+
+    return Session
+
+
+def _clock_class() -> type[VirtualClock]:
+    from railtracks.testing import VirtualClock
+
+    return VirtualClock
 
 
 class Simulated:
@@ -98,12 +100,23 @@ class Simulated:
     def __repr__(self) -> str:  # Hypothesis shows it
         return f"<simulated on {self.backend}>"
 
-    def __call__(self, target: Any, /, *args: Any, **options: Any) -> Outcome:
+    def __call__(
+        self,
+        target: Any,
+        /,
+        *args: Any,
+        raises: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        allow_unused_faults: bool = False,
+        **options: Any,
+    ) -> Outcome:
         """Run a flow or node once, as ``railtracks.testing.simulate`` does, and ``check`` the outcome.
 
         Args:
             target: A flow, or anything that ``rt.call`` takes.
             *args: Its arguments.
+            raises: The class, or classes, of the exception that must leave the run; it is in the outcome then. Ctrl-C
+                always leaves it.
+            allow_unused_faults: Whether faults may be left over because no such call was made.
             **options: Other arguments of ``simulate``, except ``backend``.
 
         Returns:
@@ -111,13 +124,60 @@ class Simulated:
 
         Raises:
             Violation: an invariant does not hold.
-            Exception: as ``simulate``.
+            Failed: the test fails, as nothing that ``raises`` names has left the run, or a fault was never used.
+            BaseException: what has left the run, as the same object, unless ``raises`` names it. What
+                ``pytest.fail``, ``skip``, ``xfail`` and ``exit`` raise comes out first. After ``faults.Kill`` nothing
+                is raised: the process that would see it has died.
+            ConfigError: ``raises`` is not allowed; or as ``simulate``, and other errors of that.
         """
-        from railtracks.testing import check, simulate
+        from railtracks.testing import check
+        from railtracks.testing._simulation._injection import ProcessKilled
+        from railtracks.testing._simulation._simulate import simulate_any
 
-        outcome = simulate(target, *args, backend=self.backend, **options)
+        kinds = _kinds_of(raises)
+        keeps_exit = any(issubclass(SystemExit, kind) for kind in kinds)
+        outcome = simulate_any(keeps_exit, target, *args, backend=self.backend, **options)
+        exc = outcome.exception
+        if exc is not None and (ending := _ending_in(exc)) is not None:
+            raise ending
         check(outcome)
+        if outcome.unused_faults and not allow_unused_faults:
+            called = ", ".join(sorted({record.name for each in outcome.sessions for record in each.info.records}))
+            pytest.fail(
+                f"{', '.join(map(repr, outcome.unused_faults))} was never used; the run has called "
+                f"{called or 'nothing'}. Correct it, or pass allow_unused_faults=True\n\n{outcome}"
+            )
+        if exc is None and raises is not None:
+            pytest.fail(f"DID NOT RAISE {raises!r}: the run {outcome.end}\n\n{outcome}")
+        if exc is not None and not isinstance(exc, (*kinds, ProcessKilled)):
+            raise exc
         return outcome
+
+
+def _kinds_of(raises: object) -> tuple[type[BaseException], ...]:
+    """Return the classes that the argument ``raises`` names.
+
+    Raises:
+        ConfigError: it is not allowed.
+    """
+    from railtracks.exceptions import ConfigError
+
+    if raises is None:
+        return ()
+    kinds = raises if isinstance(raises, tuple) else (raises,)
+    if not kinds or not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise ConfigError(
+            f"simulated: raises={raises!r} is not allowed; use a class of exceptions, such as ValueError, or a tuple "
+            f"of them"
+        )
+    return kinds
+
+
+def _ending_in(exc: BaseException) -> BaseException | None:
+    """Return the exception by which pytest ends a test or all of them, if this is one, or a group with one."""
+    from railtracks._test_probe import leaves_of
+
+    return next((leaf for leaf in leaves_of(exc) if isinstance(leaf, _ENDINGS)), None)
 
 
 @pytest.fixture(scope="module")
@@ -129,83 +189,48 @@ def simulated(rt_backend: str) -> Callable[..., Outcome]:
     return Simulated(rt_backend)
 
 
-def _options_of(item: pytest.Item) -> tuple[int | None, dict[str, Any]]:
-    """Return the seed and the session options of a test's mark."""
-    mark = item.get_closest_marker("railtracks")
-    options = {} if mark is None else dict(mark.kwargs)
-    return options.pop("seed", None), options
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Note the fixtures with which a test cannot run in virtual time."""
+    note_fixture(fixturedef, request)
+    return (yield)
+
+
+def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
+    """Forget the fixtures that were torn down."""
+    forget_fixture(fixturedef, request)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Run an async test that uses one of the fixtures in virtual time, as a plain function of pytest."""
-    test = pyfuncitem.obj
-    if not iscoroutinefunction(test) or FIXTURES.isdisjoint(pyfuncitem.fixturenames):
+    virtual = pyfuncitem.stash.get(_VIRTUAL, None)
+    if virtual is None:
         return (yield)
 
     def run_virtually(**arguments: Any) -> None:
-        _run(pyfuncitem, test, arguments)
+        pyfuncitem.stash[_HAS_RUN] = True
+        run_test(pyfuncitem, virtual.function, pyfuncitem.stash[_DETECTOR], arguments)
 
-    pyfuncitem.obj = run_virtually
+    run_virtually.__name__ = virtual.function.__name__  # Hypothesis shows it
+    replaced = getattr(virtual.owner, virtual.attribute)  # by another plugin, most likely
+    setattr(virtual.owner, virtual.attribute, run_virtually)
     try:
         return (yield)
     finally:
-        pyfuncitem.obj = test
-
-
-def _run(item: pytest.Function, test: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    from railtracks.testing import run
-    from railtracks.testing._simulation._promise import leaves_of
-
-    fixtures: dict[str, Any] = item.funcargs
-    seed, options = _options_of(item)
-    body = partial(test, **arguments)
-    if "rt_session" in item.fixturenames:
-        body = partial(_in_session, test, arguments, options, fixtures["rt_session"])
-    try:
-        run(
-            _detect_task_leaks,
-            body,
-            item.stash[_DETECTOR],
-            backend=fixtures["rt_backend"],
-            seed=seed,
-            clock=fixtures.get("virtual_clock"),
-        )
-    except BaseExceptionGroup as group:
-        # pytest has to get these as they are, even if they were raised in a task group.
-        ends, _ = group.split((pytest.exit.Exception, KeyboardInterrupt, SystemExit))
-        if ends is None:
-            raise
-        raise next(leaves_of(ends)) from group
-
-
-async def _in_session(
-    test: Callable[..., Any], arguments: dict[str, Any], options: dict[str, Any], proxy: _SessionProxy
-) -> None:
-    from railtracks import Session
-    from railtracks._test_hooks import harness_options
-    from railtracks.state import MemoryStore
-
-    harness_options.set({"store": MemoryStore(), "logging_setting": "NONE"})  # also for sessions that nodes open
-    async with Session(**options) as session:
-        proxy._session = session
-        await test(**{key: session if key == "rt_session" else value for key, value in arguments.items()})
-
-
-async def _detect_task_leaks(test: Callable[[], Awaitable[None]], detector: LeakDetector) -> None:
-    from railtracks.testing._virtual_time._tasks import tasks, tasks_left
-
-    before = set(tasks())
-    await test()
-    detector.add_tasks(await tasks_left(before))
+        setattr(virtual.owner, virtual.attribute, replaced)
 
 
 # ---- the sessions of a test, and what it leaves behind
 
 _DETECTOR = pytest.StashKey[LeakDetector]()
+_VIRTUAL = pytest.StashKey[VirtualTest]()
+_HAS_RUN = pytest.StashKey[bool]()
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Observe the sessions that the test opens, and with ``--railtracks-leaks`` the tasks that it leaves."""
     import attrs
@@ -213,12 +238,28 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     from railtracks._test_hooks import runtime_hooks
 
     detector = item.stash[_DETECTOR] = LeakDetector()
+    virtual = virtual_test_of(item)  # before other plugins replace its function
+    if virtual is not None:
+        item.stash[_VIRTUAL] = virtual
     token = runtime_hooks.set(attrs.evolve(runtime_hooks.get(), observer=detector))
     try:
         with report_cancelled_tasks(detector) if item.config.getoption("--railtracks-leaks") else nullcontext():
             yield
     finally:
         runtime_hooks.reset(token)
+        if virtual is not None:  # pytest-trio leaves its own in a test of Hypothesis, which has other parameters too
+            setattr(virtual.owner, virtual.attribute, virtual.function)
+    if virtual is not None and not item.stash.get(_HAS_RUN, False):
+        pytest.fail(
+            f"{item.name} was not run in virtual time, although it uses {_fixtures_of(item)}: the plugin "
+            f"{type(item).__module__.partition('.')[0]} has run it in its own way; take its mark, or its automatic "
+            f"mode, from this test",
+            pytrace=False,
+        )
+
+
+def _fixtures_of(item: pytest.Item) -> str:
+    return " and ".join(sorted(FIXTURES.intersection(getattr(item, "fixturenames", ()))))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -254,15 +295,13 @@ def pytest_runtest_makereport(
 
 def _render_calls(info: Any, coloured: bool) -> str:
     """Return the tree of calls, in colours if the terminal has them and ``rich`` is installed."""
-    from railtracks.testing._simulation import _report
-
-    if coloured:
-        try:
-            from rich.console import Console
-        except ImportError:
-            return _report.call_tree(info)
-        console = Console(force_terminal=True, width=120)
-        with console.capture() as capture:
-            console.print(_report.rich_call_tree(info), soft_wrap=True)
-        return capture.get()
-    return _report.call_tree(info)
+    if not coloured:
+        return str(info)
+    try:
+        from rich.console import Console
+    except ImportError:
+        return str(info)
+    console = Console(force_terminal=True, width=120)
+    with console.capture() as capture:
+        console.print(info, soft_wrap=True)
+    return capture.get()

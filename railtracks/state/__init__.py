@@ -3,8 +3,18 @@
 from typing import TYPE_CHECKING
 
 from railtracks._lazy import lazy_attributes
-from railtracks.state._events import Broadcast, CallCancelled, CallCreated, CallEvent, CallFailed, CallSucceeded, Event
-from railtracks.state._info import Decision, ExecutionInfo, Failure, Forest
+from railtracks.exceptions import Question
+from railtracks.state._events import (
+    AgentText,
+    Broadcast,
+    CallCancelled,
+    CallCreated,
+    CallEvent,
+    CallFailed,
+    CallSucceeded,
+    Event,
+)
+from railtracks.state._info import Decision, ExecutionInfo, Failure
 from railtracks.state._records import CallRecord, Change, Form, Reason, Status
 from railtracks.state._redaction._redactor import Secret
 from railtracks.state._redaction._secret_names import register_secret_keys
@@ -12,14 +22,24 @@ from railtracks.state._serialization._hooks import register_hooks
 from railtracks.state._serialization._placeholders import Cut, Opaque, RecordedError
 
 if TYPE_CHECKING:
+    from railtracks.state._document._forest import Forest
     from railtracks.state._document._graph import Edge, Node, Stamp
+    from railtracks.state._stores._cancelling import cancel_run
     from railtracks.state._stores._files import FileStore
+    from railtracks.state._stores._loading import load_run
+    from railtracks.state._stores._mailboxes import Mailbox
     from railtracks.state._stores._memory import MemoryStore
+    from railtracks.state._stores._messages import send
     from railtracks.state._stores._protocols import Appender, Listed, Lock, Store, Stored
-    from railtracks.state._stores._runs import RunSummary, list_runs, load_run, prune, run_exists
+    from railtracks.state._stores._pruning import prune
+    from railtracks.state._stores._runs import RunSummary, list_runs, run_exists
     from railtracks.state._stores._sqlite import SQLiteStore
+    from railtracks.state._stores._values import ValueStore
+    from railtracks.state._views._critical_path import PathStep
+    from railtracks.state._views._summary import NodeSummary, SessionSummary
 
 __all__ = [
+    "AgentText",
     "Appender",
     "Broadcast",
     "CallCancelled",
@@ -40,24 +60,32 @@ __all__ = [
     "Form",
     "Listed",
     "Lock",
+    "Mailbox",
     "MemoryStore",
     "Node",
+    "NodeSummary",
     "Opaque",
+    "PathStep",
+    "Question",
     "Reason",
     "RecordedError",
     "RunSummary",
     "SQLiteStore",
     "Secret",
+    "SessionSummary",
     "Stamp",
     "Status",
     "Store",
     "Stored",
+    "ValueStore",
+    "cancel_run",
     "list_runs",
     "load_run",
     "prune",
     "register_hooks",
     "register_secret_keys",
     "run_exists",
+    "send",
 ]
 
 # Few programs look at the graph, and a session that saves nothing needs no store. So these are loaded on first use.
@@ -65,11 +93,20 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_attributes(
         globals(),
         {
+            "railtracks.state._document._forest": ("Forest",),
             "railtracks.state._document._graph": ("Edge", "Node", "Stamp"),
-            "railtracks.state._stores._runs": ("RunSummary", "list_runs", "load_run", "prune", "run_exists"),
+            "railtracks.state._views._critical_path": ("PathStep",),
+            "railtracks.state._views._summary": ("NodeSummary", "SessionSummary"),
+            "railtracks.state._stores._pruning": ("prune",),
+            "railtracks.state._stores._loading": ("load_run",),
+            "railtracks.state._stores._runs": ("RunSummary", "list_runs", "run_exists"),
             "railtracks.state._stores._sqlite": ("SQLiteStore",),
+            "railtracks.state._stores._cancelling": ("cancel_run",),
             "railtracks.state._stores._files": ("FileStore",),
+            "railtracks.state._stores._mailboxes": ("Mailbox",),
+            "railtracks.state._stores._messages": ("send",),
             "railtracks.state._stores._memory": ("MemoryStore",),
+            "railtracks.state._stores._values": ("ValueStore",),
             "railtracks.state._stores._protocols": ("Appender", "Listed", "Lock", "Store", "Stored"),
         },
     )

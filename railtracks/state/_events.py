@@ -65,6 +65,17 @@ class CallCancelled(CallEvent):
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
+class AgentText(Event):
+    """A piece of the text that an agent writes, in a run whose events are streamed (``flow.astream_events``)."""
+
+    agent: str
+    """The name of the agent."""
+    node_id: str | None
+    """The identifier of its call."""
+    text: str
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Broadcast(Event):
     """An item that a node broadcast."""
 

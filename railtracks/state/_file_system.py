@@ -32,11 +32,38 @@ def state_folder() -> Path:
     return Path(home) if home else Path.cwd() / FOLDER
 
 
+_unsynced: set[str] = set()
+"""The folders that this process has made, and whose names are not on disk yet."""
+
+
 def make_folder(folder: Path) -> None:
-    """Make a folder and its missing parents, accessible to their owner only. An existing one is left as it is."""
+    """Make a folder and its missing parents, accessible to their owner only. An existing one is left as it is.
+
+    Their names are on disk after the next :func:`sync_new_folders`.
+    """
     if not folder.parent.exists():
         make_folder(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    else:
+        _unsynced.add(os.fspath(folder))
+
+
+def sync_new_folders(folder: str) -> None:
+    """Put the name of a folder on disk, and those of its parents, as far as this process has made them. Blocks.
+
+    Raises:
+        OSError: That is not possible.
+    """
+    while folder in _unsynced:
+        parent = os.path.dirname(folder)
+        with contextlib.suppress(PermissionError):  # it may be made in, but not opened for reading
+            sync_folder(parent)
+        _unsynced.discard(folder)
+        folder = parent
 
 
 def create_file(path: str | os.PathLike[str], flags: int) -> int:
@@ -70,28 +97,69 @@ def remove_file(path: str | os.PathLike[str]) -> None:
         os.unlink(path)
 
 
-def write_atomically(path: str | os.PathLike[str], content: Iterable[bytes]) -> None:
+def temporary_path(path: str) -> str:
+    """Return the name of the temporary file of a path that only one writes to at a time."""
+    folder, name = os.path.split(path)
+    return f"{folder}{os.sep}.{name}.tmp"
+
+
+def write_atomically(path: str | os.PathLike[str], content: Iterable[bytes], *, is_only_writer: bool = False) -> None:
     """Write a file whole or not at all. It is on disk when this returns, and readable by its owner only.
 
     The content goes to a temporary file beside it: fsync, rename, fsync of the folder. A missing folder is made, for
     its owner only. Files that are written at the same time, in several threads, share fsyncs of the folder.
 
+    Args:
+        path: The file.
+        content: What to write, in pieces.
+        is_only_writer: Whether nothing else writes to ``path`` at the same time. The temporary file has always the
+            same name then, :func:`temporary_path`, so that a killed process leaves at most one behind.
+
     Raises:
         OSError: It cannot be written. What was at ``path`` before is unchanged.
     """
-    folder, name = os.path.split(os.path.abspath(path))
-    temporary = f"{folder}{os.sep}.{name}.{os.urandom(4).hex()}.tmp"
+    temporary = write_temporary(path, content, is_only_writer=is_only_writer)
     try:
-        with os.fdopen(create_file(temporary, os.O_WRONLY | os.O_EXCL), "wb", 0) as file:
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # what went wrong before counts more
+            os.unlink(temporary)
+        raise
+    FolderSync.of(os.path.dirname(temporary)).sync()
+
+
+def write_temporary(path: str | os.PathLike[str], content: Iterable[bytes], *, is_only_writer: bool = False) -> str:
+    """Write a file that is to be renamed to ``path``, put it on disk, and return its name. See ``write_atomically``.
+
+    Raises:
+        OSError: It cannot be written. Nothing is left of it.
+    """
+    path = os.path.abspath(path)
+    folder, name = os.path.split(path)
+    temporary = f"{folder}{os.sep}.{name}.{os.urandom(4).hex()}.tmp"
+    if is_only_writer:
+        temporary = temporary_path(path)
+    try:
+        with os.fdopen(_create_new(temporary, replaces=is_only_writer), "wb", 0) as file:
             for piece in content:
                 _write_all(file, piece)
             os.fsync(file.fileno())
-        os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):  # it may not exist yet, and what went wrong counts more
             os.unlink(temporary)
         raise
-    FolderSync.of(folder).sync()
+    return temporary
+
+
+def _create_new(path: str, replaces: bool) -> int:
+    """Create a file for its owner only, and return its handle. ``replaces``: one that is there is removed."""
+    try:
+        return create_file(path, os.O_WRONLY | os.O_EXCL)
+    except FileExistsError:
+        if not replaces:
+            raise
+        os.unlink(path)
+        return create_file(path, os.O_WRONLY | os.O_EXCL)
 
 
 def _write_all(file: FileIO, content: bytes) -> None:
@@ -154,6 +222,7 @@ class FolderSync:
             since = self.started
         with self._turn:
             if self._completed <= since:
+                sync_new_folders(self._folder)
                 self.started = number = self.started + 1
                 sync_folder(self._folder)
                 self._completed = number

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import attrs
 
 from railtracks._identifiers import index_of, node_id
-from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, StateError
-from railtracks.state._call_tree import CallTree
-from railtracks.state._records import REUSED, CallRecord, Reason, Status
+from railtracks.exceptions import GlobalTimeOutError, Question, SessionEndedError, StateError
+from railtracks.state._questions import awaited_topics, open_questions
+from railtracks.state._records import REUSED, CallRecord, Reason, Status, aggregate_status, copy_record, is_reused
 from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._large_values import VALUES_ENDING, Find, find_in_folder, find_nothing
 from railtracks.state._serialization._record_text import loads
 
 if TYPE_CHECKING:  # a session that saves nothing does without what reads and writes, and takes long to import
+    from railtracks.state._document._forest import Forest
     from railtracks.state._document._graph import Edge, GraphBuilder, Node, Stamp
     from railtracks.state._document._writer import Writer
+    from railtracks.state._views._summary import SessionSummary
+    from railtracks.state._views._tree import Line
 
 
 @attrs.frozen
@@ -36,38 +41,10 @@ class Decision(NamedTuple):
     reused: bool
     """True if its recorded result was used, False if it ran."""
     why: str
-    """The reason why it ran; "" if it did not."""
+    """The reason why it ran. If its result was used, what has changed since it was recorded; "" if nothing has."""
 
 
-_T = TypeVar("_T", "Node", "Edge")
-
-
-class Forest(Generic[_T]):
-    """The nodes, or the requests, of a session as trees: one per top-level call."""
-
-    def __init__(self, session_id: str, records: Sequence[CallRecord], build: Callable[[CallRecord], _T]) -> None:
-        self._tree = CallTree(records)
-        self._records = {node_id(session_id, record.index): record for record in records}
-        self._items: dict[int, _T] = {record.index: build(record) for record in records}
-
-    def heap(self) -> dict[str, _T]:
-        """Return all items in their latest version, by identifier, in the order of creation."""
-        return {item.identifier: item for item in self._items.values()}
-
-    def children(self, node_id: str) -> list[_T]:
-        """Return the items of the calls that a node made, in the order of creation. KeyError for an unknown node."""
-        return self._children(self._records[node_id])
-
-    @property
-    def insertion_request(self) -> list[_T]:
-        """The items of the top-level calls, in the order of creation."""
-        return self._children(None)
-
-    def _children(self, record: CallRecord | None) -> list[_T]:
-        return [self._items[child.index] for child in self._tree.children(record)]
-
-
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class ExecutionInfo:
     """A snapshot of a session, taken from a live one (``session.info``) or loaded from its state file or journal.
 
@@ -83,14 +60,34 @@ class ExecutionInfo:
     start_time: float | None = None
     end_time: float | None = None
     records: tuple[CallRecord, ...] = ()
-    """The calls in the order of creation. Their times are on the session's clock."""
-    clock_origin: float = attrs.field(default=0.0, repr=False)
-    """Seconds to add to a record's time to get seconds since the epoch."""
-    earlier: tuple[CallRecord, ...] = attrs.field(default=(), repr=False)
+    """The calls in the order of creation."""
+    earlier: tuple[CallRecord, ...] = attrs.field(default=())
     """The calls of the session that this one resumed, as long as this one has not completed."""
     damage: str | None = None
-    """Of a loaded journal that is not whole, why its rest could not be used, and from which byte on."""
-    _redactor: Redactor = attrs.field(factory=Redactor, repr=False)
+    """What could not be used of what was loaded, and why; None if all of it is whole. Of a damaged journal, that is the
+    rest from some byte on; of a damaged document, some calls, in place of which there are open ones."""
+    interrupted: bool = False
+    """Whether Ctrl-C or SIGTERM ended the session before its calls. ``rt.recover`` goes on with such a run."""
+    processor_seconds: float | None = None
+    """The processor time that the process used while the session was open, for this session and whatever else ran in
+    the process. None if it is not known, or the session has not ended."""
+    peak_memory_bytes: int | None = None
+    """The most memory that the process had used at any time, until the session ended. None as above, or on Windows."""
+    _redactor: Redactor = attrs.field(factory=Redactor)
+    _find_value: Find = attrs.field(default=find_nothing)
+    _restarts: int | None = attrs.field(default=None)
+    """Of a journal: how many sessions in a row, this one included, resumed the run because a process had died."""
+    _answered: frozenset[str] = attrs.field(default=frozenset())
+    """The questions whose answers had come, but were not taken, when this was loaded from a store."""
+    _makers: Mapping[str, Callable[[], tuple[CallRecord, ...]]] = attrs.field(factory=dict, init=False)
+
+    def __getattr__(self, name: str) -> Any:
+        """Make the records that are asked for. Python calls this only for attributes that are unset."""
+        if name not in ("records", "earlier"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        records = self._makers[name]()
+        object.__setattr__(self, name, records)
+        return records
 
     # ---- queries
 
@@ -102,6 +99,15 @@ class ExecutionInfo:
         """
         answers = [self._answer(record) for record in self._root_calls()]
         return answers[0] if len(answers) == 1 else answers or None
+
+    @property
+    def failures(self) -> tuple[CallRecord, ...]:
+        """The records of the calls that failed, in the order of creation, each with its ``exception``.
+
+        It does not matter what became of the exception: whether the caller handled it, failed with it too, or had it in
+        the list that ``rt.call_batch`` returns. A call that was cancelled, as at a timeout, has not failed.
+        """
+        return tuple(record for record in self.records if record.status is Status.FAILED)
 
     @property
     def name(self) -> str:
@@ -126,12 +132,26 @@ class ExecutionInfo:
 
         Calls below a reused call are not listed.
         """
-        inside = {r.index for r in self.records if r.reuse == REUSED}
+        inside = {r.index for r in self.records if is_reused(r)}
         return [
-            Decision(node_id(self.session_id, r.index), r.name, r.reuse == REUSED, "" if r.reuse == REUSED else r.reuse)
+            Decision(node_id(self.session_id, r.index), r.name, is_reused(r), r.reuse.removeprefix(REUSED).lstrip(": "))
             for r in self.records
             if r.reuse is not None and r.parent not in inside
         ]
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """The questions that the run waits to have answered, in the order in which they were asked.
+
+        Of a run that ``load_run`` has loaded, those are left out whose answers are in its mailbox.
+        """
+        questions = open_questions((*self.earlier, *self.records))
+        return tuple(question for question in questions if question.id not in self._answered)
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics of the messages that the run waits for."""
+        return awaited_topics(self.records)
 
     @property
     def insertion_requests(self) -> list[Edge]:
@@ -141,11 +161,15 @@ class ExecutionInfo:
     @property
     def request_forest(self) -> Forest[Edge]:
         """The calls as requests: caller, node, arguments and outcome."""
+        from railtracks.state._document._forest import Forest  # here, as few programs ask for it
+
         return Forest(self.session_id, self.records, self._graph.edge)
 
     @property
     def node_forest(self) -> Forest[Node]:
         """The calls as nodes."""
+        from railtracks.state._document._forest import Forest  # here, as above
+
         return Forest(self.session_id, self.records, self._graph.node)
 
     def subset(self, ids: str | Iterable[str]) -> ExecutionInfo:
@@ -170,11 +194,96 @@ class ExecutionInfo:
         for record in self.records:  # a caller always comes before the calls that it made
             if record.parent in runs:
                 runs[record.index] = runs[record.parent]
-                kept.append(attrs.evolve(record, run=runs[record.parent]))
+                kept.append(copy_record(record, run=runs[record.parent]))
             elif record.index in roots:
                 runs[record.index] = record.index
-                kept.append(attrs.evolve(record, parent=None, run=record.index))
+                kept.append(copy_record(record, parent=None, run=record.index))
         return attrs.evolve(self, records=tuple(kept))
+
+    # ---- for people
+
+    def tree(
+        self,
+        max_calls: float = 200,
+        arguments: bool = True,
+        *,
+        folds: bool = True,
+        failed: bool = False,
+    ) -> str:
+        """Return the calls as a tree, as text: each below its caller, with its status, its duration, and why it failed.
+
+        Arguments and messages are shortened, and without secrets. The calls of one node that one call made are one line
+        if there are ten or more of them. Below it stand the first that did not complete, and the slowest.
+
+        Args:
+            max_calls: The number of lines of calls after which the tree ends, and says how many calls are left;
+                ``math.inf`` for all.
+            arguments: Whether the arguments of the calls are shown.
+            folds: Whether many calls of one node are one line.
+            failed: Whether only the calls are shown that have not completed, and those that made them.
+        """
+        return "\n".join(map(str, self._tree_lines(max_calls, arguments, folds, failed)))
+
+    def summary(self) -> SessionSummary:
+        """Return the session in numbers: calls and times per node, the critical path, and what the process used.
+
+        ``print(info.summary())`` shows them as tables.
+        """
+        from railtracks.state._views._summary import summarize  # here, as many programs never ask
+
+        return summarize(
+            self.records,
+            self._redactor,
+            title=self._title,
+            status=self._status,
+            seconds=self._seconds,
+            processor_seconds=self.processor_seconds,
+            peak_memory_bytes=self.peak_memory_bytes,
+        )
+
+    def __str__(self) -> str:
+        return self.tree()
+
+    def __repr__(self) -> str:
+        return f"<ExecutionInfo: {next(self._tree_lines(0)).text}>"
+
+    def __rich__(self) -> Any:
+        """Return the tree in colour, for ``rich``."""
+        from railtracks.state._views._rich import rich_tree  # here, as it needs rich
+
+        return rich_tree(self._tree_lines())
+
+    def _repr_html_(self) -> str:
+        """Return the tree as HTML, for notebooks."""
+        from railtracks.state._views._html import html_tree  # here, as above
+
+        return html_tree(self._tree_lines())
+
+    def _tree_lines(
+        self, max_calls: float = 200, arguments: bool = True, folds: bool = True, failed: bool = False
+    ) -> Iterator[Line]:
+        from railtracks.state._views._tree import Tree, TreeOptions, session_line  # here, as above
+
+        yield session_line(self._title, self.records, self._status, self._seconds)
+        if max_calls > 0:
+            yield from Tree(self.records, self._redactor, TreeOptions(max_calls, arguments, folds, failed)).lines()
+
+    @property
+    def _title(self) -> str:
+        from railtracks.state._views._texts import session_title  # here, as above
+
+        return session_title(self.session_id, self.session_name, self.flow_name, self._redactor)
+
+    @property
+    def _status(self) -> Status:
+        """The status of the session: it is open until it ends."""
+        status = aggregate_status(self.records)
+        return Status.OPEN if self.end_time is None and status is Status.COMPLETED else status
+
+    @property
+    def _seconds(self) -> float | None:
+        """How long the session took; None while it is open."""
+        return None if self.start_time is None or self.end_time is None else self.end_time - self.start_time
 
     # ---- the document
 
@@ -192,9 +301,9 @@ class ExecutionInfo:
 
     @property
     def facts(self) -> dict[str, str | float | None]:
-        """The members of the document that say which session it is."""
+        """The members of the document that say which session it is, and how it ended."""
         written = self._redactor.redact_name
-        return {
+        facts: dict[str, str | float | None] = {
             "flow_name": None if self.flow_name is None else written(self.flow_name),
             "flow_id": self.flow_id,
             "session_id": self.session_id,
@@ -202,9 +311,18 @@ class ExecutionInfo:
             "start_time": self.start_time,
             "end_time": self.end_time,
         }
+        if self.interrupted:
+            facts["interrupted"] = True
+        if self.processor_seconds is not None:
+            facts["processor_seconds"] = self.processor_seconds
+        if self.peak_memory_bytes is not None:
+            facts["peak_memory_bytes"] = self.peak_memory_bytes
+        return facts
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state file: atomically, readable by its owner only, on disk when this returns. Blocks.
+
+        Large values, which a store keeps beside the state file, stand in it.
 
         Raises:
             OSError: The file cannot be written. An earlier file at ``path`` is still whole then.
@@ -212,7 +330,14 @@ class ExecutionInfo:
         from railtracks.state._document._writer import encoded
         from railtracks.state._file_system import write_atomically
 
-        write_atomically(Path(path), encoded(self.document()))
+        write_atomically(Path(path), encoded(self._whole_document()))
+
+    def _whole_document(self) -> Iterator[str]:
+        """Return the document with the large values in it."""
+        from railtracks.state._serialization._compact_text import with_values_inside
+
+        records, earlier = (with_values_inside(each, self._find_value) for each in (self.records, self.earlier))
+        return self._writer.document(self.facts, records, earlier)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ExecutionInfo:
@@ -230,9 +355,21 @@ class ExecutionInfo:
         path = Path(path)
         content = path.read_bytes()
         try:
-            return cls.from_journal(content) if _is_journal(path, content) else cls.from_document(content)
+            info = cls.from_journal(content) if _is_journal(path, content) else cls.from_document(content)
         except StateError as exc:
             raise StateError(f"{path}: {exc}") from exc
+        values = path.with_suffix(VALUES_ENDING)
+        return with_large_values(info, partial(find_in_folder, str(values))) if values.is_dir() else info
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how the snapshot is pickled: as its document, whatever values it holds, and without secrets."""
+        return _unpickle, ("".join(self._whole_document()).encode("utf-8", "surrogatepass"), self.damage)
+
+    def __copy__(self) -> ExecutionInfo:
+        return self  # it does not change
+
+    def __deepcopy__(self, memo: object) -> ExecutionInfo:
+        return self
 
     @classmethod
     def from_document(cls, content: bytes) -> ExecutionInfo:
@@ -241,20 +378,12 @@ class ExecutionInfo:
         Raises:
             StateError: It is not a document, or its version is unknown. The message says where it is wrong.
         """
-        from railtracks.state._document._reader import collections_paused, read_document, read_records  # seldom needed
+        from railtracks.state._document._reader import read_content
+        from railtracks.state._garbage import collections_paused  # seldom needed, like the next
 
         with collections_paused():
-            document = read_document(content)
-            return cls(
-                session_id=document.session_id,
-                session_name=document.session_name,
-                flow_name=document.flow_name,
-                flow_id=document.flow_id,
-                start_time=document.start_time,
-                end_time=document.end_time,
-                records=read_records(document.runs),
-                earlier=read_records(document.earlier),
-            )
+            document = read_content(content)
+        return cls(**document.facts, records=document.records, earlier=document.earlier, damage=document.damage)
 
     @classmethod
     def from_journal(cls, content: bytes, running: bool = False) -> ExecutionInfo:
@@ -268,7 +397,7 @@ class ExecutionInfo:
         Raises:
             StateError: It is not a journal, its header is damaged, or its version is unknown.
         """
-        from railtracks.state._document._reader import collections_paused  # seldom needed, like the next
+        from railtracks.state._garbage import collections_paused  # seldom needed, like the next
         from railtracks.state._journal._reader import read_journal
 
         with collections_paused():
@@ -283,6 +412,7 @@ class ExecutionInfo:
                 records=tuple(journal.records),
                 earlier=tuple(journal.earlier),
                 damage=journal.damage,
+                restarts=journal.restarts,
             )
         except TypeError as exc:
             raise StateError(f"this is not a journal: its header has other members than expected ({exc})") from exc
@@ -300,13 +430,13 @@ class ExecutionInfo:
     def _graph(self) -> GraphBuilder:
         from railtracks.state._document._graph import GraphBuilder
 
-        return GraphBuilder(self.session_id, self.clock_origin)
+        return GraphBuilder(self.session_id)
 
     @property
     def _writer(self) -> Writer:
         from railtracks.state._document._writer import Writer
 
-        return Writer(self.session_id, self.clock_origin, self._redactor)
+        return Writer(self.session_id, self._redactor)
 
     def _root_calls(self) -> list[CallRecord]:
         return [record for record in self.records if record.parent is None]
@@ -321,10 +451,37 @@ class ExecutionInfo:
             if limit is not None:
                 what = f"the timeout of {limit:g} s, and ended after {seconds:g} s"
             return Failure(GlobalTimeOutError(seconds if limit is None else limit, f"{record.name} exceeded {what}"))
+        if record.reason is Reason.SUSPENDED:
+            return Failure(SessionEndedError(f"{record.name} is suspended, until what it waits for has come"))
         if record.reason is not None:
             what = "was running when its process died" if record.reason is Reason.PROCESS_DIED else "was cancelled"
             return Failure(SessionEndedError(f"{record.name} {what} ({record.reason.value})"))
         return record.result
+
+
+def info_made_later(
+    records: Callable[[], tuple[CallRecord, ...]], earlier: Callable[[], tuple[CallRecord, ...]], **members: Any
+) -> ExecutionInfo:
+    """Return a snapshot that makes its records when they are asked for, which takes long if there are many.
+
+    Args:
+        records: Makes ``records``.
+        earlier: Makes ``earlier``.
+        members: The other members.
+    """
+    info = ExecutionInfo(**members)
+    object.__setattr__(info, "_makers", {"records": records, "earlier": earlier})
+    for name in info._makers:
+        object.__delattr__(info, name)
+    return info
+
+
+def with_large_values(info: ExecutionInfo, find: Find) -> ExecutionInfo:
+    """Return a snapshot that has been loaded with what finds its large values, which are read when asked for."""
+    from railtracks.state._serialization import _loaded_record  # seldom needed
+
+    records, earlier = (_loaded_record.with_large_values(each, find) for each in (info.records, info.earlier))
+    return attrs.evolve(info, records=records, earlier=earlier, find_value=find)
 
 
 def _is_journal(path: Path, content: bytes) -> bool:
@@ -333,12 +490,13 @@ def _is_journal(path: Path, content: bytes) -> bool:
     Each is known by its beginning. If that is neither, because the file is damaged or formatted, its name decides, and
     without a usual name the first character.
     """
+    from railtracks.state._document._compression import is_compressed
     from railtracks.state._document._writer import DOCUMENT_BEGINS
     from railtracks.state._journal._format import HEADER_BEGINS, PREFIX
 
     if content.startswith(HEADER_BEGINS, PREFIX.size):  # asked first, as the length before it may begin like a document
         return True
-    if content.startswith(DOCUMENT_BEGINS):
+    if content.startswith(DOCUMENT_BEGINS) or is_compressed(content):
         return False
     if path.suffix in (".journal", ".json"):
         return path.suffix == ".journal"
@@ -349,3 +507,8 @@ def _without_tracebacks(data: Any) -> Any:
     if isinstance(data, dict):
         return {key: _without_tracebacks(value) for key, value in data.items() if key != "$traceback"}
     return [_without_tracebacks(item) for item in data] if isinstance(data, list) else data
+
+
+def _unpickle(document: bytes, damage: str | None) -> ExecutionInfo:
+    """Return a snapshot that was pickled."""
+    return attrs.evolve(ExecutionInfo.from_document(document), damage=damage)

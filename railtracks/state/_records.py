@@ -17,6 +17,8 @@ class Status(StrEnum):
     COMPLETED = "Completed"
     FAILED = "Failed"
     CANCELLED = "Cancelled"
+    SUSPENDED = "Suspended"
+    """It waits for an answer or a message, or for a call that does, and runs again when the run is resumed."""
 
 
 class Reason(StrEnum):
@@ -30,6 +32,12 @@ class Reason(StrEnum):
     """The session ended before the call, for example because its body raised."""
     RUN_ENDED = "run_ended"
     """The top-level call that it belongs to ended before it."""
+    REQUEST = "request"
+    """``rt.state.cancel_run`` was called for the run."""
+    HANDLE = "handle"
+    """``cancel()`` of its handle was called: it, or a call above it, was started by ``session.start_soon``."""
+    SUSPENDED = "suspended"
+    """For a call that is ``Suspended``: nothing in the run could go on without an answer or a message."""
     OUTSIDE = "outside"
     """Something else: a scope or a timeout of user code, ``task.cancel()``, Ctrl-C."""
     PROCESS_DIED = "process_died"
@@ -57,20 +65,37 @@ DELETED: Any = object()
 """In place of the new value of a key that was deleted from the context."""
 
 REUSED = "reused"
-"""The value of ``CallRecord.reuse`` for a call whose recorded result was used."""
+"""What the value of ``CallRecord.reuse`` begins with for a call whose recorded result was used."""
+
+
+def is_reused(record: CallRecord) -> bool:
+    """Return whether the recorded result of a call was used, in place of running it."""
+    return record.reuse is not None and record.reuse.startswith(REUSED)
 
 
 class Change(NamedTuple):
     """A change of the session's context by a call."""
 
     order: int
-    """The position of the change among all changes of the session, from 0."""
+    """The position of the change among all changes of the session; in a resumed one after those of the run before,
+    unless it is one of these."""
     key: str
     value: str | None
     """The new value as JSON text; None if the key was deleted."""
     form: Form
     types: str | None = None
     """The types in the value, as the text of a JSON object; None if all of it is plain, or not written."""
+
+
+class Read(NamedTuple):
+    """A value that a call read from the session's context, the first time that it read the key."""
+
+    value: str | None
+    """The value as JSON text; None if there was no such key."""
+    types: str | None
+    """The types in the value, as the text of a JSON object; None if all of it is plain."""
+    depth: int
+    """How many calls, from this one outwards, it was outside of: neither they nor what is below them had set it."""
 
 
 class FieldRepr:
@@ -112,7 +137,7 @@ class CallRecord(FieldRepr):
     kwargs: Mapping[str, Any]
     started_step: int
     started: float
-    """Seconds on the session's clock."""
+    """When the call began, in seconds since the epoch."""
     status: Status = Status.OPEN
     ended_step: int | None = None
     ended: float | None = None
@@ -130,17 +155,62 @@ class CallRecord(FieldRepr):
     changes: list[Change] | None = None
     """The changes that the call itself made in the context."""
     reuse: str | None = None
-    """In a session that resumes another, ``REUSED`` or the reason why the call ran again."""
+    """In a session that resumes another, ``REUSED`` or the reason why the call ran again. A call that was reused
+    although what it had read from the context differs has that after ``REUSED`` and ": "."""
     attributes: str | None = None
     """The attributes with which the call described itself, as the text of a JSON object."""
     timeout: float | None = None
     """The limit, in seconds, that a top-level call had exceeded when it was cancelled; None for others."""
+    branch: tuple[int, ...] | None = None
+    """The task of the calling call that made this one, as numbers that are unique in the session: those of the tasks
+    that lead to it from the calling call's own task, as far as they made calls. None: its own task. A batch counts as a
+    task, with a negative number, and so does each of its calls."""
+    reads: dict[str, Read] | None = None
+    """What the call itself read from the context before it changed it, by key."""
+    raised_by: tuple[int, ...] | None = None
+    """Of a failed call, the indices of the failed calls below it whose exceptions its own one is, contains, or was
+    raised from."""
+    was_left: bool | None = None
+    """Of a call that failed or opened a session, in a history that is put together from several attempts: whether its
+    caller had gone on after that. None: the other records say it."""
+    code: str | None = None
+    """The digest of the code of the function that ran, after the interpreter that it is of; None if it is not known."""
+    attempt: int = 1
+    """How many times the call has begun, this time included: in a session that resumes another, one more than there, if
+    it runs again."""
+
+
+_SLOTS = tuple((name, CallRecord.__dict__[name]) for name in attrs.fields_dict(CallRecord))
+
+
+def copy_record(record: CallRecord, **changes: Any) -> CallRecord:
+    """Return a copy of a record with some fields changed. What is not decoded yet in a loaded record stays so."""
+    cls = type(record)
+    copy = cls.__new__(cls)
+    for name, slot in _SLOTS:
+        if name in changes:
+            slot.__set__(copy, changes[name])
+            continue
+        try:
+            slot.__set__(copy, slot.__get__(record))
+        except AttributeError:  # it is not decoded; asking the record for it would decode it
+            continue
+    return copy
 
 
 def aggregate_status(records: Iterable[CallRecord]) -> Status:
-    """Return the worst status among the top-level calls of a session; COMPLETED if there are none."""
-    found = {record.status for record in records if record.parent is None}
-    for status in (Status.OPEN, Status.FAILED, Status.CANCELLED):
+    """Return the status of a session: that of the top-level call that is furthest from completion.
+
+    It is COMPLETED if there are none. It is SUSPENDED if any call is: one may outlast the call that made it. Calls that
+    their handles cancelled do not count: the session did not need them any more.
+    """
+    suspended, handle = Status.SUSPENDED, Reason.HANDLE
+    found = {
+        record.status
+        for record in records
+        if (record.parent is None and record.reason is not handle) or record.status is suspended
+    }
+    for status in (Status.OPEN, Status.SUSPENDED, Status.FAILED, Status.CANCELLED):
         if status in found:
             return status
     return Status.COMPLETED

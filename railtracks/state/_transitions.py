@@ -5,34 +5,68 @@ It does no I/O and knows no event loop. Its methods are named after the transiti
     (none)  --created-->  OPEN  --succeeded-->  COMPLETED
                                 --failed----->  FAILED
                                 --cancelled-->  CANCELLED
+                                --suspended-->  SUSPENDED
 
-All others raise StateError. Every transition takes the next step, so steps are contiguous from 0.
+All others raise StateError. While the session is being suspended, each call that ends, however it ends, is suspended:
+what its code does while it is unwound is not an outcome of the run. Every transition takes the next step, so steps are
+contiguous from 0.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
-import attrs
-
 from railtracks.exceptions import StateError
-from railtracks.state._records import NO_KWARGS, REUSED, CallRecord, Reason, Status
+from railtracks.state._call_tree import Descendants
+from railtracks.state._records import NO_KWARGS, REUSED, CallRecord, Reason, Status, aggregate_status, copy_record
+from railtracks.state._replayed_calls import ReplayedCalls, Snapshot
 
 OPEN = Status.OPEN
 COMPLETED = Status.COMPLETED
 
 
 class RTState:
-    """The records of one session, in the order of creation."""
+    """The records of one session, in the order of creation.
 
-    __slots__ = ("records", "step")
+    Attributes:
+        entries: The records; None in place of each that belongs to a replayed call and was not made yet.
+        step: The step that the next transition takes.
+        is_suspending: Whether calls that end are suspended.
+    """
+
+    __slots__ = ("_guard", "_replayed", "_root_calls", "entries", "is_suspending", "step")
 
     def __init__(self) -> None:
-        self.records: list[CallRecord] = []
+        self.is_suspending: bool = False
+        self.entries: list[CallRecord | None] = []
         self.step: int = 0
-        """The step that the next transition takes."""
+        self._root_calls: list[CallRecord] = []
+        self._replayed: list[ReplayedCalls] = []
+        self._guard = threading.Lock()  # of the records that are made
+
+    @property
+    def records(self) -> list[CallRecord]:
+        """The records. If calls were replayed with very many calls below them, this makes the records of those."""
+        if self._replayed:
+            with self._guard:
+                replayed = [*self._replayed]
+                for each in replayed:
+                    self.entries[each.first : each.first + len(each.below)] = each.copies
+                del self._replayed[: len(replayed)]
+        return self.entries  # type: ignore[return-value]
+
+    def caller(self, record: CallRecord) -> CallRecord | None:
+        """Return the call that made a call; None for a top-level call."""
+        if record.parent is None:
+            return None
+        return self.entries[record.parent] or self.records[record.parent]
+
+    @property
+    def status(self) -> Status:
+        """The status of the top-level call that is furthest from completion; COMPLETED if there are none."""
+        return aggregate_status(self._root_calls)
 
     def created(
         self,
@@ -43,22 +77,26 @@ class RTState:
         parent: CallRecord | None,
         now: float,
     ) -> CallRecord:
-        """Record that a call was made, and return its record. ``now`` is in seconds on the session's clock."""
+        """Record that a call was made, and return its record. ``now`` is in seconds since the epoch."""
         step = self.step
         self.step = step + 1
-        records = self.records
-        index = len(records)
+        entries = self.entries
+        index = len(entries)
         if parent is None:
             record = CallRecord(index, None, index, name, node_type, args, kwargs or NO_KWARGS, step, now)
+            self._root_calls.append(record)
         else:
             record = CallRecord(index, parent.index, parent.run, name, node_type, args, kwargs or NO_KWARGS, step, now)
-        records.append(record)
+        entries.append(record)
         return record
 
     def succeeded(self, record: CallRecord, result: Any, now: float) -> None:
         """Record that the call returned ``result``, which may be None."""
         if record.status is not OPEN:
             raise _illegal(record, COMPLETED)
+        if self.is_suspending:
+            self.suspended(record, now)
+            return
         record.status = COMPLETED
         record.result = result
         record.ended_step = self.step
@@ -67,14 +105,26 @@ class RTState:
 
     def failed(self, record: CallRecord, exception: BaseException, now: float) -> None:
         """Record that the call raised ``exception``."""
+        if self.is_suspending:
+            self.suspended(record, now)
+            return
         self._end(record, Status.FAILED, now)
         record.exception = exception
 
     def cancelled(self, record: CallRecord, reason: Reason, now: float, timeout: float | None = None) -> None:
         """Record that the call was cancelled. ``timeout``: the limit that it exceeded, if it is a top-level call."""
+        if self.is_suspending:
+            self.suspended(record, now)
+            return
         self._end(record, Status.CANCELLED, now)
         record.reason = reason
         record.timeout = timeout
+
+    def suspended(self, record: CallRecord, now: float) -> None:
+        """Record that the call was suspended."""
+        self._end(record, Status.SUSPENDED, now)
+        record.reason = Reason.SUSPENDED
+        record.exception = None
 
     def abandoned(self, record: CallRecord) -> None:
         """Record that the call leaves its worker thread behind. This is not a transition; its cancellation follows."""
@@ -83,39 +133,50 @@ class RTState:
         record.abandoned = True
 
     def reused(
-        self, record: CallRecord, known: CallRecord, below: Sequence[CallRecord], result: Any, shift: float
+        self,
+        record: CallRecord,
+        known: CallRecord,
+        below: Descendants,
+        result: Any,
+        orders: Sequence[int] = (),
     ) -> None:
-        """Record that the call ended as a recorded one did, and append the descendants of that one as its own.
+        """Record that the call ended as a recorded one did, and add the descendants of that one as its own.
 
-        The descendants are created and ended before the call ends. The call gets the times of ``known``.
+        The descendants are created and ended before the call ends. The call gets the times of ``known``. The records of
+        the descendants are made when they are asked for, as there may be very many.
 
         Args:
             record: The call.
             known: The recorded call that it corresponds to.
-            below: The descendants of ``known``, in the order of creation.
-            result: The result of the call.
-            shift: Seconds to add to the recorded times.
+            below: The descendants of ``known``, in the order of creation. All have ended.
+            result: The result of the call, or its exception.
+            orders: The new positions of the context changes of ``known`` and ``below``, in the order of ``changes_of``.
         """
-        record.started = known.started + shift
-        new = {known.index: record}
-        steps: list[tuple[int, CallRecord, bool]] = []
-        for each in below:
-            copy = _copy(each, len(self.records), new[each.parent], shift)  # type: ignore[index]
-            new[each.index] = copy
-            self.records.append(copy)
-            steps.append((each.started_step, copy, False))
-            if each.ended_step is not None:
-                steps.append((each.ended_step, copy, True))
-        steps.sort(key=itemgetter(0))
-        for step, (_, copy, end) in enumerate(steps, self.step):
-            if end:
-                copy.ended_step = step
-            else:
-                copy.started_step = step
-        self.step += len(steps)
         assert known.ended is not None
-        record.reuse, record.output, record.attributes = REUSED, known.output, known.attributes
-        self.succeeded(record, result, known.ended + shift)
+        if below or orders or known.changes:
+            self._add_replayed(ReplayedCalls(record, known, below, len(self.entries), self.step, orders))
+        record.started = known.started
+        record.reuse, record.output, record.attributes = record.reuse or REUSED, known.output, known.attributes
+        record.reads = known.reads
+        was_suspending, self.is_suspending = self.is_suspending, False  # what had ended stays as it was
+        record.code, record.attempt = known.code, known.attempt
+        if known.status is Status.FAILED:
+            self.failed(record, result, known.ended)
+        else:
+            self.succeeded(record, result, known.ended)
+        self.is_suspending = was_suspending
+
+    def _add_replayed(self, replayed: ReplayedCalls) -> None:
+        """Add the calls below a replayed one, and set what of it depends on them."""
+        record, known, below = replayed.record, replayed.known, replayed.below
+        if below:
+            self._replayed.append(replayed)
+            self.entries += [None] * len(below)
+            self.step += below.steps
+        if known.changes:
+            record.changes = [*(record.changes or ()), *replayed.own_changes]
+        if known.raised_by is not None:
+            record.raised_by = replayed.new_indices(known.raised_by)
 
     def _end(self, record: CallRecord, status: Status, now: float) -> None:
         if record.status is not OPEN:
@@ -127,26 +188,31 @@ class RTState:
 
     @property
     def have_all_ended(self) -> bool:
-        """Whether no call is open. Each has taken two steps then, so no record needs to be looked at."""
-        return self.step == 2 * len(self.records)
+        """Whether no call is open. Each has taken two steps then, so no record needs to be read."""
+        return self.step == 2 * len(self.entries)
+
+    def open_records(self) -> list[CallRecord]:
+        """Return the records of the calls that are open."""
+        if self.have_all_ended:
+            return []
+        return [record for record in self.entries if record is not None and record.status is OPEN]
+
+    @property
+    def open_calls(self) -> int:
+        """The number of open calls, each of which has taken one of its two steps."""
+        return 2 * len(self.entries) - self.step
 
     def snapshot(self) -> tuple[CallRecord, ...]:
         """Return the records as they are now. Ended ones cannot change and are shared; open ones are copied."""
-        if self.have_all_ended:
-            return tuple(self.records)
-        return tuple(
-            attrs.evolve(r, changes=r.changes and [*r.changes]) if r.status is OPEN else r for r in self.records
-        )
+        return self.later_snapshot()()
 
-
-def _copy(record: CallRecord, index: int, parent: CallRecord, shift: float) -> CallRecord:
-    """Copy a record below a reused call; the caller sets its steps. Written out for speed: there may be very many."""
-    return CallRecord(
-        index, parent.index, parent.run, record.name, record.node_type, record.args, record.kwargs,
-        0, record.started + shift, record.status, None, None if record.ended is None else record.ended + shift,
-        record.result, record.exception, record.reason, record.abandoned,
-        record.node, record.inputs, record.output, None, REUSED, record.attributes,
-    )  # fmt: skip
+    def later_snapshot(self) -> Snapshot:
+        """Return what makes the records as they are now when it is called. See ``records``."""
+        replayed = tuple(self._replayed)  # first, as another thread may make the records meanwhile
+        entries = [*self.entries]
+        for record in self.open_records():
+            entries[record.index] = copy_record(record, changes=record.changes and [*record.changes])
+        return Snapshot(entries, replayed)
 
 
 def _illegal(record: CallRecord, status: Status) -> StateError:

@@ -140,8 +140,8 @@ def passes_cancellation_on(outcome: Outcome) -> None:
             observed = outcome.calls.get((name, record.index))
             if observed is None or observed.outcome in (None, "cancelled"):
                 continue
-            top = session.info.records[record.run]
-            end = top.started + config.timeout
+            top = outcome.calls[name, record.run]
+            end = top.began + config.timeout
             if ending is not None:
                 end = min(end, ending.time)
             cut = [r for r in session.info.records if r.parent == record.index and r.reason in _FINAL]

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 from anyio.lowlevel import checkpoint
 
+from railtracks._test_probe import counted
 from railtracks.llm import (
     AssistantMessage,
     Completion,
@@ -84,7 +85,8 @@ class ScriptedModel:
         answer = next(self._script, self)
         if answer is self:
             raise ScriptError(
-                f"the ScriptedModel got request {number}, but its script has {number - 1} answers: {messages[-1]}"
+                f"the ScriptedModel got request {number}, but its script has {counted(number - 1, 'answer')}: "
+                f"{messages[-1]}"
             )
         await checkpoint()
         while callable(answer):

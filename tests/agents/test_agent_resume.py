@@ -34,12 +34,12 @@ except ImportError:
 # ---- killed anywhere
 
 
-def of_interest(records):
-    """What had completed by name, or is below what had."""
+def of_interest(records, statuses=(Status.COMPLETED,)):
+    """What had one of these statuses by name, or is below what had."""
     done = Counter()
     for record in records:
         above = record
-        while above is not None and above.status is not Status.COMPLETED:
+        while above is not None and above.status not in statuses:
             above = None if above.parent is None else records[above.parent]
         if above is not None:
             done[record.name] += 1
@@ -60,7 +60,7 @@ def test_what_had_completed_before_a_kill_does_not_run_again(backend, scenario, 
     options = {"backend": backend, "seed": seed, "durability": durability, "context": {"name": "Ada"}}
     drawn.ran.clear()
     whole, store = simulate(flow, **options), MemoryStore()
-    total, done = Counter(drawn.ran), Counter()
+    total, done, ended = Counter(drawn.ran), Counter(), Counter()
     for kill in [*kills, None]:
         drawn.ran.clear()
         faults = [] if kill is None else [Kill(kill)]
@@ -69,8 +69,10 @@ def test_what_had_completed_before_a_kill_does_not_run_again(backend, scenario, 
         if kill is None or not isinstance(again.exception, ProcessKilled):
             break
         done |= of_interest(again.info.records)
+        ended |= of_interest(again.info.records, (Status.COMPLETED, Status.FAILED))  # a failure may be handled by now
     # After two kills a call may be on record as completed by either attempt, and which is not counted here.
-    assert drawn.ran <= total - done if len(kills) > 1 else drawn.ran == total - done
+    assert drawn.ran <= total - done
+    assert len(kills) > 1 or total - ended <= drawn.ran
     assert type(again.exception) is type(whole.exception)
     if whole.exception is None:
         assert again.result == whole.result
@@ -310,6 +312,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("complete", [True, False], ids=["complete", "failed"])
 async def test_an_agent_that_was_changed_runs_again(change, complete):
+    """It asks its model again, unless the requests are the same as before."""
     options, of_model = change
     flow = new_flow(MemoryStore())
     new_agent(Model(broken=() if complete else {2}))
@@ -321,13 +324,14 @@ async def test_an_agent_that_was_changed_runs_again(change, complete):
     script = SCRIPT if "output_schema" not in options else [*SCRIPT[:2], '{"value": "A coat"}']
     model = new_agent(Model(script, **of_model), **options)
     await flow.aresume("run")
-    again = [0, 1, 2] if options or of_model else [] if complete else [2]
+    same_requests = options.keys() <= {"version", "max_tool_calls"} and not of_model
+    again = ([] if complete else [2]) if same_requests else [0, 1, 2]
     assert model.turns == again
 
 
 @pytest.mark.parametrize("complete", [True, False], ids=["complete", "failed"])
 async def test_an_agent_that_is_asked_something_else_runs_again(complete):
-    flow = new_flow(MemoryStore())
+    flow = new_flow(MemoryStore(), allow_rerun=True)
     new_agent(Model(broken=() if complete else {2}))
     with pytest.raises(ConnectionError) if not complete else nullcontext():
         await flow.ainvoke("One")

@@ -68,7 +68,7 @@ async def test_a_completion_without_a_message_is_an_error():
 
 async def test_a_script_that_is_too_short_says_so():
     agent, _ = agent_of(tool_call("forecast", city="a"), tool_nodes=[forecast])
-    with pytest.raises(ScriptError, match="got request 2, but its script has 1 answers"):
+    with pytest.raises(ScriptError, match="got request 2, but its script has 1 answer:"):
         await rt.call(agent, "Go.")
 
 

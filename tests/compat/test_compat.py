@@ -17,6 +17,8 @@ from railtracks.exceptions import FatalError
 from railtracks.state import RunSummary, Status
 from tests.compat import agent_flows, flows, generate
 
+pytestmark = pytest.mark.either_backend
+
 HERE = Path(__file__).parent
 DATABASE = "runs.sqlite"
 VERSIONS = sorted(folder.name for folder in HERE.iterdir() if folder.is_dir() and not folder.name.startswith("__"))

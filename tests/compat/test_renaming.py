@@ -57,7 +57,8 @@ def test_a_run_goes_on_with_other_private_names(copy: Path, name: str, leaf: int
     result, effects, file = json.loads(python(["-c", RESUME, name, name], after))
     assert Path(file).is_relative_to(after)
     assert result == RESULTS[name]
-    assert effects == [each for at, each in enumerate(LEAVES[name]) if at >= leaf or each in RUN_AGAIN]
+    again = RUN_AGAIN - {"fragile"}  # which failed, and whose caller had gone on
+    assert effects == [each for at, each in enumerate(LEAVES[name]) if at >= leaf or each in again]
 
 
 @pytest.mark.parametrize("name", ["order", "poll", "advise"])

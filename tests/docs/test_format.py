@@ -21,8 +21,8 @@ from railtracks import _identifiers, state
 from railtracks.agents import _attributes
 from railtracks.state import ExecutionInfo, FileStore, Form, MemoryStore, Reason, SQLiteStore, Status
 from railtracks.state._document import _graph as document
-from railtracks.state._document._writer import DOCUMENT_BEGINS, VERSION
-from railtracks.state._journal._format import ATTEMPT_ENTRY, HEADER_BEGINS, encode_entry, entries_of, header_entry
+from railtracks.state._document._writer import DOCUMENT_BEGINS, VERSION, encoded
+from railtracks.state._journal._format import HEADER_BEGINS, attempt_entry, encode_entries, entries_of, header_entry
 from railtracks.state._redaction import _secret_names as redact
 from railtracks.state._serialization._former_text import former_types
 from railtracks.state._stores._headers import HEADER_BYTES
@@ -32,7 +32,7 @@ from tests import virtual
 
 PATH = Path(__file__).parents[2] / "docs/format.md"
 TEXT = PATH.read_text(encoding="utf-8")
-WRITTEN = 4  # the version that the page describes
+WRITTEN = 5  # the version that the page describes
 CLASSES = {
     "The document itself": document.Document,
     "A run": document.Run,
@@ -42,7 +42,7 @@ CLASSES = {
     "A context change": document.ContextChange,
     "A stamp": document.Stamp,
 }
-KINDS = ["header", "created", "ended", "context", "attributes", "attempt", "reused", "end"]
+KINDS = ["header", "created", "ended", "context", "read", "attributes", "attempt", "reused", "end"]
 LIMITS = re.compile(r"(MAX|MIN)_[A-Z]+")
 
 
@@ -105,6 +105,8 @@ async def leaf(x, token=None) -> tuple[int, int]:
 async def branch(x):
     await rt.call(leaf, x, token="correct horse")
     await rt.call(leaf, (x,))
+    rt.context.get("missing", None)
+    rt.context.get("given", None)
     rt.context.delete("leaf")
     return x
 
@@ -114,11 +116,18 @@ Agent = rt.agent_node("Agent", llm=ScriptedModel(lambda messages: "yes"), system
 
 @pytest.fixture(scope="module")
 def rich():
-    """The journal and the document of a session that failed, and of one that resumes it and fails again."""
+    """The journal and the document of a session that failed, and of two that resume it and fail again.
+
+    Before the last one, the process died while it saved.
+    """
 
     @rt.function_node
     async def endless():
         await anyio.sleep_forever()
+
+    @rt.function_node
+    async def stop(found):
+        raise Stop(found)
 
     @rt.function_node
     async def tree():
@@ -127,18 +136,22 @@ def rich():
             await rt.call(endless)
         with pytest.raises(ZeroDivisionError):
             await rt.call(divmod, 1, 0)
-        raise Stop(found)
+        await rt.call_batch(branch, [2])
+        await rt.call(stop, found)
 
     async def main(resume):
         with pytest.raises(Stop):
-            async with rt.Session(run_identifier="rich", store=store, resume=resume) as session:
+            async with rt.Session({"given": (1, 2)}, run_identifier="rich", store=store, resume=resume) as session:
                 await rt.call(tree)
         written.append((store.journal, session.payload()))
 
     store, written = Keeping(), []
-    for resume in (None, "rich"):
+    for resume in (None, "rich", "rich"):
+        if len(written) == 2:
+            assert store.journal is not None
+            store.open("rich", store.journal, True)
         virtual.run("asyncio", lambda resume=resume: main(resume))
-    return [written[0], timed_out(), written[1]]
+    return [written[0], timed_out(), *written[1:]]
 
 
 def timed_out():
@@ -148,7 +161,7 @@ def timed_out():
     calls.cancelled(record, Reason.TIMEOUT, 6.0, timeout=5.0)
     info = ExecutionInfo("slow", start_time=0.0, records=calls.snapshot())
     (read,) = ExecutionInfo.from_document("".join(info.document()).encode()).records
-    return b"".join(map(encode_entry, [header_entry(info.facts), *entries_of([read], 0.0)])), info.payload()
+    return encode_entries([header_entry(info.facts, ""), *entries_of([read])])[0], info.payload()
 
 
 def entries(content):
@@ -207,6 +220,8 @@ def test_a_document_has_the_members_that_the_page_names(rich):
                 check_members(edge["parent"]["details"], "Details of an edge")
                 for change in edge["details"].get("context", ()):
                     check_members(change, "A context change")
+                for read in edge["details"].get("reads", ()):
+                    check_members(read, "A context read")
     assert data["earlier"]
 
 
@@ -273,7 +288,7 @@ def test_the_librarys_own_nodes_have_the_keys_on_the_page():
 
 def test_the_bytes_of_an_entry_on_the_page_are_what_is_written():
     [shown] = [block for block in blocks("text") if block.startswith("10 00")]
-    assert bytes.fromhex(shown) == encode_entry(ATTEMPT_ENTRY)
+    assert bytes.fromhex(shown) == encode_entries([attempt_entry()])[0]
 
 
 def test_a_cut_list_of_types_ends_as_the_page_says():
@@ -307,15 +322,16 @@ def test_documents_and_journals_begin_as_the_page_says(beginning, rich):
         assert json.dumps(data).encode().startswith(DOCUMENT_BEGINS)
 
 
-@pytest.mark.parametrize("name", ["runs", "journals"])
+@pytest.mark.parametrize("name", ["runs", "journals", "documents", "large_values", "messages"])
 def test_the_tables_of_sqlite_are_those_on_the_page(name):
     SQLiteStore("runs.db").save("mine", [b"{}"])
     with sqlite3.connect("runs.db") as connection:
         columns = [(row[1], row[2]) for row in connection.execute(f"PRAGMA table_info({name})")]
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables.discard("sqlite_sequence")  # of SQLite itself
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
-    assert tables == {"runs", "journals"}
+    assert tables == {"runs", "journals", "documents", "large_values", "messages"}
     shown = re.search(rf"Table `{name}`:.*?\n\n(.*?)\n\n", section("SQLite"), re.DOTALL)[1]  # type: ignore[index]
     assert re.findall(r"^\| `(\w+)` \| `(\w+)` \|", shown, re.MULTILINE) == columns
 
@@ -324,6 +340,24 @@ def test_links_within_the_page_lead_to_headings():
     headings = re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
     assert [link for link in re.findall(r"\]\(#([^)]+)\)", TEXT) if link not in anchors] == []
+
+
+@pytest.mark.parametrize("which", ["first", "resumed"])
+def test_the_checksums_of_a_document_are_made_as_the_page_says(rich, which):
+    _, data = rich[0 if which == "first" else -1]
+    info = ExecutionInfo.from_document(json.dumps(data).encode())
+    text = b"".join(encoded(info.document()))
+    sums = json.loads(text)["checksums"]
+    body = text[: text.rindex(b', "checksums": ')]
+    runs, found, earlier = body.partition(b'\n"earlier": [')
+    for name, part in (("runs", runs), ("earlier", found[1:] + earlier)):
+        lines = part.split(b"\n") if part else []
+        assert sums[name] == "".join(f"{zlib.crc32(line):08x}" for line in lines)
+    assert bool(earlier) is (which == "resumed")
+    before_last = text[: text.rindex(b', "document": "')]
+    assert sums["document"] == f"{zlib.crc32(before_last):08x}"
+    head, _, rest = text.partition(b', "checksum": "')
+    assert rest.startswith(f'{zlib.crc32(head):08x}", "runs": ['.encode())
 
 
 # ---- the example
@@ -335,13 +369,14 @@ def shown_example():
 
 
 def framed(shown):
-    return b"".join(encode_entry(json.dumps(entry)) for entry in shown)
+    return encode_entries(map(json.dumps, shown))[0]
 
 
 def without_moments(data):
-    """The same without what differs from run to run, and without the version."""
+    """The same without what differs from run to run or from Python to Python, and without the version."""
     if isinstance(data, dict):
-        gone = ("time", "start_time", "end_time", "total_time", "$traceback", "version")
+        gone = {"time", "start_time", "end_time", "total_time", "$traceback", "version"}
+        gone |= {"journal", "checksum", "checksums", "code", "processor_seconds", "peak_memory_bytes"}
         return {key: type(value) if key in gone else without_moments(value) for key, value in data.items()}
     return [without_moments(item) for item in data] if isinstance(data, list) else data
 
@@ -365,7 +400,10 @@ def test_the_example_journal_holds_what_its_document_holds():
     (header, *rest), data = shown_example()
     info = ExecutionInfo.from_journal(framed([{**header, "version": VERSION}, *rest]))
     assert info.damage is None
-    assert {**info.payload(), "version": WRITTEN} == data
+    only_in_document = ("checksum", "checksums", "processor_seconds", "peak_memory_bytes")
+    assert {**info.payload(), "version": WRITTEN} == {
+        name: value for name, value in data.items() if name not in only_in_document
+    }
     assert header["version"] == data["version"] == WRITTEN
 
 

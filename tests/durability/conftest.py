@@ -12,7 +12,9 @@ from railtracks._concurrency import _background
 from railtracks.state._stores import _file_lock, _fsync_thread
 from railtracks.state._stores._fsync_thread import fsync_thread
 
-pytest.register_assert_rewrite("tests.durability.world", "tests.durability.disk", "tests.durability.killing")
+pytest.register_assert_rewrite(
+    "tests.durability.world", "tests.durability.disk", "tests.durability.killing", "tests.durability.waiting"
+)
 
 from tests.durability.disk import Disk, open_files, triple  # noqa: E402 (their asserts are rewritten)
 from tests.durability.world import FOLDER, World  # noqa: E402

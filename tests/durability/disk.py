@@ -59,18 +59,21 @@ class Disk:
         def call(*args, **kwargs):
             path = self._files.get(args[0]) if isinstance(args[0], int) else os.fspath(args[0])
             if path is None or FOLDER.name not in path:
-                return self._original[name](*args, **kwargs)
+                result = self._original[name](*args, **kwargs)
+                if name == "open":
+                    self._files.pop(result, None)  # the file that had this handle was closed by a file object
+                return result
             if name in self.CALLS:
                 self.steps.append(f"{name} {kind_of(path)}")
             for fault, there, action in self._faults:
                 if fault == name and kind_of(path) in there and not (name == "mkdir" and os.path.isdir(path)):
                     self.hits += 1
                     return action(self._original[name], *args)
+            if name == "close":  # before it is closed: another thread may get the handle right after that
+                del self._files[args[0]]
             result = self._original[name](*args, **kwargs)
             if name in ("open", "dup"):
                 self._files[result] = path
-            if name == "close":
-                del self._files[args[0]]
             return result
 
         return call

@@ -20,7 +20,7 @@ import attrs
 
 import railtracks as rt
 from railtracks.exceptions import StateError
-from railtracks.state import Reason, Status
+from railtracks.state import Opaque, Reason, Status
 
 SERVER = """
 import json, os, signal, sqlite3, sys, time, traceback
@@ -65,6 +65,10 @@ async def step(b, i):
     did(node.__name__, b, i)
     return result
 
+async def blob(b, i):
+    begins("blob", b, i)
+    return bytes([b, i]) * 50_000
+
 async def branch(b, steps, batch):
     begins("branch", b, steps, batch)
     results = []
@@ -75,6 +79,10 @@ async def branch(b, steps, batch):
     results += await rt.call_batch(leaf, [b] * batch, others, return_exceptions=False)
     for i in others:
         did("leaf", b, i)
+    for i in range(ORDER["blobs"]):
+        content = await rt.call(blob, b, i)
+        did("blob", b, i)
+        assert content == bytes([b, i]) * 50_000
     return sum(results)
 
 async def entry(branches, steps, batch):
@@ -263,6 +271,7 @@ class Run:
             "fail": None,
             "hang": 0,
             "pause": 0,
+            "blobs": 0,
             **changes,
             "options": {**self._options, **changes.get("options", {})},
         }
@@ -318,6 +327,6 @@ class Run:
 
 
 def done(info: rt.ExecutionInfo) -> set[str]:
-    """Return the calls on record as completed, those of resumed sessions included."""
-    records = (*info.records, *info.earlier)
-    return {" ".join(map(str, (r.name, *r.args))) for r in records if r.status is Status.COMPLETED}
+    """Return the calls on record as completed, with their results, those of resumed sessions included."""
+    records = [r for r in (*info.records, *info.earlier) if r.status is Status.COMPLETED]
+    return {" ".join(map(str, (r.name, *r.args))) for r in records if not isinstance(r.result, Opaque)}

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import re
+import signal
 import types
 import uuid
-from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict, deque
+from array import array
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, defaultdict, deque
 from decimal import Decimal
+from http import HTTPMethod, HTTPStatus
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
+from urllib.parse import urlparse, urlsplit
 from zoneinfo import ZoneInfo
 
 from tests.state import seeing
@@ -75,6 +81,27 @@ TWINS: dict[str, tuple[Any, Any]] = {
     "subclass of the annotation": (seeing.OpenPair(1, 2), seeing.Pair(1, 2)),
     "huge number": (2**2000, 2**2000 + 1),
     "negative zero": (0.0, -0.0),
+    "address": (ip_address("10.0.0.1"), "10.0.0.1"),
+    "scope of an address": (ip_address("fe80::1"), ip_address("fe80::1%eth0")),
+    "network": (ip_network("10.0.0.0/8"), ip_interface("10.0.0.0/8")),
+    "prefix of an interface": (ip_interface("fe80::1/10"), ip_interface("fe80::1/11")),
+    "attribute of a network": (with_note(ip_network("10.0.0.0/8"), 1), ip_network("10.0.0.0/8")),
+    "flags of a pattern": (re.compile("a"), re.compile("a", re.IGNORECASE)),
+    "kind of a pattern": (re.compile("a"), re.compile(b"a")),
+    "slice": (slice(1, 2), slice(1, 2, 1)),
+    "namespace": (types.SimpleNamespace(a=(1,)), types.SimpleNamespace(a=[1])),
+    "namespace or dict": (types.SimpleNamespace(a=1), {"a": 1}),
+    "type of an array": (array("i", [1]), array("h", [1])),
+    "number or text": (HTTPStatus.OK, 200),
+    "method": (HTTPMethod.GET, "GET"),
+    "flags of the library": (re.IGNORECASE | re.MULTILINE, re.IGNORECASE),
+    "signal": (signal.SIGINT, signal.SIGTERM),
+    "zone": (BERLIN, PARIS),
+    "offset": (datetime.timezone(HOUR), datetime.timezone(HOUR, "CET")),
+    "zero offset": (datetime.UTC, datetime.timezone(datetime.timedelta(0), "UTC")),
+    "list of the user": (UserList([1]), [1]),
+    "text of the user": (UserString("a"), "a"),
+    "parts of an address": (urlsplit("http://a/b"), urlparse("http://a/b")),
     "infinity": (float("inf"), float("-inf")),
     "number or truth": (1, True),
     "number with a point": (1, 1.0),

@@ -16,7 +16,7 @@ from railtracks.state import FileStore, Status
 from tests.durability.disk import FULL, GOES_ON, MODES, RIGHT, both, half, is_free, python_can_open, triple, until
 from tests.durability.world import FOLDER
 
-pytestmark = pytest.mark.usefixtures("nothing_is_left")
+pytestmark = [pytest.mark.usefixtures("nothing_is_left"), pytest.mark.either_backend]
 
 
 FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -41,7 +41,7 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("moment", ["at the start", "in the middle", "at the end"])
 @pytest.mark.parametrize("durability", MODES)
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_flow_goes_on_and_the_log_says_it_once(fault, durability, moment, disk, logged):
+async def test_flow_goes_on_and_the_log_says_it_once(fault, durability, moment, disk, logged, caplog):
     name, options = FAULTS[fault]
     results = []
     if moment == "at the start":
@@ -56,6 +56,7 @@ async def test_flow_goes_on_and_the_log_says_it_once(fault, durability, moment, 
     assert results == RIGHT
     assert session.info.answer == results
     assert len(logged("ERROR")) == (1 if disk.hits else 0)
+    assert [record.exc_info for record in caplog.records if record.exc_info] == []  # the message says all
     assert {r.status for r in session.info.records} == {Status.COMPLETED}
     disk.recover()
     assert is_free()

@@ -69,6 +69,19 @@ async def test_a_flow_goes_on_without_its_database(word, durability, moment, bas
     assert len(logged("ERROR")) <= 1
 
 
+@pytest.mark.parametrize(("error", "has_traceback"), [(OSError, False), (ZeroDivisionError, True)])
+async def test_only_an_error_in_the_code_of_a_store_has_a_traceback(error, has_traceback, caplog):
+    class Broken(MemoryStore):
+        def save(self, *_):
+            raise error("it fails")
+
+    async with rt.Session(run_identifier="run", store=Broken()):
+        await rt.call(triple, 1)
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "it fails" in record.getMessage()
+    assert bool(record.exc_info) == has_traceback
+
+
 def test_failed_commit_does_not_block_the_next_transaction(base, failing):
     base.save("one", [b"{}"])
     failing["COMMIT"] = "database is locked"

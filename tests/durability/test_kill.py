@@ -54,7 +54,7 @@ def kill_often(server, folder, kills, kind, size, promised=None, **options):
             return
 
 
-KILLS = pytest.mark.parametrize("kills", [6, pytest.param(30, marks=pytest.mark.slow)])
+KILLS = pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
 """The number of kills. The runs grow with it, so that as many come before the end of a run."""
 
 
@@ -100,7 +100,7 @@ def test_sqlite_in_async_mode_loses_only_the_last_moments(backend, server, tmp_p
 
 SMALL = (1, 2, 2)
 MODES = [False, True]
-EVERY = pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+EVERY = pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.slow)])
 """In the suite a third of the moments, and in the slow tests all of them."""
 
 
@@ -136,6 +136,16 @@ def test_a_run_may_die_at_every_statement_of_sqlite(server, tmp_path, every):
     for run, die in moments(server, tmp_path, "sqlite", torn=False, every=every):
         run.check(die())
         run.finish()
+
+
+@EVERY
+@pytest.mark.parametrize("kind", ["file", "sqlite"])
+def test_a_run_with_large_values_may_die_anywhere(server, tmp_path, kind, every):
+    for run, die in moments(server, tmp_path, kind, torn=False, every=every):
+        run.check(die(blobs=2))
+        run.finish(blobs=2)
+        folder = run.folder / "run.values"
+        assert kind == "sqlite" or len(list(folder.iterdir())) == 2
 
 
 @EVERY

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 
 import anyio
 import pytest
@@ -10,8 +13,10 @@ import pytest
 import railtracks as rt
 from railtracks.state import FileStore, Reason, Status
 from railtracks.state._journal._format import PREFIX
+from railtracks.state._stores import _run_counts
 from tests.durability.disk import journal_of, triple
 from tests.durability.world import FOLDER
+from tests.programs import ROOT
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -98,6 +103,62 @@ def test_prune_removes_the_locks_of_killed_processes():
     rt.state.prune(older_than=0)
     assert [path.name for path in store.folder.iterdir()] == ["alive.lock"]
     held.release()
+
+
+KILLED = """
+import os, sys
+import railtracks as rt
+
+def kill(*_):
+    os._exit(9)
+
+async def step():
+    return 1
+
+options = {"run_identifier": sys.argv[1], "resume": sys.argv[2] or None, "allow_rerun": True}
+with rt.Session(logging_setting="NONE", **options):
+    if sys.argv[3] == "journal":
+        os.replace = kill
+    rt.call_sync(step)
+    if sys.argv[3] == "document":
+        os.replace = kill
+"""
+
+
+def killed(identifier, during="document", resume=""):
+    """Kill a process while it writes the document of a run, or begins the journal of one that it resumes; or not."""
+    command = [sys.executable, "-c", KILLED, identifier, resume, during]
+    done = subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": ROOT})
+    assert done.returncode == (0 if during == "never" else 9)
+
+
+def temporary_files():
+    return sorted(path.name for path in FOLDER.glob(".*"))
+
+
+@pytest.mark.parametrize("during", ["document", "journal"])
+async def test_a_killed_save_leaves_one_file_until_the_next(during):
+    if during == "journal":
+        killed("run", "never")
+    for _ in range(2):
+        killed("run", during, "run" if during == "journal" else "")
+        assert temporary_files() == [f".run.{'json' if during == 'document' else 'journal'}.tmp"]
+    async with rt.Session(run_identifier="run"):
+        assert temporary_files() == []
+    assert temporary_files() == []
+
+
+async def test_what_a_killed_save_leaves_is_removed_by_other_runs(monkeypatch):
+    monkeypatch.setattr(_run_counts, "_run_counts", _run_counts._RunCounts())  # as in a new process
+    for number in range(3):
+        killed(f"run{number}")
+    held = FileStore().lock("alive")
+    (FOLDER / ".alive.json.tmp").touch()
+    async with rt.Session(run_identifier="other"):
+        pass
+    assert temporary_files() == [".alive.json.tmp"]
+    held.release()
+    assert (FOLDER / "run1.journal").exists()
 
 
 def test_prune_removes_half_written_files_of_dead_runs():

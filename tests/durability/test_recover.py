@@ -6,9 +6,26 @@ import anyio
 import pytest
 
 import railtracks as rt
+from railtracks import _recover
+from railtracks.exceptions import RunSuspended
 from tests.durability.world import FOLDER, keep_journal
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
+
+async def test_runs_with_damaged_beginnings_are_named_once(caplog):
+    shops = [Shop("Shop"), Shop("Other")]
+    await shops[0].die("1", "2")
+    path = FOLDER / "dead-1.journal"
+    path.write_bytes(path.read_bytes().replace(b'"Shop"', b'"shop"'))
+    caplog.clear()
+    found = await rt.arecover([shop.flow for shop in shops])
+    assert [run.identifier for run in found] == ["dead-2"]
+    [text] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert text == (
+        "1 run is damaged at the beginning, so it is not known of which flow it is, and rt.recover leaves it: the "
+        f"journal beside {path.with_suffix('.json').absolute()}; rt.state.load_run('dead-1') says what is left"
+    )
 
 
 class Shop:
@@ -94,6 +111,7 @@ async def test_run_that_fails_is_reported_and_the_others_go_on(caplog):
     assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == [
         "rt.recover: the run dead-a of Shop raised ValueError('a')"
     ]
+    assert not any(r.exc_info for r in caplog.records if "rt.recover" in r.getMessage())  # it is in the exception
 
 
 async def test_runs_that_ended_and_runs_of_other_flows_are_left():
@@ -117,6 +135,60 @@ async def test_run_that_a_live_process_holds_is_left_to_it():
     finally:
         held.release()
     assert [run.result for run in await rt.arecover([shop.flow])] == ["a shipped"]
+
+
+async def test_run_is_returned_by_the_process_that_went_on_with_it():
+    shop = Shop()
+    await shop.die("a", "b", "c")
+    found = []
+
+    async def recover():
+        found.append([run.identifier for run in await rt.arecover([shop.flow])])
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(recover)
+    assert sorted(identifier for each in found for identifier in each) == ["dead-a", "dead-b", "dead-c"]
+    assert len([each for each in found if each]) > 1
+    assert sorted(shop.done) == ["ship a", "ship b", "ship c"]
+
+
+async def test_suspended_run_is_returned_by_one_process_alone(monkeypatch):
+    @rt.function_node
+    async def main():
+        return await rt.receive("paid"), await rt.receive("sent")
+
+    flow = rt.Flow("Shop", main, run_identifier="run", logging_setting="NONE")
+    with pytest.raises(RunSuspended):
+        await flow.ainvoke()
+    rt.state.send("run", "paid", 1)
+
+    def list_slowly(*args, **kwargs):
+        runs = rt.state.list_runs(*args, **kwargs)
+        monkeypatch.setattr(_recover, "list_runs", rt.state.list_runs)
+        [other] = anyio.from_thread.run(rt.arecover, [flow])  # as another process would, between listing and resuming
+        assert isinstance(other.exception, RunSuspended)
+        return runs
+
+    monkeypatch.setattr(_recover, "list_runs", list_slowly)
+    assert await rt.arecover([flow]) == []
+
+
+async def test_run_in_use_that_the_flow_itself_meets_is_reported():
+    @rt.function_node
+    async def main():
+        keep_journal("dead")
+        held = rt.state.FileStore().lock("other")
+        try:
+            await rt.Flow("Other", Shop().flow.entry_point, run_identifier="other", logging_setting="NONE").ainvoke("a")
+        finally:
+            held.release()
+
+    flow = rt.Flow("Outer", main, run_identifier="run", logging_setting="NONE")
+    with pytest.raises(rt.exceptions.RunInUseError):
+        await flow.ainvoke()
+    [run] = await rt.arecover([flow])
+    assert (run.identifier, type(run.exception)) == ("dead", rt.exceptions.RunInUseError)
 
 
 async def test_each_flow_has_its_own_store(tmp_path):
@@ -145,3 +217,45 @@ async def test_two_flows_of_one_name_are_refused():
 async def test_recover_refuses_to_block_an_event_loop():
     with pytest.raises(rt.exceptions.SessionError, match=r"await rt\.arecover"):
         rt.recover([])
+
+
+# ---- suspended runs
+
+
+async def test_suspended_run_goes_on_when_a_message_has_come():
+    @rt.function_node
+    async def main(order):
+        return await rt.receive("paid"), await rt.ask(f"Ship {order}?")
+
+    flow = rt.Flow("Shop", main, logging_setting="NONE")
+    identifiers = []
+    for order in ("a", "b", "c"):
+        with pytest.raises(RunSuspended) as caught:
+            await flow.ainvoke(order)
+        identifiers.append(caught.value.run_identifier)
+    assert await rt.arecover([flow]) == []
+    rt.state.send(identifiers[0], "paid", 1)
+    rt.state.send(identifiers[1], "something else", 2)
+    [run] = await rt.arecover([flow])
+    assert run.identifier == identifiers[0]
+    assert isinstance(run.exception, RunSuspended)
+    [question] = run.exception.questions
+    assert await rt.arecover([flow]) == []
+    rt.state.send(identifiers[0], question.id, "yes")
+    [run] = await rt.arecover([flow])
+    assert (run.identifier, run.result) == (identifiers[0], (1, "yes"))
+
+
+async def test_run_that_is_suspended_again_is_not_logged_as_an_error(caplog):
+    @rt.function_node
+    async def main():
+        keep_journal("dead")
+        return await rt.receive("paid")
+
+    flow = rt.Flow("Waiting", main, run_identifier="run", logging_setting="NONE")
+    with pytest.raises(RunSuspended):
+        await flow.ainvoke()
+    [run] = await rt.arecover([flow])
+    assert run.identifier == "dead"
+    assert isinstance(run.exception, RunSuspended)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

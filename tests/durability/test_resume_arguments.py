@@ -38,7 +38,7 @@ async def test_equal_arguments_find_what_is_on_record(world):
 
 async def test_with_other_arguments_everything_runs_with_reasons(world):
     """With other arguments everything runs, and the reasons say why."""
-    flow = flow_of(world.steps)
+    flow = flow_of(world.steps, allow_rerun=True)
     await flow.ainvoke("a", "b")
     world.ran()
     result, session = await resumed(flow, "run", "a", "c")
@@ -179,5 +179,8 @@ async def test_another_entry_point_finds_nothing_to_be_called_with(world):
     async def other(given): ...
 
     await flow_of(world.steps).ainvoke("a")
-    with pytest.raises(StateError, match=r"'run' has no top-level call of other; pass its arguments"):
+    with pytest.raises(
+        StateError,
+        match=r"top-level call of other, only of steps; if other is what steps was, give it the name steps",
+    ):
         await flow_of(other).aresume("run")

@@ -310,6 +310,7 @@ PROGRAMS = st.recursive(
 
 
 @example(program=[["call", [["call", [["put", "a", 1]]], ["put", "a", 2]]], ["put", "b", 0]], crashes=(4, 1))
+@example(program=[["put", "a", 0], ["delete", "a"], ["call", [["put", "a", 0], ["put", "b", 0]]]], crashes=(5, 0, 1))
 @given(program=PROGRAMS, crashes=st.tuples(st.integers(0, 14), st.integers(0, 3), st.integers(0, 14)))
 def test_context_is_that_of_an_undisturbed_run(program, crashes):
     """However often the run fails and is resumed, whatever its calls put and delete, before and after they call."""

@@ -12,6 +12,8 @@ import railtracks as rt
 from tests.durability.world import failing, flow_of, reasons, resumed, resumed_badly
 from tests.state.seeing import Extra
 
+pytestmark = pytest.mark.either_backend
+
 
 def call(*args, **kwargs):
     return args, kwargs

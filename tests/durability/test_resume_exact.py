@@ -9,6 +9,8 @@ from tests.durability.kinds import TWINS
 from tests.durability.world import failing, flow_of, resumed, resumed_badly
 from tests.state.seeing import CLASSES, OpenAttrs, Plain, seen, with_note
 
+pytestmark = pytest.mark.either_backend
+
 USERS = "tests.state.seeing"
 
 

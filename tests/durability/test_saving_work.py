@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 import railtracks as rt
+from railtracks._session import _stored_run
 from railtracks._test_hooks import runtime_hooks
 from railtracks.state import FileStore, MemoryStore
 from railtracks.state._file_system import FolderSync
@@ -78,6 +79,29 @@ async def test_submitted_save_goes_on_when_its_waiter_is_cancelled():
             store.may_go_on.set()
             await virtual.wait_for(work)
             assert saved()
+
+
+@pytest.mark.parametrize(("per_call", "is_in_time"), [(0.0, False), (1_000.0, True)])
+async def test_session_with_more_calls_waits_longer_for_its_document(monkeypatch, caplog, per_call, is_in_time):
+    monkeypatch.setattr(_stored_run, "SAVE_DEADLINE", 0.0)
+    monkeypatch.setattr(_stored_run, "SAVE_DEADLINE_PER_CALL", per_call)
+    store = Held()
+
+    def let_go_on():
+        assert store.has_begun.wait(20)
+        if is_in_time:
+            store.may_go_on.set()
+
+    with virtual.hold_clock():
+        thread = threading.Thread(target=let_go_on)
+        thread.start()
+        async with rt.Session(run_identifier="run", store=store) as session:
+            await rt.call(triple, 1)
+        store.may_go_on.set()
+        thread.join()
+        await virtual.wait_for(session._stored_run.submit_save(session.info))
+    assert saved()
+    assert ("was not saved within 0 s; its worker thread goes on" in caplog.text) is not is_in_time
 
 
 @pytest.mark.parametrize("durability", MODES)

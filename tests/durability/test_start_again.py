@@ -92,6 +92,31 @@ def test_other_arguments_stop_it(backend):
     assert flow.invoke(3) == ["part 0", "part 1", "part 2"]  # nothing of it was lost
 
 
+@pytest.mark.parametrize("way", ["invoke", "resume"])
+def test_flow_of_another_name_goes_on_with_a_warning(way, backend, logged):
+    done = []
+    job = job_of(done, [1])
+    with pytest.raises(Crash):
+        flow_of(job, backend).invoke()
+    other = rt.Flow("Other", job, run_identifier="job", if_exists="resume", logging_setting="QUIET", backend=backend)
+    for _ in range(2):  # from then on it is a run of that flow
+        assert (other.invoke() if way == "invoke" else other.resume("job")) == ["part 0", "part 1", "part 2"]
+    text = (
+        "The run job was begun by the flow 'Job', and the flow 'Other' goes on with it now; if they do different work, "
+        "give each a run_identifier of its own"
+    )
+    assert logged("WARNING") == [text]
+    assert done == [0, 1, 2]
+
+
+async def test_session_without_a_flow_goes_on_with_a_run_of_one(logged):
+    job = job_of([])
+    await flow_of(job).ainvoke()
+    async with rt.Session(resume="job", run_identifier="job"):
+        await rt.call(job)
+    assert logged("WARNING") == []
+
+
 def test_arguments_that_cannot_be_compared_do_not_stop_it(backend):
     done = []
     part = job_of(done)

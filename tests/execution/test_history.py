@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
-from railtracks._resume._history import build_history, match_key, merge_attempts, truncate_at_step
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from railtracks._resume import _siblings
+from railtracks._resume._canonical import CanonicalForms
+from railtracks._resume._history import build_history
+from railtracks._resume._merging import merge_attempts, truncate_at_step
+from railtracks._resume._siblings import match_key
 from railtracks.state import Form, Status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._record_text import inputs_text
@@ -24,7 +32,7 @@ def key(node, argument=None):
         ("f", (1, 2), True),
         ("<lambda>", 1, False),
         ("f", object(), False),
-        ("f", "x" * 2_000_000, False),
+        ("f", json.loads("[" * 100 + "]" * 100), False),
     ],
     ids=["plain", "typed", "no key", "opaque", "cut"],
 )
@@ -98,7 +106,7 @@ MERGES = {
     "completed, then incomplete children": ([main(("f", DONE)), main(("g", FAILED), status=FAILED)], main(("f", DONE))),
     "completed, then other children": (
         [main(("f", DONE)), main(("g", DONE), status=FAILED)],
-        main(("f", DONE), ("g", DONE)),
+        main(("g", DONE), ("f", DONE)),
     ),
     "no key": ([main(("<lambda>", DONE), status=OPEN), main(("<lambda>", DONE))], main(("<lambda>", DONE))),
 }
@@ -122,7 +130,7 @@ def test_merged_context_changes_are_numbered_through():
         return Call(node, status=DONE, changes=[(order, "k", str(order), Form.PLAIN) for order in orders])
 
     merged = merge_attempts(records_of([change("f", 0, 1)]), records_of([change("g", 0)]))
-    assert [[(c.order, c.value) for c in r.changes] for r in merged] == [[(1, "0"), (2, "1")], [(0, "0")]]
+    assert [[(c.order, c.value) for c in r.changes] for r in merged] == [[(0, "0")], [(1, "0"), (2, "1")]]
 
 
 def test_merging_leaves_the_records_as_they_were():
@@ -154,3 +162,57 @@ def test_truncated_records_are_those_before_the_step(step, expected):
         if record.status is Status.OPEN:
             assert (record.ended, record.ended_step, record.result, record.output) == (None, None, None, None)
     assert all(r.status is Status.COMPLETED for r in records)
+
+
+# ---- what is seen quickly is what comparing all siblings would find
+
+VALUES = st.sampled_from([1, 1.0, True, None, "a", "1", "a, b", '"]', [1], {"a": 1}, 2**70])
+PLACE = f"{__name__}.key"
+NODES = st.sampled_from([PLACE, f"{PLACE}@2", f"{__name__}.main", f"{__name__}.gone", None])
+CALLS = st.tuples(
+    NODES, st.lists(VALUES, min_size=1, max_size=2), st.dictionaries(st.sampled_from(["node", "argument"]), VALUES)
+)
+FORMS = CanonicalForms(key)
+
+
+def described(record, call):
+    """Give a record the node and the arguments of a drawn call, as far as they fit together."""
+    node, args, kwargs = call
+    record.node = node
+    record.inputs = inputs_text(tuple(args), kwargs, Redactor())
+    return record
+
+
+def outcomes(recorded, made):
+    """Return which calls are found for some new calls, and which calls are below what these are linked with."""
+    records = records_of([Call("key", below=[Call("below")]) for _ in recorded])
+    for record, call in zip(records[::2], recorded, strict=True):
+        described(record, call)
+    root, found = build_history(records), []
+    for call in made:
+        [new] = records_of([Call("key")])
+        new_key = match_key(described(new, call))
+        match = None if new_key is None else root.pop_child(new_key, FORMS)
+        linked = root.link_child(new, match, FORMS)
+        below = [] if linked is None else [record.index for record in linked.child_records()]
+        found.append((None if match is None else match.record.index, below))
+    return found
+
+
+@example([(PLACE, ["a"], {})], [(PLACE, ["a", None], {})], False)  # the default of the second
+@given(st.lists(CALLS, max_size=6), st.lists(CALLS, max_size=6), st.booleans())
+def test_simple_arguments_are_told_apart_as_all_are(recorded, made, is_uniform):
+    if is_uniform:  # mostly the calls of one node with one argument
+        recorded, made = ([(PLACE, args[:1], {}) for _, args, _ in calls] for calls in (recorded, made))
+    quick = outcomes(recorded, made)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_siblings.Siblings, "have_no_links", lambda *_: False)
+        patch.setattr(_siblings.Siblings, "_are_simple", lambda *_: False)
+        assert outcomes(recorded, made) == quick
+
+
+def test_where_all_is_simple_nothing_is_compared(monkeypatch):
+    monkeypatch.setattr(CanonicalForms, "of", lambda *_: pytest.fail("compared"))
+    monkeypatch.setattr(CanonicalForms, "by_parameter", lambda *_: pytest.fail("compared"))
+    recorded = [(PLACE, [number], {}) for number in range(5)]
+    assert outcomes(recorded, [(PLACE, [number], {}) for number in (3, 7, 0)]) == [(6, [7]), (None, []), (0, [1])]

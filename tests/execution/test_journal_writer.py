@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 import weakref
+import zlib
 
 import pytest
 
-from railtracks.execution._recording._journal_writer import JournalState, JournalWriter
-from railtracks.state._journal._format import encode_entry
+from railtracks.execution._recording._journal_writer import JournalState, JournalWriter, Restart
+from railtracks.state._journal._format import PREFIX, encode_entries
 
 
 class Appender:
@@ -25,10 +28,10 @@ class Appender:
 
     def open(self):
         self._do("open")
-        return self
+        return self, 0
 
     def append(self, content):
-        self._do(content)
+        self._do(content[PREFIX.size :].decode())
 
     def sync(self):
         self._do("sync")
@@ -42,7 +45,7 @@ def journal(syncer):
     return Journal()
 
 
-FIRST, ENTRY = encode_entry("first"), encode_entry("entry")
+FIRST, ENTRY = "first", "entry"
 
 
 class Journal:
@@ -157,6 +160,95 @@ def test_failure_of_the_store_is_reported_and_ends_the_journal(journal, origin, 
     assert journal.failures[0].endswith("failed")
 
 
+class Restarting(Journal):
+    """A writer whose journal can be begun again, by a clock that the test sets."""
+
+    def __init__(self, **options):
+        self.now, self.begun = 0.0, []
+        restart = Restart(self.open_again, lambda: self.begun.append(True), print, lambda: self.now, in_thread=False)
+        super().__init__(restart=restart, **options)
+
+    def open_again(self, entries):
+        self.appender._do("open")
+        self.appender.operations += entries
+        return self.appender, 0
+
+    def fail(self):
+        self.writer.append("first")
+        self.appender.failing = {ENTRY}
+        self.writer.append("entry")
+        self.appender.operations.clear()
+        self.appender.failing.clear()
+        return self.writer
+
+
+def test_failed_journal_is_to_be_begun_again_after_a_while(syncer):
+    journal = Restarting()
+    writer = journal.fail()
+    assert (writer.state, writer.is_active) == (JournalState.FAILED, True)
+    for now, is_due in ((0.5, False), (1.0, True)):
+        journal.now = now
+        writer.append("entry")
+        assert writer.must_begin_again is is_due
+    assert journal.appender.operations == []
+
+
+def test_journal_begins_again_with_all_that_is_known(syncer):
+    journal = Restarting()
+    writer = journal.fail()
+    writer.begin_again(lambda: ["all", "that"])
+    writer.append("entry")
+    assert journal.appender.operations == ["close", "open", "all", "that", "sync", "sync", ENTRY]
+    assert (writer.state, writer.must_begin_again, journal.begun) == (JournalState.OPEN, False, [True])
+
+
+@pytest.mark.parametrize("failing", ["close", "open", "sync"])
+def test_journal_that_cannot_be_begun_again_waits_longer(failing, syncer):
+    journal = Restarting()
+    writer = journal.fail()
+    journal.appender.failing = {failing}
+    journal.now = 10.0
+
+    def entries():
+        journal.now += 2.0  # as long as it takes
+        return ["all"]
+
+    writer.begin_again(entries)
+    assert (writer.state, journal.begun) == (JournalState.FAILED, [])
+    retry_at = 10.0 + (1.0 if failing == "close" else 2.0 + 20.0)
+    for now, is_due in ((retry_at - 0.1, False), (retry_at, True)):
+        journal.now = now
+        writer.append("entry")
+        assert writer.must_begin_again is is_due
+    assert len(journal.failures) == 1  # the first one
+
+
+@pytest.mark.parametrize("end", [JournalWriter.finish, JournalWriter.close, JournalWriter.detach_after_fork])
+def test_journal_of_a_session_that_has_ended_is_not_begun_again(end, syncer):
+    journal = Restarting()
+    writer = journal.fail()
+    end(writer)
+    journal.appender.operations.clear()
+    writer.begin_again(lambda: ["all"])
+    assert (writer.state, journal.appender.operations) == (JournalState.CLOSED, [])
+
+
+def test_entries_that_come_while_it_is_begun_again_follow(syncer):
+    """But for those of worker threads that are there already."""
+    journal = Restarting()
+    writer = journal.fail()
+    change, read = '{"e": "context", "call": 0}', '{"e": "read", "call": 0}'
+
+    def entries():
+        for entry in ("entry", change, read, "entry"):
+            writer.append(entry)
+        return ["all", change]
+
+    writer.begin_again(entries)
+    assert journal.appender.operations == ["close", "open", "all", change, "sync", ENTRY, read, ENTRY, "sync"]
+    assert writer.state is JournalState.OPEN
+
+
 def test_entries_are_appended_in_order_after_opening(journal):
     for entry in ("first", "entry", "entry"):
         journal.writer.append(entry)
@@ -173,7 +265,7 @@ def test_a_journal_that_could_not_be_opened_is_not_opened_again(journal):
 def test_the_preamble_is_released_when_it_is_written(syncer):
     class Opener:
         def __call__(self):
-            return Appender()
+            return Appender(), 0
 
     opener = Opener()
     released = weakref.ref(opener)
@@ -182,6 +274,89 @@ def test_the_preamble_is_released_when_it_is_written(syncer):
     assert released() is not None
     writer.append("first")
     assert released() is None
+
+
+# ---- what binds an entry to those before it
+
+
+class Lines:
+    """An appender that keeps what is appended, and may do something in the middle of that."""
+
+    def __init__(self, meanwhile=lambda content: None):
+        self.content, self.checksum = encode_entries(["header"])
+        self.meanwhile = meanwhile
+
+    def append(self, content):
+        self.meanwhile(content)
+        self.content += content
+
+    def sync(self):
+        pass
+
+    def close(self):
+        pass
+
+
+def bound(content):
+    """The payloads of all entries, each of which has to follow the one before it."""
+    offset, before, found = 0, 0, []
+    while offset < len(content):
+        length, checksum = PREFIX.unpack_from(content, offset)
+        offset += PREFIX.size
+        payload = content[offset : offset + length]
+        assert zlib.crc32(payload, before) == checksum, payload
+        found.append(payload.decode())
+        offset, before = offset + length, checksum
+    return found
+
+
+def test_each_entry_is_bound_to_those_before_it(syncer):
+    lines = Lines()
+    writer = JournalWriter(lambda: (lines, lines.checksum))
+    for entry in ("one", "two", "two"):
+        writer.append(entry)
+    assert bound(lines.content) == ["header", "one", "two", "two"]
+
+
+def test_entries_of_many_threads_are_bound_too(syncer):
+    lines, threads = Lines(lambda content: time.sleep(0)), 8
+    writer = JournalWriter(lambda: (lines, lines.checksum))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    ready = threading.Barrier(threads)
+
+    def append(name):
+        ready.wait()
+        for number in range(200):
+            writer.append(f"{name} {number}")
+
+    try:
+        workers = [threading.Thread(target=append, args=(name,)) for name in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        sys.setswitchinterval(interval)
+    header, *entries = bound(lines.content)
+    assert header == "header"
+    for name in range(threads):
+        assert [entry for entry in entries if entry.startswith(f"{name} ")] == [f"{name} {n}" for n in range(200)]
+    assert len(entries) == threads * 200
+
+
+def test_entry_of_a_signal_handler_follows_the_one_it_interrupts(syncer):
+    """The handler runs in the thread that is in the middle of an append."""
+
+    def interrupt(content):
+        if content.endswith(b"one"):
+            writer.append("within")
+
+    lines = Lines(interrupt)
+    writer = JournalWriter(lambda: (lines, lines.checksum))
+    writer.append("one")
+    writer.append("two")
+    assert bound(lines.content) == ["header", "one", "within", "two"]
 
 
 # ---- when it is synced

@@ -9,19 +9,19 @@ import pytest
 from railtracks.exceptions import SessionEndedError, SessionError
 from railtracks.execution._lifecycle import ALLOWED, Lifecycle, Operation, Phase
 
-ENTER, LEAVE, CALL, START, STREAM, SUBSCRIBE, BROADCAST = Operation
+ENTER, LEAVE, CALL, START, STREAM, SUBSCRIBE, BROADCAST, ACTIVATE = Operation
 
 TABLE = [
-    # phase            enter leave call start stream subscribe broadcast
-    (Phase.NEW,        "x     -     -    -     -      x         -"),
-    (Phase.ENTERING,   "-     -     -    -     -      x         -"),
-    (Phase.OPEN,       "-     x     x    x     x      x         x"),
-    (Phase.DRAINING,   "-     -     x    x     x      x         x"),
-    (Phase.JOINING,    "-     -     x    -     -      -         x"),
-    (Phase.FAILED,     "-     x     -    -     -      x         x"),
-    (Phase.CLOSING,    "-     -     -    -     -      x         x"),
-    (Phase.SAVING,     "-     -     -    -     -      -         -"),
-    (Phase.OVER,       "-     -     -    -     -      -         -"),
+    # phase            enter leave call start stream subscribe broadcast activate
+    (Phase.NEW,        "x     -     -    -     -      x         -         -"),
+    (Phase.ENTERING,   "-     -     -    -     -      x         -         -"),
+    (Phase.OPEN,       "-     x     x    x     x      x         x         x"),
+    (Phase.DRAINING,   "-     -     x    x     x      x         x         x"),
+    (Phase.JOINING,    "-     -     x    -     -      -         x         x"),
+    (Phase.FAILED,     "-     x     -    -     -      x         x         -"),
+    (Phase.CLOSING,    "-     -     -    -     -      x         x         -"),
+    (Phase.SAVING,     "-     -     -    -     -      -         -         -"),
+    (Phase.OVER,       "-     -     -    -     -      -         -         -"),
 ]  # fmt: skip
 CELLS = [
     (phase, operation, mark == "x")
@@ -67,6 +67,8 @@ REFUSALS = [
     (Phase.OVER, LEAVE, "is left, but it is over"),
     (Phase.CLOSING, LEAVE, "is left, but it is being left"),
     (Phase.NEW, START, "came before the session was entered; call it inside `async with"),
+    (Phase.NEW, CALL, "came before the session was entered; enter the session first, with `async with session:`"),
+    (Phase.ENTERING, CALL, "came before the session was open; enter the session first"),
     (Phase.JOINING, START, "came after the session had waited for its children; call it inside"),
     (Phase.FAILED, START, "came after an error had ended the session; open a new session"),
     (Phase.OVER, START, "came after the session had ended; call it inside"),

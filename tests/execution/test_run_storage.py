@@ -11,6 +11,8 @@ from railtracks.execution._recording import _run_storage
 from railtracks.execution._recording._journal_writer import JournalState
 from railtracks.execution._recording._run_storage import RunStorage
 from railtracks.state import MemoryStore
+from railtracks.state._document._checksums import with_checksums
+from railtracks.state._document._writer import encoded
 from railtracks.state._journal import _format as journal
 from railtracks.state._journal._reader import read_journal
 from railtracks.state._transitions import RTState
@@ -20,7 +22,16 @@ pytestmark = pytest.mark.usefixtures("syncer")
 
 FACTS: dict[str, str | float | None] = {"session_id": "run"}
 CREATED = '{"e": "created", "call": 0, "parent": null, "time": 1.0, "name": "f", "node_type": "Tool", "input_args": [], "input_kwargs": {}}'  # fmt: skip  # noqa: E501
-HEADER = journal.encode_entry(journal.header_entry(FACTS))
+ID = "0123456789abcdef"
+HEADER, _ = journal.encode_entries([journal.header_entry(FACTS, ID)])
+WHOLE, _ = journal.encode_entries([journal.header_entry(FACTS, ID), CREATED])
+DOCUMENT = b"".join(encoded(["{", "}"]))
+
+
+@pytest.fixture(autouse=True)
+def journal_id(monkeypatch):
+    """Every journal has the same identifier."""
+    monkeypatch.setattr(journal, "new_journal_id", lambda: ID)
 
 
 class Log:
@@ -32,12 +43,13 @@ class Log:
     def is_enabled_for(self, _level):
         return True
 
-    def log(self, level, message, *args, logger, exc_info=None):
+    def log(self, level, message, *args, logger, exc_info=None, must_be_seen=False):
+        assert must_be_seen or ("cannot be written" not in message and "could not be" not in message)
         self.lines.append((logging.getLevelName(level), message % args))
 
     @property
     def levels(self):
-        return [level for level, _ in self.lines if level != "INFO"]
+        return [level for level, _ in self.lines if level != "DEBUG"]
 
 
 class Info:
@@ -136,7 +148,7 @@ def test_durability_decides_about_the_journal(storage, durability, state, is_syn
     assert writer.is_synchronous is is_synchronous
     writer.append(CREATED)
     stored = store.read("run")
-    assert stored is None if durability == "exit" else stored.journal == HEADER + journal.encode_entry(CREATED)
+    assert stored is None if durability == "exit" else stored.journal == WHOLE
 
 
 @pytest.mark.parametrize("history", [[], [Call("f", 1, below=[Call("g")]), Call("h", status="Failed")]])
@@ -157,7 +169,7 @@ def test_journal_of_a_resumed_run_begins_with_its_history(storage, history):
         (b"", False, None),
         (HEADER[:20], False, None),
         (HEADER, True, "can be resumed"),
-        (HEADER + journal.encode_entry(CREATED), True, "can be resumed"),
+        (WHOLE, True, "can be resumed"),
         (b"something else", True, "its beginning is damaged"),
     ],
     ids=["none", "empty", "torn header", "header", "call", "damaged"],
@@ -187,12 +199,12 @@ def test_stale_journal_is_archived_unless_this_one_replaces_it(storage, log, con
 def test_document_takes_the_place_of_the_journal(storage, log, durability, entries):
     store = MemoryStore()
     writer = run(storage(store, durability), entries=entries)
-    assert store.read("run") == (b"{}", None)
+    assert store.read("run") == (DOCUMENT, None)
     assert not store.is_locked("run")
     assert writer.state is JournalState.CLOSED
-    assert log.lines == [("INFO", "Saving execution info to memory, as run")]
+    assert log.lines == [("DEBUG", "Saving execution info to memory, as run")]
     writer.append(CREATED)
-    assert store.read("run") == (b"{}", None)
+    assert store.read("run") == (DOCUMENT, None)
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -202,7 +214,7 @@ def test_document_of_another_run_is_overwritten_with_a_warning(storage, log, exi
     if exists:
         store.save("run", [b"old"])
     run(storage(store), replaces=replaces)
-    assert store.read("run").document == b"{}"
+    assert store.read("run").document == DOCUMENT
     warning = ("WARNING", "File memory, as run already exists, overwriting...")
     assert (warning in log.lines) is (exists and not replaces)
 
@@ -249,7 +261,7 @@ def test_only_a_whole_journal_is_said_to_be_kept(storage, log, methods, kept):
     [failure] = [text for _, text in log.lines if "could not be saved" in text]
     assert failure.endswith("its journal is kept") is kept
     if kept:
-        assert store.read("run").journal == HEADER + journal.encode_entry(CREATED)
+        assert store.read("run").journal == WHOLE
 
 
 def test_journal_is_synced_when_the_document_cannot_be_saved(storage, monkeypatch):
@@ -265,7 +277,7 @@ def test_journal_is_synced_when_the_document_cannot_be_saved(storage, monkeypatc
 
 def test_stale_journal_is_archived_at_the_latest_when_saving(storage, log):
     store = Failing()
-    stale = HEADER + journal.encode_entry(CREATED)
+    stale = WHOLE
     store.open("run", stale).close()
     opened = storage(store)
     move, store.move_journal = store.move_journal, store.fail  # type: ignore[method-assign]
@@ -274,8 +286,68 @@ def test_stale_journal_is_archived_at_the_latest_when_saving(storage, log):
     store.move_journal = move  # type: ignore[method-assign]
     opened.save(Info(), False)
     opened.release()
-    assert store.read("run") == (b"{}", None)
+    assert store.read("run") == (DOCUMENT, None)
     assert store.read("run.archived").journal == stale
+
+
+class Unmovable(MemoryStore):
+    """A store that has an earlier run, and in which nothing can be saved under another identifier."""
+
+    def __init__(self, document, fails):
+        super().__init__()
+        self.save("run", [document])
+        self.fails = fails
+
+    def read(self, identifier):
+        if self.fails == "read":
+            raise OSError("the store is broken")
+        return super().read(identifier)
+
+    def save(self, identifier, content):
+        if getattr(self, "fails", None) == "save" and identifier != "run":
+            self.fails = ""  # it works again
+            raise OSError("the store is broken")
+        super().save(identifier, content)
+
+
+FAILED_RUN, COMPLETED_RUN, DAMAGED_RUN = (
+    b"".join(with_checksums([b'{"version": 5, "status": "%s", "runs": []}' % status])).replace(old, new)
+    for status, old, new in ((b"Failed", b"", b""), (b"Completed", b"", b""), (b"Completed", b"Com", b"com"))
+)
+
+
+@pytest.mark.parametrize("fails", ["read", "save"])
+@pytest.mark.parametrize("durability", ["exit", "async"])
+@pytest.mark.parametrize("earlier", [FAILED_RUN, DAMAGED_RUN], ids=["failed", "damaged"])
+def test_earlier_run_that_cannot_be_moved_is_not_overwritten(storage, log, fails, durability, earlier):
+    """This run is in its journal then, or under another identifier."""
+    store = Unmovable(earlier, fails)
+    opened = storage(store, durability)
+    writer = opened.start(FACTS, None, None)
+    writer.append(CREATED)
+    saved = opened.save(Info(), False)
+    opened.release()
+    store.fails = ""
+    kept = store.read("run")
+    assert kept.document == earlier
+    if durability == "async":
+        assert (saved, kept.journal) == (False, WHOLE)
+        where = "its journal"
+    else:
+        (where,) = {run.identifier for run in store.list()} - {"run"}
+        assert (saved, store.read(where).document) == (True, DOCUMENT)
+    [error] = [text for level, text in log.lines if level == ERROR]
+    assert "(the store is broken); it is not overwritten" in error
+    assert error.endswith(f"this run is kept as {where}")
+
+
+@pytest.mark.parametrize("earlier", [FAILED_RUN, DAMAGED_RUN, COMPLETED_RUN], ids=["failed", "damaged", "completed"])
+def test_earlier_run_is_kept_unless_it_had_completed(storage, log, earlier):
+    store = Unmovable(earlier, "")
+    run(storage(store))
+    assert store.read("run") == (DOCUMENT, None)
+    kept = [store.read(listed.identifier).document for listed in store.list() if listed.identifier != "run"]
+    assert kept == ([] if earlier == COMPLETED_RUN else [earlier])
 
 
 # ---- forks

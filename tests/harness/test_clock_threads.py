@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import trio
 
 import railtracks as rt
-from railtracks.testing import run
+from railtracks.testing import ClockHeldError, VirtualClock, run
 from tests.harness.clocks import BRIEFLY, in_thread, takes_less_than, work
 
 # ---- worker threads
@@ -223,3 +224,107 @@ def test_another_event_loop_may_wake_the_run(backend):
             await done.wait()
 
     run(main, backend=backend)
+
+
+# ---- threads of other runs, and of libraries
+
+
+def abandon_a_thread(backend, release):
+    """Leave a worker thread behind, at work, in a run that is over."""
+
+    async def main():
+        with anyio.move_on_after(0.01):
+            await anyio.to_thread.run_sync(release.wait, abandon_on_cancel=True)
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_thread_of_an_earlier_run_does_not_hold_the_clock(backend):
+    release = threading.Event()
+    abandon_a_thread(backend, release)
+
+    async def main():
+        await anyio.sleep(1_000)
+        assert await anyio.to_thread.run_sync(work) == work()  # this one does, in a thread of the same pool
+        release.set()
+        await anyio.sleep(1_000)
+        return await anyio.to_thread.run_sync(work)
+
+    with takes_less_than(5):
+        assert run(main, backend=backend) == work()
+
+
+LIBRARY = """
+import asyncio, contextlib, queue, threading, time
+
+class Connection:
+    def __init__(self):
+        self._requests = queue.SimpleQueue()
+        threading.Thread(target=answer, args=(self._requests,), name="answers", daemon=True).start()
+    def ask(self, seconds):
+        future = asyncio.get_running_loop().create_future()
+        self._requests.put((future, seconds))
+        return future
+    def close(self):
+        self._requests.put((None, 0))
+
+def answer(requests):
+    while (request := requests.get())[0] is not None:
+        future, seconds = request
+        time.sleep(seconds)
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            future.get_loop().call_soon_threadsafe(future.set_result, seconds)
+"""
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    """A library that answers from a thread that it starts, as aiosqlite does."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "answering.py").write_text(LIBRARY)
+    monkeypatch.syspath_prepend(str(folder))
+    import answering  # type: ignore[import-not-found]
+
+    yield answering
+    del sys.modules["answering"]
+
+
+def test_a_library_that_answers_from_a_thread_holds_the_clock(library):
+    async def main():
+        connection = library.Connection()
+        try:
+            with anyio.fail_after(1):
+                return await connection.ask(0.1)
+        finally:
+            connection.close()
+
+    assert run(main) == 0.1
+
+
+def test_its_thread_does_not_while_nothing_is_asked(library):
+    async def main():
+        connection = library.Connection()
+        await connection.ask(0)
+        await anyio.sleep(10_000)
+        connection.close()
+        return anyio.current_time()
+
+    with takes_less_than(5):
+        assert run(main) == pytest.approx(10_000)
+
+
+def test_a_thread_of_a_library_that_does_not_answer_is_named(library):
+    async def main():
+        connection = library.Connection()
+        try:
+            with anyio.move_on_after(100):
+                await connection.ask(1)
+        finally:
+            connection.close()
+
+    with pytest.raises(ClockHeldError, match="the thread answers of answering"):
+        run(main, clock=VirtualClock(patience=0.2))
+    for thread in threading.enumerate():
+        if thread.name == "answers":
+            thread.join()  # or it would hold the clock of the next tests

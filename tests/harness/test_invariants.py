@@ -323,3 +323,33 @@ def test_calls_made_for_cleanup(backend, shielded):
     else:
         with pytest.raises(Violation, match=r"put it in `with anyio\.CancelScope\(shield=True\):`"):
             check(outcome, invariants.is_cleaned_up)
+
+
+class Stop(BaseException):
+    """Ends a node, and is no ``Exception``."""
+
+
+@pytest.mark.parametrize("end_on_error", [False, True])
+@pytest.mark.parametrize("kind", [Stop, GeneratorExit, SystemExit, KeyboardInterrupt])
+def test_a_base_exception_of_a_node_is_not_a_cancellation(kind, end_on_error, backend):
+    error = kind("stop")
+
+    @rt.function_node
+    async def stop():
+        raise error
+
+    @rt.function_node
+    async def catch():
+        try:
+            await rt.call(stop)
+        except BaseException as exc:
+            return exc is error
+
+    caught = simulate(catch, backend=backend)
+    check(caught)
+    assert caught.result is True
+    if kind in (Stop, GeneratorExit):
+        outcome = simulate(stop, backend=backend, end_on_error=end_on_error)
+        check(outcome)
+        assert (outcome.exception, outcome.was_cancelled) == (error, False)
+        assert outcome.end.startswith(f"raised {kind.__name__}: stop")

@@ -38,7 +38,7 @@ def test_the_documentation_lists_each():
     assert [planted.name for planted in PLANTED if f"| {planted.name}: {planted.defect} | " not in page] == []
 
 
-@pytest.mark.parametrize("budget", [15, pytest.param(BUDGET, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("budget", [5, pytest.param(BUDGET, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("planted", PLANTED, ids=str)
 def test_it_passes_the_corrected_twin(planted, budget):
     assert find(planted, broken=False, budget=budget) is None

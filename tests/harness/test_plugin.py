@@ -107,12 +107,27 @@ def test_one_order_of_each():
     result.assert_outcomes(passed=17)
 
 
-def test_a_sync_test_with_a_session_says_what_to_write(suite):
-    result = suite("def test_sync(rt_session): pass", "-k", "asyncio")
-    result.assert_outcomes(errors=1, deselected=1)
+@pytest.mark.parametrize("fixture", ["rt_session", "virtual_clock"])
+def test_a_sync_test_with_a_session_says_what_to_write(suite, fixture):
+    result = suite(f"def test_sync({fixture}): pass", "-k", "asyncio")
+    result.assert_outcomes(failed=1, deselected=1)
     result.stdout.fnmatch_lines(
-        "*test_sync?asyncio? uses rt_session, which needs an event loop; write `async def`, or use `simulated`"
+        f"*test_sync?asyncio? uses {fixture}, which needs an event loop; write `async def`, or use `simulated`"
     )
+
+
+def test_a_fixture_of_a_sync_test_may_have_the_clock(suite):
+    result = suite("""
+        pytestmark = pytest.mark.usefixtures("virtual_clock")
+
+        @pytest.fixture
+        def service(virtual_clock):
+            return [virtual_clock]
+
+        def test_sync(service):
+            assert service
+    """)
+    result.assert_outcomes(passed=2)
 
 
 def test_a_test_that_would_hang_fails_and_says_where_it_waits(suite):
@@ -244,6 +259,27 @@ def test_in_a_suite_of_anyio_a_test_with_a_session_is_ours(suite, how):
     assert set(outcomes) == {"passed"}
 
 
+@pytest.mark.parametrize("scope", ["function", "module"])
+def test_an_async_fixture_of_anyio_is_refused_by_its_name(suite, scope):
+    code = f"""
+        @pytest.fixture(scope="{scope}")
+        async def database():
+            yield 1
+
+        async def test_first(database, rt_session): ...
+        async def test_second(database, virtual_clock): ...
+        async def test_alone(database): assert database == 1
+        async def test_without(rt_session): ...
+    """
+    result = suite(code, "-o", "anyio_mode=auto", "-p", "no:asyncio", "-p", "no:trio")
+    # The fixture of a module keeps the event loop open for the last test, too.
+    result.assert_outcomes(**({"failed": 8, "passed": 6} if scope == "function" else {"failed": 12, "passed": 2}))
+    result.stdout.fnmatch_lines(
+        "*database is an async fixture, for which the plugin of anyio*anyio_mode=auto*`async w*"
+    )
+    result.stdout.no_fnmatch_line("*Already running*")
+
+
 def test_without_the_plugin(suite):
     result = suite("def test_plain(): pass\ndef test_fixture(rt_backend): pass", "-p", "no:railtracks")
     result.assert_outcomes(passed=1, errors=1)
@@ -318,10 +354,10 @@ def test_a_session_builds_no_events_for_it(suite):
 def test_the_help_of_pytest_describes_the_plugin(suite):
     suite("", "--help").stdout.fnmatch_lines(["railtracks:", "*--railtracks-leaks*fail each test that leaves*"])
     suite("", "--markers").stdout.fnmatch_lines("@pytest.mark.railtracks(seed=None, [*][*]options): *")
-    told = suite("", "--fixtures")
+    listed = suite("", "--fixtures")
     for name in ("rt_backend", "virtual_clock", "rt_session", "simulated"):
-        told.stdout.re_match_lines(rf"{name}( \[module scope\])? -- .*pytest_plugin.__init__\.py")
-    assert "no docstring available" not in told.stdout.str().partition("railtracks.pytest_plugin")[2][:2000]
+        listed.stdout.re_match_lines(rf"{name}( \[module scope\])? -- .*pytest_plugin.__init__\.py")
+    assert "no docstring available" not in listed.stdout.str().partition("railtracks.pytest_plugin")[2][:2000]
 
 
 def test_the_mark_is_known_to_a_strict_suite(suite):
@@ -339,3 +375,37 @@ def test_importing_it_imports_no_event_loop():
 
 def test_these_suites_leave_nothing_in_this_process():
     assert current.get() is None
+
+
+def test_hypothesis_draws_examples_for_an_async_test(suite):
+    """Each example has a session and a clock of its own."""
+    result = suite("""
+        from hypothesis import given, settings, strategies as st
+        seen = []
+
+        @settings(max_examples=5, database=None)
+        @given(seconds=st.integers(4, 99))
+        async def test_any(rt_session, virtual_clock, rt_backend, seconds):
+            assert virtual_clock.now == 0
+            assert await rt.call(child, seconds) == seconds
+            assert virtual_clock.now == seconds
+            assert len(rt_session.info.records) == 1
+            seen.append(rt_backend)
+
+        class TestClass:
+            @settings(max_examples=3, database=None)
+            @given(st.integers(4, 99))
+            async def test_method(self, rt_session, seconds):
+                await rt.call(child, seconds)
+
+        @settings(max_examples=50, database=None)
+        @given(seconds=st.sampled_from([1, 2, 3]))
+        async def test_fails(rt_session, seconds):
+            await rt.call(child, seconds)
+
+        def test_both():
+            assert seen.count("asyncio") == seen.count("trio") == 5
+    """)
+    result.assert_outcomes(passed=5, failed=2)
+    result.stdout.fnmatch_lines(["*ValueError: three*", "*Failing test case: test_fails(*"])
+    result.stdout.no_fnmatch_line("*HealthCheck*")

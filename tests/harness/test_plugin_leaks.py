@@ -44,7 +44,7 @@ def test_thread(later):
     later.append(ended)
     stray(ended)
 
-@pytest.mark.parametrize("rt_backend", ["asyncio"])
+@pytest.mark.parametrize("rt_backend", ["asyncio"], scope="module")
 async def test_task_beside_a_session(rt_session, later):
     later.append(type("", (), dict(task=asyncio.create_task(forgotten()), set=lambda self: None))())
     await asyncio.sleep(0)

@@ -20,13 +20,13 @@ SEAM = {"railtracks._test_hooks", "railtracks._test_probe"}
 """The private modules of the runtime that the harness may import."""
 
 FOREIGN = {
-    "_asyncio_loop.py": {"_callback", "_when"},  # asyncio: a handle's callback, a timer's deadline
+    "_asyncio_loop.py": {"_callback", "_getframe", "_when"},  # asyncio: a handle's callback, a timer's deadline; sys
     "_blocked_threads.py": {"_current_frames", "_send_message_to_trio"},  # sys; trio: how threads reach its event loop
     "_leaks.py": {"_cancel_all_tasks"},  # asyncio: what cancels the tasks that are left
     "_tasks.py": {"_counter", "_railtracks_order"},  # trio: the age of a task; ours, at tasks of asyncio
-    "_thread_kinds.py": {"_DummyThread", "_idle_workers", "_target", "_work"},  # threading; trio: its thread cache
-    # trio: the order of its tasks, and MockClock; sys
-    "_trio_loop.py": {"_ALLOW_DETERMINISTIC_SCHEDULING", "_autojump", "_current_frames", "_r"},
+    "_thread_kinds.py": {"_DummyThread", "_target"},  # threading
+    # trio: the order of its tasks, and MockClock
+    "_trio_loop.py": {"_ALLOW_DETERMINISTIC_SCHEDULING", "_autojump", "_r"},
 }  # fmt: skip
 """The private attributes of Python's library, asyncio and trio that the harness uses; docs/design.md says what for."""
 
@@ -110,7 +110,7 @@ def test_the_seam_has_no_name_that_the_harness_does_not_use():
         if isinstance(node, ast.ImportFrom) and node.module in SEAM
         for alias in node.names
     }
-    assert set(_test_probe.__all__) - used == {"CurrentCall"}
+    assert set(_test_probe.__all__) - used == {"RunningCall"}
     assert {"Observer", "RuntimeHooks", "harness_options", "runtime_hooks"} <= used
     assert used <= set(_test_probe.__all__) | set(vars(_test_hooks))
 

@@ -88,7 +88,7 @@ def test_a_tree_is_run_by_a_flow_as_well(tree):
         (trees.Try(trees.Return(1)), 1, 0, 2),
         (trees.Retry(trees.Return(1), 3), 1, 0, 2),
         (trees.Timeout(trees.Sleep(1), 2), 1, 1, 2),
-        (trees.Nested(trees.Sleep(1), name="inner"), 1, 1, 1),
+        (trees.Nested(trees.Sleep(1), name="inner"), 1, 1, 2),
     ],
     ids=repr,
 )

@@ -15,8 +15,9 @@ import pytest
 import railtracks as rt
 from railtracks._schema._docstrings import node_docs
 from railtracks.nodes import Node, function_node
-from railtracks.nodes._identity import bound_arguments, definition_path, secret_positions
+from railtracks.nodes._identity import argument_positions, bound_arguments, definition_path
 from railtracks.nodes._resolve import as_node
+from railtracks.state._redaction._secret_names import is_secret_name
 from railtracks.state._serialization._plain_data import MAX_ITEMS
 
 
@@ -112,6 +113,17 @@ def login(token, user):
     return user
 
 
+@function_node(key="billing.charge", version="2")
+async def with_a_key(x):
+    return x
+
+
+class WithAKey(Greet):
+    @classmethod
+    def key(cls):
+        return "greet"
+
+
 KEYS = {
     "async function": (add, "tests.nodes.test_identity.add"),
     "sync function": (add_sync, "tests.nodes.test_identity.add_sync"),
@@ -192,6 +204,17 @@ KEYS = {
             'tests.nodes.test_identity.Step.method("input_args": [{"size": 1}, 2], "input_kwargs": {}, '
             '"input_types": {"/input_args/0": "tests.nodes.test_identity.Step"}, "input_form": "typed")'
         ),
+    ),
+    "key": (with_a_key, "key:billing.charge@2"),
+    "lambda with a key": (function_node(lambda: 1, key="a/b:c-d_1.2"), "key:a/b:c-d_1.2"),
+    "partial with a key": (
+        function_node(functools.partial(add, 1), key="add"),
+        'key:add("input_args": [1], "input_kwargs": {})',
+    ),
+    "node class with a key": (WithAKey, "key:greet"),
+    "partial of a node class with a key": (
+        functools.partial(WithAKey, greeting="Hi"),
+        'key:greet("input_args": [], "input_kwargs": {"greeting": "Hi"})',
     ),
     "node class": (Greet, "tests.nodes.test_identity.Greet"),
     "node class with a version": (Versioned, "tests.nodes.test_identity.Versioned@4"),
@@ -339,7 +362,7 @@ def several(user, *token):
     ],
 )
 def test_secret_positions_are_those_of_the_arguments_of_a_call(target, positions):
-    assert secret_positions(target) == positions
+    assert argument_positions(target, is_secret_name) == positions
 
 
 def test_a_definition_path_is_that_of_the_innermost_function():

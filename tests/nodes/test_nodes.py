@@ -209,9 +209,16 @@ async def test_decorated_methods_bind_like_methods():
     async with rt.Session() as session:
         assert await rt.call(owner.plain, 1) == await rt.call(Decorated.plain, owner, 1) == 11
         assert await rt.call(owner.in_thread, 1) == 11
-        for method in (Derived.inner_class, Derived(0).inner_class, Derived.outer_class, Derived(0).outer_class):
+        of_class: Any = (
+            Derived.inner_class,
+            Derived(0).inner_class,
+            Derived.outer_class,
+            Derived(0).outer_class,
+        )
+        for method in of_class:
             assert await rt.call(method, 1) == (Derived, 1)
-        for method in (Derived.inner_static, Derived(0).inner_static, Derived.outer_static, owner.outer_static):
+        static: Any = (Derived.inner_static, Derived(0).inner_static, Derived.outer_static, owner.outer_static)
+        for method in static:
             assert await rt.call(method, 1) == 1
     names = [record.name for record in session.info.records]
     assert names == ["plain", "plain", "slow", *["inner_class"] * 2, *["outer_class"] * 2, *["inner_static"] * 2,
@@ -222,7 +229,8 @@ async def test_decorated_methods_are_still_plain_methods():
     owner = Decorated(10)
     assert owner.in_thread(1) == 11
     assert await owner.plain(1) == 11
-    assert await Derived.inner_class(1) == (Derived, 1)
+    inner_class: Any = Derived.inner_class  # to a type checker it takes the class, too
+    assert await inner_class(1) == (Derived, 1)
 
 
 def test_a_bound_node_keeps_its_options():
@@ -415,3 +423,20 @@ async def test_a_refused_node_leaves_no_record():
         with pytest.raises(NodeCreationError):
             await rt.call(5)  # type: ignore[call-overload]
     assert session.info.records == ()
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("timeout", r"write `with anyio\.fail_after\(seconds\):` around it or in the function"),
+        ("retries", r"make the call in a loop: `for attempt in range\(3\):`"),
+        ("limit", r"use rt\.call_batch\(\.\.\., limit=\.\.\.\)"),
+        ("nmae", r"did you mean 'name'\?"),
+        ("colour", r"it has name, abandon_on_cancel, key, version, "),
+    ],
+)
+def test_an_argument_that_does_not_exist_says_what_to_write(argument, says):
+    make: Any = function_node
+    for func in ((), (print,)):
+        with pytest.raises(TypeError, match=rf"rt\.function_node has no argument '{argument}'; .*{says}"):
+            make(*func, **{argument: 3})

@@ -236,7 +236,7 @@ async def test_events_not_taken_in_time_are_dropped_and_logged(caplog):
         await rt.call(say, 1, 2, 3)
     assert anyio.current_time() - start == 10
     assert subscription.dropped == 3
-    dropped = "stuck did not take its events before the session had ended; 3 were dropped"
+    dropped = "stuck did not take all events before the session had ended; it missed 3 events"
     assert [dropped in record.message for record in caplog.records] == [True]
 
 

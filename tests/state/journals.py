@@ -103,15 +103,23 @@ def payloads(content):
     return [json.loads(content[start + 8 : end]) for start, end in pairwise(offsets)]
 
 
-def framed(*events):
-    """A journal, written by hand."""
-    texts = [json.dumps(event).encode() for event in events]
-    return b"".join(struct.pack("<II", len(text), zlib.crc32(text)) + text for text in texts)
+def framed(*events, after=b""):
+    """A journal, written by hand: ``after``, and then some entries. Those of older versions are not bound together."""
+    is_bound = bool(after) or not (isinstance(events[0], dict) and events[0].get("version") in (1, 2, 3, 4))
+    checksum = struct.unpack_from("<II", after, boundaries(after)[-2])[1] if after else 0
+    content = after
+    for event in events:
+        text = json.dumps(event).encode()
+        checksum = zlib.crc32(text, checksum if is_bound else 0)
+        content += struct.pack("<II", len(text), checksum) + text
+    return content
 
 
 def facts(info):
     """Everything that a view says, in a form that can be compared."""
-    plain = {field.name: getattr(info, field.name) for field in attrs.fields(ExecutionInfo) if field.repr}
+    plain = {
+        field.name: getattr(info, field.name) for field in attrs.fields(ExecutionInfo) if not field.name.startswith("_")
+    }
     del plain["damage"]
     return {**plain, "records": list(map(_fields, info.records)), "earlier": list(map(_fields, info.earlier))}
 

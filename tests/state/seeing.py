@@ -5,15 +5,21 @@ from __future__ import annotations
 import datetime
 import enum
 import math
+import re
+import signal
 import types
 import uuid
-from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict, deque
+from array import array
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from http import HTTPMethod, HTTPStatus
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -162,6 +168,18 @@ class OpenDate(datetime.datetime):
     pass
 
 
+class OpenAddress(IPv4Address):
+    pass
+
+
+class OpenUserList(UserList[Any]):
+    pass
+
+
+class OpenNamespace(types.SimpleNamespace):
+    pass
+
+
 class SlottedText(str):
     __slots__ = ("note",)
 
@@ -204,7 +222,8 @@ class Right(enum.Flag):
 CLASSES = (
     Plain | Slotted | Late | Boxed[int] | Named | Attrs | OpenAttrs | Hashed | Model | Extra | Root | Aliased | Strange
     | Generically[int] | Pair | OpenPair | OpenList | OpenDict | OpenTuple | OpenSet | OpenFrozen | OpenText
-    | OpenNumber | OpenFloat | OpenBytes | OpenOrdered | OpenUserDict | OpenDecimal | OpenDate | SlottedText | Table
+    | OpenNumber | OpenFloat | OpenBytes | OpenOrdered | OpenUserDict | OpenAddress | OpenUserList
+    | OpenNamespace | OpenDecimal | OpenDate | SlottedText | Table
     | Color | Level | Right
 )  # fmt: skip
 """An annotation that names them all."""
@@ -252,10 +271,17 @@ others = st.sampled_from([
     uuid.UUID(int=1), 1j, complex(-0.0, -0.0), range(1, 3), range(0), datetime.date(2026, 1, 1),
     datetime.timedelta(-1, 5, 7), Path("a/b"), PurePosixPath("a"), PureWindowsPath("a"), b"a", b"",
     Color.RED, Color.PAIR, Color.LIST, Color.HALF, Level.LOW, Right.READ, Right.READ | Right.WRITE,
+    ip_address("10.0.0.1"), ip_address("fe80::1%eth0"), ip_network("10.0.0.0/31"), ip_network("fe80::/10"),
+    ip_interface("10.0.0.1/8"), ip_interface("10.0.0.1/9"), ip_interface("fe80::1%eth0/10"),
+    re.compile("a"), re.compile("a", re.IGNORECASE), re.compile(b"a"), re.compile("(?i)a"),
+    *ZONES[1:7], HTTPStatus.OK, HTTPMethod.GET, re.RegexFlag.DOTALL, re.IGNORECASE | re.MULTILINE, signal.SIGINT,
+    urlsplit("http://a/b"), OpenAddress("10.0.0.1"),
 ])  # fmt: skip
 hashables = numbers | texts | others
 leaves = (
     st.none() | hashables | moments | times | st.sampled_from([bytearray, OpenBytes]).map(lambda cls: cls(b"a"))
+    | st.sampled_from([array("i", [1]), array("h", [1]), array("d", [1, -0.0, math.nan]), array("d"), array("u", "a")])
+    | st.builds(UserString, texts)
     | st.sampled_from([OpenNumber(1), OpenFloat(0.5), OpenFloat("nan"), OpenDecimal(1), OpenDate(2026, 1, 1)])
     | st.builds(OpenText, texts) | st.builds(Named, st.just("a")) | st.builds(SlottedText, texts)
 )  # fmt: skip
@@ -271,7 +297,9 @@ def noted(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         | st.builds(OpenNumber, st.integers(0, 1)) | st.builds(OpenFrozen, st.sets(hashables, max_size=2))
         | st.builds(OpenOrdered, st.dictionaries(texts, inner, max_size=2)) | st.builds(SlottedText, texts)
         | st.builds(OpenDecimal, st.just("1.0")) | st.builds(OpenBytes, st.just(b"a"))
-        | st.builds(OpenUserDict, st.dictionaries(texts, inner, max_size=2)),
+        | st.builds(OpenUserDict, st.dictionaries(texts, inner, max_size=2))
+        | st.builds(OpenUserList, few) | st.builds(OpenAddress, st.just("10.0.0.1"))
+        | st.builds(OpenNamespace, x=inner),
         inner,
     )  # fmt: skip
 
@@ -287,7 +315,8 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.builds(Counter, st.dictionaries(hashables, st.integers(0, 2), max_size=2)),
         st.builds(defaultdict, st.sampled_from([None, int, list, deque]), named),
         st.builds(ChainMap, named, named), st.builds(types.MappingProxyType, named | named.map(OrderedDict)),
-        st.builds(Table, named, inner),
+        st.builds(Table, named, inner), st.builds(slice, inner, inner, inner), st.builds(UserList, few),
+        named.map(lambda each: types.SimpleNamespace(**each)), named.map(lambda each: OpenNamespace(**each)),
         st.builds(Pair, inner, inner), st.builds(Plain, inner, inner), st.builds(Slotted, inner),
         st.builds(late, inner, inner, inner), st.builds(Boxed, inner), st.builds(Boxed[int], inner),
         st.builds(Attrs, inner), st.builds(OpenAttrs, inner), st.builds(Hashed, hashables),
@@ -312,6 +341,10 @@ def seen(value: Any) -> Any:
         parts.append([*map(seen, value), getattr(value, "maxlen", None)])
     elif isinstance(value, set | frozenset):
         parts.append(sorted(map(repr, map(seen, value))))
+    elif isinstance(value, slice | UserList):
+        parts.append([*map(seen, value.data if isinstance(value, UserList) else (value.start, value.stop, value.step))])
+    elif isinstance(value, types.SimpleNamespace):
+        parts.append(list(vars(value)))
     elif not isinstance(value, pydantic.BaseModel) and not hasattr(cls, "__dataclass_fields__") and not attrs.has(cls):
         parts.append(repr(value))
     if isinstance(value, pydantic.BaseModel):

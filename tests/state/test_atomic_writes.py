@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from railtracks.state import FileStore, SQLiteStore, _file_system
 from railtracks.state._file_system import write_atomically
 from tests.state.stores import files, mode
 
@@ -63,10 +64,92 @@ def test_a_folder_stands_where_the_file_should_go(target):
     assert files(target.parent) == ["state.json"]
 
 
-def test_content_and_folder_are_on_disk_before_it_returns(target, monkeypatch):
+@pytest.fixture
+def synced(monkeypatch):
+    """The folders that are put on disk, in order."""
+    folders, original = [], _file_system.sync_folder
+
+    def sync_folder(folder):
+        folders.append(os.fspath(folder))
+        original(folder)
+
+    monkeypatch.setattr(_file_system, "sync_folder", sync_folder)
+    return folders
+
+
+def appended(folder):
+    appender = FileStore(folder).open("run", b"header")
+    appender.sync()
+    appender.close()
+
+
+WRITERS = {
+    "file": lambda folder: write_atomically(folder / "x.json", [b"new"]),
+    "document": lambda folder: FileStore(folder).save("run", [b"{}"]),
+    "journal": appended,
+    "sqlite": lambda folder: SQLiteStore(folder / "runs.db").save("run", [b"{}"]),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_new_folders_are_on_disk_as_well(writer, tmp_path, synced):
+    """The names of all that were made, in their parents; once."""
+    made = tmp_path / "a" / "b" / "c"
+    WRITERS[writer](made)
+    assert {str(tmp_path), str(made.parent.parent), str(made.parent)} <= {*synced}
+    synced.clear()
+    WRITERS[writer](made)
+    assert {*synced} <= {str(made)}
+
+
+def test_folder_in_one_that_cannot_be_read_is_made_all_the_same(target, synced, monkeypatch):
+    def refuse(folder):
+        if os.fspath(folder) != str(target.parent):
+            raise PermissionError(folder)
+
+    monkeypatch.setattr(_file_system, "sync_folder", refuse)
+    write_atomically(target, [b"new"])
+    assert target.read_bytes() == b"new"
+
+
+def test_folder_that_could_not_be_put_on_disk_is_tried_again(target, synced, monkeypatch):
+    def fail(folder):
+        raise OSError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_file_system, "sync_folder", fail)
+        with pytest.raises(OSError, match="broken"):
+            write_atomically(target, [b"new"])
+    write_atomically(target, [b"new"])
+    assert synced == [str(target.parent.parent), str(target.parent)]
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["nothing left", "left by a kill"])
+def test_only_writer_uses_one_temporary_file(left, target, monkeypatch):
+    temporary = target.parent / ".state.json.tmp"
+    write_atomically(target, [b"old"])
+    if left:
+        temporary.write_bytes(b"half")
+        temporary.chmod(0o644)
+    seen, replace = [], os.replace
+
+    def watch(source, to):
+        seen.append(source)
+        replace(source, to)
+
+    monkeypatch.setattr(os, "replace", watch)
+    write_atomically(target, [b"new"], is_only_writer=True)
+    assert seen == [str(temporary)]
+    assert (target.read_bytes(), mode(target), files(target.parent)) == (b"new", 0o600, ["state.json"])
+
+
+@pytest.mark.parametrize("is_new", [False, True], ids=["old folder", "new folder"])
+def test_content_and_folder_are_on_disk_before_it_returns(is_new, target, monkeypatch):
+    if not is_new:
+        target.parent.mkdir()
     steps = []
     for name in ("fsync", "replace"):
         original = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *args, n=name, o=original: (steps.append(n), o(*args)))  # type: ignore[func-returns-value]
     write_atomically(target, [b"new"])
-    assert steps == ["fsync", "replace", "fsync"]
+    assert steps == ["fsync", "replace", "fsync", *["fsync"] * is_new]

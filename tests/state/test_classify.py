@@ -6,14 +6,18 @@ import dataclasses
 import datetime
 import enum
 import os
-from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, deque
+import re
+from array import array
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, deque
 from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import attrs
 import pydantic
@@ -111,6 +115,7 @@ KINDS: dict[Kind, list[type]] = {
     Kind.PLACEHOLDER: [Opaque, Cut, RecordedError],
     Kind.TEXT: [complex, range,
         datetime.datetime, datetime.date, datetime.time, datetime.timedelta, Decimal, Fraction, UUID, Money,
+        ZoneInfo, datetime.timezone, IPv4Address, IPv6Address, IPv4Network, IPv6Network, IPv4Interface, IPv6Interface,
     ],
     Kind.ENUM: [Colour, Word, enum.Flag],
     Kind.MAPPING: [dict, Lookup, OrderedDict, Counter, ChainMap, UserDict, MappingProxyType, type(os.environ)],
@@ -119,10 +124,12 @@ KINDS: dict[Kind, list[type]] = {
     Kind.SET: [set, frozenset, type({}.keys())],
     Kind.EXCEPTION: [ValueError, KeyboardInterrupt, ExceptionGroup, AnAttrsError],
     Kind.FIELDS: [AnAttrs, ADataclass, Model, AnAttrsPath],
+    Kind.NAMESPACE: [SimpleNamespace, type("ANamespace", (SimpleNamespace,), {})],
+    Kind.PARTS: [slice, array, re.Pattern, UserList, UserString, type("Items", (UserList,), {})],
     Kind.BYTES: [bytes, bytearray, memoryview],
     Kind.PATH: [Path, PurePosixPath, APath],
     Kind.SCALAR: [str, int, float, bool, Text, TextWithFields],
-    Kind.OPAQUE: [object, slice, Ellipsis.__class__, type, type(None), UserList, Queue, type({}.values())],
+    Kind.OPAQUE: [object, Ellipsis.__class__, type, type(None), Queue, type({}.values())],
 }  # fmt: skip
 
 
@@ -189,7 +196,7 @@ def test_a_proxy_is_of_the_kind_of_what_it_stands_for(wrapped):
     assert classify_value(Proxy(wrapped)).kind is classify_value(wrapped).kind
 
 
-@pytest.mark.parametrize("wrapped", [AnAttrs(1), Decimal(1), deque([1])])
+@pytest.mark.parametrize("wrapped", [AnAttrs(1), Decimal(1), deque([1]), SimpleNamespace(a=1)])
 def test_a_proxy_is_opaque_where_isinstance_does_not_decide(wrapped):
     assert classify_value(Proxy(wrapped)).kind is Kind.OPAQUE
 
@@ -229,6 +236,11 @@ def test_a_class_registered_as_a_mapping_later_is_one_then():
         ([1, 2], [(None, 1), (None, 2)]),
         (deque([1]), [(None, 1)]),
         ({1}, [(None, 1)]),
+        (SimpleNamespace(a=1), [("a", 1)]),
+        (slice(1, 2), [(None, 1), (None, 2), (None, None)]),
+        (UserList([1]), [(None, [1])]),
+        (re.compile("a"), [(None, "a"), (None, 32)]),
+        (array("b", [1]), [(None, "b"), (None, [1])]),
         (Colour.RED, [(None, "red")]),
         (AnAttrs(1), [("password", 1)]),
         (ADataclass(1), [("password", 1)]),
@@ -256,7 +268,8 @@ def test_a_named_tuple_with_other_names_has_unnamed_items():
     [
         {"password": SECRET}, Lookup(password=SECRET), UserDict(password=SECRET), Pair(1, SECRET), AnAttrs(SECRET),
         ADataclass(SECRET), Model(password=SECRET), Secret(SECRET), Colour.LOGIN, Proxy({"password": SECRET}),
-        MappingProxyType({"password": SECRET}),
+        MappingProxyType({"password": SECRET}), SimpleNamespace(password=SECRET), UserList([{"password": SECRET}]),
+        slice({"password": SECRET}), slice(Secret(SECRET)),
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
@@ -278,6 +291,7 @@ def test_scalar_types_have_no_members(value):
 
 # ---- texts
 
+DAY = datetime.timedelta(days=1) - datetime.timedelta(microseconds=1)
 TEXTS = {
     datetime.datetime: st.datetimes() | st.datetimes(timezones=st.just(datetime.UTC)),
     datetime.date: st.dates(),
@@ -286,6 +300,14 @@ TEXTS = {
     Decimal: st.decimals(allow_nan=False),
     Fraction: st.fractions(),
     UUID: st.uuids(),
+    ZoneInfo: st.sampled_from(["UTC", "Europe/Berlin"]).map(ZoneInfo),
+    datetime.timezone: st.timedeltas(-DAY, DAY).map(datetime.timezone),
+    IPv4Address: st.ip_addresses(v=4),
+    IPv6Address: st.ip_addresses(v=6),
+    IPv4Network: st.builds(lambda at, size: IPv4Network((at, size), False), st.ip_addresses(v=4), st.integers(0, 32)),
+    IPv6Network: st.builds(lambda at, size: IPv6Network((at, size), False), st.ip_addresses(v=6), st.integers(0, 128)),
+    IPv4Interface: st.builds(lambda *parts: IPv4Interface(parts), st.ip_addresses(v=4), st.integers(0, 32)),
+    IPv6Interface: st.builds(lambda *parts: IPv6Interface(parts), st.ip_addresses(v=6), st.integers(0, 128)),
     complex: st.complex_numbers(allow_nan=False),
     range: st.builds(range, st.integers(), st.integers(), st.integers(min_value=1) | st.integers(max_value=-1)),
 }

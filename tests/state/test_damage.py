@@ -17,7 +17,7 @@ from railtracks.state._journal._reader import read_journal
 from tests.effort import examples
 from tests.state.journals import _fields, boundaries, facts, framed, payloads
 
-# ---- journals: cut off, flipped, followed by something
+# ---- journals: cut off, flipped, followed by something, with entries that are not theirs
 
 
 @pytest.mark.parametrize("which", ["small", "resumed"])
@@ -62,6 +62,46 @@ def test_a_flipped_bit_costs_only_what_comes_after_it(which, bits, small, resume
                 info = read_journal(bytes(harmed))
                 assert info.damage.endswith(f" at byte {start}")
                 assert _plain(info) == (before["records"], before["earlier"])
+
+
+def entries_of(content):
+    return [content[start:end] for start, end in pairwise(boundaries(content))]
+
+
+def read_up_to(content, place, entries):
+    """Check that a journal that consists of these entries is damaged at that place, and used up to there."""
+    whole = b"".join(entries_of(content)[:place])
+    info = read_journal(b"".join(entries))
+    assert info.damage == f"the entry does not follow the one before it, or is damaged (checksum) at byte {len(whole)}"
+    assert _plain(info) == _plain(read_journal(whole))
+
+
+@pytest.mark.parametrize("which", ["small", "resumed"])
+def test_entry_that_is_missing_repeated_or_moved_is_damage(which, small, resumed):
+    content = {"small": small[0], "resumed": resumed}[which]
+    entries = entries_of(content)
+    for place in range(1, len(entries)):
+        before, entry, after = entries[:place], entries[place], entries[place + 1 :]
+        read_up_to(content, place + 1, [*before, entry, entry, *after])
+        if after:
+            read_up_to(content, place, [*before, *after])
+            read_up_to(content, place, [*before, *after, entry])
+
+
+def test_entry_of_another_journal_is_damage(small, resumed):
+    """Also of an earlier attempt of the same run, whatever else the two have in common."""
+    content = small[0]
+    entries = entries_of(content)
+    again = entries_of(framed(*({**e, "journal": "other"} if e["e"] == "header" else e for e in payloads(content))))
+    for foreign in (again, entries_of(resumed)):
+        for place in range(1, len(entries)):
+            read_up_to(content, place, [*entries[:place], foreign[place], *entries[place + 1 :]])
+
+
+def test_each_journal_has_an_identifier_of_its_own(small, resumed):
+    found = [payloads(content)[0]["journal"] for content in (small[0], resumed)]
+    assert len({*found}) == 2
+    assert all(re.fullmatch("[0-9a-f]{16}", each) for each in found)
 
 
 def _plain(info):
@@ -120,7 +160,7 @@ def test_what_follows_the_last_entry_is_damage(small, tail, problem):
 def test_a_whole_entry_that_makes_no_sense_is_damage(small, event):
     """It changes nothing in what was read before it."""
     content = small[0]
-    info = ExecutionInfo.from_journal(content + framed(event, {"e": "end", "time": 1e9}), running=True)
+    info = ExecutionInfo.from_journal(framed(event, {"e": "end", "time": 1e9}, after=content), running=True)
     assert f"the entry at byte {len(content)} cannot be used" in info.damage  # type: ignore[operator]
     assert facts(info) == facts(ExecutionInfo.from_journal(content, running=True))
 
@@ -139,7 +179,7 @@ def test_no_record_that_makes_no_sense_costs_those_before_it(small):
     @examples(150)
     @given(st.sampled_from(known), st.dictionaries(st.sampled_from(keys), plain, min_size=1, max_size=2))
     def check(event, changed):
-        info = ExecutionInfo.from_journal(content + framed({**event, **changed}), running=True)
+        info = ExecutionInfo.from_journal(framed({**event, **changed}, after=content), running=True)
         if info.damage is not None:
             assert facts(info) == expected
         else:
@@ -206,7 +246,7 @@ def test_a_state_file_that_was_reformatted_is_loaded(name, small):
 def test_a_run_whose_journal_is_beyond_use_says_which_and_where(tmp_path):
     store = FileStore(tmp_path)
     (tmp_path / "mine.journal").write_bytes(b"a letter to a friend")
-    with pytest.raises(StateError, match=r"the run 'mine' at .*mine\.json: this is not a journal"):
+    with pytest.raises(StateError, match=r"the run 'mine' at the journal beside .*mine\.json: this is not a journal"):
         load_run("mine", store)
     store.save("other", [])
     (tmp_path / "other.json").write_bytes(b"")

@@ -1,5 +1,7 @@
 """The locks of stores, in one process and between several."""
 
+import errno
+import os
 import signal
 import stat
 import threading
@@ -8,7 +10,8 @@ from contextlib import ExitStack
 import pytest
 
 from railtracks.exceptions import RunInUseError
-from railtracks.state._stores import _file_lock
+from railtracks.state import FileStore
+from railtracks.state._stores import _file_lock, _files
 from tests.state.stores import PERSISTENT, needs_fork, process, ran
 
 # ---- locks
@@ -255,3 +258,117 @@ def test_exactly_one_of_several_processes_gets_a_lock(kind):
             child.stdin.write("\n")
             child.stdin.flush()
         assert sorted(child.stdout.readline() for child in children) == ["0\n", "0\n", "1\n"]
+
+
+# ---- Windows
+
+
+class Msvcrt:
+    """What there is of ``msvcrt`` on Windows: a lock of an open file on a byte, which goes when the file is closed."""
+
+    LK_UNLCK, LK_LOCK, LK_NBLCK, LK_RLCK, LK_NBRLCK = range(5)
+
+    def __init__(self):
+        self.locks: dict[int, tuple[int, int]] = {}
+
+    def locking(self, handle, mode, size):
+        assert (mode, size, os.lseek(handle, 0, os.SEEK_CUR)) == (self.LK_NBLCK, 1, 0)
+        file = identity(os.fstat(handle))
+        if file in self.locks.values():
+            raise PermissionError(errno.EACCES, "Permission denied")
+        self.locks[handle] = file
+
+
+def identity(status):
+    return status.st_dev, status.st_ino
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """The locks as on Windows, where an open file cannot be removed."""
+    msvcrt, unlink, close = Msvcrt(), os.unlink, os.close
+
+    def unlink_closed(path):
+        if identity(os.stat(path)) in msvcrt.locks.values():
+            raise PermissionError(errno.EACCES, "The process cannot access the file")
+        unlink(path)
+
+    def close_unlocked(handle):
+        msvcrt.locks.pop(handle, None)
+        close(handle)
+
+    monkeypatch.setattr(_file_lock, "HAS_POSIX_LOCKS", False)
+    monkeypatch.setattr(_file_lock, "msvcrt", msvcrt, raising=False)
+    monkeypatch.setattr(_file_lock, "HAS_OWN_LOCKS", False)
+    monkeypatch.setattr(_files, "HAS_OWN_LOCKS", False)
+    monkeypatch.setattr(os, "unlink", unlink_closed)
+    monkeypatch.setattr(os, "close", close_unlocked)
+    return msvcrt
+
+
+def other_process(path):
+    """Hold the lock of a file as another process does."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT)
+    _file_lock.lock_handle(handle)
+    return handle
+
+
+@pytest.mark.parametrize(
+    ("holder", "file", "is_locked", "is_left"),
+    [
+        ("nobody", False, False, False),
+        ("nobody", True, False, False),  # a killed process has left the file
+        ("this process", True, True, False),
+        ("another process", True, True, True),
+    ],
+)
+def test_runs_are_locked_on_windows_too(holder, file, is_locked, is_left, windows, tmp_path):
+    store, path = FileStore(tmp_path), tmp_path / "mine.lock"
+    if file:
+        path.touch()
+    held = store.lock("mine") if holder == "this process" else None
+    handle = other_process(path) if holder == "another process" else None
+    assert store.is_locked("mine") is is_locked
+    if is_locked:
+        with pytest.raises(RunInUseError, match="mine"):
+            store.lock("mine")
+        store.sweep()
+        assert path.exists()
+    else:
+        store.lock("mine").release()
+    if held is not None:
+        held.release()
+        held.release()
+    assert path.exists() is is_left
+    if handle is not None:
+        os.close(handle)
+        store.lock("mine").release()
+        assert not path.exists()
+
+
+def test_lock_that_the_next_holder_has_opened_stays_on_windows(windows, tmp_path, monkeypatch):
+    """It cannot be removed there while the next holder has it open."""
+    store, path, close = FileStore(tmp_path), tmp_path / "mine.lock", os.close
+    handles = []
+
+    def close_and_open(handle):
+        close(handle)
+        monkeypatch.setattr(os, "close", close)
+        handles.append(other_process(path))
+
+    lock = store.lock("mine")
+    monkeypatch.setattr(os, "close", close_and_open)
+    lock.release()
+    assert store.is_locked("mine")
+    assert path.exists()
+    os.close(handles[0])
+
+
+def test_journal_is_not_locked_on_windows(windows, tmp_path):
+    """Others could not read it there."""
+    store = FileStore(tmp_path)
+    lock = store.lock("mine")
+    appender = store.open("mine", b"header")
+    assert len(windows.locks) == 1
+    appender.close()
+    lock.release()

@@ -1,5 +1,6 @@
 """The runs of a store: listed, loaded, pruned, and warned of when they are very many."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,12 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 import railtracks as rt
 from railtracks.exceptions import ConfigError, RunInUseError, StateError
-from railtracks.state import FileStore, MemoryStore, Reason, SQLiteStore, Status, list_runs, load_run, prune
-from railtracks.state._stores import _runs
+from railtracks.state import (
+    ExecutionInfo,
+    FileStore,
+    MemoryStore,
+    Reason,
+    SQLiteStore,
+    Status,
+    list_runs,
+    load_run,
+    prune,
+)
+from railtracks.state._document._writer import encoded
+from railtracks.state._journal._format import encode_entries, header_entry
+from railtracks.state._stores import _run_counts
 from tests.state.journals import Stop, broken, endless, leaf
 from tests.state.stores import ROOT
 
@@ -30,7 +44,7 @@ def runs(tmp_path):
         store.save(f"r{number}", [b'{"version": 3}'])
         os.utime(f".railtracks/r{number}.json", (now, now - 500 + 100 * number))
     for name in ("died", "runs"):
-        store.open(name, b"{}").close()
+        store.open(name, encode_entries([header_entry(ExecutionInfo(name).facts, "")])[0]).close()
         os.utime(f".railtracks/{name}.journal", (now, now - 1000))
     lock = store.lock("runs")
     yield store
@@ -71,21 +85,65 @@ async def test_a_run_that_ended_is_listed_with_what_came_of_it():
 
 
 def test_pruning_by_age_removes_what_was_not_written_to_since(runs):
-    assert prune(older_than=350) == ["died", "r0", "r1"]
-    assert names() == ALL - {"died", "r0", "r1"}
+    assert prune(older_than=350) == ["r0", "r1"]
+    assert names() == ALL - {"r0", "r1"}
     assert prune(older_than=timedelta(hours=1)) == []
 
 
 def test_pruning_by_number_keeps_the_latest(runs):
-    assert prune(keep=2) == ["died", "r0", "r1", "r2"]
-    assert names() == {"r3", "r4", "runs"}
+    assert prune(keep=2) == ["r0", "r1", "r2"]
+    assert names() == {"died", "r3", "r4", "runs"}
 
 
 def test_pruning_by_both_limits_removes_what_exceeds_both(runs):
     """A run is removed if it is old and not among the latest."""
-    assert prune(older_than=150, keep=4) == ["died", "r0"]
+    assert prune(older_than=150, keep=4) == ["r0"]
     assert prune(older_than=350, keep=1) == ["r1"]
-    assert names() == {"r2", "r3", "r4", "runs"}
+    assert names() == {"died", "r2", "r3", "r4", "runs"}
+
+
+def test_run_that_died_stays_and_a_warning_names_it(runs, caplog):
+    assert prune(older_than=900) == []
+    text = (
+        "prune: 1 run that would have been removed is to go on, and is kept: died; go on with it by flow.resume, or "
+        "use prune(..., pending=True)"
+    )
+    assert [record.getMessage() for record in caplog.records] == [text]
+    assert prune(older_than=900, pending=True) == ["died"]
+    assert len(caplog.records) == 1
+
+
+def test_run_that_died_before_it_had_begun_is_removed():
+    FileStore().open("torn", b"")
+    assert prune(keep=0) == ["torn"]
+
+
+@pytest.mark.parametrize(
+    "make", [FileStore, MemoryStore, lambda: SQLiteStore("runs.db")], ids=["file", "memory", "sqlite"]
+)
+async def test_suspended_and_interrupted_runs_stay(make, caplog):
+    @rt.function_node
+    async def main(kind):
+        if kind == "failed":
+            raise ValueError(kind)
+        if kind.startswith("suspended"):
+            await rt.receive("answer")
+
+    store = make()
+    for kind in ("completed", "failed", *(f"suspended-{number}" for number in range(7))):
+        flow = rt.Flow("Flow", main, run_identifier=kind, store=store)
+        with contextlib.suppress(ValueError, rt.RunSuspended):
+            await flow.ainvoke(kind)
+    info = attrs.evolve(load_run("completed", store), session_id="interrupted", interrupted=True)
+    store.save("interrupted", encoded(info.document()))
+    caplog.clear()
+    assert prune(keep=0, store=store) == ["completed", "failed"]
+    text = (
+        "prune: 8 runs that would have been removed are to go on, and are kept: suspended-0, suspended-1, suspended-2, "
+        "suspended-3, suspended-4 and 3 more; go on with them by flow.resume, or use prune(..., pending=True)"
+    )
+    assert [record.getMessage() for record in caplog.records] == [text]
+    assert len(prune(keep=0, store=store, pending=True)) == 8
 
 
 @pytest.mark.parametrize("keep", [7, 8, 10**9])
@@ -96,7 +154,7 @@ def test_pruning_keeps_all_if_there_are_not_more(runs, keep):
 
 @pytest.mark.parametrize("limit", [{"keep": 0}, {"older_than": 0}, {"older_than": timedelta(0), "keep": 0}])
 def test_pruning_all_leaves_those_that_run(runs, limit):
-    assert set(prune(**limit)) == ALL - {"runs"}
+    assert set(prune(**limit, pending=True)) == ALL - {"runs"}
     assert names() == {"runs"}
     assert sorted(path.name for path in Path(".railtracks").iterdir()) == ["runs.journal", "runs.lock"]
 
@@ -144,7 +202,7 @@ def test_a_run_that_is_resumed_while_others_are_pruned_stays(runs, monkeypatch):
         return found
 
     monkeypatch.setattr(FileStore, "list", list_and_write)
-    assert prune(older_than=350) == ["died", "r1"]
+    assert prune(older_than=350) == ["r1"]
     assert FileStore().read("r0").document == b'{"new": 1}'
 
 
@@ -209,8 +267,34 @@ def test_other_stores_are_pruned_too(make):
 def test_an_unknown_run_is_an_error_that_names_the_latest_runs(runs):
     with pytest.raises(StateError, match=r"no run 'r9' at .*r9\.json; the latest are r2, r3, r4"):
         load_run("r9")
-    with pytest.raises(StateError, match="no run 'r9' at memory, as r9; there are none"):
+    with pytest.raises(StateError, match=r"no run 'r9' at memory, as r9; there are none$"):
         load_run("r9", MemoryStore())
+
+
+def test_unknown_run_of_the_default_folder_may_be_elsewhere():
+    with pytest.raises(StateError, match=r"there are none\. If it is in another store, pass that as store="):
+        load_run("r9")
+
+
+@pytest.mark.parametrize("folder", [".railtracks", ".railtracks/below"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: load_run("run", store),
+        lambda store: list_runs(store),
+        lambda store: prune(keep=0, store=store),
+        lambda store: rt.state.run_exists("run", store),
+        lambda store: rt.state.send("run", "t", 1, store),
+        lambda store: rt.state.cancel_run("run", store),
+        lambda store: rt.Flow("F", len, run_identifier="run", if_exists="resume", store=store).invoke("abc"),
+        lambda store: rt.recover([rt.Flow("F", len, store=store)]),
+    ],
+    ids=["load_run", "list_runs", "prune", "run_exists", "send", "cancel_run", "resume", "recover"],
+)
+def test_file_in_place_of_the_folder_is_named(use, folder):
+    Path(".railtracks").write_bytes(b"")
+    with pytest.raises(StateError, match=f"the store '.*/{folder}' is not a folder: .* move that file away"):
+        use(FileStore(folder))
 
 
 @pytest.mark.parametrize("identifier", ["../r0", "a/b", "", ".", 7, None])
@@ -290,8 +374,8 @@ def test_the_run_of_a_killed_process_can_be_loaded(durability):
 
 @pytest.fixture
 def three_are_many(monkeypatch):
-    monkeypatch.setattr(_runs, "MANY_RUNS", 3)
-    monkeypatch.setattr(_runs, "_run_counts", _runs._RunCounts())
+    monkeypatch.setattr(_run_counts, "MANY_RUNS", 3)
+    monkeypatch.setattr(_run_counts, "_run_counts", _run_counts._RunCounts())
 
 
 async def test_a_folder_with_very_many_runs_is_warned_of_once(three_are_many, caplog):

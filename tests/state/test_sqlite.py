@@ -1,13 +1,21 @@
 """What is special to the SQLite store: its tables, and several processes on one file."""
 
+import os
+import random
+import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
 import railtracks as rt
 from railtracks.state import SQLiteStore, Stored
+from railtracks.state._stores import _free_space
+from tests.programs import ROOT
 from tests.state.stores import double, needs_fork, process, ran
 
 
@@ -116,6 +124,30 @@ def test_a_second_store_on_a_file_leaves_the_locks_of_the_first():
     assert ran("sqlite", count) == ["(3,)"]
 
 
+@pytest.mark.parametrize("form", ["store", "text", "beside another process"])
+def test_file_is_whole_by_itself_when_the_program_has_ended(form, tmp_path):
+    other = SQLiteStore("runs.db") if form.startswith("beside") else None
+    if other is not None:
+        other.save("other", [b"{}"])
+    setting = "'sqlite:runs.db'" if form == "text" else "rt.state.SQLiteStore('runs.db')"
+    program = f"""
+import time
+import railtracks as rt
+
+store = {setting}
+for name in ("other", "mine"):
+    with rt.Session(run_identifier=name, store=store, logging_setting="NONE"):
+        rt.call_sync(time.sleep, 0.1)  # real time: so long that a thread writes the journal, and holds the store
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONPATH": ROOT})
+    if other is not None:
+        assert other.exists("mine")
+        other.close()  # the last one
+    assert not Path("runs.db-wal").exists()
+    shutil.copy("runs.db", tmp_path / "copy.db")
+    assert [run.identifier for run in rt.state.list_runs(f"sqlite:{tmp_path / 'copy.db'}")][-1:] == ["mine"]
+
+
 @needs_fork
 def test_a_forked_child_and_its_parent_both_go_on_with_a_store():
     body = """
@@ -160,3 +192,162 @@ def test_a_closed_store_opens_again_by_itself():
     store.close()
     store.close()
     assert store.exists("mine") is True
+
+
+# ---- what large runs leave is given back
+
+LARGE = 3 << 20
+
+
+@pytest.fixture
+def keeping_little(monkeypatch):
+    monkeypatch.setattr(_free_space, "KEPT", 100_000)
+
+
+def sizes(path="runs.db"):
+    """Return the sizes of the file and of its log."""
+    return os.path.getsize(path), os.path.getsize(f"{path}-wal")
+
+
+def pages(path="runs.db"):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA page_count").fetchone()[0]
+
+
+def noise(size=LARGE, seed=0):
+    """Return bytes that cannot be compressed."""
+    return random.Random(seed).randbytes(size)
+
+
+def large_journal(store, identifier):
+    appender = store.open(identifier, b"<0>")
+    appender.append(noise())
+    appender.sync()
+    appender.close()
+
+
+def test_a_removed_run_gives_its_space_back(keeping_little):
+    store = SQLiteStore("runs.db")
+    store.save("small", [b"{}"])
+    store.save("large", [noise()])
+    assert sizes()[0] > LARGE
+    store.remove("large")
+    assert max(sizes()) < 300_000
+    assert store.read("small") == Stored(b"{}", None)
+
+
+def test_a_saved_document_takes_the_place_of_its_journal(keeping_little):
+    store = SQLiteStore("runs.db")
+    for seed in range(3):
+        large_journal(store, "mine")
+        store.save("mine", [noise(LARGE // 2, seed)])
+        assert LARGE // 2 < sizes()[0] < LARGE // 2 + 300_000
+        assert sizes()[1] < 300_000
+
+
+def test_space_that_others_may_use_soon_is_kept(monkeypatch):
+    monkeypatch.setattr(_free_space, "KEPT", 2 * LARGE)
+    store = SQLiteStore("runs.db")
+    store.save("large", [noise()])
+    store.remove("large")
+    before = pages()
+    assert before > LARGE // 4096
+    store.save("other", [noise()])
+    assert pages() == before
+
+
+def test_giving_back_does_not_wait_for_others_nor_fail(keeping_little, monkeypatch):
+    """A save waits for those who write, as ever, and for nobody after it."""
+    monkeypatch.setattr(_free_space, "PATIENCE", 0.0)
+    store = SQLiteStore("runs.db")
+    store.save("one", [noise()])
+    with ExitStack() as stack:
+        reader = stack.enter_context(closing(sqlite3.connect("runs.db", isolation_level=None)))
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+        store.remove("one")
+        assert sizes()[0] > LARGE  # the reader still needs it
+        assert reader.execute("SELECT length(document) FROM runs").fetchone() == (LARGE,)
+        reader.execute("COMMIT")
+        reader.execute("BEGIN IMMEDIATE")
+        store._give_back()
+        reader.execute("ROLLBACK")
+    store.save("two", [b"{}"])
+    assert max(sizes()) < 300_000
+
+
+def test_a_file_of_an_earlier_release_is_used_as_it_is(keeping_little):
+    with closing(sqlite3.connect("runs.db")) as connection:
+        connection.execute("CREATE TABLE other (x)")
+    store = SQLiteStore("runs.db")
+    store.save("large", [noise()])
+    store.remove("large")
+    before = pages()
+    assert before > LARGE // 4096
+    store.save("large", [noise()])
+    assert pages() == before
+    assert store.read("large") == Stored(noise(), None)
+
+
+def test_several_processes_save_and_remove_large_runs_at_once():
+    body = """
+    from railtracks.state._stores import _free_space
+    _free_space.KEPT = 0
+    name = sys.argv[2]
+    say("ready")
+    sys.stdin.readline()
+    for number in range(8):
+        appender = store.open(f"{name}-{number}", b"<0>")
+        appender.append(os.urandom(500_000))
+        appender.sync()
+        appender.close()
+        store.save(f"{name}-{number}", [name.encode() * 200_000])
+        assert all(run.head for run in store.list())
+        if number:
+            store.remove(f"{name}-{number - 1}")
+    say("done")
+    """
+    names = ["a", "b", "c"]
+    with ExitStack() as stack:
+        children = [stack.enter_context(process("sqlite", body, name)) for name in names]
+        assert [child.stdout.readline() for child in children] == ["ready\n"] * 3
+        for child in children:
+            child.stdin.write("\n")
+            child.stdin.flush()
+        assert [child.communicate(timeout=60) for child in children] == [("done\n", "")] * 3
+    store = SQLiteStore("runs/runs.db")
+    assert {run.identifier for run in store.list()} == {f"{name}-7" for name in names}
+    assert all(store.read(f"{name}-7") == Stored(name.encode() * 200_000, None) for name in names)
+    with closing(sqlite3.connect("runs/runs.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+# ---- parts of journals are compressed
+
+JOURNALS = {
+    "small": [b"<0>", b"<1>"],
+    "large": [b"<0>" * 5_000, b"<1>", b"<2>" * 5_000],
+    "as if compressed": [b"<0>", b"\x1f\x8b<1>"],
+    "noise": [noise(10_000), noise(10_000, 1)],
+}
+
+
+@pytest.mark.parametrize("parts", JOURNALS.values(), ids=JOURNALS)
+def test_a_journal_is_read_as_it_was_written(parts):
+    store = SQLiteStore("runs.db")
+    appender = store.open("mine", parts[0])
+    for part in parts[1:]:
+        appender.sync()
+        appender.append(part)
+    appender.sync()
+    assert store.read("mine") == Stored(None, b"".join(parts))
+    assert b"".join(parts).startswith(store.find("mine").head)
+
+
+def test_damage_in_a_compressed_part_of_a_journal_stays_visible():
+    store = SQLiteStore("runs.db")
+    store.open("mine", b"<0>" * 100_000).sync()
+    assert store.find("mine").size < 3_000
+    with closing(sqlite3.connect("runs.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE journals SET content = substr(content, 1, 500)")
+    assert store.read("mine").journal.startswith(b"\x1f\x8b")

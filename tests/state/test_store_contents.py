@@ -264,7 +264,8 @@ def test_a_list_has_sizes_and_heads_and_says_who_has_a_journal(store):
     listed = {run.identifier: (run.size, run.has_journal, run.head) for run in store.list()}
     assert listed["document"] == (70_000, False, document[:65_536])
     size, has_journal, head = listed["journal"]
-    assert (size, has_journal) == (70_000, True)
+    assert has_journal is True
+    assert 0 < size < 1_000 if isinstance(store, SQLiteStore) else size == 70_000  # it compresses journals
     assert journal.startswith(head)
     assert 10 <= len(head) <= 65_536
 

@@ -15,6 +15,7 @@ TRANSITIONS = {
     Status.COMPLETED: lambda state, record: state.succeeded(record, "result", 2.0),
     Status.FAILED: lambda state, record: state.failed(record, ERROR, 2.0),
     Status.CANCELLED: lambda state, record: state.cancelled(record, Reason.TIMEOUT, 2.0),
+    Status.SUSPENDED: lambda state, record: state.suspended(record, 2.0),
 }
 
 
@@ -24,6 +25,17 @@ def create(state, parent=None, name="node"):
 
 def fields(record):
     return attrs.asdict(record, recurse=False)
+
+
+@pytest.mark.parametrize("end", TRANSITIONS)
+def test_while_a_session_is_suspended_each_end_is_a_suspension(end):
+    state = RTState()
+    record = create(state)
+    state.is_suspending = True
+    TRANSITIONS[end](state, record)
+    assert (record.status, record.reason) == (Status.SUSPENDED, Reason.SUSPENDED)
+    assert (record.result, record.exception, record.ended, record.ended_step) == (None, None, 2.0, 1)
+    assert state.open_calls == 0
 
 
 @pytest.mark.parametrize("target", TRANSITIONS)

@@ -47,6 +47,16 @@ class Count(Node[int]):
         return len(self.text)
 
 
+class Owner:
+    @rt.function_node
+    async def method(self, x: int) -> str:
+        return str(x)
+
+    @rt.function_node(version="2")
+    def in_thread(self, x: int) -> str:
+        return str(x)
+
+
 def make_greeting(who: str) -> Greet:
     return Greet(who)
 
@@ -78,6 +88,13 @@ async def calls() -> None:
     assert_type(await rt.call(make_greeting, "Ada"), str)
     assert_type(await rt.call(partial(Greet, loud=True), "Ada"), str)
     assert_type(await rt.call(lambda: 1), int)
+    assert_type(await rt.call(rt.Flow("Fetch", fetch), "u"), bytes)
+    assert_type(await rt.call_batch(rt.Flow("Fetch", fetch), ["u"], return_exceptions=False), list[bytes])
+    rt.call(rt.Flow("Fetch", fetch), 1)  # type: ignore[call-overload]
+    assert_type(await rt.call(Owner().method, 1), str)
+    assert_type(await rt.call(Owner.method, Owner(), 1), str)
+    assert_type(Owner().in_thread(1), str)
+    rt.call(Owner().method, "1")  # type: ignore[call-overload]
     await rt.call(fetch)  # type: ignore[call-overload]
     await rt.call(fetch, 5)  # type: ignore[call-overload]
     await rt.call(fetch, "u", retry=1)  # type: ignore[call-arg, arg-type]

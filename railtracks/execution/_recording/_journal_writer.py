@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
 
+from railtracks._concurrency._background import Work, background
 from railtracks._concurrency._group_commit import GroupCommit
 from railtracks._concurrency._kinds import is_kind
-from railtracks.state._journal._format import encode_entry
+from railtracks.state._journal._format import encode_entry, pack_prefix
 from railtracks.state._stores._fsync_thread import fsync_thread
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ class JournalState(Enum):
         DISABLED                                    the session keeps no journal
         NOT_OPENED --append--> OPEN                 the journal is created by its first entry
         NOT_OPENED, OPEN --any error--> FAILED      nothing more is appended; what is there is still synced
+        FAILED --begin_again--> BEGINNING           entries wait until the journal was written as a whole
+        BEGINNING --written--> OPEN, --any error--> FAILED
         any --finish, close, fork--> CLOSED         nothing more is appended or synced
 
     An entry that is appended in DISABLED, FAILED or CLOSED is ignored.
@@ -33,6 +39,7 @@ class JournalState(Enum):
     NOT_OPENED = "not opened"
     OPEN = "open"
     FAILED = "failed"
+    BEGINNING = "beginning again"
     CLOSED = "closed"
 
 
@@ -45,7 +52,31 @@ def is_interrupt(exc: BaseException) -> bool:
 
 
 _OPEN = JournalState.OPEN
-_ACTIVE = (JournalState.NOT_OPENED, JournalState.OPEN)
+_FAILED = JournalState.FAILED
+_BEGINNING = JournalState.BEGINNING
+_WRITTEN = (JournalState.NOT_OPENED, _OPEN, _BEGINNING)
+RETRY_AFTER = 1.0
+"""Seconds after a failure before the journal is begun again, at least."""
+RETRY_SHARE = 10
+"""How many times as long as the last try that took, at least, so that a large journal does not take all the time."""
+_FROM_THREADS = ('{"e": "context"', '{"e": "read"')
+"""The beginnings of entries that worker threads append, at any time."""
+
+
+class Restart(NamedTuple):
+    """How a journal is begun again after a failure."""
+
+    open_appender: Callable[[Iterable[str]], tuple[Appender, int]]
+    """Begins the journal with a new header and these entries, in place of the one that is there. Returns its appender
+    and the checksum of its last entry."""
+    on_begun: Callable[[], None]
+    """Called when the journal is on disk again."""
+    on_due: Callable[[], object]
+    """Called when it may be begun again, if the store blocks; it should have ``begin_again`` called."""
+    clock: Callable[[], float]
+    """Returns monotonic seconds."""
+    in_thread: bool
+    """Whether this takes long, and is done in another thread."""
 
 
 class JournalWriter:
@@ -54,62 +85,106 @@ class JournalWriter:
     They raise nothing but what interrupts the main thread, such as Ctrl-C.
 
     Args:
-        open_appender: Creates the journal, with everything that precedes the first entry; called by the first entry.
-            None: the session keeps no journal.
+        open_appender: Creates the journal, with everything that precedes the first entry, and returns its appender and
+            the checksum of its last entry; called by the first entry. None: the session keeps no journal.
         on_failure: Called with each exception of the store. Not called without a journal.
         is_synchronous: Whether calls wait, by ``wait_committed``, until their entries are on disk.
         syncs_later: Whether entries that nothing waits for are put on disk by a thread, a little later.
+        restart: How the journal is begun again after a failure; None: it is not.
+        before_sync: Called, and waited for, before entries that something waits for are put on disk.
 
     Attributes:
         state: The state of the journal.
-        is_active: Whether entries are accepted: the state is NOT_OPENED or OPEN. Kept beside the state because every
-            call asks several times.
+        is_active: Whether entries are to be appended: the journal is written, or may be written again. Kept beside the
+            state because every call asks several times.
         is_synchronous: As given; False without a journal.
+        must_begin_again: Whether ``begin_again`` is to be called as soon as the state of the session has all that the
+            recorder knows.
     """
 
     def __init__(
         self,
-        open_appender: Callable[[], Appender] | None,
+        open_appender: Callable[[], tuple[Appender, int]] | None,
         on_failure: Callable[[BaseException], None] = lambda _: None,
         *,
         is_synchronous: bool = False,
         syncs_later: bool = False,
+        restart: Restart | None = None,
+        before_sync: Callable[[], None] = lambda: None,
     ) -> None:
         self._open_appender = open_appender
         self._on_failure = on_failure
         self.is_synchronous: bool = is_synchronous and open_appender is not None
         self._must_schedule_sync = syncs_later and not is_synchronous  # the next entry schedules one
+        self._restart = restart
+        self._before_sync = before_sync
+        self._retry_at = -math.inf
+        self._entries: Callable[[], Iterable[str]] | None = None  # what the journal begins with in BEGINNING
+        self.must_begin_again: bool = False
         self._appender: Appender | None = None
-        # Held while the journal is synced, so that it is not finished or closed meanwhile: the sync of some stores
+        self._checksum = 0  # of the last entry that was appended; the next one goes on with it
+        self._waiting: deque[str] = deque()  # entries that cannot be appended yet
+        self._turn = threading.RLock()  # held by the thread that appends, because the order of entries is in them
+        self._is_appending = False
+        # Held while the journal is synced or begun again, so that it is not finished or closed meanwhile: some stores
         # would bring back a journal that the document has replaced.
         self._lock = threading.RLock()
         self._commit = GroupCommit()
         self._scheduled_sync = self._run_scheduled_sync  # one object: each access makes another bound method
+        self._scheduled_retry = self._look_for_retry
+        self._is_looking = False  # if no thread can be started, scheduling calls it at once
         self._set_state(JournalState.DISABLED if open_appender is None else JournalState.NOT_OPENED)
 
     def _set_state(self, state: JournalState) -> None:
         self.state = state
-        self.is_active: bool = state in _ACTIVE
+        self.is_active: bool = state in _WRITTEN or (state is _FAILED and self._restart is not None)
 
     def append(self, entry: str) -> None:
         """Append an entry. The first one creates the journal."""
-        appender = self._appender if self.state is _OPEN else self._open()
-        if appender is None:
-            return
         try:
-            appender.append(encode_entry(entry))
+            with self._turn:
+                if self._is_appending:  # a signal handler came in the middle of an append
+                    self._waiting.append(entry)
+                    return
+                self._is_appending = True
+                appender = self._appender if self.state is _OPEN else self._open(entry)
+                if appender is not None:  # as in `_write`, whose call would take as long as all this
+                    content = entry.encode()
+                    checksum = crc32(content, self._checksum)
+                    appender.append(pack_prefix(len(content), checksum) + content)
+                    self._checksum = checksum
+                self._is_appending = False
         except BaseException as exc:  # a user's store may raise anything
+            self._is_appending = False
+            if is_interrupt(exc) and self._restart is not None:  # it is not known whether the entry is there
+                self._set_state(_FAILED)
+                self._retry_at = -math.inf
             self._fail(exc)
-        if self._must_schedule_sync:
+        if self._waiting and self.state is _OPEN:
+            self.append(self._waiting.popleft())
+        if self._must_schedule_sync and self._appender is not None:
             self._must_schedule_sync = False
             fsync_thread.schedule(self._scheduled_sync)
 
-    def _open(self) -> Appender | None:
+    def _write(self, appender: Appender, entry: str) -> None:
+        content, checksum = encode_entry(entry, self._checksum)
+        appender.append(content)
+        self._checksum = checksum
+
+    def _open(self, entry: str) -> Appender | None:
+        """Return the appender for an entry where the journal is not open; None if it cannot be appended now."""
+        if self.state is _BEGINNING:
+            self._waiting.append(entry)
+            return None
+        if self.state is _FAILED:
+            if self._restart is not None and self._restart.clock() >= self._retry_at:
+                self.must_begin_again = True
+            return None
         with self._lock:  # an abandoned worker thread may come here while the session ends
             if self.state is JournalState.NOT_OPENED:
                 assert self._open_appender is not None
                 try:
-                    self._appender = self._open_appender()
+                    self._appender, self._checksum = self._open_appender()
                 except BaseException as exc:  # a user's store may raise anything
                     self._fail(exc)
                 else:
@@ -117,26 +192,87 @@ class JournalWriter:
                 self._open_appender = None  # it refers to the recorded history, which may be large
             return self._appender if self.state is _OPEN else None
 
+    def begin_again(self, entries: Callable[[], Iterable[str]]) -> None:
+        """Begin the journal again, as a whole, after it has failed. Entries that are appended from now on follow.
+
+        Args:
+            entries: Returns everything that the session has recorded until now. Called in another thread if the store
+                blocks.
+        """
+        self.must_begin_again = False
+        with self._turn:
+            if self.state is not _FAILED or self._restart is None:
+                return
+            self._waiting.clear()
+            self._entries = entries
+            self._set_state(_BEGINNING)
+        if self._restart.in_thread:
+            background.submit(Work(self._begin))
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Write the journal as a whole, unless that was done, or the session has ended."""
+        restart = self._restart
+        assert restart is not None
+        with self._lock:
+            entries, self._entries = self._entries, None
+            if entries is None or self.state is not _BEGINNING:
+                return
+            began = restart.clock()
+            old, self._appender = self._appender, None
+            try:
+                if old is not None:
+                    old.close()
+                known: set[str] = set()
+                self._appender, self._checksum = restart.open_appender(_watched(entries(), known))
+                self._append_waiting(self._appender, known)
+            except BaseException as exc:  # a user's store may raise anything
+                self._set_state(_FAILED)
+                self._retry_at = restart.clock() + max(RETRY_AFTER, RETRY_SHARE * (restart.clock() - began))
+                self._schedule_retry()
+                if is_interrupt(exc):
+                    raise
+                return
+        restart.on_begun()
+
+    def _append_waiting(self, appender: Appender, known: set[str]) -> None:
+        """Append the entries that have waited, but for those that are ``known`` to be there, and put all on disk."""
+        appender.sync()  # first, because this takes long
+        with self._turn:
+            while self._waiting:
+                entry = self._waiting.popleft()
+                if entry not in known:
+                    self._write(appender, entry)
+            self._set_state(_OPEN)
+        appender.sync()
+
     async def wait_committed(self) -> None:
         """Wait until everything appended so far is on disk. Return at once if the journal has failed or is closed.
 
         Cancellation: the wait ends.
         """
-        if self.is_active:
+        if self.state in _WRITTEN:
             await self._commit.wait(self.sync)
 
     def sync(self) -> None:
-        """Put what was appended on disk. Blocks."""
+        """Put what was appended on disk, and the large values to which it refers. Blocks."""
+        self._before_sync()
+        self._sync_entries()
+
+    def _sync_entries(self) -> None:
         with self._lock:  # also while a failure is logged, so that the session does not end before
             try:
-                if self._appender is not None and self.state is not JournalState.CLOSED:
+                if self.state is _BEGINNING:
+                    self._begin()
+                elif self._appender is not None and self.state is not JournalState.CLOSED:
                     self._appender.sync()
             except BaseException as exc:  # a user's store may raise anything
                 self._fail(exc)
 
     def _run_scheduled_sync(self) -> None:
         self._must_schedule_sync = True
-        self.sync()
+        self._sync_entries()
 
     def finish(self) -> bool:
         """Stop writing, because the document is about to replace the journal. Blocks while a sync is running.
@@ -147,6 +283,7 @@ class JournalWriter:
         with self._lock:
             is_whole = self.state is _OPEN
             self._set_state(JournalState.CLOSED)
+            self._entries = None
         return is_whole
 
     def keep(self) -> None:
@@ -163,7 +300,9 @@ class JournalWriter:
         with self._lock:
             self._set_state(JournalState.CLOSED)
             appender, self._appender = self._appender, None
-            self._open_appender = None
+            self._open_appender = self._entries = None
+        if self._restart is not None:
+            fsync_thread.cancel(self._scheduled_retry)
         if appender is not None:
             fsync_thread.cancel(self._scheduled_sync)
             try:
@@ -174,12 +313,44 @@ class JournalWriter:
     def detach_after_fork(self) -> None:
         """Stop writing in a forked child, without closing: the journal belongs to the parent."""
         self._lock = threading.RLock()  # a thread of the parent may have held it
+        self._turn = threading.RLock()
         self._set_state(JournalState.CLOSED)
-        self._appender = self._open_appender = None
+        self._appender = self._open_appender = self._entries = None
 
     def _fail(self, exc: BaseException) -> None:
         if is_interrupt(exc):
             raise exc
         if self.state is not JournalState.CLOSED:
-            self._set_state(JournalState.FAILED)
+            self._set_state(_FAILED)
+        if self._restart is not None:
+            self._retry_at = self._restart.clock() + RETRY_AFTER
+            self._schedule_retry()
         self._on_failure(exc)
+
+    def _schedule_retry(self) -> None:
+        """Have :meth:`_look_for_retry` called, as long as the journal has failed, and not after it was closed."""
+        with self._lock:
+            if self.state is _FAILED and self._restart is not None and self._restart.in_thread:
+                fsync_thread.schedule(self._scheduled_retry)
+
+    def _look_for_retry(self) -> None:
+        """Have the journal begun again when it is time, also if nothing is appended meanwhile."""
+        restart = self._restart
+        if restart is None or self.state is not _FAILED or self._is_looking:
+            return
+        self._is_looking = True
+        try:
+            if restart.clock() >= self._retry_at:
+                self.must_begin_again = True
+                restart.on_due()
+            self._schedule_retry()
+        finally:
+            self._is_looking = False
+
+
+def _watched(entries: Iterable[str], known: set[str]) -> Iterator[str]:
+    """Yield entries, and note those that worker threads may append once more, as they had recorded them before."""
+    for entry in entries:
+        if entry.startswith(_FROM_THREADS):
+            known.add(entry)
+        yield entry

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from itertools import count
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from railtracks.exceptions import NodeCreationError, StateError
+from railtracks.execution._recording._context_recorder import ContextRecorder
+from railtracks.execution._recording._failed_calls import FailedCalls
 from railtracks.execution._recording._journal_writer import JournalState, JournalWriter
+from railtracks.execution._recording._size_warnings import CUT_INPUTS, CUT_OUTPUT, SizeWarnings
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status
 from railtracks.state._journal import _format as journal
-from railtracks.state._records import DELETED, Change, Form, aggregate_status
+from railtracks.state._journal._format import CreatedEntries
+from railtracks.state._node_codes import NodeCodes
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import SCALAR_IDS
-from railtracks.state._serialization._guarding import guarded_repr
-from railtracks.state._serialization._record_text import inputs_text, member_text, output_text
+from railtracks.state._serialization._record_text import inputs_text, output_text
+from railtracks.state._stores._messages import MESSAGE
 from railtracks.state._transitions import RTState
 
+if TYPE_CHECKING:
+    from railtracks._logging import SessionLog
+    from railtracks.execution._recording._lasting_results import LastingResults  # loaded by few sessions
+    from railtracks.execution._recording._value_keeper import ValueKeeper
 if TYPE_CHECKING:  # loaded by sessions that resume a run
     from railtracks._resume._history import HistoryNode
     from railtracks._resume._matching import Match
     from railtracks._resume._replayer import Replayer
 
+_SIZED = (str, bytes)
+_SMALL = 1_000
+"""The number of characters of a text up to which it need not be written before the session is saved."""
 UNWRITTEN = '"input_args": [], "input_kwargs": {}, "input_form": "opaque"'
 """The arguments of a call that failed while they were written."""
 
@@ -30,30 +43,62 @@ class Recorder:
 
     Args:
         state: The records.
-        origin: Seconds to add to their times to get seconds since the epoch.
         redactor: The secrets that the session knows.
         journal: The writer of the journal.
         replayer: The history of the run that the session resumes; None if it resumes nothing.
+        max_bytes: The number of bytes up to which a value is recorded whole.
+        log: The session's log.
+        values: Keeps large values; None: they are recorded as others are.
 
     Attributes:
+        context: Records what calls do to the context.
+        failed_calls: The calls that have failed.
         is_synchronous: Whether calls wait, by ``wait_committed``, until their entries are on disk.
         body_succeeded: Whether the body of the session has ended without an exception. Set by the session.
+        write_error: Why the session ends: what it records cannot be written, and ``on_write_error`` is "stop".
+        is_fork: Whether the session resumes a run that it leaves as it is. Set by the session.
+        lasting_results: What checks the results of a run that is to return them when it is started again; None for
+            other runs. Set by the session.
+        restarts: How many sessions in a row, this one included, have resumed the run because a process had died. Set by
+            the session.
     """
 
     def __init__(
-        self, state: RTState, origin: float, redactor: Redactor, journal: JournalWriter, replayer: Replayer | None
+        self,
+        state: RTState,
+        redactor: Redactor,
+        journal: JournalWriter,
+        replayer: Replayer | None,
+        max_bytes: int,
+        log: SessionLog,
+        values: ValueKeeper | None = None,
     ) -> None:
         self._state = state
-        self._origin = origin
         self._redactor = redactor
         self._written = redactor.redact_name
         self._journal = journal
         self._replayer = replayer
         self.is_synchronous: bool = journal.is_synchronous
         self.body_succeeded = False
-        self._orders = count()  # of the changes of the context
+        self.is_fork = False
+        self.lasting_results: LastingResults | None = None
+        self.restarts = 0
         self._journalled_calls = 0
+        self._refused: set[int] = set()  # the indices of calls that were refused, as nothing could be found of the run
+        self._unjournalled: set[int] = set()  # those of them that have ended and whose end is not journalled yet
+        self._created_entries = CreatedEntries(redactor.redact_name)
+        self._defined: dict[str, str] = {}  # by key and version that users passed: the path of the definition
+        self._sizes = SizeWarnings(max_bytes, log)
+        self._max_bytes = max_bytes
+        self.values: ValueKeeper | None = values
+        self._keep = None if values is None else values.keep
         self._last_failure: BaseException | None = None  # the exception that was recorded last
+        self.context: ContextRecorder = ContextRecorder(
+            state, redactor, journal, replayer, self._sizes, max_bytes, self._keep
+        )
+        self.failed_calls: FailedCalls = FailedCalls(state)
+        self.write_error: StateError | None = None
+        self._end_session: Callable[[], object] = bool
 
     # ---- calls
 
@@ -68,55 +113,110 @@ class Recorder:
             caller: The match of its caller.
         """
         record.node = node.key
+        if self.lasting_results is not None:
+            self.lasting_results.on_created(record, node)
+        if record.node is not None:
+            record.code = node.code
+        if node.given_key is not None:
+            self._check_key(node)
         if node.known_secrets is not None:
             for text in node.known_secrets:  # those that it is bound to
                 self._redactor.add(text)
         if record.node is not None and self._written(record.node) != record.node:
             record.node = None  # a key that holds a secret is not recorded
         is_journalled, hidden, replayer = self._journal.is_active, node.secret_positions, self._replayer
-        if is_journalled or hidden or replayer is not None or not _has_only_scalars(record):
-            record.inputs = inputs_text(record.args, record.kwargs, self._redactor, hidden)
+        if is_journalled or hidden or node.ignore or replayer is not None or not _has_only_scalars(record):
+            args, kwargs = record.args, record.kwargs
+            if node.ignore:
+                args, kwargs = node.without_ignored(args, kwargs)
+            record.inputs = inputs_text(args, kwargs, self._redactor, hidden, self._max_bytes, self._keep)
+            if record.inputs.endswith(CUT_INPUTS):
+                self._sizes.warn_of_arguments(record)
         match = None
         if replayer is not None:
-            match = replayer.match(record, node, caller)
+            try:
+                match = replayer.match(record, node, caller)
+            except StateError:
+                self._refused.add(record.index)
+                raise
             if match.is_replayed:
                 return match
+            if match.node is not None and match.node.record is not None:
+                record.attempt = 1 + match.node.record.attempt
         if is_journalled:
-            self._journal_created(record)
+            self._journal_created(record.index)
+            if self._journal.must_begin_again:
+                self._begin_again(record)
+        if self.write_error is not None:
+            self._raise_write_error()
         return match
 
-    def _journal_created(self, record: CallRecord) -> None:
+    @property
+    def has_calls_to_save(self) -> bool:
+        """Whether the session has made calls that were not refused."""
+        return len(self._state.entries) > len(self._refused)
+
+    def _check_key(self, node: FunctionNode[..., Any]) -> None:
+        """Raise NodeCreationError if another function with the same key was called in this session.
+
+        Each would get recorded results of the other one.
+        """
+        path = self._defined.setdefault(f"{node.given_key}@{node.version}", node.definition)
+        if path != node.definition:
+            raise NodeCreationError(
+                f"the key {node.given_key!r} of {node.definition} is that of {path}, too, which this session has "
+                f"called; use a key for one function only"
+            )
+
+    def _journal_created(self, index: int) -> None:
         """Journal the creation of a call, once, and after that of all calls created before it.
 
         Usually the call is the next one. But writing its arguments may have made a call (by a ``__repr__``), or failed.
         """
-        while self._journalled_calls <= record.index:
-            created = self._state.records[self._journalled_calls]
+        while self._journalled_calls <= index:
+            created = self._state.entries[self._journalled_calls]
+            assert created is not None  # the calls below replayed ones were counted
             self._journalled_calls += 1
             created.inputs = created.inputs or UNWRITTEN
-            self._journal.append(journal.created_entry(created, created.started + self._origin, self._written))
+            self._journal.append(self._created_entries.entry(created))
+            if created.index in self._unjournalled:
+                self._journal.append(journal.ended_entry(created))
 
     def on_ended(self, record: CallRecord) -> None:
         """Record the end of a call: its result, exception or cancellation."""
+        if self._replayer is not None:
+            self._replayer.on_ended(record)
         failure, has_traceback_below = record.exception, False
         if failure is not None:
             # An exception that passes through many calls has a longer traceback in each. The traceback is written
             # only where it was raised, and in the top-level call.
             has_traceback_below = failure is self._last_failure and record.parent is not None
             self._last_failure = failure
-        if self._journal.is_active:
-            record.output = output_text(record, self._redactor, has_traceback_below)
+            record.raised_by = self.failed_calls.found_in(failure, record.index)
+            self.failed_calls.add(record, failure)
+        is_journalled = self._journal.is_active
+        if is_journalled or failure is not None or not _is_small_scalar(record.result):  # now: it may be changed later
+            # A message that could not be stored after all would be lost.
+            keep = None if record.attributes is not None and MESSAGE in record.attributes else self._keep
+            record.output = output_text(record, self._redactor, has_traceback_below, self._max_bytes, keep)
+            if record.output.endswith(CUT_OUTPUT):
+                self._sizes.warn_of_output(record)
+            if self.lasting_results is not None:
+                self.lasting_results.on_ended(record)
+        if is_journalled and not self.has_calls_to_save:
+            self._unjournalled.add(record.index)  # until there is another call, the run that is resumed stays as it is
+        elif is_journalled:
             if record.index >= self._journalled_calls:
-                self._journal_created(record)
-            self._journal.append(journal.ended_entry(record, (record.ended or 0.0) + self._origin))
-        elif id(type(record.result)) not in SCALAR_IDS or failure is not None:
-            record.output = output_text(record, self._redactor, has_traceback_below)  # now: it may be changed later
+                self._journal_created(record.index)
+            self._journal.append(journal.ended_entry(record))
+            if self._journal.must_begin_again:
+                self._begin_again(record)
 
     def on_attributes(self, record: CallRecord) -> None:
         """Record the attributes of a call, which have just been set."""
         if self._journal.is_active:
             if record.index >= self._journalled_calls:
-                self._journal_created(record)
+                self._journal_created(record.index)
             self._journal.append(journal.attributes_entry(record))
 
     def on_replayed(self, record: CallRecord, match: Match, context: dict[str, Any]) -> None:
@@ -125,68 +225,151 @@ class Recorder:
         assert match.node is not None
         known = match.node.record
         assert known is not None
+        self.context.on_replayed(record, match.changes)
         if self._journal.is_active:
-            self._journal_created(record)
-        orders = [next(self._orders) for _ in match.changes]
+            self._journal_created(len(self._state.entries) - 1)  # also calls made while this one waited for its turn
+        orders = self._replayer.orders_of(match.changes)
         self._replayer.replay(record, match, orders, context)
         self._journalled_calls += len(match.descendants)
+        if record.exception is not None:
+            self.failed_calls.add(record, record.exception)
         if self._journal.is_active:
             self._journal.append(journal.reused_entry(record, known, orders))
 
-    def on_context_change(self, record: CallRecord | None, key: Any, value: Any = DELETED) -> None:
-        """Record a change of the context made by a call; one made outside calls is not recorded. Thread-safe.
+    def may_replay(
+        self, record: CallRecord, match: Match, node: FunctionNode[..., Any], context: dict[str, Any]
+    ) -> bool:
+        """Return whether a call may be replayed although the context may have changed. If not, it is recorded to run.
 
         Args:
-            record: The call; None: outside calls.
-            key: The key that was changed.
-            value: The new value, or ``DELETED``.
+            record: The call.
+            match: Its match.
+            node: The node that it calls.
+            context: The context of the session.
         """
-        if record is None:
-            return
-        is_text = issubclass(type(key), str)
-        name = str.__str__(key) if is_text else guarded_repr(key)
-        redacted = self._redactor.redact(name)
-        text, form, types = None, Form.PLAIN, None
-        if value is not DELETED:
-            text, form, types = member_text(key, value, self._redactor)
-        if not is_text or redacted != name:
-            form = Form.OPAQUE
-        change = Change(next(self._orders), redacted, text, form, types)
-        if record.changes is None:
-            record.changes = []
-        record.changes.append(change)
-        if self._journal.is_active:
-            self._journal.append(journal.context_entry(record, change))
+        assert self._replayer is not None
+        may = self._replayer.may_replay(record, match, node, context)
+        if not may and self._journal.is_active:
+            self._journal_created(record.index)
+        return may
 
-    def commit(self) -> None:
-        """Put everything recorded so far on disk. Blocks."""
+    def must_wait(self, match: Match) -> bool:
+        """Return whether a call may not be replayed yet, as others had ended before it."""
+        return self._replayer is not None and self._replayer.must_wait(match)
+
+    async def wait_for_turn(self, match: Match, context: dict[str, Any]) -> None:
+        """Wait until a call may be replayed. Cancellation: the wait ends."""
+        assert self._replayer is not None
+        await self._replayer.wait(match, context)
+
+    # ---- a store that fails
+
+    def fail(self, error: StateError, end_session: Callable[[], object]) -> None:
+        """Have calls raise ``error`` from now on, because they cannot be recorded. Thread-safe.
+
+        Args:
+            error: The error.
+            end_session: Ends the session. Called on the event loop, by each of these calls.
+        """
+        self._end_session = end_session
+        self.write_error = error
+        self.is_synchronous = True  # so that each call comes to `wait_committed` before it returns its result
+
+    def _raise_write_error(self) -> NoReturn:
+        assert self.write_error is not None
+        self._end_session()
+        raise self.write_error.with_traceback(None)
+
+    def begin_again_if_due(self) -> None:
+        """Begin the journal again if it has failed and may be tried again. Called on the event loop."""
+        if self._journal.must_begin_again:
+            self._begin_again(None)
+
+    def _begin_again(self, record: CallRecord | None) -> None:
+        """Begin the journal again with all that has happened until now. ``record``: the call that is being recorded."""
+        while record is not None:
+            if record.ended_step is not None and record.output is None:  # its `__repr__` has made this call
+                return
+            record = self._state.caller(record)
+        entries = self._state.entries
+        for created in entries[self._journalled_calls :]:
+            if created is not None:
+                created.inputs = created.inputs or UNWRITTEN
+        self._journalled_calls = len(entries)
+        # What was reused is in the new journal with entries of its own, which may be the first of their nodes.
+        self._created_entries = CreatedEntries(self._written, NodeCodes(is_complete=False))
+        self._journal.begin_again(partial(self._entries_until, len(entries), self._state.step))
+
+    def _entries_until(self, count: int, step: int) -> Iterator[str]:
+        """Yield what the journal holds of everything before ``step``, when there were ``count`` calls. Thread-safe."""
+        if self._replayer is not None:
+            yield from journal.entries_of(self._replayer.history)
+            yield journal.attempt_entry(self.restarts)
+        yield from journal.entries_of(self._state.records[:count], step, self._written)
+
+    # ---- putting it on disk
+
+    def commit(self) -> bool:
+        """Put everything recorded so far on disk. Blocks. Return whether it is there: the journal may have failed."""
         self._journal.sync()
+        return self._journal.state is JournalState.OPEN
+
+    def require_commit(self) -> None:
+        """Put everything recorded so far on disk. Blocks.
+
+        Raises:
+            StateError: It cannot be written, and the session ends for that.
+        """
+        self.commit()
+        if self.write_error is not None:
+            self._raise_write_error()
 
     async def wait_committed(self) -> None:
-        """Wait until everything recorded so far is on disk. Cancellation: the wait ends."""
+        """Wait until everything recorded so far is on disk.
+
+        Raises:
+            StateError: It cannot be written, and the session ends for that.
+
+        Cancellation: the wait ends.
+        """
         await self._journal.wait_committed()
+        if self.write_error is not None:
+            self._raise_write_error()
 
     # ---- the session
 
     def on_session_end(self, time: float) -> None:
         """Record the end of the session, at ``time`` in seconds since the epoch. Nothing is recorded without calls."""
-        if self._journal.state is JournalState.OPEN:
-            self._journal.append(journal.end_entry(time, self._supersedes_history))
+        if self._replayer is not None:
+            self._replayer.warn_at_end(self._state.status)
+        if self.lasting_results is not None and self.has_completed:
+            self.lasting_results.warn(self._state.records)
+        if self._journal.state in (JournalState.OPEN, JournalState.BEGINNING):
+            self._journal.append(journal.end_entry(time, self.has_completed))
 
-    def earlier_records(self) -> tuple[CallRecord, ...]:
-        """Return the records of the resumed run, as long as this session has not superseded them."""
-        return () if self._replayer is None or self._supersedes_history else self._replayer.records
+    def left_out(self) -> list[CallRecord]:
+        """Return top-level calls of the resumed run that had completed, and in whose place no call was made."""
+        return [] if self._replayer is None else self._replayer.left_out()
+
+    def later_earlier_records(self) -> Callable[[], tuple[CallRecord, ...]]:
+        """Return what makes the records of the resumed run, as long as this session has not superseded them."""
+        replayer = self._replayer
+        return tuple if replayer is None or self.has_completed else lambda: tuple(replayer.history)
 
     @property
-    def _supersedes_history(self) -> bool:
-        """Whether nothing of the resumed run is needed any more: the session has completed."""
-        records = self._state.records
-        return self.body_succeeded and bool(records) and aggregate_status(records) is Status.COMPLETED
+    def has_completed(self) -> bool:
+        """Whether the session has completed, so that nothing of the run that it resumed is needed any more."""
+        state = self._state
+        return self.body_succeeded and bool(state.entries) and state.status is Status.COMPLETED
 
 
 def _has_only_scalars(record: CallRecord) -> bool:
-    """Return whether no argument can be changed later or hold a secret."""
+    """Return whether no argument can be changed later, hold a secret, or be too large."""
     for value in record.args:  # a loop, because a generator costs twice as much
-        if id(type(value)) not in SCALAR_IDS:
+        if not _is_small_scalar(value):
             return False
     return not record.kwargs
+
+
+def _is_small_scalar(value: Any) -> bool:
+    return id(type(value)) in SCALAR_IDS and (type(value) not in _SIZED or len(value) < _SMALL)

@@ -7,8 +7,9 @@ Version 2 added ``status``, ``calls`` and ``earlier`` to the document, and ``inp
 ``output_types``, ``output_form``, ``node``, ``context`` and ``reuse`` to the details of an edge; the ``attributes`` of
 nodes came later, within version 2. Version 3 names the library's own classes and nodes by their public paths; the
 ``timeout`` of an edge came later, within version 3. Version 4 says at which places the types of a value are, and what
-its parts have beyond their members, and adds ``types`` to context changes.
-``_reader.py`` still reads versions 1 to 3.
+its parts have beyond their members, and adds ``types`` to context changes. Version 5 adds ``callers`` and
+``earlier_callers``, and a saved document has checksums.
+``_reader.py`` still reads versions 1 to 4.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import attrs
 
 from railtracks._identifiers import edge_id, node_id
 from railtracks.state._document._converter import Value
-from railtracks.state._records import CallRecord, Change, FieldRepr, Form, Reason, Status
+from railtracks.state._records import CallRecord, Change, FieldRepr, Form, Read, Reason, Status
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._record_text import loads
 
@@ -64,6 +65,20 @@ class ContextChange(FieldRepr):
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
+class ContextRead(FieldRepr):
+    """A value that a call read from the context."""
+
+    key: str
+    depth: int
+    """How many calls, from the one that read it outwards, it was outside of."""
+    value: Value
+    missing: bool
+    """Whether there was no such key."""
+    types: Value | None = None
+    """The types in the value, by place."""
+
+
+@attrs.frozen(eq=False, repr=False, slots=False)
 class EdgeDetails(FieldRepr):
     """Inputs, output and status of a call.
 
@@ -90,6 +105,17 @@ class EdgeDetails(FieldRepr):
     """In a session that resumed another, "reused" or the reason why the call ran again."""
     timeout: float | None = None
     """The limit, in seconds, that a top-level call had exceeded when it was cancelled."""
+    code: str | None = None
+    """The digest of the code of the function that ran. In a document it is absent if it is that of the call of the same
+    node that stands before, and "" if it is not known."""
+    reads: list[ContextRead] = attrs.field(factory=list)
+    branch: list[int] | None = None
+    attempt: int = 1
+    """The task of the calling call that made the call; None for its own."""
+    raised_by: list[int] | None = None
+    """Of a failed call, the indices of the failed calls below it that raised what its exception consists of."""
+    was_left: bool | None = None
+    """Of a failed call of an earlier attempt, whether its caller had gone on after that."""
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
@@ -133,12 +159,24 @@ class Document(FieldRepr):
     start_time: float | None
     end_time: float | None
     runs: list[Run]
+    interrupted: bool = False
+    """Whether Ctrl-C or SIGTERM ended the session."""
+    processor_seconds: float | None = None
+    """The processor time that the process used while the session was open."""
+    peak_memory_bytes: int | None = None
+    """The most memory that the process had used until the session ended."""
     status: Status = Status.OPEN
     """The status of all top-level calls together."""
     calls: int = 0
     """The number of calls in ``runs``, at all levels."""
     earlier: list[Run] = attrs.field(factory=list)
     """The calls of the session that this one resumed, as long as this one has not completed."""
+    checksum: Value | None = None
+    callers: Value | None = None
+    """For each call in ``runs``, the index of its caller, which its edge has too; None for a top-level call."""
+    earlier_callers: Value | None = None
+    checksums: Value | None = None
+    """See ``_checksums.py``; it checks them before the document is parsed."""
 
 
 class GraphBuilder:
@@ -146,12 +184,10 @@ class GraphBuilder:
 
     Args:
         session_id: The session, from which the identifiers are made.
-        origin: Seconds to add to a record's time to get seconds since the epoch.
     """
 
-    def __init__(self, session_id: str, origin: float) -> None:
+    def __init__(self, session_id: str) -> None:
         self.session_id = session_id
-        self.origin = origin
 
     def caller(self, record: CallRecord) -> str | None:
         """Return the identifier of the node that made the call; None for a top-level call."""
@@ -159,14 +195,14 @@ class GraphBuilder:
 
     def created_stamp(self, record: CallRecord) -> Stamp:
         """Return the stamp of the creation of the call."""
-        return Stamp(record.started_step, record.started + self.origin, f"CREATED {record.name}")
+        return Stamp(record.started_step, record.started, f"CREATED {record.name}")
 
     def ended_stamp(self, record: CallRecord) -> Stamp | None:
         """Return the stamp of the end of the call; None while it is open."""
         if record.ended is None or record.ended_step is None:
             return None
         word = "DONE" if record.status is Status.COMPLETED else record.status.value.upper()
-        return Stamp(record.ended_step, record.ended + self.origin, f"{record.name} {word}")
+        return Stamp(record.ended_step, record.ended, f"{record.name} {word}")
 
     def node(self, record: CallRecord) -> Node:
         """Return the call as a node, in its latest version."""
@@ -189,6 +225,10 @@ class GraphBuilder:
             args, kwargs, record.status, output, record.reason, record.abandoned,
             node=record.node, context=list(map(_context_change, record.changes or ())), reuse=record.reuse,
             timeout=record.timeout,
+            reads=[_context_read(key, read) for key, read in (record.reads or {}).items()], code=record.code,
+            branch=None if record.branch is None else list(record.branch), was_left=record.was_left,
+            attempt=record.attempt,
+            raised_by=None if record.raised_by is None else list(record.raised_by),
         )  # fmt: skip
         ended = self.ended_stamp(record)
         if ended is None:
@@ -196,6 +236,11 @@ class GraphBuilder:
         opened = EdgeDetails(args, kwargs, Status.OPEN, Value(None))
         first = Edge(identifier, source, target, self.created_stamp(record), opened, None)
         return Edge(identifier, source, target, ended, details, first)
+
+
+def _context_read(key: str, read: Read) -> ContextRead:
+    value = loads(read.value or "null")
+    return ContextRead(key, read.depth, value, read.value is None, None if read.types is None else loads(read.types))
 
 
 def _context_change(change: Change) -> ContextChange:

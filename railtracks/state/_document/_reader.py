@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 
 import cattrs
 
 from railtracks._identifiers import index_of
+from railtracks._wording import counted
 from railtracks.exceptions import StateError
+from railtracks.state._document._checksums import find_checksums
+from railtracks.state._document._compression import decompress, is_compressed, salvage
 from railtracks.state._document._converter import converter
-from railtracks.state._document._graph import ContextChange, Document, Edge, Node, Run
-from railtracks.state._document._writer import VERSION
-from railtracks.state._records import CallRecord, Change, Form, Status
+from railtracks.state._document._graph import ContextChange, ContextRead, Document, Edge, Node, Run
+from railtracks.state._document._lines import is_cut_off
+from railtracks.state._document._salvage import check_formatted, undamaged_part
+from railtracks.state._document._stream_reader import FACTS, DocumentContent, read_as_written
+from railtracks.state._document._writer import DOCUMENT_BEGINS, LAST_TRANSLATED, VERSION
+from railtracks.state._node_codes import NodeCodes
+from railtracks.state._records import CallRecord, Change, Form, Read, Status
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._record_text import dumps, format_inputs, format_output, loads
+
+
+def read_content(content: bytes) -> DocumentContent:
+    """Read a document of any version, back into records.
+
+    Raises:
+        StateError: It is not a document, or its version is unknown. The message says where it is wrong.
+    """
+    found = read_as_written(decompress(content))
+    if found is not None:
+        return found
+    text, damage = undamaged_part(_text_of(content))
+    document = read_document(text)
+    facts = {name: getattr(document, name) for name in FACTS}
+    return DocumentContent(
+        facts, read_records(document.runs, damage is None), read_records(document.earlier, damage is None), damage
+    )
+
+
+def _text_of(content: bytes) -> bytes:
+    """Return the text of a document; if it is compressed and damaged, as much as is needed to find what is whole."""
+    try:
+        return b"".join(decompress(content)) if is_compressed(content) else content
+    except StateError:
+        text = salvage(content)
+        if find_checksums(text) is None and not is_cut_off(text := salvage(content, only_checked=True)):
+            raise
+        return text
 
 
 def read_document(content: bytes) -> Document:
@@ -28,27 +61,18 @@ def read_document(content: bytes) -> Document:
     try:
         data = loads(content)
     except (ValueError, RecursionError) as exc:
+        if content.startswith(DOCUMENT_BEGINS) or not content.strip():
+            how = "cut off" if content.strip() else "empty"
+            raise StateError(
+                f"this is not a state file: it is {how}, and nothing of it can be used ({exc}); remove it, restore it "
+                f"from a copy, or use another run_identifier"
+            ) from exc
         raise StateError(f"this is not a state file: {exc}") from exc
     if not isinstance(data, dict):
         raise StateError(f"this is not a state file: it holds a {type(data).__name__}")
+    check_formatted(content, data)
     _migrate(data)
     return _structure(data)
-
-
-@contextmanager
-def collections_paused() -> Iterator[None]:
-    """Pause the garbage collector while a large state is read.
-
-    Reading makes millions of objects that all stay. Searching them for garbage would take most of the time and find
-    nothing.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _structure(data: dict[str, Any]) -> Document:
@@ -78,7 +102,7 @@ def _migrate(data: dict[str, Any]) -> None:
     version = data.get("version")
     if type(version) is not int or version not in range(1, VERSION + 1):
         raise StateError(f"the state has version {version!r}; this release of railtracks reads 1 to {VERSION}")
-    if version < VERSION:
+    if version <= LAST_TRANSLATED:
         from railtracks.state._serialization._former_names import translate  # here, as it serves old documents only
 
         for details in _all_details(data):
@@ -104,19 +128,30 @@ def _dicts_in(data: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
-def read_records(runs: Iterable[Run]) -> tuple[CallRecord, ...]:
+def read_records(runs: Iterable[Run], is_whole: bool = True) -> tuple[CallRecord, ...]:
     """Return the records from which the runs were written. Their times are in seconds since the epoch.
+
+    Args:
+        runs: The runs.
+        is_whole: Whether no call is missing. Otherwise digests of code, each of which is written once for several
+            calls, are not known.
 
     Raises:
         StateError: The runs contradict themselves. The message says where.
     """
     records = []
+    codes = NodeCodes()
     for run in runs:
         if len(run.nodes) != len(run.edges):
-            raise StateError(f"run {run.run_id!r} has {len(run.nodes)} nodes but {len(run.edges)} edges")
+            raise StateError(
+                f"run {run.run_id!r} has {counted(len(run.nodes), 'node')} but {counted(len(run.edges), 'edge')}"
+            )
         records += [
-            _read_record(node, edge, _index(run.run_id)) for node, edge in zip(run.nodes, run.edges, strict=True)
+            _read_record(node, edge, _index(run.run_id), codes) for node, edge in zip(run.nodes, run.edges, strict=True)
         ]
+    if not is_whole:
+        for record in records:
+            record.code = None
     return tuple(sorted(records, key=lambda record: record.index))
 
 
@@ -127,7 +162,7 @@ def _index(identifier: str) -> int:
         raise StateError(f"{identifier!r} is not an identifier of a node, an edge or a run") from None
 
 
-def _read_record(node: Node, edge: Edge, run: int) -> CallRecord:
+def _read_record(node: Node, edge: Edge, run: int, codes: NodeCodes) -> CallRecord:
     details = edge.details
     for name, value, kind in (("input_args", details.input_args, list), ("input_kwargs", details.input_kwargs, dict)):
         if not isinstance(value, kind):
@@ -162,6 +197,12 @@ def _read_record(node: Node, edge: Edge, run: int) -> CallRecord:
         reuse=details.reuse,
         attributes=dumps(node.details["attributes"]) if "attributes" in node.details else None,
         timeout=details.timeout,
+        reads={read.key: _read_read(read) for read in details.reads} or None,
+        branch=None if details.branch is None else tuple(details.branch),
+        was_left=details.was_left,
+        attempt=details.attempt,
+        code=codes.code_of(details.node, details.code),
+        raised_by=None if details.raised_by is None else tuple(details.raised_by),
     )
 
 
@@ -176,3 +217,8 @@ def _read_change(change: ContextChange) -> Change:
     value = None if change.deleted else dumps(change.value)
     types = None if change.types is None else dumps(change.types)
     return Change(change.order, change.key, value, change.form, types)
+
+
+def _read_read(read: ContextRead) -> Read:
+    types = None if read.types is None else dumps(read.types)
+    return Read(None if read.missing else dumps(read.value), types, read.depth)

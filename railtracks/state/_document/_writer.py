@@ -7,23 +7,30 @@ hold up every other thread meanwhile. So each call is written from a template, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
-from railtracks.state._records import CallRecord, Change, Status, aggregate_status
+from railtracks.state._document._checksums import with_checksums
+from railtracks.state._node_codes import NodeCodes
+from railtracks.state._ordering import in_order
+from railtracks.state._records import CallRecord, Change, Read, Status, aggregate_status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, ensure_texts, facts_text, name_text
 
-VERSION = 4
+VERSION = 5
+LAST_TRANSLATED = 3
+"""The last version in which names of the library were others than they are now."""
 _COMPLETED = Status.COMPLETED
 DOCUMENT_BEGINS = b'{"version": '
 CHUNK = 256
 """The number of calls that are written at once."""
 PIECE = 1 << 16
 """The number of bytes that are written to disk at once, at least."""
-DENSE = 8
-"""The steps per call up to which a run counts as dense. It is two for a run that is alone in its session."""
+_NAMES = 10_000
+"""The number of names of which it is remembered how they are written, unless one top-level call has more."""
+SEPARATOR = ",\n"
+"""What stands between calls. Each line has a checksum, so damage to one line does not cost the calls on others."""
 
 
 class Writer:
@@ -31,15 +38,19 @@ class Writer:
 
     Args:
         session_id: The session, from which the identifiers are made.
-        origin: Seconds to add to a record's time to get seconds since the epoch.
         redactor: The secrets that the session knows.
     """
 
-    def __init__(self, session_id: str, origin: float, redactor: Redactor) -> None:
+    def __init__(self, session_id: str, redactor: Redactor) -> None:
         self._session = dumps(session_id)[1:-1]
-        self._origin = origin
         self._redactor = redactor
         self._written = redactor.redact_name
+        self._codes = NodeCodes()  # of the array that is being written
+        # What is written for each name, as there are few. Secrets that are registered meanwhile begin them anew.
+        self._revision = -1
+        self._stamp_names: dict[str, tuple[str, str]] = {}
+        self._kinds: dict[tuple[str, str], str] = {}
+        self._keys: dict[str, str] = {}
 
     def document(
         self, facts: dict[str, str | float | None], records: Sequence[CallRecord], earlier: Sequence[CallRecord]
@@ -52,71 +63,99 @@ class Writer:
             earlier: The calls of the session that it resumed, as far as they are still needed.
         """
         status = aggregate_status(records).value
-        yield f'{{"version": {VERSION}, {facts_text(facts)}, "status": "{status}", "calls": {len(records)}'
-        yield ', "runs": '
-        yield from self.runs(records)
+        yield f'{{"version": {VERSION}, {facts_text(facts)}, "status": "{status}", "calls": {len(records)}, "runs": ['
+        yield from self._runs(records)
+        yield ',\n"callers": ['
+        yield from _callers(records)
         if earlier:
-            yield ', "earlier": '
-            yield from self.runs(earlier)
+            yield ',\n"earlier": ['
+            yield from self._runs(earlier)
+            yield ',\n"earlier_callers": ['
+            yield from _callers(earlier)
         yield "}"
 
     def runs(self, records: Sequence[CallRecord]) -> Iterator[str]:
         """Yield the array of runs."""
+        yield "["
+        yield from self._runs(records)
+
+    def _runs(self, records: Sequence[CallRecord]) -> Iterator[str]:
+        """Yield the array of runs without its first bracket."""
+        self._codes = NodeCodes()
         members: dict[int, list[CallRecord]] = {}
         for record in records:
             members.setdefault(record.run, []).append(record)
-        separator = "["
+        separator = ""
         for run in members.values():
             yield separator
             yield from self._run(run)
-            separator = ", "
-        yield "]" if members else "[]"
+            separator = SEPARATOR
+        yield "]"
 
     def _run(self, records: list[CallRecord]) -> Iterator[str]:
+        known = len(self._stamp_names) + len(self._kinds) + len(self._keys)
+        if self._revision != self._redactor.revision or known > _NAMES:
+            self._revision = self._redactor.revision
+            self._stamp_names, self._kinds, self._keys = {}, {}, {}
         top = records[0]
-        start, end = top.started + self._origin, "null" if top.ended is None else repr(top.ended + self._origin)
+        start, end = top.started, "null" if top.ended is None else repr(top.ended)
         yield (
             f'{{"name": {name_text(self._written(top.name))}, "run_id": "{self._session}-r{top.index}", '
             f'"status": "{top.status.value}", "start_time": {start!r}, "end_time": {end}, "nodes": ['
         )
         created, ended = self._stamps(records)
         yield from _in_chunks(map(self._node, records, created, ended))
-        yield '], "edges": ['
+        yield '],\n"edges": ['
         yield from _in_chunks(map(self._edge, records, created, ended))
-        yield '], "steps": ['
-        yield from _in_chunks(_by_step(records, created, ended))
+        yield '],\n"steps": ['
+        yield from _in_chunks(_by_step(records, created, ended), ", ")
         yield "]}"
 
     def _stamps(self, records: list[CallRecord]) -> tuple[list[str], list[str | None]]:
         """Return the stamps of creation and those of the end, each as text."""
-        origin, written = self._origin, self._written
+        names = self._stamp_names
         created: list[str] = []
         ended: list[str | None] = []
         for record in records:
-            name = written(record.name)
-            made, done = _stamp_names(name)
-            created.append(f'{{"step": {record.started_step}, "time": {record.started + origin!r}, {made}')
+            made, done = names.get(record.name) or self._name_stamps(record.name)
+            created.append(f'{{"step": {record.started_step}, "time": {record.started!r}, {made}')
             if record.ended is None:
                 ended.append(None)
             else:
                 if record.status is not _COMPLETED:
-                    done = f'"identifier": {name_text(f"{name} {record.status.value.upper()}")}}}'
-                ended.append(f'{{"step": {record.ended_step}, "time": {record.ended + origin!r}, {done}')
+                    name = f"{self._written(record.name)} {record.status.value.upper()}"
+                    done = f'"identifier": {name_text(name)}}}'
+                ended.append(f'{{"step": {record.ended_step}, "time": {record.ended!r}, {done}')
         return created, ended
 
+    def _name_stamps(self, name: str) -> tuple[str, str]:
+        """Return the last members of the stamps of a call: for its creation, and for its completion."""
+        written = self._written(name)
+        made, done = name_text(f"CREATED {written}"), name_text(f"{written} DONE")
+        self._stamp_names[name] = names = f'"identifier": {made}}}', f'"identifier": {done}}}'
+        return names
+
     def _node(self, record: CallRecord, created: str, ended: str | None) -> str:
-        facts = f'{{"identifier": "{self._session}-n{record.index}", {self._kind(record)}, "stamp": '
+        kind = self._kinds.get((record.node_type, record.name)) or self._kind(record)
+        facts = f'{{"identifier": "{self._session}-n{record.index}", {kind}, "stamp": '
         attributes = "" if record.attributes is None else f', "attributes": {record.attributes}'
         if ended is None:
             return f'{facts}{created}, "details": {{"internals": {{}}{attributes}}}, "parent": null}}'
-        total = (record.ended + self._origin) - (record.started + self._origin)  # type: ignore[operator]
+        total = record.ended - record.started  # type: ignore[operator]
         return (
             f'{facts}{ended}, "details": {{"internals": {{"latency": {{"total_time": {total!r}}}}}{attributes}}}, '
             f'"parent": {facts}{created}, "details": {{"internals": {{}}}}, "parent": null}}}}'
         )
 
     def _kind(self, record: CallRecord) -> str:
-        return _kind(self._written(record.node_type), self._written(record.name))
+        node_type, name = (name_text(self._written(text)) for text in (record.node_type, record.name))
+        self._kinds[record.node_type, record.name] = kind = f'"node_type": {node_type}, "name": {name}'
+        return kind
+
+    def _key(self, node: str) -> str:
+        """Return the member with the key of a node, or nothing if there is a secret in it."""
+        self._keys[node] = key = f', "node": {name_text(node)}' if self._written(node) == node else ""
+        return key
 
     def _edge(self, record: CallRecord, created: str, ended: str | None) -> str:
         inputs, output = record.inputs, record.output
@@ -142,24 +181,42 @@ class Writer:
     def _optional_members(self, record: CallRecord) -> str:
         """Return the members that are written only if they do not hold their default."""
         text = ""
-        if record.node is not None and self._written(record.node) == record.node:
-            text = f', "node": {name_text(record.node)}'
+        if record.node is not None:
+            text = self._keys.get(record.node) or self._key(record.node)
+        if (code := self._codes.member_of(record)) is not None:
+            text += f', "code": {name_text(code)}'
         if record.changes is not None:
             text += f', "context": [{", ".join(map(change_text, record.changes))}]'
         if record.reuse is not None:
             text += f', "reuse": {name_text(self._written(record.reuse))}'
+        if record.reads is not None:
+            text += f', "reads": [{", ".join(read_text(*read) for read in record.reads.items())}]'
+        if record.branch is not None:
+            text += f', "branch": {list(record.branch)}'
+        if record.attempt > 1:
+            text += f', "attempt": {record.attempt}'
+        if record.raised_by is not None:
+            text += f', "raised_by": {list(record.raised_by)}'
+        if record.was_left is not None:
+            text += f', "was_left": {"true" if record.was_left else "false"}'
         return text if record.timeout is None else f'{text}, "timeout": {float(record.timeout)!r}'
 
 
-@lru_cache(maxsize=4096)
-def _stamp_names(name: str) -> tuple[str, str]:
-    """Return the last members of the stamps of a call: for its creation, and for its completion."""
-    return f'"identifier": {name_text(f"CREATED {name}")}}}', f'"identifier": {name_text(f"{name} DONE")}}}'
+def _callers(records: Sequence[CallRecord]) -> Iterator[str]:
+    """Yield the array of callers without its first bracket.
 
-
-@lru_cache(maxsize=4096)
-def _kind(node_type: str, name: str) -> str:
-    return f'"node_type": {name_text(node_type)}, "name": {name_text(name)}'
+    Edges have them too. If one edge is damaged, it must still be known which calls it happened below.
+    """
+    if not records:
+        yield "]"
+        return
+    callers: list[str] = ["null"] * (records[-1].index + 1)
+    for record in records:
+        if record.parent is not None:
+            callers[record.index] = str(record.parent)
+    for start in range(0, len(callers), CHUNK):
+        yield ", " * (start > 0) + ", ".join(callers[start : start + CHUNK])
+    yield "]"
 
 
 def change_text(change: Change) -> str:
@@ -171,28 +228,41 @@ def change_text(change: Change) -> str:
     )
 
 
-def _by_step(records: list[CallRecord], created: list[str], ended: list[str | None]) -> Iterator[str]:
-    """Return the stamps in the order of their steps.
+def read_text(key: str, read: Read) -> str:
+    """Return a value that a call read from the context as a JSON object."""
+    types = "" if read.types is None else f', "types": {read.types}'
+    return (
+        f'{{"key": {dumps(key)}, "depth": {read.depth}, "value": {read.value or "null"}, '
+        f'"missing": {"true" if read.value is None else "false"}{types}}}'
+    )
 
-    Dense steps are put in place and not sorted, because sorting many of them would hold up other threads.
-    """
-    steps = [record.started_step for record in records]
-    steps += [record.ended_step for record in records if record.ended_step is not None]
-    first, last = min(steps), max(steps)
-    if last - first > DENSE * len(records):
-        stamped = [(record.started_step, text) for record, text in zip(records, created, strict=True)]
-        stamped += [(r.ended_step, t) for r, t in zip(records, ended, strict=True) if r.ended_step is not None and t]
-        return (text for _, text in sorted(stamped))
-    stamps: list[str | None] = [None] * (last - first + 1)
+
+def parse_read(entry: Mapping[str, Any]) -> tuple[str, Read]:
+    """Return what ``read_text`` wrote, from plain data."""
+    types = dumps(entry["types"]) if "types" in entry else None
+    return entry["key"], Read(None if entry["missing"] else dumps(entry["value"]), types, entry["depth"])
+
+
+def _by_step(records: list[CallRecord], created: list[str], ended: list[str | None]) -> Iterator[str]:
+    """Return the stamps in the order of their steps."""
+    steps: list[int] = []
+    stamps: list[str] = []
     for record, one, other in zip(records, created, ended, strict=True):
-        stamps[record.started_step - first] = one
-        if record.ended_step is not None:
-            stamps[record.ended_step - first] = other
-    return (stamp for stamp in stamps if stamp is not None)
+        steps.append(record.started_step)
+        stamps.append(one)
+        if record.ended_step is not None and other is not None:
+            steps.append(record.ended_step)
+            stamps.append(other)
+    return iter(in_order(steps, stamps))
 
 
 def encoded(texts: Iterable[str]) -> Iterator[bytes]:
-    """Yield the texts of a document as bytes, in pieces of at least ``PIECE`` bytes."""
+    """Yield the texts of a document as bytes, with checksums."""
+    return with_checksums(_in_pieces(texts))
+
+
+def _in_pieces(texts: Iterable[str]) -> Iterator[bytes]:
+    """Yield texts as bytes, in pieces of at least ``PIECE`` bytes."""
     parts: list[str] = []
     size = 0
     for text in texts:
@@ -201,15 +271,16 @@ def encoded(texts: Iterable[str]) -> Iterator[bytes]:
         if size >= PIECE:
             yield "".join(parts).encode("ascii")
             parts, size = [], 0
-    yield "".join(parts).encode("ascii")
+    if parts:
+        yield "".join(parts).encode("ascii")
 
 
-def _in_chunks(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the texts, separated by commas, in pieces of ``CHUNK`` texts."""
+def _in_chunks(texts: Iterable[str], separator: str = SEPARATOR) -> Iterator[str]:
+    """Yield the texts, separated by commas, in pieces of ``CHUNK`` texts. Each piece begins on a line of its own."""
     texts = iter(texts)
-    chunk = ", ".join(islice(texts, CHUNK))
+    chunk = separator.join(islice(texts, CHUNK))
     while chunk:
         yield chunk
-        chunk = ", ".join(islice(texts, CHUNK))
+        chunk = separator.join(islice(texts, CHUNK))
         if chunk:
-            yield ", "
+            yield SEPARATOR

@@ -1,15 +1,18 @@
 """What a journal consists of, and the text of each kind of entry.
 
-A journal is a sequence of entries. An entry is a prefix of eight bytes, the length and the checksum (CRC-32) of its
-payload as little-endian integers, and the payload, one JSON object. The first entry is the header. So a journal that is
-torn or damaged anywhere can be read up to there.
+A journal is a sequence of entries. An entry is a prefix of eight bytes, the length of its payload and a checksum as
+little-endian integers, and the payload, one JSON object. The first entry is the header. The checksum is the CRC-32 of
+all payloads up to this one, so an entry is only valid at its own place in its own journal: the header, with which the
+sum begins, has an identifier that no other journal has. A journal that is torn or damaged anywhere, or in which an
+entry is missing, can be read up to there.
 
-    {"e": "header", "version": 4, "session_id": ...}            which session this is
+    {"e": "header", "version": 5, "journal": ..., ...}          which journal and which session this is
     {"e": "created", "call": 3, "parent": 0, "time": ..., ...}  a call was made
-    {"e": "ended", "call": 3, "time": ..., "status": ...}       it ended
+    {"e": "ended", "call": 3, "time": ..., "output": ...}       it ended
     {"e": "context", "call": 3, "order": 0, "key": ..., ...}    it changed the context
+    {"e": "read", "call": 3, "key": ..., "depth": 1, ...}       it read a value from the context
     {"e": "attributes", "call": 3, "attributes": {...}}         it described itself
-    {"e": "attempt"}                                            what stands before belongs to the session being resumed
+    {"e": "attempt", "restarts": 1}                             what stands before belongs to the session being resumed
     {"e": "reused", "call": 3, "known": 7, ...}                 call 3 is call 7 of that one, with its descendants
     {"e": "end", "time": ..., "completed": true}                the session ended and needs no earlier one any more
 
@@ -18,30 +21,97 @@ The functions below return payloads as text, and ``encode_entry`` makes an entry
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from os import urandom
 from zlib import crc32
 
-from railtracks.state._document._writer import VERSION, change_text
-from railtracks.state._records import CallRecord, Change
-from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, facts_text
+from railtracks.state._document._writer import PIECE, VERSION, change_text, read_text
+from railtracks.state._node_codes import NodeCodes
+from railtracks.state._ordering import in_order
+from railtracks.state._records import CallRecord, Change, Read, Status
+from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, facts_text, name_text
 
 PREFIX = struct.Struct("<II")
+LAST_UNCHAINED = 4
+"""The last version in which the checksum of an entry was that of its own payload alone."""
 HEADER_BEGINS = b'{"e": "header"'
-ATTEMPT_ENTRY = '{"e": "attempt"}'
-_pack = PREFIX.pack
+MAX_NODES = 10_000
+"""The number of different nodes that entries can refer to."""
+_COMPLETED = Status.COMPLETED
+pack_prefix = PREFIX.pack
 
 
-def encode_entry(payload: str) -> bytes:
-    """Return an entry of the journal, ready to be appended."""
+def encode_entry(payload: str, before: int) -> tuple[bytes, int]:
+    """Return an entry of the journal, ready to be appended, and its checksum.
+
+    Args:
+        payload: Its JSON object.
+        before: The checksum of the entry before it; 0 for the first one.
+    """
     content = payload.encode()  # ASCII throughout
-    return _pack(len(content), crc32(content)) + content
+    checksum = crc32(content, before)
+    return pack_prefix(len(content), checksum) + content, checksum
 
 
-def header_entry(facts: dict[str, str | float | None]) -> str:
-    """Return the first entry. ``facts``: the members of the document that say which session it is."""
-    return f'{{"e": "header", "version": {VERSION}, {facts_text(facts)}}}'  # of the document that this will become
+class EncodedEntries:
+    """A journal that consists of some entries, in pieces of about ``PIECE`` bytes.
+
+    Args:
+        payloads: The entries.
+
+    Attributes:
+        checksum: That of the last entry, once all pieces were taken.
+    """
+
+    def __init__(self, payloads: Iterable[str]) -> None:
+        self._payloads = payloads
+        self.checksum: int = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        parts: list[bytes] = []
+        size = 0
+        for payload in self._payloads:
+            entry, self.checksum = encode_entry(payload, self.checksum)
+            parts.append(entry)
+            size += len(entry)
+            if size >= PIECE:
+                yield b"".join(parts)
+                parts, size = [], 0
+        yield b"".join(parts)
+
+
+def encode_entries(payloads: Iterable[str]) -> tuple[bytes, int]:
+    """Return a journal that consists of these entries, and the checksum of the last one."""
+    entries = EncodedEntries(payloads)
+    return b"".join(entries), entries.checksum
+
+
+def new_journal_id() -> str:
+    """Return an identifier for a journal that no other journal has, in simulated sessions too."""
+    return urandom(8).hex()
+
+
+def header_entry(facts: dict[str, str | float | None], journal_id: str) -> str:
+    """Return the first entry.
+
+    Args:
+        facts: The members of the document that say which session it is.
+        journal_id: What :func:`new_journal_id` returned for this journal.
+    """
+    # The version is that of the document that the journal will become.
+    return f'{{"e": "header", "version": {VERSION}, "journal": "{journal_id}", {facts_text(facts)}}}'
+
+
+def attempt_entry(restarts: int = 0) -> str:
+    """Return the entry behind the calls of the run that the session resumes.
+
+    Args:
+        restarts: How many sessions in a row, this one included, have resumed it because a process had died.
+    """
+    return f'{{"e": "attempt", "restarts": {restarts}}}' if restarts else '{"e": "attempt"}'
 
 
 @lru_cache(maxsize=4096)
@@ -53,33 +123,64 @@ def _node_text(name: str, node_type: str, node: str | None, reuse: str | None) -
     return dumps(members)[1:-1]
 
 
-def created_entry(record: CallRecord, time: float, redact: Callable[[str], str] = str) -> str:
-    """Return the entry for the creation of a call, whose ``inputs`` are text already.
+class CreatedEntries:
+    """Makes the entries for the creation of calls. What stands in an earlier one is not repeated.
 
     Args:
-        record: The call.
-        time: Seconds since the epoch.
-        redact: Replaces secrets in the names of the call.
+        redact: Replaces secrets in the names of calls.
+        codes: The digests of code in the entries before; None if there are none.
     """
-    parent = record.parent
-    text = redact(_node_text(record.name, record.node_type, record.node, record.reuse))
-    caller = "null" if parent is None else parent
-    return f'{{"e": "created", "call": {record.index}, "parent": {caller}, "time": {time!r}, {text}, {record.inputs}}}'
+
+    def __init__(self, redact: Callable[[str], str] = str, codes: NodeCodes | None = None) -> None:
+        self._redact = redact
+        self._calls: dict[str, int] = {}  # by the text of the node: the first call with it
+        self._codes = codes or NodeCodes()
+
+    def entry(self, record: CallRecord) -> str:
+        """Return the entry for the creation of a call, whose ``inputs`` are text already."""
+        index, parent = record.index, record.parent
+        text = self._redact(_node_text(record.name, record.node_type, record.node, record.reuse))
+        like = self._calls.get(text)
+        if like is not None:
+            text = f'"like": {like}'
+        elif len(self._calls) < MAX_NODES:
+            self._calls[text] = index
+        code = self._codes.member_of(record)
+        if code is not None:
+            text += f', "code": {name_text(code)}'
+        if record.branch is not None:
+            text = f'"branch": {list(record.branch)}, {text}'
+        if record.attempt > 1:
+            text = f'"attempt": {record.attempt}, {text}'
+        caller = "null" if parent is None else parent
+        made = f'"call": {index}, "parent": {caller}, "time": {record.started!r}'
+        return f'{{"e": "created", {made}, {text}, {record.inputs}}}'
 
 
-def ended_entry(record: CallRecord, time: float) -> str:
+def ended_entry(record: CallRecord) -> str:
     """Return the entry for the end of a call, whose ``output``, if it has one, is text already."""
     output = record.output or NO_OUTPUT
     if record.reason is not None:
         output += f', "reason": "{record.reason.value}", "abandoned": {"true" if record.abandoned else "false"}'
         if record.timeout is not None:
             output += f', "timeout": {float(record.timeout)!r}'
-    return f'{{"e": "ended", "call": {record.index}, "time": {time!r}, "status": "{record.status._value_}", {output}}}'
+    elif record.raised_by is not None:
+        output += f', "raised_by": {list(record.raised_by)}'
+    if record.was_left is not None:
+        output += f', "was_left": {"true" if record.was_left else "false"}'
+    if record.status is not _COMPLETED:
+        output = f'"status": "{record.status._value_}", {output}'
+    return f'{{"e": "ended", "call": {record.index}, "time": {record.ended!r}, {output}}}'
 
 
 def context_entry(record: CallRecord, change: Change) -> str:
     """Return the entry for a change of the context that a call made."""
     return f'{{"e": "context", "call": {record.index}, {change_text(change)[1:]}'
+
+
+def read_entry(record: CallRecord, key: str, read: Read) -> str:
+    """Return the entry for a value that a call read from the context."""
+    return f'{{"e": "read", "call": {record.index}, {read_text(key, read)[1:]}'
 
 
 def attributes_entry(record: CallRecord) -> str:
@@ -103,20 +204,35 @@ def end_entry(time: float, completed: bool) -> str:
     return f'{{"e": "end", "time": {time!r}, "completed": {"true" if completed else "false"}}}'
 
 
-def entries_of(records: Iterable[CallRecord], origin: float) -> Iterator[str]:
-    """Return all entries for some records, in an order in which they can have been written.
+def entries_of(
+    records: Sequence[CallRecord], before: float = math.inf, redact: Callable[[str], str] = str
+) -> Iterator[str]:
+    """Yield all entries for some records, in an order in which they can have been written.
 
     Args:
         records: The records. Their ``inputs`` and ``output`` are text already.
-        origin: Seconds to add to their times to get seconds since the epoch.
+        before: Leave out what happened at this step or later, when all these calls had been made.
+        redact: Replaces secrets in the names of the calls.
     """
-    entries: list[tuple[float, str]] = []
-    for record in records:
-        entries.append((record.started_step, created_entry(record, record.started + origin)))
-        entries += [(record.started_step + 0.5, context_entry(record, change)) for change in record.changes or ()]
+    steps: list[int] = []
+    events: list[int] = []  # the place of the record for its creation; the complement of it for its end
+    for place, record in enumerate(records):
+        steps.append(record.started_step)
+        events.append(place)
+        if record.ended is not None and record.ended_step is not None and record.ended_step < before:
+            steps.append(record.ended_step)
+            events.append(~place)
+    created = CreatedEntries(redact)
+    for event in in_order(steps, events):
+        if event < 0:
+            record = records[~event]
+            yield ended_entry(record)
+            continue
+        record = records[event]
+        yield created.entry(record)
+        for change in record.changes or ():
+            yield context_entry(record, change)
+        for key, read in (record.reads or {}).items():
+            yield read_entry(record, key, read)
         if record.attributes is not None:
-            entries.append((record.started_step + 0.5, attributes_entry(record)))
-        if record.ended is not None and record.ended_step is not None:
-            entries.append((record.ended_step, ended_entry(record, record.ended + origin)))
-    entries.sort(key=lambda entry: entry[0])
-    return (payload for _, payload in entries)
+            yield attributes_entry(record)

@@ -109,8 +109,14 @@ def _secret_names(text: str, lowered: str, stem: str) -> Iterator[tuple[int, int
 
     Each comes as where it begins, where the stem is in it, and whether it names a secret everywhere.
     """
-    for match in _pattern(stem, "--" in text).finditer(lowered):
-        at, end = match.start(), match.start("sign")
+    pattern = _pattern(stem, "--" in text)
+    after = 0
+    while (at := lowered.find(stem, after)) >= 0:  # many times quicker than to have the expression search for the stem
+        match = pattern.match(lowered, at)
+        after = at + 1 if match is None else match.end()
+        if match is None:
+            continue
+        end = match.start("sign")
         begin = _begin_of_name(text, at)
         name = text[begin:end]
         if is_secret_name(name):

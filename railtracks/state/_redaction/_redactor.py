@@ -12,7 +12,7 @@ from railtracks._concurrency._after_fork import after_fork
 from railtracks.state._redaction._assignments import assigned_spans, may_have_assignment
 from railtracks.state._redaction._forms import forms_of, joined_lines, replace_split
 from railtracks.state._redaction._randomness import is_random
-from railtracks.state._redaction._shapes import Span, may_have_shape, replace_spans, shape_spans
+from railtracks.state._redaction._shapes import Span, replace_spans, shape_spans
 from railtracks.state._redaction._text_index import MIN_LENGTH, TextIndex
 
 T = TypeVar("T")
@@ -27,6 +27,8 @@ _MARGIN = 8_192
 """The number of characters after what is shown that are searched as well: a secret may begin in what is shown."""
 _NAMES = 4_096
 """The number of names whose redacted text is remembered."""
+_LONG = 10_000
+"""The number of characters from which on a text is long, so that it pays to remember what became of it."""
 _LONGEST_CONTAINER = 10_000
 """The number of characters up to which a secret is searched for others, as a connection string for its password."""
 
@@ -97,7 +99,7 @@ class Redactor:
         revision: A number that grows with each secret that was not known.
     """
 
-    __slots__ = ("_at_masks", "_forms", "_index", "_longest", "_names", "_secrets", "revision")
+    __slots__ = ("_at_masks", "_forms", "_index", "_last_long", "_longest", "_names", "_secrets", "revision")
 
     def __init__(self) -> None:
         self.revision: int = 0
@@ -107,6 +109,7 @@ class Redactor:
         self._at_masks: tuple[str, ...] = ()
         self._index: TextIndex | None = None  # None while there are few forms
         self._names: tuple[int, dict[str, str]] = (0, {})  # the revision, and names as they are written
+        self._last_long: tuple[int, str, str] = (0, "", "")  # the revision, a text, and how it is written
 
     @property
     def known(self) -> list[str]:
@@ -179,14 +182,27 @@ class Redactor:
             return text
         if self._forms:
             text = self._without_known(text)
-        if may_have_shape(text) and (spans := shape_spans(text)):
+        if spans := shape_spans(text):
             text = replace_spans(text, spans, MASK)
         if by_name and may_have_assignment(text) and (spans := assigned_spans(text, strict=True)):
             text = replace_spans(text, spans, MASK)
         return text
 
     def redact_free_text(self, text: str) -> str:
-        """Redact a repr, a message or a log line, where ``key=value`` and ``'key': 'value'`` may name any secret."""
+        """Redact a repr, a message or a log line, where ``key=value`` and ``'key': 'value'`` may name any secret.
+
+        The result for a long text is remembered until the next one: the message of an exception that goes through many
+        calls is written for each of them.
+        """
+        if len(text) < _LONG:
+            return self._redact_free(text)
+        revision, known, redacted = self._last_long
+        if revision != self.revision or known != text:
+            revision, redacted = self.revision, self._redact_free(text)
+            self._last_long = (revision, text, redacted)
+        return redacted
+
+    def _redact_free(self, text: str) -> str:
         text = self.redact(text, by_name=False)
         return replace_spans(text, assigned_spans(text, strict=False), MASK)
 

@@ -18,7 +18,7 @@ _MASKS = [int.from_bytes(bytes([255] * gram + [0] * (_WORD - gram)), byteorder) 
 class TextIndex:
     """The texts that are known, indexed by a few of their characters.
 
-    A text that is searched is sampled: of every ``stride`` characters, only the first few (a gram) are looked at. A
+    A text that is searched is sampled: of every ``stride`` characters, only the first few (a gram) are read. A
     window of ``stride + gram - 1`` characters contains exactly one sampled gram, wherever it stands. So one window of
     each known text is chosen, and all grams in it are put into a set. A text none of whose sampled grams is in that set
     contains none of the known texts, and most texts are done with then, in a single call of ``set.isdisjoint``.

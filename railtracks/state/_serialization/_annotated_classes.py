@@ -12,9 +12,9 @@ from typing import Any, Literal, NewType, TypeVar, get_args, get_origin
 
 import attrs
 
-from railtracks._public_path import public_path
+from railtracks._public_path import alias_text, public_path
 from railtracks.state._serialization._standard_types import find_standard
-from railtracks.state._serialization._type_hints import is_pydantic, resolved_hints
+from railtracks.state._serialization._type_hints import hints_of, is_pydantic, resolved_hints
 
 
 class UnknownTypeError(ValueError):
@@ -34,7 +34,7 @@ class AnnotatedClasses:
         self._seen: set[int] = set()
         self._kept: list[Any] = []  # so that no other annotation gets the identity of one that was seen
         for annotation in annotations:
-            self._add(annotation)
+            self.add(annotation)
 
     def find(self, path: str) -> type:
         """Return the class with this path.
@@ -55,7 +55,7 @@ class AnnotatedClasses:
         if len(found) > 1:
             raise UnknownTypeError(f"is of a type of which there are several classes with one name ({path})")
         (cls,) = found
-        self._add(cls)
+        self.add(cls)
         return cls
 
     def find_alias(self, text: str) -> Any:
@@ -68,7 +68,8 @@ class AnnotatedClasses:
             raise ValueError(f"is an instance of {text}, which no annotation names")
         return self._aliases[text]
 
-    def _add(self, annotation: Any) -> None:
+    def add(self, annotation: Any) -> None:
+        """Add the classes that another annotation names."""
         waiting = [annotation]
         while waiting:
             hint = waiting.pop()
@@ -79,7 +80,7 @@ class AnnotatedClasses:
             if isinstance(hint, type) and get_origin(hint) is None:
                 self._classes.setdefault(public_path(hint), set()).add(hint)
             elif get_origin(hint) is not None:
-                self._aliases[str(hint)] = hint
+                self._aliases[alias_text(hint)] = hint
             waiting += parts_of(hint)
 
 
@@ -101,6 +102,8 @@ def parts_of(hint: Any) -> Iterator[Any]:
         yield hint.__value__
     elif isinstance(hint, type) and find_standard(public_path(hint)) is None and hint is not object:
         yield from field_hints(hint).values()
+        if issubclass(hint, BaseException):
+            yield from hints_of(hint).values()
         yield from getattr(hint, "__orig_bases__", ())
     if hasattr(origin, "__value__"):
         yield origin.__value__

@@ -13,15 +13,19 @@ from abc import get_cache_token
 from collections import deque
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from datetime import timedelta
 from enum import Enum, IntEnum, auto
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import attrs
 
+from railtracks._mocks import is_mock_type
 from railtracks._public_path import public_path
 from railtracks.state._redaction._redactor import Secret
-from railtracks.state._serialization._placeholders import Cut, Opaque, RecordedError
+from railtracks.state._serialization._parts import parts_type
+from railtracks.state._serialization._placeholders import Cut, Ignored, Opaque, RecordedError
 from railtracks.state._serialization._standard_types import numpy_scalar
 
 SCALAR_TYPES = frozenset({str, int, float, bool, bytes, type(None)})
@@ -50,6 +54,10 @@ class Kind(IntEnum):
     EXCEPTION = auto()
     FIELDS = auto()
     """An attrs class, a dataclass or a pydantic model."""
+    NAMESPACE = auto()
+    """A ``types.SimpleNamespace``. It is written as its attributes."""
+    PARTS = auto()
+    """A type in ``PARTS_TYPES``, or a subclass. It is written as the parts that it is made of."""
     BYTES = auto()
     PATH = auto()
     SCALAR = auto()
@@ -94,6 +102,26 @@ def _read_range(cls: Any, text: str) -> Any:
     return cls(*map(int, text.split(":")))
 
 
+def _write_address(value: Any) -> str:
+    cls: Any = next(cls for cls in type(value).__mro__ if cls.__module__ == "ipaddress")
+    return str(cls.__str__(value))  # that of the library, whatever a subclass makes of it
+
+
+def _write_zone(value: Any) -> str:
+    key, is_from_cache = value.__reduce__()[1]  # it raises for a zone that was read from a file
+    if not is_from_cache:
+        raise ValueError("a zone that equals no other one")
+    return str(key)
+
+
+def _write_offset(value: Any) -> str:
+    return str(value.utcoffset(None))
+
+
+def _read_offset(cls: Any, text: str) -> Any:
+    return cls(_read_duration(timedelta, text))
+
+
 def _read_duration(cls: Any, text: str) -> Any:
     match = re.fullmatch(r"(?:(-?\d+) days?, )?(\d+):(\d\d):(\d\d)(?:\.(\d{6}))?", text, re.ASCII)
     if match is None:
@@ -110,6 +138,12 @@ TEXT_TYPES: dict[str, TextType] = {
     "decimal.Decimal": TextType(str, _read_text),
     "fractions.Fraction": TextType(str, _read_text),
     "uuid.UUID": TextType(str, _read_text),
+    "zoneinfo.ZoneInfo": TextType(_write_zone, _read_text),
+    "datetime.timezone": TextType(_write_offset, _read_offset),
+    **{
+        f"ipaddress.{name}": TextType(_write_address, _read_text)
+        for name in ("IPv4Address", "IPv6Address", "IPv4Network", "IPv6Network", "IPv4Interface", "IPv6Interface")
+    },
     "complex": TextType(_write_complex, _read_complex),
     "range": TextType(_write_range, _read_range),
 }
@@ -135,7 +169,7 @@ class Classification:
 
 _BASES: dict[Kind, tuple[type, ...]] = {
     Kind.SECRET: (Secret,),
-    Kind.PLACEHOLDER: (Opaque, Cut, RecordedError),
+    Kind.PLACEHOLDER: (Opaque, Cut, Ignored, RecordedError),
     Kind.ENUM: (Enum,),
     Kind.MAPPING: (Mapping,),
     Kind.SEQUENCE: (list, tuple),
@@ -151,6 +185,8 @@ _TESTS: dict[Kind, Callable[[Any], bool]] = {
     Kind.NAMED_TUPLE: lambda cls: issubclass(cls, tuple) and hasattr(cls, "_fields"),
     Kind.SEQUENCE: lambda cls: cls is deque,
     Kind.FIELDS: lambda cls: _field_names(cls) is not None,
+    Kind.NAMESPACE: lambda cls: issubclass(cls, SimpleNamespace),
+    Kind.PARTS: lambda cls: parts_type(cls) is not None,
     Kind.SCALAR: lambda cls: numpy_scalar(cls) is not None,
 }
 """Kinds whose types fulfil a condition."""
@@ -180,6 +216,8 @@ def classify_value(value: Any) -> Classification:
 @lru_cache(maxsize=4096)
 def _classify(cls: type, claimed: type, token: object) -> Classification:  # noqa: ARG001 - a key of the cache
     """``token``: changes when a class is registered with an abstract one, such as ``Mapping``."""
+    if is_mock_type(cls):
+        return Classification(Kind.OPAQUE, False, None, ())
     try:
         kind = next((kind for kind in Kind if _is_of_kind(kind, cls, claimed)), Kind.OPAQUE)
     except Exception:  # a metaclass may do anything

@@ -13,14 +13,16 @@ from functools import lru_cache
 from types import MemberDescriptorType
 from typing import Any, NamedTuple
 
-from railtracks._public_path import public_path
+from railtracks._public_path import alias_text, public_path
 from railtracks.state._serialization._classify import Classification, Kind
+from railtracks.state._serialization._parts import parts_type
 from railtracks.state._serialization._standard_types import find_standard, numpy_scalar
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class that is not built in
-_FOREIGN = frozenset(
-    {"builtins", "collections", "datetime", "decimal", "fractions", "numpy", "pathlib", "pydantic", "typing", "uuid"}
-)
+_FOREIGN = frozenset({
+    "builtins", "collections", "datetime", "decimal", "fractions", "ipaddress", "numpy", "pathlib", "pydantic", "re",
+    "typing", "uuid", "zoneinfo",
+})  # fmt: skip
 """The libraries whose slots are not the state of a value: what they hold is written in another way, or a cache."""
 CACHED_HASH = "_attrs_cached_hash"
 """The attribute in which attrs keeps a hash, which differs from process to process."""
@@ -49,7 +51,22 @@ def members_of(value: Any, classification: Classification) -> Iterable[tuple[Any
         fields, state = split_fields(value, classification)
         hidden = (state.get(name, {}).items() for name in ("attributes", "private"))
         return [*fields.items(), *(member for members in hidden for member in members)]
+    if kind is Kind.NAMESPACE:
+        return attributes_of(value).items()
+    if kind is Kind.PARTS:
+        return ((None, part) for part in parts_of(value))
     return {name: getattr(value, name) for name in classification.fields}.items()
+
+
+def parts_of(value: Any) -> list[Any]:
+    """Return the parts that a value of ``Kind.PARTS`` is made of.
+
+    Raises:
+        Exception: They do not say all of the value.
+    """
+    found = parts_type(type(value))
+    assert found is not None
+    return found.split(value)
 
 
 def items_of(mapping: Any) -> Iterable[tuple[Any, Any]]:
@@ -131,7 +148,7 @@ def _layout(cls: type) -> _Layout:
                 if type(slot) is MemberDescriptorType:
                     slots[slot.__name__] = slot
     paths = [public_path(base) for base in cls.__mro__]
-    hidden = [name for path, name in _HIDDEN.items() if path in paths]
+    hidden = [name for path, names in _HIDDEN.items() if path in paths for name in names]
     settings = next((_SETTINGS[path] for path in paths if path in _SETTINGS), None)
     has_dict = cls.__dictoffset__ != 0
     is_bare = has_dict and not slots and settings is None and not issubclass(cls, tuple(_EXACT))
@@ -173,7 +190,7 @@ def own_state(value: Any) -> dict[str, Any]:
     if attributes := attributes_of(value):
         state["attributes"] = attributes
     if layout.has_dict and "__orig_class__" in object.__getattribute__(value, "__dict__"):
-        state["generic"] = str(value.__orig_class__)
+        state["generic"] = alias_text(value.__orig_class__)
     return state
 
 
@@ -223,8 +240,7 @@ def _zone(value: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"fold": 1} if value.fold else {}
     path = "" if zone is None else public_path(type(zone))
     if path == "datetime.timezone":
-        if len(given := zone.__getinitargs__()) == 2:  # offset and name
-            found["zone_name"] = given[1]
+        found.update(_zone_name(zone))
     elif path == "zoneinfo.ZoneInfo" and zone.key is not None:
         found["zone"] = zone.key
     elif path == "pydantic_core._pydantic_core.TzInfo":
@@ -232,6 +248,11 @@ def _zone(value: Any) -> dict[str, Any]:
     elif zone is not None:
         found["zone_object"] = zone
     return found
+
+
+def _zone_name(zone: Any) -> dict[str, Any]:
+    given = zone.__getinitargs__()
+    return {"zone_name": given[1]} if len(given) == 2 else {}  # offset and name
 
 
 def _factory(value: Any) -> dict[str, Any]:
@@ -260,6 +281,7 @@ def _proxied(value: Any) -> dict[str, Any]:
 _SETTINGS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "datetime.datetime": _zone,
     "datetime.time": _zone,
+    "datetime.timezone": _zone_name,
     "uuid.UUID": _safety,
     "collections.deque": lambda value: {} if value.maxlen is None else {"maxlen": value.maxlen},
     "collections.defaultdict": _factory,
@@ -271,4 +293,15 @@ _SETTINGS: dict[str, Callable[[Any], dict[str, Any]]] = {
 }
 """What instances of a class and of its subclasses have beyond their members, except for attributes."""
 _ORDERED = "collections.OrderedDict"
-_HIDDEN = {"collections.UserDict": "data", "collections.ChainMap": "maps"}
+_NETWORK = ("network_address", "netmask", "_prefixlen", "hostmask", "broadcast_address", "hosts")
+_INTERFACE = ("network", "netmask", "_prefixlen", "hostmask")
+_HIDDEN = {
+    "collections.UserDict": ("data",),
+    "collections.UserList": ("data",),
+    "collections.UserString": ("data",),
+    "collections.ChainMap": ("maps",),
+    "ipaddress.IPv4Network": _NETWORK,
+    "ipaddress.IPv6Network": _NETWORK,
+    "ipaddress.IPv4Interface": _INTERFACE,
+    "ipaddress.IPv6Interface": _INTERFACE,
+}

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from railtracks.state._serialization._hooks import registered_types
-from railtracks.state._serialization._placeholders import Cut, Opaque, RecordedError
+from railtracks.state._serialization._placeholders import IGNORED, Cut, Opaque, RecordedError
 from railtracks.state._serialization._plain_data import from_base64
 
 
@@ -22,6 +22,8 @@ def decode(data: Any) -> Any:
         return data
     if "$cut" in data:
         return Cut(data["$cut"])
+    if "$ignored" in data:
+        return IGNORED
     if "$type" in data:
         return _decode_mark(data["$type"], data)
     return {key: decode(value) for key, value in data.items()}

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from railtracks._public_path import public_path
+from railtracks._tracebacks import MAX_MESSAGE, format_traceback
 from railtracks.state._records import Form
+from railtracks.state._redaction._large_texts import texts_of
 from railtracks.state._redaction._redactor import MASK, Redactor, Secret
 from railtracks.state._redaction._secret_names import is_secret_key
 from railtracks.state._serialization._classify import Classification, Kind, classify_value
@@ -23,12 +25,14 @@ from railtracks.state._serialization._contents import (
     items_of,
     members_of,
     own_state,
+    parts_of,
     plain_scalar,
     split_fields,
 )
-from railtracks.state._serialization._guarding import format_traceback, guarded
+from railtracks.state._serialization._guarding import guarded
 from railtracks.state._serialization._hooks import registered_types
-from railtracks.state._serialization._placeholders import Cut, placeholder_mark
+from railtracks.state._serialization._large_values import LARGE, large_mark
+from railtracks.state._serialization._placeholders import IGNORED, Cut, placeholder_mark
 from railtracks.state._serialization._places import KEY, Entry, Note, escape, merge_members, shift
 from railtracks.state._serialization._plain_data import (
     MAX_DEPTH,
@@ -37,6 +41,7 @@ from railtracks.state._serialization._plain_data import (
     MAX_REPR,
     MAX_SHOWN,
     MAX_TEXT,
+    are_plain_numbers,
     cut_text,
     texts_in,
     to_base64,
@@ -49,10 +54,12 @@ from railtracks.state._serialization._redacted_values import (
 )
 from railtracks.state._serialization._set_order import in_order, sort_key
 
-_NOTED_BY_WRITERS = frozenset({Kind.ENUM, Kind.EXCEPTION, Kind.FIELDS, Kind.OPAQUE})
+_NOTED_BY_WRITERS = frozenset({Kind.ENUM, Kind.EXCEPTION, Kind.FIELDS, Kind.NAMESPACE, Kind.OPAQUE})
 """Kinds whose types are noted by what writes them, or not at all as a mark has them."""
 _OBVIOUS = frozenset({str, int, bool, type(None)})
 """Types of which no two values of an enum are equal on record."""
+_SHORTEST_CUT = 100
+"""The number of characters of each text that are shown of a value with too many of them."""
 _LOSSES = (Form.PLAIN, Form.TYPED, Form.CUT, Form.OPAQUE, Form.MASKED)
 
 
@@ -71,14 +78,37 @@ class Encoder:
 
     Args:
         redactor: The secrets that are known. Values that keys or ``Secret`` mark as secrets are added to them.
+        max_bytes: The number of bytes up to which the value is written whole. None: it is only shown, and cut where a
+            part of it is too large to be shown.
+        room: The number of characters of all texts of a value that is shown.
+        sets_aside: Whether marks are written in place of large values; see ``_large_values.py``.
 
     Attributes:
+        large: The values in place of which marks are written, by their digests; None if none are.
+        large_bytes: The number of bytes of these.
         notes: The types that plain data does not show, with their places in what was encoded last.
+        is_whole: Whether the value is written whole.
+        is_too_large: Whether the value has more than ``max_bytes``, so that what was encoded is of no use.
     """
 
-    def __init__(self, redactor: Redactor) -> None:
+    _max_repr = MAX_REPR
+
+    def __init__(
+        self,
+        redactor: Redactor,
+        max_bytes: float | None = None,
+        room: float = math.inf,
+        sets_aside: bool = False,
+    ) -> None:
         self._redactor = redactor
-        self._parts = MAX_PARTS
+        self.large: dict[str, str | bytes] | None = {} if sets_aside else None
+        self.large_bytes = 0
+        self.is_whole = max_bytes is not None
+        self._max_text: float = MAX_TEXT if max_bytes is None else max_bytes
+        self._max_items: float = MAX_ITEMS if max_bytes is None else max_bytes
+        self._parts: float = MAX_PARTS if max_bytes is None else max_bytes
+        self._room: float = room if max_bytes is None else max_bytes
+        self.is_too_large = False
         self._path: set[int] = set()
         self._loss = 0
         self.notes: list[Note] = []
@@ -120,21 +150,36 @@ class Encoder:
         """Return a value that belongs to ``key`` as plain data: the mask, if the key names a secret."""
         return self.encode(self._unless_secret(key, value))
 
-    def encode_error(self, error: Any, shown_traceback: str | None = None) -> dict[str, Any]:
-        """Return an exception as plain data.
+    def encode_error(self, error: Any) -> dict[str, Any]:
+        """Return an exception as plain data: what people read of it."""
+        self.lose(Form.OPAQUE)
+        return self.describe_error(error)
+
+    def describe_error(self, error: Any, shown_traceback: str | None = None) -> dict[str, Any]:
+        """Return what people read of an exception.
 
         Args:
             error: The exception.
             shown_traceback: What to write in place of its traceback.
         """
-        self.lose(Form.OPAQUE)
         if mark := placeholder_mark(error):
             return mark  # type: ignore[no-any-return]
+        if shown_traceback is None:
+            shown_traceback = self._redact_free_text(guarded(self.traceback, error), MAX_SHOWN)
         return {
             "$type": self._name_of(type(error)),
-            "$message": self._redact_free_text(guarded(str, error), MAX_SHOWN),
-            "$traceback": shown_traceback or self._redact_free_text(guarded(format_traceback, error), MAX_SHOWN),
+            "$message": self._write_message(guarded(str, error)),
+            "$traceback": shown_traceback,
         }
+
+    def traceback(self, error: BaseException) -> str:
+        """Return an exception with its traceback as text; "" if it has none."""
+        if error.__traceback__ is None and error.__cause__ is None:
+            return ""
+        return format_traceback(error, lambda message: self._redact_free_text(message, MAX_MESSAGE))
+
+    def _write_message(self, text: str) -> str:
+        return self._redact_free_text(text, MAX_SHOWN)
 
     def mask(self, value: Any) -> str:
         """Return the mask, in place of ``value``. The texts in the value are secrets from now on."""
@@ -146,6 +191,11 @@ class Encoder:
             for text in unmasked.marked:
                 self._redactor.add(text)
         return MASK
+
+    def _cut(self) -> None:
+        """Note that a part is not written, because it is too large."""
+        self.lose(Form.CUT)
+        self.is_too_large = self.is_whole
 
     def lose(self, form: Form) -> None:
         """Note that of a part only what ``form`` says survives."""
@@ -214,27 +264,58 @@ class Encoder:
         return self._WRITERS[kind](self, value, classified)
 
     def _encode_placeholder(self, value: Any, _: Classification) -> Any:
-        self.lose(Form.OPAQUE)
+        if value is not IGNORED:
+            self.lose(Form.OPAQUE)
         return placeholder_mark(value)
 
-    def _encode_text(self, text: str) -> str:
-        if len(text) > MAX_TEXT:
-            self.lose(Form.CUT)
-            redacted, text = redact_and_cut(text, MAX_TEXT, self._redactor, self._redact), cut_text(text, MAX_TEXT)
+    def _encode_text(self, text: str) -> Any:
+        length = len(text)
+        limit = self._max_text
+        if length > LARGE and self.large is not None and length <= min(limit, self._room):
+            return self._set_aside(text)
+        if self._room < length < math.inf or length > limit:
+            self._cut()
+            if self.is_whole:
+                return ""
+            shown = int(max(min(limit, self._room), _SHORTEST_CUT))
+            self._room -= shown
+            redacted, text = redact_and_cut(text, shown, self._redactor, self._redact), cut_text(text, shown)
         else:
+            self._room -= length
             redacted = self._redact(text)
-            if len(redacted) > MAX_TEXT:  # masks may be longer than what they replace
-                self.lose(Form.CUT)
-                redacted = cut_text(redacted, MAX_TEXT)
+            if len(redacted) > limit:  # masks may be longer than what they replace
+                self._cut()
+                redacted = cut_text(redacted, int(limit))
         if redacted is not text and redacted != text:
             self.lose(Form.MASKED)
         return redacted
 
+    def _set_aside(self, value: str | bytes) -> dict[str, Any]:
+        """Return a mark in place of a large value. It is searched for secrets where it is stored."""
+        assert self.large is not None
+        mark = large_mark(value)
+        if mark["$large"] not in self.large:
+            self.large[mark["$large"]] = value
+            self.large_bytes += mark["$size"]
+        self._room -= mark["$size"]
+        return mark
+
+    def _encode_key(self, key: Any) -> Any:
+        """Return a key of a mapping as plain data. No part of it is set aside, so that keys can be compared."""
+        large, self.large = self.large, None
+        try:
+            return self.encode(key)
+        finally:
+            self.large = large
+
     def _encode_long_number(self, number: int) -> dict[str, Any]:
         text = hex(number)
-        if len(text) > MAX_TEXT:
-            self.lose(Form.CUT)
-        return {"$type": "int", "$repr": cut_text(text, MAX_TEXT)}
+        limit = min(self._max_text, self._room)
+        self._room -= len(text)
+        if len(text) > limit:
+            self._cut()
+            text = cut_text(text, int(max(limit, _SHORTEST_CUT)))
+        return {"$type": "int", "$repr": text}
 
     def _encode_as_text(self, value: Any, classified: Classification) -> Any:
         assert classified.text is not None
@@ -261,12 +342,12 @@ class Encoder:
         items: list[tuple[Any, Any]] = []
         key_notes: dict[int, list[Note]] = {}
         for key, value in pairs:
-            name = self.encode(key)
+            name = self.encode(key) if self.large is None else self._encode_key(key)
             if len(self.notes) > start:
                 key_notes[len(items)] = self._take_notes(start)
             items.append((name, self._unless_secret(key, value)))
         names = {key for key, _ in items if type(key) is str and not key.startswith("$")}
-        if len(names) < len(items) or len(items) > min(MAX_ITEMS, self._parts):
+        if len(names) < len(items) or len(items) > min(self._max_items, self._parts):
             positions = iter(range(len(items)))
 
             def write(item: tuple[Any, Any]) -> list[Any]:
@@ -302,6 +383,9 @@ class Encoder:
 
     def _encode_sequence(self, value: Any, _: Classification) -> list[Any]:
         items: Any = items_in(value)
+        if are_plain_numbers(items) and len(items) <= min(self._max_items, self._parts):
+            self._parts -= len(items)
+            return list(items)
         if are_pairs(items):
             return self._encode_items(items, self._encode_pair)
         if items is value and (shown := without_split_secrets(value, self._redactor)) is not value:
@@ -336,8 +420,8 @@ class Encoder:
         noted: dict[str, list[Note]] = {}
         for position, value in enumerate(values := list(values)):
             if type(value) is not Cut:  # the mark of a loaded state does not count, and stays
-                if position >= MAX_ITEMS or self._parts <= 0:
-                    self.lose(Form.CUT)
+                if position >= self._max_items or self._parts <= 0 or self.is_too_large:
+                    self._cut()
                     written.append({"$cut": len(values) - position})
                     break
                 self._parts -= 1
@@ -367,14 +451,25 @@ class Encoder:
                 noted = len(self.notes)
         return data
 
+    def _encode_namespace(self, value: Any, _: Classification) -> dict[str, Any]:
+        state = own_state(value)
+        attributes = state.pop("attributes", {})
+        self._note(value, type(value), state)
+        return self._encode_pairs(attributes.items())
+
+    def _encode_parts(self, value: Any, _: Classification) -> list[Any]:
+        return self._encode_items(parts_of(value), self.encode)
+
     def _encode_bytes(self, value: Any, _: Classification) -> Any:
         content = bytes(value)
-        if len(content) > MAX_TEXT:
-            self.lose(Form.OPAQUE)
+        if len(content) > min(self._max_text, self._room):
+            self._cut()
             shown = repr(content[: MAX_REPR + self._redactor.margin])
             return {"$type": "bytes", "$repr": self._redact_free_text(shown, MAX_REPR, f"{len(content)} bytes")}
-        text = content.decode("latin-1")
-        if self._redactor.redact(text) != text:
+        if len(content) > LARGE and self.large is not None:
+            return self._set_aside(content)
+        self._room -= len(content)
+        if any(self._redactor.redact(text) != text for text in texts_of(content)):
             return self._encode_opaque(content)
         return {"$type": "bytes", "$base64": to_base64(content)}
 
@@ -386,7 +481,7 @@ class Encoder:
         self.lose(Form.OPAQUE)
         return {
             "$type": self._name_of(type(value)),
-            "$repr": self._redact_free_text(guarded(repr, value), MAX_REPR),
+            "$repr": self._redact_free_text(guarded(repr, value), self._max_repr),
         }
 
     _WRITERS: ClassVar[dict[Kind, Callable[[Encoder, Any, Classification], Any]]] = {
@@ -400,6 +495,8 @@ class Encoder:
         Kind.SET: _encode_set,
         Kind.EXCEPTION: lambda self, value, _: self.encode_error(value),
         Kind.FIELDS: _encode_fields,
+        Kind.NAMESPACE: _encode_namespace,
+        Kind.PARTS: _encode_parts,
         Kind.BYTES: _encode_bytes,
         Kind.PATH: lambda self, value, _: self.encode(plain_scalar(os.fspath(value))),
         Kind.SCALAR: _encode_scalar,

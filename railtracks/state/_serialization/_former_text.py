@@ -60,7 +60,7 @@ class _FormerEncoder(Encoder):
 def _may_have_state(value: Any, cls: Any) -> bool:
     """Return whether values of this type may have something that version 3 did not write.
 
-    Dataclasses and attrs classes count as if they could not, although one may be given attributes that are no fields.
+    Dataclasses and attrs classes count as if they could not, although one may be given attributes that are not fields.
     """
     if hasattr(cls, PYDANTIC_STATE):
         optional = any(not field.is_required() for field in cls.model_fields.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -25,10 +24,3 @@ def _class_name(value: object) -> str:
 def guarded_repr(value: object) -> str:
     """Return the ``repr`` of a value; if that raises, a text that says so."""
     return guarded(repr, value)
-
-
-def format_traceback(value: BaseException) -> str:
-    """Return the traceback of an exception as text; "" if it has none."""
-    if value.__traceback__ is None and value.__cause__ is None:
-        return ""
-    return "".join(traceback.format_exception(value))

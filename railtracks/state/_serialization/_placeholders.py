@@ -22,6 +22,8 @@ class Opaque:
     @property
     def repr(self) -> str | None:
         """The value's repr. None if the value was written in another way."""
+        if "$large" in self.data:  # kept beside the record, and not there any more
+            return f"<{self.data.get('$size')} bytes>"
         return self.data.get("$repr")
 
 
@@ -34,6 +36,14 @@ class Cut:
     """
 
     count: int
+
+
+@attrs.frozen
+class Ignored:
+    """A placeholder for an argument that is not recorded, as ``function_node(ignore=...)`` names its parameter."""
+
+
+IGNORED: Any = Ignored()
 
 
 class RecordedError(Exception):
@@ -62,6 +72,8 @@ def placeholder_mark(value: Any) -> Any:
         return value.data
     if issubclass(cls, Cut):
         return {"$cut": value.count}
+    if issubclass(cls, Ignored):
+        return {"$ignored": True}
     if issubclass(cls, RecordedError):
         return {"$type": str(value.type), "$message": str(value.message), "$traceback": str(value.traceback)}
     return None

@@ -7,21 +7,27 @@ does not know is written as a mark: a dict with keys that begin with ``$``.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
 MAX_TEXT = 1_048_576
-"""The number of characters of a text that are written."""
+"""The number of characters of a text that are written of a value that is only shown."""
 MAX_ITEMS = 10_000
-"""The number of items of a collection that are written."""
+"""The number of items of a collection that are written of a value that is only shown."""
 MAX_PARTS = 100_000
-"""The number of parts of one value, at all levels together, that are written."""
+"""The number of parts, at all levels together, that are written of a value that is only shown."""
 MAX_DEPTH = 64
 """The number of levels of nesting that are written."""
 MAX_REPR = 1_000
 """The number of characters of a repr that are written."""
 MAX_SHOWN = 100_000
 """The number of characters of a message, a traceback or a log line that are written."""
+
+
+_NUMBERS = frozenset({int, float, bool})
+_MANY = 16
+"""The number of items from which on it pays to look at the types of all of them first."""
 
 
 def to_base64(content: bytes) -> str:
@@ -36,6 +42,16 @@ def from_base64(text: str) -> bytes:
     from binascii import a2b_base64
 
     return a2b_base64(text)
+
+
+def are_plain_numbers(values: Any) -> bool:
+    """Return whether a list or a tuple has only numbers that JSON has too, so that none of them needs an encoder."""
+    if type(values) not in (list, tuple) or len(values) < _MANY or not _NUMBERS.issuperset(map(type, values)):
+        return False
+    try:
+        return all(map(math.isfinite, values))
+    except OverflowError:  # an integer of more than 1,024 bits
+        return False
 
 
 def cut_text(text: str, limit: int, whole: str | None = None) -> str:

@@ -7,15 +7,19 @@ is TYPED, the types stand beside it, with their places: values of different type
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from functools import cache, lru_cache
-from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from railtracks.state._records import CallRecord, Form, Status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import Encoder
-from railtracks.state._serialization._plain_data import MAX_TEXT
+from railtracks.state._serialization._large_values import LARGE, Keep
+from railtracks.state._serialization._plain_data import MAX_ITEMS, MAX_TEXT
+
+if TYPE_CHECKING:
+    from json import JSONDecoder
 
 try:
     from _json import encode_basestring_ascii as quote  # what `json` uses, which takes long to import
@@ -26,7 +30,7 @@ _MAX_SCALARS = 16
 """The number of arguments up to which it pays to try to write them without an encoder."""
 
 MAX_TYPES = 16_777_216
-"""The number of characters of the types of a value. Beyond it they are left out, and the value counts as cut."""
+"""The number of characters of the types of a value that is only shown. Beyond it they are left out."""
 _COMPLETED = Status.COMPLETED
 NO_OUTPUT = '"output": null'
 
@@ -36,6 +40,14 @@ def _json_encoder() -> Callable[[Any], str]:
     from json import JSONEncoder  # here, as it takes long to import
 
     return JSONEncoder().encode
+
+
+@cache
+def json_decoder() -> JSONDecoder:
+    """Return what parses JSON, for many texts or parts of one."""
+    from json import JSONDecoder  # here, as above
+
+    return JSONDecoder()
 
 
 def dumps(data: Any) -> str:
@@ -64,26 +76,65 @@ def name_text(name: str) -> str:
 def facts_text(facts: Mapping[str, str | float | None]) -> str:
     """Return the members that describe a session as JSON, without braces."""
     return ", ".join(
-        f'"{name}": {"null" if value is None else quote(value) if isinstance(value, str) else repr(value)}'
-        for name, value in facts.items()
+        f'"{name}": {quote(value) if isinstance(value, str) else dumps(value)}' for name, value in facts.items()
     )
 
 
-def member_text(key: object, value: object, redactor: Redactor) -> tuple[str, Form, str | None]:
-    """Return a value that belongs to ``key``, which may name a secret, as JSON, with form and types. Never raises."""
-    text, encoder = _encode_until_stable(redactor, lambda encoder: dumps(encoder.encode_member(key, value)))
-    types = _types_text(encoder)
-    return text, encoder.form, types
+def member_text(
+    key: object, value: object, redactor: Redactor, max_bytes: float = math.inf, keep: Keep | None = None
+) -> tuple[str, Form, str | None]:
+    """Return a value that belongs to ``key``, which may name a secret, as JSON, with form and types. Never raises.
+
+    Args:
+        key: The key.
+        value: The value.
+        redactor: The secrets that are known. Those that are found in the value are added.
+        max_bytes: The number of bytes up to which the value is written whole. A larger one is cut.
+        keep: Gets the large values in it, which are not written then; None: they are.
+    """
+    return _encode_whole(redactor, lambda encoder: dumps(encoder.encode_member(key, value)), max_bytes, keep)
+
+
+MAX_READ = 20_000
+"""The bytes of a value that a call reads from the context up to which it is compared."""
+MAX_DIGESTED = 10_000_000
+"""The number of characters of a text that is compared by a digest."""
+
+
+def read_text(key: str, value: object, redactor: Redactor) -> tuple[str, str | None] | None:
+    """Return a value that was read as JSON, with its types; None if it is large, or not comparable. Never raises.
+
+    Of a long text there is a digest.
+    """
+    encoder = Encoder(redactor, MAX_READ)
+    if type(value) is str and len(value) > MAX_READ:
+        if len(value) > MAX_DIGESTED:
+            return None
+        value = _digest(value)
+    text = dumps(encoder.encode_member(key, value))
+    return None if encoder.is_too_large or is_lossy(encoder.form) else (text, _types_text(encoder))
+
+
+def _digest(text: str) -> dict[str, object]:
+    from hashlib import blake2b  # here, as it takes long to import
+
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
+    return {"$length": len(text), "$digest": digest.hexdigest()}
 
 
 def object_text(members: Mapping[str, object], redactor: Redactor) -> str:
     """Return values by name as a JSON object. Those whose names name a secret are masked. Never raises."""
-    text, _ = _encode_until_stable(redactor, lambda encoder: dumps(encoder.encode(dict(members))))
+    text, _, _ = _encode_stable(redactor, lambda encoder: dumps(encoder.encode(dict(members))), Encoder)
     return text
 
 
 def inputs_text(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], redactor: Redactor, secret_positions: Collection[int] = ()
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    redactor: Redactor,
+    secret_positions: Collection[int] = (),
+    max_bytes: float = math.inf,
+    keep: Keep | None = None,
 ) -> str:
     """Return the arguments of a call as the text of a record. Never raises.
 
@@ -92,6 +143,8 @@ def inputs_text(
         kwargs: The others.
         redactor: The secrets that are known. Those that are found in the arguments are added.
         secret_positions: The positions in ``args`` of those whose parameters name a secret.
+        max_bytes: The number of bytes up to which the arguments are written whole. Larger ones are cut.
+        keep: As for ``member_text``.
     """
     if not kwargs and not secret_positions and len(args) <= _MAX_SCALARS:
         texts: list[str] = []
@@ -103,41 +156,77 @@ def inputs_text(
         else:
             return f'"input_args": [{", ".join(texts)}], "input_kwargs": {{}}'
 
+    def is_secret(at: int) -> bool:
+        return min(at, MAX_ITEMS - 1) in secret_positions  # where all further arguments are secrets, so is the last one
+
     def write(encoder: Encoder) -> str:
-        shown = [encoder.mask(v) if at in secret_positions and v is not None else v for at, v in enumerate(args)]
+        shown = [encoder.mask(v) if v is not None and is_secret(at) else v for at, v in enumerate(args)]
         first = dumps(encoder.encode_at("input_args", shown))
         return f'"input_args": {first}, "input_kwargs": {dumps(encoder.encode_at("input_kwargs", dict(kwargs)))}'
 
-    text, encoder = _encode_until_stable(redactor, write)
-    types = _types_text(encoder)
-    return text + _format_marks("input", encoder.form, types)
+    text, form, types = _encode_whole(redactor, write, max_bytes, keep)
+    return text + _format_marks("input", form, types)
 
 
-def output_text(record: CallRecord, redactor: Redactor, omit_traceback: bool = False) -> str:
+def output_text(
+    record: CallRecord,
+    redactor: Redactor,
+    omit_traceback: bool = False,
+    max_bytes: float = math.inf,
+    keep: Keep | None = None,
+) -> str:
     """Return the result of a call that has ended, or its exception, or neither, as the text of a record.
 
     Args:
         record: The record of the call.
         redactor: The secrets that are known. Those that are found in the result are added.
         omit_traceback: Refer to a nested call for the traceback, which that call has recorded.
+        max_bytes: As for ``result_text``.
+        keep: As for ``member_text``. Of an exception, all is written.
     """
     if record.status is _COMPLETED:
-        return result_text(record.result, redactor)
+        return result_text(record.result, redactor, max_bytes, keep)
     if record.status is Status.FAILED:
         shown_traceback = "(see the call below)\n" if omit_traceback else None
-        error = Encoder(redactor).encode_error(record.exception, shown_traceback)
-        return f'"output": {dumps(error)}'
+        return failure_text(record.exception, redactor, shown_traceback, max_bytes)
     return NO_OUTPUT
 
 
-def result_text(result: object, redactor: Redactor) -> str:
-    """Return the result of a call as the text of a record. Never raises."""
+def result_text(result: object, redactor: Redactor, max_bytes: float = math.inf, keep: Keep | None = None) -> str:
+    """Return the result of a call as the text of a record. Never raises.
+
+    Args:
+        result: The result.
+        redactor: The secrets that are known. Those that are found in the result are added.
+        max_bytes: The number of bytes up to which the result is written whole. A larger one is cut.
+        keep: As for ``member_text``.
+    """
     text = _encode_scalar(result, redactor)
-    if text is not None:
+    if text is not None and len(text) <= max_bytes:
         return f'"output": {text}'
-    text, encoder = _encode_until_stable(redactor, lambda encoder: dumps(encoder.encode(result)))
-    types = _types_text(encoder)
-    return f'"output": {text}{_format_marks("output", encoder.form, types)}'
+    text, form, types = _encode_whole(redactor, lambda encoder: dumps(encoder.encode(result)), max_bytes, keep)
+    return f'"output": {text}{_format_marks("output", form, types)}'
+
+
+def failure_text(
+    error: Any, redactor: Redactor, shown_traceback: str | None = None, max_bytes: float = math.inf
+) -> str:
+    """Return the exception of a failed call as the text of a record. Never raises.
+
+    Args:
+        error: The exception.
+        redactor: The secrets that are known. Those that are found in the exception are added.
+        shown_traceback: What to write in place of its traceback.
+        max_bytes: The number of bytes up to which all of it is written. A larger one is cut.
+    """
+    from railtracks.state._serialization._failure_encoder import FailureEncoder  # here, as most calls do not fail
+
+    def write(encoder: Encoder) -> str:
+        assert isinstance(encoder, FailureEncoder)
+        return dumps(encoder.encode_failure(error, shown_traceback))
+
+    text, form, types = _encode_whole(redactor, write, max_bytes, None, FailureEncoder)
+    return f'"output": {text}{_format_marks("output", form, None if is_lossy(form) else types)}'
 
 
 def format_inputs(args: object, kwargs: object, form: Form, types: object) -> str:
@@ -183,15 +272,36 @@ def _format_marks(of: str, form: Form, types: str | None) -> str:
     return "" if form is Form.PLAIN else f'{shown}, "{of}_form": "{form.value}"'
 
 
-def _encode_until_stable(redactor: Redactor, write: Callable[[Encoder], str]) -> tuple[str, Encoder]:
+def _encode_whole(
+    redactor: Redactor,
+    write: Callable[[Encoder], str],
+    max_bytes: float,
+    keep: Keep | None = None,
+    encoders: Callable[..., Encoder] = Encoder,
+) -> tuple[str, Form, str | None]:
+    """Return what ``write`` returns, the form and the types. What is larger than ``max_bytes`` is cut, to be shown."""
+    text, types, encoder = _encode_stable(redactor, write, encoders, max_bytes, math.inf, keep is not None)
+    size = len(text) + len(types or "") + encoder.large_bytes
+    if encoder.is_too_large or size > max_bytes:
+        text, types, encoder = _encode_stable(redactor, write, encoders, None, min(MAX_TEXT, max_bytes))
+        encoder.lose(Form.CUT)
+    elif keep is not None and encoder.large:
+        for digest, value in encoder.large.items():
+            keep(digest, value)
+    return text, encoder.form, types
+
+
+def _encode_stable(
+    redactor: Redactor, write: Callable[[Encoder], str], encoders: Callable[..., Encoder], *limits: Any
+) -> tuple[str, str | None, Encoder]:
     """Return what ``write`` returns. If it finds a secret, write again, as the text before may contain the secret."""
     known = redactor.revision
-    encoder = Encoder(redactor)
+    encoder = encoders(redactor, *limits)
     text = write(encoder)
     if redactor.revision != known:
-        encoder = Encoder(redactor)
+        encoder = encoders(redactor, *limits)
         text = write(encoder)
-    return text, encoder
+    return text, _types_text(encoder), encoder
 
 
 def _types_text(encoder: Encoder) -> str | None:
@@ -201,7 +311,7 @@ def _types_text(encoder: Encoder) -> str | None:
     text = ", ".join(
         [f"{quote(place)}: {quote(entry) if type(entry) is str else dumps(entry)}" for place, entry in encoder.notes]
     )
-    if len(text) > MAX_TYPES:
+    if len(text) > MAX_TYPES and not encoder.is_whole:
         encoder.lose(Form.CUT)
         return None
     return f"{{{text}}}"
@@ -214,11 +324,11 @@ def _encode_scalar(value: object, redactor: Redactor) -> str | None:
         return repr(value) if -(2**63) <= value < 2**63 else None  # type: ignore[operator]
     if kind is str:
         text: str = value  # type: ignore[assignment]
-        return quote(text) if len(text) < MAX_TEXT and redactor.redact(text) == text else None
+        return quote(text) if len(text) <= LARGE and redactor.redact(text) == text else None
     if value is None:
         return "null"
     if kind is bool:
         return "true" if value else "false"
-    if kind is float and isfinite(value):  # type: ignore[arg-type]
+    if kind is float and math.isfinite(value):  # type: ignore[arg-type]
         return repr(value)
     return None

@@ -8,6 +8,8 @@ from typing import Any
 from railtracks.state._serialization._annotated_classes import AnnotatedClasses, UnknownTypeError
 from railtracks.state._serialization._building import build
 from railtracks.state._serialization._decoder import decode
+from railtracks.state._serialization._error_parts import build_error, find_error
+from railtracks.state._serialization._hooks import registered_types
 from railtracks.state._serialization._places import Place, read_places
 from railtracks.state._serialization._standard_types import find_standard
 
@@ -44,6 +46,7 @@ class _Restorer:
     def __init__(self, annotations: tuple[Any, ...]) -> None:
         self._annotations = annotations
         self._classes: AnnotatedClasses | None = None
+        self._errors: dict[int, BaseException] = {}  # those that may occur again, by their numbers
 
     def find_alias(self, text: str) -> Any:
         return self.classes.find_alias(text)
@@ -64,6 +67,8 @@ class _Restorer:
             path, kept, types = place.entry, {}, {}
         else:
             path, kept, types = place.entry["type"], place.entry["state"], place.entry.get("types", {})
+        if isinstance(data, dict) and ("$traceback" in data or "$same" in data):
+            return self._restore_error(data, path, kept, types)
         cls = find_standard(path) or self.classes.find(path)  # first: its fields name the classes of its members
         content = self._restore_content(data, place)
         state = self.restore(kept, read_places(types))
@@ -71,6 +76,21 @@ class _Restorer:
             return build(cls, content, state, self.find_alias)
         except ValueError as exc:
             raise _Unrestorable(str(exc)) from exc
+
+    def _restore_error(self, data: dict[str, Any], path: str, kept: dict[str, Any], types: dict[str, Any]) -> Any:
+        """Return an exception that is the output of a failed call, or a part of it."""
+        if "$same" in data:
+            return self._errors[data["$same"]]
+        if "value" in kept and (hooks := registered_types.find_by_name(path)) is not None:
+            error = hooks.structure(kept["value"])
+        elif (cls := find_error(path)) is not None:
+            self.classes.add(cls)
+            error = build_error(cls, self.restore(kept, read_places(types)))
+        else:
+            raise UnknownTypeError(f"is of a type that no loaded module defines ({path})")
+        if "$number" in data:
+            self._errors[data["$number"]] = error
+        return error
 
     def _restore_content(self, data: Any, place: Place) -> Any:
         return self._restore_members(data, place) if place.members or place.keys else decode(data)

@@ -14,12 +14,22 @@ from cattrs.preconf.json import make_converter
 
 from railtracks.state._records import Form
 from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._added_fields import is_same_result
 from railtracks.state._serialization._classify import TEXT_TYPES
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._encoder import encode
 from railtracks.state._serialization._fitting import fits, is_foreign
 from railtracks.state._serialization._hooks import registered_types
-from railtracks.state._serialization._record_text import dumps, form_in, is_lossy, parse_members, result_text
+from railtracks.state._serialization._large_values import Find, discard, expand, find_nothing, has_large
+from railtracks.state._serialization._record_text import (
+    dumps,
+    failure_text,
+    form_in,
+    is_lossy,
+    json_decoder,
+    parse_members,
+    result_text,
+)
 from railtracks.state._serialization._restoring import UnknownTypeError, restore
 from railtracks.state._serialization._standard_types import find_standard
 from railtracks.state._serialization._type_hints import (
@@ -46,6 +56,11 @@ PARSERS: dict[type, Callable[[str], Any]] = _parsers()
 """Types whose values are written as texts, and what reads those."""
 
 
+_OUTPUT_BEGINS = len('"output": ')
+_EXACT = (int, bool, float, NoneType)
+"""Types whose values are written in one way only, and are read as they were."""
+
+
 def structure_as(data: Any, annotation: Any) -> Any:
     """Return plain data as a value of what the annotation names. The caller checks whether it is the value that it was.
 
@@ -57,15 +72,18 @@ def structure_as(data: Any, annotation: Any) -> Any:
     try:
         return _converter().structure(_without_marks(data), annotation)
     except Exception as exc:  # an annotation can be anything, and so can the code of what it names
-        raise ValueError(f"cannot be brought back as its annotation {_shown(annotation)} says ({exc})") from exc
+        raise ValueError(
+            f"cannot be brought back as its annotation {shown_annotation(annotation)} says ({exc})"
+        ) from exc
 
 
-def restore_result(output: str, annotation: Any) -> Any:
+def restore_result(output: str, annotation: Any, find: Find = find_nothing) -> Any:
     """Return the result that the text of a record contains, as it was.
 
     Args:
         output: The record's text.
         annotation: The return annotation of the node; ``UNKNOWN`` if it has none.
+        find: Returns the large values in it.
 
     Raises:
         ValueError: The result cannot be brought back. The text says why, and follows "its result".
@@ -73,7 +91,14 @@ def restore_result(output: str, annotation: Any) -> Any:
     form = form_in(output)
     if is_lossy(form):
         raise ValueError(f"is not all on record ({form.value})")
+    if form is Form.PLAIN and (annotation in _EXACT or annotation is UNKNOWN):
+        data, end = json_decoder().raw_decode(output, _OUTPUT_BEGINS)
+        if end == len(output) and type(data) in _EXACT and (annotation is type(data) or annotation is UNKNOWN):
+            return data  # as by far the most are: its text says all of it
     members = parse_members(output)
+    is_large = has_large(output)
+    if is_large:
+        members = expand(members, find)
     data, types = members["output"], members.get("output_types")
     if form is Form.TYPED and not isinstance(types, dict):
         return _restore_former_result(output, data, annotation)
@@ -81,26 +106,63 @@ def restore_result(output: str, annotation: Any) -> Any:
         value = restore(data, types, annotation)
     except UnknownTypeError as exc:
         raise ValueError(f"{exc}; {_advice(annotation)}") from exc
-    if result_text(value, Redactor()) != output:
+    text = result_text(value, Redactor(), keep=discard if is_large else None)
+    if text != output and not is_same_result(output, value, text, "output"):
         if form is Form.PLAIN:
             raise ValueError("is of a type that is not registered in this process; use rt.state.register_hooks")
         raise ValueError("cannot be made again exactly as it was")
-    if not _is_expected(value, annotation, form):
-        raise ValueError(f"was not what its annotation says, {_shown(annotation)}")
+    if not (_may_be_expected if form is Form.PLAIN else is_expected)(value, annotation):
+        raise ValueError(f"was not what its annotation says, {shown_annotation(annotation)}")
     return value
 
 
-def _is_expected(value: Any, annotation: Any, form: Form) -> bool:
+def restore_error(output: str, *annotations: Any) -> BaseException:
+    """Return the exception of a failed call that the text of a record contains, as it was, but for its traceback.
+
+    A cause or a context that could not be recorded is a ``RecordedError``.
+
+    Args:
+        output: The record's text.
+        annotations: Annotations that may name classes of what it consists of. Its own class and those of the other
+            exceptions in it need none: they are found where they are defined, if that module is loaded.
+
+    Raises:
+        ValueError: The exception cannot be brought back. The text says why, and continues a sentence that begins with
+            "it".
+    """
+    form = form_in(output)
+    if form is Form.PLAIN:
+        raise ValueError("was recorded by an earlier release, which did not record all of an exception")
+    if is_lossy(form):
+        raise ValueError(f"is not all on record ({form.value})")
+    members = parse_members(output)
+    data = members["output"]
+    error = restore(data, members["output_types"], *annotations)
+    if not isinstance(error, BaseException) or failure_text(error, Redactor(), data["$traceback"]) != output:
+        raise ValueError("cannot be made again exactly as it was")
+    return error
+
+
+def is_expected(value: object, annotation: Any) -> bool:
+    """Return whether a value is what an annotation says, as far as that can be judged."""
     try:
-        return not is_foreign(value, annotation) if form is Form.PLAIN else fits(value, annotation)
+        return fits(value, annotation)
     except Exception:  # an annotation can be anything
+        return True
+
+
+def _may_be_expected(value: object, annotation: Any) -> bool:
+    """Return whether plain data may stand for what an annotation says, which may be wrong."""
+    try:
+        return not is_foreign(value, annotation)
+    except Exception:  # as above
         return True
 
 
 def _advice(annotation: Any) -> str:
     if annotation in (UNKNOWN, Any, object):
         return "annotate what the node returns"
-    return f"its annotation, {_shown(annotation)}, does not name it"
+    return f"its annotation, {shown_annotation(annotation)}, does not name it"
 
 
 def _restore_former_result(output: str, data: Any, annotation: Any) -> Any:
@@ -112,11 +174,12 @@ def _restore_former_result(output: str, data: Any, annotation: Any) -> Any:
     if text is None:
         raise ValueError("was recorded by an earlier release, which did not record all of such values")
     if text != output:
-        raise ValueError(f"was not what its annotation says, {_shown(annotation)}")
+        raise ValueError(f"was not what its annotation says, {shown_annotation(annotation)}")
     return value
 
 
-def _shown(annotation: Any) -> str:
+def shown_annotation(annotation: Any) -> str:
+    """Return an annotation as it is written, for messages."""
     return annotation.__qualname__ if isinstance(annotation, type) else str(annotation)
 
 

@@ -9,15 +9,17 @@ import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from railtracks._concurrency._after_fork import after_fork
 from railtracks.exceptions import RunInUseError
 from railtracks.state._file_system import create_file
 
+msvcrt: Any
 try:
     import fcntl
-except ImportError:  # Windows, where only sessions of the same process exclude each other
-    fcntl = None  # type: ignore[assignment]
+except ImportError:  # Windows
+    import msvcrt
 
 _LINUX = sys.platform.startswith("linux")
 _LAYOUT = "hhqqi0q" if _LINUX else "qqihh0q"
@@ -27,7 +29,8 @@ _MEMBERS = "type whence start length process" if _LINUX else "start length proce
 The offsets have 64 bits on 32-bit systems too, because Python is compiled that way. ``0q`` pads the structure to their
 alignment at its end, as a C compiler does.
 """
-HAS_OWN_LOCKS: bool = hasattr(fcntl, "F_OFD_SETLK")
+HAS_POSIX_LOCKS: bool = "fcntl" in globals()
+HAS_OWN_LOCKS: bool = HAS_POSIX_LOCKS and hasattr(fcntl, "F_OFD_SETLK")
 """Whether a lock belongs to an open file description (Linux), and not to the process."""
 _guard = threading.Lock()
 _opened: int | None = None  # the handle of a lock that is being acquired
@@ -43,7 +46,7 @@ def _keys(path: str | os.PathLike[str]) -> list[object]:
     folder, name = os.path.split(path)
     try:
         status = os.stat(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return [os.fspath(path)]
     return [os.fspath(path), (status.st_dev, status.st_ino, name)]
 
@@ -53,7 +56,8 @@ class FileLock:
 
     On Linux it is a lock of the open file description. It stays when a backup or a scanner in this process opens and
     closes the file. A forked child shares it, so the child closes its handle at once. Elsewhere it is a POSIX lock of
-    the process, which closing any handle of the file would release.
+    the process, which closing any handle of the file would release. On Windows it is one of the open file, on its first
+    byte, which is there although the file is empty.
 
     If the holder removes the file while others wait to lock it, there may be two files of one name. So after locking
     it, ``_lock`` checks that the file has not been removed.
@@ -85,6 +89,11 @@ class FileLock:
             if held:
                 for key in held:
                     del _held[key]
+                if not HAS_POSIX_LOCKS:  # a file that is open cannot be removed there
+                    os.close(self._handle)
+                    with contextlib.suppress(OSError):  # the next holder has opened it
+                        os.unlink(self._path)
+                    return
                 try:
                     if _file_at(self._path) == self._file:  # and not another's, in a folder that was replaced
                         os.unlink(self._path)
@@ -121,8 +130,11 @@ def lock_handle(handle: int) -> None:
     """
     if HAS_OWN_LOCKS:
         fcntl.fcntl(handle, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK))
-    elif fcntl is not None:
+    elif HAS_POSIX_LOCKS:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        os.lseek(handle, 0, os.SEEK_SET)
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
 
 
 def _file_at(path: str | os.PathLike[str]) -> tuple[int, int] | None:
@@ -149,16 +161,27 @@ def is_held_here(path: str | os.PathLike[str]) -> bool:
 
 def is_file_locked(path: str | os.PathLike[str]) -> bool:
     """Return whether a file is locked; without ``HAS_OWN_LOCKS``, by another process."""
-    if fcntl is None or not os.path.exists(path):
+    if not os.path.exists(path):
         return False
     try:
         handle = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
     except FileNotFoundError:
         return False
     try:
+        if not HAS_POSIX_LOCKS:
+            return _cannot_lock(handle)
         return bool(_conflicting_lock(handle)["type"] != fcntl.F_UNLCK)
     finally:
         os.close(handle)
+
+
+def _cannot_lock(handle: int) -> bool:
+    """Return whether another has locked the file. Where this cannot be asked, it is tried, for a moment."""
+    try:
+        lock_handle(handle)
+    except PermissionError:
+        return True
+    return False  # closing the handle releases it
 
 
 def _flock(kind: int) -> bytes:

@@ -14,15 +14,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from railtracks._concurrency._after_fork import after_fork
-from railtracks.exceptions import RunInUseError
+from railtracks.exceptions import RunInUseError, StateError
 from railtracks.state._file_system import (
     FolderSync,
     create_file,
     open_regular,
     remove_file,
     state_folder,
+    temporary_path,
     write_atomically,
+    write_temporary,
 )
+from railtracks.state._serialization._large_values import VALUES_ENDING
 from railtracks.state._stores._file_lock import (
     HAS_OWN_LOCKS,
     FileLock,
@@ -33,14 +36,16 @@ from railtracks.state._stores._file_lock import (
     sweep_locks,
 )
 from railtracks.state._stores._headers import HEADER_BYTES
+from railtracks.state._stores._mailboxes import FileMailbox
 from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
+from railtracks.state._stores._values import FileValues, remove_lost_values
 
-_LEFTOVER = re.compile(r"\.(.+)\.(?:json|journal)\.[0-9a-f]{8}\.tmp")  # as ``write_atomically`` names them
+_LEFTOVER = re.compile(r"\.(.+)\.(?:json|journal)(\.[0-9a-f]{8})?\.tmp")  # as ``write_atomically`` names them
 _LOG = logging.getLogger("RT")
 _APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
 
 
-class FileStore:
+class FileStore(FileMailbox, FileValues):
     """Runs as files in a folder: ``<identifier>.json``, ``<identifier>.journal`` and ``<identifier>.lock``.
 
     This is the default store, in ``RAILTRACKS_HOME`` or ``.railtracks``. Only their owner can access files and folder.
@@ -60,7 +65,7 @@ class FileStore:
         return Path(self._folder)  # made only here, as it takes longer than the file names of a run
 
     def lock(self, identifier: str) -> Lock:
-        """Acquire the lock of the run.
+        """Acquire the lock of the run, and remove the temporary files that a killed holder has left.
 
         Raises:
             RunInUseError: Another session holds it, in this process or another.
@@ -72,6 +77,9 @@ class FileStore:
                 f"the run {identifier!r} is open in another session, which writes {self._path(identifier, 'journal')}, "
                 f"although its lock file was removed; wait for it to end, or use another run_identifier"
             )
+        with contextlib.suppress(OSError):  # it is removed the next time, or overwritten
+            for kind in ("json", "journal"):
+                remove_file(temporary_path(self._path(identifier, kind)))
         return lock
 
     def is_locked(self, identifier: str) -> bool:
@@ -91,7 +99,7 @@ class FileStore:
             with contextlib.suppress(FileExistsError):
                 handle = create_file(path, _APPEND | os.O_EXCL)
         if handle is None:
-            write_atomically(path, [content])
+            write_atomically(path, [content], is_only_writer=is_locked_run)
             return _FileAppender(path, os.open(path, _APPEND), is_locked_run)
         appender = _FileAppender(path, handle, is_locked_run)
         try:
@@ -101,6 +109,15 @@ class FileStore:
             remove_file(path)
             raise
         return appender
+
+    def prepare(self, identifier: str, content: Iterable[bytes]) -> PreparedJournal:
+        """Write the beginning of a journal, which a resumed run has, beside an existing one. Blocks.
+
+        Opening the journal later takes no longer than a rename then, however long the beginning is.
+        """
+        path, is_locked_run = self._path(identifier, "journal"), is_held_here(self._path(identifier, "lock"))
+        temporary = write_temporary(path, content, is_only_writer=is_locked_run)
+        return PreparedJournal(path, temporary, is_locked_run)
 
     def move_journal(self, identifier: str, to: str) -> bool:
         """Move the journal to another identifier, which has no run yet. Return whether there was a journal."""
@@ -116,18 +133,22 @@ class FileStore:
 
     def modified(self, identifier: str) -> float | None:
         """Return when the run was last written to, in seconds since the epoch; None if there is no such run."""
-        run = self._listed(identifier)
+        run = self.find(identifier)
         return None if run is None else run.modified
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
         """Store a document, in place of one that exists, and then remove the journal."""
-        write_atomically(self._path(identifier, "json"), content)
+        is_locked_run = is_held_here(self._path(identifier, "lock"))
+        write_atomically(self._path(identifier, "json"), content, is_only_writer=is_locked_run)
         remove_file(self._path(identifier, "journal"))
 
     def read(self, identifier: str) -> Stored | None:
         """Return what is stored of the run; None if there is no such run."""
         # The journal first: if the session ends in between, its document is found.
-        journal, document = (_content(self._path(identifier, kind)) for kind in ("journal", "json"))
+        try:
+            journal, document = (_content(self._path(identifier, kind)) for kind in ("journal", "json"))
+        except NotADirectoryError as exc:
+            raise self._not_a_folder() from exc
         return None if journal is document is None else Stored(document, journal)
 
     def list(self) -> Sequence[Listed]:
@@ -138,31 +159,49 @@ class FileStore:
     def _listed_if_readable(self, identifier: str) -> Listed | None:
         """Return a run as it is listed; None, with a warning, if one entry of the folder cannot be read."""
         try:
-            return self._listed(identifier)
+            return self.find(identifier)
         except OSError as exc:
             _LOG.warning("the run %s in %s is left out, as it cannot be read: %s", identifier, self._folder, exc)
             return None
 
     def remove(self, identifier: str) -> None:
-        """Remove document and journal of the run. Idempotent."""
+        """Remove document, journal, large values and messages of the run. Idempotent."""
         for kind in ("json", "journal"):
             remove_file(self._path(identifier, kind))
+        self.remove_values(identifier, self.list_values(identifier))
+        self._remove_mailbox(identifier)
 
     def sweep(self) -> None:
         """Remove the temporary files and lock files that killed processes left behind."""
         self.sweep_temporary(0.0)
+        self._sweep_mailboxes()
+        self._sweep_values()
         sweep_locks(self.folder.glob("*.lock"))
 
     def sweep_temporary(self, older_than: float) -> None:
-        """Remove the temporary files that killed processes left behind at least ``older_than`` seconds ago."""
+        """Remove the temporary files that killed processes left behind.
+
+        Args:
+            older_than: The age in seconds from which on files are removed that something else than a session may have
+                left, or may be writing. Those of sessions are removed unless their run is locked.
+        """
         limit = time.time() - older_than
         for path in self.folder.glob(".*.tmp"):
             if leftover := _LEFTOVER.fullmatch(path.name):
                 with contextlib.suppress(RunInUseError, FileNotFoundError):  # its session is writing it right now
-                    if path.stat().st_mtime <= limit:
+                    if leftover[2] is None or path.stat().st_mtime <= limit:
                         lock = self.lock(leftover[1])
                         remove_file(path)
                         lock.release()
+
+    def _sweep_values(self) -> None:
+        """Remove the large values of runs that are not there: their process died between the two."""
+        known = self._identifiers()
+        for path in self.folder.glob(f"*{VALUES_ENDING}"):
+            identifier = path.name.removesuffix(VALUES_ENDING)
+            with contextlib.suppress(OSError, RunInUseError):
+                if identifier not in known:
+                    remove_lost_values(self, identifier)
 
     def where(self, identifier: str) -> str:
         """Return the path of the document, whether or not it exists yet."""
@@ -172,6 +211,12 @@ class FileStore:
         """Return the number of runs, from file names alone."""
         return len(self._identifiers())
 
+    def _not_a_folder(self) -> StateError:
+        return StateError(
+            f"the store {self._folder!r} is not a folder: a file is in its place, or in that of a folder above it; "
+            f"move that file away, or use another folder, as with store='file:runs' or RAILTRACKS_HOME"
+        )
+
     def _path(self, identifier: str, kind: str) -> str:
         return f"{self._folder}{os.sep}{identifier}.{kind}"
 
@@ -180,17 +225,27 @@ class FileStore:
             names = os.listdir(self._folder)
         except FileNotFoundError:
             return set()
+        except NotADirectoryError as exc:
+            raise self._not_a_folder() from exc
         pairs = (name.rpartition(".") for name in names if not name.startswith("."))
         return {stem for stem, _, kind in pairs if stem and kind in ("json", "journal")}
 
-    def _listed(self, identifier: str) -> Listed | None:
+    def find(self, identifier: str) -> Listed | None:
+        """Return a run as ``list`` does; None if there is no such run."""
         found, modified, size, has_journal, head = False, 0.0, 0, False, b""
         for kind in ("journal", "json"):  # if both exist, the head is that of the document
-            with contextlib.suppress(FileNotFoundError), open_regular(self._path(identifier, kind)) as file:
-                status = os.fstat(file.fileno())
-                modified, size = max(modified, status.st_mtime), size + status.st_size
-                has_journal = has_journal or kind == "journal"
-                found, head = True, file.read(HEADER_BYTES)
+            try:
+                with open_regular(self._path(identifier, kind)) as file:
+                    status = os.fstat(file.fileno())
+                    modified, size = max(modified, status.st_mtime), size + status.st_size
+                    has_journal = has_journal or kind == "journal"
+                    found, head = True, file.read(HEADER_BYTES)
+            except FileNotFoundError:
+                continue
+            except NotADirectoryError as exc:
+                raise self._not_a_folder() from exc
+        if found:
+            size += self._size_of_values(identifier)
         return Listed(identifier, modified, size, has_journal, head) if found else None
 
 
@@ -200,6 +255,24 @@ def _content(path: str) -> bytes | None:
             return file.read()
     except FileNotFoundError:
         return None
+
+
+class PreparedJournal:
+    """A journal whose beginning is on disk, under a temporary name."""
+
+    def __init__(self, path: str, temporary: str, is_locked_run: bool) -> None:
+        self._path = path
+        self._temporary = temporary
+        self._is_locked_run = is_locked_run
+
+    def open(self) -> Appender:
+        """Put it in place of a journal that exists, and return what appends to it."""
+        os.replace(self._temporary, self._path)
+        return _FileAppender(self._path, os.open(self._path, _APPEND), self._is_locked_run)
+
+    def discard(self) -> None:
+        """Remove it, unless it was opened. Idempotent."""
+        remove_file(self._temporary)
 
 
 _appenders: weakref.WeakSet[_FileAppender] = weakref.WeakSet()

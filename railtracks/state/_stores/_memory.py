@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from railtracks._concurrency._after_fork import after_fork
 from railtracks.exceptions import RunInUseError
 from railtracks.state._stores._headers import HEADER_BYTES
+from railtracks.state._stores._mailboxes import MemoryMailbox
 from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
+from railtracks.state._stores._values import MemoryValues
 
 _stores: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
 
@@ -23,12 +25,14 @@ class _Blob:
         self.modified = modified
 
 
-class MemoryStore:
+class MemoryStore(MemoryMailbox, MemoryValues):
     """Runs in memory, for tests: they are gone with the process, and no other process sees them."""
 
     blocks = False
 
     def __init__(self) -> None:
+        MemoryMailbox.__init__(self)
+        MemoryValues.__init__(self)
         self._guard = threading.RLock()
         self._documents: dict[str, _Blob] = {}
         self._journals: dict[str, _Blob] = {}
@@ -38,6 +42,8 @@ class MemoryStore:
     def reset(self) -> None:
         """Forget who holds locks, as is right in a forked child: all are its parent's."""
         self._guard = threading.RLock()
+        self._mailbox_guard = threading.Lock()
+        self._values_guard = threading.Lock()
         self._locks.clear()
 
     def lock(self, identifier: str) -> Lock:
@@ -105,6 +111,11 @@ class MemoryStore:
             found = [self._listed(identifier) for identifier in {*self._documents, *self._journals}]
         return sorted(found, key=lambda run: run.modified)
 
+    def find(self, identifier: str) -> Listed | None:
+        """Return a run as ``list`` does; None if there is no such run."""
+        with self._guard:
+            return self._listed(identifier) if identifier in {*self._documents, *self._journals} else None
+
     def sweep(self) -> None:
         """Do nothing: killed processes leave nothing behind."""
 
@@ -113,16 +124,18 @@ class MemoryStore:
         return Listed(
             identifier,
             modified=max(kept.modified for kept in there),
-            size=sum(len(kept.content) for kept in there),
+            size=sum(len(kept.content) for kept in there) + self._size_of_values(identifier),
             has_journal=identifier in self._journals,
             head=bytes(there[0].content[:HEADER_BYTES]),
         )
 
     def remove(self, identifier: str) -> None:
-        """Remove document and journal of the run. Idempotent."""
+        """Remove document, journal, large values and messages of the run. Idempotent."""
         with self._guard:
             self._documents.pop(identifier, None)
             self._journals.pop(identifier, None)
+        self.remove_values(identifier, self.list_values(identifier))
+        self._remove_mailbox(identifier)
 
     def where(self, identifier: str) -> str:
         """Return a description of the location, for people."""

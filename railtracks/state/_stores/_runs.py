@@ -2,64 +2,34 @@
 
 from __future__ import annotations
 
-import math
-import os
-import threading
-import time
+import logging
 from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import attrs
 
-from railtracks._concurrency._after_fork import after_fork
-from railtracks._config import resolve_config, validate_options
-from railtracks._identifiers import explain_invalid_identifier
-from railtracks.exceptions import ConfigError, RunInUseError, RunNotFoundError, StateError
-from railtracks.state._document._writer import DOCUMENT_BEGINS
-from railtracks.state._info import ExecutionInfo
-from railtracks.state._journal._reader import TRUNCATED, has_torn_header
+from railtracks._wording import MAX_NAMES
+from railtracks.exceptions import ConfigError, StateError
+from railtracks.state._document._checksums import RUNS_BEGIN
+from railtracks.state._info import ExecutionInfo, with_large_values
+from railtracks.state._journal._reader import has_torn_header, is_torn
 from railtracks.state._records import Status
-from railtracks.state._stores._files import FileStore
-from railtracks.state._stores._headers import HEADER_BYTES, read_document_header, read_journal_header
+from railtracks.state._serialization._large_values import checked
+from railtracks.state._stores._headers import (
+    begins_as_document,
+    read_document_header,
+    read_journal_header,
+)
 from railtracks.state._stores._protocols import Listed, Store
-from railtracks.state._stores._sqlite import SQLiteStore
+from railtracks.state._stores._settings import check_identifier, no_such_run, resolve_store
+from railtracks.state._stores._values import ValueStore, find_value_store
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
 
-@lru_cache(maxsize=16)
-def _sqlite_store(path: str) -> SQLiteStore:
-    return SQLiteStore(path)  # one for all sessions of this process, as opening it takes longer than writing a run
-
-
-def resolve_store(setting: Store | str | None) -> Store:
-    """Return the store that a value of the option ``store`` stands for.
-
-    Args:
-        setting: A store, or its text, such as "sqlite:runs.db". None for the configured store or, if there is none,
-            files in the default folder.
-
-    Raises:
-        ConfigError: It is not a store.
-    """
-    return store_of(validate_options({"store": setting}, "argument").get("store") or resolve_config({}).store)
-
-
-def store_of(value: Any) -> Store:
-    """Return the store that a valid value of the option ``store`` stands for; None: files in the default folder."""
-    if value is None:
-        return FileStore()
-    if not isinstance(value, str):
-        return cast("Store", value)
-    kind, _, path = value.partition(":")
-    return FileStore(path) if kind == "file" else _sqlite_store(os.path.abspath(path))
-
-
-MANY_RUNS = 1_000
-"""The number of runs in a folder from which on a session that saves to it warns, once per process."""
+_LOG = logging.getLogger("RT")
 
 
 class _Named(Protocol):
@@ -86,6 +56,8 @@ class RunSummary(NamedTuple):
     """The time at which the run was last written to."""
     size: int
     """Bytes, of document and journal together."""
+    interrupted: bool = False
+    """Whether Ctrl-C or SIGTERM ended a run that has ended. ``rt.recover`` goes on with it."""
 
 
 def list_runs(
@@ -109,6 +81,7 @@ def list_runs(
 
     Raises:
         ConfigError: An argument is not allowed.
+        StateError: The store is a file, where a folder was expected.
         OSError: The store cannot be read.
     """
     flow_name = flow if flow is None or isinstance(flow, str) else getattr(flow, "name", flow)
@@ -119,7 +92,17 @@ def list_runs(
     if begin is not None and (not isinstance(begin, (int, float)) or isinstance(begin, bool)):
         raise ConfigError(f"list_runs: {since!r} is not allowed for since; use seconds since the epoch, or a datetime")
     store = resolve_store(store)
-    runs = [_summary(store, run) for run in store.list() if _is_run(run)]
+    damaged: list[Listed] = []
+    runs = [summarize(store, run, damaged) for run in store.list() if is_run(run)]
+    if damaged:
+        places = [f"{'the journal beside ' * run.has_journal}{store.where(run.identifier)}" for run in damaged]
+        it = "it" if len(damaged) == 1 else "each of them"
+        _LOG.warning(
+            "%s damaged at the beginning, so it is not known of which flow %s is, and rt.recover leaves %s: %s; "
+            "rt.state.load_run(%r) says what is left",
+            "1 run is" if len(damaged) == 1 else f"{len(damaged)} runs are", it, it, some_of(places),
+            damaged[0].identifier,
+        )  # fmt: skip
     return [
         run
         for run in runs
@@ -129,20 +112,41 @@ def list_runs(
     ]
 
 
-def _is_run(run: Listed) -> bool:
+def is_run(run: Listed) -> bool:
     """Return whether this is a run, whole or not. A folder may hold other files, which are not."""
-    return run.has_journal or DOCUMENT_BEGINS.startswith(run.head[: len(DOCUMENT_BEGINS)])
+    return run.has_journal or begins_as_document(run.head) or RUNS_BEGIN in run.head
 
 
-def _summary(store: Store, run: Listed) -> RunSummary:
+def find_held_run(identifier: str, store: Store) -> RunSummary | None:
+    """Return a run of which the caller holds the lock, as ``list_runs`` would without it; None if there is none."""
+    find: Callable[[str], Listed | None] | None = getattr(store, "find", None)
+    if find is not None:  # a store of the library, which need not read all of it
+        run = find(identifier)
+    else:
+        run = next((each for each in store.list() if each.identifier == identifier), None)
+    return None if run is None else summarize(store, run, [], is_held=True)
+
+
+def summarize(store: Store, run: Listed, damaged: list[Listed], is_held: bool = False) -> RunSummary:
+    """Return what is known of a run. If that is nothing, add its identifier to those that are ``damaged``.
+
+    Args:
+        store: The store.
+        run: The run.
+        damaged: Gets the run if its beginning is damaged.
+        is_held: Whether the caller holds its lock, so that no session is writing it.
+    """
     document = read_document_header(run.head)
     state: Literal["ended", "running", "died"]
-    state = "running" if store.is_locked(run.identifier) else "died" if run.has_journal else "ended"
-    if state == "died":  # unless it has ended since it was listed
-        stored = store.read(run.identifier)
-        if stored is not None and stored.journal is None and stored.document is not None:
-            document, state = read_document_header(stored.document[:HEADER_BYTES]), "ended"
+    is_running = not is_held and store.is_locked(run.identifier)
+    state = "running" if is_running else "died" if run.has_journal else "ended"
+    if state == "died" and not is_held:  # unless it has ended since it was listed
+        head = _head_of_ended(store, run.identifier)
+        if head is not None:
+            document, state = read_document_header(head), "ended"
     facts = document or read_journal_header(run.head)
+    if not facts and state != "running" and not (run.has_journal and has_torn_header(run.head)):
+        damaged.append(run)
     status = document.get("status") if state == "ended" else None
     return RunSummary(
         identifier=run.identifier,
@@ -151,53 +155,73 @@ def _summary(store: Store, run: Listed) -> RunSummary:
         calls=document.get("calls") if state == "ended" else None,
         modified=run.modified,
         size=run.size,
+        interrupted=state == "ended" and document.get("interrupted") is True,
         **{name: facts.get(name) for name in ("flow_name", "session_name", "start_time", "end_time")},
     )
 
 
-def load_run(run_identifier: str, store: Store | str | None = None) -> ExecutionInfo:
-    """Load a run from its state file or, if it is running or its process died, from its journal. Blocks.
+def _head_of_ended(store: Store, identifier: str) -> bytes | None:
+    """Return the beginning of the document of a run that has no journal any more; None if it has one, or is gone."""
+    find: Callable[[str], Listed | None] | None = getattr(store, "find", None)
+    if find is not None:  # a store of the library, which need not read all of the journal for that
+        now = find(identifier)
+        return None if now is None or now.has_journal else now.head
+    stored = store.read(identifier)
+    return None if stored is None or stored.journal is not None else stored.document
+
+
+def _with_values(info: ExecutionInfo, identifier: str, store: Store) -> ExecutionInfo:
+    """Return a snapshot that reads its large values from the store when they are asked for."""
+    values = find_value_store(store)
+    try:
+        if values is None or not values.list_values(identifier):
+            return info
+    except OSError:  # placeholders stand in their place
+        return info
+    return with_large_values(info, partial(_find_value, values, identifier))
+
+
+def _find_value(values: ValueStore, identifier: str, digest: str) -> bytes:
+    try:
+        return checked(values.read_value(identifier, digest), digest)
+    except OSError as exc:
+        raise ValueError(f"has a large value that cannot be read ({exc})") from exc
+
+
+def read_run(run_identifier: str, store: Store, is_locked_here: bool = False) -> ExecutionInfo:
+    """Read a run. Blocks. ``load_run`` says what is raised.
 
     Args:
         run_identifier: The identifier of the run.
-        store: A store, as in the option ``store``. None for the configured one or, if there is none, files in
-            ``RAILTRACKS_HOME`` or ``.railtracks``.
-
-    Returns:
-        The snapshot. ``info.damage`` says whether a part of a journal was lost. Calls that were running when the
-        process died are ``Open``, with the reason ``Reason.PROCESS_DIED``. A run whose process died while the journal
-        was begun has no calls.
-
-    Raises:
-        ConfigError: ``run_identifier`` cannot be the identifier of a run.
-        RunNotFoundError: There is no such run.
-        StateError: Nothing of it can be read. The message says why.
-        OSError: The store cannot be read.
+        store: The store.
+        is_locked_here: Whether the caller holds the lock of the run, so that no session is writing it.
     """
-    store = resolve_store(store)
-    check_identifier(run_identifier)
-    running = store.is_locked(run_identifier)
+    return _with_values(_read(run_identifier, store, is_locked_here), run_identifier, store)
+
+
+def _read(run_identifier: str, store: Store, is_locked_here: bool) -> ExecutionInfo:
+    running = not is_locked_here and store.is_locked(run_identifier)
     stored = store.read(run_identifier)
-    running = running or store.is_locked(run_identifier)  # it may have started meanwhile
+    running = running or (not is_locked_here and store.is_locked(run_identifier))  # it may have started meanwhile
     if stored is None:
-        known = [run.identifier for run in store.list()]
-        others = f"the latest are {', '.join(known[-3:])}" if known else "there are none"
-        raise RunNotFoundError(f"there is no run {run_identifier!r} at {store.where(run_identifier)}; {others}")
+        raise no_such_run(run_identifier, store)
+    place = store.where(run_identifier)
     try:
         if stored.journal is not None:
             try:
                 info = ExecutionInfo.from_journal(stored.journal, running)
-                writing = running and info.damage is not None and info.damage.startswith(TRUNCATED)
-                return attrs.evolve(info, damage=None) if writing else info
+                is_usual = (running or is_locked_here) and is_torn(stored.journal, info.damage)
+                return attrs.evolve(info, damage=None) if is_usual else info
             except StateError:
                 if stored.document is None and has_torn_header(stored.journal):
                     return ExecutionInfo(run_identifier)  # the process died before the run had begun
                 if stored.document is None:
+                    place = f"the journal beside {place}"
                     raise
         assert stored.document is not None
         return ExecutionInfo.from_document(stored.document)
     except StateError as exc:
-        raise StateError(f"the run {run_identifier!r} at {store.where(run_identifier)}: {exc}") from exc
+        raise StateError(f"the run {run_identifier!r} at {place}: {exc}") from exc
 
 
 def run_exists(run_identifier: str, store: Store | str | None = None) -> bool:
@@ -209,119 +233,13 @@ def run_exists(run_identifier: str, store: Store | str | None = None) -> bool:
 
     Raises:
         ConfigError: ``run_identifier`` cannot be the identifier of a run.
+        StateError: The store is a file, where a folder was expected.
         OSError: The store cannot be read.
     """
     check_identifier(run_identifier)
     return resolve_store(store).modified(run_identifier) is not None
 
 
-def prune(
-    *, older_than: float | timedelta | None = None, keep: int | None = None, store: Store | str | None = None
-) -> list[str]:
-    """Remove runs. Those that are running are kept; those that died are removed like any other. Blocks.
-
-    Args:
-        older_than: Remove only runs that were last written to at least this many seconds ago.
-        keep: Keep this many of the latest runs, whatever their age.
-        store: A store, as in the option ``store``. None for the configured one or, if there is none, files in
-            ``RAILTRACKS_HOME`` or ``.railtracks``.
-
-    Returns:
-        The identifiers of the runs that were removed, the oldest first.
-
-    Raises:
-        ConfigError: Neither limit is given, or a value is not allowed. Nothing is removed.
-        OSError: A run cannot be removed. The runs before it are removed.
-    """
-    span: Any = older_than
-    seconds = span.total_seconds() if hasattr(span, "total_seconds") else span  # a timedelta, whose module is slow
-    _check_number("older_than", seconds, (int, float), "a number of seconds, or a timedelta, of at least 0")
-    _check_number("keep", keep, (int,), "a whole number of at least 0")
-    if seconds is None and keep is None:
-        raise ConfigError("prune() without a limit would remove all runs; use older_than=, keep=, or both")
-    store = resolve_store(store)
-    runs = store.list()
-    limit: float = math.inf if seconds is None else time.time() - seconds
-    old = [run for run in runs[: max(0, len(runs) - (keep or 0))] if run.modified <= limit and _is_run(run)]
-    store.sweep()
-    return [run.identifier for run in old if _remove(store, run)]
-
-
-def _remove(store: Store, run: Listed) -> bool:
-    """Remove a run unless it is open or was written to since it was listed. Return whether it was removed."""
-    try:
-        lock = store.lock(run.identifier)
-    except RunInUseError:
-        return False
-    try:
-        unchanged = store.modified(run.identifier) == run.modified
-        if unchanged:
-            store.remove(run.identifier)
-        return unchanged
-    finally:
-        lock.release()
-
-
-def _check_number(label: str, value: Any, kinds: tuple[type, ...], allowed: str) -> None:
-    number = isinstance(value, kinds) and not isinstance(value, bool)
-    if value is not None and not (number and value >= 0):
-        raise ConfigError(f"prune: {value!r} is not allowed for {label}; use {allowed}")
-
-
-def check_identifier(identifier: object) -> None:
-    """Raise ConfigError unless an identifier may name a run, and so cannot lead out of the store's folder."""
-    problem = explain_invalid_identifier(identifier) if isinstance(identifier, str) else "it is not a text"
-    if problem is not None:
-        raise ConfigError(
-            f"{identifier!r} is not allowed as the identifier of a run: {problem}; "
-            f"use letters, digits, '.', '_' and '-', such as 'my-unique-run'"
-        )
-
-
-SWEEP_AGE = 60.0
-"""Seconds after which a session removes a temporary file that a killed process left behind. A younger one may be of a
-program that saves a document there without a session."""
-
-
-class _RunCounts:
-    """When to warn of a folder that holds many runs: once per process.
-
-    Listing a folder takes long if there are many runs. So a folder is not listed again before this process has saved as
-    many runs to it as were missing.
-    """
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything, as is right in a forked child."""
-        self._guard = threading.Lock()
-        self._has_warned = False
-        self._missing: dict[Path, int] = {}  # by folder: how many runs to save before it is listed again
-
-    def on_save(self, store: FileStore) -> int | None:
-        """Return the number of runs in the folder if it is time to warn of them."""
-        with self._guard:
-            missing = self._missing.get(store.folder, 0)
-            if self._has_warned or missing > 0:
-                self._missing[store.folder] = missing - 1
-                return None
-            if store.folder not in self._missing:
-                store.sweep_temporary(older_than=SWEEP_AGE)
-            count = store.count()
-            self._missing[store.folder] = MANY_RUNS - count - 1
-            self._has_warned = count >= MANY_RUNS
-            return count if self._has_warned else None
-
-
-_run_counts = _RunCounts()
-after_fork(_run_counts.reset)
-
-
-def warn_if_many_runs(store: Store, warn: Callable[[str], None]) -> None:
-    """Call ``warn`` with a message if the folder that a run is about to be saved to holds many, once per process."""
-    if isinstance(store, FileStore) and (count := _run_counts.on_save(store)) is not None:
-        warn(
-            f"there are {count} runs in {store.folder}, and nothing is removed automatically; "
-            f"remove old ones with rt.state.prune(keep=...) or rt.state.prune(older_than=...)"
-        )
+def some_of(names: list[str]) -> str:
+    """Return the first of some names, for a warning, and how many more there are."""
+    return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import threading
@@ -13,10 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from railtracks._concurrency._after_fork import after_fork
-from railtracks.state._file_system import make_folder
+from railtracks._concurrency._background import wait_for_pending
+from railtracks.exceptions import RunInUseError
+from railtracks.state._document._compression import beginning_of
+from railtracks.state._file_system import make_folder, sync_new_folders
 from railtracks.state._stores._file_lock import FileLock, is_locked, sweep_locks
+from railtracks.state._stores._free_space import configure, give_back, prepare_new
 from railtracks.state._stores._headers import HEADER_BYTES, read_document_header
+from railtracks.state._stores._mailboxes import SQLiteMailbox
+from railtracks.state._stores._parts import compress_part, decompress_part, in_parts, joined
 from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
+from railtracks.state._stores._values import SQLiteValues, remove_lost_values
 
 if TYPE_CHECKING:
     import sqlite3  # imported where it is used, as most programs do not use it
@@ -36,11 +44,20 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE TABLE IF NOT EXISTS journals (
     identifier TEXT, part INTEGER, modified REAL NOT NULL, content BLOB NOT NULL, PRIMARY KEY (identifier, part)
 );
+CREATE TABLE IF NOT EXISTS documents (
+    identifier TEXT, part INTEGER, content BLOB NOT NULL, PRIMARY KEY (identifier, part)
+);
+CREATE TRIGGER IF NOT EXISTS documents_replaced AFTER INSERT ON runs BEGIN
+    DELETE FROM documents WHERE identifier = new.identifier;
+END;
+CREATE TRIGGER IF NOT EXISTS documents_removed AFTER DELETE ON runs BEGIN
+    DELETE FROM documents WHERE identifier = old.identifier;
+END;
 """
 _COLUMNS = ("flow_name", "session_name", "status", "start_time", "end_time", "calls")
 
 
-class SQLiteStore:
+class SQLiteStore(SQLiteMailbox, SQLiteValues):
     """Runs in an SQLite file, which several processes of one machine may use at once.
 
     For your own queries, the table ``runs`` has ``identifier``, ``flow_name``, ``session_name``, ``status``,
@@ -110,60 +127,93 @@ class SQLiteStore:
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
         """Store a document, in place of one that exists, and remove the journal, in one transaction."""
-        document = b"".join(content)
-        facts = read_document_header(document[:HEADER_BYTES])
-        values = (identifier, time.time(), *(facts.get(name) for name in _COLUMNS), document)
+        first, *others = [*in_parts(content)] or [b""]
+        facts = read_document_header(first[:HEADER_BYTES])
+        values = (identifier, time.time(), *(facts.get(name) for name in _COLUMNS), first)
         with self.transaction() as connection:
+            # First what is replaced, so that its pages are used again.
+            connection.execute("DELETE FROM journals WHERE identifier = ?", (identifier,))
+            connection.execute("DELETE FROM runs WHERE identifier = ?", (identifier,))
             marks = ", ".join("?" * len(values))
             names = ", ".join(("identifier", "modified", *_COLUMNS, "document"))
-            connection.execute(f"INSERT OR REPLACE INTO runs ({names}) VALUES ({marks})", values)  # noqa: S608 (our names)
-            connection.execute("DELETE FROM journals WHERE identifier = ?", (identifier,))
+            connection.execute(f"INSERT INTO runs ({names}) VALUES ({marks})", values)  # noqa: S608 (our names)
+            rows = [(identifier, part, other) for part, other in enumerate(others, 1)]
+            connection.executemany("INSERT INTO documents VALUES (?, ?, ?)", rows)
+        self._give_back()
 
     def read(self, identifier: str) -> Stored | None:
         """Return what is stored of the run; None if there is no such run."""
         if not self._path.exists():
             return None
         with self.transaction("DEFERRED") as connection:
-            row = connection.execute("SELECT document FROM runs WHERE identifier = ?", (identifier,)).fetchone()
-            query = "SELECT content FROM journals WHERE identifier = ? ORDER BY part"
-            parts = [part for (part,) in connection.execute(query, (identifier,))]
-        document = None if row is None else row[0]
-        return Stored(document, b"".join(parts) if parts else None) if parts or row else None
+            document, journal = (
+                [part for (part,) in connection.execute(query, (identifier,))]
+                for query in (
+                    """
+                    SELECT content FROM (
+                        SELECT 0 AS part, document AS content FROM runs WHERE identifier = ?1
+                        UNION ALL SELECT part, content FROM documents WHERE identifier = ?1
+                    ) ORDER BY part
+                    """,
+                    "SELECT content FROM journals WHERE identifier = ? ORDER BY part",
+                )
+            )
+        if not document and not journal:
+            return None
+        return Stored(joined(document), joined([*map(decompress_part, journal)]))
 
     def list(self) -> Sequence[Listed]:
         """Return all runs, the one that was written to least recently first."""
-        query = """
-            SELECT identifier, max(modified), sum(size), max(journal), max(head) FROM (
-                SELECT identifier, modified, length(document) AS size, 0 AS journal, substr(document, 1, ?) AS head
-                FROM runs
+        return self._list("1")
+
+    def find(self, identifier: str) -> Listed | None:
+        """Return a run as ``list`` does; None if there is no such run."""
+        return next(iter(self._list("identifier = ?1", identifier)), None)
+
+    def _list(self, condition: str, *values: str) -> Sequence[Listed]:
+        query = f"""
+            SELECT identifier, max(modified), sum(size), max(journal), max(run), max(first) FROM (
+                SELECT identifier, modified, length(document) AS size, 0 AS journal, rowid AS run, NULL AS first
+                FROM runs WHERE {condition}
                 UNION ALL
-                SELECT identifier, max(modified), sum(length(content)), 1, NULL FROM journals GROUP BY identifier
-            ) GROUP BY identifier ORDER BY 2
-        """
+                SELECT identifier, 0, sum(length(content)), 0, NULL, NULL
+                FROM documents WHERE {condition} GROUP BY identifier
+                UNION ALL
+                SELECT identifier, max(modified), sum(length(content)), 1, NULL, min(rowid) FILTER (WHERE part = 0)
+                FROM journals WHERE {condition} GROUP BY identifier
+                UNION ALL
+                SELECT identifier, NULL, sum(length(content)), 0, NULL, NULL
+                FROM large_values WHERE {condition} GROUP BY identifier
+            ) GROUP BY identifier HAVING max(modified) ORDER BY 2
+        """  # noqa: S608 (our conditions)
         if not self._path.exists():
             return []
         with self.transaction("DEFERRED") as connection:
-            rows = connection.execute(query, (HEADER_BYTES,)).fetchall()
+            rows = connection.execute(query, values).fetchall()
             return [
-                Listed(name, modified, size, bool(journal), head or self._head(connection, name))
-                for name, modified, size, journal, head in rows
+                Listed(name, modified, size, bool(journal), _head(connection, run, first))
+                for name, modified, size, journal, run, first in rows
             ]
 
-    def _head(self, connection: sqlite3.Connection, identifier: str) -> bytes:
-        query = "SELECT substr(content, 1, ?) FROM journals WHERE identifier = ? ORDER BY part LIMIT 1"
-        row = connection.execute(query, (HEADER_BYTES, identifier)).fetchone()
-        return b"" if row is None else row[0] or b""
-
     def remove(self, identifier: str) -> None:
-        """Remove document and journal of the run. Idempotent."""
+        """Remove document, journal, large values and messages of the run. Idempotent."""
         if not self._path.exists():
             return
         with self.transaction() as connection:
-            connection.execute("DELETE FROM runs WHERE identifier = ?", (identifier,))
-            connection.execute("DELETE FROM journals WHERE identifier = ?", (identifier,))
+            for table in ("runs", "journals", "large_values", "messages"):
+                connection.execute(f"DELETE FROM {table} WHERE identifier = ?", (identifier,))  # noqa: S608 (our names)
+        self._give_back()
 
     def sweep(self) -> None:
-        """Remove the lock files that killed processes left behind."""
+        """Remove the lock files that killed processes left behind, and the large values of runs that are not there."""
+        query = """
+            SELECT DISTINCT identifier FROM large_values WHERE identifier NOT IN (
+                SELECT identifier FROM runs UNION SELECT identifier FROM journals
+            )
+        """
+        for identifier in map(str, self._select(query)):
+            with contextlib.suppress(RunInUseError):
+                remove_lost_values(self, identifier)
         sweep_locks(self._path.parent.glob(f"{self._path.name}.*.lock"))
 
     def where(self, identifier: str) -> str:
@@ -171,7 +221,7 @@ class SQLiteStore:
         return f"{self._path}, as {identifier}"
 
     def close(self) -> None:
-        """Close the file. The next use opens it again."""
+        """Close the file. The next use opens it again. The end of the process does this."""
         with self._guard:
             connection, self._connection = self._connection, None
             if connection is not None:
@@ -191,26 +241,31 @@ class SQLiteStore:
         Raises:
             OSError: SQLite reports an error.
         """
+        with self._use() as connection:
+            connection.execute(f"BEGIN {kind}")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # some errors have undone it already
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _use(self) -> Iterator[sqlite3.Connection]:
+        """Return a context manager that gives the connection to one thread at a time, without a transaction."""
         import sqlite3
 
         with self._guard:
             try:
-                connection = self._connect()
-                connection.execute(f"BEGIN {kind}")
-                try:
-                    yield connection
-                    connection.execute("COMMIT")
-                except BaseException:
-                    if connection.in_transaction:  # some errors have undone it already
-                        connection.execute("ROLLBACK")
-                    raise
+                if self._connection is None:
+                    self._connection = self._open()
+                yield self._connection
             except sqlite3.Error as exc:
                 raise OSError(f"{self._path}: {exc}") from exc
 
-    def _connect(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = self._open()
-        return self._connection
+    def _give_back(self) -> None:
+        give_back(self._use, os.fspath(self._path), WAIT)
 
     def reset(self) -> None:
         """Leave the connection to the parent process, as is right in a forked child."""
@@ -223,15 +278,18 @@ class SQLiteStore:
         import sqlite3
 
         make_folder(self._path.parent)
+        sync_new_folders(os.fspath(self._path.parent))
         with contextlib.suppress(FileExistsError):
             # For its owner only. O_EXCL, as an existing file must not be opened here: closing its handle would drop the
             # locks that SQLite holds on it in this process.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         connection = sqlite3.connect(self._path, timeout=WAIT, isolation_level=None, check_same_thread=False)
         try:
+            prepare_new(connection)
             _switch_to_wal(connection)
+            configure(connection)
             connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(_SCHEMA)
+            connection.executescript(_SCHEMA + SQLiteMailbox.SCHEMA + SQLiteValues.SCHEMA)
         except BaseException:
             connection.close()
             raise
@@ -239,6 +297,28 @@ class SQLiteStore:
 
     def _lock_path(self, identifier: str) -> Path:
         return self._path.with_name(f"{self._path.name}.{identifier}.lock")
+
+
+def _head(connection: sqlite3.Connection, run: int | None, first: int | None) -> bytes:
+    """Return the beginning of a document or, without one, of a journal: in SQL, ``substr`` would read all of it."""
+    for table, column, row in (("runs", "document", run), ("journals", "content", first)):
+        if row is not None:
+            with connection.blobopen(table, column, row, readonly=True) as blob:
+                head = blob.read(HEADER_BYTES)
+                return head if table == "runs" else beginning_of(head, HEADER_BYTES)
+    return b""
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close the files at the end of the process: then SQLite writes its log to each file, unless others use it too.
+
+    A file whose log has what was written last could not be copied by itself.
+    """
+    if any(store._connection is not None for store in _stores):
+        wait_for_pending()  # sessions that are still being saved would open their file again
+    for store in list(_stores):
+        store.close()
 
 
 @after_fork
@@ -287,13 +367,13 @@ class _SQLiteAppender:
             if not pending:
                 return
             count = len(pending)
-            content = b"".join(pending[:count])
             with self._store.transaction() as connection:
                 if not self._parts:
                     connection.execute("DELETE FROM journals WHERE identifier = ?", (self._identifier,))
-                row = (self._identifier, self._parts, time.time(), content)
-                connection.execute("INSERT INTO journals VALUES (?, ?, ?, ?)", row)
-            self._parts += 1
+                now, parts = time.time(), enumerate(in_parts(pending[:count]), self._parts)
+                rows = [(self._identifier, part, now, compress_part(content)) for part, content in parts]
+                connection.executemany("INSERT INTO journals VALUES (?, ?, ?, ?)", rows)
+            self._parts += len(rows)
             del pending[:count]  # more may have been appended meanwhile, at the other end
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ class Injector:
         random: Random,
         on_fault: Callable[[Fault], None],
         cancel: Callable[[], None],
-        abandon: Callable[[], Awaitable[None]],
+        abandon: Callable[[], Awaitable[object]],
     ) -> None:
         self._faults = faults
         self._random = random
@@ -143,10 +143,15 @@ class FaultyStore:
         self.killed: ProcessKilled | None = None
         """Set when the process was killed; nothing is written from then on."""
 
+    prepare = None
+    """Journals are begun by ``open`` alone, so that the faults of that count."""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     def open(self, identifier: str, content: bytes, durable: bool = False) -> _FaultyAppender:
+        if self.killed is not None:  # a journal that is begun again would take the place of what the process left
+            raise self.killed
         self.maybe_fail("open")
         return _FaultyAppender(self, self._store.open(identifier, content, durable))
 
@@ -161,6 +166,10 @@ class FaultyStore:
     def remove(self, identifier: str) -> None:
         if self.killed is None:
             self._store.remove(identifier)
+
+    def put_value(self, identifier: str, digest: str, content: bytes) -> None:
+        if self.killed is None:
+            self._store.put_value(identifier, digest, content)  # type: ignore[attr-defined]
 
     def maybe_fail(self, operation: str) -> None:
         """Raise the fault that is due at ``operation``, if there is one."""

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from railtracks import ExecutorConfig
-from railtracks._test_probe import redact
+from railtracks._test_probe import counted, redact
 from railtracks.state import ExecutionInfo, Store, Stored
 from railtracks.testing._simulation import _report
-from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._trace import ReprAsCode, TraceEvent, stable_repr
 from railtracks.testing._virtual_time._clock import MAX_STEPS, Deadlock, Livelock
 from railtracks.testing.faults import Fault, StoreFault
@@ -70,6 +69,8 @@ class Outcome:
     """The record of the session; after ``Kill``, what its journal holds."""
     duration: float
     """Virtual seconds from entering the session to leaving it."""
+    was_cancelled: bool
+    """Whether a cancellation left the run."""
     store: Store
     """Where it was saved. To resume it, pass this to ``simulate`` with ``resume=outcome.info.session_id``."""
     sessions: tuple[ObservedSession, ...] = ()
@@ -98,7 +99,7 @@ class Outcome:
     @property
     def tree(self) -> str:
         """The calls of the session as a tree, with their statuses and times."""
-        return _report.call_tree(self.info)
+        return self.info.tree()
 
     @property
     def code(self) -> str:
@@ -128,13 +129,14 @@ class Outcome:
             return "was cancelled from outside"
         return redact(self.info, f"raised {type(self.exception).__name__}: {self.exception}")
 
-    @property
-    def was_cancelled(self) -> bool:
-        """Whether a cancellation left the run."""
-        return self.exception is not None and not isinstance(self.exception, Exception | ProcessKilled)
+    def unwrap(self) -> Any:
+        """Return what the flow returned, or raise the exception that left the run, as the same object."""
+        if self.exception is not None:
+            raise self.exception
+        return self.result
 
     def __repr__(self) -> str:
-        return f"<Outcome of {self.code}: {self.end} after {self.duration:g} s; {len(self.trace)} events>"
+        return f"<Outcome of {self.code}: {self.end} after {self.duration:g} s; {counted(len(self.trace), 'event')}>"
 
     def __str__(self) -> str:
         story = _report.timeline(self.trace)

@@ -5,11 +5,11 @@ The records are compared with what the witness observed, which stands outside of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from railtracks._test_probe import is_fatal, is_replayed
-from railtracks.exceptions import GlobalTimeOutError
+from railtracks._test_probe import is_fatal, is_replayed, leaves_of
+from railtracks.exceptions import GlobalTimeOutError, RunSuspended
 from railtracks.state import CallRecord, Status
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._outcome import ObservedSession, Outcome
@@ -62,6 +62,8 @@ def the_caller_has_the_real_result_or_the_real_exception(outcome: Outcome) -> No
     if top is None or config is None or isinstance(error, Deadlock | Livelock | ProcessKilled) or outcome.was_cancelled:
         return
     elapsed = top.time - top.began  # what follows the call, such as delivery to subscribers, has its own deadlines
+    if isinstance(error, RunSuspended):
+        return
     ending = ending_error(outcome, session, config.end_on_error)
     if ending is not None:
         if error is not ending.value:
@@ -116,6 +118,8 @@ def _check_record(outcome: Outcome, call: CallKey, record: CallRecord, records: 
             f"{name} is on record as a top-level call, but another call made it", observed.caller, call
         )
     if observed.outcome is None:
+        return
+    if record.status is Status.SUSPENDED:  # however its code was unwound
         return
     if record.status is not STATUS[observed.outcome]:
         raise InvariantError(f"{name} {_end(observed)}, but the record says {record.status.value}", call)
@@ -227,7 +231,11 @@ def ending_error(outcome: Outcome, session: str, end_on_error: bool) -> Observed
     """
     calls = [observed for call, observed in outcome.calls.items() if call[0] == session]
     failed = [observed for observed in calls if observed.outcome == "raised"]
-    ending = [observed for observed in failed if end_on_error or is_fatal(observed.value)]
+    ending = [
+        observed
+        for observed in failed
+        if is_fatal(observed.value) or (end_on_error and not isinstance(observed.value, KeyboardInterrupt | SystemExit))
+    ]
     return min(ending, key=lambda observed: observed.order, default=None)
 
 
@@ -248,15 +256,6 @@ def _is_same_error(error: BaseException, value: Any) -> bool:
         return False
     inner = list(leaves_of(value))
     return all(any(leaf is each for each in inner) for leaf in leaves_of(error))
-
-
-def leaves_of(exc: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions in a group that are not groups themselves; any other exception as it is."""
-    if isinstance(exc, BaseExceptionGroup):
-        for each in exc.exceptions:
-            yield from leaves_of(each)
-    else:
-        yield exc
 
 
 def _named(record: CallRecord, call: CallKey) -> str:

@@ -16,6 +16,7 @@ from railtracks._test_probe import (
     as_node,
     current_scope,
     flow_session,
+    is_cancellation,
     resolve_store,
     running_library,
 )
@@ -46,8 +47,9 @@ def simulate(
 
     Where tasks and threads could run in any order, the seed decides. The same seed and the same code give the same
     trace, byte for byte. Nothing is written to disk unless ``store`` is given, and nothing is logged unless
-    ``logging_setting`` is; the same holds for sessions that nodes open. Run one simulation at a time in a process: trio
-    has one order for all its runs, and threads that other code starts meanwhile count as left behind.
+    ``logging_setting`` is; the same holds for sessions that nodes open. Several may run at a
+    time, each in a thread of its own; threads that their nodes start themselves may then count as left behind in one
+    another.
 
     Args:
         target: A flow, or anything that ``rt.call`` takes.
@@ -68,15 +70,37 @@ def simulate(
         ClockHeldError: something outside of the event loop held the clock for too long.
         KeyboardInterrupt, SystemExit: these leave the run as they are.
     """
+    return simulate_any(
+        False, target, *args, seed=seed, backend=backend, faults=faults, max_steps=max_steps, **session_options
+    )
+
+
+def simulate_any(
+    keeps_exit: bool,
+    target: Flow[..., Any] | Callable[..., Any],
+    /,
+    *args: Any,
+    seed: int = 0,
+    backend: str = "asyncio",
+    faults: Sequence[Fault | StoreFault] = (),
+    max_steps: int = MAX_STEPS,
+    **session_options: Any,
+) -> Outcome:
+    """Do as ``simulate``; with ``keeps_exit`` a SystemExit that leaves the run is in the outcome, and is not raised."""
     if seed is None:  # ``run`` would leave the order to the event loop
         raise ConfigError("seed is None; use a whole number")
     clock = VirtualClock(max_steps=max_steps)
     simulation = _Simulation(target, args, seed, backend, validate_plan(faults), clock, session_options)
+    simulation.raises = KeyboardInterrupt if keeps_exit else (KeyboardInterrupt, SystemExit)
     return simulation.run()
 
 
 class _Simulation:
-    """The state of one run of ``simulate``."""
+    """The state of one run of ``simulate``.
+
+    Attributes:
+        raises: The exceptions that leave the run as they are.
+    """
 
     def __init__(
         self,
@@ -100,6 +124,8 @@ class _Simulation:
         self._session: Session | None = None
         self._result: Any = None
         self._error: BaseException | None = None
+        self._was_cancelled = False
+        self.raises: type[BaseException] | tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit)
         self._started = self._ended = 0.0
         self._is_over = False
         self._left: list[str] = []
@@ -120,7 +146,7 @@ class _Simulation:
         try:
             run_with(self._customize_hooks, self._main, backend=self._backend, seed=self._seed, clock=self._clock)
         except (Deadlock, Livelock) as exc:
-            self._error = exc
+            self._note_error(exc)
             if not self._is_over:  # it could not be cancelled, and none of it runs any more
                 self._ended = self._clock.now
                 self._note_open_sessions()
@@ -148,9 +174,9 @@ class _Simulation:
                 self._clock.cancel_run = self._cancel_hung_run  # not all tasks: the code below has to run as well
                 await self._run_session()
         except BaseException as exc:
-            if self._error is None or isinstance(exc, KeyboardInterrupt | SystemExit):
+            if self._error is None or isinstance(exc, self.raises):
                 raise  # the session was never entered
-            self._error = exc  # on trio a scope removes the cancellations from a group, and the rest leaves it
+            self._note_error(exc)  # on trio a scope removes the cancellations from a group, and the rest leaves it
             _uncancel()
         if current_scope() is not scope:
             self._left.append("the context of a session, which is still current")
@@ -158,6 +184,11 @@ class _Simulation:
         self._left += [f"a task that waits in {describe(coroutine)}" for coroutine in left.values()]
         self._note_open_sessions()
         self._is_over = True
+
+    def _note_error(self, exc: BaseException) -> None:
+        """Note what has left the run, in its event loop if it may be a cancellation."""
+        self._error = exc
+        self._was_cancelled = not isinstance(exc, Exception) and is_cancellation(exc)
 
     def _note_open_sessions(self) -> None:
         self._left += [f"the session {session.identifier}" for session in self._witness.open]
@@ -176,14 +207,13 @@ class _Simulation:
             if self._killed is not None:
                 self._result = None
         except BaseException as exc:
-            self._error = exc
-            if not isinstance(exc, Exception) and (
-                self._killed is None or isinstance(exc, KeyboardInterrupt | SystemExit)
-            ):
+            self._note_error(exc)
+            if not isinstance(exc, Exception) and (self._killed is None or isinstance(exc, self.raises)):
                 raise
         finally:
             # Not what the runtime made of a kill: the process died, so no caller would have seen that.
-            self._error = self._killed or self._error
+            if self._killed is not None:
+                self._error, self._was_cancelled = self._killed, False
             self._ended = self._clock.now
 
     @property
@@ -223,6 +253,7 @@ class _Simulation:
         return Outcome(
             target=self._target, args=self._args, seed=self._seed, backend=self._backend, faults=self._faults,
             max_steps=self._clock.max_steps, options=self._options, result=self._result, exception=self._error,
+            was_cancelled=self._was_cancelled,
             trace=tuple(witness.trace),
             info=sessions[0].info if sessions else session.info, duration=self._ended - self._started,
             store=self._store, sessions=sessions, left_running=tuple(self._left),

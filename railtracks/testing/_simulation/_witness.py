@@ -21,9 +21,10 @@ from railtracks._test_probe import (
     ExecutionStrategy,
     SessionProbe,
     abandon_current,
-    current_call,
     current_scope,
     index_of,
+    is_cancellation,
+    running_call,
 )
 from railtracks.nodes import FunctionNode
 from railtracks.state import Broadcast, CallCancelled, CallCreated, CallFailed, CallSucceeded
@@ -113,7 +114,7 @@ class Witness:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        current, scope = current_call(), current_scope()
+        current, scope = running_call(), current_scope()
         key = current.session_id, current.index
         in_cleanup = isinstance(sys.exc_info()[1], anyio.get_cancelled_exc_class())
         observed = ObservedCall(current.task, caller.get(), not node.is_async, self._clock.now, in_cleanup=in_cleanup)
@@ -130,7 +131,7 @@ class Witness:
             self._note_end(observed, "raised", exc)
             raise
         except BaseException as exc:
-            self._note_end(observed, "cancelled", exc)
+            self._note_end(observed, "cancelled" if is_cancellation(exc) else "raised", exc)
             raise
         else:
             self._note_end(observed, "returned", result)
@@ -201,7 +202,7 @@ class Witness:
         self._add(session_id, call, name, "delete" if deleted else "put", detail)
 
     def _on_fault(self, fault: Fault) -> None:
-        call = current_call()
+        call = running_call()
         self.injected.append(fault)
         self._add(call.session_id, call.index, call.name, "fault", repr(fault.does))
 

@@ -8,8 +8,11 @@ import itertools
 import math
 import selectors
 import socket
+import sys
 import threading
+import weakref
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 from random import Random
@@ -26,8 +29,10 @@ from railtracks.testing._virtual_time._tasks import (
     order_of,
     wait_locations,
 )
-from railtracks.testing._virtual_time._thread_kinds import is_anyio_worker
+from railtracks.testing._virtual_time._thread_kinds import is_anyio_worker, package_of
 
+_WITHOUT_THREADS = frozenset({"anyio", "railtracks", "sniffio", "trio", "uvloop"})
+"""Packages whose futures no thread of their own has done, or whose threads are known otherwise."""
 REAL_WAIT = 0.005
 """Real seconds between two checks of what holds the clock."""
 
@@ -94,6 +99,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._tasks_made = itertools.count(1)
         self._timers_set = itertools.count()
         self._jobs: dict[_Job, None] = {}
+        self._library_futures: dict[str, weakref.WeakSet[asyncio.Future[Any]]] = {}  # by the package that made them
         self._own_thread = threading.get_ident()
         self._blocked = BlockedThreads()
         super().__init__(_JumpingSelector(self))  # type: ignore[arg-type]
@@ -176,6 +182,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(lambda _: self._jobs.pop(job))
         return future
 
+    def create_future(self) -> asyncio.Future[Any]:
+        future = super().create_future()
+        caller = sys._getframe(1)
+        package = str(caller.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in _WITHOUT_THREADS and "site-packages" in caller.f_code.co_filename:
+            self._library_futures.setdefault(package, weakref.WeakSet()).add(future)
+        return future
+
+    def _library_threads(self) -> Iterator[str]:
+        """Yield the threads of libraries that were started in this run and that a task waits for.
+
+        Such a library, as ``aiosqlite`` is one, makes a future for each request to its thread, which has it done.
+        """
+        waiting = {name for name, futures in self._library_futures.items() if any(not each.done() for each in futures)}
+        if waiting:
+            for thread in self.clock.threads_of_run():
+                if package_of(thread) in waiting:
+                    yield f"the thread {thread.name} of {package_of(thread)}"
+
     async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
         with self.clock.hold():  # it has a deadline, to which the clock must not jump
             await super().shutdown_default_executor(*args, **kwargs)
@@ -194,7 +219,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 jobs.append((thread.ident, "a worker thread"))
             elif thread.name.startswith("asyncio-waitpid-"):  # how Python 3.11 waits for a process
                 jobs.append((None, "a process"))
-        return jobs
+        return [*jobs, *((None, thread) for thread in self._library_threads())]
 
     def has_news(self) -> bool:
         return bool(self._selector.poll())  # type: ignore[attr-defined]

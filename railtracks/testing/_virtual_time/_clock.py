@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from railtracks._test_probe import counted
 from railtracks.exceptions import ConfigError, RTError
 from railtracks.testing._virtual_time._blocked_threads import where_thread_waits
 from railtracks.testing._virtual_time._thread_kinds import foreign_threads
@@ -63,7 +64,7 @@ class Livelock(StuckError):
     """
 
     def __init__(self, problem: str, waiting: list[str], running: list[str]) -> None:
-        more = [f"and {len(running) - MAX_PLACES} more places"] if len(running) > MAX_PLACES else []
+        more = [f"and {counted(len(running) - MAX_PLACES, 'more place')}"] if len(running) > MAX_PLACES else []
         super().__init__("\n  running: ".join([problem, *running[:MAX_PLACES], *more]), waiting)
         self.problem = problem
         self.running = running
@@ -320,7 +321,11 @@ class VirtualClock:
 
     def _wakers(self) -> list[str]:
         """Return the threads that were started during the run and might wake the event loop."""
-        return [f"the thread {thread.name}" for thread in foreign_threads() if thread not in self._threads]
+        return [f"the thread {thread.name}" for thread in self.threads_of_run()]
+
+    def threads_of_run(self) -> list[threading.Thread]:
+        """Return the threads that were started during the run, but for those that are known otherwise."""
+        return [thread for thread in foreign_threads() if thread not in self._threads]
 
     def _wait_for(self, holders: list[str], deadline: float | None, since: float | None) -> float | None:
         """Fail if it was waited for ``holders`` for too long.

@@ -8,15 +8,16 @@ import itertools
 import os
 import sys
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from random import Random
 from typing import Any, TypeVar
 
 import anyio
 
-from railtracks._test_hooks import RuntimeHooks, runtime_hooks
-from railtracks._test_probe import BACKENDS, running_library
+from railtracks._test_hooks import RuntimeHooks, harness_options, runtime_hooks
+from railtracks._test_probe import BACKENDS, is_configured, running_library
 from railtracks.exceptions import ConfigError, SessionError
+from railtracks.state import MemoryStore
 from railtracks.testing._virtual_time._asyncio_loop import VirtualLoop
 from railtracks.testing._virtual_time._clock import StuckError, VirtualClock
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
@@ -47,6 +48,7 @@ def virtual_hooks(clock: VirtualClock, seed: int | None = None) -> RuntimeHooks:
     return RuntimeHooks(
         clock=lambda: clock.now,
         wall=lambda: WALL + clock.now,
+        processor_clock=None,  # it differs from run to run
         new_id=lambda: f"s{next(count)}",
         random_bytes=os.urandom if values is None else values.randbytes,
         thread_scheduler=clock.thread_scheduler,
@@ -64,7 +66,8 @@ def run(
     """Run an async function as ``anyio.run`` does, under virtual time. Blocks.
 
     When nothing can run, the clock jumps to the next deadline, so a sleep of an hour takes microseconds. Sessions
-    inside have the identifiers ``s0``, ``s1``, ..., and take their times from this clock. The clock is held while
+    inside have the identifiers ``s0``, ``s1``, ..., and take their times from this clock. They are kept in memory
+    unless a store was configured, as other processes have sessions of the same identifiers. The clock is held while
     worker threads are at work, while a task waits for a socket whose other end is elsewhere, and inside
     ``clock.hold()``.
 
@@ -88,7 +91,22 @@ def run(
         SessionError: an event loop is running in this thread.
         Exception: what ``func`` raises.
     """
-    return run_with(lambda hooks: hooks, func, *args, backend=backend, seed=seed, clock=clock)
+    with kept_in_memory():
+        return run_with(lambda hooks: hooks, func, *args, backend=backend, seed=seed, clock=clock)
+
+
+@contextlib.contextmanager
+def kept_in_memory() -> Iterator[None]:
+    """Have sessions keep their state in memory if no store was configured."""
+    options = harness_options.get()
+    if "store" in options or is_configured("store"):
+        yield
+        return
+    token = harness_options.set({**options, "store": MemoryStore()})
+    try:
+        yield
+    finally:
+        harness_options.reset(token)
 
 
 def run_with(

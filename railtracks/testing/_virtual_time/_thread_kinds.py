@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import Any
 
 THREAD_END = 0.2
 """Real seconds that a thread has to end after a run, or a test, before it counts as left behind."""
+_OWN = ("railtracks-sync", "railtracks-watch")
+"""The names of the library's own threads, which stay for more work."""
 _INFRASTRUCTURE = ("execnet", "xdist", "pytest_timeout", "pydevd", "_pydevd", "debugpy", "coverage")
 """Packages whose threads belong to the test runner, and do nothing for a test."""
 
@@ -16,6 +17,11 @@ _INFRASTRUCTURE = ("execnet", "xdist", "pytest_timeout", "pydevd", "_pydevd", "d
 def _target_module(thread: threading.Thread) -> str:
     target = getattr(thread, "_target", None)
     return str(getattr(target, "__module__", None) or "")
+
+
+def package_of(thread: threading.Thread) -> str:
+    """Return the package of the code that a thread runs."""
+    return (_target_module(thread) or type(thread).__module__).partition(".")[0]
 
 
 def is_anyio_worker(thread: threading.Thread) -> bool:
@@ -29,32 +35,13 @@ def is_trio_worker(thread: threading.Thread) -> bool:
 
 
 def is_pooled(thread: threading.Thread) -> bool:
-    """Return whether it stays for more work: a worker of anyio, trio or an executor, or the journal's thread."""
+    """Return whether it stays for more work: a worker of anyio, trio or an executor, or a thread of the library."""
     return (
         is_anyio_worker(thread)
         or is_trio_worker(thread)
         or _target_module(thread) == "concurrent.futures.thread"
-        or thread.name == "railtracks-sync"
+        or thread.name in _OWN
     )
-
-
-def is_busy_trio_worker(thread: threading.Thread, frames: dict[int, Any]) -> bool:
-    """Return whether it is a worker of trio that has a job.
-
-    A worker joins the list of idle ones before it hands over its result, so its current frame counts as well.
-
-    Args:
-        thread: The thread.
-        frames: ``sys._current_frames()``.
-    """
-    from trio._core._thread_cache import THREAD_CACHE
-
-    if not is_trio_worker(thread):
-        return False
-    worker: Any = thread._target.__self__  # type: ignore[attr-defined]
-    frame = frames.get(thread.ident or 0)
-    waits_for_job = frame is None or frame.f_code is type(worker)._work.__code__
-    return worker not in THREAD_CACHE._idle_workers or not waits_for_job
 
 
 def foreign_threads() -> list[threading.Thread]:
@@ -68,8 +55,7 @@ def foreign_threads() -> list[threading.Thread]:
 
 
 def _is_infrastructure(thread: threading.Thread) -> bool:
-    module = _target_module(thread) or type(thread).__module__
-    return module.partition(".")[0] in _INFRASTRUCTURE or isinstance(thread, threading._DummyThread)
+    return package_of(thread) in _INFRASTRUCTURE or isinstance(thread, threading._DummyThread)
 
 
 def threads_left(before: set[threading.Thread]) -> list[str]:

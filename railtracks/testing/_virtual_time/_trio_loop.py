@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from railtracks.testing._virtual_time._blocked_threads import BlockedThreads, patch_trio_messages
 from railtracks.testing._virtual_time._clock import StuckError, VirtualClock
 from railtracks.testing._virtual_time._sockets import describe_sockets, is_readable
 from railtracks.testing._virtual_time._tasks import describe_step, keep_for_ever, trio_tasks, wait_locations
-from railtracks.testing._virtual_time._thread_kinds import is_busy_trio_worker
+from railtracks.testing._virtual_time._trio_jobs import TrioJobs
 
 if TYPE_CHECKING:
     import trio.testing
@@ -22,24 +22,60 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def seeded_trio(seed: str | None) -> Iterator[None]:
-    """Seed the order of trio's tasks inside the block; trio takes it from one random generator of its own.
+    """Seed the order of trio's tasks inside the block, in this thread; trio has one random generator for all its runs.
 
     Args:
         seed: The seed; None to change nothing.
     """
-    from trio._core import _run as trio_run
-
     if seed is None:
         yield
         return
-    allowed, state = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r.getstate()
-    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # as trio's own plugin for Hypothesis does
-    trio_run._r.seed(seed)
+    order = Random(seed)  # noqa: S311 (repeatable, not secret)
+    outer = getattr(_orders, "current", None)
+    _begin_seeded_run()
+    _orders.current = order
     try:
         yield
     finally:
-        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = allowed  # type: ignore[misc]
-        trio_run._r.setstate(state)
+        _orders.current = outer
+        _end_seeded_run()
+
+
+_orders = threading.local()
+"""``current``: the generator of the seeded run in this thread."""
+_lock = threading.Lock()
+_seeded_runs = 0
+_before: tuple[bool, Any] = False, None  # what trio had before the first of them
+
+
+class _OrderOfThread:
+    """Stands for trio's random generator while there are seeded runs: each thread has its own."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(getattr(_orders, "current", None) or _before[1], name)
+
+
+def _begin_seeded_run() -> None:
+    global _seeded_runs, _before
+    from trio._core import _run as trio_run
+
+    with _lock:
+        if not _seeded_runs:
+            _before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r
+            # As trio's own plugin for Hypothesis does. Runs in other threads get a random order in another way then.
+            trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
+            trio_run._r = _OrderOfThread()  # type: ignore[assignment]
+        _seeded_runs += 1
+
+
+def _end_seeded_run() -> None:
+    global _seeded_runs
+    from trio._core import _run as trio_run
+
+    with _lock:
+        _seeded_runs -= 1
+        if not _seeded_runs:
+            trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r = _before  # type: ignore[misc]
 
 
 def trio_options(clock: VirtualClock) -> dict[str, Any]:
@@ -53,11 +89,13 @@ def trio_options(clock: VirtualClock) -> dict[str, Any]:
 
     class ActivityInstrument(trio.abc.Instrument):
         def before_run(self) -> None:
-            self._patch = patch_trio_messages(trio.lowlevel.current_trio_token(), event_loop.blocked)
-            self._patch.__enter__()
+            token = trio.lowlevel.current_trio_token()
+            self._patches = contextlib.ExitStack()
+            self._patches.enter_context(patch_trio_messages(token, event_loop.blocked))
+            self._patches.enter_context(event_loop.jobs_of_run.noted(token))
 
         def after_run(self) -> None:
-            self._patch.__exit__(None, None, None)
+            self._patches.close()
 
         def task_scheduled(self, task: object) -> None:
             nonlocal wait
@@ -106,6 +144,7 @@ class _Trio:
     def __init__(self, mock: trio.testing.MockClock) -> None:
         self.on_clock_moved = mock.jump
         self.blocked = BlockedThreads()
+        self.jobs_of_run = TrioJobs()
         self.scheduled: list[Any] = []
         """The tasks that were scheduled since the last turn."""
         self.turn: list[Any] = []
@@ -122,10 +161,7 @@ class _Trio:
         return None if math.isinf(ahead) else trio.current_time() + ahead
 
     def jobs(self) -> list[tuple[int | None, str]]:
-        frames = sys._current_frames()
-        return [
-            (thread.ident, "a worker thread") for thread in threading.enumerate() if is_busy_trio_worker(thread, frames)
-        ]
+        return [(thread, "a worker thread") for thread in self.jobs_of_run.threads]
 
     def is_blocked(self, thread: int) -> bool:
         return self.blocked.is_blocked(thread)

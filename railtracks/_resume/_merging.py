@@ -1,0 +1,168 @@
+"""The records of several attempts at one run as those of one session, and the records up to one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+
+import attrs
+
+from railtracks._resume._history import HistoryNode, is_session
+from railtracks.state._call_tree import CallTree
+from railtracks.state._records import CallRecord, Change, Status, copy_record
+
+_RUN_AGAIN = (Status.OPEN, Status.FAILED, Status.SUSPENDED)
+_Moment = tuple[int, int, int]
+"""The rank of an attempt, a step in it, and a number that keeps apart what would otherwise be one moment."""
+
+
+def merge_attempts(*attempts: Sequence[CallRecord]) -> list[CallRecord]:
+    """Merge the records of some attempts, oldest first, into the records of one session.
+
+    The order in which calls were made and ended stays. What only an older attempt had come to was not reached by the
+    newer one, and so it comes after all that the newer one did.
+    """
+    used = [records for records in attempts if records]
+    if len(used) == 1:
+        return list(used[0])
+    return _Merger([CallTree(records) for records in used]).merge() if used else []
+
+
+def truncate_at_step(records: Sequence[CallRecord], step: int) -> list[CallRecord]:
+    """Return the records as they were before ``step``: without later calls, and with those open that ended later."""
+    return [
+        r if r.ended_step is not None and r.ended_step < step else _reopen(r) for r in records if r.started_step < step
+    ]
+
+
+def _reopen(record: CallRecord) -> CallRecord:
+    fields = (
+        "status", "ended_step", "ended", "result", "exception", "reason", "timeout", "output", "reuse", "attributes",
+        "raised_by", "was_left",
+    )  # fmt: skip
+    defaults = {name: getattr(attrs.fields(CallRecord), name).default for name in fields}
+    return copy_record(record, **defaults)
+
+
+@attrs.define(eq=False)
+class _Call:
+    """A call among those of all attempts."""
+
+    record: CallRecord
+    attempt: CallTree
+    parent: _Call | None
+    began: _Moment
+    copy: CallRecord
+    ended: _Moment | None
+    changes: Sequence[Change]
+    """The context changes of the call itself, in all attempts."""
+
+
+class _Merger:
+    """Merges attempts.
+
+    Args:
+        attempts: Their calls, oldest first.
+    """
+
+    def __init__(self, attempts: Sequence[CallTree]) -> None:
+        self._attempts = attempts
+        self._ranks = {id(attempt): rank for rank, attempt in enumerate(reversed(attempts))}
+        self._calls: list[_Call] = []
+
+    def merge(self) -> list[CallRecord]:
+        """Return the records."""
+        self._add_children(HistoryNode([(attempt, None) for attempt in self._attempts]), None)
+        self._calls.sort(key=lambda call: call.began)
+        self._number_calls()
+        self._number_steps()
+        self._number_changes()
+        return [call.copy for call in self._calls]
+
+    # ---- which calls there are
+
+    def _add_children(self, node: HistoryNode, parent: _Call | None) -> None:
+        for child in node.children():
+            record = child.record
+            assert record is not None
+            # Below a completed call, keep children from other attempts only if they completed: they are needed when
+            # the parent runs again nevertheless (memo=False). But what they changed in the context is not part of what
+            # the parent did when it completed, and would be made again with that.
+            is_left_over = child.attempt is not node.attempt and _is_completed(node.record)
+            if not is_left_over or (_is_completed(record) and not child.attempt.changes_below(record)):
+                self._add_children(child, self._add(child, record, parent))
+
+    def _add(self, node: HistoryNode, record: CallRecord, parent: _Call | None) -> _Call:
+        attempt, (latest, latest_record) = node.attempt, node.latest
+        # Where the latest attempt made it: among calls that are equal, the order says which one it is.
+        began = self._ranks[id(latest)], latest_record.started_step, 0
+        if parent is not None and began <= parent.began:  # they come from different attempts
+            began = *parent.began[:2], parent.began[2] + 1
+        ended, end = None, node.latest_end
+        if end is not None:
+            ended = max((self._ranks[id(end[0])], end[1], 0), (*began[:2], began[2] + 1))
+        # Which tasks made calls can be compared within one attempt only.
+        was_left = node.is_left if record.status is Status.FAILED or is_session(record) else None
+        copy = copy_record(record, changes=None, was_left=was_left)
+        call = _Call(record, attempt, parent, began, copy, ended, _changes(node, record))
+        self._calls.append(call)
+        return call
+
+    # ---- how they are numbered
+
+    def _number_calls(self) -> None:
+        indices = {(id(call.attempt), call.record.index): index for index, call in enumerate(self._calls)}
+        branches: dict[tuple[int, int], int] = {}
+        for index, call in enumerate(self._calls):
+            copy, attempt = call.copy, id(call.attempt)
+            copy.index = index
+            copy.parent = None if call.parent is None else call.parent.copy.index
+            copy.run = index if call.parent is None else call.parent.copy.run
+            if copy.branch is not None:
+                numbers = [branches.setdefault((attempt, abs(number)), len(branches) + 1) for number in copy.branch]
+                signed = zip(numbers, copy.branch, strict=True)
+                copy.branch = tuple(-number if known < 0 else number for number, known in signed)
+            if copy.raised_by is not None:
+                found = (indices.get((attempt, below)) for below in copy.raised_by)
+                copy.raised_by = tuple(below for below in found if below is not None) or None
+
+    def _number_steps(self) -> None:
+        steps = count()
+        for _, _, copy, is_end in sorted(self._moments(), key=lambda each: each[:2]):
+            if is_end:
+                copy.ended_step = next(steps)
+            else:
+                copy.started_step = next(steps)
+
+    def _moments(self) -> Iterator[tuple[_Moment, int, CallRecord, bool]]:
+        for number, call in enumerate(self._calls):
+            yield call.began, number, call.copy, False
+            if call.ended is not None:
+                yield call.ended, number, call.copy, True
+
+    def _number_changes(self) -> None:
+        """Number the changes of the context from 0, as those of one session."""
+        changes: list[tuple[Change, CallRecord]] = [
+            (change, call.copy) for call in self._calls for change in call.changes
+        ]
+        changes.sort(key=lambda each: each[0].order)  # what a later attempt has made again has kept its position
+        for order, (change, copy) in enumerate(changes):
+            copy.changes = [*(copy.changes or ()), change._replace(order=order)]
+
+
+def _changes(node: HistoryNode, record: CallRecord) -> list[Change]:
+    """Return the context changes of a call: those on the record that counts, and what older attempts had come to.
+
+    What an attempt makes again keeps its position, by which it is known.
+    """
+    found = list(record.changes or ())
+    if record.status in _RUN_AGAIN and not node.is_handled:
+        for other in node.records:
+            more = other.changes or ()
+            if len(more) > len(found) and more[: len(found)] == found and other.status in _RUN_AGAIN:
+                found = list(more)
+    return found
+
+
+def _is_completed(record: CallRecord | None) -> bool:
+    return record is not None and record.status is Status.COMPLETED

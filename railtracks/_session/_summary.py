@@ -1,0 +1,50 @@
+"""What a session reports at its end: the last line in its log, and what the process used."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from railtracks._logging import SESSION
+from railtracks._wording import counted
+from railtracks.execution import Coordinator
+from railtracks.state import Status
+
+if TYPE_CHECKING:
+    from railtracks._session._stored_run import StoredRun
+
+_OTHERS = {Status.CANCELLED: "cancelled", Status.SUSPENDED: "suspended"}
+
+
+def log_summary(coordinator: Coordinator, run: StoredRun | None, seconds: float) -> None:
+    """Log how many calls a session made, how many failed, how long it took, and where its state is.
+
+    Args:
+        coordinator: The coordinator of the session, which has ended.
+        run: What the session is stored as; None if it is not.
+        seconds: How long it took.
+    """
+    call_log = coordinator.call_log
+    others = {word: call_log.ends.get(status, 0) for status, word in _OTHERS.items()} | {"reused": call_log.reused}
+    kept_at = None if run is None else run.kept_at
+    coordinator.log.log(
+        logging.INFO,
+        "END %s, %d failed%s, %.3f s; state %s",
+        counted(len(coordinator.state.entries), "call"),
+        call_log.ends.get(Status.FAILED, 0),
+        "".join(f", {number} {word}" for word, number in others.items() if number),
+        seconds,
+        "not saved (save_state=False)" if kept_at is None else kept_at,
+        logger=SESSION,
+    )
+
+
+def peak_memory_bytes() -> int | None:
+    """Return the most memory that the process has used at any time; None where it is not known (Windows)."""
+    try:
+        import resource  # here, as it is only needed at the end of a session
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,170 @@
+"""What commands print: trees, tables, JSON, and times as people write them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from railtracks import ExecutionInfo
+from railtracks.cli._errors import MistakeError
+from railtracks.state import Question
+from railtracks.state._records import CallRecord, Status, aggregate_status
+from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._guarding import guarded
+from railtracks.state._serialization._placeholders import RecordedError
+from railtracks.state._serialization._record_text import ensure_texts, parse_members
+from railtracks.state._serialization._shown_data import shorten
+from railtracks.state._views._summary import aligned
+from railtracks.state._views._texts import shown_error
+
+MAX_TEXT = 200
+"""The number of characters of a question that are shown."""
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def show_tree(info: ExecutionInfo, file: TextIO | None = None, **options: Any) -> None:
+    """Print the calls of a run as a tree, in colour on a terminal.
+
+    Args:
+        info: The run.
+        file: Where to; None: standard output.
+        options: As for ``info.tree``.
+    """
+    file = sys.stdout if file is None else file
+    if not file.isatty():
+        print(info.tree(**options), file=file)
+        return
+    from rich.console import Console
+
+    from railtracks.state._views._rich import rich_tree
+
+    Console(file=file).print(rich_tree(info._tree_lines(**options)))
+
+
+def answer_line(identifier: str, question: Question) -> str:
+    """Return the command that answers a question of a run, with the question as a comment."""
+    return f"railtracks answer {identifier} {question.id} ...  # {shorten(question.text, MAX_TEXT)}"
+
+
+def print_value(value: object) -> None:
+    """Print what a flow has returned, whatever of it the encoding of the terminal lacks."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(guarded(str, value).encode(encoding, "backslashreplace").decode(encoding))
+
+
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> None:
+    """Print rows of texts in columns; those in ``left`` are aligned to the left."""
+    print("\n".join(aligned([titles, *rows], left)))
+
+
+def print_json(data: Any) -> None:
+    """Print plain data as JSON."""
+    is_ascii = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    json.dump(data, sys.stdout, ensure_ascii=is_ascii, indent=2 if sys.stdout.isatty() else None)
+    print()
+
+
+def run_as_data(info: ExecutionInfo) -> dict[str, Any]:
+    """Return what a machine wants to know of a run: how it ended, its result, and why it failed."""
+    tops = [record for record in info.records if record.parent is None]
+    results = [_result_of(record, info) for record in tops]
+    errors = [shown_error(record.exception, info._redactor) for record in tops if record.exception is not None]
+    return {
+        "run": info.session_id,
+        "flow": info.flow_name,
+        "status": aggregate_status(info.records).value,
+        "calls": len(info.records),
+        "failed": len(info.failures),
+        "seconds": info._seconds,
+        "result": results[0] if len(results) == 1 else results or None,
+        "error": errors[0] if errors else None,
+    }
+
+
+def _result_of(record: CallRecord, info: ExecutionInfo) -> Any:
+    if record.status is not Status.COMPLETED:
+        return None
+    return parse_members(ensure_texts(record, info._redactor)[1])["output"]
+
+
+def failures_of(info: ExecutionInfo) -> list[CallRecord]:
+    """Return the calls in which an exception was raised, and not passed on from a call below."""
+    return [record for record in info.failures if not record.raised_by]
+
+
+def traceback_of(record: CallRecord) -> str:
+    """Return the traceback of a failed call that was loaded; "" if there is none."""
+    exc = record.exception
+    return exc.traceback if type(exc) is RecordedError else ""
+
+
+_LIBRARIES = ("railtracks", "anyio", "trio", "outcome", "asyncio")
+
+
+def user_traceback(error: BaseException, redactor: Redactor) -> str:
+    """Return an exception with its traceback as Python prints it, without the frames of the libraries that run nodes.
+
+    It is without secrets, too.
+
+    An exception without other frames has its class and message alone.
+    """
+    shown = traceback.TracebackException.from_exception(error)
+    waiting, seen = [shown], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        own = [frame for frame in each.stack if not _is_of_library(frame.filename)]
+        each.stack = traceback.StackSummary.from_list(own) if own else None  # type: ignore[assignment]
+        links = (each.__cause__, each.__context__, *(each.exceptions or ()))
+        waiting += [link for link in links if link is not None]
+    return printable(redactor.redact_free_text("".join(shown.format())))
+
+
+def printable(text: str) -> str:
+    """Return lines of text with escapes in place of control characters."""
+    return "\n".join(shorten(line, len(line) + 1) for line in text.split("\n"))
+
+
+def _is_of_library(path: str) -> bool:
+    """Return whether a file belongs to a library that runs nodes."""
+    for name in _LIBRARIES:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is not None and Path(file).parent in Path(path).parents:
+            return True
+    return False
+
+
+def parse_span(text: str) -> float:
+    """Return the seconds that a text such as ``90s``, ``15m``, ``12h``, ``7d`` or ``2w`` means.
+
+    Raises:
+        MistakeError: It is another text.
+    """
+    try:
+        return float(text[:-1]) * UNITS[text[-1:]]
+    except (KeyError, ValueError):
+        raise MistakeError(f"{text!r} is not a duration; write it as 90s, 15m, 12h, 7d or 2w") from None
+
+
+def parse_moment(text: str) -> float:
+    """Return the seconds since the epoch that a text means: a duration before now, or a date and time of ISO 8601.
+
+    Raises:
+        MistakeError: It is another text.
+    """
+    if text[-1:] in UNITS:
+        return time.time() - parse_span(text)
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise MistakeError(
+            f"{text!r} is not a time; write a duration before now, such as 12h or 7d, or a date, such as 2026-01-31"
+        ) from None

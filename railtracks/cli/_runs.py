@@ -1,0 +1,137 @@
+"""``railtracks list``, ``show`` and ``tail``: the runs in a store."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from railtracks import ExecutionInfo
+from railtracks._wording import counted
+from railtracks.cli._output import (
+    answer_line,
+    failures_of,
+    parse_moment,
+    print_json,
+    print_table,
+    printable,
+    run_as_data,
+    show_tree,
+    traceback_of,
+)
+from railtracks.state import CallRecord, RunSummary, Status, Store, list_runs, load_run
+from railtracks.state._serialization._shown_data import shorten
+from railtracks.state._stores._settings import resolve_store
+from railtracks.state._views._texts import shown_call, shown_error, shown_seconds, shown_status
+
+_POLL = 0.5
+"""How often a followed run is read again, in seconds."""
+_SHOWN_TRACEBACKS = 3
+_MAX_NAME = 40
+
+
+def print_runs(
+    store: Store | str | None, flow: str | None, unfinished: bool, since: str | None, limit: int, as_json: bool
+) -> int:
+    """Print the runs in a store, the latest first, and return the exit code."""
+    moment = None if since is None else parse_moment(since)
+    runs = list_runs(store, unfinished=unfinished, flow=flow, since=moment)[::-1]
+    shown = runs[:limit] if limit else runs
+    if as_json:
+        print_json([run._asdict() for run in shown])
+        return 0
+    if not runs:
+        print("There are no runs." if flow is None and since is None and not unfinished else "There are no such runs.")
+        return 0
+    now = time.time()
+    rows = [_row(run, now) for run in shown]
+    print_table(("RUN", "FLOW", "STATUS", "CALLS", "DURATION", "AGE"), rows, left=(0, 1, 2))
+    if len(shown) < len(runs):
+        print(f"… and {counted(len(runs) - len(shown), 'earlier run')}; --limit 0 shows all")
+    return 0
+
+
+def _row(run: RunSummary, now: float) -> tuple[str, ...]:
+    seconds = "" if run.start_time is None or run.end_time is None else shown_seconds(run.end_time - run.start_time)
+    return (
+        run.identifier,
+        shorten(run.flow_name or run.session_name or "", _MAX_NAME),
+        status_of(run),
+        "" if run.calls is None else str(run.calls),
+        seconds,
+        shown_seconds(now - run.modified) if run.start_time is None else shown_seconds(now - run.start_time),
+    )
+
+
+def status_of(run: RunSummary) -> str:
+    """Return in a word or two how far a run has come."""
+    if run.state != "ended":
+        return "Running" if run.state == "running" else "Died"
+    status = "Ended" if run.status is None else run.status.value
+    return f"{status} (interrupted)" if run.interrupted else status
+
+
+def print_run(
+    identifier: str, store: Store | str | None, failed: bool, stats: bool, as_json: bool, options: dict[str, Any]
+) -> int:
+    """Print one run: its calls as a tree, what failed, its numbers, or all of it as JSON."""
+    info = load_run(identifier, store)
+    if as_json:
+        print_json({**run_as_data(info), "document": info.payload()})
+        return 0
+    if stats:
+        print(info.summary())
+        return 0
+    show_tree(info, failed=failed, **options)
+    if failed:
+        _print_tracebacks(info)
+    if info.end_time is None:
+        is_running = resolve_store(store).is_locked(identifier)
+        advice = f"railtracks tail {identifier}" if is_running else f"railtracks resume {identifier}"
+        print(f"It is running: {advice}" if is_running else f"Its process died before it had ended: {advice}")
+    for question in info.questions:
+        print(f"It waits for an answer: {answer_line(identifier, question)}")
+    if info.topics:
+        print(f"It waits for messages: {', '.join(info.topics)}")
+    if info.damage is not None:
+        print(f"A part of the record is damaged: {info.damage}", file=sys.stderr)
+    return 0
+
+
+def _print_tracebacks(info: ExecutionInfo) -> None:
+    failures = failures_of(info)
+    for record in failures[:_SHOWN_TRACEBACKS]:
+        print(f"\n{shown_call(record, info._redactor)}")
+        print(printable(traceback_of(record) or shown_error(record.exception, info._redactor)).rstrip())  # type: ignore[arg-type]
+    if len(failures) > _SHOWN_TRACEBACKS:
+        left = counted(len(failures) - _SHOWN_TRACEBACKS, "more failure")
+        print(f"\n… and {left}; railtracks export {info.session_id} --format csv lists all of them")
+
+
+def follow_run(identifier: str, store: Store | str | None) -> int:
+    """Print each call of a run as it ends, until the run has ended.
+
+    The run may be that of another process. It is read again and again, each time after at least ten times as long as
+    that took. Ctrl-C ends this, and not the run.
+    """
+    followed = resolve_store(store)
+    shown: set[int] = set()
+    while True:
+        began = time.monotonic()
+        is_running = followed.is_locked(identifier)  # asked first, so that nothing is missed that it does after that
+        info = load_run(identifier, followed)
+        ended = [record for record in info.records if record.status is not Status.OPEN and record.index not in shown]
+        for record in sorted(ended, key=lambda each: each.ended_step or 0):
+            print(_ended_line(record, info), flush=True)
+        shown.update(record.index for record in ended)
+        if not is_running:
+            print(next(info._tree_lines(0)).text)
+            return 0
+        time.sleep(max(_POLL, 10 * (time.monotonic() - began)))
+
+
+def _ended_line(record: CallRecord, info: ExecutionInfo) -> str:
+    ended = time.strftime("%H:%M:%S", time.localtime(record.ended or record.started))
+    seconds = "" if record.ended is None else f"  {shown_seconds(record.ended - record.started)}"
+    reason = "" if record.exception is None else f"  {shown_error(record.exception, info._redactor)}"
+    return f"{ended}  {shown_call(record, info._redactor)}  {shown_status(record)}{seconds}{reason}"

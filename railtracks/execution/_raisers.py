@@ -1,0 +1,43 @@
+"""Which call an exception was raised in, so that the log explains it there, and not in each call that it leaves."""
+
+from __future__ import annotations
+
+from railtracks.state import CallRecord
+from railtracks.state._transitions import RTState
+
+
+class Raisers:
+    """The exceptions that calls of one session have failed with.
+
+    Args:
+        state: The records of the calls.
+    """
+
+    __slots__ = ("_found", "_state")
+
+    def __init__(self, state: RTState) -> None:
+        self._state = state
+        # By the identity of an exception, which is kept alive: itself, the name of the call that raised it, and the
+        # index of the last call that it has left.
+        self._found: dict[int, tuple[BaseException, str, int]] = {}
+
+    def note(self, exc: BaseException, raiser: str, index: int) -> None:
+        """Note that an exception leaves a call.
+
+        Args:
+            exc: The exception.
+            raiser: The name of the call that it was raised in.
+            index: The index of the call that it leaves; or of the one that had opened the session which it leaves.
+        """
+        self._found[id(exc)] = exc, raiser, index
+
+    def below(self, record: CallRecord, exc: BaseException) -> str | None:
+        """Return the name of the call below ``record`` that has raised an exception; None if none has.
+
+        One exception can be raised by several calls that have nothing to do with each other, such as that of a mock.
+        """
+        _, raiser, index = self._found.get(id(exc), (None, None, -1))
+        while index > record.index:  # callers have lower indices
+            left = self._state.entries[index]
+            index = -1 if left is None or left.parent is None else left.parent
+        return raiser if index == record.index else None

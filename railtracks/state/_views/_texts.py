@@ -1,0 +1,70 @@
+"""The texts that describe one call: its name and arguments, its duration, its outcome. They are without secrets."""
+
+from __future__ import annotations
+
+from railtracks._log_handlers import class_name
+from railtracks.state._records import CallRecord, Status, is_reused
+from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._guarding import guarded
+from railtracks.state._serialization._placeholders import RecordedError
+from railtracks.state._serialization._redacted_values import redact_and_cut
+from railtracks.state._serialization._shown_arguments import arguments_of
+from railtracks.state._serialization._shown_data import shorten
+
+_MAX_ARGUMENT = 50
+_MAX_ARGUMENTS = 100
+_MAX_NAME = 80
+_MAX_REASON = 200
+
+
+def shown_seconds(seconds: float) -> str:
+    """Return a duration as people write it: ``250 µs``, ``12.3 ms``, ``1.9 s``, ``3 min 05 s``, ``30 d 04 h``."""
+    seconds = max(seconds, 0.0)
+    if seconds < 0.000_999_5:
+        return f"{seconds * 1e6:.0f} µs"
+    for limit, factor, unit in ((0.999_5, 1e3, "ms"), (59.95, 1.0, "s")):
+        if seconds < limit:
+            value = seconds * factor
+            return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 2 * 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600:02} h"
+
+
+def shown_name(record: CallRecord, redactor: Redactor) -> str:
+    """Return the name of a call."""
+    return shorten(redactor.redact_name(record.name), _MAX_NAME)
+
+
+def session_title(session_id: str, name: str | None, flow_name: str | None, redactor: Redactor) -> str:
+    """Return what a session is called: by its flow, or by its own name, and by its identifier."""
+    if flow_name is not None:
+        return f"flow {shorten(redactor.redact_name(flow_name), _MAX_NAME)}, session {session_id}"
+    if name is None or name == session_id:
+        return f"session {session_id}"
+    return f"session {session_id} ({shorten(redactor.redact_name(name), _MAX_NAME)})"
+
+
+def shown_call(record: CallRecord, redactor: Redactor) -> str:
+    """Return a call as it could be written, such as ``fetch(3, limit=2)``, with arguments that are shortened."""
+    return f"{shown_name(record, redactor)}({arguments_of(record, redactor, _MAX_ARGUMENTS, _MAX_ARGUMENT)})"
+
+
+def shown_error(exc: BaseException, redactor: Redactor) -> str:
+    """Return the class and the message of an exception, live or loaded, such as ``ValueError: the reason``."""
+    if type(exc) is RecordedError:
+        name, message = exc.type.rpartition(".")[2], exc.message
+    else:
+        name, message = class_name(exc), guarded(str, exc)
+    message = redact_and_cut(message, _MAX_REASON, redactor, redactor.redact_free_text)
+    return shorten(f"{name}: {message}" if message else name, _MAX_REASON)
+
+
+def shown_status(record: CallRecord) -> str:
+    """Return the status of a call with its cause, such as ``Cancelled (timeout)`` or ``Completed (reused)``."""
+    details = [] if record.reason is None or record.status is Status.SUSPENDED else [record.reason.value]
+    details += ["reused"] * is_reused(record)
+    return f"{record.status.value} ({', '.join(details)})" if details else record.status.value

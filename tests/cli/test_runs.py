@@ -1,0 +1,227 @@
+"""The commands that list, show, follow, resume, answer, cancel and remove runs, and that check what is set."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import anyio
+import pytest
+
+import railtracks as rt
+from railtracks.state import MemoryStore, Status, list_runs, load_run
+
+
+@pytest.fixture
+def runs(command, program):
+    """Three runs: one that completed, one that failed, one that is suspended."""
+    command("run", f"{program}:pages", 12, "--run-identifier", "good")
+    command("run", f"{program}:pages", 12, "--strict", "--run-identifier", "bad")
+    command("run", f"{program}:asking", "--run-identifier", "waiting")
+    return program
+
+
+def columns(out):
+    return [line.split()[:3] for line in out.splitlines()]
+
+
+def test_runs_are_listed_the_latest_first(command, runs):
+    code, out, _ = command("list")
+    assert code == 0
+    assert columns(out) == [
+        ["RUN", "FLOW", "STATUS"], ["waiting", "Asking", "Suspended"], ["bad", "Pages", "Failed"],
+        ["good", "Pages", "Completed"],
+    ]  # fmt: skip
+    assert columns(command("list", "--unfinished", "--flow", "Pages")[1])[1:] == [["bad", "Pages", "Failed"]]
+    assert command("list", "--limit", 1)[1].splitlines()[2] == "… and 2 earlier runs; --limit 0 shows all"
+    assert [run["identifier"] for run in json.loads(command("list", "--since", "1h", "--json")[1])] == [
+        "waiting", "bad", "good",
+    ]  # fmt: skip
+    assert command("list", "--since", "2100-01-01")[1] == "There are no such runs.\n"
+    assert command("list", "--store", "file:elsewhere")[1] == "There are no runs.\n"
+
+
+def test_one_run_is_shown_as_asked(command, runs):
+    info = load_run("bad")
+    assert command("show", "bad") == (0, f"{info.tree()}\n", "")
+    assert command("show", "bad", "--no-arguments", "--max-calls", 1)[1] == f"{info.tree(1, False)}\n"
+    assert command("show", "good", "--no-folds")[1] == f"{load_run('good').tree(folds=False)}\n"
+    assert command("show", "good", "--stats")[1] == f"{load_run('good').summary()}\n"
+    _, out, _ = command("show", "good", "--failed")
+    assert out.startswith(load_run("good").tree(failed=True))
+    assert re.search(r"\nfetch\(3\)\nTraceback .*\nLookupError: no page 3\n", out, re.DOTALL)
+    data = json.loads(command("show", "bad", "--json")[1])
+    assert (data["status"], data["document"]) == ("Failed", info.payload())
+    last = command("show", "waiting")[1].splitlines()[-1]
+    assert re.fullmatch(r"It waits for an answer: railtracks answer waiting q-\w+ \.\.\.  # Which colour\?", last)
+
+
+def test_a_suspended_run_is_answered_and_goes_on(command, runs):
+    code, _, err = command("answer", "waiting", "nope", "blue")
+    assert code == 2
+    (question,) = load_run("waiting").questions
+    assert err == f"railtracks: the run waiting has no open question nope; open are {question.id} (Which colour?)\n"
+    assert command("answer", "waiting", question.id, "blue")[0] == 0
+    assert command("resume", "waiting")[0] == 75
+    (question,) = load_run("waiting").questions
+    code, out, _ = command("resume", "waiting", "--answer", f"{question.id}=42")
+    assert (code, out) == (0, "blue and 42\n")
+    code, _, err = command("answer", "waiting", question.id, "1")
+    assert err == f"railtracks: the run waiting has no open question {question.id}; none is open\n"
+
+
+def test_the_flow_is_found_by_what_is_on_record(command, runs):
+    sys.modules.pop(runs)
+    code, _, err = command("resume", "bad")
+    assert code == 1
+    assert "fetch(0)  Completed (reused)" in err
+    assert command("resume", "bad", "--flow", f"{runs}.py:pages", "--json")[0] == 1
+
+
+def test_a_run_without_a_flow_must_be_given_one(command, program):
+    async def main():
+        async with rt.Session(run_identifier="plain"):
+            await rt.call(anyio.sleep, 0)
+
+    anyio.run(main)
+    code, _, err = command("resume", "plain")
+    assert (code, err) == (
+        2, "railtracks: the run plain was not made by a flow; name it: railtracks resume plain --flow app.py:flow\n",
+    )  # fmt: skip
+
+
+def test_a_run_is_cancelled(command, runs):
+    assert command("cancel", "waiting")[0] == 0
+    assert load_run("waiting").records[0].status is Status.CANCELLED
+    code, _, err = command("cancel", "good")
+    assert (code, err) == (1, "railtracks: the run 'good' has completed, and cannot be cancelled any more\n")
+
+
+def test_runs_are_removed(command, runs):
+    code, _, err = command("prune")
+    assert (code, err.startswith("railtracks: prune without a limit would remove all runs")) == (2, True)
+    assert command("prune", "--older-than", "1h")[1] == "0 runs removed.\n"
+    assert command("prune", "--keep", 0)[1] == "2 runs removed.\n"
+    assert [run.identifier for run in list_runs()] == ["waiting"]
+    assert command("prune", "--older-than", "0s", "--pending")[1] == "1 run removed.\n"
+
+
+MISTAKES = {
+    ("show", "nope"): (1, "there is no run 'nope' at "),
+    ("show", "../x"): (2, "'../x' is not allowed as the identifier of a run"),
+    ("list", "--since", "5x"): (2, "'5x' is not a time; write a duration before now, such as 12h or 7d"),
+    ("list", "--limit", "-1"): (2, ""),
+    ("export", "good", "--format", "csv", "--output", "nowhere/x"): (2, "--output nowhere/x: No such file"),
+    ("prune", "--older-than", "soon"): (2, "'soon' is not a duration; write it as 90s, 15m, 12h, 7d or 2w"),
+    ("list", "--store", "json:dumps"): (2, "--store json:dumps: <function dumps at "),
+    ("resume", "waiting", "--answer", "x"): (2, "--answer x: expected ID=VALUE"),
+    ("nope",): (2, ""),
+    ("show",): (2, ""),
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_a_mistake_is_one_line(command, runs, words):
+    code, out, err = command(*words)
+    assert (code, out) == (MISTAKES[words][0], "")
+    assert err.startswith(f"railtracks: {MISTAKES[words][1]}")
+    assert err.count("\n") == 1
+
+
+def test_a_store_of_ones_own_is_named_by_its_module(command, tmp_path, program):
+    (tmp_path / "own_store.py").write_text("from railtracks.state import MemoryStore\nstore = MemoryStore()\n")
+    assert command("list", "--store", "own_store:store")[1] == "There are no runs.\n"
+    store = sys.modules["own_store"].store
+    assert isinstance(store, MemoryStore)
+    rt.Flow("Kept", anyio.sleep, store=store).invoke(0)
+    assert "Kept" in command("list", "--store", "own_store:store")[1]
+
+
+@pytest.mark.parametrize("ends", ["in order", "by being killed"])
+def test_a_run_of_another_process_is_followed(command, program, tmp_path, ends):
+    script = (
+        "import sys, anyio, railtracks as rt\n"
+        f"import {program}\n"
+        "async def main():\n"
+        "    async with rt.Session(run_identifier='live'):\n"
+        f"        await rt.call({program}.fetch, 1)\n"
+        "        print('ready', flush=True)\n"
+        "        await anyio.to_thread.run_sync(sys.stdin.readline)\n"
+        f"        await rt.call({program}.fetch, 2)\n"
+        "anyio.run(main)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        process.stdout.readline()
+        results = []
+        follower = threading.Thread(target=lambda: results.append(command("tail", "live")))
+        follower.start()
+        time.sleep(0.1)  # usually the run was read once by now; if not, the outcome is the same
+        if ends == "in order":
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        else:
+            process.kill()
+        process.wait()
+        follower.join(60)
+    _, shown, _ = command("show", "live")
+    assert shown.endswith("Its process died before it had ended: railtracks resume live\n") == (ends != "in order")
+    ((code, out, _),) = results
+    lines = [re.sub(r"^\d\d:\d\d:\d\d  |  [\d.]+ .?s.*", "", line) for line in out.splitlines()]
+    assert code == 0
+    expected = ["fetch(1)  Completed", "fetch(2)  Completed", "session live  Completed"]
+    assert lines[:-1] == expected[: len(lines) - 1]
+    assert len(lines) == (3 if ends == "in order" else 2)
+
+
+def test_options_are_shown_with_their_sources(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAILTRACKS_TIMEOUT", "20")
+    (tmp_path / "railtracks.toml").write_text('durability = "sync"\n')
+    _, out, _ = command("config")
+    assert re.search(r"timeout +20\.0 +RAILTRACKS_TIMEOUT", out)
+    assert re.search(rf"durability +sync +{re.escape(str(tmp_path))}", out)
+    assert re.search(r"backend +asyncio +default", out)
+    data = json.loads(command("config", "--json")[1])
+    assert data["timeout"] == {"value": 20.0, "source": "RAILTRACKS_TIMEOUT"}
+
+
+def test_the_doctor_says_what_works(command, monkeypatch):
+    code, out, _ = command("doctor")
+    assert (code, out.count("ok  "), "PROBLEM" in out) == (0, 8, False)
+    assert "backend trio: works" in out
+    monkeypatch.setenv("RAILTRACKS_TIMEOUT", "soon")
+    code, out, _ = command("doctor", "--store", "file:/proc/nowhere")
+    assert code == 1
+    assert "PROBLEM  configuration: environment variable RAILTRACKS_TIMEOUT: 'soon' is not allowed" in out
+    assert "PROBLEM  store: " in out
+
+
+def test_the_command_is_a_module_too():
+    done = subprocess.run([sys.executable, "-m", "railtracks", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{rt.__version__}\n")
+    done = subprocess.run([sys.executable, "-m", "railtracks", "list"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "There are no runs.\n")
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    code = (
+        "import sys; sys.modules['cyclopts'] = None; sys.argv[1:] = ['list']\n"
+        "from railtracks.__main__ import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "install the command line with `pip install '.[cli]'` in a checkout of Railtracks" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    code = "import sys\nfrom railtracks.cli._app import run_command_line\nsys.exit(run_command_line(['config']))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

@@ -1,0 +1,223 @@
+"""Every recipe of docs/recipes.md runs as a reader would run it, with the real packages."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.ecosystem
+
+PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+RECIPES = dict(re.findall(r"^## (.*?)$.*?^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL))
+SECONDS = 60
+"""Real seconds that one of them may take."""
+SCRIPTS = ["APScheduler", "tenacity", "aiosqlite", "structlog", "OpenTelemetry"]
+SERVERS = {
+    "FastAPI on uvicorn": ("uvicorn", ["app:app", "--port"], ["run", "shared", "thread", "later", "stream"]),
+    "Starlette on hypercorn with trio": (
+        "hypercorn", ["app:app", "--worker-class", "trio", "--bind"], ["shared", "thread"],
+    ),
+}  # fmt: skip
+TESTS = {"pytest-asyncio": 3, "pytest-trio": 3, "pytest-xdist": 12}
+OTHERS = ["unittest", "IPython and Jupyter"]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(PAGE.parents[1]), "RAILTRACKS_LOGGING_SETTING": "QUIET"}
+
+
+def run(folder: Path, *arguments: str) -> str:
+    """Return what a Python program prints; it must succeed. Standard error has its log at most."""
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment(), timeout=SECONDS, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout
+
+
+def promised(recipe: str) -> list[str]:
+    return re.findall(r"print\(.*\)  # (.*)", recipe)
+
+
+def test_each_recipe_is_run():
+    assert [*RECIPES] == [*SERVERS, *SCRIPTS, *TESTS, *OTHERS]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_prints_what_the_page_says(name, tmp_path):
+    (tmp_path / "recipe.py").write_text(RECIPES[name], "utf-8")
+    assert run(tmp_path, "recipe.py").splitlines() == promised(RECIPES[name]) != []
+
+
+# ---- servers
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def get(url: str) -> str:
+    """Return the answer, once the server is there."""
+    deadline = time.monotonic() + SECONDS / 2
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return str(answer.read().decode().strip('"'))
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_answers_and_saves_when_it_is_stopped(name, tmp_path):
+    (tmp_path / "app.py").write_text(RECIPES[name], "utf-8")
+    module, arguments, ways = SERVERS[name]
+    port = free_port()
+    place = str(port) if arguments[-1] == "--port" else f"127.0.0.1:{port}"
+    command = [sys.executable, "-m", module, *arguments, place]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) as server:
+        try:
+            answers = {way: get(f"http://127.0.0.1:{port}/{way}/Ada") for way in ways}
+        finally:
+            server.send_signal(signal.SIGTERM)
+            _, errors = server.communicate(timeout=SECONDS)
+    assert answers == {way: "soon" if way == "later" else "Hello, Ada!" for way in ways}
+    assert "Traceback" not in errors, errors
+    statuses = summary(tmp_path, "service")
+    assert statuses == ["greet Completed"] * len([way for way in ways if way not in ("run", "stream")])
+
+
+def summary(folder: Path, identifier: str) -> list[str]:
+    """Return the calls of a run on disk, with their statuses."""
+    code = (
+        "import railtracks as rt\n"
+        f"for record in rt.state.load_run({identifier!r}).records: print(record.name, record.status.value)"
+    )
+    return run(folder, "-c", code).splitlines()
+
+
+# ---- test runners
+
+ONLY = {
+    "pytest-asyncio": ["-p", "no:trio"], "pytest-trio": ["-p", "no:asyncio"],
+    "pytest-xdist": ["-n", "2", "-p", "no:trio", "-p", "no:asyncio"],
+}  # fmt: skip
+MODES = [
+    ("pytest-asyncio", "asyncio_mode = strict"), ("pytest-asyncio", "asyncio_mode = auto"), ("pytest-trio", ""),
+    ("pytest-trio", "trio_mode = true"), ("pytest-xdist", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "mode"), MODES)
+def test_a_test_file_passes_in_each_mode_of_the_plugin(name, mode, tmp_path):
+    (tmp_path / "test_recipe.py").write_text(RECIPES[name], "utf-8")
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\nasyncio_default_fixture_loop_scope = function\n{mode}\n", "utf-8")
+    output = run(tmp_path, "-m", "pytest", "-q", "-W", "ignore::pytest.PytestConfigWarning", *ONLY[name])
+    assert re.search(rf"\b{TESTS[name]} passed", output), output
+    assert "failed" not in output
+    kept = 4 if name == "pytest-xdist" else 0
+    assert len([*tmp_path.glob(".railtracks/*.json")]) == kept
+
+
+def test_two_runs_of_pytest_at_once_do_not_disturb_one_another(tmp_path):
+    (tmp_path / "test_recipe.py").write_text(RECIPES["pytest-xdist"], "utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ONLY["pytest-xdist"][2:]]
+    both = [subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE) for _ in range(2)]
+    for each in both:
+        output, _ = each.communicate(timeout=SECONDS)
+        assert each.returncode == 0, output.decode()
+
+
+def test_unittest(tmp_path):
+    (tmp_path / "test_recipe.py").write_text(RECIPES["unittest"], "utf-8")
+    run(tmp_path, "test_recipe.py")  # which fails if a test does
+
+
+def test_a_cell_of_ipython(tmp_path):
+    recipe = RECIPES["IPython and Jupyter"]
+    (tmp_path / "cell.py").write_text(recipe, "utf-8")
+    code = (
+        "from pathlib import Path\n"
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "InteractiveShell.instance().run_cell(Path('cell.py').read_text('utf-8')).raise_error()\n"
+    )
+    assert run(tmp_path, "-c", code).splitlines() == promised(recipe)
+
+
+# ---- the fixtures of Railtracks beside other plugins, whatever these make of a test
+
+VIRTUAL = """
+import time
+
+import anyio
+import pytest
+import sniffio
+
+import railtracks as rt
+
+{mark}
+async def test_it(rt_session, virtual_clock, rt_backend):
+    started = time.monotonic()
+    await anyio.sleep(3_600)
+    assert virtual_clock.now == 3_600
+    assert time.monotonic() - started < 60
+    assert sniffio.current_async_library() == rt_backend
+    assert rt.session_id() == rt_session.identifier
+
+{mark}
+async def test_that_it_is_not_run_silently_in_another_way(rt_session):
+    raise KeyError("it ran")
+"""
+
+
+GIVEN = """
+from hypothesis import given, settings, strategies as st
+
+import railtracks as rt
+
+
+@settings(deadline=None, database=None)
+@given(x=st.integers())
+async def test_each_example(rt_session, x):
+    assert await rt.call(lambda: x) == x
+"""
+
+
+@pytest.mark.parametrize("mode", ["asyncio_mode = auto", "trio_mode = true", "anyio_mode = auto"])
+def test_a_property_with_its_fixtures_runs_in_virtual_time(mode, tmp_path):
+    """On each backend, whatever the other plugin has left in the test."""
+    (tmp_path / "test_it.py").write_text(GIVEN, "utf-8")
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\nasyncio_default_fixture_loop_scope = function\n{mode}\n", "utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), timeout=SECONDS, capture_output=True, text=True, check=False
+    )
+    assert re.search(rf"^{4 if 'anyio' in mode else 2} passed", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.parametrize("mark", ["", "@pytest.mark.asyncio", "@pytest.mark.trio", "@pytest.mark.anyio"])
+@pytest.mark.parametrize("mode", ["", "asyncio_mode = auto", "trio_mode = true", "anyio_mode = auto", "timeout = 50"])
+def test_a_test_with_its_fixtures_runs_in_virtual_time(mode, mark, tmp_path):
+    (tmp_path / "test_it.py").write_text(VIRTUAL.format(mark=mark), "utf-8")
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\nasyncio_default_fixture_loop_scope = function\n{mode}\n", "utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), timeout=SECONDS, capture_output=True, text=True, check=False
+    )
+    times = 4 if "anyio" in mode + mark else 2  # its own parameter comes in addition
+    assert re.search(rf"\b{times} failed, {times} passed", done.stdout), done.stdout
+    assert len(re.findall(r"^E +KeyError: 'it ran'", done.stdout, re.MULTILINE)) == times
