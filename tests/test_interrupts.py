@@ -310,7 +310,7 @@ def test_ctrl_c_while_the_session_of_a_failed_body_delivers(backend):
 
 
 AT_EACH_POINT = """
-    import contextvars, signal, threading
+    import contextvars, ctypes, signal, threading
     sys.unraisablehook = lambda _: None  # it comes in finalizers too
 
     def interrupt_at(number):
@@ -322,6 +322,7 @@ AT_EACH_POINT = """
                 count += 1
                 came.append(number)
                 signal.raise_signal(signal.SIGINT)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(profile))  # Python 3.11 frees one that raises while it is in use
         sys.setprofile(profile)
 
     def main():
