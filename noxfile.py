@@ -18,6 +18,8 @@ nox.options.sessions = ["tests", "lint", "types"]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+HANGS_FAIL = ["-o", "faulthandler_timeout=600", "-o", "faulthandler_exit_on_timeout=true"]
+"""A test that takes ten minutes prints the stacks of all threads and fails: it would hold up a run for ever."""
 
 
 def packages(*groups: str) -> list[str]:
@@ -50,14 +52,14 @@ def tests(session: nox.Session) -> None:
     """The test-suite, on the Python that runs nox, in as many processes as there are cores. Arguments go to pytest."""
     install(session, "test", "types")
     bytecode = {"PYTHONDONTWRITEBYTECODE": ""}  # written, or each of the many processes would compile all modules
-    session.run("python", "-m", "pytest", "-n", "auto", *session.posargs, env=bytecode)
+    session.run("python", "-m", "pytest", "-n", "auto", *HANGS_FAIL, *session.posargs, env=bytecode)
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
     """The tests that take minutes in all: kills at every moment, planted defects, the fuzzer, tiny benchmarks."""
     install(session, "test", "types")
-    session.run("python", "-m", "pytest", "-n", "auto", "-m", "slow", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "auto", "-m", "slow", *HANGS_FAIL, *session.posargs)
 
 
 @nox.session
@@ -68,7 +70,7 @@ def live(session: nox.Session) -> None:
     """
     install(session, "test", "types", "integration")
     arguments = session.posargs or ["tests/integration"]
-    session.run("python", "-m", "pytest", "-n", "0", "-m", "integration", *arguments)
+    session.run("python", "-m", "pytest", "-n", "0", "-m", "integration", *HANGS_FAIL, *arguments)
 
 
 @nox.session
@@ -76,7 +78,7 @@ def ecosystem(session: nox.Session) -> None:
     """The recipes of docs/recipes.md, with the real packages of others. Arguments go to pytest."""
     install(session, "test", "ecosystem")
     plugins = ["-p", "no:asyncio", "-p", "no:trio"]  # the recipes load them in processes of their own
-    session.run("python", "-m", "pytest", *plugins, "-m", "ecosystem", "tests/ecosystem", *session.posargs)
+    session.run("python", "-m", "pytest", *plugins, "-m", "ecosystem", *HANGS_FAIL, "tests/ecosystem", *session.posargs)
 
 
 @nox.session(name="tests-all", python=[python for python in PYTHONS if shutil.which(f"python{python}")] or None)
