@@ -16,10 +16,9 @@ import logging
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
-from weakref import WeakSet
+from weakref import ref
 
 from anyio.lowlevel import EventLoopToken
 
@@ -67,40 +66,40 @@ class WatchedLoop:
 
     def __init__(self, token: EventLoopToken, clock: Callable[[], float] = time.monotonic) -> None:
         self.sessions: int = 0
-        self._coordinators: WeakSet[_Watching] = WeakSet()
+        self._coordinators: dict[int, ref[_Watching]] = {}  # by identity; a session that was never left may be freed
         self.loop: Any = token.native_token
         self._token = token
         self._clock = clock
         self._thread = threading.get_ident()
-        self._limits: Counter[float] = Counter()  # of its sessions, in seconds
-        self._limit = math.inf  # the shortest of them
+        self._limit = math.inf  # the shortest of its sessions, in seconds
         self._question: list[float] | None = None  # when it was asked of the loop, until that has answered
         self._was_reported = False  # the turn in which the loop is
 
     def add(self, coordinator: _Watching) -> None:
         """Watch for a session too."""
         self.sessions += 1
-        self._coordinators.add(coordinator)
+        self._coordinators[id(coordinator)] = ref(coordinator)
         coordinator.watched_loop = self
-        self._limits[coordinator.config.slow_callback_seconds] += 1
-        self._apply_limit()
+        if coordinator.config.slow_callback_seconds < self._limit:
+            self._set_limit(coordinator.config.slow_callback_seconds)
 
     def remove(self, coordinator: _Watching) -> None:
-        """Stop watching for a session."""
+        """Stop watching for a session. The next check applies the limits of those that are left."""
         self.sessions -= 1
-        self._coordinators.discard(coordinator)
-        limit = coordinator.config.slow_callback_seconds
-        self._limits[limit] -= 1
-        if not self._limits[limit]:
-            del self._limits[limit]
-        if self.sessions:  # or it is watched as it was, until it is over
-            self._apply_limit()
+        self._coordinators.pop(id(coordinator), None)
 
-    def _apply_limit(self) -> None:
-        limit = min(self._limits)
-        if limit != self._limit:
-            self._limit = limit
-            watch_thread.watch(self.check, limit / CHECKS)
+    def _set_limit(self, seconds: float) -> None:
+        self._limit = seconds
+        watch_thread.watch(self.check, seconds / CHECKS)
+
+    def _live(self) -> list[_Watching]:
+        """Return the sessions that there still are, and apply the shortest of their limits."""
+        with _guard:
+            live = [each for each in (link() for link in self._coordinators.values()) if each is not None]
+            limit = min((each.config.slow_callback_seconds for each in live), default=self._limit)
+            if limit != self._limit:
+                self._set_limit(limit)
+            return live
 
     @property
     def is_over(self) -> bool:
@@ -120,9 +119,10 @@ class WatchedLoop:
         if not getattr(self.loop, "is_running", _always)():  # trio has none
             self._question = None  # an asyncio loop that was stopped, and may be started again, answers nothing
             return
+        live = self._live()
         question = self._question
         if question is None:
-            if self._runs_calls():  # or an idle program would be woken again and again
+            if any(each.scopes for each in live):  # or an idle program would be woken again and again
                 self._was_reported = False
                 self._question = question = [self._clock()]
                 call_soon(self._token, lambda: self._on_answer(question))
@@ -130,10 +130,6 @@ class WatchedLoop:
             code = running_code(self._thread)
             if code is not None:
                 self._report(code, seconds)
-
-    def _runs_calls(self) -> bool:
-        with _guard:
-            return any(coordinator.scopes for coordinator in self._coordinators)
 
     def _on_answer(self, question: list[float]) -> None:
         if self._question is question:
