@@ -159,6 +159,10 @@ class Lifecycle:
         repair = _AFTER_FAILURE if phase is Phase.FAILED else repairs[operation]
         raise kind(f"{what} came {when}; {repair}") from self.failure
 
+    def allows(self, operation: Operation) -> bool:
+        """Return whether the session allows an operation now."""
+        return bool(_BITS[self.phase] & operation)
+
     @property
     def state(self) -> str:
         """The phase in the words of refusals to enter and to leave."""

@@ -18,7 +18,6 @@ from functools import partial
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
 
-from railtracks._concurrency._background import Work, background
 from railtracks._concurrency._cancellation import checkpoint_if_cancelled
 from railtracks._concurrency._event_loop import call_soon
 from railtracks._concurrency._threads import run_in_thread
@@ -27,6 +26,7 @@ from railtracks._logging import SESSION
 from railtracks._test_hooks import runtime_hooks
 from railtracks._wording import counted
 from railtracks.exceptions import Question, RunCancelledError
+from railtracks.execution._lifecycle import Operation
 from railtracks.execution._node_errors import Unwound
 from railtracks.execution._waiters import CallFrame, RunningSession, Waiter, Waiters
 from railtracks.state import CallRecord, Reason, Status, Store
@@ -55,8 +55,8 @@ class SessionMailbox:
     """
 
     __slots__ = (
-        "_arrived", "_callback", "_coordinator", "_given", "_has_failed", "_interval", "_is_stale",
-        "_is_virtual", "_known", "_mailbox", "_readings", "_removable", "_store", "_token",
+        "_arrived", "_callback", "_coordinator", "_given", "_has_failed", "_interval", "_is_looking",
+        "_is_stale", "_is_virtual", "_known", "_mailbox", "_must_look", "_readings", "_removable", "_store", "_token",
         "_watched", "waiters",
     )  # fmt: skip
 
@@ -76,6 +76,7 @@ class SessionMailbox:
         self._token: EventLoopToken | None = None
         self._callback: Callable[[], None] | None = None
         self._watched: Callable[[], None] | None = None
+        self._must_look = self._is_looking = False  # for what this process has sent while no call waits
         self._has_failed = False
 
     # ---- from and to other threads
@@ -114,7 +115,25 @@ class SessionMailbox:
         elif not is_blocking(self._store):  # it may be a request
             self._look_from_outside()
         else:
-            background.submit(Work(self._look_from_outside))
+            self._must_look = True
+            self._start_looking()
+
+    def _start_looking(self) -> None:
+        """Have a task of the session read the mailbox, so that the session waits for it, unless it is too late."""
+        if self._must_look and not self._is_looking:
+            nursery = self._coordinator.nursery
+            if nursery is not None and self._coordinator.lifecycle.allows(Operation.START_SOON):
+                self._is_looking = True
+                nursery.spawn(self._look, self._on_looked)
+
+    async def _look(self) -> None:
+        while self._must_look:
+            self._must_look = False
+            self._on_read(await run_in_thread(partial(self._read, set[str]())))
+
+    def _on_looked(self) -> None:
+        self._is_looking = False
+        self._start_looking()  # more may have been sent since
 
     # ---- calls that wait
 

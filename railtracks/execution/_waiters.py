@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from railtracks._logging import SessionLog
     from railtracks.execution._call_scopes import RootCall
     from railtracks.execution._lifecycle import Lifecycle
+    from railtracks.execution._pump_nursery import TaskSpawner
     from railtracks.execution._recording._recorder import Recorder
     from railtracks.pubsub import RTPublisher
     from railtracks.state._transitions import RTState
@@ -44,6 +45,7 @@ class RunningSession(Protocol):
     log: SessionLog
     publisher: RTPublisher
     recorder: Recorder | None
+    nursery: TaskSpawner | None
 
     @property
     def outer(self) -> RunningSession | None: ...
