@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import html
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, final, overload
 
@@ -434,7 +433,9 @@ class FlowConnection(Generic[P, T]):
 
     def _repr_html_(self) -> str:
         """Return the tree of the calls of the latest run as HTML, for notebooks."""
-        return html.escape(repr(self)) if self._latest_session is None else self._latest_session._repr_html_()
+        from html import escape  # here, as few programs show a connection
+
+        return escape(repr(self)) if self._latest_session is None else self._latest_session._repr_html_()
 
     def message_histories(self) -> dict[str, MessageHistory]:
         """Return the conversations of the agents in the latest run, by the identifiers of their calls, in order.

@@ -17,7 +17,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
 
 from anyio.lowlevel import EventLoopToken
@@ -30,7 +30,9 @@ from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
 from railtracks._test_hooks import runtime_hooks
 from railtracks.execution._call_scopes import CallScopes
-from railtracks.execution._running_code import RunningCode, running_code
+
+if TYPE_CHECKING:
+    from railtracks.execution._running_code import RunningCode
 
 CHECKS = 4
 """Checks of an event loop in the time that a turn of it may take. So what takes a quarter longer is always found."""
@@ -127,6 +129,8 @@ class WatchedLoop:
                 self._question = question = [self._clock()]
                 call_soon(self._token, lambda: self._on_answer(question))
         elif not self._was_reported and (seconds := self._clock() - question[0]) >= self._limit:
+            from railtracks.execution._running_code import running_code  # here, as few event loops are blocked
+
             code = running_code(self._thread)
             if code is not None:
                 self._report(code, seconds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import pickle
 import sys
 from collections.abc import Callable
 from types import CodeType, FunctionType, MethodType
@@ -78,7 +77,9 @@ def reduce_node(node: Any, rebuild: Callable[..., Any], options: dict[str, Any])
             return getattr, (_find(func.__module__, place), name)
         return rebuild, (found, options)
     if found is not func:
-        raise pickle.PicklingError(
+        from pickle import PicklingError  # here, as few programs pickle nodes
+
+        raise PicklingError(
             f"the node {node.name} cannot be pickled, because {func.__module__}.{func.__qualname__} cannot be imported "
             f"by that name; define it at the top level of a module"
         )
@@ -103,7 +104,9 @@ def _reduce_method(
     if bases:  # a node that was made of another one, which stands for the method
         return rebuild, (bases[0], options)
     if not _is_same_method(getattr(owner, own, None), func):
-        raise pickle.PicklingError(
+        from pickle import PicklingError
+
+        raise PicklingError(
             f"the node {node.name} cannot be pickled, because {cls.__qualname__} has no attribute {own!r} that is its "
             f"method; make the node of a method that is defined in the class"
         )

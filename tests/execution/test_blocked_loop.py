@@ -16,7 +16,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 
 import railtracks as rt
 from railtracks._concurrency._watch_thread import watch_thread
-from railtracks.execution import _blocked_loop
+from railtracks.execution import _blocked_loop, _running_code
 from railtracks.execution._blocked_loop import WatchedLoop
 from railtracks.execution._call_scopes import CallScopes
 from tests import virtual
@@ -315,7 +315,7 @@ def test_a_stopped_loop_does_not_count_as_blocked(thread, monkeypatch):
             handle.cancel()
 
     task = loop.create_task(main())
-    monkeypatch.setattr(_blocked_loop, "running_code", read.append)
+    monkeypatch.setattr(_running_code, "running_code", read.append)
     loop.run_forever()
     assert len(thread.asked) == 1
     thread.now += 10 * LIMIT

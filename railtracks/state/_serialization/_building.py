@@ -6,7 +6,6 @@ No ``__init__`` is called, as ``copy`` calls none: what it would compute or regi
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timezone
 from pathlib import PurePath
 from types import MappingProxyType, MemberDescriptorType
 from typing import Any
@@ -113,6 +112,8 @@ def _with_defaults(cls: Any, content: dict[str, Any], unset: Any, names: tuple[s
 
 
 def _build_text(cls: Any, content: str, state: dict[str, Any]) -> Any:
+    from datetime import timezone  # here, as few programs have such values
+
     read = next(TEXT_TYPES[path].read for base in cls.__mro__ if (path := public_path(base)) in TEXT_TYPES)
     value = read(cls, content)
     if cls is timezone:

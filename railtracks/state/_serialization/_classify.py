@@ -13,7 +13,6 @@ from abc import get_cache_token
 from collections import deque
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from datetime import timedelta
 from enum import Enum, IntEnum, auto
 from functools import lru_cache
 from types import SimpleNamespace
@@ -119,6 +118,8 @@ def _write_offset(value: Any) -> str:
 
 
 def _read_offset(cls: Any, text: str) -> Any:
+    from datetime import timedelta  # here, as few programs have such values
+
     return cls(_read_duration(timedelta, text))
 
 
