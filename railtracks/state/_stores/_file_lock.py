@@ -149,7 +149,7 @@ def _file_at(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 def is_locked(path: str | os.PathLike[str]) -> bool:
     """Return whether a session holds the lock, in this process or another. The answer may be out of date at once."""
     with _guard:
-        if not _held.keys().isdisjoint(_keys(path)):
+        if _held and not _held.keys().isdisjoint(_keys(path)):
             return True
         return is_file_locked(path)
 
@@ -161,11 +161,9 @@ def is_held_here(path: str | os.PathLike[str]) -> bool:
 
 def is_file_locked(path: str | os.PathLike[str]) -> bool:
     """Return whether a file is locked; without ``HAS_OWN_LOCKS``, by another process."""
-    if not os.path.exists(path):
-        return False
     try:
         handle = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         if not HAS_POSIX_LOCKS:

@@ -10,7 +10,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from railtracks._concurrency._after_fork import after_fork
@@ -43,6 +43,11 @@ from railtracks.state._stores._values import FileValues, remove_lost_values
 _LEFTOVER = re.compile(r"\.(.+)\.(?:json|journal)(\.[0-9a-f]{8})?\.tmp")  # as ``write_atomically`` names them
 _LOG = logging.getLogger("RT")
 _APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+
+_VALUES = VALUES_ENDING.removeprefix(".")
+_KINDS = frozenset({"journal", "json", _VALUES})
+_VALUES_ALONE = {_VALUES}
+"""What a killed process may leave, and is no run."""
 
 
 class FileStore(FileMailbox, FileValues):
@@ -153,13 +158,15 @@ class FileStore(FileMailbox, FileValues):
 
     def list(self) -> Sequence[Listed]:
         """Return all runs, the one that was written to least recently first."""
-        found = [self._listed_if_readable(identifier) for identifier in self._identifiers()]
+        # The names say what there is of each run: to look for what there is not took half of the time.
+        found = [self._listed_if_readable(identifier, kinds) for identifier, kinds in self._kinds().items()]
         return sorted((run for run in found if run is not None), key=lambda run: run.modified)
 
-    def _listed_if_readable(self, identifier: str) -> Listed | None:
+    def _listed_if_readable(self, identifier: str, kinds: set[str]) -> Listed | None:
         """Return a run as it is listed; None, with a warning, if one entry of the folder cannot be read."""
         try:
-            return self.find(identifier)
+            # If it has ended meanwhile, its journal is gone, and a document has come.
+            return self._find(identifier, kinds) or self.find(identifier)
         except OSError as exc:
             _LOG.warning("the run %s in %s is left out, as it cannot be read: %s", identifier, self._folder, exc)
             return None
@@ -196,7 +203,7 @@ class FileStore(FileMailbox, FileValues):
 
     def _sweep_values(self) -> None:
         """Remove the large values of runs that are not there: their process died between the two."""
-        known = self._identifiers()
+        known = self._kinds()
         for path in self.folder.glob(f"*{VALUES_ENDING}"):
             identifier = path.name.removesuffix(VALUES_ENDING)
             with contextlib.suppress(OSError, RunInUseError):
@@ -209,7 +216,7 @@ class FileStore(FileMailbox, FileValues):
 
     def count(self) -> int:
         """Return the number of runs, from file names alone."""
-        return len(self._identifiers())
+        return len(self._kinds())
 
     def _not_a_folder(self) -> StateError:
         return StateError(
@@ -220,20 +227,29 @@ class FileStore(FileMailbox, FileValues):
     def _path(self, identifier: str, kind: str) -> str:
         return f"{self._folder}{os.sep}{identifier}.{kind}"
 
-    def _identifiers(self) -> set[str]:
+    def _kinds(self) -> dict[str, set[str]]:
+        """Return the identifiers of the runs, and the endings of what there is of each, from file names alone."""
         try:
             names = os.listdir(self._folder)
         except FileNotFoundError:
-            return set()
+            return {}
         except NotADirectoryError as exc:
             raise self._not_a_folder() from exc
-        pairs = (name.rpartition(".") for name in names if not name.startswith("."))
-        return {stem for stem, _, kind in pairs if stem and kind in ("json", "journal")}
+        found: dict[str, set[str]] = {}
+        for name in names:
+            stem, _, kind = name.rpartition(".")
+            if stem and kind in _KINDS and not name.startswith("."):
+                found.setdefault(stem, set()).add(kind)
+        return {identifier: kinds for identifier, kinds in found.items() if kinds != _VALUES_ALONE}
 
     def find(self, identifier: str) -> Listed | None:
         """Return a run as ``list`` does; None if there is no such run."""
+        return self._find(identifier, _KINDS)
+
+    def _find(self, identifier: str, kinds: Collection[str]) -> Listed | None:
+        """Return a run as ``list`` does; None if it has no file with one of these endings."""
         found, modified, size, has_journal, head = False, 0.0, 0, False, b""
-        for kind in ("journal", "json"):  # if both exist, the head is that of the document
+        for kind in filter(kinds.__contains__, ("journal", "json")):  # if both exist, the head is that of the document
             try:
                 with open_regular(self._path(identifier, kind)) as file:
                     status = os.fstat(file.fileno())
@@ -244,7 +260,7 @@ class FileStore(FileMailbox, FileValues):
                 continue
             except NotADirectoryError as exc:
                 raise self._not_a_folder() from exc
-        if found:
+        if found and _VALUES in kinds:
             size += self._size_of_values(identifier)
         return Listed(identifier, modified, size, has_journal, head) if found else None
 

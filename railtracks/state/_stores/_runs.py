@@ -112,6 +112,9 @@ def list_runs(
     ]
 
 
+_STATUSES: dict[str, Status] = {status.value: status for status in Status}
+
+
 def is_run(run: Listed) -> bool:
     """Return whether this is a run, whole or not. A folder may hold other files, which are not."""
     return run.has_journal or begins_as_document(run.head) or RUNS_BEGIN in run.head
@@ -151,7 +154,7 @@ def summarize(store: Store, run: Listed, damaged: list[Listed], is_held: bool = 
     return RunSummary(
         identifier=run.identifier,
         state=state,
-        status=Status(status) if status in set(Status) else None,
+        status=_STATUSES.get(status) if isinstance(status, str) else None,
         calls=document.get("calls") if state == "ended" else None,
         modified=run.modified,
         size=run.size,
