@@ -6,11 +6,14 @@ these four.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2024.4"
 nox.options.default_venv_backend = "venv"
@@ -30,6 +33,19 @@ def packages(*groups: str) -> list[str]:
 def install(session: nox.Session, *groups: str) -> None:
     """Install the project as it is here, and what the dependency groups name."""
     session.install("-e", ".", *packages(*groups))
+
+
+def run_pytest(session: nox.Session, *arguments: str, **options: Any) -> None:
+    """Run pytest. In CI, run what has failed once more, alone: on a loaded machine threads and signals take longer."""
+    command = "python", "-m", "pytest", *HANGS_FAIL, *arguments
+    if "CI" not in os.environ:
+        session.run(*command, **options)
+        return
+    try:
+        session.run(*command, **options)
+    except CommandFailed:
+        session.warn("What has failed is run once more. If it passes now, it still is worth a look.")
+        session.run(*command, "--last-failed", "--last-failed-no-failures", "none", **options)
 
 
 @nox.session
@@ -52,14 +68,14 @@ def tests(session: nox.Session) -> None:
     """The test-suite, on the Python that runs nox, in as many processes as there are cores. Arguments go to pytest."""
     install(session, "test", "types")
     bytecode = {"PYTHONDONTWRITEBYTECODE": ""}  # written, or each of the many processes would compile all modules
-    session.run("python", "-m", "pytest", "-n", "auto", *HANGS_FAIL, *session.posargs, env=bytecode)
+    run_pytest(session, "-n", "auto", *session.posargs, env=bytecode)
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
     """The tests that take minutes in all: kills at every moment, planted defects, the fuzzer, tiny benchmarks."""
     install(session, "test", "types")
-    session.run("python", "-m", "pytest", "-n", "auto", "-m", "slow", *HANGS_FAIL, *session.posargs)
+    run_pytest(session, "-n", "auto", "-m", "slow", *session.posargs)
 
 
 @nox.session
@@ -70,7 +86,7 @@ def live(session: nox.Session) -> None:
     """
     install(session, "test", "types", "integration")
     arguments = session.posargs or ["tests/integration"]
-    session.run("python", "-m", "pytest", "-n", "0", "-m", "integration", *HANGS_FAIL, *arguments)
+    run_pytest(session, "-n", "0", "-m", "integration", *arguments)
 
 
 @nox.session
@@ -78,7 +94,7 @@ def ecosystem(session: nox.Session) -> None:
     """The recipes of docs/recipes.md, with the real packages of others. Arguments go to pytest."""
     install(session, "test", "ecosystem")
     plugins = ["-p", "no:asyncio", "-p", "no:trio"]  # the recipes load them in processes of their own
-    session.run("python", "-m", "pytest", *plugins, "-m", "ecosystem", *HANGS_FAIL, "tests/ecosystem", *session.posargs)
+    run_pytest(session, *plugins, "-m", "ecosystem", "tests/ecosystem", *session.posargs)
 
 
 @nox.session(name="tests-all", python=[python for python in PYTHONS if shutil.which(f"python{python}")] or None)
