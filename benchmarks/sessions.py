@@ -18,12 +18,22 @@ async def group(count: int) -> None:
 
 async def session(count: int) -> None:
     for _ in range(count):
+        async with rt.Session(save_state=False, logging_setting="QUIET"):
+            pass
+
+
+async def logging_session(count: int) -> None:
+    for _ in range(count):
         async with rt.Session(save_state=False):
             pass
 
 
 def measure(backend: str, rounds: int) -> list[Result]:
-    """Measure opening and closing."""
-    times = anyio.run(in_turns, {"group": group, "session": session}, COUNT, rounds, backend=backend)
+    """Measure opening and closing: the session alone, and with the line that it logs at its end."""
+    variants = {"group": group, "session": session, "logging": logging_session}
+    times = anyio.run(in_turns, variants, COUNT, rounds, backend=backend)
     against = f"empty task group, {micro(times['group'])}"
-    return [Result("open and close a session", micro(times["session"]), against, ratio(times, "session", "group"), 3.0)]
+    return [
+        Result("open and close a session", micro(times["session"]), against, ratio(times, "session", "group"), 3.0),
+        Result("the same, and log its end", micro(times["logging"]), against, ratio(times, "logging", "group"), None),
+    ]
