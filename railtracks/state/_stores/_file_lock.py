@@ -161,9 +161,11 @@ def is_held_here(path: str | os.PathLike[str]) -> bool:
 
 def is_file_locked(path: str | os.PathLike[str]) -> bool:
     """Return whether a file is locked; without ``HAS_OWN_LOCKS``, by another process."""
+    if not os.path.exists(path):
+        return False
     try:
         handle = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return False
     try:
         if not HAS_POSIX_LOCKS:
