@@ -160,6 +160,7 @@ LOWEST = [
         "tests/harness/test_simulate.py",
     ),
     *("tests/test_public.py", "tests/test_sessions.py", "tests/test_cancellation.py", "tests/test_threads.py"),
+    "tests/test_telemetry.py",
 ]
 """The tests that depend most on what other packages do."""
 

@@ -48,6 +48,9 @@ _OFTEN_MEANT = {
     "workers": "max_threads",
     "time_limit": "timeout",
     "deadline": "timeout",
+    "trace": "tracing",
+    "otel": "tracing",
+    "opentelemetry": "tracing",
 }
 """What other libraries call an option of ours that has another name here, by which it would not be found."""
 

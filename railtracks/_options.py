@@ -30,6 +30,8 @@ DURABILITIES = ("exit", "async", "sync")
 ON_WRITE_ERROR = ("continue", "stop")
 IF_EXISTS = ("replace", "resume", "fail")
 CODE_CHANGES = ("warn", "rerun", "ignore")
+TRACE_VALUES = "values"
+"""The value of ``tracing`` with which spans get arguments and results."""
 
 
 class SessionOptions(TypedDict, total=False):
@@ -58,6 +60,7 @@ class SessionOptions(TypedDict, total=False):
     max_value_bytes: int | None
     on_write_error: Literal["continue", "stop"] | None
     slow_callback_seconds: float | None
+    tracing: bool | Literal["values"] | None
 
 
 # ---- validators: each returns the value in the type of its field, or raises ValueError that says what it expects
@@ -119,6 +122,12 @@ def _validate_choice(*allowed: str) -> Callable[[Any], str]:
     return validate
 
 
+def _validate_tracing(value: Any) -> bool | str:
+    if isinstance(value, bool) or value == TRACE_VALUES:
+        return value  # type: ignore[no-any-return]
+    raise ValueError("True, False or 'values'")
+
+
 def _validate_store(value: Any) -> Any:
     if isinstance(value, str):
         kind, _, path = value.partition(":")
@@ -149,11 +158,20 @@ def _parse_count(text: str) -> int:
         raise ValueError("a whole number above 0") from None
 
 
-def _parse_bool(text: str) -> bool:
+def parse_bool(text: str) -> bool:
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if text.strip().lower() not in words:
         raise ValueError("1, true, yes, on, 0, false, no or off")
     return words[text.strip().lower()]
+
+
+def _parse_tracing(text: str) -> bool | str:
+    try:
+        return parse_bool(text)
+    except ValueError as exc:
+        if text.strip().lower() == TRACE_VALUES:
+            return TRACE_VALUES
+        raise ValueError(f"{TRACE_VALUES}, {exc}") from None
 
 
 def _option(
@@ -186,7 +204,7 @@ class ExecutorConfig:
     timeout: float = _seconds(150.0)
     """The limit for each top-level call, in seconds; ``math.inf`` for no limit."""
 
-    end_on_error: bool = _option(False, _validate_bool, _parse_bool)
+    end_on_error: bool = _option(False, _validate_bool, parse_bool)
     """Whether the first node that fails cancels all other calls of the session."""
 
     logging_setting: str = _option("REGULAR", _validate_level)
@@ -201,10 +219,10 @@ class ExecutorConfig:
     run_identifier: str | None = _option(None, _validate_identifier)
     """The identifier of the session, and the name of its state file; None for a random one."""
 
-    prompt_injection: bool = _option(True, _validate_bool, _parse_bool)
+    prompt_injection: bool = _option(True, _validate_bool, parse_bool)
     """Whether ``{name}`` in the system and user messages of agents is filled from the context."""
 
-    save_state: bool = _option(True, _validate_bool, _parse_bool)
+    save_state: bool = _option(True, _validate_bool, parse_bool)
     """Whether the session is saved to ``.railtracks/<identifier>.json``, and to a journal while it runs."""
 
     ask_callback: AskCallback | None = _option(None, _validate_callback, None)  # noqa: RUF009 (a field, not a default)
@@ -236,11 +254,11 @@ class ExecutorConfig:
     """What a session that resumes a run does about recorded results of functions whose code has changed since. "warn":
     it uses them, and warns once. "rerun": it runs such calls again. "ignore": it uses them."""
 
-    allow_rerun: bool = _option(False, _validate_bool, _parse_bool)
+    allow_rerun: bool = _option(False, _validate_bool, parse_bool)
     """Whether a session that resumes a run may do all of it again if it finds nothing of what had completed. Otherwise
     its first call raises StateError then."""
 
-    suspend: bool | None = _option(None, _validate_bool, _parse_bool)
+    suspend: bool | None = _option(None, _validate_bool, parse_bool)
     """Whether the run is suspended when nothing in it can go on without an answer or a message. False: it waits. None:
     the runs of flows are suspended, and sessions that the program opens itself wait."""
 
@@ -256,3 +274,7 @@ class ExecutorConfig:
     slow_callback_seconds: float = _seconds(1.0)
     """How long code of a node may block the event loop, in seconds, before a warning says so; ``math.inf`` for no
     warnings. An event loop is checked four times in that time, so what takes up to a quarter longer may be missed."""
+
+    tracing: bool | str = _option(False, _validate_tracing, _parse_tracing)
+    """Whether the session makes spans of OpenTelemetry, one for itself and one for each call. "values": they get the
+    arguments and the results of the calls as well, shortened and without secrets."""

@@ -29,6 +29,7 @@ LAYERS: list[tuple[str, str]] = [
     ("state", "rt.state"),
     ("pubsub", "events to subscribers"),
     ("nodes", "what can be called, in one form"),
+    ("_telemetry", "spans of OpenTelemetry, live and of a recorded run"),
     ("_resume", "the history of a run, and the match of a call in it"),
     ("execution._recording", "what a session writes while it runs"),
     ("execution", "strategies, cancel scopes, the Coordinator"),

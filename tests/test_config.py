@@ -40,6 +40,7 @@ DEFAULTS = {
     "max_value_bytes": 67_108_864,
     "on_write_error": "continue",
     "slow_callback_seconds": 1.0,
+    "tracing": False,
 }
 # Of each option: four values, each as it is given and as it is settled.
 VALUES: dict[str, list[tuple[Any, Any]]] = {
@@ -63,6 +64,7 @@ VALUES: dict[str, list[tuple[Any, Any]]] = {
     "max_value_bytes": [(1, 1), (2, 2), ("3", 3), (400, 400)],
     "on_write_error": [("stop", "stop"), ("continue", "continue"), ("stop", "stop"), ("continue", "continue")],
     "slow_callback_seconds": [(1, 1.0), (0.5, 0.5), ("3", 3.0), (math.inf, math.inf)],
+    "tracing": [(True, True), ("values", "values"), ("on", True), ("values", "values")],
 }
 SOURCES = ["argument", "set_config", "environment", "file"]
 OPTIONS = [*DEFAULTS]
@@ -149,7 +151,7 @@ def test_global_config_precedence_keeps_the_order_of_arguments():
     assert isinstance(config, rt.ExecutorConfig)
     assert attrs.astuple(config) == (
         2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, None, "async", None, "asyncio", 40, "replace",
-        "warn", False, None, 67_108_864, "continue", 1.0,
+        "warn", False, None, 67_108_864, "continue", 1.0, False,
     )  # fmt: skip
 
 
@@ -260,6 +262,7 @@ WRONG = {
     "max_value_bytes": [0, -1, 2.0, True, "5", math.inf],
     "on_write_error": ["ignore", False, ""],
     "slow_callback_seconds": [0, -1, math.nan, "5", True],
+    "tracing": ["yes", 1, 0, "", "value"],
 }
 ALLOWED = {
     "timeout": "seconds above 0",
@@ -280,6 +283,7 @@ ALLOWED = {
     "max_value_bytes": "a whole number above 0",
     "on_write_error": "'continue' or 'stop'",
     "slow_callback_seconds": "seconds above 0",
+    "tracing": "True, False or 'values'",
 }
 
 

@@ -61,6 +61,7 @@ async def test_it_takes_every_option_of_a_session(tmp_path):
         "code_changes": "rerun",
         "allow_rerun": True,
         "slow_callback_seconds": 2.0,
+        "tracing": "values",
         "suspend": True,
         "max_value_bytes": 1_000,
         "on_write_error": "stop",

@@ -56,6 +56,7 @@ OPTIONS: dict[str, Any] = {
     "code_changes": "rerun",
     "allow_rerun": True,
     "slow_callback_seconds": 2.0,
+    "tracing": "values",
     "suspend": False,
     "max_value_bytes": 1_000,
     "on_write_error": "stop",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import Token
@@ -19,6 +20,7 @@ from railtracks._concurrency._termination import Termination
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
+from railtracks._options import TRACE_VALUES
 from railtracks._session._leaving import LEFT_ELSEWHERE, check_leaving
 from railtracks._session._loop_thread import LoopThread
 from railtracks._session._nested import acquire_as_step, is_in_recorded_call
@@ -127,6 +129,7 @@ class SessionLife(ABC):
             raise
         self._lifecycle.advance(Phase.OPEN)
         self._token = current.set(nursery.frame)
+        self._enter_spans()
         return self
 
     async def __aexit__(
@@ -170,6 +173,7 @@ class SessionLife(ABC):
                     self._termination.begin()
                 self._lifecycle.advance(Phase.OPEN)
                 self._token = current.set(Frame(self._coordinator))
+                self._enter_spans()
         except BaseException:
             self._abort()
             raise
@@ -288,8 +292,19 @@ class SessionLife(ABC):
         self._processor_start = None if self._hooks.processor_clock is None else self._hooks.processor_clock()
         if self._coordinator.context:
             register_secrets(self._coordinator.context, self._coordinator.redactor)
+        if self._config.tracing:
+            self._open_spans()
         if self._hooks.observer is not None:
             self._hooks.observer.on_session_opened(self)
+
+    def _open_spans(self) -> None:
+        from railtracks._telemetry._opening import open_spans  # here, as few sessions are traced
+
+        clock, origin = self._hooks.clock, self._coordinator.origin
+        values = self._config.tracing == TRACE_VALUES
+        spans = open_spans(self.info, values, self._coordinator.redactor, lambda: clock() + origin, self._log)
+        if spans is not None:
+            self._coordinator.call_log.trace(spans)
 
     def _acquire_run(self, goes_on: bool = False, is_left: bool = False) -> None:
         """Acquire the right to write the run that this session is stored as.
@@ -343,7 +358,7 @@ class SessionLife(ABC):
         has_begun = self._lifecycle.phase is not Phase.NEW
         if has_begun:
             self._lifecycle.advance(Phase.OVER)
-        closed = (self._notify_closed,) if has_begun else ()
+        closed = (self._abort_spans, self._notify_closed) if has_begun else ()
         restored = () if self._termination is None else (self._termination.restore,)
         run_steps(self._release_run, self._log.close, *closed, self._coordinator.unbind, self._restore, *restored)
 
@@ -360,7 +375,26 @@ class SessionLife(ABC):
             return interrupt
         return None
 
+    def _enter_spans(self) -> None:
+        if self._coordinator.call_log.spans is not None:
+            self._coordinator.call_log.spans.enter()
+
+    def _abort_spans(self) -> None:
+        spans, exc = self._coordinator.call_log.spans, sys.exc_info()[1]
+        if spans is not None:
+            if exc is not None and is_kind(exc, Exception):
+                spans.note_body_failure(exc)
+            spans.close(self._now(), ())
+
+    def _close_spans(self, time: float) -> None:
+        spans = self._coordinator.call_log.spans
+        if spans is not None:
+            spans.close(time, self._coordinator.state.entries)
+
     def _record_body_outcome(self, exc: BaseException | None) -> None:
+        spans = self._coordinator.call_log.spans
+        if spans is not None and is_kind(exc, Exception) and not is_kind(exc, RunSuspended):
+            spans.note_body_failure(exc)
         if self._coordinator.recorder is not None:
             self._coordinator.recorder.body_succeeded = exc is None
         if is_kind(exc, KeyboardInterrupt):  # in synchronous code nothing else shows it
@@ -415,6 +449,8 @@ class SessionLife(ABC):
         loop_interrupts.release(self)
         open_sessions.discard(id(self))
         frame, token = current.get(), self._token
+        if self._coordinator.call_log.spans is not None:
+            self._coordinator.call_log.spans.leave()
         self._nursery = self._loop_thread = self._token = self._coordinator.loop.start = None
         self._coordinator.call_log.outer = None
         if token is None:
@@ -439,7 +475,9 @@ class SessionLife(ABC):
             coordinator.end_open_records()
             coordinator.publisher.close()
             self._is_interrupted = self._interrupts != loop_interrupts.count and self._is_cancelled_from_outside
-            self._end_time = self._now()
+            time = self._now()
+            self._close_spans(time)
+            self._end_time = time
             self._note_usage()
 
     def _note_usage(self) -> None:

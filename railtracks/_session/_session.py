@@ -106,6 +106,10 @@ class Session(SessionCalls):
                 f"argument if_exists: {options['if_exists']!r} needs a run_identifier, which names the run; use "
                 f"run_identifier='my-unique-run'"
             )
+        if config.tracing:
+            from railtracks._telemetry._opening import require_opentelemetry  # here, as few sessions are traced
+
+            require_opentelemetry()
         source: ResumeSource | None = None
         if resume is not None or before is not None:
             from railtracks._resume._source import parse_resume_arguments  # here, as few sessions resume a run
@@ -170,6 +174,7 @@ class Session(SessionCalls):
             interrupted=self._is_interrupted,
             processor_seconds=self._processor_seconds,
             peak_memory_bytes=self._peak_memory_bytes,
+            traceparent=None if (spans := self._coordinator.call_log.spans) is None else spans.traceparent,
             redactor=self._coordinator.redactor,
             find_value=find_nothing if recorder is None or recorder.values is None else recorder.values.find,
         )

@@ -149,6 +149,9 @@ class StoredRun:
         """
         coordinator = self._coordinator
         records = self._load_resumed_run()
+        spans, earlier = coordinator.call_log.spans, self._resumed_info
+        if spans is not None and earlier is not None and earlier.traceparent is not None:
+            spans.link(earlier.traceparent)
         self._warn_of_other_flow(info)
         replayer = None
         if records is not None:

@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter
 
 from railtracks import ExecutorConfig
 from railtracks._config import parse_option
+from railtracks._options import parse_bool
 
 _GROUP = Group.create_ordered("Session options")
 _PREFIX = "session_"
@@ -54,7 +55,7 @@ def option_parameters(taken: Iterable[str]) -> list[inspect.Parameter]:
         if field.metadata["parse"] is None:
             continue
         name = free_name(field.name, taken)
-        kind: Any = bool if "bool" in str(field.type) else str
+        kind: Any = bool if field.metadata["parse"] is parse_bool else str
         default = f" (default: {field.default})" if field.default is not None else ""
         shown = Parameter(name=f"--{name.replace('_', '-')}", help=_texts().get(field.name, "") + default, group=_GROUP)
         found.append(

@@ -40,6 +40,8 @@ async def publish_broadcast(coordinator: Coordinator, item: Any, frame: Frame) -
 
 async def _publish(coordinator: Coordinator, item: Any, frame: Frame) -> None:
     await coordinator.publisher.wait_for_room(Broadcast)
+    if coordinator.call_log.spans is not None:
+        coordinator.call_log.spans.on_broadcast(frame.record, item, coordinator.now())
     coordinator.publisher.publish(
         Broadcast(
             session_id=coordinator.session_id,

@@ -1,11 +1,11 @@
-"""The log lines (``CREATED``, ``DONE`` ...) and the events of calls, made in order, before the call goes on."""
+"""The log lines (``CREATED``, ``DONE`` ...), the events and the spans of calls, in order, before the call goes on."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from railtracks._concurrency._kinds import leaves_of
 from railtracks._identifiers import node_id, run_id
@@ -22,6 +22,9 @@ from railtracks.state._serialization._plain_data import cut_text
 from railtracks.state._serialization._shown_arguments import shown_arguments
 from railtracks.state._transitions import RTState
 
+if TYPE_CHECKING:  # it imports OpenTelemetry
+    from railtracks._telemetry._spans import SessionSpans
+
 MAX_ARGUMENTS = 200
 """The number of characters of the arguments of a call that failed, which is shown by default."""
 _MAX_SEARCHED = 100
@@ -29,7 +32,7 @@ _MAX_SEARCHED = 100
 
 
 class CallLog:
-    """Turns the transitions of records into log lines and events.
+    """Turns the transitions of records into log lines, events and spans.
 
     The level of a line says who needs it. A failure is a warning where it was raised, and so is a timeout of a
     top-level call. What says how the session goes on is INFO: its first call, callers that a failure goes through, and
@@ -44,13 +47,14 @@ class CallLog:
 
     Attributes:
         outer: The log of the session in a call of which this one was opened, and the index of that call.
+        spans: The spans of the session; None if it is not traced.
         ends: How many calls have ended in each way but success, without those that were replayed.
         reused: How many calls were replayed.
     """
 
     __slots__ = (
-        "_has_started", "_logs_all", "_publisher", "_raisers", "_redactor", "ends", "log", "outer", "reused",
-        "session_id",
+        "_announces_all", "_has_started", "_logs_all", "_publisher", "_raisers", "_redactor", "ends", "log", "outer",
+        "reused", "session_id", "spans",
     )  # fmt: skip
 
     def __init__(
@@ -60,7 +64,8 @@ class CallLog:
         self.log: SessionLog = log
         self._publisher = publisher
         self._redactor = redactor
-        self._logs_all = log.is_enabled_for(logging.DEBUG)
+        self._logs_all = self._announces_all = log.is_enabled_for(logging.DEBUG)
+        self.spans: SessionSpans | None = None
         self._has_started = False
         self._raisers = Raisers(state)
         self.outer: tuple[CallLog, int] | None = None
@@ -70,13 +75,19 @@ class CallLog:
     @property
     def is_active(self) -> bool:
         """Whether each call has to be announced. Otherwise only top-level calls, and ends other than success, do."""
-        return self._logs_all or self._publisher.watches_calls
+        return self._announces_all or self._publisher.watches_calls
+
+    def trace(self, spans: SessionSpans) -> None:
+        """Have all calls from now on in ``spans``."""
+        self.spans, self._announces_all = spans, True
 
     def created(self, record: CallRecord, caller: CallRecord | None, node: FunctionNode[..., Any]) -> None:
         """Announce a call that is about to run."""
         if self._publisher.watches_calls:  # first: Ctrl-C may come while a handler of the application runs
             fields = self._event_fields(record, record.started_step, record.started)
             self._publisher.publish(CallCreated(args=record.args, kwargs=record.kwargs, **fields))
+        if self.spans is not None:
+            self.spans.on_created(record, caller, node)
         is_first, self._has_started = not self._has_started, True
         if self._logs_all:
             level = logging.INFO if is_first else logging.DEBUG
@@ -108,6 +119,8 @@ class CallLog:
         """
         if self._publisher.watches_calls:  # first, as above
             self._publish_end(record)
+        if self.spans is not None:
+            self.spans.on_ended(record)
         status, is_top = record.status, record.parent is None
         if is_reused(record):
             shown = "" if status is Status.COMPLETED else f", {status.value.upper()}"

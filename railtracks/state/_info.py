@@ -73,6 +73,8 @@ class ExecutionInfo:
     the process. None if it is not known, or the session has not ended."""
     peak_memory_bytes: int | None = None
     """The most memory that the process had used at any time, until the session ended. None as above, or on Windows."""
+    traceparent: str | None = None
+    """The span of the session, as the W3C header ``traceparent`` names it. None if the session was not traced."""
     _redactor: Redactor = attrs.field(factory=Redactor)
     _find_value: Find = attrs.field(default=find_nothing)
     _restarts: int | None = attrs.field(default=None)
@@ -317,6 +319,8 @@ class ExecutionInfo:
             facts["processor_seconds"] = self.processor_seconds
         if self.peak_memory_bytes is not None:
             facts["peak_memory_bytes"] = self.peak_memory_bytes
+        if self.traceparent is not None:
+            facts["traceparent"] = self.traceparent
         return facts
 
     def save(self, path: str | os.PathLike[str]) -> None:

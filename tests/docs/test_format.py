@@ -155,11 +155,12 @@ def rich():
 
 
 def timed_out():
-    """The journal and the document of a session whose only call exceeded its timeout."""
+    """The journal and the document of a session that was traced, and whose only call exceeded its timeout."""
     calls = RTState()
     record = calls.created("slow", "Tool", (), {}, None, 1.0)
     calls.cancelled(record, Reason.TIMEOUT, 6.0, timeout=5.0)
-    info = ExecutionInfo("slow", start_time=0.0, records=calls.snapshot())
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    info = ExecutionInfo("slow", start_time=0.0, records=calls.snapshot(), traceparent=traceparent)
     (read,) = ExecutionInfo.from_document("".join(info.document()).encode()).records
     return encode_entries([header_entry(info.facts, ""), *entries_of([read])])[0], info.payload()
 

@@ -165,6 +165,8 @@ class Document(FieldRepr):
     """The processor time that the process used while the session was open."""
     peak_memory_bytes: int | None = None
     """The most memory that the process had used until the session ended."""
+    traceparent: str | None = None
+    """The span of the session, as the W3C header of that name has it."""
     status: Status = Status.OPEN
     """The status of all top-level calls together."""
     calls: int = 0

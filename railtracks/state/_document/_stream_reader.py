@@ -25,8 +25,8 @@ from railtracks.state._serialization._record_text import dumps, json_decoder, lo
 
 _NAMES = ("flow_name", "flow_id", "session_id", "session_name")
 _TIMES = ("start_time", "end_time")
-_USAGE = {"processor_seconds": float, "peak_memory_bytes": int}
-FACTS = (*_NAMES, *_TIMES, "interrupted", *_USAGE)
+_OPTIONAL = {"processor_seconds": float, "peak_memory_bytes": int, "traceparent": str}
+FACTS = (*_NAMES, *_TIMES, "interrupted", *_OPTIONAL)
 """The members of a document that say which session it is, and how it ended."""
 
 MAX_HEAD = 1 << 24
@@ -399,7 +399,7 @@ def _checked(facts: Any) -> dict[str, Any]:
                 raise OtherFormatError
             found[name] = float(found[name])
     found["interrupted"] = facts.get("interrupted") is True
-    for name, kind in _USAGE.items():
+    for name, kind in _OPTIONAL.items():
         found[name] = facts.get(name)
         if found[name] is not None and type(found[name]) is not kind:
             raise OtherFormatError

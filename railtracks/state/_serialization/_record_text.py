@@ -95,6 +95,8 @@ def member_text(
     return _encode_whole(redactor, lambda encoder: dumps(encoder.encode_member(key, value)), max_bytes, keep)
 
 
+SEE_BELOW = "(see the call below)\n"
+"""In place of the traceback of an exception that a nested call has recorded."""
 MAX_READ = 20_000
 """The bytes of a value that a call reads from the context up to which it is compared."""
 MAX_DIGESTED = 10_000_000
@@ -187,7 +189,7 @@ def output_text(
     if record.status is _COMPLETED:
         return result_text(record.result, redactor, max_bytes, keep)
     if record.status is Status.FAILED:
-        shown_traceback = "(see the call below)\n" if omit_traceback else None
+        shown_traceback = SEE_BELOW if omit_traceback else None
         return failure_text(record.exception, redactor, shown_traceback, max_bytes)
     return NO_OUTPUT
 

@@ -101,3 +101,18 @@ def arguments_of(record: CallRecord, redactor: Redactor, limit: int, limit_of_ea
     if record.inputs is None:
         return shorten(shown_arguments(record.args, record.kwargs, redactor, (), limit_of_each), limit)
     return redactor.redact_free_text(recorded_arguments(record.inputs, limit, limit_of_each))
+
+
+def result_of(record: CallRecord, redactor: Redactor, limit: int) -> str:
+    """Return the result of a call that has completed, live or loaded. Never raises.
+
+    Args:
+        record: The record of the call.
+        redactor: The secrets that are known. Those that are found in the result are added.
+        limit: The number of characters to return at most.
+    """
+    if record.output is None:
+        return shown_arguments((record.result,), {}, redactor, (), limit)
+    if len(record.output) > _MAX_PARSED:
+        return f"{MORE} {len(record.output)} characters"
+    return redactor.redact_free_text(shown_data(parse_members(record.output)["output"], limit))

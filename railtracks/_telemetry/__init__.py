@@ -1,0 +1,1 @@
+"""OpenTelemetry: the spans of a session, live and of a recorded run."""

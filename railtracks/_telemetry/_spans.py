@@ -1,0 +1,314 @@
+"""The live spans of a session: one for the session, and one for each call below it.
+
+A span is current in the context of OpenTelemetry while the code of its call runs, just as the frame of the call is. The
+two travel together: to the tasks and threads that code of users starts, and to the worker threads of sync nodes.
+Where the library itself takes a frame elsewhere, as to the task of ``start_soon`` or to the event loop thread of a
+session in synchronous code, the context of OpenTelemetry does not follow. So each context names the call that it
+belongs to. A call that finds that of its caller takes it, with whatever span code of users has begun there; any other
+call takes the context that its caller's code began with.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from opentelemetry import context, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode, TraceFlags, Tracer
+
+from railtracks._logging import SESSION, SessionLog
+from railtracks._telemetry._conventions import (
+    MAX_VALUE,
+    Attributes,
+    SpanError,
+    attributes_of_end,
+    attributes_of_session,
+    attributes_of_start,
+    code_attributes,
+    encodable,
+    error_of,
+    error_of_exception,
+    error_of_run,
+    exception_event,
+    operation_of,
+    session_span_name,
+    span_name,
+    span_of_traceparent,
+    values_of,
+)
+from railtracks.nodes import FunctionNode
+from railtracks.state import CallRecord
+from railtracks.state._records import is_reused
+from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._shown_arguments import shown_arguments
+
+_OWNER = context.create_key("railtracks-call")
+
+
+@attrs.frozen
+class _OpenSpan:
+    """The span of a call that runs.
+
+    Args:
+        span: The span.
+        context: What is current while its code runs.
+        before: What was current before.
+    """
+
+    span: Span
+    context: Context
+    before: Context
+
+
+class SessionSpans:
+    """The spans of one session.
+
+    Its life: made when the session begins; ``enter`` and ``leave`` around its body; ``close`` when nothing runs any
+    more. All times are in seconds since the epoch. An error of a span processor is logged once, and the session goes on
+    without spans.
+
+    Args:
+        tracer: Makes the spans.
+        session_id: The identifier of the session.
+        name: Its name.
+        flow_name: The name of its flow.
+        started: When it began.
+        values: Whether spans get arguments, results and broadcast items.
+        redactor: The secrets that it knows.
+        now: Returns the time.
+        log: Its log.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        session_id: str,
+        name: str | None,
+        flow_name: str | None,
+        started: float,
+        values: bool,
+        redactor: Redactor,
+        now: Callable[[], float],
+        log: SessionLog,
+    ) -> None:
+        self._tracer = tracer
+        self._session_id = session_id
+        self._values = values
+        self._redactor = redactor
+        self._now = now
+        self._log = log
+        self._is_working = True
+        self._token = object()  # identifies the session in contexts, which may outlive it
+        self._open: dict[int, _OpenSpan] = {}  # by the index of the call
+        self._last_failure: BaseException | None = None
+        self._body_failure: SpanError | None = None
+        self._before: Context | None = None  # while the body runs: what was current before
+        around = context.get_current()
+        self._span: Span = tracer.start_span(
+            session_span_name(name, flow_name, redactor),
+            context=around,
+            attributes=attributes_of_session(session_id, name, flow_name, redactor),
+            start_time=_nanoseconds(started),
+        )
+        self._context: Context = self._context_with(self._span, None, around)
+
+    @property
+    def traceparent(self) -> str:
+        """The span of the session, as the W3C header ``traceparent`` names it."""
+        where = self._span.get_span_context()
+        return f"00-{where.trace_id:032x}-{where.span_id:016x}-{where.trace_flags:02x}"
+
+    # ---- the session
+
+    def enter(self) -> None:
+        """Make the span of the session current, for its body."""
+        self._before = context.get_current()
+        context.attach(self._context)
+
+    def leave(self) -> None:
+        """Make current again what was current before the body, if this runs where it did. Idempotent."""
+        if self._before is not None and self._owner_of(context.get_current()) == (self._token, None):
+            context.attach(self._before)
+        self._before = None
+
+    def link(self, traceparent: str) -> None:
+        """Link the span of the session to that of the session that it resumes. Thread-safe.
+
+        Args:
+            traceparent: What is on record of that; ignored if it is damaged.
+        """
+        found = span_of_traceparent(traceparent)
+        if found is not None:
+            trace_id, span_id, flags = (int(part, 16) for part in found)
+            earlier = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
+            self._guard(self._span.add_link, earlier, {"railtracks.link": "resumes"})
+
+    def note_body_failure(self, exc: BaseException) -> None:
+        """Note what the body of the session has raised."""
+        self._body_failure = error_of_exception(exc, self._redactor)
+
+    def close(self, time: float, records: Sequence[CallRecord | None]) -> None:
+        """End the span of the session, when nothing runs any more. Idempotent.
+
+        Args:
+            time: When the session ended.
+            records: Its calls; None in place of those below replayed ones.
+        """
+        if self._is_working:
+            self._guard(self._end_session, time, records)
+        self._is_working = False
+        self._last_failure = None
+
+    def _end_session(self, time: float, records: Sequence[CallRecord | None]) -> None:
+        for index, each in self._open.items():  # Ctrl-C, or a full stack, has kept them from being ended
+            record = records[index]
+            assert record is not None
+            self._end(each.span, record, record.ended or time)
+        self._open.clear()
+        error = error_of_run(records, self._redactor) or self._body_failure
+        if error is not None:
+            _set_error(self._span, error)
+        self._span.end(_nanoseconds(time))
+
+    # ---- its calls
+
+    def on_created(self, record: CallRecord, caller: CallRecord | None, node: FunctionNode[..., Any]) -> None:
+        """Begin the span of a call, and make it current. One that is replayed gets a span of no length.
+
+        Args:
+            record: The call, which is about to run.
+            caller: The call that made it.
+            node: What it runs.
+        """
+        if self._is_working:
+            self._guard(self._begin, record, caller, node)
+
+    def _begin(self, record: CallRecord, caller: CallRecord | None, node: FunctionNode[..., Any]) -> None:
+        around = self._context_of_caller(record.parent)
+        reused = is_reused(record)
+        time = self._now() if reused else record.started
+        key = record.node or node.key
+        operation = operation_of(record, caller, key)
+        span = self._start(record, operation, key, around, time, code_attributes(node))
+        if reused:
+            self._end(span, record, time)
+            return
+        before = context.get_current()
+        own = self._context_with(span, record.index, around)
+        self._open[record.index] = _OpenSpan(span, own, before)
+        context.attach(own)
+
+    def _start(
+        self, record: CallRecord, operation: str | None, key: str | None, around: Context, time: float, *more: Any
+    ) -> Span:
+        attributes = attributes_of_start(record, operation, key, self._session_id, self._redactor)
+        for each in more:
+            attributes.update(each)
+        return self._tracer.start_span(
+            span_name(record, operation, self._redactor),
+            context=around,
+            kind=SpanKind.CLIENT if operation == "chat" else SpanKind.INTERNAL,
+            attributes=attributes,
+            start_time=_nanoseconds(time),
+        )
+
+    def on_ended(self, record: CallRecord) -> None:
+        """End the span of a call, and make current again what was current before."""
+        if is_reused(record):
+            return
+        opened = self._open.get(record.index)
+        # Elsewhere it is ended by the garbage collector, or with the session, and what is current there is not its own.
+        if opened is not None and self._owner_of(context.get_current()) == (self._token, record.index):
+            context.attach(opened.before)
+        if self._is_working:
+            self._guard(self._end_call, record, opened)
+
+    def _end_call(self, record: CallRecord, opened: _OpenSpan | None) -> None:
+        assert record.ended is not None
+        if opened is None:  # it has failed, or was cancelled, before its code could begin
+            around = self._context_of_caller(record.parent)
+            operation = operation_of(record, None, record.node)
+            span = self._start(record, operation, record.node, around, record.started)
+        else:
+            span = opened.span
+        self._end(span, record, record.ended)
+        self._open.pop(record.index, None)
+
+    def _end(self, span: Span, record: CallRecord, time: float) -> None:
+        if span.is_recording():
+            span.set_attributes(attributes_of_end(record))
+            if self._values:
+                span.set_attributes(values_of(record, self._redactor))
+            error = error_of(record, self._redactor)
+            if error is not None:
+                _set_error(span, error)
+            if record.exception is not None:
+                self._add_exception(span, record, record.exception, time)
+        span.end(_nanoseconds(time))
+
+    def _add_exception(self, span: Span, record: CallRecord, exc: BaseException, time: float) -> None:
+        """Add the event of an exception. Its traceback is where it was raised, and at the top-level call."""
+        has_traceback = exc is not self._last_failure or record.parent is None
+        self._last_failure = exc
+        span.add_event("exception", exception_event(exc, self._redactor, has_traceback), _nanoseconds(time))
+
+    def on_broadcast(self, record: CallRecord | None, item: Any, time: float) -> None:
+        """Add the event of a broadcast to the span of the call that made it; to that of the session outside of calls.
+
+        Args:
+            record: The call.
+            item: What was broadcast.
+            time: When.
+        """
+        if self._is_working:
+            self._guard(self._add_broadcast, record, item, time)
+
+    def _add_broadcast(self, record: CallRecord | None, item: Any, time: float) -> None:
+        opened = None if record is None else self._open.get(record.index)
+        span = self._span if opened is None else opened.span
+        found: Attributes = {}
+        if self._values and span.is_recording():
+            found["railtracks.item"] = encodable(shown_arguments((item,), {}, self._redactor, (), MAX_VALUE))
+        span.add_event("railtracks.broadcast", found, _nanoseconds(time))
+
+    # ---- internals
+
+    def _context_with(self, span: Span, index: int | None, around: Context) -> Context:
+        return context.set_value(_OWNER, (self._token, index), trace.set_span_in_context(span, around))
+
+    def _context_of_caller(self, index: int | None) -> Context:
+        """Return the context in which a call is made: see above."""
+        here = context.get_current()
+        if self._owner_of(here) == (self._token, index):
+            return here
+        opened = None if index is None else self._open.get(index)
+        return self._context if opened is None else opened.context
+
+    @staticmethod
+    def _owner_of(where: Context) -> object:
+        return context.get_value(_OWNER, where)
+
+    def _guard(self, func: Callable[..., object], *args: Any) -> None:
+        """Call a function that runs code of span processors, whose errors must not reach calls."""
+        try:
+            func(*args)
+        except RecursionError:  # the stack is full: the call fails as well, and its span is ended with the session
+            return
+        except Exception as exc:
+            self._is_working = False
+            self._log.log(
+                logging.ERROR, "A span could not be made (%r); the session goes on without spans", exc, logger=SESSION,
+                exc_info=exc,
+            )  # fmt: skip
+
+
+def _set_error(span: Span, error: SpanError) -> None:
+    span.set_attribute("error.type", error.type)
+    span.set_status(StatusCode.ERROR, error.description)
+
+
+def _nanoseconds(time: float) -> int:
+    return round(time * 1e9)

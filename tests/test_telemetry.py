@@ -1,0 +1,628 @@
+"""Spans of OpenTelemetry: one for a session and one for each call, as the SDK exports them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import given
+from opentelemetry import context, trace
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import SpanKind, StatusCode
+
+import railtracks as rt
+from railtracks._identifiers import index_of
+from railtracks._telemetry import _opening
+from railtracks.exceptions import ConfigError, GlobalTimeOutError
+from railtracks.state import Status
+from railtracks.testing import check, simulate, tool_call
+from railtracks.testing.strategies import fault_plans, flows, seeds, session_options
+from tests.agents.helpers import agent_of, forecast
+from tests.effort import examples
+
+SECRET = "sk-4f8a1c2e9b7d6053"
+EXPORTER = InMemorySpanExporter()
+PROVIDER = TracerProvider(shutdown_on_exit=False)
+PROVIDER.add_span_processor(SimpleSpanProcessor(EXPORTER))
+user = PROVIDER.get_tracer("user")
+
+
+@pytest.fixture(autouse=True)
+def provider(monkeypatch):
+    """The provider of the program, which it can set only once."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", PROVIDER)
+    monkeypatch.setenv("RAILTRACKS_TRACING", "1")
+    EXPORTER.clear()
+
+
+def spans():
+    return EXPORTER.get_finished_spans()
+
+
+def tree():
+    """The names of the spans, each with that of its parent, in the order of their ends."""
+    names = {span.context.span_id: span.name for span in spans()}
+    return [(span.name, None if span.parent is None else names[span.parent.span_id]) for span in spans()]
+
+
+def named(name):
+    [found] = [span for span in spans() if span.name == name]
+    return found
+
+
+@rt.function_node
+async def leaf(x=0):
+    return x
+
+
+@rt.function_node
+def threaded(x):
+    return rt.call_sync(leaf, x)
+
+
+@rt.function_node
+async def fails(text="no"):
+    raise LookupError(text)
+
+
+@rt.function_node
+async def hangs():
+    await anyio.sleep_forever()
+
+
+def nanoseconds(time):
+    return round(time * 1e9)
+
+
+def is_current(name):
+    span = trace.get_current_span()
+    assert isinstance(span, ReadableSpan)
+    return span.name == name
+
+
+# ---- parents
+
+
+async def test_each_call_is_a_child_of_its_caller(backend):
+    @rt.function_node
+    async def top():
+        assert is_current("top")
+        await rt.call(threaded, 1)
+        await rt.call_batch(leaf, range(3))
+        async with anyio.create_task_group() as group:
+            group.start_soon(rt.call, leaf, 7)
+        assert is_current("top")
+
+    with user.start_as_current_span("request"):
+        async with rt.Session(name="Shop") as session:
+            assert is_current("session Shop")
+            await rt.call(top)
+            handle = session.start_soon(threaded, 2)
+            await handle.wait()
+            assert is_current("session Shop")
+        assert is_current("request")
+    assert Counter(tree()) == {
+        ("request", None): 1,
+        ("session Shop", "request"): 1,
+        ("top", "session Shop"): 1,
+        ("threaded", "top"): 1,
+        ("threaded", "session Shop"): 1,
+        ("leaf", "threaded"): 2,
+        ("leaf", "top"): 4,
+    }
+    assert len({span.context.trace_id for span in spans()}) == 1
+
+
+def test_calls_in_gathered_tasks_have_their_caller():
+    @rt.function_node
+    async def top():
+        await asyncio.gather(rt.call(leaf), rt.call(threaded, 1))
+
+    rt.Flow("Gather", top, backend="asyncio").invoke()
+    expected = [("leaf", "top"), ("leaf", "threaded"), ("threaded", "top"), ("top", "flow Gather")]
+    assert Counter(tree()) == Counter([*expected, ("flow Gather", None)])
+
+
+def test_synchronous_code_has_parents_too(backend):
+    with rt.Session(backend=backend), user.start_as_current_span("mine"):
+        rt.call_sync(threaded, 1)
+        assert is_current("mine")
+    assert tree() == [("leaf", "threaded"), ("threaded", "mine"), ("mine", "session"), ("session", None)]
+    assert not trace.get_current_span().get_span_context().is_valid
+
+
+async def test_spans_of_other_libraries_stand_between_calls(backend):
+    @rt.function_node
+    def in_a_thread():
+        with user.start_as_current_span("select"):
+            return rt.call_sync(leaf)
+
+    @rt.function_node
+    async def top():
+        with user.start_as_current_span("get"):
+            await rt.call(in_a_thread)
+            await rt.call_batch(leaf, [1])
+
+    await rt.Flow("Flow", top).ainvoke()
+    assert Counter(tree()) == Counter(
+        [("leaf", "select"), ("select", "in_a_thread"), ("in_a_thread", "get"), ("leaf", "get"), ("get", "top"),
+         ("top", "flow Flow"), ("flow Flow", None)]
+    )  # fmt: skip
+
+
+async def test_a_call_that_is_made_elsewhere_has_its_session(backend):
+    async with rt.Session() as session:
+        token = context.attach(context.Context())
+        await session.call(leaf)
+        context.detach(token)
+    assert tree() == [("leaf", "session"), ("session", None)]
+
+
+async def test_a_session_within_a_call_is_its_child(backend):
+    @rt.function_node
+    async def top():
+        async with rt.Session(name="inner"):
+            await rt.call(leaf)
+
+    await rt.Flow("Outer", top).ainvoke()
+    assert ("session inner", "top") in tree()
+    assert ("leaf", "session inner") in tree()
+
+
+async def test_a_value_that_is_recorded_leaves_the_span_current(backend):
+    @rt.function_node
+    async def top():
+        rt.now()
+        assert is_current("top")
+        await rt.call(leaf)
+
+    await rt.Flow("Flow", top).ainvoke()
+    assert ("leaf", "top") in tree()
+    assert ("now", "top") in tree()
+
+
+# ---- what a span says
+
+
+async def test_a_span_describes_its_call(backend):
+    async with rt.Session(run_identifier="monday"):
+        await rt.call(leaf, 5)
+    span = named("leaf")
+    code = leaf.func.__code__
+    assert dict(span.attributes) == {
+        "railtracks.session_id": "monday",
+        "railtracks.run_id": "monday-r0",
+        "railtracks.node_id": "monday-n0",
+        "railtracks.node.type": "Tool",
+        "railtracks.node.key": "tests.test_telemetry.leaf",
+        "railtracks.attempt": 1,
+        "railtracks.status": "Completed",
+        "code.function.name": "tests.test_telemetry.leaf",
+        "code.file.path": code.co_filename,
+        "code.line.number": code.co_firstlineno,
+    }
+    assert span.kind is SpanKind.INTERNAL
+    assert span.status.status_code is StatusCode.UNSET
+    assert span.instrumentation_scope.name == "railtracks"
+
+
+async def test_spans_have_the_times_of_the_records(backend):
+    @rt.function_node
+    async def slow():
+        await anyio.sleep(5)
+
+    async with rt.Session() as session:
+        await rt.call(slow)
+    [record] = session.info.records
+    span = named("slow")
+    assert (span.start_time, span.end_time) == (nanoseconds(record.started), nanoseconds(record.ended))
+    assert span.end_time - span.start_time == pytest.approx(5e9, abs=1e6)
+    root = named("session")
+    assert (root.start_time, root.end_time) == (
+        nanoseconds(session.info.start_time), nanoseconds(session.info.end_time),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("saved", [True, False])
+async def test_values_are_off_unless_they_are_asked_for(backend, saved):
+    @rt.function_node
+    async def login(user, password):
+        await rt.broadcast({"token": password})
+        return {"user": user, "token": password}
+
+    for tracing in (True, "values"):
+        async with rt.Session(tracing=tracing, save_state=saved):
+            await rt.call(login, "ada", SECRET)
+    plain, valued = (span for span in spans() if span.name == "login")
+    assert "railtracks.arguments" not in plain.attributes
+    assert "railtracks.result" not in plain.attributes
+    assert [(event.name, dict(event.attributes)) for event in plain.events] == [("railtracks.broadcast", {})]
+    assert valued.attributes["railtracks.arguments"] == '"ada", "***"'
+    assert valued.attributes["railtracks.result"] == '{"user": "ada", "token": ***}'
+    assert dict(valued.events[0].attributes) == {"railtracks.item": '{"token": ***}'}
+    assert SECRET not in "".join(span.to_json() for span in spans())
+
+
+async def test_a_broadcast_outside_of_calls_is_the_sessions(backend):
+    async with rt.Session():
+        await rt.broadcast("ready")
+    assert [event.name for event in named("session").events] == ["railtracks.broadcast"]
+
+
+async def test_names_are_text_that_can_be_encoded(backend):
+    async with rt.Session(tracing="values"):
+        await rt.call(rt.function_node(leaf.func, name="x\ud800"), "y\ud800")
+    for span in spans():
+        span.to_json().encode()
+        for text in (span.name, *span.attributes.values()):
+            str(text).encode()
+
+
+# ---- how calls end
+
+
+async def test_a_failure_has_its_status_and_its_exception(backend):
+    @rt.function_node
+    async def top():
+        await rt.call(fails, f"the key password={SECRET} is wrong")
+
+    with pytest.raises(LookupError):
+        async with rt.Session():
+            await rt.call(top)
+    for name in ("fails", "top", "session"):
+        span = named(name)
+        assert span.status.status_code is StatusCode.ERROR
+        assert span.status.description == "LookupError: the key password=*** is wrong"
+        assert span.attributes["error.type"] == "LookupError"
+    assert named("fails").attributes["railtracks.status"] == "Failed"
+    [event] = named("fails").events
+    assert event.name == "exception"
+    assert event.attributes["exception.type"] == "LookupError"
+    assert event.attributes["exception.message"] == "the key password=*** is wrong"
+    assert event.attributes["exception.stacktrace"].startswith("Traceback (most recent call last):")
+    assert SECRET not in "".join(span.to_json() for span in spans())
+
+
+async def test_the_traceback_is_where_it_was_raised(backend):
+    @rt.function_node
+    async def middle():
+        await rt.call(fails)
+
+    @rt.function_node
+    async def top():
+        await rt.call(middle)
+
+    with pytest.raises(LookupError):
+        await rt.Flow("Flow", top).ainvoke()
+    traced = {name: "exception.stacktrace" in named(name).events[0].attributes for name in ("fails", "middle", "top")}
+    assert traced == {"fails": True, "middle": False, "top": True}
+
+
+async def test_a_failure_that_was_handled_is_that_of_its_call_alone(backend):
+    @rt.function_node
+    async def top():
+        with pytest.raises(LookupError):
+            await rt.call(fails)
+
+    await rt.Flow("Flow", top).ainvoke()
+    codes = {span.name: span.status.status_code for span in spans()}
+    assert codes == {"fails": StatusCode.ERROR, "top": StatusCode.UNSET, "flow Flow": StatusCode.UNSET}
+
+
+async def test_a_timeout_is_an_error(backend):
+    @rt.function_node
+    async def top():
+        await rt.call(hangs)
+
+    with pytest.raises(GlobalTimeOutError):
+        await rt.Flow("Flow", top, timeout=5).ainvoke()
+    for name in ("hangs", "top", "flow Flow"):
+        span = named(name)
+        assert span.status.status_code is StatusCode.ERROR
+        assert span.attributes["error.type"] == "timeout"
+    assert named("hangs").attributes["railtracks.cancelled.reason"] == "timeout"
+
+
+async def test_a_cancellation_on_purpose_is_no_error(backend):
+    @rt.function_node
+    async def top():
+        with anyio.move_on_after(1):
+            await rt.call(hangs)
+
+    async with rt.Session() as session:
+        await rt.call(top)
+        handle = session.start_soon(hangs)
+        await anyio.sleep(1)
+        handle.cancel()
+    reasons = [span.attributes["railtracks.cancelled.reason"] for span in spans() if span.name == "hangs"]
+    assert reasons == ["outside", "handle"]
+    assert {span.status.status_code for span in spans()} == {StatusCode.UNSET}
+
+
+async def test_the_error_of_another_call_is_an_error(backend):
+    with pytest.raises(LookupError):
+        async with rt.Session(end_on_error=True) as session:
+            session.start_soon(hangs)
+            await anyio.sleep(1)
+            await rt.call(fails)
+    span = named("hangs")
+    assert span.attributes["railtracks.cancelled.reason"] == span.attributes["error.type"] == "end_on_error"
+    assert span.status.status_code is StatusCode.ERROR
+
+
+async def test_an_error_of_the_body_is_the_sessions(backend):
+    with pytest.raises(ZeroDivisionError):
+        async with rt.Session():
+            raise ZeroDivisionError
+    assert named("session").attributes["error.type"] == "ZeroDivisionError"
+
+
+async def test_a_session_that_cannot_be_entered_ends_its_span(backend):
+    with pytest.raises(rt.exceptions.RunNotFoundError):
+        async with rt.Session(resume="nothing"):
+            pass
+    assert named("session").status.status_code is StatusCode.ERROR
+
+
+# ---- agents
+
+
+async def test_agents_are_named_by_the_conventions(backend):
+    Weather, _ = agent_of([tool_call("forecast", city="Oslo")], "Snow.", name="Weather", tool_nodes=[forecast])
+    await rt.Flow("Flow", Weather).ainvoke("Do I need a coat?")
+    assert tree() == [
+        ("chat scripted", "invoke_agent Weather"),
+        ("execute_tool forecast", "invoke_agent Weather"),
+        ("chat scripted", "invoke_agent Weather"),
+        ("invoke_agent Weather", "flow Flow"),
+        ("flow Flow", None),
+    ]
+    chat, tool, _, agent, _ = (dict(span.attributes) for span in spans())
+    assert spans()[0].kind is SpanKind.CLIENT
+    assert {name: value for name, value in chat.items() if name.startswith("gen_ai.")} == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "scripted",
+        "gen_ai.request.model": "scripted",
+        "gen_ai.request.stream": False,
+        "gen_ai.response.model": "scripted",
+        "gen_ai.response.finish_reasons": ("tool_calls",),
+        "gen_ai.usage.input_tokens": 5,
+        "gen_ai.usage.output_tokens": 0,
+    }
+    assert {name: value for name, value in tool.items() if name.startswith("gen_ai.")} == {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "forecast",
+        "gen_ai.tool.type": "function",
+    }
+    assert agent["gen_ai.operation.name"] == "invoke_agent"
+    assert agent["gen_ai.agent.name"] == "Weather"
+    assert agent["gen_ai.usage.input_tokens"] > 5
+
+
+async def test_instructions_are_values(backend):
+    Agent, _ = agent_of("Yes.", system_message="You are discreet.")
+    await rt.Flow("Flow", Agent).ainvoke("?")
+    assert "discreet" not in "".join(span.to_json() for span in spans())
+
+
+async def test_streamed_agents_have_their_parents(backend):
+    Agent, _ = agent_of("A long story.", name="Teller")
+
+    @rt.function_node
+    async def top():
+        with user.start_as_current_span("loop"):
+            return [chunk.text async for chunk in rt.astream(Agent, "Tell me")]
+
+    await rt.Flow("Flow", top).ainvoke()
+    assert tree() == [
+        ("chat scripted", "invoke_agent Teller"), ("invoke_agent Teller", "loop"), ("loop", "top"),
+        ("top", "flow Flow"), ("flow Flow", None),
+    ]  # fmt: skip
+    assert spans()[0].attributes["gen_ai.request.stream"] is True
+
+
+# ---- runs that go on
+
+
+@rt.function_node
+async def step(n):
+    if n == 2 and rt.context.get("fails", default=False):
+        raise LookupError
+    return n
+
+
+@rt.function_node
+async def steps():
+    return [await rt.call(step, n) for n in range(3)]
+
+
+async def test_a_resumed_run_links_to_the_earlier_one(backend):
+    with pytest.raises(LookupError):
+        async with rt.Session({"fails": True}, run_identifier="steps", name="S"):
+            await rt.call(steps)
+    first = named("session S").context
+    EXPORTER.clear()
+    async with rt.Session(resume="steps", name="S") as session:
+        assert await rt.call(steps) == [0, 1, 2]
+    assert session.resumes == "steps"
+    root = named("session S")
+    [link] = root.links
+    assert (link.context.trace_id, link.context.span_id) == (first.trace_id, first.span_id)
+    assert link.attributes == {"railtracks.link": "resumes"}
+    *reused, ran = (span for span in spans() if span.name == "step")
+    assert [span.attributes["railtracks.reused"] for span in reused] == [True, True]
+    assert [span.end_time - span.start_time for span in reused] == [0, 0]
+    assert "railtracks.reused" not in ran.attributes
+    assert spans()[0].start_time >= root.start_time
+
+
+async def test_the_span_of_a_session_is_on_record(backend):
+    async with rt.Session(run_identifier="monday") as session:
+        await rt.call(leaf)
+    where = named("session").context
+    expected = f"00-{where.trace_id:032x}-{where.span_id:016x}-{where.trace_flags:02x}"
+    assert session.info.traceparent == rt.state.load_run("monday").traceparent == expected
+    async with rt.Session(run_identifier="tuesday", tracing=False) as session:
+        await rt.call(leaf)
+    assert session.info.traceparent is None
+    assert "traceparent" not in session.info.payload()
+
+
+KILLED = """
+import os, signal, sys
+import railtracks as rt
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+trace.set_tracer_provider(TracerProvider())
+
+@rt.function_node
+async def top():
+    where = trace.get_current_span().parent
+    print(f"{where.trace_id:032x}-{where.span_id:016x}", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+rt.Flow("Killed", top, run_identifier="killed", tracing=True).invoke()
+"""
+
+
+@pytest.mark.either_backend
+async def test_a_resumed_run_links_to_one_that_was_killed(backend):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    async with rt.Session(resume="killed"):
+        await rt.call(leaf)
+    [link] = named("session").links
+    assert f"{link.context.trace_id:032x}-{link.context.span_id:016x}" == done.stdout.strip()
+
+
+@pytest.mark.parametrize("text", ["", "00-xyz-1-01", "nothing"])
+async def test_a_damaged_traceparent_is_no_link(backend, text, monkeypatch):
+    async with rt.Session(run_identifier="steps", tracing=False):
+        await rt.call(steps)
+    info = rt.state.load_run("steps")
+    path = Path(".railtracks/steps.json")
+    object.__setattr__(info, "traceparent", text)
+    info.save(path)
+    async with rt.Session(resume="steps"):
+        await rt.call(steps)
+    assert named("session").links == ()
+
+
+# ---- on and off
+
+
+async def test_without_a_provider_there_are_no_spans(backend, monkeypatch, caplog):
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    monkeypatch.setattr(_opening, "_has_warned", False)
+    for _ in range(2):
+        async with rt.Session(logging_setting="REGULAR") as session:
+            await rt.call(leaf)
+            assert session._coordinator.call_log.spans is None
+    assert session.info.traceparent is None
+    assert caplog.text.count("no tracer provider is") == 1
+
+
+def test_off_is_the_default(monkeypatch, backend):
+    monkeypatch.delenv("RAILTRACKS_TRACING")
+    rt.Flow("Flow", leaf, backend=backend).invoke()
+    assert spans() == ()
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
+    with pytest.raises(ConfigError, match=r"python -m pip install '\.\[otel\]'"):
+        rt.Session()
+
+
+def test_nothing_of_it_is_imported_without_need():
+    code = (
+        "import sys, railtracks as rt\n"
+        "rt.Flow('F', lambda: 1, save_state=False, logging_setting='NONE').invoke()\n"
+        "print([name for name in sys.modules if 'telemetry' in name])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "RAILTRACKS_TRACING"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+async def test_a_trace_that_is_not_sampled_stays_so(backend, monkeypatch):
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False))
+    async with rt.Session(tracing="values") as session:
+        await rt.call(threaded, 1)
+    assert session.info.traceparent.endswith(("-00", "-02"))
+    assert [record.status for record in session.info.records] == [Status.COMPLETED] * 2
+
+
+class Broken(SpanProcessor):
+    def __init__(self, method):
+        setattr(self, method, self.fail)
+
+    def fail(self, *args, **kwargs):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("method", ["on_start", "on_end"])
+async def test_errors_of_processors_do_not_reach_calls(backend, monkeypatch, caplog, method):
+    provider = TracerProvider(shutdown_on_exit=False)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    async with rt.Session(logging_setting="REGULAR"):
+        provider.add_span_processor(Broken(method))
+        for _ in range(3):
+            assert await rt.call(threaded, 1) == 1
+        assert is_current("session")
+    assert caplog.text.count("the session goes on without spans") == 1
+
+
+# ---- any tree of calls
+
+
+@examples(60)
+@given(flows(), session_options(), fault_plans(), seeds())
+def test_spans_are_the_records(backend, tree, options, faults, seed):
+    """Each call has one span, with its parent, and all have ended when the sessions have."""
+    EXPORTER.clear()
+    outcome = simulate(tree, seed=seed, backend=backend, faults=faults, **options)
+    check(outcome)
+    by_id = {span.context.span_id: span for span in spans()}
+    assert len(by_id) == len(spans())
+    found = {}
+    for span in spans():
+        attributes = span.attributes
+        if (call := attributes.get("railtracks.node_id")) is not None:
+            key = attributes["railtracks.session_id"], index_of(call)
+            assert key not in found
+            found[key] = span
+    for observed in outcome.sessions:
+        info = observed.info
+        [root] = [
+            span for span in spans()
+            if "railtracks.node_id" not in span.attributes
+            and span.attributes["railtracks.session_id"] == info.session_id
+        ]  # fmt: skip
+        for record in info.records:
+            span = found.pop((info.session_id, record.index))
+            parent = by_id[span.parent.span_id]
+            if record.parent is None:
+                assert parent is root
+            else:
+                assert parent.attributes["railtracks.node_id"] == f"{info.session_id}-n{record.parent}"
+            assert span.attributes["railtracks.status"] == record.status.value
+            assert span.start_time == nanoseconds(record.started)
+            assert span.end_time == nanoseconds(record.ended)
+            assert (span.status.status_code is StatusCode.ERROR) == (
+                record.status is Status.FAILED or record.reason in ("timeout", "end_on_error")
+            )
+    assert found == {}
