@@ -112,8 +112,11 @@ def export(
     run: Run,
     *,
     format: Annotated[
-        Literal["chrome-trace", "mermaid", "dot", "json", "csv"],
-        Parameter(help="chrome-trace opens in Perfetto, mermaid and dot are pictures of which node called which."),
+        Literal["chrome-trace", "mermaid", "dot", "otlp", "json", "csv"],
+        Parameter(
+            help="chrome-trace opens in Perfetto, mermaid and dot are pictures of which node called which, otlp is for "
+            "collectors of OpenTelemetry."
+        ),
     ],
     output: Annotated[Path | None, Parameter(help="A file. Default: standard output.")] = None,
     store: StoreOption = None,

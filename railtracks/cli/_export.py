@@ -13,6 +13,7 @@ from railtracks import ExecutionInfo
 from railtracks.cli._chrome_trace import chrome_trace
 from railtracks.cli._errors import MistakeError
 from railtracks.cli._graphs import dot, mermaid
+from railtracks.cli._otlp import otlp_request
 from railtracks.state import Store, load_run
 from railtracks.state._serialization._shown_arguments import arguments_of
 from railtracks.state._views._texts import shown_error, shown_name
@@ -53,6 +54,7 @@ _FORMATS: dict[str, Callable[[ExecutionInfo], str]] = {
     "chrome-trace": lambda info: json.dumps(chrome_trace(info), ensure_ascii=False),
     "mermaid": mermaid,
     "dot": dot,
+    "otlp": lambda info: json.dumps(otlp_request(info)),
     "json": lambda info: "".join(info.document()),
     "csv": _as_csv,
 }

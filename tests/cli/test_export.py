@@ -3,14 +3,19 @@
 import csv
 import io
 import json
+import re
 import subprocess
 
+import anyio
+import attrs
 import pytest
 from hypothesis import given
 
 import railtracks as rt
 from railtracks.cli._chrome_trace import assign_lanes
 from railtracks.state import load_run
+from railtracks.testing import tool_call
+from tests.agents.helpers import agent_of, forecast
 from tests.state.test_views import trees
 
 
@@ -90,6 +95,115 @@ def test_tables_and_json_have_all_calls(command, info):
     assert float(rows[4]["started"]) == info.records[4].started
     _, out, _ = command("export", "pages", "--format", "json")
     assert json.loads(out) == info.payload()
+
+
+def attributes(pairs):
+    """What a list of OTLP's KeyValue holds."""
+    return {pair["key"]: value(pair["value"]) for pair in pairs}
+
+
+def value(any_value):
+    [(kind, found)] = any_value.items()
+    if kind == "arrayValue":
+        return [value(each) for each in found["values"]]
+    return int(found) if kind == "intValue" else found
+
+
+def otlp_spans(out):
+    """The spans of the one request, the first of which is that of the session."""
+    [resource_spans] = json.loads(out)["resourceSpans"]
+    [scope_spans] = resource_spans["scopeSpans"]
+    return scope_spans["spans"]
+
+
+def test_collectors_get_a_span_for_each_call(command, info):
+    _, out, _ = command("export", "pages", "--format", "otlp")
+    [resource_spans] = json.loads(out)["resourceSpans"]
+    assert attributes(resource_spans["resource"]["attributes"]) == {"service.name": "Pages"}
+    root, *spans = otlp_spans(out)
+    assert (root["name"], root["kind"], "parentSpanId" in root) == ("flow Pages", 1, False)
+    assert (root["startTimeUnixNano"], root["endTimeUnixNano"]) == (
+        str(round(info.start_time * 1e9)), str(round(info.end_time * 1e9)),
+    )  # fmt: skip
+    assert {span["traceId"] for span in spans} == {root["traceId"]}
+    assert len({span["spanId"] for span in [root, *spans]}) == len(spans) + 1
+    assert all(re.fullmatch("[0-9a-f]{32}", span["traceId"]) for span in spans)
+    assert all(re.fullmatch("[0-9a-f]{16}", span["spanId"]) for span in spans)
+    for span, record in zip(spans, info.records, strict=True):
+        assert span["name"] == record.name
+        parent = root if record.parent is None else spans[record.parent]
+        assert span["parentSpanId"] == parent["spanId"]
+        found = attributes(span["attributes"])
+        assert found["railtracks.node_id"] == f"pages-n{record.index}"
+        assert found["railtracks.status"] == record.status.value
+        assert "railtracks.arguments" not in found
+    failed = spans[4]
+    assert failed["status"] == {"code": 2, "message": "LookupError: no page 3"}
+    assert attributes(failed["attributes"])["error.type"] == "LookupError"
+    [event] = failed["events"]
+    described = attributes(event["attributes"])
+    assert (event["name"], described["exception.message"]) == ("exception", "no page 3")
+    assert described["exception.stacktrace"].startswith("Traceback")
+    assert spans[0]["status"] == {}
+
+
+def test_a_run_that_is_sent_twice_is_the_same_trace(command, info, program):
+    first, again = (command("export", "pages", "--format", "otlp")[1] for _ in range(2))
+    assert first == again
+    command("run", f"{program}:pages", 12, "--run-identifier", "pages")
+    other = command("export", "pages", "--format", "otlp")[1]
+    assert otlp_spans(other)[0]["traceId"] != otlp_spans(first)[0]["traceId"]
+
+
+async def test_a_run_without_an_end_reaches_to_its_latest_moment(backend):
+    from railtracks.cli._otlp import otlp_request
+
+    @rt.function_node
+    async def top():
+        await anyio.sleep(5)
+        await rt.call(shows)
+
+    @rt.function_node
+    async def shows():
+        shown.append(session.info)
+
+    shown: list[rt.ExecutionInfo] = []
+    async with rt.Session(logging_setting="NONE") as session:
+        await rt.call(top)
+    root, *spans = otlp_spans(json.dumps(otlp_request(shown[0])))
+    latest = str(round(shown[0].records[1].started * 1e9))
+    assert {span["endTimeUnixNano"] for span in [root, *spans]} == {latest}
+
+
+async def test_agents_are_exported_by_the_conventions(backend):
+    from railtracks.cli._otlp import otlp_request
+
+    Weather, _ = agent_of([tool_call("forecast", city="Oslo")], "Snow.", name="Weather", tool_nodes=[forecast])
+    flow = rt.Flow("Flow", Weather, logging_setting="NONE", run_identifier="weather")
+    await flow.ainvoke("Do I need a coat?")
+    live, loaded = (otlp_spans(json.dumps(otlp_request(each))) for each in (flow.last, load_run("weather")))
+    assert live == loaded
+    assert [(span["name"], span["kind"]) for span in live] == [
+        ("flow Flow", 1), ("invoke_agent Weather", 1), ("chat scripted", 3), ("execute_tool forecast", 1),
+        ("chat scripted", 3),
+    ]  # fmt: skip
+    chat = attributes(live[2]["attributes"])
+    assert chat["gen_ai.usage.input_tokens"] == 5
+    assert chat["gen_ai.response.finish_reasons"] == ["tool_calls"]
+
+
+async def test_an_export_links_to_the_live_span(backend):
+    from railtracks.cli._otlp import otlp_request
+
+    async with rt.Session(logging_setting="NONE") as session:
+        await rt.call(lambda: 1)
+    for text, links in (
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+         [("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")]),
+        ("damaged", []),
+    ):  # fmt: skip
+        root = otlp_spans(json.dumps(otlp_request(attrs.evolve(session.info, traceparent=text))))[0]
+        assert [(link["traceId"], link["spanId"]) for link in root.get("links", [])] == links
 
 
 def test_an_unknown_format_is_a_mistake(command, info):
