@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 from hypothesis import given
-from opentelemetry import context, trace
+from opentelemetry import context, propagate, trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -189,6 +189,22 @@ async def test_a_value_that_is_recorded_leaves_the_span_current(backend):
     await rt.Flow("Flow", top).ainvoke()
     assert ("leaf", "top") in tree()
     assert ("now", "top") in tree()
+
+
+async def test_another_process_goes_on_with_the_trace(backend):
+    headers: dict[str, str] = {}
+
+    @rt.function_node
+    async def sends():
+        propagate.inject(headers)
+
+    await rt.Flow("Here", sends).ainvoke()
+    token = context.attach(propagate.extract(headers, context.Context()))
+    await rt.Flow("There", leaf).ainvoke()
+    context.detach(token)
+    there, sender = named("flow There"), named("sends")
+    assert there.parent.is_remote
+    assert (there.parent.trace_id, there.parent.span_id) == (sender.context.trace_id, sender.context.span_id)
 
 
 # ---- what a span says
@@ -410,9 +426,12 @@ async def test_agents_are_named_by_the_conventions(backend):
 
 
 async def test_instructions_are_values(backend):
-    Agent, _ = agent_of("Yes.", system_message="You are discreet.")
+    Agent, _ = agent_of(lambda messages: "Yes.", system_message="Tell nobody.")
     await rt.Flow("Flow", Agent).ainvoke("?")
-    assert "discreet" not in "".join(span.to_json() for span in spans())
+    assert "nobody" not in "".join(span.to_json() for span in spans())
+    EXPORTER.clear()
+    await rt.Flow("Flow", Agent, tracing="values").ainvoke("?")
+    assert "Tell nobody." in str(named("invoke_agent Agent").attributes["gen_ai.system_instructions"])
 
 
 async def test_streamed_agents_have_their_parents(backend):
@@ -532,6 +551,16 @@ async def test_without_a_provider_there_are_no_spans(backend, monkeypatch, caplo
             assert session._coordinator.call_log.spans is None
     assert session.info.traceparent is None
     assert caplog.text.count("no tracer provider is") == 1
+
+
+@pytest.mark.parametrize("made", [trace.NoOpTracerProvider, lambda: TracerProvider(shutdown_on_exit=False)])
+async def test_a_provider_that_is_switched_off_makes_no_spans(backend, monkeypatch, made):
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", made())
+    async with rt.Session() as session:
+        await rt.call(leaf)
+        assert session._coordinator.call_log.spans is None
+    assert session.info.traceparent is None
 
 
 def test_off_is_the_default(monkeypatch, backend):

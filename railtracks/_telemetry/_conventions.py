@@ -44,6 +44,7 @@ _FAULTS = {
 """The reasons of a cancellation that are errors, in words. The others are how a program ends what it needs no more."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _OF_CONTENT = "gen_ai.system_instructions"
+"""The recorded attribute that is a value, as arguments are."""
 _RECORDED = ("gen_ai.", "railtracks.request.")
 """What the names of recorded attributes begin with that spans get."""
 
@@ -126,8 +127,13 @@ def attributes_of_start(
     return found
 
 
-def attributes_of_end(record: CallRecord) -> Attributes:
-    """Return what is known of a call once it has ended, or of one that never did."""
+def attributes_of_end(record: CallRecord, values: bool = False) -> Attributes:
+    """Return what is known of a call once it has ended, or of one that never did.
+
+    Args:
+        record: The call.
+        values: Whether the instructions of an agent are among it.
+    """
     found: Attributes = {"railtracks.status": record.status.value}
     if record.reason is not None and record.status is not Status.SUSPENDED:
         found["railtracks.cancelled.reason"] = record.reason.value
@@ -135,7 +141,7 @@ def attributes_of_end(record: CallRecord) -> Attributes:
         found["railtracks.abandoned"] = True
     if record.attributes is not None:
         for name, value in loads(record.attributes).items():
-            if name.startswith(_RECORDED) and name != _OF_CONTENT:
+            if name.startswith(_RECORDED) and (values or name != _OF_CONTENT):
                 found[name] = _attribute(value)
     return found
 

@@ -63,7 +63,8 @@ def open_spans(
     from railtracks._telemetry._spans import SessionSpans
 
     assert info.start_time is not None
-    return SessionSpans(
+    spans = SessionSpans(
         provider.get_tracer(SCOPE), info.session_id, info.session_name, info.flow_name, info.start_time, values,
         redactor, now, log,
     )  # fmt: skip
+    return None if spans.traceparent is None else spans  # the SDK is switched off, by OTEL_SDK_DISABLED for example

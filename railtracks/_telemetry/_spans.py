@@ -116,9 +116,11 @@ class SessionSpans:
         self._context: Context = self._context_with(self._span, None, around)
 
     @property
-    def traceparent(self) -> str:
-        """The span of the session, as the W3C header ``traceparent`` names it."""
+    def traceparent(self) -> str | None:
+        """The span of the session, as the W3C header ``traceparent`` names it; None if the tracer makes none."""
         where = self._span.get_span_context()
+        if not where.is_valid:
+            return None
         return f"00-{where.trace_id:032x}-{where.span_id:016x}-{where.trace_flags:02x}"
 
     # ---- the session
@@ -239,7 +241,7 @@ class SessionSpans:
 
     def _end(self, span: Span, record: CallRecord, time: float) -> None:
         if span.is_recording():
-            span.set_attributes(attributes_of_end(record))
+            span.set_attributes(attributes_of_end(record, self._values))
             if self._values:
                 span.set_attributes(values_of(record, self._redactor))
             error = error_of(record, self._redactor)
