@@ -97,6 +97,34 @@ def ecosystem(session: nox.Session) -> None:
     run_pytest(session, *plugins, "-m", "ecosystem", "tests/ecosystem", *session.posargs)
 
 
+API_ALONE = """
+import sys
+import railtracks as rt
+
+assert rt.Flow("Alone", lambda: 7, tracing=True, save_state=False).invoke() == 7
+assert "opentelemetry.trace" in sys.modules
+assert "opentelemetry.sdk" not in sys.modules
+"""
+
+
+@nox.session
+def otel(session: nox.Session) -> None:
+    """The extra ``otel`` alone, and what a real collector gets. Arguments go to pytest.
+
+    The collector, Phoenix, is installed into an environment of its own, as it brings a plugin for pytest along.
+    """
+    session.install("-e", ".[otel]")
+    session.run("python", "-c", API_ALONE)
+    folder = Path(session.create_tmp()) / "phoenix"
+    session.run("python", "-m", "venv", str(folder))
+    session.run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "arize-phoenix>=15", external=True)
+    install(session, "test", "ecosystem")
+    session.env["PHOENIX_PYTHON"] = str(folder.absolute() / "bin" / "python")
+    plugins = ["-p", "no:asyncio", "-p", "no:trio"]
+    test = "tests/ecosystem/test_phoenix.py"
+    session.run("python", "-m", "pytest", *plugins, "-rs", "-m", "ecosystem", test, *session.posargs)
+
+
 @nox.session(name="tests-all", python=[python for python in PYTHONS if shutil.which(f"python{python}")] or None)
 def tests_all(session: nox.Session) -> None:
     """The test-suite, on each supported Python that is present."""
@@ -219,6 +247,7 @@ def integration(session: nox.Session) -> None:
     session.notify("slow")
     session.notify("live", ["tests/integration/test_asgi.py"])
     session.notify("ecosystem")
+    session.notify("otel")
     for extra in EXTRAS:
         session.notify(f"extras(extra='{extra}')")
     for extra in ("none", *EXTRAS):
