@@ -49,6 +49,7 @@ def session(saves):
 def check_record(opened, caplog):
     """The session can be shown and was saved, and nothing went wrong meanwhile."""
     assert opened.payload()["calls"] == len(opened.info.records)
+    assert opened.info.tree().startswith("session ")
     warnings = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
     assert [text for text in warnings if not re.match(r"(fail|pass_on)(\(.*\))? FAILED ", text)] == []
 

@@ -86,7 +86,9 @@ def recorded_arguments(inputs: str, limit: int, limit_of_each: int) -> str:
     if len(inputs) > _MAX_PARSED:
         return f"{MORE} {len(inputs)} characters"
     members = parse_members(inputs)
-    return shown_members(members["input_args"], members["input_kwargs"], limit, limit_of_each)
+    args, kwargs = members["input_args"], members["input_kwargs"]
+    args = args if isinstance(args, list) else [args]  # one mark for all, if one of them cannot be written by itself
+    return shown_members(args, kwargs, limit, limit_of_each)
 
 
 def arguments_of(record: CallRecord, redactor: Redactor, limit: int, limit_of_each: int) -> str:
