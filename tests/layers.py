@@ -44,6 +44,7 @@ LAYERS: list[tuple[str, str]] = [
     ("_recover", "recover"),
     ("_test_probe", "what the test harness asks of the runtime"),
     ("railtracks", "rt"),
+    ("page", "a run as a page of HTML"),
     ("cli __main__", "the command line"),
     ("testing._trace testing.faults", "what the harness notes, and the faults it injects"),
     ("testing._virtual_time", "event loops on a clock that jumps"),

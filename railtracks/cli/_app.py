@@ -36,6 +36,7 @@ StoreOption = Annotated[
         help="Where runs are kept: file:FOLDER, sqlite:FILE, or MODULE:NAME. Default: as configured.",
     ),
 ]
+_OUTPUT = Parameter(help="The file; - for standard output. Default: a temporary one.", allow_leading_hyphen=True)
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON, for machines.")]
 
 
@@ -97,6 +98,21 @@ def show(
 
     options = {"max_calls": max_calls or math.inf, "arguments": arguments, "folds": folds}
     return print_run(run, _store(store), failed, stats, json, options)
+
+
+@app.command(group=_SEEING)
+def view(
+    run: Run,
+    *,
+    output: Annotated[Path | None, _OUTPUT] = None,
+    log: Annotated[Path | None, Parameter(help="A log file of the run, whose lines the page shows by call.")] = None,
+    open: Annotated[bool, Parameter(help="Open a temporary file in a browser.", negative="--no-open")] = True,
+    store: StoreOption = None,
+) -> int:
+    """Show a run as a page in the browser: one file with timeline, calls and failures, which works offline."""
+    from railtracks.cli._view import view_run
+
+    return view_run(run, output, log, open and output is None, _store(store))
 
 
 @app.command(group=_SEEING)

@@ -17,11 +17,10 @@ from railtracks.state import Question
 from railtracks.state._records import CallRecord, Status, aggregate_status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._guarding import guarded
-from railtracks.state._serialization._placeholders import RecordedError
 from railtracks.state._serialization._record_text import ensure_texts, parse_members
 from railtracks.state._serialization._shown_data import shorten
 from railtracks.state._views._summary import aligned
-from railtracks.state._views._texts import shown_error
+from railtracks.state._views._texts import printable, shown_error
 
 MAX_TEXT = 200
 """The number of characters of a question that are shown."""
@@ -93,17 +92,6 @@ def _result_of(record: CallRecord, info: ExecutionInfo) -> Any:
     return parse_members(ensure_texts(record, info._redactor)[1])["output"]
 
 
-def failures_of(info: ExecutionInfo) -> list[CallRecord]:
-    """Return the calls in which an exception was raised, and not passed on from a call below."""
-    return [record for record in info.failures if not record.raised_by]
-
-
-def traceback_of(record: CallRecord) -> str:
-    """Return the traceback of a failed call that was loaded; "" if there is none."""
-    exc = record.exception
-    return exc.traceback if type(exc) is RecordedError else ""
-
-
 _LIBRARIES = ("railtracks", "anyio", "trio", "outcome", "asyncio")
 
 
@@ -126,11 +114,6 @@ def user_traceback(error: BaseException, redactor: Redactor) -> str:
         links = (each.__cause__, each.__context__, *(each.exceptions or ()))
         waiting += [link for link in links if link is not None]
     return printable(redactor.redact_free_text("".join(shown.format())))
-
-
-def printable(text: str) -> str:
-    """Return lines of text with escapes in place of control characters."""
-    return "\n".join(shorten(line, len(line) + 1) for line in text.split("\n"))
 
 
 def _is_of_library(path: str) -> bool:

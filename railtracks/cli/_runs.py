@@ -10,19 +10,24 @@ from railtracks import ExecutionInfo
 from railtracks._wording import counted
 from railtracks.cli._output import (
     answer_line,
-    failures_of,
     parse_moment,
     print_json,
     print_table,
-    printable,
     run_as_data,
     show_tree,
-    traceback_of,
 )
 from railtracks.state import CallRecord, RunSummary, Status, Store, list_runs, load_run
 from railtracks.state._serialization._shown_data import shorten
 from railtracks.state._stores._settings import resolve_store
-from railtracks.state._views._texts import shown_call, shown_error, shown_seconds, shown_status
+from railtracks.state._views._failures import failures_of
+from railtracks.state._views._texts import (
+    printable,
+    shown_call,
+    shown_error,
+    shown_seconds,
+    shown_status,
+    traceback_of,
+)
 
 _POLL = 0.5
 """How often a followed run is read again, in seconds."""
@@ -99,7 +104,7 @@ def print_run(
 
 
 def _print_tracebacks(info: ExecutionInfo) -> None:
-    failures = failures_of(info)
+    failures = failures_of(info.records)
     for record in failures[:_SHOWN_TRACEBACKS]:
         print(f"\n{shown_call(record, info._redactor)}")
         print(printable(traceback_of(record) or shown_error(record.exception, info._redactor)).rstrip())  # type: ignore[arg-type]

@@ -68,3 +68,14 @@ def shown_status(record: CallRecord) -> str:
     details = [] if record.reason is None or record.status is Status.SUSPENDED else [record.reason.value]
     details += ["reused"] * is_reused(record)
     return f"{record.status.value} ({', '.join(details)})" if details else record.status.value
+
+
+def traceback_of(record: CallRecord) -> str:
+    """Return the traceback of a failed call that was loaded; "" if there is none."""
+    exc = record.exception
+    return exc.traceback if type(exc) is RecordedError else ""
+
+
+def printable(text: str) -> str:
+    """Return lines of text with escapes in place of control characters."""
+    return "\n".join(shorten(line, len(line) + 1) for line in text.split("\n"))

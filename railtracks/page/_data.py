@@ -1,0 +1,252 @@
+"""What the page shows of a run, as plain data: without secrets, and with long texts cut.
+
+``page_data`` returns ``{"run": ..., "calls": ...}``. ``run`` is about all of the run, and small. ``calls`` has a row
+for each call: a list in the order of ``COLUMNS``, as there may be 100,000 of them. The page takes such data when it
+opens, and later through ``railtracks.update`` (see ``_render.py``).
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from railtracks import ExecutionInfo
+from railtracks._wording import counted
+from railtracks.page._wording import HEADLINES, WHY
+from railtracks.state import CallRecord, Reason, SessionSummary, Status
+from railtracks.state._call_tree import CallTree
+from railtracks.state._records import is_reused
+from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._placeholders import RecordedError
+from railtracks.state._serialization._record_text import ensure_texts, parse_members
+from railtracks.state._serialization._redacted_values import redact_and_cut
+from railtracks.state._serialization._shown_arguments import arguments_of
+from railtracks.state._serialization._shown_data import MORE, shorten
+from railtracks.state._views._failures import cancelled_calls, failures_of
+from railtracks.state._views._folds import FOLD_FROM
+from railtracks.state._views._texts import printable, shown_error, shown_name, traceback_of
+from railtracks.state._views._tree import seconds_covered
+
+COLUMNS = ("index", "parent", "name", "status", "detail", "started", "ended", "own", "arguments", "error", "more")
+"""What a row consists of.
+
+- ``index``, and ``parent``, which is the index of the caller or None. The ``node_id`` of a call is ``SESSION-nINDEX``.
+- ``status``: the place of the status in ``STATUSES``. ``detail``: what stands after it in brackets, or None.
+- ``started``, ``ended`` (None while it is open) and ``own``: milliseconds, the first two since the run began. ``own``
+  is the time in which no call below it ran; None if it made no calls, or has not ended.
+- ``arguments``, ``error``: short texts; the second is None for a call without an exception.
+- ``more``: an object with what is shown of the call when it is opened; None if there is nothing.
+"""
+STATUSES = tuple(status.value for status in Status)
+MAX_TEXT = 2_000
+"""The number of characters of an argument or a result that the page has."""
+MAX_TRACEBACK = 20_000
+"""That of a traceback."""
+_MANY = 20_000
+"""The number of calls from which on arguments and results are shorter, so that the file stays small enough to open."""
+_MAX_TEXT_OF_MANY = 200
+_MAX_ARGUMENTS, _MAX_ARGUMENT = 100, 50
+_SHOWN_ARGUMENTS = 20
+_SHOWN_FAILURES = 1_000
+_SHOWN_STEPS = 2_000
+_SHOWN_SLOWEST = 10
+
+
+def page_data(info: ExecutionInfo, since: int | None = None) -> dict[str, Any]:
+    """Return what the page shows of a run.
+
+    Args:
+        info: The run, running or over.
+        since: The ``step`` in the ``run`` of earlier data: only the rows of calls are returned that began or ended
+            after it. None: all rows.
+    """
+    records: Sequence[CallRecord] = info.records
+    changed = records if since is None else [record for record in records if _latest_step(record) > since]
+    return {"run": run_data(info), "calls": call_rows(info, changed)}
+
+
+def run_data(info: ExecutionInfo) -> dict[str, Any]:
+    """Return what the page says of a run as a whole. Times are in seconds."""
+    records, summary = info.records, info.summary()
+    failed, cancelled = failures_of(records), cancelled_calls(records)
+    path = heapq.nlargest(_SHOWN_STEPS, summary.critical_path, key=lambda step: step.seconds)
+    path.sort(key=lambda step: step.record.started_step)
+    return {
+        "id": info.session_id,
+        "title": summary.title,
+        "status": summary.status.value,
+        "headline": _headline(info, summary),
+        "started": _origin(info),
+        "seconds": summary.seconds,
+        "count": len(records),
+        "calls": {status.value: number for status, number in summary.calls.items()},
+        "step": max(map(_latest_step, records), default=0),
+        "nodes": _node_rows(summary, info._redactor),
+        "path": [[step.record.index, step.seconds] for step in path if step.seconds],
+        "pathSeconds": sum(step.seconds for step in summary.critical_path),
+        "slowest": _slowest(records),
+        "failures": [record.index for record in failed[:_SHOWN_FAILURES]],
+        "failureCount": len(failed),
+        "cancelled": [record.index for record in cancelled[:_SHOWN_FAILURES]],
+        "cancelledCount": len(cancelled),
+        "questions": [[each.id, printable(info._redactor.redact_free_text(each.text))] for each in info.questions],
+        "topics": list(info.topics),
+        "damage": info.damage,
+        "maxConcurrency": summary.max_concurrency,
+        "processorSeconds": summary.processor_seconds,
+        "memoryBytes": summary.peak_memory_bytes,
+    }
+
+
+def constants(count: int) -> dict[str, Any]:
+    """Return what the page needs to know to read the data of a run with this number of calls."""
+    return {"statuses": STATUSES, "foldFrom": FOLD_FROM, "maxText": _max_text(count), "maxTraceback": MAX_TRACEBACK}
+
+
+def call_rows(info: ExecutionInfo, records: Iterable[CallRecord]) -> list[list[Any]]:
+    """Return the rows of some calls of a run.
+
+    Args:
+        info: The run.
+        records: The calls.
+    """
+    tree, origin, limit = CallTree(info.records), _origin(info), _max_text(len(info.records))
+    return [_row(record, tree, origin, limit, info._redactor) for record in records]
+
+
+def _row(record: CallRecord, tree: CallTree, origin: float, limit: int, redactor: Redactor) -> list[Any]:
+    ended, own, children = record.ended, None, tree.children(record)
+    if ended is not None and children:
+        own = _milliseconds(ended - record.started - seconds_covered(children, ended))
+    details = [] if record.reason is None or record.status is Status.SUSPENDED else [record.reason.value]
+    details += ["reused"] * is_reused(record)
+    shown = arguments_of(record, redactor, _MAX_ARGUMENTS, _MAX_ARGUMENT)
+    return [
+        record.index,
+        record.parent,
+        shown_name(record, redactor),
+        STATUSES.index(record.status.value),
+        ", ".join(details) or None,
+        _milliseconds(record.started - origin),
+        None if ended is None else _milliseconds(ended - origin),
+        own,
+        shown,
+        None if record.exception is None else shown_error(record.exception, redactor),
+        _more(record, MORE in shown, limit, redactor) or None,
+    ]
+
+
+def _more(record: CallRecord, is_cut: bool, limit: int, redactor: Redactor) -> dict[str, Any]:
+    """Return what is shown of a call when it is opened, beside what is in its row.
+
+    Args:
+        record: The record of the call.
+        is_cut: Whether the row has its arguments only in part.
+        limit: The number of characters of a text.
+        redactor: The secrets that are known.
+    """
+    found: dict[str, Any] = {}
+    inputs, output = ensure_texts(record, redactor)
+    if is_cut:
+        found["arguments"] = _whole_arguments(inputs, limit, redactor)
+    if record.status is Status.COMPLETED:
+        found["result"] = _json_text(parse_members(output)["output"], limit, redactor)
+    if record.exception is not None:
+        found |= _failure(record, redactor)
+    if record.reason is not None:
+        found["why"] = WHY[record.reason]
+    if record.attempt > 1:
+        found["attempt"] = record.attempt
+    if record.reuse is not None:
+        found["reuse"] = record.reuse
+    if record.abandoned:
+        found["abandoned"] = True
+    if record.attributes is not None:
+        found["attributes"] = redact_and_cut(record.attributes, limit, redactor, redactor.redact_free_text)
+    return found
+
+
+def _failure(record: CallRecord, redactor: Redactor) -> dict[str, Any]:
+    """Return the traceback of an exception, or else its message, and the calls that have raised it."""
+    exc = record.exception
+    text = traceback_of(record) or (f"{exc.type}: {exc.message}" if type(exc) is RecordedError else "")
+    if not text and exc is not None:
+        text = parse_members(ensure_texts(record, redactor)[1])["output"].get("$traceback", "")
+    found: dict[str, Any] = {"raisedBy": record.raised_by} if record.raised_by else {}
+    if text:
+        shown = redact_and_cut(text, MAX_TRACEBACK, redactor, redactor.redact_free_text)
+        found["traceback"] = printable(shown).rstrip()
+    return found
+
+
+def _whole_arguments(inputs: str, limit: int, redactor: Redactor) -> list[list[str]]:
+    """Return the arguments of a call one by one, each as a name or a position, and JSON text."""
+    members = parse_members(inputs)
+    pairs = [(str(at), value) for at, value in enumerate(members["input_args"])]
+    pairs += members["input_kwargs"].items()
+    shown = [[printable(name), _json_text(value, limit, redactor)] for name, value in pairs[:_SHOWN_ARGUMENTS]]
+    left = len(pairs) - len(shown)
+    return [*shown, *([[MORE, counted(left, "more argument")]] if left else [])]
+
+
+def _json_text(data: Any, limit: int, redactor: Redactor) -> str:
+    text = json.dumps(data, ensure_ascii=False)
+    return redact_and_cut(text, limit, redactor, redactor.redact_free_text)
+
+
+def _node_rows(summary: SessionSummary, redactor: Redactor) -> list[list[Any]]:
+    return [
+        [
+            shorten(redactor.redact_name(node.name), _MAX_ARGUMENTS), node.calls, node.failed,
+            node.total, node.mean, node.p50, node.p95, node.longest,
+        ]
+        for node in summary.nodes
+    ]  # fmt: skip
+
+
+def _slowest(records: Sequence[CallRecord]) -> list[list[float]]:
+    """Return the calls that took longest by themselves, each with the seconds in which no call below it ran."""
+    tree = CallTree(records)
+    own = (
+        (record.ended - record.started - seconds_covered(tree.children(record), record.ended), -record.index)
+        for record in records
+        if record.ended is not None
+    )
+    return [[-index, seconds] for seconds, index in heapq.nlargest(_SHOWN_SLOWEST, own)]
+
+
+def _headline(info: ExecutionInfo, summary: SessionSummary) -> str:
+    """Return in a sentence how the run ended, or how far it has come."""
+    tops = [record for record in info.records if record.parent is None]
+    if any(record.reason is Reason.PROCESS_DIED for record in info.records):
+        return "Its process died before it had ended."
+    if summary.status is Status.FAILED:
+        error = next((record.exception for record in tops if record.exception is not None), None)
+        return "It failed." if error is None else f"It failed: {shown_error(error, info._redactor)}"
+    if summary.status is Status.CANCELLED:
+        reason = next((record.reason for record in tops if record.reason is not None), None)
+        return "It was cancelled." if reason is None else f"It was cancelled. {WHY[reason]}"
+    if summary.status is Status.COMPLETED and (failed := summary.calls.get(Status.FAILED)):
+        return f"It completed, although {counted(failed, 'call')} failed."
+    return HEADLINES[summary.status]
+
+
+def _origin(info: ExecutionInfo) -> float:
+    """Return when the run began, in seconds since the epoch."""
+    if info.start_time is not None:
+        return info.start_time
+    return min((record.started for record in info.records), default=0.0)
+
+
+def _max_text(count: int) -> int:
+    return MAX_TEXT if count < _MANY else _MAX_TEXT_OF_MANY
+
+
+def _latest_step(record: CallRecord) -> int:
+    return record.started_step if record.ended_step is None else record.ended_step
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1e3, 3)
