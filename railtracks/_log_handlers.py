@@ -36,15 +36,19 @@ class Formatter(logging.Formatter):
 
 
 class _FileFormatter(Formatter):
-    """Formats as the console does, after the local time and the identifier of the session: a file is read days later.
+    """Formats as the console does, after the local time and an identifier: a file is read days later.
 
-    ``2026-01-01 03:00:00.250+0100 nightly [+3.525  s] RT          : WARNING  - fetch FAILED OSError: no route to host``
+    That is the identifier of the call that the line is about, which begins with that of the session, or else of the
+    session: ``railtracks view RUN --log FILE`` finds the lines of each call by it.
+
+    ``2026-01-01 03:00:00.250+0100 nightly-n7 [+3.525  s] RT          : WARNING  - fetch FAILED OSError: no route``
     """
 
     def format(self, record: logging.LogRecord) -> str:
         then = time.localtime(record.created)
         date = f"{time.strftime('%Y-%m-%d %H:%M:%S', then)}.{int(record.msecs):03}{time.strftime('%z', then)}"
-        return f"{date} {getattr(record, 'session_id', '-')} {super().format(record)}"
+        identifier = getattr(record, "node_id", None) or getattr(record, "session_id", "-")
+        return f"{date} {identifier} {super().format(record)}"
 
 
 formatter = Formatter()

@@ -32,6 +32,8 @@ class Details {
       this.logView(call),
     ].filter(Boolean));
     this.view.scrollTop = 0;
+    const traceback = this.view.querySelector(".traceback pre");
+    if (traceback) traceback.scrollTop = traceback.scrollHeight; // its end says most
   }
 
   facts(call) {

@@ -126,7 +126,7 @@ class Timeline {
   start() {
     const data = this.slicesData();
     this.slices = new Slices({ data, name: "slices" });
-    this.minimap = new TimeframeSelectorPlugin({ timeseries: [], settings: this.styles().timeframeSelectorPlugin, name: "timeframeSelectorPlugin" });
+    this.minimap = new TimeframeSelectorPlugin({ timeseries: [], settings: { styles: this.styles().timeframeSelectorPlugin }, name: "timeframeSelectorPlugin" });
     this.canvas.width = this.holder.clientWidth;
     this.canvas.height = this.height(data);
     this.chart = new FlameChartContainer({
@@ -241,7 +241,7 @@ class Timeline {
       timeGrid: { color: line },
       timeGridPlugin: { font, fontColor: dim },
       timeframeSelectorPlugin: {
-        height: MINIMAP, font: "10px system-ui, sans-serif", fontColor: dim, backgroundColor: panel, overlayColor: line,
+        height: MINIMAP, font: "10px system-ui, sans-serif", fontColor: dim, backgroundColor: panel, overlayColor: "rgb(128 136 150 / 30%)",
         bottomLineColor: line, knobColor: dim, knobStrokeColor: panel,
       },
     };

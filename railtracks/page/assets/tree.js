@@ -145,7 +145,7 @@ class Tree {
     return [
       statusMark(call.status),
       el("span", { class: "what" }, el("b", {}, call.name), el("span", { class: "arguments" }, squeezed(`(${call.args})`)),
-        call.status !== COMPLETED || call.detail ? el("span", { class: "status" }, call.statusText) : null,
+        el("span", { class: call.error || (call.status === COMPLETED && !call.detail) ? "status hidden" : "status" }, call.statusText),
         call.error ? el("span", { class: "error", title: call.error }, this.errorText(call)) : null,
         isSlowest ? el("span", { class: "note" }, "slowest") : null),
       el("span", { class: "time" }, el("span", { class: "own" }, own), duration(call.seconds)),

@@ -37,7 +37,7 @@ function headView(model) {
   const { run } = model;
   const facts = [];
   const began = new Date(run.started * 1000);
-  if (run.started) facts.push(["began", began.toLocaleString()]);
+  if (run.started) facts.push(["began", began.toLocaleString("sv-SE")]);
   if (run.seconds !== null) facts.push(["took", duration(run.seconds)]);
   const counts = Object.entries(run.calls).map(([status, number]) => `${number.toLocaleString("en")} ${status.toLowerCase()}`);
   facts.push(["calls", `${run.count.toLocaleString("en")}${counts.length > 1 ? `: ${counts.join(", ")}` : ""}`]);

@@ -1,0 +1,284 @@
+"""``railtracks view``: the page of a run, as text. What a browser makes of it is in tests/browser."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import webbrowser
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import railtracks as rt
+from railtracks.page import _render
+from railtracks.page._data import COLUMNS, MAX_TEXT, page_data
+from railtracks.page._log import read_log
+from railtracks.page._render import as_script_data, render_run
+from railtracks.state import CallRecord, load_run
+from railtracks.state._transitions import RTState
+from tests.state.test_views import trees
+
+
+class Page(HTMLParser):
+    """The elements of a page, and the texts in its scripts and its title."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.scripts, self.texts, self.attributes = [], [], [], []
+        self.is_in_script = False
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.append((tag, dict(attrs)))
+        self.is_in_script = tag == "script"
+        if self.is_in_script:
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self.is_in_script = False
+
+    def handle_data(self, data):
+        if self.is_in_script:
+            self.scripts[-1] += data
+        self.texts.append(data)
+
+    @property
+    def data(self):
+        return json.loads(self.scripts[0])
+
+
+TAGS = [
+    "html", "head", "meta", "meta", "meta", "meta", "title", "link", "style",
+    "body", "noscript", "p", "pre", "div", "script", "script", "script",
+]  # fmt: skip
+
+
+@pytest.fixture
+def info(command, program):
+    command("run", f"{program}:pages", 12, "--run-identifier", "pages")
+    return load_run("pages")
+
+
+# ---- the command
+
+
+def test_view_writes_a_file_that_only_its_owner_can_read(command, info, tmp_path):
+    code, out, err = command("view", "pages", "--output", tmp_path / "page.html")
+    assert (code, out, err) == (0, f"{tmp_path / 'page.html'}\n", "")
+    assert (tmp_path / "page.html").stat().st_mode & 0o777 == 0o600
+    assert Page((tmp_path / "page.html").read_text()).data["run"]["id"] == "pages"
+
+
+def test_view_opens_a_temporary_file(command, info, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+    code, out, err = command("view", "pages")
+    path = Path(out.strip())
+    assert (code, err, opened) == (0, "", [path.as_uri()])
+    assert Page(path.read_text()).tags == TAGS
+    path.unlink()
+
+
+def test_view_without_a_browser_says_so(command, info, monkeypatch):
+    monkeypatch.setattr(webbrowser, "open", lambda address: False)
+    code, out, err = command("view", "pages")
+    assert (code, err) == (0, "No browser can be started; open the file yourself.\n")
+    Path(out.strip()).unlink()
+
+
+def test_view_opens_nothing_if_told_so(command, info, monkeypatch):
+    monkeypatch.setattr(webbrowser, "open", lambda address: pytest.fail("it was opened"))
+    _, out, _ = command("view", "pages", "--no-open")
+    Path(out.strip()).unlink()
+
+
+def test_view_prints_the_page(command, info):
+    process = subprocess.run(["python", "-m", "railtracks", "view", "pages", "--output", "-"], capture_output=True)
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert Page(process.stdout.decode()).data["run"]["id"] == "pages"
+
+
+MISTAKES = {
+    "railtracks: --output no/folder: No such file or directory\n": ["pages", "--output", "no/folder"],
+    "railtracks: --log no.log: No such file or directory\n": ["pages", "--log", "no.log", "--no-open"],
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_mistakes_are_one_line(command, info, text):
+    assert command("view", *MISTAKES[text]) == (2, "", text)
+
+
+# ---- what is in it
+
+
+@given(trees())
+def test_a_page_has_a_row_for_each_call(records):
+    info = rt.ExecutionInfo(session_id="s", records=tuple(records), start_time=0.0)
+    page = Page(render_run(info))
+    assert page.tags == TAGS
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in page.data["calls"]]
+    assert [row["index"] for row in rows] == [record.index for record in records]
+    for row, record in zip(rows, records, strict=True):
+        assert row["parent"] == record.parent
+        assert page.data["statuses"][row["status"]] == record.status.value
+        assert row["started"] == round(record.started * 1e3, 4)
+        assert (row["ended"] is None) == (record.ended is None)
+        assert (row["error"] is None) == (record.exception is None)
+
+
+@given(trees(), st.integers(0, 160))
+def test_rows_since_a_step_complete_the_earlier_rows(records, step):
+    info = rt.ExecutionInfo(session_id="s", records=tuple(records), start_time=0.0)
+    changed = {row[0] for row in page_data(info, since=step)["calls"]}
+    assert changed == {r.index for r in records if max(r.started_step, r.ended_step or 0) > step}
+    assert page_data(info, since=page_data(info)["run"]["step"])["calls"] == []
+
+
+MARKUP = st.sampled_from(
+    [
+        "<script>alert(1)</script>",
+        "</script><b>",
+        "<!--<script>",
+        "]]>",
+        "\u2028",
+        "\ud800",
+        "&lt;",
+        "' onload='",
+        "</pre>",
+    ]
+)
+TEXTS = st.lists(MARKUP | st.text(max_size=20), max_size=4).map("".join)
+
+
+@given(TEXTS, TEXTS, TEXTS, TEXTS)
+def test_any_text_is_data_and_never_markup(name, argument, message, title):
+    state = RTState()
+    record = state.created(name, "Tool", (argument,), {"key": argument}, None, 0.0)
+    state.failed(record, ValueError(message), 1.0)
+    other = state.created(name, "Tool", (), {}, None, 0.0)
+    state.succeeded(other, {argument: message}, 1.0)
+    info = rt.ExecutionInfo(
+        session_id="s", session_name=title, flow_name=title, records=state.snapshot(), start_time=0.0
+    )
+    page = Page(render_run(info).encode("utf-8", "backslashreplace").decode())
+    assert page.tags == TAGS
+    data = page_data(info)
+    assert page.data["calls"] == json.loads(json.dumps(data["calls"]))
+    assert page.data["run"] == json.loads(json.dumps(data["run"]))
+    assert page.texts.count(info._title.encode("utf-8", "backslashreplace").decode()) == 1
+
+
+@given(st.recursive(TEXTS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner)))
+def test_data_in_a_script_is_the_same_data(data):
+    text = as_script_data(data)
+    assert json.loads(text) == data
+    assert text.isascii()
+    assert not set(text) & set("<>&")
+
+
+def test_long_values_are_cut_and_secrets_masked(command, program):
+    state = RTState()
+    state.succeeded(
+        state.created("f", "Tool", ("x" * 9_000,), {"api_key": "sk-0123456789abcdef"}, None, 0.0), "y" * 9_000, 1.0
+    )
+    info = rt.ExecutionInfo(session_id="s", records=state.snapshot(), start_time=0.0)
+    html = render_run(info)
+    assert "0123456789abcdef" not in html
+    [row] = Page(html).data["calls"]
+    more = row[COLUMNS.index("more")]
+    assert more["result"].startswith('"yyy')
+    assert len(more["result"]) == MAX_TEXT
+    assert re.search(r"\.\.\. \[9002 .*\]$", more["result"])
+    assert [name for name, _ in more["arguments"]] == ["0", "api_key"]
+
+
+def test_failures_come_with_their_tracebacks(info):
+    data = page_data(info)
+    failed = [record.index for record in info.failures]
+    assert data["run"]["failures"] == failed
+    assert data["run"]["headline"] == "It completed, although 2 calls failed."
+    for index in failed:
+        more = data["calls"][index][COLUMNS.index("more")]
+        assert more["traceback"].endswith(f"LookupError: no page {data['calls'][index][8]}")
+
+
+# ---- no network, and no script of others
+
+
+def test_the_policy_allows_the_own_scripts_alone(info):
+    page = Page(render_run(info))
+    policy = next(attrs["content"] for tag, attrs in page.attributes if attrs.get("http-equiv"))
+    digests = [hashlib.sha256(text.encode()).digest() for text in page.scripts[1:]]
+    allowed = " ".join(f"'sha256-{base64.b64encode(each).decode()}'" for each in digests)
+    assert f"script-src {allowed};" in policy
+    assert policy.startswith("default-src 'none';")
+    assert "connect-src" not in policy
+    assert [attrs for _, attrs in page.attributes if "src" in attrs] == []
+    assert {attrs["href"] for _, attrs in page.attributes if "href" in attrs} == {"data:,"}
+
+
+def test_a_live_page_may_reach_its_own_server_alone(info):
+    live = {"events": "/events", "actions": {"cancel": "/cancel"}}
+    page = Page(render_run(info, live=live))
+    assert page.data["live"] == live
+    assert "connect-src 'self';" in next(attrs["content"] for tag, attrs in page.attributes if attrs.get("http-equiv"))
+
+
+def test_the_library_comes_with_its_licence():
+    folder = files("railtracks.page").joinpath("assets")
+    assert "MIT License" in folder.joinpath("flame-chart.LICENSE.txt").read_text()
+    assert "flame-chart-js v" in folder.joinpath("flame-chart.min.js").read_text()
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_the_scripts_parse(tmp_path):
+    path = tmp_path / "page.js"
+    path.write_text(_render._script())
+    subprocess.run(["node", "--check", path], check=True, timeout=60)
+
+
+# ---- the log
+
+
+def test_the_page_has_the_log_lines_of_each_call(command, program, monkeypatch):
+    monkeypatch.setenv("RAILTRACKS_LOG_FILE", "run.log")
+    monkeypatch.setenv("RAILTRACKS_LOGGING_SETTING", "QUIET")
+    for identifier in ("pages", "pages-n1"):
+        command("run", f"{program}:pages", 12, "--run-identifier", identifier)
+    info = load_run("pages")
+    log = read_log(Path("run.log"), info)
+    assert sorted(log["calls"]) == sorted(str(record.index) for record in info.failures)
+    for record in info.failures:
+        [line] = log["calls"][str(record.index)]
+        assert re.search(rf"fetch\({record.args[0]}\) FAILED LookupError: no page", line)
+    _, out, _ = command("view", "pages", "--log", "run.log", "--no-open")
+    assert Page(Path(out.strip()).read_text()).data["log"] == log
+    Path(out.strip()).unlink()
+
+
+def test_lines_of_a_traceback_belong_to_the_line_before(tmp_path):
+    record = CallRecord(0, None, 0, "f", "Tool", (), {}, 1, 0.0)
+    info = rt.ExecutionInfo(session_id="s", records=(record,), start_time=0.0)
+    lines = [
+        "2026-01-01 10:00:00 s-n0 failed",
+        "Traceback",
+        "2026-01-01 10:00:01 other",
+        "  more",
+        "2026-01-01 10:00 s end",
+    ]
+    (tmp_path / "log").write_text("\n".join(lines))
+    log = read_log(tmp_path / "log", info)
+    assert log["calls"] == {"0": lines[:2]}
+    assert log["run"] == lines[4:]
+    assert log["note"] == "3 lines of the log log are about this run, 2 of them about single calls."
+    (tmp_path / "log").write_text("nothing\n")
+    assert read_log(tmp_path / "log", info)["note"] == "No line of the log log has the identifier of this run."
