@@ -51,7 +51,7 @@ def run_pytest(session: nox.Session, *arguments: str, **options: Any) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """The main job: audit this interpreter's own standard library. Arguments go to docs/scripts/audit.py."""
-    session.install("-e", ".[rich]")
+    session.install("-e", ".[cli]")  # rich for its progress bar, and `railtracks view` for the page that it names
     session.run("python", "docs/scripts/audit.py", *session.posargs)
 
 
@@ -87,6 +87,16 @@ def live(session: nox.Session) -> None:
     install(session, "test", "types", "integration")
     arguments = session.posargs or ["tests/integration"]
     run_pytest(session, "-n", "0", "-m", "integration", *arguments)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The page of a run in a real Chromium: Debian's chromium and chromium-driver. Arguments go to pytest.
+
+    ``WRITE_PICTURES=1`` writes the pictures of the documentation.
+    """
+    install(session, "test", "browser")
+    run_pytest(session, "-n", "0", "-m", "browser", "tests/browser", *session.posargs)
 
 
 @nox.session
@@ -248,6 +258,7 @@ def integration(session: nox.Session) -> None:
     session.notify("live", ["tests/integration/test_asgi.py"])
     session.notify("ecosystem")
     session.notify("otel")
+    session.notify("browser")
     for extra in EXTRAS:
         session.notify(f"extras(extra='{extra}')")
     for extra in ("none", *EXTRAS):

@@ -9,6 +9,7 @@ import importlib.metadata
 import subprocess
 import sys
 import sysconfig
+from importlib.resources import files
 from pathlib import Path
 
 import railtracks as rt
@@ -26,6 +27,8 @@ async def test_a_session_is_open(rt_session, virtual_clock):
 def test_a_simulated_run_keeps_the_promise(simulated):
     assert simulated(double, 21, seed=3).result == 42
 """
+
+ASSETS = ("page.html", "page.css", "page.js", "flame-chart.min.js", "flame-chart.LICENSE.txt")
 
 failures = [OSError("the network is down")]
 fetched = []
@@ -50,6 +53,12 @@ def check_the_package() -> None:
     assert package.parent == Path(sysconfig.get_path("purelib")), f"expected the installed package, imported {package}"
     assert (package / "py.typed").is_file()
     assert importlib.metadata.version("railtracks") == rt.__version__
+
+
+def check_the_page() -> None:
+    folder = files("railtracks.page").joinpath("assets")
+    missing = [name for name in ASSETS if not folder.joinpath(name).is_file()]
+    assert not missing, f"the page of a run lacks {missing}"
 
 
 def check_a_run() -> None:
@@ -77,6 +86,7 @@ def check_the_plugin() -> None:
 if __name__ == "__main__":
     assert not Path("railtracks").exists(), "expected an empty folder to run in"
     check_the_package()
+    check_the_page()
     check_a_run()
     check_the_plugin()
     print(f"railtracks {rt.__version__} works as installed")

@@ -160,6 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     if result is not None:
         print_table(result, options.folder)
     print(f"\n{connection.session.info}\n\nTo see it again: railtracks show {connection.session_id}")
+    print(f"As a page in the browser: railtracks view {connection.session_id}")
     return 0 if result is not None else 130
 
 

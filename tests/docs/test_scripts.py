@@ -92,7 +92,7 @@ def test_the_audit_counts_and_goes_on_past_what_cannot_be_parsed(source, backend
     output = capsys.readouterr().out
     assert "3 files, 14 lines, 2 functions" in output
     assert "1 functions too long; 2 files could not be parsed" in output
-    info = rt.state.load_run(output.splitlines()[-1].removeprefix("To see it again: railtracks show "))
+    info = rt.state.load_run(output.splitlines()[-1].removeprefix("As a page in the browser: railtracks view "))
     assert str(info) in output
     statuses = [record.status for record in info.records if record.name == "parse"]
     assert sorted(statuses) == [Status.COMPLETED, Status.FAILED, Status.FAILED]
@@ -127,13 +127,13 @@ sys.exit(audit["main"]([{str(folder)!r}, "--backend", {backend!r}, "--limit", "4
                 break
         process.send_signal(signal.SIGINT)
         last = next(
-            line for line in process.stdout if line.startswith("To see it again: ")
+            line for line in process.stdout if line.startswith("As a page in the browser: ")
         )  # while the last file still hangs
         _, errors = process.communicate(timeout=60)  # closes its standard input, which ends that
     assert process.returncode == 130, errors
     assert "interrupted" in errors
     [state] = (tmp_path / ".railtracks").glob("*.json")
-    assert last == f"To see it again: railtracks show {state.stem}\n"
+    assert last == f"As a page in the browser: railtracks view {state.stem}\n"
     statuses = [edge["details"]["status"] for edge in json.loads(state.read_text())["runs"][0]["edges"]]
     assert statuses.count("Completed") > 390
     assert "Cancelled" in statuses

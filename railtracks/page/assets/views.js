@@ -20,7 +20,7 @@ function statusMark(status) {
 
 // Show a text on one line. Where there is no room for all of it, its end stays in sight: it says most of a path.
 function squeezed(text, tail = 26) {
-  const at = text.length <= tail * 1.5 ? text.length : text.length - tail;
+  const at = Math.max(0, text.length - tail) || text.length;
   return el("span", { class: "squeezed" }, el("span", {}, text.slice(0, at)), el("span", {}, text.slice(at)));
 }
 
