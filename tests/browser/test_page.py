@@ -199,7 +199,7 @@ VIEW = "const {engine} = railtracks.app.timeline; return [engine.positionX, engi
 
 def test_z_and_the_zoom_keys_change_what_the_timeline_shows(page, failed_run):
     whole = page.run(VIEW)
-    call = min(failures_of(failed_run.records), key=lambda record: record.ended - record.started)
+    call = min(failures_of(failed_run.records), key=lambda record: (record.ended or 0.0) - record.started)
     page.run("railtracks.app.select(railtracks.app.model.get(arguments[0]))", call.index)
     page.press("z")
     start, end = page.run(VIEW)

@@ -57,7 +57,7 @@ class Page(HTMLParser):
 
 TAGS = [
     "html", "head", "meta", "meta", "meta", "meta", "title", "link", "style",
-    "body", "noscript", "p", "pre", "div", "script", "script", "script",
+    "body", "noscript", "p", "pre", "main", "script", "script", "script",
 ]  # fmt: skip
 
 
@@ -79,7 +79,12 @@ def test_view_writes_a_file_that_only_its_owner_can_read(command, info, tmp_path
 
 def test_view_opens_a_temporary_file(command, info, monkeypatch):
     opened = []
-    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+
+    def note(address):
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", note)
     code, out, err = command("view", "pages")
     path = Path(out.strip())
     assert (code, err, opened) == (0, "", [path.as_uri()])

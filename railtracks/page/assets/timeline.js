@@ -178,7 +178,7 @@ class Timeline {
     };
     this.colours = Object.fromEntries(Object.entries(variables).map(([name, variable]) => [name, this.colour(variable)]));
     this.hues = new Map(this.model.names.map((name, at) => {
-      const hue = (150 + at * 47) % 240 + 90; // from green to violet: red and amber are for what went wrong
+      const hue = (((at + 1) * 137.5) % 240) + 80; // from green to violet: red and amber are for what went wrong
       return [name, isDark ? `hsl(${hue} 32% ${27 + (at % 3) * 4}%)` : `hsl(${hue} 52% ${80 - (at % 3) * 4}%)`];
     }));
   }

@@ -41,7 +41,7 @@ function headView(model) {
   if (run.seconds !== null) facts.push(["took", duration(run.seconds)]);
   const counts = Object.entries(run.calls).map(([status, number]) => `${number.toLocaleString("en")} ${status.toLowerCase()}`);
   facts.push(["calls", `${run.count.toLocaleString("en")}${counts.length > 1 ? `: ${counts.join(", ")}` : ""}`]);
-  if (run.maxConcurrency > 1) facts.push(["at once", `at most ${run.maxConcurrency}`]);
+  if (run.maxConcurrency > 1) facts.push(["at once", `at most ${run.maxConcurrency.toLocaleString("en")}`]);
   if (run.processorSeconds !== null) facts.push(["processor", duration(run.processorSeconds)]);
   if (run.memoryBytes !== null) facts.push(["memory", `${Math.round(run.memoryBytes / 2 ** 20).toLocaleString("en")} MiB at most`]);
   return el(
@@ -59,7 +59,7 @@ function problemsView(model, app) {
   const list = (indices, total, reason) => {
     const shown = indices.slice(0, 200).map((index) => model.get(index)).filter(Boolean);
     const items = shown.map((call) =>
-      el("li", {}, statusMark(call.status), el("div", {}, callLink(call, app), el("p", { class: "reason" }, reason(call)))));
+      el("li", {}, statusMark(call.status), el("div", {}, callLink(call, app), el("p", { class: `reason ${call.status.toLowerCase()}` }, reason(call)))));
     const left = total - shown.length;
     return el("ul", { class: "problems", tabindex: "0" }, ...items, left > 0 ? el("li", {}, `… and ${left.toLocaleString("en")} more`) : null);
   };
@@ -100,6 +100,7 @@ function barsView(model, app, pairs, whole) {
 }
 
 function slowestView(model, app) {
+  if (!model.run.slowest.length) return null;
   return section("Slowest calls", "own time", barsView(model, app, model.run.slowest.slice(0, 8)));
 }
 
