@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 
 import railtracks as rt
 from railtracks.page._data import page_data
+from railtracks.page._log import read_log
 from railtracks.page._render import render_run
 from railtracks.state import Status
 from railtracks.state._transitions import RTState
@@ -263,6 +264,82 @@ def test_the_flame_graph_adds_up_the_time_of_each_node(page, failed_run):
     assert page.run("return railtracks.app.timeline.slices.data.nodes.map(({source}) => source.name)")[0] == "read × 1"
     page.click("[data-mode=time]")
     assert_timeline_is_that_of(page, failed_run)
+
+
+def pointer_at(page, index):
+    """Return actions that begin with the mouse over the slice of a call."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    actions = ActionChains(page.driver, duration=50)
+    actions.w3c_actions.pointer_action.move_to_location(*page.run(POINT, index))
+    actions.w3c_actions.key_action.pause()
+    return actions
+
+
+def test_ctrl_and_the_wheel_zoom_and_a_drag_moves(page, failed_run):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+    from selenium.webdriver.common.keys import Keys
+
+    whole = page.run(VIEW)
+    pointer_at(page, 0).perform()
+    canvas = ScrollOrigin.from_element(page.find("#timeline-canvas"))
+    ActionChains(page.driver).key_down(Keys.CONTROL).perform()
+    ActionChains(page.driver).scroll_from_origin(canvas, 0, -500).perform()
+    ActionChains(page.driver).key_up(Keys.CONTROL).perform()
+    page.settle()
+    start, end = page.run(VIEW)
+    assert end - start < 0.7 * (whole[1] - whole[0])
+    pointer_at(page, 0).click_and_hold().move_by_offset(-40, 0).release().perform()
+    page.settle()
+    assert page.run(VIEW)[0] > start
+    assert selected(page) is None  # a drag is no click
+
+
+def test_the_wheel_alone_scrolls_the_page(browser, failed_run):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+
+    browser.open(render_run(failed_run), (1280, 400))
+    whole = browser.run(VIEW)
+    pointer_at(browser, 0).perform()
+    before = browser.run("return scrollY")
+    canvas = ScrollOrigin.from_element(browser.find("#timeline-canvas"))
+    for _ in range(3):
+        ActionChains(browser.driver).scroll_from_origin(canvas, 0, -50).perform()
+    browser.settle()
+    assert browser.run("return scrollY") < before
+    assert browser.run(VIEW) == whole
+
+
+def test_the_ends_of_the_strip_zoom(page):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    whole = page.run(VIEW)
+    page.run("railtracks.app.timeline.canvas.scrollIntoView({block: 'center'})")
+    x, y, width = page.run(
+        "const box = railtracks.app.timeline.canvas.getBoundingClientRect();"
+        "return [box.x, box.y, box.width].map(Math.round)"
+    )
+    actions = ActionChains(page.driver, duration=50)
+    actions.w3c_actions.pointer_action.move_to_location(x + width - 2, y + 8)
+    actions.click_and_hold().move_by_offset(-width // 2, 0).release().perform()
+    page.settle()
+    start, end = page.run(VIEW)
+    assert start == pytest.approx(whole[0])
+    assert end == pytest.approx((whole[0] + whole[1]) / 2, rel=0.05)
+
+
+def test_the_details_have_the_lines_of_the_log(browser, failed_run, tmp_path):
+    record = failures_of(failed_run.records)[0]
+    line = f"2026-01-01 10:00:00 reading-n{record.index} [+0.1 s] RT: WARNING - fetch(3) FAILED {EVIL}"
+    (tmp_path / "run.log").write_text(f"{line}\n  more\n2026-01-01 10:00:01 reading the end\n")
+    browser.open(render_run(failed_run, log=read_log(tmp_path / "run.log", failed_run)))
+    browser.press("f")
+    assert browser.text("#details .log pre") == f"{line}\n  more"
+    browser.press("f")
+    assert browser.text("#details .log p") == "No line of the log is about this call."
+    assert "3 lines of the log run.log are about this run, 2 of them about single calls." in browser.text("footer")
 
 
 # ---- light and dark, paper, and what comes later

@@ -55,7 +55,9 @@ def test_the_first_screen_says_what_was_slow_and_what_failed(browser, audit):
         assert Path(record.args[0]).name in element.text
         assert "Error: " in element.text
         assert browser.run(IN_SIGHT, element)
-    slowest = max((r for r in audit.records if r.name == "parse"), key=lambda record: (record.ended or 0.0) - record.started)
+    slowest = max(
+        (r for r in audit.records if r.name == "parse"), key=lambda record: (record.ended or 0.0) - record.started
+    )
     links = browser.driver.find_elements("css selector", ".bars .call-link")
     [link] = [each for each in links[:3] if Path(slowest.args[0]).name in each.text]
     assert browser.run(IN_SIGHT, link)

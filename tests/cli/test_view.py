@@ -216,6 +216,52 @@ def test_failures_come_with_their_tracebacks(info):
         assert more["traceback"].endswith(f"LookupError: no page {data['calls'][index][8]}")
 
 
+def state_with(*ends):
+    """Return records: a top-level call, and one below it for each way to end."""
+    state = RTState()
+    top = state.created("top", "Tool", (), {}, None, 0.0)
+    for end in ends:
+        end(state, state.created("f", "Tool", (), {}, top, 0.0))
+    return state, top
+
+
+def headline(records, **facts):
+    return page_data(rt.ExecutionInfo(session_id="s", records=tuple(records), start_time=0.0, **facts))["run"][
+        "headline"
+    ]
+
+
+def test_the_headline_says_how_far_a_run_has_come(command, program):
+    state, top = state_with(lambda state, record: state.failed(record, ValueError("no"), 1.0))
+    assert headline(state.snapshot()) == "It has not ended yet."
+    state.succeeded(top, None, 2.0)
+    assert headline(state.snapshot(), end_time=2.0) == "It completed, although 1 call failed."
+    state, top = state_with()
+    state.cancelled(top, rt.state.Reason.TIMEOUT, 2.0)
+    text = "It was cancelled. Its top-level call took longer than the timeout of the session."
+    assert headline(state.snapshot(), end_time=2.0) == text
+    assert headline([], end_time=2.0) == "It completed."
+    command("run", f"{program}:asking", "--run-identifier", "asking")
+    info = load_run("asking")
+    data = page_data(info)["run"]
+    assert data["headline"] == "It waits for an answer or a message."
+    assert data["questions"] == [[info.questions[0].id, "Which colour?"]]
+
+
+def test_a_run_whose_process_died_says_so():
+    record = CallRecord(0, None, 0, "f", "Tool", (), {}, 1, 0.0, reason=rt.state.Reason.PROCESS_DIED)
+    assert headline([record]) == "Its process died before it had ended."
+
+
+def test_cancelled_calls_are_the_innermost():
+    state, top = state_with(lambda state, record: state.cancelled(record, rt.state.Reason.REQUEST, 1.0))
+    state.cancelled(top, rt.state.Reason.REQUEST, 1.0)
+    info = rt.ExecutionInfo(session_id="s", records=state.snapshot(), start_time=0.0, end_time=1.0)
+    assert page_data(info)["run"]["cancelled"] == [1]
+    why = "Somebody cancelled the run, with rt.state.cancel_run or `railtracks cancel`."
+    assert page_data(info)["calls"][1][COLUMNS.index("more")]["why"] == why
+
+
 # ---- no network, and no script of others
 
 
