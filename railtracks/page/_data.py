@@ -23,7 +23,7 @@ from railtracks.state._serialization._placeholders import RecordedError
 from railtracks.state._serialization._record_text import ensure_texts, parse_members
 from railtracks.state._serialization._redacted_values import redact_and_cut
 from railtracks.state._serialization._shown_arguments import arguments_of
-from railtracks.state._serialization._shown_data import MORE, shorten
+from railtracks.state._serialization._shown_data import MORE, shorten, shown_data
 from railtracks.state._views._failures import cancelled_calls, failures_of
 from railtracks.state._views._folds import FOLD_FROM
 from railtracks.state._views._texts import printable, shown_error, shown_name, traceback_of
@@ -49,6 +49,7 @@ _MANY = 20_000
 _MAX_TEXT_OF_MANY = 200
 _MAX_ARGUMENTS, _MAX_ARGUMENT = 100, 50
 _SHOWN_ARGUMENTS = 20
+_MARKS = ("$repr", "$large", "$base64", "$ignored")
 _SHOWN_FAILURES = 1_000
 _SHOWN_STEPS = 2_000
 _SHOWN_SLOWEST = 10
@@ -192,7 +193,9 @@ def _whole_arguments(inputs: str, limit: int, redactor: Redactor) -> list[list[s
 
 
 def _json_text(data: Any, limit: int, redactor: Redactor) -> str:
-    text = json.dumps(data, ensure_ascii=False)
+    """Return plain data as JSON, or in short what stands for a value that is not written, or kept elsewhere."""
+    is_mark = isinstance(data, dict) and not data.keys().isdisjoint(_MARKS)
+    text = shown_data(data, limit) if is_mark else json.dumps(data, ensure_ascii=False)
     return redact_and_cut(text, limit, redactor, redactor.redact_free_text)
 
 

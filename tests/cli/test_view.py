@@ -206,6 +206,15 @@ def test_long_values_are_cut_and_secrets_masked(command, program):
     assert [name for name, _ in more["arguments"]] == ["0", "api_key"]
 
 
+def test_values_that_are_not_written_are_shown_in_short():
+    state = RTState()
+    state.succeeded(state.created("f", "Tool", (), {}, None, 0.0), object(), 1.0)
+    state.succeeded(state.created("f", "Tool", (), {}, None, 0.0), b"abc", 1.0)
+    info = rt.ExecutionInfo(session_id="s", records=state.snapshot(), start_time=0.0)
+    results = [row[COLUMNS.index("more")]["result"] for row in page_data(info)["calls"]]
+    assert results == ["<object object>", "<bytes of 3 bytes>"]
+
+
 def test_failures_come_with_their_tracebacks(info):
     data = page_data(info)
     failed = [record.index for record in info.failures]
