@@ -79,8 +79,8 @@ class Browser:
         """Return the errors of the page since the last time, such as exceptions and what its policy refused."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
-    def picture(self, name):
-        """Write what the window shows for the documentation, if WRITE_PICTURES is set."""
+    def picture(self, name, selector=None):
+        """Write what the window or an element shows for the documentation, if WRITE_PICTURES is set."""
         if "WRITE_PICTURES" not in os.environ:
             return
         from io import BytesIO
@@ -88,7 +88,8 @@ class Browser:
         from PIL import Image
 
         PICTURES.mkdir(exist_ok=True)
-        shown = Image.open(BytesIO(self.driver.get_screenshot_as_png())).convert("RGB")
+        shot = self.driver.get_screenshot_as_png() if selector is None else self.find(selector).screenshot_as_png
+        shown = Image.open(BytesIO(shot)).convert("RGB")
         shown.quantize(128).save(PICTURES / f"{name}.png", optimize=True)
 
 

@@ -433,16 +433,18 @@ STEPS = """
 const done = arguments[0], {app} = railtracks, times = {};
 const steps = {
   failure: () => app.nextFailure(1), search: () => app.searchFor("fetch(7)"), all: () => app.searchFor(""),
-  open: () => app.tree.openAll(), end: () => app.tree.moveTo(app.tree.rows.length - 1), zoom: () => app.timeline.zoomBy(4),
+  open: () => app.tree.openAll(), end: () => app.tree.moveTo(app.tree.rows.length - 1),
+  zoom: () => app.timeline.zoomBy(4),
   theme: () => app.toggleTheme(), flame: () => app.timeline.setMode("flame"), time: () => app.timeline.setMode("time"),
   update: () => app.update({calls: []}),
 };
-const drawn = () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(resolve))));
+const frame = () => new Promise(requestAnimationFrame);
 (async () => {
   for (const [name, step] of Object.entries(steps)) {
     const began = performance.now();
     step();
-    await drawn();
+    await frame();
+    await frame();
     times[name] = performance.now() - began;
   }
   done(times);
