@@ -61,6 +61,7 @@ class SessionOptions(TypedDict, total=False):
     on_write_error: Literal["continue", "stop"] | None
     slow_callback_seconds: float | None
     tracing: bool | Literal["values"] | None
+    progress: bool | None
 
 
 # ---- validators: each returns the value in the type of its field, or raises ValueError that says what it expects
@@ -278,3 +279,7 @@ class ExecutorConfig:
     tracing: bool | str = _option(False, _validate_tracing, _parse_tracing)
     """Whether the session makes spans of OpenTelemetry, one for itself and one for each call. "values": they get the
     arguments and the results of the calls as well, shortened and without secrets."""
+
+    progress: bool = _option(False, _validate_bool, parse_bool)
+    """Whether standard error shows what the session does while it runs: a tree in a terminal, a line now and then
+    elsewhere."""

@@ -27,6 +27,7 @@ LAYERS: list[tuple[str, str]] = [
     ("state._info", "the snapshot of a session, live or loaded"),
     ("state._stores", "where runs are kept, listed, locked, pruned"),
     ("state", "rt.state"),
+    ("_progress", "the live view in the terminal"),
     ("pubsub", "events to subscribers"),
     ("nodes", "what can be called, in one form"),
     ("_telemetry", "spans of OpenTelemetry, live and of a recorded run"),

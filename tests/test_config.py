@@ -41,6 +41,7 @@ DEFAULTS = {
     "on_write_error": "continue",
     "slow_callback_seconds": 1.0,
     "tracing": False,
+    "progress": False,
 }
 # Of each option: four values, each as it is given and as it is settled.
 VALUES: dict[str, list[tuple[Any, Any]]] = {
@@ -65,6 +66,7 @@ VALUES: dict[str, list[tuple[Any, Any]]] = {
     "on_write_error": [("stop", "stop"), ("continue", "continue"), ("stop", "stop"), ("continue", "continue")],
     "slow_callback_seconds": [(1, 1.0), (0.5, 0.5), ("3", 3.0), (math.inf, math.inf)],
     "tracing": [(True, True), ("values", "values"), ("on", True), ("values", "values")],
+    "progress": [(True, True), (False, False), ("yes", True), (False, False)],
 }
 SOURCES = ["argument", "set_config", "environment", "file"]
 OPTIONS = [*DEFAULTS]
@@ -263,6 +265,7 @@ WRONG = {
     "on_write_error": ["ignore", False, ""],
     "slow_callback_seconds": [0, -1, math.nan, "5", True],
     "tracing": ["yes", 1, 0, "", "value"],
+    "progress": ["yes", 1],
 }
 ALLOWED = {
     "timeout": "seconds above 0",
@@ -284,6 +287,7 @@ ALLOWED = {
     "on_write_error": "'continue' or 'stop'",
     "slow_callback_seconds": "seconds above 0",
     "tracing": "True, False or 'values'",
+    "progress": "True or False",
 }
 
 

@@ -62,6 +62,7 @@ async def test_it_takes_every_option_of_a_session(tmp_path):
         "allow_rerun": True,
         "slow_callback_seconds": 2.0,
         "tracing": "values",
+        "progress": False,
         "suspend": True,
         "max_value_bytes": 1_000,
         "on_write_error": "stop",

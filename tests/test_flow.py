@@ -57,6 +57,7 @@ OPTIONS: dict[str, Any] = {
     "allow_rerun": True,
     "slow_callback_seconds": 2.0,
     "tracing": "values",
+    "progress": False,
     "suspend": False,
     "max_value_bytes": 1_000,
     "on_write_error": "stop",

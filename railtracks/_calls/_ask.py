@@ -12,7 +12,7 @@ from railtracks.exceptions import ContextError
 from railtracks.execution import Coordinator, Frame
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._callables import is_async
-from railtracks.state._questions import QUESTION, question_id
+from railtracks.state._questions import ASK, QUESTION, question_id
 from railtracks.state._stores._messages import MESSAGE
 
 
@@ -75,7 +75,7 @@ def _ask_node(callback: Callable[[str], Any]) -> FunctionNode[..., Any]:
 
 
 def _node(func: Callable[[str], Any], is_async: bool) -> FunctionNode[..., Any]:
-    return FunctionNode(func, name="ask", node_type="Other", is_async=is_async, origin="railtracks.ask")
+    return FunctionNode(func, name="ask", node_type="Other", is_async=is_async, origin=ASK)
 
 
 async def _wait_for_answer(question: str) -> Any:

@@ -9,15 +9,16 @@ from typing import Any, Literal, TypeVar, overload
 
 import anyio
 
+from railtracks._calls._batch_progress import BatchProgress, check_label, count_calls
 from railtracks._calls._lost_context import warn_of_lost_context
-from railtracks._calls._progress import Progress, check_label, count_calls
 from railtracks._concurrency._cancellation import checkpoint_if_cancelled
 from railtracks._concurrency._event_loop import is_stray_cancellation
 from railtracks._concurrency._kinds import is_kind
 from railtracks._context_variable import current
+from railtracks._progress._batch_count import BatchCount
 from railtracks._session._session import implicit_session
 from railtracks.exceptions import SessionError
-from railtracks.execution import Frame, find_interrupt, split_cancellation
+from railtracks.execution import Coordinator, Frame, find_interrupt, split_cancellation
 from railtracks.execution._entering import check_event_loop, enter, raise_lost_cancellation
 from railtracks.nodes import FunctionNode, Node
 from railtracks.nodes._node import RunnableFlow
@@ -157,14 +158,23 @@ async def _run(
 ) -> list[Any]:
     """Make the calls of a batch, in the session of the running code, and show how far they are."""
     batch = _Batch(name, calls, return_exceptions, limit)
-    if label is None:
+    coordinator: Coordinator = current.get().coordinator
+    view = coordinator.progress
+    if label is None and view is None:
         return await batch.run()
-    coordinator = current.get().coordinator
-    progress = batch.progress = Progress(label, count_calls(iterables), coordinator.log, coordinator.clock)
+    total = count_calls(iterables)
+    if label is None:
+        batch.count = count = BatchCount(name, total, limit)
+    else:
+        batch.count = count = BatchProgress(label, total, limit, coordinator.log, coordinator.clock, view is not None)
+    if view is not None:
+        view.add(count)
     try:
         return await batch.run()
     finally:
-        progress.end()
+        if view is not None:
+            view.discard(count)
+        count.end()
 
 
 async def gather_calls(calls: Sequence[_Call]) -> list[Any]:
@@ -198,7 +208,7 @@ class _Batch:
         self._free_slots: float = math.inf if limit is None else limit  # workers that may still be started
         self._burst = 1
         self._pending_workers = 0  # workers that were started and have not begun
-        self.progress: Progress | None = None  # set by who wants to be shown it
+        self.count: BatchCount | None = None  # set by who wants to show it
         self._paused_workers = 0  # workers that let the event loop make a turn before their next call
         self._frame: Frame = current.get()
         self._coordinator = self._frame.coordinator
@@ -362,8 +372,8 @@ class _Batch:
         return result
 
     def _show_end(self, has_failed: bool) -> None:
-        if self.progress is not None:
-            self.progress.advance(has_failed)
+        if self.count is not None:
+            self.count.advance(has_failed)
 
     def _log_unrecorded(self) -> None:
         """Warn of exceptions returned in place of results, unless they are failures on record: those are logged.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
 
@@ -34,6 +35,8 @@ class ThreadLimit:
         self._urgent: dict[object, anyio.Event] = {}
         self._waiting: dict[object, anyio.Event] = {}
         self._is_reported = False
+        self.awaited: Counter[str] = Counter()
+        """How many wait for a place, by name."""
         self.unlimited = anyio.CapacityLimiter(math.inf)
         """The limiter for a backend that must not limit what has a place already."""
 
@@ -69,6 +72,7 @@ class ThreadLimit:
 
     async def _wait(self, holder: object, name: str, queue: dict[object, anyio.Event]) -> None:
         queue[holder] = anyio.Event()
+        self.awaited[name] += 1
         try:
             with anyio.move_on_after(PATIENCE):
                 return await self._wait_until_next(holder, name, queue)
@@ -78,6 +82,9 @@ class ThreadLimit:
             await self._wait_until_next(holder, name, queue)
         finally:
             del queue[holder]
+            self.awaited[name] -= 1
+            if not self.awaited[name]:
+                del self.awaited[name]
             self._is_reported = self._is_reported and bool(self._urgent or self._waiting)
             self._wake()
 

@@ -25,6 +25,7 @@ from railtracks._session._leaving import LEFT_ELSEWHERE, check_leaving
 from railtracks._session._loop_thread import LoopThread
 from railtracks._session._nested import acquire_as_step, is_in_recorded_call
 from railtracks._session._nursery import SessionNursery
+from railtracks._session._showing import hide, show
 from railtracks._session._steps import run_steps
 from railtracks._session._summary import log_summary, peak_memory_bytes
 from railtracks._test_hooks import RuntimeHooks
@@ -60,7 +61,8 @@ class SessionLife(ABC):
     """
 
     __slots__ = (
-        "__weakref__", "_answers", "_config", "_coordinator", "_end_time", "_flow_step", "_forks", "_form",
+        "__weakref__", "_answers", "_config", "_coordinator", "_end_time", "_flow_name", "_flow_step", "_forks",
+        "_form",
         "_hooks", "_interrupts", "_is_implicit", "_is_interrupted", "_is_reported", "_lifecycle", "_log",
         "_loop_thread", "_nursery", "_outer_call", "_payload_callback", "_peak_memory_bytes", "_processor_seconds",
         "_processor_start", "_resume_source", "_start_time", "_stored_run",
@@ -78,6 +80,7 @@ class SessionLife(ABC):
     ) -> None:
         self.identifier: str = coordinator.session_id
         self.name: str | None = name
+        self._flow_name: str | None = None  # if it is a run of a flow
         self._coordinator = coordinator
         self._config = coordinator.config
         self._log = log
@@ -130,6 +133,7 @@ class SessionLife(ABC):
         self._lifecycle.advance(Phase.OPEN)
         self._token = current.set(nursery.frame)
         self._enter_spans()
+        self._show()
         return self
 
     async def __aexit__(
@@ -174,6 +178,7 @@ class SessionLife(ABC):
                 self._lifecycle.advance(Phase.OPEN)
                 self._token = current.set(Frame(self._coordinator))
                 self._enter_spans()
+                self._show()
         except BaseException:
             self._abort()
             raise
@@ -305,6 +310,10 @@ class SessionLife(ABC):
         spans = open_spans(self.info, values, self._coordinator.redactor, lambda: clock() + origin, self._log)
         if spans is not None:
             self._coordinator.call_log.trace(spans)
+
+    def _show(self) -> None:
+        if self._config.progress and not self._is_implicit and self._token is not None:
+            show(self._coordinator, self._hooks, self.name, self._flow_name, self._token)
 
     def _acquire_run(self, goes_on: bool = False, is_left: bool = False) -> None:
         """Acquire the right to write the run that this session is stored as.
@@ -445,7 +454,8 @@ class SessionLife(ABC):
             observer.on_session_closed(self)
 
     def _restore(self) -> None:
-        """Restore the context variable and the handler of Ctrl-C, and drop what refers back."""
+        """Restore the context variable, the handler of Ctrl-C and the terminal, and drop what refers back."""
+        hide(self._coordinator)
         loop_interrupts.release(self)
         open_sessions.discard(id(self))
         frame, token = current.get(), self._token

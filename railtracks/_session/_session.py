@@ -84,7 +84,7 @@ class Session(SessionCalls):
     and 60 seconds.
     """
 
-    __slots__ = ("_flow_id", "_flow_name")
+    __slots__ = ("_flow_id",)
 
     def __init__(
         self,

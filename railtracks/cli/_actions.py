@@ -10,7 +10,7 @@ from railtracks import ExecutionInfo, Flow
 from railtracks._wording import counted
 from railtracks.cli._errors import MistakeError
 from railtracks.cli._output import MAX_TEXT, parse_span
-from railtracks.cli._run import finish, with_options
+from railtracks.cli._run import finish, shown, with_options
 from railtracks.cli._targets import find_flow, load_flow, load_object
 from railtracks.state import Store, cancel_run, load_run, prune, send
 from railtracks.state._serialization._renaming import split_key
@@ -18,7 +18,12 @@ from railtracks.state._serialization._shown_data import shorten
 
 
 def resume_run(
-    identifier: str, target: str | None, answers: Sequence[str], store: Store | str | None, as_json: bool
+    identifier: str,
+    target: str | None,
+    answers: Sequence[str],
+    store: Store | str | None,
+    as_json: bool,
+    progress: bool | None,
 ) -> int:
     """Go on with a run, and return the exit code.
 
@@ -28,13 +33,16 @@ def resume_run(
         answers: Answers to its questions, each as ``ID=VALUE``.
         store: The store that the run is in.
         as_json: Whether to print one JSON object.
+        progress: Whether to show what runs; None: as configured, or if JSON is not printed.
     """
     info = load_run(identifier, store)
     flow = _flow_of(info, identifier) if target is None else load_flow(target)
     if store is not None:
         flow = with_options(flow, {"store": store})
+    if progress is not None:
+        flow = with_options(flow, {"progress": progress})
     parsed = dict(map(_parse_answer, answers)) or None
-    connection = flow.connect()
+    connection = shown(flow, as_json).connect()
     return finish(connection, lambda: connection.resume(identifier, answers=parsed), as_json)
 
 

@@ -153,11 +153,15 @@ def resume(
     answer: Annotated[tuple[str, ...], Parameter(help="An answer to a question of the run: ID=VALUE.")] = (),
     store: StoreOption = None,
     json: Json = False,
+    progress: Annotated[
+        bool | None,
+        Parameter(negative="--no-progress", help="Show what runs. Default: as configured, or else without --json."),
+    ] = None,
 ) -> int:
     """Go on with a run. What had completed does not run again."""
     from railtracks.cli._actions import resume_run
 
-    return resume_run(run, flow, answer, _store(store), json)
+    return resume_run(run, flow, answer, _store(store), json, progress)
 
 
 @app.command(group=_CHANGING)

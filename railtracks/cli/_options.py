@@ -44,11 +44,12 @@ def free_name(name: str, taken: Iterable[str]) -> str:
     return name
 
 
-def option_parameters(taken: Iterable[str]) -> list[inspect.Parameter]:
+def option_parameters(taken: Iterable[str], defaults: Mapping[str, str]) -> list[inspect.Parameter]:
     """Return a parameter for each option that text can express.
 
     Args:
         taken: The names of other parameters. An option of that name gets the prefix ``session-``.
+        defaults: What is said of the defaults that are others than those of a session.
     """
     found = []
     for field in attrs.fields(ExecutorConfig):
@@ -56,7 +57,8 @@ def option_parameters(taken: Iterable[str]) -> list[inspect.Parameter]:
             continue
         name = free_name(field.name, taken)
         kind: Any = bool if field.metadata["parse"] is parse_bool else str
-        default = f" (default: {field.default})" if field.default is not None else ""
+        shown_default = defaults.get(field.name, field.default)
+        default = f" (default: {shown_default})" if shown_default is not None else ""
         shown = Parameter(name=f"--{name.replace('_', '-')}", help=_texts().get(field.name, "") + default, group=_GROUP)
         found.append(
             inspect.Parameter(

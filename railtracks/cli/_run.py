@@ -11,7 +11,9 @@ from typing import Annotated, Any, get_type_hints
 from cyclopts import App, Parameter
 
 from railtracks import Flow, RunSuspended, Session
+from railtracks._config import is_configured
 from railtracks._flow import FlowConnection
+from railtracks._progress._display import display
 from railtracks.cli._errors import ExitCode, complain, discard_output, exit_code_of
 from railtracks.cli._options import free_name, option_parameters, split_options
 from railtracks.cli._output import answer_line, print_json, print_value, run_as_data, show_tree, user_traceback
@@ -46,7 +48,7 @@ def run_flow(flow: Flow[..., Any], tokens: Sequence[str], target: str, parse: Ca
         if "run_identifier" not in {*options, *flow._options}:
             raise ConfigError("--resume needs the name of the run: pass --run-identifier my-unique-run")
     args, kwargs = _arguments(flow.entry_point, {name: given[name] for name in names if name in given})
-    connection = with_options(flow, options).connect()
+    connection = shown(with_options(flow, options), as_json).connect()
     return finish(connection, lambda: connection.invoke(*args, **kwargs), as_json)
 
 
@@ -55,6 +57,13 @@ def with_options(flow: Flow[..., Any], options: dict[str, Any]) -> Flow[..., Any
     changed = copy.copy(flow)
     changed._options = {**flow._options, **options}  # type: ignore[typeddict-item]
     return changed
+
+
+def shown(flow: Flow[..., Any], as_json: bool) -> Flow[..., Any]:
+    """Return a flow that shows what it does while it runs, unless it is set whether it does, or JSON is printed."""
+    if as_json or flow._options.get("progress") is not None or is_configured("progress"):
+        return flow
+    return with_options(flow, {"progress": True})
 
 
 def finish(connection: FlowConnection[..., Any], invoke: Callable[[], Any], as_json: bool) -> int:
@@ -69,10 +78,11 @@ def finish(connection: FlowConnection[..., Any], invoke: Callable[[], Any], as_j
         The exit code.
     """
     result, error = None, None
-    try:
-        result = invoke()
-    except (Exception, KeyboardInterrupt, SystemExit) as exc:
-        error = exc
+    with display.no_summaries():  # its tree is printed
+        try:
+            result = invoke()
+        except (Exception, KeyboardInterrupt, SystemExit) as exc:
+            error = exc
     code = ExitCode.COMPLETED if error is None else exit_code_of(error)
     session = connection._latest_session
     if error is not None and (session is None or not session.info.records):  # it did not begin
@@ -123,7 +133,7 @@ def _command(flow: Flow[..., Any]) -> tuple[Callable[..., None], list[str]]:
         _flag(free_name(_RESUME, names), "Go on with the run of --run-identifier if there is one."),
         _flag(free_name(_JSON, names), "Print one JSON object to standard output instead of the result."),
     ]
-    every = [*parameters, *own, *option_parameters(names)]
+    every = [*parameters, *own, *option_parameters(names, {"progress": "unless --json is given"})]
 
     def command(*args: Any, **kwargs: Any) -> None: ...
 

@@ -51,6 +51,7 @@ from railtracks.state._serialization._secret_search import register_secrets
 from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:  # not loaded before they are needed, if ever
+    from railtracks._progress._view import SessionView
     from railtracks._resume._history import HistoryNode
     from railtracks._resume._matching import Match
     from railtracks.execution._mailbox import SessionMailbox
@@ -135,6 +136,7 @@ class Coordinator:
         outer: The coordinator of the session around it, while its nursery is open; None if there is none.
         suspends: Whether the run is suspended when it can only go on with an answer or a message.
         lifecycle: How far the session has come, and what it allows.
+        progress: What is shown of it while it runs; None if nothing is.
         failure_traceback: The traceback that the error which ended the session had then.
 
     Once the session is over nothing here refers back to it, so that its records are freed with the last reference.
@@ -145,7 +147,7 @@ class Coordinator:
     __slots__ = (
         "__weakref__", "_in_task", "_in_thread", "_is_on_asyncio", "_must_checkpoint", "_observer", "_yield_at",
         "branches", "call_log", "clock", "config", "context", "failure_traceback", "lifecycle", "log", "loop",
-        "mailbox", "nursery", "origin", "outer", "publisher", "recorder", "redactor", "resources", "scopes",
+        "mailbox", "nursery", "origin", "outer", "progress", "publisher", "recorder", "redactor", "resources", "scopes",
         "session_id", "state", "streams", "suspends", "threads", "watched_loop",
     )  # fmt: skip
 
@@ -186,7 +188,8 @@ class Coordinator:
         self.mailbox: SessionMailbox | None
         self.outer: Coordinator | None
         self.recorder = self.nursery = self.resources = self.streams = self.failure_traceback = None
-        self.mailbox = self.outer = None
+        self.progress: SessionView | None
+        self.mailbox = self.outer = self.progress = None
         self.watched_loop: WatchedLoop | None = None
         self.suspends: bool = bool(config.suspend)
         self.branches: Branches = Branches()

@@ -76,6 +76,12 @@ class ThreadStrategy:
         """Forget the event loop: the session goes on in another one."""
         self._limit = None
 
+    @property
+    def awaited(self) -> Mapping[str, int]:
+        """How many calls wait for a worker thread, by the name of their node."""
+        limit = self._limit
+        return {} if limit is None else limit.awaited.copy()
+
     def is_host_of_this_thread(self) -> bool:
         """Return whether the current thread is a worker thread in which this strategy runs a node."""
         return _thread_state.strategy is self

@@ -264,9 +264,9 @@ class ExecutionInfo:
     def _tree_lines(
         self, max_calls: float = 200, arguments: bool = True, folds: bool = True, failed: bool = False
     ) -> Iterator[Line]:
-        from railtracks.state._views._tree import Tree, TreeOptions, session_line  # here, as above
+        from railtracks.state._views._tree import Tree, TreeOptions, session_line, shown_counts  # here, as above
 
-        yield session_line(self._title, self.records, self._status, self._seconds)
+        yield session_line(self._title, shown_counts(self.records), self._status, self._seconds)
         if max_calls > 0:
             yield from Tree(self.records, self._redactor, TreeOptions(max_calls, arguments, folds, failed)).lines()
 

@@ -14,6 +14,8 @@ QUESTION = "railtracks.ask.id"
 """The attribute of a call of ``ask`` that waits for an answer: the id of the question."""
 TOPIC = "railtracks.receive.topic"
 """The attribute of a call of ``receive``: its topic."""
+ASK = "railtracks.ask"
+"""The key of the node that asks."""
 _WAITING = (Status.OPEN, Status.SUSPENDED)
 
 
@@ -39,6 +41,16 @@ def awaited_topics(records: Iterable[CallRecord]) -> tuple[str, ...]:
     """Return the topics that calls wait for, each once, in the order of the calls."""
     topics = (_attribute(record, TOPIC) for record in records if record.status in _WAITING)
     return tuple(dict.fromkeys(topic for topic in topics if topic is not None))
+
+
+def awaited(record: CallRecord) -> str | None:
+    """Return what an open call waits for, if it is something from outside: "an answer" or "a message"."""
+    attributes = record.attributes
+    if attributes is not None and QUESTION in attributes:
+        return "an answer"
+    if attributes is not None and TOPIC in attributes:
+        return "a message"
+    return "an answer" if record.node == ASK else None
 
 
 def question_id(records: Sequence[CallRecord | None], record: CallRecord, redactor: Redactor) -> str:

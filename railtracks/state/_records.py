@@ -205,9 +205,11 @@ def aggregate_status(records: Iterable[CallRecord]) -> Status:
     their handles cancelled do not count: the session did not need them any more.
     """
     suspended, handle = Status.SUSPENDED, Reason.HANDLE
+    # First those that have completed are left out, which is quick: there may be very many.
+    others = [record for record in records if record.status is not Status.COMPLETED]
     found = {
         record.status
-        for record in records
+        for record in others
         if (record.parent is None and record.reason is not handle) or record.status is suspended
     }
     for status in (Status.OPEN, Status.SUSPENDED, Status.FAILED, Status.CANCELLED):

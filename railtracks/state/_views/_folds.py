@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -22,6 +22,17 @@ _WORDS = {
     Status.SUSPENDED: "suspended",
     Status.OPEN: "open",
 }
+
+
+def ends_in_words(counts: Mapping[Status, int], of_open: str = _WORDS[Status.OPEN]) -> list[str]:
+    """Return how calls have ended, as in ``199 ok`` and ``1 failed``.
+
+    Args:
+        counts: The number of calls, by status.
+        of_open: The word for those that are open.
+    """
+    words = {**_WORDS, Status.OPEN: of_open}
+    return [f"{counts[status]} {word}" for status, word in words.items() if counts.get(status)]
 
 
 @attrs.frozen
@@ -45,8 +56,7 @@ class Fold:
     @property
     def summary(self) -> str:
         """How many there are, how they ended, and how long they took: ``× 200: 199 ok, 1 failed, 2 ms to 1.9 s``."""
-        counts = Counter(record.status for record in self.records)
-        parts = [f"{counts[status]} {word}" for status, word in _WORDS.items() if counts[status]]
+        parts = ends_in_words(Counter(record.status for record in self.records))
         if self.below:
             parts[0] += f" ({self.below} with a call below that did not complete)"
         times = [record.ended - record.started for record in self.records if record.ended is not None]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from railtracks._log_handlers import class_name
 from railtracks.state._records import CallRecord, Status, is_reused
 from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._classify import SCALAR_IDS
 from railtracks.state._serialization._guarding import guarded
-from railtracks.state._serialization._placeholders import RecordedError
+from railtracks.state._serialization._placeholders import IGNORED, RecordedError
 from railtracks.state._serialization._redacted_values import redact_and_cut
-from railtracks.state._serialization._shown_arguments import arguments_of
+from railtracks.state._serialization._shown_arguments import arguments_of, shown_arguments
 from railtracks.state._serialization._shown_data import shorten
 
 _MAX_ARGUMENT = 50
@@ -36,7 +37,12 @@ def shown_seconds(seconds: float) -> str:
 
 def shown_name(record: CallRecord, redactor: Redactor) -> str:
     """Return the name of a call."""
-    return shorten(redactor.redact_name(record.name), _MAX_NAME)
+    return shown_label(record.name, redactor)
+
+
+def shown_label(name: str, redactor: Redactor) -> str:
+    """Return the name of a node, or what a user calls something."""
+    return shorten(redactor.redact_name(name), _MAX_NAME)
 
 
 def session_title(session_id: str, name: str | None, flow_name: str | None, redactor: Redactor) -> str:
@@ -51,6 +57,24 @@ def session_title(session_id: str, name: str | None, flow_name: str | None, reda
 def shown_call(record: CallRecord, redactor: Redactor) -> str:
     """Return a call as it could be written, such as ``fetch(3, limit=2)``, with arguments that are shortened."""
     return f"{shown_name(record, redactor)}({arguments_of(record, redactor, _MAX_ARGUMENTS, _MAX_ARGUMENT)})"
+
+
+def shown_live_call(record: CallRecord, redactor: Redactor) -> str:
+    """Return a call as ``shown_call`` does, while it runs, from any thread.
+
+    Of arguments that are not on record, only texts, numbers, bools and None are shown. Others may change meanwhile, and
+    their ``repr`` is code of users that may not expect another thread; there is an ellipsis in place of each.
+    """
+    if record.inputs is not None:
+        return shown_call(record, redactor)
+    args = tuple(map(_plain, record.args))
+    kwargs = {name: _plain(value) for name, value in record.kwargs.items()}
+    text = shorten(shown_arguments(args, kwargs, redactor, (), _MAX_ARGUMENT), _MAX_ARGUMENTS)
+    return f"{shown_name(record, redactor)}({text})"
+
+
+def _plain(value: object) -> object:
+    return value if id(type(value)) in SCALAR_IDS else IGNORED
 
 
 def shown_error(exc: BaseException, redactor: Redactor) -> str:

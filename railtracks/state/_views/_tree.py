@@ -172,17 +172,21 @@ class Tree:
         return below.index in record.raised_by and shown_error(below.exception, self._redactor) == text
 
 
-def session_line(title: str, records: Sequence[CallRecord], status: Status, seconds: float | None) -> Line:
+def session_line(title: str, counts: str, status: Status, seconds: float | None) -> Line:
     """Return the line about a session: its title, status, duration and number of calls."""
     duration = "" if seconds is None else f"  {shown_seconds(seconds)}"
-    return Line("", f"{title}  {status.value}{duration}  {shown_counts(records)}", status)
+    return Line("", f"{title}  {status.value}{duration}  {counts}", status)
 
 
 def shown_counts(records: Sequence[CallRecord]) -> str:
     """Return how many calls there are, and how many of them have not completed, as in ``6 calls, 1 failed``."""
-    counts = Counter(record.status for record in records)
-    others = [f"{counts[status]} {word}" for status, word in _NAMED.items() if counts[status]]
-    return ", ".join([counted(len(records), "call"), *others])
+    return counts_in_words(len(records), Counter(record.status for record in records))
+
+
+def counts_in_words(calls: int, counts: Mapping[Status, int]) -> str:
+    """Return a number of calls, and how many of them have not completed."""
+    others = [f"{counts[status]} {word}" for status, word in _NAMED.items() if counts.get(status)]
+    return ", ".join([counted(calls, "call"), *others])
 
 
 def seconds_covered(records: Sequence[CallRecord], end: float) -> float:

@@ -10,6 +10,8 @@ from collections.abc import Set as AbstractSet
 from typing import Any, TextIO
 
 from railtracks._logging import SessionLog
+from railtracks._progress._batch_count import BatchCount
+from railtracks._progress._loaded import loaded_display
 
 REDRAW = 0.1
 """Seconds between two lines in a terminal."""
@@ -56,48 +58,55 @@ def _terminal() -> TextIO | None:
         return None
 
 
-class Progress:
+class BatchProgress(BatchCount):
     """Shows how many calls of a batch have ended, and how many of these have failed.
 
     In a terminal it is one line of standard error. It leaves the cursor at the beginning of that line, so that a log
-    record which comes meanwhile is written over it.
+    record which comes meanwhile is written over it. Where the session is shown while it runs, only the final count is
+    left to show.
 
     Args:
         label: What the batch does.
         total: How many calls it makes; None if that is not known.
+        limit: How many of them run at once, at most; None if there is no limit.
         log: The log of the session.
         clock: Returns monotonic seconds.
+        is_shown: Whether the session is shown while it runs.
     """
 
-    def __init__(self, label: str, total: int | None, log: SessionLog, clock: Callable[[], float]) -> None:
-        self._label = label
-        self._total = total
+    def __init__(
+        self,
+        label: str,
+        total: int | None,
+        limit: int | None,
+        log: SessionLog,
+        clock: Callable[[], float],
+        is_shown: bool,
+    ) -> None:
+        super().__init__(label, total, limit)
         self._log = log
         self._clock = clock
+        self._is_shown = is_shown
         self._began = clock()
         self._terminal = _terminal()
         self._shown_at = -math.inf if self._terminal is not None else self._began
         self._width = 0  # of the line in the terminal
-        self._ended = 0
-        self._failed = 0
 
     def advance(self, has_failed: bool) -> None:
         """Count a call that has ended."""
-        self._ended += 1
-        self._failed += has_failed
+        super().advance(has_failed)
+        if self._is_shown:
+            return
         now = self._clock()
         if now - self._shown_at >= (RELOG if self._terminal is None else REDRAW):
             self._shown_at = now
-            self._show(self._text, "\r")
+            display = loaded_display()
+            if self._terminal is None or display is None or not display.is_live:  # another session has the terminal
+                self._show(self.text(self.label), "\r")
 
     def end(self) -> None:
         """Show the final count. Call it once, however the batch has ended."""
-        self._show(f"{self._text}, in {self._clock() - self._began:.1f} s", "\n")
-
-    @property
-    def _text(self) -> str:
-        share = f" of {self._total} ({100 * self._ended // self._total} %)" if self._total else ""
-        return f"{self._label}: {self._ended}{share}{f', {self._failed} failed' if self._failed else ''}"
+        self._show(f"{self.text(self.label)}, in {self._clock() - self._began:.1f} s", "\n")
 
     def _show(self, text: str, end: str) -> None:
         if self._terminal is not None:
