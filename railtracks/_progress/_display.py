@@ -8,6 +8,7 @@ removed.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
 import threading
@@ -42,6 +43,8 @@ class Display:
         self._has_summaries = True
         self._has_advised = False  # to install rich
         self.reset()
+        # A daemon thread that is writing when the interpreter ends would crash it.
+        atexit.register(self.close)
 
     def reset(self) -> None:
         """Forget sessions and thread, as is right in a forked child."""
@@ -89,9 +92,7 @@ class Display:
                 except (OSError, ValueError) as exc:  # the terminal is gone
                     failure = exc
             if len(self._views) == 1:
-                self._must_end.set()
-                self._close_region()
-                thread, self._thread = self._thread, None
+                thread = self._end_thread()
             del self._views[view]
         if failure is not None:
             _log_failure(view, failure)
@@ -107,11 +108,26 @@ class Display:
         finally:
             self._has_summaries = before
 
+    def close(self) -> None:
+        """Show nothing any more, whatever sessions are open. Wait until the thread has ended."""
+        with self._lock:
+            self._views.clear()
+            thread = self._end_thread()
+        if thread is not None:
+            thread.join()
+
     def after_input(self) -> None:
         """Note that a person has answered in the terminal, and so the cursor is at the beginning of a line."""
         region = self._region
         if region is not None:
             region.continue_after_input()
+
+    def _end_thread(self) -> threading.Thread | None:
+        """Have the thread end, and return it. The terminal is as it was before."""
+        thread, self._thread = self._thread, None
+        self._must_end.set()
+        self._close_region()
+        return thread
 
     # ---- the terminal
 
@@ -149,9 +165,7 @@ class Display:
         with self._lock:
             view = next(iter(self._views), None)
             self._views.clear()
-            self._thread = None
-            self._must_end.set()
-            self._close_region()
+            self._end_thread()
         if view is not None:
             _log_failure(view, exc)
 

@@ -59,9 +59,9 @@ class Region:
                 return
             up = self._up(columns)
             text = "".join(f"{text}\x1b[K\n" for text, _ in lines)
+            self._write(f"{up}{text}\x1b[J")
             self._widths = [width for _, width in lines]
             self._frame = text, self._widths
-            self._write(f"{up}{text}\x1b[J")
             self.stream.flush()
 
     def print(self, text: str) -> None:
