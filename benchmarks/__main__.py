@@ -27,6 +27,7 @@ from benchmarks import (
     large_values,
     masking,
     memory,
+    progress,
     saving,
     sessions,
     simulations,
@@ -34,7 +35,20 @@ from benchmarks import (
 from benchmarks.measure import Result
 
 BACKENDS = ("asyncio", "trio")
-MODULES = (calls, sessions, batches, memory, saving, durability, documents, masking, large_values, simulations, agents)
+MODULES = (
+    calls,
+    sessions,
+    batches,
+    memory,
+    saving,
+    durability,
+    documents,
+    masking,
+    large_values,
+    simulations,
+    agents,
+    progress,
+)
 
 
 def table(results: list[Result]) -> Table:

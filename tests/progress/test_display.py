@@ -95,7 +95,7 @@ def test_a_terminal_shows_a_tree_while_it_runs(terminal, backend, save_state):
     assert re.fullmatch(r"RT progress: flow Pages, session pages  Completed  [\d.]+ m?s  17 calls, 1 failed", line)
 
 
-def test_elsewhere_there_is_a_line_when_something_has_happened(file, backend):
+def test_elsewhere_there_is_a_line_when_something_happened(file, backend):
     @rt.function_node
     async def fetch(page: int) -> None:
         await until_shown(file, f"fetch: {page} of 3")
@@ -202,7 +202,7 @@ def test_a_labelled_batch_has_one_line_more_at_its_end(terminal, backend):
     assert "(33 %)" not in terminal.getvalue().split("\x1b[J")[-1]
 
 
-def test_a_batch_of_another_session_leaves_the_terminal_to_the_tree(terminal, backend):
+def test_a_batch_of_another_session_leaves_the_terminal_alone(terminal, backend):
     async def main():
         async with session(name="shown"):
             await until_shown(terminal, "session shown")

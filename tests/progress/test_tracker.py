@@ -88,7 +88,7 @@ def test_nothing_is_kept_of_calls_that_have_ended(program):
 
 
 @given(programs(), st.integers(0, 40))
-def test_a_tree_has_no_more_lines_than_fit_and_counts_every_open_call(program, height):
+def test_a_tree_fits_and_counts_every_open_call(program, height):
     state, tracker = run(program)
     lines = live_tree(tracker, lambda record: f"call {record.index}", str, height)
     assert len(lines) <= height
