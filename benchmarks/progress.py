@@ -45,7 +45,7 @@ class Screen:
 def screen() -> Iterator[None]:
     """Have standard error be a terminal."""
     stream, term = sys.stderr, os.environ.get("TERM")
-    sys.stderr = Screen()  # type: ignore[assignment]
+    sys.stderr = Screen()
     os.environ["TERM"] = "xterm-256color"
     try:
         yield

@@ -95,8 +95,13 @@ class CallTracker:
             chunk = entries[self._seen : min(end, self._seen + CHUNK)]
             self._add(chunk)
             self._seen += len(chunk)
-        if not must_stop():
-            self._end([record for record in self.open.values() if record.status is not _OPEN])
+        if must_stop():
+            return
+        ended = [record for record in self.open.values() if record.status is not _OPEN]
+        for start in range(0, len(ended), CHUNK):
+            if start and must_stop():
+                return  # the rest is still among the open ones
+            self._end(ended[start : start + CHUNK])
 
     def _add(self, records: list[CallRecord | None]) -> None:
         all_groups, all_open = self._groups, self.open

@@ -23,6 +23,7 @@ import pytest
 import railtracks as rt
 from railtracks._progress import _display
 from railtracks._progress._display import display
+from railtracks._progress._frame import Painter
 from tests.progress.helpers import Stream, assert_nothing_is_left, progress_threads
 
 
@@ -143,7 +144,7 @@ def test_without_rich_there_are_lines_and_advice_once(terminal, monkeypatch):
 
 
 def test_an_old_console_of_windows_gets_lines(terminal, monkeypatch):
-    class Legacy(_display.Painter):
+    class Legacy(Painter):
         def __init__(self, stream: Any) -> None:
             super().__init__(stream)
             self.is_legacy = True
@@ -453,7 +454,7 @@ def test_without_a_thread_nothing_is_shown(terminal, monkeypatch, logged, backen
             pass
 
     with monkeypatch.context() as patch:
-        patch.setattr(_display.threading.Thread, "start", start)
+        patch.setattr(threading.Thread, "start", start)
         anyio.run(main, backend=backend)
     assert logged == ['the progress of sessions cannot be shown: RuntimeError("can\'t start new thread")']
     assert not terminal.getvalue()

@@ -138,7 +138,7 @@ def test_what_has_replaced_the_writing_since_is_left_alone():
     assert (theirs, stream.lines) == (["after"], ["after"])
 
 
-def test_a_stream_that_cannot_be_changed_is_drawn_on_all_the_same():
+def test_a_stream_that_cannot_be_changed_is_drawn_on_too():
     class Slotted:
         __slots__ = ("text",)
 

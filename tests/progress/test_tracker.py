@@ -225,3 +225,12 @@ def test_a_look_can_be_cut_short_and_goes_on_next_time():
     assert 0 < len(tracker.open) < 5_000
     tracker.update()
     assert len(tracker.open) == 5_000
+    for record in state.open_records():
+        end(state, record, Status.COMPLETED)
+    answers = iter([False, True])
+    tracker.update(lambda: next(answers))
+    assert 0 < len(tracker.open) < 5_000
+    tracker.update()
+    assert not tracker.open
+    [group] = tracker.groups(None)
+    assert group.completed == 5_000
