@@ -153,7 +153,7 @@ def test_global_config_precedence_keeps_the_order_of_arguments():
     assert isinstance(config, rt.ExecutorConfig)
     assert attrs.astuple(config) == (
         2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, None, "async", None, "asyncio", 40, "replace",
-        "warn", False, None, 67_108_864, "continue", 1.0, False,
+        "warn", False, None, 67_108_864, "continue", 1.0, False, False,
     )  # fmt: skip
 
 
