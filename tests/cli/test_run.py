@@ -3,10 +3,12 @@
 import json
 import os
 import re
+from typing import Any
 
 import pytest
 
 import railtracks as rt
+from railtracks._progress._display import display
 
 
 def test_a_flow_runs_with_arguments_of_its_types(command, program):
@@ -153,3 +155,23 @@ def test_odd_signatures_and_secrets(command, program):
     code, _, err = command("run", f"{program}:leak", "sk-proj-0123456789abcdef0123")
     assert code == 1
     assert "0123456789abcdef0123" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "value", "shown"),
+    [([], "", 1), (["--no-progress"], "", 0), (["--json"], "", 0), (["--json", "--progress"], "", 1), ([], "no", 0)],
+    ids=["default", "--no-progress", "--json", "--json --progress", "configured"],
+)
+def test_what_runs_is_shown_by_default(command, program, monkeypatch, words, value, shown):
+    monkeypatch.setenv("RAILTRACKS_PROGRESS", value)
+    views: list[Any] = []
+    monkeypatch.setattr(display, "add", views.append)
+    code, _, err = command("run", f"{program}:pages", 2, *words)
+    assert (code, len(views)) == (0, shown)
+    assert "RT progress" not in err  # the tree says more than the last line would
+
+
+def test_the_help_says_when_it_is_shown(command, program):
+    _, out, _ = command("run", f"{program}:pages", "--help")
+    assert "--no-progress" in out
+    assert "unless --json is given" in " ".join(out.replace("│", " ").split())
