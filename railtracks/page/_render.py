@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _LIBRARY = "flame-chart.min.js"
-_SCRIPTS = ("model.js", "views.js", "timeline.js", "tree.js", "details.js", "page.js")
+_SCRIPTS = ("model.js", "views.js", "slices.js", "timeline.js", "tree.js", "details.js", "page.js")
 """The parts of the script of the page, in the order in which they use each other."""
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 _MAX_LINES = 200

@@ -25,7 +25,7 @@ COMMANDS = {
 SAYS = {
     "run": ["WARNING  - fetch(3) FAILED LookupError: no page 3", "fetch × 30: 26 ok, 4 failed"],
     "list": ["RUN", "pages Pages Completed 31"],
-    "show": ["├─ fetch(3)  Failed", "fetch(29)  Completed"],
+    "show": ["├─ fetch(3)  Failed", "(slowest)"],
     "stats": ["calls: 27 completed, 4 failed", "waited for (critical path):"],
     "tail": ["fetch(3)  Failed", "31 calls, 4 failed"],
 }

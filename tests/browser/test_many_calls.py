@@ -1,0 +1,68 @@
+"""How the page of a run with very many calls opens and moves."""
+
+import attrs
+import pytest
+
+from railtracks.page._render import render_run
+from railtracks.state._transitions import RTState
+from tests.browser.conftest import SIZES
+from tests.browser.test_page import snapshot
+
+pytestmark = pytest.mark.browser
+
+
+def many_calls(count):
+    """Return a run with calls that run 50 at a time, of which some fail."""
+    state, now = RTState(), 0.0
+    top = state.created("all_pages", "Tool", (count,), {}, None, now)
+    while len(state.snapshot()) < count:
+        batch = [state.created("fetch", "Tool", (number,), {}, top, now + number / 1e4) for number in range(50)]
+        for number, record in enumerate(batch):
+            now += 0.001
+            if number == 7:
+                state.failed(record, LookupError(f"no page {number}"), now)
+            else:
+                state.succeeded(record, "text", now)
+    state.succeeded(top, None, now)
+    return attrs.evolve(snapshot(state.snapshot()), session_id="many")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_10_000_calls_are_open_within_two_seconds(browser, size):
+    browser.open(render_run(many_calls(10_000)), size)
+    assert browser.run("return performance.getEntriesByType('mark')[0].startTime") < 2_000
+    assert browser.run("return document.querySelectorAll('*').length") < 3_000
+
+
+def test_100_000_calls_can_be_used(browser):
+    """It opens in one to two seconds, and each step takes up to half of one; the limits are for a busy machine."""
+    browser.open(render_run(many_calls(100_000)))
+    assert browser.run("return performance.getEntriesByType('mark')[0].startTime") < 10_000
+    times = browser.driver.execute_async_script(STEPS)
+    assert {step: took for step, took in times.items() if took > 3_000} == {}
+    assert browser.run("return document.querySelectorAll('*').length") < 3_000
+    assert browser.errors() == []
+
+
+STEPS = """
+const done = arguments[0], {app} = railtracks, times = {};
+const steps = {
+  failure: () => app.nextFailure(1), search: () => app.searchFor("fetch(7)"), all: () => app.searchFor(""),
+  open: () => app.tree.openAll(), end: () => app.tree.moveTo(app.tree.rows.length - 1),
+  zoom: () => app.timeline.zoomBy(4),
+  theme: () => app.toggleTheme(), flame: () => app.timeline.setMode("flame"), time: () => app.timeline.setMode("time"),
+  update: () => app.update({calls: []}),
+};
+const frame = () => new Promise(requestAnimationFrame);
+(async () => {
+  for (const [name, step] of Object.entries(steps)) {
+    const began = performance.now();
+    step();
+    await frame();
+    await frame();
+    times[name] = performance.now() - began;
+  }
+  done(times);
+})();
+"""
+"""What somebody does on the page, each timed in milliseconds until it is drawn."""
