@@ -225,6 +225,8 @@ def _headline(info: ExecutionInfo, summary: SessionSummary) -> str:
     tops = [record for record in info.records if record.parent is None]
     if any(record.reason is Reason.PROCESS_DIED for record in info.records):
         return "Its process died before it had ended."
+    if summary.status is Status.OPEN and Status.OPEN not in summary.calls:
+        return "It has not ended yet."  # between two calls: whether its process lives is not on record
     if summary.status is Status.FAILED:
         error = next((record.exception for record in tops if record.exception is not None), None)
         return "It failed." if error is None else f"It failed: {shown_error(error, info._redactor)}"

@@ -20,7 +20,7 @@ WHY: Mapping[Reason, str] = {
 """Why a call was cancelled, or has no end."""
 HEADLINES: Mapping[Status, str] = {
     Status.COMPLETED: "It completed.",
-    Status.OPEN: "It has not ended yet.",
+    Status.OPEN: "It is running.",
     Status.SUSPENDED: "It waits for an answer or a message.",
     Status.FAILED: "It failed.",
     Status.CANCELLED: "It was cancelled.",
