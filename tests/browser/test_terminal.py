@@ -71,8 +71,9 @@ def as_html(text):
 @pytest.fixture
 def app():
     """The example of the documentation, as a file."""
-    [program] = re.findall(r"```python\n(import anyio.*?)\nflow\.invoke", SEEING.read_text("utf-8"), re.DOTALL)
-    Path("app.py").write_text(program, "utf-8")
+    found = re.search(r"```python\n(import anyio.*?)\nflow\.invoke", SEEING.read_text("utf-8"), re.DOTALL)
+    assert found is not None
+    Path("app.py").write_text(found.group(1), "utf-8")
 
 
 def test_commands_in_a_terminal(browser, app):
