@@ -17,6 +17,8 @@ from tests.ecosystem.test_recipes import SECONDS, free_port, get
 
 PYTHON = os.environ.get("PHOENIX_PYTHON", "")
 """The interpreter that has Phoenix. `nox -s otel` sets it."""
+START = 180
+"""Real seconds that it may take to start, on a machine that is busy."""
 pytestmark = [
     pytest.mark.ecosystem,
     pytest.mark.skipif(not PYTHON, reason="the variable PHOENIX_PYTHON does not name an interpreter with Phoenix"),
@@ -76,7 +78,7 @@ def test_phoenix_knows_agents_models_and_tools(tmp_path):
     silent = subprocess.DEVNULL
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=silent, stderr=silent) as server:
         try:
-            get(f"{address}/healthz")
+            get(f"{address}/healthz", START)
             subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, env=environment, timeout=SECONDS, check=True)
             spans = stored(address, 7)
         finally:

@@ -68,9 +68,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def get(url: str) -> str:
-    """Return the answer, once the server is there."""
-    deadline = time.monotonic() + SECONDS / 2
+def get(url: str, patience: float = SECONDS / 2) -> str:
+    """Return the answer, once the server is there, which may take that many real seconds."""
+    deadline = time.monotonic() + patience
     while True:
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:
