@@ -119,20 +119,24 @@ assert "opentelemetry.sdk" not in sys.modules
 
 @nox.session
 def otel(session: nox.Session) -> None:
-    """The extra ``otel`` alone, and what a real collector gets. Arguments go to pytest.
+    """The extra ``otel`` alone."""
+    session.install("-e", ".[otel]")
+    session.run("python", "-c", API_ALONE)
+
+
+@nox.session
+def collector(session: nox.Session) -> None:
+    """What a real collector of OpenTelemetry gets. Arguments go to pytest.
 
     The collector, Phoenix, is installed into an environment of its own, as it brings a plugin for pytest along.
     """
-    session.install("-e", ".[otel]")
-    session.run("python", "-c", API_ALONE)
+    install(session, "test", "ecosystem")
     folder = Path(session.create_tmp()) / "phoenix"
     session.run("python", "-m", "venv", str(folder))
     session.run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "arize-phoenix>=15", external=True)
-    install(session, "test", "ecosystem")
     session.env["PHOENIX_PYTHON"] = str(folder.absolute() / "bin" / "python")
     plugins = ["-p", "no:asyncio", "-p", "no:trio"]
-    test = "tests/ecosystem/test_phoenix.py"
-    session.run("python", "-m", "pytest", *plugins, "-rs", "-m", "ecosystem", test, *session.posargs)
+    run_pytest(session, *plugins, "-rs", "-m", "ecosystem", "tests/ecosystem/test_phoenix.py", *session.posargs)
 
 
 @nox.session(name="tests-all", python=[python for python in PYTHONS if shutil.which(f"python{python}")] or None)
@@ -250,8 +254,9 @@ def wheel(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Run what takes minutes: the wheel, slow tests, real servers and packages, the extras, the oldest dependencies.
 
-    By hand are run: ``coverage``, which takes as long as all of these together, and the whole of ``live``, as one in
-    many thousand signals hits a place where Python, asyncio or trio themselves cannot be interrupted.
+    By hand are run: ``coverage``, which takes as long as all of these together; ``collector``, which takes minutes to
+    install; and the whole of ``live``, as one in many thousand signals hits a place where Python, asyncio or trio
+    themselves cannot be interrupted.
     """
     session.notify("wheel")
     session.notify("slow")
