@@ -16,7 +16,7 @@ import pytest
 from tests.ecosystem.test_recipes import SECONDS, free_port, get
 
 PYTHON = os.environ.get("PHOENIX_PYTHON", "")
-"""The interpreter that has Phoenix. `nox -s otel` sets it."""
+"""The interpreter that has Phoenix. `nox -s collector` sets it."""
 START = 180
 """Real seconds that it may take to start, on a machine that is busy."""
 pytestmark = [
