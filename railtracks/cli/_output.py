@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TextIO
 
 from railtracks import ExecutionInfo
@@ -21,6 +20,7 @@ from railtracks.state._serialization._record_text import ensure_texts, parse_mem
 from railtracks.state._serialization._shown_data import shorten
 from railtracks.state._views._summary import aligned
 from railtracks.state._views._texts import printable, shown_error
+from railtracks.state._views._user_frames import without_library_frames
 
 MAX_TEXT = 200
 """The number of characters of a question that are shown."""
@@ -92,37 +92,10 @@ def _result_of(record: CallRecord, info: ExecutionInfo) -> Any:
     return parse_members(ensure_texts(record, info._redactor)[1])["output"]
 
 
-_LIBRARIES = ("railtracks", "anyio", "trio", "outcome", "asyncio")
-
-
 def user_traceback(error: BaseException, redactor: Redactor) -> str:
-    """Return an exception with its traceback as Python prints it, without the frames of the libraries that run nodes.
-
-    It is without secrets, too.
-
-    An exception without other frames has its class and message alone.
-    """
-    shown = traceback.TracebackException.from_exception(error)
-    waiting, seen = [shown], set[int]()
-    while waiting:
-        each = waiting.pop()
-        if id(each) in seen:
-            continue
-        seen.add(id(each))
-        own = [frame for frame in each.stack if not _is_of_library(frame.filename)]
-        each.stack = traceback.StackSummary.from_list(own) if own else None  # type: ignore[assignment]
-        links = (each.__cause__, each.__context__, *(each.exceptions or ()))
-        waiting += [link for link in links if link is not None]
-    return printable(redactor.redact_free_text("".join(shown.format())))
-
-
-def _is_of_library(path: str) -> bool:
-    """Return whether a file belongs to a library that runs nodes."""
-    for name in _LIBRARIES:
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if file is not None and Path(file).parent in Path(path).parents:
-            return True
-    return False
+    """Return an exception with its traceback for people: without the frames of libraries, and without secrets."""
+    text = "".join(traceback.format_exception(error))
+    return printable(redactor.redact_free_text(without_library_frames(text)))
 
 
 def parse_span(text: str) -> float:

@@ -28,6 +28,7 @@ from railtracks.state._views._failures import cancelled_calls, failures_of
 from railtracks.state._views._folds import FOLD_FROM
 from railtracks.state._views._texts import printable, shown_error, shown_name, traceback_of
 from railtracks.state._views._tree import seconds_covered
+from railtracks.state._views._user_frames import without_library_frames
 
 COLUMNS = ("index", "parent", "name", "status", "detail", "started", "ended", "own", "arguments", "error", "more")
 """What a row consists of.
@@ -174,7 +175,7 @@ def _failure(record: CallRecord, redactor: Redactor) -> dict[str, Any]:
     exc = record.exception
     text = traceback_of(record) or (f"{exc.type}: {exc.message}" if type(exc) is RecordedError else "")
     if not text and exc is not None:
-        text = parse_members(ensure_texts(record, redactor)[1])["output"].get("$traceback", "")
+        text = without_library_frames(parse_members(ensure_texts(record, redactor)[1])["output"].get("$traceback", ""))
     found: dict[str, Any] = {"raisedBy": record.raised_by} if record.raised_by else {}
     if text:
         shown = redact_and_cut(text, MAX_TRACEBACK, redactor, redactor.redact_free_text)

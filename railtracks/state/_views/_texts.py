@@ -11,6 +11,7 @@ from railtracks.state._serialization._placeholders import IGNORED, RecordedError
 from railtracks.state._serialization._redacted_values import redact_and_cut
 from railtracks.state._serialization._shown_arguments import arguments_of, shown_arguments
 from railtracks.state._serialization._shown_data import shorten
+from railtracks.state._views._user_frames import without_library_frames
 
 _MAX_ARGUMENT = 50
 _MAX_ARGUMENTS = 100
@@ -95,9 +96,9 @@ def shown_status(record: CallRecord) -> str:
 
 
 def traceback_of(record: CallRecord) -> str:
-    """Return the traceback of a failed call that was loaded; "" if there is none."""
+    """Return the traceback of a failed call that was loaded, without the frames of libraries; "" if there is none."""
     exc = record.exception
-    return exc.traceback if type(exc) is RecordedError else ""
+    return without_library_frames(exc.traceback) if type(exc) is RecordedError else ""
 
 
 def printable(text: str) -> str:
