@@ -143,6 +143,14 @@ def export(
     return export_run(run, format, output, _store(store))
 
 
+@app.command(group=_SEEING)
+def compare(run_a: Run, run_b: Run, *, store: StoreOption = None) -> int:
+    """Compare two runs of a flow: what each node took, what failed in one of them only, where the time differs."""
+    from railtracks.cli._runs import print_comparison
+
+    return print_comparison(run_a, run_b, _store(store))
+
+
 @app.command(group=_CHANGING)
 def resume(
     run: Run,

@@ -17,7 +17,9 @@ from railtracks.cli._output import (
     show_tree,
 )
 from railtracks.state import CallRecord, RunSummary, Status, Store, list_runs, load_run
+from railtracks.state._comparison import compare
 from railtracks.state._serialization._shown_data import shorten
+from railtracks.state._stores._runs import shown_state
 from railtracks.state._stores._settings import resolve_store
 from railtracks.state._views._failures import failures_of
 from railtracks.state._views._texts import (
@@ -61,19 +63,11 @@ def _row(run: RunSummary, now: float) -> tuple[str, ...]:
     return (
         run.identifier,
         shorten(run.flow_name or run.session_name or "", _MAX_NAME),
-        status_of(run),
+        shown_state(run),
         "" if run.calls is None else str(run.calls),
         seconds,
         shown_seconds(now - run.modified) if run.start_time is None else shown_seconds(now - run.start_time),
     )
-
-
-def status_of(run: RunSummary) -> str:
-    """Return in a word or two how far a run has come."""
-    if run.state != "ended":
-        return "Running" if run.state == "running" else "Died"
-    status = "Ended" if run.status is None else run.status.value
-    return f"{status} (interrupted)" if run.interrupted else status
 
 
 def print_run(
@@ -100,6 +94,12 @@ def print_run(
         print(f"It waits for messages: {', '.join(info.topics)}")
     if info.damage is not None:
         print(f"A part of the record is damaged: {info.damage}", file=sys.stderr)
+    return 0
+
+
+def print_comparison(first: str, second: str, store: Store | str | None) -> int:
+    """Print how two runs differ."""
+    print(compare(load_run(first, store), load_run(second, store)))
     return 0
 
 

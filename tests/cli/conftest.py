@@ -103,3 +103,12 @@ def command(capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def runs(command, program):
+    """Three runs: one that completed, one that failed, one that is suspended."""
+    command("run", f"{program}:pages", 12, "--run-identifier", "good")
+    command("run", f"{program}:pages", 12, "--strict", "--run-identifier", "bad")
+    command("run", f"{program}:asking", "--run-identifier", "waiting")
+    return program

@@ -14,15 +14,6 @@ import railtracks as rt
 from railtracks.state import MemoryStore, Status, list_runs, load_run
 
 
-@pytest.fixture
-def runs(command, program):
-    """Three runs: one that completed, one that failed, one that is suspended."""
-    command("run", f"{program}:pages", 12, "--run-identifier", "good")
-    command("run", f"{program}:pages", 12, "--strict", "--run-identifier", "bad")
-    command("run", f"{program}:asking", "--run-identifier", "waiting")
-    return program
-
-
 def columns(out):
     return [line.split()[:3] for line in out.splitlines()]
 

@@ -112,6 +112,14 @@ def list_runs(
     ]
 
 
+def shown_state(run: RunSummary) -> str:
+    """Return in a word or two how far a run has come."""
+    if run.state != "ended":
+        return "Running" if run.state == "running" else "Died"
+    status = "Ended" if run.status is None else run.status.value
+    return f"{status} (interrupted)" if run.interrupted else status
+
+
 _STATUSES: dict[str, Status] = {status.value: status for status in Status}
 
 
