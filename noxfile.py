@@ -260,7 +260,7 @@ def integration(session: nox.Session) -> None:
     """
     session.notify("wheel")
     session.notify("slow")
-    session.notify("live", ["tests/integration/test_asgi.py"])
+    session.notify("live", ["tests/integration/test_asgi.py", "tests/integration/test_ui.py"])
     session.notify("ecosystem")
     session.notify("otel")
     session.notify("browser")

@@ -46,6 +46,7 @@ LAYERS: list[tuple[str, str]] = [
     ("_test_probe", "what the test harness asks of the runtime"),
     ("railtracks", "rt"),
     ("page", "a run as a page of HTML"),
+    ("ui", "`railtracks ui`: the runs of a store in the browser"),
     ("cli __main__", "the command line"),
     ("testing._trace testing.faults", "what the harness notes, and the faults it injects"),
     ("testing._virtual_time", "event loops on a clock that jumps"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from railtracks.cli._targets import find_flow, load_flow, load_object
 from railtracks.state import Store, cancel_run, load_run, prune, send
 from railtracks.state._serialization._renaming import split_key
 from railtracks.state._serialization._shown_data import shorten
+from railtracks.state._stores._messages import parse_value
 
 
 def resume_run(
@@ -72,14 +72,6 @@ def _parse_answer(text: str) -> tuple[str, Any]:
     if not equals:
         raise MistakeError(f"--answer {text}: expected ID=VALUE")
     return question, parse_value(value)
-
-
-def parse_value(text: str) -> Any:
-    """Return what a text means: plain data if it is JSON, or else the text itself."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def answer_question(identifier: str, question: str, value: str, store: Store | str | None) -> int:

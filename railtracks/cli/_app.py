@@ -151,6 +151,27 @@ def compare(run_a: Run, run_b: Run, *, store: StoreOption = None) -> int:
     return print_comparison(run_a, run_b, _store(store))
 
 
+@app.command(group=_SEEING)
+def ui(
+    *,
+    port: Annotated[
+        int,
+        Parameter(
+            help="A port of this machine; 0 for any that is free.", validator=validators.Number(gte=0, lte=65535)
+        ),
+    ] = 0,
+    browser: Annotated[bool, Parameter(name="--open", help="Open it in the browser.", negative="--no-open")] = True,
+    store: StoreOption = None,
+) -> int:
+    """Show the runs in the browser, live: see, resume, answer, cancel and compare them. Ctrl-C ends it."""
+    try:
+        from railtracks.ui._server import serve
+    except ModuleNotFoundError as exc:
+        raise MistakeError(f"{exc}; install it with `pip install '.[ui]'` in a checkout of Railtracks") from None
+
+    return serve(_store(store), store, port, browser)
+
+
 @app.command(group=_CHANGING)
 def resume(
     run: Run,

@@ -84,7 +84,7 @@ def run_data(info: ExecutionInfo) -> dict[str, Any]:
         "seconds": summary.seconds,
         "count": len(records),
         "calls": {status.value: number for status, number in summary.calls.items()},
-        "step": max(map(_latest_step, records), default=0),
+        "step": latest_step(info),
         "nodes": _node_rows(summary, info._redactor),
         "path": [[step.record.index, step.seconds] for step in path if step.seconds],
         "pathSeconds": sum(step.seconds for step in summary.critical_path),
@@ -100,6 +100,11 @@ def run_data(info: ExecutionInfo) -> dict[str, Any]:
         "processorSeconds": summary.processor_seconds,
         "memoryBytes": summary.peak_memory_bytes,
     }
+
+
+def latest_step(info: ExecutionInfo) -> int:
+    """Return the step of the call of a run that began or ended last; 0 if there is none."""
+    return max(map(_latest_step, info.records), default=0)
 
 
 def constants(count: int) -> dict[str, Any]:

@@ -11,14 +11,17 @@ of each event named ``update`` is JSON for ``railtracks.update``, which can be c
 
 - ``calls``: rows as ``call_rows`` makes them. A row of a known ``index`` replaces the one that there was; others are
   added.
-- ``run``: as ``run_data`` makes it. It replaces the former one. Either of the two may be missing.
+- ``run``: as ``run_data`` makes it. It replaces the former one.
+- ``live``: members of ``live`` that are others by now, such as ``actions``. Each of the three may be missing.
 
-``page_data(info, since=step)`` returns such an update. ``step`` is in the ``run`` of the data before it.
+``page_data(info, since=step)`` returns such an update. ``step`` is in the ``run`` of the data before it. An event named
+``reset`` makes the page load itself anew, and ``problem`` has a ``message`` to show.
 
 ``live["actions"]`` maps names of actions to URLs. The page shows a button for each, and sends a POST with JSON: ``{}``,
 or for the action ``answer`` ``{"question": ID, "value": TEXT}``, for which there is a field at each open question. What
 comes back is shown: the member ``message`` of a JSON object, or else the text. ``live["headers"]``, if it is there, is
-sent along with each POST, for what proves that the request comes from the page.
+sent along with each POST, for what proves that the request comes from the page. ``live["notice"]`` is a text to show,
+and ``live["list"]`` the address of the list of runs.
 """
 
 from __future__ import annotations

@@ -32,34 +32,49 @@ class App {
       el("form", { method: "dialog" }, el("button", { class: "close" }, "Close")));
     this.summary = el("div", { class: "summary" });
     this.head = el("div", {});
+    this.asked = el("div", { class: "asked" });
+    this.actions = el("span", { class: "actions" });
     this.messages = el("div", { class: "messages", role: "status" });
-    const actions = Object.entries((this.data.live && this.data.live.actions) || {}).filter(([name]) => name !== "answer");
+    const list = this.data.live && this.data.live.list;
     document.getElementById("page").replaceChildren(
       el("header", { class: "top" },
-        el("h1", {}, this.model.run.title),
+        el("h1", {}, list ? el("a", { class: "list", href: list }, "← All runs") : "", this.model.run.title),
         el("div", { class: "tools" },
-          ...actions.map(([name, url]) => el("button", { type: "button", "data-action": name, onclick: () => this.act(url, {}) }, name)),
+          this.actions,
           this.search,
           el("label", { class: "only", for: "only-unusual" }, this.only, "not completed"),
           el("button", { type: "button", title: "Light or dark (t)", id: "theme", onclick: () => this.toggleTheme() }, "◐"),
           el("button", { type: "button", title: "Keys (?)", id: "keys", onclick: () => this.help.showModal() }, "?"))),
-      this.head, this.messages, this.summary, this.timeline.view,
+      this.head, this.asked, this.messages, this.summary, this.timeline.view,
       el("div", { class: "columns" }, this.tree.view, this.details.view),
       this.footer(), this.help);
     this.drawSummary();
   }
 
   drawSummary() {
-    this.head.replaceChildren(headView(this.model), ...this.questions());
+    this.head.replaceChildren(headView(this.model));
+    this.drawActions();
     this.summary.replaceChildren(...[
       ...problemsView(this.model, this), slowestView(this.model, this), pathView(this.model, this), nodesView(this.model, this),
     ].filter(Boolean));
   }
 
+  // Draw what can be done with the run, unless it is there already: somebody may be typing an answer.
+  drawActions() {
+    const { actions = {}, notice = "" } = this.data.live || {};
+    const drawn = JSON.stringify([actions, notice, this.model.run.questions]);
+    if (drawn === this.drawnActions) return;
+    this.drawnActions = drawn;
+    this.asked.replaceChildren(...this.questions());
+    this.actions.replaceChildren(...Object.entries(actions).filter(([name]) => name !== "answer").map(([name, url]) =>
+      el("button", { type: "button", "data-action": name, onclick: () => this.act(url, {}) }, name)));
+    this.say(notice, "notice");
+  }
+
   questions() {
     const url = this.data.live && this.data.live.actions && this.data.live.actions.answer;
     return this.model.run.questions.map(([id, text]) => {
-      const field = el("input", { type: "text", "aria-label": `Answer to: ${text}` });
+      const field = el("input", { type: "text", placeholder: "JSON, or else text", "aria-label": `Answer to: ${text}` });
       const form = el("form", { onsubmit: (event) => { event.preventDefault(); this.act(url, { question: id, value: field.value }); } }, field, el("button", {}, "Answer"));
       return el("div", { class: "question" }, el("b", {}, "It waits for an answer: "), text, url ? form : el("code", {}, ` railtracks answer ${this.model.run.id} ${id} VALUE`));
     });
@@ -166,6 +181,7 @@ class App {
   // ---- from and to a server
 
   update(change) {
+    if (change.live) Object.assign(this.data.live, change.live);
     this.model.update(change);
     if (this.selected) this.selected = this.model.get(this.selected.index);
     this.drawSummary();
@@ -179,7 +195,8 @@ class App {
   }
 
   // Collect updates while the page is busy with the one before: with 100,000 calls that takes a second.
-  updateSoon({ run, calls }) {
+  updateSoon({ run, calls, live }) {
+    if (live) Object.assign(this.data.live, live);
     const rows = this.waiting ? this.waiting.calls : [];
     const isScheduled = Boolean(this.waiting);
     this.waiting = { run: run || (this.waiting || {}).run, calls: [...rows, ...(calls || [])] };
@@ -192,11 +209,24 @@ class App {
     }, this.pause || 0);
   }
 
+  // Browsers keep six connections to a server at most. So a page that nobody sees gives its own back.
   listen() {
-    const source = new EventSource(this.data.live.events);
-    source.addEventListener("update", (event) => this.updateSoon(JSON.parse(event.data)));
-    source.addEventListener("open", () => this.say("", "connection"));
-    source.addEventListener("error", () => this.say("The server does not answer. This is what it had sent; the page tries again.", "connection"));
+    let source = null;
+    const connect = () => {
+      if (source || document.hidden) return;
+      source = new EventSource(this.data.live.events);
+      source.addEventListener("update", (event) => this.updateSoon(JSON.parse(event.data)));
+      source.addEventListener("reset", () => location.reload());
+      source.addEventListener("problem", (event) => this.say(JSON.parse(event.data).message, "connection"));
+      source.addEventListener("open", () => this.say("", "connection"));
+      source.addEventListener("error", () => this.say("The server does not answer. This is what it had sent; the page tries again.", "connection"));
+    };
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) return connect();
+      source?.close();
+      source = null;
+    });
+    connect();
   }
 
   async act(url, body) {

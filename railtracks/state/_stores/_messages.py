@@ -249,6 +249,16 @@ def encode_message(topic: object, value: object) -> bytes:
     return f'{{"topic": {dumps(topic)}, "time": {_now()!r}, "value": {text}{optional}}}'.encode()
 
 
+def parse_value(text: str) -> Any:
+    """Return the value that a person has written: plain data if it is JSON, or else the text itself."""
+    import json  # here, as only people write values
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def check_topic(what: str, topic: object) -> None:
     """Raise ConfigError unless ``topic`` can be the topic of a message."""
     if not isinstance(topic, str) or not topic:
