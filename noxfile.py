@@ -143,7 +143,7 @@ def collector(session: nox.Session) -> None:
 def tests_all(session: nox.Session) -> None:
     """The test-suite, on each supported Python that is present."""
     install(session, "test", "types")
-    session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
+    run_pytest(session, "-n", "auto", *session.posargs)
 
 
 EXTRAS = {"openai": "OpenAI", "anthropic": "Anthropic", "any-llm": "AnyLLM"}
@@ -172,7 +172,7 @@ def extras(session: nox.Session, extra: str) -> None:
     brought = {"any-llm": EXTRAS}.get(extra, [extra])  # any-llm needs the others' SDKs itself
     session.run("python", "-c", ALONE, *(name for each, name in EXTRAS.items() if each not in brought))
     test = f"tests/llm/test_{extra.replace('-', '')}.py"
-    session.run("python", "-m", "pytest", "-rfE", test, "tests/llm/test_adapters.py", *session.posargs)
+    run_pytest(session, "-rfE", test, "tests/llm/test_adapters.py", *session.posargs)
 
 
 @nox.session
@@ -217,7 +217,7 @@ def lowest(session: nox.Session, extra: str) -> None:
     session.run("uv", "pip", "install", "--quiet", "--resolution", "lowest-direct", "-e", project, *others)
     test = f"tests/llm/test_{extra.replace('-', '')}.py"
     paths = LOWEST if extra == "none" else [test, "tests/llm/test_adapters.py"]
-    session.run("python", "-m", "pytest", "-n", "auto", *paths, *session.posargs)
+    run_pytest(session, "-n", "auto", *paths, *session.posargs)
 
 
 @nox.session

@@ -15,6 +15,7 @@ from hypothesis import settings
 from railtracks import _config
 from railtracks._concurrency._loop_interrupts import loop_interrupts
 from railtracks._context_variable import current
+from railtracks._session._life import open_sessions
 from railtracks.state._redaction._secret_names import secret_names
 from railtracks.state._serialization._hooks import registered_types
 from tests import virtual
@@ -72,6 +73,7 @@ def empty_world(tmp_path, monkeypatch):
     monkeypatch.setenv("RAILTRACKS_LOGGING_SETTING", "QUIET")
     handler = signal.getsignal(signal.SIGINT)
     yield
+    open_sessions.clear()  # some tests leave sessions open on purpose
     left = signal.getsignal(signal.SIGINT)
     was_left_open = bool(loop_interrupts._sessions)  # by a test that leaves a session open on purpose
     if left is not handler:
