@@ -8,6 +8,7 @@ from typing import Any
 
 from railtracks import ExecutionInfo
 from railtracks._wording import counted
+from railtracks.state._serialization._redacted_values import redact_and_cut
 
 _BEGINS = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d|\[\+\d")
 """What a line begins with that is not the rest of a text of several lines, such as a traceback."""
@@ -20,7 +21,7 @@ def read_log(path: Path, info: ExecutionInfo) -> dict[str, Any]:
 
     A line is about a call if the identifier of the call stands in it, as it does in a ``log_file`` and wherever a
     formatter writes the ``node_id`` of log records. It is about the run if the identifier of that stands in it. The
-    lines after it that have no date, as those of a traceback, belong to it.
+    lines after it that have no date, as those of a traceback, belong to it. A long line is cut, and its end says so.
 
     Args:
         path: The file.
@@ -38,7 +39,7 @@ def read_log(path: Path, info: ExecutionInfo) -> dict[str, Any]:
     calls: dict[int, list[str]] = {}
     run: list[str] = []
     current: list[str] | None = None
-    count = 0
+    count, redactor = 0, info._redactor
     with path.open(encoding="utf-8", errors="backslashreplace") as lines:
         for line in lines:
             found = mentioned.search(line)
@@ -49,8 +50,7 @@ def read_log(path: Path, info: ExecutionInfo) -> dict[str, Any]:
                 current = None
             if current is not None and count < _MAX_LINES:
                 count += 1
-                text = info._redactor.redact_free_text(line.rstrip("\n")[:_MAX_LINE])
-                current.append(text)
+                current.append(redact_and_cut(line.rstrip("\n"), _MAX_LINE, redactor, redactor.redact_free_text))
     about = sum(map(len, calls.values()))
     note = f"{counted(count, 'line')} of the log {path.name} are about this run, {about} of them about single calls."
     if not count:

@@ -343,3 +343,14 @@ def test_lines_of_a_traceback_belong_to_the_line_before(tmp_path):
     assert log["note"] == "3 lines of the log log are about this run, 2 of them about single calls."
     (tmp_path / "log").write_text("nothing\n")
     assert read_log(tmp_path / "log", info)["note"] == "No line of the log log has the identifier of this run."
+
+
+@pytest.mark.parametrize("before", [*range(1_900, 2_010, 10), 1_985])
+def test_a_secret_where_a_log_line_is_cut_is_masked(tmp_path, before):
+    info = rt.ExecutionInfo(session_id="s", start_time=0.0)
+    key = "sk-proj-" + "aB3dE5gH7jK9mN1p" * 3
+    (tmp_path / "log").write_text(f"{'s failed '.ljust(before, '.')} {key} {'end ' * 100}\n")
+    [line] = read_log(tmp_path / "log", info)["run"]
+    assert "aB3d" not in line
+    assert len(line) <= 2_000
+    assert re.search(r"\.\.\. \[\d+ characters in all\]$", line)
