@@ -36,19 +36,21 @@ class Formatter(logging.Formatter):
 
 
 class _FileFormatter(Formatter):
-    """Formats as the console does, after the local time and an identifier: a file is read days later.
+    """Formats as the console does, after the local time, the session and the call: a file is read days later.
 
-    That is the identifier of the call that the line is about, which begins with that of the session, or else of the
-    session: ``railtracks view RUN --log FILE`` finds the lines of each call by it.
+    The call is ``n`` and its index; a line that is about the session alone has none. No identifier has a slash in it.
+    ``railtracks view RUN --log FILE`` finds the lines of each call by this.
 
-    ``2026-01-01 03:00:00.250+0100 nightly-n7 [+3.525  s] RT          : WARNING  - fetch FAILED OSError: no route``
+    ``2026-01-01 03:00:00.250+0100 nightly/n7 [+3.525  s] RT          : WARNING  - fetch FAILED OSError: no route``
     """
 
     def format(self, record: logging.LogRecord) -> str:
         then = time.localtime(record.created)
         date = f"{time.strftime('%Y-%m-%d %H:%M:%S', then)}.{int(record.msecs):03}{time.strftime('%z', then)}"
-        identifier = getattr(record, "node_id", None) or getattr(record, "session_id", "-")
-        return f"{date} {identifier} {super().format(record)}"
+        about = getattr(record, "session_id", "-")
+        if call := getattr(record, "node_id", None):
+            about = f"{about}/{call.removeprefix(f'{about}-')}"
+        return f"{date} {about} {super().format(record)}"
 
 
 formatter = Formatter()

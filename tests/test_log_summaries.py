@@ -222,7 +222,7 @@ async def test_a_line_of_a_log_file_has_the_date_and_the_identifier():
         await rt.call(leaf)
     first, last = Path("x.log").read_text().splitlines()
     date = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}[+-]\d{4}"
-    assert re.fullmatch(rf"{date} mine \[\+0\.000  s\] RT          : INFO     - START CREATED leaf", first)
+    assert re.fullmatch(rf"{date} mine/n0 \[\+0\.000  s\] RT          : INFO     - START CREATED leaf", first)
     assert re.fullmatch(rf"{date} mine \[\+0\.000  s\] RT\.Session  : INFO     - END 1 call, .*", last)
 
 

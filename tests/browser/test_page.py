@@ -2,6 +2,7 @@
 
 import math
 import re
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -136,8 +137,9 @@ def test_the_page_asks_nothing_of_the_network(page):
 
 def test_the_details_have_the_lines_of_the_log(browser, failed_run, tmp_path):
     record = failures_of(failed_run.records)[0]
-    line = f"2026-01-01 10:00:00 reading-n{record.index} [+0.1 s] RT: WARNING - fetch(3) FAILED {EVIL}"
-    (tmp_path / "run.log").write_text(f"{line}\n  more\n2026-01-01 10:00:01 reading the end\n")
+    date = datetime.fromtimestamp(record.ended, UTC).isoformat(" ")
+    line = f"{date} reading/n{record.index} [+0.1  s] RT: WARNING - fetch(3) FAILED {EVIL}"
+    (tmp_path / "run.log").write_text(f"{line}\n  more\n{date} reading the end\n")
     browser.open(render_run(failed_run, log=read_log(tmp_path / "run.log", failed_run)))
     browser.press("f")
     assert browser.text("#details .log pre") == f"{line}\n  more"

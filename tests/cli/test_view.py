@@ -2,11 +2,14 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 import shutil
 import subprocess
+import time
 import webbrowser
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -343,6 +346,96 @@ def test_lines_of_a_traceback_belong_to_the_line_before(tmp_path):
     assert log["note"] == "3 lines of the log log are about this run, 2 of them about single calls."
     (tmp_path / "log").write_text("nothing\n")
     assert read_log(tmp_path / "log", info)["note"] == "No line of the log log has the identifier of this run."
+
+
+def test_lines_of_an_earlier_run_of_the_name_are_left_out(command, program, monkeypatch):
+    monkeypatch.setenv("RAILTRACKS_LOG_FILE", "run.log")
+    monkeypatch.setenv("RAILTRACKS_LOGGING_SETTING", "REGULAR")
+    command("run", f"{program}:pages", 12, "--run-identifier", "nightly")
+    earlier = Path("run.log").read_text().splitlines()
+    shutil.rmtree(".railtracks")
+    command("run", f"{program}:pages", 3, "--run-identifier", "nightly")
+    later = Path("run.log").read_text().splitlines()[len(earlier) :]
+    info = load_run("nightly")
+    log = read_log(Path("run.log"), info)
+    assert not info.failures
+    assert any("FAILED" in line for line in earlier)
+    assert not any("FAILED" in line for lines in log["calls"].values() for line in lines)
+    assert sorted([*log["run"], *itertools.chain(*log["calls"].values())]) == sorted(later)
+    dated = sum(line.startswith("20") for line in earlier)
+    which = f"{dated} lines that have the identifier of this run, and a date before it began or after it had ended"
+    assert log["note"].endswith(f"Left out: {which}.")
+
+
+def test_lines_of_a_session_named_as_a_call_are_not_of_it(command, program, monkeypatch):
+    monkeypatch.setenv("RAILTRACKS_LOG_FILE", "run.log")
+    monkeypatch.setenv("RAILTRACKS_LOGGING_SETTING", "REGULAR")
+
+    @rt.function_node
+    async def both():
+        await rt.call(len, "ab")
+        await rt.Flow("Other", len, run_identifier="pages-n1").ainvoke("abc")
+
+    rt.Flow("Pages", both, run_identifier="pages").invoke()
+    others = [line for line in Path("run.log").read_text().splitlines() if re.search(" pages-n1[ /]", line)]
+    log = read_log(Path("run.log"), load_run("pages"))
+    assert len(others) > 1
+    assert [line.partition(" - ")[2] for line in log["calls"]["0"]] == ["START CREATED both"]
+    assert not {*others} & {*log["run"], *itertools.chain(*log["calls"].values())}
+    other = read_log(Path("run.log"), load_run("pages-n1"))
+    assert sorted([*other["run"], *itertools.chain(*other["calls"].values())]) == sorted(others)
+
+
+needs_tzset = pytest.mark.skipif(not hasattr(time, "tzset"), reason="other systems cannot change the time zone")
+
+
+@needs_tzset
+@pytest.mark.parametrize(
+    ("date", "is_shown"),
+    [
+        ("2026-01-01 10:00:30.250+0000", True),
+        ("2026-01-01 10:00:30.249+0000", False),
+        ("2026-01-01 10:00:40.500Z", True),
+        ("2026-01-01 10:00:40.501Z", False),
+        ("2026-01-01T10:00:30Z", True),
+        ("2026-01-01T10:00:29Z", False),
+        ("2026-01-01 10:00Z", True),
+        ("2026-01-01 10:01Z", False),
+        ("2026-01-01 15:30:35,5+05:30", True),
+        ("2026-01-01 15:30:35,5", True),  # the zone of this machine
+        ("2026-01-01 10:00:35,5", False),
+        ("2026-01-01 04:00:35.123456789 -0600", True),
+        ("2026-01-01 10:00:35 -0600", False),
+        ("2026-13-01 10:00", True),
+    ],
+)
+def test_only_dates_within_the_run_count(tmp_path, monkeypatch, date, is_shown):
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        began = datetime(2026, 1, 1, 10, 0, 30, 250_500, UTC).timestamp()
+        info = rt.ExecutionInfo(session_id="s", start_time=began, end_time=began + 10.25)
+        lines = [f"{date} INFO s", "  of s"]
+        (tmp_path / "log").write_text("\n".join(lines))
+        assert read_log(tmp_path / "log", info)["run"] == (lines if is_shown else [])
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@needs_tzset
+def test_a_date_when_clocks_were_set_back_means_both_times(tmp_path, monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        for hour in (0, 1):
+            began = datetime(2026, 10, 25, hour, 29, tzinfo=UTC).timestamp()
+            info = rt.ExecutionInfo(session_id="s", start_time=began, end_time=began + 120)
+            (tmp_path / "log").write_text("2026-10-25 02:30:00 s\n")
+            assert len(read_log(tmp_path / "log", info)["run"]) == 1
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("before", [*range(1_900, 2_010, 10), 1_985])
