@@ -51,8 +51,8 @@ def read_log(path: Path, info: ExecutionInfo) -> dict[str, Any]:
     with path.open(encoding="utf-8", errors="backslashreplace") as lines:
         for line in lines:
             about.take(line)
-            if about.is_run and count < _MAX_LINES:
-                count += 1
+            count += about.is_run
+            if about.is_run and count <= _MAX_LINES:
                 texts = run if about.index is None else calls.setdefault(about.index, [])
                 texts.append(redact_and_cut(line.rstrip("\n"), _MAX_LINE, redactor, redactor.redact_free_text))
     return {
@@ -71,11 +71,14 @@ def _note(name: str, count: int, of_calls: int, outside: int) -> str:
         of_calls: The number of those about single calls.
         outside: The number of lines that are left out for their dates.
     """
-    note = f"{counted(count, 'line')} of the log {name} are about this run, {of_calls} of them about single calls."
+    shown = min(count, _MAX_LINES)
+    about = "is" if shown == 1 else "are"
+    note = f"{counted(shown, 'line')} of the log {name} {about} about this run, {of_calls} of them about single calls."
     if not count and not outside:
         note = f"No line of the log {name} has the identifier of this run."
-    elif count == _MAX_LINES:
-        note += " The rest is left out."
+    elif count > shown:
+        rest = count - shown
+        note += " The line after them is left out." if rest == 1 else f" The {rest:,} lines after them are left out."
     if outside:
         which = "1 line that has" if outside == 1 else f"{outside:,} lines that have"
         note += f" Left out: {which} the identifier of this run, and a date before it began or after it had ended."

@@ -447,3 +447,19 @@ def test_a_secret_where_a_log_line_is_cut_is_masked(tmp_path, before):
     assert "aB3d" not in line
     assert len(line) <= 2_000
     assert re.search(r"\.\.\. \[\d+ characters in all\]$", line)
+
+
+@pytest.mark.parametrize(
+    ("count", "rest"),
+    [
+        (50_000, ""),
+        (50_001, " The line after them is left out."),
+        (51_234, " The 1,234 lines after them are left out."),
+    ],
+)
+def test_the_note_says_how_many_log_lines_are_left_out(tmp_path, count, rest):
+    info = rt.ExecutionInfo(session_id="s", start_time=0.0)
+    (tmp_path / "log").write_text("2026-01-01 10:00 other\n" + "s line\n" * count)
+    log = read_log(tmp_path / "log", info)
+    assert len(log["run"]) == 50_000
+    assert log["note"] == f"50000 lines of the log log are about this run, 0 of them about single calls.{rest}"
