@@ -66,3 +66,31 @@ const frame = () => new Promise(requestAnimationFrame);
 })();
 """
 """What somebody does on the page, each timed in milliseconds until it is drawn."""
+
+
+@pytest.mark.parametrize("shape", ["one caller", "no caller, each its own name"])
+def test_150_000_calls_beside_each_other_can_be_shown(browser, shape):
+    """There are more than a function may have arguments."""
+    browser.open(render_run(many_calls(1)))
+    fold = shape == "one caller"
+    assert browser.run(MANY_BESIDE, fold) == [150_001 + fold, 150_001, 150_001]
+    assert browser.errors() == []
+
+
+MANY_BESIDE = """
+const [hasOneCaller] = arguments, {app} = railtracks, completed = app.data.statuses.indexOf("Completed"), shown = [];
+const row = (_, at) => hasOneCaller
+  ? [at + 1, 0, "fetch", completed, null, at, at + 1, null, String(at), null, null]
+  : [at + 1, null, `fetch_${at}`, completed, null, at, at + 1, null, "", null, null];
+railtracks.update({calls: Array.from({length: 150_000}, row)});
+app.tree.openAll();
+shown.push(app.tree.rows.length);
+app.searchFor(hasOneCaller ? "fetch" : "(");
+shown.push(app.tree.rows.length);
+app.searchFor("");
+app.timeline.setMode("flame");
+app.timeline.setMode("time");
+shown.push(app.model.calls.length);
+return shown;
+"""
+"""Add calls to a page, and show all of them in each way."""

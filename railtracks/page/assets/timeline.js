@@ -128,7 +128,7 @@ class Timeline {
       rows = deepest + 1;
     }
     nodes.sort((a, b) => a.level - b.level || a.source.start - b.source.start);
-    const last = this.mode === "time" ? latest : Math.max(0, ...nodes.filter((node) => node.level === 0).map((node) => node.end));
+    const last = this.mode === "time" ? latest : nodes.reduce((most, node) => Math.max(most, node.end), 0);
     return { nodes, rows, latest: last, marks: this.marks(), colours: this.colours };
   }
 

@@ -40,7 +40,7 @@ class Tree {
     while (stack.length) {
       const row = stack.pop();
       this.rows.push(row);
-      stack.push(...this.below(row, shown).reverse());
+      for (const below of this.below(row, shown).reverse()) stack.push(below); // one by one: there may be too many for arguments
     }
     this.space.style.height = `${this.rows.length * ROW}px`;
     this.box.style.height = `${Math.min(Math.max(this.rows.length, 3) * ROW + 2, Math.max(240, innerHeight * 0.7))}px`;
