@@ -13,6 +13,7 @@ from railtracks.cli._errors import MistakeError
 from railtracks.page._log import read_log
 from railtracks.page._render import render_run
 from railtracks.state import Store, load_run
+from railtracks.state._file_system import write_atomically
 
 _STDOUT = Path("-")
 
@@ -47,15 +48,21 @@ def view_run(identifier: str, output: Path | None, log: Path | None, is_opened: 
 
 
 def _write(page: bytes, output: Path | None, identifier: str) -> Path:
-    """Write a page, readable by its owner only, as the values of calls are in it; return where."""
+    """Write a page, readable by its owner only, as the values of calls are in it; return where.
+
+    What is not a regular file, such as a pipe, keeps its permissions. A link keeps its place.
+    """
     if output is None:
         descriptor, name = tempfile.mkstemp(prefix=f"railtracks-{slug(identifier)}-", suffix=".html")
-        output = Path(name)
-    else:
-        try:
-            descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        except OSError as exc:
-            raise MistakeError(f"--output {output}: {exc.strerror}") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(page)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(page)
+        return Path(name)
+    try:
+        if output.exists() and not output.is_file():
+            output.write_bytes(page)
+        else:
+            output.absolute().parent.stat()  # a missing folder may be a slip, and is not made
+            write_atomically(os.path.realpath(output), [page])
+    except OSError as exc:
+        raise MistakeError(f"--output {output}: {exc.strerror}") from None
     return output

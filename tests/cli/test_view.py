@@ -4,11 +4,13 @@ import base64
 import hashlib
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
 import time
 import webbrowser
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -78,6 +80,33 @@ def test_view_writes_a_file_that_only_its_owner_can_read(command, info, tmp_path
     assert (code, out, err) == (0, f"{tmp_path / 'page.html'}\n", "")
     assert (tmp_path / "page.html").stat().st_mode & 0o777 == 0o600
     assert Page((tmp_path / "page.html").read_text()).data["run"]["id"] == "pages"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such permissions")
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_page_in_place_of_a_file_is_for_its_owner_only(command, info, tmp_path, is_link):
+    path, written = tmp_path / "page.html", tmp_path / ("target.html" if is_link else "page.html")
+    written.write_text("before")
+    written.chmod(0o666)
+    if is_link:
+        path.symlink_to(written)
+    with written.open() as reader:
+        assert command("view", "pages", "--output", path)[0] == 0
+        assert reader.read() == "before"
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert path.is_symlink() == is_link
+    assert Page(path.read_text()).data["run"]["id"] == "pages"
+    assert {each.name for each in tmp_path.iterdir() if each.suffix in (".html", ".tmp")} == {path.name, written.name}
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="other systems have no such files")
+def test_view_writes_to_what_is_not_a_regular_file(command, info):
+    reading, writing = os.pipe()
+    with ThreadPoolExecutor() as threads, os.fdopen(reading, "rb") as reader:
+        read = threads.submit(reader.read)
+        assert command("view", "pages", "--output", f"/dev/fd/{writing}")[0] == 0
+        os.close(writing)
+        assert Page(read.result().decode()).data["run"]["id"] == "pages"
 
 
 def test_view_opens_a_temporary_file(command, info, monkeypatch):
