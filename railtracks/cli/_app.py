@@ -106,13 +106,15 @@ def view(
     *,
     output: Annotated[Path | None, _OUTPUT] = None,
     log: Annotated[Path | None, Parameter(help="A log file of the run, whose lines the page shows by call.")] = None,
-    open: Annotated[bool, Parameter(help="Open a temporary file in a browser.", negative="--no-open")] = True,
+    open: Annotated[
+        bool | None, Parameter(help="Open it in a browser. Default: only a temporary file.", negative="--no-open")
+    ] = None,
     store: StoreOption = None,
 ) -> int:
     """Show a run as a page in the browser: one file with timeline, calls and failures, which works offline."""
     from railtracks.cli._view import view_run
 
-    return view_run(run, output, log, open and output is None, _store(store))
+    return view_run(run, output, log, open, _store(store))
 
 
 @app.command(group=_SEEING)

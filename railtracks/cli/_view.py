@@ -18,16 +18,25 @@ from railtracks.state._file_system import write_atomically
 _STDOUT = Path("-")
 
 
-def view_run(identifier: str, output: Path | None, log: Path | None, is_opened: bool, store: Store | str | None) -> int:
+def view_run(
+    identifier: str, output: Path | None, log: Path | None, is_opened: bool | None, store: Store | str | None
+) -> int:
     """Write the page of a run, open it in a browser, and return the exit code.
 
     Args:
         identifier: The run.
         output: The file to write; ``-`` for standard output; None for a temporary file.
         log: A file with lines of the log of the run; None: the page has none.
-        is_opened: Whether the file is opened in a browser.
+        is_opened: Whether the file is opened in a browser; None: if it is a temporary one.
         store: The store that the run is in.
+
+    Raises:
+        MistakeError: A file cannot be read or written, jinja2 is not installed, or standard output is to be opened.
     """
+    if is_opened and output == _STDOUT:
+        raise MistakeError("--open: what goes to standard output is not opened; write --output FILE")
+    if is_opened is None:
+        is_opened = output is None
     info = load_run(identifier, store)
     try:
         lines = None if log is None else read_log(log, info)

@@ -137,6 +137,18 @@ def test_view_opens_nothing_if_told_so(command, info, monkeypatch):
     Path(out.strip()).unlink()
 
 
+def test_view_opens_the_file_that_it_has_written_if_told_so(command, info, monkeypatch, tmp_path):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: not opened.append(address))
+    path = tmp_path / "page.html"
+    assert command("view", "pages", "--output", path) == (0, f"{path}\n", "")
+    assert opened == []
+    assert command("view", "pages", "--output", path, "--open") == (0, f"{path}\n", "")
+    assert opened == [path.as_uri()]
+    assert command("view", "pages", "--output", path, "--no-open") == (0, f"{path}\n", "")
+    assert opened == [path.as_uri()]
+
+
 def test_view_prints_the_page(command, info):
     process = subprocess.run(["python", "-m", "railtracks", "view", "pages", "--output", "-"], capture_output=True)
     assert (process.returncode, process.stderr) == (0, b"")
@@ -145,8 +157,11 @@ def test_view_prints_the_page(command, info):
 
 MISTAKES = {
     "railtracks: --output no/folder: No such file or directory\n": ["pages", "--output", "no/folder"],
+    "railtracks: --open: what goes to standard output is not opened; write --output FILE\n": [
+        "pages", "--output", "-", "--open",
+    ],
     "railtracks: --log no.log: No such file or directory\n": ["pages", "--log", "no.log", "--no-open"],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("text", MISTAKES)
