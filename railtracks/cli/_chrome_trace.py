@@ -11,6 +11,7 @@ from railtracks._identifiers import node_id
 from railtracks.state import CallRecord
 from railtracks.state._serialization._shown_arguments import arguments_of
 from railtracks.state._views._texts import shown_error, shown_name, shown_status
+from railtracks.state._views._times import began_at
 
 _PROCESS = 1
 _MAX_ARGUMENTS = 1_000
@@ -24,7 +25,7 @@ def chrome_trace(info: ExecutionInfo) -> dict[str, Any]:
     latest moment on record.
     """
     records = info.records
-    origin = min((record.started for record in records), default=0.0)
+    origin = began_at(info.start_time, info.records)
     latest = max((record.ended or record.started for record in records), default=0.0)
     lanes = assign_lanes(records, latest)
     events = list(_names(info, 1 + max(lanes, default=-1)))

@@ -28,6 +28,7 @@ from railtracks._telemetry._conventions import (
     span_of_traceparent,
 )
 from railtracks.state import CallRecord
+from railtracks.state._views._times import began_at
 
 _INTERNAL, _CLIENT = 1, 3
 _ERROR = 2
@@ -55,7 +56,7 @@ class _Spans:
         starts = [record.started for record in info.records]
         ends = [record.ended for record in info.records if record.ended is not None]
         self._latest = max([*starts, *ends], default=info.start_time or 0.0)
-        self._started = min(starts, default=self._latest) if info.start_time is None else info.start_time
+        self._started = began_at(info.start_time, info.records)
         self._trace_id = self._digest("", 16)
 
     def _digest(self, part: str, size: int) -> str:

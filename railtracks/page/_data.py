@@ -17,7 +17,6 @@ from railtracks._wording import counted
 from railtracks.page._wording import HEADLINES, WHY
 from railtracks.state import CallRecord, Reason, SessionSummary, Status
 from railtracks.state._call_tree import CallTree
-from railtracks.state._records import is_reused
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._placeholders import RecordedError
 from railtracks.state._serialization._record_text import ensure_texts, parse_members
@@ -26,8 +25,8 @@ from railtracks.state._serialization._shown_arguments import arguments_of
 from railtracks.state._serialization._shown_data import MORE, shorten, shown_data
 from railtracks.state._views._failures import cancelled_calls, failures_of
 from railtracks.state._views._folds import FOLD_FROM
-from railtracks.state._views._texts import printable, shown_error, shown_name, traceback_of
-from railtracks.state._views._tree import seconds_covered
+from railtracks.state._views._texts import printable, shown_error, shown_name, status_details, traceback_of
+from railtracks.state._views._times import began_at, own_seconds
 from railtracks.state._views._user_frames import without_library_frames
 
 COLUMNS = ("index", "parent", "name", "status", "detail", "started", "ended", "own", "arguments", "error", "more")
@@ -80,7 +79,7 @@ def run_data(info: ExecutionInfo) -> dict[str, Any]:
         "title": summary.title,
         "status": summary.status.value,
         "headline": _headline(info, summary),
-        "started": _origin(info),
+        "started": began_at(info.start_time, info.records),
         "seconds": summary.seconds,
         "count": len(records),
         "calls": {status.value: number for status, number in summary.calls.items()},
@@ -119,23 +118,21 @@ def call_rows(info: ExecutionInfo, records: Iterable[CallRecord]) -> list[list[A
         info: The run.
         records: The calls.
     """
-    tree, origin, limit = CallTree(info.records), _origin(info), _max_text(len(info.records))
+    tree, origin, limit = CallTree(info.records), began_at(info.start_time, info.records), _max_text(len(info.records))
     return [_row(record, tree, origin, limit, info._redactor) for record in records]
 
 
 def _row(record: CallRecord, tree: CallTree, origin: float, limit: int, redactor: Redactor) -> list[Any]:
     ended, own, children = record.ended, None, tree.children(record)
     if ended is not None and children:
-        own = _milliseconds(ended - record.started - seconds_covered(children, ended))
-    details = [] if record.reason is None or record.status is Status.SUSPENDED else [record.reason.value]
-    details += ["reused"] * is_reused(record)
+        own = _milliseconds(own_seconds(record, children))
     shown = arguments_of(record, redactor, _MAX_ARGUMENTS, _MAX_ARGUMENT)
     return [
         record.index,
         record.parent,
         shown_name(record, redactor),
         STATUSES.index(record.status.value),
-        ", ".join(details) or None,
+        status_details(record) or None,
         _milliseconds(record.started - origin),
         None if ended is None else _milliseconds(ended - origin),
         own,
@@ -219,9 +216,7 @@ def _slowest(records: Sequence[CallRecord]) -> list[list[float]]:
     """Return the calls that took longest by themselves, each with the seconds in which no call below it ran."""
     tree = CallTree(records)
     own = (
-        (record.ended - record.started - seconds_covered(tree.children(record), record.ended), -record.index)
-        for record in records
-        if record.ended is not None
+        (own_seconds(record, tree.children(record)), -record.index) for record in records if record.ended is not None
     )
     return [[-index, seconds] for seconds, index in heapq.nlargest(_SHOWN_SLOWEST, own)]
 
@@ -242,13 +237,6 @@ def _headline(info: ExecutionInfo, summary: SessionSummary) -> str:
     if summary.status is Status.COMPLETED and (failed := summary.calls.get(Status.FAILED)):
         return f"It completed, although {counted(failed, 'call')} failed."
     return HEADLINES[summary.status]
-
-
-def _origin(info: ExecutionInfo) -> float:
-    """Return when the run began, in seconds since the epoch."""
-    if info.start_time is not None:
-        return info.start_time
-    return min((record.started for record in info.records), default=0.0)
 
 
 def _max_text(count: int) -> int:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 
 import railtracks as rt
-from railtracks.cli._chrome_trace import assign_lanes
-from railtracks.state import load_run
+from railtracks.cli._chrome_trace import assign_lanes, chrome_trace
+from railtracks.state import CallRecord, load_run
 from railtracks.testing import tool_call
 from tests.agents.helpers import agent_of, forecast
 from tests.state.test_views import trees
@@ -32,7 +32,7 @@ def test_perfetto_gets_a_slice_for_each_call(command, info, tmp_path):
     slices = [event for event in data["traceEvents"] if event["ph"] == "X"]
     assert [each["name"] for each in slices] == [record.name for record in info.records]
     for each, record in zip(slices, info.records, strict=True):
-        assert each["ts"] / 1e6 == pytest.approx(record.started - info.records[0].started, abs=1e-6)
+        assert each["ts"] / 1e6 == pytest.approx(record.started - info.start_time, abs=1e-6)
         assert each["dur"] / 1e6 == pytest.approx(record.ended - record.started, abs=1e-6)
     assert slices[4]["args"] == {
         "node_id": "pages-n4", "arguments": "3", "status": "Failed", "error": "LookupError: no page 3",
@@ -210,3 +210,10 @@ def test_an_unknown_format_is_a_mistake(command, info):
     code, _, err = command("export", "pages", "--format", "png")
     assert code == 2
     assert "chrome-trace" in err
+
+
+def test_times_of_a_trace_are_since_the_session_began():
+    record = CallRecord(0, None, 0, "f", "Tool", (), {}, 1, 12.5, ended=13.0, ended_step=2)
+    info = rt.ExecutionInfo(session_id="s", start_time=10.0, end_time=14.0, records=(record,))
+    [event] = [event for event in chrome_trace(info)["traceEvents"] if event["ph"] == "X"]
+    assert (event["ts"], event["dur"]) == (2.5e6, 0.5e6)

@@ -12,6 +12,7 @@ from railtracks.state._views._critical_path import critical_path
 from railtracks.state._views._folds import FOLD_FROM
 from railtracks.state._views._summary import max_concurrency, percentile
 from railtracks.state._views._texts import shown_seconds
+from railtracks.state._views._times import began_at
 from railtracks.state._views._tree import Tree, TreeOptions
 
 SECONDS = {
@@ -159,3 +160,12 @@ def test_a_percentile_is_the_nearest_rank(ordered, share):
     assert found in ordered
     assert sum(each <= found for each in ordered) >= share * len(ordered) > sum(each < found for each in ordered)
     assert percentile([], share) is None
+
+
+def test_a_run_begins_as_recorded_or_with_its_first_call():
+    state = RTState()
+    state.created("f", "Tool", (), {}, None, 3.0)
+    records = tuple(state.snapshot())
+    assert began_at(2.0, records) == 2.0
+    assert began_at(None, records) == 3.0
+    assert began_at(None, ()) == 0.0

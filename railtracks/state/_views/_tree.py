@@ -14,6 +14,7 @@ from railtracks.state._records import CallRecord, Status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._views._folds import FOLD_FROM, Fold, fold_siblings
 from railtracks.state._views._texts import shown_call, shown_error, shown_name, shown_seconds, shown_status
+from railtracks.state._views._times import own_seconds
 
 _MAX_CALLS = 200
 """The default number of lines of calls."""
@@ -147,10 +148,9 @@ class Tree:
         shown = shown_call(record, redactor) if self._options.arguments else shown_name(record, redactor)
         label = f"{shown}  {shown_status(record)}"
         if record.ended is not None:
-            total = record.ended - record.started
-            label += f"  {shown_seconds(total)}"
+            label += f"  {shown_seconds(record.ended - record.started)}"
             if children := self._tree.children(record):
-                label += f" (own {shown_seconds(total - seconds_covered(children, record.ended))})"
+                label += f" (own {shown_seconds(own_seconds(record, children))})"
         if record.exception is not None:
             label += f"  {self._reason(record)}"
         return label
@@ -187,13 +187,3 @@ def counts_in_words(calls: int, counts: Mapping[Status, int]) -> str:
     """Return a number of calls, and how many of them have not completed."""
     others = [f"{counts[status]} {word}" for status, word in _NAMED.items() if counts.get(status)]
     return ", ".join([counted(calls, "call"), *others])
-
-
-def seconds_covered(records: Sequence[CallRecord], end: float) -> float:
-    """Return the seconds in which at least one of the calls was running; those still open count until ``end``."""
-    covered, until = 0.0, float("-inf")
-    for record in sorted(records, key=lambda each: each.started):
-        ended = end if record.ended is None else min(record.ended, end)
-        covered += max(0.0, ended - max(until, record.started))
-        until = max(until, ended)
-    return covered

@@ -1,0 +1,33 @@
+"""When a run began, and how long a call took by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from railtracks.state._records import CallRecord
+
+
+def began_at(start_time: float | None, records: Sequence[CallRecord]) -> float:
+    """Return when a run began, in seconds since the epoch.
+
+    Args:
+        start_time: What is on record of it. None: it began with its first call.
+        records: Its calls.
+    """
+    return min((record.started for record in records), default=0.0) if start_time is None else start_time
+
+
+def own_seconds(record: CallRecord, children: Sequence[CallRecord]) -> float:
+    """Return the seconds of a call that has ended in which none of the calls that it made was running."""
+    assert record.ended is not None
+    return record.ended - record.started - _seconds_covered(children, record.ended)
+
+
+def _seconds_covered(records: Sequence[CallRecord], end: float) -> float:
+    """Return the seconds in which at least one of the calls was running; those still open count until ``end``."""
+    covered, until = 0.0, float("-inf")
+    for record in sorted(records, key=lambda each: each.started):
+        ended = end if record.ended is None else min(record.ended, end)
+        covered += max(0.0, ended - max(until, record.started))
+        until = max(until, ended)
+    return covered
