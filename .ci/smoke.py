@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import railtracks as rt
+from railtracks.page._render import _LIBRARY, _SCRIPTS
 
 TEST = """
 import railtracks as rt
@@ -28,7 +29,7 @@ def test_a_simulated_run_keeps_the_promise(simulated):
     assert simulated(double, 21, seed=3).result == 42
 """
 
-ASSETS = ("page.html", "page.css", "page.js", "flame-chart.min.js", "flame-chart.LICENSE.txt")
+ASSETS = ("page.html", "page.css", "flame-chart.LICENSE.txt", _LIBRARY, *_SCRIPTS)
 
 failures = [OSError("the network is down")]
 fetched = []
