@@ -67,7 +67,7 @@ def check_a_run() -> None:
     try:
         flow.invoke(3)
     except OSError as error:
-        assert str(error) == "the network is down"  # noqa: PT017 (this is no test)
+        assert str(error) == "the network is down"  # noqa: PT017 (this is not a test)
     else:
         raise AssertionError("the first run has to fail")
     assert flow.resume("smoke") == "page 0, page 1, page 2"

@@ -40,7 +40,7 @@ class Shown:
 
     @classmethod
     def parse(cls, text: str | None) -> Shown | None:
-        """Return what a text stands for; None if it is no such text."""
+        """Return what a text stands for; None if it is not such a text."""
         parts = (text or "").split("~")
         return cls(int(parts[0]), *parts[1:]) if len(parts) == 3 and parts[0].isdecimal() else None
 

@@ -171,7 +171,7 @@ def test_ctrl_and_the_wheel_zoom_and_a_drag_moves(page, failed_run):
     pointer_at(page, 0).click_and_hold().move_by_offset(-40, 0).release().perform()
     page.settle()
     assert page.run(VIEW)[0] > start
-    assert selected(page) is None  # a drag is no click
+    assert selected(page) is None  # a drag is not a click
 
 
 def test_the_wheel_alone_scrolls_the_page(browser, failed_run):

@@ -76,7 +76,7 @@ class Details {
   }
 }
 
-// Return JSON text with line breaks. Text that was cut is no JSON, and stays as it is.
+// Return JSON text with line breaks. Text that was cut is not JSON, and stays as it is.
 function pretty(text) {
   try {
     return JSON.stringify(JSON.parse(text), null, 2);

@@ -2,7 +2,7 @@
 
 const ICONS = { Completed: "✓", Failed: "✕", Cancelled: "⊘", Open: "…", Suspended: "❚❚" };
 
-// Make an element. Children that are no elements become text, whatever is in them.
+// Make an element. Children that are not elements become text, whatever is in them.
 function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {

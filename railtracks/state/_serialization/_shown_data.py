@@ -99,7 +99,7 @@ def _dict_text(data: dict[str, Any], limit: int, depth: int) -> str:
     for key, shown in _MARKS.items():
         if key in data:
             return shown(data)
-    if "$items" in data:  # a dict whose keys are no texts
+    if "$items" in data:  # a dict whose keys are not texts
         pairs = [(_text(key, limit, depth - 1), value) for key, value in data["$items"][:_MAX_ITEMS]]
         size = len(data["$items"])
     else:

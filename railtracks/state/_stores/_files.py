@@ -47,7 +47,7 @@ _APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
 _VALUES = VALUES_ENDING.removeprefix(".")
 _KINDS = frozenset({"journal", "json", _VALUES})
 _VALUES_ALONE = {_VALUES}
-"""What a killed process may leave, and is no run."""
+"""What a killed process may leave, and is not a run."""
 
 
 class FileStore(FileMailbox, FileValues):
