@@ -1,4 +1,4 @@
-// What flame-chart-js does not do as it comes: slices in rows that are given, and a grid at round times.
+// What flame-chart-js is given, and what it does not do as it comes: slices in rows that are given, a grid at round times.
 
 const { FlameChartContainer, FlameChartPlugin, TimeGridPlugin, TimeframeSelectorPlugin } = flameChartJs;
 const BLOCK = 19, MINIMAP = 44, GRID = 22, MOST_HEIGHT = 420, NEAR = 4, TICK = 90;
@@ -65,6 +65,46 @@ class Slices extends FlameChartPlugin {
       this.renderEngine.addStroke({ color: colours.selected, x: x - 1, y: y + 1, w: Math.max(w, 3) + 2, h: BLOCK - 2 }, 3);
     }
   }
+}
+
+// Return a slice for each call, in the row that the model has given it.
+function callSlices({ calls, latest }, colourOf) {
+  return calls.map((call, index) => {
+    const end = call.end ?? latest;
+    const source = { start: call.start, duration: end - call.start, name: call.title, color: colourOf(call), type: call.name, call };
+    return { source, end, parent: null, level: call.row, index };
+  });
+}
+
+// Return the slices of a flame graph, each below that of its callers.
+function flameSlices(tops, hueOf) {
+  const nodes = [];
+  const add = (slices, level) => {
+    for (const slice of slices) {
+      const source = { ...slice, name: `${slice.name} × ${slice.calls}`, slice, color: hueOf(slice.name) };
+      nodes.push({ source, end: slice.start + slice.duration, parent: null, level, index: nodes.length });
+      add(slice.children, level + 1);
+    }
+  };
+  add(tops, 0);
+  return nodes;
+}
+
+// Return what the library wants to know of colours and fonts.
+function stylesIn({ text, dim, panel, line }) {
+  const font = "11px system-ui, sans-serif";
+  return {
+    main: {
+      blockHeight: BLOCK, font, fontColor: text, backgroundColor: panel, tooltipHeaderFontColor: text,
+      tooltipBodyFontColor: dim, tooltipBackgroundColor: panel,
+    },
+    timeGrid: { color: line },
+    timeGridPlugin: { font, fontColor: dim },
+    timeframeSelectorPlugin: {
+      height: MINIMAP, font: "10px system-ui, sans-serif", fontColor: dim, backgroundColor: panel, overlayColor: "rgb(128 136 150 / 30%)",
+      bottomLineColor: line, knobColor: dim, knobStrokeColor: panel,
+    },
+  };
 }
 
 // Have a grid of the library stand at round times, with units that people use.

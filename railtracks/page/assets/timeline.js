@@ -38,12 +38,12 @@ class Timeline {
   start() {
     const data = this.slicesData();
     this.slices = new Slices({ data, name: "slices" });
-    this.minimap = new TimeframeSelectorPlugin({ timeseries: [], settings: { styles: this.styles().timeframeSelectorPlugin }, name: "timeframeSelectorPlugin" });
+    this.minimap = new TimeframeSelectorPlugin({ timeseries: [], settings: { styles: this.styles.timeframeSelectorPlugin }, name: "timeframeSelectorPlugin" });
     this.canvas.width = this.holder.clientWidth;
     this.canvas.height = this.height(data);
     this.chart = new FlameChartContainer({
       canvas: this.canvas,
-      plugins: [this.minimap, new TimeGridPlugin({ styles: this.styles().timeGridPlugin }), this.slices],
+      plugins: [this.minimap, new TimeGridPlugin({ styles: this.styles.timeGridPlugin }), this.slices],
       settings: this.settings(),
     });
     makeRound(this.chart.timeGrid, true);
@@ -89,6 +89,7 @@ class Timeline {
       panel: "--panel", line: "--line",
     };
     this.colours = Object.fromEntries(Object.entries(variables).map(([name, variable]) => [name, this.colour(variable)]));
+    this.styles = stylesIn(this.colours);
     this.hues = new Map(this.model.names.map((name, at) => {
       const hue = (((at + 1) * 137.5) % 240) + 80; // from green to violet: red and amber are for what went wrong
       return [name, isDark ? `hsl(${hue} 32% ${27 + (at % 3) * 4}%)` : `hsl(${hue} 52% ${80 - (at % 3) * 4}%)`];
@@ -101,35 +102,13 @@ class Timeline {
 
   slicesData() {
     this.readColours();
-    this.nodes = new Map();
-    const { latest } = this.model;
-    let nodes, rows;
-    if (this.mode === "time") {
-      nodes = this.model.calls.map((call, index) => {
-        const end = call.end ?? latest;
-        const source = { start: call.start, duration: end - call.start, name: call.title, color: this.colourOf(call), type: call.name, call };
-        const node = { source, end, parent: null, level: call.row, index };
-        this.nodes.set(call.index, node);
-        return node;
-      });
-      rows = this.model.rowCount;
-    } else {
-      nodes = [];
-      let deepest = 0;
-      const add = (slices, level) => {
-        for (const slice of slices) {
-          deepest = Math.max(deepest, level);
-          const name = `${slice.name} × ${slice.calls}`;
-          nodes.push({ source: { ...slice, name, slice, color: this.hues.get(slice.name) }, end: slice.start + slice.duration, parent: null, level, index: nodes.length });
-          add(slice.children, level + 1);
-        }
-      };
-      add(this.model.flame(), 0);
-      rows = deepest + 1;
-    }
+    const isTime = this.mode === "time", hueOf = (name) => this.hues.get(name);
+    const nodes = isTime ? callSlices(this.model, (call) => this.colourOf(call)) : flameSlices(this.model.flame(), hueOf);
+    this.nodes = isTime ? new Map(nodes.map((node) => [node.source.call.index, node])) : new Map();
+    const rows = isTime ? this.model.rowCount : nodes.reduce((most, node) => Math.max(most, node.level + 1), 1);
+    const latest = isTime ? this.model.latest : nodes.reduce((most, node) => Math.max(most, node.end), 0);
     nodes.sort((a, b) => a.level - b.level || a.source.start - b.source.start);
-    const last = this.mode === "time" ? latest : nodes.reduce((most, node) => Math.max(most, node.end), 0);
-    return { nodes, rows, latest: last, marks: this.marks(), colours: this.colours };
+    return { nodes, rows, latest, marks: this.marks(), colours: this.colours };
   }
 
   marks() {
@@ -143,24 +122,8 @@ class Timeline {
     };
   }
 
-  styles() {
-    const font = "11px system-ui, sans-serif", { text, dim, panel, line } = this.colours;
-    return {
-      main: {
-        blockHeight: BLOCK, font, fontColor: text, backgroundColor: panel, tooltipHeaderFontColor: text,
-        tooltipBodyFontColor: dim, tooltipBackgroundColor: panel,
-      },
-      timeGrid: { color: line },
-      timeGridPlugin: { font, fontColor: dim },
-      timeframeSelectorPlugin: {
-        height: MINIMAP, font: "10px system-ui, sans-serif", fontColor: dim, backgroundColor: panel, overlayColor: "rgb(128 136 150 / 30%)",
-        bottomLineColor: line, knobColor: dim, knobStrokeColor: panel,
-      },
-    };
-  }
-
   settings() {
-    return { options: { tooltip: (region, _, mouse) => this.showTip(region, mouse), timeUnits: "ms" }, styles: this.styles() };
+    return { options: { tooltip: (region, _, mouse) => this.showTip(region, mouse), timeUnits: "ms" }, styles: this.styles };
   }
 
   setMinimap() {
