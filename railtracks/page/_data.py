@@ -23,17 +23,17 @@ from railtracks.state._serialization._record_text import ensure_texts, parse_mem
 from railtracks.state._serialization._redacted_values import redact_and_cut
 from railtracks.state._serialization._shown_arguments import arguments_of
 from railtracks.state._serialization._shown_data import MORE, shorten, shown_data
-from railtracks.state._views._failures import cancelled_calls, failures_of
-from railtracks.state._views._folds import FOLD_FROM
-from railtracks.state._views._texts import printable, shown_error, shown_name, status_details, traceback_of
+from railtracks.state._views._failures import cancelled_calls, failures_of, is_failure, shown_reason
+from railtracks.state._views._folds import FOLD_FROM, SHOWN_UNUSUAL, WORDS
+from railtracks.state._views._texts import printable, shown_error, shown_name, shown_status, traceback_of
 from railtracks.state._views._times import began_at, own_seconds
 from railtracks.state._views._user_frames import without_library_frames
 
-COLUMNS = ("index", "parent", "name", "status", "detail", "started", "ended", "own", "arguments", "error", "more")
+COLUMNS = ("index", "parent", "name", "status", "shown_status", "started", "ended", "own", "arguments", "error", "more")
 """What a row consists of.
 
 - ``index``, and ``parent``, which is the index of the caller or None. The ``node_id`` of a call is ``SESSION-nINDEX``.
-- ``status``: the place of the status in ``STATUSES``. ``detail``: what stands after it in brackets, or None.
+- ``status``: the place of the status in ``STATUSES``. ``shown_status``: the text with its cause; None if it has none.
 - ``started``, ``ended`` (None while it is open) and ``own``: milliseconds, the first two since the run began. ``own``
   is the time in which no call below it ran; None if it made no calls, or has not ended.
 - ``arguments``, ``error``: short texts; the second is None for a call without an exception.
@@ -108,7 +108,13 @@ def latest_step(info: ExecutionInfo) -> int:
 
 def constants(count: int) -> dict[str, Any]:
     """Return what the page needs to know to read the data of a run with this number of calls."""
-    return {"statuses": STATUSES, "foldFrom": FOLD_FROM, "maxText": _max_text(count), "maxTraceback": MAX_TRACEBACK}
+    words = {status.value: word for status, word in WORDS.items()}
+    return {
+        "statuses": STATUSES,
+        "folds": {"from": FOLD_FROM, "shownUnusual": SHOWN_UNUSUAL, "words": words},
+        "maxText": _max_text(count),
+        "maxTraceback": MAX_TRACEBACK,
+    }
 
 
 def call_rows(info: ExecutionInfo, records: Iterable[CallRecord]) -> list[list[Any]]:
@@ -126,27 +132,30 @@ def _row(record: CallRecord, tree: CallTree, origin: float, limit: int, redactor
     ended, own, children = record.ended, None, tree.children(record)
     if ended is not None and children:
         own = _milliseconds(own_seconds(record, children))
-    shown = arguments_of(record, redactor, _MAX_ARGUMENTS, _MAX_ARGUMENT)
+    status, shown = shown_status(record), arguments_of(record, redactor, _MAX_ARGUMENTS, _MAX_ARGUMENT)
     return [
         record.index,
         record.parent,
         shown_name(record, redactor),
         STATUSES.index(record.status.value),
-        status_details(record) or None,
+        None if status == record.status.value else status,
         _milliseconds(record.started - origin),
         None if ended is None else _milliseconds(ended - origin),
         own,
         shown,
         None if record.exception is None else shown_error(record.exception, redactor),
-        _more(record, MORE in shown, limit, redactor) or None,
+        _more(record, children, MORE in shown, limit, redactor) or None,
     ]
 
 
-def _more(record: CallRecord, is_cut: bool, limit: int, redactor: Redactor) -> dict[str, Any]:
+def _more(
+    record: CallRecord, children: Sequence[CallRecord], is_cut: bool, limit: int, redactor: Redactor
+) -> dict[str, Any]:
     """Return what is shown of a call when it is opened, beside what is in its row.
 
     Args:
         record: The record of the call.
+        children: Those of the calls that it made.
         is_cut: Whether the row has its arguments only in part.
         limit: The number of characters of a text.
         redactor: The secrets that are known.
@@ -158,7 +167,7 @@ def _more(record: CallRecord, is_cut: bool, limit: int, redactor: Redactor) -> d
     if record.status is Status.COMPLETED:
         found["result"] = _json_text(parse_members(output)["output"], limit, redactor)
     if record.exception is not None:
-        found |= _failure(record, redactor)
+        found |= _failure(record, children, redactor)
     if record.reason is not None:
         found["why"] = WHY[record.reason]
     if record.attempt > 1:
@@ -172,13 +181,18 @@ def _more(record: CallRecord, is_cut: bool, limit: int, redactor: Redactor) -> d
     return found
 
 
-def _failure(record: CallRecord, redactor: Redactor) -> dict[str, Any]:
-    """Return the traceback of an exception, or else its message, and the calls that have raised it."""
+def _failure(record: CallRecord, children: Sequence[CallRecord], redactor: Redactor) -> dict[str, Any]:
+    """Return the traceback of an exception, or else its message, and which calls have raised it."""
     exc = record.exception
+    assert exc is not None
     text = traceback_of(record) or (f"{exc.type}: {exc.message}" if type(exc) is RecordedError else "")
-    if not text and exc is not None:
+    if not text:
         text = without_library_frames(parse_members(ensure_texts(record, redactor)[1])["output"].get("$traceback", ""))
     found: dict[str, Any] = {"raisedBy": record.raised_by} if record.raised_by else {}
+    if is_failure(record):
+        found["isFailure"] = True
+    if (reason := shown_reason(record, children, redactor)) != shown_error(exc, redactor):
+        found["reason"] = reason
     if text:
         shown = redact_and_cut(text, MAX_TRACEBACK, redactor, redactor.redact_free_text)
         found["traceback"] = printable(shown).rstrip()

@@ -88,6 +88,21 @@ def test_any_run_is_shown_as_the_execution_info_has_it(browser, records):
     assert_timeline_is_that_of(browser, info)
 
 
+def test_a_fold_counts_calls_with_a_failure_below(browser):
+    state = RTState()
+    top = state.created("top", "Tool", (), {}, None, 0.0)
+    for number in range(14):
+        call = state.created("fetch", "Tool", (number,), {}, top, 0.0)
+        if number % 2:
+            state.failed(state.created("part", "Tool", (), {}, call, 0.0), LookupError("no"), 1.0)
+        state.succeeded(call, None, 1.0 + number)
+    state.succeeded(top, None, 20.0)
+    info = snapshot(state.snapshot())
+    browser.open(render_run(info), (1280, 4000))
+    assert browser.run(ROWS) == expected_rows(info)
+    assert "14 ok (7 with a call below that did not complete)" in browser.text("#tree")
+
+
 def assert_timeline_is_that_of(browser, info):
     slices = browser.run(
         "return [...railtracks.app.timeline.nodes.values()].map(({level, end, source}) => [source.call.index, level, "

@@ -319,6 +319,36 @@ def test_cancelled_calls_are_the_innermost():
     assert page_data(info)["calls"][1][COLUMNS.index("more")]["why"] == why
 
 
+def test_rows_say_why_and_where_a_call_failed(command):
+    @rt.function_node
+    async def inner():
+        raise LookupError("none")
+
+    @rt.function_node
+    async def outer():
+        await rt.call(inner)
+
+    flow = rt.Flow("F", outer, run_identifier="why")
+    with pytest.raises(LookupError):
+        flow.invoke()
+    for info in (load_run("why"), flow.last):
+        first, second = (dict(zip(COLUMNS, row, strict=True)) for row in page_data(info)["calls"])
+        assert first["error"] == second["error"] == "LookupError: none"
+        assert first["more"]["reason"] == "LookupError (raised by inner)"
+        assert "LookupError (raised by inner)" in str(info)
+        assert "reason" not in second["more"]
+        assert ["isFailure" in each["more"] for each in (first, second)] == [False, True]
+
+
+def test_rows_have_a_status_with_its_cause():
+    state, _ = state_with(
+        lambda state, record: state.cancelled(record, rt.state.Reason.REQUEST, 1.0),
+        lambda state, record: state.succeeded(record, None, 1.0),
+    )
+    rows = page_data(rt.ExecutionInfo(session_id="s", records=state.snapshot()))["calls"]
+    assert [row[COLUMNS.index("shown_status")] for row in rows] == [None, "Cancelled (request)", None]
+
+
 # ---- no network, and no script of others
 
 

@@ -1,12 +1,11 @@
 // The calls of a run, as they come in rows: who called whom, what is unusual, where each stands in the timeline.
 
 const OPEN = "Open", COMPLETED = "Completed", FAILED = "Failed";
-const SHOWN_UNUSUAL = 5;
 const MAX_FLAME_DEPTH = 200;
 
 class Call {
   constructor(row, statuses) {
-    [this.index, this.parent, this.name, , this.detail, this.start, this.end, this.own, this.args, this.error] = row;
+    [this.index, this.parent, this.name, , this.shownStatus, this.start, this.end, this.own, this.args, this.error] = row;
     this.status = statuses[row[3]];
     this.more = row[10] || {};
     this.children = [];
@@ -23,7 +22,12 @@ class Call {
   }
 
   get statusText() {
-    return this.detail ? `${this.status} (${this.detail})` : this.status;
+    return this.shownStatus || this.status;
+  }
+
+  // Why it failed. An exception that a call below raised is described there.
+  get reason() {
+    return this.more.reason || this.error;
   }
 
   get text() {
@@ -34,7 +38,7 @@ class Call {
 class Model {
   constructor(data) {
     this.statuses = data.statuses;
-    this.foldFrom = data.foldFrom;
+    this.folds = data.folds;
     this.isLive = Boolean(data.live);
     this.byIndex = new Map();
     this.update(data);
@@ -178,8 +182,8 @@ function placeInRows(calls, byIndex, latest) {
 }
 
 // Return the calls that one call made, with a fold in place of many of one name, as `info.tree()` has it.
-function foldSiblings(calls, foldFrom) {
-  if (calls.length < foldFrom) return calls.map((call) => ({ call }));
+function foldSiblings(calls, folds) {
+  if (calls.length < folds.from) return calls.map((call) => ({ call }));
   const groups = new Map();
   for (const call of calls) {
     if (!groups.has(call.name)) groups.set(call.name, []);
@@ -188,13 +192,13 @@ function foldSiblings(calls, foldFrom) {
   const found = [];
   for (const call of calls) {
     const group = groups.get(call.name);
-    if (group.length < foldFrom) found.push({ call });
-    else if (group[0] === call) found.push({ fold: makeFold(group) });
+    if (group.length < folds.from) found.push({ call });
+    else if (group[0] === call) found.push({ fold: makeFold(group, folds) });
   }
   return found;
 }
 
-function makeFold(calls) {
+function makeFold(calls, { shownUnusual, words }) {
   const counts = new Map();
   let slowest = null, quickest = null;
   for (const call of calls) {
@@ -204,12 +208,13 @@ function makeFold(calls) {
     if (!quickest || call.seconds < quickest.seconds) quickest = call;
   }
   const unusual = calls.filter((call) => call.unusual);
-  const shown = unusual.slice(0, SHOWN_UNUSUAL);
+  const shown = unusual.slice(0, shownUnusual);
   if (slowest && !shown.includes(slowest)) shown.push(slowest);
   shown.sort((a, b) => a.index - b.index);
-  const words = { Completed: "ok", Failed: "failed", Cancelled: "cancelled", Suspended: "suspended", Open: "open" };
   const parts = Object.keys(words).filter((status) => counts.has(status));
   const texts = parts.map((status) => `${counts.get(status)} ${words[status]}`);
+  const below = unusual.filter((call) => call.status === COMPLETED).length;
+  if (below) texts[0] += ` (${below} with a call below that did not complete)`;
   const times = slowest ? `, ${duration(quickest.seconds)} to ${duration(slowest.seconds)}` : "";
   return {
     key: calls[0].index, name: calls[0].name, calls, slowest, shown,

@@ -123,7 +123,7 @@ class App {
   }
 
   nextFailure(step) {
-    const failures = this.model.calls.filter((call) => this.isFailure(call));
+    const failures = this.model.calls.filter((call) => call.more.isFailure);
     if (!failures.length) return;
     const at = this.selected ? failures.findIndex((call) => call.index >= this.selected.index) : -1;
     const isOn = at >= 0 && failures[at] === this.selected;
@@ -131,10 +131,6 @@ class App {
     if (step > 0) next = at < 0 ? 0 : isOn ? at + 1 : at;
     else next = at < 0 ? failures.length - 1 : at - 1;
     this.select(failures[(next + failures.length) % failures.length]);
-  }
-
-  isFailure(call) {
-    return call.status === FAILED && !(call.more.raisedBy || []).length;
   }
 
   // ---- keys and theme

@@ -61,7 +61,7 @@ class Tree {
 
   entries(calls, depth, shown) {
     if (shown) return calls.filter((call) => shown.has(call.index)).map((call) => ({ call, depth }));
-    return foldSiblings(calls, this.model.foldFrom).map((entry) => ({ ...entry, depth }));
+    return foldSiblings(calls, this.model.folds).map((entry) => ({ ...entry, depth }));
   }
 
   below({ call, fold, depth }, shown) {
@@ -91,7 +91,7 @@ class Tree {
   openAll() {
     this.closed.clear();
     for (const calls of [this.model.roots, ...this.model.calls.map((call) => call.children)]) {
-      for (const { fold } of calls.length < this.model.foldFrom ? [] : foldSiblings(calls, this.model.foldFrom)) if (fold) this.opened.add(fold.key);
+      for (const { fold } of calls.length < this.model.folds.from ? [] : foldSiblings(calls, this.model.folds)) if (fold) this.opened.add(fold.key);
     }
     this.refresh();
   }
@@ -145,18 +145,12 @@ class Tree {
     return [
       statusMark(call.status),
       el("span", { class: "what" }, el("b", {}, call.name), el("span", { class: call.args.length > 12 ? "arguments long" : "arguments" }, squeezed(`(${call.args})`)),
-        el("span", { class: call.error || (call.status === COMPLETED && !call.detail) ? "status hidden" : "status" }, call.statusText),
-        call.error ? el("span", { class: "error", title: call.error }, this.errorText(call)) : null,
+        el("span", { class: call.error || (call.status === COMPLETED && !call.shownStatus) ? "status hidden" : "status" }, call.statusText),
+        call.error ? el("span", { class: "error", title: call.error }, call.reason) : null,
         isSlowest ? el("span", { class: "note" }, "slowest") : null),
       el("span", { class: "time" }, el("span", { class: "own" }, own), duration(call.seconds)),
       el("span", { class: "track", "aria-hidden": "true" }, bar),
     ];
-  }
-
-  // An exception that a call below raised is described there.
-  errorText(call) {
-    const below = (call.more.raisedBy || []).map((index) => this.model.get(index)).find((each) => each && each.error === call.error);
-    return below ? `${call.error.split(":")[0]} (raised by ${below.name})` : call.error;
   }
 
   drawForPrint() {
@@ -193,7 +187,7 @@ class Tree {
       if (each !== call) this.closed.delete(each.index);
       const caller = this.model.get(each.parent);
       const siblings = caller ? caller.children : this.model.roots;
-      const { fold } = foldSiblings(siblings, this.model.foldFrom).find((entry) => entry.fold && entry.fold.calls.includes(each)) || {};
+      const { fold } = foldSiblings(siblings, this.model.folds).find((entry) => entry.fold && entry.fold.calls.includes(each)) || {};
       if (fold && !fold.shown.includes(each)) this.opened.add(fold.key);
     }
     this.refresh();

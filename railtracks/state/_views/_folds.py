@@ -15,23 +15,24 @@ FOLD_FROM = 10
 """The least number of calls of one name that are folded."""
 SHOWN_UNUSUAL = 5
 """The number of calls of a fold that are shown because they have not completed."""
-_WORDS = {
+WORDS = {
     Status.COMPLETED: "ok",
     Status.FAILED: "failed",
     Status.CANCELLED: "cancelled",
     Status.SUSPENDED: "suspended",
     Status.OPEN: "open",
 }
+"""What is said of calls in a fold that have ended so, in the order in which it is said."""
 
 
-def ends_in_words(counts: Mapping[Status, int], of_open: str = _WORDS[Status.OPEN]) -> list[str]:
+def ends_in_words(counts: Mapping[Status, int], of_open: str = WORDS[Status.OPEN]) -> list[str]:
     """Return how calls have ended, as in ``199 ok`` and ``1 failed``.
 
     Args:
         counts: The number of calls, by status.
         of_open: The word for those that are open.
     """
-    words = {**_WORDS, Status.OPEN: of_open}
+    words = {**WORDS, Status.OPEN: of_open}
     return [f"{counts[status]} {word}" for status, word in words.items() if counts.get(status)]
 
 

@@ -90,14 +90,9 @@ def shown_error(exc: BaseException, redactor: Redactor) -> str:
 
 def shown_status(record: CallRecord) -> str:
     """Return the status of a call with its cause, such as ``Cancelled (timeout)`` or ``Completed (reused)``."""
-    details = status_details(record)
-    return f"{record.status.value} ({details})" if details else record.status.value
-
-
-def status_details(record: CallRecord) -> str:
-    """Return what stands in brackets after the status of a call, such as ``timeout`` or ``reused``; "" if nothing."""
     details = [] if record.reason is None or record.status is Status.SUSPENDED else [record.reason.value]
-    return ", ".join([*details, *["reused"] * is_reused(record)])
+    details += ["reused"] * is_reused(record)
+    return f"{record.status.value} ({', '.join(details)})" if details else record.status.value
 
 
 def traceback_of(record: CallRecord) -> str:

@@ -12,8 +12,9 @@ from railtracks._wording import counted
 from railtracks.state._call_tree import CallTree
 from railtracks.state._records import CallRecord, Status
 from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._views._failures import shown_reason
 from railtracks.state._views._folds import FOLD_FROM, Fold, fold_siblings
-from railtracks.state._views._texts import shown_call, shown_error, shown_name, shown_seconds, shown_status
+from railtracks.state._views._texts import shown_call, shown_name, shown_seconds, shown_status
 from railtracks.state._views._times import own_seconds
 
 _MAX_CALLS = 200
@@ -152,24 +153,8 @@ class Tree:
             if children := self._tree.children(record):
                 label += f" (own {shown_seconds(own_seconds(record, children))})"
         if record.exception is not None:
-            label += f"  {self._reason(record)}"
+            label += f"  {shown_reason(record, self._tree.children(record), redactor)}"
         return label
-
-    def _reason(self, record: CallRecord) -> str:
-        """Return why a call has failed. The message of an exception that a call below raised is not repeated."""
-        assert record.exception is not None
-        text = shown_error(record.exception, self._redactor)
-        for below in self._tree.children(record):
-            if below.exception is not None and self._has_raised(below, record, text):
-                return f"{text.partition(':')[0]} (raised by {shown_name(below, self._redactor)})"
-        return text
-
-    def _has_raised(self, below: CallRecord, record: CallRecord, text: str) -> bool:
-        """Return whether a call has failed with the exception of a call that it made."""
-        if record.raised_by is None:  # the session recorded nothing, or the state was written by an early release
-            return below.exception is record.exception
-        assert below.exception is not None
-        return below.index in record.raised_by and shown_error(below.exception, self._redactor) == text
 
 
 def session_line(title: str, counts: str, status: Status, seconds: float | None) -> Line:
