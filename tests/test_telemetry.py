@@ -603,16 +603,26 @@ class Broken(SpanProcessor):
         raise ZeroDivisionError
 
 
+@pytest.mark.parametrize("is_early", [True, False])
 @pytest.mark.parametrize("method", ["on_start", "on_end"])
-async def test_errors_of_processors_do_not_reach_calls(backend, monkeypatch, caplog, method):
+async def test_errors_of_processors_do_not_reach_calls(backend, monkeypatch, caplog, method, is_early):
     provider = TracerProvider(shutdown_on_exit=False)
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
-    async with rt.Session(logging_setting="REGULAR"):
+    if is_early:
         provider.add_span_processor(Broken(method))
+    async with rt.Session(logging_setting="REGULAR") as session:
+        if not is_early:
+            provider.add_span_processor(Broken(method))
         for _ in range(3):
             assert await rt.call(threaded, 1) == 1
-        assert is_current("session")
+        if is_early and method == "on_start":
+            assert not trace.get_current_span().get_span_context().is_valid
+            assert session.info.traceparent is None
+        else:
+            assert is_current("session")
+    assert [record.status for record in session.info.records] == [Status.COMPLETED] * 6
     assert caplog.text.count("the session goes on without spans") == 1
+    assert caplog.text.count("ZeroDivisionError()") == 1
 
 
 # ---- any tree of calls

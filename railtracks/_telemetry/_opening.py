@@ -39,6 +39,8 @@ def open_spans(
 ) -> SessionSpans | None:
     """Begin the spans of a session; None if the program has not set a tracer provider, which is logged once.
 
+    None, too, if a span processor raises; that is logged.
+
     Args:
         info: The session, before its first call.
         values: Whether spans get arguments, results and broadcast items.
@@ -60,11 +62,15 @@ def open_spans(
                 logger=SESSION,
             )
         return None
-    from railtracks._telemetry._spans import SessionSpans
+    from railtracks._telemetry._spans import SessionSpans, log_span_error
 
     assert info.start_time is not None
-    spans = SessionSpans(
-        provider.get_tracer(SCOPE), info.session_id, info.session_name, info.flow_name, info.start_time, values,
-        redactor, now, log,
-    )  # fmt: skip
-    return None if spans.traceparent is None else spans  # the SDK is switched off, by OTEL_SDK_DISABLED for example
+    try:
+        spans = SessionSpans(
+            provider.get_tracer(SCOPE), info.session_id, info.session_name, info.flow_name, info.start_time, values,
+            redactor, now, log,
+        )  # fmt: skip
+        return None if spans.traceparent is None else spans  # the SDK is switched off, by OTEL_SDK_DISABLED for example
+    except Exception as exc:
+        log_span_error(log, exc)
+        return None

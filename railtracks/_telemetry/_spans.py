@@ -301,10 +301,13 @@ class SessionSpans:
             return
         except Exception as exc:
             self._is_working = False
-            self._log.log(
-                logging.ERROR, "A span could not be made (%r); the session goes on without spans", exc, logger=SESSION,
-                exc_info=exc,
-            )  # fmt: skip
+            log_span_error(self._log, exc)
+
+
+def log_span_error(log: SessionLog, exc: Exception) -> None:
+    """Log what a span processor has raised, after which a session makes no more spans."""
+    text = "A span could not be made (%r); the session goes on without spans"
+    log.log(logging.ERROR, text, exc, logger=SESSION, exc_info=exc)
 
 
 def _set_error(span: Span, error: SpanError) -> None:
