@@ -23,6 +23,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 import railtracks as rt
 from railtracks._identifiers import index_of
 from railtracks._telemetry import _opening
+from railtracks.cli._otlp import otlp_request
 from railtracks.exceptions import ConfigError, GlobalTimeOutError
 from railtracks.state import Status
 from railtracks.testing import check, simulate, tool_call
@@ -432,6 +433,31 @@ async def test_instructions_are_values(backend):
     EXPORTER.clear()
     await rt.Flow("Flow", Agent, tracing="values").ainvoke("?")
     assert "Tell nobody." in str(named("invoke_agent Agent").attributes["gen_ai.system_instructions"])
+
+
+class Opener(rt.nodes.Node):
+    """An agent that opens a session: a step of its run, in which no code runs."""
+
+    async def invoke(self):
+        async with rt.Session(name="inner"):
+            pass
+
+    @classmethod
+    def type(cls):
+        return "Agent"
+
+
+async def test_a_session_that_an_agent_opens_is_a_tool_of_it(backend):
+    flow = rt.Flow("Flow", Opener)
+    await flow.ainvoke()
+    live = dict(named("execute_tool inner").attributes)
+    [exported] = [
+        span for span in otlp_request(flow.last)["resourceSpans"][0]["scopeSpans"][0]["spans"]
+        if span["name"] == "execute_tool inner"
+    ]  # fmt: skip
+    assert live["gen_ai.operation.name"] == "execute_tool"
+    assert live["gen_ai.tool.name"] == "inner"
+    assert live.keys() == {each["key"] for each in exported["attributes"]}
 
 
 async def test_streamed_agents_have_their_parents(backend):

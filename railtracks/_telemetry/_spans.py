@@ -217,8 +217,13 @@ class SessionSpans:
             start_time=_nanoseconds(time),
         )
 
-    def on_ended(self, record: CallRecord) -> None:
-        """End the span of a call, and make current again what was current before."""
+    def on_ended(self, record: CallRecord, caller: CallRecord | None) -> None:
+        """End the span of a call, and make current again what was current before.
+
+        Args:
+            record: The call, which has ended.
+            caller: The call that made it.
+        """
         if is_reused(record):
             return
         opened = self._open.get(record.index)
@@ -226,13 +231,13 @@ class SessionSpans:
         if opened is not None and self._owner_of(context.get_current()) == (self._token, record.index):
             context.attach(opened.before)
         if self._is_working:
-            self._guard(self._end_call, record, opened)
+            self._guard(self._end_call, record, caller, opened)
 
-    def _end_call(self, record: CallRecord, opened: _OpenSpan | None) -> None:
+    def _end_call(self, record: CallRecord, caller: CallRecord | None, opened: _OpenSpan | None) -> None:
         assert record.ended is not None
-        if opened is None:  # it has failed, or was cancelled, before its code could begin
+        if opened is None:  # no code ran in it: it opened a session, or has ended before its code could begin
             around = self._context_of_caller(record.parent)
-            operation = operation_of(record, None, record.node)
+            operation = operation_of(record, caller, record.node)
             span = self._start(record, operation, record.node, around, record.started)
         else:
             span = opened.span

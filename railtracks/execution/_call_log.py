@@ -53,8 +53,8 @@ class CallLog:
     """
 
     __slots__ = (
-        "_announces_all", "_has_started", "_logs_all", "_publisher", "_raisers", "_redactor", "ends", "log", "outer",
-        "reused", "session_id", "spans",
+        "_announces_all", "_has_started", "_logs_all", "_publisher", "_raisers", "_redactor", "_state", "ends", "log",
+        "outer", "reused", "session_id", "spans",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class CallLog:
         self._logs_all = self._announces_all = log.is_enabled_for(logging.DEBUG)
         self.spans: SessionSpans | None = None
         self._has_started = False
+        self._state = state
         self._raisers = Raisers(state)
         self.outer: tuple[CallLog, int] | None = None
         self.ends: dict[Status, int] = {}
@@ -120,7 +121,7 @@ class CallLog:
         if self._publisher.watches_calls:  # first, as above
             self._publish_end(record)
         if self.spans is not None:
-            self.spans.on_ended(record)
+            self.spans.on_ended(record, None if record.parent is None else self._state.entries[record.parent])
         status, is_top = record.status, record.parent is None
         if is_reused(record):
             shown = "" if status is Status.COMPLETED else f", {status.value.upper()}"
