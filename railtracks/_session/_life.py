@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import Token
@@ -20,7 +19,6 @@ from railtracks._concurrency._termination import Termination
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks._logging import SESSION, SessionLog
-from railtracks._options import TRACE_VALUES
 from railtracks._session._leaving import LEFT_ELSEWHERE, check_leaving
 from railtracks._session._loop_thread import LoopThread
 from railtracks._session._nested import acquire_as_step, is_in_recorded_call
@@ -28,6 +26,7 @@ from railtracks._session._nursery import SessionNursery
 from railtracks._session._showing import hide, show
 from railtracks._session._steps import run_steps
 from railtracks._session._summary import log_summary, peak_memory_bytes
+from railtracks._session._tracing import begin_spans, close_spans, enter_spans, leave_spans, note_failure
 from railtracks._test_hooks import RuntimeHooks
 from railtracks.exceptions import RunInUseError, RunSuspended, SessionError
 from railtracks.execution import Coordinator, Frame, running_library
@@ -62,11 +61,10 @@ class SessionLife(ABC):
 
     __slots__ = (
         "__weakref__", "_answers", "_config", "_coordinator", "_end_time", "_flow_name", "_flow_step", "_forks",
-        "_form",
-        "_hooks", "_interrupts", "_is_implicit", "_is_interrupted", "_is_reported", "_lifecycle", "_log",
+        "_form", "_hooks", "_interrupts", "_is_implicit", "_is_interrupted", "_is_reported", "_lifecycle", "_log",
         "_loop_thread", "_nursery", "_outer_call", "_payload_callback", "_peak_memory_bytes", "_processor_seconds",
-        "_processor_start", "_resume_source", "_start_time", "_stored_run",
-        "_termination", "_token", "identifier", "name",
+        "_processor_start", "_resume_source", "_start_time", "_stored_run", "_termination", "_token", "identifier",
+        "name",
     )  # fmt: skip
 
     def __init__(
@@ -127,12 +125,12 @@ class SessionLife(ABC):
                     await run_in_thread(self._start_recording)
             self._nursery = nursery = SessionNursery(self._coordinator, self._log)
             await nursery.open()
-        except BaseException:  # no run to resume, a cancellation, or no event loop that anyio knows
-            self._abort()
+        except BaseException as exc:  # no run to resume, a cancellation, or no event loop that anyio knows
+            self._abort(exc)
             raise
         self._lifecycle.advance(Phase.OPEN)
         self._token = current.set(nursery.frame)
-        self._enter_spans()
+        enter_spans(self._coordinator)
         self._show()
         return self
 
@@ -177,10 +175,10 @@ class SessionLife(ABC):
                     self._termination.begin()
                 self._lifecycle.advance(Phase.OPEN)
                 self._token = current.set(Frame(self._coordinator))
-                self._enter_spans()
+                enter_spans(self._coordinator)
                 self._show()
-        except BaseException:
-            self._abort()
+        except BaseException as exc:
+            self._abort(exc)
             raise
         return self
 
@@ -298,18 +296,9 @@ class SessionLife(ABC):
         if self._coordinator.context:
             register_secrets(self._coordinator.context, self._coordinator.redactor)
         if self._config.tracing:
-            self._open_spans()
+            begin_spans(self._coordinator, self.info)
         if self._hooks.observer is not None:
             self._hooks.observer.on_session_opened(self)
-
-    def _open_spans(self) -> None:
-        from railtracks._telemetry._opening import open_spans  # here, as few sessions are traced
-
-        clock, origin = self._hooks.clock, self._coordinator.origin
-        values = self._config.tracing == TRACE_VALUES
-        spans = open_spans(self.info, values, self._coordinator.redactor, lambda: clock() + origin, self._log)
-        if spans is not None:
-            self._coordinator.call_log.trace(spans)
 
     def _show(self) -> None:
         if self._config.progress and not self._is_implicit and self._token is not None:
@@ -362,14 +351,22 @@ class SessionLife(ABC):
         if self._stored_run is not None:
             self._stored_run.release()
 
-    def _abort(self) -> None:
-        """Clean up after the session could not be entered. One whose log file cannot be opened can be entered later."""
+    def _abort(self, exc: BaseException) -> None:
+        """Clean up after the session could not be entered. One whose log file cannot be opened can be entered later.
+
+        Args:
+            exc: What was raised instead.
+        """
         has_begun = self._lifecycle.phase is not Phase.NEW
         if has_begun:
             self._lifecycle.advance(Phase.OVER)
-        closed = (self._abort_spans, self._notify_closed) if has_begun else ()
+        closed = (functools.partial(self._abort_spans, exc), self._notify_closed) if has_begun else ()
         restored = () if self._termination is None else (self._termination.restore,)
         run_steps(self._release_run, self._log.close, *closed, self._coordinator.unbind, self._restore, *restored)
+
+    def _abort_spans(self, exc: BaseException) -> None:
+        note_failure(self._coordinator, exc)
+        close_spans(self._coordinator, self._now())
 
     def _begin_leaving(self, form: str, exc: BaseException | None) -> BaseException | None:
         """Check that the session is left now, and note how its body has ended.
@@ -384,26 +381,8 @@ class SessionLife(ABC):
             return interrupt
         return None
 
-    def _enter_spans(self) -> None:
-        if self._coordinator.call_log.spans is not None:
-            self._coordinator.call_log.spans.enter()
-
-    def _abort_spans(self) -> None:
-        spans, exc = self._coordinator.call_log.spans, sys.exc_info()[1]
-        if spans is not None:
-            if exc is not None and is_kind(exc, Exception):
-                spans.note_body_failure(exc)
-            spans.close(self._now(), ())
-
-    def _close_spans(self, time: float) -> None:
-        spans = self._coordinator.call_log.spans
-        if spans is not None:
-            spans.close(time, self._coordinator.state.entries)
-
     def _record_body_outcome(self, exc: BaseException | None) -> None:
-        spans = self._coordinator.call_log.spans
-        if spans is not None and is_kind(exc, Exception) and not is_kind(exc, RunSuspended):
-            spans.note_body_failure(exc)
+        note_failure(self._coordinator, exc)
         if self._coordinator.recorder is not None:
             self._coordinator.recorder.body_succeeded = exc is None
         if is_kind(exc, KeyboardInterrupt):  # in synchronous code nothing else shows it
@@ -459,8 +438,7 @@ class SessionLife(ABC):
         loop_interrupts.release(self)
         open_sessions.discard(id(self))
         frame, token = current.get(), self._token
-        if self._coordinator.call_log.spans is not None:
-            self._coordinator.call_log.spans.leave()
+        leave_spans(self._coordinator)
         self._nursery = self._loop_thread = self._token = self._coordinator.loop.start = None
         self._coordinator.call_log.outer = None
         if token is None:
@@ -486,7 +464,7 @@ class SessionLife(ABC):
             coordinator.publisher.close()
             self._is_interrupted = self._interrupts != loop_interrupts.count and self._is_cancelled_from_outside
             time = self._now()
-            self._close_spans(time)
+            close_spans(coordinator, time)
             self._end_time = time
             self._note_usage()
 
