@@ -1,15 +1,17 @@
-"""What a session reports at its end: the last line in its log, and what the process used."""
+"""What a session reports at its end: the last line in its log, how it ended, and what the process used."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from railtracks._logging import SESSION
+from railtracks._logging import SESSION, SessionLog
 from railtracks._wording import counted
 from railtracks.execution import Coordinator
-from railtracks.state import Status
+from railtracks.state import ExecutionInfo, Reason, Status
+from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:
     from railtracks._session._stored_run import StoredRun
@@ -38,6 +40,22 @@ def log_summary(coordinator: Coordinator, run: StoredRun | None, seconds: float)
         "not saved (save_state=False)" if kept_at is None else kept_at,
         logger=SESSION,
     )
+
+
+def run_payload_callback(callback: Callable[[dict[str, Any]], Any], info: ExecutionInfo, log: SessionLog) -> None:
+    """Call ``payload_callback``, the last thing a session does. What it raises is logged, but for Ctrl-C."""
+    try:
+        callback(info.payload())
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as exc:
+        log.log(logging.ERROR, "payload_callback raised %r", exc, logger=SESSION, exc_info=exc)
+
+
+def is_cancelled_from_outside(state: RTState) -> bool:
+    """Return whether a top-level call was cancelled by something else than its session."""
+    records = (each for each in state.entries if each is not None and each.parent is None)
+    return any(each.status is Status.CANCELLED and each.reason is Reason.OUTSIDE for each in records)
 
 
 def peak_memory_bytes() -> int | None:

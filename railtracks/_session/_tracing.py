@@ -38,6 +38,12 @@ def note_failure(coordinator: Coordinator, exc: BaseException | None) -> None:
         spans.note_body_failure(exc)
 
 
+def abort_spans(coordinator: Coordinator, exc: BaseException) -> None:
+    """End the span of a session that could not be entered, because of ``exc``. Idempotent."""
+    note_failure(coordinator, exc)
+    close_spans(coordinator, coordinator.now())
+
+
 def close_spans(coordinator: Coordinator, time: float) -> None:
     """End the span of a session, in which nothing runs any more. Idempotent.
 
