@@ -20,7 +20,7 @@ def begin_spans(coordinator: Coordinator, info: ExecutionInfo) -> None:
 
     clock, origin = coordinator.clock, coordinator.origin  # spans must not refer to the session
     values = coordinator.config.tracing == TRACE_VALUES
-    spans = open_spans(info, values, coordinator.redactor, lambda: clock() + origin, coordinator.log)
+    spans = open_spans(info, values, lambda: clock() + origin, coordinator.log)
     if spans is not None:
         coordinator.call_log.trace(spans)
 

@@ -11,7 +11,6 @@ from railtracks._logging import SESSION, SessionLog
 from railtracks._telemetry._conventions import SCOPE
 from railtracks.exceptions import ConfigError
 from railtracks.state import ExecutionInfo
-from railtracks.state._redaction._redactor import Redactor
 
 if TYPE_CHECKING:
     from railtracks._telemetry._spans import SessionSpans
@@ -34,9 +33,7 @@ def require_opentelemetry() -> None:
         ) from exc
 
 
-def open_spans(
-    info: ExecutionInfo, values: bool, redactor: Redactor, now: Callable[[], float], log: SessionLog
-) -> SessionSpans | None:
+def open_spans(info: ExecutionInfo, values: bool, now: Callable[[], float], log: SessionLog) -> SessionSpans | None:
     """Begin the spans of a session; None if the program has not set a tracer provider, which is logged once.
 
     None, too, if a span processor raises; that is logged.
@@ -44,7 +41,6 @@ def open_spans(
     Args:
         info: The session, before its first call.
         values: Whether spans get arguments, results and broadcast items.
-        redactor: The secrets that it knows.
         now: Returns the time in seconds since the epoch. It must not refer to the session.
         log: Its log. It must be open.
     """
@@ -64,12 +60,8 @@ def open_spans(
         return None
     from railtracks._telemetry._spans import SessionSpans, log_span_error
 
-    assert info.start_time is not None
     try:
-        spans = SessionSpans(
-            provider.get_tracer(SCOPE), info.session_id, info.session_name, info.flow_name, info.start_time, values,
-            redactor, now, log,
-        )  # fmt: skip
+        spans = SessionSpans(provider.get_tracer(SCOPE), info, values, now, log)
         return None if spans.traceparent is None else spans  # the SDK is switched off, by OTEL_SDK_DISABLED for example
     except Exception as exc:
         log_span_error(log, exc)

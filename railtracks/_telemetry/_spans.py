@@ -17,32 +17,28 @@ from typing import Any
 import attrs
 from opentelemetry import context, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode, TraceFlags, Tracer
+from opentelemetry.trace import Span, SpanContext, SpanKind, TraceFlags, Tracer
 
 from railtracks._logging import SESSION, SessionLog
 from railtracks._telemetry._conventions import (
     MAX_VALUE,
     Attributes,
     SpanError,
-    attributes_of_end,
     attributes_of_session,
     attributes_of_start,
     code_attributes,
     encodable,
-    error_of,
     error_of_exception,
     error_of_run,
-    exception_event,
     operation_of,
     session_span_name,
     span_name,
     span_of_traceparent,
-    values_of,
 )
+from railtracks._telemetry._ending import end_span, nanoseconds, set_error
 from railtracks.nodes import FunctionNode
-from railtracks.state import CallRecord
+from railtracks.state import CallRecord, ExecutionInfo
 from railtracks.state._records import is_reused
-from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._shown_arguments import shown_arguments
 
 _OWNER = context.create_key("railtracks-call")
@@ -72,30 +68,19 @@ class SessionSpans:
 
     Args:
         tracer: Makes the spans.
-        session_id: The identifier of the session.
-        name: Its name.
-        flow_name: The name of its flow.
-        started: When it began.
+        info: The session, before its first call. It is not kept.
         values: Whether spans get arguments, results and broadcast items.
-        redactor: The secrets that it knows.
-        now: Returns the time.
+        now: Returns the time. It must not refer to the session.
         log: Its log.
     """
 
     def __init__(
-        self,
-        tracer: Tracer,
-        session_id: str,
-        name: str | None,
-        flow_name: str | None,
-        started: float,
-        values: bool,
-        redactor: Redactor,
-        now: Callable[[], float],
-        log: SessionLog,
+        self, tracer: Tracer, info: ExecutionInfo, values: bool, now: Callable[[], float], log: SessionLog
     ) -> None:
+        assert info.start_time is not None
+        redactor = info._redactor
         self._tracer = tracer
-        self._session_id = session_id
+        self._session_id = info.session_id
         self._values = values
         self._redactor = redactor
         self._now = now
@@ -108,10 +93,10 @@ class SessionSpans:
         self._before: Context | None = None  # while the body runs: what was current before
         around = context.get_current()
         self._span: Span = tracer.start_span(
-            session_span_name(name, flow_name, redactor),
+            session_span_name(info.session_name, info.flow_name, redactor),
             context=around,
-            attributes=attributes_of_session(session_id, name, flow_name, redactor),
-            start_time=_nanoseconds(started),
+            attributes=attributes_of_session(info.session_id, info.session_name, info.flow_name, redactor),
+            start_time=nanoseconds(info.start_time),
         )
         self._context: Context = self._context_with(self._span, None, around)
 
@@ -172,8 +157,8 @@ class SessionSpans:
         self._open.clear()
         error = error_of_run(records, self._redactor) or self._body_failure
         if error is not None:
-            _set_error(self._span, error)
-        self._span.end(_nanoseconds(time))
+            set_error(self._span, error)
+        self._span.end(nanoseconds(time))
 
     # ---- its calls
 
@@ -214,7 +199,7 @@ class SessionSpans:
             context=around,
             kind=SpanKind.CLIENT if operation == "chat" else SpanKind.INTERNAL,
             attributes=attributes,
-            start_time=_nanoseconds(time),
+            start_time=nanoseconds(time),
         )
 
     def on_ended(self, record: CallRecord, caller: CallRecord | None) -> None:
@@ -245,22 +230,12 @@ class SessionSpans:
         self._open.pop(record.index, None)
 
     def _end(self, span: Span, record: CallRecord, time: float) -> None:
-        if span.is_recording():
-            span.set_attributes(attributes_of_end(record, self._values))
-            if self._values:
-                span.set_attributes(values_of(record, self._redactor))
-            error = error_of(record, self._redactor)
-            if error is not None:
-                _set_error(span, error)
-            if record.exception is not None:
-                self._add_exception(span, record, record.exception, time)
-        span.end(_nanoseconds(time))
-
-    def _add_exception(self, span: Span, record: CallRecord, exc: BaseException, time: float) -> None:
-        """Add the event of an exception. Its traceback is where it was raised, and at the top-level call."""
+        exc = record.exception
+        # The traceback is where the exception was raised, and at the top-level call.
         has_traceback = exc is not self._last_failure or record.parent is None
-        self._last_failure = exc
-        span.add_event("exception", exception_event(exc, self._redactor, has_traceback), _nanoseconds(time))
+        if exc is not None and span.is_recording():
+            self._last_failure = exc
+        end_span(span, record, time, self._redactor, self._values, has_traceback)
 
     def on_broadcast(self, record: CallRecord | None, item: Any, time: float) -> None:
         """Add the event of a broadcast to the span of the call that made it; to that of the session outside of calls.
@@ -279,7 +254,7 @@ class SessionSpans:
         found: Attributes = {}
         if self._values and span.is_recording():
             found["railtracks.item"] = encodable(shown_arguments((item,), {}, self._redactor, (), MAX_VALUE))
-        span.add_event("railtracks.broadcast", found, _nanoseconds(time))
+        span.add_event("railtracks.broadcast", found, nanoseconds(time))
 
     # ---- internals
 
@@ -313,12 +288,3 @@ def log_span_error(log: SessionLog, exc: Exception) -> None:
     """Log what a span processor has raised, after which a session makes no more spans."""
     text = "A span could not be made (%r); the session goes on without spans"
     log.log(logging.ERROR, text, exc, logger=SESSION, exc_info=exc)
-
-
-def _set_error(span: Span, error: SpanError) -> None:
-    span.set_attribute("error.type", error.type)
-    span.set_status(StatusCode.ERROR, error.description)
-
-
-def _nanoseconds(time: float) -> int:
-    return round(time * 1e9)

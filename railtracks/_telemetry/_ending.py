@@ -1,0 +1,52 @@
+"""What a live span gets when its call, or its session, ends."""
+
+from __future__ import annotations
+
+from opentelemetry.trace import Span, StatusCode
+
+from railtracks._telemetry._conventions import (
+    SpanError,
+    attributes_of_end,
+    error_of,
+    exception_event,
+    values_of,
+)
+from railtracks.state import CallRecord
+from railtracks.state._redaction._redactor import Redactor
+
+
+def end_span(
+    span: Span, record: CallRecord, time: float, redactor: Redactor, values: bool, has_traceback: bool
+) -> None:
+    """End the span of a call.
+
+    Args:
+        span: The span.
+        record: The call.
+        time: When it ended, in seconds since the epoch.
+        redactor: The secrets that the session knows.
+        values: Whether the span gets the arguments and the result.
+        has_traceback: Whether the event of its exception, if it has failed, has the traceback.
+    """
+    if span.is_recording():
+        span.set_attributes(attributes_of_end(record, values))
+        if values:
+            span.set_attributes(values_of(record, redactor))
+        error = error_of(record, redactor)
+        if error is not None:
+            set_error(span, error)
+        if record.exception is not None:
+            event = exception_event(record.exception, redactor, has_traceback)
+            span.add_event("exception", event, nanoseconds(time))
+    span.end(nanoseconds(time))
+
+
+def set_error(span: Span, error: SpanError) -> None:
+    """Give a span the status ERROR."""
+    span.set_attribute("error.type", error.type)
+    span.set_status(StatusCode.ERROR, error.description)
+
+
+def nanoseconds(time: float) -> int:
+    """Return a time in seconds as spans have it."""
+    return round(time * 1e9)
