@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -587,6 +588,15 @@ async def test_a_provider_that_is_switched_off_makes_no_spans(backend, monkeypat
         await rt.call(leaf)
         assert session._coordinator.call_log.spans is None
     assert session.info.traceparent is None
+
+
+async def test_warnings_are_shown_once_in_traced_sessions(backend):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            async with rt.Session():
+                warnings.warn("mine", stacklevel=1)
+    assert [str(each.message) for each in caught] == ["mine"]
 
 
 def test_off_is_the_default(monkeypatch, backend):

@@ -13,9 +13,13 @@ from railtracks.exceptions import ConfigError
 from railtracks.state import ExecutionInfo
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer, TracerProvider
+
     from railtracks._telemetry._spans import SessionSpans
 
 _has_warned = False
+_latest: tuple[TracerProvider, Tracer] | None = None
+"""The tracer provider that was last used, and its tracer."""
 
 
 def require_opentelemetry() -> None:
@@ -61,8 +65,20 @@ def open_spans(info: ExecutionInfo, values: bool, now: Callable[[], float], log:
     from railtracks._telemetry._spans import SessionSpans, log_span_error
 
     try:
-        spans = SessionSpans(provider.get_tracer(SCOPE), info, values, now, log)
+        spans = SessionSpans(_tracer_of(provider), info, values, now, log)
         return None if spans.traceparent is None else spans  # the SDK is switched off, by OTEL_SDK_DISABLED for example
     except Exception as exc:
         log_span_error(log, exc)
         return None
+
+
+def _tracer_of(provider: TracerProvider) -> Tracer:
+    """Return the tracer of a provider, which makes it only once.
+
+    That of the SDK adds a warning filter each time it is asked, and Python then shows warnings again that it has shown.
+    """
+    global _latest
+    latest = _latest
+    if latest is None or latest[0] is not provider:
+        _latest = latest = provider, provider.get_tracer(SCOPE)
+    return latest[1]
