@@ -54,7 +54,7 @@ def _terminal() -> TextIO | None:
     stream: TextIO | None = sys.stderr  # None without a console, as under pythonw
     try:
         return stream if stream is not None and stream.isatty() else None
-    except (AttributeError, ValueError):  # it was replaced, or is closed
+    except (AttributeError, OSError, ValueError):  # it was replaced, is closed, or the terminal is gone
         return None
 
 

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from railtracks._concurrency._after_fork import after_fork
-from railtracks._logging import SESSION
+from railtracks._logging import SESSION, SessionLog
 from railtracks._progress._frame import Painter, frame, shown_views
 from railtracks._progress._region import Region, is_same_terminal, is_terminal, terminal_size
 from railtracks._progress._view import SessionView
@@ -63,21 +63,29 @@ class Display:
         return self._region is not None
 
     def add(self, view: SessionView) -> None:
-        """Show a session from now on. If no thread can be started, a warning says that nothing is shown."""
+        """Show a session from now on.
+
+        Raises:
+            Exception: standard error is an object that raised it, or no thread can be started. Nothing is left then.
+        """
         with self._lock:
             self._views[view] = None
             if self._thread is not None:
                 return
-            self._must_end = must_end = threading.Event()
-            self._region = self._open_region()
-            run = self._draw_lines if self._region is None else self._draw_frames
-            thread = threading.Thread(target=self._run, args=(run, must_end), name="railtracks-progress", daemon=True)
             try:
-                thread.start()
-            except (RuntimeError, MemoryError) as exc:  # "can't start new thread"
-                self._give_up(exc)
-                return
-            self._thread = thread
+                self._start_thread()
+            except BaseException:
+                self._views.clear()
+                self._end_thread()
+                raise
+
+    def _start_thread(self) -> None:
+        self._must_end = must_end = threading.Event()
+        self._region = self._open_region()
+        run = self._draw_lines if self._region is None else self._draw_frames
+        thread = threading.Thread(target=self._run, args=(run, must_end), name="railtracks-progress", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def remove(self, view: SessionView) -> None:
         """Show a session no more. When it was the last, wait until the thread has ended. Idempotent."""
@@ -89,13 +97,13 @@ class Display:
                 view.has_summary = False  # if Ctrl-C has this done again
                 try:
                     self._print(view.summary())
-                except (OSError, ValueError) as exc:  # the terminal is gone
+                except Exception as exc:  # the terminal is gone, or is an object that raises anything
                     failure = exc
             if len(self._views) == 1:
                 thread = self._end_thread()
             del self._views[view]
         if failure is not None:
-            _log_failure(view, failure)
+            log_failure(view.log, failure)
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
@@ -150,7 +158,7 @@ class Display:
         if region is not None:
             try:
                 region.end()
-            except (OSError, ValueError):  # the terminal is gone, and there is nothing left to erase
+            except Exception:  # the terminal is gone, and there is nothing left to erase
                 region.restore()
 
     def _print(self, text: str) -> None:
@@ -167,7 +175,7 @@ class Display:
             self._views.clear()
             self._end_thread()
         if view is not None:
-            _log_failure(view, exc)
+            log_failure(view.log, exc)
 
     # ---- the thread
 
@@ -218,8 +226,9 @@ class Display:
                     self._print(text)
 
 
-def _log_failure(view: SessionView, exc: BaseException) -> None:
-    view.log.log(logging.WARNING, "the progress of sessions cannot be shown: %r", exc, logger=SESSION)
+def log_failure(log: SessionLog, exc: BaseException) -> None:
+    """Log why nothing is shown."""
+    log.log(logging.WARNING, "the progress of sessions cannot be shown: %r", exc, logger=SESSION)
 
 
 def _write_line(line: str) -> None:

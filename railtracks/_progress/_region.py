@@ -162,7 +162,7 @@ def is_terminal(stream: Any) -> bool:
     try:
         if stream is None or not stream.isatty():
             return False
-    except (AttributeError, ValueError):  # it was replaced, or is closed
+    except (AttributeError, OSError, ValueError):  # it was replaced, is closed, or the terminal is gone
         return False
     encoding = str(getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "")
     return os.environ.get("TERM", "").lower() not in ("dumb", "unknown") and encoding.startswith("utf")

@@ -99,6 +99,7 @@ class SessionLife(SessionStorage):
                     self._start_recording()
                 else:
                     await run_in_thread(self._start_recording)
+            self._show()  # it may raise, and a nursery that is open would have to be closed
             self._nursery = nursery = SessionNursery(self._coordinator, self._log)
             await nursery.open()
         except BaseException as exc:  # no run to resume, a cancellation, or no event loop that anyio knows
@@ -107,7 +108,6 @@ class SessionLife(SessionStorage):
         self._lifecycle.advance(Phase.OPEN)
         self._token = current.set(nursery.frame)
         enter_spans(self._coordinator)
-        self._show()
         return self
 
     async def __aexit__(
@@ -145,6 +145,7 @@ class SessionLife(SessionStorage):
             with DeferredInterrupts():
                 self._begin("with")
                 self._start_recording()
+                self._show()
                 if running_library() is None:
                     self._coordinator.loop.start = self._start_loop
                     self._termination = Termination()
@@ -152,7 +153,6 @@ class SessionLife(SessionStorage):
                 self._lifecycle.advance(Phase.OPEN)
                 self._token = current.set(Frame(self._coordinator))
                 enter_spans(self._coordinator)
-                self._show()
         except BaseException as exc:
             self._abort(exc)
             raise
@@ -200,8 +200,8 @@ class SessionLife(SessionStorage):
             self._hooks.observer.on_session_opened(self)
 
     def _show(self) -> None:
-        if self._config.progress and not self._is_implicit and self._token is not None:
-            show(self._coordinator, self._hooks, self.name, self._flow_name, self._token)
+        if self._config.progress and not self._is_implicit:
+            show(self._coordinator, self._hooks, self.name, self._flow_name)
 
     def _start_loop(self) -> None:
         """Start the event loop of the synchronous form, and wait until it runs. Called in the thread that needs it."""
@@ -221,7 +221,9 @@ class SessionLife(SessionStorage):
             self._lifecycle.advance(Phase.OVER)
         closed = (functools.partial(abort_spans, self._coordinator, exc), self._notify_closed) if has_begun else ()
         restored = () if self._termination is None else (self._termination.restore,)
-        run_steps(self._release_run, self._log.close, *closed, self._coordinator.unbind, self._restore, *restored)
+        hidden = functools.partial(hide, self._coordinator, has_begun=False)
+        steps = hidden, self._release_run, self._log.close, *closed, self._coordinator.unbind, self._restore, *restored
+        run_steps(*steps)
 
     # ---- leaving
 

@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
-from contextvars import Token
-from typing import Any
-
+from railtracks._context_variable import current
 from railtracks._test_hooks import RuntimeHooks
 from railtracks.execution import Coordinator, Frame
 
 
-def show(
-    coordinator: Coordinator, hooks: RuntimeHooks, name: str | None, flow_name: str | None, token: Token[Any]
-) -> None:
-    """Show a session from now on. Nothing is shown in virtual time, as it would depend on real time.
+def show(coordinator: Coordinator, hooks: RuntimeHooks, name: str | None, flow_name: str | None) -> None:
+    """Show a session that is about to be opened. The context variable names what is around it.
+
+    If it cannot be shown, that is logged, and the session goes on. Nothing is shown in virtual time, as it would depend
+    on real time.
 
     Args:
         coordinator: Its coordinator.
         hooks: Its clocks.
         name: Its name, if it has one.
         flow_name: The flow that it is a run of, if it is.
-        token: What restores the frame around it.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: raised by standard error, if that is an object of a user. Nothing is shown then.
     """
     if hooks.thread_scheduler is not None:
         return
-    from railtracks._progress._display import display  # here, as few programs show sessions
+    from railtracks._progress._display import display, log_failure  # here, as few programs show sessions
     from railtracks._progress._view import SessionView
 
-    around = token.old_value
-    is_shown_around = isinstance(around, Frame) and around.coordinator.progress is not None
+    around: Frame | None = current.get()
+    is_shown_around = around is not None and around.coordinator.progress is not None
     coordinator.progress = SessionView(coordinator, name, flow_name, has_summary=not is_shown_around)
-    display.add(coordinator.progress)
+    try:
+        display.add(coordinator.progress)
+    except Exception as exc:
+        coordinator.progress = None
+        log_failure(coordinator.log, exc)
 
 
-def hide(coordinator: Coordinator) -> None:
-    """Show a session no more. When this returns, nothing is left of what showed it. Idempotent."""
+def hide(coordinator: Coordinator, has_begun: bool = True) -> None:
+    """Stop showing a session. When this returns, nothing is left of what showed it. Idempotent.
+
+    Args:
+        coordinator: Its coordinator.
+        has_begun: Whether it was entered. Otherwise there is no end of it, of which a line would stay.
+    """
     if coordinator.progress is not None:
         from railtracks._progress._display import display  # loaded by now
 
+        coordinator.progress.has_summary &= has_begun
         display.remove(coordinator.progress)
         coordinator.progress = None

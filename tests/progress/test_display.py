@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -21,9 +22,11 @@ import anyio.to_thread
 import pytest
 
 import railtracks as rt
+from railtracks._context_variable import current
 from railtracks._progress import _display
 from railtracks._progress._display import display
 from railtracks._progress._frame import Painter
+from railtracks._session._life import open_sessions
 from tests.progress.helpers import Stream, assert_nothing_is_left, progress_threads
 
 
@@ -443,6 +446,101 @@ def test_a_terminal_that_is_gone_is_reported_once(is_terminal, monkeypatch, logg
         if thread.name == "railtracks-progress":
             thread.join()
     assert_nothing_is_left()
+
+
+class Refusing(Stream):
+    """Standard error that raises when it is asked whether it is a terminal."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self._error = error
+
+    def isatty(self) -> bool:
+        raise self._error
+
+
+def enter_and_leave(form: str, backend: str) -> None:
+    """Enter a session in one of the ways into it, make a call, and check that nothing is left of it."""
+
+    async def main() -> None:
+        try:
+            if form == "async with":
+                async with session(logging_setting="QUIET"):
+                    await rt.call(one)
+            else:
+                with session(logging_setting="QUIET"):
+                    await rt.call(one)
+        finally:
+            assert current.get() is None
+
+    @rt.function_node
+    async def one() -> int:
+        return 1
+
+    before = set(open_sessions)
+    try:
+        if form == "synchronous":
+            with session(logging_setting="QUIET", backend=backend):
+                assert rt.call_sync(one) == 1
+        else:
+            anyio.run(main, backend=backend)
+    finally:
+        assert current.get() is None
+        assert open_sessions == before
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert_nothing_is_left()
+
+
+every_form = pytest.mark.parametrize("form", ["async with", "with", "synchronous"])
+
+
+@every_form
+def test_a_session_that_cannot_be_shown_goes_on(form, backend, monkeypatch, logged):
+    monkeypatch.setattr("sys.stderr", Refusing(RuntimeError("odd")))
+    enter_and_leave(form, backend)
+    assert logged == ["the progress of sessions cannot be shown: RuntimeError('odd')"]
+
+
+@every_form
+def test_a_terminal_that_is_gone_gets_lines(form, backend, monkeypatch, logged):
+    monkeypatch.setattr("sys.stderr", stream := Refusing(OSError("gone")))
+    enter_and_leave(form, backend)
+    assert logged == []
+    assert stream.getvalue().startswith("RT progress: session ")
+
+
+@every_form
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_program_leaves_no_session_open(form, error, backend, monkeypatch, logged):
+    monkeypatch.setattr("sys.stderr", stream := Refusing(error()))
+    with pytest.raises(error):
+        enter_and_leave(form, backend)
+    assert logged == []
+    assert stream.getvalue() == ""
+
+
+@every_form
+def test_what_a_stream_raises_at_the_end_is_logged(form, backend, monkeypatch, logged):
+    class Odd(Stream):
+        def write(self, text: str) -> int:
+            raise RuntimeError("odd")
+
+    monkeypatch.setattr("sys.stderr", Odd(is_terminal=False))
+    enter_and_leave(form, backend)
+    assert logged == ["the progress of sessions cannot be shown: RuntimeError('odd')"]
+
+
+def test_a_batch_goes_on_if_the_terminal_is_gone(backend, monkeypatch):
+    async def main() -> None:
+        async with rt.Session(save_state=False, logging_setting="NONE"):
+            assert await rt.call_batch(double, [1, 2], progress="doubling") == [2, 4]
+
+    @rt.function_node
+    async def double(number: int) -> int:
+        return 2 * number
+
+    monkeypatch.setattr("sys.stderr", Refusing(OSError("gone")))
+    anyio.run(main, backend=backend)
 
 
 def test_without_a_thread_nothing_is_shown(terminal, monkeypatch, logged, backend):
