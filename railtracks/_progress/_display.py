@@ -54,6 +54,7 @@ class Display:
         self._lock = threading.RLock()  # a finalizer may leave a session while it is held
         self._views: dict[SessionView, None] = {}
         self._thread: threading.Thread | None = None
+        self._ending: dict[threading.Thread, None] = {}  # those that are to end, until they were waited for
         self._must_end = threading.Event()
         self._region: Region | None = None
 
@@ -88,24 +89,24 @@ class Display:
         self._thread = thread
 
     def remove(self, view: SessionView) -> None:
-        """Show a session no more. When it was the last, wait until the thread has ended. Idempotent."""
-        thread, failure = None, None
+        """Stop showing a session. When it was the last, wait until the thread has ended. Idempotent.
+
+        Ctrl-C may tear it apart, also while it waits; it can be called again then.
+        """
+        failure = None
         with self._lock:
-            if view not in self._views:
-                return
-            if view.has_summary and self._has_summaries:
+            if view in self._views and view.has_summary and self._has_summaries:
                 view.has_summary = False  # if Ctrl-C has this done again
                 try:
                     self._print(view.summary())
                 except Exception as exc:  # the terminal is gone, or is an object that raises anything
                     failure = exc
-            if len(self._views) == 1:
-                thread = self._end_thread()
-            del self._views[view]
+            self._views.pop(view, None)
+            if not self._views:
+                self._end_thread()
         if failure is not None:
             log_failure(view.log, failure)
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        self._join_ending()
 
     @contextmanager
     def no_summaries(self) -> Iterator[None]:
@@ -120,9 +121,8 @@ class Display:
         """Show nothing any more, whatever sessions are open. Wait until the thread has ended."""
         with self._lock:
             self._views.clear()
-            thread = self._end_thread()
-        if thread is not None:
-            thread.join()
+            self._end_thread()
+        self._join_ending()
 
     def after_input(self) -> None:
         """Note that a person has answered in the terminal, and so the cursor is at the beginning of a line."""
@@ -130,12 +130,20 @@ class Display:
         if region is not None:
             region.continue_after_input()
 
-    def _end_thread(self) -> threading.Thread | None:
-        """Have the thread end, and return it. The terminal is as it was before."""
-        thread, self._thread = self._thread, None
+    def _end_thread(self) -> None:
+        """Have the thread end. The terminal is as it was before. Idempotent."""
+        if self._thread is not None:
+            self._ending[self._thread] = None
+            self._thread = None
         self._must_end.set()
         self._close_region()
-        return thread
+
+    def _join_ending(self) -> None:
+        """Wait until the threads that are to end have done so, unless this is one of them."""
+        for thread in list(self._ending):
+            if thread is not threading.current_thread():
+                thread.join()
+                self._ending.pop(thread, None)
 
     # ---- the terminal
 

@@ -27,7 +27,7 @@ from railtracks._progress import _display
 from railtracks._progress._display import display
 from railtracks._progress._frame import Painter
 from railtracks._session._life import open_sessions
-from tests.progress.helpers import Stream, assert_nothing_is_left, progress_threads
+from tests.progress.helpers import PATIENCE, Stream, assert_nothing_is_left, progress_threads
 
 
 @pytest.fixture
@@ -224,6 +224,41 @@ def test_a_batch_of_another_session_leaves_the_terminal_alone(terminal, backend)
 # ---- how it ends
 
 
+def enter_and_leave(form: str, backend: str) -> None:
+    """Enter a session in one of the ways into it, make a call, and check that nothing is left of it."""
+
+    async def main() -> None:
+        try:
+            if form == "async with":
+                async with session(logging_setting="QUIET"):
+                    await rt.call(one)
+            else:
+                with session(logging_setting="QUIET"):
+                    await rt.call(one)
+        finally:
+            assert current.get() is None
+
+    @rt.function_node
+    async def one() -> int:
+        return 1
+
+    before = set(open_sessions)
+    try:
+        if form == "synchronous":
+            with session(logging_setting="QUIET", backend=backend):
+                assert rt.call_sync(one) == 1
+        else:
+            anyio.run(main, backend=backend)
+    finally:
+        assert current.get() is None
+        assert open_sessions == before
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert_nothing_is_left()
+
+
+every_form = pytest.mark.parametrize("form", ["async with", "with", "synchronous"])
+
+
 async def returns(stream):
     async with session():
         await until_shown(stream, "session ")
@@ -297,6 +332,32 @@ def test_ctrl_c_leaves_nothing(terminal, backend):
         anyio.run(main, backend=backend)
     [line] = terminal.lines
     assert line.startswith("RT progress: session ")
+
+
+@every_form
+def test_ctrl_c_does_not_leave_the_thread(form, backend, monkeypatch):
+    may_end = threading.Event()
+
+    def run(self: Any, run: Any, must_end: threading.Event) -> None:
+        assert may_end.wait(PATIENCE)  # it takes long to end
+
+    join = threading.Thread.join
+    interrupted: list[threading.Thread] = []
+
+    def join_again(thread: threading.Thread, timeout: float | None = None) -> None:
+        if thread.name == "railtracks-progress":
+            if not interrupted:
+                interrupted.append(thread)
+                raise KeyboardInterrupt
+            may_end.set()
+        join(thread, timeout)
+
+    monkeypatch.setattr("sys.stderr", Stream(is_terminal=False))
+    monkeypatch.setattr(_display.Display, "_run", run)
+    monkeypatch.setattr(threading.Thread, "join", join_again)
+    with pytest.raises(KeyboardInterrupt):
+        enter_and_leave(form, backend)
+    assert not interrupted[0].is_alive()
 
 
 def test_synchronous_code_is_shown_too(terminal, backend):
@@ -442,9 +503,6 @@ def test_a_terminal_that_is_gone_is_reported_once(is_terminal, monkeypatch, logg
 
     anyio.run(main, backend=backend)
     assert logged == ["the progress of sessions cannot be shown: BrokenPipeError('gone')"]
-    for thread in threading.enumerate():
-        if thread.name == "railtracks-progress":
-            thread.join()
     assert_nothing_is_left()
 
 
@@ -457,41 +515,6 @@ class Refusing(Stream):
 
     def isatty(self) -> bool:
         raise self._error
-
-
-def enter_and_leave(form: str, backend: str) -> None:
-    """Enter a session in one of the ways into it, make a call, and check that nothing is left of it."""
-
-    async def main() -> None:
-        try:
-            if form == "async with":
-                async with session(logging_setting="QUIET"):
-                    await rt.call(one)
-            else:
-                with session(logging_setting="QUIET"):
-                    await rt.call(one)
-        finally:
-            assert current.get() is None
-
-    @rt.function_node
-    async def one() -> int:
-        return 1
-
-    before = set(open_sessions)
-    try:
-        if form == "synchronous":
-            with session(logging_setting="QUIET", backend=backend):
-                assert rt.call_sync(one) == 1
-        else:
-            anyio.run(main, backend=backend)
-    finally:
-        assert current.get() is None
-        assert open_sessions == before
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        assert_nothing_is_left()
-
-
-every_form = pytest.mark.parametrize("form", ["async with", "with", "synchronous"])
 
 
 @every_form
