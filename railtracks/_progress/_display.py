@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from railtracks._concurrency._after_fork import after_fork
 from railtracks._logging import SESSION, SessionLog
@@ -52,7 +53,7 @@ class Display:
         if region is not None:
             region.restore()
         self._lock = threading.RLock()  # a finalizer may leave a session while it is held
-        self._views: dict[SessionView, None] = {}
+        self._views: WeakKeyDictionary[SessionView, None] = WeakKeyDictionary()  # a session may never be left
         self._thread: threading.Thread | None = None
         self._ending: dict[threading.Thread, None] = {}  # those that are to end, until they were waited for
         self._must_end = threading.Event()
@@ -194,9 +195,16 @@ class Display:
             if not must_end.is_set():
                 self._give_up(exc)
 
-    def _shown_views(self) -> list[SessionView]:
+    def _open_views(self) -> list[SessionView]:
+        """Return what is to be shown. If that is nothing, as sessions were freed that nobody has left, end the thread.
+
+        The caller must not keep them until the next picture: they, and their sessions, could not be freed.
+        """
         with self._lock:
-            return list(self._views)
+            views = list(self._views)
+            if not views:
+                self._end_thread()
+            return views
 
     def _draw_frames(self, must_end: threading.Event) -> None:
         painter: Painter | None = None
@@ -212,26 +220,31 @@ class Display:
                     self._draw_lines(must_end)
                     return
             began = time.thread_time()
-            columns, height = terminal_size(region.stream)
-            height -= 1  # the cursor is in the line below
-            views = self._shown_views()
-            for view in shown_views(views, height):
-                view.update(must_end.is_set)
-            if not must_end.is_set():
-                lines = frame(views, height, time.monotonic())
-                region.show([painter.paint(line, columns) for line in lines], columns)
+            self._draw_frame(region, painter, must_end)
             pause = min(SLOWEST, max(REDRAW, SHARE * (time.thread_time() - began)))
 
+    def _draw_frame(self, region: Region, painter: Painter, must_end: threading.Event) -> None:
+        columns, height = terminal_size(region.stream)
+        height -= 1  # the cursor is in the line below
+        views = self._open_views()
+        for view in shown_views(views, height):
+            view.update(must_end.is_set)
+        if not must_end.is_set():
+            lines = frame(views, height, time.monotonic())
+            region.show([painter.paint(line, columns) for line in lines], columns)
+
     def _draw_lines(self, must_end: threading.Event) -> None:
-        written: dict[SessionView, str] = {}
+        written: WeakKeyDictionary[SessionView, str] = WeakKeyDictionary()
         while not must_end.wait(PLAIN):
-            views = self._shown_views()
-            written = {view: text for view, text in written.items() if view in views}
-            for view in views:
-                text, facts = view.sentence(time.monotonic())
-                if written.get(view) != facts:
-                    written[view] = facts
-                    self._print(text)
+            self._write_sentences(written)
+
+    def _write_sentences(self, written: WeakKeyDictionary[SessionView, str]) -> None:
+        """Write a line for each session in which something has happened. ``written`` has what was written last."""
+        for view in self._open_views():
+            text, facts = view.sentence(time.monotonic())
+            if written.get(view) != facts:
+                written[view] = facts
+                self._print(text)
 
 
 def log_failure(log: SessionLog, exc: BaseException) -> None:

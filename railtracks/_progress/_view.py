@@ -76,7 +76,8 @@ class SessionView:
     """
 
     __slots__ = (
-        "_batches", "_flow_name", "_name", "_session", "_started", "_texts", "_tracker", "has_summary", "log",
+        "__weakref__", "_batches", "_flow_name", "_name", "_session", "_started", "_texts", "_tracker", "has_summary",
+        "log",
     )  # fmt: skip
 
     def __init__(

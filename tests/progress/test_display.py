@@ -398,6 +398,59 @@ sys.exit(3)
     assert "Fatal" not in done.stderr
 
 
+NEVER_LEFT = """
+import gc, sys, threading, weakref
+import anyio
+import railtracks as rt
+from railtracks._progress import _display
+
+backend, kind = sys.argv[1:]
+sys.stderr.isatty = lambda: kind == "terminal"
+_display.PLAIN = 0.01
+has_written = threading.Event()
+write = sys.stderr.write
+
+def note(text):
+    has_written.set()
+    return write(text)
+
+sys.stderr.write = note
+
+@rt.function_node
+async def keep(session):
+    await anyio.to_thread.run_sync(has_written.wait)
+
+async def enter(links):
+    session = rt.Session(progress=True, save_state=False, logging_setting="NONE")
+    session.__enter__()
+    await rt.call(keep, session)
+    links.append(weakref.ref(session))
+
+async def main():
+    links = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(enter, links)
+    threads = [thread for thread in threading.enumerate() if thread.name == "railtracks-progress"]
+    while any(link() is not None for link in links) or any(thread.is_alive() for thread in threads):
+        gc.collect()
+        await anyio.sleep(0.01)
+    print("freed")
+    with rt.Session(name="next", progress=True, save_state=False):
+        pass
+
+anyio.run(main, backend=backend)
+"""
+
+
+@pytest.mark.parametrize("kind", ["terminal", "file"])
+def test_a_session_that_is_never_left_is_freed(kind, backend):
+    environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-c", NEVER_LEFT, backend, kind]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=20, env=environment)
+    assert done.stdout == "freed\n"
+    assert "RT progress: session next  Completed" in done.stderr
+
+
 # ---- several
 
 
