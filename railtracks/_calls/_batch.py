@@ -159,7 +159,7 @@ async def _run(
     """Make the calls of a batch, in the session of the running code, and show how far they are."""
     batch = _Batch(name, calls, return_exceptions, limit)
     coordinator: Coordinator = current.get().coordinator
-    view = coordinator.progress
+    view = coordinator.view
     if label is None and view is None:
         return await batch.run()
     total = count_calls(iterables)

@@ -21,16 +21,16 @@ from weakref import WeakKeyDictionary
 
 from railtracks._concurrency._after_fork import after_fork
 from railtracks._logging import SESSION, SessionLog
-from railtracks._progress._frame import Painter, frame, shown_views
+from railtracks._progress._picture import Painter, picture, shown_views
 from railtracks._progress._region import Region, is_same_terminal, is_terminal, terminal_size
 from railtracks._progress._view import SessionView
 
 REDRAW = 0.125
-"""Seconds between two frames, at least."""
+"""Seconds between two pictures, at least."""
 SLOWEST = 1.0
-"""Seconds between two frames, at most."""
+"""Seconds between two pictures, at most."""
 SHARE = 100
-"""By how much the time between two frames is longer than what a frame takes of the processor."""
+"""By how much the time between two pictures is longer than what a picture takes of the processor."""
 PLAIN = 5.0
 """Seconds between two lines where there is no terminal."""
 PREFIX = "RT progress"
@@ -84,7 +84,7 @@ class Display:
     def _start_thread(self) -> None:
         self._must_end = must_end = threading.Event()
         self._region = self._open_region()
-        run = self._draw_lines if self._region is None else self._draw_frames
+        run = self._draw_lines if self._region is None else self._draw_pictures
         thread = threading.Thread(target=self._run, args=(run, must_end), name="railtracks-progress", daemon=True)
         thread.start()
         self._thread = thread
@@ -206,7 +206,7 @@ class Display:
                 self._end_thread()
             return views
 
-    def _draw_frames(self, must_end: threading.Event) -> None:
+    def _draw_pictures(self, must_end: threading.Event) -> None:
         painter: Painter | None = None
         pause = REDRAW
         while not must_end.wait(pause):
@@ -220,17 +220,17 @@ class Display:
                     self._draw_lines(must_end)
                     return
             began = time.thread_time()
-            self._draw_frame(region, painter, must_end)
+            self._draw_picture(region, painter, must_end)
             pause = min(SLOWEST, max(REDRAW, SHARE * (time.thread_time() - began)))
 
-    def _draw_frame(self, region: Region, painter: Painter, must_end: threading.Event) -> None:
+    def _draw_picture(self, region: Region, painter: Painter, must_end: threading.Event) -> None:
         columns, height = terminal_size(region.stream)
         height -= 1  # the cursor is in the line below
         views = self._open_views()
         for view in shown_views(views, height):
             view.update(must_end.is_set)
         if not must_end.is_set():
-            lines = frame(views, height, time.monotonic())
+            lines = picture(views, height, time.monotonic())
             region.show([painter.paint(line, columns) for line in lines], columns)
 
     def _draw_lines(self, must_end: threading.Event) -> None:
@@ -249,7 +249,8 @@ class Display:
 
 def log_failure(log: SessionLog, exc: BaseException) -> None:
     """Log why nothing is shown."""
-    log.log(logging.WARNING, "the progress of sessions cannot be shown: %r", exc, logger=SESSION)
+    text = "the progress of sessions cannot be shown: %r; the sessions go on. progress=False turns it off"
+    log.log(logging.WARNING, text, exc, logger=SESSION)
 
 
 def _write_line(line: str) -> None:

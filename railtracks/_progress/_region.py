@@ -1,10 +1,11 @@
 """The last lines of a terminal, which are drawn again and again, while others write above them.
 
 Whatever writes to the terminal through the stream, such as ``print`` and handlers of logs that were made long before,
-erases the lines first and has its text where they began. ``rich.live`` would not do: it lays out the whole frame in the
-thread that writes, which is mostly the event loop's; it wraps what others write, and takes brackets in it for markup;
-it keeps back a line that is not finished, such as a question; and what goes to standard output it sends to standard
-error. Nothing here needs the cursor to be hidden, so a process that is killed leaves the terminal as it should be.
+erases the lines first and has its text where they began. ``rich.live`` would not do: it lays out the whole picture in
+the thread that writes, which is mostly the event loop's; it wraps what others write, and takes brackets in it for
+markup; it keeps back a line that is not finished, such as a question; and what goes to standard output it sends to
+standard error. Nothing here needs the cursor to be hidden, so a process that is killed leaves the terminal as it should
+be.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Region:
         self._lock = lock
         self._write: Callable[[str], Any] = stream.write
         self._widths: list[int] = []  # of the lines that are on the screen, in columns
-        self._frame: tuple[str, list[int]] = ("", [])  # the latest lines, and their widths
+        self._picture: tuple[str, list[int]] = ("", [])  # the latest lines, and their widths
         self._is_at_start = True  # the cursor is at the beginning of a line
         self._redrawn = 0.0
         self._is_over = False
@@ -61,7 +62,7 @@ class Region:
             text = "".join(f"{text}\x1b[K\n" for text, _ in lines)
             self._write(f"{up}{text}\x1b[J")
             self._widths = [width for _, width in lines]
-            self._frame = text, self._widths
+            self._picture = text, self._widths
             self.stream.flush()
 
     def print(self, text: str) -> None:
@@ -127,7 +128,7 @@ class Region:
         now = time.monotonic()
         if self._is_at_start and not self._is_over and now - self._redrawn >= REDRAW:
             self._redrawn = now
-            text, self._widths = self._frame
+            text, self._widths = self._picture
             if text:
                 self._write(text)
                 self.stream.flush()

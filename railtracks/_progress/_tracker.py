@@ -1,8 +1,9 @@
 """What runs in a session, counted from its records without reading them again and again.
 
-Nothing is added to the calls for it. Another thread reads the records that have come since it last looked, and which of
-the open calls have ended. So a look costs what has happened since, plus what is open, whatever the number of records.
-The event loop goes on meanwhile: the counts are those of slightly different moments, and right as soon as it rests.
+Nothing is added to the calls for it. Another thread reads the records that have come since the last time, and which of
+the open calls have ended. So a reading costs what has happened since, plus what is open, whatever the number of
+records. The event loop goes on meanwhile: the counts are those of slightly different moments, and right as soon as it
+rests.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class CallTracker:
     def __init__(self, state: RTState) -> None:
         self._state = state
         self._seen = 0  # the number of records that were read
-        self._new_from = 0  # the first record that the latest look has found
+        self._new_from = 0  # the first record that the latest reading has found
         self._groups: dict[int | None, dict[str, Group]] = {None: {}}  # by the index of the caller
         self.open: dict[int, CallRecord] = {}
 

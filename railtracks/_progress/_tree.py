@@ -19,7 +19,7 @@ SHOWN_OPEN = 3
 SHOWN_ENDED = 3
 """The number of nodes whose calls have all ended that have a line of their own, below one caller; the latest."""
 _MAX_GROUPS = 200
-"""The number of nodes below one caller that are looked at."""
+"""The number of nodes below one caller that are read."""
 _RUNNING = "running"
 
 

@@ -42,7 +42,7 @@ class _Threads(Protocol):
     def awaited(self) -> Mapping[str, int]: ...
 
 
-class RunningSession(Protocol):
+class ShownSession(Protocol):
     """The coordinator of a session, as far as this module needs it."""
 
     session_id: str
@@ -81,7 +81,7 @@ class SessionView:
     )  # fmt: skip
 
     def __init__(
-        self, session: RunningSession, name: str | None, flow_name: str | None, has_summary: bool = True
+        self, session: ShownSession, name: str | None, flow_name: str | None, has_summary: bool = True
     ) -> None:
         self._session = session
         self._name = name
@@ -100,7 +100,7 @@ class SessionView:
         self._batches[batch] = None
 
     def discard(self, batch: BatchCount) -> None:
-        """Show a batch no more."""
+        """Stop showing a batch."""
         self._batches.pop(batch, None)
 
     # ---- for the thread that shows it

@@ -28,12 +28,12 @@ def show(coordinator: Coordinator, hooks: RuntimeHooks, name: str | None, flow_n
     from railtracks._progress._view import SessionView
 
     around: Frame | None = current.get()
-    is_shown_around = around is not None and around.coordinator.progress is not None
-    coordinator.progress = SessionView(coordinator, name, flow_name, has_summary=not is_shown_around)
+    is_shown_around = around is not None and around.coordinator.view is not None
+    coordinator.view = SessionView(coordinator, name, flow_name, has_summary=not is_shown_around)
     try:
-        display.add(coordinator.progress)
+        display.add(coordinator.view)
     except Exception as exc:
-        coordinator.progress = None
+        coordinator.view = None
         log_failure(coordinator.log, exc)
 
 
@@ -44,9 +44,9 @@ def hide(coordinator: Coordinator, has_begun: bool = True) -> None:
         coordinator: Its coordinator.
         has_begun: Whether it was entered. Otherwise there is no end of it, of which a line would stay.
     """
-    if coordinator.progress is not None:
+    if coordinator.view is not None:
         from railtracks._progress._display import display  # loaded by now
 
-        coordinator.progress.has_summary &= has_begun
-        display.remove(coordinator.progress)
-        coordinator.progress = None
+        coordinator.view.has_summary &= has_begun
+        display.remove(coordinator.view)
+        coordinator.view = None

@@ -136,7 +136,7 @@ class Coordinator:
         outer: The coordinator of the session around it, while its nursery is open; None if there is none.
         suspends: Whether the run is suspended when it can only go on with an answer or a message.
         lifecycle: How far the session has come, and what it allows.
-        progress: What is shown of it while it runs; None if nothing is.
+        view: What is shown of it while it runs; None if nothing is.
         failure_traceback: The traceback that the error which ended the session had then.
 
     Once the session is over nothing here refers back to it, so that its records are freed with the last reference.
@@ -147,8 +147,8 @@ class Coordinator:
     __slots__ = (
         "__weakref__", "_in_task", "_in_thread", "_is_on_asyncio", "_must_checkpoint", "_observer", "_yield_at",
         "branches", "call_log", "clock", "config", "context", "failure_traceback", "lifecycle", "log", "loop",
-        "mailbox", "nursery", "origin", "outer", "progress", "publisher", "recorder", "redactor", "resources", "scopes",
-        "session_id", "state", "streams", "suspends", "threads", "watched_loop",
+        "mailbox", "nursery", "origin", "outer", "publisher", "recorder", "redactor", "resources", "scopes",
+        "session_id", "state", "streams", "suspends", "threads", "view", "watched_loop",
     )  # fmt: skip
 
     def __init__(
@@ -188,8 +188,8 @@ class Coordinator:
         self.mailbox: SessionMailbox | None
         self.outer: Coordinator | None
         self.recorder = self.nursery = self.resources = self.streams = self.failure_traceback = None
-        self.progress: SessionView | None
-        self.mailbox = self.outer = self.progress = None
+        self.view: SessionView | None
+        self.mailbox = self.outer = self.view = None
         self.watched_loop: WatchedLoop | None = None
         self.suspends: bool = bool(config.suspend)
         self.branches: Branches = Branches()

@@ -25,7 +25,7 @@ import railtracks as rt
 from railtracks._context_variable import current
 from railtracks._progress import _display
 from railtracks._progress._display import display
-from railtracks._progress._frame import Painter
+from railtracks._progress._picture import Painter
 from railtracks._session._life import open_sessions
 from tests.progress.helpers import PATIENCE, Stream, assert_nothing_is_left, progress_threads
 
@@ -525,6 +525,8 @@ def test_nothing_is_loaded_without_it():
 
 # ---- what goes wrong
 
+CANNOT_BE_SHOWN = "the progress of sessions cannot be shown: {}; the sessions go on. progress=False turns it off"
+
 
 @pytest.fixture
 def logged() -> Iterator[list[str]]:
@@ -555,7 +557,7 @@ def test_a_terminal_that_is_gone_is_reported_once(is_terminal, monkeypatch, logg
             await anyio.to_thread.run_sync(Gone.is_gone.wait)
 
     anyio.run(main, backend=backend)
-    assert logged == ["the progress of sessions cannot be shown: BrokenPipeError('gone')"]
+    assert logged == [CANNOT_BE_SHOWN.format("BrokenPipeError('gone')")]
     assert_nothing_is_left()
 
 
@@ -574,7 +576,7 @@ class Refusing(Stream):
 def test_a_session_that_cannot_be_shown_goes_on(form, backend, monkeypatch, logged):
     monkeypatch.setattr("sys.stderr", Refusing(RuntimeError("odd")))
     enter_and_leave(form, backend)
-    assert logged == ["the progress of sessions cannot be shown: RuntimeError('odd')"]
+    assert logged == [CANNOT_BE_SHOWN.format("RuntimeError('odd')")]
 
 
 @every_form
@@ -603,7 +605,7 @@ def test_what_a_stream_raises_at_the_end_is_logged(form, backend, monkeypatch, l
 
     monkeypatch.setattr("sys.stderr", Odd(is_terminal=False))
     enter_and_leave(form, backend)
-    assert logged == ["the progress of sessions cannot be shown: RuntimeError('odd')"]
+    assert logged == [CANNOT_BE_SHOWN.format("RuntimeError('odd')")]
 
 
 def test_a_batch_goes_on_if_the_terminal_is_gone(backend, monkeypatch):
@@ -630,7 +632,7 @@ def test_without_a_thread_nothing_is_shown(terminal, monkeypatch, logged, backen
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
         anyio.run(main, backend=backend)
-    assert logged == ['the progress of sessions cannot be shown: RuntimeError("can\'t start new thread")']
+    assert logged == [CANNOT_BE_SHOWN.format('RuntimeError("can\'t start new thread")')]
     assert not terminal.getvalue()
 
 

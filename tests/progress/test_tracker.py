@@ -21,12 +21,12 @@ ENDS = (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.SUSPENDED)
 
 @st.composite
 def programs(draw: st.DrawFn) -> list[tuple[str, int, Any]]:
-    """Steps: make a call below the n-th open one, end the n-th open one, or look."""
+    """Steps: make a call below the n-th open one, end the n-th open one, or read."""
     step = st.one_of(
         st.tuples(st.just("create"), st.integers(0, 10), st.sampled_from("abc")),
         st.tuples(st.just("many"), st.integers(0, 10), st.sampled_from("abc")),
         st.tuples(st.just("end"), st.integers(0, 60), st.sampled_from(ENDS)),
-        st.tuples(st.just("look"), st.just(0), st.none()),
+        st.tuples(st.just("read"), st.just(0), st.none()),
     )
     return draw(st.lists(step, max_size=60))
 
@@ -52,7 +52,7 @@ def run(program: list[tuple[str, int, Any]]) -> tuple[RTState, CallTracker]:
             caller = opened[number % len(opened)] if opened and number else None
             for _ in range(1 if kind == "create" else FOLD_FROM + 2):
                 state.created(what, "Other", (), {}, caller, 1.0)
-        elif kind == "look":
+        elif kind == "read":
             tracker.update()
         elif opened:
             callers = {record.parent for record in opened}
@@ -216,7 +216,7 @@ def test_calls_below_a_replayed_one_are_left_out():
     assert texts(tracker) == ["├─ root × 1: 1 ok", "└─ next()"]
 
 
-def test_a_look_can_be_cut_short_and_goes_on_next_time():
+def test_a_reading_can_be_cut_short_and_goes_on_next_time():
     state = RTState()
     tracker = CallTracker(state)
     make(state, "call", None, *[Status.OPEN] * 5_000)

@@ -20,7 +20,7 @@ def shown_views(views: Sequence[SessionView], height: int) -> Sequence[SessionVi
     return views[: max(1, min(MAX_SESSIONS, height // LEAST_HEIGHT))]
 
 
-def frame(views: Sequence[SessionView], height: int, now: float) -> list[Line]:
+def picture(views: Sequence[SessionView], height: int, now: float) -> list[Line]:
     """Return the lines of sessions, the oldest first. What one does not need is left for the next ones.
 
     Args:

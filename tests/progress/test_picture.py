@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 import railtracks as rt
 from railtracks._progress._batch_count import BatchCount
-from railtracks._progress._frame import Painter, frame
+from railtracks._progress._picture import Painter, picture
 from railtracks._progress._view import MAX_BARS, SessionView
 from railtracks.state import Status
 from railtracks.state._questions import ASK, QUESTION, TOPIC
@@ -26,7 +26,7 @@ STYLED = re.compile(r"\x1b\[[0-9;]*m")
 def view_of(session: FakeSession, name: str | None = None) -> SessionView:
     view = SessionView(session, name, None)
     view.update()
-    view.update()  # what was there at the first look is not new any more
+    view.update()  # what was there at the first reading is not new any more
     return view
 
 
@@ -173,7 +173,7 @@ hostile = st.text() | st.sampled_from(
     st.integers(0, 40),
 )
 @example([("漢" * 90, "漢" * 90, 0)], [], 11, 9)
-def test_a_frame_fits_and_is_text(calls, labels, columns, height):
+def test_a_picture_fits_and_is_text(calls, labels, columns, height):
     session = FakeSession(threads=Threads(dict.fromkeys(labels, 1)))
     opened: list[Any] = [None]
     for name, argument, caller in calls:
@@ -181,7 +181,7 @@ def test_a_frame_fits_and_is_text(calls, labels, columns, height):
     views = [view_of(session, name) for name in ["first", *labels]]
     for label in labels:
         views[0].add(BatchCount(label, 3))
-    lines = frame(views, height, 0.0)
+    lines = picture(views, height, 0.0)
     assert len(lines) <= height
     painter = Painter(Stream())
     for line in lines:
@@ -225,7 +225,7 @@ def test_sessions_share_the_lines(height, number, calls):
         for _ in range(calls if each else 0):
             call(session, "fetch")
         views.append(view_of(session))
-    shown = [str(line) for line in frame(views, height, 0.0)]
+    shown = [str(line) for line in picture(views, height, 0.0)]
     assert len(shown) <= height
     heads = [line for line in shown if line.startswith("session ")]
     assert heads == [str(view.lines(1, 0.0)[0]) for view in views[: len(heads)]]
@@ -240,7 +240,7 @@ def test_what_one_session_does_not_need_is_left_for_the_others():
     quiet, busy = FakeSession("quiet"), FakeSession("busy")
     for number in range(9):
         call(busy, "fetch", number)
-    assert len(frame([view_of(quiet), view_of(busy)], 11, 0.0)) == 11
+    assert len(picture([view_of(quiet), view_of(busy)], 11, 0.0)) == 11
 
 
 # ---- without a terminal
