@@ -53,14 +53,14 @@ class Painter:
 
     def __init__(self, stream: Any) -> None:
         from rich.cells import cell_len, set_cell_size
-        from rich.console import Console
+        from rich.console import COLOR_SYSTEMS, Console
         from rich.style import Style
 
         console = Console(file=stream, force_terminal=True)  # it reads NO_COLOR, TERM and COLORTERM
-        colours = None if console.no_color else console._color_system
+        colours = None if console.no_color else console.color_system
         self.is_legacy: bool = console.legacy_windows
         self._cell_len, self._set_cell_size = cell_len, set_cell_size
-        self._colours = colours
+        self._colours = None if colours is None else COLOR_SYSTEMS[colours]
         self._styles = {status: Style.parse(style) for status, style in STYLES.items()}
 
     def paint(self, line: Line, width: int) -> tuple[str, int]:

@@ -214,6 +214,15 @@ def test_colours_follow_the_environment(variable, has_colours, monkeypatch):
     assert ("\x1b[" in drawn) is has_colours
 
 
+def test_colours_are_what_rich_says_in_public(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("rich.console.Console.color_system", None)
+    session = FakeSession()
+    call(session, "fetch")
+    painter = Painter(Stream())
+    assert "\x1b[" not in "".join(painter.paint(line, 100)[0] for line in view_of(session).lines(9, 0.0))
+
+
 # ---- several sessions
 
 
