@@ -214,6 +214,8 @@ class Display:
             if region is None:  # it was closed just now
                 return
             if painter is None:
+                # It imports rich, which takes 20 ms or more. In this thread that keeps the event loop from its next
+                # turn for 5 ms at most, as the interpreter changes between threads.
                 painter = Painter(region.stream)
                 if painter.is_legacy:
                     self._close_region()
