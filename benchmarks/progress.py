@@ -60,17 +60,17 @@ def screen() -> Iterator[None]:
 
 
 @rt.function_node
-async def fetch(page: int) -> int:
+async def read_page(page: int) -> int:
     return page
 
 
 @rt.function_node
-async def fetch_all(count: int, loops: int) -> float:
+async def read_pages(count: int, loops: int) -> float:
     began = time.process_time()
     for page in range(count):
         for _ in range(loops):
             pass
-        await rt.call(fetch, page)
+        await rt.call(read_page, page)
     return time.process_time() - began
 
 
@@ -86,7 +86,7 @@ def loops_of(seconds: float) -> int:
 def calls(progress: bool, loops: int) -> Variant:
     async def run(count: int) -> float:
         async with quiet_session(progress=progress):
-            return await rt.call(fetch_all, count, loops)
+            return await rt.call(read_pages, count, loops)
 
     return run
 

@@ -152,6 +152,7 @@ def test_the_page_asks_nothing_of_the_network(page):
 
 def test_the_details_have_the_lines_of_the_log(browser, failed_run, tmp_path):
     record = failures_of(failed_run.records)[0]
+    assert record.ended is not None
     date = datetime.fromtimestamp(record.ended, UTC).isoformat(" ")
     line = f"{date} reading/n{record.index} [+0.1  s] RT: WARNING - fetch(3) FAILED {EVIL}"
     (tmp_path / "run.log").write_text(f"{line}\n  more\n{date} reading the end\n")

@@ -139,7 +139,12 @@ def test_view_opens_nothing_if_told_so(command, info, monkeypatch):
 
 def test_view_opens_the_file_that_it_has_written_if_told_so(command, info, monkeypatch, tmp_path):
     opened = []
-    monkeypatch.setattr(webbrowser, "open", lambda address: not opened.append(address))
+
+    def note(address):
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", note)
     path = tmp_path / "page.html"
     assert command("view", "pages", "--output", path) == (0, f"{path}\n", "")
     assert opened == []
