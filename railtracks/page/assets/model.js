@@ -144,17 +144,12 @@ function placeInRows(calls, byIndex, latest) {
   const byStart = [...calls].sort((a, b) => a.start - b.start || a.index - b.index);
   const byEnd = [...calls].sort((a, b) => endOf(a) - endOf(b));
   const depths = []; // of each lane
-  const free = []; // the lanes that are free, the lowest last
-  const release = (lane) => {
-    let at = free.length;
-    while (at > 0 && free[at - 1] < lane) at--;
-    free.splice(at, 0, lane);
-  };
+  const free = []; // the lanes that are free, as a heap
   for (const call of calls) call.lane = undefined;
   let ended = 0;
   for (const call of byStart) {
     for (; ended < byEnd.length && endOf(byEnd[ended]) <= call.start; ended++) {
-      if (byEnd[ended].opensLane && byEnd[ended].lane !== undefined) release(byEnd[ended].lane);
+      if (byEnd[ended].opensLane && byEnd[ended].lane !== undefined) pushToHeap(free, byEnd[ended].lane);
     }
     const caller = byIndex.get(call.parent);
     const hasRoom = caller && caller.lane !== undefined && caller.freeFrom <= call.start && endOf(call) <= endOf(caller);
@@ -165,9 +160,9 @@ function placeInRows(calls, byIndex, latest) {
       call.depth = caller.depth + 1;
       caller.freeFrom = endOf(call);
     } else {
-      call.lane = free.length ? free.pop() : depths.push(0) - 1;
+      call.lane = free.length ? popFromHeap(free) : depths.push(0) - 1;
       call.depth = 0;
-      if (endOf(call) <= call.start) release(call.lane); // it took no time, and its end has been passed
+      if (endOf(call) <= call.start) pushToHeap(free, call.lane); // it took no time, and its end has been passed
     }
     depths[call.lane] = Math.max(depths[call.lane], call.depth + 1);
   }
@@ -179,6 +174,26 @@ function placeInRows(calls, byIndex, latest) {
   }
   for (const call of calls) call.row = tops[call.lane] + call.depth;
   return rows;
+}
+
+function pushToHeap(heap, number) {
+  let at = heap.push(number) - 1;
+  for (let above = (at - 1) >> 1; at > 0 && heap[above] > number; at = above, above = (at - 1) >> 1) heap[at] = heap[above];
+  heap[at] = number;
+}
+
+// Remove the least number of a heap that has one, and return it.
+function popFromHeap(heap) {
+  const [least] = heap, last = heap.pop();
+  for (let at = 0, below = 1; at < heap.length; at = below, below = 2 * at + 1) {
+    if (below + 1 < heap.length && heap[below + 1] < heap[below]) below++;
+    if (below >= heap.length || heap[below] >= last) {
+      heap[at] = last;
+      break;
+    }
+    heap[at] = heap[below];
+  }
+  return least;
 }
 
 // Return the calls that one call made, with a fold in place of many of one name, as `info.tree()` has it.
