@@ -160,6 +160,11 @@ def _parse_count(text: str) -> int:
 
 
 def parse_bool(text: str) -> bool:
+    """Return what a text means as a yes or no, in upper or lower case.
+
+    Raises:
+        ValueError: It is none of the words for it, which the error lists.
+    """
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if text.strip().lower() not in words:
         raise ValueError("1, true, yes, on, 0, false, no or off")
@@ -172,7 +177,7 @@ def _parse_tracing(text: str) -> bool | str:
     except ValueError as exc:
         if text.strip().lower() == TRACE_VALUES:
             return TRACE_VALUES
-        raise ValueError(f"{TRACE_VALUES}, {exc}") from None
+        raise ValueError(f"{TRACE_VALUES!r}, or {exc}") from None
 
 
 def _option(

@@ -318,6 +318,12 @@ def test_wrong_variable_is_named_with_text_and_what_is_allowed(name, text, monke
         rt.Session()
 
 
+def test_the_words_for_tracing_are_listed(monkeypatch):
+    monkeypatch.setenv("RAILTRACKS_TRACING", "vals")
+    with pytest.raises(ConfigError, match=r"expected 'values', or 1, true, yes, on, 0, false, no or off$"):
+        rt.Session()
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [("TIMOUT", "TIMEOUT"), ("TIME_OUT", "TIMEOUT"), ("MAXTHREADS", "MAX_THREADS"), ("LOGGING", "LOGGING_SETTING"),
