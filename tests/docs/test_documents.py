@@ -60,6 +60,11 @@ class Chain(NamedTuple):
         for place in self.places:
             examples[place].evaluate()
 
+    @property
+    def shows_progress(self):
+        examples = list(parsed(self.page).examples())
+        return any("progress=True" in examples[place].parsed for place in self.places)
+
 
 def parsed(page):
     return Document.parse(str(page), PythonCodeBlockParser())
@@ -129,6 +134,8 @@ def test_boxes_run_alone_and_print_what_the_page_says(chain, backend, monkeypatc
     monkeypatch.setattr(anyio, "run", functools.partial(anyio.run, backend=backend))
     monkeypatch.setenv("RAILTRACKS_BACKEND", backend)
     monkeypatch.setenv("OPENAI_API_KEY", "none")
+    if chain.shows_progress:  # it takes several seconds, for people to see it
+        monkeypatch.setattr(anyio, "sleep", functools.partial(shortened_sleep, anyio.sleep))
     chain.run()
     output = capsys.readouterr().out
     printed = {without_places(line) for line in output.splitlines()}
@@ -137,6 +144,10 @@ def test_boxes_run_alone_and_print_what_the_page_says(chain, backend, monkeypatc
     following = iter(output.splitlines())
     for line in promised(chain.text):
         assert line in following, f"the page promises that {line!r} is printed next"  # reads on to it
+
+
+async def shortened_sleep(sleep, seconds):
+    await sleep(seconds / 20)
 
 
 def timeline(text):
