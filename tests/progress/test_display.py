@@ -27,6 +27,7 @@ from railtracks._progress import _display
 from railtracks._progress._display import display
 from railtracks._progress._picture import Painter
 from railtracks._session._life import open_sessions
+from railtracks._session._nursery import SessionNursery
 from tests.progress.helpers import PATIENCE, Stream, assert_nothing_is_left, progress_threads
 
 
@@ -595,6 +596,16 @@ def test_what_ends_the_program_leaves_no_session_open(form, error, backend, monk
         enter_and_leave(form, backend)
     assert logged == []
     assert stream.getvalue() == ""
+
+
+def test_a_session_whose_nursery_does_not_open_leaves_no_line(terminal, backend, monkeypatch):
+    async def refuse(self: SessionNursery) -> None:
+        raise LookupError("no task group")
+
+    monkeypatch.setattr(SessionNursery, "open", refuse)
+    with pytest.raises(LookupError):
+        enter_and_leave("async with", backend)
+    assert not terminal.lines
 
 
 @every_form
