@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from railtracks import ExecutionInfo, Flow
 from railtracks._wording import counted
-from railtracks.cli._errors import MistakeError
-from railtracks.cli._output import MAX_TEXT, parse_span
+from railtracks.cli._errors import ExitCode, MistakeError, complain
+from railtracks.cli._output import MAX_TEXT, parse_span, print_json, print_value, run_as_data
 from railtracks.cli._run import finish, shown, with_options
 from railtracks.cli._targets import find_flow, load_flow, load_object
-from railtracks.state import Store, cancel_run, load_run, prune, send
+from railtracks.state import Status, Store, cancel_run, load_run, prune, send
 from railtracks.state._serialization._renaming import split_key
 from railtracks.state._serialization._shown_data import shorten
 from railtracks.state._stores._messages import parse_value
+from railtracks.state._stores._settings import resolve_store
 
 
 def resume_run(
@@ -25,7 +27,7 @@ def resume_run(
     as_json: bool,
     progress: bool | None,
 ) -> int:
-    """Go on with a run, and return the exit code.
+    """Go on with a run, and return the exit code. Of a run that has completed, print the result that is on record.
 
     Args:
         identifier: The run.
@@ -36,6 +38,8 @@ def resume_run(
         progress: Whether to show what runs; None: as configured, or if JSON is not printed.
     """
     info = load_run(identifier, store)
+    if info._status is Status.COMPLETED and not info.interrupted:
+        return _print_completed(info, target, store, as_json)
     flow = _flow_of(info, identifier) if target is None else load_flow(target)
     if store is not None:
         flow = with_options(flow, {"store": store})
@@ -44,6 +48,22 @@ def resume_run(
     parsed = dict(map(_parse_answer, answers)) or None
     connection = shown(flow, as_json).connect()
     return finish(connection, lambda: connection.resume(identifier, answers=parsed), as_json)
+
+
+def _print_completed(info: ExecutionInfo, target: str | None, store: Store | str | None, as_json: bool) -> int:
+    """Say that a run has completed, print its result, and leave it alone: to run it again would replace its record."""
+    run = info.session_id
+    complain(f"the run {run} has completed, and there is nothing to go on with; see railtracks show {run}")
+    if as_json:
+        print_json({**run_as_data(info), "exit_code": int(ExitCode.COMPLETED)})
+        return ExitCode.COMPLETED
+    with suppress(MistakeError):  # without its flow, the result is plain data
+        flow = _flow_of(info, run) if target is None else load_flow(target)
+        info = load_run(run, resolve_store(store), flow=flow)
+    result = next((record.result for record in info.records if record.parent is None), None)
+    if result is not None:
+        print_value(result)
+    return ExitCode.COMPLETED
 
 
 def _flow_of(info: ExecutionInfo, identifier: str) -> Flow[..., Any]:

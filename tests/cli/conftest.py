@@ -10,9 +10,21 @@ from railtracks.cli._app import run_command_line
 PROGRAM = '''
 """A program with flows."""
 
+from dataclasses import dataclass
+
 import anyio
 
 import railtracks as rt
+
+
+@dataclass
+class Point:
+    x: int
+
+
+@rt.function_node
+async def shape() -> Point:
+    return Point(1)
 
 
 @rt.function_node

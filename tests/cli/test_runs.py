@@ -63,6 +63,23 @@ def test_a_suspended_run_is_answered_and_goes_on(command, runs):
     assert err == f"railtracks: the run waiting has no open question {question.id}; none is open\n"
 
 
+def test_a_run_that_has_completed_is_left_as_it_is(command, runs):
+    before = load_run("good").payload()
+    expected = "railtracks: the run good has completed, and there is nothing to go on with; see railtracks show good\n"
+    code, out, err = command("resume", "good")
+    assert (code, err) == (0, expected)
+    assert out == command("run", f"{runs}:pages", 12)[1]
+    code, out, err = command("resume", "good", "--json", "--flow", "nowhere.py:flow")
+    assert (code, err) == (0, expected)
+    data = json.loads(out)
+    assert (data["status"], data["exit_code"], data["result"][:2]) == ("Completed", 0, ["x", "page 0"])
+    assert load_run("good").payload() == before
+    printed = command("run", f"{runs}:shape", "--run-identifier", "typed")[1]
+    assert printed == "Point(x=1)\n"
+    assert command("resume", "typed")[1] == printed
+    assert command("resume", "typed", "--flow", "nowhere.py:flow")[1] == "{'x': 1}\n"
+
+
 def test_the_flow_is_found_by_what_is_on_record(command, runs):
     sys.modules.pop(runs)
     code, _, err = command("resume", "bad")
@@ -74,9 +91,10 @@ def test_the_flow_is_found_by_what_is_on_record(command, runs):
 def test_a_run_without_a_flow_must_be_given_one(command, program):
     async def main():
         async with rt.Session(run_identifier="plain"):
-            await rt.call(anyio.sleep, 0)
+            await rt.call(anyio.sleep, "soon")
 
-    anyio.run(main)
+    with pytest.raises(TypeError):
+        anyio.run(main)
     code, _, err = command("resume", "plain")
     assert (code, err) == (
         2, "railtracks: the run plain was not made by a flow; name it: railtracks resume plain --flow app.py:flow\n",
