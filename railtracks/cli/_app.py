@@ -88,6 +88,9 @@ def show(
     failed: Annotated[bool, Parameter(help="Only what did not complete, and the tracebacks.")] = False,
     stats: Annotated[bool, Parameter(help="Numbers: per node, the critical path, memory.")] = False,
     max_calls: Annotated[int, Parameter(help="How many lines of calls; 0 for all.", validator=_NOT_NEGATIVE)] = 200,
+    max_tracebacks: Annotated[
+        int, Parameter(help="How many tracebacks with --failed; 0 for all.", validator=_NOT_NEGATIVE)
+    ] = 3,
     arguments: Annotated[bool, Parameter(help="With the arguments of calls.", negative="--no-arguments")] = True,
     folds: Annotated[bool, Parameter(help="Many calls of one node on one line.", negative="--no-folds")] = True,
     store: StoreOption = None,
@@ -97,7 +100,7 @@ def show(
     from railtracks.cli._runs import print_run
 
     options = {"max_calls": max_calls or math.inf, "arguments": arguments, "folds": folds}
-    return print_run(run, _store(store), failed, stats, json, options)
+    return print_run(run, _store(store), failed, stats, json, max_tracebacks, options)
 
 
 @app.command(group=_SEEING)

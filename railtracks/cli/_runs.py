@@ -33,7 +33,6 @@ from railtracks.state._views._texts import (
 
 _POLL = 0.5
 """How often a followed run is read again, in seconds."""
-_SHOWN_TRACEBACKS = 3
 _MAX_NAME = 40
 
 
@@ -71,7 +70,13 @@ def _row(run: RunSummary, now: float) -> tuple[str, ...]:
 
 
 def print_run(
-    identifier: str, store: Store | str | None, failed: bool, stats: bool, as_json: bool, options: dict[str, Any]
+    identifier: str,
+    store: Store | str | None,
+    failed: bool,
+    stats: bool,
+    as_json: bool,
+    max_tracebacks: int,
+    options: dict[str, Any],
 ) -> int:
     """Print one run: its calls as a tree, what failed, its numbers, or all of it as JSON."""
     info = load_run(identifier, store)
@@ -83,7 +88,7 @@ def print_run(
         return 0
     show_tree(info, failed=failed, **options)
     if failed:
-        _print_tracebacks(info)
+        _print_tracebacks(info, max_tracebacks)
     if info.end_time is None:
         is_running = resolve_store(store).is_locked(identifier)
         advice = f"railtracks tail {identifier}" if is_running else f"railtracks resume {identifier}"
@@ -103,14 +108,23 @@ def print_comparison(first: str, second: str, store: Store | str | None) -> int:
     return 0
 
 
-def _print_tracebacks(info: ExecutionInfo) -> None:
-    failures = failures_of(info.records)
-    for record in failures[:_SHOWN_TRACEBACKS]:
-        print(f"\n{shown_call(record, info._redactor)}")
-        print(printable(traceback_of(record) or shown_error(record.exception, info._redactor)).rstrip())  # type: ignore[arg-type]
-    if len(failures) > _SHOWN_TRACEBACKS:
-        left = counted(len(failures) - _SHOWN_TRACEBACKS, "more failure")
-        print(f"\n… and {left}; railtracks export {info.session_id} --format csv lists all of them")
+def _print_tracebacks(info: ExecutionInfo, limit: int) -> None:
+    """Print the tracebacks of the calls that failed, each once, and at most ``limit`` of them; 0 for all."""
+    calls: dict[tuple[str, str], list[CallRecord]] = {}
+    for record in failures_of(info.records):
+        text = printable(traceback_of(record) or shown_error(record.exception, info._redactor)).rstrip()  # type: ignore[arg-type]
+        calls.setdefault((record.name, text), []).append(record)
+    groups = [*calls.items()]
+    shown = groups[:limit] if limit else groups
+    for (_, text), records in shown:
+        number = f"  ({len(records)} calls)" if len(records) > 1 else ""
+        print(f"\n{shown_call(records[0], info._redactor)}{number}\n{text}")
+    if left := groups[len(shown) :]:
+        failures = counted(sum(len(records) for _, records in left), "more failure")
+        print(
+            f"\n… and {failures}; --max-tracebacks 0 shows all, and railtracks export {info.session_id} --format csv "
+            f"lists all calls with their errors, without tracebacks"
+        )
 
 
 def follow_run(identifier: str, store: Store | str | None) -> int:

@@ -222,7 +222,8 @@ class ExecutionInfo:
                 ``math.inf`` for all.
             arguments: Whether the arguments of the calls are shown.
             folds: Whether many calls of one node are one line.
-            failed: Whether only the calls are shown that have not completed, and those that made them.
+            failed: Whether only the calls are shown that have not completed, and those that made them. The slowest is
+                left out then.
         """
         return "\n".join(map(str, self._tree_lines(max_calls, arguments, folds, failed)))
 

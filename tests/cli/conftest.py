@@ -48,6 +48,16 @@ async def fetch_all(count: int, *, label: str = "x", strict: bool = False) -> li
 
 
 @rt.function_node
+async def refuse(number: int) -> None:
+    raise ValueError("refused" if number < 3 else f"refused {number}")
+
+
+@rt.function_node
+async def fail_alike(count: int) -> None:
+    await rt.call_batch(refuse, range(count))
+
+
+@rt.function_node
 async def ask_twice() -> str:
     first = await rt.ask("Which colour?")
     return f"{first} and {await rt.ask('Which size?')}"

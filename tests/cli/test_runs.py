@@ -49,6 +49,20 @@ def test_one_run_is_shown_as_asked(command, runs):
     assert re.fullmatch(r"It waits for an answer: railtracks answer waiting q-\w+ \.\.\.  # Which colour\?", last)
 
 
+def test_equal_tracebacks_are_shown_once(command, program):
+    command("run", f"{program}:fail_alike", 6, "--run-identifier", "alike")
+    _, out, _ = command("show", "alike", "--failed")
+    assert out.split("\n\n")[1].startswith("refuse(0)  (3 calls)\nTraceback")
+    assert (out.count("Traceback"), "… and" in out) == (3, True)
+    assert out.splitlines()[-1] == (
+        "… and 1 more failure; --max-tracebacks 0 shows all, and railtracks export alike --format csv lists all calls "
+        "with their errors, without tracebacks"
+    )
+    _, out, _ = command("show", "alike", "--failed", "--max-tracebacks", 0)
+    assert (out.count("Traceback"), "… and" in out) == (4, False)
+    assert command("show", "alike", "--failed", "--max-tracebacks", 1)[1].count("Traceback") == 1
+
+
 def test_a_suspended_run_is_answered_and_goes_on(command, runs):
     code, _, err = command("answer", "waiting", "nope", "blue")
     assert code == 2
@@ -91,9 +105,9 @@ def test_the_flow_is_found_by_what_is_on_record(command, runs):
 def test_a_run_without_a_flow_must_be_given_one(command, program):
     async def main():
         async with rt.Session(run_identifier="plain"):
-            await rt.call(anyio.sleep, "soon")
+            await rt.call(anyio.Path("nowhere").read_text)
 
-    with pytest.raises(TypeError):
+    with pytest.raises(FileNotFoundError):
         anyio.run(main)
     code, _, err = command("resume", "plain")
     assert (code, err) == (

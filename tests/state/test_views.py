@@ -125,6 +125,23 @@ def test_many_calls_of_one_name_are_one_line(count, fails):
     assert any("that did not complete" in line for line in lines) == (failed > 6 or 5 < failed < count)
 
 
+@given(st.integers(FOLD_FROM, 40), st.integers(1, 40))
+def test_a_fold_of_failures_is_without_the_slowest(count, fails):
+    state = RTState()
+    for number in range(count):
+        record = state.created("f", "Tool", (number,), {}, None, 0.0)
+        (state.failed if number < fails else state.succeeded)(record, ValueError(number), 1.0 + number)
+    lines = list(map(str, Tree(state.snapshot(), Redactor(), TreeOptions(failed=True)).lines()))
+    failed = min(fails, count)
+    assert sum("  Failed  " in line for line in lines) == min(failed, 5)
+    assert not any("Completed" in line or "(slowest)" in line for line in lines)
+    assert len(lines) == 1 + min(failed, 5) + (failed > 5)
+    if failed > 5:
+        assert lines[-1].endswith(
+            f"… and {failed - 5} more call{'s' * (failed > 6)} that did not complete, or in which one did not"
+        )
+
+
 @given(trees())
 def test_the_critical_path_is_never_longer_than_the_session(records):
     path = critical_path(records)

@@ -43,7 +43,7 @@ class Fold:
     Attributes:
         records: All of them, in the order of creation.
         shown: Those that are shown below the line nevertheless: the first that have not completed, and the slowest.
-        slowest: The one that took longest, if any has ended.
+        slowest: The one that took longest; None if none has ended, or it is not looked for.
         below: How many have completed although a call below them has not.
         left: How many that have not completed, or a call below them, are not shown.
     """
@@ -76,7 +76,7 @@ class Fold:
 
 
 def fold_siblings(
-    records: Sequence[CallRecord], unusual: Sequence[int], fold_from: float = FOLD_FROM
+    records: Sequence[CallRecord], unusual: Sequence[int], fold_from: float = FOLD_FROM, with_slowest: bool = True
 ) -> list[CallRecord | Fold]:
     """Return the calls that one call made, with a fold in place of each ``fold_from`` or more of one name.
 
@@ -86,6 +86,7 @@ def fold_siblings(
         records: The calls, in the order of creation.
         unusual: By the index of a call, whether it, or one below it, has not completed.
         fold_from: The number of calls.
+        with_slowest: Whether the slowest call of a fold is shown below its line, even if it completed.
     """
     if len(records) < fold_from:
         return list(records)
@@ -98,13 +99,13 @@ def fold_siblings(
         if len(group) < fold_from:
             found.append(record)
         elif record is group[0]:
-            found.append(_fold(group, unusual))
+            found.append(_fold(group, unusual, with_slowest))
     return found
 
 
-def _fold(records: Sequence[CallRecord], unusual: Sequence[int]) -> Fold:
+def _fold(records: Sequence[CallRecord], unusual: Sequence[int], with_slowest: bool) -> Fold:
     ended = [(record.ended - record.started, -record.index, record) for record in records if record.ended is not None]
-    slowest = max(ended)[2] if ended else None
+    slowest = max(ended)[2] if ended and with_slowest else None
     special = [record for record in records if unusual[record.index]]
     shown = special[:SHOWN_UNUSUAL]
     left = len(special) - len(shown)

@@ -100,7 +100,8 @@ class Tree:
 
     def _wanted(self, records: Sequence[CallRecord]) -> list[CallRecord | Fold]:
         """Return those of the calls that are shown, with folds in place of many of one name."""
-        folded = fold_siblings(records, self._unusual, FOLD_FROM if self._options.folds else float("inf"))
+        fold_from = FOLD_FROM if self._options.folds else float("inf")
+        folded = fold_siblings(records, self._unusual, fold_from, with_slowest=not self._options.failed)
         if not self._options.failed:
             return folded
         wanted = [entry for entry in folded if self._is_unusual(entry)]
