@@ -9,7 +9,7 @@ from typing import Any
 from railtracks import ExecutionInfo, Flow
 from railtracks._wording import counted
 from railtracks.cli._errors import ExitCode, MistakeError, complain
-from railtracks.cli._output import MAX_TEXT, parse_span, print_json, print_value, run_as_data
+from railtracks.cli._output import MAX_TEXT, came_for, parse_span, print_json, print_value, run_as_data
 from railtracks.cli._run import finish, shown, with_options
 from railtracks.cli._targets import find_flow, load_flow, load_object
 from railtracks.state import Status, Store, cancel_run, load_run, prune, send
@@ -96,7 +96,10 @@ def _parse_answer(text: str) -> tuple[str, Any]:
 
 def answer_question(identifier: str, question: str, value: str, store: Store | str | None) -> int:
     """Send the answer to a question of a run."""
-    known = {each.id: each.text for each in load_run(identifier, store).questions}
+    info = load_run(identifier, store)
+    known = {each.id: each.text for each in info.questions}
+    if question in came_for(info):
+        raise MistakeError(f"the question {question} has its answer; to go on: railtracks resume {identifier}")
     if question not in known:
         listed = "; ".join(f"{each} ({shorten(text, MAX_TEXT)})" for each, text in known.items())
         raise MistakeError(

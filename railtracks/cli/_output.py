@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from railtracks import ExecutionInfo
 from railtracks.cli._errors import MistakeError
 from railtracks.state import Question
+from railtracks.state._questions import open_questions
 from railtracks.state._records import CallRecord, Status, aggregate_status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._guarding import guarded
@@ -49,6 +50,12 @@ def show_tree(info: ExecutionInfo, file: TextIO | None = None, **options: Any) -
 def answer_line(identifier: str, question: Question) -> str:
     """Return the command that answers a question of a run, with the question as a comment."""
     return f"railtracks answer {identifier} {question.id} ...  # {shorten(question.text, MAX_TEXT)}"
+
+
+def came_for(info: ExecutionInfo) -> tuple[str, ...]:
+    """Return what has come for a suspended run of what it waits for: the ids of questions, and topics of messages."""
+    questions = (question.id for question in open_questions((*info.earlier, *info.records)))
+    return tuple(each for each in (*questions, *info.topics) if each in info._answered)
 
 
 def print_value(value: object) -> None:

@@ -10,6 +10,7 @@ from railtracks import ExecutionInfo
 from railtracks._wording import counted
 from railtracks.cli._output import (
     answer_line,
+    came_for,
     parse_moment,
     print_json,
     print_table,
@@ -93,13 +94,25 @@ def print_run(
         is_running = resolve_store(store).is_locked(identifier)
         advice = f"railtracks tail {identifier}" if is_running else f"railtracks resume {identifier}"
         print(f"It is running: {advice}" if is_running else f"Its process died before it had ended: {advice}")
-    for question in info.questions:
-        print(f"It waits for an answer: {answer_line(identifier, question)}")
-    if info.topics:
-        print(f"It waits for messages: {', '.join(info.topics)}")
+    _print_what_it_waits_for(info)
     if info.damage is not None:
         print(f"A part of the record is damaged: {info.damage}", file=sys.stderr)
     return 0
+
+
+def _print_what_it_waits_for(info: ExecutionInfo) -> None:
+    """Print what a run waits for, and how to go on with one for which some of it has come."""
+    identifier, came = info.session_id, came_for(info)
+    for question in info.questions:
+        print(f"It waits for an answer: {answer_line(identifier, question)}")
+    if topics := [topic for topic in info.topics if topic not in came]:
+        print(f"It waits for messages: {', '.join(topics)}")
+    if came and info.end_time is not None:
+        if info.questions or topics:
+            what = "Something that it waits for has come"
+        else:
+            what = "It has its message" if set(came) & {*info.topics} else "It has its answer"
+        print(f"{what}; to go on: railtracks resume {identifier}")
 
 
 def print_comparison(first: str, second: str, store: Store | str | None) -> int:

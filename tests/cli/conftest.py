@@ -64,6 +64,16 @@ async def ask_twice() -> str:
 
 
 @rt.function_node
+async def receive(topic: str) -> object:
+    return await rt.receive(topic)
+
+
+@rt.function_node
+async def receive_both() -> list:
+    return await rt.call_batch(receive, ["news", "weather"])
+
+
+@rt.function_node
 async def wait(timeout: float, resume: bool = False) -> None:
     await anyio.sleep(timeout)
 

@@ -100,7 +100,7 @@ def test_options_of_the_session_are_options_of_the_command(command, program):
 
 
 MISTAKES = {
-    "{name}": "expected {name}:NAME; {name} has ask_twice, asking, clash, fetch, fetch_all, interrupt, leak",
+    "{name}": "expected {name}:NAME; {name} has ask_twice, asking, clash, fail_alike, fetch, fetch_all",
     "{name}.py": "expected {name}.py:NAME; {name}.py has ask_twice",
     ":flow": "'' is not a module; expected MODULE:NAME or PATH.py:NAME",
     ".app:flow": "'.app' is not a module; expected MODULE:NAME or PATH.py:NAME",

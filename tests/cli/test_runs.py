@@ -69,6 +69,11 @@ def test_a_suspended_run_is_answered_and_goes_on(command, runs):
     (question,) = load_run("waiting").questions
     assert err == f"railtracks: the run waiting has no open question nope; open are {question.id} (Which colour?)\n"
     assert command("answer", "waiting", question.id, "blue")[0] == 0
+    assert command("show", "waiting")[1].splitlines()[-1] == "It has its answer; to go on: railtracks resume waiting"
+    code, _, err = command("answer", "waiting", question.id, "red")
+    assert (code, err) == (
+        2, f"railtracks: the question {question.id} has its answer; to go on: railtracks resume waiting\n",
+    )  # fmt: skip
     assert command("resume", "waiting")[0] == 75
     (question,) = load_run("waiting").questions
     code, out, _ = command("resume", "waiting", "--answer", f"{question.id}=42")
@@ -92,6 +97,18 @@ def test_a_run_that_has_completed_is_left_as_it_is(command, runs):
     assert printed == "Point(x=1)\n"
     assert command("resume", "typed")[1] == printed
     assert command("resume", "typed", "--flow", "nowhere.py:flow")[1] == "{'x': 1}\n"
+
+
+def test_what_has_come_for_a_run_is_said(command, program):
+    command("run", f"{program}:receive_both", "--run-identifier", "both")
+    assert command("show", "both")[1].splitlines()[-1] == "It waits for messages: news, weather"
+    rt.state.send("both", "news", 1)
+    assert command("show", "both")[1].splitlines()[-2:] == [
+        "It waits for messages: weather", "Something that it waits for has come; to go on: railtracks resume both",
+    ]  # fmt: skip
+    rt.state.send("both", "weather", 2)
+    assert command("show", "both")[1].splitlines()[-1] == "It has its message; to go on: railtracks resume both"
+    assert command("resume", "both")[:2] == (0, "[1, 2]\n")
 
 
 def test_the_flow_is_found_by_what_is_on_record(command, runs):
