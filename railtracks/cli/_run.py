@@ -6,7 +6,7 @@ import copy
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -14,6 +14,7 @@ from railtracks import Flow, RunSuspended, Session
 from railtracks._config import is_configured
 from railtracks._flow import FlowConnection
 from railtracks._progress._display import display
+from railtracks.cli._arguments import parameters_of, usage_of
 from railtracks.cli._errors import ExitCode, complain, discard_output, exit_code_of
 from railtracks.cli._options import free_name, option_parameters, split_options
 from railtracks.cli._output import answer_line, print_json, print_value, run_as_data, show_tree, user_traceback
@@ -35,7 +36,9 @@ def run_flow(flow: Flow[..., Any], tokens: Sequence[str], target: str, parse: Ca
         parse: Parses the tokens by an app; see ``_app.py``.
     """
     command, names = _command(flow)
-    app = App(name=f"railtracks run {target}", help=_help_of(flow), help_format="plaintext", version_flags=[])
+    name = f"railtracks run {target}"
+    usage = f"Usage: {name} {usage_of(parameters_of(flow.entry_point))}\n"
+    app = App(name=name, usage=usage, help=_help_of(flow), help_format="plaintext", version_flags=[])
     app.default(command)
     bound: inspect.BoundArguments | None = parse(app, tokens)
     if bound is None:  # it has printed its help
@@ -127,7 +130,7 @@ def _explain(error: BaseException, session: Session) -> None:
 
 def _command(flow: Flow[..., Any]) -> tuple[Callable[..., None], list[str]]:
     """Return a function with the parameters of a flow and the options of a session, and the names of the first."""
-    parameters = _parameters(flow.entry_point)
+    parameters = parameters_of(flow.entry_point)
     names = [each.name for each in parameters]
     own = [
         _flag(free_name(_RESUME, names), "Go on with the run of --run-identifier if there is one."),
@@ -146,23 +149,6 @@ def _command(flow: Flow[..., Any]) -> tuple[Callable[..., None], list[str]]:
 def _flag(name: str, text: str) -> inspect.Parameter:
     shown = Annotated[bool, Parameter(name=f"--{name.replace('_', '-')}", help=text, negative="")]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=shown)
-
-
-def _parameters(node: FunctionNode[..., Any]) -> list[inspect.Parameter]:
-    """Return the parameters of a node with the types of their annotations."""
-    try:
-        hints = get_type_hints(innermost(node.func), include_extras=True)
-    except Exception:  # an annotation may be anything; those that remain are used as texts
-        hints = {}
-    signature = inspect.signature(node.func)
-    return [_with_type(each, hints.get(each.name, each.annotation)) for each in signature.parameters.values()]
-
-
-def _with_type(parameter: inspect.Parameter, annotation: Any) -> inspect.Parameter:
-    """Return a parameter whose annotation text can be converted to; without such a one, it is the text."""
-    if isinstance(annotation, str) or annotation in (object, Any, Callable, inspect.Parameter.empty):
-        annotation = str if annotation is not inspect.Parameter.empty else annotation
-    return parameter.replace(annotation=annotation)
 
 
 def _arguments(node: FunctionNode[..., Any], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

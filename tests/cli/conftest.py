@@ -48,6 +48,11 @@ async def fetch_all(count: int, *, label: str = "x", strict: bool = False) -> li
 
 
 @rt.function_node
+async def name_shops(shops: list[str], kinds: set[str] = frozenset(), *, town: str) -> str:
+    return f"{town}: {shops} {sorted(kinds)}"
+
+
+@rt.function_node
 async def refuse(number: int) -> None:
     raise ValueError("refused" if number < 3 else f"refused {number}")
 

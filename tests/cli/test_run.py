@@ -19,6 +19,33 @@ def test_a_flow_runs_with_arguments_of_its_types(command, program):
     assert lines[1].startswith('└─ fetch_all(2, label="y")  Completed')
 
 
+LISTS = {
+    "one by one": (["alpha", "gamma"], "['alpha', 'gamma']"),
+    "as JSON": (['["alpha", "gamma"]'], "['alpha', 'gamma']"),
+    "an empty one": (["[]"], "[]"),
+    "one text": (["alpha"], "['alpha']"),
+    "no JSON": (["[alpha"], "['[alpha']"),
+    "no texts": (["[1]"], "['[1]']"),
+    "two": (['["a"]', "b"], "['[\"a\"]', 'b']"),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_of_texts_is_words_or_json(command, program, name):
+    words, expected = LISTS[name]
+    code, out, _ = command("run", f"{program}:name_shops", "--town", "Oslo", *words)
+    assert (code, out) == (0, f"Oslo: {expected} []\n")
+
+
+def test_the_help_says_where_several_words_may_stand(command, program):
+    code, out, _ = command("run", f"{program}:name_shops", "--help")
+    assert (code, " ".join(out.partition("\n\n")[0].split())) == (
+        0, f"Usage: railtracks run {program}:name_shops --town TOWN [OPTIONS] SHOPS... [KINDS...]",
+    )  # fmt: skip
+    _, out, _ = command("run", f"{program}:name_shops", "--town", "Oslo", "a", "--kinds", '["x", "y"]')
+    assert out == "Oslo: ['a'] ['x', 'y']\n"
+
+
 @pytest.mark.parametrize("target", ["{name}.py:fetch", "./{name}.py:fetch", "{name}:fetch", "{folder}/{name}.py:fetch"])
 def test_a_node_runs_by_module_or_by_path(command, program, target):
     code, out, _ = command("run", target.format(name=program, folder=os.getcwd()), 1)
