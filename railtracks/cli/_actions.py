@@ -23,6 +23,7 @@ def resume_run(
     identifier: str,
     target: str | None,
     answers: Sequence[str],
+    allow_rerun: bool,
     store: Store | str | None,
     as_json: bool,
     progress: bool | None,
@@ -33,6 +34,7 @@ def resume_run(
         identifier: The run.
         target: The flow, as for ``railtracks run``; None: find it by what is on record.
         answers: Answers to its questions, each as ``ID=VALUE``.
+        allow_rerun: Whether all of it may run again, if nothing that had completed can be used.
         store: The store that the run is in.
         as_json: Whether to print one JSON object.
         progress: Whether to show what runs; None: as configured, or if JSON is not printed.
@@ -41,6 +43,8 @@ def resume_run(
     if info._status is Status.COMPLETED and not info.interrupted:
         return _print_completed(info, target, store, as_json)
     flow = _flow_of(info, identifier) if target is None else load_flow(target)
+    if allow_rerun:
+        flow = with_options(flow, {"allow_rerun": True})
     if store is not None:
         flow = with_options(flow, {"store": store})
     if progress is not None:

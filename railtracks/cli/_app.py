@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Group, Parameter, validators
 
 from railtracks import __version__
-from railtracks.cli._errors import ExitCode, MistakeError, complain, discard_output
-from railtracks.exceptions import ConfigError, RTError
+from railtracks.cli._errors import ExitCode, MistakeError, complain, discard_output, explain_usage
+from railtracks.exceptions import ConfigError, RTError, RunNotFoundError
 from railtracks.state import Store
 
 app = App(
@@ -185,6 +185,9 @@ def resume(
         str | None, Parameter(help="MODULE:NAME or PATH.py:NAME. Default: found by what is on record.")
     ] = None,
     answer: Annotated[tuple[str, ...], Parameter(help="An answer to a question of the run: ID=VALUE.")] = (),
+    allow_rerun: Annotated[
+        bool, Parameter(help="Run all of it again if nothing that had completed can be used.")
+    ] = False,
     store: StoreOption = None,
     json: Json = False,
     progress: Annotated[
@@ -195,7 +198,7 @@ def resume(
     """Go on with a run. What had completed does not run again."""
     from railtracks.cli._actions import resume_run
 
-    return resume_run(run, flow, answer, _store(store), json, progress)
+    return resume_run(run, flow, answer, allow_rerun, _store(store), json, progress)
 
 
 @app.command(group=_CHANGING)
@@ -297,9 +300,9 @@ def _guarded(command: Callable[[], Any]) -> int:
     try:
         return int(command() or 0)
     except CycloptsError as exc:
-        complain(f"{exc}; see railtracks --help")
+        complain(explain_usage(exc))
         return ExitCode.USAGE
-    except (MistakeError, ConfigError) as exc:
+    except (MistakeError, ConfigError, RunNotFoundError) as exc:
         complain(exc)
         return ExitCode.USAGE
     except (RTError, OSError) as exc:

@@ -6,6 +6,8 @@ import os
 import sys
 from enum import IntEnum
 
+from cyclopts import CycloptsError, MissingArgumentError
+
 from railtracks._concurrency._kinds import is_kind
 from railtracks.exceptions import GlobalTimeOutError, RunSuspended
 
@@ -16,7 +18,7 @@ class ExitCode(IntEnum):
     COMPLETED = 0
     FAILED = 1
     USAGE = 2
-    """The command cannot be understood."""
+    """The command cannot be understood, or names what is not there."""
     SUSPENDED = 75
     """The run waits for an answer or a message (``EX_TEMPFAIL`` of sysexits.h: try again later)."""
     TIMED_OUT = 124
@@ -42,9 +44,42 @@ def exit_code_of(exc: BaseException) -> int:
     return ExitCode.FAILED
 
 
+_IN_PYTHON = {
+    "pass that as store=": "name it with --store",
+    "use allow_rerun=True": "use --allow-rerun",
+    "use another run_identifier": "use another --run-identifier",
+}
+"""What errors of the library advise, and what a user of the command line has to write in place of it."""
+
+
 def complain(text: object) -> None:
-    """Print an error."""
-    print(f"railtracks: {text}", file=sys.stderr)
+    """Print an error, with advice for the command line."""
+    print(f"railtracks: {for_the_command_line(str(text))}", file=sys.stderr)
+
+
+def for_the_command_line(text: str) -> str:
+    """Return an error of the library with the options of the commands in place of Python's arguments."""
+    for python, option in _IN_PYTHON.items():
+        text = text.replace(python, option)
+    return text
+
+
+def explain_usage(exc: CycloptsError) -> str:
+    """Return in one line what is wrong with a command, and which help says more."""
+    name = exc.app.name[0] if exc.app is not None else "railtracks"
+    command = name if name.startswith("railtracks") else f"railtracks {name}"
+    text = str(exc)
+    if isinstance(exc, MissingArgumentError) and exc.argument is not None:
+        argument = exc.argument
+        if exc.keyword is not None:
+            text = f"{exc.keyword} needs a value"
+        elif argument.field_info.kind is argument.field_info.KEYWORD_ONLY:
+            text = f"{argument.name} is missing"
+        else:
+            text = f"{argument.name.lstrip('-').upper()} is missing"
+    elif not text.endswith("..."):
+        text = text.removesuffix(".")
+    return f"{text}; see {command} --help"
 
 
 def discard_output() -> None:

@@ -16,6 +16,9 @@ from railtracks._options import parse_bool
 
 _GROUP = Group.create_ordered("Session options")
 _PREFIX = "session_"
+_UNITS = {"float": "SECONDS", "int": "NUMBER"}
+"""What stands for the value of an option in the help, by the type of its field."""
+_SHOWS_UNITS = "metavar" in attrs.fields_dict(Parameter)  # earlier releases of cyclopts show no types
 
 
 @cache
@@ -59,7 +62,10 @@ def option_parameters(taken: Iterable[str], defaults: Mapping[str, str]) -> list
         kind: Any = bool if field.metadata["parse"] is parse_bool else str
         shown_default = defaults.get(field.name, field.default)
         default = f" (default: {shown_default})" if shown_default is not None else ""
-        shown = Parameter(name=f"--{name.replace('_', '-')}", help=_texts().get(field.name, "") + default, group=_GROUP)
+        unit = _UNITS.get(str(field.type))
+        named: Any = {} if unit is None or not _SHOWS_UNITS else {"metavar": unit}
+        text = _texts().get(field.name, "") + default
+        shown = Parameter(name=f"--{name.replace('_', '-')}", help=text, group=_GROUP, **named)
         found.append(
             inspect.Parameter(
                 name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, shown]

@@ -15,10 +15,10 @@ from railtracks._config import is_configured
 from railtracks._flow import FlowConnection
 from railtracks._progress._display import display
 from railtracks.cli._arguments import parameters_of, usage_of
-from railtracks.cli._errors import ExitCode, complain, discard_output, exit_code_of
+from railtracks.cli._errors import ExitCode, complain, discard_output, exit_code_of, for_the_command_line
 from railtracks.cli._options import free_name, option_parameters, split_options
 from railtracks.cli._output import answer_line, print_json, print_value, run_as_data, show_tree, user_traceback
-from railtracks.exceptions import ConfigError
+from railtracks.exceptions import ConfigError, RTError
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._callables import innermost
 
@@ -120,7 +120,8 @@ def _explain(error: BaseException, session: Session) -> None:
     elif isinstance(error, KeyboardInterrupt):
         complain("interrupted")
     elif not isinstance(error, SystemExit):
-        print(user_traceback(error, session.info._redactor), end="", file=sys.stderr)
+        text = user_traceback(error, session.info._redactor)
+        print(for_the_command_line(text) if isinstance(error, RTError) else text, end="", file=sys.stderr)
     elif error.code is not None and not isinstance(error.code, int):
         print(error.code, file=sys.stderr)
     if config.save_state:

@@ -99,7 +99,7 @@ def test_a_difference_has_a_sign():
 def test_the_command_prints_a_comparison(command, runs):
     expected = compare(load_run("good"), load_run("bad"))
     assert command("compare", "good", "bad") == (0, f"{expected}\n", "")
-    assert command("compare", "good", "nothing")[0] == 1
+    assert command("compare", "good", "nothing")[0] == 2
 
 
 def test_runs_of_two_flows_are_not_compared(command, runs):

@@ -116,6 +116,8 @@ def test_options_of_the_session_are_options_of_the_command(command, program):
     assert code == 0
     for name in ("--timeout", "--session-timeout", "--resume", "--session-resume", "--backend", "--durability"):
         assert re.search(rf"{name}\b", out)
+    assert "--session-timeout SECONDS" in out
+    assert "--max-threads NUMBER" in out
     code, _, err = command("run", f"{program}:fetch", 1, "--backend", "twisted")
     assert (code, err) == (
         2, "railtracks: --backend: 'twisted' is not allowed for backend; expected 'asyncio' or 'trio'\n",

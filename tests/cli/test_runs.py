@@ -149,7 +149,12 @@ def test_runs_are_removed(command, runs):
 
 
 MISTAKES = {
-    ("show", "nope"): (1, "there is no run 'nope' at "),
+    ("show", "nope"): (2, "there is no run 'nope' at "),
+    ("cancel", "nope"): (2, "there is no run 'nope' at "),
+    ("list", "--bogus"): (2, "Unknown option: --bogus; see railtracks list --help\n"),
+    ("export", "good", "--format"): (2, "--format needs a value; see railtracks export --help\n"),
+    ("export", "good"): (2, "--format is missing; see railtracks export --help\n"),
+    ("answer", "good"): (2, "QUESTION is missing; see railtracks answer --help\n"),
     ("show", "../x"): (2, "'../x' is not allowed as the identifier of a run"),
     ("list", "--since", "5x"): (2, "'5x' is not a time; write a duration before now, such as 12h or 7d"),
     ("list", "--limit", "-1"): (2, ""),
@@ -157,7 +162,7 @@ MISTAKES = {
     ("prune", "--older-than", "soon"): (2, "'soon' is not a duration; write it as 90s, 15m, 12h, 7d or 2w"),
     ("list", "--store", "json:dumps"): (2, "--store json:dumps: <function dumps at "),
     ("resume", "waiting", "--answer", "x"): (2, "--answer x: expected ID=VALUE"),
-    ("nope",): (2, ""),
+    ("nope",): (2, 'Unknown command "nope". Available commands: run, list'),
     ("show",): (2, ""),
 }
 
@@ -168,6 +173,18 @@ def test_a_mistake_is_one_line(command, runs, words):
     assert (code, out) == (MISTAKES[words][0], "")
     assert err.startswith(f"railtracks: {MISTAKES[words][1]}")
     assert err.count("\n") == 1
+
+
+def test_advice_is_for_the_command_line(command, runs, tmp_path):
+    assert command("show", "nope")[2].endswith(". If it is in another store, name it with --store\n")
+    code, _, err = command("run", f"{runs}:pages", 13, "--resume", "--run-identifier", "bad")
+    assert (code, err.endswith("or use another --run-identifier for new work\n")) == (1, True)
+    (tmp_path / "moved.py").write_text((tmp_path / f"{runs}.py").read_text())
+    resume = ("resume", "bad", "--flow", "moved.py:pages")
+    code, _, err = command(*resume)
+    assert (code, "or use --allow-rerun to run all of it again\n" in err) == (1, True)
+    _, _, err = command(*resume, "--allow-rerun")
+    assert re.search(r"fetch\(0\)  Completed  [^(]*\n", err)
 
 
 def test_a_store_of_ones_own_is_named_by_its_module(command, tmp_path, program):
