@@ -105,6 +105,15 @@ def user_traceback(error: BaseException, redactor: Redactor) -> str:
     return printable(redactor.redact_free_text(without_library_frames(text)))
 
 
+def shown_age(seconds: float) -> str:
+    """Return how long ago something was, in its greatest unit: ``4 s``, ``3 min``, ``2 h``, ``5 d``."""
+    whole = int(max(seconds, 0.0))
+    for limit, size, unit in ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h")):
+        if whole < limit:
+            return f"{whole // size} {unit}"
+    return f"{whole // 86_400} d"
+
+
 def parse_span(text: str) -> float:
     """Return the seconds that a text such as ``90s``, ``15m``, ``12h``, ``7d`` or ``2w`` means.
 

@@ -16,6 +16,7 @@ from railtracks.cli._output import (
     print_table,
     run_as_data,
     show_tree,
+    shown_age,
 )
 from railtracks.state import CallRecord, RunSummary, Status, Store, list_runs, load_run
 from railtracks.state._comparison import compare
@@ -66,7 +67,7 @@ def _row(run: RunSummary, now: float) -> tuple[str, ...]:
         shown_state(run),
         "" if run.calls is None else str(run.calls),
         seconds,
-        shown_seconds(now - run.modified) if run.start_time is None else shown_seconds(now - run.start_time),
+        shown_age(now - (run.modified if run.start_time is None else run.start_time)),
     )
 
 

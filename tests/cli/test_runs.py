@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 import railtracks as rt
+from railtracks.cli._output import shown_age
 from railtracks.state import MemoryStore, Status, list_runs, load_run
 
 
@@ -32,6 +33,17 @@ def test_runs_are_listed_the_latest_first(command, runs):
     ]  # fmt: skip
     assert command("list", "--since", "2100-01-01")[1] == "There are no such runs.\n"
     assert command("list", "--store", "file:elsewhere")[1] == "There are no runs.\n"
+
+
+AGES = {
+    -1: "0 s", 0: "0 s", 4.07: "4 s", 59.9: "59 s", 60: "1 min", 3599: "59 min", 3600: "1 h", 86_399: "23 h",
+    86_400: "1 d", 5.9 * 86_400: "5 d",
+}  # fmt: skip
+
+
+def test_an_age_is_in_its_greatest_unit(command, runs):
+    assert {seconds: shown_age(seconds) for seconds in AGES} == AGES
+    assert all(re.search(r"  \d+ (s|min)$", line) for line in command("list")[1].splitlines()[1:])
 
 
 def test_one_run_is_shown_as_asked(command, runs):
