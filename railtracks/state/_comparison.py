@@ -8,17 +8,22 @@ from operator import attrgetter
 
 import attrs
 
+from railtracks._wording import counted
 from railtracks.exceptions import ConfigError
 from railtracks.state._call_tree import CallTree
 from railtracks.state._info import ExecutionInfo
 from railtracks.state._records import CallRecord, Status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._record_text import inputs_text
+from railtracks.state._serialization._shown_data import shorten
 from railtracks.state._views._summary import NodeSummary, aligned
 from railtracks.state._views._texts import shown_call, shown_error, shown_seconds
 
 SHOWN_PAIRS = 10
 """How many calls a list shows."""
+_WIDTH = 80
+_LEAST_NAME = 10
+"""The number of characters of the name of a node that are shown in any case."""
 
 
 @attrs.frozen
@@ -69,13 +74,18 @@ class Comparison:
     def __str__(self) -> str:
         runs = (self.first, self.second)
         heads = [f"{label} {next(info._tree_lines(0)).text}" for label, info in zip("AB", runs, strict=True)]
-        calls = f"{self.matched} calls have one at the same place of the other run"
+        calls = f"{counted(self.matched, 'call')} {'is' if self.matched == 1 else 'are'} in both runs"
         return "\n".join([*heads, calls, "", *self._node_lines(), *self._failure_lines(), *self._slowest_lines()])
 
     def _node_lines(self) -> list[str]:
-        measures = ("calls", "failed", "total", "mean", "p95")
-        titles = ("node", *(f"{measure} {label}" for measure in measures for label in "AB"), "difference")
-        return aligned([titles, *([name, *cells, change] for name, cells, change in self.node_rows())])
+        """Return the nodes as a table that fits into a terminal, if their names can be cut for that."""
+        rows = [("node", "calls", "failed", "total A", "total B", "B − A", "p95 A", "p95 B")]
+        for name, cells, change in self.node_rows():
+            calls, failed = (_change(cells[at], cells[at + 1]) for at in (0, 2))
+            rows.append((name, calls, failed, cells[4], cells[5], change, cells[8], cells[9]))
+        others = max(map(len, aligned([row[1:] for row in rows], left=())))
+        limit = max(_LEAST_NAME, _WIDTH - others - len("  "))
+        return aligned([(shorten(name, limit), *cells) for name, *cells in rows])
 
     def node_rows(self) -> Iterator[tuple[str, list[str], str]]:
         """Yield the name of each node, its numbers as texts, those of A and B in turn, and how the totals differ."""
@@ -106,13 +116,27 @@ class Comparison:
         return shown_call(sides(pair)[0], (self.second if pair.first is None else self.first)._redactor)
 
     def failure(self, pair: Pair) -> tuple[str, str, str]:
-        """Return the call of a pair that failed in one run, why, and what became of it in the other."""
+        """Return the call of a pair that failed in one run, why, and what became of it in the other.
+
+        Of calls that look alike, it is said which call made them.
+        """
         failed = next(each for each in sides(pair) if each.status is Status.FAILED)
         is_first = failed is pair.first
         other, redactor = (pair.second, self.first._redactor) if is_first else (pair.first, self.second._redactor)
         reason = "" if failed.exception is None else shown_error(failed.exception, redactor)
         became = "no such call" if other is None else other.status.value
-        return shown_call(failed, redactor), reason, f"in {'B' if is_first else 'A'}: {became}"
+        return self._failed_call(failed, is_first), reason, f"in {'B' if is_first else 'A'}: {became}"
+
+    def _failed_call(self, failed: CallRecord, is_first: bool) -> str:
+        info, pairs = (self.first, self.failed_first) if is_first else (self.second, self.failed_second)
+        call = shown_call(failed, info._redactor)
+        others = (sides(pair)[0 if is_first else -1] for pair in pairs[:SHOWN_PAIRS])
+        if failed.parent is None or not any(
+            other is not failed and shown_call(other, info._redactor) == call for other in others
+        ):
+            return call
+        caller = next(record for record in info.records if record.index == failed.parent)
+        return f"{call} in {shown_call(caller, info._redactor)}"
 
 
 def compare(first: ExecutionInfo, second: ExecutionInfo) -> Comparison:
@@ -214,6 +238,12 @@ def _raises(record: CallRecord | None) -> bool:
 
 def _seconds(record: CallRecord) -> float | None:
     return None if record.ended is None else record.ended - record.started
+
+
+def _change(first: str, second: str) -> str:
+    """Return a number of each run: once if they are the same."""
+    first, second = first or "0", second or "0"
+    return first if first == second else f"{first} → {second}"
 
 
 def _numbers(node: NodeSummary | None) -> list[str]:

@@ -63,7 +63,15 @@ async def test_a_comparison_says_where_two_runs_differ():
     assert [(name, cells[:4]) for name, cells, _ in found.node_rows()] == [
         ("both", ["1", "1", "0", "0"]), ("load", ["3", "3", "1", "1"]), ("extra", ["", "1", "", "0"]),
     ]  # fmt: skip
-    assert str(found).split("\n\n")[2:] == [
+    heads, table, *rest = str(found).split("\n\n")
+    assert heads.splitlines()[2:] == ["4 calls are in both runs"]
+    assert table.splitlines() == [
+        "node   calls  failed  total A  total B  B − A  p95 A  p95 B",
+        "both       1       0      4 s      6 s   +2 s    4 s    6 s",
+        "load       3       1      4 s      6 s   +2 s    3 s    5 s",
+        "extra  0 → 1       0              0 µs  +0 µs          0 µs",
+    ]
+    assert rest == [
         'failed in A only:\nload("b", -1)  ValueError: b is late  (in B: Completed)',
         'failed in B only:\nload("c", -1)  ValueError: c is late  (in A: Completed)',
         (
@@ -75,6 +83,34 @@ async def test_a_comparison_says_where_two_runs_differ():
             '+1 s  0 µs   1 s  load("b", -1)'
         ),
     ]  # fmt: skip
+
+
+@rt.function_node
+async def shop(name, is_open):
+    with suppress(ValueError):
+        await rt.call(load, "list", 0 if is_open else -1)
+
+
+@rt.function_node
+async def shops_with_names_that_are_too_long_for_a_terminal(are_open):
+    for name in ("alpha", "beta"):
+        await rt.call(shop, name, is_open=are_open)
+        await rt.call(load, name, 70.0)
+
+
+async def test_calls_that_look_alike_are_told_apart():
+    infos = []
+    for are_open in (False, True):
+        async with rt.Session(flow_name="Shops", save_state=False, logging_setting="NONE") as session:
+            await rt.call(shops_with_names_that_are_too_long_for_a_terminal, are_open)
+        infos.append(session.info)
+    _, table, failures, *_ = str(compare(*infos)).split("\n\n")
+    assert failures.splitlines() == [
+        "failed in A only:",
+        'load("list", -1) in shop("alpha", is_open=false)  ValueError: list is late  (in B: Completed)',
+        'load("list", -1) in shop("beta", is_open=false)  ValueError: list is late  (in B: Completed)',
+    ]
+    assert max(map(len, table.splitlines())) == 80
 
 
 async def test_two_equal_runs_do_not_differ():
