@@ -31,6 +31,11 @@ class Browser:
         self._folder = folder
 
     def open(self, html, size="desktop", theme="light"):
+        """Show a page in a window of a size, wait until it is drawn, and see that it has no errors."""
+        self.write(html, size, theme)
+        assert self.errors() == []
+
+    def write(self, html, size="desktop", theme="light"):
         """Show a page in a window of a size, and wait until it is drawn."""
         self.resize(*SIZES.get(size, size))
         features = [{"name": "prefers-color-scheme", "value": theme}]
@@ -39,7 +44,6 @@ class Browser:
         path.write_bytes(html.encode())
         self.driver.get(path.as_uri())
         self.settle()
-        assert self.errors() == []
 
     def resize(self, width, height):
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}

@@ -85,6 +85,7 @@ class Model {
 
   // Return how many calls run at once, as up to `count` pairs of a time and the most that ran until the next time.
   concurrency(count) {
+    count = Math.max(1, Math.floor(count));
     const changes = [];
     for (const call of this.calls) {
       if (call.children.length) continue; // it waits for those below it, mostly

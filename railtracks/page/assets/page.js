@@ -16,12 +16,11 @@ class App {
     this.tree = new Tree(this.model, this);
     this.details = new Details(this.model, this);
     this.build();
-    this.timeline.start();
-    this.timeline.drawLegend();
     this.tree.refresh();
     document.addEventListener("keydown", (event) => this.onKey(event));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", ({ matches }) => this.setTheme(matches ? "dark" : "light"));
     if (data.live) this.listen();
+    this.draw((timeline) => timeline.start());
   }
 
   build() {
@@ -95,6 +94,16 @@ class App {
     return el("span", {}, log.note, others);
   }
 
+  // Have the timeline do something. Should it fail, the page says so, and does without it.
+  draw(action) {
+    try {
+      action(this.timeline);
+    } catch (error) {
+      this.timeline = new NoTimeline(this.timeline, error);
+      reportError(error);
+    }
+  }
+
   // ---- what is selected and searched
 
   // Show the details of a call.
@@ -102,7 +111,7 @@ class App {
     this.selected = call;
     this.details.show(call);
     this.tree.select(call, isToBeRevealed);
-    this.timeline.select(call, true);
+    this.draw((timeline) => timeline.select(call, true));
     if (call && isOpened && innerWidth < 900) this.details.view.focus({ preventScroll: true });
   }
 
@@ -119,7 +128,7 @@ class App {
     this.timeline.found = this.search.value.trim() ? found : null;
     this.tree.box.scrollTop = 0;
     this.tree.refresh();
-    this.timeline.refreshMarks();
+    this.draw((timeline) => timeline.refreshMarks());
   }
 
   nextFailure(step) {
@@ -167,7 +176,7 @@ class App {
 
   setTheme(theme) {
     document.documentElement.dataset.theme = theme;
-    if (this.timeline && this.timeline.chart) this.timeline.refresh();
+    if (this.timeline && this.timeline.chart) this.draw((timeline) => timeline.refresh());
   }
 
   toggleTheme() {
@@ -186,7 +195,7 @@ class App {
     this.timeline.found = this.search.value.trim() ? this.tree.wanted : null;
     this.timeline.selected = this.selected;
     this.tree.refresh();
-    this.timeline.refresh();
+    this.draw((timeline) => timeline.refresh());
     if (this.selected && this.details.call !== this.selected) this.details.show(this.selected);
   }
 

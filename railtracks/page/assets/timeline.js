@@ -1,3 +1,19 @@
+// What stands in place of a timeline that could not be drawn: all else of the page goes on without it.
+class NoTimeline {
+  constructor({ view }, error) {
+    this.view = view;
+    view.replaceChildren(el("p", { class: "warning", role: "status" },
+      `The timeline cannot be drawn: ${error}. All that it shows is in the tree below.`));
+  }
+
+  refresh() {}
+  refreshMarks() {}
+  select() {}
+  zoomTo() {}
+  zoomBy() {}
+  fit() {}
+}
+
 // The timeline: calls as slices in rows over time, or as a flame graph, drawn by flame-chart-js on a canvas.
 
 class Timeline {
@@ -50,6 +66,7 @@ class Timeline {
     makeRound(this.minimap.timeGrid, false);
     this.slices.on("select", ({ node }) => this.onSelect(node));
     this.setMinimap();
+    this.drawLegend();
     new ResizeObserver(() => this.resize()).observe(this.holder);
   }
 
@@ -127,7 +144,7 @@ class Timeline {
   }
 
   setMinimap() {
-    const points = this.mode === "time" ? this.model.concurrency(Math.min(600, Math.max(50, this.engine.width / 2))) : [];
+    const points = this.mode === "time" ? this.model.concurrency(Math.min(600, Math.max(50, Math.floor(this.engine.width / 2)))) : [];
     const style = { type: "line", lineWidth: 1, lineColor: this.colours.path, fillColor: this.colours.line };
     this.minimap.setTimeseries(points.length ? [{ name: "at once", points, min: 0, style }] : []);
     this.engine.render();
