@@ -53,3 +53,12 @@ def test_a_timeline_that_fails_leaves_the_rest(browser, failed_run, size, when, 
     assert "calls of" in browser.text(".calls .note")
     browser.run("railtracks.update({})")
     assert browser.errors() == []
+
+
+def test_the_strip_of_a_running_run_ends_at_the_base_line(browser, failed_run):
+    browser.open(render_run(failed_run), (800, 800))
+    browser.run("for (const call of railtracks.app.model.calls) call.end = null; railtracks.app.timeline.setMinimap()")
+    points = browser.run("return railtracks.app.timeline.minimap.timeseries[0].points")
+    assert points[-2][1] > 0
+    assert [points[0][1], points[-1][1]] == [0, 0]
+    assert [points[0][0], points[-1][0]] == [points[1][0], points[-2][0]]

@@ -101,7 +101,8 @@ class Model {
       running += change;
       most[bucket] = Math.max(most[bucket], running);
     }
-    return most.map((number, at) => [at * width, number]);
+    const points = most.map((number, at) => [at * width, number]);
+    return [[0, 0], ...points, [count * width, 0]]; // at both ends down to the base line, which the area below needs
   }
 
   // Return the calls as a flame graph: calls with the same callers are one slice, as wide as the time in them.
