@@ -27,7 +27,7 @@ def check_offered(action: str, state: RunState) -> None:
     if action in offered(state):
         return
     name, status = repr(state.info.session_id), state.info._status.value.lower()
-    if action == ANSWER and state.can_cancel:
+    if action == ANSWER and state.receives_messages:
         raise StateError(f"the run {name} waits for no answer")
     how = {"running": "is running", "died": "died with its process"}.get(state.state, f"has ended: it is {status}")
     raise StateError(f"the run {name} {how}, so there is nothing to {action}")

@@ -211,13 +211,18 @@ class RunState:
 
     @property
     def can_cancel(self) -> bool:
-        """Whether cancelling it makes sense: it has neither completed nor been cancelled on request."""
+        """Whether cancelling it makes sense: it has not ended, or waits. What is on record of its end is kept."""
+        return self.state == "running" or self.info._status in (Status.OPEN, Status.SUSPENDED)
+
+    @property
+    def receives_messages(self) -> bool:
+        """Whether messages to it are of use: it has neither completed nor been cancelled on request."""
         return self.state != "ended" or not (self._is_over or Reason.REQUEST in reasons_of_end(self.info))
 
     @property
     def can_answer(self) -> bool:
         """Whether it waits for answers."""
-        return self.can_cancel and bool(self.info.questions)
+        return self.receives_messages and bool(self.info.questions)
 
     @property
     def _is_over(self) -> bool:

@@ -285,7 +285,7 @@ def test_a_run_is_watched_from_the_list_to_its_end(page, running, store):
     page.wait_text("#list tbody tr", "Running")
     page.click("#run-nightly")
     page.wait_text("#headline", "running")
-    assert page.texts("[data-action]") == ["cancel"]
+    assert page.texts("[data-action]") == ["Cancel"]
     page.wait("return document.querySelectorAll('#tree [role=treeitem]').length === 4")
     is_open.set()
     page.wait_text("#headline", "It completed.")
@@ -298,10 +298,19 @@ def test_a_run_is_watched_from_the_list_to_its_end(page, running, store):
 
 
 def test_a_run_is_cancelled_by_its_button(page, running):
+    from selenium.webdriver.common.action_chains import ActionChains
+
     page.wait_text("#list tbody tr", "Running")
     page.press("j", "\ue007")
     page.wait("return document.querySelector('[data-action=cancel]')")
     page.click("[data-action=cancel]")
+    assert page.text("[data-action=cancel]") == "Cancel this run?"
+    page.run("document.activeElement.blur()")
+    assert page.text("[data-action=cancel]") == "Cancel"
+    ActionChains(page.driver).double_click(page.find("[data-action=cancel]")).perform()
+    assert page.text("[data-action=cancel]") == "Cancel this run?"
+    assert page.texts("[data-kind=action]") == []
+    page.press("\ue007")  # Enter
     page.wait_text("#headline", "It was cancelled.")
     page.wait("return document.querySelector('[data-action=resume]')")
     assert page.text("[data-kind=action]") == "It will be cancelled within about a second."
@@ -339,6 +348,7 @@ def test_what_is_typed_survives_an_update(page, store):
 def test_resuming_that_fails_says_why(page, store):
     page.click("#run-pages-strict")
     page.wait("return document.querySelector('[data-action=resume]')")
+    assert page.texts("[data-action]") == ["Resume"]  # to cancel it would hide why it failed
     page.click("[data-action=resume]")
     page.wait_text("[data-kind=notice]", "exit code")
     assert "railtracks:" in page.text("[data-kind=notice]") or "LookupError" in page.text("[data-kind=notice]")

@@ -23,15 +23,15 @@ def offered(identifier):
 
 def test_each_state_of_a_run_has_its_own_actions(runs):
     assert offered("good") == ()
-    assert offered("bad") == ("resume", "cancel")
-    assert offered("waiting") == ("resume", "cancel", "answer")
-    rt.state.cancel_run("bad")
     assert offered("bad") == ("resume",)
+    assert offered("waiting") == ("resume", "cancel", "answer")
     lock = FileStore().lock("waiting")
     assert offered("waiting") == ("cancel", "answer")
     lock.release()
     rt.state.send("waiting", load_run("waiting").questions[0].id, True)
     assert offered("waiting") == ("resume", "cancel")
+    rt.state.cancel_run("waiting")
+    assert offered("waiting") == ("resume",)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,7 @@ def test_each_state_of_a_run_has_its_own_actions(runs):
         ("good", "resume", "the run 'good' has ended: it is completed, so there is nothing to resume"),
         ("good", "cancel", "the run 'good' has ended: it is completed, so there is nothing to cancel"),
         ("good", "answer", "the run 'good' has ended: it is completed, so there is nothing to answer"),
+        ("bad", "cancel", "the run 'bad' has ended: it is failed, so there is nothing to cancel"),
         ("bad", "answer", "the run 'bad' waits for no answer"),
     ],
 )

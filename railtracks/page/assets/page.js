@@ -66,8 +66,26 @@ class App {
     this.drawnActions = drawn;
     this.asked.replaceChildren(...this.questions());
     this.actions.replaceChildren(...Object.entries(actions).filter(([name]) => name !== "answer").map(([name, url]) =>
-      el("button", { type: "button", "data-action": name, onclick: () => this.act(url, {}) }, name)));
+      this.actionButton(name, url)));
     this.say(notice, "notice");
+  }
+
+  // Cancelling cannot be undone. So its button asks first, and a second click on it, but no double click, is the answer.
+  actionButton(name, url) {
+    const text = name[0].toUpperCase() + name.slice(1);
+    const button = el("button", { type: "button", "data-action": name, "aria-live": "polite" }, text);
+    const ask = (isAsking) => {
+      button.classList.toggle("asking", isAsking);
+      button.textContent = isAsking ? "Cancel this run?" : text;
+    };
+    button.addEventListener("click", (event) => {
+      if (name === "cancel" && !button.classList.contains("asking")) return ask(true);
+      if (name === "cancel" && event.detail > 1) return undefined;
+      ask(false);
+      return this.act(url, {});
+    });
+    if (name === "cancel") button.addEventListener("blur", () => ask(false));
+    return button;
   }
 
   questions() {
