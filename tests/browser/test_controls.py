@@ -30,6 +30,27 @@ def test_f_goes_through_the_failures(page, failed_run):
     assert selected(page) == failures_of(failed_run.records)[-2].index
 
 
+IS_IN_SIGHT = """
+const row = document.querySelector("#tree .row.selected"), {left, top, width, height} = row.getBoundingClientRect();
+return [top + 1, top + height - 1].every((y) => row.contains(document.elementFromPoint(left + width / 3, y)));
+"""
+
+
+@pytest.mark.parametrize("size", [*SIZES, (1280, 400)])
+def test_f_brings_the_call_into_sight(browser, size):
+    info = many_calls(2_000)
+    browser.open(render_run(info), size)
+    browser.press("f")
+    assert browser.run(IS_IN_SIGHT)
+    browser.run("scrollTo(0, document.body.scrollHeight); railtracks.app.tree.openAll()")
+    for key in "ffFFFFff":
+        browser.press(key)
+        assert browser.run(IS_IN_SIGHT)
+    browser.run("scrollTo(0, 0)")
+    browser.press("F")
+    assert browser.run(IS_IN_SIGHT)
+
+
 def test_search_finds_calls_and_enter_opens_the_first(page, failed_run):
     from selenium.webdriver.common.keys import Keys
 

@@ -158,6 +158,7 @@ class App {
     if (step > 0) next = at < 0 ? 0 : isOn ? at + 1 : at;
     else next = at < 0 ? failures.length - 1 : at - 1;
     this.select(failures[(next + failures.length) % failures.length]);
+    this.tree.scrollPage();
   }
 
   // ---- keys and theme
@@ -189,6 +190,7 @@ class App {
     const [first] = this.tree.wanted || [];
     if (first === undefined) return;
     this.select(this.model.get(first));
+    this.tree.scrollPage();
     this.tree.box.focus({ preventScroll: true });
   }
 

@@ -199,6 +199,18 @@ class Tree {
     if (top < this.box.scrollTop || top + ROW > this.box.scrollTop + height) this.box.scrollTop = top - height / 3;
   }
 
+  // Scroll the page until the selected row is in sight: below the head that stays, and above the details of a phone.
+  scrollPage() {
+    const row = this.box.querySelector(".row.selected");
+    if (!row) return;
+    const { top, bottom } = row.getBoundingClientRect();
+    const head = document.querySelector(".top");
+    const upper = getComputedStyle(head).position === "sticky" ? head.offsetHeight : 0;
+    const lower = this.app.details.view.getBoundingClientRect().top || innerHeight;
+    if (top < upper) scrollBy(0, top - upper - ROW);
+    else if (bottom > lower) scrollBy(0, bottom - lower + ROW);
+  }
+
   moveTo(at) {
     const row = this.rows[Math.max(0, Math.min(at, this.rows.length - 1))];
     if (!row) return;
