@@ -17,6 +17,7 @@ from railtracks._wording import counted
 from railtracks.page._wording import HEADLINES, WHY
 from railtracks.state import CallRecord, Reason, SessionSummary, Status
 from railtracks.state._call_tree import CallTree
+from railtracks.state._records import is_reused
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._placeholders import RecordedError
 from railtracks.state._serialization._record_text import ensure_texts, parse_members
@@ -227,10 +228,15 @@ def _node_rows(summary: SessionSummary, redactor: Redactor) -> list[list[Any]]:
 
 
 def _slowest(records: Sequence[CallRecord]) -> list[list[float]]:
-    """Return the calls that took longest by themselves, each with the seconds in which no call below it ran."""
+    """Return the calls that took longest by themselves, each with the seconds in which no call below it ran.
+
+    Reused calls are left out.
+    """
     tree = CallTree(records)
     own = (
-        (own_seconds(record, tree.children(record)), -record.index) for record in records if record.ended is not None
+        (own_seconds(record, tree.children(record)), -record.index)
+        for record in records
+        if record.ended is not None and not is_reused(record)
     )
     return [[-index, seconds] for seconds, index in heapq.nlargest(_SHOWN_SLOWEST, own)]
 

@@ -4,6 +4,7 @@ import math
 import re
 from datetime import UTC, datetime
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -11,10 +12,12 @@ import railtracks as rt
 from railtracks.page._data import page_data
 from railtracks.page._log import read_log
 from railtracks.page._render import render_run
+from railtracks.state._records import is_reused
 from railtracks.state._transitions import RTState
 from railtracks.state._views._failures import failures_of
 from railtracks.state._views._texts import shown_call, shown_seconds
-from tests.browser.conftest import EVIL
+from railtracks.state._views._times import own_seconds
+from tests.browser.conftest import EVIL, fetch
 from tests.state.test_views import trees
 
 pytestmark = pytest.mark.browser
@@ -162,6 +165,62 @@ def test_the_details_have_the_lines_of_the_log(browser, failed_run, tmp_path):
     browser.press("f")
     assert browser.text("#details .log p") == "No line of the log is about this call."
     assert "3 lines of the log run.log are about this run, 2 of them about single calls." in browser.text("footer")
+
+
+# ---- a run that was resumed
+
+
+is_ready: list[bool] = []
+
+
+@rt.function_node
+async def load(number):
+    await anyio.sleep(0 if is_ready else 0.2)
+    return number
+
+
+@rt.function_node
+async def part(number):
+    return await rt.call(load, number)
+
+
+@rt.function_node
+async def gather():
+    await rt.call_batch(part, range(3))
+    await rt.call(fetch, 1 if is_ready else 3)
+
+
+@pytest.fixture
+def resumed_run(tmp_path):
+    """A run whose calls of ``part`` and ``load`` were reused."""
+    flow = rt.Flow("Parts", gather, run_identifier="parts", store=f"file:{tmp_path}", logging_setting="NONE")
+    is_ready.clear()
+    with pytest.raises(LookupError):
+        flow.invoke()
+    is_ready.append(True)
+    flow.resume("parts")
+    return rt.state.load_run("parts", f"file:{tmp_path}")
+
+
+def test_the_times_of_reused_calls_do_not_count(browser, resumed_run):
+    ran = [record for record in resumed_run.records if not is_reused(record)]
+    assert [record.name for record in ran] == ["gather", "fetch"]
+    summary = resumed_run.summary()
+    assert {step.record.name for step in summary.critical_path} == {"gather", "fetch"}
+    assert summary.max_concurrency == 1
+    assert {node.name: node.total for node in summary.nodes if node.name in ("part", "load")} == {"part": 0, "load": 0}
+    took = [record.ended - record.started for record in ran]
+    assert own_seconds(ran[0], resumed_run.records[1:]) == pytest.approx(took[0] - took[1])
+    browser.open(render_run(resumed_run))
+    facts = dict(zip(browser.texts(".head dt"), browser.texts(".head dd"), strict=True))
+    assert facts["reused"] == "6, whose times do not count"
+    for selector in (".bars:first-of-type .call-link", ".bars .call-link"):
+        assert {text.partition("(")[0] for text in browser.texts(selector)} == {"gather", "fetch"}
+    assert browser.run("return [...railtracks.app.timeline.nodes.keys()]") == [record.index for record in ran]
+    assert browser.run("return Math.max(...railtracks.app.model.concurrency(100).map(([, number]) => number))") == 1
+    browser.run("railtracks.app.select(railtracks.app.model.get(1)); railtracks.app.timeline.setMode('flame')")
+    assert ", in an earlier attempt" in browser.text("#details .facts")
+    assert browser.errors() == []
 
 
 # ---- light and dark, paper, and what comes later

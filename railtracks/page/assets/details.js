@@ -41,9 +41,9 @@ class Details {
     const caller = this.model.get(call.parent);
     const raisers = (more.raisedBy || []).map((index) => this.model.get(index)).filter(Boolean);
     const facts = [
-      ["took", call.end === null ? null : duration(call.seconds)],
+      ["took", call.end === null ? null : `${duration(call.seconds)}${call.isReused ? ", in an earlier attempt" : ""}`],
       ["own time", call.own === null ? null : duration(call.own / 1000)],
-      ["began at", `+${duration(call.start / 1000)}`],
+      ["began at", call.isReused ? null : `+${duration(call.start / 1000)}`],
       ["made by", caller ? callLink(caller, this.app) : null],
       ["raised by", raisers.length ? el("span", {}, ...raisers.slice(0, 5).map((each) => callLink(each, this.app))) : null],
       ["made", call.children.length ? counted(call.children.length, "call") : null],

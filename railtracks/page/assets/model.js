@@ -17,6 +17,11 @@ class Call {
     return this.end === null ? null : (this.end - this.start) / 1000;
   }
 
+  // Its times are of an earlier attempt.
+  get isReused() {
+    return Boolean(this.more.reuse && this.more.reuse.startsWith("reused"));
+  }
+
   get title() {
     return `${this.name}(${this.args})`;
   }
@@ -55,13 +60,14 @@ class Model {
     for (const call of this.calls) {
       const caller = this.byIndex.get(call.parent);
       (caller ? caller.children : this.roots).push(call);
-      this.latest = Math.max(this.latest, call.end ?? call.start);
+      if (!call.isReused) this.latest = Math.max(this.latest, call.end ?? call.start);
     }
     for (let at = this.calls.length - 1; at >= 0; at--) { // each call before its caller
       const call = this.calls[at];
       call.unusual = call.status !== COMPLETED || call.children.some((child) => child.unusual);
     }
-    this.rowCount = placeInRows(this.calls, this.byIndex, this.latest);
+    this.timed = this.calls.filter((call) => !call.isReused);
+    this.rowCount = placeInRows(this.timed, this.byIndex, this.latest);
     this.names = [...new Set(this.calls.map((call) => call.name))];
   }
 
@@ -87,7 +93,7 @@ class Model {
   concurrency(count) {
     count = Math.max(1, Math.floor(count));
     const changes = [];
-    for (const call of this.calls) {
+    for (const call of this.timed) {
       if (call.children.length) continue; // it waits for those below it, mostly
       changes.push([call.start, 1], [call.end ?? this.latest, -1]);
     }
@@ -119,7 +125,7 @@ class Model {
       slices.set(call.index, slice);
       slice.calls += 1;
       slice.failed += call.status === FAILED ? 1 : 0;
-      slice.own += Math.max(0, call.own ?? (call.end ?? this.latest) - call.start);
+      if (!call.isReused) slice.own += Math.max(0, call.own ?? (call.end ?? this.latest) - call.start);
     }
     const width = (slice) => {
       slice.duration = slice.own + [...slice.children.values()].reduce((sum, each) => sum + width(each), 0);

@@ -68,8 +68,8 @@ class Slices extends FlameChartPlugin {
 }
 
 // Return a slice for each call, in the row that the model has given it.
-function callSlices({ calls, latest }, colourOf) {
-  return calls.map((call, index) => {
+function callSlices({ timed, latest }, colourOf) {
+  return timed.map((call, index) => {
     const end = call.end ?? latest;
     const source = { start: call.start, duration: end - call.start, name: call.title, color: colourOf(call), type: call.name, call };
     return { source, end, parent: null, level: call.row, index };

@@ -149,7 +149,7 @@ class Tree {
         call.error ? el("span", { class: "error", title: call.error }, call.reason) : null,
         isSlowest ? el("span", { class: "note" }, "slowest") : null),
       el("span", { class: "time" }, el("span", { class: "own" }, own), duration(call.seconds)),
-      el("span", { class: "track", "aria-hidden": "true" }, bar),
+      el("span", { class: "track", "aria-hidden": "true" }, call.isReused ? null : bar),
     ];
   }
 

@@ -41,6 +41,8 @@ function headView(model) {
   if (run.seconds !== null) facts.push(["took", duration(run.seconds)]);
   const counts = Object.entries(run.calls).map(([status, number]) => `${number.toLocaleString("en")} ${status.toLowerCase()}`);
   facts.push(["calls", `${run.count.toLocaleString("en")}${counts.length > 1 ? `: ${counts.join(", ")}` : ""}`]);
+  const reused = model.calls.length - model.timed.length;
+  if (reused) facts.push(["reused", `${reused.toLocaleString("en")}, whose times do not count`]);
   if (run.maxConcurrency > 1) facts.push(["at once", `at most ${run.maxConcurrency.toLocaleString("en")}`]);
   if (run.processorSeconds !== null) facts.push(["processor", duration(run.processorSeconds)]);
   if (run.memoryBytes !== null) facts.push(["memory", `${Math.round(run.memoryBytes / 2 ** 20).toLocaleString("en")} MiB at most`]);

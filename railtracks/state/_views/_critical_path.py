@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import attrs
 
 from railtracks.state._call_tree import CallTree
-from railtracks.state._records import CallRecord
+from railtracks.state._records import CallRecord, is_reused
 
 
 @attrs.frozen
@@ -31,9 +31,10 @@ def critical_path(records: Sequence[CallRecord]) -> tuple[PathStep, ...]:
     that ran beside one on the path do not count: making them faster would not end the session earlier.
 
     Args:
-        records: The calls of a session. Those that have not ended are left out, with all below them.
+        records: The calls of a session. Those that have not ended are left out, with all below them, and so are reused
+            ones: their times are of an earlier attempt.
     """
-    tree = CallTree(records)
+    tree = CallTree([record for record in records if not is_reused(record)])
     steps: list[PathStep] = []
     _, stack = _waited_for(tree.children(None), float("inf"), float("-inf"))
     while stack:

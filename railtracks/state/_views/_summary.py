@@ -8,7 +8,7 @@ from math import ceil
 
 import attrs
 
-from railtracks.state._records import CallRecord, Status
+from railtracks.state._records import CallRecord, Status, is_reused
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._shown_data import shorten
 from railtracks.state._views._critical_path import PathStep, critical_path
@@ -22,12 +22,14 @@ _MAX_NAME = 40
 class NodeSummary:
     """The calls of one node, which are those of one name. Times are in seconds, of calls that have ended.
 
+    The times of reused calls are left out, as they are of an earlier attempt.
+
     Attributes:
         name: The name of the node.
         calls: The number of its calls.
         failed: The number of those that failed.
         total: The seconds of all calls together. Calls that ran at the same time each count.
-        mean: The mean of them; None if none has ended, like the next three.
+        mean: The mean of them; None if none has ended or all were reused, like the next three.
         p50: The median: half of the calls took at most that long.
         p95: 95 of 100 calls took at most that long.
         longest: The seconds of the slowest call.
@@ -133,7 +135,11 @@ def summarize(records: Sequence[CallRecord], redactor: Redactor, **facts: object
 
 
 def max_concurrency(records: Sequence[CallRecord]) -> int:
-    """Return the greatest number of calls that ran at the same time and had no call of their own that was running."""
+    """Return the greatest number of calls that ran at the same time and had no call of their own that was running.
+
+    Reused calls did not run.
+    """
+    records = [record for record in records if not is_reused(record)]
     moments = [(record.started_step, record, 1) for record in records]
     moments += [(record.ended_step, record, -1) for record in records if record.ended_step is not None]
     moments.sort(key=lambda moment: moment[0])
@@ -154,7 +160,9 @@ def max_concurrency(records: Sequence[CallRecord]) -> int:
 
 
 def _node_summary(name: str, records: Sequence[CallRecord]) -> NodeSummary:
-    times = sorted(record.ended - record.started for record in records if record.ended is not None)
+    times = sorted(
+        record.ended - record.started for record in records if record.ended is not None and not is_reused(record)
+    )
     total = sum(times)
     return NodeSummary(
         name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from railtracks.state._records import CallRecord
+from railtracks.state._records import CallRecord, is_reused
 
 
 def began_at(start_time: float | None, records: Sequence[CallRecord]) -> float:
@@ -18,9 +18,13 @@ def began_at(start_time: float | None, records: Sequence[CallRecord]) -> float:
 
 
 def own_seconds(record: CallRecord, children: Sequence[CallRecord]) -> float:
-    """Return the seconds of a call that has ended in which none of the calls that it made was running."""
+    """Return the seconds of a call that has ended in which none of the calls that it made was running.
+
+    Reused calls ran in an earlier attempt, and took none of the time of a call that ran in this one.
+    """
     assert record.ended is not None
-    return record.ended - record.started - _seconds_covered(children, record.ended)
+    ran = [child for child in children if is_reused(record) or not is_reused(child)]
+    return record.ended - record.started - _seconds_covered(ran, record.ended)
 
 
 def _seconds_covered(records: Sequence[CallRecord], end: float) -> float:
