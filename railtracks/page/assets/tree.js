@@ -144,7 +144,7 @@ class Tree {
     bar.style.width = `${Math.max(0.7, (100 * ((call.end ?? this.model.latest) - call.start)) / (this.model.latest || 1))}%`;
     return [
       statusMark(call.status),
-      el("span", { class: "what" }, el("b", {}, call.name), el("span", { class: call.args.length > 12 ? "arguments long" : "arguments" }, squeezed(`(${call.args})`)),
+      el("span", { class: "what" }, el("b", {}, call.name), el("span", { class: call.args.length > 12 ? "arguments long" : "arguments" }, `(${call.args})`),
         el("span", { class: call.error || (call.status === COMPLETED && !call.shownStatus) ? "status hidden" : "status" }, call.statusText),
         call.error ? el("span", { class: "error", title: call.error }, call.reason) : null,
         isSlowest ? el("span", { class: "note" }, "slowest") : null),

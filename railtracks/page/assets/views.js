@@ -18,15 +18,9 @@ function statusMark(status) {
   return el("span", { class: `mark ${status.toLowerCase()}`, "aria-hidden": "true" }, ICONS[status] || "?");
 }
 
-// Show a text on one line. Where there is no room for all of it, its end stays in sight: it says most of a path.
-function squeezed(text, tail = 26) {
-  const at = Math.max(0, text.length - tail) || text.length;
-  return el("span", { class: "squeezed" }, el("span", {}, text.slice(0, at)), el("span", {}, text.slice(at)));
-}
-
 function callLink(call, app) {
-  const link = { type: "button", class: "call-link", title: call.title, onclick: () => app.select(call, true) };
-  return el("button", link, squeezed(call.title));
+  const link = { type: "button", class: "call-link of-call", title: call.title, onclick: () => app.select(call, true) };
+  return el("button", link, el("span", { class: "name" }, call.name), el("span", { class: "arguments" }, `(${call.args})`));
 }
 
 function section(title, note, ...children) {
