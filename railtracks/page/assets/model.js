@@ -241,7 +241,7 @@ function makeFold(calls, { shownUnusual, words }) {
   const times = slowest ? `, ${duration(quickest.seconds)} to ${duration(slowest.seconds)}` : "";
   return {
     key: calls[0].index, name: calls[0].name, calls, slowest, shown,
-    left: unusual.filter((call) => !shown.includes(call)).length,
+    rest: unusual.filter((call) => !shown.includes(call)),
     summary: `× ${calls.length}: ${texts.join(", ")}${times}`,
   };
 }

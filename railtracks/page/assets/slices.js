@@ -107,6 +107,25 @@ function stylesIn({ text, dim, panel, line }) {
   };
 }
 
+// Have the labels of slices cut at their end. The library would take out their middle. A slice that has no room for the
+// name of its call has no label.
+function cutLabels(engine) {
+  const renderTexts = engine.renderTexts.bind(engine);
+  const widthOf = (text) => engine.ctx.measureText(text).width;
+  const fit = (text, room) => {
+    const width = widthOf(text);
+    if (width <= room) return text;
+    const [name] = text.split(/\(| × /);
+    if (widthOf(name) > room) return "";
+    for (let end = Math.ceil((text.length * room) / width); end > name.length; end--) {
+      const cut = `${text.slice(0, end)}…`;
+      if (widthOf(cut) <= room) return cut;
+    }
+    return name;
+  };
+  engine.renderTexts = (texts) => renderTexts(texts.map((each) => ({ ...each, text: fit(each.text, each.textMaxWidth) })));
+}
+
 // Have a grid of the library stand at round times, with units that people use.
 function makeRound(grid, hasLabels) {
   grid.recalc = function recalc() {

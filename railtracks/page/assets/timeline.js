@@ -62,6 +62,7 @@ class Timeline {
       plugins: [this.minimap, new TimeGridPlugin({ styles: this.styles.timeGridPlugin }), this.slices],
       settings: this.settings(),
     });
+    cutLabels(this.slices.renderEngine);
     makeRound(this.chart.timeGrid, true);
     makeRound(this.minimap.timeGrid, false);
     this.slices.on("select", ({ node }) => this.onSelect(node));

@@ -8,6 +8,7 @@ class Tree {
     this.app = app;
     this.closed = new Set(); // calls whose callees are hidden
     this.opened = new Set(); // folds that show all their calls, by the index of their first
+    this.openedRests = new Set(); // folds that show all calls that did not complete, in the same way
     this.wanted = null; // the indices of the calls that a search has found
     this.selected = null;
     this.rows = [];
@@ -68,8 +69,10 @@ class Tree {
     if (call) return this.closed.has(call.index) ? [] : this.entries(call.children, depth + 1, shown);
     if (!fold) return [];
     if (this.opened.has(fold.key)) return fold.calls.map((each) => ({ call: each, depth: depth + 1, isSlowest: each === fold.slowest }));
-    const rows = fold.shown.map((each) => ({ call: each, depth: depth + 1, isSlowest: each === fold.slowest }));
-    if (fold.left) rows.push({ rest: fold, depth: depth + 1 });
+    const showsRest = this.openedRests.has(fold.key);
+    const calls = showsRest ? [...fold.shown, ...fold.rest].sort((a, b) => a.index - b.index) : fold.shown;
+    const rows = calls.map((each) => ({ call: each, depth: depth + 1, isSlowest: each === fold.slowest }));
+    if (fold.rest.length && !showsRest) rows.push({ rest: fold, depth: depth + 1 });
     return rows;
   }
 
@@ -88,6 +91,12 @@ class Tree {
     this.refresh();
   }
 
+  openRest(fold) {
+    this.openedRests.add(fold.key);
+    this.selected = { call: fold.rest[0] };
+    this.refresh();
+  }
+
   openAll() {
     this.closed.clear();
     for (const calls of [this.model.roots, ...this.model.calls.map((call) => call.children)]) {
@@ -98,6 +107,7 @@ class Tree {
 
   closeAll() {
     this.opened.clear();
+    this.openedRests.clear();
     this.closed = new Set(this.model.calls.filter((call) => call.children.length).map((call) => call.index));
     this.refresh();
   }
@@ -132,7 +142,10 @@ class Tree {
   }
 
   foldCell(fold, isRest) {
-    if (isRest) return el("span", { class: "what dim" }, `… and ${counted(fold.left, "more call")} that did not complete, or in which one did not`);
+    if (isRest) {
+      const how = fold.rest.every((call) => call.status === FAILED) ? "failed" : "that did not complete, or in which one did not";
+      return el("span", { class: "what" }, el("button", { type: "button", class: "call-link", tabindex: "-1", title: "Show them" }, `… ${fold.rest.length.toLocaleString("en")} more ${how}`));
+    }
     return el("span", { class: "what" }, el("b", {}, fold.name), ` ${fold.summary}`);
   }
 
@@ -188,7 +201,7 @@ class Tree {
       const caller = this.model.get(each.parent);
       const siblings = caller ? caller.children : this.model.roots;
       const { fold } = foldSiblings(siblings, this.model.folds).find((entry) => entry.fold && entry.fold.calls.includes(each)) || {};
-      if (fold && !fold.shown.includes(each)) this.opened.add(fold.key);
+      if (fold && !fold.shown.includes(each)) (fold.rest.includes(each) ? this.openedRests : this.opened).add(fold.key);
     }
     this.refresh();
   }
@@ -248,7 +261,8 @@ class Tree {
   act(row) {
     if (!row) return;
     if (row.call) this.app.select(row.call, false, true);
-    else this.toggle(row.rest ? { fold: row.rest } : row, true);
+    else if (row.rest) this.openRest(row.rest);
+    else this.toggle(row, true);
   }
 
   onClick(event) {
@@ -258,7 +272,7 @@ class Tree {
     this.selected = row;
     if (event.target.closest(".twisty") && this.hasMore(row)) this.toggle(row);
     else if (row.call) this.app.select(row.call, false, true);
-    else if (row.rest) this.toggle({ fold: row.rest }, true);
+    else if (row.rest) this.openRest(row.rest);
     else this.toggle(row);
   }
 }

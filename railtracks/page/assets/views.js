@@ -24,7 +24,7 @@ function callLink(call, app) {
 }
 
 function section(title, note, ...children) {
-  return el("section", { class: "card" }, el("h2", {}, title, note && el("span", { class: "note" }, note)), ...children);
+  return el("section", { class: "card" }, el("h2", {}, title, note && el("span", { class: "note" }, note)), ...children.filter(Boolean));
 }
 
 function headView(model) {
@@ -60,9 +60,10 @@ function problemsView(model, app) {
     return el("ul", { class: "problems", tabindex: "0" }, ...items, left > 0 ? el("li", {}, `… and ${left.toLocaleString("en")} more`) : null);
   };
   const cards = [];
+  const passed = (run.calls[FAILED] || 0) - run.failureCount; // these did not fail by themselves
   if (run.failureCount) {
     cards.push(section(
-      "What failed, and why", `${run.failureCount.toLocaleString("en")}`,
+      "What failed, and why", `${run.failureCount.toLocaleString("en")}${passed > 0 ? ` (${passed.toLocaleString("en")} more passed it on)` : ""}`,
       list(run.failures, run.failureCount, (call) => call.error || call.statusText)));
   }
   if (run.cancelledCount) {
@@ -104,9 +105,11 @@ function pathView(model, app) {
   const { run } = model;
   const longest = [...run.path].sort((a, b) => b[1] - a[1]).slice(0, 8);
   if (!longest.length) return null;
+  const left = run.path.length - longest.length;
   return section(
     "Critical path", `what the run waited for, ${counted(run.path.length, "call")}`,
     barsView(model, app, longest, run.pathSeconds),
+    left > 0 && el("p", { class: "dim" }, `… and ${left.toLocaleString("en")} more`),
     el("p", { class: "hint" }, "Only a call on it that becomes faster makes the run end earlier. The timeline underlines it."),
   );
 }
