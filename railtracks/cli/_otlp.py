@@ -19,6 +19,7 @@ from railtracks._telemetry._conventions import (
     attributes_of_end,
     attributes_of_session,
     attributes_of_start,
+    encodable,
     error_of,
     error_of_run,
     exception_event,
@@ -42,7 +43,8 @@ def otlp_request(info: ExecutionInfo) -> dict[str, Any]:
     """
     spans = _Spans(info)
     scope_spans = [{"scope": {"name": SCOPE}, "spans": [spans.of_session(), *map(spans.of_call, info.records)]}]
-    resource = {"attributes": _key_values({"service.name": info.flow_name or info.session_name or SCOPE})}
+    name = encodable(info._redactor.redact_name(info.flow_name or info.session_name or SCOPE))
+    resource = {"attributes": _key_values({"service.name": name})}
     return {"resourceSpans": [{"resource": resource, "scopeSpans": scope_spans}]}
 
 

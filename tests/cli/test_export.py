@@ -192,6 +192,20 @@ async def test_agents_are_exported_by_the_conventions(backend):
     assert chat["gen_ai.response.finish_reasons"] == ["tool_calls"]
 
 
+async def test_the_name_of_a_flow_is_text_that_can_be_encoded(backend):
+    from railtracks.cli._otlp import otlp_request
+
+    for name, session in (
+        ("flow", rt.Session(flow_name="x\ud800", logging_setting="NONE", run_identifier="flow")),
+        ("session", rt.Session(name="x\ud800", logging_setting="NONE", run_identifier="session")),
+    ):
+        async with session:
+            await rt.call(lambda: 1)
+        request = otlp_request(load_run(name))
+        json.dumps(request, ensure_ascii=False).encode()
+        assert attributes(request["resourceSpans"][0]["resource"]["attributes"]) == {"service.name": "x?"}
+
+
 async def test_an_export_links_to_the_live_span(backend):
     from railtracks.cli._otlp import otlp_request
 
