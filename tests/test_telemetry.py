@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -425,6 +426,17 @@ async def test_agents_are_named_by_the_conventions(backend):
     assert agent["gen_ai.operation.name"] == "invoke_agent"
     assert agent["gen_ai.agent.name"] == "Weather"
     assert agent["gen_ai.usage.input_tokens"] > 5
+
+
+async def test_numbers_that_otlp_cannot_hold_are_texts(backend):
+    Agent, model = agent_of("Yes.")
+    model.settings = {"seed": 2**70, "n": 2**63 - 1, "temperature": math.nan, "top_p": 0.5, "bias": [1, 2**63]}
+    await rt.Flow("Flow", Agent).ainvoke("?")
+    chat = named("chat scripted").attributes
+    assert chat["gen_ai.request.seed"] == "1180591620717411303424"
+    assert chat["gen_ai.request.choice.count"] == 2**63 - 1
+    assert (chat["gen_ai.request.temperature"], chat["gen_ai.request.top_p"]) == ("nan", 0.5)
+    assert chat["railtracks.request.bias"] == ("1", "9223372036854775808")
 
 
 async def test_instructions_are_values(backend):

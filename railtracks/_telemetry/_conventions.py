@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from math import isfinite
 from types import CodeType
 from typing import Any, Literal, NamedTuple
 
@@ -236,12 +237,24 @@ def encodable(text: str) -> str:
 
 
 def _attribute(value: Any) -> Attribute:
-    """Return plain data as the value of an attribute: a scalar, a list of scalars of one type, or JSON text."""
+    """Return plain data as the value of an attribute: a scalar, a list of scalars of one type, or JSON text.
+
+    A number that OTLP cannot hold is a text, and so are all those in a list with it.
+    """
     if type(value) is str:
         return encodable(value)
     if type(value) in (bool, int, float):
-        return value  # type: ignore[no-any-return]
+        return value if _can_be_held(value) else str(value)
     kinds = {type(each) for each in value} if isinstance(value, list) else set()
     if len(kinds) == 1 and kinds <= {str, bool, int, float}:
-        return [encodable(each) if type(each) is str else each for each in value]
+        if kinds == {str}:
+            return [encodable(each) for each in value]
+        return value if all(map(_can_be_held, value)) else [str(each) for each in value]
+    if isinstance(value, dict) and value.get("$type") == "float":  # NaN or infinity, as it is on record
+        return encodable(str(value.get("$repr")))
     return dumps(value)
+
+
+def _can_be_held(value: float) -> bool:
+    """Return whether OTLP, and its JSON, have a number: integers of 64 bits, and floats that are finite."""
+    return -(2**63) <= value < 2**63 if type(value) is int else isfinite(value)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 import subprocess
 
@@ -204,6 +205,27 @@ async def test_the_name_of_a_flow_is_text_that_can_be_encoded(backend):
         request = otlp_request(load_run(name))
         json.dumps(request, ensure_ascii=False).encode()
         assert attributes(request["resourceSpans"][0]["resource"]["attributes"]) == {"service.name": "x?"}
+
+
+SETTINGS = {
+    "seed": 2**70, "n": 2**63 - 1, "temperature": math.nan, "top_p": 0.5, "top_k": -math.inf, "bias": [1, -(2**63) - 1],
+}  # fmt: skip
+"""Numbers, some of which a collector cannot read."""
+EXPORTED = {
+    "gen_ai.request.seed": "1180591620717411303424", "gen_ai.request.choice.count": 2**63 - 1,
+    "gen_ai.request.temperature": "nan", "gen_ai.request.top_p": 0.5,
+    "gen_ai.request.top_k": "-inf", "railtracks.request.bias": ["1", "-9223372036854775809"],
+}  # fmt: skip
+
+
+async def test_numbers_that_otlp_cannot_hold_are_texts(backend):
+    from railtracks.cli._otlp import otlp_request
+
+    Agent, model = agent_of("Yes.")
+    model.settings = SETTINGS
+    await rt.Flow("Flow", Agent, logging_setting="NONE", run_identifier="numbers").ainvoke("?")
+    chat = attributes(otlp_spans(json.dumps(otlp_request(load_run("numbers"))))[2]["attributes"])
+    assert {name: chat[name] for name in EXPORTED} == EXPORTED
 
 
 async def test_an_export_links_to_the_live_span(backend):
