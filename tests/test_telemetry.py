@@ -644,11 +644,12 @@ async def test_a_trace_that_is_not_sampled_stays_so(backend, monkeypatch):
 
 
 class Broken(SpanProcessor):
-    def __init__(self, method):
+    def __init__(self, method, kind=ZeroDivisionError):
+        self.kind = kind
         setattr(self, method, self.fail)
 
     def fail(self, *args, **kwargs):
-        raise ZeroDivisionError
+        raise self.kind
 
 
 @pytest.mark.parametrize("is_early", [True, False])
@@ -669,8 +670,52 @@ async def test_errors_of_processors_do_not_reach_calls(backend, monkeypatch, cap
         else:
             assert is_current("session")
     assert [record.status for record in session.info.records] == [Status.COMPLETED] * 6
-    assert caplog.text.count("the session goes on without spans") == 1
+    assert caplog.text.count("its trace is not complete") == 1
     assert caplog.text.count("ZeroDivisionError()") == 1
+
+
+async def test_spans_that_have_begun_are_ended_after_an_error(backend, monkeypatch, caplog):
+    ended = []
+
+    class RaisesOnce(SpanProcessor):
+        def on_end(self, span):
+            ended.append(span.name)
+            if len(ended) == 1:
+                raise ZeroDivisionError
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(RaisesOnce())
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+
+    @rt.function_node
+    async def top():
+        await rt.call(leaf)
+        await rt.call(leaf)
+        assert is_current("top")
+
+    async with rt.Session(logging_setting="REGULAR"):
+        await rt.call(top)
+    assert ended == ["leaf", "top", "session"]
+    assert caplog.text.count("its trace is not complete") == 1
+    assert "ended span" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", [BaseException, asyncio.CancelledError, GeneratorExit])
+@pytest.mark.parametrize("method", ["on_start", "on_end"])
+async def test_processors_do_not_change_the_outcome(backend, monkeypatch, method, kind):
+    provider = TracerProvider(shutdown_on_exit=False)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    provider.add_span_processor(Broken(method, kind))
+    assert await rt.Flow("Flow", leaf).ainvoke(3) == 3
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_ctrl_c_in_a_processor_is_not_lost(monkeypatch, kind):
+    provider = TracerProvider(shutdown_on_exit=False)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    with pytest.raises(kind), rt.Session():
+        provider.add_span_processor(Broken("on_start", kind))
+        rt.call_sync(leaf)
 
 
 # ---- any tree of calls

@@ -15,10 +15,10 @@ from railtracks.state import CallRecord
 from railtracks.state._redaction._redactor import Redactor
 
 
-def end_span(
+def describe_end(
     span: Span, record: CallRecord, time: float, redactor: Redactor, values: bool, has_traceback: bool
 ) -> None:
-    """End the span of a call.
+    """Give the span of a call what is known at its end, unless it is not sampled.
 
     Args:
         span: The span.
@@ -28,17 +28,17 @@ def end_span(
         values: Whether the span gets the arguments and the result.
         has_traceback: Whether the event of its exception, if it has failed, has the traceback.
     """
-    if span.is_recording():
-        span.set_attributes(attributes_of_end(record, values))
-        if values:
-            span.set_attributes(values_of(record, redactor))
-        error = error_of(record, redactor)
-        if error is not None:
-            set_error(span, error)
-        if record.exception is not None:
-            event = exception_event(record.exception, redactor, has_traceback)
-            span.add_event("exception", event, nanoseconds(time))
-    span.end(nanoseconds(time))
+    if not span.is_recording():
+        return
+    span.set_attributes(attributes_of_end(record, values))
+    if values:
+        span.set_attributes(values_of(record, redactor))
+    error = error_of(record, redactor)
+    if error is not None:
+        set_error(span, error)
+    if record.exception is not None:
+        event = exception_event(record.exception, redactor, has_traceback)
+        span.add_event("exception", event, nanoseconds(time))
 
 
 def set_error(span: Span, error: SpanError) -> None:

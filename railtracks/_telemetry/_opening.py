@@ -62,12 +62,15 @@ def open_spans(info: ExecutionInfo, values: bool, now: Callable[[], float], log:
                 logger=SESSION,
             )
         return None
-    from railtracks._telemetry._spans import SessionSpans, log_span_error
+    from railtracks._telemetry._guard import log_span_error
+    from railtracks._telemetry._spans import SessionSpans
 
     try:
         spans = SessionSpans(_tracer_of(provider), info, values, now, log)
         return None if spans.traceparent is None else spans  # the SDK is switched off, by OTEL_SDK_DISABLED for example
-    except Exception as exc:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as exc:
         log_span_error(log, exc)
         return None
 

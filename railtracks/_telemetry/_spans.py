@@ -10,7 +10,6 @@ call takes the context that its caller's code began with.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind, TraceFlags, Tracer
 
-from railtracks._logging import SESSION, SessionLog
+from railtracks._logging import SessionLog
 from railtracks._telemetry._conventions import (
     MAX_VALUE,
     Attributes,
@@ -35,7 +34,8 @@ from railtracks._telemetry._conventions import (
     span_name,
     span_of_traceparent,
 )
-from railtracks._telemetry._ending import end_span, nanoseconds, set_error
+from railtracks._telemetry._ending import describe_end, nanoseconds, set_error
+from railtracks._telemetry._guard import SpanGuard
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, ExecutionInfo
 from railtracks.state._records import is_reused
@@ -49,11 +49,13 @@ class _OpenSpan:
     """The span of a call that runs.
 
     Args:
+        record: The call.
         span: The span.
         context: What is current while its code runs.
         before: What was current before.
     """
 
+    record: CallRecord
     span: Span
     context: Context
     before: Context
@@ -63,8 +65,8 @@ class SessionSpans:
     """The spans of one session.
 
     Its life: made when the session begins; ``enter`` and ``leave`` around its body; ``close`` when nothing runs any
-    more. All times are in seconds since the epoch. An error of a span processor is logged once, and the session goes on
-    without spans.
+    more. All times are in seconds since the epoch. An error of a span processor is logged once. No more spans are made
+    then; those that have begun are ended.
 
     Args:
         tracer: Makes the spans.
@@ -84,8 +86,8 @@ class SessionSpans:
         self._values = values
         self._redactor = redactor
         self._now = now
-        self._log = log
-        self._is_working = True
+        self._guard = SpanGuard(log)
+        self._is_closed = False
         self._token = object()  # identifies the session in contexts, which may outlive it
         self._open: dict[int, _OpenSpan] = {}  # by the index of the call
         self._last_failure: BaseException | None = None
@@ -131,7 +133,7 @@ class SessionSpans:
         if found is not None:
             trace_id, span_id, flags = (int(part, 16) for part in found)
             earlier = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
-            self._guard(self._span.add_link, earlier, {"railtracks.link": "resumes"})
+            self._guard.run(self._span.add_link, earlier, {"railtracks.link": "resumes"})
 
     def note_body_failure(self, exc: BaseException) -> None:
         """Note what the body of the session has raised."""
@@ -144,21 +146,20 @@ class SessionSpans:
             time: When the session ended.
             records: Its calls; None in place of those below replayed ones.
         """
-        if self._is_working:
-            self._guard(self._end_session, time, records)
-        self._is_working = False
+        if self._is_closed:
+            return
+        for each in list(self._open.values()):  # Ctrl-C, or a full stack, has kept them from being ended
+            self._end(each.span, each.record, each.record.ended or time)
+        self._guard.run(self._describe_session, records)
+        self._guard.run(self._span.end, nanoseconds(time))
+        self._is_closed = True
+        self._open.clear()
         self._last_failure = None
 
-    def _end_session(self, time: float, records: Sequence[CallRecord | None]) -> None:
-        for index, each in self._open.items():  # Ctrl-C, or a full stack, has kept them from being ended
-            record = records[index]
-            assert record is not None
-            self._end(each.span, record, record.ended or time)
-        self._open.clear()
+    def _describe_session(self, records: Sequence[CallRecord | None]) -> None:
         error = error_of_run(records, self._redactor) or self._body_failure
         if error is not None:
             set_error(self._span, error)
-        self._span.end(nanoseconds(time))
 
     # ---- its calls
 
@@ -170,8 +171,8 @@ class SessionSpans:
             caller: The call that made it.
             node: What it runs.
         """
-        if self._is_working:
-            self._guard(self._begin, record, caller, node)
+        if self._makes_more:
+            self._guard.run(self._begin, record, caller, node)
 
     def _begin(self, record: CallRecord, caller: CallRecord | None, node: FunctionNode[..., Any]) -> None:
         around = self._context_of_caller(record.parent)
@@ -185,7 +186,7 @@ class SessionSpans:
             return
         before = context.get_current()
         own = self._context_with(span, record.index, around)
-        self._open[record.index] = _OpenSpan(span, own, before)
+        self._open[record.index] = _OpenSpan(record, span, own, before)
         context.attach(own)
 
     def _start(
@@ -215,27 +216,30 @@ class SessionSpans:
         # Elsewhere it is ended by the garbage collector, or with the session, and what is current there is not its own.
         if opened is not None and self._owner_of(context.get_current()) == (self._token, record.index):
             context.attach(opened.before)
-        if self._is_working:
-            self._guard(self._end_call, record, caller, opened)
+        if opened is not None:
+            self._end(opened.span, record, record.ended or record.started)
+        elif self._makes_more:
+            self._guard.run(self._add_ended, record, caller)
 
-    def _end_call(self, record: CallRecord, caller: CallRecord | None, opened: _OpenSpan | None) -> None:
+    def _add_ended(self, record: CallRecord, caller: CallRecord | None) -> None:
+        """Make the span of a call in which no code ran: it opened a session, or has ended before its code began."""
         assert record.ended is not None
-        if opened is None:  # no code ran in it: it opened a session, or has ended before its code could begin
-            around = self._context_of_caller(record.parent)
-            operation = operation_of(record, caller, record.node)
-            span = self._start(record, operation, record.node, around, record.started)
-        else:
-            span = opened.span
-        self._end(span, record, record.ended)
-        self._open.pop(record.index, None)
+        around = self._context_of_caller(record.parent)
+        operation = operation_of(record, caller, record.node)
+        self._end(self._start(record, operation, record.node, around, record.started), record, record.ended)
 
     def _end(self, span: Span, record: CallRecord, time: float) -> None:
+        """End the span of a call. If the stack is full, that is left to the end of the session."""
         exc = record.exception
         # The traceback is where the exception was raised, and at the top-level call.
         has_traceback = exc is not self._last_failure or record.parent is None
         if exc is not None and span.is_recording():
             self._last_failure = exc
-        end_span(span, record, time, self._redactor, self._values, has_traceback)
+        is_done = self._guard.run(
+            describe_end, span, record, time, self._redactor, self._values, has_traceback
+        ) and self._guard.run(span.end, nanoseconds(time))
+        if is_done:
+            self._open.pop(record.index, None)
 
     def on_broadcast(self, record: CallRecord | None, item: Any, time: float) -> None:
         """Add the event of a broadcast to the span of the call that made it; to that of the session outside of calls.
@@ -245,8 +249,8 @@ class SessionSpans:
             item: What was broadcast.
             time: When.
         """
-        if self._is_working:
-            self._guard(self._add_broadcast, record, item, time)
+        if not self._is_closed:
+            self._guard.run(self._add_broadcast, record, item, time)
 
     def _add_broadcast(self, record: CallRecord | None, item: Any, time: float) -> None:
         opened = None if record is None else self._open.get(record.index)
@@ -257,6 +261,10 @@ class SessionSpans:
         span.add_event("railtracks.broadcast", found, nanoseconds(time))
 
     # ---- internals
+
+    @property
+    def _makes_more(self) -> bool:
+        return not self._guard.has_failed and not self._is_closed
 
     def _context_with(self, span: Span, index: int | None, around: Context) -> Context:
         return context.set_value(_OWNER, (self._token, index), trace.set_span_in_context(span, around))
@@ -272,19 +280,3 @@ class SessionSpans:
     @staticmethod
     def _owner_of(where: Context) -> object:
         return context.get_value(_OWNER, where)
-
-    def _guard(self, func: Callable[..., object], *args: Any) -> None:
-        """Call a function that runs code of span processors, whose errors must not reach calls."""
-        try:
-            func(*args)
-        except RecursionError:  # the stack is full: the call fails as well, and its span is ended with the session
-            return
-        except Exception as exc:
-            self._is_working = False
-            log_span_error(self._log, exc)
-
-
-def log_span_error(log: SessionLog, exc: Exception) -> None:
-    """Log what a span processor has raised, after which a session makes no more spans."""
-    text = "A span could not be made (%r); the session goes on without spans"
-    log.log(logging.ERROR, text, exc, logger=SESSION, exc_info=exc)
