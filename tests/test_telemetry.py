@@ -24,9 +24,11 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 import railtracks as rt
 from railtracks._identifiers import index_of
+from railtracks._session._life import open_sessions
 from railtracks._telemetry import _opening
 from railtracks.cli._otlp import otlp_request
 from railtracks.exceptions import ConfigError, GlobalTimeOutError
+from railtracks.execution._lifecycle import Phase
 from railtracks.state import Status
 from railtracks.testing import check, simulate, tool_call
 from railtracks.testing.strategies import fault_plans, flows, seeds, session_options
@@ -391,6 +393,42 @@ async def test_a_session_that_cannot_be_entered_ends_its_span(backend):
         async with rt.Session(resume="nothing"):
             pass
     assert named("session").status.status_code is StatusCode.ERROR
+
+
+class Unspeakable(Exception):
+    """Its message raises."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __str__(self):
+        raise self.kind
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_a_failure_that_cannot_be_described_comes_out(kind):
+    with pytest.raises(Unspeakable), rt.Session(save_state=False) as session:
+        raise Unspeakable(kind)
+    assert session._lifecycle.phase is Phase.OVER
+    assert id(session) not in open_sessions
+    assert named("session").status.status_code is StatusCode.ERROR
+    assert not trace.get_current_span().get_span_context().is_valid
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+async def test_values_that_cannot_be_described_change_nothing(backend, kind):
+    class Odd:
+        def __repr__(self):
+            raise kind
+
+    @rt.function_node
+    async def passes(x):
+        await rt.broadcast(x)
+        return x
+
+    async with rt.Session(tracing="values", save_state=False, logging_setting="NONE"):
+        assert isinstance(await rt.call(passes, Odd()), Odd)
+    assert tree() == [("passes", "session"), ("session", None)]
 
 
 # ---- agents

@@ -31,6 +31,8 @@ def describe_end(
     if not span.is_recording():
         return
     span.set_attributes(attributes_of_end(record, values))
+    if record.exception is not None:
+        span.set_status(StatusCode.ERROR)  # at least, if its code does not let it be described
     if values:
         span.set_attributes(values_of(record, redactor))
     error = error_of(record, redactor)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from railtracks._concurrency._interrupts import DeferredInterrupts
 from railtracks._logging import SESSION, SessionLog
 
 
@@ -41,6 +42,21 @@ class SpanGuard:
             self._log_once(exc)
         return True
 
+    def describe(self, func: Callable[..., object], *args: Any) -> bool:
+        """Call a function that describes values, whose code may raise anything. Ctrl-C is not theirs, so it waits.
+
+        Returns:
+            False if the stack is full.
+        """
+        with DeferredInterrupts():
+            try:
+                func(*args)
+            except RecursionError:
+                return False
+            except BaseException as exc:
+                self._log_once(exc)
+        return True
+
     def _log_once(self, exc: BaseException) -> None:
         if not self._has_logged:
             self._has_logged = True
@@ -48,6 +64,6 @@ class SpanGuard:
 
 
 def log_span_error(log: SessionLog, exc: BaseException) -> None:
-    """Log what a span processor has raised."""
-    text = "A span could not be made or ended (%r); the session goes on, but its trace is not complete"
+    """Log what a span processor, or a value that a span was to describe, has raised."""
+    text = "A span could not be made, described or ended (%r); the session goes on, but its trace is not complete"
     log.log(logging.ERROR, text, exc, logger=SESSION, exc_info=exc)

@@ -16,13 +16,12 @@ from typing import Any
 import attrs
 from opentelemetry import context, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext, SpanKind, TraceFlags, Tracer
+from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode, TraceFlags, Tracer
 
 from railtracks._logging import SessionLog
 from railtracks._telemetry._conventions import (
     MAX_VALUE,
     Attributes,
-    SpanError,
     attributes_of_session,
     attributes_of_start,
     code_attributes,
@@ -91,7 +90,7 @@ class SessionSpans:
         self._token = object()  # identifies the session in contexts, which may outlive it
         self._open: dict[int, _OpenSpan] = {}  # by the index of the call
         self._last_failure: BaseException | None = None
-        self._body_failure: SpanError | None = None
+        self._body_failure: BaseException | None = None
         self._before: Context | None = None  # while the body runs: what was current before
         around = context.get_current()
         self._span: Span = tracer.start_span(
@@ -137,7 +136,7 @@ class SessionSpans:
 
     def note_body_failure(self, exc: BaseException) -> None:
         """Note what the body of the session has raised."""
-        self._body_failure = error_of_exception(exc, self._redactor)
+        self._body_failure = exc
 
     def close(self, time: float, records: Sequence[CallRecord | None]) -> None:
         """End the span of the session, when nothing runs any more. Idempotent.
@@ -150,14 +149,17 @@ class SessionSpans:
             return
         for each in list(self._open.values()):  # Ctrl-C, or a full stack, has kept them from being ended
             self._end(each.span, each.record, each.record.ended or time)
-        self._guard.run(self._describe_session, records)
+        self._guard.describe(self._describe_session, records)
         self._guard.run(self._span.end, nanoseconds(time))
         self._is_closed = True
         self._open.clear()
-        self._last_failure = None
+        self._last_failure = self._body_failure = None
 
     def _describe_session(self, records: Sequence[CallRecord | None]) -> None:
-        error = error_of_run(records, self._redactor) or self._body_failure
+        error = error_of_run(records, self._redactor)
+        if error is None and self._body_failure is not None:
+            self._span.set_status(StatusCode.ERROR)  # at least, if its code does not let it be described
+            error = error_of_exception(self._body_failure, self._redactor)
         if error is not None:
             set_error(self._span, error)
 
@@ -235,7 +237,9 @@ class SessionSpans:
         has_traceback = exc is not self._last_failure or record.parent is None
         if exc is not None and span.is_recording():
             self._last_failure = exc
-        is_done = self._guard.run(
+        runs_code = self._values or exc is not None
+        describe = self._guard.describe if runs_code else self._guard.run
+        is_done = describe(
             describe_end, span, record, time, self._redactor, self._values, has_traceback
         ) and self._guard.run(span.end, nanoseconds(time))
         if is_done:
@@ -250,7 +254,8 @@ class SessionSpans:
             time: When.
         """
         if not self._is_closed:
-            self._guard.run(self._add_broadcast, record, item, time)
+            add = self._guard.describe if self._values else self._guard.run
+            add(self._add_broadcast, record, item, time)
 
     def _add_broadcast(self, record: CallRecord | None, item: Any, time: float) -> None:
         opened = None if record is None else self._open.get(record.index)
