@@ -36,6 +36,8 @@ from tests.agents.helpers import agent_of, forecast
 from tests.effort import examples
 
 SECRET = "sk-4f8a1c2e9b7d6053"
+SECRET_WORD = "tok-9f8e7d6c5b4a3210-ZZ"
+"""It is not recognised as a secret where it is not known."""
 EXPORTER = InMemorySpanExporter()
 PROVIDER = TracerProvider(shutdown_on_exit=False)
 PROVIDER.add_span_processor(SimpleSpanProcessor(EXPORTER))
@@ -287,6 +289,17 @@ async def test_names_are_text_that_can_be_encoded(backend):
         span.to_json().encode()
         for text in (span.name, *span.attributes.values()):
             str(text).encode()
+
+
+async def test_a_secret_in_the_name_of_a_session_is_masked(backend):
+    @rt.function_node
+    async def login(password):
+        pass
+
+    await rt.Flow(f"for {SECRET_WORD}", login, run_identifier="login").ainvoke(SECRET_WORD)
+    root = named("flow for ***")
+    assert root.attributes["railtracks.flow.name"] == "for ***"
+    assert SECRET_WORD not in "".join(span.to_json() for span in spans())
 
 
 # ---- how calls end

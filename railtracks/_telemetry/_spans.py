@@ -93,10 +93,12 @@ class SessionSpans:
         self._body_failure: BaseException | None = None
         self._before: Context | None = None  # while the body runs: what was current before
         around = context.get_current()
+        self._names = info.session_name, info.flow_name
+        self._redacted_at = redactor.revision
         self._span: Span = tracer.start_span(
-            session_span_name(info.session_name, info.flow_name, redactor),
+            session_span_name(*self._names, redactor),
             context=around,
-            attributes=attributes_of_session(info.session_id, info.session_name, info.flow_name, redactor),
+            attributes=attributes_of_session(info.session_id, *self._names, redactor),
             start_time=nanoseconds(info.start_time),
         )
         self._context: Context = self._context_with(self._span, None, around)
@@ -156,10 +158,14 @@ class SessionSpans:
         self._last_failure = self._body_failure = None
 
     def _describe_session(self, records: Sequence[CallRecord | None]) -> None:
-        error = error_of_run(records, self._redactor)
+        redactor = self._redactor
+        if redactor.revision != self._redacted_at:  # its names may hold a secret that was not known then
+            self._span.update_name(session_span_name(*self._names, redactor))
+            self._span.set_attributes(attributes_of_session(self._session_id, *self._names, redactor))
+        error = error_of_run(records, redactor)
         if error is None and self._body_failure is not None:
             self._span.set_status(StatusCode.ERROR)  # at least, if its code does not let it be described
-            error = error_of_exception(self._body_failure, self._redactor)
+            error = error_of_exception(self._body_failure, redactor)
         if error is not None:
             set_error(self._span, error)
 
