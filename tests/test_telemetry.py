@@ -26,6 +26,7 @@ import railtracks as rt
 from railtracks._identifiers import index_of
 from railtracks._session._life import open_sessions
 from railtracks._telemetry import _opening
+from railtracks._telemetry._spans import SessionSpans
 from railtracks.cli._otlp import otlp_request
 from railtracks.exceptions import ConfigError, GlobalTimeOutError
 from railtracks.execution._lifecycle import Phase
@@ -767,6 +768,34 @@ def test_ctrl_c_in_a_processor_is_not_lost(monkeypatch, kind):
     with pytest.raises(kind), rt.Session():
         provider.add_span_processor(Broken("on_start", kind))
         rt.call_sync(leaf)
+
+
+async def test_a_caller_restores_what_a_call_below_it_has_not(backend, monkeypatch):
+    """As it is when the stack is too full for the end of a call to be noted."""
+
+    @rt.function_node
+    async def top():
+        with monkeypatch.context() as patch:
+            patch.setattr(SessionSpans, "on_ended", lambda *args: None)
+            await rt.call(leaf)
+        assert is_current("leaf")
+
+    async with rt.Session():
+        await rt.call(top)
+        assert is_current("session")
+    assert not trace.get_current_span().get_span_context().is_valid
+    assert Counter(tree()) == Counter([("leaf", "top"), ("top", "session"), ("session", None)])
+
+
+async def test_the_end_of_a_session_restores_what_a_call_has_not(backend, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionSpans, "on_ended", lambda *args: None)
+        async with rt.Session():
+            await rt.call(leaf)
+            assert is_current("leaf")
+    assert not trace.get_current_span().get_span_context().is_valid
+    await rt.Flow("Next", leaf).ainvoke()
+    assert named("flow Next").parent is None
 
 
 # ---- any tree of calls

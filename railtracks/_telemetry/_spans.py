@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
-from opentelemetry import context, trace
+from opentelemetry import context
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode, TraceFlags, Tracer
 
@@ -35,12 +35,11 @@ from railtracks._telemetry._conventions import (
 )
 from railtracks._telemetry._ending import describe_end, nanoseconds, set_error
 from railtracks._telemetry._guard import SpanGuard
+from railtracks._telemetry._owners import Owner, owned_context, owner_of
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, ExecutionInfo
 from railtracks.state._records import is_reused
 from railtracks.state._serialization._shown_arguments import shown_arguments
-
-_OWNER = context.create_key("railtracks-call")
 
 
 @attrs.frozen
@@ -101,7 +100,7 @@ class SessionSpans:
             attributes=attributes_of_session(info.session_id, *self._names, redactor),
             start_time=nanoseconds(info.start_time),
         )
-        self._context: Context = self._context_with(self._span, None, around)
+        self._context: Context = owned_context(Owner(self._token, None), self._span, around)
 
     @property
     def traceparent(self) -> str | None:
@@ -120,7 +119,9 @@ class SessionSpans:
 
     def leave(self) -> None:
         """Make current again what was current before the body, if this runs where it did. Idempotent."""
-        if self._before is not None and self._owner_of(context.get_current()) == (self._token, None):
+        owner = owner_of(context.get_current())
+        # It may name a call whose end has not restored what was current before it, as the stack was full.
+        if self._before is not None and owner is not None and owner.session is self._token:
             context.attach(self._before)
         self._before = None
 
@@ -193,7 +194,7 @@ class SessionSpans:
             self._end(span, record, time)
             return
         before = context.get_current()
-        own = self._context_with(span, record.index, around)
+        own = owned_context(Owner(self._token, record.index), span, around)
         self._open[record.index] = _OpenSpan(record, span, own, before)
         context.attach(own)
 
@@ -221,13 +222,24 @@ class SessionSpans:
         if is_reused(record):
             return
         opened = self._open.get(record.index)
-        # Elsewhere it is ended by the garbage collector, or with the session, and what is current there is not its own.
-        if opened is not None and self._owner_of(context.get_current()) == (self._token, record.index):
+        if opened is not None and self._is_restored_by(record.index):
             context.attach(opened.before)
         if opened is not None:
             self._end(opened.span, record, record.ended or record.started)
         elif self._makes_more:
             self._guard.run(self._add_ended, record, caller)
+
+    def _is_restored_by(self, index: int) -> bool:
+        """Return whether a call that has ended makes current again here what was current before it.
+
+        Elsewhere it is ended by the garbage collector, or with the session, and what is current there is not its own.
+        But if the stack was full, calls below it may not have restored what was current before them.
+        """
+        owner = owner_of(context.get_current())
+        if owner is None or owner.session is not self._token or owner.index is None or owner.index < index:
+            return False
+        below = self._open.get(owner.index)
+        return below is None or below.record.ended is not None
 
     def _add_ended(self, record: CallRecord, caller: CallRecord | None) -> None:
         """Make the span of a call in which no code ran: it opened a session, or has ended before its code began."""
@@ -277,17 +289,10 @@ class SessionSpans:
     def _makes_more(self) -> bool:
         return not self._guard.has_failed and not self._is_closed
 
-    def _context_with(self, span: Span, index: int | None, around: Context) -> Context:
-        return context.set_value(_OWNER, (self._token, index), trace.set_span_in_context(span, around))
-
     def _context_of_caller(self, index: int | None) -> Context:
         """Return the context in which a call is made: see above."""
         here = context.get_current()
-        if self._owner_of(here) == (self._token, index):
+        if owner_of(here) == Owner(self._token, index):
             return here
         opened = None if index is None else self._open.get(index)
         return self._context if opened is None else opened.context
-
-    @staticmethod
-    def _owner_of(where: Context) -> object:
-        return context.get_value(_OWNER, where)
