@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import os
 import signal
@@ -213,6 +214,52 @@ async def test_another_process_goes_on_with_the_trace(backend):
     there, sender = named("flow There"), named("sends")
     assert there.parent.is_remote
     assert (there.parent.trace_id, there.parent.span_id) == (sender.context.trace_id, sender.context.span_id)
+
+
+async def reads():
+    async with rt.Session(name="reader"):
+        await rt.call(leaf)
+        yield 1
+
+
+async def leave_elsewhere(session):
+    """Enter a session here, and leave it in another task."""
+
+    async def leave():
+        session.__exit__(None, None, None)
+
+    session.__enter__()
+    async with anyio.create_task_group() as group:
+        group.start_soon(leave)
+
+
+async def test_a_session_that_was_left_elsewhere_has_no_children(backend):
+    with user.start_as_current_span("request"):
+        await leave_elsewhere(rt.Session(name="first"))
+        await leave_elsewhere(rt.Session(name="second"))
+        assert is_current("session second")
+        await rt.Flow("Next", leaf).ainvoke()
+        assert is_current("request")
+        await leave_elsewhere(rt.Session(name="third"))
+        with user.start_as_current_span("mine"):
+            await rt.Flow("Last", leaf).ainvoke()
+    assert {name: parent for name, parent in tree() if name != "leaf"} == {
+        "session first": "request", "session second": "request", "flow Next": "request",
+        "session third": "request", "mine": "session third", "flow Last": "mine", "request": None,
+    }  # fmt: skip
+
+
+def test_a_generator_that_is_not_read_to_its_end_has_no_children():
+    async def main():
+        async for _ in reads():
+            break
+        gc.collect()
+        while "session reader" not in {span.name for span in spans()}:
+            await asyncio.sleep(0)
+        await rt.Flow("Next", leaf).ainvoke()
+
+    asyncio.run(main())
+    assert named("flow Next").parent is None
 
 
 # ---- what a span says

@@ -35,7 +35,7 @@ from railtracks._telemetry._conventions import (
 )
 from railtracks._telemetry._ending import describe_end, nanoseconds, set_error
 from railtracks._telemetry._guard import SpanGuard
-from railtracks._telemetry._owners import Owner, owned_context, owner_of
+from railtracks._telemetry._owners import Owner, TracedSession, context_of_new_session, owned_context, owner_of
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, ExecutionInfo
 from railtracks.state._records import is_reused
@@ -86,12 +86,12 @@ class SessionSpans:
         self._now = now
         self._guard = SpanGuard(log)
         self._is_closed = False
-        self._token = object()  # identifies the session in contexts, which may outlive it
         self._open: dict[int, _OpenSpan] = {}  # by the index of the call
         self._last_failure: BaseException | None = None
         self._body_failure: BaseException | None = None
-        self._before: Context | None = None  # while the body runs: what was current before
-        around = context.get_current()
+        self._is_entered = False  # while the body runs
+        around = context_of_new_session()
+        self._traced = TracedSession(around)
         self._names = info.session_name, info.flow_name
         self._redacted_at = redactor.revision
         self._span: Span = tracer.start_span(
@@ -100,7 +100,7 @@ class SessionSpans:
             attributes=attributes_of_session(info.session_id, *self._names, redactor),
             start_time=nanoseconds(info.start_time),
         )
-        self._context: Context = owned_context(Owner(self._token, None), self._span, around)
+        self._context: Context = owned_context(Owner(self._traced, None, self._span), around)
 
     @property
     def traceparent(self) -> str | None:
@@ -114,16 +114,16 @@ class SessionSpans:
 
     def enter(self) -> None:
         """Make the span of the session current, for its body."""
-        self._before = context.get_current()
+        self._is_entered = True
         context.attach(self._context)
 
     def leave(self) -> None:
         """Make current again what was current before the body, if this runs where it did. Idempotent."""
         owner = owner_of(context.get_current())
         # It may name a call whose end has not restored what was current before it, as the stack was full.
-        if self._before is not None and owner is not None and owner.session is self._token:
-            context.attach(self._before)
-        self._before = None
+        if self._is_entered and owner is not None and owner.session is self._traced:
+            context.attach(self._traced.before)
+        self._is_entered = False
 
     def link(self, traceparent: str) -> None:
         """Link the span of the session to that of the session that it resumes. Thread-safe.
@@ -154,7 +154,7 @@ class SessionSpans:
             self._end(each.span, each.record, each.record.ended or time)
         self._guard.describe(self._describe_session, records)
         self._guard.run(self._span.end, nanoseconds(time))
-        self._is_closed = True
+        self._is_closed = self._traced.is_over = True
         self._open.clear()
         self._last_failure = self._body_failure = None
 
@@ -194,7 +194,7 @@ class SessionSpans:
             self._end(span, record, time)
             return
         before = context.get_current()
-        own = owned_context(Owner(self._token, record.index), span, around)
+        own = owned_context(Owner(self._traced, record.index, span), around)
         self._open[record.index] = _OpenSpan(record, span, own, before)
         context.attach(own)
 
@@ -236,7 +236,7 @@ class SessionSpans:
         But if the stack was full, calls below it may not have restored what was current before them.
         """
         owner = owner_of(context.get_current())
-        if owner is None or owner.session is not self._token or owner.index is None or owner.index < index:
+        if owner is None or owner.session is not self._traced or owner.index is None or owner.index < index:
             return False
         below = self._open.get(owner.index)
         return below is None or below.record.ended is not None
@@ -292,7 +292,8 @@ class SessionSpans:
     def _context_of_caller(self, index: int | None) -> Context:
         """Return the context in which a call is made: see above."""
         here = context.get_current()
-        if owner_of(here) == Owner(self._token, index):
+        owner = owner_of(here)
+        if owner is not None and owner.session is self._traced and owner.index == index:
             return here
         opened = None if index is None else self._open.get(index)
         return self._context if opened is None else opened.context
