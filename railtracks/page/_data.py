@@ -14,7 +14,7 @@ from typing import Any
 
 from railtracks import ExecutionInfo
 from railtracks._wording import counted
-from railtracks.page._wording import HEADLINES, WHY
+from railtracks.page._wording import HEADLINES, ON_REQUEST, WHY
 from railtracks.state import CallRecord, Reason, SessionSummary, Status
 from railtracks.state._call_tree import CallTree
 from railtracks.state._records import is_reused
@@ -169,7 +169,7 @@ def _more(
         found["result"] = _json_text(parse_members(output)["output"], limit, redactor)
     if record.exception is not None:
         found |= _failure(record, children, redactor)
-    if record.reason is not None:
+    if record.reason is not None and record.reason in WHY:
         found["why"] = WHY[record.reason]
     if record.attempt > 1:
         found["attempt"] = record.attempt
@@ -253,6 +253,8 @@ def _headline(info: ExecutionInfo, summary: SessionSummary) -> str:
         return "It failed." if error is None else f"It failed: {shown_error(error, info._redactor)}"
     if summary.status is Status.CANCELLED:
         reason = next((record.reason for record in tops if record.reason is not None), None)
+        if reason is Reason.REQUEST:
+            return ON_REQUEST
         return "It was cancelled." if reason is None else f"It was cancelled. {WHY[reason]}"
     if summary.status is Status.COMPLETED and (failed := summary.calls.get(Status.FAILED)):
         return f"It completed, although {counted(failed, 'call')} failed."

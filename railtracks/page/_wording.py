@@ -11,13 +11,13 @@ WHY: Mapping[Reason, str] = {
     Reason.END_ON_ERROR: "An error of another call ended the session.",
     Reason.SESSION_ENDED: "The session ended before it.",
     Reason.RUN_ENDED: "The top-level call ended before it.",
-    Reason.REQUEST: "Somebody cancelled the run, with rt.state.cancel_run or `railtracks cancel`.",
     Reason.HANDLE: "cancel() of its handle was called.",
     Reason.SUSPENDED: "Nothing in the run could go on without an answer or a message.",
     Reason.OUTSIDE: "The code around it cancelled it, such as a timeout of its own, or Ctrl-C did.",
     Reason.PROCESS_DIED: "Its process ended before it did.",
 }
-"""Why a call was cancelled, or has no end."""
+"""Why a call was cancelled, or has no end. That it was on request is said once, in the headline."""
+ON_REQUEST = "It was cancelled on request."
 HEADLINES: Mapping[Status, str] = {
     Status.COMPLETED: "It completed.",
     Status.OPEN: "It is running.",

@@ -311,7 +311,7 @@ def test_a_run_is_cancelled_by_its_button(page, running):
     assert page.text("[data-action=cancel]") == "Cancel this run?"
     assert page.texts("[data-kind=action]") == []
     page.press("\ue007")  # Enter
-    page.wait_text("#headline", "It was cancelled.")
+    page.wait_text("#headline", "It was cancelled on request.")
     page.wait("return document.querySelector('[data-action=resume]')")
     assert page.text("[data-kind=action]") == "It will be cancelled within about a second."
 
