@@ -8,7 +8,7 @@ from typing import Any
 
 from railtracks import ExecutionInfo, Flow
 from railtracks._wording import counted
-from railtracks.cli._errors import ExitCode, MistakeError, complain
+from railtracks.cli._errors import ExitCode, MistakeError, advice_for_the_command_line, complain
 from railtracks.cli._output import MAX_TEXT, came_for, parse_span, print_json, print_value, run_as_data
 from railtracks.cli._run import finish, shown, with_options
 from railtracks.cli._targets import find_flow, load_flow, load_object
@@ -127,6 +127,7 @@ def remove_runs(older_than: str | None, keep: int | None, pending: bool, store: 
     if older_than is None and keep is None:
         raise MistakeError("prune without a limit would remove all runs; pass --older-than 30d, --keep 100, or both")
     seconds = None if older_than is None else parse_span(older_than)
-    removed = prune(older_than=seconds, keep=keep, pending=pending, store=store)
+    with advice_for_the_command_line():
+        removed = prune(older_than=seconds, keep=keep, pending=pending, store=store)
     print(f"{counted(len(removed), 'run')} removed.")
     return 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 from cyclopts import CycloptsError, MissingArgumentError
@@ -48,6 +51,7 @@ _IN_PYTHON = {
     "pass that as store=": "name it with --store",
     "use allow_rerun=True": "use --allow-rerun",
     "use another run_identifier": "use another --run-identifier",
+    "by flow.resume, or use prune(..., pending=True)": "by railtracks resume, or use --pending",
 }
 """What errors of the library advise, and what a user of the command line has to write in place of it."""
 
@@ -55,6 +59,22 @@ _IN_PYTHON = {
 def complain(text: object) -> None:
     """Print an error, with advice for the command line."""
     print(f"railtracks: {for_the_command_line(str(text))}", file=sys.stderr)
+
+
+@contextmanager
+def advice_for_the_command_line() -> Iterator[None]:
+    """Have what the library logs in this block name the options of the commands."""
+
+    def translate(record: logging.LogRecord) -> bool:
+        record.msg = for_the_command_line(str(record.msg))
+        return True
+
+    logger = logging.getLogger("RT")
+    logger.addFilter(translate)
+    try:
+        yield
+    finally:
+        logger.removeFilter(translate)
 
 
 def for_the_command_line(text: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 import railtracks as rt
 from railtracks.cli._output import shown_age
-from railtracks.state import MemoryStore, Status, list_runs, load_run
+from railtracks.state import MemoryStore, Status, list_runs, load_run, prune
 
 
 def columns(out):
@@ -151,12 +151,15 @@ def test_a_run_is_cancelled(command, runs):
     assert (code, err) == (1, "railtracks: the run 'good' has completed, and cannot be cancelled any more\n")
 
 
-def test_runs_are_removed(command, runs):
+def test_runs_are_removed(command, runs, caplog):
     code, _, err = command("prune")
     assert (code, err.startswith("railtracks: prune without a limit would remove all runs")) == (2, True)
     assert command("prune", "--older-than", "1h")[1] == "0 runs removed.\n"
     assert command("prune", "--keep", 0)[1] == "2 runs removed.\n"
     assert [run.identifier for run in list_runs()] == ["waiting"]
+    assert caplog.messages[-1].endswith("waiting; go on with it by railtracks resume, or use --pending")
+    prune(keep=0)
+    assert caplog.messages[-1].endswith("waiting; go on with it by flow.resume, or use prune(..., pending=True)")
     assert command("prune", "--older-than", "0s", "--pending")[1] == "1 run removed.\n"
 
 
