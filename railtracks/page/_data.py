@@ -14,9 +14,10 @@ from typing import Any
 
 from railtracks import ExecutionInfo
 from railtracks._wording import counted
-from railtracks.page._wording import HEADLINES, ON_REQUEST, WHY
+from railtracks.page._wording import ANSWERED, HEADLINES, ON_REQUEST, WHY
 from railtracks.state import CallRecord, Reason, SessionSummary, Status
 from railtracks.state._call_tree import CallTree
+from railtracks.state._questions import open_questions
 from railtracks.state._records import is_reused
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._placeholders import RecordedError
@@ -258,7 +259,14 @@ def _headline(info: ExecutionInfo, summary: SessionSummary) -> str:
         return "It was cancelled." if reason is None else f"It was cancelled. {WHY[reason]}"
     if summary.status is Status.COMPLETED and (failed := summary.calls.get(Status.FAILED)):
         return f"It completed, although {counted(failed, 'call')} failed."
+    if summary.status is Status.SUSPENDED and _is_answered(info):
+        return ANSWERED
     return HEADLINES[summary.status]
+
+
+def _is_answered(info: ExecutionInfo) -> bool:
+    """Return whether a run has asked, and the answers to all of its questions wait for it."""
+    return not info.questions and not info.topics and bool(open_questions((*info.earlier, *info.records)))
 
 
 def _max_text(count: int) -> int:

@@ -20,8 +20,9 @@ of each event named ``update`` is JSON for ``railtracks.update``, which can be c
 ``live["actions"]`` maps names of actions to URLs. The page shows a button for each, and sends a POST with JSON: ``{}``,
 or for the action ``answer`` ``{"question": ID, "value": TEXT}``, for which there is a field at each open question. What
 comes back is shown: the member ``message`` of a JSON object, or else the text. ``live["headers"]``, if it is there, is
-sent along with each POST, for what proves that the request comes from the page. ``live["notice"]`` is a text to show,
-and ``live["list"]`` the address of the list of runs.
+sent along with each POST, for what proves that the request comes from the page. ``live["notice"]`` is None, or what to
+show: its ``text``, the ``output`` of a program that belongs to it, or "", and whether something ``failed``.
+``live["list"]`` is the address of the list of runs.
 """
 
 from __future__ import annotations

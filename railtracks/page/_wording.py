@@ -26,3 +26,5 @@ HEADLINES: Mapping[Status, str] = {
     Status.CANCELLED: "It was cancelled.",
 }
 """How far a run has come."""
+ANSWERED = "It has its answer. Resume it to go on."
+"""How far a run has come that was suspended, when no question of it is open any more."""

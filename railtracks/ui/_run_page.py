@@ -9,6 +9,7 @@ import attrs
 
 from railtracks.page._data import latest_step, page_data
 from railtracks.page._render import render_run
+from railtracks.state import Status
 from railtracks.ui._actions import offered
 from railtracks.ui._runs import RunState
 from railtracks.ui._security import CSRF_HEADER, Access
@@ -17,9 +18,10 @@ RUN_POLICY = "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 """What the page cannot say itself. What it may load stands in it, with the hashes of its scripts."""
 
 
+_SUSPENDED = 75
 MEANINGS = {
     1: "has failed (exit code 1)",
-    75: "has ended: the run waits for an answer or a message (exit code 75)",
+    _SUSPENDED: "has ended: the run waits for an answer or a message (exit code 75)",
     124: "has timed out (exit code 124)",
 }
 """What the exit codes of ``railtracks resume`` say."""
@@ -94,12 +96,18 @@ class RunPage:
         return {"actions": actions, "notice": _notice(state)}
 
 
-def _notice(state: RunState) -> str:
-    """Return what is to be said of the process that has resumed the run; "" if nothing is."""
+def _notice(state: RunState) -> dict[str, Any] | None:
+    """Return what is to be said of the process that has resumed the run; None if nothing is."""
     attempt = state.attempt
     if attempt is None or attempt.code == 0:
-        return ""
+        return None
     if attempt.code is None:
-        return "It is being resumed, in a process of its own."
+        return {"text": "It is being resumed, in a process of its own.", "output": "", "failed": False}
+    if state.state == "running" or state.info._status is Status.COMPLETED:
+        return None  # it has gone on since
     how = MEANINGS.get(attempt.code, f"has ended with the exit code {attempt.code}")
-    return "\n".join([f"The process that resumed it {how}.", *attempt.lines])
+    return {
+        "text": f"The process that resumed it {how}.",
+        "output": "\n".join(attempt.lines),
+        "failed": attempt.code != _SUSPENDED,
+    }

@@ -235,6 +235,8 @@ def test_two_runs_are_chosen_and_compared_by_keyboard(page, store):
     assert shown == [[name, *(cell or "–" for cell in cells), change] for name, cells, change in found.node_rows()]
     assert page.texts(".failures li")[0] == " ".join(found.failure(found.failed_first[0]))
     assert page.width() <= 0
+    page.click(".back a")
+    page.wait_live()
 
 
 def test_the_list_is_kept_up_to_date_and_the_focus_with_it(page, store):
@@ -258,7 +260,26 @@ def test_a_page_that_nobody_sees_gives_its_connection_back(page, server):
         page.wait("return arguments[0] === (source === null)", hidden)
 
 
+def test_the_keys_of_the_list_are_shown(page):
+    is_open = "return document.getElementById('keys').open"
+    assert page.run("return document.getElementById('search').placeholder").endswith("/")
+    page.press("?")
+    assert page.run(is_open)
+    assert page.texts("#keys kbd") == ["j", "k", "Enter", "x", "c", "n", "p", "/", "?"]
+    page.press("/", "\ue00c")  # Escape
+    assert not page.run(is_open)
+    page.click("#help")
+    assert page.run(is_open)
+    page.click("#keys button")
+    assert not page.run(is_open)
+
+
 # ---- a run
+
+IS_RED = """
+const {borderLeftColor} = getComputedStyle(document.querySelector(arguments[0]));
+return ["rgb(194, 32, 44)", "rgb(255, 123, 123)"].includes(borderLeftColor);
+"""
 
 
 @pytest.fixture
@@ -313,7 +334,7 @@ def test_a_run_is_cancelled_by_its_button(page, running):
     page.press("\ue007")  # Enter
     page.wait_text("#headline", "It was cancelled on request.")
     page.wait("return document.querySelector('[data-action=resume]')")
-    assert page.text("[data-kind=action]") == "It will be cancelled within about a second."
+    page.wait("return !document.querySelector('[data-kind=action]')")  # what it said is done
 
 
 def test_a_question_is_answered_in_the_page(page, store):
@@ -326,6 +347,8 @@ def test_a_question_is_answered_in_the_page(page, store):
     page.press("\ue007")
     page.wait_text("[data-kind=action]", "The answer is sent. Resume the run to go on.")
     page.wait("return !document.querySelector('.question')")
+    page.wait_text("#headline", "It has its answer. Resume it to go on.")
+    assert not page.run(IS_RED, "[data-kind=action]")
     assert rt.Flow("Orders", approve, store=store, logging_setting="NONE").resume("order-17") == "yes"
     page.wait_text("#headline", "It completed.")
 
@@ -351,7 +374,11 @@ def test_resuming_that_fails_says_why(page, store):
     assert page.texts("[data-action]") == ["Resume"]  # to cancel it would hide why it failed
     page.click("[data-action=resume]")
     page.wait_text("[data-kind=notice]", "exit code")
-    assert "railtracks:" in page.text("[data-kind=notice]") or "LookupError" in page.text("[data-kind=notice]")
+    printed = page.text("[data-kind=notice] pre")
+    assert "railtracks:" in printed or "LookupError" in printed
+    assert page.run(IS_RED, "[data-kind=notice]")
+    font = page.run("return getComputedStyle(document.querySelector('[data-kind=notice] pre')).fontFamily")
+    assert font.endswith("monospace")
 
 
 def test_an_action_that_came_too_late_is_refused_in_words(page, store):
@@ -362,6 +389,7 @@ def test_an_action_that_came_too_late_is_refused_in_words(page, store):
     url = page.run("return location.pathname + '/cancel'")
     page.run("window.railtracks.app.act(arguments[0], {})", url)
     page.wait_text("[data-kind=action]", "so there is nothing to cancel")
+    assert page.run(IS_RED, "[data-kind=action]")
     page.errors()  # the browser notes the refusal
 
 

@@ -311,6 +311,8 @@ def test_the_headline_says_how_far_a_run_has_come(command, program):
     data = page_data(info)["run"]
     assert data["headline"] == "It waits for an answer or a message."
     assert data["questions"] == [[info.questions[0].id, "Which colour?"]]
+    command("answer", "asking", info.questions[0].id, "red")
+    assert page_data(load_run("asking"))["run"]["headline"] == "It has its answer. Resume it to go on."
 
 
 def test_a_run_whose_process_died_says_so():

@@ -9,6 +9,7 @@ import railtracks as rt
 from railtracks.exceptions import StateError
 from railtracks.state import FileStore, Status, load_run
 from railtracks.ui import _actions as actions
+from railtracks.ui import _run_page
 from railtracks.ui._processes import MAX_LINES, Attempt, Processes
 from railtracks.ui._runs import RunReader
 from tests.ui.client import visit
@@ -32,6 +33,32 @@ def test_each_state_of_a_run_has_its_own_actions(runs):
     assert offered("waiting") == ("resume", "cancel")
     rt.state.cancel_run("waiting")
     assert offered("waiting") == ("resume",)
+
+
+@pytest.mark.parametrize(
+    ("run", "attempt", "text", "failed"),
+    [
+        ("bad", None, None, None),
+        ("bad", Attempt(0), None, None),
+        ("bad", Attempt(), "It is being resumed, in a process of its own.", False),
+        ("bad", Attempt(1, ("no", "way")), "The process that resumed it has failed (exit code 1).", True),
+        (
+            "waiting",
+            Attempt(75),
+            "The process that resumed it has ended: the run waits for an answer or a message",
+            False,
+        ),
+        ("good", Attempt(1), None, None),  # somebody else has resumed it since
+    ],
+)
+def test_a_notice_says_how_resuming_went(runs, run, attempt, text, failed):
+    notice = _run_page._notice(RunReader(FileStore(), run, lambda _: attempt).read())
+    if text is None:
+        assert notice is None
+        return
+    assert notice["text"].startswith(text)
+    assert notice["failed"] is failed
+    assert notice["output"] == "\n".join(attempt.lines)
 
 
 @pytest.mark.parametrize(

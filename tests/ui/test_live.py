@@ -211,7 +211,7 @@ async def test_the_page_of_a_run_follows_it_while_it_runs(tmp_path):
             while data["run"]["status"] != "Completed":
                 _, data = await next_event(events)
             assert [row[2] for row in data["calls"]] == ["work", "step", "step"]
-            assert data["live"] == {"actions": {}, "notice": ""}
+            assert data["live"] == {"actions": {}, "notice": None}
     assert load_run("working").end_time is not None
 
 

@@ -60,14 +60,14 @@ class App {
 
   // Draw what can be done with the run, unless it is there already: somebody may be typing an answer.
   drawActions() {
-    const { actions = {}, notice = "" } = this.data.live || {};
+    const { actions = {}, notice = null } = this.data.live || {};
     const drawn = JSON.stringify([actions, notice, this.model.run.questions]);
     if (drawn === this.drawnActions) return;
     this.drawnActions = drawn;
     this.asked.replaceChildren(...this.questions());
     this.actions.replaceChildren(...Object.entries(actions).filter(([name]) => name !== "answer").map(([name, url]) =>
       this.actionButton(name, url)));
-    this.say(notice, "notice");
+    this.say(notice && notice.text, "notice", notice && notice.failed ? "bad" : "", notice && notice.output);
   }
 
   // Cancelling cannot be undone. So its button asks first, and a second click on it, but no double click, is the answer.
@@ -207,7 +207,9 @@ class App {
 
   update(change) {
     if (change.live) Object.assign(this.data.live, change.live);
+    const before = this.model.run.status;
     this.model.update(change);
+    if (this.model.run.status !== before) this.say("", "action"); // what it said is done
     if (this.selected) this.selected = this.model.get(this.selected.index);
     this.drawSummary();
     this.tree.selected = this.selected ? { call: this.selected } : this.tree.selected;
@@ -242,9 +244,9 @@ class App {
       source = new EventSource(this.data.live.events);
       source.addEventListener("update", (event) => this.updateSoon(JSON.parse(event.data)));
       source.addEventListener("reset", () => location.reload());
-      source.addEventListener("problem", (event) => this.say(JSON.parse(event.data).message, "connection"));
+      source.addEventListener("problem", (event) => this.say(JSON.parse(event.data).message, "connection", "warning"));
       source.addEventListener("open", () => this.say("", "connection"));
-      source.addEventListener("error", () => this.say("The server does not answer. This is what it had sent; the page tries again.", "connection"));
+      source.addEventListener("error", () => this.say("The server does not answer. This is what it had sent; the page tries again.", "connection", "warning"));
     };
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden) return connect();
@@ -255,21 +257,25 @@ class App {
   }
 
   async act(url, body) {
+    const { status } = this.model.run;
     try {
       const answer = await fetch(url, {
         method: "POST", headers: { "Content-Type": "application/json", ...(this.data.live.headers || {}) }, body: JSON.stringify(body),
       });
       const text = await answer.text();
-      this.say(messageIn(text) || (answer.ok ? "Done." : `The server answered ${answer.status}.`), "action");
+      if (answer.ok && this.model.run.status !== status) return; // the page shows already what it did
+      this.say(messageIn(text) || (answer.ok ? "Done." : `The server answered ${answer.status}.`), "action", answer.ok ? "" : "bad");
     } catch (error) {
-      this.say(`The server cannot be reached: ${error.message}`, "action");
+      this.say(`The server cannot be reached: ${error.message}`, "action", "bad");
     }
   }
 
-  // Show a message in place of the one of its kind before; "" for none.
-  say(text, kind) {
+  // Show a message in place of the one of its kind before; "" for none. With it may stand what a program has printed.
+  say(text, kind, tone = "", output = "") {
     for (const old of this.messages.querySelectorAll(`[data-kind="${kind}"]`)) old.remove();
-    if (text) this.messages.append(el("p", { "data-kind": kind }, text));
+    if (!text) return;
+    const printed = output ? el("pre", { tabindex: "0" }, output) : null;
+    this.messages.append(el("div", { class: `message ${tone}`, "data-kind": kind }, el("p", {}, text), printed));
   }
 }
 

@@ -139,6 +139,10 @@ function check() {
   choose(box);
 }
 
+const help = document.getElementById("keys");
+document.getElementById("help").hidden = false;
+document.getElementById("help").addEventListener("click", () => help.showModal());
+
 const keys = {
   j: () => move(1),
   ArrowDown: () => move(1),
@@ -149,10 +153,11 @@ const keys = {
   n: () => document.getElementById("next")?.click(),
   p: () => document.getElementById("previous")?.click(),
   "/": () => search.focus(),
+  "?": () => help.showModal(),
 };
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
   const target = event.target;
   if (target === search) {
     if (event.key === "Escape") search.blur();
