@@ -326,6 +326,7 @@ def test_a_run_is_cancelled_by_its_button(page, running):
     page.wait("return document.querySelector('[data-action=cancel]')")
     page.click("[data-action=cancel]")
     assert page.text("[data-action=cancel]") == "Cancel this run?"
+    assert page.width() <= 0
     page.run("document.activeElement.blur()")
     assert page.text("[data-action=cancel]") == "Cancel"
     ActionChains(page.driver).double_click(page.find("[data-action=cancel]")).perform()
