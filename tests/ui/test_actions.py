@@ -56,6 +56,7 @@ def test_a_notice_says_how_resuming_went(runs, run, attempt, text, failed):
     if text is None:
         assert notice is None
         return
+    assert notice is not None
     assert notice["text"].startswith(text)
     assert notice["failed"] is failed
     assert notice["output"] == "\n".join(attempt.lines)
