@@ -85,6 +85,12 @@ async def test_a_cookie_that_another_server_adds_does_no_harm(runs):
             f"other=1; {visitor.cookie}",
             f"{visitor.cookie}; session=x",
             f"theme=dark; {visitor.cookie}; a=b",
+            f"valueless; {visitor.cookie}",
+            f"=nameless; {visitor.cookie}",
+            f"user@example.com=1; {visitor.cookie}",
+            f'a="b; {visitor.cookie}',
+            f"{visitor.cookie}; {name}=planted",
+            f"{name}=planted;{visitor.cookie}",
         ):
             assert (await visitor.get(cookie=cookie)).status_code == 200
         response = await visitor.get(cookie=f"{name}=planted")
