@@ -88,7 +88,7 @@ class Site:
     async def _follow_list(self, request: Request) -> ASGIApp:
         query, sent = Query.of(request.query_params), ""
 
-        def describe(_: object, runs: tuple[RunSummary, ...]) -> tuple[str, object] | None:
+        def describe(runs: tuple[RunSummary, ...]) -> tuple[str, object] | None:
             nonlocal sent
             text = self._pages.rows(list_page(runs, query, time.time()))
             if text == sent:

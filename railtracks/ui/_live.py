@@ -172,18 +172,19 @@ class Hub:
 class UpdateStream(Generic[T]):
     """A response of server-sent events, each with JSON as data, as an ASGI application.
 
-    The event ``problem`` says in ``message`` why what is watched cannot be read.
+    The event ``problem`` says in ``message`` why what is watched cannot be read or shown. When it can again, an event
+    follows in any case: ``update`` without data, if there is nothing new.
 
     Args:
         hub: The hub.
         key: What identifies the thing that is watched.
         read: Reads it.
-        describe: Returns the name and the data of an event, or None for no event, for what was there when the last
-            event was sent, None at first, and what is there now. It runs in a worker thread.
+        describe: Returns the name and the data of an event for what is there now; None if the page shows it already.
+            It runs in a worker thread.
     """
 
     def __init__(
-        self, hub: Hub, key: str, read: Callable[[], T], describe: Callable[[T | None, T], tuple[str, object] | None]
+        self, hub: Hub, key: str, read: Callable[[], T], describe: Callable[[T], tuple[str, object] | None]
     ) -> None:
         self._hub = hub
         self._key = key
@@ -215,7 +216,7 @@ class UpdateStream(Generic[T]):
 
     async def texts(self) -> AsyncGenerator[str]:
         """Yield the events as they are sent."""
-        sent, known = 0, None
+        sent, is_problem_shown = 0, False
         yield f"retry: {_RETRY}\n\n"
         async with self._hub.listen(self._key, self._read) as watch:
             while not self._hub.is_closed:
@@ -226,16 +227,23 @@ class UpdateStream(Generic[T]):
                         yield ": still here\n\n"
                     continue
                 sent, value, problem = watch.version, watch.value, watch.problem
-                if problem is not None:
-                    yield _event("problem", sent, {"message": problem})
-                elif value is not None:
+                event, took = None, 0.0
+                if problem is None and value is not None:
                     began = time.monotonic()
-                    event = await to_thread.run_sync(self._describe, known, value, abandon_on_cancel=True)
+                    try:
+                        event = await to_thread.run_sync(self._describe, value, abandon_on_cancel=True)
+                    except Exception as exc:  # what a store of a user has returned may be anything
+                        problem = f"{type(exc).__name__}: {exc}"
+                        _LOG.warning("railtracks ui: what was read cannot be shown: %s", problem, exc_info=True)
                     took = time.monotonic() - began
-                    known = value
-                    if event is not None:
-                        yield _event(event[0], sent, event[1])
-                    await self._hub.sleep(10 * took)
+                if problem is not None:
+                    event = "problem", {"message": problem}
+                elif event is None and is_problem_shown:
+                    event = "update", {}  # nothing else has changed, but the page must not show the problem any more
+                if event is not None:
+                    is_problem_shown = problem is not None
+                    yield _event(event[0], sent, event[1])
+                await self._hub.sleep(10 * took)
 
 
 def _event(name: str, number: int, data: object) -> str:

@@ -78,7 +78,7 @@ class RunPage:
         }
         return render_run(state.info, live=live)
 
-    def describe(self, _: RunState | None, state: RunState) -> tuple[str, Any] | None:
+    def describe(self, state: RunState) -> tuple[str, Any] | None:
         """Return the event that brings the page up to date; None if it is."""
         before = self._shown
         now = Shown.of(state, latest_step(state.info))
@@ -86,9 +86,10 @@ class RunPage:
             return None
         if before is not None and before.began != now.began:
             return "reset", {}
-        self._shown = now
         since = before.step if before is not None and state.state == "running" else None
-        return "update", {**page_data(state.info, since), "live": self._live(state)}
+        data = {**page_data(state.info, since), "live": self._live(state)}
+        self._shown = now
+        return "update", data
 
     def _live(self, state: RunState) -> dict[str, Any]:
         """Return what can be done with the run, and what there is to say of it."""

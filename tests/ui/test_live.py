@@ -33,8 +33,8 @@ class Source:
         return self.now
 
 
-def describe(before, now):
-    return "update", [before, now]
+def describe(now):
+    return "update", now
 
 
 def parsed(text):
@@ -84,9 +84,9 @@ async def test_changes_are_sent_and_nothing_else():
         stream = UpdateStream(hub, "a", source.read, describe)
         events = stream.texts()
         assert await anext(events) == "retry: 2000\n\n"
-        assert parsed(await anext(events)) == ("update", [None, 1])
+        assert parsed(await anext(events)) == ("update", 1)
         source.value = 2
-        assert parsed(await anext(events)) == ("update", [1, 2])
+        assert parsed(await anext(events)) == ("update", 2)
         began = anyio.current_time()
         assert await anext(events) == ": still here\n\n"
         assert anyio.current_time() - began == pytest.approx(HEARTBEAT, abs=0.1)
@@ -114,10 +114,52 @@ async def test_what_cannot_be_read_is_said_once_and_tried_again(caplog):
         assert await next_event(events) == ("problem", {"message": "OSError: the disk is gone"})
         await anyio.sleep(10 * POLL)
         source.error = None
-        assert await next_event(events) == ("update", [None, 1])
+        assert await next_event(events) == ("update", 1)
         await events.aclose()
     assert [record.getMessage() for record in caplog.records] == [
         "railtracks ui: a run, or the list of runs, cannot be read: OSError: the disk is gone"
+    ]
+
+
+async def test_an_update_follows_a_problem_if_nothing_has_changed():
+    source, hub = Source(), Hub()
+    shown = []
+
+    def describe_once(now):
+        if shown == [now]:
+            return None
+        shown[:] = [now]
+        return "update", now
+
+    async with hub.open():
+        events = UpdateStream(hub, "a", source.read, describe_once).texts()
+        assert await next_event(events) == ("update", 1)
+        source.error = OSError("the disk is gone")
+        assert (await next_event(events))[0] == "problem"
+        source.error = None
+        assert await next_event(events) == ("update", {})
+        for number in (2, 1):
+            source.value = number
+            assert await next_event(events) == ("update", number)
+        await events.aclose()
+
+
+async def test_what_cannot_be_shown_is_a_problem(caplog):
+    source, hub = Source(), Hub()
+
+    def describe_even(now):
+        if now % 2:
+            raise ValueError(f"{now} is odd")
+        return "update", now
+
+    async with hub.open():
+        events = UpdateStream(hub, "a", source.read, describe_even).texts()
+        assert await next_event(events) == ("problem", {"message": "ValueError: 1 is odd"})
+        source.value = 2
+        assert await next_event(events) == ("update", 2)
+        await events.aclose()
+    assert [record.getMessage() for record in caplog.records] == [
+        "railtracks ui: what was read cannot be shown: ValueError: 1 is odd"
     ]
 
 

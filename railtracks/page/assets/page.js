@@ -223,6 +223,7 @@ class App {
 
   // Collect updates while the page is busy with the one before: with 100,000 calls that takes a second.
   updateSoon({ run, calls, live }) {
+    this.say("", "connection");
     if (live) Object.assign(this.data.live, live);
     const rows = this.waiting ? this.waiting.calls : [];
     const isScheduled = Boolean(this.waiting);

@@ -34,6 +34,7 @@ function setLive(kind, text) {
 
 function showRows(html) {
   setLive("on", "live");
+  if (html === undefined) return; // only a problem has passed
   const focused = list.contains(document.activeElement) ? document.activeElement.id : "";
   list.innerHTML = html; // made by the server, which has escaped whatever stands in a run
   for (const box of boxes()) box.checked = chosen.has(box.value);
