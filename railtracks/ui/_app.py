@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
@@ -31,6 +32,8 @@ from railtracks.ui._security import Access, Guard
 
 _LIST = "list"
 """What identifies the list of runs in the hub."""
+_LOG = logging.getLogger("RT")
+_Handler = Callable[[Request], Awaitable[Any]]
 
 
 class Site:
@@ -55,18 +58,21 @@ class Site:
     def app(self) -> ASGIApp:
         """Return the application."""
         run = "/runs/{identifier}"
-        routes = [
-            Route("/", self._show_list),
-            Route("/events", self._follow_list),
-            Route("/compare", self._show_comparison),
-            Route("/static/{name}", self._show_asset),
-            Route(run, self._show_run),
-            Route(f"{run}/events", self._follow_run),
-            *(Route(f"{run}/{action}", partial(self._act, action), methods=["POST"]) for action in actions.ACTIONS),
-        ]
-        handlers: dict[Any, Any] = dict.fromkeys((RTError, OSError, HTTPException), self._show_problem)
+        shown = {
+            "/": self._show_list,
+            "/events": self._follow_list,
+            "/compare": self._show_comparison,
+            "/static/{name}": self._show_asset,
+            run: self._show_run,
+            f"{run}/events": self._follow_run,
+        }
+        routes = [Route(path, self._guarded(handler)) for path, handler in shown.items()]
+        for action in actions.ACTIONS:
+            routes.append(Route(f"{run}/{action}", self._guarded(partial(self._act, action)), methods=["POST"]))
         app = Starlette(
-            routes=[Mount(self.access.root, routes=routes)], exception_handlers=handlers, lifespan=self._live
+            routes=[Mount(self.access.root, routes=routes)],
+            exception_handlers={HTTPException: self._show_problem},
+            lifespan=self._live,
         )
         return Guard(app, self.access)
 
@@ -158,6 +164,22 @@ class Site:
 
     # ---- the rest
 
+    def _guarded(self, handler: _Handler) -> _Handler:
+        """Return a handler whose errors are shown. A store of a user may raise anything.
+
+        Starlette raises what is handled as an ``Exception`` again, so that the server prints its traceback each time.
+        """
+
+        async def handle(request: Request) -> Any:
+            try:
+                return await handler(request)
+            except (HTTPException, ClientDisconnect):
+                raise
+            except Exception as exc:
+                return await self._show_problem(request, exc)
+
+        return handle
+
     async def _show_asset(self, request: Request) -> Response:
         found = asset(request.path_params["name"])
         if found is None:
@@ -174,6 +196,9 @@ class Site:
             status, title = 400, "That cannot be done"
         elif isinstance(exc, StateError):
             status, title = 409, "That cannot be done"
+        elif not isinstance(exc, (RTError, OSError)):
+            text = f"{type(exc).__name__}: {exc}"
+            _LOG.warning("railtracks ui: a request has failed: %s", text, exc_info=exc)
         if request.method == "POST":
             return JSONResponse({"message": text}, status)
         return HTMLResponse(self._pages.problem(title, text), status)

@@ -75,6 +75,40 @@ async def test_a_store_that_cannot_be_read_says_why(tmp_path):
     assert "is not a folder" in response.text
 
 
+class RaisingStore(FileStore):
+    """Raises what no store of the library does."""
+
+    def is_locked(self, identifier):
+        raise ValueError(f"no locks <b>{identifier}</b>")
+
+    def list(self):
+        raise ValueError("no list <b>")
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/", "ValueError: no list &lt;b&gt;"),
+        ("/runs/good", "ValueError: no locks &lt;b&gt;good"),
+        ("/compare?run=good&run=bad", "ValueError: no locks &lt;b&gt;good"),
+    ],
+)
+async def test_whatever_a_store_raises_is_shown(runs, path, text, caplog):
+    async with visit(RaisingStore()) as visitor:
+        response = await visitor.get(path)
+    assert response.status_code == 500
+    assert text in response.text
+    (record,) = caplog.records
+    assert record.getMessage().startswith("railtracks ui: a request has failed: ValueError: no ")
+    assert record.exc_info is not None
+
+
+async def test_whatever_a_store_raises_answers_an_action(runs):
+    async with visit(RaisingStore()) as visitor:
+        response = await visitor.post("/runs/bad/cancel")
+    assert (response.status_code, response.json()) == (500, {"message": "ValueError: no locks <b>bad</b>"})
+
+
 def test_ten_thousand_runs_are_on_pages():
     runs = tuple(summary(number) for number in range(10_000))
     began = time.perf_counter()
