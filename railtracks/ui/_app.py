@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,7 +15,7 @@ from anyio.abc import TaskGroup
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
@@ -89,7 +90,7 @@ class Site:
         def render() -> str:
             return self._pages.list_page(list_page(self._list.read_recent(), query, time.time()))
 
-        return HTMLResponse(await to_thread.run_sync(render, abandon_on_cancel=True))
+        return _html(await to_thread.run_sync(render, abandon_on_cancel=True))
 
     async def _follow_list(self, request: Request) -> ASGIApp:
         query, sent = Query.of(request.query_params), ""
@@ -113,7 +114,7 @@ class Site:
             first, second = (load_run(identifier, self._store) for identifier in chosen)
             return self._pages.comparison(compare(first, second))
 
-        return HTMLResponse(await to_thread.run_sync(render, abandon_on_cancel=True))
+        return _html(await to_thread.run_sync(render, abandon_on_cancel=True))
 
     # ---- a run
 
@@ -134,7 +135,7 @@ class Site:
             return page.render(reader.read())
 
         text = await to_thread.run_sync(render, abandon_on_cancel=True)
-        return HTMLResponse(text, headers={"content-security-policy": RUN_POLICY})
+        return _html(text, headers={"content-security-policy": RUN_POLICY})
 
     async def _follow_run(self, request: Request) -> ASGIApp:
         key, reader = self._reader(request)
@@ -156,7 +157,7 @@ class Site:
             message = await to_thread.run_sync(actions.answer, state, self._store, data)
         self.hub.poke(key)
         self.hub.poke(_LIST)
-        return JSONResponse({"message": message})
+        return _message(message)
 
     def _poke(self, identifier: str) -> None:
         self.hub.poke(f"run {identifier}")
@@ -200,8 +201,8 @@ class Site:
             text = f"{type(exc).__name__}: {exc}"
             _LOG.warning("railtracks ui: a request has failed: %s", text, exc_info=exc)
         if request.method == "POST":
-            return JSONResponse({"message": text}, status)
-        return HTMLResponse(self._pages.problem(title, text), status)
+            return _message(text, status)
+        return _html(self._pages.problem(title, text), status)
 
 
 def _place(store: Store) -> str:
@@ -209,6 +210,16 @@ def _place(store: Store) -> str:
     if isinstance(store, FileStore):
         return str(store.folder)
     return str(store._path) if isinstance(store, SQLiteStore) else type(store).__name__
+
+
+def _html(text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a page. Half of a surrogate pair, which no encoding has, is written as an escape."""
+    return HTMLResponse(text.encode("utf-8", "backslashreplace"), status, headers)
+
+
+def _message(text: str, status: int = 200) -> Response:
+    """Return what answers an action."""
+    return Response(json.dumps({"message": text}), status, media_type="application/json")
 
 
 async def _body(request: Request) -> bytes:

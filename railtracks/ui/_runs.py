@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import attrs
 
+from railtracks._identifiers import explain_invalid_identifier
 from railtracks.exceptions import RunNotFoundError
 from railtracks.state import ExecutionInfo, Listed, RunSummary, Status, Store, load_run
 from railtracks.state._records import Reason
@@ -61,7 +62,7 @@ class RunList:
                 continue
             before = known.get(listed.identifier)
             if before is None or not self._is_same(before, listed):
-                before = listed._replace(head=b""), summarize(self._store, listed, [])
+                before = listed._replace(head=b""), _with_text(summarize(self._store, listed, []))
             found[listed.identifier] = before
         self._known = found
         return tuple(sorted((run for _, run in found.values()), key=_began, reverse=True))
@@ -71,6 +72,13 @@ class RunList:
         is_same = before[1].state == "ended" and before[0] == listed._replace(head=b"")
         is_settled = time.time() - listed.modified > _SETTLED
         return is_same and is_settled and not self._store.is_locked(listed.identifier)
+
+
+def _with_text(run: RunSummary) -> RunSummary:
+    """Return a run whose names can be written and compared with what a browser sends back, which knows UTF-8 alone."""
+    names = {name: getattr(run, name) for name in ("flow_name", "session_name")}
+    written = {name: text.encode("utf-8", "backslashreplace").decode() for name, text in names.items() if text}
+    return run._replace(**written)
 
 
 def _began(run: RunSummary) -> float:
@@ -131,6 +139,8 @@ class Row:
     """When a run that is running began, in seconds since the epoch; None for others."""
     age: str
     began: float
+    problem: str | None
+    """Why it cannot be opened; None if it can."""
 
 
 @attrs.frozen
@@ -181,6 +191,7 @@ def _row(run: RunSummary, now: float) -> Row:
         since=run.start_time if run.state == "running" else None,
         age=shown_age(now - _began(run)),
         began=_began(run),
+        problem=explain_invalid_identifier(run.identifier),
     )
 
 

@@ -1,12 +1,18 @@
 """The list of runs: what it shows, filters and pages, and that whatever stands in a run is text."""
 
+import os
+import shutil
+import sys
 import time
 
 import pytest
 
-from railtracks.state import FileStore, MemoryStore, RunSummary, SQLiteStore, Status
+import railtracks as rt
+from railtracks.exceptions import RunSuspended
+from railtracks.state import FileStore, MemoryStore, RunSummary, SQLiteStore, Status, load_run
 from railtracks.ui._runs import PAGE, Query, RunList, list_page, shown_age
 from tests.ui.client import visit
+from tests.ui.conftest import approve
 
 pytestmark = pytest.mark.either_backend
 NOW = 1_000_000.0
@@ -73,6 +79,44 @@ async def test_a_store_that_cannot_be_read_says_why(tmp_path):
         response = await visitor.get()
     assert response.status_code == 409
     assert "is not a folder" in response.text
+
+
+async def test_a_run_that_cannot_be_opened_has_no_link(runs, tmp_path):
+    names = ["-x", "bad id"]
+    if sys.platform == "linux":  # where names of files are bytes
+        names.append(os.fsdecode(b"\xffx"))
+    for name in names:
+        shutil.copy(tmp_path / ".railtracks" / "good.json", tmp_path / ".railtracks" / f"{name}.json")
+    async with visit() as visitor:
+        page = (await visitor.get()).text
+        assert page.count('<tr role="row">') == 5 + len(names)
+        assert (page.count("/runs/"), page.count('name="run"')) == (4, 4)
+        assert "bad id\n        (cannot be opened: it contains &#39; &#39;)</td>" in page
+        assert ("\\udcffx\n" in page) == (len(names) == 3)
+        async with visitor.listen("/events?q=x") as events:
+            await anext(events)
+            assert "-x\\n        (cannot be opened" in await anext(events)
+
+
+async def test_half_a_surrogate_pair_in_a_name_does_no_harm(runs):
+    async with visit() as visitor:
+        with pytest.raises(RunSuspended):
+            await rt.Flow("F \ud800", approve, run_identifier="odd", logging_setting="NONE").ainvoke("B \ud801")
+        for url in ("/", "/?flow=F+%5Cud800"):
+            response = await visitor.get(url)
+            assert response.status_code == 200
+            assert "F \\ud800</option>" in response.text
+            assert response.text.count('class="flow" title="F \\ud800">') == 1
+        async with visitor.listen("/events?q=odd") as events:
+            await anext(events)
+            assert 'value=\\"odd\\"' in await anext(events)
+        assert "B \\ud801" in (await visitor.get("/runs/odd")).text
+        assert (await visitor.get("/compare?run=odd&run=good")).status_code == 400
+        assert "sent" in (await visitor.post("/runs/odd/answer", {"question": question("odd"), "value": "1"})).text
+
+
+def question(identifier):
+    return load_run(identifier).questions[0].id
 
 
 class RaisingStore(FileStore):
