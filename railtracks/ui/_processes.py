@@ -14,9 +14,13 @@ from anyio.abc import ByteReceiveStream, Process, TaskGroup
 from anyio.streams.text import TextReceiveStream
 
 from railtracks.exceptions import StateError
+from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._views._texts import printable
 
 MAX_LINES = 20
 _MAX_LINE = 500
+_MAX_READ = 100_000
+"""The number of characters of a line that are read. What follows is left out."""
 _REST = 1.0
 """The seconds after its end in which the rest of what a process has printed is read."""
 GRACE = 10.0
@@ -97,15 +101,21 @@ class Processes:
 
 
 async def _collect(stream: ByteReceiveStream | None, lines: deque[str]) -> None:
-    """Keep the last lines of what a process prints."""
+    """Keep the last lines of what a process prints, without secrets."""
     assert stream is not None
+    redactor = Redactor()
     rest = ""
     async for text in TextReceiveStream(stream, errors="replace"):
         *whole, rest = (rest + text).split("\n")
-        lines.extend(line[:_MAX_LINE].rstrip() for line in whole)
-        rest = rest[:_MAX_LINE]
+        lines.extend(_shown(line, redactor) for line in whole[-MAX_LINES:])
+        rest = rest[:_MAX_READ]
     if rest:
-        lines.append(rest)
+        lines.append(_shown(rest, redactor))
+
+
+def _shown(line: str, redactor: Redactor) -> str:
+    """Return what is shown of a line: masked before it is cut, as nobody recognises half a secret."""
+    return printable(redactor.redact_free_text(line.rstrip()))[:_MAX_LINE]
 
 
 async def _end(process: Process) -> None:

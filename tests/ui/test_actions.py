@@ -197,6 +197,22 @@ def test_the_exit_code_and_the_last_lines_of_a_process_are_kept(program, code, l
     assert changed == ["bad"]
 
 
+def test_secrets_that_a_process_prints_are_masked():
+    lines = ["PASSWORD=hunter2secret", "x" * 490 + " token=abcdef0123456789secret", "\x1b[31mred\x1b[0m"]
+
+    async def main():
+        processes = Fake((), print)
+        processes.program = f"print(*{lines!r}, sep='\\n')"
+        async with anyio.create_task_group() as tasks:
+            await processes.start("bad", tasks)
+        return processes.latest("bad").lines
+
+    first, second, third = anyio.run(main)
+    assert (first, second) == ("PASSWORD=***", "x" * 490 + " token=***")
+    assert "\x1b" not in third
+    assert "red" in third
+
+
 @pytest.mark.parametrize("backend_name", ["asyncio", "trio"])
 def test_a_process_is_terminated_with_the_server(backend_name, tmp_path):
     program = "import time, sys; open('started', 'w').close(); time.sleep(1000)"
