@@ -56,8 +56,12 @@ class Site:
         self._pages = Pages(access.root, _place(store))
         self._tasks: TaskGroup | None = None
 
-    def app(self) -> ASGIApp:
-        """Return the application."""
+    def app(self, on_entry: Callable[[], None] = lambda: None) -> ASGIApp:
+        """Return the application.
+
+        Args:
+            on_entry: Is called whenever the printed address is opened.
+        """
         run = "/runs/{identifier}"
         shown = {
             "/": self._show_list,
@@ -75,7 +79,7 @@ class Site:
             exception_handlers={HTTPException: self._show_problem},
             lifespan=self._live,
         )
-        return Guard(app, self.access)
+        return Guard(app, self.access, on_entry)
 
     @asynccontextmanager
     async def _live(self, _: Starlette | None = None) -> AsyncIterator[None]:

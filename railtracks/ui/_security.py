@@ -9,7 +9,7 @@ from a page of this server, and know a secret that stands in it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hmac import compare_digest
 from urllib.parse import parse_qs
 
@@ -127,11 +127,13 @@ class Guard:
     Args:
         app: The application, which gets only requests below ``access.root``.
         access: The secrets.
+        on_entry: Is called whenever the cookie is handed out.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, on_entry: Callable[[], None]) -> None:
         self._app = app
         self._access = access
+        self._on_entry = on_entry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
@@ -148,6 +150,7 @@ class Guard:
         if not access.is_addressed(scope):
             return PlainTextResponse(f"This server is at 127.0.0.1:{access.port}.\n", 421)
         if access.brings_token(scope):
+            self._on_entry()
             return access.entry()
         if not scope["path"].startswith(f"{access.root}/"):
             return PlainTextResponse(_DENIED, 403)

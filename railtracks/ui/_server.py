@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import socket
 import tempfile
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -28,12 +30,42 @@ _MAX_WARNINGS = 10_000
 """The number of warnings that are remembered."""
 
 
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+"""The signals that end the server, as far as the system has them."""
+
+
 class _Server(uvicorn.Server):
-    """A server that does not wait for streams when it ends."""
+    """A server that does not wait for streams when it ends.
+
+    It raises the signal that has ended it only when ``raise_signals`` is called, so that there can be cleanup before.
+    """
 
     def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
         super().__init__(config)
         self._hub = hub
+        self._received: list[int] = []
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Let signals end the server, but for those that are ignored, as after ``nohup``."""
+        known = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+        handled = [each for each in known if signal.getsignal(each) is not signal.SIG_IGN]
+        before = {each: signal.signal(each, self.handle_exit) for each in handled}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End, as uvicorn does."""
+        self._received.append(sig)
+        super().handle_exit(sig, frame)
+
+    def raise_signals(self) -> None:
+        """Have the process end as the signals end it that the server has received."""
+        for number in reversed(self._received):
+            signal.raise_signal(number)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End, as uvicorn does; but it would wait for streams until their clients close them."""
@@ -42,7 +74,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(store: Store | str | None, store_text: str | None, port: int, opens_browser: bool) -> int:
-    """Serve the pages until Ctrl-C or SIGTERM, and return the exit code.
+    """Serve the pages until Ctrl-C, SIGTERM or SIGHUP, and return the exit code.
 
     Args:
         store: The store whose runs are shown; None for the configured one.
@@ -57,8 +89,9 @@ def serve(store: Store | str | None, store_text: str | None, port: int, opens_br
     listening = _listen(port)
     access = Access(listening.getsockname()[1])
     site = Site(resolve_store(store), store_text, access)
+    entry = _EntryFile()
     config = uvicorn.Config(
-        site.app(),
+        site.app(entry.remove),
         lifespan="on",
         ws="none",
         log_config=None,
@@ -70,8 +103,15 @@ def serve(store: Store | str | None, store_text: str | None, port: int, opens_br
     )
     print(f"The runs are at {access.address}")
     print("Only with this address can they be seen. Ctrl-C ends it.", flush=True)
-    with _each_warning_once(), _opened(access.address if opens_browser else None):
-        _Server(config, site.hub).run(sockets=[listening])
+    server = _Server(config, site.hub)
+    with _each_warning_once():
+        try:
+            if opens_browser:
+                entry.open(access.address)
+            server.run(sockets=[listening])
+        finally:
+            entry.remove()
+    server.raise_signals()
     return 0
 
 
@@ -104,23 +144,27 @@ def _each_warning_once() -> Iterator[None]:
         log.removeFilter(is_new)
 
 
-@contextmanager
-def _opened(address: str | None) -> Iterator[None]:
-    """Open an address in a browser, which may take a while.
+class _EntryFile:
+    """A file that leads a browser to the printed address, until that was opened.
 
-    Other users of the machine see the arguments of a browser. So it is given a file that only this user can read, and
-    that leads to the address.
+    Other users of the machine see the arguments of a browser. So it is given a file that only this user can read.
     """
-    if address is None:
-        yield
-        return
-    handle, path = tempfile.mkstemp(prefix="railtracks-", suffix=".html")  # readable by its owner alone
-    try:
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+
+    def open(self, address: str) -> None:
+        """Open an address in a browser, which may take a while."""
+        handle, name = tempfile.mkstemp(prefix="railtracks-", suffix=".html")  # readable by its owner alone
+        self._path = Path(name)
         target = escape(address)
         page = f'<!doctype html><meta http-equiv="refresh" content="0; url={target}"><a href="{target}">Runs</a>\n'
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(page)
-        threading.Thread(target=webbrowser.open, args=(Path(path).as_uri(),), daemon=True).start()
-        yield
-    finally:
-        os.unlink(path)
+        threading.Thread(target=webbrowser.open, args=(self._path.as_uri(),), daemon=True).start()
+
+    def remove(self) -> None:
+        """Remove the file, unless that is done. Idempotent."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None

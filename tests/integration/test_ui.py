@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -186,7 +187,10 @@ def test_a_run_that_fails_again_says_why(start):
     assert "LookupError: nothing here" in notice
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGHUP, -signal.SIGHUP)]
+
+
+@pytest.mark.parametrize(("number", "code"), ENDS)
 def test_it_stops_at_once_while_pages_listen(start, number, code):
     server = start()
     with running("app.py:working", "100", "--run-identifier", "live"):
@@ -213,7 +217,8 @@ def test_it_stops_at_once_while_pages_listen(start, number, code):
     assert server.process.stdout.read() == "Only with this address can they be seen. Ctrl-C ends it.\n"
 
 
-def test_what_it_resumes_is_interrupted_with_it(start):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_it_resumes_is_interrupted_with_it(start, number):
     with running("app.py:working", "500", "--run-identifier", "long") as process:
         server = start()
         began = server.wait_for("long", lambda data: len(data["calls"]) >= 2)["run"]["started"]
@@ -221,7 +226,7 @@ def test_what_it_resumes_is_interrupted_with_it(start):
         process.wait()
         assert server.post("/runs/long/resume").status_code == 200
         server.wait_for("long", lambda data: data["run"]["started"] not in (0.0, began) and len(data["calls"]) > 2)
-    server.stop()
+    server.stop(number)
     info = load_run("long")
     assert info.interrupted
     assert info.end_time is not None
@@ -248,24 +253,68 @@ def test_only_this_machine_can_connect(start):
     assert server.client.get(server.url + "/").status_code == 200
 
 
-def test_the_browser_gets_a_file_that_only_its_user_reads(program, tmp_path, monkeypatch):
+@contextmanager
+def opened(tmp_path, monkeypatch):
+    """Yield a server that opens a browser, its address, and the file that it opens."""
     opener = tmp_path / "opener"
     opener.write_text('#!/bin/sh\necho "$1" > opened.tmp; mv opened.tmp opened\n')
     opener.chmod(0o700)
     monkeypatch.setenv("BROWSER", f"{opener} %s")
-    process = subprocess.Popen([*RAILTRACKS, "ui"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*RAILTRACKS, "ui"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         address = found(r"(http://\S+)", process.stdout.readline())
         while not (tmp_path / "opened").exists():
             time.sleep(0.01)
-        opened = (tmp_path / "opened").read_text().strip()
-        assert opened.startswith("file://")
-        path = opened.removeprefix("file://")
-        assert os.stat(path).st_mode & 0o077 == 0
-        with open(path) as file:
-            assert f'url={address}"' in file.read()
+        text = (tmp_path / "opened").read_text().strip()
+        assert text.startswith("file://")
+        yield process, address, Path(text.removeprefix("file://"))
     finally:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        process.kill()
+        process.wait()
         process.stdout.close()
-    assert not os.path.exists(path)
+
+
+def wait_until_it_answers(address):
+    """Wait until the server has begun to handle signals and requests, without opening its address."""
+    assert httpx.get(address.partition("?")[0]).status_code == 403
+
+
+@pytest.mark.parametrize(("number", "code"), ENDS)
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_the_browser_gets_a_file_that_only_its_user_reads(program, tmp_path, monkeypatch, number, code, is_gone):
+    with opened(tmp_path, monkeypatch) as (process, address, path):
+        assert path.stat().st_mode & 0o077 == 0
+        assert f'url={address}"' in path.read_text()
+        wait_until_it_answers(address)
+        if is_gone:
+            path.unlink()
+        process.send_signal(number)
+        assert process.wait(30) == code
+        assert process.stdout.read() == "Only with this address can they be seen. Ctrl-C ends it.\n"
+        assert not path.exists()
+
+
+def test_the_file_is_gone_once_its_address_was_opened(program, tmp_path, monkeypatch):
+    with opened(tmp_path, monkeypatch) as (_, address, path):
+        wait_until_it_answers(address)
+        assert path.exists()
+        assert httpx.get(address).status_code == 200
+        assert not path.exists()
+        assert httpx.get(address).status_code == 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
+def test_it_goes_on_after_a_hangup_that_is_ignored(program):
+    command = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *RAILTRACKS, "ui", "--no-open"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        address = found(r"(http://\S+)", process.stdout.readline())
+        wait_until_it_answers(address)
+        process.send_signal(signal.SIGHUP)
+        assert httpx.get(address).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
