@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlencode
 
 import attrs
@@ -25,7 +25,30 @@ PAGE = 100
 """The number of runs on a page of the list."""
 _SETTLED = 2.0
 """The seconds after which a time of change is believed to be that of the latest change: clocks of disks are coarse."""
+
+
+def _is_settled(modified: float, seen: float) -> bool:
+    """Return whether a time of change is believed to be that of the latest change.
+
+    Args:
+        modified: The time, in seconds since the epoch. It may lie in the future, by a clock that was wrong.
+        seen: When it was first seen, in seconds of the monotonic clock.
+    """
+    return max(time.time() - modified, time.monotonic() - seen) > _SETTLED
+
+
 _MAX_NAME = 80
+
+
+class _Known(NamedTuple):
+    """What is known of a run of the list."""
+
+    listed: Listed
+    run: RunSummary
+    seen: float
+    """When it was first seen as it is listed, in seconds of the monotonic clock."""
+    is_settled: bool
+    """Whether its time of change was believed when it was read."""
 
 
 class RunList:
@@ -36,7 +59,7 @@ class RunList:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: Mapping[str, tuple[Listed, RunSummary]] = {}
+        self._known: Mapping[str, _Known] = {}
         self._latest: tuple[RunSummary, ...] = ()
         self._fresh_until = -math.inf
 
@@ -56,22 +79,23 @@ class RunList:
         return self._latest
 
     def _read(self) -> tuple[RunSummary, ...]:
-        known, found = self._known, dict[str, tuple[Listed, RunSummary]]()
+        known, found = self._known, dict[str, _Known]()
         for listed in self._store.list():
-            if not is_run(listed):
-                continue
-            before = known.get(listed.identifier)
-            if before is None or not self._is_same(before, listed):
-                before = listed._replace(head=b""), _with_text(summarize(self._store, listed, []))
-            found[listed.identifier] = before
+            if is_run(listed):
+                found[listed.identifier] = self._summarize(listed, known.get(listed.identifier))
         self._known = found
-        return tuple(sorted((run for _, run in found.values()), key=_began, reverse=True))
+        return tuple(sorted((each.run for each in found.values()), key=_began, reverse=True))
 
-    def _is_same(self, before: tuple[Listed, RunSummary], listed: Listed) -> bool:
-        """Return whether a run that had ended is as it was, and not open again."""
-        is_same = before[1].state == "ended" and before[0] == listed._replace(head=b"")
-        is_settled = time.time() - listed.modified > _SETTLED
-        return is_same and is_settled and not self._store.is_locked(listed.identifier)
+    def _summarize(self, listed: Listed, before: _Known | None) -> _Known:
+        """Return what is known of a run: what was, if it had ended then, has not changed, and is not open again."""
+        key, seen = listed._replace(head=b""), time.monotonic()
+        if before is not None and before.listed == key:
+            seen = before.seen
+            is_kept = before.run.state == "ended" and before.is_settled
+            if is_kept and not self._store.is_locked(listed.identifier):
+                return before
+        is_settled = _is_settled(listed.modified, seen)  # asked before it is read
+        return _Known(key, _with_text(summarize(self._store, listed, [])), seen, is_settled)
 
 
 def _with_text(run: RunSummary) -> RunSummary:
@@ -255,6 +279,8 @@ class RunReader:
         self._identifier = identifier
         self._attempt = attempt
         self._latest: RunState | None = None
+        self._seen: tuple[float | None, float] = (None, 0.0)
+        """The latest time of change, and when it was first seen, in seconds of the monotonic clock."""
 
     def read(self) -> RunState:
         """Return the run as it is now. Blocks.
@@ -272,7 +298,9 @@ class RunReader:
             raise no_such_run(identifier, store)
         mailbox = find_mailbox(store)
         messages = () if mailbox is None else tuple(mailbox.list_messages(identifier))
-        is_settled = modified is not None and began - modified > _SETTLED
+        if modified != self._seen[0]:
+            self._seen = modified, time.monotonic()
+        is_settled = modified is not None and _is_settled(modified, self._seen[1])
         stamp = (is_running, modified, messages, None if is_settled else began)
         attempt = self._attempt(identifier)
         if latest is not None and latest.stamp == stamp:

@@ -10,7 +10,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import RunSuspended
 from railtracks.state import FileStore, MemoryStore, RunSummary, SQLiteStore, Status, load_run
-from railtracks.ui._runs import PAGE, Query, RunList, list_page, shown_age
+from railtracks.ui._runs import PAGE, Query, RunList, RunReader, list_page, shown_age
 from tests.ui.client import visit
 from tests.ui.conftest import approve
 
@@ -206,18 +206,51 @@ class CountingStore(FileStore):
 
 
 def test_what_is_known_of_a_run_is_kept_until_it_changes(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + 60)
     store = CountingStore()
     known = RunList(store)
     first = known.read()
     assert [run.identifier for run in first] == ["waiting", "bad", "longer", "good"]
     assert [run.status.value for run in first] == ["Suspended", "Failed", "Completed", "Completed"]
-    monkeypatch.setattr(time, "time", lambda now=time.time: now() + 60)
     assert all(again is before for again, before in zip(known.read(), first, strict=True))
     lock = store.lock("good")
     assert [run.state for run in known.read()] == ["ended", "ended", "ended", "running"]
     lock.release()
     (tmp_path / ".railtracks" / "bad.json").unlink()
     assert [run.identifier for run in known.read()] == ["waiting", "longer", "good"]
+
+
+def test_a_change_in_the_future_is_believed_after_a_while(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("railtracks.ui._runs.time.monotonic", lambda: now[0])
+    now = [100.0]
+    future = time.time() + 3_600
+    for path in (tmp_path / ".railtracks").glob("*.json"):
+        os.utime(path, (future, future))
+    known, reader = RunList(FileStore()), RunReader(FileStore(), "good", lambda _: None)
+
+    def is_read_anew():
+        before = known.read(), reader.read().info
+        after = known.read(), reader.read().info
+        return [after[0][0] is not before[0][0], after[1] is not before[1]]
+
+    assert is_read_anew() == [True, True]
+    now[0] += 1.9
+    assert is_read_anew() == [True, True]
+    now[0] += 0.2
+    assert is_read_anew() == [False, False]
+    os.utime(tmp_path / ".railtracks" / "good.json", (future, future + 60))
+    assert reader.read().stamp != reader.read().stamp
+
+
+def test_what_was_read_too_soon_is_read_once_more(runs, tmp_path, monkeypatch):
+    for path in (tmp_path / ".railtracks").glob("*.json"):
+        os.utime(path)
+    known = RunList(FileStore())
+    first = known.read()
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + 60)
+    second = known.read()
+    assert all(again is not before for again, before in zip(second, first, strict=True))
+    assert all(again is before for again, before in zip(known.read(), second, strict=True))
 
 
 def test_a_page_that_is_turned_reads_nothing_anew(runs, monkeypatch):
