@@ -48,7 +48,8 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Let signals end the server, but for those that are ignored, as after ``nohup``."""
-        known = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+        is_main = threading.current_thread() is threading.main_thread()  # no other can set handlers
+        known = [getattr(signal, name) for name in _SIGNALS if is_main and hasattr(signal, name)]
         handled = [each for each in known if signal.getsignal(each) is not signal.SIG_IGN]
         before = {each: signal.signal(each, self.handle_exit) for each in handled}
         try:

@@ -13,6 +13,7 @@ from railtracks.state._comparison import compare
 from railtracks.state._serialization._shown_data import shorten
 from railtracks.state._stores._runs import shown_state
 from railtracks.ui._app import Site
+from railtracks.ui._runs import shown_age
 from railtracks.ui._security import Access
 from railtracks.ui._server import _listen, _Server
 from tests.browser.conftest import EVIL, SIZES, Browser
@@ -250,6 +251,25 @@ def test_the_list_is_kept_up_to_date_and_the_focus_with_it(page, store):
     assert [row[:4] for row in page.rows()] == expected_rows(store)
 
 
+def test_the_age_grows_while_nothing_changes(page):
+    now = page.run("return Math.max(...[...list.querySelectorAll('[data-began]')].map((cell) => cell.dataset.began))")
+    for seconds in (59, 61, 3_601, 86_401, 1e8):
+        page.run("Date.now = () => 1000 * arguments[0]; showSeconds()", now + seconds)
+        assert page.rows()[0][5] == shown_age(seconds)
+
+
+def test_the_list_says_what_is_wrong_until_it_is_not(page, store, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "list", broken)
+        page.wait_text("#live", "OSError: the disk is gone")
+    page.wait_live()
+    assert len(page.rows()) == 5
+
+
+def broken(*_):
+    raise OSError("the disk is gone")
+
+
 def test_a_page_that_nobody_sees_gives_its_connection_back(page, server):
     hide = (
         "Object.defineProperty(document, 'hidden', {value: arguments[0], configurable: true});"
@@ -316,6 +336,16 @@ def test_a_run_is_watched_from_the_list_to_its_end(page, running, store):
     page.click(".list")
     page.wait_live()
     assert page.rows()[0][2] == "Completed"
+
+
+def test_the_page_of_a_run_says_what_is_wrong_until_it_is_not(page, store, monkeypatch):
+    page.click("#run-pages-monday")
+    page.wait_text("#headline", "It completed")
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "modified", broken)
+        page.wait_text("[data-kind=connection]", "OSError: the disk is gone")
+    page.wait("return !document.querySelector('[data-kind=connection]')")
+    assert page.run("return window.railtracks.app.model.calls.length") == 13
 
 
 def test_a_run_is_cancelled_by_its_button(page, running):

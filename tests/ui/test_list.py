@@ -38,6 +38,7 @@ async def test_the_list_shows_each_run_the_latest_first(runs):
     for status in ("suspended", "failed", "completed"):
         assert f'<span class="{status}">{status.capitalize()}</span>' in page
     assert "4 runs" in page
+    assert page.count(f'data-began="{load_run("good").start_time}"') == 1
 
 
 async def test_what_stands_in_a_run_is_text(runs):

@@ -46,6 +46,17 @@ function showSeconds() {
   for (const cell of list.querySelectorAll("[data-since]")) {
     cell.textContent = duration(Math.max(0, Date.now() / 1000 - Number(cell.dataset.since)));
   }
+  for (const cell of list.querySelectorAll("[data-began]")) {
+    cell.textContent = age(Date.now() / 1000 - Number(cell.dataset.began));
+  }
+}
+
+// As the server writes it.
+function age(seconds) {
+  for (const [limit, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
+    if (seconds >= limit) return `${Math.floor(seconds / limit).toLocaleString("en")} ${unit}`;
+  }
+  return "< 1 min";
 }
 
 function duration(seconds) {
