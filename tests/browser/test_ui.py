@@ -266,6 +266,20 @@ def test_the_list_says_what_is_wrong_until_it_is_not(page, store, monkeypatch):
     assert len(page.rows()) == 5
 
 
+def test_a_list_that_is_refused_says_what_to_open(page):
+    page.run("disconnect(); list.dataset.events = '/refused'; connect()")
+    page.wait_text("#live", "Open the address that `railtracks ui` printed")
+    assert "403" in str(page.errors())
+
+
+def test_the_page_of_a_run_that_is_refused_says_what_to_open(page):
+    page.click("#run-pages-monday")
+    page.wait_text("#headline", "It completed")
+    page.run("const { app } = window.railtracks; app.data.live.events = '/refused'; app.listen()")
+    page.wait_text("[data-kind=connection]", "Open the address that `railtracks ui` printed.")
+    assert "403" in str(page.errors())
+
+
 def broken(*_):
     raise OSError("the disk is gone")
 

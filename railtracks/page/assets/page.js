@@ -247,7 +247,9 @@ class App {
       source.addEventListener("reset", () => location.reload());
       source.addEventListener("problem", (event) => this.say(JSON.parse(event.data).message, "connection", "warning"));
       source.addEventListener("open", () => this.say("", "connection"));
-      source.addEventListener("error", () => this.say("The server does not answer. This is what it had sent; the page tries again.", "connection", "warning"));
+      source.addEventListener("error", (event) => this.say(event.target.readyState === EventSource.CLOSED
+        ? "The server refuses to send more. This is what it had sent. Open the address that `railtracks ui` printed."
+        : "The server does not answer. This is what it had sent; the page tries again.", "connection", "warning"));
     };
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden) return connect();

@@ -14,7 +14,10 @@ function connect() {
   if (source || document.hidden) return;
   source = new EventSource(list.dataset.events);
   source.addEventListener("open", () => setLive("on", "live"));
-  source.addEventListener("error", () => setLive("off", "not connected"));
+  source.addEventListener("error", (event) => {
+    const isOver = event.target.readyState === EventSource.CLOSED; // refused, as by a server that was started anew
+    setLive("off", isOver ? "Open the address that `railtracks ui` printed" : "not connected");
+  });
   source.addEventListener("update", (event) => showRows(JSON.parse(event.data).rows));
   source.addEventListener("problem", (event) => setLive("off", JSON.parse(event.data).message));
 }
