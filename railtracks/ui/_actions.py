@@ -41,8 +41,8 @@ def parse_body(body: bytes) -> dict[str, Any]:
     """
     try:
         data = json.loads(body or b"{}")
-    except ValueError as exc:
-        raise ConfigError(f"the request is not JSON: {exc}; send a JSON object") from None
+    except (ValueError, RecursionError) as exc:
+        raise ConfigError(f"the request is not JSON that can be read: {exc}; send a JSON object") from None
     if not isinstance(data, dict):
         raise ConfigError(f"the request is JSON of the type {type(data).__name__}; send a JSON object")
     return data

@@ -126,12 +126,22 @@ async def test_an_answer_is_read_as_the_command_line_reads_it(runs):
     assert await rt.Flow(f"Orders {EVIL}", approve, logging_setting="NONE").aresume("waiting") == {"yes": [1]}
 
 
+@pytest.mark.parametrize("value", ["[" * 100_000, "9" * 5_000])
+async def test_an_answer_that_json_cannot_hold_is_text(runs, value):
+    async with visit() as visitor:
+        (question,) = load_run("waiting").questions
+        response = await visitor.post("/runs/waiting/answer", {"question": question.id, "value": value})
+        assert response.status_code == 200
+    assert await rt.Flow(f"Orders {EVIL}", approve, logging_setting="NONE").aresume("waiting") == value
+
+
 async def test_a_request_that_is_no_json_object_is_refused(runs):
     async with visit() as visitor:
         access = visitor.access
         headers = {"cookie": visitor.cookie, "origin": "http://127.0.0.1:8765", "x-railtracks-csrf": access.csrf}
         host = f"http://127.0.0.1:8765{access.root}/runs/bad/cancel"
-        for content in (b"[]", b"{", b"\xff", b"null"):
+        deep = b"[" * 200_000
+        for content in (b"[]", b"{", b"\xff", b"null", deep, b'{"a":' + deep, b"1" * 5_000):
             response = await visitor.client.post(host, headers=headers, content=content)
             assert response.status_code == 400
     assert load_run("bad").failures

@@ -250,12 +250,15 @@ def encode_message(topic: object, value: object) -> bytes:
 
 
 def parse_value(text: str) -> Any:
-    """Return the value that a person has written: plain data if it is JSON, or else the text itself."""
+    """Return the value that a person has written: plain data if it is JSON, or else the text itself.
+
+    It is text, too, if it is JSON that is nested too deeply, or has a number with too many digits, to be read.
+    """
     import json  # here, as only people write values
 
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
