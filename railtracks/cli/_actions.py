@@ -7,8 +7,9 @@ from contextlib import suppress
 from typing import Any
 
 from railtracks import ExecutionInfo, Flow
+from railtracks._exit_codes import ExitCode
 from railtracks._wording import counted
-from railtracks.cli._errors import ExitCode, MistakeError, advice_for_the_command_line, complain
+from railtracks.cli._errors import MistakeError, advice_for_the_command_line, complain
 from railtracks.cli._output import MAX_TEXT, came_for, parse_span, print_json, print_value, run_as_data
 from railtracks.cli._run import finish, shown, with_options
 from railtracks.cli._targets import find_flow, load_flow, load_object

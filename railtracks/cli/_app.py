@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Group, Parameter, validators
 
 from railtracks import __version__
-from railtracks.cli._errors import ExitCode, MistakeError, complain, discard_output, explain_usage
+from railtracks._exit_codes import ExitCode
+from railtracks.cli._errors import MistakeError, complain, discard_output, explain_usage
 from railtracks.exceptions import ConfigError, RTError, RunNotFoundError
 from railtracks.state import Store
 

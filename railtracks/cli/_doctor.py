@@ -15,9 +15,9 @@ from typing import Any
 
 from railtracks import Flow, __version__, function_node
 from railtracks._config import option_sources
+from railtracks._exit_codes import ExitCode
 from railtracks._options import BACKENDS
 from railtracks._wording import counted
-from railtracks.cli._errors import ExitCode
 from railtracks.cli._output import print_json, print_table
 from railtracks.state import FileStore, MemoryStore, Store, list_runs
 from railtracks.state._stores._settings import resolve_store

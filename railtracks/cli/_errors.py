@@ -1,4 +1,4 @@
-"""Exit codes, and the errors that are a user's mistake."""
+"""The errors that are a user's mistake, and the exit codes of errors."""
 
 from __future__ import annotations
 
@@ -7,27 +7,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import IntEnum
 
 from cyclopts import CycloptsError, MissingArgumentError
 
 from railtracks._concurrency._kinds import is_kind
+from railtracks._exit_codes import ExitCode
 from railtracks.exceptions import GlobalTimeOutError, RunSuspended
-
-
-class ExitCode(IntEnum):
-    """What the process returns to the shell."""
-
-    COMPLETED = 0
-    FAILED = 1
-    USAGE = 2
-    """The command cannot be understood, or names what is not there."""
-    SUSPENDED = 75
-    """The run waits for an answer or a message (``EX_TEMPFAIL`` of sysexits.h: try again later)."""
-    TIMED_OUT = 124
-    """As ``timeout`` of GNU coreutils."""
-    INTERRUPTED = 130
-    """Ctrl-C: 128 and the number of the signal."""
 
 
 class MistakeError(Exception):

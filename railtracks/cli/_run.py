@@ -12,10 +12,11 @@ from cyclopts import App, Parameter
 
 from railtracks import Flow, RunSuspended, Session
 from railtracks._config import is_configured
+from railtracks._exit_codes import ExitCode
 from railtracks._flow import FlowConnection
 from railtracks._progress._display import display
 from railtracks.cli._arguments import parameters_of, usage_of
-from railtracks.cli._errors import ExitCode, complain, discard_output, exit_code_of, for_the_command_line
+from railtracks.cli._errors import complain, discard_output, exit_code_of, for_the_command_line
 from railtracks.cli._options import free_name, option_parameters, split_options
 from railtracks.cli._output import answer_line, print_json, print_value, run_as_data, show_tree, user_traceback
 from railtracks.exceptions import ConfigError, RTError

@@ -29,6 +29,8 @@ def check_offered(action: str, state: RunState) -> None:
     name, status = repr(state.info.session_id), state.info._status.value.lower()
     if action == ANSWER and state.receives_messages:
         raise StateError(f"the run {name} waits for no answer")
+    if action == RESUME and state.state != "running" and not state.is_over and state.info.flow_name is None:
+        raise StateError(f"the run {name} is of a session without a flow: resume it with the code that made it")
     how = {"running": "is running", "died": "died with its process"}.get(state.state, f"has ended: it is {status}")
     raise StateError(f"the run {name} {how}, so there is nothing to {action}")
 

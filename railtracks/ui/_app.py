@@ -22,7 +22,6 @@ from starlette.types import ASGIApp
 from railtracks.exceptions import ConfigError, RTError, RunNotFoundError, StateError
 from railtracks.state import FileStore, RunSummary, SQLiteStore, Store, load_run
 from railtracks.state._comparison import compare
-from railtracks.state._stores._settings import check_identifier
 from railtracks.ui import _actions as actions
 from railtracks.ui._live import Hub, UpdateStream
 from railtracks.ui._pages import Pages, asset
@@ -72,8 +71,10 @@ class Site:
             f"{run}/events": self._follow_run,
         }
         routes = [Route(path, self._guarded(handler)) for path, handler in shown.items()]
-        for action in actions.ACTIONS:
-            routes.append(Route(f"{run}/{action}", self._guarded(partial(self._act, action)), methods=["POST"]))
+        routes += [
+            Route(f"{run}/{action}", self._guarded(partial(self._act, action)), methods=["POST"])
+            for action in actions.ACTIONS
+        ]
         app = Starlette(
             routes=[Mount(self.access.root, routes=routes)],
             exception_handlers={HTTPException: self._show_problem},
@@ -125,7 +126,6 @@ class Site:
     def _reader(self, request: Request) -> tuple[str, RunReader]:
         """Return the run that a request is about: what identifies it in the hub, and what reads it."""
         identifier = request.path_params["identifier"]
-        check_identifier(identifier)
         return f"run {identifier}", RunReader(self._store, identifier, self.processes.latest)
 
     async def _read(self, reader: RunReader) -> RunState:
@@ -150,6 +150,8 @@ class Site:
         key, reader = self._reader(request)
         data = actions.parse_body(await _body(request))
         state = await self._read(reader)
+        if action == actions.RESUME:
+            self.processes.check_free(state.info.session_id)
         actions.check_offered(action, state)
         if action == actions.RESUME:
             assert self._tasks is not None

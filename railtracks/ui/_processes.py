@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,6 +36,8 @@ class Attempt:
     """Its exit code; None while it runs."""
     lines: tuple[str, ...] = ()
     """The last lines that it printed, once it has ended."""
+    ended: float | None = None
+    """When it ended, in seconds since the epoch; None while it runs."""
 
 
 class Processes:
@@ -54,6 +57,12 @@ class Processes:
         """Return the latest process of a run; None if there was none."""
         return self._attempts.get(identifier)
 
+    def check_free(self, identifier: str) -> None:
+        """Raise StateError if a process of this server is resuming a run."""
+        latest = self._attempts.get(identifier)
+        if latest is not None and latest.ended is None:
+            raise StateError(f"the run {identifier!r} is being resumed already")
+
     def command(self, identifier: str) -> list[str]:
         """Return the command that resumes a run."""
         return [sys.executable, "-m", "railtracks", "resume", identifier, *self._arguments]
@@ -69,9 +78,7 @@ class Processes:
             StateError: Another process of this server is at it.
             OSError: The process cannot be started.
         """
-        latest = self._attempts.get(identifier)
-        if latest is not None and latest.code is None:
-            raise StateError(f"the run {identifier!r} is being resumed already")
+        self.check_free(identifier)
         self._attempts[identifier] = Attempt()
         try:
             await tasks.start(self._run, identifier)
@@ -86,9 +93,9 @@ class Processes:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C in the terminal is for the server, which terminates it
         )
-        task_status.started()
         lines: deque[str] = deque(maxlen=MAX_LINES)
         try:
+            task_status.started()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_collect, process.stdout, lines)
                 await process.wait()
@@ -96,8 +103,8 @@ class Processes:
         finally:
             with anyio.CancelScope(shield=True):
                 await _end(process)
-        self._attempts[identifier] = Attempt(process.returncode, tuple(lines))
-        self._on_change(identifier)
+            self._attempts[identifier] = Attempt(process.returncode, tuple(lines), time.time())
+            self._on_change(identifier)
 
 
 async def _collect(stream: ByteReceiveStream | None, lines: deque[str]) -> None:

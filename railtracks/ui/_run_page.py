@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from signal import Signals
 from typing import Any
 from zlib import crc32
 
 import attrs
 
+from railtracks._exit_codes import ExitCode
 from railtracks.page._data import latest_step, page_data
 from railtracks.page._render import render_run
-from railtracks.state import Status
 from railtracks.ui._actions import offered
 from railtracks.ui._runs import RunState
 from railtracks.ui._security import CSRF_HEADER, Access
@@ -18,11 +20,12 @@ RUN_POLICY = "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 """What the page cannot say itself. What it may load stands in it, with the hashes of its scripts."""
 
 
-_SUSPENDED = 75
-MEANINGS = {
-    1: "has failed (exit code 1)",
-    _SUSPENDED: "has ended: the run waits for an answer or a message (exit code 75)",
-    124: "has timed out (exit code 124)",
+MEANINGS: Mapping[int, str] = {
+    ExitCode.FAILED: "has failed",
+    ExitCode.USAGE: "could not begin",
+    ExitCode.SUSPENDED: "has ended: the run waits for an answer or a message",
+    ExitCode.TIMED_OUT: "has timed out",
+    ExitCode.INTERRUPTED: "was interrupted",
 }
 """What the exit codes of ``railtracks resume`` say."""
 
@@ -99,16 +102,25 @@ class RunPage:
 
 def _notice(state: RunState) -> dict[str, Any] | None:
     """Return what is to be said of the process that has resumed the run; None if nothing is."""
-    attempt = state.attempt
-    if attempt is None or attempt.code == 0:
+    attempt = state.relevant_attempt
+    if attempt is None or attempt.code == ExitCode.COMPLETED:
         return None
-    if attempt.code is None:
+    if attempt.ended is None:
         return {"text": "It is being resumed, in a process of its own.", "output": "", "failed": False}
-    if state.state == "running" or state.info._status is Status.COMPLETED:
+    if state.state == "running" or state.is_over:
         return None  # it has gone on since
-    how = MEANINGS.get(attempt.code, f"has ended with the exit code {attempt.code}")
     return {
-        "text": f"The process that resumed it {how}.",
+        "text": f"The process that resumed it {_meaning(attempt.code)}.",
         "output": "\n".join(attempt.lines),
-        "failed": attempt.code != _SUSPENDED,
+        "failed": attempt.code != ExitCode.SUSPENDED,
     }
+
+
+def _meaning(code: int | None) -> str:
+    """Return what an exit code says. It is None if it is not known, and negative if a signal ended the process."""
+    if code is None:
+        return "has ended"
+    if code < 0:
+        names = {each.value: each.name for each in Signals}
+        return f"was ended by the signal {names.get(-code, -code)}"
+    return f"{MEANINGS.get(code, 'has ended')} (exit code {code})"

@@ -240,9 +240,22 @@ class RunState:
 
     @property
     def can_resume(self) -> bool:
-        """Whether resuming it makes sense: it has not completed, and no session has it open, or is about to."""
-        is_begun = self.attempt is not None and self.attempt.code is None
-        return self.state != "running" and not self._is_over and not is_begun
+        """Whether resuming it makes sense: it is of a flow, has not completed, and no session opens it, or has it open.
+
+        What a session without a flow did is in code that ``railtracks resume`` does not know.
+        """
+        is_begun = self.attempt is not None and self.attempt.ended is None
+        is_of_flow = self.info.flow_name is not None
+        return is_of_flow and self.state != "running" and not self.is_over and not is_begun
+
+    @property
+    def relevant_attempt(self) -> Attempt | None:
+        """The latest process that has resumed it, unless the run has gone on without it since."""
+        attempt, began = self.attempt, self.info.start_time
+        if attempt is None or self.is_over:
+            return None
+        is_stale = attempt.ended is not None and began is not None and attempt.ended < began
+        return None if is_stale else attempt
 
     @property
     def can_cancel(self) -> bool:
@@ -252,7 +265,7 @@ class RunState:
     @property
     def receives_messages(self) -> bool:
         """Whether messages to it are of use: it has neither completed nor been cancelled on request."""
-        return self.state != "ended" or not (self._is_over or Reason.REQUEST in reasons_of_end(self.info))
+        return self.state != "ended" or not (self.is_over or Reason.REQUEST in reasons_of_end(self.info))
 
     @property
     def can_answer(self) -> bool:
@@ -260,7 +273,8 @@ class RunState:
         return self.receives_messages and bool(self.info.questions)
 
     @property
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether it has completed."""
         return self.info._status is Status.COMPLETED
 
 

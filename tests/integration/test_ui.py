@@ -1,7 +1,6 @@
 """``railtracks ui`` as its user has it: a real server, runs of other processes, and Ctrl-C."""
 
 import json
-import os
 import re
 import signal
 import socket

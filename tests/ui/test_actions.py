@@ -1,6 +1,8 @@
 """What a page can do to a run, and what is refused because it makes no sense."""
 
+import signal
 import sys
+import time
 
 import anyio
 import pytest
@@ -9,11 +11,11 @@ import railtracks as rt
 from railtracks.exceptions import StateError
 from railtracks.state import FileStore, Status, load_run
 from railtracks.ui import _actions as actions
-from railtracks.ui import _run_page
 from railtracks.ui._processes import MAX_LINES, Attempt, Processes
+from railtracks.ui._run_page import _notice
 from railtracks.ui._runs import RunReader
 from tests.ui.client import visit
-from tests.ui.conftest import EVIL, approve
+from tests.ui.conftest import EVIL, approve, fetch
 
 pytestmark = pytest.mark.either_backend
 
@@ -35,31 +37,64 @@ def test_each_state_of_a_run_has_its_own_actions(runs):
     assert offered("waiting") == ("resume",)
 
 
+async def test_a_session_without_a_flow_cannot_be_resumed_here():
+    with pytest.raises(LookupError):
+        async with rt.Session(run_identifier="failed", logging_setting="NONE"):
+            await rt.call(fetch, 3)
+    assert "resume" not in offered("failed")
+    async with visit() as visitor:
+        response = await visitor.post("/runs/failed/resume")
+    assert (response.status_code, response.json()["message"]) == (
+        409, "the run 'failed' is of a session without a flow: resume it with the code that made it",
+    )  # fmt: skip
+
+
+async def test_the_second_of_two_resumes_is_refused(runs):
+    async with visit() as visitor:
+        visitor.site.processes._attempts["bad"] = Attempt()
+        lock = None
+        for _ in range(2):  # before the process has opened the run, and after
+            response = await visitor.post("/runs/bad/resume")
+            message = {"message": "the run 'bad' is being resumed already"}
+            assert (response.status_code, response.json()) == (409, message)
+            lock = lock or FileStore().lock("bad")
+        lock.release()
+
+
+def notice(identifier, *attempt):
+    return _notice(RunReader(FileStore(), identifier, lambda _: Attempt(*attempt)).read())
+
+
+def began(identifier):
+    info = load_run(identifier)
+    assert info.start_time is not None
+    return info.start_time
+
+
 @pytest.mark.parametrize(
-    ("run", "attempt", "text", "failed"),
+    ("code", "text"),
     [
-        ("bad", None, None, None),
-        ("bad", Attempt(0), None, None),
-        ("bad", Attempt(), "It is being resumed, in a process of its own.", False),
-        ("bad", Attempt(1, ("no", "way")), "The process that resumed it has failed (exit code 1).", True),
-        (
-            "waiting",
-            Attempt(75),
-            "The process that resumed it has ended: the run waits for an answer or a message",
-            False,
-        ),
-        ("good", Attempt(1), None, None),  # somebody else has resumed it since
+        (1, "has failed (exit code 1)."),
+        (2, "could not begin (exit code 2)."),
+        (7, "has ended (exit code 7)."),
+        (75, "has ended: the run waits for an answer or a message (exit code 75)."),
+        (-signal.SIGTERM, "was ended by the signal SIGTERM."),
+        (-99, "was ended by the signal 99."),
     ],
 )
-def test_a_notice_says_how_resuming_went(runs, run, attempt, text, failed):
-    notice = _run_page._notice(RunReader(FileStore(), run, lambda _: attempt).read())
-    if text is None:
-        assert notice is None
-        return
-    assert notice is not None
-    assert notice["text"].startswith(text)
-    assert notice["failed"] is failed
-    assert notice["output"] == "\n".join(attempt.lines)
+def test_a_notice_says_how_a_process_has_ended(runs, code, text):
+    said = notice("bad", code, ("a", "b"), began("bad") + 1)
+    assert said == {"text": f"The process that resumed it {text}", "output": "a\nb", "failed": code != 75}
+
+
+def test_a_notice_says_that_a_run_is_being_resumed(runs):
+    assert notice("bad") == {"text": "It is being resumed, in a process of its own.", "output": "", "failed": False}
+
+
+def test_a_notice_goes_once_the_run_has_gone_on_without_it(runs):
+    assert notice("bad", 0, (), began("bad") + 1) is None
+    assert notice("bad", 1, ("a",), began("bad") - 1) is None
+    assert notice("good", 1, ("a",), began("good") + 1) is None
 
 
 @pytest.mark.parametrize(
@@ -202,7 +237,10 @@ def test_the_exit_code_and_the_last_lines_of_a_process_are_kept(program, code, l
                 await processes.start("bad", tasks)
         return processes.latest("bad")
 
-    assert anyio.run(main) == Attempt(code, lines)
+    began = time.time()
+    attempt = anyio.run(main)
+    assert attempt == Attempt(code, lines, attempt.ended)
+    assert began <= attempt.ended <= time.time()
     assert len(lines) <= MAX_LINES
     assert changed == ["bad"]
 
@@ -235,9 +273,11 @@ def test_a_process_is_terminated_with_the_server(backend_name, tmp_path):
             while not (tmp_path / "started").exists():
                 await anyio.sleep(0.01)
             tasks.cancel_scope.cancel()
-        assert processes.latest("bad").code is None
+        return processes.latest("bad")
 
-    anyio.run(main, backend=backend_name)
+    attempt = anyio.run(main, backend=backend_name)
+    assert attempt.code == -signal.SIGTERM
+    assert attempt.ended is not None
 
 
 def test_a_process_that_cannot_be_started_leaves_nothing():
