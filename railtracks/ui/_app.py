@@ -111,9 +111,9 @@ class Site:
         return UpdateStream(self.hub, _LIST, self._list.read, describe)
 
     async def _show_comparison(self, request: Request) -> Response:
-        chosen = request.query_params.getlist("run")
-        if len(chosen) != 2 or chosen[0] == chosen[1]:
-            raise ConfigError(f"two runs can be compared, and {len(set(chosen))} are chosen; choose two in the list")
+        chosen = list(dict.fromkeys(request.query_params.getlist("run")))
+        if len(chosen) != 2:
+            raise ConfigError(f"two runs can be compared, and {len(chosen)} are chosen; choose two in the list")
 
         def render() -> str:
             first, second = (load_run(identifier, self._store) for identifier in chosen)
@@ -197,6 +197,8 @@ class Site:
         status, title, text = 500, "The store cannot be read", str(exc)
         if isinstance(exc, HTTPException):
             status, title, text = exc.status_code, exc.detail, "There is no such page."
+            if status == 405:
+                text = f"What is at this address cannot be asked for with {request.method}."
         elif isinstance(exc, RunNotFoundError):
             status, title = 404, "No such run"
         elif isinstance(exc, ConfigError):

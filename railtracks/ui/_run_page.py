@@ -20,6 +20,8 @@ RUN_POLICY = "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 """What the page cannot say itself. What it may load stands in it, with the hashes of its scripts."""
 
 
+_MAX_DIGITS = 18
+"""The number of digits of the largest step."""
 MEANINGS: Mapping[int, str] = {
     ExitCode.FAILED: "has failed",
     ExitCode.USAGE: "could not begin",
@@ -47,7 +49,8 @@ class Shown:
     def parse(cls, text: str | None) -> Shown | None:
         """Return what a text stands for; None if it is not such a text."""
         parts = (text or "").split("~")
-        return cls(int(parts[0]), *parts[1:]) if len(parts) == 3 and parts[0].isdecimal() else None
+        is_such = len(parts) == 3 and parts[0].isdecimal() and len(parts[0]) <= _MAX_DIGITS
+        return cls(int(parts[0]), *parts[1:]) if is_such else None
 
     @classmethod
     def of(cls, state: RunState, step: int) -> Shown:

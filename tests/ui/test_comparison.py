@@ -10,6 +10,12 @@ from tests.ui.conftest import EVIL
 pytestmark = pytest.mark.either_backend
 
 
+async def test_a_run_that_is_chosen_twice_counts_once(runs):
+    async with visit() as visitor:
+        once, twice = [await visitor.get(f"/compare?run=good&{more}run=longer") for more in ("", "run=good&")]
+    assert (twice.status_code, twice.text) == (200, once.text)
+
+
 async def test_the_page_shows_what_the_comparison_says(runs):
     async with visit() as visitor:
         page = (await visitor.get("/compare?run=good&run=longer")).text

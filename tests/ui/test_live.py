@@ -281,7 +281,13 @@ async def test_a_run_that_is_over_is_sent_once_and_not_read_again(runs, monkeypa
 
 async def test_a_page_of_an_earlier_attempt_is_loaded_anew(runs):
     async with visit() as visitor:
-        for shown, expected in (("3~0.5~x", "reset"), ("nonsense", "update"), ("3~4", "update"), ("٣~1~x", "update")):
+        for shown, expected in (
+            ("3~0.5~x", "reset"),
+            ("nonsense", "update"),
+            ("3~4", "update"),
+            ("٣~1~x", "update"),
+            (f"{'9' * 5_000}~1~x", "update"),
+        ):
             async with visitor.listen(f"/runs/good/events?shown={shown}") as events:
                 assert (await next_event(events))[0] == expected
 

@@ -140,7 +140,9 @@ async def test_nothing_changes_without_the_secret_of_the_page(runs, csrf):
 @pytest.mark.parametrize("action", ["resume", "cancel", "answer"])
 async def test_reading_a_path_that_changes_something_does_nothing(runs, action):
     async with visit() as visitor:
-        assert (await visitor.get(f"/runs/bad/{action}")).status_code == 405
+        response = await visitor.get(f"/runs/bad/{action}")
+        assert response.status_code == 405
+        assert "What is at this address cannot be asked for with GET." in response.text
     assert load_run("bad").failures
 
 
