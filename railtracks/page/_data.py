@@ -247,6 +247,8 @@ def _headline(info: ExecutionInfo, summary: SessionSummary) -> str:
     tops = [record for record in info.records if record.parent is None]
     if any(record.reason is Reason.PROCESS_DIED for record in info.records):
         return "Its process died before it had ended."
+    if summary.status is Status.OPEN and info.end_time is not None:  # a document that is damaged
+        return "It has ended; what became of some calls is not on record."
     if summary.status is Status.OPEN and Status.OPEN not in summary.calls:
         return "It has not ended yet."  # between two calls: whether its process lives is not on record
     if summary.status is Status.FAILED:

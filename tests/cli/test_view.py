@@ -295,6 +295,8 @@ def headline(records, **facts):
 def test_the_headline_says_how_far_a_run_has_come(command, program):
     state, top = state_with(lambda state, record: state.failed(record, ValueError("no"), 1.0))
     assert headline(state.snapshot()) == "It is running."
+    ended = "It has ended; what became of some calls is not on record."
+    assert headline(state.snapshot(), end_time=2.0) == ended
     state.succeeded(top, None, 2.0)
     assert headline(state.snapshot()) == "It has not ended yet."
     assert headline(state.snapshot(), end_time=2.0) == "It completed, although 1 call failed."
