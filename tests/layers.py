@@ -5,8 +5,10 @@ from __future__ import annotations
 LAYERS: list[tuple[str, str]] = [
     ("exceptions", "the errors that the library raises"),
     (
-        "_lazy _main_module _mocks _public_path _identifiers _exit_codes _test_hooks _context_variable _tracebacks "
-        "_wording",
+        (
+            "_lazy _main_module _mocks _public_path _identifiers _exit_codes _test_hooks _context_variable _tracebacks"
+            " _wording"
+        ),
         "what everything may use",
     ),
     ("_concurrency", "event loops, cancellation, threads: no session"),
