@@ -128,7 +128,8 @@ def program(tmp_path, monkeypatch):
     name = f"program_{next(_numbers)}"
     (tmp_path / f"{name}.py").write_text(PROGRAM)
     yield name
-    sys.modules.pop(name, None)
+    for module in (name, f"moved_{name}"):
+        sys.modules.pop(module, None)
 
 
 @pytest.fixture
