@@ -222,8 +222,8 @@ def test_what_is_known_of_a_run_is_kept_until_it_changes(runs, tmp_path, monkeyp
 
 
 def test_a_change_in_the_future_is_believed_after_a_while(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("railtracks.ui._runs.time.monotonic", lambda: now[0])
     now = [100.0]
+    monkeypatch.setattr("railtracks.ui._runs.time.monotonic", lambda: now[0])
     future = time.time() + 3_600
     for path in (tmp_path / ".railtracks").glob("*.json"):
         os.utime(path, (future, future))
