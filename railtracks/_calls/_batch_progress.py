@@ -11,7 +11,6 @@ from typing import Any, TextIO
 
 from railtracks._logging import SessionLog
 from railtracks._progress._batch_count import BatchCount
-from railtracks._progress._loaded import loaded_display
 
 REDRAW = 0.1
 """Seconds between two lines in a terminal."""
@@ -100,9 +99,7 @@ class BatchProgress(BatchCount):
         now = self._clock()
         if now - self._shown_at >= (RELOG if self._terminal is None else REDRAW):
             self._shown_at = now
-            display = loaded_display()
-            if self._terminal is None or display is None or not display.is_live:  # another session has the terminal
-                self._show(self.text(self.label), "\r")
+            self._show(self.text(self.label), "\r")
 
     def end(self) -> None:
         """Show the final count. Call it once, however the batch has ended."""

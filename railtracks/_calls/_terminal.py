@@ -11,8 +11,6 @@ import sys
 import anyio
 from anyio.lowlevel import RunVar
 
-from railtracks._progress._loaded import loaded_display
-
 _terminal_lock: RunVar[anyio.Lock] = RunVar("railtracks_terminal")
 """The lock of each event loop that allows one question at a time."""
 
@@ -44,8 +42,6 @@ async def ask_in_terminal(question: str) -> str:
         sys.stdout.write(question if question[-1:].isspace() else f"{question} ")
         sys.stdout.flush()
         line = await _read_line(sys.stdin.fileno())
-        if sys.stdin.isatty() and (display := loaded_display()) is not None:
-            display.after_input()  # the terminal has shown the end of the line
     if not line:
         raise EOFError(
             "rt.ask() found no answer: standard input has ended, or it is a pipe that input() has read ahead; "

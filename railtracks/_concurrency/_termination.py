@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, TypeVar, cast
 
@@ -30,20 +31,23 @@ class Termination:
     child is ended at once, as ``multiprocessing`` expects: the session is its parent's.
     """
 
-    __slots__ = ("_came", "_is_installed", "_process")
+    __slots__ = ("_before", "_came", "_is_installed", "_process")
 
     def __init__(self) -> None:
         self._process = 0
         self._came = False
         self._is_installed = False
+        self._before: Restoring | None = None
 
     def begin(self) -> None:
         """Begin the section."""
         if threading.current_thread() is not threading.main_thread():
             return
         try:
-            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            before = signal.getsignal(signal.SIGTERM)
+            if before is signal.SIG_DFL or isinstance(before, Restoring):
                 self._process = os.getpid()
+                self._before = before if isinstance(before, Restoring) else None
                 signal.signal(signal.SIGTERM, self._handle)
                 self._is_installed = True
         except ValueError:  # not the main interpreter of the process
@@ -80,6 +84,47 @@ class Termination:
             self._is_installed = False
             if signal.getsignal(signal.SIGTERM) == self._handle:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                if self._before is not None and self._before.is_on:
+                    self._before.begin()
+
+
+class Restoring:
+    """What is done when SIGTERM ends the program where nothing else handles it, as if it were not handled.
+
+    Args:
+        restore: It is called in the main thread. It must not raise.
+
+    Attributes:
+        is_on: Whether it is done, between ``begin`` and ``end``.
+    """
+
+    def __init__(self, restore: Callable[[], None]) -> None:
+        self.is_on = False
+        self._restore = restore
+        self._process = 0
+
+    def begin(self) -> None:
+        """Do it from now on. It cannot be done if this is another thread than the main one."""
+        self.is_on = True
+        if threading.current_thread() is not threading.main_thread():
+            return
+        with suppress(ValueError):  # not the main interpreter of the process
+            if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, self):
+                self._process = os.getpid()
+                signal.signal(signal.SIGTERM, self)
+
+    def end(self) -> None:
+        """Leave SIGTERM to the system again, if it was not handled otherwise meanwhile. Idempotent."""
+        self.is_on = False
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is self:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        """Handle the signal."""
+        if self.is_on and os.getpid() == self._process:
+            self._restore()
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
 
 
 def run_event_loop(func: Callable[[], Awaitable[T]], backend: str) -> T:

@@ -63,13 +63,11 @@ class Painter:
         self._colours = None if colours is None else COLOR_SYSTEMS[colours]
         self._styles = {status: Style.parse(style) for status, style in STYLES.items()}
 
-    def paint(self, line: Line, width: int) -> tuple[str, int]:
-        """Return the text of a line, and how many columns it takes, which is less than ``width``."""
+    def paint(self, line: Line, width: int) -> str:
+        """Return the text of a line, which takes fewer columns than ``width``."""
         whole = f"{line.indent}{line.text}"
-        cells = self._cell_len(whole)
-        if cells >= width:
+        if self._cell_len(whole) >= width:
             whole = f"{self._set_cell_size(whole, max(0, width - 2)).rstrip()}…" if width > 1 else ""
-            cells = self._cell_len(whole)
         indent, text = whole[: len(line.indent)], whole[len(line.indent) :]
         style = self._styles[line.status]
-        return indent + (style.render(text, color_system=self._colours) if text else ""), cells
+        return indent + (style.render(text, color_system=self._colours) if text else "")

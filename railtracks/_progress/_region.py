@@ -1,165 +1,188 @@
-"""The last lines of a terminal, which are drawn again and again, while others write above them.
+"""The last rows of a terminal, in which lines are drawn again and again while others write above them.
 
-Whatever writes to the terminal through the stream, such as ``print`` and handlers of logs that were made long before,
-erases the lines first and has its text where they began. ``rich.live`` would not do: it lays out the whole picture in
-the thread that writes, which is mostly the event loop's; it wraps what others write, and takes brackets in it for
-markup; it keeps back a line that is not finished, such as a question; and what goes to standard output it sends to
-standard error. Nothing here needs the cursor to be hidden, so a process that is killed leaves the terminal as it should
-be.
+The rows are kept out of what scrolls by a margin (DECSTBM), as apt does for its progress bar. So it does not matter
+where other output comes from: prints, handlers of logs that were made before, C code, and subprocesses go on above, and
+no stream has to be replaced. ``rich.live`` would not do: it draws where the cursor is, so what does not come through
+its own streams is erased; it wraps what comes through them, takes brackets in it for markup, keeps back a line that is
+not finished, such as a question, and sends standard output to standard error.
+
+Each drawing is one write that saves the cursor, its colours and all, and restores them. The sequences are those of
+VT100, which all terminals of today know. The cursor is never hidden. What a process that is killed leaves behind is the
+margin.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import select
+import threading
+from collections.abc import Sequence
 from typing import Any
 
-REDRAW = 0.1
-"""Seconds after which what others write is followed by the lines at once, and not when they are drawn next."""
+from railtracks._progress._claim import Claim
+
+LEAST_ROWS = 8
+"""Rows of the smallest terminal that is drawn in."""
+LEAST_ABOVE = 4
+"""Rows that are left to others, at least; in a large terminal, a quarter."""
+PATIENCE = 1.0
+"""Seconds that a signal which ends the process waits for a terminal that is stopped."""
+_SAVE, _RESTORE = "\x1b7", "\x1b8"
+_NO_COLOURS, _NO_MARGIN = "\x1b[0m", "\x1b[r"
+_ERASE_LINE, _ERASE_BELOW = "\x1b[K", "\x1b[J"
+_DOWN = "\x1bD"  # it scrolls at the bottom, and keeps the column, which "\n" does not
+
+
+def drawable_rows(columns: int, rows: int) -> int:
+    """Return how many rows of a terminal may be drawn in; 0 if it is too small."""
+    return rows - max(LEAST_ABOVE, rows // 4) if rows >= LEAST_ROWS and columns > 1 else 0
 
 
 class Region:
-    """The lines at the end of a terminal. Its methods are for any thread.
+    """The last rows of a terminal. Its methods are for any thread.
 
     Args:
-        stream: The terminal, which the lines are written to.
-        others: Other streams that write to the same terminal.
-        lock: Held while something is written. The thread that holds it may acquire it again.
+        stream: The terminal.
 
     Attributes:
         stream: As given.
     """
 
-    def __init__(self, stream: Any, others: Sequence[Any], lock: AbstractContextManager[Any]) -> None:
+    def __init__(self, stream: Any) -> None:
         self.stream: Any = stream
-        self._lock = lock
-        self._write: Callable[[str], Any] = stream.write
-        self._widths: list[int] = []  # of the lines that are on the screen, in columns
-        self._picture: tuple[str, list[int]] = ("", [])  # the latest lines, and their widths
-        self._is_at_start = True  # the cursor is at the beginning of a line
-        self._redrawn = 0.0
+        self._file = _terminal_file(stream)
+        self._claim = Claim(self._file)
+        self._lock = threading.RLock()  # held while something is written: a finalizer may end it meanwhile
+        self._size = 0, 0  # columns and rows of the terminal as it was drawn in
+        self._reserved = 0  # rows below the margin
         self._is_over = False
-        self._patched = [(each, replaced) for each in (stream, *others) if (replaced := self._intercept(each))]
 
-    def show(self, lines: Sequence[tuple[str, int]], columns: int) -> None:
-        """Draw lines in place of those that are there.
+    def claim(self) -> bool:
+        """Return whether no other process draws in this terminal. Until ``end``, others are told that this one does."""
+        return self._claim.acquire()
 
-        They are not drawn while a line that another has begun is not finished.
+    def show(self, lines: Sequence[str], columns: int, rows: int) -> None:
+        """Draw lines in place of those that are there. The rows that they need are reserved, and stay so until the end.
 
         Args:
-            lines: Each with the number of columns that it takes, which is less than ``columns``.
+            lines: At most ``drawable_rows(columns, rows)``, each shorter than ``columns``.
             columns: The width of the terminal.
+            rows: Its height.
 
         Raises:
             OSError, ValueError: the terminal is gone.
         """
         with self._lock:
-            if self._is_over or not self._is_at_start:
-                return
-            up = self._up(columns)
-            text = "".join(f"{text}\x1b[K\n" for text, _ in lines)
-            self._write(f"{up}{text}\x1b[J")
-            self._widths = [width for _, width in lines]
-            self._picture = text, self._widths
-            self.stream.flush()
+            text = self._reserve(len(lines), columns, rows) + self._drawn(lines)
+            if text and not self._is_over:
+                self._write(text)
 
     def print(self, text: str) -> None:
-        """Write a line that stays.
+        """Write a line that stays, above the others. A line that is not finished stays above it.
 
         Raises:
             OSError, ValueError: the terminal is gone.
         """
         with self._lock:
-            self._erase()
-            self._write(f"{text}\n" if self._is_at_start else f"\n{text}\n")
-            self._is_at_start = True
             self.stream.flush()
-
-    def continue_after_input(self) -> None:
-        """Note that a person has finished the line that a question stands in."""
-        with self._lock:
-            self._is_at_start = True
+            # As many spaces as there are columns lead to the next row, unless the cursor is at the beginning of one.
+            fill = " " * terminal_size(self.stream)[0]
+            self._write(f"{fill}\r{_ERASE_LINE}{text}\n")
 
     def end(self) -> None:
-        """Erase the lines, and let others write as they did before. Idempotent.
+        """Erase the lines, and give the rows back. Idempotent, also if Ctrl-C tears it apart.
 
         Raises:
             OSError, ValueError: the terminal is gone.
         """
         with self._lock:
-            if self._is_over:
-                return
-            self.restore()
-            self._erase()
+            if not self._is_over and self._reserved:
+                self._write(self._released(*terminal_size(self.stream)))
+            self.abandon()
 
-    def restore(self) -> None:
-        """Let others write as they did before, and leave the terminal as it is."""
+    def end_at_once(self) -> None:
+        """Do what ``end`` does, unless the terminal is stopped.
+
+        Raises:
+            OSError, ValueError: the terminal is gone.
+        """
+        if self._lock.acquire(timeout=PATIENCE):
+            try:
+                if self._file is None or select.select([], [self._file], [], PATIENCE)[1]:
+                    self.end()
+            finally:
+                self._lock.release()
+
+    def abandon(self) -> None:
+        """Draw nothing any more, and leave the terminal as it is."""
         self._is_over = True
-        for stream, replaced in self._patched:
-            if getattr(stream, "write", None) is replaced:  # otherwise another has replaced it since, and may call it
-                del stream.write
-        self._patched = []
+        self._reserved = 0
+        self._claim.release()
 
-    def _intercept(self, stream: Any) -> Callable[[str], Any] | None:
-        """Have a stream make room before it writes. Return what takes the place of its ``write``; None if it cannot."""
-        write = stream.write
+    def _reserve(self, count: int, columns: int, rows: int) -> str:
+        """Return what makes room for ``count`` lines: others must not have the cursor in these rows."""
+        text = ""
+        if self._reserved and self._size != (columns, rows):
+            text = self._released(columns, rows)
+            count, self._reserved = max(count, min(self._reserved, drawable_rows(columns, rows))), 0
+        self._size = columns, rows
+        more = count - self._reserved
+        if more > 0:
+            self._reserved = count
+            text += f"{_DOWN * more}\x1b[{more}A"
+        return text
 
-        def write_above(text: str) -> Any:
-            if self._is_over:
-                return write(text)
-            with self._lock:
-                self._erase()
-                written = write(text)
-                if text:
-                    self._is_at_start = text.endswith("\n")
-                    self._redraw_soon()
-                return written
+    def _drawn(self, lines: Sequence[str]) -> str:
+        """Return what draws lines. It sets the margin each time, as another program may have taken it away."""
+        if not self._reserved:
+            return ""
+        above = self._size[1] - self._reserved
+        blank = [""] * (self._reserved - len(lines))
+        rows = [f"\x1b[{row};1H{line}{_ERASE_LINE}" for row, line in enumerate((*lines, *blank), above + 1)]
+        return f"{_SAVE}{_NO_COLOURS}\x1b[1;{above}r{''.join(rows)}{_RESTORE}"
 
-        try:
-            stream.write = write_above
-        except AttributeError:  # its class has slots
-            return None
-        return write_above
+    def _released(self, columns: int, rows: int) -> str:
+        """Return what erases the lines, and the margin, in a terminal that may have another size by now."""
+        if (columns, rows) == self._size:
+            top = f"\x1b[{rows - self._reserved + 1};1H"
+            return f"{_SAVE}{_NO_COLOURS}{_NO_MARGIN}{top}{_ERASE_BELOW}{_RESTORE}"
+        # Terminals differ in where they move rows then, and all of them leave what was below the cursor below it.
+        return f"{_SAVE}{_NO_MARGIN}{_RESTORE}{_SAVE}{_NO_COLOURS}{_ERASE_BELOW}{_RESTORE}"
 
-    def _redraw_soon(self) -> None:
-        """Draw the lines again if that was not done a moment ago: after a single log line they must not flicker."""
-        now = time.monotonic()
-        if self._is_at_start and not self._is_over and now - self._redrawn >= REDRAW:
-            self._redrawn = now
-            text, self._widths = self._picture
-            if text:
-                self._write(text)
-                self.stream.flush()
-
-    def _erase(self) -> None:
-        if self._widths:
-            up = self._up(self._width())
-            self._widths = []
-            self._write(f"{up}\x1b[J")
+    def _write(self, text: str) -> None:
+        """Write a text as a whole: what other processes write must not come in between."""
+        if self._file is None:
+            self.stream.write(text)
             self.stream.flush()
+            return
+        data = text.encode("utf-8", "backslashreplace")
+        while data:
+            try:
+                data = data[os.write(self._file, data) :]
+            except BlockingIOError:  # another has made it one that does not wait
+                select.select([], [self._file], [])
 
-    def _up(self, columns: int) -> str:
-        """Return what moves the cursor to the first of the lines. Each takes several rows if it became too long."""
-        rows = sum(max(1, -(-width // columns)) for width in self._widths)
-        return f"\r\x1b[{rows}A" if rows else "\r"
 
-    def _width(self) -> int:
-        return terminal_size(self.stream)[0]
+def _terminal_file(stream: Any) -> int | None:
+    """Return the file of a terminal; None if texts can be written to the stream alone, as in Windows."""
+    try:
+        file: int = stream.fileno()
+        return file if os.name == "posix" and os.isatty(file) else None
+    except (AttributeError, OSError, ValueError):  # an object that passes for a terminal
+        return None
 
 
 def terminal_size(stream: Any) -> tuple[int, int]:
-    """Return the number of columns and of lines of a terminal: 80 and 24 if it does not say."""
+    """Return the number of columns and of rows of a terminal: 80 and 24 if it does not say."""
     try:
-        columns, lines = os.get_terminal_size(stream.fileno())
+        columns, rows = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError, AttributeError):
-        columns = lines = 0
-    return columns or 80, lines or 24
+        columns = rows = 0
+    return columns or 80, rows or 24
 
 
 def is_terminal(stream: Any) -> bool:
-    """Return whether a stream is a terminal on which lines can be drawn again."""
+    """Return whether a stream is a terminal in which lines can be drawn again."""
     try:
         if stream is None or not stream.isatty():
             return False
@@ -167,13 +190,3 @@ def is_terminal(stream: Any) -> bool:
         return False
     encoding = str(getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "")
     return os.environ.get("TERM", "").lower() not in ("dumb", "unknown") and encoding.startswith("utf")
-
-
-def is_same_terminal(stream: Any, other: Any) -> bool:
-    """Return whether two streams write to the same terminal."""
-    try:
-        if not (stream.isatty() and other.isatty()):
-            return False
-        return stream is other or os.fstat(stream.fileno()).st_rdev == os.fstat(other.fileno()).st_rdev
-    except (AttributeError, OSError, ValueError):  # it was replaced, or is closed
-        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import threading
 from typing import Any
 
@@ -47,11 +48,22 @@ class Stream(io.StringIO):
         return shown(self.getvalue())
 
 
-def shown(text: str, columns: int = 80, rows: int = 24) -> list[str]:
-    """Return the lines that a terminal shows, with what it has scrolled away, after some text was written to it."""
+def screen_of(text: str, columns: int = 80, rows: int = 24) -> Any:
+    """Return a terminal after some text was written to it."""
     screen: Any = pyte.HistoryScreen(columns, rows, history=100_000)
     pyte.Stream(screen).feed(text.replace("\n", "\r\n"))
-    above = ["".join(row[column].data for column in range(columns)) for row in screen.history.top]
+    return screen
+
+
+def shown(text: str, columns: int = 80, rows: int = 24) -> list[str]:
+    """Return the lines that a terminal shows, with what it has scrolled away, after some text was written to it."""
+    screen = screen_of(text, columns, rows)
+    return lines_of(screen)
+
+
+def lines_of(screen: Any) -> list[str]:
+    """Return the lines that a terminal shows, with what it has scrolled away."""
+    above = ["".join(row[column].data for column in range(screen.columns)) for row in screen.history.top]
     lines = [line.rstrip() for line in (*above, *screen.display)]
     while lines and not lines[-1]:
         lines.pop()
@@ -94,5 +106,7 @@ def assert_nothing_is_left(*streams: Any) -> None:
     """Check that no session is shown, and that nothing is left of what showed it."""
     assert not progress_threads()
     assert not display._views
-    assert not display.is_live
-    assert not [stream for stream in streams if "write" in vars(stream)]
+    assert display._region is None
+    assert not display._closing
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert not [stream for stream in streams if screen_of(stream.getvalue()).margins is not None]

@@ -185,9 +185,8 @@ def test_a_picture_fits_and_is_text(calls, labels, columns, height):
     assert len(lines) <= height
     painter = Painter(Stream())
     for line in lines:
-        text, width = painter.paint(line, columns)
-        plain = STYLED.sub("", text)
-        assert width == cell_len(plain) < columns
+        plain = STYLED.sub("", painter.paint(line, columns))
+        assert cell_len(plain) < columns
         assert not [char for char in plain if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")]
         assert not set(plain) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
         start = line.indent + line.text
@@ -198,7 +197,7 @@ def test_markup_is_text():
     session = FakeSession()
     call(session, "[bold red]x[/]", "[link=https://x]y[/link]")
     painter = Painter(Stream())
-    drawn = [STYLED.sub("", painter.paint(line, 100)[0]) for line in view_of(session).lines(9, 0.0)]
+    drawn = [STYLED.sub("", painter.paint(line, 100)) for line in view_of(session).lines(9, 0.0)]
     assert drawn[1] == '└─ [bold red]x[/]("[link=https://x]y[/link]")  2.5 s'
 
 
@@ -210,7 +209,7 @@ def test_colours_follow_the_environment(variable, has_colours, monkeypatch):
     session = FakeSession()
     call(session, "fetch")
     painter = Painter(Stream())
-    drawn = "".join(painter.paint(line, 100)[0] for line in view_of(session).lines(9, 0.0))
+    drawn = "".join(painter.paint(line, 100) for line in view_of(session).lines(9, 0.0))
     assert ("\x1b[" in drawn) is has_colours
 
 
@@ -220,7 +219,7 @@ def test_colours_are_what_rich_says_in_public(monkeypatch):
     session = FakeSession()
     call(session, "fetch")
     painter = Painter(Stream())
-    assert "\x1b[" not in "".join(painter.paint(line, 100)[0] for line in view_of(session).lines(9, 0.0))
+    assert "\x1b[" not in "".join(painter.paint(line, 100) for line in view_of(session).lines(9, 0.0))
 
 
 # ---- several sessions

@@ -16,7 +16,7 @@ import pytest
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 
 PROGRAM = """
-import anyio, logging, os, sys
+import anyio, getpass, logging, os, subprocess, sys
 import railtracks as rt
 
 logging.basicConfig(level=logging.WARNING, format="%(message)s")  # a handler that is made before
@@ -48,9 +48,66 @@ async def wait() -> None:
     await anyio.sleep_forever()
 
 
+@rt.function_node
+async def write_otherwise() -> None:
+    await rt.call(press_enter)
+    subprocess.run(["echo", "of a subprocess"], check=True)
+    await anyio.run_process(["echo", "of another"], stdout=None)
+    os.write(1, b"of the file\\n")
+    sys.stdout.buffer.write(b"of the buffer\\n")
+    sys.stdout.buffer.flush()
+    if not (child := os.fork()):
+        print("of a child", flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print("not ", end="", flush=True)
+    await rt.call(press_enter)
+    print("finished")
+    logging.getLogger("mine").warning("of a log")
+    await rt.call(press_enter)
+
+
+@rt.function_node
+def press_enter() -> None:
+    sys.stdin.readline()
+
+
+@rt.function_node
+def prompt() -> str:
+    return f"{input('Your name? ')}, {getpass.getpass('Password: ')}"
+
+
 asking = rt.Flow("Asking", ask_twice, ask_callback=input)
 """
-PATIENCE = 30.0
+SESSIONS = """
+import os, signal, sys
+import anyio
+import railtracks as rt
+
+rt.set_config(save_state=False, logging_setting="NONE", progress=True)
+
+@rt.function_node
+def press_enter() -> None:
+    sys.stdin.readline()
+
+@rt.function_node
+async def fail() -> None:
+    await rt.call(press_enter)
+    raise LookupError
+
+async def main():
+    for number in range(int(sys.argv[1])):
+        async with rt.Session(name=f"number {number}"):
+            await rt.call(press_enter)
+    try:
+        async with rt.Session(name="failing"):
+            await rt.call(fail)
+    except LookupError:
+        print("failed")
+
+anyio.run(main, backend=sys.argv[2])
+"""
+PATIENCE = 8.0
 
 
 class Terminal:
@@ -70,7 +127,7 @@ class Terminal:
             mode[3] = mode[3] | termios.ECHO if echoes else mode[3] & ~termios.ECHO
             termios.tcsetattr(0, termios.TCSANOW, mode)
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-            os.execv(sys.executable, [sys.executable, "-m", "railtracks", *words])
+            os.execv(sys.executable, [sys.executable, *(words if words[0] == "-c" else ("-m", "railtracks", *words))])
         self.columns = columns
         self.output = b""
         self.screen: Any = pyte.HistoryScreen(columns, rows, history=10_000)
@@ -101,7 +158,16 @@ class Terminal:
             pass
         os.close(self.file)
         self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        assert self.screen.margins is None
         return self.lines
+
+    def resize(self, columns: int, rows: int) -> None:
+        import fcntl
+        import termios
+
+        self.columns = columns
+        self.screen.resize(rows, columns)
+        fcntl.ioctl(self.file, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def type(self, text: str) -> None:
         os.write(self.file, text.encode())
@@ -156,10 +222,121 @@ def test_questions_are_not_drawn_over(program):
     assert "red XL" in lines
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(20, 24), (80, 4), (12, 2), (1, 1)])
+def test_prompts_of_others_are_not_drawn_over(program):
+    terminal = Terminal("run", f"{program}:prompt", echoes=True)
+    terminal.wait_for(r"^Your name\?$")
+    terminal.wait_for(r"^└─ prompt\(\)  [3-9]\d\d ms")  # it was drawn again
+    terminal.type("Ada\n")
+    terminal.wait_for(r"^Password:$")
+    shown = terminal.wait_for(r"^└─ prompt\(\)")
+    while terminal.wait_for(r"^└─ prompt\(\)") == shown:
+        terminal.read()
+    terminal.type("secret\n")
+    lines = terminal.wait_ended()
+    assert terminal.code == 0
+    at = lines.index("Your name? Ada")
+    assert lines[at : at + 3] == ["Your name? Ada", "Password:", "Ada, secret"]
+
+
+@pytest.mark.parametrize("rows", [8, 10, 24])
+def test_whatever_others_write_stays(program, rows):
+    terminal = Terminal("run", f"{program}:write_otherwise", "--logging-setting", "NONE", rows=rows)
+    terminal.wait_for(r"press_enter\(\)|^flow write")
+    terminal.type("\n")
+    terminal.wait_for("^not$")
+    terminal.wait_for(r"^flow write_otherwise, .*3 calls")
+    terminal.type("\n")
+    terminal.wait_for("^of a log$")
+    terminal.wait_for(r"^flow write_otherwise, .*4 calls")
+    terminal.type("\n")
+    lines = terminal.wait_ended()
+    written = [
+        "of a subprocess",
+        "of another",
+        "of the file",
+        "of the buffer",
+        "of a child",
+        "not finished",
+        "of a log",
+    ]
+    assert lines[: len(written)] == written
+    assert lines[len(written)].startswith("flow write_otherwise, ")
+    assert "Completed" in lines[len(written)]
+    assert len(lines) == len(written) + 5
+
+
+def test_sessions_one_after_another_leave_a_line_each(backend):
+    terminal = Terminal("-c", SESSIONS, "3", backend)
+    for name in ("number 0", "number 1", "number 2", "failing"):
+        terminal.wait_for(f"^session {name}  Open")
+        terminal.wait_for("─ press_enter")
+        terminal.type("\n")
+    lines = terminal.wait_ended()
+    assert [re.sub("  .*", "", line) for line in lines] == [
+        "RT progress: session number 0",
+        "RT progress: session number 1",
+        "RT progress: session number 2",
+        "RT progress: session failing",
+        "failed",
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_restores_a_terminal_of_any_program(number, backend):
+    terminal = Terminal("-c", SESSIONS, "1", backend)
+    terminal.wait_for("^session number 0  Open")
+    assert terminal.screen.margins is not None
+    os.kill(terminal.pid, number)
+    if number == signal.SIGINT:
+        terminal.type("\n")  # the thread of the node ends
+    lines = terminal.wait_ended()
+    assert not [line for line in lines if "  Open  " in line]
+    if number == signal.SIGTERM:
+        assert (terminal.code, lines) == (-number, [])
+
+
+def test_a_new_size_is_followed(program):
+    terminal = Terminal("run", f"{program}:wait", "--logging-setting", "NONE")
+    terminal.wait_for(r"^└─ wait\(\)")
+    terminal.resize(60, 30)
+    while terminal.screen.margins != (0, 27):
+        assert terminal.read()
+    os.kill(terminal.pid, signal.SIGINT)
+    lines = terminal.wait_ended()
+    assert len([line for line in lines if line.startswith("flow wait")]) == 1
+
+
+def test_a_second_program_in_a_terminal_writes_lines():
+    inner = """
+import anyio, railtracks as rt
+from railtracks._progress import _display
+_display.PLAIN = 0.01
+@rt.function_node
+async def nap(): await anyio.sleep(0.5)
+rt.Flow("Inner", nap, progress=True, save_state=False, logging_setting="NONE").invoke()
+"""
+    outer = f"""
+import subprocess, sys
+import railtracks as rt
+@rt.function_node
+def nest():
+    sys.stdin.readline()
+    subprocess.run([sys.executable, "-c", {inner!r}], check=True)
+rt.Flow("Outer", nest, progress=True, save_state=False, logging_setting="NONE").invoke()
+"""
+    terminal = Terminal("-c", outer)
+    terminal.wait_for("^flow Outer")
+    terminal.type("\n")
+    lines = terminal.wait_ended()
+    assert re.match(r"RT progress: flow Inner, .*: 1 call, 1 open in ", lines[0])
+    assert re.match(r"RT progress: flow Inner, .*  Completed", lines[-2])
+    assert re.match(r"RT progress: flow Outer, .*  Completed", lines[-1])
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(20, 24), (80, 8), (80, 4), (12, 2), (1, 1)])
 def test_small_terminals_are_not_overrun(program, columns, rows):
     terminal = Terminal("run", f"{program}:fetch_all", "42", "--logging-setting", "NONE", columns=columns, rows=rows)
-    if rows > 1 and columns > 1:
+    if rows >= 8:
         terminal.wait_for("^flow")
     terminal.type("\n")
     lines = terminal.wait_ended()
@@ -167,6 +344,7 @@ def test_small_terminals_are_not_overrun(program, columns, rows):
     assert "  Open" not in "\n".join(lines)
     above = "".join(lines).partition("printed")[0]
     assert above == ""
+    assert (b"\x1b7" in terminal.output) is (rows >= 8)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +357,7 @@ def test_nothing_is_drawn_where_it_is_not_wanted(program, words, environment):
     terminal.type("\n")
     terminal.wait_ended()
     assert terminal.code == 0
-    assert b"\x1b[J" not in terminal.output
+    assert b"\x1b7" not in terminal.output
     assert b"running" not in terminal.output
 
 
