@@ -218,7 +218,12 @@ def test_each_drawing_is_one_write(monkeypatch):
     ours, theirs = os.openpty()
     texts: list[bytes] = []
     write = os.write
-    monkeypatch.setattr(_region.os, "write", lambda file, data: texts.append(data) or write(file, data))
+
+    def note(file: int, data: bytes) -> int:
+        texts.append(data)
+        return write(file, data)
+
+    monkeypatch.setattr("os.write", note)
     with open(theirs, "w", encoding="utf-8") as stream:
         region = Region(stream)
         draw(region, "one", "two")
