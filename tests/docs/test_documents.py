@@ -15,6 +15,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import anyio
@@ -53,9 +54,11 @@ class Chain(NamedTuple):
     places: list[int]
     text: str
 
-    def run(self):
+    def run(self, monkeypatch):
         document = parsed(self.page)
-        document.namespace["__name__"] = "__main__"
+        main = ModuleType("__main__")
+        monkeypatch.setitem(sys.modules, "__main__", main)  # the box is the program that runs
+        document.namespace = vars(main)
         examples = list(document.examples())
         for place in self.places:
             examples[place].evaluate()
@@ -136,7 +139,7 @@ def test_boxes_run_alone_and_print_what_the_page_says(chain, backend, monkeypatc
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     if chain.shows_progress:  # it takes several seconds, for people to see it
         monkeypatch.setattr(anyio, "sleep", functools.partial(shortened_sleep, anyio.sleep))
-    chain.run()
+    chain.run(monkeypatch)
     output = capsys.readouterr().out
     printed = {without_places(line) for line in output.splitlines()}
     for line in timeline(chain.text):

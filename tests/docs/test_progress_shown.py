@@ -13,7 +13,8 @@ from railtracks._progress import _display, _region
 from tests.progress.helpers import Stream, assert_nothing_is_left
 
 PAGE = Path(__file__).parents[2] / "docs/seeing.md"
-ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+ROW = re.compile(r"\x1b\[\d+(;\d+)?H")
+ESCAPES = re.compile(r"\x1b(\[[0-9;]*[A-Za-z]|[78D])")
 
 
 def section() -> str:
@@ -31,7 +32,7 @@ def samples() -> list[str]:
 
 def shape(text: str) -> list[str]:
     """Return the lines without what differs from one moment to another: durations, rates, counts of calls, bars."""
-    text = re.sub(r"[\d.]+ (ms|µs|s)\b", "TIME", ESCAPES.sub("", text))
+    text = re.sub(r"[\d.]+ (ms|µs|s)\b", "TIME", ESCAPES.sub("", ROW.sub("\n", text)))
     text = re.sub(r"[\d,.]+/(s|min)\b", "RATE", text)
     text = re.sub(r"━*─*━*(?=  fetch: )", "BAR", text)
     text = re.sub(
