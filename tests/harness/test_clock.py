@@ -32,7 +32,7 @@ def test_a_timeout_of_an_hour_passes_at_once(backend):
             await anyio.sleep_forever()
         return scope.cancelled_caught, anyio.current_time()
 
-    with takes_less_than(1):
+    with takes_less_than(5):
         assert run(main, backend=backend) == (True, 3600)
 
 
@@ -74,7 +74,7 @@ def test_it_does_not_spin_once_the_clock_is_large(backend, days):
             await anyio.sleep(1 / 3)
         return anyio.current_time()
 
-    with takes_less_than(2):
+    with takes_less_than(5):
         assert run(main, backend=backend) == pytest.approx(days * DAY + 200 * (0.001 + 1 / 3))
 
 
