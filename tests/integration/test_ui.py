@@ -93,7 +93,7 @@ class Server:
                 for data in updates:
                     if not data or time.monotonic() > deadline:
                         break
-                    if is_there(data):
+                    if "message" not in data and is_there(data):  # such as that there is no such run yet
                         return data
         raise TimeoutError(identifier)
 
