@@ -1,6 +1,7 @@
 """``railtracks ui`` as its user has it: a real server, runs of other processes, and Ctrl-C."""
 
 import json
+import math
 import re
 import signal
 import socket
@@ -79,17 +80,24 @@ class Server:
         return self.client.post(f"{self.url}{path}", headers=headers, json=data or {})
 
     @contextmanager
-    def listen(self, path):
-        """Yield the data of the updates of a stream as they come."""
+    def listen(self, path, deadline=math.inf):
+        """Yield the data of the updates of a stream as they come. A heartbeat after the deadline ends it."""
+
+        def data():
+            for line in response.iter_lines():
+                if line.startswith("data: "):
+                    yield json.loads(line[6:])
+                elif time.monotonic() > deadline:
+                    return
+
         with self.client.stream("GET", f"{self.url}{path}") as response:
-            lines = response.iter_lines()
-            yield (json.loads(line[6:]) for line in lines if line.startswith("data: "))
+            yield data()
 
     def wait_for(self, identifier, is_there):
         """Return the first update of a run for which a function is true. As a page does, begin anew at a reset."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            with self.listen(f"/runs/{identifier}/events") as updates:
+            with self.listen(f"/runs/{identifier}/events", deadline) as updates:
                 for data in updates:
                     if not data or time.monotonic() > deadline:
                         break
@@ -181,9 +189,13 @@ def test_a_run_that_fails_again_says_why(start):
     run("run", "app.py:failing", "--run-identifier", "bad", "--store", "sqlite:other.db")
     server = start("--store", "app:store")
     assert server.post("/runs/bad/resume").status_code == 200
-    notice = server.wait_for("bad", lambda data: "exit code" in data["live"]["notice"])["live"]["notice"]
-    assert notice.startswith("The process that resumed it has failed (exit code 1).\n")
-    assert "LookupError: nothing here" in notice
+
+    def has_failed(data):
+        return data["live"]["notice"] is not None and data["live"]["notice"]["failed"]
+
+    notice = server.wait_for("bad", has_failed)["live"]["notice"]
+    assert notice["text"] == "The process that resumed it has failed (exit code 1)."
+    assert "LookupError: nothing here" in notice["output"]
 
 
 ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGHUP, -signal.SIGHUP)]
