@@ -33,9 +33,11 @@ ENOUGH_MEMORY = 2**30
 
 
 def pytest_configure(config):
-    """Fail the run if it leaves files in the checkout. Let tests send themselves Ctrl-C."""
+    """Fail the run if it leaves files in the checkout. Let tests send themselves, and what they start, signals."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell runs in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if not hasattr(config, "workerinput"):  # not in the workers of pytest-xdist
         config.pluginmanager.register(CheckoutGuard(Path(__file__).parents[1]))
         if os.access(MEMORY_FOLDER, os.W_OK) and shutil.disk_usage(MEMORY_FOLDER).free > ENOUGH_MEMORY:
