@@ -58,7 +58,7 @@ class Region:
         self._is_over = False
 
     def claim(self) -> bool:
-        """Return whether no other process draws in this terminal. Until ``end``, others are told that this one does."""
+        """Return whether no other process draws in this terminal. Until ``end``, others see that this one does."""
         return self._claim.acquire()
 
     def show(self, lines: Sequence[str], columns: int, rows: int) -> None:

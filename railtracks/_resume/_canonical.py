@@ -40,20 +40,32 @@ class CanonicalForms:
 
     def of(self, inputs: str) -> str | None:
         """Return the canonical form of the arguments in the text of a record; None if it has none."""
+        bound = self._bound(inputs, _canonical)
+        if bound is None:
+            return None
+        return dumps(sorted((name, self._shown(name, value)) for name, value in bound.items()))
+
+    def _bound(self, inputs: str, form: Callable[[Any, Place | None], Any]) -> dict[str, Any] | None:
+        """Return the arguments in the text of a record by their parameters, with defaults; None if they do not fit.
+
+        Args:
+            inputs: The text.
+            form: Returns what stands for an argument, given its value and its place.
+        """
         if self._signature is None or is_former(inputs):
             return None
         args, kwargs, places = _parsed(inputs)
         if "$items" in kwargs:
             return None
         by_position, by_name = places.member("input_args"), places.member("input_kwargs")
-        texts = [_canonical(arg, by_position and by_position.member(at)) for at, arg in enumerate(args)]
-        named = {name: _canonical(arg, by_name and by_name.member(name)) for name, arg in kwargs.items()}
+        parts = [form(arg, by_position and by_position.member(at)) for at, arg in enumerate(args)]
+        named = {name: form(arg, by_name and by_name.member(name)) for name, arg in kwargs.items()}
         try:
-            bound = self._signature.bind(*texts, **named)
+            bound = self._signature.bind(*parts, **named)
         except TypeError:  # recorded with other parameters
             return None
         bound.apply_defaults()
-        return dumps(sorted((name, self._shown(name, value)) for name, value in bound.arguments.items()))
+        return bound.arguments
 
     def by_parameter(self, inputs: str, hidden: Collection[str] = ()) -> dict[str, str]:
         """Return the arguments in the text of a record by the names of their parameters, for comparing them.
@@ -100,21 +112,12 @@ class CanonicalForms:
 
     def _parts(self, inputs: str) -> dict[str, Part] | None:
         """Return the arguments in the text of a record by their parameters; None if they do not fit these."""
-        if self._signature is None or is_former(inputs):
+        bound = self._bound(inputs, Part)
+        if bound is None:
             return None
-        args, kwargs, places = _parsed(inputs)
-        if "$items" in kwargs:
-            return None
-        by_position, by_name = places.member("input_args"), places.member("input_kwargs")
-        parts = [Part(arg, by_position and by_position.member(at)) for at, arg in enumerate(args)]
-        named = {name: Part(arg, by_name and by_name.member(name)) for name, arg in kwargs.items()}
-        try:
-            bound = self._signature.bind(*parts, **named)
-        except TypeError:  # recorded with other parameters
-            return None
-        bound.apply_defaults()
+        assert self._signature is not None
         found: dict[str, Part] = {}
-        for name, value in bound.arguments.items():
+        for name, value in bound.items():
             kind = self._signature.parameters[name].kind
             if kind is inspect.Parameter.VAR_POSITIONAL:
                 found.update((f"{name}[{at}]", part) for at, part in enumerate(value))

@@ -210,7 +210,7 @@ class SessionMailbox:
         waiter.woken = anyio.Event()
 
     def _pause(self) -> float:
-        """Return how long to wait before the next look."""
+        """Return how long to wait before the next reading."""
         if self._is_virtual:
             return self._interval if self._coordinator.suspends and self._readings < VIRTUAL_READINGS else float("inf")
         return self._interval if self._coordinator.suspends or is_blocking(self._store) else float("inf")

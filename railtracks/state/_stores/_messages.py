@@ -1,7 +1,7 @@
 """Messages: how values are sent to runs, and how a session finds out that something has come.
 
 A message is a JSON object in the mailbox of a store. A session of this process is notified at once; sessions of other
-processes look into their mailboxes now and then.
+processes read their mailboxes now and then.
 """
 
 from __future__ import annotations
