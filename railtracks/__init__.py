@@ -16,6 +16,7 @@ from railtracks._flow import Flow, FlowConnection
 from railtracks._lazy import lazy_attributes
 from railtracks._logging import enable_logging
 from railtracks._options import ExecutorConfig, SessionOptions
+from railtracks._policies import Cache, Limit, PolicyOptions, Retry
 from railtracks._session._decorator import session
 from railtracks._session._handle import CallHandle
 from railtracks._session._session import Session
@@ -50,6 +51,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AgentNode",
     "AgentType",
+    "Cache",
     "CallHandle",
     "Chunk",
     "CurrentCall",
@@ -59,8 +61,11 @@ __all__ = [
     "Flow",
     "FlowConnection",
     "LLMResponse",
+    "Limit",
     "Parameter",
+    "PolicyOptions",
     "RecoveredRun",
+    "Retry",
     "RunSuspended",
     "Secret",
     "Session",

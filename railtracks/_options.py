@@ -13,7 +13,6 @@ To add an option:
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypedDict
@@ -22,6 +21,18 @@ import attrs
 
 from railtracks._identifiers import explain_invalid_identifier
 from railtracks._logging import Level, level_number
+from railtracks._policies import (
+    NO_POLICIES,
+    Cache,
+    Limit,
+    Policies,
+    Retry,
+    validate_cache,
+    validate_limit,
+    validate_retries,
+    validate_timeout,
+    validate_where,
+)
 
 BroadcastCallback = Callable[[Any], None] | Callable[[Any], Awaitable[None]]
 AskCallback = Callable[[str], Any]
@@ -62,17 +73,18 @@ class SessionOptions(TypedDict, total=False):
     slow_callback_seconds: float | None
     tracing: bool | Literal["values"] | None
     progress: bool | None
+    node_timeout: float | None
+    retries: int | Retry | None
+    limit: float | Limit | None
+    cache: bool | Cache | None
+    where: str | None
+    max_concurrency: int | None
+    max_calls: int | None
+    max_depth: int | None
+    budget: float | None
 
 
 # ---- validators: each returns the value in the type of its field, or raises ValueError that says what it expects
-
-
-def _validate_timeout(value: Any) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 2**62:
-        return float(value)
-    if value == math.inf:
-        return math.inf
-    raise ValueError("a number of seconds above 0 and below 2**62 (math.inf for no limit)")
 
 
 def _validate_bool(value: Any) -> bool:
@@ -180,6 +192,17 @@ def _parse_tracing(text: str) -> bool | str:
         raise ValueError(f"{TRACE_VALUES!r}, or {exc}") from None
 
 
+def _parse_retries(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("how many times a call is tried again, such as 3") from None
+
+
+def _parse_limit(text: str) -> int | float:
+    return float(text) if text.strip().lower() == "inf" else _parse_count(text)
+
+
 def _option(
     default: Any,
     validate: Callable[[Any], Any],
@@ -200,7 +223,7 @@ def _option(
 
 def _seconds(default: float) -> Any:
     """Return the field of an option in seconds; "inf" means no limit wherever it is written, as TOML's own inf does."""
-    return _option(default, _validate_timeout, _parse_number, is_parsed_in_files=True)
+    return _option(default, validate_timeout, _parse_number, is_parsed_in_files=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -288,3 +311,46 @@ class ExecutorConfig:
     progress: bool = _option(False, _validate_bool, parse_bool)
     """Whether standard error shows what the session does while it runs: a tree in a terminal, a line now and then
     elsewhere."""
+
+    node_timeout: float | None = _option(None, validate_timeout, _parse_number, is_parsed_in_files=True)
+    """How long a call of a node without a ``timeout`` of its own may take, in seconds, before it fails with
+    ``NodeTimeOutError``; None or ``math.inf`` for no limit."""
+
+    retries: Retry | None = _option(None, validate_retries, _parse_retries)  # noqa: RUF009 (a field, not a default)
+    """How often a call of a node without ``retries`` of its own is tried again when it fails: a number, or an
+    ``rt.Retry``."""
+
+    limit: float | Limit | None = _option(None, validate_limit, _parse_limit)  # noqa: RUF009 (a field, not a default)
+    """How many calls of each node without a ``limit`` of its own run at once: a number, or an ``rt.Limit`` that all
+    these nodes share."""
+
+    cache: Cache | bool | None = _option(None, validate_cache, parse_bool)  # noqa: RUF009 (a field, not a default)
+    """Whether results of nodes without a ``cache`` of their own are used again for equal calls: True, False, or an
+    ``rt.Cache``."""
+
+    where: str | None = _option(None, validate_where)
+    """Where nodes without a ``where`` of their own run; see ``rt.function_node``."""
+
+    max_concurrency: int | None = _option(None, _validate_count, _parse_count)
+    """How many calls run at once; others wait. A call that waits for calls which it has made does not count. None for
+    no limit."""
+
+    max_calls: int | None = _option(None, _validate_count, _parse_count)
+    """How many calls the session may make in all; a call beyond that raises ``LimitExceededError``. None for no
+    limit."""
+
+    max_depth: int | None = _option(None, _validate_count, _parse_count)
+    """How deep calls may be nested; a top-level call has depth 1, and a call that would be deeper raises
+    ``LimitExceededError``. None for no limit."""
+
+    budget: float | None = _option(None, validate_timeout, _parse_number, is_parsed_in_files=True)
+    """How many seconds all calls of the session together may take, from the first one on. After that they are
+    cancelled, and top-level calls raise ``LimitExceededError``. None or ``math.inf`` for no limit."""
+
+    @property
+    def policies(self) -> Policies | None:
+        """The policies of nodes that declare none of their own; None if there are none."""
+        given = Policies(
+            timeout=self.node_timeout, retries=self.retries, limit=self.limit, cache=self.cache, where=self.where
+        )
+        return None if given == NO_POLICIES else given

@@ -15,8 +15,10 @@ __all__ = [
     "FatalError",
     "GlobalTimeOutError",
     "LLMError",
+    "LimitExceededError",
     "NodeCreationError",
     "NodeInvocationError",
+    "NodeTimeOutError",
     "RTError",
     "RunCancelledError",
     "RunExistsError",
@@ -182,3 +184,38 @@ class GlobalTimeOutError(RTError, TimeoutError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.timeout, self.message, self.waiting), self.__dict__
+
+
+class NodeTimeOutError(RTError, TimeoutError):
+    """A call exceeded the ``timeout`` of its node.
+
+    Args:
+        timeout: The limit that was exceeded, in seconds.
+        message: What exceeded it.
+        waiting: Where the innermost calls below it were waiting at that moment, such as ``fetch, line 12 of shop.py``.
+    """
+
+    def __init__(self, timeout: float, message: str = "", waiting: Iterable[str] = ()) -> None:
+        self.timeout = timeout
+        self.waiting: tuple[str, ...] = tuple(waiting)
+        notes = [f"waiting at that moment: {place}" for place in self.waiting]
+        super().__init__(message or f"the call exceeded the timeout of its node of {timeout:g} s", notes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.timeout, self.message, self.waiting), self.__dict__
+
+
+class LimitExceededError(RTError):
+    """A call would exceed a limit, and may not wait, or has waited as long as it may.
+
+    Args:
+        limit: The name of the limit: that of an ``rt.Limit``, or an option of the session such as "max_calls".
+        message: What would exceed it, and what to do.
+    """
+
+    def __init__(self, limit: str, message: str = "") -> None:
+        self.limit = limit
+        super().__init__(message or f"the limit {limit} is exceeded")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.limit, self.message), self.__dict__

@@ -14,6 +14,7 @@ LAYERS: list[tuple[str, str]] = [
     ("_concurrency", "event loops, cancellation, threads: no session"),
     ("_log_handlers _logging", "a session's log"),
     ("state._stores._protocols", "what a store can do"),
+    ("_policies", "the policies of a call: timeout, retries, limit, cache, where"),
     ("_options _config", "what can be set, and from where it comes"),
     ("state._file_system", "files written whole or not at all"),
     ("state._garbage state._ordering", "very many records: making them, and their order"),

@@ -42,7 +42,18 @@ DEFAULTS = {
     "slow_callback_seconds": 1.0,
     "tracing": False,
     "progress": False,
+    "node_timeout": None,
+    "retries": None,
+    "limit": None,
+    "cache": None,
+    "where": None,
+    "max_concurrency": None,
+    "max_calls": None,
+    "max_depth": None,
+    "budget": None,
 }
+RETRY_ONCE = rt.Retry(attempts=2)
+COUNTS = [(1, 1), (2, 2), ("3", 3), (400, 400)]
 # Of each option: four values, each as it is given and as it is settled.
 VALUES: dict[str, list[tuple[Any, Any]]] = {
     "timeout": [(1, 1.0), (2.5, 2.5), ("3", 3.0), (math.inf, math.inf)],
@@ -67,6 +78,20 @@ VALUES: dict[str, list[tuple[Any, Any]]] = {
     "slow_callback_seconds": [(1, 1.0), (0.5, 0.5), ("3", 3.0), (math.inf, math.inf)],
     "tracing": [(True, True), ("values", "values"), ("on", True), ("values", "values")],
     "progress": [(True, True), (False, False), ("yes", True), (False, False)],
+    "node_timeout": [(1, 1.0), (2.5, 2.5), ("3", 3.0), (math.inf, math.inf)],
+    "retries": [
+        (0, rt.Retry(attempts=1)),
+        (3, rt.Retry(attempts=4)),
+        ("2", rt.Retry(attempts=3)),
+        (1, rt.Retry(attempts=2)),
+    ],
+    "limit": [(1, 1), (2, 2), ("3", 3), (math.inf, math.inf)],
+    "cache": [(True, rt.Cache()), (False, False), ("yes", rt.Cache()), (False, False)],
+    "where": [("task", "task"), ("process", "process"), ("pool", "pool"), ("thread", "thread")],
+    "max_concurrency": COUNTS,
+    "max_calls": COUNTS,
+    "max_depth": COUNTS,
+    "budget": [(1, 1.0), (2.5, 2.5), ("3", 3.0), (math.inf, math.inf)],
 }
 SOURCES = ["argument", "set_config", "environment", "file"]
 OPTIONS = [*DEFAULTS]
@@ -116,7 +141,7 @@ def test_the_strongest_source_that_gives_a_value_wins(name, first, monkeypatch):
     needed: dict[str, Any] = {"run_identifier": "mine"} if name == "if_exists" else {}
     assert getattr(resolve_config(options), name) == settled
     assert getattr(rt.Session(**options, **needed).executor_config, name) == settled
-    assert {**DEFAULTS, name: settled} == attrs.asdict(resolve_config(options))
+    assert {**DEFAULTS, name: settled} == attrs.asdict(resolve_config(options), recurse=False)
 
 
 def test_a_callback_comes_by_argument_or_set_config():
@@ -153,7 +178,7 @@ def test_global_config_precedence_keeps_the_order_of_arguments():
     assert isinstance(config, rt.ExecutorConfig)
     assert attrs.astuple(config) == (
         2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, None, "async", None, "asyncio", 40, "replace",
-        "warn", False, None, 67_108_864, "continue", 1.0, False, False,
+        "warn", False, None, 67_108_864, "continue", 1.0, False, False, *[None] * 9,
     )  # fmt: skip
 
 
@@ -216,7 +241,7 @@ def test_set_config_adds_to_earlier_settings():
     """Each set_config adds to the earlier settings, and None takes one back."""
     rt.set_config(timeout=7, end_on_error=True)
     rt.set_config(timeout=None, save_state=False)
-    assert attrs.asdict(resolve_config({})) == {**DEFAULTS, "end_on_error": True, "save_state": False}
+    assert attrs.asdict(resolve_config({}), recurse=False) == {**DEFAULTS, "end_on_error": True, "save_state": False}
 
 
 def test_none_takes_back_to_the_next_weaker_source(monkeypatch):
@@ -266,6 +291,15 @@ WRONG = {
     "slow_callback_seconds": [0, -1, math.nan, "5", True],
     "tracing": ["yes", 1, 0, "", "value"],
     "progress": ["yes", 1],
+    "node_timeout": [0, -1, math.nan, "5", True],
+    "retries": [-1, 1.5, True, "3", Exception],
+    "limit": [0, -1, 2.5, True, "5"],
+    "cache": ["yes", 1, 60],
+    "where": [5, "", "a\nb"],
+    "max_concurrency": [0, -1, 2.0, True, "5", math.inf],
+    "max_calls": [0, -1, 2.0, True, "5", math.inf],
+    "max_depth": [0, -1, 2.0, True, "5", math.inf],
+    "budget": [0, -1, math.nan, "5", True],
 }
 ALLOWED = {
     "timeout": "seconds above 0",
@@ -288,6 +322,15 @@ ALLOWED = {
     "slow_callback_seconds": "seconds above 0",
     "tracing": "True, False or 'values'",
     "progress": "True or False",
+    "node_timeout": "seconds above 0",
+    "retries": "how many times a call is tried again, such as 3",
+    "limit": "how many calls run at once, such as 5",
+    "cache": "True, False, or rt.Cache",
+    "where": "the name of one of the executors",
+    "max_concurrency": "a whole number above 0",
+    "max_calls": "a whole number above 0",
+    "max_depth": "a whole number above 0",
+    "budget": "seconds above 0",
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from railtracks._calls._call import call
 from railtracks._calls._terminal import ask_in_terminal, can_ask
 from railtracks._context_variable import current
+from railtracks._policies import OWN_POLICIES
 from railtracks.exceptions import ContextError
 from railtracks.execution import Coordinator, Frame
 from railtracks.nodes import FunctionNode
@@ -75,7 +76,7 @@ def _ask_node(callback: Callable[[str], Any]) -> FunctionNode[..., Any]:
 
 
 def _node(func: Callable[[str], Any], is_async: bool) -> FunctionNode[..., Any]:
-    return FunctionNode(func, name="ask", node_type="Other", is_async=is_async, origin=ASK)
+    return FunctionNode(func, name="ask", node_type="Other", is_async=is_async, origin=ASK, policies=OWN_POLICIES)
 
 
 async def _wait_for_answer(question: str) -> Any:

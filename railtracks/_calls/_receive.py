@@ -9,6 +9,7 @@ import anyio
 
 from railtracks._calls._call import call
 from railtracks._context_variable import current
+from railtracks._policies import OWN_POLICIES
 from railtracks.exceptions import ContextError, NodeInvocationError
 from railtracks.execution import Frame
 from railtracks.nodes import FunctionNode
@@ -88,4 +89,6 @@ def _recorded_until(frame: Frame, until: float) -> float:
     return recorded
 
 
-_RECEIVE = FunctionNode(_receive, name="receive", node_type="Other", is_async=True, origin="railtracks.receive")
+_RECEIVE = FunctionNode(
+    _receive, name="receive", node_type="Other", is_async=True, origin="railtracks.receive", policies=OWN_POLICIES
+)

@@ -16,6 +16,7 @@ import anyio
 
 from railtracks._calls._call import call
 from railtracks._context_variable import current
+from railtracks._policies import OWN_POLICIES
 from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import NodeInvocationError
 from railtracks.execution import Frame
@@ -106,7 +107,9 @@ def _wall(frame: Frame | None) -> float:
 
 
 def _node(func: Any, name: str, is_async: bool = True) -> FunctionNode[..., Any]:
-    return FunctionNode(func, name=name, node_type="Other", is_async=is_async, origin=f"railtracks.{name}")
+    return FunctionNode(
+        func, name=name, node_type="Other", is_async=is_async, origin=f"railtracks.{name}", policies=OWN_POLICIES
+    )
 
 
 _NOW, _UUID4, _RANDOM = _node(_now, "now"), _node(_uuid4, "uuid4"), _node(_seed, "random")

@@ -14,7 +14,7 @@ from railtracks._resume._canonical import CanonicalForms
 from railtracks._resume._links import Group, Links, base_of, link_key
 from railtracks._resume._siblings import MatchKey, Siblings, match_key
 from railtracks.state._call_tree import CallTree
-from railtracks.state._records import CallRecord, Status
+from railtracks.state._records import CallRecord, Status, is_retried
 from railtracks.state._serialization._added_fields import Classes
 
 
@@ -294,6 +294,8 @@ def _was_left(attempt: CallTree, ended: CallRecord) -> bool | None:
         attempt: All calls of the attempt that made the call.
         ended: The call. It has failed, or opened a session.
     """
+    if is_retried(ended):  # by its policy, which goes on with the next one
+        return True
     caller = attempt.caller(ended)
     if attempt.is_left if caller is None else caller.status is Status.COMPLETED:
         return True

@@ -9,7 +9,7 @@ import attrs
 
 from railtracks._resume._history import HistoryNode, is_session
 from railtracks.state._call_tree import CallTree
-from railtracks.state._records import CallRecord, Change, Status, copy_record
+from railtracks.state._records import CallRecord, Change, PolicyFacts, Status, copy_record
 
 _RUN_AGAIN = (Status.OPEN, Status.FAILED, Status.SUSPENDED)
 _Moment = tuple[int, int, int]
@@ -41,7 +41,8 @@ def _reopen(record: CallRecord) -> CallRecord:
         "raised_by", "was_left",
     )  # fmt: skip
     defaults = {name: getattr(attrs.fields(CallRecord), name).default for name in fields}
-    return copy_record(record, **defaults)
+    policy = None if record.policy is None else PolicyFacts(retry=record.policy.retry)
+    return copy_record(record, **defaults, policy=policy)
 
 
 @attrs.define(eq=False)

@@ -21,6 +21,7 @@ from railtracks import context
 from railtracks._calls._batch import gather_calls
 from railtracks._calls._call import call
 from railtracks._context_variable import current
+from railtracks._policies import OWN_POLICIES
 from railtracks._schema._arguments import ArgumentError, structured_output
 from railtracks.agents import _attributes as attributes
 from railtracks.agents._response import Chunk, LLMResponse
@@ -152,6 +153,7 @@ class Conversation:
             version=agent.fingerprint,
             memo=agent.memo,
             origin="railtracks.chat",
+            policies=OWN_POLICIES,
         )
 
     async def _complete(self) -> Completion:

@@ -55,6 +55,24 @@ class CallScope:
         return self.cause is None and self.cancel_scope.cancel_called
 
 
+class NodeDeadline:
+    """The deadline of one call, which its node has declared.
+
+    Args:
+        record: The record of the call.
+
+    Attributes:
+        record: As given.
+        waiting: Where the innermost calls below it waited when it expired; None until the first of them has ended.
+    """
+
+    __slots__ = ("record", "waiting")
+
+    def __init__(self, record: CallRecord) -> None:
+        self.record: CallRecord = record
+        self.waiting: tuple[str, ...] | None = None
+
+
 class RootCall:
     """A top-level call, and the call scopes below it.
 
@@ -68,9 +86,10 @@ class RootCall:
     Attributes:
         index: The index of its record. None until it is about to be made; a call that is refused has none.
         waiting: Where the innermost calls below it waited when it timed out; None until the first of them has ended.
+        node_deadlines: The deadlines of calls below it that have one of their own, by the scope that has it.
     """
 
-    __slots__ = ("deadline", "finished", "index", "scopes", "timeout", "waiting")
+    __slots__ = ("deadline", "finished", "index", "node_deadlines", "scopes", "timeout", "waiting")
 
     def __init__(self, timeout: float, now: float) -> None:
         self.timeout: float = timeout
@@ -79,6 +98,7 @@ class RootCall:
         self.finished: bool = False
         self.index: int | None = None
         self.waiting: tuple[str, ...] | None = None
+        self.node_deadlines: dict[anyio.CancelScope, NodeDeadline] = {}
 
     def reason_of(self, exc: BaseException, frame: object) -> Reason:
         """Return why a call below this one is being cancelled.
@@ -87,14 +107,23 @@ class RootCall:
             exc: The cancellation that has reached it.
             frame: The Python frame that it has reached.
         """
-        scopes = {scope.cancel_scope: scope for scope in self.scopes}
+        scopes: dict[anyio.CancelScope, CallScope | NodeDeadline]
+        scopes = {**{scope.cancel_scope: scope for scope in self.scopes}, **self.node_deadlines}
         sender = sender_of(first_cancellation(exc, frame), scopes)
         if sender is None and not is_stray_cancellation(exc):
             # The exception does not say. It comes from outside unless a scope of ours was cancelled.
             sender = next((each for each in scopes if each.cancel_called), False)
         if sender is None or isinstance(sender, bool):
             return Reason.OUTSIDE
-        return scopes[sender].cause or Reason.TIMEOUT
+        scope = scopes[sender]
+        return Reason.NODE_TIMEOUT if isinstance(scope, NodeDeadline) else scope.cause or Reason.TIMEOUT
+
+    def expired_deadline(self, exc: BaseException, frame: object) -> NodeDeadline | None:
+        """Return the deadline of a node that has sent a cancellation; None if none has. Arguments as ``reason_of``."""
+        sender = sender_of(first_cancellation(exc, frame), self.node_deadlines)
+        if sender is None or isinstance(sender, bool):
+            return None
+        return self.node_deadlines[sender]
 
 
 class CallScopes:
@@ -198,12 +227,16 @@ class CallScopes:
         """Return whether a call below ``root`` still runs."""
         return any(not has_ended(scope.task) for scope in root.scopes)
 
-    async def cancel_calls_of(self, caller: CallRecord, cause: Reason) -> None:
-        """Cancel the scopes that a call made in other tasks, and wait until they are left.
+    async def cancel_calls_of(self, is_caller: Callable[[CallRecord], bool], cause: Reason) -> None:
+        """Cancel the scopes that some calls have made in other tasks, and wait until they are left.
+
+        Args:
+            is_caller: Whether a call is one of these.
+            cause: Why they are cancelled.
 
         Cancellation: raised after that.
         """
-        own = [scope for scope in self._entered if scope.caller is caller]
+        own = [scope for scope in self._entered if scope.caller is not None and is_caller(scope.caller)]
         for scope in own:
             scope.cancel(cause)
         if own:

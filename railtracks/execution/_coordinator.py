@@ -28,8 +28,10 @@ from railtracks._context_variable import current, on_replayed
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
+from railtracks._policies import Policies, Retry
 from railtracks._test_hooks import RuntimeHooks
 from railtracks.exceptions import RunSuspended, SessionEndedError, StateError
+from railtracks.execution._attempts import Attempts
 from railtracks.execution._blocked_loop import WatchedLoop, unwatch_loop, watch_loop
 from railtracks.execution._branches import Branches
 from railtracks.execution._call_log import CallLog
@@ -38,12 +40,13 @@ from railtracks.execution._call_secrets import register_call_secrets
 from railtracks.execution._lifecycle import Lifecycle, Phase
 from railtracks.execution._loop_binding import LoopBinding
 from railtracks.execution._node_errors import ends_session, is_cancellation, not_awaited, reason_of
+from railtracks.execution._node_policies import Call, note_waiting, run_with_policies
 from railtracks.execution._pump_nursery import TaskSpawner
 from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher
 from railtracks.state import CallCreated, CallRecord, Reason, Status
-from railtracks.state._records import DELETED
+from railtracks.state._records import DELETED, is_retried
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import SCALAR_IDS
 from railtracks.state._serialization._record_text import object_text
@@ -66,6 +69,7 @@ YIELD_EVERY = 128
 _YIELD_LAST = YIELD_EVERY - 1
 _IN_TASK = InTaskStrategy()
 _NO_TASK = object()
+_NO_RETRIES = Retry(attempts=1)
 _COMPLETED = Status.COMPLETED
 
 
@@ -134,6 +138,7 @@ class Coordinator:
         watched_loop: The event loop that is watched for it; None if none is.
         mailbox: The messages for the run; None if its store keeps none, or if it is not stored.
         outer: The coordinator of the session around it, while its nursery is open; None if there is none.
+        policies: The policies of nodes that declare none of their own; None if there are none.
         suspends: Whether the run is suspended when it can only go on with an answer or a message.
         lifecycle: How far the session has come, and what it allows.
         view: What is shown of it while it runs; None if nothing is.
@@ -147,7 +152,7 @@ class Coordinator:
     __slots__ = (
         "__weakref__", "_in_task", "_in_thread", "_is_on_asyncio", "_must_checkpoint", "_observer", "_yield_at",
         "branches", "call_log", "clock", "config", "context", "failure_traceback", "lifecycle", "log", "loop",
-        "mailbox", "nursery", "origin", "outer", "publisher", "recorder", "redactor", "resources", "scopes",
+        "mailbox", "nursery", "origin", "outer", "policies", "publisher", "recorder", "redactor", "resources", "scopes",
         "session_id", "state", "streams", "suspends", "threads", "view", "watched_loop",
     )  # fmt: skip
 
@@ -191,11 +196,20 @@ class Coordinator:
         self.view: SessionView | None
         self.mailbox = self.outer = self.view = None
         self.watched_loop: WatchedLoop | None = None
+        self.policies: Policies | None = config.policies
         self.suspends: bool = bool(config.suspend)
         self.branches: Branches = Branches()
         self._must_checkpoint = False  # failed or closed: nested calls look for their cancellation before they start
         self._yield_at = math.inf
         self._is_on_asyncio = False  # bound to an event loop of asyncio
+
+    def _policies_of(self, declared: Policies | None) -> Policies:
+        """Return the policies of a node that has declared some, or for which the session has defaults."""
+        if declared is None or self.policies is None:
+            policies = declared or self.policies
+            assert policies is not None
+            return policies
+        return declared.over(self.policies)
 
     @property
     def failure(self) -> BaseException | None:
@@ -220,6 +234,7 @@ class Coordinator:
         commits: bool = True,
         branch: tuple[int, ...] | None = None,
         pauses: bool = True,
+        attempts: Attempts | None = None,
     ) -> Any:
         """Run one call here and now, in the calling task, and record it.
 
@@ -236,6 +251,8 @@ class Coordinator:
                 ``wait_committed``.
             branch: The task of the calling call that makes it; see ``CallRecord.branch``.
             pauses: Whether it may have to wait before it begins; False if the caller has waited, by ``pause``.
+            attempts: What counts the attempts of a call that is tried again when it fails; None if it is not, and
+                before the first attempt.
 
         Raises:
             BaseException: whatever the node raises, as the same object.
@@ -243,6 +260,12 @@ class Coordinator:
         Cancellation: recorded, with its reason, and passed on. On asyncio one that came natively, and that code in the
         call around this one has caught, is raised again, and the call does not begin.
         """
+        policies = node.policies
+        if policies is not None or self.policies is not None:
+            policies = self._policies_of(policies)
+            if attempts is None and policies.retries is not None:
+                attempts = Attempts(self, policies.retries, node, args, kwargs, caller, run, task)
+                return await attempts.run(commits, branch, pauses)
         state = self.state
         now = self.clock()
         if pauses and (
@@ -258,6 +281,8 @@ class Coordinator:
         record = state.created(node.name, node.node_type, args, kwargs, caller.record, now + self.origin)
         if branch is not None:
             record.branch = branch
+        if attempts is not None:
+            attempts.on_created(record)
         recorder = self.recorder
         try:
             history_node = None
@@ -278,14 +303,23 @@ class Coordinator:
             strategy = self._in_task if node.is_async else self._in_thread
             if self.call_log.is_active or caller.record is None:
                 self.call_log.created(record, caller.record, node)
-            result = await strategy.execute(node, args, kwargs)
+            if policies is None:
+                result = await strategy.execute(node, args, kwargs)
+            else:
+                call = Call(node, args, kwargs, record, run)
+                result = await run_with_policies(policies, strategy, call, state, self.scopes)
             if type(result) is CoroutineType:
                 raise not_awaited(node.name, result)
         except Exception as exc:
             if record.exception is exc:  # it is the recorded exception, which had been handled
+                if attempts is not None:
+                    attempts.on_replayed(record)
+                elif is_retried(record):
+                    attempts = Attempts(self, _NO_RETRIES, node, args, kwargs, caller, run, task)
+                    return await attempts.go_on(record, exc, commits, branch)
                 raise
             record.exception = exc  # first: recording it fails where the stack is full; see `end_open_records`
-            self._on_error(record, exc, node)
+            self._on_error(record, exc, node, attempts)
             if commits:
                 await self.wait_committed()
             raise
@@ -312,6 +346,8 @@ class Coordinator:
         """Record the cancellation of a call, and at the first one below a top-level call what waits at a timeout."""
         reason = reason_of(exc, root, sys._getframe(1))
         limit = None
+        if reason is Reason.NODE_TIMEOUT:
+            note_waiting(self.state, root, record, exc, sys._getframe(1))
         if reason is Reason.TIMEOUT:
             if root.waiting is None:
                 from railtracks.execution._waiting import waiting_calls  # here, as few programs need it
@@ -324,14 +360,23 @@ class Coordinator:
         self.state.cancelled(record, reason, self.now(), limit)
         self.record_end(record, root.waiting or ())
 
-    def _on_error(self, record: CallRecord, exc: BaseException, node: FunctionNode[..., Any]) -> None:
+    def _on_error(
+        self,
+        record: CallRecord,
+        exc: BaseException,
+        node: FunctionNode[..., Any],
+        attempts: Attempts | None = None,
+    ) -> None:
         """Record the error of a call of a node, and end the session if it has to."""
         if is_kind(exc, RunSuspended):  # a run within this call waits for something, and so does this one
             self.state.suspended(record, self.now())
             self.record_end(record)
             return
+        is_retried = attempts is not None and attempts.on_failed(record, exc)
         self.state.failed(record, exc, self.now())
         self.record_end(record, node=node)
+        if is_retried:
+            return
         if self.lifecycle.failure is None and ends_session(exc, self.config.end_on_error):
             self._fail(exc)
 
@@ -500,7 +545,7 @@ class Coordinator:
             self.call_log.abandoned(record)
         here = sys._getframe(1)
         cause = Reason.OUTSIDE if exc is None or is_kind(exc, Exception) else reason_of(exc, frame.run, here)
-        await self.scopes.cancel_calls_of(record, cause)
+        await self.scopes.cancel_calls_of(lambda caller: caller is record, cause)
         return is_suspending
 
     def end_open_records(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -31,6 +31,7 @@ def waiting_calls(
     root: int | None = None,
     cancelled: CallRecord | None = None,
     traceback: TracebackType | None = None,
+    counts: Callable[[CallRecord], bool] | None = None,
 ) -> tuple[str, ...]:
     """Return where the innermost open calls of a session wait, such as ``fetch, line 12 of shop.py``.
 
@@ -41,13 +42,14 @@ def waiting_calls(
         root: The index of the top-level call below which calls count; None for all calls.
         cancelled: The call that has just been cancelled, and so waits no more; None for none.
         traceback: From the running code to where it waited.
+        counts: Whether an open call counts; None if all do.
 
     Returns:
         One text for each call, in the order of creation, for at most ``MAX_SHOWN`` calls. It is the name of the node
         alone where the line is not known: the call has not begun, or it runs elsewhere.
     """
     below = (each for each in records[root or 0 :] if each is not None and (root is None or each.run == root))
-    opened = [each for each in below if each.status is Status.OPEN]
+    opened = [each for each in below if each.status is Status.OPEN and (counts is None or counts(each))]
     callers = {each.parent for each in opened}
     innermost = [each for each in opened if each.index not in callers][:MAX_SHOWN]
     try:

@@ -9,23 +9,15 @@ from typing import Any
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._callables import display_name
 
-_LIMIT = (
-    "to limit one call, write `with anyio.fail_after(seconds):` around it or in the function; to limit all top-level "
-    "calls, use the option timeout of the session"
-)
-_RETRY = (
-    "to try again, make the call in a loop: `for attempt in range(3):`, and in it `try: return await rt.call(...)` "
-    "with `except ConnectionError:`"
-)
-_AT_ONCE = "to limit how many calls run at once, use rt.call_batch(..., limit=...)"
+_RETRIES = "write retries=3, or retries=rt.Retry(attempts=..., on=...)"
 _ELSEWHERE = {
-    "timeout": _LIMIT,
-    "retries": _RETRY,
-    "retry": _RETRY,
-    "max_retries": _RETRY,
-    "attempts": _RETRY,
-    "limit": _AT_ONCE,
-    "concurrency": _AT_ONCE,
+    "retry": _RETRIES,
+    "max_retries": _RETRIES,
+    "attempts": _RETRIES,
+    "concurrency": "write limit=5, or limit=rt.Limit('name', concurrency=...)",
+    "rate_limit": "write limit=rt.Limit('name', rate='10/s')",
+    "ttl": "write cache=rt.Cache(ttl=...)",
+    "executor": "write where='process', or the name of an executor of the session",
 }
 """What to write in place of an argument that other libraries have."""
 

@@ -16,12 +16,14 @@ from typing import (
     ParamSpec,
     Self,
     TypeVar,
+    Unpack,
     get_args,
     get_origin,
     overload,
 )
 
 from railtracks._mocks import mock_behind, mock_name
+from railtracks._policies import Cache, Limit, Policies, PolicyOptions, Retry, changed_policies, policies_of
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._arguments import check_ignored, check_texts, unknown_argument
 from railtracks.nodes._callables import callable_is, display_name, is_async
@@ -65,6 +67,7 @@ class FunctionNode(Generic[P, R_co]):
         ignore: The names of parameters that do not count when calls are compared.
         context_changes: What becomes of a recorded result if the call had read other values from the context: "warn",
             "rerun" or "ignore".
+        policies: How long a call may take, how often it is tried, and so on; None if the node declares nothing.
         origin: What identifies the function in all processes, if that is not the path of its definition: the key that
             the user passed, marked as one. The library sets it for its own nodes, so that their keys do not change with
             its private modules.
@@ -90,6 +93,7 @@ class FunctionNode(Generic[P, R_co]):
         ignore: Sequence[str] = (),
         context_changes: str = "warn",
         origin: str | None = None,
+        policies: Policies | None = None,
     ) -> None:
         functools.update_wrapper(self, func, updated=())
         self.func = func
@@ -102,6 +106,7 @@ class FunctionNode(Generic[P, R_co]):
         self.retry_on_resume = retry_on_resume
         self.ignore: tuple[str, ...] = tuple(ignore)
         self.context_changes: str = context_changes
+        self.policies: Policies | None = policies
         self.origin: str | None = origin if key is None else f"{GIVEN_KEY}{key}"
         self.given_key = key
         self.known_secrets: list[str] | None = None
@@ -153,7 +158,26 @@ class FunctionNode(Generic[P, R_co]):
             "retry_on_resume": self.retry_on_resume,
             "ignore": self.ignore,
             "context_changes": self.context_changes,
+            "policies": self.policies,
         }
+
+    def options(self, **policies: Unpack[PolicyOptions]) -> Self:
+        """Return this node with other policies, for single calls: ``await rt.call(fetch.options(retries=0), url)``.
+
+        On record it is the same node.
+
+        Args:
+            **policies: See ``rt.function_node``. Those that are not given stay as they are.
+
+        Raises:
+            ConfigError: a value is not allowed, or there is no such policy.
+        """
+        node = object.__new__(type(self))
+        node.__dict__.update(self.__dict__)
+        node.policies = changed_policies(self.policies, policies, f"{self.name}.options")
+        if self.reduced is not None:
+            node.reduced = _with_policies, (*self.reduced, node.policies)
+        return node
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return self.reduced or reduce_node(self, _rebuild, self._options)
@@ -295,6 +319,13 @@ def _calls_of(mock: Any, is_awaited: bool) -> Callable[..., Any]:
     return caller
 
 
+def _with_policies(make: Callable[..., Any], args: tuple[Any, ...], policies: Policies | None) -> Any:
+    """Return a node that was pickled, of a class, with its own policies."""
+    node = make(*args)
+    node.policies = policies
+    return node
+
+
 def _rebuild(func: Callable[..., Any], options: dict[str, Any]) -> FunctionNode[..., Any]:
     """Return a node that was pickled, made of a function or of another node of that function."""
     return _make(func.func if isinstance(func, FunctionNode) else func, **options)
@@ -312,6 +343,7 @@ def function_node(
     retry_on_resume: bool = False,
     ignore: Sequence[str] = (),
     context_changes: Literal["warn", "rerun", "ignore"] = "warn",
+    **policies: Unpack[PolicyOptions],
 ) -> FunctionNode[P, R_co]: ...
 @overload
 def function_node(
@@ -324,6 +356,7 @@ def function_node(
     retry_on_resume: bool = False,
     ignore: Sequence[str] = (),
     context_changes: Literal["warn", "rerun", "ignore"] = "warn",
+    **policies: Unpack[PolicyOptions],
 ) -> Callable[[Callable[P, R_co]], FunctionNode[P, R_co]]: ...
 def function_node(
     func: Callable[..., Any] | None = None,
@@ -336,6 +369,11 @@ def function_node(
     retry_on_resume: bool = False,
     ignore: Sequence[str] = (),
     context_changes: Literal["warn", "rerun", "ignore"] = "warn",
+    timeout: float | None = None,
+    retries: int | Retry | None = None,
+    limit: float | Limit | None = None,
+    cache: bool | Cache | None = None,
+    where: str | None = None,
     **unknown: Any,
 ) -> Any:
     """Make a node of a function: ``@rt.function_node``, ``@rt.function_node(name=...)`` or ``rt.function_node(func)``.
@@ -361,6 +399,17 @@ def function_node(
         context_changes: What happens when a run is resumed, and a call of this node, or one below it, had read a key of
             ``rt.context`` that has another value now. "warn": the recorded result is used, which is logged, and which
             ``info.resumed`` shows. "rerun": the call runs again. "ignore": the recorded result is used.
+        timeout: Seconds that a call may take; after that it is cancelled, and fails with ``NodeTimeOutError``. Each
+            attempt has that long, and waiting for a limit does not count. ``math.inf``: no limit.
+        retries: How often a call that fails is tried again, such as 3, or an ``rt.Retry``. 0: never. Each attempt is on
+            record.
+        limit: How many calls of this node run at once in one session, such as 5, or an ``rt.Limit``, which several
+            nodes can share. ``math.inf``: no limit.
+        cache: True, or an ``rt.Cache``: results are used again for equal calls. False: they are not.
+        where: Where the function runs. By default an async one runs in the task that calls it ("task"), and any other
+            in a worker thread ("thread").
+
+    Of the last five, those that are not given are as the session says; its option for ``timeout`` is ``node_timeout``.
 
     Returns:
         The node. Called directly it is still the plain function.
@@ -369,8 +418,9 @@ def function_node(
         NodeCreationError: ``func`` is not callable, or is a generator function; ``name`` or ``version`` is not a
             non-empty string; ``key`` has characters that are not allowed; ``ignore`` names what is not a parameter; an
             option has a value that is not allowed.
-        TypeError: there is no argument of that name; the text says what to write instead of ``timeout`` and others that
-            other libraries have.
+        ConfigError: a policy has a value that is not allowed.
+        TypeError: there is no argument of that name; the text says what to write instead of ``max_retries`` and others
+            that other libraries have.
     """
     ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     options: dict[str, Any] = {
@@ -382,10 +432,11 @@ def function_node(
         "ignore": ignored,
         "context_changes": context_changes,
     }
+    policies: PolicyOptions = {"timeout": timeout, "retries": retries, "limit": limit, "cache": cache, "where": where}
     if unknown:
-        raise unknown_argument(unknown, ("name", *options))
+        raise unknown_argument(unknown, ("name", *options, *policies))
     if func is None:
-        return functools.partial(function_node, name=name, **options)
+        return functools.partial(function_node, name=name, **options, **policies)
     check_texts({"name": name, "version": version})
     check_key(key, "rt.function_node")
     if context_changes not in ("warn", "rerun", "ignore"):
@@ -393,6 +444,7 @@ def function_node(
             f"rt.function_node: context_changes must be 'warn', 'rerun' or 'ignore', not {context_changes!r}"
         )
     check_ignored(func, ignored)
+    options["policies"] = policies_of(policies, "rt.function_node")
     if issubclass(type(func), FunctionNode):  # not `isinstance`, which a mock of a node passes
         node: FunctionNode[..., Any] = func  # type: ignore[assignment]
         return _make(node.func, name or node.name, **options)

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
-from typing import Generic, ParamSpec, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
+
+from railtracks._policies import Policies, PolicyOptions, changed_policies, policies_of
 
 P = ParamSpec("P")
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+N = TypeVar("N", bound="Node[Any]")
 
 
 class RunnableFlow(Protocol[P, T_co]):
     """A flow, which is called like a node, as a nested run."""
 
     async def ainvoke(self, *args: P.args, **kwargs: P.kwargs) -> T_co: ...
+
+
+class WithPolicies(functools.partial[T]):
+    """A node class, or a partial of one, with policies for single calls; made by ``options``."""
+
+    policies: Policies | None = None
+
+    def options(self, **policies: Unpack[PolicyOptions]) -> WithPolicies[T]:
+        """Return the same with other policies; see ``Node.options``."""
+        return with_policies(self.func, changed_policies(self.policies, policies, "options"))
+
+
+def with_policies(cls: Callable[..., T], policies: Policies | None) -> WithPolicies[T]:
+    """Return a node class with policies for single calls."""
+    made = WithPolicies(cls)
+    made.policies = policies
+    return made
 
 
 class Node(ABC, Generic[T_co]):
@@ -44,6 +66,25 @@ class Node(ABC, Generic[T_co]):
     def type(cls) -> str:
         """Return the kind in records: "Tool", "Agent" or "Other"."""
         return "Other"
+
+    @classmethod
+    def policies(cls) -> PolicyOptions:
+        """Return its policies by name, such as ``{"timeout": 5, "retries": 3}``; see ``rt.function_node``."""
+        return {}
+
+    @classmethod
+    def options(cls: Callable[P, N], **policies: Unpack[PolicyOptions]) -> Callable[P, N]:
+        """Return the class with other policies, for single calls: ``await rt.call(Greet.options(timeout=5), "Ada")``.
+
+        Args:
+            **policies: See ``rt.function_node``. Those that are not given stay as they are.
+
+        Raises:
+            ConfigError: a value is not allowed, or there is no such policy.
+        """
+        own: Any = cls  # for type checkers it is a function that makes instances, so that they know its parameters
+        declared = policies_of(own.policies(), f"{own.__name__}.policies()")
+        return with_policies(cls, changed_policies(declared, policies, f"{own.__name__}.options"))
 
     @classmethod
     def key(cls) -> str | None:

@@ -7,11 +7,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
+from railtracks._policies import Policies, policies_of
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._callables import holds, innermost, is_async
 from railtracks.nodes._function import FunctionNode, function_node
 from railtracks.nodes._identity import check_key
-from railtracks.nodes._node import Node
+from railtracks.nodes._node import Node, WithPolicies
 
 AS_NODE = "__railtracks_node__"
 """The method of classes of the library that returns an object as a node."""
@@ -85,6 +86,10 @@ def _key_of(cls: type[Node[Any]]) -> str | None:
     return key
 
 
+def _policies_of(cls: type[Node[Any]]) -> Policies | None:
+    return policies_of(cls.policies(), f"{cls.__name__}.policies()")
+
+
 def _from_class(cls: type[Node[Any]], make: Callable[..., Node[Any]]) -> FunctionNode[..., Any]:
     """Wrap a node class; ``make`` makes its instances: the class itself, or a partial of it."""
     if inspect.isabstract(cls):
@@ -102,6 +107,7 @@ def _from_class(cls: type[Node[Any]], make: Callable[..., Node[Any]]) -> Functio
         key=_key_of(cls),
         version=cls.version(),
         memo=cls.memo(),
+        policies=make.policies if isinstance(make, WithPolicies) else _policies_of(cls),
     )
     node.target = make
     node.reduced = as_node, (make,)

@@ -26,6 +26,8 @@ class Reason(StrEnum):
 
     TIMEOUT = "timeout"
     """The top-level call that it belongs to took longer than the session's ``timeout``."""
+    NODE_TIMEOUT = "node_timeout"
+    """It took longer than the ``timeout`` of its node, and has failed; or a call above it did, and it was cancelled."""
     END_ON_ERROR = "end_on_error"
     """An error of another call ended the session: under ``end_on_error``, or because it was fatal."""
     SESSION_ENDED = "session_ended"
@@ -68,6 +70,29 @@ REUSED = "reused"
 """What the value of ``CallRecord.reuse`` begins with for a call whose recorded result was used."""
 
 
+_POLICY_KINDS = {"retry": int, "retried": bool, "waited": float, "cached": str, "place": str}
+
+
+def policy_facts_in(members: Mapping[str, Any]) -> PolicyFacts | None:
+    """Return what the members of a record say about policies; None if nothing.
+
+    Raises:
+        TypeError: one of them is of another type.
+    """
+    found = {name: members[name] for name in PolicyFacts._fields if name in members}
+    if not found:
+        return None
+    for name, value in found.items():
+        if type(value) is not _POLICY_KINDS[name]:
+            raise TypeError(f"{name} is {value!r}")
+    return PolicyFacts(**found)
+
+
+def is_retried(record: CallRecord) -> bool:
+    """Return whether a call has failed and its policy has it tried again, so that its caller knows nothing of it."""
+    return record.policy is not None and record.policy.retried
+
+
 def is_reused(record: CallRecord) -> bool:
     """Return whether the recorded result of a call was used, in place of running it."""
     return record.reuse is not None and record.reuse.startswith(REUSED)
@@ -96,6 +121,21 @@ class Read(NamedTuple):
     """The types in the value, as the text of a JSON object; None if all of it is plain."""
     depth: int
     """How many calls, from this one outwards, it was outside of: neither they nor what is below them had set it."""
+
+
+class PolicyFacts(NamedTuple):
+    """What the policies of a node have done with a call. Members that have their defaults are not written."""
+
+    retry: int = 0
+    """How many attempts of the same call had failed before this one, in this session or one that it resumes."""
+    retried: bool = False
+    """Whether it failed, and its policy has it tried again, which is another record with the same caller."""
+    waited: float = 0.0
+    """Seconds that it waited for limits before it ran."""
+    cached: str | None = None
+    """Where the result came from that was used in place of running it: "session" or "store"; None if it ran."""
+    place: str | None = None
+    """Where it ran, if not in the process of its session: "process", or the name of an executor."""
 
 
 class FieldRepr:
@@ -160,7 +200,8 @@ class CallRecord(FieldRepr):
     attributes: str | None = None
     """The attributes with which the call described itself, as the text of a JSON object."""
     timeout: float | None = None
-    """The limit, in seconds, that a top-level call had exceeded when it was cancelled; None for others."""
+    """The limit, in seconds, that a top-level call had exceeded when it was cancelled, or that any call had exceeded
+    when it failed by its node's own timeout; None for others."""
     branch: tuple[int, ...] | None = None
     """The task of the calling call that made this one, as numbers that are unique in the session: those of the tasks
     that lead to it from the calling call's own task, as far as they made calls. None: its own task. A batch counts as a
@@ -175,6 +216,8 @@ class CallRecord(FieldRepr):
     caller had gone on after that. None: the other records say it."""
     code: str | None = None
     """The digest of the code of the function that ran, after the interpreter that it is of; None if it is not known."""
+    policy: PolicyFacts | None = None
+    """What its policies have done with it; None if there is nothing to say."""
     attempt: int = 1
     """How many times the call has begun, this time included: in a session that resumes another, one more than there, if
     it runs again."""
@@ -202,7 +245,8 @@ def aggregate_status(records: Iterable[CallRecord]) -> Status:
     """Return the status of a session: that of the top-level call that is furthest from completion.
 
     It is COMPLETED if there are none. It is SUSPENDED if any call is: one may outlast the call that made it. Calls that
-    their handles cancelled do not count: the session did not need them any more.
+    their handles cancelled do not count: the session did not need them any more. Neither do those that were tried
+    again.
     """
     suspended, handle = Status.SUSPENDED, Reason.HANDLE
     # First those that have completed are left out, which is quick: there may be very many.
@@ -210,7 +254,8 @@ def aggregate_status(records: Iterable[CallRecord]) -> Status:
     found = {
         record.status
         for record in others
-        if (record.parent is None and record.reason is not handle) or record.status is suspended
+        if (record.parent is None and record.reason is not handle and not is_retried(record))
+        or record.status is suspended
     }
     for status in (Status.OPEN, Status.SUSPENDED, Status.FAILED, Status.CANCELLED):
         if status in found:

@@ -63,6 +63,13 @@ class RTState:
             return None
         return self.entries[record.parent] or self.records[record.parent]
 
+    def is_within(self, record: CallRecord, caller: CallRecord) -> bool:
+        """Return whether a call is ``caller``, or was made by it or by one below it."""
+        each: CallRecord | None = record
+        while each is not None and each is not caller:
+            each = self.caller(each)
+        return each is not None
+
     @property
     def status(self) -> Status:
         """The status of the top-level call that is furthest from completion; COMPLETED if there are none."""
@@ -124,7 +131,7 @@ class RTState:
         """Record that the call was suspended."""
         self._end(record, Status.SUSPENDED, now)
         record.reason = Reason.SUSPENDED
-        record.exception = None
+        record.exception = record.timeout = None
 
     def abandoned(self, record: CallRecord) -> None:
         """Record that the call leaves its worker thread behind. This is not a transition; its cancellation follows."""
@@ -159,7 +166,7 @@ class RTState:
         record.reuse, record.output, record.attributes = record.reuse or REUSED, known.output, known.attributes
         record.reads = known.reads
         was_suspending, self.is_suspending = self.is_suspending, False  # what had ended stays as it was
-        record.code, record.attempt = known.code, known.attempt
+        record.code, record.attempt, record.policy = known.code, known.attempt, known.policy
         if known.status is Status.FAILED:
             self.failed(record, result, known.ended)
         else:

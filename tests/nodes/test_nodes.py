@@ -428,9 +428,8 @@ async def test_a_refused_node_leaves_no_record():
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ("timeout", r"write `with anyio\.fail_after\(seconds\):` around it or in the function"),
-        ("retries", r"make the call in a loop: `for attempt in range\(3\):`"),
-        ("limit", r"use rt\.call_batch\(\.\.\., limit=\.\.\.\)"),
+        ("max_retries", r"write retries=3, or retries=rt\.Retry\(attempts=\.\.\., on=\.\.\.\)"),
+        ("concurrency", r"write limit=5, or limit=rt\.Limit\('name', concurrency=\.\.\.\)"),
         ("nmae", r"did you mean 'name'\?"),
         ("colour", r"it has name, abandon_on_cancel, key, version, "),
     ],

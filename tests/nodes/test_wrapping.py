@@ -357,7 +357,12 @@ async def test_a_snapshot_is_pickled_whatever_it_holds():
 def errors():
     suspended = rt.RunSuspended("run", [rt.exceptions.Question("q1", "Ship?")], ["carrier"])
     timeout = rt.exceptions.GlobalTimeOutError(2.5, "too long", ["fetch, line 1 of a.py"])
-    special = {"RunSuspended": suspended, "GlobalTimeOutError": timeout}
+    special = {
+        "RunSuspended": suspended,
+        "GlobalTimeOutError": timeout,
+        "NodeTimeOutError": rt.exceptions.NodeTimeOutError(2.5, "too long", ["fetch, line 1 of a.py"]),
+        "LimitExceededError": rt.exceptions.LimitExceededError("api", "full"),
+    }
     special["NodeInvocationError"] = rt.exceptions.NodeInvocationError("it failed", ["try again"], fatal=True)
     special["LLMError"] = rt.exceptions.LLMError("nothing", ["a history"])
     return [

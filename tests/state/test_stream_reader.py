@@ -16,7 +16,7 @@ from railtracks.state._document import _reader
 from railtracks.state._document._reader import read_document, read_records
 from railtracks.state._document._stream_reader import read_as_written
 from railtracks.state._document._writer import encoded
-from railtracks.state._records import CallRecord, Change, Form, Read, copy_record
+from railtracks.state._records import CallRecord, Change, Form, PolicyFacts, Read, copy_record
 from railtracks.state._serialization._hooks import registered_types
 from railtracks.state._serialization._loaded_record import LoadedRecord
 from railtracks.state._transitions import RTState
@@ -110,6 +110,7 @@ def test_all_members_of_a_call_are_read():
     late.abandoned = True
     failed = state.created("failed", "Tool", (), {}, late, 4.0)
     failed.branch, failed.raised_by, failed.was_left, failed.attempt = (1, -2), (7, 8), False, 3
+    failed.policy = PolicyFacts(2, True, 0.5, "store", "process")
     failed.code = "cpython-3.13.1:0d0f8b3262b8e72a"
     failed.reads = {"k": Read("[1]", None, 2), "none": Read(None, None, 1), "typed": Read("[1]", '{"": "tuple"}', 1)}
     state.failed(failed, ValueError("x"), 4.5)

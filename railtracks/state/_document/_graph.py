@@ -20,7 +20,7 @@ import attrs
 
 from railtracks._identifiers import edge_id, node_id
 from railtracks.state._document._converter import Value
-from railtracks.state._records import CallRecord, Change, FieldRepr, Form, Read, Reason, Status
+from railtracks.state._records import CallRecord, Change, FieldRepr, Form, PolicyFacts, Read, Reason, Status
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._record_text import loads
 
@@ -110,12 +110,22 @@ class EdgeDetails(FieldRepr):
     node that stands before, and "" if it is not known."""
     reads: list[ContextRead] = attrs.field(factory=list)
     branch: list[int] | None = None
-    attempt: int = 1
     """The task of the calling call that made the call; None for its own."""
+    attempt: int = 1
     raised_by: list[int] | None = None
     """Of a failed call, the indices of the failed calls below it that raised what its exception consists of."""
     was_left: bool | None = None
     """Of a failed call of an earlier attempt, whether its caller had gone on after that."""
+    retry: int = 0
+    """How many attempts of the same call had failed before this one."""
+    retried: bool = False
+    """Whether it failed, and its policy has it tried again."""
+    waited: float = 0.0
+    """Seconds that it waited for limits before it ran."""
+    cached: str | None = None
+    """Where the result came from that was used in place of running it: "session" or "store"."""
+    place: str | None = None
+    """Where it ran, if not in the process of its session."""
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
@@ -231,6 +241,7 @@ class GraphBuilder:
             branch=None if record.branch is None else list(record.branch), was_left=record.was_left,
             attempt=record.attempt,
             raised_by=None if record.raised_by is None else list(record.raised_by),
+            **(record.policy or PolicyFacts())._asdict(),
         )  # fmt: skip
         ended = self.ended_stamp(record)
         if ended is None:

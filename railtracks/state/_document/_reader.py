@@ -13,13 +13,13 @@ from railtracks.exceptions import StateError
 from railtracks.state._document._checksums import find_checksums
 from railtracks.state._document._compression import decompress, is_compressed, salvage
 from railtracks.state._document._converter import converter
-from railtracks.state._document._graph import ContextChange, ContextRead, Document, Edge, Node, Run
+from railtracks.state._document._graph import ContextChange, ContextRead, Document, Edge, EdgeDetails, Node, Run
 from railtracks.state._document._lines import is_cut_off
 from railtracks.state._document._salvage import check_formatted, undamaged_part
 from railtracks.state._document._stream_reader import FACTS, DocumentContent, read_as_written
 from railtracks.state._document._writer import DOCUMENT_BEGINS, LAST_TRANSLATED, VERSION
 from railtracks.state._node_codes import NodeCodes
-from railtracks.state._records import CallRecord, Change, Form, Read, Status
+from railtracks.state._records import CallRecord, Change, Form, PolicyFacts, Read, Status
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._record_text import dumps, format_inputs, format_output, loads
 
@@ -201,9 +201,15 @@ def _read_record(node: Node, edge: Edge, run: int, codes: NodeCodes) -> CallReco
         branch=None if details.branch is None else tuple(details.branch),
         was_left=details.was_left,
         attempt=details.attempt,
+        policy=_policy_of(details),
         code=codes.code_of(details.node, details.code),
         raised_by=None if details.raised_by is None else tuple(details.raised_by),
     )
+
+
+def _policy_of(details: EdgeDetails) -> PolicyFacts | None:
+    facts = PolicyFacts(*(getattr(details, name) for name in PolicyFacts._fields))
+    return None if facts == PolicyFacts() else facts
 
 
 def _decoded(edge: Edge, name: str) -> Any:

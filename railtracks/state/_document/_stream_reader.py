@@ -18,7 +18,7 @@ from railtracks.state._document._checksums import CheckedPieces
 from railtracks.state._document._window import SEPARATORS, OtherFormatError, Window, after
 from railtracks.state._document._writer import LAST_TRANSLATED, VERSION, parse_read
 from railtracks.state._node_codes import NodeCodes
-from railtracks.state._records import CallRecord, Change, Form, Read, Reason, Status
+from railtracks.state._records import CallRecord, Change, Form, PolicyFacts, Read, Reason, Status, policy_facts_in
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._loaded_record import LoadedRecord, check_inputs, check_output
 from railtracks.state._serialization._record_text import dumps, json_decoder, loads
@@ -56,7 +56,7 @@ _STEP = _pattern(rf"{_ANY_STAMP}(?:, {_ANY_STAMP}){{,255}}")
 _CALLERS = _pattern(rf"(?:null|{_INT})(?:, (?:null|{_INT})){{,4095}}(?=[,\]])")
 _REST_MEMBERS = {
     "reason", "abandoned", "node", "code", "context", "reuse", "reads", "branch", "attempt", "raised_by",
-    "was_left", "timeout",
+    "was_left", "timeout", *PolicyFacts._fields,
 }  # fmt: skip
 _FORMS = {form.value for form in Form if form is not Form.PLAIN}
 _STATUSES = {status.value: status for status in Status}
@@ -343,6 +343,7 @@ def _set_rest(record: CallRecord, rest: dict[str, Any]) -> None:
     record.raised_by = None if raised_by is None else tuple(raised_by)
     record.was_left = rest.get("was_left")
     record.attempt = rest.get("attempt", 1)
+    record.policy = policy_facts_in(rest)
     record.changes = [_read_change(change) for change in rest.get("context", ())] or None
     names = record.node, record.reuse, rest.get("code")
     indices = *(record.branch or ()), *(record.raised_by or ())

@@ -14,7 +14,7 @@ from typing import Any
 from railtracks.state._document._checksums import with_checksums
 from railtracks.state._node_codes import NodeCodes
 from railtracks.state._ordering import in_order
-from railtracks.state._records import CallRecord, Change, Read, Status, aggregate_status
+from railtracks.state._records import CallRecord, Change, PolicyFacts, Read, Status, aggregate_status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, ensure_texts, facts_text, name_text
 
@@ -197,9 +197,18 @@ class Writer:
             text += f', "attempt": {record.attempt}'
         if record.raised_by is not None:
             text += f', "raised_by": {list(record.raised_by)}'
+        if record.policy is not None:
+            text += policy_text(record.policy)
         if record.was_left is not None:
             text += f', "was_left": {"true" if record.was_left else "false"}'
         return text if record.timeout is None else f'{text}, "timeout": {float(record.timeout)!r}'
+
+
+def policy_text(facts: PolicyFacts) -> str:
+    """Return what the policies of a node have done with a call as further members of a JSON object."""
+    defaults = PolicyFacts._field_defaults
+    members = {name: value for name, value in facts._asdict().items() if value != defaults[name]}
+    return f", {dumps(members)[1:-1]}" if members else ""
 
 
 def _callers(records: Sequence[CallRecord]) -> Iterator[str]:

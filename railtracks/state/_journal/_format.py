@@ -28,7 +28,7 @@ from functools import lru_cache
 from os import urandom
 from zlib import crc32
 
-from railtracks.state._document._writer import PIECE, VERSION, change_text, read_text
+from railtracks.state._document._writer import PIECE, VERSION, change_text, policy_text, read_text
 from railtracks.state._node_codes import NodeCodes
 from railtracks.state._ordering import in_order
 from railtracks.state._records import CallRecord, Change, Read, Status
@@ -150,6 +150,8 @@ class CreatedEntries:
             text += f', "code": {name_text(code)}'
         if record.branch is not None:
             text = f'"branch": {list(record.branch)}, {text}'
+        if record.policy is not None:
+            text = f"{policy_text(record.policy)[2:]}, {text}"
         if record.attempt > 1:
             text = f'"attempt": {record.attempt}, {text}'
         caller = "null" if parent is None else parent
@@ -164,7 +166,9 @@ def ended_entry(record: CallRecord) -> str:
         output += f', "reason": "{record.reason.value}", "abandoned": {"true" if record.abandoned else "false"}'
         if record.timeout is not None:
             output += f', "timeout": {float(record.timeout)!r}'
-    elif record.raised_by is not None:
+    if record.policy is not None:
+        output += policy_text(record.policy)
+    if record.raised_by is not None:
         output += f', "raised_by": {list(record.raised_by)}'
     if record.was_left is not None:
         output += f', "was_left": {"true" if record.was_left else "false"}'

@@ -11,7 +11,7 @@ from railtracks.state._call_tree import CallTree
 from railtracks.state._document._writer import LAST_TRANSLATED, VERSION, parse_read
 from railtracks.state._journal._format import HEADER_BEGINS, LAST_UNCHAINED, PREFIX
 from railtracks.state._node_codes import NodeCodes
-from railtracks.state._records import CallRecord, Change, Form, Reason, Status
+from railtracks.state._records import CallRecord, Change, Form, Reason, Status, policy_facts_in
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._loaded_record import LoadedRecord, check_inputs, check_output, result_of
 from railtracks.state._serialization._record_text import dumps, format_inputs, format_output, json_decoder, loads
@@ -265,6 +265,7 @@ class _JournalReader:
         record.code = self._codes.code_of(record.node, entry.get("code"))
         record.branch = tuple(entry["branch"]) if "branch" in entry else None
         record.attempt = entry.get("attempt", 1)
+        record.policy = policy_facts_in(entry)
 
     def _node(self, entry: dict[str, Any]) -> _NodeMembers:
         """Return the members that all calls of a node have in common, as they stand here or in an earlier entry."""
@@ -287,6 +288,8 @@ class _JournalReader:
                 state.failed(record, decode(output), time)
                 record.raised_by = tuple(entry["raised_by"]) if "raised_by" in entry else None
                 record.was_left = entry.get("was_left")
+                if "reason" in entry:
+                    record.reason, record.timeout = Reason(entry["reason"]), entry.get("timeout")
             case Status.CANCELLED:
                 abandoned = entry["abandoned"]
                 state.cancelled(record, Reason(entry["reason"]), time, entry.get("timeout"))
@@ -296,6 +299,7 @@ class _JournalReader:
             case Status.OPEN:
                 raise StateError("a call that ended cannot be open")
         record.output = text
+        record.policy = policy_facts_in(entry) or record.policy
 
     def _cut_out(self, payload: str, entry: dict[str, Any], names: list[str]) -> str | None:
         """Return the text of a record as it stands at the end of a payload; None if it does not stand there.

@@ -1,0 +1,117 @@
+"""The policies of a node at a call of it: what stands between the record of the call and the strategy that runs it.
+
+A call without policies comes nowhere near this. With them, in this order: its result may be in the cache; it waits for
+its limit; then its timeout begins, and its strategy runs it. Retries are further out, in ``_attempts.py``, as each
+attempt is a call on record.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import anyio
+
+from railtracks._concurrency._task_groups import split_cancellation
+from railtracks._policies import Policies
+from railtracks.exceptions import NodeTimeOutError
+from railtracks.execution._call_scopes import CallScopes, NodeDeadline, RootCall
+from railtracks.execution._strategies import ExecutionStrategy
+from railtracks.nodes import FunctionNode
+from railtracks.state import CallRecord, Reason
+from railtracks.state._transitions import RTState
+
+
+class Call(NamedTuple):
+    """A call that is about to run."""
+
+    node: FunctionNode[..., Any]
+    """What is called."""
+    args: tuple[Any, ...]
+    """Its positional arguments."""
+    kwargs: Mapping[str, Any]
+    """Its keyword arguments."""
+    record: CallRecord
+    """Its record."""
+    root: RootCall
+    """The top-level call that it is part of."""
+
+
+async def run_with_policies(
+    policies: Policies, strategy: ExecutionStrategy, call: Call, state: RTState, scopes: CallScopes
+) -> Any:
+    """Run one attempt of a call as the policies of its node say.
+
+    Args:
+        policies: The policies.
+        strategy: Runs the function.
+        call: The call.
+        state: The records of the session.
+        scopes: The cancel scopes of its calls.
+
+    Raises:
+        NodeTimeOutError: it took longer than its ``timeout``.
+        BaseException: whatever the node raises, as the same object.
+
+    Cancellation: passed on; nothing is left that the policies had taken.
+    """
+    timeout = policies.timeout
+    if timeout is None or timeout == math.inf:
+        return await strategy.execute(call.node, call.args, call.kwargs)
+    return await _run_with_timeout(timeout, strategy, call, state, scopes)
+
+
+async def _run_with_timeout(
+    seconds: float, strategy: ExecutionStrategy, call: Call, state: RTState, scopes: CallScopes
+) -> Any:
+    root, record = call.root, call.record
+    error: BaseException | None = None
+    result: Any = None
+    scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
+    deadline = root.node_deadlines[scope] = NodeDeadline(record)
+    try:
+        with scope:
+            try:
+                result = await strategy.execute(call.node, call.args, call.kwargs)
+            except Exception as exc:
+                error = exc  # kept from the scope: on trio a cancelled one rebuilds groups, into other objects
+            except BaseException as exc:
+                note_waiting(state, root, record, exc, sys._getframe())
+                raise
+    finally:
+        del root.node_deadlines[scope]
+    if not scope.cancel_called:  # read after the scope was left: before, trio answers for the clock
+        if error is not None:
+            raise error
+        return result
+    await scopes.cancel_calls_of(lambda caller: state.is_within(caller, record), Reason.NODE_TIMEOUT)
+    record.reason, record.timeout = Reason.NODE_TIMEOUT, seconds
+    message = f"{record.name} exceeded its timeout of {seconds:g} s; set the timeout of the node, or math.inf for none"
+    raise NodeTimeOutError(seconds, message, deadline.waiting or ()) from error
+
+
+def note_waiting(state: RTState, root: RootCall, record: CallRecord, exc: BaseException, frame: Any) -> None:
+    """Note where calls waited when a deadline of a node expired, at the first call that the cancellation has left.
+
+    Args:
+        state: The records of the session.
+        root: The top-level call.
+        record: The call.
+        exc: What has left it.
+        frame: The Python frame that ``exc`` has reached.
+    """
+    cancellation = split_cancellation(exc)[0]
+    if cancellation is None or not root.node_deadlines:
+        return
+    deadline = root.expired_deadline(cancellation, frame)
+    if deadline is not None and deadline.waiting is None:
+        from railtracks.execution._waiting import waiting_calls  # here, as few programs need it
+
+        traceback = exc.__traceback__
+        below = deadline.record
+        deadline.waiting = waiting_calls(
+            state.entries, record.run, record, traceback and traceback.tb_next,
+            lambda each: state.is_within(each, below),
+        )  # fmt: skip
