@@ -14,7 +14,7 @@ import pytest
 
 import railtracks as rt
 from railtracks._concurrency import _threads
-from railtracks.exceptions import GlobalTimeOutError, SessionEndedError
+from railtracks.exceptions import GlobalTimeOutError, NodeTimeOutError, SessionEndedError
 from railtracks.state import Reason, Status
 from tests import virtual
 from tests.virtual import run
@@ -285,6 +285,22 @@ def test_timeout_abandons_a_thread_and_the_record_says_so(backend):
 
     record = run_by_hand(backend, main).info.records[0]
     assert (record.status, record.reason, record.abandoned) == (Status.CANCELLED, Reason.TIMEOUT, True)
+    assert no_work_left()
+
+
+def test_the_timeout_of_a_node_abandons_its_thread(backend):
+    async def main(clock):
+        worker = Worker(then=partial(advance, clock))
+        async with rt.Session() as session:
+            with pytest.raises(NodeTimeOutError, match="worker"):
+                await rt.call(rt.function_node(worker, name="worker", timeout=MINUTE))
+            assert not worker.ended.is_set()
+        worker.release.set()
+        assert worker.ended.wait(10)
+        return session
+
+    record = run_by_hand(backend, main).info.records[0]
+    assert (record.status, record.reason, record.abandoned) == (Status.FAILED, Reason.NODE_TIMEOUT, True)
     assert no_work_left()
 
 

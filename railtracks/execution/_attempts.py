@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Protocol
 
 from railtracks._concurrency._kinds import is_kind
-from railtracks._policies import Retry
+from railtracks._policies import Policies, Retry
 from railtracks.exceptions import (
     ConfigError,
     FatalError,
@@ -28,9 +28,7 @@ from railtracks.exceptions import (
     SessionError,
     StateError,
 )
-from railtracks.execution._call_scopes import RootCall
 from railtracks.execution._node_errors import is_fatal
-from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord
 from railtracks.state._records import PolicyFacts, is_retried
 from railtracks.state._transitions import RTState
@@ -45,13 +43,13 @@ _FINAL = (
 class CallRunner(Protocol):
     """What runs the attempts: the ``Coordinator``, which explains these members."""
 
-    clock: Callable[[], float]
     state: RTState
 
     @property
     def failure(self) -> BaseException | None: ...
     @property
     def must_pause(self) -> bool: ...
+    def now(self) -> float: ...
     async def pause(self, name: str, caller: Any, /) -> None: ...
     async def run(self, *args: Any) -> Any: ...
 
@@ -67,48 +65,44 @@ class _FailedAttempt(Exception):
         super().__init__(type(error).__name__)
 
 
+_NO_RETRIES = Retry(attempts=1)
+
+
 class Attempts:
-    """The attempts of one call. The arguments are those of ``Coordinator.run``, after the policy.
+    """The attempts of one call, from the moment at which the first one has failed.
+
+    Args:
+        runner: Runs them.
+        policies: The policies of the node; None if it has none any more, and a replayed attempt had been tried again.
+        call: The arguments of ``Coordinator.run`` up to the task.
+        first: The record of the first attempt.
 
     Attributes:
         is_retried: Whether another attempt follows the one that has just failed.
     """
 
-    def __init__(
-        self,
-        runner: CallRunner,
-        policy: Retry,
-        node: FunctionNode[..., Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        caller: Any,
-        root: RootCall,
-        task: Any,
-    ) -> None:
+    def __init__(self, runner: CallRunner, policies: Policies | None, call: tuple[Any, ...], first: CallRecord) -> None:
         self._runner = runner
-        self._policy = policy
-        self._call = node, args, kwargs, caller, root, task
+        self._policy = (policies and policies.retries) or _NO_RETRIES
+        self._call = call
         self._failed = 0  # the number of attempts that have failed
-        self._began = runner.clock()
+        self._began = first.started
         self._wait: float | None = None  # seconds before the next attempt, if the policy does not say
         self.is_retried = False
 
-    async def run(self, commits: bool, branch: tuple[int, ...] | None, pauses: bool) -> Any:
-        """Make the call, and again as long as it fails and its policy allows.
+    async def try_again(self, error: Exception, commits: bool, branch: tuple[int, ...] | None) -> Any:
+        """Make the call again, as long as it fails and its policy allows.
 
-        The arguments, what is raised and what a cancellation does are those of ``Coordinator.run``. While it waits for
-        the next attempt, a cancellation ends the wait, and no other attempt is made.
+        Args:
+            error: What the first attempt has raised.
+            commits: As for ``Coordinator.run``.
+            branch: As for ``Coordinator.run``.
+
+        Raises:
+            BaseException: what the last attempt raises, as the same object.
+
+        Cancellation: the wait or the attempt ends, and no other attempt is made.
         """
-        run = self._runner.run
-        try:
-            return await run(*self._call, commits, branch, pauses, self)
-        except Exception as exc:
-            if not self.is_retried:
-                raise
-            error = exc
-        return await self._try_again(error, commits, branch)
-
-    async def _try_again(self, error: Exception, commits: bool, branch: tuple[int, ...] | None) -> Any:
         import stamina  # here, as few programs need it
 
         node, policy = self._call[0], self._policy
@@ -138,7 +132,8 @@ class Attempts:
         try:
             return await try_again(attempt)()
         except _FailedAttempt:
-            raise error from error.__cause__
+            pass
+        raise error  # here, as it would get the other one as its context there
 
     async def _run_again(self, commits: bool, branch: tuple[int, ...] | None) -> Any:
         runner = self._runner
@@ -164,18 +159,6 @@ class Attempts:
         self._failed += 1
         self.is_retried, self._wait = is_retried(record), 0.0
 
-    async def go_on(self, record: CallRecord, error: Exception, commits: bool, branch: tuple[int, ...] | None) -> Any:
-        """Make the call again, of which an attempt was replayed although its node has no retries any more.
-
-        Args:
-            record: The record of the attempt.
-            error: What it has raised.
-            commits: As for ``Coordinator.run``.
-            branch: As for ``Coordinator.run``.
-        """
-        self.on_replayed(record)
-        return await self._try_again(error, commits, branch)
-
     def on_failed(self, record: CallRecord, exc: BaseException) -> bool:
         """Note that an attempt has failed, before that is recorded. Return whether another one follows."""
         if not is_kind(exc, Exception) or is_kind(exc, _FINAL) or is_fatal(exc):
@@ -198,7 +181,7 @@ class Attempts:
         elif not self._is_wanted(policy.on, exc):
             return False
         least = self._wait if self._wait is not None else self._least_wait
-        elapsed = runner.clock() - self._began
+        elapsed = runner.now() - self._began
         return policy.timeout is None or elapsed + least <= policy.timeout
 
     def _is_wanted(self, on: Callable[[Exception], Any], exc: Exception) -> bool:

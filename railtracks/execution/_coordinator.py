@@ -28,7 +28,7 @@ from railtracks._context_variable import current, on_replayed
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
-from railtracks._policies import Policies, Retry
+from railtracks._policies import Policies
 from railtracks._test_hooks import RuntimeHooks
 from railtracks.exceptions import RunSuspended, SessionEndedError, StateError
 from railtracks.execution._attempts import Attempts
@@ -69,7 +69,6 @@ YIELD_EVERY = 128
 _YIELD_LAST = YIELD_EVERY - 1
 _IN_TASK = InTaskStrategy()
 _NO_TASK = object()
-_NO_RETRIES = Retry(attempts=1)
 _COMPLETED = Status.COMPLETED
 
 
@@ -263,9 +262,6 @@ class Coordinator:
         policies = node.policies
         if policies is not None or self.policies is not None:
             policies = self._policies_of(policies)
-            if attempts is None and policies.retries is not None:
-                attempts = Attempts(self, policies.retries, node, args, kwargs, caller, run, task)
-                return await attempts.run(commits, branch, pauses)
         state = self.state
         now = self.clock()
         if pauses and (
@@ -311,18 +307,20 @@ class Coordinator:
             if type(result) is CoroutineType:
                 raise not_awaited(node.name, result)
         except Exception as exc:
+            is_first = attempts is None
+            if attempts is None and (policies is not None or is_retried(record)):
+                attempts = Attempts(self, policies, (node, args, kwargs, caller, run, task), record)
             if record.exception is exc:  # it is the recorded exception, which had been handled
                 if attempts is not None:
                     attempts.on_replayed(record)
-                elif is_retried(record):
-                    attempts = Attempts(self, _NO_RETRIES, node, args, kwargs, caller, run, task)
-                    return await attempts.go_on(record, exc, commits, branch)
+            else:
+                record.exception = exc  # first: recording it fails where the stack is full; see `end_open_records`
+                self._on_error(record, exc, node, attempts)
+                if commits:
+                    await self.wait_committed()
+            if attempts is None or not is_first or not attempts.is_retried:
                 raise
-            record.exception = exc  # first: recording it fails where the stack is full; see `end_open_records`
-            self._on_error(record, exc, node, attempts)
-            if commits:
-                await self.wait_committed()
-            raise
+            failure = exc
         except BaseException as exc:
             if is_cancellation(exc):
                 self._on_cancelled(record, run, exc)
@@ -341,6 +339,7 @@ class Coordinator:
             return result
         finally:
             current.set(caller)
+        return await attempts.try_again(failure, commits, branch)
 
     def _on_cancelled(self, record: CallRecord, root: RootCall, exc: BaseException) -> None:
         """Record the cancellation of a call, and at the first one below a top-level call what waits at a timeout."""

@@ -57,15 +57,9 @@ async def run_with_policies(
 
     Cancellation: passed on; nothing is left that the policies had taken.
     """
-    timeout = policies.timeout
-    if timeout is None or timeout == math.inf:
+    seconds = policies.timeout
+    if seconds is None or seconds == math.inf:
         return await strategy.execute(call.node, call.args, call.kwargs)
-    return await _run_with_timeout(timeout, strategy, call, state, scopes)
-
-
-async def _run_with_timeout(
-    seconds: float, strategy: ExecutionStrategy, call: Call, state: RTState, scopes: CallScopes
-) -> Any:
     root, record = call.root, call.record
     error: BaseException | None = None
     result: Any = None

@@ -23,6 +23,7 @@ from railtracks.state import ExecutionInfo, FileStore, Form, MemoryStore, Reason
 from railtracks.state._document import _graph as document
 from railtracks.state._document._writer import DOCUMENT_BEGINS, VERSION, encoded
 from railtracks.state._journal._format import HEADER_BEGINS, attempt_entry, encode_entries, entries_of, header_entry
+from railtracks.state._records import PolicyFacts
 from railtracks.state._redaction import _secret_names as redact
 from railtracks.state._serialization._former_text import former_types
 from railtracks.state._stores._headers import HEADER_BYTES
@@ -151,18 +152,21 @@ def rich():
             assert store.journal is not None
             store.open("rich", store.journal, True)
         virtual.run("asyncio", lambda resume=resume: main(resume))
-    return [written[0], timed_out(), *written[1:]]
+    return [written[0], with_policies(), *written[1:]]
 
 
-def timed_out():
-    """The journal and the document of a session that was traced, and whose only call exceeded its timeout."""
+def with_policies():
+    """The journal and the document of a session that was traced, with a timeout and a call that was tried again."""
     calls = RTState()
     record = calls.created("slow", "Tool", (), {}, None, 1.0)
     calls.cancelled(record, Reason.TIMEOUT, 6.0, timeout=5.0)
+    again = calls.created("again", "Tool", (), {}, None, 6.0)
+    again.policy = PolicyFacts(1, True, 0.5, "store", "process")
+    calls.failed(again, ValueError(), 7.0)
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     info = ExecutionInfo("slow", start_time=0.0, records=calls.snapshot(), traceparent=traceparent)
-    (read,) = ExecutionInfo.from_document("".join(info.document()).encode()).records
-    return encode_entries([header_entry(info.facts, ""), *entries_of([read])])[0], info.payload()
+    read = ExecutionInfo.from_document("".join(info.document()).encode()).records
+    return encode_entries([header_entry(info.facts, ""), *entries_of(read)])[0], info.payload()
 
 
 def entries(content):

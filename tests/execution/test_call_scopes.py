@@ -133,7 +133,7 @@ async def test_only_the_calls_of_the_given_caller_are_cancelled():
 
     async with anyio.create_task_group() as group:
         group.start_soon(leave)
-        await scopes.cancel_calls_of(caller, Reason.TIMEOUT)
+        await scopes.cancel_calls_of(lambda each: each is caller, Reason.TIMEOUT)
     assert own.cause is Reason.TIMEOUT
     assert other.cause is None
 

@@ -31,7 +31,7 @@ from zlib import crc32
 from railtracks.state._document._writer import PIECE, VERSION, change_text, policy_text, read_text
 from railtracks.state._node_codes import NodeCodes
 from railtracks.state._ordering import in_order
-from railtracks.state._records import CallRecord, Change, Read, Status
+from railtracks.state._records import CallRecord, Change, PolicyFacts, Read, Status
 from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, facts_text, name_text
 
 PREFIX = struct.Struct("<II")
@@ -151,7 +151,8 @@ class CreatedEntries:
         if record.branch is not None:
             text = f'"branch": {list(record.branch)}, {text}'
         if record.policy is not None:
-            text = f"{policy_text(record.policy)[2:]}, {text}"
+            # What is known by now; the rest stands where the call ends.
+            text += policy_text(PolicyFacts(retry=record.policy.retry, place=record.policy.place))
         if record.attempt > 1:
             text = f'"attempt": {record.attempt}, {text}'
         caller = "null" if parent is None else parent
