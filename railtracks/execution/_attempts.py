@@ -146,7 +146,7 @@ class Attempts:
 
     def _next_wait(self, exc: Exception) -> bool | float:
         """Return what stamina asks after a failure: after how many seconds to go on, or whether to go on at all."""
-        return self.is_retried if self._wait is None else self._wait
+        return self._wait if self.is_retried and self._wait is not None else self.is_retried
 
     def on_created(self, record: CallRecord) -> None:
         """Note the record of a new attempt, before it is journaled."""

@@ -33,6 +33,8 @@ CASES = {
     "equal calls of several attempts": History(
         (Batch((Leaf(1), Leaf(1), Leaf(1))), Leaf(2)), 0, (Kill("effect", 4), Kill("write", 6))
     ),
+    "retries that were used up": History((Leaf(1, fails=99, tries=1),), 19, ()),
+    "attempt that was cancelled": History((Branches(((Leaf(1, fails=1, tries=1),), (Leaf(2, fails=1),))),), 30, ()),
     "fallback in other tasks": History(
         (Try((Leaf(1, fails=2),), (Branches(((Leaf(2), Leaf(3, fails=1)),)),)),), 5057, ()
     ),

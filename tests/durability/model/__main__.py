@@ -9,6 +9,7 @@ import time
 import traceback
 
 import attrs
+import stamina
 
 from tests.durability.model import programs as p
 from tests.durability.model.drawing import History, draw
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after that many")
     parser.add_argument("-v", "--verbose", action="store_true", help="show each history")
     args = parser.parse_args()
+    stamina.instrumentation.set_on_retry_hooks([])  # it would print a line for each retry
     began, failed, count = time.monotonic(), 0, 0
     for seed in range(args.seed, args.seed + args.count):
         count += 1

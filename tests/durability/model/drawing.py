@@ -129,7 +129,8 @@ class _Drawing:
         if puts and self._chance(0.5):
             kind = self._dice.choice(free_kinds())
         sends = self._dice.choice(TOPICS) if self._waits and self._chance(0.15) else ""
-        return p.Leaf(self._argument(), kind, fails, self._chance(0.3), puts, sends)
+        tries = self._dice.choice((1, 1, 2, 3)) if self._chance(0.4 if fails else 0.03) else 0
+        return p.Leaf(self._argument(), kind, fails, self._chance(0.3), puts, sends, tries)
 
     def _wait(self) -> p.Wait | p.Below:
         """Return a step that waits. What equals others, as several wait for one topic, is in a call of its own."""

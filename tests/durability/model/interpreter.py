@@ -40,6 +40,14 @@ def _leaf_node(kind: str) -> Any:
 LEAVES = {kind: _leaf_node(kind) for kind in KINDS}
 
 
+def node_of(leaf: p.Leaf) -> Any:
+    """Return the node of a leaf, which tries again as the leaf says."""
+    node = LEAVES[leaf.kind]
+    if not leaf.tries:
+        return node
+    return node.options(retries=rt.Retry(attempts=1 + leaf.tries, wait_initial=50, wait_max=90, timeout=None))
+
+
 @rt.function_node
 async def work(argument: int) -> list[str]:
     place, step = here.get()
@@ -53,7 +61,7 @@ def work_in_thread(argument: int) -> list[str]:
 
     def call(place: Place, leaf: p.Leaf, *given: Any) -> Any:
         here.set((place, leaf))
-        return rt.call_sync(LEAVES[leaf.kind], leaf.argument, *given)
+        return rt.call_sync(node_of(leaf), leaf.argument, *given)
 
     for at, inner in enumerate(step.block):
         if isinstance(inner, p.Leaf):
@@ -85,13 +93,13 @@ async def _run_step(place: Place, step: p.Step, values: list[Any]) -> list[Any]:
     here.set((place, step))
     match step:
         case p.Leaf():
-            return [await rt.call(LEAVES[step.kind], step.argument, *_given(step, values))]
+            return [await rt.call(node_of(step), step.argument, *_given(step, values))]
         case p.Wait():
             found = await Process.world.wait(place, step)
             if step.then is None:
                 return found
             here.set(((*place, step.count), step.then))
-            then = await rt.call(LEAVES[step.then.kind], step.then.argument, *_given(step.then, found, takes=True))
+            then = await rt.call(node_of(step.then), step.then.argument, *_given(step.then, found, takes=True))
             return [*found, then]
         case p.Below(how="flow"):
             return await rt.Flow("Inner", work, **Process.options).ainvoke(step.argument)
@@ -158,7 +166,7 @@ async def _run_batch(place: Place, step: p.Batch) -> list[Any]:
             yield item.argument
 
     first = step.items[0]
-    node: Any = LEAVES[first.kind] if isinstance(first, p.Leaf) else work
+    node: Any = node_of(first) if isinstance(first, p.Leaf) else work
     values: list[Any] = await rt.call_batch(
         node, arguments(), return_exceptions=step.returns_exceptions, limit=step.limit
     )

@@ -27,6 +27,7 @@ class Leaf:
         takes_latest: Whether it is given the latest value of its block as well.
         puts: The key of the context that it sets when it answers; "" for none.
         sends: The topic of a message that the world sends to the run when it answers; "" for none.
+        tries: How often its node has it tried again when it fails; in a batch, as the first item says.
     """
 
     argument: int = 0
@@ -35,6 +36,7 @@ class Leaf:
     takes_latest: bool = False
     puts: str = ""
     sends: str = ""
+    tries: int = 0
 
 
 @attrs.frozen
@@ -280,7 +282,7 @@ def smaller(block: Block) -> Iterator[Block]:
 def _smaller_steps(step: Step) -> Iterator[Step]:
     match step:
         case Leaf():
-            yield from _simpler(step, kind="text", fails=0, takes_latest=False, puts="", sends="")
+            yield from _simpler(step, kind="text", fails=0, takes_latest=False, puts="", sends="", tries=0)
         case Wait():
             yield from _simpler(step, count=1, of="message")
             if step.then is not None:

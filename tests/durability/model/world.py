@@ -249,11 +249,14 @@ class UndisturbedWorld:
         values: Mapping[Place, Any],
         late: Sequence[Place],
     ) -> None:
-        self._answers = {each.place: each for each in answers}
+        self._answers: dict[Place, list[Answer]] = {}  # in the order in which they were given
+        for each in sorted(answers, key=lambda each: each.number):
+            self._answers.setdefault(each.place, []).append(each)
+        self._given: dict[Place, int] = {}  # how many of them were given again
         self._received = received
-        events = [*((each.number, place) for place, each in self._answers.items())]
+        events: list[tuple[int, Place | int]] = [(each.number, each.number) for each in answers]
         events += [(number, place) for place, number in moments.items()]
-        self._times = {place: self.STEP * (at + 1) for at, (_, place) in enumerate(sorted(events))}
+        self._times = {event: self.STEP * (at + 1) for at, (_, event) in enumerate(sorted(events))}
         self._values = values
         self._late = late
         self._bases: dict[Place, tuple[float, float]] = {}  # by such a place: a time, and the one that stands for it
@@ -268,17 +271,24 @@ class UndisturbedWorld:
     def check_alive(self) -> None:
         pass
 
-    async def _wait(self, place: Place) -> None:
-        if place not in self._times:
-            await anyio.sleep_forever()  # never answered; something cancels it
+    async def _wait(self, place: Place, event: Place | int | None) -> None:
+        """Wait until it is time for what happens at a place.
+
+        Args:
+            place: The place.
+            event: The number of the answer, or the place itself; None for what was never answered.
+        """
+        if event is None or event not in self._times:
+            await anyio.sleep_forever()  # something cancels it
+            raise AssertionError
         now = anyio.current_time() - self._origin
-        left = self._times[place] - now
+        left = self._times[event] - now
         if left <= 0:
             outer = next((each for each in self._late if place[: len(each)] == each), None)
             if outer is None:
                 self.problems.append(f"what is at {place} was called after its time")
             else:
-                left = self._late_time(outer, self._times[place], now) - now
+                left = self._late_time(outer, self._times[event], now) - now
         await anyio.sleep(max(0.0, left))
 
     def _late_time(self, outer: Place, time: float, now: float) -> float:
@@ -289,8 +299,9 @@ class UndisturbedWorld:
         return at + (time - base) * 1e-6
 
     async def answer(self, place: Place, leaf: p.Leaf, arguments: str) -> Any:
-        await self._wait(place)
-        known = self._answers[place]
+        known = self._next_answer(place, leaf)
+        await self._wait(place, None if known is None else known.number)
+        assert known is not None
         self.asked.add(known.number)
         if known.arguments != arguments:
             self.problems.append(f"the leaf at {place} is given {arguments} undisturbed, not {known.arguments}")
@@ -300,12 +311,27 @@ class UndisturbedWorld:
             raise Failure(str(known.value), known.number)
         return known.value
 
+    def _next_answer(self, place: Place, leaf: p.Leaf) -> Answer | None:
+        """Return what a leaf is answered now. One that is tried again is answered all that it was on record, in turn.
+
+        Of others the last one counts: a failure before it had ended an attempt of the run.
+        """
+        known = self._answers.get(place)
+        if known is None:
+            return None
+        if not leaf.tries:
+            return known[-1]
+        at = self._given.get(place, 0)
+        self._given[place] = at + 1
+        return known[at] if at < len(known) else None
+
     async def sleep(self, place: Place, seconds: int) -> None:
-        await self._wait(place)
+        await self._wait(place, place)
 
     async def wait(self, place: Place, step: p.Wait) -> list[Any]:
         places = [(*place, at) for at in range(step.count)]
-        await self._wait(max(places, key=lambda each: self._times.get(each, math.inf)))
+        last = max(places, key=lambda each: self._times.get(each, math.inf))
+        await self._wait(last, last)
         return [self._received[each] for each in places]
 
     def wait_in_thread(self, place: Place, step: p.Wait) -> list[Any]:
