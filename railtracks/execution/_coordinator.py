@@ -202,14 +202,6 @@ class Coordinator:
         self._yield_at = math.inf
         self._is_on_asyncio = False  # bound to an event loop of asyncio
 
-    def _policies_of(self, declared: Policies | None) -> Policies:
-        """Return the policies of a node that has declared some, or for which the session has defaults."""
-        if declared is None or self.policies is None:
-            policies = declared or self.policies
-            assert policies is not None
-            return policies
-        return declared.over(self.policies)
-
     @property
     def failure(self) -> BaseException | None:
         """The error that ended the session: the first one under ``end_on_error``, or the first fatal one."""
@@ -261,7 +253,7 @@ class Coordinator:
         """
         policies = node.policies
         if policies is not None or self.policies is not None:
-            policies = self._policies_of(policies)
+            policies = policies if self.policies is None else node.policies_over(self.policies)
         state = self.state
         now = self.clock()
         if pauses and (

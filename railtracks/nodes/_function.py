@@ -107,6 +107,7 @@ class FunctionNode(Generic[P, R_co]):
         self.ignore: tuple[str, ...] = tuple(ignore)
         self.context_changes: str = context_changes
         self.policies: Policies | None = policies
+        self._policies_over: tuple[Policies, Policies] | None = None  # the latest defaults, and what they make of it
         self.origin: str | None = origin if key is None else f"{GIVEN_KEY}{key}"
         self.given_key = key
         self.known_secrets: list[str] | None = None
@@ -174,10 +175,20 @@ class FunctionNode(Generic[P, R_co]):
         """
         node = object.__new__(type(self))
         node.__dict__.update(self.__dict__)
+        node._policies_over = None
         node.policies = changed_policies(self.policies, policies, f"{self.name}.options")
         if self.reduced is not None:
             node.reduced = _with_policies, (*self.reduced, node.policies)
         return node
+
+    def policies_over(self, defaults: Policies) -> Policies:
+        """Return its policies, with ``defaults``, those of a session, for what it does not declare."""
+        known = self._policies_over
+        if (
+            known is None or known[0] is not defaults
+        ):  # once for a session that calls it, as it takes longer than a call
+            known = self._policies_over = defaults, defaults if self.policies is None else self.policies.over(defaults)
+        return known[1]
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return self.reduced or reduce_node(self, _rebuild, self._options)
