@@ -184,9 +184,7 @@ class FunctionNode(Generic[P, R_co]):
     def policies_over(self, defaults: Policies) -> Policies:
         """Return its policies, with ``defaults``, those of a session, for what it does not declare."""
         known = self._policies_over
-        if (
-            known is None or known[0] is not defaults
-        ):  # once for a session that calls it, as it takes longer than a call
+        if known is None or known[0] is not defaults:  # once for each session, as it takes longer than a call
             known = self._policies_over = defaults, defaults if self.policies is None else self.policies.over(defaults)
         return known[1]
 

@@ -71,7 +71,7 @@ EXITS = {
     "suspended": (75, ["asking"]),
     "no number": (2, ["fetch", "x"]),
     "no argument": (2, ["fetch"]),
-    "no such option": (2, ["fetch", "1", "--retries", "3"]),
+    "no such option": (2, ["fetch", "1", "--colour", "3"]),
 }
 
 
