@@ -207,16 +207,19 @@ LOWEST = [
 """The tests that depend most on what other packages do."""
 
 
+POSTGRES = ["tests/state/test_postgres.py", "tests/durability/test_postgres_runs.py"]
+
+
 @nox.session
-@nox.parametrize("extra", ["none", *EXTRAS])
+@nox.parametrize("extra", ["none", *EXTRAS, "postgres"])
 def lowest(session: nox.Session, extra: str) -> None:
     """Run a good part of the suite with the oldest versions that pyproject.toml allows. Arguments go to pytest."""
     session.install("uv")
     project = "." if extra == "none" else f".[{extra}]"
-    others = [name for name in packages("test") if not name.startswith(tuple(EXTRAS))]
+    others = [name for name in packages("test") if not name.startswith((*EXTRAS, "psycopg"))]
     session.run("uv", "pip", "install", "--quiet", "--resolution", "lowest-direct", "-e", project, *others)
     test = f"tests/llm/test_{extra.replace('-', '')}.py"
-    paths = LOWEST if extra == "none" else [test, "tests/llm/test_adapters.py"]
+    paths = {"none": LOWEST, "postgres": POSTGRES}.get(extra, [test, "tests/llm/test_adapters.py"])
     run_pytest(session, "-n", "auto", *paths, *session.posargs)
 
 
@@ -266,7 +269,7 @@ def integration(session: nox.Session) -> None:
     session.notify("browser")
     for extra in EXTRAS:
         session.notify(f"extras(extra='{extra}')")
-    for extra in ("none", *EXTRAS):
+    for extra in ("none", *EXTRAS, "postgres"):
         session.notify(f"lowest(extra='{extra}')")
 
 

@@ -74,7 +74,8 @@ def validate_options(options: Mapping[str, Any], source: str = "argument") -> di
 
 
 def _wrong_value(name: str, value: Any, source: str, expected: ValueError) -> ConfigError:
-    return ConfigError(f"{source}: {value!r} is not allowed for {name}; expected {expected}")
+    show = _FIELDS[name].metadata["show"]
+    return ConfigError(f"{source}: {show(value)} is not allowed for {name}; expected {expected}")
 
 
 def _unknown_option(name: str, source: str) -> ConfigError:

@@ -146,12 +146,32 @@ def _validate_store(value: Any) -> Any:
         kind, _, path = value.partition(":")
         if kind in ("file", "sqlite") and path and "\0" not in path:
             return value
+        if kind in ("postgresql", "postgres") and path.startswith("//") and "\0" not in path:
+            return value
     else:
         from railtracks.state._stores._protocols import is_store  # here, as few programs have a store of their own
 
         if is_store(value):
             return value
-    raise ValueError("'file:FOLDER', 'sqlite:FILE', or a store such as rt.state.SQLiteStore('runs.db')")
+    raise ValueError(
+        "'file:FOLDER', 'sqlite:FILE', 'postgresql://HOST/DATABASE', or a store such as rt.state.SQLiteStore('runs.db')"
+    )
+
+
+def shown_store(text: str) -> str:
+    """Return the text of a store for people: without the password that the address of a database may have."""
+    address, mark, query = text.partition("?")
+    before, at, host = address.rpartition("@")
+    begin = before.find("//") + 2 if "//" in before else before.find(":") + 1
+    user, colon, _ = before[begin:].partition(":")
+    hidden = "***" if colon else ""
+    parameters = (each if "password" not in each else f"{each.partition('=')[0]}=***" for each in query.split("&"))
+    return f"{before[:begin]}{user}{colon}{hidden}{at}{host}{mark}{'&'.join(parameters)}"
+
+
+def _show_store(value: Any) -> str:
+    is_database = isinstance(value, str) and value.startswith("postgres")
+    return repr(shown_store(value) if is_database else value)
 
 
 # ---- parsers: each turns text into a value, which is validated after that
@@ -208,6 +228,7 @@ def _option(
     validate: Callable[[Any], Any],
     parse: Callable[[str], Any] | None = str,
     is_parsed_in_files: bool = False,
+    show: Callable[[Any], str] = repr,
 ) -> Any:
     """Return the field of an option.
 
@@ -216,9 +237,10 @@ def _option(
         validate: Its validator.
         parse: Its parser; None if text cannot express the option, so that the environment cannot set it.
         is_parsed_in_files: Whether it may be a text in a configuration file, too, and is parsed then.
+        show: Returns a value for people, where it may hold a secret.
     """
-    metadata = {"validate": validate, "parse": parse, "is_parsed_in_files": is_parsed_in_files}
-    return attrs.field(default=default, metadata=metadata)
+    metadata = {"validate": validate, "parse": parse, "is_parsed_in_files": is_parsed_in_files, "show": show}
+    return attrs.field(default=default, metadata=metadata, repr=show)
 
 
 def _seconds(default: float) -> Any:
@@ -263,9 +285,9 @@ class ExecutorConfig:
     operating system at once, and to the disk every 50 ms. "exit": everything; the state is saved when the session
     ends."""
 
-    store: Any = _option(None, _validate_store)  # noqa: RUF009 (a field, not a default)
-    """Where runs are saved: a store such as ``rt.state.SQLiteStore``, or "file:FOLDER" or "sqlite:FILE". None: files in
-    ``.railtracks``, or in ``RAILTRACKS_HOME``."""
+    store: Any = _option(None, _validate_store, show=_show_store)  # noqa: RUF009 (a field, not a default)
+    """Where runs are saved: a store such as ``rt.state.SQLiteStore``, or "file:FOLDER", "sqlite:FILE" or
+    "postgresql://USER@HOST/DATABASE". None: files in ``.railtracks``, or in ``RAILTRACKS_HOME``."""
 
     backend: str = _option("asyncio", _validate_choice(*BACKENDS))
     """The backend of the synchronous forms: "asyncio" or "trio"."""

@@ -23,6 +23,7 @@ __all__ = [
     "RunCancelledError",
     "RunExistsError",
     "RunInUseError",
+    "RunLostError",
     "RunNotFoundError",
     "RunSuspended",
     "SessionEndedError",
@@ -107,6 +108,10 @@ class RunNotFoundError(StateError):
 
 class RunExistsError(StateError):
     """There is a run with the ``run_identifier`` of a session whose ``if_exists`` is "fail"."""
+
+
+class RunLostError(StateError):
+    """The session does not have its run any more: it was paused or cut off for long, and another has taken it over."""
 
 
 class SessionError(RTError, RuntimeError):

@@ -18,7 +18,7 @@ from railtracks._context_variable import current
 from railtracks._session._life import open_sessions
 from railtracks.state._redaction._secret_names import secret_names
 from railtracks.state._serialization._hooks import registered_types
-from tests import virtual
+from tests import postgres, virtual
 from tests.checkout import CheckoutGuard
 
 settings.register_profile("railtracks", deadline=None, derandomize="CI" in os.environ, print_blob=True)
@@ -75,6 +75,7 @@ def empty_world(tmp_path, monkeypatch):
     monkeypatch.setenv("RAILTRACKS_LOGGING_SETTING", "QUIET")
     handler = signal.getsignal(signal.SIGINT)
     yield
+    postgres.close_stores()
     open_sessions.clear()  # some tests leave sessions open on purpose
     left = signal.getsignal(signal.SIGINT)
     was_left_open = bool(loop_interrupts._sessions)  # by a test that leaves a session open on purpose

@@ -93,6 +93,11 @@ class SessionLife(SessionStorage):
         self._lifecycle.require(Operation.ENTER, f"the session {self.identifier}")
         loop_interrupts.acquire(self)
         try:
+            around = self._note_surroundings()
+            if self._config.store is None:
+                self._acquire(around)
+            else:
+                await self._acquire_in_time(around)
             self._begin("async with")
             if self._stored_run is not None:
                 if self._stored_run.starts_quickly:
@@ -143,6 +148,7 @@ class SessionLife(SessionStorage):
         loop_interrupts.acquire(self)
         try:
             with DeferredInterrupts():
+                self._acquire(self._note_surroundings())
                 self._begin("with")
                 self._start_recording()
                 self._show()
@@ -178,11 +184,14 @@ class SessionLife(SessionStorage):
 
     # ---- the beginning
 
-    def _begin(self, form: str) -> None:
-        around = current.get()
+    def _note_surroundings(self) -> Frame | None:
+        """Note the call that the session is opened in, if it is, and return the frame of that code."""
+        around: Frame | None = current.get()
         if around is not None and around.record is not None:
             self._coordinator.call_log.outer = around.coordinator.call_log, around.record.index
-        self._acquire(around)
+        return around
+
+    def _begin(self, form: str) -> None:
         self._log.open()
         if not self._is_implicit:
             open_sessions.add(id(self))

@@ -6,13 +6,14 @@ The identifier of the run that the inner session is stored as is on record in th
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from railtracks.execution import Frame
 from railtracks.execution._from_thread import run_quickly
 from railtracks.execution._recording._recorder import Recorder
-from railtracks.execution._steps import record_step
+from railtracks.execution._steps import begin_step, end_step, fail_step, record_step
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord
 
@@ -75,26 +76,69 @@ def acquire_as_step(frame: Frame, session: _Session) -> None:
         RunInUseError: another session has the run open.
     """
     assert frame.coordinator.recorder is not None
-    is_fork, step = frame.coordinator.recorder.is_fork, session._flow_step
 
     def begin(known: str | None, is_left: bool) -> str:
-        if known is not None and is_fork:
-            session._fork_from(known)
-        elif known is not None:
-            session._rename(known)
-        session._acquire_run(known is not None and not is_fork, is_left)
+        session._acquire_run(_take_identifier(frame, session, known), is_left)
         return session.identifier
 
-    label = session.name or "session" if step is None else step.name
-    # A session of another flow is another step, also where the arguments are equal.
-    origin, version = f"{_ORIGIN}:{label}", None if step is None else step.entry_point.key
-    node = FunctionNode(begin, name=label, node_type="Other", is_async=False, origin=origin, version=version)
-    if step is not None:
-        node.target = step.entry_point.target  # whose parameters may name secrets
-    args, kwargs = ((), {}) if step is None else (step.args, step.kwargs)
+    node, args, kwargs = _called(session)
     record = functools.partial(record_step, node, args, kwargs, frame, _branch_of(frame), begin)
     opened = run_quickly(frame, record, f"the session {session.identifier}")
     session._outer_call = OuterCall(frame.coordinator.recorder, opened)
+
+
+@contextmanager
+def recorded_step(frame: Frame, session: _Session) -> Iterator[tuple[bool, bool]]:
+    """Return a context manager in which the run is acquired, for a store whose locks block.
+
+    It records the same as :func:`acquire_as_step`, and gives the arguments for ``session._acquire_run``. The outer
+    session's event loop goes on meanwhile. When it is left, :func:`commit_step` is to be called.
+    """
+    recorder = frame.coordinator.recorder
+    assert recorder is not None
+    (node, args, kwargs), name = _called(session), f"the session {session.identifier}"
+    begin = functools.partial(begin_step, node, args, kwargs, frame, _branch_of(frame))
+    record, known, is_left = run_quickly(frame, begin, name)
+    try:
+        yield _take_identifier(frame, session, known), is_left
+    except BaseException as exc:
+        run_quickly(frame, functools.partial(fail_step, record, frame, exc), name)
+        raise
+    run_quickly(frame, functools.partial(end_step, record, frame, session.identifier), name)
+    session._outer_call = OuterCall(recorder, record)
+
+
+def commit_step(frame: Frame) -> None:
+    """Put the record of a step on disk, in a session with ``durability="sync"``. Blocks.
+
+    Raises:
+        StateError: it cannot be written, and the outer session ends for that.
+    """
+    recorder = frame.coordinator.recorder
+    if recorder is not None and recorder.is_synchronous:
+        recorder.require_commit()
+
+
+def _take_identifier(frame: Frame, session: _Session, known: str | None) -> bool:
+    """Have a session go on with the run that it had, if that is known, and return whether it does."""
+    is_fork = frame.coordinator.recorder is not None and frame.coordinator.recorder.is_fork
+    if known is not None and is_fork:
+        session._fork_from(known)
+    elif known is not None:
+        session._rename(known)
+    return known is not None and not is_fork
+
+
+def _called(session: _Session) -> tuple[FunctionNode[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+    """Return what the record of a step says was called, and with what."""
+    step = session._flow_step
+    label = session.name or "session" if step is None else step.name
+    # A session of another flow is another step, also where the arguments are equal.
+    origin, version = f"{_ORIGIN}:{label}", None if step is None else step.entry_point.key
+    node = FunctionNode(_called, name=label, node_type="Other", is_async=False, origin=origin, version=version)
+    if step is not None:
+        node.target = step.entry_point.target  # whose parameters may name secrets
+    return (node, (), {}) if step is None else (node, step.args, step.kwargs)
 
 
 def _branch_of(frame: Frame) -> tuple[int, ...] | None:

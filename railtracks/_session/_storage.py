@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._interrupts import DeferredInterrupts
 from railtracks._concurrency._kinds import is_kind
+from railtracks._concurrency._threads import run_in_thread
 from railtracks._logging import SessionLog
-from railtracks._session._nested import FlowStep, OuterCall, acquire_as_step, is_in_recorded_call
+from railtracks._session._nested import (
+    FlowStep,
+    OuterCall,
+    acquire_as_step,
+    commit_step,
+    is_in_recorded_call,
+    recorded_step,
+)
 from railtracks._test_hooks import RuntimeHooks
 from railtracks.exceptions import RunInUseError, RunSuspended
 from railtracks.execution import Coordinator, Frame
@@ -70,13 +79,48 @@ class SessionStorage(ABC):
         Args:
             around: The frame that the session is opened in.
         """
+        if self._has_run:
+            if around is None or not self._is_step(around):
+                self._acquire_run()
+            elif self._lock_blocks:
+                with recorded_step(around, self) as arguments:
+                    self._acquire_run(*arguments)
+                commit_step(around)
+            else:
+                acquire_as_step(around, self)
+
+    async def _acquire_in_time(self, around: Frame | None) -> None:
+        """As :meth:`_acquire`, in a worker thread if the store's locks block.
+
+        Cancellation: the wait goes on until the thread has ended. The run may be acquired then.
+        """
+        if not self._lock_blocks:
+            self._acquire(around)
+        elif around is None or not self._is_step(around):
+            await run_in_thread(self._acquire_run)
+        else:
+            with recorded_step(around, self) as arguments:
+                await run_in_thread(partial(self._acquire_run, *arguments))
+            await run_in_thread(partial(commit_step, around))
+
+    @property
+    def _has_run(self) -> bool:
+        """Whether the session is stored as a run, or resumes one."""
         config = self._config
         uses_existing = config.if_exists != "replace" and config.run_identifier is not None
-        if config.save_state or uses_existing or self._resume_source is not None:
-            if around is not None and self._resume_source is None and is_in_recorded_call(around):
-                acquire_as_step(around, self)
-            else:
-                self._acquire_run()
+        return config.save_state or uses_existing or self._resume_source is not None
+
+    def _is_step(self, around: Frame) -> bool:
+        return self._resume_source is None and is_in_recorded_call(around)
+
+    @property
+    def _lock_blocks(self) -> bool:
+        """Whether acquiring the run takes long, as its store is in the network."""
+        if self._config.store is None or not self._has_run:  # files
+            return False
+        from railtracks.state._stores._settings import store_of  # here, as most sessions use files
+
+        return bool(getattr(store_of(self._config.store), "lock_blocks", False))
 
     def _acquire_run(self, goes_on: bool = False, is_left: bool = False) -> None:
         """Acquire the right to write the run that this session is stored as.

@@ -30,11 +30,12 @@ _SEEING, _CHANGING, _CHECKING = (Group.create_ordered(name) for name in ("Run an
 
 _NOT_NEGATIVE = validators.Number(gte=0)
 Run = Annotated[str, Parameter(help="The identifier of a run, as `railtracks list` shows it.")]
+_STORES = "file:FOLDER, sqlite:FILE, postgresql://USER@HOST/DATABASE"
 StoreOption = Annotated[
     str | None,
     Parameter(
         name="--store",
-        help="Where runs are kept: file:FOLDER, sqlite:FILE, or MODULE:NAME. Default: as configured.",
+        help=f"Where runs are kept: {_STORES}, or MODULE:NAME. Default: as configured.",
     ),
 ]
 _OUTPUT = Parameter(help="The file; - for standard output. Default: a temporary one.", allow_leading_hyphen=True)
@@ -258,14 +259,14 @@ def doctor(*, store: StoreOption = None) -> int:
 
 def _store(text: str | None) -> Store | str | None:
     """Return the store that a text names."""
-    if text is None or text.startswith(("file:", "sqlite:")):
+    if text is None or text.startswith(("file:", "sqlite:", "postgresql:", "postgres:")):
         return text
     from railtracks.cli._targets import load_object
     from railtracks.state._stores._protocols import is_store
 
     found = load_object(text)
     if not is_store(found):
-        raise MistakeError(f"--store {text}: {found!r} is not a store; use file:FOLDER, sqlite:FILE or MODULE:NAME")
+        raise MistakeError(f"--store {text}: {found!r} is not a store; use {_STORES} or MODULE:NAME")
     return found  # type: ignore[no-any-return]
 
 

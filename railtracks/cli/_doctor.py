@@ -25,7 +25,7 @@ from railtracks.state._stores._settings import resolve_store
 _CORE = ("anyio", "trio", "attrs", "cattrs", "docstring-parser")
 _EXTRAS = {
     "cli": "cyclopts", "rich": "rich", "ui": "starlette", "otel": "opentelemetry-api", "testing": "hypothesis",
-    "openai": "openai", "anthropic": "anthropic", "any-llm": "any-llm-sdk",
+    "openai": "openai", "anthropic": "anthropic", "any-llm": "any-llm-sdk", "postgres": "psycopg",
 }  # fmt: skip
 """The extras, each with the package by which it is known to be installed."""
 _LEAST_SPACE = 2**30

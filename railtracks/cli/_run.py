@@ -14,6 +14,7 @@ from railtracks import Flow, RunSuspended, Session
 from railtracks._config import is_configured
 from railtracks._exit_codes import ExitCode
 from railtracks._flow import FlowConnection
+from railtracks._options import shown_store
 from railtracks._progress._display import display
 from railtracks.cli._arguments import parameters_of, usage_of
 from railtracks.cli._errors import complain, discard_output, exit_code_of, for_the_command_line
@@ -126,7 +127,7 @@ def _explain(error: BaseException, session: Session) -> None:
     elif error.code is not None and not isinstance(error.code, int):
         print(error.code, file=sys.stderr)
     if config.save_state:
-        place = f" --store {config.store}" if isinstance(config.store, str) else ""
+        place = f" --store {shown_store(config.store)}" if isinstance(config.store, str) else ""
         complain(f"to go on with this run: railtracks resume {identifier}{place}")
 
 

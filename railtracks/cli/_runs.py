@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from railtracks import ExecutionInfo
@@ -35,6 +37,8 @@ from railtracks.state._views._texts import (
 
 _POLL = 0.5
 """How often a followed run is read again, in seconds."""
+_ANNOUNCED_POLL = 5.0
+"""The same where the store announces what is written, in case that an announcement was lost."""
 _MAX_NAME = 40
 
 
@@ -148,19 +152,39 @@ def follow_run(identifier: str, store: Store | str | None) -> int:
     that took. Ctrl-C ends this, and not the run.
     """
     followed = resolve_store(store)
+    announced, unwatch = _watch(followed, identifier)
     shown: set[int] = set()
-    while True:
-        began = time.monotonic()
-        is_running = followed.is_locked(identifier)  # asked first, so that nothing is missed that it does after that
-        info = load_run(identifier, followed)
-        ended = [record for record in info.records if record.status is not Status.OPEN and record.index not in shown]
-        for record in sorted(ended, key=lambda each: each.ended_step or 0):
-            print(_ended_line(record, info), flush=True)
-        shown.update(record.index for record in ended)
-        if not is_running:
-            print(next(info._tree_lines(0)).text)
-            return 0
-        time.sleep(max(_POLL, 10 * (time.monotonic() - began)))
+    try:
+        while True:
+            began = time.monotonic()
+            announced.clear()
+            is_running = followed.is_locked(identifier)  # asked first, so that nothing is missed that it does after
+            info = load_run(identifier, followed)
+            ended = [
+                record for record in info.records if record.status is not Status.OPEN and record.index not in shown
+            ]
+            for record in sorted(ended, key=lambda each: each.ended_step or 0):
+                print(_ended_line(record, info), flush=True)
+            shown.update(record.index for record in ended)
+            if not is_running:
+                print(next(info._tree_lines(0)).text)
+                return 0
+            took = time.monotonic() - began
+            if unwatch is None:
+                time.sleep(max(_POLL, 10 * took))
+            else:
+                announced.wait(_ANNOUNCED_POLL)
+                time.sleep(10 * took)
+    finally:
+        if unwatch is not None:
+            unwatch()
+
+
+def _watch(store: Store, identifier: str) -> tuple[threading.Event, Callable[[], object] | None]:
+    """Return what is set when the store announces that a run was written, and what ends that; None if it does not."""
+    announced = threading.Event()
+    watch: Callable[[str, Callable[[], None]], Callable[[], object]] | None = getattr(store, "watch", None)
+    return announced, None if watch is None else watch(identifier, announced.set)
 
 
 def _ended_line(record: CallRecord, info: ExecutionInfo) -> str:

@@ -2,7 +2,8 @@
 
 One of the calls that wait leads: it has the store read, delivers what has come to all, and decides whether the run has
 to be suspended. It does so when something has been put into the mailbox by this process, when a call has ended and left
-nothing but calls that wait, and otherwise now and then: messages of other processes do not announce themselves.
+nothing but calls that wait, and otherwise now and then: in most stores, messages of other processes do not announce
+themselves. Where they do, the store is read at long intervals, in case that an announcement was lost.
 
 Why a message is taken exactly once. A call that takes a message has its number among its attributes, and the value as
 its result. Only when both are on disk is the message removed. A message whose number is on record, in this session or
@@ -14,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
@@ -37,6 +39,8 @@ from railtracks.state._stores._messages import CANCEL, Message, decode_message, 
 
 SHORTEST, LONGEST = 0.05, 1.0
 """Seconds between two readings of the mailbox, while a call waits. The time doubles each time."""
+ANNOUNCED = 30.0
+"""The same where the store announces messages."""
 VIRTUAL_READINGS = 40
 """The readings under virtual time, in which they grow apart without limit: or a run that hangs would go on for ever."""
 
@@ -55,9 +59,9 @@ class SessionMailbox:
     """
 
     __slots__ = (
-        "_arrived", "_callback", "_coordinator", "_given", "_has_failed", "_interval", "_is_looking",
-        "_is_stale", "_is_virtual", "_known", "_mailbox", "_must_look", "_readings", "_removable", "_store", "_token",
-        "_watched", "waiters",
+        "_arrived", "_callback", "_coordinator", "_given", "_has_failed", "_interval", "_is_announced", "_is_looking",
+        "_is_stale", "_is_virtual", "_known", "_mailbox", "_must_look", "_readings", "_removable", "_stop_listening",
+        "_store", "_token", "_watched", "waiters",
     )  # fmt: skip
 
     def __init__(self, coordinator: RunningSession, store: Store, mailbox: Mailbox, on_record: set[str]) -> None:
@@ -76,6 +80,8 @@ class SessionMailbox:
         self._token: EventLoopToken | None = None
         self._callback: Callable[[], None] | None = None
         self._watched: Callable[[], None] | None = None
+        self._is_announced = callable(getattr(store, "listen", None)) and not self._is_virtual
+        self._stop_listening: Callable[[], object] | None = None
         self._must_look = self._is_looking = False  # for what this process has sent while no call waits
         self._has_failed = False
 
@@ -90,7 +96,13 @@ class SessionMailbox:
         listen(self._coordinator.session_id, self._callback)
         if is_blocking(self._store) and not self._is_virtual:
             self._watched = self._look_from_outside
-            watch_thread.watch(self._watched)
+            watch_thread.watch(self._watched, ANNOUNCED if self._is_announced else None)
+        if self._is_announced:
+            store: Any = self._store
+            try:
+                self._stop_listening = store.listen(self._coordinator.session_id, self._callback)
+            except Exception as exc:  # a user's store may raise anything
+                self._log_failure("announces nothing", exc)
 
     def close(self) -> None:
         """Stop what :meth:`open` began. Idempotent."""
@@ -100,6 +112,9 @@ class SessionMailbox:
             unlisten(self._coordinator.session_id, callback)
         if watched is not None:
             watch_thread.unwatch(watched)
+        stop_listening, self._stop_listening = self._stop_listening, None
+        if stop_listening is not None:
+            stop_listening()
 
     def _look_from_outside(self) -> None:
         """Read the mailbox in another thread, and have the event loop handle what has come."""
@@ -204,7 +219,8 @@ class SessionMailbox:
         if scope.cancelled_caught:
             self._is_stale = True
             self._readings += 1
-            self._interval = 2 * self._interval if self._is_virtual else min(2 * self._interval, LONGEST)
+            longest = float("inf") if self._is_virtual else ANNOUNCED if self._is_announced else LONGEST
+            self._interval = min(2 * self._interval, longest)
         else:
             self._interval, self._readings = SHORTEST, 0
         waiter.woken = anyio.Event()

@@ -55,6 +55,30 @@ def record_step(
             run of this session is resumed and had opened such a session at this place, or else with None; and with
             whether the call had gone on after that session.
     """
+    record, known, is_left = begin_step(node, args, kwargs, caller, branch)
+    try:
+        identifier = begin(known, is_left)
+    except BaseException as exc:
+        fail_step(record, caller, exc)
+        raise
+    end_step(record, caller, identifier)
+    recorder = caller.coordinator.recorder
+    if recorder is not None and recorder.is_synchronous:
+        recorder.require_commit()
+    return record
+
+
+def begin_step(
+    node: FunctionNode[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    caller: Frame,
+    branch: tuple[int, ...] | None,
+) -> tuple[CallRecord, str | None, bool]:
+    """Begin what :func:`record_step` records, where beginning the session takes long.
+
+    Returns the record, and what ``begin`` would be called with. :func:`end_step` or :func:`fail_step` ends the call.
+    """
     coordinator = caller.coordinator
     state, recorder = coordinator.state, coordinator.recorder
     record = state.created(node.name, node.node_type, args, kwargs, caller.record, coordinator.now())
@@ -63,13 +87,21 @@ def record_step(
     try:
         match = recorder.on_created(record, node, caller.history_node)
         known = None if match is None else match.recorded_result
-        identifier = begin(known, match is not None and known is not None and match.is_left)
     except BaseException as exc:
-        state.failed(record, exc, coordinator.now())
-        coordinator.record_end(record)
+        fail_step(record, caller, exc)
         raise
-    state.succeeded(record, identifier, coordinator.now())
+    return record, known, match is not None and known is not None and match.is_left
+
+
+def end_step(record: CallRecord, caller: Frame, identifier: str) -> None:
+    """Record that the session was begun, as the run with this identifier. The caller puts that on disk."""
+    coordinator = caller.coordinator
+    coordinator.state.succeeded(record, identifier, coordinator.now())
     coordinator.record_end(record)
-    if recorder.is_synchronous:
-        recorder.require_commit()
-    return record
+
+
+def fail_step(record: CallRecord, caller: Frame, exc: BaseException) -> None:
+    """Record that the session could not be begun."""
+    coordinator = caller.coordinator
+    coordinator.state.failed(record, exc, coordinator.now())
+    coordinator.record_end(record)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from railtracks.state._stores._mailboxes import Mailbox
     from railtracks.state._stores._memory import MemoryStore
     from railtracks.state._stores._messages import send
+    from railtracks.state._stores._postgres import PostgresStore
     from railtracks.state._stores._protocols import Appender, Listed, Lock, Store, Stored
     from railtracks.state._stores._pruning import prune
     from railtracks.state._stores._runs import RunSummary, list_runs, run_exists
@@ -66,6 +67,7 @@ __all__ = [
     "NodeSummary",
     "Opaque",
     "PathStep",
+    "PostgresStore",
     "Question",
     "Reason",
     "RecordedError",
@@ -100,6 +102,7 @@ if not TYPE_CHECKING:
             "railtracks.state._stores._pruning": ("prune",),
             "railtracks.state._stores._loading": ("load_run",),
             "railtracks.state._stores._runs": ("RunSummary", "list_runs", "run_exists"),
+            "railtracks.state._stores._postgres": ("PostgresStore",),
             "railtracks.state._stores._sqlite": ("SQLiteStore",),
             "railtracks.state._stores._cancelling": ("cancel_run",),
             "railtracks.state._stores._files": ("FileStore",),

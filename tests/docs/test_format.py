@@ -30,6 +30,7 @@ from railtracks.state._stores._headers import HEADER_BYTES
 from railtracks.state._transitions import RTState
 from railtracks.testing import ScriptedModel
 from tests import virtual
+from tests.postgres import needs_postgres, schema_of, server, store_of
 
 PATH = Path(__file__).parents[2] / "docs/format.md"
 TEXT = PATH.read_text(encoding="utf-8")
@@ -339,6 +340,24 @@ def test_the_tables_of_sqlite_are_those_on_the_page(name):
     assert tables == {"runs", "journals", "documents", "large_values", "messages"}
     shown = re.search(rf"Table `{name}`:.*?\n\n(.*?)\n\n", section("SQLite"), re.DOTALL)[1]  # type: ignore[index]
     assert re.findall(r"^\| `(\w+)` \| `(\w+)` \|", shown, re.MULTILINE) == columns
+
+
+TABLES = ["runs", "documents", "journals", "messages", "large_values", "leases", "watchers"]
+
+
+@needs_postgres
+def test_the_tables_of_postgres_are_those_on_the_page():
+    store_of(Path.cwd()).save("mine", [b"{}"])
+    query = """
+        SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = %s
+        ORDER BY table_name, ordinal_position
+    """
+    columns = server().execute(query, schema_of(Path.cwd()))
+    assert {table for table, _, _ in columns} == {*TABLES}
+    for name in TABLES:
+        shown = re.search(rf"Table `{name}`.*?\n\n(.*?)\n\n", section("PostgreSQL"), re.DOTALL)[1]  # type: ignore[index]
+        found = re.findall(r"^\| `(\w+)` \| `([\w ]+)` \|", shown, re.MULTILINE)
+        assert found == [(column, kind) for table, column, kind in columns if table == name]
 
 
 def test_links_within_the_page_lead_to_headings():

@@ -11,6 +11,7 @@ import railtracks as rt
 from railtracks._concurrency import _background
 from railtracks.state._stores import _file_lock, _fsync_thread
 from railtracks.state._stores._fsync_thread import fsync_thread
+from tests import postgres
 
 pytest.register_assert_rewrite(
     "tests.durability.world", "tests.durability.disk", "tests.durability.killing", "tests.durability.waiting"
@@ -32,6 +33,7 @@ def nothing_is_left():
     seen = Path("/proc/self/fd").exists()
     before = open_files() if seen else {}
     yield
+    postgres.close_stores()
     # What else was open before may be closed by now: garbage of earlier tests.
     left = list(fsync_thread._scheduled), list(_background._pending), set(_file_lock._held)
     opened = dict(open_files().items() - before.items()) if seen else {}

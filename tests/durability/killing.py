@@ -21,6 +21,7 @@ import attrs
 import railtracks as rt
 from railtracks.exceptions import StateError
 from railtracks.state import Opaque, Reason, Status
+from tests import postgres
 
 SERVER = """
 import json, os, signal, sqlite3, sys, time, traceback
@@ -28,6 +29,10 @@ import anyio, anyio.from_thread, anyio.to_thread
 import anyio._backends._asyncio, anyio._backends._trio
 import railtracks as rt
 import railtracks.state._serialization._structuring
+try:
+    import psycopg
+except ImportError:
+    psycopg = None
 
 write, kill = os.write, os.kill
 
@@ -116,6 +121,8 @@ def die_at(count, torn):
         wrap(Connection, "execute")
         connect = sqlite3.connect
         sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=Connection, **kwargs)
+        if psycopg is not None:
+            wrap(psycopg.Connection, "wait")  # which sends each statement, and the ends of transactions
 
 def child():
     global REPORTS, EFFECTS
@@ -245,7 +252,10 @@ class Run:
         self._server = server
         folder.mkdir()
         self.folder = folder / "runs"
-        self.store = f"{kind}:{self.folder / 'runs.db' if kind == 'sqlite' else self.folder}"
+        if kind == "postgres":
+            self.store = postgres.url_of(folder)
+        else:
+            self.store = f"{kind}:{self.folder / 'runs.db' if kind == 'sqlite' else self.folder}"
         self._effects = folder / "effects"
         self._size = size
         self._options = {"store": self.store, "run_identifier": "run", **options}

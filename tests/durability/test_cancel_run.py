@@ -26,15 +26,16 @@ from railtracks.exceptions import (
 from railtracks.execution._mailbox import SessionMailbox
 from railtracks.state import FileStore, Reason, Status
 from railtracks.state._stores._settings import _sqlite_store
-from tests.durability.waiting import STORES, close_store
+from tests.durability.waiting import KINDS, STORES, close_store
 from tests.durability.world import FOLDER, check, flow_of, keep_journal
+from tests.postgres import POSTGRES, url_of
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 ROOT = Path(rt.__file__).parents[1]
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=KINDS)
 def store(request):
     store = STORES[request.param]()
     yield store
@@ -124,8 +125,9 @@ except rt.exceptions.RunCancelledError as exc:
 """
 
 
-@pytest.mark.parametrize("store", ["file:runs", "sqlite:runs.db"])
+@pytest.mark.parametrize("store", ["file:runs", "sqlite:runs.db", POSTGRES])
 def test_another_process_notices_within_about_a_second(store, backend):
+    store = url_of(Path.cwd()) if store == "postgres" else store
     command = [sys.executable, "-c", PROGRAM, store, backend]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""}

@@ -21,6 +21,7 @@ from railtracks.exceptions import StateError
 from tests.conftest import BACKENDS
 from tests.durability.killing import Moment, Run, Server, a_moment, done
 from tests.effort import FACTOR
+from tests.postgres import POSTGRES_IF_SLOW, needs_postgres
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes to be killed are forked")
 
@@ -78,6 +79,19 @@ def test_a_run_in_sync_mode_survives_kills_with_sqlite(backend, server, tmp_path
 def test_a_run_in_async_mode_survives_kills_with_sqlite(backend, server, tmp_path, kills):
     # What returned just before the kill may be lost, but what is on record never runs again.
     kill_often(server, tmp_path, kills, "sqlite", (8, 2 * kills, 10), set(), backend=backend, durability="async")
+
+
+@needs_postgres
+@KILLS
+def test_a_run_in_sync_mode_survives_kills_with_postgres(backend, server, tmp_path, kills):
+    # It goes on at once, as the process that had its lease is known to be dead.
+    kill_often(server, tmp_path, kills, "postgres", (5, kills, 6), backend=backend, durability="sync")
+
+
+@needs_postgres
+@KILLS
+def test_a_run_in_async_mode_survives_kills_with_postgres(backend, server, tmp_path, kills):
+    kill_often(server, tmp_path, kills, "postgres", (8, 2 * kills, 10), set(), backend=backend, durability="async")
 
 
 INTERVAL = 0.05
@@ -138,14 +152,22 @@ def test_a_run_may_die_at_every_statement_of_sqlite(server, tmp_path, every):
         run.finish()
 
 
+@needs_postgres
 @EVERY
-@pytest.mark.parametrize("kind", ["file", "sqlite"])
+def test_a_run_may_die_at_every_statement_of_postgres(server, tmp_path, every):
+    for run, die in moments(server, tmp_path, "postgres", torn=False, every=every):
+        run.check(die())
+        run.finish()
+
+
+@EVERY
+@pytest.mark.parametrize("kind", ["file", "sqlite", POSTGRES_IF_SLOW])
 def test_a_run_with_large_values_may_die_anywhere(server, tmp_path, kind, every):
     for run, die in moments(server, tmp_path, kind, torn=False, every=every):
         run.check(die(blobs=2))
         run.finish(blobs=2)
         folder = run.folder / "run.values"
-        assert kind == "sqlite" or len(list(folder.iterdir())) == 2
+        assert kind != "file" or len(list(folder.iterdir())) == 2
 
 
 @EVERY
@@ -173,7 +195,15 @@ def test_resume_of_a_failed_run_may_die_at_every_system_call(server, tmp_path, t
 
 
 @EVERY
-@pytest.mark.parametrize(("kind", "torn"), [("file", False), ("file", True), ("sqlite", False)])
+@pytest.mark.parametrize(
+    ("kind", "torn"),
+    [
+        ("file", False),
+        ("file", True),
+        ("sqlite", False),
+        pytest.param("postgres", False, marks=[needs_postgres, pytest.mark.slow]),
+    ],
+)
 def test_resume_of_an_ended_run_may_die_at_every_system_call(server, tmp_path, kind, torn, every):
     """A run that resumes one that ended may die at every system call."""
     for run, die in moments(server, tmp_path, kind, torn, every):

@@ -15,6 +15,7 @@ import railtracks as rt
 from railtracks.state._stores._messages import decode_message
 from railtracks.state._stores._settings import resolve_store
 from tests.effort import FACTOR
+from tests.postgres import POSTGRES_IF_SLOW, url_of
 from tests.state.stores import needs_fork
 
 pytestmark = [needs_fork, pytest.mark.usefixtures("nothing_is_left")]
@@ -28,6 +29,10 @@ import anyio, anyio._backends._asyncio, anyio._backends._trio, anyio.to_thread, 
 import railtracks as rt
 import railtracks.execution._idle, railtracks.execution._mailbox, railtracks.state._stores._messages
 import railtracks.state._serialization._structuring, railtracks.state._serialization._restoring
+try:
+    import psycopg
+except ImportError:
+    psycopg = None
 
 async def main():
     return [await rt.receive("t") for _ in range(4)]
@@ -50,6 +55,8 @@ def die_at(count):
     wrap(Connection, "execute")
     connect = sqlite3.connect
     sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=Connection, **kwargs)
+    if psycopg is not None:
+        wrap(psycopg.Connection, "wait")
 
 def child(order, say):
     store = order["store"]
@@ -105,7 +112,10 @@ def run():
 
 def begin(run, kind, at):
     """Return the store of a run that waits for messages."""
-    store = {"file": f"file:{os.getcwd()}/runs{at}", "sqlite": f"sqlite:{os.getcwd()}/runs{at}.db"}[kind]
+    if kind == "postgres":
+        store = url_of(Path(f"runs{at}"))
+    else:
+        store = {"file": f"file:{os.getcwd()}/runs{at}", "sqlite": f"sqlite:{os.getcwd()}/runs{at}.db"}[kind]
     status, [said] = run("begin", store)
     assert status == 0
     assert said.startswith("RunSuspended")
@@ -122,7 +132,7 @@ def sent(store):
     return messages
 
 
-@pytest.mark.parametrize("kind", ["file", "sqlite"])
+@pytest.mark.parametrize("kind", ["file", "sqlite", POSTGRES_IF_SLOW])
 def test_message_is_there_once_when_send_has_returned(kind, run):
     at, was_killed = 0, True
     while was_killed:
@@ -137,7 +147,7 @@ def test_message_is_there_once_when_send_has_returned(kind, run):
     assert at > 10
 
 
-@pytest.mark.parametrize("kind", ["file", "sqlite"])
+@pytest.mark.parametrize("kind", ["file", "sqlite", POSTGRES_IF_SLOW])
 def test_receiver_that_is_killed_takes_each_message_once(kind, run, backend):
     at, was_killed = {"asyncio": 0, "trio": -3}[backend], True
     while was_killed:

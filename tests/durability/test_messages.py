@@ -18,13 +18,13 @@ from railtracks import testing
 from railtracks.exceptions import ConfigError, NodeInvocationError, RunNotFoundError, RunSuspended, StateError
 from railtracks.state import FileStore, MemoryStore
 from tests import virtual
-from tests.durability.waiting import STORES, close_store
+from tests.durability.waiting import KINDS, STORES, close_store
 from tests.durability.world import FOLDER, check, flow_of, keep_journal, reused
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=KINDS)
 def store(request):
     store = STORES[request.param]()
     yield store

@@ -11,13 +11,13 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import RunSuspended, SessionEndedError, StateError
 from railtracks.state import Reason, Status
-from tests.durability.waiting import STORES, close_store, confirm, suspended
+from tests.durability.waiting import KINDS, STORES, close_store, confirm, suspended
 from tests.durability.world import check, flow_of
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", KINDS)
 @pytest.mark.parametrize("durability", ["async", "sync", "exit"])
 async def test_question_suspends_the_run_until_it_is_answered(store, durability):
     charged = []
@@ -68,7 +68,7 @@ def test_synchronous_forms_are_suspended_too(form, backend):
     assert flow.resume("run", answers={caught.value.questions[0].id: "yes"}) == "yes"
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", KINDS)
 async def test_question_that_was_answered_is_not_shown_any_more(store):
     async def main():
         async with anyio.create_task_group() as group:

@@ -10,6 +10,7 @@ import pytest
 
 import railtracks as rt
 from tests.durability.world import FOLDER, keep_journal
+from tests.postgres import POSTGRES, url_of
 
 PROGRAM = """
 import os, sys
@@ -61,8 +62,9 @@ print(in_child(lambda: recover(max_attempts=None)), flush=True)
 """
 
 
-@pytest.mark.parametrize("store", ["file:runs", "sqlite:runs.db"])
+@pytest.mark.parametrize("store", ["file:runs", "sqlite:runs.db", POSTGRES])
 def test_run_that_kills_its_process_each_time_is_left(store, backend, tmp_path):
+    store = url_of(tmp_path) if store == "postgres" else store
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM, backend, store],
         cwd=tmp_path, env={"PYTHONPATH": str(Path(rt.__file__).parents[1]), "PATH": ""},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import anyio
 import pytest
@@ -10,18 +11,19 @@ import pytest
 import railtracks as rt
 from railtracks.state import Reason, Status
 from tests.durability.world import FOLDER
+from tests.postgres import POSTGRES, store_of
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
 
-@pytest.fixture(params=["file", "sqlite"])
+@pytest.fixture(params=["file", "sqlite", POSTGRES])
 def store(request):
     if request.param == "file":
         yield rt.state.FileStore()
         return
-    store = rt.state.SQLiteStore("runs.db")
+    store = rt.state.SQLiteStore("runs.db") if request.param == "sqlite" else store_of(Path.cwd())
     yield store
     store.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -12,12 +13,14 @@ from railtracks.exceptions import ConfigError
 from railtracks.state import MemoryStore, SQLiteStore, Store
 from railtracks.state._stores._protocols import STORE_METHODS
 from tests.durability.world import FOLDER, failing, flow_of, resumed, reused
+from tests.postgres import POSTGRES, store_of
 
 
 @pytest.mark.parametrize("durability", ["exit", "async", "sync"])
-@pytest.mark.parametrize("kind", ["file", "memory", "sqlite"])
+@pytest.mark.parametrize("kind", ["file", "memory", "sqlite", POSTGRES])
 async def test_every_store_and_durability_can_be_resumed(world, kind, durability):
-    store = {"file": lambda: None, "memory": MemoryStore, "sqlite": lambda: SQLiteStore("runs.db")}[kind]()
+    kinds = {"file": lambda: None, "memory": MemoryStore, "sqlite": lambda: SQLiteStore("runs.db")}
+    store = store_of(Path.cwd()) if kind == "postgres" else kinds[kind]()
     flow = flow_of(world.steps, store=store, durability=durability)
     world.broken.add("b")
     with pytest.raises(ValueError):
@@ -37,15 +40,16 @@ async def test_every_store_and_durability_can_be_resumed(world, kind, durability
     assert rt.state.load_run(forked.session_id, store) == forked.session.info
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite", POSTGRES])
 async def test_a_run_that_died_is_resumed_from_every_store(world, kind):
-    store = MemoryStore() if kind == "memory" else SQLiteStore("runs.db")
+    kinds = {"memory": MemoryStore, "sqlite": lambda: SQLiteStore("runs.db"), "postgres": lambda: store_of(Path.cwd())}
+    store = kinds[kind]()
 
     async def main():
         await rt.call(world.steps, "a", "b")
         if "die" in world.broken:
             stored = store.read("run")
-            appender = store.open("dead", stored.journal)  # type: ignore[arg-type]
+            appender = store.open("dead", stored.journal)
             appender.sync()
             appender.close()
             world.broken.remove("die")

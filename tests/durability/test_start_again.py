@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 import railtracks as rt
 from tests.durability.world import FOLDER
+from tests.postgres import POSTGRES, store_of
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -242,9 +244,9 @@ async def test_without_saving_an_existing_run_is_used_and_left():
     assert (FOLDER / "job.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("kind", ["file", "sqlite", "memory"])
+@pytest.mark.parametrize("kind", ["file", "sqlite", "memory", POSTGRES])
 def test_every_store_can_do_it(kind, backend, tmp_path):
-    kinds = {"file": rt.state.FileStore, "sqlite": rt.state.SQLiteStore}
+    kinds: dict[str, Any] = {"file": rt.state.FileStore, "sqlite": rt.state.SQLiteStore, "postgres": store_of}
     store = kinds[kind](tmp_path / "runs") if kind in kinds else rt.state.MemoryStore()
     done = []
     flow = flow_of(job_of(done, [1, 2]), backend, store=store)
@@ -256,7 +258,7 @@ def test_every_store_can_do_it(kind, backend, tmp_path):
     assert rt.state.run_exists("job", store)
     with pytest.raises(rt.exceptions.RunExistsError):
         flow_of(job_of(done), backend, store=store, if_exists="fail").invoke()
-    if kind == "sqlite":
+    if kind in ("sqlite", "postgres"):
         store.close()
 
 

@@ -13,14 +13,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.state import FileStore, Form, MemoryStore, Opaque, SQLiteStore
+from railtracks.state import FileStore, Form, MemoryStore, Opaque
 from railtracks.state._redaction._large_texts import STEP, has_secret
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._compact_text import compact_inputs
 from railtracks.state._serialization._large_values import LARGE, MASKED, content_of, digests_in
 from railtracks.state._serialization._record_text import form_in, inputs_text, result_text
 from railtracks.state._serialization._structuring import restore_result
-from tests.state.stores import STORES
+from tests.state.stores import DATABASES, KINDS, STORES
 
 pytestmark = pytest.mark.either_backend
 
@@ -50,11 +50,11 @@ VALUES: dict[str, Any] = {
 values = pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=KINDS)
 def store(request, tmp_path):
     store = STORES[request.param](tmp_path)
     yield store
-    if isinstance(store, SQLiteStore):
+    if isinstance(store, DATABASES):
         store.close()
 
 

@@ -17,9 +17,10 @@ import railtracks as rt
 from railtracks._concurrency._threads import run_in_thread
 from railtracks.exceptions import StateError
 from railtracks.execution._recording import _journal_writer
-from railtracks.state import FileStore, MemoryStore, SQLiteStore, Status
+from railtracks.state import FileStore, MemoryStore, PostgresStore, SQLiteStore, Status
 from tests.durability.disk import both, half, is_free, triple, until
 from tests.durability.world import FOLDER
+from tests.postgres import IN_POSTGRES
 from tests.programs import ROOT
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -109,7 +110,7 @@ def failing(monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         do(*args)
 
-    for kind in (SQLiteStore, MemoryStore):
+    for kind in (SQLiteStore, MemoryStore, PostgresStore):
 
         def open_journal(self, *args, original=kind.open):
             appender = original(self, *args)
@@ -122,7 +123,9 @@ def failing(monkeypatch):
     return failing
 
 
-@pytest.mark.parametrize("make", [lambda: SQLiteStore("runs.db"), MemoryStore], ids=["sqlite", "memory"])
+@pytest.mark.parametrize(
+    "make", [lambda: SQLiteStore("runs.db"), MemoryStore, IN_POSTGRES], ids=["sqlite", "memory", "postgres"]
+)
 async def test_other_stores_are_written_again_too(make, request, soon, logged, failing):
     store = make()
     if isinstance(store, SQLiteStore):

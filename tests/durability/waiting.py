@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import railtracks as rt
 from railtracks.exceptions import RunSuspended
-from railtracks.state import FileStore, MemoryStore, SQLiteStore
+from railtracks.state import FileStore, MemoryStore, PostgresStore, SQLiteStore
+from tests import postgres
 
-STORES = {"file": lambda: FileStore("runs"), "sqlite": lambda: SQLiteStore("runs.db"), "memory": MemoryStore}
+STORES = {
+    "file": lambda: FileStore("runs"),
+    "sqlite": lambda: SQLiteStore("runs.db"),
+    "memory": MemoryStore,
+    "postgres": lambda: postgres.store_of(Path.cwd()),
+}
+KINDS = ["file", "sqlite", "memory", postgres.POSTGRES]
+"""The same, as parameters of tests."""
 
 
 async def suspended(flow, *args, resume=None, answers=None):
@@ -22,7 +32,7 @@ async def suspended(flow, *args, resume=None, answers=None):
 
 
 def close_store(store):
-    if isinstance(store, SQLiteStore):
+    if isinstance(store, (SQLiteStore, PostgresStore)):
         store.close()
 
 

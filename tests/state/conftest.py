@@ -3,15 +3,15 @@
 import pytest
 
 from tests.state.journals import Watched, written
-from tests.state.stores import PERSISTENT, STORES
+from tests.state.stores import KINDS, PERSISTENT, PERSISTENT_KINDS, STORES
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=KINDS)
 def store(request, tmp_path):
     return STORES[request.param](tmp_path)
 
 
-@pytest.fixture(params=PERSISTENT)
+@pytest.fixture(params=PERSISTENT_KINDS)
 def kind(request):
     return request.param
 

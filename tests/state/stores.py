@@ -13,16 +13,22 @@ from typing import Any
 import pytest
 
 import railtracks as rt
-from railtracks.state import FileStore, MemoryStore, SQLiteStore
+from railtracks.state import FileStore, MemoryStore, PostgresStore, SQLiteStore
+from tests import postgres
 
 ROOT = Path(__file__).parent.parent.parent
 
-PERSISTENT: dict[str, Callable[[Path], FileStore | SQLiteStore]] = {
+PERSISTENT: dict[str, Callable[[Path], FileStore | SQLiteStore | PostgresStore]] = {
     "file": lambda folder: FileStore(folder / "runs"),
     "sqlite": lambda folder: SQLiteStore(folder / "runs" / "runs.db"),
+    "postgres": postgres.store_of,
 }
 
 STORES = {**PERSISTENT, "memory": lambda folder: MemoryStore()}
+PERSISTENT_KINDS = ["file", "sqlite", postgres.POSTGRES]
+DATABASES = (SQLiteStore, PostgresStore)
+KINDS = [*PERSISTENT_KINDS, "memory"]
+"""The keys of ``PERSISTENT`` and ``STORES``, as parameters of tests."""
 
 
 def journal_of(store, identifier="mine"):
@@ -44,7 +50,7 @@ HEAD = """
 import os, signal, sys
 from pathlib import Path
 from railtracks.exceptions import RunInUseError
-from railtracks.state import FileStore, SQLiteStore
+from railtracks.state import FileStore, PostgresStore, SQLiteStore
 def say(*words): print(*words, flush=True)
 def attempt(lock_of, identifier="mine"):
     try:
@@ -52,14 +58,18 @@ def attempt(lock_of, identifier="mine"):
     except RunInUseError:
         return "in use"
     return "free"
-store = FileStore("runs") if sys.argv[1] == "file" else SQLiteStore("runs/runs.db")
+if sys.argv[1].startswith("postgresql:"):
+    store = PostgresStore(sys.argv[1])
+else:
+    store = FileStore("runs") if sys.argv[1] == "file" else SQLiteStore("runs/runs.db")
 """
 
 
 @contextmanager
 def process(kind, body, *args):
     """Run ``body`` in a process; it has the same ``store`` as the test, and writes lines with ``say``."""
-    command = [sys.executable, "-c", HEAD + textwrap.dedent(body), kind, *args]
+    where = postgres.url_of(Path.cwd()) if kind == "postgres" else kind
+    command = [sys.executable, "-c", HEAD + textwrap.dedent(body), where, *args]
     pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     child = subprocess.Popen(command, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""}, **pipes)
     try:

@@ -17,7 +17,7 @@ from railtracks.state._document._compression import beginning_of, compress_large
 from railtracks.state._document._writer import encoded
 from railtracks.state._stores import _parts
 from railtracks.state._stores._protocols import STORE_METHODS
-from tests.state.stores import STORES
+from tests.state.stores import KINDS, STORES
 
 pytestmark = pytest.mark.either_backend
 
@@ -42,7 +42,7 @@ def small_limits(monkeypatch):
     monkeypatch.setattr(_parts, "PART", 200)
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=KINDS)
 def store(request, tmp_path):
     return STORES[request.param](tmp_path)
 

@@ -16,6 +16,9 @@ from tests.state.stores import PERSISTENT, needs_fork, process, ran
 
 # ---- locks
 
+on_files = pytest.mark.parametrize("kind", ["file", "sqlite"])
+"""For a test that is about files."""
+
 
 def test_a_lock_excludes_others_until_it_is_released(store):
     assert store.is_locked("mine") is False
@@ -82,6 +85,7 @@ def test_two_stores_of_one_place_share_their_locks(kind, tmp_path):
     other.lock("mine").release()
 
 
+@on_files
 def test_a_place_has_one_set_of_locks_for_all_its_paths(kind, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -93,6 +97,7 @@ def test_a_place_has_one_set_of_locks_for_all_its_paths(kind, tmp_path):
     lock.release()
 
 
+@on_files
 def test_the_lock_file_is_gone_after_the_release(persistent, tmp_path):
     lock = persistent.lock("mine")
     [file] = tmp_path.rglob("*.lock")
@@ -101,6 +106,7 @@ def test_the_lock_file_is_gone_after_the_release(persistent, tmp_path):
     assert [*tmp_path.rglob("*.lock")] == []
 
 
+@on_files
 def test_a_lock_file_of_a_dead_process_does_not_lock(persistent, tmp_path):
     persistent.lock("mine").release()
     lock = persistent.lock("mine")

@@ -11,10 +11,10 @@ import pytest
 import railtracks as rt
 from railtracks.state import FileStore, SQLiteStore
 from railtracks.state._stores._messages import MAILBOX_METHODS, find_mailbox
-from tests.state.stores import PERSISTENT, STORES, files, mode, process, ran, write
+from tests.state.stores import KINDS, PERSISTENT, STORES, files, mode, process, ran, write
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=KINDS)
 def store(request, tmp_path):
     store = STORES[request.param](tmp_path)
     yield store

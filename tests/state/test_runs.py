@@ -29,6 +29,7 @@ from railtracks.state import (
 from railtracks.state._document._writer import encoded
 from railtracks.state._journal._format import encode_entries, header_entry
 from railtracks.state._stores import _run_counts
+from tests.postgres import IN_POSTGRES, POSTGRES, url_of
 from tests.state.journals import Stop, broken, endless, leaf
 from tests.state.stores import ROOT
 
@@ -119,7 +120,9 @@ def test_run_that_died_before_it_had_begun_is_removed():
 
 
 @pytest.mark.parametrize(
-    "make", [FileStore, MemoryStore, lambda: SQLiteStore("runs.db")], ids=["file", "memory", "sqlite"]
+    "make",
+    [FileStore, MemoryStore, lambda: SQLiteStore("runs.db"), IN_POSTGRES],
+    ids=["file", "memory", "sqlite", "postgres"],
 )
 async def test_suspended_and_interrupted_runs_stay(make, caplog):
     @rt.function_node
@@ -250,7 +253,9 @@ async def test_first_session_removes_old_half_written_files(age, stays):
     assert left.exists() is stays
 
 
-@pytest.mark.parametrize("make", [MemoryStore, lambda: SQLiteStore("runs.db")], ids=["memory", "sqlite"])
+@pytest.mark.parametrize(
+    "make", [MemoryStore, lambda: SQLiteStore("runs.db"), IN_POSTGRES], ids=["memory", "sqlite", "postgres"]
+)
 def test_other_stores_are_pruned_too(make):
     store = make()
     for name in ("a", "b", "c"):
@@ -303,8 +308,9 @@ def test_an_identifier_that_names_no_run_is_refused(identifier):
         load_run(identifier)
 
 
-@pytest.mark.parametrize("setting", ["file:runs", "sqlite:runs.db"])
+@pytest.mark.parametrize("setting", ["file:runs", "sqlite:runs.db", POSTGRES])
 async def test_a_store_can_be_given_as_text(setting):
+    setting = url_of(Path.cwd()) if setting == "postgres" else setting
     async with rt.Session(run_identifier="mine", store=setting, durability="sync") as session:
         await rt.call(leaf, 1)
         assert [run.state for run in list_runs(setting)] == ["running"]
@@ -398,7 +404,9 @@ async def test_a_folder_with_fewer_runs_is_not_warned_of(three_are_many, caplog)
     assert [r.getMessage() for r in caplog.records if "prune" in r.getMessage()] == []
 
 
-@pytest.mark.parametrize("make", [MemoryStore, lambda: SQLiteStore("runs.db")], ids=["memory", "sqlite"])
+@pytest.mark.parametrize(
+    "make", [MemoryStore, lambda: SQLiteStore("runs.db"), IN_POSTGRES], ids=["memory", "sqlite", "postgres"]
+)
 async def test_other_stores_are_not_warned_of(make, three_are_many, caplog):
     store = make()
     for number in range(6):

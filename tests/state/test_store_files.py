@@ -14,6 +14,7 @@ from tests.state.stores import PERSISTENT, double
 # ---- the files of stores
 
 
+@pytest.mark.parametrize("kind", ["file", "sqlite"])
 def test_files_are_their_owners_alone_and_so_is_a_new_folder(kind, tmp_path):
     before = os.umask(0)
     try:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from railtracks.exceptions import RunInUseError
-from railtracks.state import MemoryStore, SQLiteStore, Stored
+from railtracks.state import MemoryStore, Stored
 from tests.effort import examples
-from tests.state.stores import STORES
+from tests.state.stores import DATABASES, KINDS, STORES
 
 NAMES = st.sampled_from(["a", "A.b", "a.json", "-".join("x" * 20)])
 
@@ -37,7 +37,7 @@ class StoreMachine(RuleBasedStateMachine):
             thing.close()
         for lock in self.locks.values():
             lock.release()
-        if isinstance(self.store, SQLiteStore):
+        if isinstance(self.store, DATABASES):
             self.store.close()
         self.folder.cleanup()
 
@@ -48,7 +48,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def expect(self, name, whole):
         """The journal will be ``whole``: at once, or when it is synced."""
-        if isinstance(self.store, SQLiteStore):
+        if isinstance(self.store, DATABASES):
             self.pending[name] = whole
         else:
             self.journals[name] = whole
@@ -121,7 +121,7 @@ class StoreMachine(RuleBasedStateMachine):
         if not isinstance(self.store, MemoryStore):
             for name in list(self.appenders):
                 self.close_appender(name)
-            if isinstance(self.store, SQLiteStore):
+            if isinstance(self.store, DATABASES):
                 self.store.close()
             self.store = type(self).make(Path(self.folder.name))
 
@@ -152,7 +152,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert expected[name][2].startswith(head)  # of a journal it may be its first part
 
 
-@pytest.mark.parametrize("which", STORES)
+@pytest.mark.parametrize("which", KINDS)
 def test_a_store_behaves_as_its_model(which):
     machine = type("Machine", (StoreMachine,), {"make": staticmethod(STORES[which])})
     run_state_machine_as_test(machine, settings=settings(examples(20), stateful_step_count=30))

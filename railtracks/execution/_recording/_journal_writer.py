@@ -7,16 +7,19 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 from railtracks._concurrency._background import Work, background
 from railtracks._concurrency._group_commit import GroupCommit
 from railtracks._concurrency._kinds import is_kind
+from railtracks._test_hooks import runtime_hooks
+from railtracks.exceptions import RunLostError
 from railtracks.state._journal._format import encode_entry, pack_prefix
 from railtracks.state._stores._fsync_thread import fsync_thread
 
 if TYPE_CHECKING:
+    from railtracks._concurrency._threadless_commit import ThreadlessGroupCommit
     from railtracks.state import Appender
 
 
@@ -92,6 +95,7 @@ class JournalWriter:
         syncs_later: Whether entries that nothing waits for are put on disk by a thread, a little later.
         restart: How the journal is begun again after a failure; None: it is not.
         before_sync: Called, and waited for, before entries that something waits for are put on disk.
+        is_sync_due: Returns whether ``before_sync`` would do something.
 
     Attributes:
         state: The state of the journal.
@@ -111,6 +115,7 @@ class JournalWriter:
         syncs_later: bool = False,
         restart: Restart | None = None,
         before_sync: Callable[[], None] = lambda: None,
+        is_sync_due: Callable[[], bool] = bool,
     ) -> None:
         self._open_appender = open_appender
         self._on_failure = on_failure
@@ -118,6 +123,7 @@ class JournalWriter:
         self._must_schedule_sync = syncs_later and not is_synchronous  # the next entry schedules one
         self._restart = restart
         self._before_sync = before_sync
+        self._is_sync_due = is_sync_due
         self._retry_at = -math.inf
         self._entries: Callable[[], Iterable[str]] | None = None  # what the journal begins with in BEGINNING
         self.must_begin_again: bool = False
@@ -130,6 +136,9 @@ class JournalWriter:
         # would bring back a journal that the document has replaced.
         self._lock = threading.RLock()
         self._commit = GroupCommit()
+        # A simulation waits for worker threads only, and decides when they run.
+        self._may_do_without_threads = runtime_hooks.get().thread_scheduler is None
+        self._threadless_commit: ThreadlessGroupCommit | None = None  # set if the store can do without them
         self._scheduled_sync = self._run_scheduled_sync  # one object: each access makes another bound method
         self._scheduled_retry = self._look_for_retry
         self._is_looking = False  # if no thread can be started, scheduling calls it at once
@@ -188,9 +197,16 @@ class JournalWriter:
                 except BaseException as exc:  # a user's store may raise anything
                     self._fail(exc)
                 else:
+                    self._do_without_threads_if_possible()
                     self._set_state(_OPEN)
                 self._open_appender = None  # it refers to the recorded history, which may be large
             return self._appender if self.state is _OPEN else None
+
+    def _do_without_threads_if_possible(self) -> None:
+        if self._may_do_without_threads and hasattr(self._appender, "sync_soon"):
+            from railtracks._concurrency._threadless_commit import ThreadlessGroupCommit  # here, as most stores cannot
+
+            self._threadless_commit = ThreadlessGroupCommit(self._sync_soon)
 
     def begin_again(self, entries: Callable[[], Iterable[str]]) -> None:
         """Begin the journal again, as a whole, after it has failed. Entries that are appended from now on follow.
@@ -228,6 +244,9 @@ class JournalWriter:
                 self._appender, self._checksum = restart.open_appender(_watched(entries(), known))
                 self._append_waiting(self._appender, known)
             except BaseException as exc:  # a user's store may raise anything
+                if is_kind(exc, RunLostError):
+                    self._fail(exc)
+                    return
                 self._set_state(_FAILED)
                 self._retry_at = restart.clock() + max(RETRY_AFTER, RETRY_SHARE * (restart.clock() - began))
                 self._schedule_retry()
@@ -252,7 +271,9 @@ class JournalWriter:
 
         Cancellation: the wait ends.
         """
-        if self.state in _WRITTEN:
+        if self._threadless_commit is not None and self.state is _OPEN and not self._is_sync_due():
+            await self._threadless_commit.wait()
+        elif self.state in _WRITTEN:
             await self._commit.wait(self.sync)
 
     def sync(self) -> None:
@@ -272,7 +293,34 @@ class JournalWriter:
 
     def _run_scheduled_sync(self) -> None:
         self._must_schedule_sync = True
-        self._sync_entries()
+        if self._threadless_commit is not None and self.state is _OPEN:
+            self._sync_soon(bool)
+        else:
+            self._sync_entries()
+
+    def _sync_soon(self, on_done: Callable[[], object]) -> None:
+        """Have entries put on disk by the store, and then ``on_done`` called, in any thread."""
+
+        def on_synced(exc: BaseException | None) -> None:
+            if exc is None:
+                on_done()
+            else:  # in a thread of ours, as this may wait until the session lets it
+                background.submit(Work(lambda: fail(exc)))
+
+        def fail(exc: BaseException) -> None:
+            try:
+                self._fail(exc)
+            finally:
+                on_done()
+
+        appender: Any = self._appender
+        if appender is None:
+            on_done()
+            return
+        try:
+            appender.sync_soon(on_synced)
+        except BaseException as exc:  # a user's store may raise anything
+            on_synced(exc)
 
     def finish(self) -> bool:
         """Stop writing, because the document is about to replace the journal. Blocks while a sync is running.
@@ -283,6 +331,9 @@ class JournalWriter:
         with self._lock:
             is_whole = self.state is _OPEN
             self._set_state(JournalState.CLOSED)
+            settle: Callable[[], object] | None = getattr(self._appender, "settle", None)
+            if settle is not None:  # or it would bring back the journal
+                settle()
             self._entries = None
         return is_whole
 
@@ -320,6 +371,8 @@ class JournalWriter:
     def _fail(self, exc: BaseException) -> None:
         if is_interrupt(exc):
             raise exc
+        if is_kind(exc, RunLostError):  # another session writes it
+            self._restart = None
         if self.state is not JournalState.CLOSED:
             self._set_state(_FAILED)
         if self._restart is not None:

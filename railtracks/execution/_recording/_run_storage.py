@@ -13,13 +13,14 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from railtracks._concurrency._after_fork import after_fork
+from railtracks._concurrency._kinds import is_kind
 from railtracks._logging import SESSION, SessionLog
 from railtracks._test_hooks import runtime_hooks
 from railtracks._wording import MAX_NAMES
-from railtracks.exceptions import RunInUseError, StateError
+from railtracks.exceptions import RunInUseError, RunLostError, StateError
 from railtracks.execution._recording._journal_writer import JournalWriter, Restart, is_interrupt
 from railtracks.execution._recording._value_keeper import ValueKeeper
 from railtracks.state import CallRecord, ExecutionInfo, Status
@@ -53,7 +54,8 @@ class RunStorage:
 
     Attributes:
         save_error: Why the run is not on record as it ended: its state was not saved, and its journal is not whole.
-        write_error: Why the session has to end: something could not be written, and ``on_error`` is "stop".
+        write_error: Why the session has to end: something could not be written, and ``on_error`` is "stop"; or another
+            session has the run.
         on_stop: Called when ``write_error`` is set, in any thread.
         on_retry_due: Called when the journal may be begun again, in another thread than that of the event loop.
         kept_identifier: The identifier under which an earlier run is kept, if that is settled: its messages are there.
@@ -142,6 +144,9 @@ class RunStorage:
             if is_interrupt(exc):
                 raise
             self._on_failure(exc)
+        lock: Any = self._lock
+        if hasattr(lock, "on_lost"):
+            lock.on_lost = self._on_failure
         open_appender: Callable[[], tuple[Appender, int]] | None = None
         if self._durability != "exit" and not self._has_failed:
             entries = [journal.header_entry(facts, journal.new_journal_id())]
@@ -163,6 +168,7 @@ class RunStorage:
             syncs_later=is_blocking(store),
             restart=None if self._stops or open_appender is None else restart,
             before_sync=self._flush_values,
+            is_sync_due=self._is_flush_due,
         )
         return self._journal
 
@@ -248,6 +254,9 @@ class RunStorage:
         store = self._store
         if store is None:
             return False
+        if self.is_lost:
+            self.kept_at, self.save_error = "not saved, as another session has it", self.write_error
+            return False
         obstacle = self._warn_before_saving(store, overwrites_no_other)
         if earlier is not None:
             obstacle = obstacle or self._keep_left_out(store, *earlier)
@@ -266,7 +275,7 @@ class RunStorage:
             if self.values is not None:
                 self.values.remove_others()
         except BaseException as exc:  # a user's store may raise anything
-            if self._stops and not journal_is_whole:
+            if (self._stops and not journal_is_whole) or is_kind(exc, RunLostError):
                 self._set_write_error(exc)
             self.save_error = None if journal_is_whole else exc
             self._on_save_failure(exc, journal_is_whole)
@@ -274,6 +283,9 @@ class RunStorage:
                 raise
             return False
         return True
+
+    def _is_flush_due(self) -> bool:
+        return self.values is not None and self.values.is_flush_due
 
     def _flush_values(self) -> None:
         if self.values is not None:
@@ -438,20 +450,33 @@ class RunStorage:
         return is_first
 
     def _on_failure(self, exc: BaseException) -> None:
-        if not self._is_first_failure():
+        is_lost = is_kind(exc, RunLostError)
+        is_first = self._is_first_failure()
+        if self.is_lost or not (is_first or is_lost):
             return
         also = "the session goes on, and is saved at its end if possible"
-        if self._stops:
+        if is_lost:
+            also = "the session ends"
+        elif self._stops:
             also = 'the session ends, because on_write_error is "stop"'
         self._log.log(
             logging.ERROR, "The journal beside %s cannot be written: %s; %s", self._location(), exc, also,
             logger=SESSION, exc_info=_shown_with(exc), must_be_seen=True,
         )  # fmt: skip
-        if self._stops:
+        if self._stops or is_lost:
             self._set_write_error(exc)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether another session has the run, so that this one may not write it."""
+        return is_kind(self.write_error, RunLostError)
+
     def _set_write_error(self, exc: BaseException) -> None:
-        if self.write_error is None:
+        if is_kind(exc, RunLostError):
+            if not self.is_lost:
+                self.write_error = exc
+                self.on_stop(exc)
+        elif self.write_error is None:
             self.write_error = error = StateError(
                 f"the run {self._identifier!r} cannot be recorded at {self._location()}: {exc}; make room, or use "
                 f'on_write_error="continue" to go on without a record'
@@ -476,8 +501,8 @@ class RunStorage:
 
 
 def _shown_with(exc: BaseException) -> BaseException | None:
-    """Return the exception to show below its message: none of a full disk, which is not the fault of any code."""
-    return None if isinstance(exc, OSError) else exc
+    """Return the exception to show below its message: none of a full disk or a lost run, which is no fault of code."""
+    return None if isinstance(exc, (OSError, RunLostError)) else exc
 
 
 def _raise(exc: BaseException) -> tuple[Appender, int]:

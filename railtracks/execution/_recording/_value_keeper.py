@@ -93,9 +93,14 @@ class ValueKeeper:
         """Return what is stored of a value."""
         return MASKED if has_secret(value, self._redactor) else content_of(value)
 
+    @property
+    def is_flush_due(self) -> bool:
+        """Whether ``flush`` would do something."""
+        return self._source is not None or bool(self._waiting)
+
     def flush(self) -> None:
         """Store all values that were handed over until now. Blocks."""
-        if self._source is not None or self._waiting:
+        if self.is_flush_due:
             self._copy()
             self._run()
 

@@ -9,7 +9,12 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
 class Lock(Protocol):
-    """The exclusive right to write a run, held until it is released or its process ends, however it ends."""
+    """The exclusive right to write a run, held until it is released or its process ends, however it ends.
+
+    A lock that may be lost before may also have an attribute ``on_lost``. The session sets it to a function, which the
+    lock calls once when it is lost, in any thread, with a ``RunLostError``. From then on nothing may write the run by
+    that lock: what is written raises that error.
+    """
 
     def release(self) -> None:
         """Release the lock. Idempotent."""
@@ -19,6 +24,11 @@ class Appender(Protocol):
     """A journal that one session is writing.
 
     Its methods may be called from any thread, and at the same time.
+
+    An appender may also have a method ``sync_soon(on_done)``, which does not block: everything appended so far is put
+    on disk, and then ``on_done`` is called, in any thread, with None or with the exception. So a store can put on disk
+    together what many sessions have appended, without a thread for each. Then it also has a method ``settle()``, which
+    blocks until what ``sync_soon`` has begun is done; what it has not begun is left out.
     """
 
     def append(self, content: bytes) -> None:
@@ -70,6 +80,13 @@ class Store(Protocol):
     worker threads, except for ``lock``, ``is_locked``, ``where`` and ``open``, which are called on the event loop and
     must be quick. If it is False, all are called on the event loop, and the journal is synced only with
     ``durability="sync"``.
+
+    If a store also has an attribute ``lock_blocks`` that is True, as one in the network may have, ``lock`` and
+    ``is_locked`` block as well: a session that is entered by ``async with`` calls them in worker threads.
+
+    A store may also have the methods ``listen(run_identifier, callback)`` and ``watch(run_identifier, callback)``. They
+    return a function that undoes them, and have ``callback`` called, in any thread, when a message for the run may have
+    come, and when it may have been written to or released. It is then read much less often where nothing was announced.
 
     Raises: OSError where something cannot be read or written. Nothing that was stored before may be lost then.
     """

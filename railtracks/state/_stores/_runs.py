@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -93,7 +93,11 @@ def list_runs(
         raise ConfigError(f"list_runs: {since!r} is not allowed for since; use seconds since the epoch, or a datetime")
     store = resolve_store(store)
     damaged: list[Listed] = []
-    runs = [summarize(store, run, damaged) for run in store.list() if is_run(run)]
+    listed = store.list()
+    all_locked: Callable[[], Collection[str]] | None = getattr(store, "all_locked", None)
+    # In the network, asking for each run would take long. A run that is released meanwhile is found again below.
+    locked = None if all_locked is None else all_locked()
+    runs = [summarize(store, run, damaged, locked=locked) for run in listed if is_run(run)]
     if damaged:
         places = [f"{'the journal beside ' * run.has_journal}{store.where(run.identifier)}" for run in damaged]
         it = "it" if len(damaged) == 1 else "each of them"
@@ -138,7 +142,9 @@ def find_held_run(identifier: str, store: Store) -> RunSummary | None:
     return None if run is None else summarize(store, run, [], is_held=True)
 
 
-def summarize(store: Store, run: Listed, damaged: list[Listed], is_held: bool = False) -> RunSummary:
+def summarize(
+    store: Store, run: Listed, damaged: list[Listed], is_held: bool = False, locked: Collection[str] | None = None
+) -> RunSummary:
     """Return what is known of a run. If that is nothing, add its identifier to those that are ``damaged``.
 
     Args:
@@ -146,10 +152,11 @@ def summarize(store: Store, run: Listed, damaged: list[Listed], is_held: bool = 
         run: The run.
         damaged: Gets the run if its beginning is damaged.
         is_held: Whether the caller holds its lock, so that no session is writing it.
+        locked: The runs that are locked; None: the store is asked.
     """
     document = read_document_header(run.head)
     state: Literal["ended", "running", "died"]
-    is_running = not is_held and store.is_locked(run.identifier)
+    is_running = not is_held and (store.is_locked(run.identifier) if locked is None else run.identifier in locked)
     state = "running" if is_running else "died" if run.has_journal else "ended"
     if state == "died" and not is_held:  # unless it has ended since it was listed
         head = _head_of_ended(store, run.identifier)

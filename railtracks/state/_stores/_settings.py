@@ -13,6 +13,7 @@ from railtracks.state._stores._files import FileStore
 from railtracks.state._stores._protocols import Store
 
 if TYPE_CHECKING:
+    from railtracks.state._stores._postgres import PostgresStore
     from railtracks.state._stores._sqlite import SQLiteStore
 
 
@@ -21,6 +22,13 @@ def _sqlite_store(path: str) -> SQLiteStore:
     from railtracks.state._stores._sqlite import SQLiteStore  # here, as most programs use files
 
     return SQLiteStore(path)  # one for all sessions of this process, as opening it takes longer than writing a run
+
+
+@lru_cache(maxsize=16)
+def _postgres_store(conninfo: str) -> PostgresStore:
+    from railtracks.state._stores._postgres import PostgresStore  # here, as above
+
+    return PostgresStore(conninfo)
 
 
 def resolve_store(setting: Store | str | None) -> Store:
@@ -43,6 +51,8 @@ def store_of(value: Any) -> Store:
     if not isinstance(value, str):
         return cast("Store", value)
     kind, _, path = value.partition(":")
+    if kind in ("postgresql", "postgres"):
+        return _postgres_store(value)
     return FileStore(path) if kind == "file" else _sqlite_store(os.path.abspath(path))
 
 

@@ -1,0 +1,182 @@
+"""A connection of a process to PostgreSQL, which its threads take turns to use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from railtracks.state._stores._postgres import _tables
+from railtracks.state._stores._postgres._place import Place
+
+if TYPE_CHECKING:
+    import psycopg
+
+T = TypeVar("T")
+_inherited: list[Any] = []
+"""In a forked child, the connections of its parent. Closing them there would end the parent's."""
+_ENDED = ("57P01", "57P02", "57P03", "25P03")
+"""What the server says when it ends a connection itself: shut down, crashed, starting, a transaction that idled."""
+
+
+def connect(place: Place) -> psycopg.Connection[Any]:
+    """Open a connection.
+
+    Raises:
+        OSError: That is not possible.
+    """
+    import psycopg
+
+    try:
+        connection = psycopg.connect(place.conninfo, autocommit=True)
+    except psycopg.Error as exc:
+        raise as_os_error(place, exc) from None  # the text says it all, and the traceback is the driver's
+    try:
+        # A process that is paused within a transaction must not keep others from taking over its runs.
+        patience = f"{max(10.0, place.lease):.0f}s"
+        connection.execute(
+            "SELECT set_config('search_path', %s, false), set_config('lock_timeout', '60s', false), "
+            "set_config('idle_in_transaction_session_timeout', %s, false)",
+            (place.schema, patience),
+        )
+    except psycopg.Error as exc:
+        connection.close()
+        raise as_os_error(place, exc) from exc
+    return connection
+
+
+def as_os_error(place: Place, exc: psycopg.Error) -> OSError:
+    """Return an error of the driver as one line that names the store and holds no password."""
+    text = place.without_secrets(str(exc)) or type(exc).__name__
+    if exc.sqlstate == "42501":  # insufficient_privilege
+        text += f"; grant the role what it needs in the schema {place.schema!r} (docs/postgres.md says what that is)"
+    return OSError(f"{place.shown}: {text}")
+
+
+def select(
+    connection: psycopg.Connection[Any], query: str, values: Sequence[object] | Mapping[str, object]
+) -> list[tuple[Any, ...]]:
+    """Return the rows that a query selects. What is bytes comes as bytes, and not as text that stands for them."""
+    return connection.execute(query, values, binary=True).fetchall()
+
+
+def is_usable(connection: psycopg.Connection[Any], exc: BaseException | None = None) -> bool:
+    """Return whether a connection can be used again, after an error if there was one."""
+    return not connection.closed and not connection.broken and getattr(exc, "sqlstate", None) not in _ENDED
+
+
+class SharedConnection:
+    """One connection, opened when it is first used, and again after it broke.
+
+    Args:
+        place: Where the store is.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._guard = threading.Lock()
+        self._connection: psycopg.Connection[Any] | None = None
+        self._has_tables = False
+
+    def run(self, work: Callable[[psycopg.Connection[Any]], T], *, again: bool, single: bool = False) -> T:
+        """Return what ``work`` returns, which runs in a transaction. The tables are made if they are missing.
+
+        Args:
+            work: It executes statements. What it raises undoes them.
+            again: Whether it may be done a second time if the connection broke, so that it is not known whether it was
+                done.
+            single: Whether it executes one statement, which needs no transaction around it.
+
+        Raises:
+            OSError: The server cannot be reached, or reports an error.
+        """
+        return self._run(work, again, single)
+
+    def read(self, work: Callable[[psycopg.Connection[Any]], T], missing: T) -> T:
+        """Return what ``work`` returns, which only reads; ``missing`` if there are no tables.
+
+        Raises:
+            OSError: As for :meth:`run`.
+        """
+        return self._run(work, again=True, single=False, missing=[missing])
+
+    def rows(self, query: str, values: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """Return the rows that a query selects; none if there are no tables.
+
+        Raises:
+            OSError: As for :meth:`run`.
+        """
+        none: list[tuple[Any, ...]] = []
+        return self.read(lambda connection: select(connection, query, values), none)
+
+    def _run(
+        self, work: Callable[[psycopg.Connection[Any]], T], again: bool, single: bool, missing: list[T] | None = None
+    ) -> T:
+        import psycopg
+
+        with self._guard:
+            for is_last in (False, True):
+                connection = self._open()
+                has_begun = single
+                try:
+                    if not self._has_tables:
+                        self._has_tables = _tables.are_there(connection, self._place.schema)
+                    if not self._has_tables and missing is not None:
+                        return missing[0]  # reading must not make them
+                    if not self._has_tables:
+                        _tables.make(connection, self._place.schema)
+                        self._has_tables = True
+                    if single:
+                        return work(connection)
+                    with connection.transaction():
+                        has_begun = True
+                        return work(connection)
+                except psycopg.Error as exc:
+                    self._has_tables = self._has_tables and exc.sqlstate != "42P01"  # undefined_table
+                    if not is_usable(connection, exc):
+                        self._drop()
+                        if not is_last and (again or not has_begun):
+                            continue
+                    raise as_os_error(self._place, exc) from exc
+                except Exception:
+                    if not is_usable(connection):
+                        self._drop()
+                    raise
+                except BaseException:  # Ctrl-C in the middle: what the server answers next would be taken for another
+                    self._drop()
+                    raise
+        raise AssertionError("the second try returns or raises")
+
+    def _open(self) -> psycopg.Connection[Any]:
+        if self._connection is not None and not is_usable(self._connection):
+            self._drop()
+        if self._connection is None:
+            self._has_tables = False
+            self._connection = connect(self._place)
+        return self._connection
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the connection. The next use opens another one."""
+        with self._guard:
+            self._drop()
+
+    def reset(self) -> None:
+        """Leave the connection to the parent process, as is right in a forked child."""
+        self._guard = threading.Lock()
+        leave_to_parent(self._connection)
+        self._connection = None
+
+    def __del__(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+def leave_to_parent(connection: psycopg.Connection[Any] | None) -> None:
+    """Keep a connection of the parent of a forked child for good, so that the child does not close it."""
+    if connection is not None:
+        _inherited.append(connection)
