@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import anyio
+import attrs
 
 import railtracks as rt
 from railtracks.exceptions import RunSuspended
@@ -162,7 +163,13 @@ async def _run_branches(place: Place, step: p.Branches) -> list[Any]:
 async def _run_batch(place: Place, step: p.Batch) -> list[Any]:
     def arguments() -> Iterator[int]:
         for at, item in enumerate(step.items):
-            here.set(((*place, at), item))
+            # They have one node, and are tried again as often as the first of them.
+            tried = (
+                attrs.evolve(item, tries=first.tries)
+                if isinstance(item, p.Leaf) and isinstance(first, p.Leaf)
+                else item
+            )
+            here.set(((*place, at), tried))
             yield item.argument
 
     first = step.items[0]
