@@ -125,7 +125,7 @@ async def test_calls_in_tasks_below_it_end_too():
     assert len(caught.value.waiting) == 3
 
 
-async def test_a_node_that_swallows_the_cancellation_fails_all_the_same():
+async def test_a_node_that_swallows_the_cancellation_fails_too():
     @rt.function_node(timeout=2)
     async def stubborn():
         try:
