@@ -251,6 +251,16 @@ def option_sources() -> dict[str, tuple[Any, str]]:
     return found | {name: (value, "rt.set_config") for name, value in _global.items()}
 
 
+def source_of(name: str, value: Any) -> str:
+    """Return where the value of an option of a session came from, for people.
+
+    Raises:
+        ConfigError: A source that was changed since has a value that is not allowed.
+    """
+    known, source = option_sources()[name]
+    return source if known == value else f"the argument {name} of the session"
+
+
 def file_options() -> dict[str, Any]:
     """Return the options in the configuration file, which is read once per process and working directory."""
     try:

@@ -115,7 +115,8 @@ class Limit:
     concurrency: int | None = attrs.field(default=None, kw_only=True)
     """How many calls run at once; None for any number."""
     rate: str | None = attrs.field(default=None, kw_only=True)
-    """How many calls begin in a time, such as "10/s", "100/min" or "5/10s"; None for any number."""
+    """How many calls begin in a time, such as "10/s", "100/min" or "5/10s"; None for any number. In no period of that
+    length do more begin, so the first ten of "10/s" begin at once, and the next one a second after the first."""
     wait: bool | float = attrs.field(default=True, kw_only=True)
     """What a call over the limit does. True: it waits. False: it fails with ``LimitExceededError``. A number: it waits
     up to so many seconds, and then fails."""

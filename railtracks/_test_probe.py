@@ -7,6 +7,8 @@ or nowhere. ``tests/harness/test_seam.py`` checks it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -36,6 +38,7 @@ __all__ = [
     "SessionProbe",
     "abandon_current",
     "as_node",
+    "awaited_limit",
     "counted",
     "current_scope",
     "flow_session",
@@ -77,6 +80,20 @@ class SessionProbe:
     def is_replayed(self, index: int) -> bool:
         """Return whether the call with this index was given a recorded result instead of being run."""
         return is_replayed(self.session._coordinator.state.records[index])
+
+
+def awaited_limit(frames: Iterable[FrameType]) -> str | None:
+    """Return the limit that a task waits for, such as "limit api"; None if it waits for none.
+
+    Args:
+        frames: The frames that it is suspended in, the outermost first.
+    """
+    found = None
+    for frame in frames:
+        place = frame.f_globals.get("__name__"), frame.f_code.co_name
+        if place == ("railtracks.execution._limits", "_wait"):
+            found = str(frame.f_locals["gate"].label)
+    return found
 
 
 @attrs.frozen

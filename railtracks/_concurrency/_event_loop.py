@@ -12,10 +12,13 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from anyio.lowlevel import current_token
+
 from railtracks._concurrency._kinds import is_kind
 from railtracks.exceptions import SessionError
 
 if TYPE_CHECKING:
+    from anyio import Event
     from anyio.lowlevel import EventLoopToken
 
 
@@ -91,6 +94,14 @@ def is_stray_cancellation(exc: BaseException) -> bool:
         return True
     task = asyncio.current_task()
     return task is not None and task.cancelling() == 0
+
+
+def set_event(event: Event, token: EventLoopToken) -> None:
+    """Set an event of an event loop, from any thread: at once if the loop is running here, or else soon."""
+    if running_library() is not None and current_token().native_token is token.native_token:
+        event.set()
+    else:
+        call_soon(token, event.set)
 
 
 def call_soon(token: EventLoopToken, func: Callable[[], object]) -> None:

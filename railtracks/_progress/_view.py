@@ -18,6 +18,7 @@ from railtracks.state._records import CallRecord, Status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._transitions import RTState
 from railtracks.state._views._texts import session_title, shown_label, shown_live_call, shown_name, shown_seconds
+from railtracks.state._views._times import ran_since
 from railtracks.state._views._tree import Line, counts_in_words, session_line
 
 MAX_BARS = 5
@@ -167,7 +168,11 @@ class SessionView:
         return [Line("", f"waiting for a worker thread (max_threads={limit}): {', '.join([*shown, *more])}")]
 
     def _describe(self, record: CallRecord) -> str:
-        text = f"{self._shown_call(record)}  {shown_seconds(self._session.now() - record.started)}"
+        facts = record.policy  # read once: the event loop changes it
+        if facts is not None and facts.waiting is not None:
+            waited = shown_seconds(self._session.now() - record.started)
+            return f"{self._shown_call(record)}  waiting for {facts.waiting}, {waited}"
+        text = f"{self._shown_call(record)}  {shown_seconds(self._session.now() - ran_since(record))}"
         awaits = awaited(record)
         return text if awaits is None else f"{text}  waits for {awaits}"
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, final
 
-import anyio
-
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon
 from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._task_groups import split_cancellation
 from railtracks.exceptions import SessionEndedError, SessionError
 from railtracks.execution import Coordinator, Frame
-from railtracks.execution._call_scopes import RootCall
 from railtracks.execution._entering import enter
 from railtracks.execution._node_errors import is_cancellation
 from railtracks.nodes import FunctionNode
@@ -121,7 +118,7 @@ class CallHandle:
         coordinator = self._coordinator
         self._task = coordinator.loop.current_task()
         branch = coordinator.branches.of_task(self._task, None)
-        root = RootCall(coordinator.config.timeout, anyio.current_time())
+        root = coordinator.new_root()
         try:
             self._result = await enter(node, args, kwargs, frame, branch=branch, root=root)
         except BaseException as exc:

@@ -388,6 +388,8 @@ class SessionLife(SessionStorage):
         leave_spans(self._coordinator)
         self._nursery = self._loop_thread = self._token = self._coordinator.loop.start = None
         self._coordinator.call_log.outer = None
+        if self._coordinator.limits is not None:
+            self._coordinator.limits.forget_shared()
         if token is None:
             return
         try:

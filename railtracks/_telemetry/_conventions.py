@@ -39,6 +39,7 @@ Attributes = dict[str, Attribute]
 
 _FAULTS = {
     Reason.TIMEOUT: "the top-level call exceeded its timeout",
+    Reason.BUDGET: "the session had used up its budget",
     Reason.END_ON_ERROR: "the error of another call ended the session",
     Reason.PROCESS_DIED: "its process ended before the call did",
 }

@@ -11,7 +11,7 @@ from railtracks._identifiers import node_id
 from railtracks.state import CallRecord
 from railtracks.state._serialization._shown_arguments import arguments_of
 from railtracks.state._views._texts import shown_error, shown_name, shown_status
-from railtracks.state._views._times import began_at
+from railtracks.state._views._times import began_at, ran_since
 
 _PROCESS = 1
 _MAX_ARGUMENTS = 1_000
@@ -36,8 +36,8 @@ def chrome_trace(info: ExecutionInfo) -> dict[str, Any]:
                 "name": shown_name(record, info._redactor),
                 "cat": record.node_type,
                 "ph": "X",
-                "ts": round((record.started - origin) * 1e6, 3),
-                "dur": round((end - record.started) * 1e6, 3),
+                "ts": round((ran_since(record) - origin) * 1e6, 3),
+                "dur": round((end - ran_since(record)) * 1e6, 3),
                 "pid": _PROCESS,
                 "tid": lane,
                 "args": _arguments(record, info),
@@ -77,8 +77,8 @@ def assign_lanes(records: Sequence[CallRecord], latest: float) -> list[int]:
     ends_at: dict[int, float] = {}  # by the index of a call
     ends: list[tuple[float, int]] = []  # of the lanes in use, as a heap
     free: list[int] = []  # the lanes that were in use, as a heap
-    for record in sorted(records, key=lambda each: (each.started, each.started_step)):
-        start, end, parent = record.started, latest if record.ended is None else record.ended, record.parent
+    for record in sorted(records, key=lambda each: (ran_since(each), each.started_step)):
+        start, end, parent = ran_since(record), latest if record.ended is None else record.ended, record.parent
         while ends and ends[0][0] <= start:
             heapq.heappush(free, heapq.heappop(ends)[1])
         if parent in free_from and free_from[parent] <= start and end <= ends_at[parent]:

@@ -17,6 +17,7 @@ from railtracks.cli._otlp import otlp_request
 from railtracks.state import Store, load_run
 from railtracks.state._serialization._shown_arguments import arguments_of
 from railtracks.state._views._texts import shown_error, shown_name
+from railtracks.state._views._times import ran_seconds
 
 _MAX_ARGUMENTS = 1_000
 _COLUMNS = (
@@ -42,7 +43,7 @@ def _as_csv(info: ExecutionInfo) -> str:
                 record.attempt,
                 record.started,
                 record.ended,
-                None if record.ended is None else record.ended - record.started,
+                None if record.ended is None else ran_seconds(record),
                 arguments_of(record, info._redactor, _MAX_ARGUMENTS, _MAX_ARGUMENTS),
                 None if record.exception is None else shown_error(record.exception, info._redactor),
             ]

@@ -34,6 +34,7 @@ from railtracks.state._views._texts import (
     shown_status,
     traceback_of,
 )
+from railtracks.state._views._times import ran_seconds
 
 _POLL = 0.5
 """How often a followed run is read again, in seconds."""
@@ -189,6 +190,6 @@ def _watch(store: Store, identifier: str) -> tuple[threading.Event, Callable[[],
 
 def _ended_line(record: CallRecord, info: ExecutionInfo) -> str:
     ended = time.strftime("%H:%M:%S", time.localtime(record.ended or record.started))
-    seconds = "" if record.ended is None else f"  {shown_seconds(record.ended - record.started)}"
+    seconds = "" if record.ended is None else f"  {shown_seconds(ran_seconds(record))}"
     reason = "" if record.exception is None else f"  {shown_error(record.exception, info._redactor)}"
     return f"{ended}  {shown_call(record, info._redactor)}  {shown_status(record)}{seconds}{reason}"

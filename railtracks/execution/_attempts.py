@@ -166,7 +166,7 @@ class Attempts:
         self._failed += 1
         self.is_retried = self._goes_on(exc)
         if self.is_retried:
-            record.policy = PolicyFacts(retry=self._failed - 1, retried=True)
+            record.policy = (record.policy or PolicyFacts())._replace(retry=self._failed - 1, retried=True)
         return self.is_retried
 
     def _goes_on(self, exc: Exception) -> bool:

@@ -15,6 +15,7 @@ MAX_MESSAGE = 1_000
 MAX_MEMBERS = 3
 """The number of members of an exception group that are described in a line."""
 _CAUSES: Mapping[Reason, str] = {
+    Reason.BUDGET: ": the session has used up its budget",
     Reason.SESSION_ENDED: ": the session ended before it",
     Reason.RUN_ENDED: ": the top-level call ended before it",
     Reason.REQUEST: ": rt.state.cancel_run was called",
@@ -48,6 +49,8 @@ def cause_text(record: CallRecord, waiting: Sequence[str], failure: BaseExceptio
     """
     if record.reason is Reason.TIMEOUT and record.timeout is not None:
         return f": {timeout_text(record.timeout, waiting)}"
+    if record.reason is Reason.BUDGET and record.timeout is not None:
+        return f": {budget_text(record.timeout, waiting)}"
     if record.reason is Reason.END_ON_ERROR and failure is not None:
         return f": {class_name(failure)} ended the session"
     return _CAUSES.get(record.reason, "") if record.reason is not None else ""
@@ -60,5 +63,13 @@ def timeout_text(seconds: float, waiting: Sequence[str]) -> str:
         seconds: The limit.
         waiting: Where the innermost calls below it waited.
     """
-    where = f", waiting in {'; '.join(waiting)}" if waiting else ""
-    return f"it took longer than {seconds:g} s{where}"
+    return f"it took longer than {seconds:g} s{_where(waiting)}"
+
+
+def budget_text(seconds: float, waiting: Sequence[str]) -> str:
+    """Return why the budget of the session ended a top-level call. The arguments are those of ``timeout_text``."""
+    return f"the session has used up its budget of {seconds:g} s{_where(waiting)}"
+
+
+def _where(waiting: Sequence[str]) -> str:
+    return f", waiting in {'; '.join(waiting)}" if waiting else ""

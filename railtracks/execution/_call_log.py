@@ -11,7 +11,7 @@ from railtracks._concurrency._kinds import leaves_of
 from railtracks._identifiers import node_id, run_id
 from railtracks._log_handlers import class_name
 from railtracks._logging import SessionLog
-from railtracks.execution._call_lines import MAX_MEMBERS, cause_text, described, one_line, timeout_text
+from railtracks.execution._call_lines import MAX_MEMBERS, budget_text, cause_text, described, one_line, timeout_text
 from railtracks.execution._raisers import Raisers
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher
@@ -72,6 +72,11 @@ class CallLog:
         self.outer: tuple[CallLog, int] | None = None
         self.ends: dict[Status, int] = {}
         self.reused: int = 0
+
+    @property
+    def calls(self) -> RTState:
+        """The records of the calls."""
+        return self._state
 
     @property
     def is_active(self) -> bool:
@@ -138,7 +143,7 @@ class CallLog:
         else:
             assert record.reason is not None
             level = logging.INFO if is_top else logging.DEBUG
-            if is_top and record.reason is Reason.TIMEOUT:
+            if is_top and record.reason in (Reason.TIMEOUT, Reason.BUDGET):
                 level = logging.WARNING
             cause = cause_text(record, waiting, failure)
             self._log(level, record, "%s CANCELLED (%s)%s", record.name, record.reason.value, cause)
@@ -177,7 +182,9 @@ class CallLog:
                 log, index = self.outer
                 log._raisers.note(each, raiser or record.name, index)
 
-    def timed_out(self, name: str, index: int, seconds: float, waiting: Sequence[str]) -> None:
+    def timed_out(
+        self, name: str, index: int, seconds: float, waiting: Sequence[str], budget: float | None = None
+    ) -> None:
         """Warn of a timeout of a top-level call which returned all the same, so that its record does not show it.
 
         Args:
@@ -185,8 +192,10 @@ class CallLog:
             index: The index of its record.
             seconds: The limit.
             waiting: Where the innermost calls below it waited.
+            budget: The budget of the session, if that ended the call and not its own limit.
         """
-        text, session = timeout_text(seconds, waiting), self.session_id
+        text = timeout_text(seconds, waiting) if budget is None else budget_text(budget, waiting)
+        session = self.session_id
         self.log.log(
             logging.WARNING, "%s TIMED OUT, although its call ended by itself: %s", one_line(name), one_line(text),
             run_id=run_id(session, index), node_id=node_id(session, index),

@@ -86,10 +86,11 @@ class RootCall:
     Attributes:
         index: The index of its record. None until it is about to be made; a call that is refused has none.
         waiting: Where the innermost calls below it waited when it timed out; None until the first of them has ended.
+        budget: The budget of its session, in seconds, if that ends before its own timeout does; None otherwise.
         node_deadlines: The deadlines of calls below it that have one of their own, by the scope that has it.
     """
 
-    __slots__ = ("deadline", "finished", "index", "node_deadlines", "scopes", "timeout", "waiting")
+    __slots__ = ("budget", "deadline", "finished", "index", "node_deadlines", "scopes", "timeout", "waiting")
 
     def __init__(self, timeout: float, now: float) -> None:
         self.timeout: float = timeout
@@ -98,7 +99,24 @@ class RootCall:
         self.finished: bool = False
         self.index: int | None = None
         self.waiting: tuple[str, ...] | None = None
+        self.budget: float | None = None
         self.node_deadlines: dict[anyio.CancelScope, NodeDeadline] = {}
+
+    def limit_by_budget(self, budget: float, left: float, now: float) -> None:
+        """End the call when the budget of its session does, if that is earlier. Before any scope is added.
+
+        Args:
+            budget: The budget, in seconds.
+            left: What is left of it.
+            now: The current time, on ``anyio.current_time()``.
+        """
+        if now + left < self.deadline:
+            self.deadline, self.budget = now + left, budget
+
+    @property
+    def expiry(self) -> Reason:
+        """Why its calls are cancelled when its deadline expires."""
+        return Reason.TIMEOUT if self.budget is None else Reason.BUDGET
 
     def reason_of(self, exc: BaseException, frame: object) -> Reason:
         """Return why a call below this one is being cancelled.
@@ -116,7 +134,7 @@ class RootCall:
         if sender is None or isinstance(sender, bool):
             return Reason.OUTSIDE
         scope = scopes[sender]
-        return Reason.NODE_TIMEOUT if isinstance(scope, NodeDeadline) else scope.cause or Reason.TIMEOUT
+        return Reason.NODE_TIMEOUT if isinstance(scope, NodeDeadline) else scope.cause or self.expiry
 
     def expired_deadline(self, exc: BaseException, frame: object) -> NodeDeadline | None:
         """Return the deadline of a node that has sent a cancellation; None if none has. Arguments as ``reason_of``."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from anyio import sleep
+import anyio
 from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
 from railtracks._concurrency._cancellation import Shield
@@ -28,9 +28,9 @@ from railtracks._context_variable import current, on_replayed
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
-from railtracks._policies import Policies
+from railtracks._policies import NO_POLICIES, Policies
 from railtracks._test_hooks import RuntimeHooks
-from railtracks.exceptions import RunSuspended, SessionEndedError, StateError
+from railtracks.exceptions import LimitExceededError, RunSuspended, SessionEndedError, StateError
 from railtracks.execution._attempts import Attempts
 from railtracks.execution._blocked_loop import WatchedLoop, unwatch_loop, watch_loop
 from railtracks.execution._branches import Branches
@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # not loaded before they are needed, if ever
     from railtracks._progress._view import SessionView
     from railtracks._resume._history import HistoryNode
     from railtracks._resume._matching import Match
+    from railtracks.execution._limits import SessionLimits
     from railtracks.execution._mailbox import SessionMailbox
     from railtracks.execution._recording._recorder import Recorder
     from railtracks.execution._resources import Resources
@@ -139,6 +140,7 @@ class Coordinator:
         outer: The coordinator of the session around it, while its nursery is open; None if there is none.
         policies: The policies of nodes that declare none of their own; None if there are none.
         suspends: Whether the run is suspended when it can only go on with an answer or a message.
+        limits: What its calls wait for before they run, or fail at; None while no call has a limit.
         lifecycle: How far the session has come, and what it allows.
         view: What is shown of it while it runs; None if nothing is.
         failure_traceback: The traceback that the error which ended the session had then.
@@ -149,10 +151,10 @@ class Coordinator:
     # Slots, because a dictionary of 30 attributes or more no longer shares its keys with others of its class, and a
     # session took a tenth longer to open.
     __slots__ = (
-        "__weakref__", "_in_task", "_in_thread", "_is_on_asyncio", "_must_checkpoint", "_observer", "_yield_at",
-        "branches", "call_log", "clock", "config", "context", "failure_traceback", "lifecycle", "log", "loop",
-        "mailbox", "nursery", "origin", "outer", "policies", "publisher", "recorder", "redactor", "resources", "scopes",
-        "session_id", "state", "streams", "suspends", "threads", "view", "watched_loop",
+        "__weakref__", "_budget_end", "_in_task", "_in_thread", "_is_on_asyncio", "_must_checkpoint", "_observer",
+        "_yield_at", "branches", "call_log", "clock", "config", "context", "failure_traceback", "lifecycle", "limits",
+        "log", "loop", "mailbox", "nursery", "origin", "outer", "policies", "publisher", "recorder", "redactor",
+        "resources", "scopes", "session_id", "state", "streams", "suspends", "threads", "view", "watched_loop",
     )  # fmt: skip
 
     def __init__(
@@ -196,11 +198,44 @@ class Coordinator:
         self.mailbox = self.outer = self.view = None
         self.watched_loop: WatchedLoop | None = None
         self.policies: Policies | None = config.policies
+        self._budget_end: float | None = None  # on its clock; None before the first call
+        self.limits: SessionLimits | None = None
+        if config.max_concurrency is not None or config.max_calls is not None or config.max_depth is not None:
+            self.policies = self.policies or NO_POLICIES
+            self.use_limits()
         self.suspends: bool = bool(config.suspend)
         self.branches: Branches = Branches()
         self._must_checkpoint = False  # failed or closed: nested calls look for their cancellation before they start
         self._yield_at = math.inf
         self._is_on_asyncio = False  # bound to an event loop of asyncio
+
+    def use_limits(self) -> SessionLimits:
+        """Have calls wait for limits from now on."""
+        from railtracks.execution._limits import SessionLimits  # here, as few programs need it
+
+        self.limits = SessionLimits(self)
+        return self.limits
+
+    def new_root(self) -> RootCall:
+        """Return a top-level call that begins now. The first one begins to use up the budget of the session."""
+        root = RootCall(self.config.timeout, anyio.current_time())
+        budget = self.config.budget
+        if budget is not None:
+            if self._budget_end is None:
+                self._budget_end = self.clock() + budget
+            root.limit_by_budget(budget, self._budget_end - self.clock(), anyio.current_time())
+        return root
+
+    def over_budget(self, what: str) -> LimitExceededError:
+        """Return the error of a call for which the budget of the session has ended too early. ``what`` begins it."""
+        from railtracks._config import source_of  # here, as only this error needs it
+
+        budget = self.config.budget
+        return LimitExceededError(
+            "budget",
+            f"{what} its budget of {budget:g} s (from {source_of('budget', budget)}); set budget to more seconds, or "
+            f"math.inf for no limit",
+        )
 
     @property
     def failure(self) -> BaseException | None:
@@ -285,7 +320,7 @@ class Coordinator:
                         if recorder.may_replay(record, match, node, self.context):
                             return self.replay(record, match, caller, node)
                     elif match.is_given_up:  # the caller cancels it again, so that it does nothing
-                        await sleep(match.patience)
+                        await anyio.sleep(match.patience)
                     history_node = match.node
             current.set(Frame(self, record, run, task, history_node))
             strategy = self._in_task if node.is_async else self._in_thread
@@ -339,7 +374,7 @@ class Coordinator:
         limit = None
         if reason is Reason.NODE_TIMEOUT:
             note_waiting(self.state, root, record, exc, sys._getframe(1))
-        if reason is Reason.TIMEOUT:
+        if reason is Reason.TIMEOUT or reason is Reason.BUDGET:
             if root.waiting is None:
                 from railtracks.execution._waiting import waiting_calls  # here, as few programs need it
 
@@ -347,7 +382,7 @@ class Coordinator:
                 assert traceback is not None
                 root.waiting = waiting_calls(self.state.entries, record.run, record, traceback.tb_next)
             if record.parent is None:
-                limit = root.timeout
+                limit = root.timeout if root.budget is None else root.budget
         self.state.cancelled(record, reason, self.now(), limit)
         self.record_end(record, root.waiting or ())
 

@@ -63,6 +63,7 @@ async def enter(
     Raises:
         Exception: whatever the node raises, as the same object; under ``end_on_error`` the session's first error.
         GlobalTimeOutError: the top-level call took longer than its ``timeout``.
+        LimitExceededError: the session has used up its ``budget``.
         SessionEndedError: the call came too late, or the end of its session cancelled it.
         SessionError: it came in another event loop than its session's.
 
@@ -122,7 +123,9 @@ async def _run_in_scope(
     coordinator = caller.coordinator
     scopes = coordinator.scopes
     is_top = caller.run is None
-    root = caller.run or root or RootCall(coordinator.config.timeout, anyio.current_time())
+    root = caller.run or root or coordinator.new_root()
+    if root.budget is not None and is_top and root.deadline <= anyio.current_time():
+        raise coordinator.over_budget(f"the call of {node.name} came after the session had used up")
     task = coordinator.loop.current_task()
     if branch is None and not (is_top and coordinator.is_body(task)):
         branch = coordinator.branches.of_task(task, caller.record)
@@ -212,7 +215,9 @@ async def _outcome(
     if scope.timed_out:
         if is_top and not scope.cancel_scope.cancelled_caught:
             assert root.index is not None
-            coordinator.call_log.timed_out(node.name, root.index, root.timeout, root.waiting or ())
+            coordinator.call_log.timed_out(node.name, root.index, root.timeout, root.waiting or (), root.budget)
+        if root.budget is not None:
+            raise coordinator.over_budget(f"the call of {node.name} was cancelled: the session has used up") from error
         message = f"{node.name} exceeded the timeout of {root.timeout:g} s; set timeout=..., or math.inf for no limit"
         raise GlobalTimeOutError(root.timeout, message, root.waiting or ()) from error
     if error is not None:

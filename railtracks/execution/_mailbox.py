@@ -85,6 +85,11 @@ class SessionMailbox:
         self._must_look = self._is_looking = False  # for what this process has sent while no call waits
         self._has_failed = False
 
+    @property
+    def store(self) -> Store:
+        """The store of the run."""
+        return self._store
+
     # ---- from and to other threads
 
     def open(self, token: EventLoopToken) -> None:

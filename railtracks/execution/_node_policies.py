@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import anyio
 
 from railtracks._concurrency._task_groups import split_cancellation
+from railtracks._context_variable import current
 from railtracks._policies import Policies
 from railtracks.exceptions import NodeTimeOutError
 from railtracks.execution._call_scopes import CallScopes, NodeDeadline, RootCall
@@ -22,6 +23,17 @@ from railtracks.execution._strategies import ExecutionStrategy
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Reason
 from railtracks.state._transitions import RTState
+
+if TYPE_CHECKING:  # not loaded before it is needed
+    from railtracks.execution._limits import SessionLimits
+
+
+class LimitedCoordinator(Protocol):
+    """The coordinator, as far as this module needs it."""
+
+    limits: SessionLimits | None
+
+    def use_limits(self) -> SessionLimits: ...
 
 
 class Call(NamedTuple):
@@ -39,10 +51,10 @@ class Call(NamedTuple):
     """The top-level call that it is part of."""
 
 
-async def run_with_policies(
+def run_with_policies(
     policies: Policies, strategy: ExecutionStrategy, call: Call, state: RTState, scopes: CallScopes
-) -> Any:
-    """Run one attempt of a call as the policies of its node say.
+) -> Awaitable[Any]:
+    """Run one attempt of a call as the policies of its node say. Awaiting what is returned gives its result.
 
     Args:
         policies: The policies.
@@ -53,11 +65,41 @@ async def run_with_policies(
 
     Raises:
         NodeTimeOutError: it took longer than its ``timeout``.
+        LimitExceededError: it would exceed a limit, and may not wait, or not any longer.
         BaseException: whatever the node raises, as the same object.
 
     Cancellation: passed on; nothing is left that the policies had taken.
     """
-    seconds = policies.timeout
+    limits = _session().limits
+    if policies.is_own or (limits is None and policies.limit is None):  # no coroutine more than it needs
+        return _run_in_time(policies.timeout, strategy, call, state, scopes)
+    return _run_within_limits(policies, strategy, call, state, scopes)
+
+
+def _session() -> LimitedCoordinator:
+    return current.get().coordinator  # type: ignore[no-any-return]
+
+
+async def _run_within_limits(
+    policies: Policies, strategy: ExecutionStrategy, call: Call, state: RTState, scopes: CallScopes
+) -> Any:
+    session = _session()
+    limits = session.limits or session.use_limits()
+    places = limits.acquire_nowait(policies, call.node, call.record)
+    if places is None:
+        places = await limits.acquire(policies, call.node, call.record)
+    try:
+        seconds = policies.timeout
+        if seconds is None:
+            return await strategy.execute(call.node, call.args, call.kwargs)
+        return await _run_in_time(seconds, strategy, call, state, scopes)
+    finally:
+        limits.release(places)
+
+
+async def _run_in_time(
+    seconds: float | None, strategy: ExecutionStrategy, call: Call, state: RTState, scopes: CallScopes
+) -> Any:
     if seconds is None or seconds == math.inf:
         return await strategy.execute(call.node, call.args, call.kwargs)
     root, record = call.root, call.record

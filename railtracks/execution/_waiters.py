@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -35,6 +35,12 @@ class CallFrame(Protocol):
     def coordinator(self) -> RunningSession: ...
 
 
+class LimitWaiters(Protocol):
+    """The limits of a session, as far as the mailbox needs them."""
+
+    def blocked(self) -> Mapping[CallRecord, object]: ...
+
+
 class RunningSession(Protocol):
     """The coordinator of a session, as far as the mailbox needs it."""
 
@@ -47,6 +53,8 @@ class RunningSession(Protocol):
     recorder: Recorder | None
     nursery: TaskSpawner | None
 
+    @property
+    def limits(self) -> LimitWaiters | None: ...
     @property
     def outer(self) -> RunningSession | None: ...
 
@@ -128,13 +136,18 @@ class Waiters:
 
     # ---- suspension
 
+    def on_call_waits(self) -> None:
+        """Handle that a call waits for a limit, which may be the last one that could go on."""
+        self._blocked_calls = None
+        self.on_call_ended()
+
     def on_call_ended(self) -> None:
         """Have the leader read at once if nothing but calls that wait is open."""
         if self.leader is not None and self._session.suspends and self._are_alone():
             self.leader.woken.set()
 
     def _are_alone(self) -> bool:
-        """Return whether each open call waits for a message, or has called one that does."""
+        """Return whether each open call waits for a message, or for a call that does, or has called one of these."""
         if self._blocked_calls is None:
             self._blocked_calls = self._count_blocked()
         return self._session.state.open_calls == self._blocked_calls
@@ -142,8 +155,9 @@ class Waiters:
     def _count_blocked(self) -> int:
         state = self._session.state
         seen: dict[int, CallRecord] = {}
-        for waiter in self._waiters:
-            record = waiter.frame.record
+        limits = self._session.limits
+        waiting = [waiter.frame.record for waiter in self._waiters]
+        for record in waiting if limits is None else [*waiting, *limits.blocked()]:
             while record is not None and record.index not in seen:
                 seen[record.index] = record
                 record = state.caller(record)
@@ -161,7 +175,10 @@ class Waiters:
             return False
         from railtracks.execution._idle import is_at_rest  # here, as few runs are suspended
 
-        return is_at_rest({waiter.frame.task for waiter in self._waiters}, self._is_inside)
+        waiting = {waiter.frame.task for waiter in self._waiters}
+        if session.limits is not None:
+            waiting.update(session.limits.blocked().values())
+        return is_at_rest(waiting, self._is_inside)
 
     def _is_inside(self, frame: CallFrame) -> bool:
         """Return whether a frame is in this session, or in one inside it."""

@@ -45,7 +45,8 @@ def waiting_calls(
         counts: Whether an open call counts; None if all do.
 
     Returns:
-        One text for each call, in the order of creation, for at most ``MAX_SHOWN`` calls. It is the name of the node
+        One text for each call, in the order of creation, for at most ``MAX_SHOWN`` calls. A call that has not run yet
+        says what limit it waits for. The text is the name of the node
         alone where the line is not known: the call has not begun, or it runs elsewhere.
     """
     below = (each for each in records[root or 0 :] if each is not None and (root is None or each.run == root))
@@ -58,7 +59,13 @@ def waiting_calls(
             places[id(cancelled)] = _place_of(traceback)
     except Exception:  # the frames of the application may hold anything
         places = {}
-    return tuple(each.name + places.get(id(each), "") for each in innermost)
+    return tuple(each.name + (_limit_of(each) or places.get(id(each), "")) for each in innermost)
+
+
+def _limit_of(record: CallRecord) -> str:
+    """Return which limit a call waits for, as in ", waiting for limit api"; "" if it waits for none."""
+    waiting = None if record.policy is None else record.policy.waiting
+    return "" if waiting is None else f", waiting for {waiting}"
 
 
 def raised_at(exc: BaseException) -> str:

@@ -27,8 +27,15 @@ from railtracks.state._serialization._shown_arguments import arguments_of
 from railtracks.state._serialization._shown_data import MORE, shorten, shown_data
 from railtracks.state._views._failures import cancelled_calls, failures_of, is_failure, shown_reason
 from railtracks.state._views._folds import FOLD_FROM, SHOWN_UNUSUAL, WORDS
-from railtracks.state._views._texts import printable, shown_error, shown_name, shown_status, traceback_of
-from railtracks.state._views._times import began_at, own_seconds
+from railtracks.state._views._texts import (
+    printable,
+    shown_error,
+    shown_name,
+    shown_seconds,
+    shown_status,
+    traceback_of,
+)
+from railtracks.state._views._times import began_at, own_seconds, ran_since
 from railtracks.state._views._user_frames import without_library_frames
 
 COLUMNS = ("index", "parent", "name", "status", "shown_status", "started", "ended", "own", "arguments", "error", "more")
@@ -36,8 +43,9 @@ COLUMNS = ("index", "parent", "name", "status", "shown_status", "started", "ende
 
 - ``index``, and ``parent``, which is the index of the caller or None. The ``node_id`` of a call is ``SESSION-nINDEX``.
 - ``status``: the place of the status in ``STATUSES``. ``shown_status``: the text with its cause; None if it has none.
-- ``started``, ``ended`` (None while it is open) and ``own``: milliseconds, the first two since the run began. ``own``
-  is the time in which no call below it ran; None if it made no calls, or has not ended.
+- ``started``, ``ended`` (None while it is open) and ``own``: milliseconds, the first two since the run began. A call
+  that has waited for its limits starts after that. ``own`` is the time in which no call below it ran; None if it made
+  no calls, or has not ended.
 - ``arguments``, ``error``: short texts; the second is None for a call without an exception.
 - ``more``: an object with what is shown of the call when it is opened; None if there is nothing.
 """
@@ -141,7 +149,7 @@ def _row(record: CallRecord, tree: CallTree, origin: float, limit: int, redactor
         shown_name(record, redactor),
         STATUSES.index(record.status.value),
         None if status == record.status.value else status,
-        _milliseconds(record.started - origin),
+        _milliseconds(ran_since(record) - origin),
         None if ended is None else _milliseconds(ended - origin),
         own,
         shown,
@@ -172,6 +180,8 @@ def _more(
         found |= _failure(record, children, redactor)
     if record.reason is not None and record.reason in WHY:
         found["why"] = WHY[record.reason]
+    if record.policy is not None and record.policy.waited:
+        found["waited"] = shown_seconds(record.policy.waited)
     if record.attempt > 1:
         found["attempt"] = record.attempt
     if record.reuse is not None:

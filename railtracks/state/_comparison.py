@@ -18,6 +18,7 @@ from railtracks.state._serialization._record_text import inputs_text
 from railtracks.state._serialization._shown_data import shorten
 from railtracks.state._views._summary import NodeSummary, aligned
 from railtracks.state._views._texts import shown_call, shown_error, shown_seconds
+from railtracks.state._views._times import ran_seconds
 
 SHOWN_PAIRS = 10
 """How many calls a list shows."""
@@ -237,7 +238,7 @@ def _raises(record: CallRecord | None) -> bool:
 
 
 def _seconds(record: CallRecord) -> float | None:
-    return None if record.ended is None else record.ended - record.started
+    return None if record.ended is None else ran_seconds(record)
 
 
 def _change(first: str, second: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 import attrs
 
 from railtracks._identifiers import index_of, node_id
-from railtracks.exceptions import GlobalTimeOutError, Question, SessionEndedError, StateError
+from railtracks.exceptions import GlobalTimeOutError, LimitExceededError, Question, SessionEndedError, StateError
 from railtracks.state._questions import awaited_topics, open_questions
 from railtracks.state._records import REUSED, CallRecord, Reason, Status, aggregate_status, copy_record, is_reused
 from railtracks.state._redaction._redactor import Redactor
@@ -456,6 +456,10 @@ class ExecutionInfo:
             if limit is not None:
                 what = f"the timeout of {limit:g} s, and ended after {seconds:g} s"
             return Failure(GlobalTimeOutError(seconds if limit is None else limit, f"{record.name} exceeded {what}"))
+        if record.reason is Reason.BUDGET:
+            budget = "" if record.timeout is None else f" of {record.timeout:g} s"
+            message = f"{record.name} was cancelled: the session had used up its budget{budget}"
+            return Failure(LimitExceededError("budget", message))
         if record.reason is Reason.SUSPENDED:
             return Failure(SessionEndedError(f"{record.name} is suspended, until what it waits for has come"))
         if record.reason is not None:

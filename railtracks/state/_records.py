@@ -28,6 +28,8 @@ class Reason(StrEnum):
     """The top-level call that it belongs to took longer than the session's ``timeout``."""
     NODE_TIMEOUT = "node_timeout"
     """It took longer than the ``timeout`` of its node, and has failed; or a call above it did, and it was cancelled."""
+    BUDGET = "budget"
+    """All calls of the session together took longer than its ``budget``."""
     END_ON_ERROR = "end_on_error"
     """An error of another call ended the session: under ``end_on_error``, or because it was fatal."""
     SESSION_ENDED = "session_ended"
@@ -70,7 +72,7 @@ REUSED = "reused"
 """What the value of ``CallRecord.reuse`` begins with for a call whose recorded result was used."""
 
 
-_POLICY_KINDS = {"retry": int, "retried": bool, "waited": float, "cached": str, "place": str}
+_POLICY_KINDS = {"retry": int, "retried": bool, "waited": float, "cached": str, "place": str, "waiting": str}
 
 
 def policy_facts_in(members: Mapping[str, Any]) -> PolicyFacts | None:
@@ -136,6 +138,8 @@ class PolicyFacts(NamedTuple):
     """Where the result came from that was used in place of running it: "session" or "store"; None if it ran."""
     place: str | None = None
     """Where it ran, if not in the process of its session: "process", or the name of an executor."""
+    waiting: str | None = None
+    """The limit that it waits for, or was waiting for when it ended, such as "limit api"; None once it has run."""
 
 
 class FieldRepr:

@@ -124,7 +124,7 @@ def _source_of(exc: AssertionError) -> str:
 
 # ---- invariants that are not part of the promise
 
-_FINAL = (Reason.TIMEOUT, Reason.END_ON_ERROR)
+_FINAL = (Reason.TIMEOUT, Reason.BUDGET, Reason.END_ON_ERROR)
 
 
 def passes_cancellation_on(outcome: Outcome) -> None:

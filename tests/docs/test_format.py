@@ -162,7 +162,7 @@ def with_policies():
     record = calls.created("slow", "Tool", (), {}, None, 1.0)
     calls.cancelled(record, Reason.TIMEOUT, 6.0, timeout=5.0)
     again = calls.created("again", "Tool", (), {}, None, 6.0)
-    again.policy = PolicyFacts(1, True, 0.5, "store", "process")
+    again.policy = PolicyFacts(1, True, 0.5, "store", "process", "limit api")
     calls.failed(again, ValueError(), 7.0)
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     info = ExecutionInfo("slow", start_time=0.0, records=calls.snapshot(), traceparent=traceparent)
@@ -328,7 +328,7 @@ def test_documents_and_journals_begin_as_the_page_says(beginning, rich):
         assert json.dumps(data).encode().startswith(DOCUMENT_BEGINS)
 
 
-@pytest.mark.parametrize("name", ["runs", "journals", "documents", "large_values", "messages"])
+@pytest.mark.parametrize("name", ["runs", "journals", "documents", "large_values", "messages", "rates"])
 def test_the_tables_of_sqlite_are_those_on_the_page(name):
     SQLiteStore("runs.db").save("mine", [b"{}"])
     with sqlite3.connect("runs.db") as connection:
@@ -337,7 +337,7 @@ def test_the_tables_of_sqlite_are_those_on_the_page(name):
         tables.discard("sqlite_sequence")  # of SQLite itself
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
-    assert tables == {"runs", "journals", "documents", "large_values", "messages"}
+    assert tables == {"runs", "journals", "documents", "large_values", "messages", "rates"}
     shown = re.search(rf"Table `{name}`:.*?\n\n(.*?)\n\n", section("SQLite"), re.DOTALL)[1]  # type: ignore[index]
     assert re.findall(r"^\| `(\w+)` \| `(\w+)` \|", shown, re.MULTILINE) == columns
 

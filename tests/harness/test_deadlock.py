@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 
@@ -11,6 +12,7 @@ import anyio.from_thread
 import anyio.to_thread
 import pytest
 
+import railtracks as rt
 from railtracks.testing import ClockHeldError, Deadlock, VirtualClock, run
 from tests.harness.clocks import in_thread, takes_less_than, work
 
@@ -169,3 +171,22 @@ def test_a_thread_that_was_started_since_may_still_wake_it(backend):
             await done.wait()
 
     run(main, backend=backend)
+
+
+def test_deadlock_says_which_limit_a_call_waits_for(backend):
+    @rt.function_node(limit=rt.Limit("api", concurrency=1))
+    async def wait(begun, event):
+        begun.set()
+        await event.wait()
+
+    async def main():
+        async with rt.Session(timeout=math.inf, save_state=False), anyio.create_task_group() as group:
+            begun, event = anyio.Event(), anyio.Event()
+            group.start_soon(rt.call, wait, begun, event)
+            await begun.wait()
+            await rt.call(wait, begun, event)
+            event.set()  # too late: the call that would come before it waits for the one that waits for this
+
+    with pytest.raises(Deadlock) as raised:
+        run(main, backend=backend)
+    assert any(place.startswith("main (") and place.endswith(", for limit api") for place in raised.value.waiting)

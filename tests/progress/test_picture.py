@@ -17,6 +17,7 @@ from railtracks._progress._picture import Painter, picture
 from railtracks._progress._view import MAX_BARS, SessionView
 from railtracks.state import Status
 from railtracks.state._questions import ASK, QUESTION, TOPIC
+from railtracks.state._records import PolicyFacts
 from railtracks.state._serialization._record_text import inputs_text
 from tests.progress.helpers import CallLog, FakeSession, Stream, Threads
 
@@ -63,6 +64,13 @@ def test_what_a_call_waits_for_is_said():
         '├─ ask("Which size?")  2.5 s  waits for an answer',
         '└─ receive("go")  2.5 s  waits for a message',
     ]
+
+
+def test_call_that_waits_for_a_limit_says_so():
+    session = FakeSession()
+    call(session, "fetch", 1).policy = PolicyFacts(waiting="limit api")
+    call(session, "fetch", 2).policy = PolicyFacts(waited=2.0)
+    assert texts(session)[1:] == ["├─ fetch(1)  waiting for limit api, 2.5 s", "└─ fetch(2)  500 ms"]
 
 
 def test_calls_that_wait_for_a_worker_thread_are_counted():

@@ -110,7 +110,7 @@ def test_all_members_of_a_call_are_read():
     late.abandoned = True
     failed = state.created("failed", "Tool", (), {}, late, 4.0)
     failed.branch, failed.raised_by, failed.was_left, failed.attempt = (1, -2), (7, 8), False, 3
-    failed.policy = PolicyFacts(2, True, 0.5, "store", "process")
+    failed.policy = PolicyFacts(2, True, 0.5, "store", "process", "limit api")
     failed.code = "cpython-3.13.1:0d0f8b3262b8e72a"
     failed.reads = {"k": Read("[1]", None, 2), "none": Read(None, None, 1), "typed": Read("[1]", '{"": "tuple"}', 1)}
     state.failed(failed, ValueError("x"), 4.5)

@@ -47,6 +47,7 @@ class Details {
       ["made by", caller ? callLink(caller, this.app) : null],
       ["raised by", raisers.length ? el("span", {}, ...raisers.slice(0, 5).map((each) => callLink(each, this.app))) : null],
       ["made", call.children.length ? counted(call.children.length, "call") : null],
+      ["waited", more.waited],
       ["attempt", more.attempt],
       ["reuse", more.reuse],
       ["thread", more.abandoned ? "It went on after the call was cancelled." : null],

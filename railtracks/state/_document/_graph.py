@@ -122,6 +122,8 @@ class EdgeDetails(FieldRepr):
     """Whether it failed, and its policy has it tried again."""
     waited: float = 0.0
     """Seconds that it waited for limits before it ran."""
+    waiting: str | None = None
+    """The limit that it waited for when it ended, or when this was saved; None if it has run."""
     cached: str | None = None
     """Where the result came from that was used in place of running it: "session" or "store"."""
     place: str | None = None

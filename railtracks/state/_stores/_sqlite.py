@@ -21,6 +21,7 @@ from railtracks.state._file_system import make_folder, sync_new_folders
 from railtracks.state._stores._file_lock import FileLock, is_locked, sweep_locks
 from railtracks.state._stores._free_space import configure, give_back, prepare_new
 from railtracks.state._stores._headers import HEADER_BYTES, read_document_header
+from railtracks.state._stores._limits import SQLiteLimits
 from railtracks.state._stores._mailboxes import SQLiteMailbox
 from railtracks.state._stores._parts import compress_part, decompress_part, in_parts, joined
 from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
@@ -57,7 +58,7 @@ END;
 _COLUMNS = ("flow_name", "session_name", "status", "start_time", "end_time", "calls")
 
 
-class SQLiteStore(SQLiteMailbox, SQLiteValues):
+class SQLiteStore(SQLiteMailbox, SQLiteValues, SQLiteLimits):
     """Runs in an SQLite file, which several processes of one machine may use at once.
 
     For your own queries, the table ``runs`` has ``identifier``, ``flow_name``, ``session_name``, ``status``,
@@ -67,8 +68,8 @@ class SQLiteStore(SQLiteMailbox, SQLiteValues):
 
     Args:
         path: The file. It is made, for its owner only, when the store is first used. SQLite's own ``-wal`` and ``-shm``
-            files are beside it, and a ``.lock`` file for each run that is open. It must not be on a network file
-            system.
+            files are beside it, and a ``.lock`` file for each run that is open and each call that an ``rt.Limit``
+            counts. It must not be on a network file system.
     """
 
     blocks = True
@@ -289,7 +290,7 @@ class SQLiteStore(SQLiteMailbox, SQLiteValues):
             _switch_to_wal(connection)
             configure(connection)
             connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(_SCHEMA + SQLiteMailbox.SCHEMA + SQLiteValues.SCHEMA)
+            connection.executescript(_SCHEMA + SQLiteMailbox.SCHEMA + SQLiteValues.SCHEMA + SQLiteLimits.LIMITS_SCHEMA)
         except BaseException:
             connection.close()
             raise

@@ -8,6 +8,7 @@ import attrs
 
 from railtracks.state._call_tree import CallTree
 from railtracks.state._records import CallRecord, is_reused
+from railtracks.state._views._times import ran_since
 
 
 @attrs.frozen
@@ -28,7 +29,8 @@ def critical_path(records: Sequence[CallRecord]) -> tuple[PathStep, ...]:
 
     Go back in time from the end of each call on the path: it had waited last for the call below it that ended last, and
     before that one began for the one that had ended last then, and so on. What remains is the call's own time. Calls
-    that ran beside one on the path do not count: making them faster would not end the session earlier.
+    that ran beside one on the path do not count: making them faster would not end the session earlier. Neither does the
+    time in which a call waited for its limits.
 
     Args:
         records: The calls of a session. Those that have not ended are left out, with all below them, and so are reused
@@ -40,7 +42,7 @@ def critical_path(records: Sequence[CallRecord]) -> tuple[PathStep, ...]:
     while stack:
         record, until = stack.pop()
         covered, below = _waited_for(tree.children(record), until, record.started)
-        steps.append(PathStep(record, max(0.0, until - record.started - covered)))
+        steps.append(PathStep(record, max(0.0, until - ran_since(record) - covered)))
         stack += below
     return tuple(sorted(steps, key=lambda step: step.record.started_step))
 

@@ -10,6 +10,7 @@ import attrs
 from railtracks._wording import counted
 from railtracks.state._records import CallRecord, Status
 from railtracks.state._views._texts import shown_seconds
+from railtracks.state._views._times import ran_seconds
 
 FOLD_FROM = 10
 """The least number of calls of one name that are folded."""
@@ -60,7 +61,7 @@ class Fold:
         parts = ends_in_words(Counter(record.status for record in self.records))
         if self.below:
             parts[0] += f" ({self.below} with a call below that did not complete)"
-        times = [record.ended - record.started for record in self.records if record.ended is not None]
+        times = [ran_seconds(record) for record in self.records if record.ended is not None]
         if times:
             parts.append(f"{shown_seconds(min(times))} to {shown_seconds(max(times))}")
         return f"× {len(self.records)}: {', '.join(parts)}"
@@ -104,7 +105,7 @@ def fold_siblings(
 
 
 def _fold(records: Sequence[CallRecord], unusual: Sequence[int], with_slowest: bool) -> Fold:
-    ended = [(record.ended - record.started, -record.index, record) for record in records if record.ended is not None]
+    ended = [(ran_seconds(record), -record.index, record) for record in records if record.ended is not None]
     slowest = max(ended)[2] if ended and with_slowest else None
     special = [record for record in records if unusual[record.index]]
     shown = special[:SHOWN_UNUSUAL]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import ceil
@@ -13,9 +15,12 @@ from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._shown_data import shorten
 from railtracks.state._views._critical_path import PathStep, critical_path
 from railtracks.state._views._texts import shown_call, shown_seconds
+from railtracks.state._views._times import ran_seconds, ran_since
 
 _SHOWN_STEPS = 10
 _MAX_NAME = 40
+_TOLERANCE = 1e-6
+"""Seconds by which sums of times are off at most."""
 
 
 @attrs.frozen
@@ -137,12 +142,9 @@ def summarize(records: Sequence[CallRecord], redactor: Redactor, **facts: object
 def max_concurrency(records: Sequence[CallRecord]) -> int:
     """Return the greatest number of calls that ran at the same time and had no call of their own that was running.
 
-    Reused calls did not run.
+    Reused calls did not run, and calls that wait for their limits do not run yet.
     """
-    records = [record for record in records if not is_reused(record)]
-    moments = [(record.started_step, record, 1) for record in records]
-    moments += [(record.ended_step, record, -1) for record in records if record.ended_step is not None]
-    moments.sort(key=lambda moment: moment[0])
+    moments = _moments([record for record in records if not is_reused(record)])
     running: set[int] = set()
     below: Counter[int | None] = Counter()  # by the index of a call, how many calls of its own are running
 
@@ -159,10 +161,27 @@ def max_concurrency(records: Sequence[CallRecord]) -> int:
     return greatest
 
 
+def _moments(records: Sequence[CallRecord]) -> list[tuple[float, CallRecord, int]]:
+    """Return when calls began to run (1) and ended (-1), in order, as steps of their session.
+
+    A call that has waited took no step when it began to run. It began after all that had happened until then.
+    """
+    records = [record for record in records if record.policy is None or record.policy.waiting is None]  # others ran
+    moments: list[tuple[float, CallRecord, int]]
+    moments = [(record.ended_step, record, -1) for record in records if record.ended_step is not None]
+    ends = sorted((record.ended or 0.0, step) for step, record, _ in moments)
+    for record in records:
+        step = float(record.started_step)
+        if record.policy is not None and record.policy.waited:
+            before = bisect(ends, (ran_since(record) + _TOLERANCE, math.inf))
+            step = max(step, ends[before - 1][1] + 0.5) if before else step
+            step = step if record.ended_step is None else min(step, record.ended_step - 0.25)
+        moments.append((step, record, 1))
+    return sorted(moments, key=lambda moment: moment[0])
+
+
 def _node_summary(name: str, records: Sequence[CallRecord]) -> NodeSummary:
-    times = sorted(
-        record.ended - record.started for record in records if record.ended is not None and not is_reused(record)
-    )
+    times = sorted(ran_seconds(record) for record in records if record.ended is not None and not is_reused(record))
     total = sum(times)
     return NodeSummary(
         name,

@@ -89,8 +89,13 @@ def shown_error(exc: BaseException, redactor: Redactor) -> str:
 
 
 def shown_status(record: CallRecord) -> str:
-    """Return the status of a call with its cause, such as ``Cancelled (timeout)`` or ``Completed (reused)``."""
+    """Return the status of a call with its cause, such as ``Cancelled (timeout)`` or ``Completed (reused)``.
+
+    That it waits for a limit, or has not run as it was waiting for one, is said as in ``Open (waiting for limit api)``.
+    """
     details = [] if record.reason is None or record.status is Status.SUSPENDED else [record.reason.value]
+    if record.policy is not None and record.policy.waiting is not None and record.status is not Status.FAILED:
+        details.append(f"waiting for {record.policy.waiting}")
     details += ["reused"] * is_reused(record)
     return f"{record.status.value} ({', '.join(details)})" if details else record.status.value
 

@@ -17,14 +17,25 @@ def began_at(start_time: float | None, records: Sequence[CallRecord]) -> float:
     return min((record.started for record in records), default=0.0) if start_time is None else start_time
 
 
+def ran_since(record: CallRecord) -> float:
+    """Return when a call began to run, after it had waited for its limits, in seconds since the epoch."""
+    return record.started if record.policy is None else record.started + record.policy.waited
+
+
+def ran_seconds(record: CallRecord) -> float:
+    """Return how long a call that has ended ran, without the time in which it waited for its limits."""
+    assert record.ended is not None
+    return max(0.0, record.ended - ran_since(record))
+
+
 def own_seconds(record: CallRecord, children: Sequence[CallRecord]) -> float:
-    """Return the seconds of a call that has ended in which none of the calls that it made was running.
+    """Return the seconds in which a call that has ended ran, and none of the calls that it made ran or waited.
 
     Reused calls ran in an earlier attempt, and took none of the time of a call that ran in this one.
     """
     assert record.ended is not None
     ran = [child for child in children if is_reused(record) or not is_reused(child)]
-    return record.ended - record.started - _seconds_covered(ran, record.ended)
+    return ran_seconds(record) - _seconds_covered(ran, record.ended)
 
 
 def _seconds_covered(records: Sequence[CallRecord], end: float) -> float:

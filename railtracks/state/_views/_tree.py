@@ -15,7 +15,7 @@ from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._views._failures import shown_reason
 from railtracks.state._views._folds import FOLD_FROM, Fold, fold_siblings
 from railtracks.state._views._texts import shown_call, shown_name, shown_seconds, shown_status
-from railtracks.state._views._times import own_seconds
+from railtracks.state._views._times import own_seconds, ran_seconds
 
 _MAX_CALLS = 200
 """The default number of lines of calls."""
@@ -150,9 +150,11 @@ class Tree:
         shown = shown_call(record, redactor) if self._options.arguments else shown_name(record, redactor)
         label = f"{shown}  {shown_status(record)}"
         if record.ended is not None:
-            label += f"  {shown_seconds(record.ended - record.started)}"
+            label += f"  {shown_seconds(ran_seconds(record))}"
             if children := self._tree.children(record):
                 label += f" (own {shown_seconds(own_seconds(record, children))})"
+        if record.policy is not None and record.policy.waited:
+            label += f"  after it waited {shown_seconds(record.policy.waited)}"
         if record.exception is not None:
             label += f"  {shown_reason(record, self._tree.children(record), redactor)}"
         return label

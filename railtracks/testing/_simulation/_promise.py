@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from railtracks._test_probe import is_fatal, is_replayed, leaves_of
-from railtracks.exceptions import GlobalTimeOutError, RunSuspended
+from railtracks.exceptions import GlobalTimeOutError, LimitExceededError, RunSuspended
 from railtracks.state import CallRecord, Status
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._outcome import ObservedSession, Outcome
@@ -74,6 +74,9 @@ def the_caller_has_the_real_result_or_the_real_exception(outcome: Outcome) -> No
     elif isinstance(error, GlobalTimeOutError) and error is not top.value:
         if elapsed < config.timeout:
             raise InvariantError(f"it timed out after {elapsed:g} s, but the timeout is {config.timeout:g} s", call)
+    elif isinstance(error, LimitExceededError) and error is not top.value:
+        if config.budget is None or error.limit != "budget":
+            raise InvariantError(f"it exceeded {error.limit}, which its session does not have", call)
     elif elapsed > config.timeout:
         raise InvariantError(
             f"it ended after {elapsed:g} s, but not because of the timeout of {config.timeout:g} s", call

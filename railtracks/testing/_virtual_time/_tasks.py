@@ -12,7 +12,7 @@ from typing import Any
 
 from anyio.lowlevel import checkpoint
 
-from railtracks._test_probe import is_user_module, suspended_frames
+from railtracks._test_probe import awaited_limit, is_user_module, suspended_frames
 
 TURNS_TO_END = 3
 """Turns of the event loop that the callbacks of finished tasks may take."""
@@ -44,9 +44,13 @@ def where_raised(traceback: TracebackType | None, stop: CodeType) -> str:
 
 
 def where_waits(coroutine: Any) -> str | None:
-    """Return where in user code the coroutine waits, or None if no user code is in it."""
-    own = [frame for frame in suspended_frames(coroutine) if is_user_code(frame)]
-    return place_of(own[-1].f_code, own[-1].f_lineno) if own else None
+    """Return where in user code the coroutine waits, and for which limit if it does; None if no user code is in it."""
+    frames = list(suspended_frames(coroutine))
+    own = [frame for frame in frames if is_user_code(frame)]
+    if not own:
+        return None
+    limit = awaited_limit(frames)
+    return place_of(own[-1].f_code, own[-1].f_lineno) + ("" if limit is None else f", for {limit}")
 
 
 def describe(coroutine: Any) -> str:

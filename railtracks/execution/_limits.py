@@ -1,0 +1,351 @@
+"""The limits of calls: what a call must have before it runs, and what it waits for until then.
+
+Each limit on how many calls run at once is a pool of slots (``_concurrency/_slots.py``), in which a call that waits for
+calls that it has made does not count. ``max_concurrency`` is one pool for all calls of the session, a number that a
+node has as its ``limit`` is one for the function in the session, and an ``rt.Limit`` is shared by name. A call takes
+what it needs in this order, and a rate last. So whatever waits for a slot of a later pool waits for calls that have
+what they need of the earlier ones, and no two calls wait for each other, unless the nodes of two limits call each
+other both ways.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from functools import partial
+from types import MethodType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import anyio
+
+from railtracks._concurrency._rate_window import RateWindow
+from railtracks._concurrency._slots import Place, SlotPool
+from railtracks._context_variable import current
+from railtracks._logging import SessionLog
+from railtracks._options import ExecutorConfig
+from railtracks._policies import Limit, Policies
+from railtracks.execution._limit_texts import exceeded, log_line, not_allowed, warn_of_congestion
+from railtracks.execution._shared_limits import shared_limit, shown_limit
+from railtracks.nodes import FunctionNode
+from railtracks.state import CallRecord
+from railtracks.state._records import PolicyFacts
+from railtracks.state._transitions import RTState
+
+if TYPE_CHECKING:
+    from railtracks.execution._call_log import CallLog
+    from railtracks.execution._file_limits import FileLimit
+    from railtracks.execution._mailbox import SessionMailbox
+
+PATIENCE = 60.0
+"""Seconds that a call may wait for a limit before the wait is reported."""
+
+
+class LimitedSession(Protocol):
+    """The coordinator of a session, as far as this module needs it."""
+
+    session_id: str
+    config: ExecutorConfig
+    state: RTState
+    log: SessionLog
+    call_log: CallLog
+    clock: Callable[[], float]
+    mailbox: SessionMailbox | None
+
+    def now(self) -> float: ...
+
+
+class Gate(NamedTuple):
+    """One limit that a call has to pass."""
+
+    label: str
+    """What it is called on record and in messages, such as "limit api"."""
+    pool: SlotPool | None
+    """Its slots; None if it does not limit how many run at once."""
+    total: float
+    """How many slots there are."""
+    rate: RateWindow | None = None
+    """Its rate; None if it has none."""
+    limit: Limit | None = None
+    """The limit that several nodes share; None if it is the node's, or the session's, own."""
+    file: FileLimit | None = None
+    """The part of it that is shared with other processes; None if it is not."""
+
+
+class SessionLimits:
+    """The limits of the calls of one session. For use in the thread of its event loop.
+
+    Args:
+        session: Its coordinator.
+
+    Attributes:
+        waiting: The calls that wait, each with the limit and the task that it is in.
+    """
+
+    __slots__ = (
+        "_calls",
+        "_everything",
+        "_gates",
+        "_is_bare",
+        "_max_calls",
+        "_max_depth",
+        "_outer",
+        "_state",
+        "waiting",
+    )
+
+    def __init__(self, session: LimitedSession) -> None:
+        config = session.config
+        self._state = session.state
+        self._outer = session.call_log
+        self._max_calls = config.max_calls
+        self._max_depth = config.max_depth
+        self._calls = 0
+        total = config.max_concurrency
+        self._everything = None if total is None else Gate(f"max_concurrency={total}", SlotPool(), total)
+        self._is_bare = total is None and self._max_calls is None and self._max_depth is None
+        self._gates: dict[int, tuple[object, Gate]] = {}  # by the id of a limit or a function, which is kept here
+        self.waiting: dict[CallRecord, tuple[Gate, object]] = {}
+
+    def acquire_nowait(
+        self, policies: Policies, node: FunctionNode[..., Any], record: CallRecord
+    ) -> tuple[Place, ...] | None:
+        """Take what a call needs before it runs, if it need not wait for it. Return that, or None.
+
+        Args:
+            policies: The policies of its node.
+            node: Its node.
+            record: Its record.
+
+        Raises:
+            LimitExceededError: the session may not make the call at all.
+        """
+        limit = policies.limit
+        if limit is None or limit == math.inf:
+            limit = None
+        elif self._is_bare and not isinstance(limit, Limit):  # the most frequent case, for speed alone
+            known = self._gates.get(id(node.target))
+            pool = None if known is None else known[1].pool
+            if pool is not None and not pool.holders:
+                place = Place(pool, record, node.name)
+                return (place,) if pool.acquire_nowait(place, limit) else None
+        if self._max_calls is not None or self._max_depth is not None:
+            self._check(record)
+        places: tuple[Place, ...] = ()
+        if self._everything is not None:
+            found = self._take_slot(self._everything, node, record)
+            if found is None:
+                return None
+            places = found
+        if limit is None:
+            return places
+        gate = self._gate(limit, node)
+        own: tuple[Place, ...] | None = None
+        if gate.file is None:
+            own = () if gate.pool is None else self._take_slot(gate, node, record)
+            if own is not None and (gate.rate is None or gate.rate.take_nowait()):
+                return (*places, *own) if places else own
+        self.release((*places, *(own or ())))
+        return None
+
+    def _take_slot(self, gate: Gate, node: FunctionNode[..., Any], record: CallRecord) -> tuple[Place, ...] | None:
+        pool = gate.pool
+        assert pool is not None
+        place = Place(pool, record, node.name)
+        if pool.holders:
+            place.above = self._place_above(pool, record)
+        return (place,) if pool.acquire_nowait(place, gate.total) else None
+
+    @staticmethod
+    def release(places: tuple[Place, ...]) -> None:
+        """Give back what a call has taken."""
+        for place in places[::-1]:
+            place.pool.release(place)
+
+    def forget_shared(self) -> None:
+        """Refer to no limit that several nodes share any more: the session is over."""
+        self._gates = {key: known for key, known in self._gates.items() if known[1].limit is None}
+
+    def _gate(self, limit: float | Limit, node: FunctionNode[..., Any]) -> Gate:
+        """Return the limit of a node."""
+        if type(limit) is Limit:
+            known = self._gates.get(id(limit))
+            return known[1] if known is not None else self._shared_gate(limit)
+        function = node.target
+        if type(function) is MethodType:  # it is bound anew each time
+            function = function.__func__
+        known = self._gates.get(id(function))
+        if known is None:
+            known = self._gates[id(function)] = function, Gate(f"limit={limit}", SlotPool(), limit)
+        gate = known[1]
+        return gate if gate.total == limit else gate._replace(label=f"limit={limit}", total=limit)
+
+    def _shared_gate(self, limit: Limit) -> Gate:
+        session: LimitedSession = current.get().coordinator
+        shared = shared_limit(limit, session.clock)
+        total = math.inf if limit.concurrency is None else limit.concurrency
+        gate = Gate(f"limit {limit.name}", shared.pool, total, shared.rate, limit, _file_limit(limit, session))
+        self._gates[id(limit)] = limit, gate
+        return gate
+
+    def _place_above(self, pool: SlotPool, record: CallRecord) -> Place | None:
+        """Return the place of the nearest call above one that has a place in a pool; also in a session around it."""
+        state, log = self._state, self._outer
+        caller = state.caller(record)
+        while True:
+            while caller is not None:
+                place = pool.holders.get(caller)
+                if place is not None:
+                    return place
+                caller = state.caller(caller)
+            if log.outer is None:
+                return None
+            log, index = log.outer
+            state = log.calls
+            caller = state.entries[index]
+
+    # ---- the limits over which calls fail
+
+    def _check(self, record: CallRecord) -> None:
+        """Count a call, and check that the session may make it."""
+        self._calls += 1
+        if self._max_calls is not None and self._calls > self._max_calls:
+            raise exceeded("max_calls", self._max_calls, f"{record.name} would be call {self._calls} of its session")
+        if self._max_depth is not None:
+            depth, caller = 1, self._state.caller(record)
+            while caller is not None:
+                depth, caller = depth + 1, self._state.caller(caller)
+            if depth > self._max_depth:
+                raise exceeded("max_depth", self._max_depth, f"the call of {record.name} would have depth {depth}")
+
+    # ---- waiting
+
+    async def acquire(self, policies: Policies, node: FunctionNode[..., Any], record: CallRecord) -> tuple[Place, ...]:
+        """Wait for what a call needs before it runs. Return that.
+
+        The arguments are those of :meth:`acquire_nowait`.
+
+        Raises:
+            LimitExceededError: the call may not wait, or has waited as long as it may.
+
+        Cancellation: the wait ends, and nothing is taken.
+        """
+        gates = [] if self._everything is None else [self._everything]
+        if policies.limit is not None and policies.limit != math.inf:
+            gates.append(self._gate(policies.limit, node))
+        taken: list[Place] = []
+        try:
+            for gate in gates:
+                await self._pass(gate, node, record, taken)
+        except BaseException:
+            self.release(tuple(taken))
+            raise
+        return tuple(taken)
+
+    async def _pass(self, gate: Gate, node: FunctionNode[..., Any], record: CallRecord, taken: list[Place]) -> None:
+        """Wait until a call has passed a limit, and note that it waits, and for how long it has."""
+        frame = current.get()
+        session: LimitedSession = frame.coordinator
+        if await self._pass_at_once(gate, node, record, taken):
+            return
+        limit, facts = gate.limit, record.policy or PolicyFacts()
+        patience = math.inf if limit is None or limit.wait is True else float(limit.wait)
+        record.policy = facts._replace(waiting=gate.label)
+        if not patience:
+            assert limit is not None
+            raise not_allowed(record, limit, "is reached, and it does not wait (wait=False)")
+        log_line(session, logging.DEBUG, record, "%s waits for the %s", node.name, gate.label)
+        self.waiting[record] = gate, frame.task
+        if session.mailbox is not None:
+            session.mailbox.waiters.on_call_waits()
+        has_passed = False
+        try:
+            with anyio.move_on_after(patience):
+                await self._wait(gate, node, record, taken)
+                has_passed = True
+        finally:
+            del self.waiting[record]
+            waited = session.now() - record.started  # from there on, so that what is after it has run
+            record.policy = facts._replace(waiting=None if has_passed else gate.label, waited=waited)
+        if not has_passed:
+            assert limit is not None
+            raise not_allowed(record, limit, f"is reached, and it has waited {patience:g} s, as its `wait` says")
+
+    async def _pass_at_once(
+        self, gate: Gate, node: FunctionNode[..., Any], record: CallRecord, taken: list[Place]
+    ) -> bool:
+        """Pass a limit, if that is possible without waiting for others. Return whether it is."""
+        pool, file = gate.pool, gate.file
+        if pool is not None:
+            place = self._place(gate, pool, node, record)
+            if not pool.acquire_nowait(place, gate.total):
+                return False
+            taken.append(place)
+            if file is not None and place.permit is None:
+                place.permit = await file.take_slot()
+        if pool is None or file is None or place.permit is not None:
+            if gate.rate is None:
+                return True
+            if gate.rate.take_nowait() if file is None else await gate.rate.take_at_once(file.take_rate):
+                return True
+        if pool is not None:  # it waits behind those that came before
+            self.release((taken.pop(),))
+        return False
+
+    async def _wait(self, gate: Gate, node: FunctionNode[..., Any], record: CallRecord, taken: list[Place]) -> None:
+        session: LimitedSession = current.get().coordinator
+        pool, file = gate.pool, gate.file
+        if pool is not None:
+            place = self._place(gate, pool, node, record)
+            warn = partial(self._warn, gate, record, session)
+            await pool.acquire(place, gate.total, PATIENCE, warn)
+            taken.append(place)
+            if file is not None and place.permit is None:
+                place.permit = await file.wait_for_slot(PATIENCE, partial(warn, place))
+        if gate.rate is not None:
+            await gate.rate.take(None if file is None else file.take_rate)
+
+    def _place(self, gate: Gate, pool: SlotPool, node: FunctionNode[..., Any], record: CallRecord) -> Place:
+        place = Place(pool, record, node.name)
+        place.above = self._place_above(pool, record)
+        if gate.file is not None:
+            place.group = gate.file.group
+        return place
+
+    @staticmethod
+    def _warn(gate: Gate, record: CallRecord, session: LimitedSession, own: Place | None = None) -> None:
+        """Warn that a call has waited very long for a slot, which another process has if it has its place here."""
+        assert gate.pool is not None
+        holders = [*gate.pool.holders.values()]
+        running = [place.name for place in holders if not place.below and place is not own]
+        running += ["calls of other processes"] * (own is not None)
+        shown = gate.label if gate.limit is None else shown_limit(gate.limit)
+        warn_of_congestion(session, record, PATIENCE, shown, running)
+
+    def blocked(self) -> dict[CallRecord, object]:
+        """Return the calls that can go on only when another call of this session has ended, each with its task."""
+        entries = self._state.entries
+
+        def is_own(holder: Any) -> bool:
+            return holder.index < len(entries) and entries[holder.index] is holder
+
+        return {
+            record: task
+            for record, (gate, task) in self.waiting.items()
+            if gate.pool is not None and any(place.holder is record for place in gate.pool.queue)
+            if all(map(is_own, [*gate.pool.holders]))
+        }
+
+
+def _file_limit(limit: Limit, session: LimitedSession) -> FileLimit | None:
+    """Return the part of a limit that is shared with other processes; None if the store of the session has none."""
+    if session.mailbox is None:
+        return None
+    from railtracks.state._stores._limits import find_limit_store  # these two here, as few programs need them
+
+    store = find_limit_store(session.mailbox.store)
+    if store is None:
+        return None
+    from railtracks.execution._file_limits import FileLimit
+
+    return FileLimit(limit, store)
