@@ -12,6 +12,7 @@ from railtracks.state import CallEvent
 
 COUNT = 5_000
 TARGETS = {"asyncio": 1.3, "trio": 0.8}
+POLICIES_TARGET = 1.5
 
 
 async def function(x: int) -> int:
@@ -33,6 +34,36 @@ async def loop(count: int) -> float:
     for i in range(count):
         await rt.call(node, i)
     return time.perf_counter() - start
+
+
+guarded = rt.function_node(function, retries=3, timeout=60, limit=10)
+limited = rt.function_node(function, limit=10)
+
+
+@rt.function_node
+async def guarded_loop(count: int) -> float:
+    start = time.perf_counter()
+    for i in range(count):
+        await rt.call(guarded, i)
+    return time.perf_counter() - start
+
+
+@rt.function_node
+async def limited_loop(count: int) -> float:
+    start = time.perf_counter()
+    for i in range(count):
+        await rt.call(limited, i)
+    return time.perf_counter() - start
+
+
+async def with_policies(count: int) -> float:
+    async with quiet_session():
+        return await rt.call(guarded_loop, count)
+
+
+async def with_limit(count: int) -> float:
+    async with quiet_session():
+        return await rt.call(limited_loop, count)
 
 
 async def nested(count: int) -> float:
@@ -59,8 +90,12 @@ async def top_level(count: int) -> float:
 
 def measure(backend: str, rounds: int) -> list[Result]:
     """Measure nested and top-level calls."""
-    variants = {"scope": scope, "nested": nested, "top": top_level, "subscribed": subscribed}
+    variants = {
+        "scope": scope, "nested": nested, "top": top_level, "subscribed": subscribed, "policies": with_policies,
+        "limit": with_limit,
+    }  # fmt: skip
     times = anyio.run(in_turns, variants, COUNT, rounds, backend=backend)
+    without = f"nested call without them, {micro(times['nested'])}"
     against = f"CancelScope + await, {micro(times['scope'])}"
     return [
         Result("nested call", micro(times["nested"]), against, ratio(times, "nested", "scope"), TARGETS[backend]),
@@ -70,5 +105,13 @@ def measure(backend: str, rounds: int) -> list[Result]:
             against,
             ratio(times, "subscribed", "scope"),
         ),
+        Result(
+            "nested call with retries=, timeout= and limit= that are not needed",
+            micro(times["policies"]),
+            without,
+            ratio(times, "policies", "nested"),
+            POLICIES_TARGET,
+        ),
+        Result("nested call with limit=", micro(times["limit"]), without, ratio(times, "limit", "nested")),
         Result("top-level call", micro(times["top"]), against, ratio(times, "top", "scope")),
     ]
