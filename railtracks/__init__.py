@@ -26,7 +26,7 @@ from railtracks.pubsub import Subscription
 from railtracks.state import ExecutionInfo, Secret
 
 if TYPE_CHECKING:
-    from railtracks import llm
+    from railtracks import executors, llm
     from railtracks._calls._ask import ask
     from railtracks._calls._current_call import CurrentCall, current_call
     from railtracks._calls._receive import receive
@@ -87,6 +87,7 @@ __all__ = [
     "enable_logging",
     "escape_braces",
     "exceptions",
+    "executors",
     "function_node",
     "llm",
     "nodes",
@@ -107,6 +108,7 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_attributes(
         globals(),
         {
+            "railtracks.executors": ("executors",),
             "railtracks.llm": ("llm",),
             "railtracks._calls._ask": ("ask",),
             "railtracks._calls._current_call": ("CurrentCall", "current_call"),

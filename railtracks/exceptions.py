@@ -20,6 +20,7 @@ __all__ = [
     "NodeInvocationError",
     "NodeTimeOutError",
     "RTError",
+    "RemoteError",
     "RunCancelledError",
     "RunExistsError",
     "RunInUseError",
@@ -29,6 +30,8 @@ __all__ = [
     "SessionEndedError",
     "SessionError",
     "StateError",
+    "TransferError",
+    "WorkerLostError",
 ]
 
 
@@ -224,3 +227,45 @@ class LimitExceededError(RTError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.limit, self.message), self.__dict__
+
+
+class TransferError(RTError, TypeError):
+    """A node, an argument or a result cannot be sent to a worker, or back, because it cannot be pickled."""
+
+
+class WorkerLostError(RTError):
+    """The worker in which a node ran has died, or its executor is broken or closed. What the node did is not known.
+
+    Args:
+        message: What was lost, and what to do.
+        executor: The name of the executor in the session; "process" for a worker process of the session's own.
+    """
+
+    def __init__(self, message: str = "", executor: str = "") -> None:
+        super().__init__(message)
+        self.executor = executor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.executor), self.__dict__  # with the notes
+
+
+class RemoteError(RTError):
+    """An exception that a node raised in a worker, and that cannot be brought back as an object.
+
+    Args:
+        type_name: The module and the qualified name of its type, such as ``shop.errors.OutOfStock``.
+        text: Its own text.
+        traceback_text: The traceback in the worker.
+        reason: Why the exception itself could not be brought back.
+    """
+
+    def __init__(self, type_name: str, text: str = "", traceback_text: str = "", reason: str = "") -> None:
+        super().__init__(f"{type_name}: {text}" if text else type_name, [reason] if reason else [])
+        self.type_name = type_name
+        self.text = text
+        self.traceback_text = traceback_text
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without a reason, whose note is among the attributes.
+        return type(self), (self.type_name, self.text, self.traceback_text), self.__dict__

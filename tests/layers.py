@@ -34,6 +34,7 @@ LAYERS: list[tuple[str, str]] = [
     ("_progress", "the live view in the terminal"),
     ("pubsub", "events to subscribers"),
     ("nodes", "what can be called, in one form"),
+    ("executors", "work in other processes and on other machines: pickling, workers, executors"),
     ("_telemetry", "spans of OpenTelemetry, live and of a recorded run"),
     ("_resume", "the history of a run, and the match of a call in it"),
     ("execution._recording", "what a session writes while it runs"),

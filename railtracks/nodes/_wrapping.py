@@ -65,16 +65,16 @@ def reduce_node(node: Any, rebuild: Callable[..., Any], options: dict[str, Any])
             or is an attribute of its owner under no name.
     """
     path = getattr(node, "__qualname__", None)
-    if isinstance(path, str) and _find(node.__module__, path) is node:
+    if isinstance(path, str) and find_by_name(node.__module__, path) is node:
         return path
     func = node.func
     if isinstance(func, MethodType):
         return _reduce_method(node, func, rebuild, options)
-    found = _find(func.__module__, func.__qualname__) if isinstance(func, FunctionType) else func
+    found = find_by_name(func.__module__, func.__qualname__) if isinstance(func, FunctionType) else func
     if type(found) is type(node) and found.func is func:  # its function was decorated, so its name is that of a node
         place, _, name = func.__qualname__.rpartition(".")
         if place and found == node:  # a static one, which its class makes anew at each access
-            return getattr, (_find(func.__module__, place), name)
+            return getattr, (find_by_name(func.__module__, place), name)
         return rebuild, (found, options)
     if found is not func:
         from pickle import PicklingError  # here, as few programs pickle nodes
@@ -117,7 +117,8 @@ def _is_same_method(found: Any, func: MethodType) -> bool:
     return isinstance(found, MethodType) and found.__self__ is func.__self__ and found.__func__ is func.__func__
 
 
-def _find(module: Any, path: str) -> Any:
+def find_by_name(module: Any, path: str) -> Any:
+    """Return what has the qualified name ``path`` in a module that is loaded; None if nothing has."""
     found: Any = sys.modules.get(module)
     for name in path.split("."):
         found = getattr(found, name, None)

@@ -1,0 +1,119 @@
+"""Values as bytes, for a worker in another process or on another machine: cloudpickle, which knows nodes here.
+
+What can be imported there is sent as its name, as always. What cannot is sent by value: lambdas, closures, and what
+``__main__`` defines, which is another module in a worker.
+
+cloudpickle is imported where it is used, with ``pickle``: they take 3 ms, and few programs need them.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import sys
+from types import MethodType
+from typing import Any
+
+from railtracks._main_module import MAIN_NAMES
+from railtracks.exceptions import TransferError
+from railtracks.nodes import FunctionNode
+from railtracks.nodes._wrapping import find_by_name
+
+_IDENTITY = ("key", "unkeyed", "definition", "code", "former_key")
+"""Cached properties of a node that identify it, and that are sent with it: in a worker they could come out
+differently, because ``__main__`` is another module there, and a resumed run would not find its calls again."""
+_NOT_SENT = frozenset({"return_hint"})
+"""A cached property that is found anew where it is needed."""
+
+
+def dumps(value: Any, what: str = "the value") -> bytes:
+    """Return ``value`` as bytes.
+
+    Args:
+        value: Anything; a node, a function or a class that cannot be imported by its name is sent by value.
+        what: What the value is, for the error.
+
+    Raises:
+        TransferError: something in it cannot be pickled.
+    """
+    buffer = io.BytesIO()
+    try:
+        _pickler()(buffer).dump(value)
+    except Exception as exc:  # a `__reduce__` or `__getstate__` of a user may raise anything
+        raise TransferError(
+            f"{what} cannot be sent to or from a worker: {type(exc).__name__}: {exc}; "
+            f"pass what can be pickled, and open connections, files and locks inside the node"
+        ) from exc
+    return buffer.getvalue()
+
+
+def loads(data: bytes | memoryview) -> Any:
+    """Return the value that :func:`dumps` made bytes of.
+
+    Raises:
+        Exception: whatever its classes raise, or what a module that is missing here raises.
+    """
+    from pickle import loads as load
+
+    return load(data)  # noqa: S301 (of our own worker, or of our own process)
+
+
+@functools.cache
+def _pickler() -> type[Any]:
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            # First, because a node claims to be a function, and cloudpickle would make a plain one of it.
+            if issubclass(type(obj), FunctionNode):
+                return _reduce_node(obj)
+            return super().reducer_override(obj)
+
+    return Pickler
+
+
+def _reduce_node(node: FunctionNode[..., Any]) -> str | tuple[Any, ...]:
+    """Return how a node is pickled: by its name if it can be imported by that, or else by value."""
+    path = getattr(node, "__qualname__", None)
+    if isinstance(path, str) and _is_importable(node.__module__) and find_by_name(node.__module__, path) is node:
+        return path
+    identity = {name: getattr(node, name) for name in _IDENTITY}
+    if node.reduced is not None:
+        return (*node.reduced, {**identity, "known_secrets": node.known_secrets})
+    if isinstance(node.func, MethodType):
+        return _reduce_bound(node, identity)
+    # The object comes before its state, so that a function that refers to its own node finds this one.
+    return _blank, (type(node),), _state_of(node)
+
+
+def _state_of(node: FunctionNode[..., Any]) -> dict[str, Any]:
+    return {name: value for name, value in vars(node).items() if name not in _NOT_SENT}
+
+
+def _reduce_bound(node: FunctionNode[..., Any], identity: dict[str, Any]) -> tuple[Any, ...]:
+    """Return how a node of a method is pickled. Pickling the method itself would find the node in its place."""
+    func = node.func
+    assert isinstance(func, MethodType)
+    state = {name: value for name, value in _state_of(node).items() if value is not func}
+    return _blank, (type(node),), (func.__func__, func.__self__, state | identity), None, None, _set_bound
+
+
+def _set_bound(node: FunctionNode[..., Any], state: tuple[Any, Any, dict[str, Any]]) -> None:
+    function, owner, attributes = state
+    func = MethodType(function, owner)
+    vars(node).update(attributes, func=func, target=func, __wrapped__=func)
+
+
+def _blank(kind: type[FunctionNode[..., Any]]) -> FunctionNode[..., Any]:
+    return object.__new__(kind)
+
+
+def _is_importable(module: Any) -> bool:
+    """Return whether what a module defines is sent by name."""
+    if module in MAIN_NAMES or module not in sys.modules:
+        return False
+    import cloudpickle
+
+    parts = str(module).split(".")
+    by_value = cloudpickle.list_registry_pickle_by_value()
+    return not any(".".join(parts[:end]) in by_value for end in range(1, len(parts) + 1))

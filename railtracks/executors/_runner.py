@@ -1,0 +1,49 @@
+"""What runs work in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Literal, Protocol
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Capabilities:
+    """What an executor can do with work that was submitted to it."""
+
+    kind: Literal["thread", "interpreter", "process", "machine"]
+    """What its workers share with this process: "thread", everything; "interpreter", the process; "process", the
+    machine; "machine", perhaps nothing."""
+
+    kills_running: bool
+    """Whether work that has begun ends when its call is cancelled. Otherwise it is abandoned: it runs on."""
+
+    survives_crash: bool
+    """Whether a worker that dies leaves other work alone, and is replaced."""
+
+
+class Runner(Protocol):
+    """Runs work in workers: in processes of its own, or where an executor puts it."""
+
+    name: str
+    """Its name in records and errors: "process", or the name of the executor in the session."""
+
+    capabilities: Capabilities
+
+    async def run(self, work: bytes, *, on_abandon: Callable[[], Awaitable[bool]] | None = None) -> bytes:
+        """Have a worker run :func:`railtracks.executors._worker.run`, and return what that returns.
+
+        Args:
+            work: What ``pack_work`` has packed.
+            on_abandon: Awaited when work that runs is abandoned. If it returns True, its end is waited for.
+
+        Raises:
+            WorkerLostError: the worker has died, or the executor is broken or closed.
+
+        Cancellation: what is queued does not begin. What runs is killed if ``capabilities.kills_running``, and
+        otherwise abandoned.
+        """
+
+    async def close(self) -> None:
+        """End the workers that belong to it. Idempotent. Cancellation: passed on when they have ended."""

@@ -1,0 +1,131 @@
+"""What runs in a worker: a function and its arguments come as bytes, and what becomes of them goes back as bytes."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context
+from typing import Any
+
+from railtracks.exceptions import TransferError
+from railtracks.executors._capture import Capture, captured
+from railtracks.executors._outcome import Outcome, pack_exception, pack_outcome, pack_result
+from railtracks.executors._pickling import dumps, loads
+from railtracks.nodes._callables import is_async
+
+_INTERPRETER = os.urandom(8).hex()
+
+
+def _here() -> tuple[str, int]:
+    """Return what identifies this interpreter among all; a forked child has another process id."""
+    return _INTERPRETER, os.getpid()
+
+
+def pack_work(
+    func: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    name: str = "",
+    backend: str = "asyncio",
+) -> bytes:
+    """Return a function and its arguments as bytes, for :func:`run`.
+
+    Args:
+        func: The function, sync or async.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        name: The name of the node, for errors.
+        backend: The backend of the event loop that an async function runs in.
+
+    Raises:
+        TransferError: the function or an argument cannot be pickled; the text names it.
+    """
+    import logging
+
+    head = {"name": name, "backend": backend, "home": _here(), "log_level": logging.root.level}
+    call = (func, args, dict(kwargs or {}))
+    try:
+        body = dumps(call)
+    except TransferError as exc:
+        raise _blame(exc, name, *call) from exc.__cause__
+    return dumps((head, body))
+
+
+def _blame(exc: TransferError, name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TransferError:
+    """Return an error that names the part that cannot be pickled."""
+    parts: dict[str, Any] = {f"the function of the node {name}": func}
+    parts |= {f"argument {at} of {name}": arg for at, arg in enumerate(args, start=1)}
+    parts |= {f"argument {key!r} of {name}": arg for key, arg in kwargs.items()}
+    for what, part in parts.items():
+        try:
+            dumps(part, what)
+        except TransferError as found:
+            return found
+    return exc
+
+
+def run(work: bytes) -> bytes:
+    """Run what :func:`pack_work` packed, here, and return what :func:`unpack_outcome` unpacks. Never raises.
+
+    It runs in a context of its own, so that nothing is left in that of a thread of a pool.
+    """
+    capture = Capture()
+    name = "the node"
+    try:
+        head, body = _load(work, "the work")
+        name = head["name"] or name
+        ended = Context().run(_run, head, body, name, capture)
+    except BaseException as exc:
+        ended = pack_exception(exc, name)
+    return pack_outcome(
+        Outcome(
+            output=capture.output,
+            output_dropped=capture.output_dropped,
+            logs=capture.logs,
+            logs_dropped=capture.logs_dropped,
+            process=os.getpid(),
+            host=socket.gethostname(),
+            ended=ended,
+        )
+    )
+
+
+def _run(head: Mapping[str, Any], body: bytes, name: str, capture: Capture) -> dict[str, Any]:
+    try:
+        # What is logged where our own handlers are has reached them already.
+        log_level = None if head["home"] == _here() else head["log_level"]
+        with captured(capture, log_level):
+            func, args, kwargs = _load(body, f"{name}, or an argument of it,")
+            result = _call(func, args, kwargs, head["backend"])
+        return pack_result(result, name)
+    except BaseException as exc:
+        return pack_exception(exc, name)
+
+
+def _load(data: bytes, what: str) -> Any:
+    try:
+        return loads(data)
+    except Exception as exc:  # whatever the import of a module raises, among others
+        raise TransferError(
+            f"{what} cannot be unpickled in the worker: {type(exc).__name__}: {exc}; "
+            f"the worker needs the same code and packages, on its sys.path"
+        ) from exc
+
+
+def _call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], backend: str) -> Any:
+    if is_async(func):
+        return _in_event_loop(lambda: func(*args, **kwargs), backend)
+    result = func(*args, **kwargs)
+    return _in_event_loop(lambda: result, backend) if inspect.isawaitable(result) else result
+
+
+def _in_event_loop(begin: Callable[[], Awaitable[Any]], backend: str) -> Any:
+    import anyio
+
+    async def main() -> Any:
+        return await begin()
+
+    return anyio.run(main, backend=backend)
