@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import io
 import sys
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import Any
 
 from railtracks._main_module import MAIN_NAMES
@@ -67,9 +67,30 @@ def _pickler() -> type[Any]:
             # First, because a node claims to be a function, and cloudpickle would make a plain one of it.
             if issubclass(type(obj), FunctionNode):
                 return _reduce_node(obj)
+            if issubclass(type(obj), BaseException) and _is_remade_without_init(type(obj)):
+                return _new_exception, (type(obj), obj.args), vars(obj) or None
             return super().reducer_override(obj)
 
     return Pickler
+
+
+def _is_remade_without_init(kind: type[BaseException]) -> bool:
+    """Return whether an exception is unpickled better without its ``__init__``.
+
+    Python calls it with ``args``. These are what ``BaseException.__init__`` was given, which need not be what an
+    ``__init__`` in Python takes: it may fail, or make another text.
+    """
+    if not isinstance(kind.__init__, FunctionType):
+        return False
+    if kind.__reduce__ is not BaseException.__reduce__ or kind.__reduce_ex__ is not BaseException.__reduce_ex__:
+        return False
+    builtin = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    # One with fields in C, such as SystemExit, needs its `__init__` for them.
+    return kind.__new__ is builtin.__new__ and builtin.__basicsize__ == BaseException.__basicsize__
+
+
+def _new_exception(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    return kind.__new__(kind, *args)
 
 
 def _reduce_node(node: FunctionNode[..., Any]) -> str | tuple[Any, ...]:

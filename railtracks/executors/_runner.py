@@ -31,11 +31,14 @@ class Runner(Protocol):
 
     capabilities: Capabilities
 
-    async def run(self, work: bytes, *, on_abandon: Callable[[], Awaitable[bool]] | None = None) -> bytes:
+    async def run(
+        self, work: bytes, *, node: str = "the node", on_abandon: Callable[[], Awaitable[bool]] | None = None
+    ) -> bytes:
         """Have a worker run :func:`railtracks.executors._worker.run`, and return what that returns.
 
         Args:
             work: What ``pack_work`` has packed.
+            node: The name of the node, for errors.
             on_abandon: Awaited when work that runs is abandoned. If it returns True, its end is waited for.
 
         Raises:

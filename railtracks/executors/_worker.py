@@ -67,10 +67,14 @@ def _blame(exc: TransferError, name: str, func: Any, args: tuple[Any, ...], kwar
     return exc
 
 
-def run(work: bytes) -> bytes:
+def run(work: bytes, collect: Callable[[Capture], None] | None = None) -> bytes:
     """Run what :func:`pack_work` packed, here, and return what :func:`unpack_outcome` unpacks. Never raises.
 
     It runs in a context of its own, so that nothing is left in that of a thread of a pool.
+
+    Args:
+        work: The work.
+        collect: Called afterwards to add output that was not written in that context.
     """
     capture = Capture()
     name = "the node"
@@ -78,6 +82,8 @@ def run(work: bytes) -> bytes:
         head, body = _load(work, "the work")
         name = head["name"] or name
         ended = Context().run(_run, head, body, name, capture)
+        if collect is not None:
+            collect(capture)
     except BaseException as exc:
         ended = pack_exception(exc, name)
     return pack_outcome(

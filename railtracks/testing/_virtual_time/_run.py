@@ -51,6 +51,7 @@ def virtual_hooks(clock: VirtualClock, seed: int | None = None) -> RuntimeHooks:
         processor_clock=None,  # it differs from run to run
         new_id=lambda: f"s{next(count)}",
         random_bytes=os.urandom if values is None else values.randbytes,
+        hold_clock=clock.hold,
         thread_scheduler=clock.thread_scheduler,
         observer=runtime_hooks.get().observer,
     )

@@ -1,0 +1,92 @@
+"""The main program of a worker process of a session: it runs one piece of work after another.
+
+Work and answers pass through what were standard input and output when it began. Both are something else before any
+code of a user runs: what that reads from or prints to, or a program that it starts, must not come between.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import tempfile
+import threading
+from typing import BinaryIO
+
+from railtracks.executors._capture import Capture
+from railtracks.executors._worker import run
+
+HEAD = 8
+"""Bytes before each message, with its length."""
+
+
+def main() -> None:
+    """Run work until the session closes the pipe."""
+    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    with tempfile.TemporaryFile() as output:
+        os.dup2(output.fileno(), 1)
+    # Ctrl-C is for the session, which ends this process. Not ignored, as programs that a node starts would inherit it.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    watch = _Watch(source.fileno())
+    while (work := _read(source)) is not None:
+        with watch:
+            answer = run(work, _collect)
+        try:
+            sink.write(len(answer).to_bytes(HEAD, "big"))
+            sink.write(answer)
+            sink.flush()
+        except BrokenPipeError:  # the session has ended
+            os._exit(1)
+
+
+def _read(source: BinaryIO) -> bytes | None:
+    head = source.read(HEAD)
+    return source.read(int.from_bytes(head, "big")) if len(head) == HEAD else None
+
+
+def _collect(capture: Capture) -> None:
+    """Add what was printed past ``sys.stdout`` and ``sys.stderr``: by other programs, in C, in other contexts."""
+    for name, file in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # closed, or replaced by something else
+            continue
+        size = os.fstat(file).st_size
+        if size:
+            text = os.pread(file, size, 0).decode(errors="replace")
+            os.ftruncate(file, 0)
+            os.lseek(file, 0, os.SEEK_SET)
+            capture.write(name, text)
+
+
+class _Watch:
+    """Ends this process, in the middle of its work, when the process that waits for it has ended."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._is_at_work = self._is_over = False
+        if hasattr(select, "poll"):  # not on Windows, where the work goes on to its end
+            threading.Thread(target=self._run, name="railtracks-watch", daemon=True).start()
+
+    def __enter__(self) -> None:
+        self._is_at_work = True
+        if self._is_over:  # the work came, and then the end
+            os._exit(1)
+
+    def __exit__(self, *_: object) -> None:
+        self._is_at_work = False
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._file, 0)  # reports nothing but that the other end was closed
+        poll.poll()
+        self._is_over = True  # first: the work may begin now
+        if self._is_at_work:
+            if os.getpgrp() == os.getpid():
+                os.killpg(0, signal.SIGKILL)  # with the programs that its work has started
+            os._exit(1)

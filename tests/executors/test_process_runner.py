@@ -1,0 +1,219 @@
+"""Work in processes of the session's own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from railtracks.exceptions import WorkerLostError
+from railtracks.executors._outcome import unpack_outcome
+from railtracks.executors._process_runner import process_runner
+from railtracks.executors._worker import pack_work
+from tests.executors import nodes
+
+
+@asynccontextmanager
+async def processes(max_workers=2):
+    runner = process_runner(max_workers)
+    try:
+        yield runner
+    finally:
+        await runner.close()
+
+
+async def outcome_of(runner, func, *args):
+    return unpack_outcome(await runner.run(pack_work(func, args, name="the_node"), node="the_node"))
+
+
+async def result_of(runner, func, *args):
+    return (await outcome_of(runner, func, *args)).unwrap()
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_work_runs_in_another_process():
+    async with processes() as runner:
+        pid = await result_of(runner, os.getpid)
+        assert pid != os.getpid()
+        assert await result_of(runner, os.getpid) == pid  # an idle one is used again
+        assert await result_of(runner, nodes.async_add, 1, 2) == 3
+    assert not is_running(pid)
+
+
+async def test_no_more_processes_run_than_allowed():
+    pids = set()
+    async with processes(max_workers=2) as runner:
+
+        async def note():
+            pids.add(await result_of(runner, os.getpid))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(10):
+                group.start_soon(note)
+    assert 1 <= len(pids) <= 2
+
+
+async def test_what_is_local_travels_by_value():
+    offset = 5
+    async with processes() as runner:
+        assert await result_of(runner, lambda x: x + offset, 3) == 8
+
+
+async def test_large_values_travel_both_ways():
+    data = os.urandom(5_000_000)
+    async with processes() as runner:
+        assert await result_of(runner, bytes, data) == data
+
+
+async def test_all_that_is_printed_comes_back():
+    async with processes() as runner:
+        outcome = await outcome_of(runner, nodes.talk)
+        assert [*outcome.output] == [
+            ("stdout", "to stdout\n"),
+            ("stderr", "to stderr\n"),
+            ("stdout", "from a child\n"),
+            ("stderr", "child stderr\n"),
+        ]
+        outcome = await outcome_of(runner, nodes.add, 1, 2)
+        assert [*outcome.output] == []
+
+
+@pytest.mark.parametrize(
+    ("how", "text"), [(nodes.exit_at_once, "exit code 3"), (nodes.kill_self, "killed by SIGKILL.*out of memory")]
+)
+async def test_a_process_that_dies_is_replaced(how, text):
+    async with processes() as runner:
+        with pytest.raises(WorkerLostError, match=rf"the_node: its worker process \d+ .*{text}") as caught:
+            await result_of(runner, how)
+        assert caught.value.executor == "process"
+        assert await result_of(runner, nodes.add, 1, 2) == 3
+
+
+async def test_the_last_words_of_a_process_are_shown():
+    def die():
+        os.write(2, b"cannot go on\n")
+        os._exit(1)
+
+    async with processes() as runner:
+        with pytest.raises(WorkerLostError) as caught:
+            await result_of(runner, die)
+    assert "cannot go on" in caught.value.__notes__[0]
+
+
+async def test_cancellation_kills_the_process_and_its_children(tmp_path):
+    def spawn_and_wait():
+        child = subprocess.Popen(["sleep", "600"])
+        Path(tmp_path, "pids").write_text(f"{os.getpid()} {child.pid} .")
+        child.wait()
+
+    async with processes() as runner:
+        async with anyio.create_task_group() as group:
+            group.start_soon(result_of, runner, spawn_and_wait)
+            pids = await first_line(tmp_path / "pids")
+            group.cancel_scope.cancel()
+        worker, child = map(int, pids)
+        assert not is_running(worker)
+        assert await is_gone(child)
+        assert await result_of(runner, nodes.add, 1, 2) == 3
+
+
+async def first_line(path):
+    words = []
+    while not words or words[-1] != ".":
+        words = await anyio.to_thread.run_sync(lambda: path.read_text().split() if path.exists() else [])
+    return words[:-1]
+
+
+async def is_gone(pid):
+    """Wait until a process that is not ours has ended; it may be a zombie until its new parent looks."""
+
+    def wait():
+        until = time.monotonic() + 20
+        while is_running(pid):
+            if time.monotonic() > until:
+                return False
+            if "State:\tZ" in Path(f"/proc/{pid}/status").read_text():
+                break
+        return True
+
+    return await anyio.to_thread.run_sync(wait)
+
+
+async def test_a_closed_runner_takes_no_work():
+    async with processes() as runner:
+        await result_of(runner, nodes.add, 1, 2)
+    with pytest.raises(WorkerLostError, match="have ended with it"):
+        await result_of(runner, nodes.add, 1, 2)
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing_behind():
+    async with processes() as runner:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await result_of(runner, nodes.add, 1, 2)
+        assert runner._workers == set(runner._idle)
+
+
+PROGRAM = """
+import os, sys, anyio
+from railtracks.executors._outcome import unpack_outcome
+from railtracks.executors._process_runner import process_runner
+from railtracks.executors._worker import pack_work
+
+class Thing:
+    def __init__(self, value): self.value = value
+
+def double(thing):
+    if thing.value == "wait":
+        print(os.getpid(), flush=True)
+        os.write(int(sys.argv[2]) if len(sys.argv) > 2 else 2, b"")
+        import time; time.sleep(600)
+    return Thing(thing.value * 2)
+
+async def main():
+    runner = process_runner(2)
+    async def call(value):
+        return unpack_outcome(await runner.run(pack_work(double, (Thing(value),), name="double"))).unwrap()
+    thing = await call(4)
+    assert type(thing) is Thing
+    print(thing.value, flush=True)
+    print(runner._idle[0].process.pid, flush=True)
+    if "wait" in sys.argv:
+        await call("wait")
+    await runner.close()
+
+anyio.run(main, backend=sys.argv[1])
+"""  # without `if __name__ == "__main__"`
+
+
+def test_a_program_needs_no_guard_of_its_main_module(tmp_path, backend):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    result = subprocess.run([sys.executable, program, backend], capture_output=True, text=True, check=False, timeout=60)
+    assert (result.stdout.split()[0], result.stderr, result.returncode) == ("8", "", 0)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_outlives_its_session(tmp_path, backend, how):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    command = [sys.executable, program, backend, "wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as home:
+        lines = [home.stdout.readline() for _ in range(2)]
+        worker = int(lines[1])
+        home.send_signal(how)
+        home.wait(30)
+        os.set_blocking(home.stdout.fileno(), True)
+        assert anyio.run(is_gone, worker)
