@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -123,7 +123,7 @@ class RuntimeHooks:
     wrap_strategy: Callable[[Any], Any] | None = None
     """Called with each ``ExecutionStrategy`` of a session; returns the strategy to use in its place."""
 
-    hold_clock: Callable[[], AbstractContextManager[object]] = nullcontext
+    hold_clock: Callable[[], AbstractContextManager[object]] | None = None
     """Entered while work is under way elsewhere that the event loop does not know of: in other processes, and in
     threads of others. May be left in another thread."""
 

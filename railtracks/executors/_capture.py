@@ -6,12 +6,10 @@ context variable: ``sys.stdout`` is replaced, while a capture is going on, by a 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import sys
 import threading
-from collections.abc import Iterator
 from contextvars import ContextVar
 from operator import itemgetter
 from typing import Any, TextIO
@@ -46,6 +44,8 @@ class Capture:
     @property
     def output(self) -> list[tuple[str, str]]:
         """What was written, in its order: the name of the stream, and a text."""
+        if not self._output:
+            return []
         with self._lock:
             parts = itertools.groupby(self._output, key=itemgetter(0))
             return [(stream, "".join(text for _, text in texts)) for stream, texts in parts]
@@ -155,18 +155,23 @@ class _Installed:
 _installed = _Installed()
 
 
-@contextlib.contextmanager
-def captured(capture: Capture, log_level: int | None) -> Iterator[None]:
+class captured:  # noqa: N801 (a context manager, as those of contextlib)
     """Catch what the code inside prints and logs.
 
     Args:
         capture: Where it is kept.
         log_level: The level of the root logger meanwhile; None: log records are not caught.
     """
-    _installed.enter(log_level)
-    token = _capture.set(capture)
-    try:
-        yield
-    finally:
-        _capture.reset(token)
-        _installed.leave(log_level)
+
+    __slots__ = ("_log_level", "_token")
+
+    def __init__(self, capture: Capture, log_level: int | None) -> None:
+        self._log_level = log_level
+        self._token = _capture.set(capture)
+
+    def __enter__(self) -> None:
+        _installed.enter(self._log_level)
+
+    def __exit__(self, *_: object) -> None:
+        _capture.reset(self._token)
+        _installed.leave(self._log_level)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Future
-from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from anyio.lowlevel import current_token
@@ -20,11 +19,10 @@ from railtracks._concurrency._event_loop import call_soon
 from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._thread_limit import ThreadLimit
 from railtracks._concurrency._threads import run_in_thread
-from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import ConfigError, RTError, WorkerLostError
 from railtracks.executors import _worker
 from railtracks.executors._kinds import UNKNOWN, Kind, kind_of
-from railtracks.executors._runner import Capabilities
+from railtracks.executors._runner import Capabilities, hold_clock
 
 MAX_WORK_ON_LOOP = 1_000_000
 """Bytes of work from which on even a ``submit`` that never waits is called in a worker thread: it may copy them."""
@@ -62,13 +60,14 @@ class ExecutorRunner:
     ) -> bytes:
         """Run work in the executor; see :class:`Runner`."""
         waiter = _Waiter()
-        with ExitStack() as until_submitted:
-            hold = until_submitted.enter_context(ExitStack())
-            hold.enter_context(runtime_hooks.get().hold_clock())
+        hold = hold_clock()
+        try:
             future, executor = await self._submit(work, node)
-            future.add_done_callback(lambda _: waiter.wake())
-            future.add_done_callback(lambda _: hold.close())
-            until_submitted.pop_all()
+        except BaseException:
+            hold.close()
+            raise
+        future.add_done_callback(waiter.wake)
+        future.add_done_callback(lambda _: hold.close())
         try:
             await waiter.wait_while(lambda: not future.done())
         except BaseException:
@@ -217,7 +216,7 @@ class _Waiter:
         self.changed = Condition()
         self._token = current_token()
 
-    def wake(self) -> None:
+    def wake(self, _: object) -> None:
         """Have the task look again. In any thread; if the event loop has ended, nothing happens."""
         call_soon(self._token, self.changed.notify_all)
 

@@ -20,18 +20,18 @@ from typing import IO, Any
 
 import anyio
 from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
 
 from railtracks._concurrency._cancellation import shielded
 from railtracks._concurrency._kinds import is_kind
-from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import ConfigError, WorkerLostError
 from railtracks.executors._process_main import HEAD
-from railtracks.executors._runner import Capabilities
+from railtracks.executors._runner import Capabilities, hold_clock
 
 PROCESS = "process"
 GRACE = 2.0
 """Seconds that an idle worker has to end by itself when its session has ended."""
+CHUNK = 2**18
+"""Bytes of an answer that are asked for at once."""
 MAX_LAST_WORDS = 2_000
 """Bytes that an error shows of what a lost worker wrote to its standard error."""
 _BOOT = "import sys; sys.path[:] = eval(sys.argv.pop()); from railtracks.executors._process_main import main; main()"
@@ -56,7 +56,7 @@ class ProcessRunner:
         async with self._places:
             worker = await self._get()
             try:
-                with runtime_hooks.get().hold_clock():
+                with hold_clock():
                     answer = await worker.exchange(work)
             except GeneratorExit:  # the coroutine is closed, and can wait for nothing
                 self._workers.discard(worker)
@@ -104,7 +104,7 @@ class ProcessRunner:
         self._idle.append(worker)
 
 
-_LOST = (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+_LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 """What is raised by a pipe whose other end is gone."""
 
 
@@ -118,13 +118,18 @@ class _Worker:
         self._errors = errors
         self._last_words = ""
         self._sink = process.stdin
-        self._source = BufferedByteReceiveStream(process.stdout)
+        self._source = process.stdout
 
     async def exchange(self, work: bytes) -> bytes:
         """Send work, and return the answer. After any exception, a cancellation too, it must be killed."""
         await self._sink.send(len(work).to_bytes(HEAD, "big") + work)
-        size = int.from_bytes(await self._source.receive_exactly(HEAD), "big")
-        return await self._source.receive_exactly(size)
+        answer = bytearray()
+        end = HEAD
+        while len(answer) < end:  # most answers come in one piece
+            answer += await self._source.receive(CHUNK)
+            if end == HEAD and len(answer) >= HEAD:
+                end += int.from_bytes(answer[:HEAD], "big")
+        return bytes(memoryview(answer)[HEAD:])
 
     async def close(self) -> None:
         """Have it end, and wait until it has."""

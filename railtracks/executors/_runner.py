@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Literal, Protocol
 
 import attrs
+
+from railtracks._test_hooks import runtime_hooks
 
 
 @attrs.frozen(kw_only=True)
@@ -23,13 +26,24 @@ class Capabilities:
     """Whether a worker that dies leaves other work alone, and is replaced."""
 
 
+def hold_clock() -> ExitStack:
+    """Hold the clock, if that is a virtual one, until what is returned is closed, in any thread."""
+    stack = ExitStack()
+    if (hold := runtime_hooks.get().hold_clock) is not None:
+        stack.enter_context(hold())
+    return stack
+
+
 class Runner(Protocol):
     """Runs work in workers: in processes of its own, or where an executor puts it."""
 
-    name: str
-    """Its name in records and errors: "process", or the name of the executor in the session."""
+    @property
+    def name(self) -> str:
+        """Its name in records and errors: "process", or the name of the executor in the session."""
 
-    capabilities: Capabilities
+    @property
+    def capabilities(self) -> Capabilities:
+        """What its workers are, and what becomes of work that is cancelled."""
 
     async def run(
         self, work: bytes, *, node: str = "the node", on_abandon: Callable[[], Awaitable[bool]] | None = None

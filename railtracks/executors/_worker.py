@@ -11,9 +11,8 @@ from typing import Any
 
 from railtracks.exceptions import TransferError
 from railtracks.executors._capture import Capture, captured
-from railtracks.executors._outcome import Outcome, pack_exception, pack_outcome, pack_result
+from railtracks.executors._outcome import pack_exception, pack_outcome, pack_result
 from railtracks.executors._pickling import dumps, loads
-from railtracks.nodes._callables import is_async
 
 _INTERPRETER = os.urandom(8).hex()
 
@@ -44,6 +43,7 @@ def pack_work(
         TransferError: the function or an argument cannot be pickled; the text names it.
     """
     import logging
+    from pickle import dumps as dump
 
     head = {"name": name, "backend": backend, "home": _here(), "log_level": logging.root.level}
     call = (func, args, dict(kwargs or {}))
@@ -51,7 +51,7 @@ def pack_work(
         body = dumps(call)
     except TransferError as exc:
         raise _blame(exc, name, *call) from exc.__cause__
-    return dumps((head, body))
+    return dump((head, body))
 
 
 def _blame(exc: TransferError, name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TransferError:
@@ -87,15 +87,13 @@ def run(work: bytes, collect: Callable[[Capture], None] | None = None) -> bytes:
     except BaseException as exc:
         ended = pack_exception(exc, name)
     return pack_outcome(
-        Outcome(
-            output=capture.output,
-            output_dropped=capture.output_dropped,
-            logs=capture.logs,
-            logs_dropped=capture.logs_dropped,
-            process=os.getpid(),
-            host=socket.gethostname(),
-            ended=ended,
-        )
+        ended=ended,
+        output=capture.output,
+        output_dropped=capture.output_dropped,
+        logs=capture.logs,
+        logs_dropped=capture.logs_dropped,
+        process=os.getpid(),
+        host=socket.gethostname(),
     )
 
 
@@ -122,16 +120,14 @@ def _load(data: bytes, what: str) -> Any:
 
 
 def _call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], backend: str) -> Any:
-    if is_async(func):
-        return _in_event_loop(lambda: func(*args, **kwargs), backend)
     result = func(*args, **kwargs)
-    return _in_event_loop(lambda: result, backend) if inspect.isawaitable(result) else result
+    return _in_event_loop(result, backend) if inspect.isawaitable(result) else result
 
 
-def _in_event_loop(begin: Callable[[], Awaitable[Any]], backend: str) -> Any:
+def _in_event_loop(awaitable: Awaitable[Any], backend: str) -> Any:
     import anyio
 
     async def main() -> Any:
-        return await begin()
+        return await awaitable
 
     return anyio.run(main, backend=backend)
