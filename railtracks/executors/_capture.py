@@ -114,42 +114,40 @@ class _Handler(logging.Handler):
 
 
 class _Installed:
-    """The streams and the handler, which are in place while there is a capture in this process."""
+    """The streams, which are in place while there is a capture in this process, and the handler of log records.
+
+    In a process of workers both stay, as putting them there takes longer than many a call, and they pass on what is
+    written outside of captures.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._streams: dict[str, _CapturingStream] = {}
-        self._handler = _Handler()
+        self._handler: _Handler | None = None
         self._captures = 0
-        self._logging = 0
-        self._level = logging.WARNING
 
     def enter(self, log_level: int | None) -> None:
         with self._lock:
             self._captures += 1
-            if self._captures == 1:
-                for name in ("stdout", "stderr"):
-                    self._streams[name] = _CapturingStream(name, getattr(sys, name))
+            for name in ("stdout", "stderr"):
+                stream = getattr(sys, name)
+                if type(stream) is not _CapturingStream and self._captures == 1:
+                    self._streams[name] = _CapturingStream(name, stream)
                     setattr(sys, name, self._streams[name])
             if log_level is not None:
-                self._logging += 1
-                if self._logging == 1:
-                    self._level = logging.root.level
+                if self._handler is None:
+                    self._handler = _Handler()
                     logging.root.addHandler(self._handler)
-                logging.root.setLevel(log_level)
+                if logging.root.level != log_level:
+                    logging.root.setLevel(log_level)
 
     def leave(self, log_level: int | None) -> None:
         with self._lock:
             self._captures -= 1
-            if not self._captures:
+            if not self._captures and log_level is None:
                 for name, stream in self._streams.items():
                     if getattr(sys, name) is stream:  # it may have been replaced since
                         setattr(sys, name, stream._original)
-            if log_level is not None:
-                self._logging -= 1
-                if not self._logging:
-                    logging.root.removeHandler(self._handler)
-                    logging.root.setLevel(self._level)
 
 
 _installed = _Installed()
@@ -160,7 +158,8 @@ class captured:  # noqa: N801 (a context manager, as those of contextlib)
 
     Args:
         capture: Where it is kept.
-        log_level: The level of the root logger meanwhile; None: log records are not caught.
+        log_level: The level that the root logger gets, in a process of workers; None in the process that waits for
+            them, where log records reach the handlers as always.
     """
 
     __slots__ = ("_log_level", "_token")

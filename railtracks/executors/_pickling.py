@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import io
-import sys
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -64,11 +63,14 @@ def _pickler() -> type[Any]:
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
-            # First, because a node claims to be a function, and cloudpickle would make a plain one of it.
-            if issubclass(type(obj), FunctionNode):
+            kind = type(obj)
+            if kind is FunctionType and _is_found(obj.__module__, obj.__qualname__, obj):
+                return NotImplemented  # by its name; cloudpickle takes longer to find that out
+            # Before cloudpickle, for which a node is a function, and which would make a plain one of it.
+            if issubclass(kind, FunctionNode):
                 return _reduce_node(obj)
-            if issubclass(type(obj), BaseException) and _is_remade_without_init(type(obj)):
-                return _new_exception, (type(obj), obj.args), vars(obj) or None
+            if issubclass(kind, BaseException) and _is_remade_without_init(kind):
+                return _new_exception, (kind, obj.args), vars(obj) or None
             return super().reducer_override(obj)
 
     return Pickler
@@ -84,6 +86,8 @@ def _is_remade_without_init(kind: type[BaseException]) -> bool:
         return False
     if kind.__reduce__ is not BaseException.__reduce__ or kind.__reduce_ex__ is not BaseException.__reduce_ex__:
         return False
+    if any(vars(base).get("__slots__") for base in kind.__mro__):  # which are not in its `__dict__`
+        return False
     builtin = next(base for base in kind.__mro__ if base.__module__ == "builtins")
     # One with fields in C, such as SystemExit, needs its `__init__` for them.
     return kind.__new__ is builtin.__new__ and builtin.__basicsize__ == BaseException.__basicsize__
@@ -96,7 +100,7 @@ def _new_exception(kind: type[BaseException], args: tuple[Any, ...]) -> BaseExce
 def _reduce_node(node: FunctionNode[..., Any]) -> str | tuple[Any, ...]:
     """Return how a node is pickled: by its name if it can be imported by that, or else by value."""
     path = getattr(node, "__qualname__", None)
-    if isinstance(path, str) and _is_importable(node.__module__) and find_by_name(node.__module__, path) is node:
+    if isinstance(path, str) and _is_found(node.__module__, path, node):
         return path
     identity = {name: getattr(node, name) for name in _IDENTITY}
     if node.reduced is not None:
@@ -129,12 +133,14 @@ def _blank(kind: type[FunctionNode[..., Any]]) -> FunctionNode[..., Any]:
     return object.__new__(kind)
 
 
-def _is_importable(module: Any) -> bool:
-    """Return whether what a module defines is sent by name."""
-    if module in MAIN_NAMES or module not in sys.modules:
+def _is_found(module: Any, path: str, obj: object) -> bool:
+    """Return whether an object can be imported by a name, and is to be sent by that."""
+    if module in MAIN_NAMES or find_by_name(module, path) is not obj:
         return False
     import cloudpickle
 
-    parts = str(module).split(".")
     by_value = cloudpickle.list_registry_pickle_by_value()
+    if not by_value:
+        return True
+    parts = str(module).split(".")
     return not any(".".join(parts[:end]) in by_value for end in range(1, len(parts) + 1))

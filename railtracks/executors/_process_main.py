@@ -1,7 +1,7 @@
 """The main program of a worker process of a session: it runs one piece of work after another.
 
-Work and answers pass through what were standard input and output when it began. Both are something else before any
-code of a user runs: what that reads from or prints to, or a program that it starts, must not come between.
+Work and answers pass through a socket that is standard input and output when it begins. Both are something else before
+any code of a user runs: what that reads or prints, or a program that it starts, must not come between.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ HEAD = 8
 
 
 def main() -> None:
-    """Run work until the session closes the pipe."""
+    """Run work until the session has no more."""
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup(0)  # never closed, so that the session notices when this process has ended, and not before
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -39,13 +40,14 @@ def main() -> None:
             sink.write(len(answer).to_bytes(HEAD, "big"))
             sink.write(answer)
             sink.flush()
-        except BrokenPipeError:  # the session has ended
+        except (BrokenPipeError, ConnectionResetError):  # the session has ended
             os._exit(1)
 
 
 def _read(source: BinaryIO) -> bytes | None:
-    head = source.read(HEAD)
-    return source.read(int.from_bytes(head, "big")) if len(head) == HEAD else None
+    """Return the next work; None if there is none any more: the session says so, or has ended."""
+    size = int.from_bytes(source.read(HEAD), "big")
+    return source.read(size) if size else None
 
 
 def _collect(capture: Capture) -> None:

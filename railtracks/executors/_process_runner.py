@@ -3,26 +3,29 @@
 Why not ``anyio.to_process``? Its workers run the main program again, which a program without the line
 ``if __name__ == "__main__"`` does not survive, nor one that ``python -m`` starts and that imports relatively. A node
 that starts a program, or prints from C, writes into the pipe of the answers. The workers live until the event loop
-ends. A start that is cancelled leaves one behind. And it does not say why a worker was lost. Here the main program is
-not needed, because cloudpickle sends what it defines.
+ends, on asyncio with a thread each. A start that is cancelled leaves one behind. And it does not say why a worker was
+lost. Here the main program is not needed, because cloudpickle sends what it defines.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import IO, Any
 
 import anyio
-from anyio.abc import Process
+from anyio.abc import ByteStream, UNIXSocketStream
 
 from railtracks._concurrency._cancellation import shielded
 from railtracks._concurrency._kinds import is_kind
+from railtracks._concurrency._threads import run_in_thread
 from railtracks.exceptions import ConfigError, WorkerLostError
 from railtracks.executors._process_main import HEAD
 from railtracks.executors._runner import Capabilities, hold_clock
@@ -91,7 +94,7 @@ class ProcessRunner:
         while True:
             while self._idle:
                 worker = self._idle.pop()
-                if worker.process.returncode is None:
+                if worker.process.poll() is None:
                     return worker
                 self._workers.discard(worker)
                 await shielded(worker.kill)
@@ -105,57 +108,50 @@ class ProcessRunner:
 
 
 _LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
-"""What is raised by a pipe whose other end is gone."""
+"""What is raised by a socket whose other end is gone."""
 
 
 class _Worker:
     """A process that runs one piece of work at a time."""
 
-    def __init__(self, process: Process, errors: IO[bytes]) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
+    def __init__(self, process: subprocess.Popen[bytes], stream: ByteStream, errors: IO[bytes]) -> None:
         self.process = process
+        self._stream = stream
         self._errors = errors
         self._last_words = ""
-        self._sink = process.stdin
-        self._source = process.stdout
 
     async def exchange(self, work: bytes) -> bytes:
         """Send work, and return the answer. After any exception, a cancellation too, it must be killed."""
-        await self._sink.send(len(work).to_bytes(HEAD, "big") + work)
+        await self._stream.send(len(work).to_bytes(HEAD, "big") + work)
         answer = bytearray()
         end = HEAD
         while len(answer) < end:  # most answers come in one piece
-            answer += await self._source.receive(CHUNK)
+            answer += await self._stream.receive(CHUNK)
             if end == HEAD and len(answer) >= HEAD:
                 end += int.from_bytes(answer[:HEAD], "big")
         return bytes(memoryview(answer)[HEAD:])
 
     async def close(self) -> None:
-        """Have it end, and wait until it has."""
-        with anyio.move_on_after(GRACE):
-            await self._sink.aclose()
-            await self.process.wait()
+        """Have it end, and wait until it has. It must be idle."""
+        with anyio.move_on_after(GRACE), suppress(*_LOST):
+            await self._stream.send((0).to_bytes(HEAD, "big"))
+            await self._stream.receive(1)  # until it has closed its end
         await self.kill()
 
     async def kill(self) -> None:
         """Kill it and what it has started, and wait until it has ended."""
         self.send_kill()
-        await self.process.aclose()
-        if self._errors.closed:  # two have killed it at once
-            return
-        with self._errors as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_LAST_WORDS))
-            self._last_words = file.read().decode(errors="replace").strip()
+        await self._stream.aclose()
+        await run_in_thread(self.process.wait, name="wait for a process")
+        if not self._errors.closed:  # two may kill it at once
+            with self._errors as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_LAST_WORDS))
+                self._last_words = file.read().decode(errors="replace").strip()
 
     def send_kill(self) -> None:
         """Kill it and what it has started."""
         with suppress(ProcessLookupError, PermissionError):  # it has ended; macOS has the second one for a zombie
-            if hasattr(os, "killpg"):
-                # Not by `process.kill`, which on asyncio takes the exit code from the one that waits for it.
-                os.killpg(self.process.pid, signal.SIGKILL)
-            else:
-                self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def lost(self, node: str) -> WorkerLostError:
         """Return the error for work that it was killed or ended in. To be called after :meth:`kill`."""
@@ -176,17 +172,28 @@ class _Worker:
 
 
 async def _start_worker() -> _Worker:
-    if not sys.executable:
-        raise ConfigError("where='process' needs the Python interpreter as a program, and sys.executable is empty")
+    ours, theirs = socket.socketpair()
+    try:
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
+        process = await run_in_thread(partial(_start_process, theirs, errors), name="start a process")
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return _Worker(process, await UNIXSocketStream.from_socket(ours), errors)
+
+
+def _start_process(connection: socket.socket, errors: IO[bytes]) -> subprocess.Popen[bytes]:
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
     path = repr([entry for entry in sys.path if isinstance(entry, str)])
-    errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
-    process = await anyio.open_process(
+    return subprocess.Popen(  # noqa: S603 (our own interpreter)
         [sys.executable, *flags, "-c", _BOOT, path],
+        stdin=connection.fileno(),
+        stdout=connection.fileno(),
         stderr=errors,
         start_new_session=True,  # Ctrl-C in the terminal is for the session; and what a worker starts is killed with it
     )
-    return _Worker(process, errors)
 
 
 def process_runner(max_workers: int | None = None) -> ProcessRunner:
@@ -195,7 +202,15 @@ def process_runner(max_workers: int | None = None) -> ProcessRunner:
     Args:
         max_workers: How many there are at most, and so how many pieces of work run at once; by default as many as there
             are processors that this process may use.
+
+    Raises:
+        ConfigError: the system cannot do it; Windows cannot.
     """
+    if not hasattr(os, "killpg") or not sys.executable:
+        raise ConfigError(
+            "where='process' needs a POSIX system, and the Python interpreter as a program; use an executor, such as "
+            "executors={'pool': lambda: ProcessPoolExecutor(2)} and where='pool'"
+        )
     return ProcessRunner(max_workers or _processors())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import socket
@@ -15,6 +16,11 @@ from railtracks.executors._outcome import pack_exception, pack_outcome, pack_res
 from railtracks.executors._pickling import dumps, loads
 
 _INTERPRETER = os.urandom(8).hex()
+
+
+@functools.cache
+def _host() -> str:
+    return socket.gethostname()
 
 
 def _here() -> tuple[str, int]:
@@ -93,7 +99,7 @@ def run(work: bytes, collect: Callable[[Capture], None] | None = None) -> bytes:
         logs=capture.logs,
         logs_dropped=capture.logs_dropped,
         process=os.getpid(),
-        host=socket.gethostname(),
+        host=_host(),
     )
 
 
