@@ -21,50 +21,59 @@ from railtracks.executors._outcome import unpack_outcome
 from railtracks.executors._process_runner import process_runner
 from railtracks.executors._worker import pack_work
 
-CALLS = 200
+CALLS = 100
 """Calls in a round, one after another."""
 
 
-def add(a: int, b: int) -> int:
-    """Do what takes no time, so that the transport is all there is."""
-    return a + b
+def work(loops: int) -> int:
+    """Keep the processor busy, as what is worth a process of its own does."""
+    for _ in range(loops):
+        pass
+    return loops
+
+
+LOOPS = 50_000
+"""What :func:`work` gets for a millisecond or two."""
 
 
 @asynccontextmanager
 async def pool_of_one() -> AsyncIterator[ProcessPoolExecutor]:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pool.submit(add, 1, 2).result()
+        pool.submit(work, 1).result()
         yield pool
 
 
-def through(runner: Runner) -> Variant:
+def through(runner: Runner, loops: int) -> Variant:
     async def run(count: int) -> None:
-        for number in range(count):
-            answer = await runner.run(pack_work(add, (number, 1), name="add"), node="add")
-            assert unpack_outcome(answer).unwrap() == number + 1
+        for _ in range(count):
+            answer = await runner.run(pack_work(work, (loops,), name="work"), node="work")
+            assert unpack_outcome(answer).unwrap() == loops
 
     return run
 
 
-async def bare_process(count: int) -> None:
-    for number in range(count):
-        assert await to_process.run_sync(add, number, 1) == number + 1
+def bare_process(loops: int) -> Variant:
+    async def run(count: int) -> None:
+        for _ in range(count):
+            assert await to_process.run_sync(work, loops) == loops
+
+    return run
 
 
-def bare_pool(pool: ProcessPoolExecutor) -> Variant:
+def bare_pool(pool: ProcessPoolExecutor, loops: int) -> Variant:
     """Wait for a future, with the least code that does not block the event loop."""
 
     async def on_asyncio(count: int) -> None:
-        for number in range(count):
-            assert await asyncio.wrap_future(pool.submit(add, number, 1)) == number + 1
+        for _ in range(count):
+            assert await asyncio.wrap_future(pool.submit(work, loops)) == loops
 
     async def on_trio(count: int) -> None:
-        for number in range(count):
+        for _ in range(count):
             done, token = trio.Event(), trio.lowlevel.current_trio_token()
-            future = pool.submit(add, number, 1)
+            future = pool.submit(work, loops)
             future.add_done_callback(partial(_set_soon, token, done))
             await done.wait()
-            assert future.result() == number + 1
+            assert future.result() == loops
 
     return on_trio if running_library() == "trio" else on_asyncio
 
@@ -77,33 +86,34 @@ async def take_times(rounds: int) -> dict[str, list[float]]:
     processes = process_runner(1)
     try:
         async with pool_of_one() as pool:
-            variants = {
-                "process": through(processes),
-                "bare process": bare_process,
-                "pool": through(runner_of(pool, "pool")),
-                "bare pool": bare_pool(pool),
-            }
+            variants: dict[str, Variant] = {}
+            for name, loops in (("", LOOPS), (" at rest", 0)):
+                variants |= {
+                    f"process{name}": through(processes, loops),
+                    f"bare process{name}": bare_process(loops),
+                    f"pool{name}": through(runner_of(pool, "pool"), loops),
+                    f"bare pool{name}": bare_pool(pool, loops),
+                }
             return await in_turns(variants, CALLS, rounds)
     finally:
         await processes.close()
 
 
 def measure(backend: str, rounds: int) -> list[Result]:
-    """Measure a call that does nothing, in a worker process that is there already."""
+    """Measure a call that works for a millisecond or two, and one that does nothing, in a worker that is there already.
+
+    The second shows what the transport costs, and has no target: nobody sends nothing to a process.
+    """
     times = anyio.run(take_times, rounds, backend=backend)
+
+    def row(work: str, name: str, against: str, target: float | None) -> Result:
+        base = f"bare {name}"
+        shown = f"{against} ({micro(times[base])})"
+        return Result(work, micro(times[name]), shown, ratio(times, name, base), target)
+
     return [
-        Result(
-            "work in a process of the session",
-            micro(times["process"]),
-            f"bare anyio.to_process ({micro(times['bare process'])})",
-            ratio(times, "process", "bare process"),
-            1.5,
-        ),
-        Result(
-            "work in a ProcessPoolExecutor",
-            micro(times["pool"]),
-            f"bare submit and wait ({micro(times['bare pool'])})",
-            ratio(times, "pool", "bare pool"),
-            1.4,
-        ),
+        row("work in a process of the session", "process", "bare anyio.to_process", 1.5),
+        row("work in a ProcessPoolExecutor", "pool", "bare submit and wait", 1.4),
+        row("no work in a process of the session", "process at rest", "bare anyio.to_process", None),
+        row("no work in a ProcessPoolExecutor", "pool at rest", "bare submit and wait", None),
     ]
