@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from railtracks._concurrency._event_loop import cancellation_types
 from railtracks._concurrency._kinds import is_kind
 from railtracks.exceptions import RemoteError, TransferError
 from railtracks.executors._pickling import dumps, loads
@@ -123,6 +124,8 @@ def pack_exception(exc: BaseException, name: str) -> dict[str, Any]:
 
 def _pickled(exc: BaseException) -> tuple[bytes | None, str]:
     """Return an exception as bytes if what they make is the same one, or else None and why not."""
+    if issubclass(type(exc), (*cancellation_types(), GeneratorExit)):
+        return None, "it cancels tasks of the event loop that it was raised in, and would cancel others here"
     try:
         data = dumps(exc, "the exception")
         copy = loads(data)

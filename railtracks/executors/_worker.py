@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from typing import Any
 
-from railtracks.exceptions import TransferError
+from railtracks._concurrency._event_loop import running_library
+from railtracks.exceptions import SessionError, TransferError
 from railtracks.executors._capture import Capture, captured
 from railtracks.executors._outcome import pack_exception, pack_outcome, pack_result
 from railtracks.executors._pickling import dumps, loads
@@ -132,6 +133,14 @@ def _call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
 
 def _in_event_loop(awaitable: Awaitable[Any], backend: str) -> Any:
     import anyio
+
+    if library := running_library():
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()  # or Python would warn that it was never awaited
+        raise SessionError(
+            f"async code cannot run in this worker, forked in a {library} event loop that it seems to be in; "
+            f"make the executor with mp_context=multiprocessing.get_context('forkserver'), or 'spawn'"
+        )
 
     async def main() -> Any:
         return await awaitable

@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 import anyio
 import pytest
 
-from railtracks.exceptions import ConfigError, WorkerLostError
+from railtracks.exceptions import ConfigError, SessionError, WorkerLostError
 from railtracks.executors._executor_runner import MAX_WORK_ON_LOOP, runner_of
 from railtracks.executors._outcome import unpack_outcome
 from railtracks.executors._worker import pack_work
@@ -267,6 +267,18 @@ def test_an_executor_that_forks_is_refused():
     fork = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(1, mp_context=fork) as pool, pytest.raises(ConfigError, match=text):
         runner_of(pool, "pool")
+
+
+async def test_a_worker_that_was_forked_in_the_loop_says_so(backend):
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        pool.submit(int).result()
+        runner = runner_of(pool, "pool")  # its workers are there, and it forks no more
+        assert await result_of(runner, nodes.add, 1, 2) == 3
+        if backend == "trio":
+            with pytest.raises(SessionError, match=r"forked in a trio event loop.*get_context\('forkserver'\)"):
+                await result_of(runner, nodes.async_add, 1, 2)
+        else:
+            assert await result_of(runner, nodes.async_add, 1, 2) == 3
 
 
 @pytest.mark.parametrize("wrong", [5, "pool", None])

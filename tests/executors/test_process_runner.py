@@ -1,5 +1,7 @@
 """Work in processes of the session's own."""
 
+import asyncio
+import atexit
 import os
 import signal
 import subprocess
@@ -129,6 +131,24 @@ async def test_cancellation_kills_the_process_and_its_children(tmp_path):
         assert await result_of(runner, nodes.add, 1, 2) == 3
 
 
+async def test_a_native_cancellation_kills_the_process(tmp_path, backend):
+    if backend == "trio":
+        pytest.skip("trio has no other cancellation than that of scopes")
+
+    def begin_and_wait():
+        Path(tmp_path, "pids").write_text(f"{os.getpid()} .")
+        time.sleep(600)
+
+    async with processes() as runner:
+        task = asyncio.get_running_loop().create_task(result_of(runner, begin_and_wait))
+        [pid] = map(int, await first_line(tmp_path / "pids"))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not is_running(pid)
+        assert runner._workers == set()
+
+
 async def first_line(path):
     words = []
     while not words or words[-1] != ".":
@@ -156,6 +176,15 @@ async def test_a_closed_runner_takes_no_work():
         await result_of(runner, nodes.add, 1, 2)
     with pytest.raises(WorkerLostError, match="have ended with it"):
         await result_of(runner, nodes.add, 1, 2)
+
+
+async def test_an_idle_process_runs_its_exit_handlers(tmp_path):
+    def leave_note():
+        atexit.register(Path(tmp_path, "note").write_text, "done")
+
+    async with processes() as runner:
+        await result_of(runner, leave_note)
+    assert Path(tmp_path, "note").read_text() == "done"
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing_behind():

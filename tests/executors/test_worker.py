@@ -1,5 +1,6 @@
 """The entry point of workers: what goes in, what comes out."""
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -129,6 +130,14 @@ def test_an_exception_that_cannot_be_pickled_says_what_it_was():
     assert caught.value.type_name.endswith("Odd")
     assert "in fail" in caught.value.traceback_text
     assert "not me" in caught.value.reason
+
+
+def test_a_cancellation_in_a_worker_cancels_nothing_here():
+    async def cancel():
+        raise asyncio.CancelledError
+
+    with pytest.raises(RemoteError, match=r"asyncio\.exceptions\.CancelledError"):
+        work(cancel).unwrap()
 
 
 def test_a_result_that_cannot_be_pickled_is_named():
