@@ -133,7 +133,7 @@ class _Worker:
 
     async def close(self) -> None:
         """Have it end, and wait until it has. It must be idle."""
-        with anyio.move_on_after(GRACE), suppress(*_LOST):
+        with hold_clock(), anyio.move_on_after(GRACE), suppress(*_LOST):
             await self._stream.send((0).to_bytes(HEAD, "big"))
             await self._stream.receive(1)  # until it has closed its end
         await self.kill()
