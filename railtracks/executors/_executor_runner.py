@@ -78,13 +78,18 @@ class ExecutorRunner:
 
     async def close(self) -> None:
         """Close the executor if it belongs to this runner; see :class:`Runner`. What runs is killed if it can be."""
+        if self._make is None or self._kind is None:
+            self._is_closed = True
+        else:
+            await run_in_thread(self._close, name=f"close the executor {self.name}")
+
+    def _close(self) -> None:
         with self._lock:
             self._is_closed = True
-            executor, self._executor = (None, None) if self._make is None else (self._executor, None)
+            executor, self._executor = self._executor, None
         if executor is not None:
             assert self._kind is not None
-            close, is_at_work = self._kind.close, any(not future.done() for future in self._futures)
-            await run_in_thread(lambda: close(executor, is_at_work), name=f"close the executor {self.name}")
+            self._kind.close(executor, any(not future.done() for future in list(self._futures)))
 
     # ---- submitting
 

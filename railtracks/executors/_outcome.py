@@ -14,7 +14,7 @@ import attrs
 from railtracks._concurrency._event_loop import cancellation_types
 from railtracks._concurrency._kinds import is_kind
 from railtracks.exceptions import RemoteError, TransferError
-from railtracks.executors._pickling import dumps, loads
+from railtracks.executors._pickling import dumps, loads, seal, unseal
 
 __all__ = ["Outcome", "RemoteTraceback", "pack_exception", "pack_outcome", "pack_result", "unpack_outcome"]
 
@@ -156,9 +156,13 @@ def pack_outcome(**members: Any) -> bytes:
     """Return an answer as bytes: the members of an :class:`Outcome`, which are plain data."""
     from pickle import dumps as dump
 
-    return dump(members)
+    return seal(dump(members))
 
 
 def unpack_outcome(data: bytes) -> Outcome:
-    """Return the answer that a worker sent."""
-    return Outcome(**loads(data))
+    """Return the answer that a worker sent.
+
+    Raises:
+        TransferError: it was damaged on its way.
+    """
+    return Outcome(**loads(unseal(data, "the answer of a worker")))

@@ -12,6 +12,7 @@ import functools
 import io
 from types import FunctionType, MethodType
 from typing import Any
+from zlib import crc32
 
 from railtracks._main_module import MAIN_NAMES
 from railtracks.exceptions import TransferError
@@ -21,6 +22,8 @@ from railtracks.nodes._wrapping import find_by_name
 _IDENTITY = ("key", "unkeyed", "definition", "code", "former_key")
 """Cached properties of a node that identify it, and that are sent with it: in a worker they could come out
 differently, because ``__main__`` is another module there, and a resumed run would not find its calls again."""
+SEAL = 4
+"""Bytes of a checksum."""
 _NOT_SENT = frozenset({"return_hint"})
 """A cached property that is found anew where it is needed."""
 
@@ -55,6 +58,23 @@ def loads(data: bytes | memoryview) -> Any:
     from pickle import loads as load
 
     return load(data)  # noqa: S301 (of our own worker, or of our own process)
+
+
+def seal(data: bytes) -> bytes:
+    """Return bytes with a checksum, for :func:`unseal`."""
+    return crc32(data).to_bytes(SEAL, "big") + data
+
+
+def unseal(sealed: bytes, what: str) -> memoryview:
+    """Return the bytes that were sealed.
+
+    Raises:
+        TransferError: they are others, so that unpickling them could do anything.
+    """
+    data = memoryview(sealed)[SEAL:]
+    if len(sealed) < SEAL or sealed[:SEAL] != crc32(data).to_bytes(SEAL, "big"):
+        raise TransferError(f"{what} was damaged on its way: its checksum differs")
+    return data
 
 
 @functools.cache

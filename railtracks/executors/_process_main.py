@@ -14,7 +14,7 @@ import tempfile
 import threading
 from typing import BinaryIO
 
-from railtracks.executors._capture import Capture
+from railtracks.executors._capture import MAX_OUTPUT, Capture
 from railtracks.executors._worker import run
 
 HEAD = 8
@@ -60,10 +60,11 @@ def _collect(capture: Capture) -> None:
             continue
         size = os.fstat(file).st_size
         if size:
-            text = os.pread(file, size, 0).decode(errors="replace")
+            text = os.pread(file, min(size, 4 * MAX_OUTPUT), 0).decode(errors="replace")
             os.ftruncate(file, 0)
             os.lseek(file, 0, os.SEEK_SET)
             capture.write(name, text)
+            capture.output_dropped += max(0, size - 4 * MAX_OUTPUT)
 
 
 class _Watch:

@@ -57,7 +57,7 @@ class ProcessRunner:
     ) -> bytes:
         """Run work in a process; see :class:`Runner`. It is killed on cancellation, so nothing is ever abandoned."""
         async with self._places:
-            worker = await self._get()
+            worker = await self._get(node)
             try:
                 with hold_clock():
                     answer = await worker.exchange(work)
@@ -88,7 +88,7 @@ class ProcessRunner:
         if workers:
             await shielded(end)
 
-    async def _get(self) -> _Worker:
+    async def _get(self, node: str) -> _Worker:
         if self._is_closed:
             raise WorkerLostError("the worker processes of the session have ended with it", PROCESS)
         while True:
@@ -98,7 +98,12 @@ class ProcessRunner:
                     return worker
                 self._workers.discard(worker)
                 await shielded(worker.kill)
-            await shielded(self._start)
+            try:
+                await shielded(self._start)
+            except OSError as exc:  # too many processes, or open files
+                raise WorkerLostError(
+                    f"{node} did not run: no worker process could be started: {exc}", PROCESS
+                ) from exc
 
     async def _start(self) -> None:
         """Start a process. It is idle then: the caller may have been cancelled, or another call may be quicker."""
@@ -173,11 +178,12 @@ class _Worker:
 
 async def _start_worker() -> _Worker:
     ours, theirs = socket.socketpair()
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
     try:
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         process = await run_in_thread(partial(_start_process, theirs, errors), name="start a process")
     except BaseException:
         ours.close()
+        errors.close()
         raise
     finally:
         theirs.close()

@@ -14,7 +14,7 @@ from railtracks._concurrency._event_loop import running_library
 from railtracks.exceptions import SessionError, TransferError
 from railtracks.executors._capture import Capture, captured
 from railtracks.executors._outcome import pack_exception, pack_outcome, pack_result
-from railtracks.executors._pickling import dumps, loads
+from railtracks.executors._pickling import dumps, loads, seal, unseal
 
 _INTERPRETER = os.urandom(8).hex()
 
@@ -58,7 +58,7 @@ def pack_work(
         body = dumps(call)
     except TransferError as exc:
         raise _blame(exc, name, *call) from exc.__cause__
-    return dump((head, body))
+    return seal(dump((head, body)))
 
 
 def _blame(exc: TransferError, name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TransferError:
@@ -86,7 +86,7 @@ def run(work: bytes, collect: Callable[[Capture], None] | None = None) -> bytes:
     capture = Capture()
     name = "the node"
     try:
-        head, body = _load(work, "the work")
+        head, body = _load(unseal(work, "the work for a worker"), "the work")
         name = head["name"] or name
         ended = Context().run(_run, head, body, name, capture)
         if collect is not None:
@@ -116,7 +116,7 @@ def _run(head: Mapping[str, Any], body: bytes, name: str, capture: Capture) -> d
         return pack_exception(exc, name)
 
 
-def _load(data: bytes, what: str) -> Any:
+def _load(data: bytes | memoryview, what: str) -> Any:
     try:
         return loads(data)
     except Exception as exc:  # whatever the import of a module raises, among others

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import anyio
 import pytest
 import sniffio
+from hypothesis import given
+from hypothesis import strategies as st
 
 import railtracks as rt
 from railtracks.exceptions import RemoteError, TransferError
@@ -151,8 +153,29 @@ def test_an_argument_that_cannot_be_pickled_is_named():
 
 
 def test_work_that_cannot_be_read_is_an_error_and_not_a_crash():
-    with pytest.raises(TransferError, match="the work cannot be unpickled in the worker: UnpicklingError"):
+    with pytest.raises(TransferError, match="the work for a worker was damaged on its way"):
         unpack_outcome(run(b"nonsense")).unwrap()
+
+
+@given(st.data())
+def test_an_answer_that_was_damaged_is_never_taken_for_one(data):
+    answer = bytearray(run(pack_work(add, (1,))))
+    at = data.draw(st.integers(0, len(answer) - 1))
+    answer[at] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(TransferError, match="the answer of a worker was damaged on its way"):
+        unpack_outcome(bytes(answer))
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.binary() | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner) | st.frozensets(st.integers()),
+)
+
+
+@given(PLAIN)
+def test_plain_data_comes_back_as_it_was(value):
+    assert work(lambda: value).unwrap() == value
+    assert work(list, [value]).unwrap() == [value]
 
 
 def test_a_node_travels_with_its_key():
