@@ -137,6 +137,8 @@ def kind_of(executor: Any, name: str) -> Kind:
             _check_start_method(executor, name)
             # A derived class may do anything in its `submit`.
             return kind if cls is type(executor) else attrs.evolve(kind, submits_at_once=lambda _: False)
+        if f"{cls.__module__}.{cls.__qualname__}" == "distributed.client.Client":  # whose futures are others
+            raise ConfigError(f"executors[{name!r}] is a client of Dask; pass client.get_executor()")
     if not callable(getattr(executor, "submit", None)):
         raise ConfigError(
             f"executors[{name!r}] is {executor!r}, which has no method `submit`; pass an executor such as "

@@ -5,7 +5,7 @@ import os
 import anyio
 import pytest
 
-from railtracks.exceptions import WorkerLostError
+from railtracks.exceptions import ConfigError, WorkerLostError
 from railtracks.executors._executor_runner import runner_of
 from railtracks.executors._outcome import unpack_outcome
 from railtracks.executors._worker import pack_work
@@ -53,6 +53,11 @@ def test_work_runs_on_a_cluster(backend, client):
             await result_of(runner, nodes.fail_picky, 7)
 
     on(backend, client, body)
+
+
+def test_a_client_is_refused_in_place_of_its_executor(client):
+    with pytest.raises(ConfigError, match=r"executors\['dask'\] is a client of Dask; pass client\.get_executor\(\)"):
+        runner_of(client, "dask")
 
 
 def test_equal_calls_run_each(backend, client, tmp_path):

@@ -1,10 +1,13 @@
 """Work in executors of concurrent.futures and of others: results, cancellation, lost workers, their end."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import anyio
 import pytest
@@ -205,6 +208,40 @@ async def test_a_broken_executor_of_the_caller_says_what_to_write():
             await result_of(runner, nodes.exit_at_once)
         with pytest.raises(WorkerLostError, match=r"broken for all who use it"):
             await result_of(runner, nodes.add, 1, 2)
+
+
+async def test_pebble_kills_what_is_cancelled(tmp_path):
+    abandoned = []
+
+    def begin_and_wait():
+        Path(tmp_path, "pid").write_text(f"{os.getpid()}.")
+        time.sleep(600)
+
+    async def on_abandon():
+        abandoned.append(True)
+        return False
+
+    def pid():
+        text = Path(tmp_path, "pid").read_text() if Path(tmp_path, "pid").exists() else ""
+        return int(text[:-1]) if text.endswith(".") else None
+
+    def wait_until_gone():
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(pid(), 0)
+
+    runner = runner_of(pebble, "pool")
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: result_of(runner, begin_and_wait, on_abandon=on_abandon))
+            while pid() is None:
+                await anyio.to_thread.run_sync(lambda: None)
+            group.cancel_scope.cancel()
+        await anyio.to_thread.run_sync(wait_until_gone)
+        assert abandoned == []
+        assert runner.capabilities.kills_running
+    finally:
+        await runner.close()
 
 
 async def test_an_executor_that_was_shut_down_is_a_clear_error():

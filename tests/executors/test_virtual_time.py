@@ -5,6 +5,8 @@ import time
 import anyio
 import pytest
 
+import railtracks as rt
+import railtracks.testing
 from railtracks.executors._executor_runner import runner_of
 from railtracks.executors._outcome import unpack_outcome
 from railtracks.executors._process_runner import process_runner
@@ -33,6 +35,20 @@ async def test_the_clock_stands_still_while_a_worker_works(make_runner):
         assert unpack_outcome(answer).is_success
     finally:
         await runner.close()
+
+
+def test_a_deadlock_beside_an_idle_process_is_noticed(backend):
+    async def wait_for_ever():
+        runner = process_runner(1)
+        try:
+            await runner.run(pack_work(time.sleep, (0,)))
+            await anyio.Event().wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await runner.close()
+
+    with pytest.raises(rt.testing.Deadlock):
+        rt.testing.run(wait_for_ever, backend=backend)
 
 
 async def test_an_idle_worker_does_not_hold_the_clock(make_runner):
