@@ -6,6 +6,7 @@ is recognised by the names of its classes, so that none of their modules is load
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -16,6 +17,7 @@ import attrs
 from railtracks.exceptions import ConfigError
 from railtracks.executors._runner import Capabilities
 
+_LOG = logging.getLogger("RT")
 Submit = Callable[[Any, Callable[[bytes], bytes], bytes], "Future[bytes]"]
 Close = Callable[[Any, bool], None]
 
@@ -129,12 +131,12 @@ def kind_of(executor: Any, name: str) -> Kind:
         name: Its name in the session, for errors.
 
     Raises:
-        ConfigError: it is no executor, or one whose workers cannot run nodes.
+        ConfigError: it is no executor.
     """
     for cls in type(executor).__mro__:
         kind = _KINDS.get(f"{cls.__module__}.{cls.__qualname__}")
         if kind is not None:
-            _check_start_method(executor, name)
+            _warn_of_forks(executor, name)
             # A derived class may do anything in its `submit`.
             return kind if cls is type(executor) else attrs.evolve(kind, submits_at_once=lambda _: False)
         if f"{cls.__module__}.{cls.__qualname__}" == "distributed.client.Client":  # whose futures are others
@@ -147,12 +149,13 @@ def kind_of(executor: Any, name: str) -> Kind:
     return UNKNOWN
 
 
-def _check_start_method(executor: Any, name: str) -> None:
+def _warn_of_forks(executor: Any, name: str) -> None:
     context = getattr(executor, "_mp_context", None)  # private; the start method is asked for nowhere else
     if context is None or context.get_start_method() != "fork" or getattr(executor, "_processes", None):
         return
-    raise ConfigError(
-        f"executors[{name!r}] forks its workers, and a child that is forked while an event loop and threads run "
-        f"inherits both in pieces: it can hang, and run no async node; write "
-        f"ProcessPoolExecutor(..., mp_context=multiprocessing.get_context('forkserver')), or 'spawn'"
+    _LOG.warning(
+        "executors[%r] forks its workers while an event loop and threads run, of which each child inherits pieces: "
+        "locks that other threads hold stay locked in it for ever, and it may hang; write "
+        "ProcessPoolExecutor(..., mp_context=multiprocessing.get_context('forkserver')), or 'spawn'",
+        name,
     )

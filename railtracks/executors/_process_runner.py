@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -23,6 +24,7 @@ from typing import IO, Any
 import anyio
 from anyio.abc import ByteStream, UNIXSocketStream
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks._concurrency._cancellation import shielded
 from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._threads import run_in_thread
@@ -119,11 +121,15 @@ _LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError
 class _Worker:
     """A process that runs one piece of work at a time."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stream: ByteStream, errors: IO[bytes]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], connection: socket.socket, stream: ByteStream, errors: IO[bytes]
+    ) -> None:
         self.process = process
+        self.connection = connection
         self._stream = stream
         self._errors = errors
         self._last_words = ""
+        _workers.add(self)
 
     async def exchange(self, work: bytes) -> bytes:
         """Send work, and return the answer. After any exception, a cancellation too, it must be killed."""
@@ -176,6 +182,15 @@ class _Worker:
         return f"was killed by signal {-code} while it worked"
 
 
+_workers: weakref.WeakSet[_Worker] = weakref.WeakSet()
+
+
+@after_fork
+def _close_connections() -> None:
+    for worker in _workers:  # or it would not notice the end of the parent while the child lives
+        worker.connection.close()
+
+
 async def _start_worker() -> _Worker:
     ours, theirs = socket.socketpair()
     errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
@@ -187,7 +202,7 @@ async def _start_worker() -> _Worker:
         raise
     finally:
         theirs.close()
-    return _Worker(process, await UNIXSocketStream.from_socket(ours), errors)
+    return _Worker(process, ours, await UNIXSocketStream.from_socket(ours), errors)
 
 
 def _start_process(connection: socket.socket, errors: IO[bytes]) -> subprocess.Popen[bytes]:

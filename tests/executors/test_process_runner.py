@@ -219,8 +219,15 @@ async def main():
     assert type(thing) is Thing
     print(thing.value, flush=True)
     print(runner._idle[0].process.pid, flush=True)
+    if "fork" in sys.argv:
+        child = os.fork()
+        if not child:
+            import time; time.sleep(60); os._exit(0)
+        print(child, flush=True)
     if "wait" in sys.argv:
         await call("wait")
+    if "stay" in sys.argv:
+        await anyio.sleep(600)
     await runner.close()
 
 anyio.run(main, backend=sys.argv[1])
@@ -244,5 +251,20 @@ def test_no_process_outlives_its_session(tmp_path, backend, how):
         worker = int(lines[1])
         home.send_signal(how)
         home.wait(30)
-        os.set_blocking(home.stdout.fileno(), True)
         assert anyio.run(is_gone, worker)
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_a_forked_child_keeps_no_process_alive(tmp_path, backend, is_busy):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    command = [sys.executable, program, backend, "fork", *(["wait"] if is_busy else ["stay"])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as home:
+        lines = [home.stdout.readline() for _ in range(3)]
+        worker, child = int(lines[1]), int(lines[2])
+        home.kill()
+        home.wait(30)
+        try:
+            assert anyio.run(is_gone, worker)
+        finally:
+            os.kill(child, signal.SIGKILL)
