@@ -14,7 +14,7 @@ To add an option:
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, TypedDict
 
 import attrs
@@ -37,6 +37,8 @@ from railtracks._policies import (
 BroadcastCallback = Callable[[Any], None] | Callable[[Any], Awaitable[None]]
 AskCallback = Callable[[str], Any]
 BACKENDS = ("asyncio", "trio")
+PLACES = ("task", "thread", "caller", "process")
+"""Where a node can run in any session; an executor of the session is another place."""
 DURABILITIES = ("exit", "async", "sync")
 ON_WRITE_ERROR = ("continue", "stop")
 IF_EXISTS = ("replace", "resume", "fail")
@@ -82,6 +84,7 @@ class SessionOptions(TypedDict, total=False):
     max_calls: int | None
     max_depth: int | None
     budget: float | None
+    executors: Mapping[str, Any] | None
 
 
 # ---- validators: each returns the value in the type of its field, or raises ValueError that says what it expects
@@ -133,6 +136,20 @@ def _validate_choice(*allowed: str) -> Callable[[Any], str]:
         return str(value)
 
     return validate
+
+
+def _validate_executors(value: Any) -> Mapping[str, Any]:
+    allowed = "a mapping of names to executors, such as {'pool': ProcessPoolExecutor(4)}"
+    if not isinstance(value, Mapping):
+        raise ValueError(allowed)
+    for name, executor in value.items():
+        if not isinstance(name, str) or explain_invalid_identifier(name):
+            raise ValueError(f"{allowed}; a name of letters, digits, '.', '_' and '-'")
+        if name in PLACES:
+            raise ValueError(f"{allowed}, under other names than {', '.join(map(repr, PLACES))}")
+        if not callable(executor) and not callable(getattr(executor, "submit", None)):
+            raise ValueError(f"{allowed}: with a method submit(), or a function that makes one")
+    return dict(value)
 
 
 def _validate_tracing(value: Any) -> bool | str:
@@ -351,7 +368,7 @@ class ExecutorConfig:
     ``rt.Cache``."""
 
     where: str | None = _option(None, validate_where)
-    """Where nodes without a ``where`` of their own run; see ``rt.function_node``."""
+    """Where sync nodes without a ``where`` of their own run; see ``rt.function_node``."""
 
     max_concurrency: int | None = _option(None, _validate_count, _parse_count)
     """How many calls run at once; others wait. A call that waits for calls which it has made does not count. None for
@@ -368,6 +385,10 @@ class ExecutorConfig:
     budget: float | None = _option(None, validate_timeout, _parse_number, is_parsed_in_files=True)
     """How many seconds all calls of the session together may take, from the first one on. After that they are
     cancelled, and top-level calls raise ``LimitExceededError``. None or ``math.inf`` for no limit."""
+
+    executors: Mapping[str, Any] | None = _option(None, _validate_executors, None)
+    """Executors as ``concurrent.futures`` has them, or functions that make them, by the name that nodes run in them by:
+    ``where="name"``. What a function makes belongs to the session, which shuts it down at its end."""
 
     @property
     def policies(self) -> Policies | None:

@@ -41,6 +41,7 @@ LAYERS: list[tuple[str, str]] = [
     ("execution", "strategies, cancel scopes, the Coordinator"),
     ("context", "rt.context"),
     ("_session", "Session: nursery, event loop thread, decorator"),
+    ("_worker", "the session in a worker: the other end of executors"),
     ("_calls", "call, call_batch, call_sync, broadcast, ask"),
     ("_schema", "types to JSON Schema, and JSON to values"),
     ("llm", "messages, the Model protocol, the providers' models"),

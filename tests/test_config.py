@@ -4,6 +4,7 @@ import inspect
 import math
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ DEFAULTS = {
     "max_calls": None,
     "max_depth": None,
     "budget": None,
+    "executors": None,
 }
 RETRY_ONCE = rt.Retry(attempts=2)
 COUNTS = [(1, 1), (2, 2), ("3", 3), (400, 400)]
@@ -62,6 +64,7 @@ VALUES: dict[str, list[tuple[Any, Any]]] = {
     "log_file": [(Path("a.log"), "a.log"), ("b.log", "b.log"), ("c.log", "c.log"), ("d.log", "d.log")],
     "broadcast_callback": [(on_broadcast, on_broadcast), (print, print)],
     "ask_callback": [(input, input), (print, print)],
+    "executors": [({}, {}), ({"pool": ThreadPoolExecutor}, {"pool": ThreadPoolExecutor})],
     "run_identifier": [("one", "one"), ("two", "two"), ("three", "three"), ("four", "four")],
     "prompt_injection": [(False, False), (True, True), ("off", False), (True, True)],
     "save_state": [(False, False), (True, True), ("0", False), (True, True)],
@@ -95,7 +98,7 @@ VALUES: dict[str, list[tuple[Any, Any]]] = {
 }
 SOURCES = ["argument", "set_config", "environment", "file"]
 OPTIONS = [*DEFAULTS]
-TEXT_OPTIONS = [name for name in DEFAULTS if name not in ("broadcast_callback", "ask_callback")]
+TEXT_OPTIONS = [name for name in DEFAULTS if name not in ("broadcast_callback", "ask_callback", "executors")]
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +181,7 @@ def test_global_config_precedence_keeps_the_order_of_arguments():
     assert isinstance(config, rt.ExecutorConfig)
     assert attrs.astuple(config) == (
         2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, None, "async", None, "asyncio", 40, "replace",
-        "warn", False, None, 67_108_864, "continue", 1.0, False, False, *[None] * 9,
+        "warn", False, None, 67_108_864, "continue", 1.0, False, False, *[None] * 10,
     )  # fmt: skip
 
 
@@ -277,6 +280,7 @@ WRONG = {
     "log_file": [5, b"x.log", ""],
     "broadcast_callback": [5, "print"],
     "ask_callback": [5, "input"],
+    "executors": [5, "pool", {"pool": 5}, {"thread": ThreadPoolExecutor}],
     "run_identifier": [5, "", "a/b", Path("a")],
     "prompt_injection": ["no", 1],
     "save_state": ["no", 1],
@@ -308,6 +312,7 @@ ALLOWED = {
     "log_file": "a path",
     "broadcast_callback": "a function of one argument",
     "ask_callback": "a function of one argument",
+    "executors": "a mapping of names to executors",
     "run_identifier": "a file name of letters",
     "prompt_injection": "True or False",
     "save_state": "True or False",

@@ -50,6 +50,7 @@ async def test_it_takes_every_option_of_a_session(tmp_path):
         "log_file": str(tmp_path / "main.log"),
         "broadcast_callback": heard.append,
         "ask_callback": input,
+        "executors": {},
         "run_identifier": "decorated",
         "prompt_injection": False,
         "save_state": True,

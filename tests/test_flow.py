@@ -45,6 +45,7 @@ OPTIONS: dict[str, Any] = {
     "log_file": "flow.log",
     "broadcast_callback": print,
     "ask_callback": input,
+    "executors": {},
     "run_identifier": "a-flow",
     "prompt_injection": False,
     "save_state": False,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from railtracks._calls._call import call
+from railtracks._calls._in_worker import refused_in_worker
 from railtracks._calls._terminal import ask_in_terminal, can_ask
 from railtracks._context_variable import current
 from railtracks._policies import OWN_POLICIES
@@ -48,6 +49,8 @@ async def ask(question: str) -> Any:
         return await call(_ask_node(callback), question)
     if frame is not None and _can_wait(frame.coordinator):
         return await call(_WAIT_FOR_ANSWER, question)
+    if frame is not None and frame.coordinator.outbox is not None:
+        raise refused_in_worker(f"rt.ask({question!r})", "ask", "the answer")
     where = "outside a session" if frame is None else "in a session without an ask_callback"
     raise ContextError(
         f"rt.ask({question!r}) was called {where}; open the session with a callback that answers, such as "

@@ -8,7 +8,8 @@ from typing import Any
 from railtracks._context_variable import current
 from railtracks.exceptions import ContextError
 from railtracks.execution import Frame
-from railtracks.execution._broadcasts import publish_broadcast
+from railtracks.execution._broadcasts import publish_broadcast, publish_now
+from railtracks.execution._calling_thread import blocks_loop
 from railtracks.execution._from_thread import run_in_session
 from railtracks.execution._lifecycle import Operation
 from railtracks.execution._loop_access import require_no_loop
@@ -38,6 +39,7 @@ def broadcast_sync(item: Any) -> None:
     """Run ``broadcast`` from synchronous code: in a sync node, or in a plain ``with rt.Session()``.
 
     It blocks until the item is accepted, which takes longer only while a subscriber with the policy "wait" is behind.
+    In a sync node that runs in the thread of the event loop it does not wait for room.
 
     Raises:
         ContextError: there is no session.
@@ -49,6 +51,12 @@ def broadcast_sync(item: Any) -> None:
         raise ContextError(
             "rt.broadcast_sync() was called outside a session; call it in a sync node, or inside `with rt.Session():`"
         )
+    if blocks_loop.get() is not None:
+        publish_now(frame.coordinator, item, frame)
+        return
     require_no_loop(frame.coordinator, "rt.broadcast_sync()", "rt.broadcast(item)", "rt.broadcast_sync, item")
     frame.coordinator.lifecycle.require(Operation.BROADCAST, "rt.broadcast_sync()")
+    if frame.coordinator.outbox is not None:  # in a worker, where nothing delivers it
+        frame.coordinator.outbox.add_broadcast(frame.record, item)
+        return
     run_in_session(frame, functools.partial(broadcast, item), "rt.broadcast_sync()")

@@ -11,7 +11,9 @@ from railtracks._concurrency._termination import run_event_loop
 from railtracks._config import resolve_config
 from railtracks._context_variable import current
 from railtracks._session._session import implicit_session
+from railtracks.exceptions import SessionError
 from railtracks.execution import Frame
+from railtracks.execution._calling_thread import blocks_loop
 from railtracks.execution._entering import enter
 from railtracks.execution._from_thread import call_from_thread
 from railtracks.execution._loop_access import require_no_loop
@@ -102,6 +104,12 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     name = f"rt.call_sync({target.name}, ...)"
     frame: Frame | None = current.get()
     coordinator = None if frame is None else frame.coordinator
+    if (blocking := blocks_loop.get()) is not None:
+        raise SessionError(
+            f"{name} was called in {blocking}, a sync node that runs in the thread of the event loop, which it would "
+            f"block; make {blocking} async and write `await rt.call({target.name}, ...)`, or run it with "
+            f"where='thread'"
+        )
     require_no_loop(coordinator, name, f"rt.call({target.name}, ...)", f"rt.call_sync, {target.name}, ...")
     if frame is None:
         warn_of_lost_context(name, stack_level=1)

@@ -44,11 +44,17 @@ def current_call() -> CurrentCall | None:
     session, record = frame.coordinator.session_id, frame.record
     top = frame.coordinator.state.entries[record.run]
     assert top is not None  # it runs, so it was not replayed
+    outbox = frame.coordinator.outbox
+    if outbox is not None:
+        own, run, caller = outbox.identifiers_of(record)
+    else:
+        own, run = node_id(session, record.index), run_id(session, record.run)
+        caller = None if record.parent is None else node_id(session, record.parent)
     return CurrentCall(
         session,
-        run_id(session, record.run),
-        node_id(session, record.index),
-        None if record.parent is None else node_id(session, record.parent),
+        run,
+        own,
+        caller,
         record.name,
         record.attempt,
         top.started + frame.run.timeout,

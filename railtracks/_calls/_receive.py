@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 
 from railtracks._calls._call import call
+from railtracks._calls._in_worker import refused_in_worker
 from railtracks._context_variable import current
 from railtracks._policies import OWN_POLICIES
 from railtracks.exceptions import ContextError, NodeInvocationError
@@ -61,6 +62,8 @@ async def _receive(topic: str, timeout: float | None = None) -> Any:  # noqa: AS
     frame: Frame = current.get()
     coordinator, record = frame.coordinator, frame.record
     assert record is not None
+    if coordinator.mailbox is None and coordinator.outbox is not None:
+        raise refused_in_worker(f"rt.receive({topic!r})", "receive", "the message")
     if coordinator.mailbox is None:
         raise ContextError(
             f"rt.receive({topic!r}) needs a session whose run is stored, in a store that keeps messages; "

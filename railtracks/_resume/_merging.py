@@ -31,11 +31,12 @@ def merge_attempts(*attempts: Sequence[CallRecord]) -> list[CallRecord]:
 def truncate_at_step(records: Sequence[CallRecord], step: int) -> list[CallRecord]:
     """Return the records as they were before ``step``: without later calls, and with those open that ended later."""
     return [
-        r if r.ended_step is not None and r.ended_step < step else _reopen(r) for r in records if r.started_step < step
+        r if r.ended_step is not None and r.ended_step < step else reopened(r) for r in records if r.started_step < step
     ]
 
 
-def _reopen(record: CallRecord) -> CallRecord:
+def reopened(record: CallRecord) -> CallRecord:
+    """Return a record as that of a call that has not ended."""
     fields = (
         "status", "ended_step", "ended", "result", "exception", "reason", "timeout", "output", "reuse", "attributes",
         "raised_by", "was_left",

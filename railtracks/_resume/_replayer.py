@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -13,7 +14,9 @@ from railtracks._resume._code_changes import CodeChanges
 from railtracks._resume._history import HistoryNode, build_history
 from railtracks._resume._links import base_of
 from railtracks._resume._matching import Match, match_call, restore_change
+from railtracks._resume._merging import reopened
 from railtracks._resume._order import ReplayOrder
+from railtracks._resume._recorded_values import digests_of
 from railtracks._resume._reruns import Reruns, ResumePolicy
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status
@@ -264,6 +267,28 @@ class Replayer:
                 context.pop(change.key, None)
             else:
                 context[change.key] = restore_change(change, self._find)
+
+    def hand_over(self, known: HistoryNode) -> tuple[list[CallRecord], dict[str, bytes]]:
+        """Return what a worker needs to resume a recorded call, which runs again there with the calls below it.
+
+        Nothing waits any more for those to be replayed here.
+
+        Returns:
+            The record of the call, which is open, and those of the calls below; and the large values in them.
+        """
+        record = known.record
+        assert record is not None
+        below = [*known.attempt.descendants(record)]
+        self._order.release(below)
+        values: dict[str, bytes] = {}
+        for digest in digests_of(below):
+            with suppress(ValueError):  # the worker runs again what needs it
+                values[digest] = self._find(digest)
+        return [reopened(record), *below], values
+
+    def find(self, digest: str) -> bytes:
+        """Return a large value of the history. Blocks. Raises ValueError if there is none."""
+        return self._find(digest)
 
     def left_out(self) -> list[CallRecord]:
         """Return the top-level calls that had completed, and in whose place no call was made.

@@ -172,24 +172,24 @@ class SessionSpans:
 
     # ---- its calls
 
-    def on_created(self, record: CallRecord, caller: CallRecord | None, node: FunctionNode[..., Any]) -> None:
+    def on_created(self, record: CallRecord, caller: CallRecord | None, node: FunctionNode[..., Any] | None) -> None:
         """Begin the span of a call, and make it current. One that is replayed gets a span of no length.
 
         Args:
             record: The call, which is about to run.
             caller: The call that made it.
-            node: What it runs.
+            node: What it runs; None if it has run in a worker.
         """
         if self._makes_more:
             self._guard.run(self._begin, record, caller, node)
 
-    def _begin(self, record: CallRecord, caller: CallRecord | None, node: FunctionNode[..., Any]) -> None:
+    def _begin(self, record: CallRecord, caller: CallRecord | None, node: FunctionNode[..., Any] | None) -> None:
         around = self._context_of_caller(record.parent)
         reused = is_reused(record)
         time = self._now() if reused else record.started
-        key = record.node or node.key
+        key = record.node or (None if node is None else node.key)
         operation = operation_of(record, caller, key)
-        span = self._start(record, operation, key, around, time, code_attributes(node))
+        span = self._start(record, operation, key, around, time, {} if node is None else code_attributes(node))
         if reused:
             self._end(span, record, time)
             return

@@ -44,3 +44,15 @@ class Branches:
         """Return a number that no task has."""
         self._count += 1
         return self._count
+
+    def renumbered(self, branch: tuple[int, ...], numbers: dict[int, int]) -> tuple[int, ...]:
+        """Return the numbers here of tasks of a worker.
+
+        Args:
+            branch: Their numbers there.
+            numbers: Those that are known, by the numbers there without their signs. The others are added.
+        """
+        for number in branch:
+            if abs(number) not in numbers:
+                numbers[abs(number)] = self.new()
+        return tuple(-numbers[-number] if number < 0 else numbers[number] for number in branch)

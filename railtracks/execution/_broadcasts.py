@@ -24,6 +24,9 @@ async def publish_broadcast(coordinator: Coordinator, item: Any, frame: Frame) -
     Cancellation: while it waits for room; the item is not published then.
     """
     coordinator.lifecycle.require(Operation.BROADCAST, "rt.broadcast()")
+    if coordinator.outbox is not None:
+        coordinator.outbox.add_broadcast(frame.record, item)
+        return
     try:
         require_own_loop(coordinator, "rt.broadcast()", "rt.broadcast_sync, item")
     except SessionError:
@@ -40,6 +43,12 @@ async def publish_broadcast(coordinator: Coordinator, item: Any, frame: Frame) -
 
 async def _publish(coordinator: Coordinator, item: Any, frame: Frame) -> None:
     await coordinator.publisher.wait_for_room(Broadcast)
+    publish_now(coordinator, item, frame)
+
+
+def publish_now(coordinator: Coordinator, item: Any, frame: Frame) -> None:
+    """Publish ``item`` on behalf of the code at ``frame``, without waiting for room. Called on the event loop."""
+    coordinator.lifecycle.require(Operation.BROADCAST, "rt.broadcast()")
     if coordinator.call_log.spans is not None:
         coordinator.call_log.spans.on_broadcast(frame.record, item, coordinator.now())
     coordinator.publisher.publish(

@@ -182,6 +182,29 @@ class CallLog:
                 log, index = self.outer
                 log._raisers.note(each, raiser or record.name, index)
 
+    def brought_home(self, record: CallRecord, caller: CallRecord) -> None:
+        """Announce a call that a worker has made. Its lines in the log come from there."""
+        if self._publisher.watches_calls:
+            fields = self._event_fields(record, record.started_step, record.started)
+            self._publisher.publish(CallCreated(args=record.args, kwargs=record.kwargs, **fields))
+        if self.spans is not None:
+            self.spans.on_created(record, caller, None)
+
+    def end_brought_home(self, record: CallRecord) -> None:
+        """Announce the end of a call that a worker has made."""
+        if self._publisher.watches_calls:
+            self._publish_end(record)
+        if self.spans is not None:
+            self.spans.on_ended(record, None if record.parent is None else self._state.entries[record.parent])
+        if is_reused(record):
+            self.reused += 1
+        elif record.status is not Status.COMPLETED:
+            self.ends[record.status] = self.ends.get(record.status, 0) + 1
+
+    def note_raiser(self, exc: BaseException, raiser: CallRecord) -> None:
+        """Note which call in a worker has raised an exception that was brought home."""
+        self._raisers.note(exc, raiser.name, raiser.index)
+
     def timed_out(
         self, name: str, index: int, seconds: float, waiting: Sequence[str], budget: float | None = None
     ) -> None:
@@ -201,8 +224,15 @@ class CallLog:
             run_id=run_id(session, index), node_id=node_id(session, index),
         )  # fmt: skip
 
-    def abandoned(self, record: CallRecord) -> None:
-        """Warn that a cancelled call leaves its worker thread behind."""
+    def abandoned(self, record: CallRecord, executor: str | None = None) -> None:
+        """Warn that a cancelled call leaves its worker thread behind, or its work in an executor."""
+        if executor is not None:
+            self._log(
+                logging.WARNING, record,
+                "%s was cancelled, but its work goes on in %s, which cannot end it; to wait for it instead, use "
+                "@rt.function_node(abandon_on_cancel=False)", record.name, executor,
+            )  # fmt: skip
+            return
         self._log(
             logging.WARNING, record,
             "%s was cancelled, but its worker thread goes on; to wait for the thread instead, use "

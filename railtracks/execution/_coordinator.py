@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # not loaded before they are needed, if ever
     from railtracks._resume._matching import Match
     from railtracks.execution._limits import SessionLimits
     from railtracks.execution._mailbox import SessionMailbox
+    from railtracks.execution._outbox import Outbox
     from railtracks.execution._recording._recorder import Recorder
     from railtracks.execution._resources import Resources
     from railtracks.execution._streams import OpenStreams
@@ -139,6 +140,7 @@ class Coordinator:
         mailbox: The messages for the run; None if its store keeps none, or if it is not stored.
         outer: The coordinator of the session around it, while its nursery is open; None if there is none.
         policies: The policies of nodes that declare none of their own; None if there are none.
+        outbox: What goes home with the records, in the session of a worker; None elsewhere.
         suspends: Whether the run is suspended when it can only go on with an answer or a message.
         limits: What its calls wait for before they run, or fail at; None while no call has a limit.
         lifecycle: How far the session has come, and what it allows.
@@ -152,9 +154,10 @@ class Coordinator:
     # session took a tenth longer to open.
     __slots__ = (
         "__weakref__", "_budget_end", "_in_task", "_in_thread", "_is_on_asyncio", "_must_checkpoint", "_observer",
-        "_yield_at", "branches", "call_log", "clock", "config", "context", "failure_traceback", "lifecycle", "limits",
-        "log", "loop", "mailbox", "nursery", "origin", "outer", "policies", "publisher", "recorder", "redactor",
-        "resources", "scopes", "session_id", "state", "streams", "suspends", "threads", "view", "watched_loop",
+        "_places", "_wrap", "_yield_at", "branches", "call_log", "clock", "config", "context", "failure_traceback",
+        "lifecycle", "limits", "log", "loop", "mailbox", "nursery", "origin", "outbox", "outer", "policies",
+        "publisher", "recorder", "redactor", "resources", "scopes", "session_id", "state", "streams", "suspends",
+        "threads", "view", "watched_loop",
     )  # fmt: skip
 
     def __init__(
@@ -182,6 +185,7 @@ class Coordinator:
         self.threads: ThreadStrategy = ThreadStrategy(config.max_threads, abandon_current)
         self._in_task: ExecutionStrategy = _IN_TASK
         self._in_thread: ExecutionStrategy = self.threads
+        self._wrap = hooks.wrap_strategy
         if hooks.wrap_strategy is not None:
             self._in_task, self._in_thread = map(hooks.wrap_strategy, (_IN_TASK, self.threads))
         self.call_log: CallLog = CallLog(session_id, log, self.publisher, redactor, self.state)
@@ -195,7 +199,11 @@ class Coordinator:
         self.outer: Coordinator | None
         self.recorder = self.nursery = self.resources = self.streams = self.failure_traceback = None
         self.view: SessionView | None
-        self.mailbox = self.outer = self.view = None
+        self.outbox: Outbox | None
+        self.mailbox = self.outer = self.view = self.outbox = None
+        self._places: dict[tuple[str, bool], ExecutionStrategy] | None = (
+            None  # by where, and whether it is for async nodes
+        )
         self.watched_loop: WatchedLoop | None = None
         self.policies: Policies | None = config.policies
         self._budget_end: float | None = None  # on its clock; None before the first call
@@ -323,7 +331,10 @@ class Coordinator:
                         await anyio.sleep(match.patience)
                     history_node = match.node
             current.set(Frame(self, record, run, task, history_node))
-            strategy = self._in_task if node.is_async else self._in_thread
+            if policies is None or policies.where is None:
+                strategy = self._in_task if node.is_async else self._in_thread
+            else:
+                strategy = self._strategy_of(node, policies.where)
             if self.call_log.is_active or caller.record is None:
                 self.call_log.created(record, caller.record, node)
             if policies is None:
@@ -367,6 +378,33 @@ class Coordinator:
         finally:
             current.set(caller)
         return await attempts.try_again(failure, commits, branch)
+
+    def place_of(self, node: FunctionNode[..., Any]) -> str | None:
+        """Return where a node runs: as it says, or, if it is sync, as the session says; None if neither does."""
+        declared = None if node.policies is None else node.policies.where
+        if declared is not None or node.is_async or self.policies is None:
+            return declared
+        return node.policies_over(self.policies).where
+
+    def _strategy_of(self, node: FunctionNode[..., Any], where: str) -> ExecutionStrategy:
+        """Return what runs a node for which a place is declared. Raises ConfigError if the session has no such place.
+
+        A place that only the session declares is for sync nodes: the async ones, which await them, stay together.
+        """
+        from railtracks.execution._places import is_sent_call, make_strategy  # here, as few programs need it
+
+        is_async = node.is_async
+        if is_async and (is_sent_call(self) or self.place_of(node) is None):
+            return self._in_task
+        if self._places is None:
+            self._places = {}
+        strategy = self._places.get((where, is_async))
+        if strategy is None:
+            strategy = make_strategy(self, where, is_async, self._in_task, self._in_thread)
+            if self._wrap is not None and strategy is not self._in_task and strategy is not self._in_thread:
+                strategy = self._wrap(strategy)
+            self._places[where, is_async] = strategy
+        return strategy
 
     def _on_cancelled(self, record: CallRecord, root: RootCall, exc: BaseException) -> None:
         """Record the cancellation of a call, and at the first one below a top-level call what waits at a timeout."""
@@ -501,6 +539,8 @@ class Coordinator:
     def record_context_change(self, record: CallRecord | None, key: str, value: Any = DELETED) -> None:
         """Record a context change made by the call of ``record`` (None: outside any call). Thread-safe."""
         register_secrets({key: value}, self.redactor)
+        if self.outbox is not None:
+            self.outbox.add_change(record, key, value)
         if self._observer is not None:
             self._observer.on_context_change(self.session_id, record, key, value, value is DELETED)
         if self.recorder is not None and self.lifecycle.is_recorded:
@@ -553,8 +593,10 @@ class Coordinator:
         self.scopes.cancel_all(cause)
         return True
 
-    async def abandon(self, frame: Frame) -> bool:
+    async def abandon(self, frame: Frame, executor: str | None = None) -> bool:
         """Note that a call is being cancelled while its worker thread goes on, and cancel what the thread has called.
+
+        ``executor``: the name of the executor in which its work goes on, in place of a thread.
 
         Such calls run in other tasks, which on trio no scope of the call's own reaches. While the run is suspended, the
         thread waits for a message and is unwound, so it is not left behind.
@@ -568,7 +610,7 @@ class Coordinator:
         is_suspending = self.state.is_suspending
         if not is_suspending:
             self.state.abandoned(record)
-            self.call_log.abandoned(record)
+            self.call_log.abandoned(record, executor)
         here = sys._getframe(1)
         cause = Reason.OUTSIDE if exc is None or is_kind(exc, Exception) else reason_of(exc, frame.run, here)
         await self.scopes.cancel_calls_of(lambda caller: caller is record, cause)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,9 +14,12 @@ from railtracks._concurrency._threads import UnansweredError, run_in_loop
 from railtracks._concurrency._work_item import Outcome
 from railtracks._context_variable import current
 from railtracks.exceptions import SessionEndedError
+from railtracks.execution._calling_thread import CallingThread
 from railtracks.execution._coordinator import Frame
 from railtracks.execution._entering import call_here
+from railtracks.execution._lifecycle import Operation, Phase
 from railtracks.execution._node_errors import Unwound
+from railtracks.execution._work_thread import WorkThread
 from railtracks.nodes import FunctionNode
 
 if TYPE_CHECKING:
@@ -81,8 +84,32 @@ def call_from_thread(node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs
     if coordinator.lifecycle.is_closed:
         raise SessionEndedError(f"{name} came after its session had ended; {WAIT_FOR_THREAD}") from coordinator.failure
     # The thread of a sync node does what the task of an async one does: its calls follow each other.
-    branch = () if frame.record is None or coordinator.threads.is_host_of_this_thread() else None
-    return run_in_session(frame, partial(call_here, node, args, kwargs, branch), name)
+    is_own = coordinator.threads.is_host_of_this_thread() or (isinstance(frame.task, WorkThread) and frame.task.is_here)
+    branch = () if frame.record is None or is_own else None
+    make_call = partial(call_here, node, args, kwargs, branch)
+    if coordinator.place_of(node) == "caller":
+        return _run_and_serve(frame, make_call, name)
+    return run_in_session(frame, make_call, name)
+
+
+def _run_and_serve(frame: Frame, func: Callable[[], Coroutine[Any, Any, T]], name: str) -> T:
+    """Do as ``run_in_session``, and run here meanwhile what is to run in the thread that calls."""
+    coordinator = frame.coordinator
+    if is_abandoned(frame):
+        return run_in_session(frame, func, name)  # which raises
+    token = coordinator.loop.require_token()
+
+    def spawn(run: Callable[[], Awaitable[None]], on_end: Callable[[], object]) -> None:
+        coordinator.lifecycle.require(Operation.CALL, name)
+        nursery = coordinator.nursery
+        if nursery is None:
+            raise SessionEndedError(f"{name} came after its session had ended; {WAIT_FOR_THREAD}")
+        nursery.spawn(run, on_end)
+
+    try:
+        return CallingThread(token).wait(func, spawn, lambda: coordinator.lifecycle.phase is Phase.OVER)
+    except LookupError:
+        raise SessionEndedError(f"{name} was not finished: its session has ended; {WAIT_FOR_THREAD}") from None
 
 
 def _is_unwound(frame: Frame) -> bool:

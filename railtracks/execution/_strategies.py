@@ -77,6 +77,13 @@ class ThreadStrategy:
         self._limit = None
 
     @property
+    def limit(self) -> ThreadLimit:
+        """The limit, in the event loop that runs here."""
+        if self._limit is None:
+            self._limit = ThreadLimit(self._max_threads, _warn_of_congestion)
+        return self._limit
+
+    @property
     def awaited(self) -> Mapping[str, int]:
         """How many calls wait for a worker thread, by the name of their node."""
         limit = self._limit
@@ -87,13 +94,11 @@ class ThreadStrategy:
         return _thread_state.strategy is self
 
     async def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if self._limit is None:
-            self._limit = ThreadLimit(self._max_threads, _warn_of_congestion)
         try:
             result = await run_in_thread(
                 functools.partial(self._run, node, args, kwargs),
                 abandon_on_cancel=node.abandon_on_cancel,
-                limit=self._limit,
+                limit=self.limit,
                 name=node.name,
                 on_abandon=self._on_abandon,
             )

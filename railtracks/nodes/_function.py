@@ -415,10 +415,12 @@ def function_node(
         limit: How many calls of this node run at once in one session, such as 5, or an ``rt.Limit``, which several
             nodes can share. ``math.inf``: no limit.
         cache: True, or an ``rt.Cache``: results are used again for equal calls. False: they are not.
-        where: Where the function runs. By default an async one runs in the task that calls it ("task"), and any other
-            in a worker thread ("thread").
+        where: Where the function runs: "task", "thread", "caller", "process", or the name of an executor of the
+            session; see ``docs/scaling.md``. By default an async one runs in the task that calls it ("task"), and any
+            other in a worker thread ("thread").
 
-    Of the last five, those that are not given are as the session says; its option for ``timeout`` is ``node_timeout``.
+    Of the last five, those that are not given are as the session says; its option for ``timeout`` is ``node_timeout``,
+    and its ``where`` is for sync nodes.
 
     Returns:
         The node. Called directly it is still the plain function.

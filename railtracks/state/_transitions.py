@@ -97,6 +97,19 @@ class RTState:
         entries.append(record)
         return record
 
+    def adopted(self, record: CallRecord, caller: CallRecord, now: float) -> None:
+        """Record that a call was made in a worker, which has made its record, too.
+
+        Args:
+            record: The record, which is open. It gets its index and its step.
+            caller: The record of the call that made it.
+            now: When it was made, in seconds since the epoch.
+        """
+        record.index, record.parent, record.run = len(self.entries), caller.index, caller.run
+        record.started_step, record.started = self.step, now
+        self.step += 1
+        self.entries.append(record)
+
     def succeeded(self, record: CallRecord, result: Any, now: float) -> None:
         """Record that the call returned ``result``, which may be None."""
         if record.status is not OPEN:

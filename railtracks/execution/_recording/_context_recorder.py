@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +114,27 @@ class ContextRecorder:
         record.reads = {**(record.reads or {}), key: read}  # in one step, as another thread may look at it
         if self._journal.is_active:
             self._journal.append(journal.read_entry(record, key, read))
+
+    def on_reads_brought_home(self, record: CallRecord, reads: Mapping[str, Read], sent: CallRecord) -> None:
+        """Record what a call has read in a worker.
+
+        Args:
+            record: The call.
+            reads: What it has read, by key. Depths are counted up to the call that was sent to the worker.
+            sent: That call.
+        """
+        levels, each = 1, record
+        while each is not sent:
+            caller = self._state.caller(each)
+            assert caller is not None
+            levels, each = levels + 1, caller
+        for key, read in reads.items():
+            if read.depth >= levels:  # it was set outside of what the worker does
+                outside = max(self._depth_outside(sent, self._writers.get(key)), 1)
+                read = read._replace(depth=levels - 1 + outside)
+            record.reads = {**(record.reads or {}), key: read}
+            if self._journal.is_active:
+                self._journal.append(journal.read_entry(record, key, read))
 
     def _depth_outside(self, reader: CallRecord, writer: CallRecord | None) -> int:
         """Return how many calls, from the reader outwards, the last change of what it reads was made outside of."""

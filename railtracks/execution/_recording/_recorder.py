@@ -18,6 +18,7 @@ from railtracks.state._journal._format import CreatedEntries
 from railtracks.state._node_codes import NodeCodes
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import SCALAR_IDS
+from railtracks.state._serialization._large_values import find_nothing
 from railtracks.state._serialization._record_text import inputs_text, output_text
 from railtracks.state._stores._messages import MESSAGE
 from railtracks.state._transitions import RTState
@@ -203,14 +204,32 @@ class Recorder:
                 self._sizes.warn_of_output(record)
             if self.lasting_results is not None:
                 self.lasting_results.on_ended(record)
-        if is_journalled and not self.has_calls_to_save:
+        if is_journalled:
+            self._journal_end(record)
+
+    def _journal_end(self, record: CallRecord) -> None:
+        if not self.has_calls_to_save:
             self._unjournalled.add(record.index)  # until there is another call, the run that is resumed stays as it is
-        elif is_journalled:
+        else:
             if record.index >= self._journalled_calls:
                 self._journal_created(record.index)
             self._journal.append(journal.ended_entry(record))
             if self._journal.must_begin_again:
                 self._begin_again(record)
+
+    def on_brought_home(self, record: CallRecord) -> None:
+        """Record a call that a worker has made. Its texts are settled."""
+        if self._journal.is_active:
+            self._journal_created(record.index)
+            if record.attributes is not None:
+                self._journal.append(journal.attributes_entry(record))
+
+    def on_end_brought_home(self, record: CallRecord) -> None:
+        """Record the end of a call that a worker has made. Its texts are settled."""
+        if record.exception is not None:
+            self.failed_calls.add(record, record.exception)
+        if self._journal.is_active:
+            self._journal_end(record)
 
     def on_attributes(self, record: CallRecord) -> None:
         """Record the attributes of a call, which have just been set."""
@@ -252,6 +271,14 @@ class Recorder:
         if not may and self._journal.is_active:
             self._journal_created(record.index)
         return may
+
+    def hand_over(self, known: HistoryNode) -> tuple[list[CallRecord], dict[str, bytes]]:
+        """Return what a worker needs to resume a recorded call: its records, and the large values in them."""
+        return ([], {}) if self._replayer is None else self._replayer.hand_over(known)
+
+    def find_recorded(self, digest: str) -> bytes:
+        """Return a large value of the run that is resumed. Blocks. Raises ValueError if there is none."""
+        return find_nothing(digest) if self._replayer is None else self._replayer.find(digest)
 
     def must_wait(self, match: Match) -> bool:
         """Return whether a call may not be replayed yet, as others had ended before it."""

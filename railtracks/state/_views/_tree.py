@@ -14,6 +14,7 @@ from railtracks.state._records import CallRecord, Status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._views._failures import shown_reason
 from railtracks.state._views._folds import FOLD_FROM, Fold, fold_siblings
+from railtracks.state._views._place import place_of
 from railtracks.state._views._texts import shown_call, shown_name, shown_seconds, shown_status
 from railtracks.state._views._times import own_seconds, ran_seconds
 
@@ -151,6 +152,8 @@ class Tree:
         label = f"{shown}  {shown_status(record)}"
         if record.ended is not None:
             label += f"  {shown_seconds(ran_seconds(record))}"
+            if (place := place_of(record)) is not None:
+                label += f" in {place}"
             if children := self._tree.children(record):
                 label += f" (own {shown_seconds(own_seconds(record, children))})"
         if record.policy is not None and record.policy.waited:

@@ -1,0 +1,1 @@
+"""What runs in a worker: a session there, which records the calls for the session that has sent the work."""

@@ -1,0 +1,127 @@
+"""A thread that waits in ``rt.call_sync``, and runs nodes meanwhile whose place is the thread that calls."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar, copy_context
+from typing import Any, TypeVar
+
+import anyio
+from anyio.lowlevel import EventLoopToken, current_token
+
+from railtracks._concurrency._asyncio_requests import CHECK_EVERY
+from railtracks._concurrency._cancellation import Shield
+from railtracks._concurrency._condition import Condition
+from railtracks._concurrency._event_loop import call_soon
+from railtracks._concurrency._work_item import Outcome
+
+T = TypeVar("T")
+
+
+class CallingThread:
+    """The current thread, which waits for a call that runs on the event loop of a session.
+
+    Args:
+        token: How that event loop is reached.
+    """
+
+    def __init__(self, token: EventLoopToken) -> None:
+        self._token = token
+        self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._outcome: Outcome[Any] | None = None
+
+    # ---- in the thread
+
+    def wait(
+        self,
+        func: Callable[[], Coroutine[Any, Any, T]],
+        spawn: Callable[[Callable[[], Coroutine[Any, Any, None]], Callable[[], object]], object],
+        is_over: Callable[[], bool],
+    ) -> T:
+        """Run ``func`` on the event loop, and what that sends here in this thread, until ``func`` has ended. Blocks.
+
+        Args:
+            func: What to run there.
+            spawn: Starts a task there that awaits a function, and calls another one at its end.
+            is_over: Returns whether nothing runs there any more.
+
+        Raises:
+            BaseException: Whatever ``func`` raises, as the same object.
+            LookupError: It has not ended, and never will.
+        """
+
+        async def run() -> None:
+            calling_thread.set(self)
+            try:
+                self._outcome = Outcome(await func())
+            except BaseException as exc:
+                self._outcome = Outcome(exc=exc)
+                if not isinstance(exc, Exception):
+                    raise
+
+        def end() -> None:
+            self._work.put(None)
+
+        def begin() -> None:
+            try:
+                spawn(run, end)
+            except BaseException as exc:
+                self._outcome = Outcome(exc=exc)
+                end()
+
+        call_soon(self._token, begin)
+        while True:
+            try:
+                work = self._work.get(timeout=CHECK_EVERY)
+            except queue.Empty:
+                if is_over():
+                    break
+                continue
+            if work is None:
+                break
+            work()
+        if self._outcome is None:
+            raise LookupError
+        return self._outcome.unwrap()  # type: ignore[no-any-return]
+
+    # ---- on the event loop
+
+    async def run(self, func: Callable[[], T]) -> T:
+        """Run ``func`` in the thread, with the context variables of the current task, and wait for it.
+
+        Cancellation: raised when it has ended, or if it has not begun yet.
+        """
+        context, token, changed = copy_context(), current_token(), Condition()
+        context.run(calling_thread.set, None)
+        outcome: list[Outcome[T]] = []
+        state = {"begun": False, "cancelled": False}
+
+        def work() -> None:
+            state["begun"] = True
+            if state["cancelled"]:
+                return
+            try:
+                outcome.append(Outcome(context.run(func)))
+            except BaseException as exc:
+                outcome.append(Outcome(exc=exc))
+            call_soon(token, changed.notify_all)
+
+        self._work.put(work)
+        shield = Shield()
+        try:
+            await changed.wait_while(lambda: not outcome)
+        except anyio.get_cancelled_exc_class() as exc:
+            state["cancelled"] = True
+            if not state["begun"]:
+                raise
+            shield.note(exc)
+            await shield.wait_while(lambda: not outcome, changed)
+            shield.check()
+        return outcome[0].unwrap()
+
+
+blocks_loop: ContextVar[str | None] = ContextVar("railtracks_blocks_loop", default=None)
+"""The name of the sync node that runs in the thread of the event loop here; None if none does."""
+calling_thread: ContextVar[CallingThread | None] = ContextVar("railtracks_calling_thread", default=None)
+"""The thread that waits for the current call; None if that was not made from a thread, or need not run there."""

@@ -1,0 +1,109 @@
+"""Nodes in worker processes and executors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+
+from railtracks._context_variable import current
+from railtracks.exceptions import SessionError
+from railtracks.execution._home import CallFrame, Home
+from railtracks.execution._remote._arrival import Arrival
+from railtracks.execution._remote._order import Report
+from railtracks.execution._remote._orders import config_in_worker, make_order, pack_order
+from railtracks.execution._remote._outcome import note_failure, wait_for_timeout
+from railtracks.execution._remote._place import log_foreign_records, log_output, note_place, output_members
+from railtracks.execution._resources import shared
+from railtracks.executors._outcome import Outcome, unpack_outcome
+from railtracks.executors._pickling import dumps
+from railtracks.executors._runner import Runner
+from railtracks.nodes import FunctionNode
+
+
+class RunnerStrategy:
+    """Runs nodes in workers.
+
+    What the worker can do with a cancellation is its affair: work that cannot be ended is abandoned, and the record
+    says so. A node with ``abandon_on_cancel=False`` is waited for.
+
+    Args:
+        name: The name of the place: "process", or that of an executor of the session.
+        executor: The executor; None for worker processes of the session's own.
+    """
+
+    def __init__(self, name: str, executor: Any) -> None:
+        self._name = name
+        self._executor = executor
+        self._config: Any = None  # the options for the worker, once they are known
+
+    async def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        frame: CallFrame = current.get()
+        if self._config is None:
+            self._config = dumps(config_in_worker(frame.coordinator.config))
+        runner = self._runner(node)
+        work = pack_order(make_order(frame, self._config, shares_memory=False), node, args, kwargs)
+        try:
+            answer = await self._run(runner, work, node, frame)
+        except BaseException:
+            note_place(frame, {"place": self._name})
+            raise
+        return await self._take(frame, unpack_outcome(answer))
+
+    def _runner(self, node: FunctionNode[..., Any]) -> Runner:
+        runner = shared(("executor", self._name), self._make, _close)
+        if runner is None:
+            raise SessionError(
+                f"{node.name} has where={self._name!r}, which needs a session that is entered with "
+                f"`async with rt.Session():`, or in synchronous code"
+            )
+        return runner
+
+    def _make(self) -> Runner:
+        if self._executor is None:
+            from railtracks.executors._process_runner import process_runner  # here, as it brings subprocesses
+
+            return process_runner()
+        from railtracks.executors._executor_runner import runner_of  # here, as it brings concurrent.futures
+
+        return runner_of(self._executor, self._name)
+
+    async def _run(self, runner: Runner, work: bytes, node: FunctionNode[..., Any], frame: CallFrame) -> bytes:
+        async def abandon() -> bool:
+            home: Home = frame.coordinator
+            return await home.abandon(frame, self._name)
+
+        if node.abandon_on_cancel:
+            return await runner.run(work, node=node.name, on_abandon=abandon)
+        with anyio.CancelScope(shield=True):
+            answer = await runner.run(work, node=node.name, on_abandon=abandon)
+        return answer  # noqa: RET504 (a scope may end without a result, as far as type checkers know)
+
+    async def _take(self, frame: CallFrame, outcome: Outcome) -> Any:
+        place: dict[str, Any] = {"place": self._name, "host": outcome.host, "process": outcome.process}
+        try:
+            report: Report = outcome.unwrap()
+        except BaseException:  # the order itself could not be done there
+            note_place(frame, place)
+            raise
+        arrival = Arrival(frame, report, is_packed=True)
+        try:
+            await arrival.take_in()
+        finally:
+            note_place(frame, place | output_members(outcome.output), arrival.attributes)
+            log_output(frame, outcome)
+            log_foreign_records(frame, outcome, arrival)
+        if report.timed_out:
+            await wait_for_timeout()
+        if "value" in report.ended:
+            return report.ended["value"]
+        try:
+            return Outcome(ended=report.ended).unwrap()
+        except BaseException as exc:
+            note_failure(frame, arrival, exc)
+            raise
+
+
+async def _close(runner: Runner) -> None:
+    await runner.close()
