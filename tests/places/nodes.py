@@ -224,3 +224,23 @@ def raise_odd():
 @rt.function_node
 def end_all():
     raise FatalError("the end")
+
+
+@rt.function_node
+def die_once(path):
+    if not os.path.exists(path):
+        with open(path, "w"):
+            os._exit(3)
+    return os.getpid()
+
+
+@rt.function_node
+def sleep_and_call(path, seconds):
+    rt.call_sync(count, path, "began")
+    time.sleep(seconds)
+    rt.call_sync(count, path, "ended")
+
+
+@rt.function_node
+async def stream_agents(agent, text):
+    return [chunk.text async for chunk in rt.astream(agent, text)]

@@ -9,8 +9,11 @@ from contextvars import copy_context
 from importlib import import_module
 from typing import Any
 
+import attrs
+
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
+from railtracks._test_hooks import runtime_hooks
 from railtracks.execution._home import CallFrame
 from railtracks.execution._node_errors import reason_of
 from railtracks.execution._remote._arrival import Arrival
@@ -36,6 +39,9 @@ class OwnLoopStrategy:
         reports: list[Report] = []
         context = copy_context()
         context.run(current.set, None)
+        # The session here is what is observed, and no thread may wait there for a turn that is given here.
+        hooks = attrs.evolve(runtime_hooks.get(), observer=None, wrap_strategy=None, thread_scheduler=None)
+        context.run(runtime_hooks.set, hooks)
         if (sniffio := sys.modules.get("sniffio")) is not None:  # or no event loop could be started there
             context.run(sniffio.current_async_library_cvar.set, None)
 
