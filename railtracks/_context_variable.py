@@ -15,7 +15,8 @@ from typing import Any
 current: ContextVar[Any] = ContextVar("railtracks_current", default=None)
 
 on_replayed: ContextVar[Any] = ContextVar("railtracks_reused", default=None)
-"""A function that is called with the session's identifier and the records when a call and all below it are replayed.
+"""A function that is called with the session's identifier and the records when a call and all below it are replayed,
+or come back from a worker.
 
 A stream sets it, so that its consumer receives the chunks that were recorded. None: nothing is called.
 """

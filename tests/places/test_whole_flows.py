@@ -86,6 +86,19 @@ def test_the_flow_of_the_seed_is_the_same_everywhere(where, backend, executors):
     assert "You advise Ada" not in str(session.info.records[0].result)
 
 
+@pytest.mark.parametrize("where", ["thread", "pool", "process"])
+def test_texts_of_agents_in_workers_come_in_one_piece(where, backend, executors):
+    flow = importlib.import_module("tests.places.seed_flow")
+
+    async def main():
+        async with rt.Session({"user": "Ada"}, executors=executors):
+            stream = rt.astream(at(flow.my_workflow, where), "Hello!")
+            return [(chunk.agent, chunk.text, chunk.response) async for chunk in stream]
+
+    text = "Hello! Take a coat."
+    assert anyio.run(main, backend=backend) == [("MyAgent", text, None), ("my_workflow", "", text)]
+
+
 def run_audit(where, backend, executors, folder):
     audit = importlib.import_module("audit")
     heard = []

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from railtracks._context_variable import on_replayed
 from railtracks._identifiers import node_id, run_id
 from railtracks.execution._home import CallFrame, Home
 from railtracks.execution._outbox import Item
@@ -66,6 +67,9 @@ class Arrival:
                 self._create(index)
         while waiting:
             await self._take_item(waiting.pop())
+        notify = on_replayed.get()
+        if notify is not None and len(self._here) > 1:
+            notify(coordinator.session_id, list(self._here.values()))
         if self._interruption is not None:
             raise self._interruption
 
