@@ -125,6 +125,7 @@ class _Job:
         self._on_begun = on_begun
         self._session: WorkerSession | None = None  # once it is needed
         self._opening = threading.Lock()
+        self._thread: WorkThread | None = None  # that of a sync node
         self._started = time.time()
 
     def run(self) -> Any:
@@ -147,7 +148,7 @@ class _Job:
 
     def _run_sync(self) -> Any:
         """Run a sync node in this thread. An event loop runs beside it only once the node needs one."""
-        frame = _LateFrame(self._open)
+        frame, self._thread = _LateFrame(self._open), WorkThread()
         if self._order.history is not None:
             self._open(frame)
         around = current.set(frame)
@@ -188,7 +189,7 @@ class _Job:
             record.started = self._started
             match = session.recorder.on_created(record, node, None)
             frame.coordinator, frame.record, frame.run = coordinator, record, _Root(self._order.seconds, self._started)
-            frame.task, frame.history_node = WorkThread(), None if match is None else match.node
+            frame.task, frame.history_node = self._thread, None if match is None else match.node
             self._session = session
 
     @staticmethod

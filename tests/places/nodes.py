@@ -193,6 +193,38 @@ def steps(path, fails):
     return [first, second, rt.context.get("first")]
 
 
+inner_flow = rt.Flow("Inner", entry_point=count)
+
+
+@rt.function_node
+def repeat(path, fails):
+    values = [str(rt.uuid4()), rt.random(), rt.now()]
+    rt.call_sync(inner_flow, path, "inner")
+    rt.call_sync(count, path, values[0])
+    if os.path.exists(fails):
+        raise RuntimeError(values[0])
+    return values
+
+
+class OnlyThere:
+    def __reduce__(self):
+        return _make_only_there, (os.getpid(),)
+
+
+def _make_only_there(pid):
+    if pid != os.getpid():
+        raise RuntimeError("not here")
+    return OnlyThere()
+
+
+@rt.function_node
+def put_only_there():
+    rt.context.put("first", 1)
+    rt.context.put("only", OnlyThere())
+    rt.context.put("last", 2)
+    return rt.call_sync(double, 1)
+
+
 @rt.function_node
 def ask_there():
     return rt.call_sync(rt.ask, "who?")

@@ -406,3 +406,33 @@ def test_nested_calls_are_not_done_again_when_resumed(where, backend, tmp_path):
         assert [record.reuse for record in opened.info.records] == ["reused"] * 3
 
     run(backend, main)
+
+
+@pytest.mark.parametrize("where", ["thread", *REMOTE])
+def test_values_and_flows_in_a_worker_are_the_same_when_resumed(where, backend, tmp_path):
+    ran, fails = tmp_path / "ran", tmp_path / "fails"
+    fails.touch()
+    node = at(nodes.repeat, where)
+
+    async def main():
+        with pytest.raises(RuntimeError) as caught:
+            async with session(run_identifier="repeats"):
+                await rt.call(node, str(ran), str(fails))
+        fails.unlink()
+        async with session(resume="repeats"):
+            values = await rt.call(node, str(ran), str(fails))
+        assert values[0] == str(caught.value)
+        assert ran.read_text().split() == ["inner", values[0]]
+
+    run(backend, main)
+
+
+def test_what_cannot_come_back_fails_the_call_after_the_rest(backend):
+    async def main():
+        async with session(name="only") as opened:
+            with pytest.raises(TransferError, match=r"'only'.*put_only_there.*not here"):
+                await rt.call(at(nodes.put_only_there, "process"))
+            assert opened.context == {"first": 1, "last": 2}
+        assert [each.status for each in opened.info.records] == [Status.FAILED, Status.COMPLETED]
+
+    run(backend, main)

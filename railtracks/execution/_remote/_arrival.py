@@ -12,6 +12,7 @@ from typing import Any
 
 from railtracks._context_variable import on_replayed
 from railtracks._identifiers import node_id, run_id
+from railtracks.exceptions import TransferError
 from railtracks.execution._home import CallFrame, Home
 from railtracks.execution._outbox import Item
 from railtracks.execution._remote._order import Report
@@ -43,13 +44,18 @@ class Arrival:
         self._here: dict[int, CallRecord] = {0: frame.record}  # by the index there
         self._ends: dict[int, dict[str, Any]] = {}
         self._branches: dict[int, int] = {}
+        self._loss: TransferError | None = None
         self._interruption: BaseException | None = None
         now = self._coordinator.now()
         is_possible = frame.record.started <= report.started and report.ended_at <= now
         self._shift = 0.0 if is_possible else frame.record.started - report.started
 
     async def take_in(self) -> None:
-        """Make it part of the session. Cancellation: raised when that is done."""
+        """Make it part of the session. Cancellation: raised when that is done.
+
+        Raises:
+            TransferError: A value that the call has put into the context, or broadcast, cannot be brought back.
+        """
         coordinator, report = self._coordinator, self._report
         if not self._records:
             return
@@ -72,6 +78,8 @@ class Arrival:
             notify(coordinator.session_id, list(self._here.values()))
         if self._interruption is not None:
             raise self._interruption
+        if self._loss is not None:
+            raise self._loss
 
     @property
     def raised_by(self) -> tuple[int, ...] | None:
@@ -162,16 +170,27 @@ class Arrival:
 
     async def _take_item(self, item: Item) -> None:
         record = self.call_of(item.call)
-        if item.kind == "change":
-            key, *value = item.data
-            self._change(record, key, self._value(value[0]) if value else DELETED)
-        elif item.kind == "log":
+        if item.kind == "log":
             self._log(record, *item.data)
+            return
+        key, *packed = item.data if item.kind == "change" else (None, *item.data)
+        try:
+            values = [loads(each) if self._is_packed else each for each in packed]
+        except Exception as exc:  # what its class raises; the rest is taken in all the same
+            what = f"the value of {key!r} in the context" if item.kind == "change" else "what was broadcast"
+            self._note_loss(f"{what}, in {record.name}", exc)
+            return
+        if item.kind == "change":
+            self._change(record, key, values[0] if values else DELETED)
         else:
-            await self._broadcast(record, self._value(item.data[0]), item.time + self._shift)
+            await self._broadcast(record, values[0], item.time + self._shift)
 
-    def _value(self, data: Any) -> Any:
-        return loads(data) if self._is_packed else data
+    def _note_loss(self, what: str, exc: Exception) -> None:
+        if self._loss is None:
+            self._loss = TransferError(
+                f"{what} came back from a worker, but cannot be unpickled here: {type(exc).__name__}: {exc}"
+            )
+            self._loss.__cause__ = exc
 
     def _change(self, record: CallRecord, key: str, value: Any) -> None:
         coordinator = self._coordinator
