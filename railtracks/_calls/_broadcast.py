@@ -9,10 +9,10 @@ from railtracks._context_variable import current
 from railtracks.exceptions import ContextError
 from railtracks.execution import Frame
 from railtracks.execution._broadcasts import publish_broadcast, publish_now
-from railtracks.execution._calling_thread import blocks_loop
 from railtracks.execution._from_thread import run_in_session
 from railtracks.execution._lifecycle import Operation
 from railtracks.execution._loop_access import require_no_loop
+from railtracks.execution._work_thread import blocks_loop
 
 
 async def broadcast(item: Any) -> None:

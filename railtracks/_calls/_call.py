@@ -13,10 +13,10 @@ from railtracks._context_variable import current
 from railtracks._session._session import implicit_session
 from railtracks.exceptions import SessionError
 from railtracks.execution import Frame
-from railtracks.execution._calling_thread import blocks_loop
 from railtracks.execution._entering import enter
 from railtracks.execution._from_thread import call_from_thread
 from railtracks.execution._loop_access import require_no_loop
+from railtracks.execution._work_thread import blocks_loop
 from railtracks.nodes import FunctionNode, Node
 from railtracks.nodes._node import RunnableFlow
 from railtracks.nodes._resolve import as_node

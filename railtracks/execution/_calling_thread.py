@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Coroutine
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 import anyio
@@ -15,6 +15,7 @@ from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon
 from railtracks._concurrency._work_item import Outcome
+from railtracks.execution._work_thread import calling_thread
 
 T = TypeVar("T")
 
@@ -119,9 +120,3 @@ class CallingThread:
             await shield.wait_while(lambda: not outcome, changed)
             shield.check()
         return outcome[0].unwrap()
-
-
-blocks_loop: ContextVar[str | None] = ContextVar("railtracks_blocks_loop", default=None)
-"""The name of the sync node that runs in the thread of the event loop here; None if none does."""
-calling_thread: ContextVar[CallingThread | None] = ContextVar("railtracks_calling_thread", default=None)
-"""The thread that waits for the current call; None if that was not made from a thread, or need not run there."""

@@ -14,7 +14,6 @@ from railtracks._concurrency._threads import UnansweredError, run_in_loop
 from railtracks._concurrency._work_item import Outcome
 from railtracks._context_variable import current
 from railtracks.exceptions import SessionEndedError
-from railtracks.execution._calling_thread import CallingThread
 from railtracks.execution._coordinator import Frame
 from railtracks.execution._entering import call_here
 from railtracks.execution._lifecycle import Operation, Phase
@@ -94,6 +93,8 @@ def call_from_thread(node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs
 
 def _run_and_serve(frame: Frame, func: Callable[[], Coroutine[Any, Any, T]], name: str) -> T:
     """Do as ``run_in_session``, and run here meanwhile what is to run in the thread that calls."""
+    from railtracks.execution._calling_thread import CallingThread  # here, as few programs need it
+
     coordinator = frame.coordinator
     if is_abandoned(frame):
         return run_in_session(frame, func, name)  # which raises

@@ -9,9 +9,9 @@ from typing import Any
 from railtracks._context_variable import current
 from railtracks._options import PLACES
 from railtracks.exceptions import ConfigError
-from railtracks.execution._calling_thread import blocks_loop, calling_thread
 from railtracks.execution._home import Home
 from railtracks.execution._strategies import ExecutionStrategy
+from railtracks.execution._work_thread import blocks_loop, calling_thread
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._callables import holds
 from railtracks.nodes._resolve import invoke_if_node
