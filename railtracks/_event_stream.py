@@ -19,8 +19,8 @@ from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._task_stream import TaskStream
 from railtracks._context_variable import current, on_replayed
 from railtracks._session._session import Session
+from railtracks.agents import Chunk  # the package first: see `_lazy.py`
 from railtracks.agents._histories import replayed_chunks
-from railtracks.agents._response import Chunk
 from railtracks.agents._sink import sink
 from railtracks.exceptions import SessionEndedError, SessionError
 from railtracks.execution import Frame, split_cancellation

@@ -26,7 +26,11 @@ def lazy_attributes(
     def load(name: str) -> Any:
         if name not in module_of:
             raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")
-        module = import_module(module_of[name])
+        path = module_of[name]
+        # The package first: a thread that imports a module of it directly holds that module while it waits for the
+        # package, and a thread that imports the package waits for the module.
+        import_module(path.rpartition(".")[0])
+        module = import_module(path)
         value = module if module.__name__.rpartition(".")[2] == name else getattr(module, name)
         namespace[name] = value  # the next access does not come here
         return value
