@@ -79,6 +79,9 @@ def unseal(sealed: bytes, what: str) -> memoryview:
 
 @functools.cache
 def _pickler() -> type[Any]:
+    from copyreg import dispatch_table
+    from pickle import DEFAULT_PROTOCOL
+
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -91,6 +94,9 @@ def _pickler() -> type[Any]:
                 return _reduce_node(obj)
             if issubclass(kind, BaseException) and _is_remade_without_init(kind):
                 return _new_exception, (kind, obj.args), vars(obj) or None
+            if issubclass(kind, BaseException) and kind in dispatch_table:
+                # As its class does it: with what tblib registers in a worker of Dask, a SyntaxError loses its text.
+                return obj.__reduce_ex__(DEFAULT_PROTOCOL)
             return super().reducer_override(obj)
 
     return Pickler

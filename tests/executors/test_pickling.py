@@ -1,5 +1,6 @@
 """What is sent to a worker: nodes in all forms, by name or by value, and exceptions as they were."""
 
+import copyreg
 import subprocess
 import sys
 
@@ -175,3 +176,9 @@ def test_an_exception_comes_back_as_it_was(exc):
     assert sorted(map(repr, vars(copy).items())) == sorted(map(repr, vars(exc).items()))
     for attribute in ("code", "why", "filename", "value", "reason"):
         assert getattr(copy, attribute, None) == getattr(exc, attribute, None)
+
+
+def test_an_exception_is_pickled_as_its_class_does_it(monkeypatch):
+    monkeypatch.setitem(copyreg.dispatch_table, SyntaxError, lambda exc: (SyntaxError, ()))
+    error = SyntaxError("invalid syntax", ("file.py", 1, 2, "x"))
+    assert str(loads(dumps(error))) == str(error) == "invalid syntax (file.py, line 1)"
