@@ -14,7 +14,9 @@ from railtracks._concurrency._asyncio_requests import CHECK_EVERY
 from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon
+from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._work_item import Outcome
+from railtracks.execution._node_errors import is_cancellation
 from railtracks.execution._work_thread import calling_thread
 
 T = TypeVar("T")
@@ -49,7 +51,7 @@ class CallingThread:
 
         Raises:
             BaseException: Whatever ``func`` raises, as the same object.
-            LookupError: It has not ended, and never will.
+            LookupError: It was cancelled, or will never end.
         """
 
         async def run() -> None:
@@ -57,8 +59,9 @@ class CallingThread:
             try:
                 self._outcome = Outcome(await func())
             except BaseException as exc:
-                self._outcome = Outcome(exc=exc)
-                if not isinstance(exc, Exception):
+                if is_kind(exc, Exception) or not is_cancellation(exc):
+                    self._outcome = Outcome(exc=exc)
+                if not is_kind(exc, Exception):
                     raise
 
         def end() -> None:

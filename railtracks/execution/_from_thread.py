@@ -110,7 +110,12 @@ def _run_and_serve(frame: Frame, func: Callable[[], Coroutine[Any, Any, T]], nam
     try:
         return CallingThread(token).wait(func, spawn, lambda: coordinator.lifecycle.phase is Phase.OVER)
     except LookupError:
-        raise SessionEndedError(f"{name} was not finished: its session has ended; {WAIT_FOR_THREAD}") from None
+        reason = (
+            "the call of its thread was cancelled; let the function return"
+            if is_abandoned(frame)
+            else f"its session has ended; {WAIT_FOR_THREAD}"
+        )
+        raise SessionEndedError(f"{name} was not finished: {reason}") from None
 
 
 def _is_unwound(frame: Frame) -> bool:

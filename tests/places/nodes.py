@@ -124,7 +124,7 @@ def print_much():
 
 
 @rt.function_node
-def tell_secret():
+def write_secret():
     rt.context.put("api_key", "s3cr3t-0f-the-w0rker")
     print("the key is s3cr3t-0f-the-w0rker")
     return f"with s3cr3t-0f-the-w0rker and {rt.context.get('token')}"

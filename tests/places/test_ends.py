@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ import anyio
 import pytest
 
 import railtracks as rt
-from railtracks.exceptions import NodeTimeOutError, WorkerLostError
+from railtracks.exceptions import NodeTimeOutError, SessionEndedError, WorkerLostError
 from railtracks.state import ExecutionInfo, Reason, Status
 from railtracks.state._journal._reader import read_journal
 from tests.places import nodes
@@ -196,3 +197,33 @@ async def test_the_clock_stands_still_while_a_worker_works():
             with anyio.fail_after(0.5):
                 assert await rt.call(at(nodes.double, "pool"), 5) == 10
             assert await rt.call(at(nodes.add, "thread"), 1, 2) == 3
+
+
+def test_a_caller_node_of_a_cancelled_call_ends_with_an_error(backend):
+    begun, release, raised = threading.Event(), threading.Event(), []
+
+    @rt.function_node(where="caller")
+    def inner():
+        begun.set()
+        release.wait(10)
+
+    @rt.function_node
+    def outer():
+        try:
+            rt.call_sync(inner)
+        except BaseException as exc:
+            raised.append(exc)
+            raise
+
+    async def main():
+        async with rt.Session() as session, anyio.create_task_group() as group:
+            group.start_soon(rt.call, outer)
+            while not begun.is_set():
+                await anyio.sleep(0.01)
+            threading.Timer(0.1, release.set).start()
+            group.cancel_scope.cancel()
+        assert [each.status for each in session.info.records] == [Status.CANCELLED, Status.CANCELLED]
+
+    run(backend, main)
+    assert wait_until(lambda: len(raised) == 1)
+    assert type(raised[0]) is SessionEndedError

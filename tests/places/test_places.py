@@ -277,7 +277,7 @@ def test_a_call_in_a_worker_knows_what_it_is(backend):
 def test_secrets_are_masked_in_both_places(backend, caplog):
     async def main():
         async with session(name="secrets", context={"token": "h0me-s3cr3t-value"}, logging_setting="REGULAR") as opened:
-            await rt.call(at(nodes.tell_secret, "process"))
+            await rt.call(at(nodes.write_secret, "process"))
             assert opened.context["api_key"] == "s3cr3t-0f-the-w0rker"
         written = Path(".railtracks/secrets.json").read_text() + caplog.text + str(opened.info)
         assert "s3cr3t-0f-the-w0rker" not in written
