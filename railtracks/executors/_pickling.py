@@ -87,8 +87,11 @@ def _pickler() -> type[Any]:
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
             kind = type(obj)
-            if kind is FunctionType and _is_found(obj.__module__, obj.__qualname__, obj):
-                return NotImplemented  # by its name; cloudpickle takes longer to find that out
+            if kind is FunctionType:
+                if _is_found(obj.__module__, obj.__qualname__, obj):
+                    return NotImplemented  # by its name; cloudpickle takes longer to find that out
+                if (node := _node_in_place_of(obj)) is not None:
+                    return getattr, (node, "func")
             # Before cloudpickle, for which a node is a function, and which would make a plain one of it.
             if issubclass(kind, FunctionNode):
                 return _reduce_node(obj)
@@ -135,6 +138,17 @@ def _reduce_node(node: FunctionNode[..., Any]) -> str | tuple[Any, ...]:
         return _reduce_bound(node, identity)
     # The object comes before its state, so that a function that refers to its own node finds this one.
     return _blank, (type(node),), _state_of(node)
+
+
+def _node_in_place_of(func: FunctionType) -> FunctionNode[..., Any] | None:
+    """Return the node that a function was decorated to, if that can be imported by the name of the function.
+
+    Sent by value, the function would have copies of the globals of its module.
+    """
+    found = find_by_name(func.__module__, func.__qualname__)
+    if not issubclass(type(found), FunctionNode) or found.func is not func:
+        return None
+    return found if _is_found(func.__module__, func.__qualname__, found) else None
 
 
 def _state_of(node: FunctionNode[..., Any]) -> dict[str, Any]:

@@ -182,3 +182,10 @@ def test_an_exception_is_pickled_as_its_class_does_it(monkeypatch):
     monkeypatch.setitem(copyreg.dispatch_table, SyntaxError, lambda exc: (SyntaxError, ()))
     error = SyntaxError("invalid syntax", ("file.py", 1, 2, "x"))
     assert str(loads(dumps(error))) == str(error) == "invalid syntax (file.py, line 1)"
+
+
+def test_a_node_with_other_options_keeps_its_function():
+    node = there_and_back(travelling.double.options(retries=2))
+    assert node.func is travelling.double.func
+    assert node.policies == travelling.double.options(retries=2).policies
+    assert node.key == travelling.double.key
