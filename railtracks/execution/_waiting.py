@@ -10,6 +10,7 @@ frame of the thread.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
@@ -20,6 +21,7 @@ from railtracks._concurrency._kinds import traceback_of
 from railtracks._concurrency._suspended import is_user_module, suspended_frames
 from railtracks.state import CallRecord, Status
 
+_FRAME = re.compile(r'File "(.+)", line (\d+), in ')
 MAX_SHOWN = 5
 """The greatest number of calls that are named."""
 _Position = tuple[FrameType, int]
@@ -70,7 +72,19 @@ def _limit_of(record: CallRecord) -> str:
 
 def raised_at(exc: BaseException) -> str:
     """Return the innermost line of user code that an exception left, such as ", line 12 of shop.py"; "" if none."""
-    return innermost_place(_positions(traceback_of(exc)))
+    return innermost_place(_positions(traceback_of(exc))) or _raised_in_worker(exc)
+
+
+def _raised_in_worker(exc: BaseException) -> str:
+    """Return the same for an exception that came from a worker, whose traceback is the text of its cause."""
+    outcome = sys.modules.get("railtracks.executors._outcome")  # where nothing came from a worker, it is not loaded
+    cause = BaseException.__dict__["__cause__"].__get__(exc)
+    if outcome is None or type(cause) is not outcome.RemoteTraceback:
+        return ""
+    from railtracks.state._views._user_frames import without_library_frames  # here, as few programs need it
+
+    frames = _FRAME.findall(without_library_frames(cause.text))
+    return f", line {frames[-1][1]} of {os.path.basename(frames[-1][0])}" if frames else ""
 
 
 def _positions(traceback: TracebackType | None) -> list[_Position]:

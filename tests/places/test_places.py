@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -221,6 +222,17 @@ def test_a_failure_comes_home_with_its_cause(where, node, backend, caplog):
         assert "raised by refuse" in lines[1].getMessage()
 
     run(backend, main)
+
+
+def test_the_log_says_in_which_line_a_worker_failed(backend, caplog):
+    async def main():
+        async with session():
+            with pytest.raises(ValueError, match="refused"):
+                await rt.call(at(nodes.refuse, "process"))
+
+    run(backend, main)
+    [line] = [record.getMessage() for record in caplog.records if "FAILED" in record.getMessage()]
+    assert re.fullmatch(r"refuse FAILED ValueError: refused, line \d+ of nodes.py", line)
 
 
 def test_a_fatal_error_of_a_worker_ends_the_session(backend):
