@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import multiprocessing
+import sys
+import tempfile
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import anyio
 import trio
 from anyio import to_process
 
-from benchmarks.measure import Result, Variant, in_turns, micro, ratio
+import railtracks as rt
+from benchmarks.measure import Result, Variant, in_turns, micro, milli, quiet_session, ratio
 from railtracks._concurrency._event_loop import running_library
 from railtracks.executors import Runner
 from railtracks.executors._executor_runner import runner_of
@@ -32,6 +39,8 @@ def work(loops: int) -> int:
     return loops
 
 
+FILES, FUNCTIONS = 60, 200
+"""Files to audit, and functions in each."""
 LOOPS = 50_000
 """What :func:`work` gets for a millisecond or two."""
 
@@ -99,6 +108,58 @@ async def take_times(rounds: int) -> dict[str, list[float]]:
         await processes.close()
 
 
+def load_audit() -> Any:
+    """Import the demo, which workers import by the same name."""
+    folder = str(Path(__file__).parents[1] / "docs" / "scripts")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module("audit")
+
+
+def write_sources(folder: Path) -> list[str]:
+    """Write the files to audit, each of which takes some milliseconds to parse, and return their paths."""
+    function = (
+        "def f{0}(a, b):\n    c = [a * {0} + each for each in b if each != {0}]\n    return sum(c) or {{a: b}}\n\n"
+    )
+    source = "".join(function.format(number) for number in range(FUNCTIONS))
+    files = [folder / f"module_{number}.py" for number in range(FILES)]
+    for file in files:
+        file.write_text(source, encoding="utf-8")
+    return list(map(str, files))
+
+
+def auditing(audit: Any, files: list[str], folder: str, where: str) -> Variant:
+    """Audit the files with ``parse`` in one place. Processes that are started once do not count."""
+    plain = audit.parse
+
+    async def run(_: int) -> float:
+        context = {"folder": folder, "max_lines": 40, "limit": 2, "top": 10}
+        audit.parse = plain.options(where=where)
+        try:
+            async with quiet_session(context=context):
+                await rt.call_batch(audit.parse, files[:2])
+                began = time.perf_counter()
+                found = await rt.call(audit.audit)
+                elapsed = time.perf_counter() - began
+        finally:
+            audit.parse = plain
+        assert found.functions == FILES * FUNCTIONS
+        return elapsed
+
+    return run
+
+
+def measure_audit(backend: str, rounds: int) -> Result:
+    """Measure the demo on two processes."""
+    with tempfile.TemporaryDirectory() as name:
+        files = write_sources(Path(name))
+        audit = load_audit()
+        variants = {where: auditing(audit, files, name, where) for where in ("process", "thread")}
+        times = anyio.run(in_turns, variants, 1, rounds, backend=backend)
+    against = f"in threads ({milli(times['thread'])})"
+    return Result("audit on 2 processes", milli(times["process"]), against, ratio(times, "process", "thread"), 1 / 1.6)
+
+
 def measure(backend: str, rounds: int) -> list[Result]:
     """Measure a call that works for a millisecond or two, and one that does nothing, in a worker that is there already.
 
@@ -116,4 +177,5 @@ def measure(backend: str, rounds: int) -> list[Result]:
         row("work in a ProcessPoolExecutor", "pool", "bare submit and wait", 1.4),
         row("no work in a process of the session", "process at rest", "bare anyio.to_process", None),
         row("no work in a ProcessPoolExecutor", "pool at rest", "bare submit and wait", None),
+        measure_audit(backend, max(1, rounds // 3)),
     ]
