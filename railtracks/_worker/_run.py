@@ -284,7 +284,7 @@ class _Root(RootCall):
         self.scopes = {}
         self.finished = False
         self.index = 0
-        self.waiting = None
+        self.waiting = self.budget = None
         self.node_deadlines = {}
         self._end = time.monotonic() + timeout - (time.time() - started)
 
