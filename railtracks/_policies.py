@@ -157,15 +157,35 @@ class Limit:
 @final
 @attrs.frozen(kw_only=True)
 class Cache:
-    """Results of a node that are used again for equal calls: those whose arguments are recorded alike."""
+    """Results of a node that are used again for equal calls: those whose arguments are recorded alike.
+
+    Calls of one node are equal if they would be written alike, by position or by keyword, with defaults or without.
+    Parameters in ``ignore`` do not count, nor does what the call reads from the context. If the ``version`` or the code
+    of the node changes, that makes other calls.
+
+    What is used again is the result, and with it the changes that the call, and those below it, made in the context.
+    Each call gets an equal object of its own, made of what was written, so a caller may change what it got. What cannot
+    be compared or written is not cached: values without a written form, those larger than ``max_value_bytes``, those
+    with a secret in them, and calls of nodes without a key, such as lambdas. A warning says so, once for each node.
+    Failures are not cached.
+
+    While a call runs, equal ones wait for it: those of its session, or with ``scope="store"`` those of all sessions in
+    the process that use the store (not of other processes). If it fails or is cancelled, the one that came next runs.
+    The ``timeout`` of a call begins after the wait; the session's goes on, and cancellation ends the wait. A call that
+    would wait for one which waits for it, such as one that it is below, runs at once.
+    """
 
     ttl: float | None = attrs.field(default=None)
-    """Seconds for which a result is used; None for no limit."""
+    """Seconds for which a result is used, by the clock of the session that uses it; None for no limit. 0: only calls
+    that wait for it use it."""
     key: Callable[..., Any] | None = attrs.field(default=None)
-    """Returns what a call is found by; it is called with the arguments of the call. None: all its arguments."""
+    """Returns what a call is found by, instead of all its arguments, with which it is called: a value that can be
+    written. What it raises fails the call."""
     scope: Literal["session", "store"] = attrs.field(default="session")
     """Where results are kept. "session": in memory, until the session ends. "store": in the store of the session, for
-    all sessions that use it."""
+    all sessions that use it, also later and in other processes. A session that saves nothing, or whose store cannot
+    keep results, keeps them itself, and warns. If reading or storing one fails, it warns, and the call runs. Expired
+    results are removed now and then, and by ``rt.state.prune``."""
 
     @ttl.validator
     def _check_ttl(self, field: attrs.Attribute[Any], value: Any) -> None:

@@ -885,3 +885,41 @@ def test_spans_are_the_records(backend, tree, options, faults, seed):
                 record.status is Status.FAILED or record.reason in ("timeout", "end_on_error")
             )
     assert found == {}
+
+
+async def test_spans_say_what_policies_have_done(backend):
+    tries = []
+
+    @rt.function_node(retries=rt.Retry(attempts=2, wait_jitter=0), cache=True)
+    async def flaky(x):
+        tries.append(x)
+        if len(tries) == 1:
+            raise LookupError("lost")
+        return x
+
+    async with rt.Session():
+        await rt.call(flaky, 1)
+        await rt.call(flaky, 1)
+    of_policies = [
+        {name: value for name, value in span.attributes.items() if name.startswith("railtracks.policy")}
+        for span in spans()
+        if span.name == "flaky"
+    ]
+    assert of_policies == [
+        {"railtracks.policy.retried": True},
+        {"railtracks.policy.retry": 1},
+        {"railtracks.policy.cached": "session"},
+    ]
+    assert named("session").status.status_code is not StatusCode.ERROR
+
+
+async def test_the_span_of_a_timeout_of_a_node_has_it(backend):
+    @rt.function_node(timeout=5)
+    async def slow():
+        await anyio.sleep(10)
+
+    async with rt.Session():
+        with pytest.raises(rt.exceptions.NodeTimeOutError):
+            await rt.call(slow)
+    assert named("slow").attributes["railtracks.policy.timeout"] == 5
+    assert named("slow").attributes["error.type"] == "railtracks.exceptions.NodeTimeOutError"

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from railtracks.state._records import CallRecord, Status
+from railtracks.state._records import CallRecord, Status, is_retried
 from railtracks.state._transitions import RTState
+from railtracks.state._views._counts import Ends
 
 CHUNK = 2_000
 """The number of records that are read between two checks whether to go on."""
@@ -26,10 +27,11 @@ class Group:
         total: The number of them.
         open: Those that are open, by index, in the order of creation.
         completed: How many have completed.
-        others: How many have ended otherwise.
+        others: How many have ended otherwise, and were not tried again.
+        retried: How many have failed and were tried again.
     """
 
-    __slots__ = ("completed", "name", "open", "others", "total")
+    __slots__ = ("completed", "name", "open", "others", "retried", "total")
 
     def __init__(self, name: str) -> None:
         self.name: str = name
@@ -37,18 +39,22 @@ class Group:
         self.open: dict[int, CallRecord] = {}
         self.completed: int = 0
         self.others: dict[Status, int] = {}
+        self.retried: int = 0
 
-    def count_end(self, status: Status) -> None:
+    def count_end(self, record: CallRecord) -> None:
         """Count a call that has ended."""
+        status = record.status
         if status is _COMPLETED:
             self.completed += 1
+        elif is_retried(record):
+            self.retried += 1
         else:
             self.others[status] = self.others.get(status, 0) + 1
 
     @property
-    def counts(self) -> dict[Status, int]:
-        """The number of calls by status."""
-        return {_OPEN: len(self.open), _COMPLETED: self.completed, **self.others}
+    def ends(self) -> Ends:
+        """How many calls have ended in each way, and how many are open."""
+        return Ends({_OPEN: len(self.open), _COMPLETED: self.completed, **self.others}, self.retried)
 
 
 class CallTracker:
@@ -130,7 +136,7 @@ class CallTracker:
             elif status is _COMPLETED:
                 group.completed += 1
             else:
-                group.count_end(status)
+                group.count_end(record)
 
     def _end(self, records: list[CallRecord]) -> None:
         for record in records:
@@ -138,4 +144,4 @@ class CallTracker:
             self._groups.pop(record.index, None)
             group = self._groups.get(record.parent, {}).get(record.name)
             if group is not None and group.open.pop(record.index, None) is not None:
-                group.count_end(record.status)
+                group.count_end(record)

@@ -11,6 +11,7 @@ import attrs
 from railtracks._progress._tracker import CallTracker, Group
 from railtracks._wording import counted
 from railtracks.state._records import CallRecord, Status
+from railtracks.state._views._counts import Ends
 from railtracks.state._views._folds import FOLD_FROM, ends_in_words
 from railtracks.state._views._tree import Line
 
@@ -106,13 +107,14 @@ def _split(groups: list[Group]) -> tuple[list[Group], list[Group]]:
 def _of_several(groups: Sequence[Group]) -> str:
     counts: Counter[Status] = Counter()
     for group in groups:
-        counts.update(group.counts)
+        counts.update(group.ends.by_status)
+    ends = Ends(counts, sum(group.retried for group in groups))
     calls = counted(sum(group.total for group in groups), "call")
-    return f"{calls} of {len(groups)} nodes: {', '.join(ends_in_words(counts, _RUNNING))}"
+    return f"{calls} of {len(groups)} nodes: {', '.join(ends_in_words(ends, _RUNNING))}"
 
 
 def _of_one(group: Group, shown_label: Callable[[str], str]) -> str:
-    return f"{shown_label(group.name)} × {group.total}: {', '.join(ends_in_words(group.counts, _RUNNING))}"
+    return f"{shown_label(group.name)} × {group.total}: {', '.join(ends_in_words(group.ends, _RUNNING))}"
 
 
 def _lines(items: Sequence[_Item], indent: str) -> Iterator[Line]:

@@ -17,9 +17,10 @@ from railtracks.state._questions import awaited
 from railtracks.state._records import CallRecord, Status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._transitions import RTState
+from railtracks.state._views._counts import Ends, counts_in_words
 from railtracks.state._views._texts import session_title, shown_label, shown_live_call, shown_name, shown_seconds
 from railtracks.state._views._times import ran_since
-from railtracks.state._views._tree import Line, counts_in_words, session_line
+from railtracks.state._views._tree import Line, session_line
 
 MAX_BARS = 5
 """The number of batches that are shown."""
@@ -36,6 +37,10 @@ class _CallLog(Protocol):
     def ends(self) -> Mapping[Status, int]: ...
     @property
     def reused(self) -> int: ...
+    @property
+    def retried(self) -> int: ...
+    @property
+    def cached(self) -> int: ...
 
 
 class _Threads(Protocol):
@@ -153,7 +158,7 @@ class SessionView:
         state, call_log = self._session.state, self._session.call_log
         counts = {**call_log.ends, Status.OPEN: max(0, state.open_calls)}
         reused = f", {call_log.reused} reused" if call_log.reused else ""
-        return counts_in_words(len(state.entries), counts) + reused
+        return counts_in_words(len(state.entries), Ends(counts, call_log.retried, call_log.cached)) + reused
 
     def _shown_label(self, name: str) -> str:
         return shown_label(name, self._session.redactor)

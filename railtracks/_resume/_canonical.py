@@ -38,12 +38,17 @@ class CanonicalForms:
         except (TypeError, ValueError):  # some builtins have none
             return None
 
-    def of(self, inputs: str) -> str | None:
-        """Return the canonical form of the arguments in the text of a record; None if it has none."""
+    def of(self, inputs: str, without: Collection[str] = ()) -> str | None:
+        """Return the canonical form of the arguments in the text of a record; None if it has none.
+
+        Args:
+            inputs: The text.
+            without: The names of parameters that do not count.
+        """
         bound = self._bound(inputs, _canonical)
         if bound is None:
             return None
-        return dumps(sorted((name, self._shown(name, value)) for name, value in bound.items()))
+        return dumps(sorted((name, self._shown(name, value)) for name, value in bound.items() if name not in without))
 
     def _bound(self, inputs: str, form: Callable[[Any, Place | None], Any]) -> dict[str, Any] | None:
         """Return the arguments in the text of a record by their parameters, with defaults; None if they do not fit.
@@ -175,13 +180,16 @@ class _Canonical(str):
     __slots__ = ()
 
 
+def canonical_value(text: str) -> str:
+    """Return the canonical form of the value in the text of a result, which has to be all there."""
+    members = parse_members(text)
+    return _canonical(members["output"], read_places(members.get("output_types", {})))
+
+
 def _default(value: object) -> str | None:
     """Return the canonical form of a default; None if it cannot be compared."""
     text = result_text(value, Redactor(), keep=discard)
-    if is_lossy(form_in(text)):
-        return None
-    members = parse_members(text)
-    return _canonical(members["output"], read_places(members.get("output_types", {})))
+    return None if is_lossy(form_in(text)) else canonical_value(text)
 
 
 def _canonical(data: Any, place: Place | None) -> _Canonical:

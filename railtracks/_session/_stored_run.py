@@ -79,6 +79,7 @@ class StoredRun:
         self.store: Store = store_of(config.store)  # now, because the working directory may change later
         self._storage: RunStorage | None = None
         if config.save_state:
+            coordinator.store = self.store
             self._storage = RunStorage(self.store, config.durability, log, config.on_write_error, coordinator.redactor)
             self._storage.on_stop = self._on_stop
             self._storage.on_retry_due = self._on_retry_due

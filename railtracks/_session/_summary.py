@@ -22,13 +22,16 @@ _OTHERS = {Status.CANCELLED: "cancelled", Status.SUSPENDED: "suspended"}
 def log_summary(coordinator: Coordinator, run: StoredRun | None, seconds: float) -> None:
     """Log how many calls a session made, how many failed, how long it took, and where its state is.
 
+    Those that were tried again do not count as failed.
+
     Args:
         coordinator: The coordinator of the session, which has ended.
         run: What the session is stored as; None if it is not.
         seconds: How long it took.
     """
     call_log = coordinator.call_log
-    others = {word: call_log.ends.get(status, 0) for status, word in _OTHERS.items()} | {"reused": call_log.reused}
+    others = {word: call_log.ends.get(status, 0) for status, word in _OTHERS.items()}
+    others |= {"retried": call_log.retried, "cached": call_log.cached, "reused": call_log.reused}
     kept_at = None if run is None else run.kept_at
     coordinator.log.log(
         logging.INFO,

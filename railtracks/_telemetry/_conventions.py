@@ -20,7 +20,7 @@ from railtracks._identifiers import node_id, run_id
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._callables import innermost
 from railtracks.state import CallRecord, Reason, Status
-from railtracks.state._records import is_reused
+from railtracks.state._records import is_retried, is_reused
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import Encoder
 from railtracks.state._serialization._record_text import SEE_BELOW, dumps, loads
@@ -137,10 +137,16 @@ def attributes_of_end(record: CallRecord, values: bool = False) -> Attributes:
         values: Whether the instructions of an agent are among it.
     """
     found: Attributes = {"railtracks.status": record.status.value}
-    if record.reason is not None and record.status is not Status.SUSPENDED:
+    if record.timeout is not None and record.status is Status.FAILED:
+        found["railtracks.policy.timeout"] = record.timeout
+    elif record.reason is not None and record.status is not Status.SUSPENDED:
         found["railtracks.cancelled.reason"] = record.reason.value
     if record.abandoned:
         found["railtracks.abandoned"] = True
+    if record.policy is not None:
+        for fact, value in record.policy._asdict().items():
+            if value:  # those that have their defaults are not written
+                found[f"railtracks.policy.{fact}"] = value
     if record.attributes is not None:
         for name, value in loads(record.attributes).items():
             if name.startswith(_RECORDED) and (values or name != _OF_CONTENT):
@@ -172,7 +178,8 @@ def error_of_exception(exc: BaseException, redactor: Redactor) -> SpanError:
 
 def error_of_run(records: Iterable[CallRecord | None], redactor: Redactor) -> SpanError | None:
     """Return why the span of a session has the status ERROR: because of the first top-level call whose span has it."""
-    errors = (error_of(record, redactor) for record in records if record is not None and record.parent is None)
+    tops = (record for record in records if record is not None and record.parent is None and not is_retried(record))
+    errors = (error_of(record, redactor) for record in tops)
     return next((error for error in errors if error is not None), None)
 
 

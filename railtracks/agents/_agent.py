@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypedDict, TypeVar, Unpack, overload
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, Unpack, overload
 
+from railtracks._policies import Cache, Limit, PolicyOptions, Retry, policies_of
 from railtracks.agents._conversation import Conversation
 from railtracks.agents._response import LLMResponse
 from railtracks.agents._spec import AgentSpec, digest
@@ -44,6 +45,7 @@ class AgentNode(Node[LLMResponse[T_co]], Generic[T_co]):
     _version: ClassVar[str]
     _given_version: ClassVar[str | None]
     _key: ClassVar[str | None]
+    _policies: ClassVar[PolicyOptions]
 
     def __init__(self, user_input: str | Message | Sequence[Message]) -> None:
         self._given = _messages(user_input, self.definition.name)
@@ -75,8 +77,13 @@ class AgentNode(Node[LLMResponse[T_co]], Generic[T_co]):
         return cls._key
 
     @classmethod
+    def policies(cls) -> PolicyOptions:
+        """Return the policies that were passed to ``rt.agent_node``."""
+        return cls._policies
+
+    @classmethod
     def version(cls) -> str | None:
-        """Return a text that changes with everything that the agent is made of.
+        """Return a text that changes with everything that the agent is made of, but for its policies.
 
         So a resumed run does not replay the answers of an agent that was different.
         """
@@ -115,6 +122,18 @@ class AgentType(Protocol[T_co]):
     def name(self) -> str:
         """Return the name that was passed to ``rt.agent_node``."""
 
+    def options(
+        self, **policies: Unpack[PolicyOptions]
+    ) -> Callable[[str | Message | Sequence[Message]], AgentNode[T_co]]:
+        """Return the agent with other policies, for single calls: ``await rt.call(MyAgent.options(retries=0), ...)``.
+
+        Args:
+            **policies: See ``rt.agent_node``. Those that are not given stay as they are.
+
+        Raises:
+            ConfigError: A value is not allowed, or there is no such policy.
+        """
+
 
 def _messages(given: object, agent: str) -> list[Message]:
     if isinstance(given, str):
@@ -128,7 +147,7 @@ def _messages(given: object, agent: str) -> list[Message]:
     return messages
 
 
-class AgentOptions(TypedDict, total=False):
+class AgentOptions(PolicyOptions, total=False):
     """The arguments of ``agent_node`` beside the model and the schema; see there."""
 
     system_message: str | SystemMessage | None
@@ -168,6 +187,11 @@ def agent_node(
     key: str | None = None,
     version: str | None = None,
     memo: bool = True,
+    timeout: float | None = None,
+    retries: int | Retry | None = None,
+    limit: float | Limit | None = None,
+    cache: bool | Cache | None = None,
+    where: str | None = None,
 ) -> Any:
     """Make an agent: a node that answers by asking a model, which may call tools.
 
@@ -200,12 +224,21 @@ def agent_node(
         key: See ``rt.function_node``. It stands in place of the module and the name of the agent.
         version: See ``rt.function_node``. Everything that the agent is made of counts as part of it.
         memo: See ``rt.function_node``. False also makes a resumed run ask the model again.
+        timeout: See ``rt.function_node``, as for the next four. These policies are about the whole run of the agent,
+            with all its requests and tools, and are not part of its version.
+        retries: See there. Each attempt begins the conversation anew. What the SDK of the provider repeats by itself
+            (``max_retries`` of the model) is below that. A streamed attempt is not tried again once a part of its text
+            has reached the consumer.
+        limit: See there.
+        cache: See there. Answers are used again for equal questions.
+        where: See there.
 
     Returns:
         A node class. Calls of it return an ``rt.LLMResponse``.
 
     Raises:
         NodeCreationError: An argument is not allowed, or a tool or the schema cannot be described to a model.
+        ConfigError: A policy has a value that is not allowed.
     """
     name = "Agent" if name is None else name
     _check_text(name=name, version=version)
@@ -215,6 +248,8 @@ def agent_node(
         raise NodeCreationError(f"max_tool_calls is {max_tool_calls!r}; expected an int that is not negative, or None")
     if type(memo) is not bool:
         raise NodeCreationError(f"memo is {memo!r}; expected True or False")
+    policies: PolicyOptions = {"timeout": timeout, "retries": retries, "limit": limit, "cache": cache, "where": where}
+    policies_of(policies, "rt.agent_node")
     manifest = ToolManifest(f"Ask the agent {name}.") if manifest is None else manifest
     check_manifest(manifest)
     spec = AgentSpec(
@@ -228,13 +263,11 @@ def agent_node(
         memo=memo,
     )
     module = sys._getframe(1).f_globals.get("__name__", __name__)  # the caller's, as for any class
-    given = {"_key": key, "_given_version": version, "_version": _full_version(spec, version)}
+    given = {"_key": key, "_given_version": version, "_version": _full_version(spec, version), "_policies": policies}
     return _node_class(spec, manifest, module, given)
 
 
-def _node_class(
-    spec: AgentSpec, manifest: ToolManifest, module: str, given: dict[str, str | None]
-) -> type[AgentNode[Any]]:
+def _node_class(spec: AgentSpec, manifest: ToolManifest, module: str, given: dict[str, Any]) -> type[AgentNode[Any]]:
     async def invoke(self: AgentNode[Any]) -> LLMResponse[Any]:
         return await AgentNode.invoke(self)
 

@@ -48,11 +48,13 @@ def of_request(model: Model, streams: bool, output: OutputSchema | None) -> dict
 
 def of_response(completion: Completion) -> dict[str, Any]:
     """Return the attributes that an answer adds to those of its request."""
-    found = {
+    found: dict[str, Any] = {
         "gen_ai.response.model": completion.model,
         "gen_ai.response.id": completion.id,
         "gen_ai.response.finish_reasons": completion.finish_reason and [completion.finish_reason],
     }
+    if completion.sdk_retries:
+        found["railtracks.sdk.retries"] = completion.sdk_retries
     usage = {} if completion.usage is None else _of_usage(completion.usage)
     return {**{name: value for name, value in found.items() if value is not None}, **usage}
 

@@ -30,6 +30,7 @@ from railtracks.agents._spec import AgentSpec, digest
 from railtracks.agents._tools import Arguments, as_text
 from railtracks.exceptions import ContextError, LLMError
 from railtracks.execution import Frame
+from railtracks.execution._streams import note_streamed
 from railtracks.llm._messages import (
     AssistantMessage,
     Message,
@@ -188,6 +189,7 @@ class Conversation:
         self._streamed = True
         assert self._sink is not None
         await self._sink.send(Chunk(text, self._agent.name, self._frame.node_id))
+        note_streamed(self._coordinator, self._record)
 
     def _validate(self, answer: AssistantMessage) -> tuple[Any, str | None]:
         """Return the content of an answer, and what is wrong with it, for the model; None if nothing is.

@@ -29,9 +29,16 @@ def message_histories(info: ExecutionInfo) -> dict[str, MessageHistory]:
 
 
 def replayed_chunks(session_id: str, records: Sequence[CallRecord]) -> Iterator[Chunk]:
-    """Yield the texts of agents in calls that were replayed: the first of the records, and all calls below it."""
+    """Yield the texts of agents in calls that were replayed: the first of the records, and all calls below it.
+
+    Also that of an agent whose result was cached, which has no calls below it.
+    """
     calls = {record.index: record for record in records}
     for record in records:
+        if record.policy is not None and record.policy.cached and record.node_type == "Agent":
+            text = _coerce(LLMResponse, record.result).content
+            if isinstance(text, str) and text:
+                yield Chunk(text, record.name, node_id(session_id, record.index))
         if record.parent in calls and is_request(record) and record.result is not None:
             text = _coerce(Completion, record.result).message.content
             if text:

@@ -54,6 +54,10 @@ def astream(node: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
     is. It is nested in the call that asks for the first chunk, or a top-level one. The time that the consumer takes
     counts towards the session's ``timeout``.
 
+    A call that fails is tried again, as the ``retries`` of its node say, until a chunk of it was taken. After that its
+    exception is raised, as another attempt would begin anew. An agent whose result is cached gives its text in one
+    chunk.
+
     Leaving the loop drops the stream, and that cancels the call. If something else refers to the stream, such as a
     variable, write ``async with rt.astream(...) as stream:`` around the loop; that also waits until the call has ended.
     In any case the call is cancelled when the call that opened the stream ends.

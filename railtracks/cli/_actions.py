@@ -65,7 +65,7 @@ def _print_completed(info: ExecutionInfo, target: str | None, store: Store | str
     with suppress(MistakeError):  # without its flow, the result is plain data
         flow = _flow_of(info, run) if target is None else load_flow(target)
         info = load_run(run, resolve_store(store), flow=flow)
-    result = next((record.result for record in info.records if record.parent is None), None)
+    result = next((record.result for record in info._root_calls()), None)
     if result is not None:
         print_value(result)
     return ExitCode.COMPLETED

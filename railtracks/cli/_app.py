@@ -235,7 +235,7 @@ def prune(
     pending: Annotated[bool, Parameter(help="Also runs that are to go on, such as suspended ones.")] = False,
     store: StoreOption = None,
 ) -> int:
-    """Remove runs that are over."""
+    """Remove runs that are over, and cached results that have expired or, with --older-than, are older."""
     from railtracks.cli._actions import remove_runs
 
     return remove_runs(older_than, keep, pending, _store(store))

@@ -78,8 +78,8 @@ def print_json(data: Any) -> None:
 
 def run_as_data(info: ExecutionInfo) -> dict[str, Any]:
     """Return what a machine wants to know of a run: how it ended, its result, and why it failed."""
-    tops = [record for record in info.records if record.parent is None]
-    results = [_result_of(record, info) for record in tops]
+    tops = info._root_calls()
+    results, summary = [_result_of(record, info) for record in tops], info.summary()
     errors = [shown_error(record.exception, info._redactor) for record in tops if record.exception is not None]
     return {
         "run": info.session_id,
@@ -87,6 +87,8 @@ def run_as_data(info: ExecutionInfo) -> dict[str, Any]:
         "status": aggregate_status(info.records).value,
         "calls": len(info.records),
         "failed": len(info.failures),
+        "retried": summary.retried,
+        "cached": summary.cached,
         "seconds": info._seconds,
         "result": results[0] if len(results) == 1 else results or None,
         "error": errors[0] if errors else None,

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Protocol
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
 
 from railtracks._concurrency._kinds import is_kind
 from railtracks._policies import Policies, Retry
@@ -33,6 +35,9 @@ from railtracks.state import CallRecord
 from railtracks.state._records import PolicyFacts, is_retried
 from railtracks.state._transitions import RTState
 
+if TYPE_CHECKING:
+    from railtracks.execution._streams import OpenStreams
+
 _FINAL = (
     ConfigError, FatalError, GlobalTimeOutError, LimitExceededError, NodeCreationError, RunSuspended, SessionError,
     StateError,
@@ -45,6 +50,8 @@ class CallRunner(Protocol):
 
     state: RTState
 
+    @property
+    def streams(self) -> OpenStreams | None: ...
     @property
     def failure(self) -> BaseException | None: ...
     @property
@@ -121,6 +128,7 @@ class Attempts:
 
         attempt.__module__, attempt.__qualname__ = node.__module__, node.name  # for stamina's instrumentation
         _quieten(logging.getLogger("stamina"))
+        _quieten_structlog()
         try_again = stamina.retry(
             on=self._next_wait,
             attempts=None,
@@ -152,7 +160,7 @@ class Attempts:
         """Note the record of a new attempt, before it is journaled."""
         self.is_retried = False
         if self._failed:
-            record.policy = PolicyFacts(retry=self._failed)
+            record.policy = (record.policy or PolicyFacts())._replace(retry=self._failed)
 
     def on_replayed(self, record: CallRecord) -> None:
         """Note that an attempt was replayed, which had failed."""
@@ -165,6 +173,10 @@ class Attempts:
             return False
         self._failed += 1
         self.is_retried = self._goes_on(exc)
+        streams = self._runner.streams
+        if self.is_retried and streams is not None and record.index in streams.reached:
+            self.is_retried = False
+            exc.add_note("it was not tried again, as a part of its text had reached the consumer of rt.astream")
         if self.is_retried:
             record.policy = (record.policy or PolicyFacts())._replace(retry=self._failed - 1, retried=True)
         return self.is_retried
@@ -224,3 +236,19 @@ def _quieten(logger: logging.Logger) -> None:
     """Keep what a logger says off standard error, unless the application has configured a handler for it."""
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
+
+
+def _quieten_structlog() -> None:
+    """Keep what stamina says off standard output, where structlog writes unless the application has configured it.
+
+    Then stamina uses logging instead, as it does without structlog. Hooks that the application has set stay.
+    """
+    from stamina import instrumentation as hooks
+    from stamina._config import CONFIG  # private, as above
+
+    structlog = sys.modules.get("structlog")
+    if CONFIG._on_retry is not None or find_spec("structlog") is None:
+        return
+    if structlog is None or not structlog.is_configured():
+        others = [hooks.PrometheusOnRetryHook] if find_spec("prometheus_client") is not None else []
+        hooks.set_on_retry_hooks([*others, hooks.LoggingOnRetryHook])

@@ -16,6 +16,7 @@ MAX_MEMBERS = 3
 """The number of members of an exception group that are described in a line."""
 _CAUSES: Mapping[Reason, str] = {
     Reason.BUDGET: ": the session has used up its budget",
+    Reason.NODE_TIMEOUT: ": a call above it exceeded the timeout of its node",
     Reason.SESSION_ENDED: ": the session ended before it",
     Reason.RUN_ENDED: ": the top-level call ended before it",
     Reason.REQUEST: ": rt.state.cancel_run was called",

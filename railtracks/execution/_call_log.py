@@ -16,7 +16,7 @@ from railtracks.execution._raisers import Raisers
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher
 from railtracks.state import CallCancelled, CallCreated, CallFailed, CallRecord, CallSucceeded, Reason, Status
-from railtracks.state._records import is_reused
+from railtracks.state._records import is_retried, is_reused
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._plain_data import cut_text
 from railtracks.state._serialization._shown_arguments import shown_arguments
@@ -48,13 +48,15 @@ class CallLog:
     Attributes:
         outer: The log of the session in a call of which this one was opened, and the index of that call.
         spans: The spans of the session; None if it is not traced.
-        ends: How many calls have ended in each way but success, without those that were replayed.
+        ends: How many calls have ended in each way but success, without those that were replayed or tried again.
+        retried: How many calls have failed and were tried again.
+        cached: How many calls got the result of an equal call.
         reused: How many calls were replayed.
     """
 
     __slots__ = (
-        "_announces_all", "_has_started", "_logs_all", "_publisher", "_raisers", "_redactor", "_state", "ends", "log",
-        "outer", "reused", "session_id", "spans",
+        "_announces_all", "_has_started", "_logs_all", "_publisher", "_raisers", "_redactor", "_state", "cached",
+        "ends", "log", "outer", "retried", "reused", "session_id", "spans",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +74,8 @@ class CallLog:
         self.outer: tuple[CallLog, int] | None = None
         self.ends: dict[Status, int] = {}
         self.reused: int = 0
+        self.retried: int = 0
+        self.cached: int = 0
 
     @property
     def calls(self) -> RTState:
@@ -133,9 +137,13 @@ class CallLog:
             self._log(logging.DEBUG, record, "%s REUSED%s", record.name, shown)
             return
         if status is Status.COMPLETED:
-            self._log(logging.DEBUG, record, "%s DONE", record.name)
+            is_cached = record.policy is not None and record.policy.cached is not None
+            self._log(logging.DEBUG, record, "%s CACHED" if is_cached else "%s DONE", record.name)
             return
-        self.ends[status] = self.ends.get(status, 0) + 1
+        if is_retried(record):
+            self.retried += 1
+        else:
+            self.ends[status] = self.ends.get(status, 0) + 1
         if status is Status.FAILED:
             self._log_failure(record, node)
         elif status is Status.SUSPENDED:
@@ -149,8 +157,11 @@ class CallLog:
             self._log(level, record, "%s CANCELLED (%s)%s", record.name, record.reason.value, cause)
 
     def _log_failure(self, record: CallRecord, node: FunctionNode[..., Any] | None) -> None:
-        """Log a failure: with arguments, message and line if it has not been logged for a call below this one."""
-        exc = record.exception
+        """Log a failure: with arguments, message and line if it has not been logged for a call below this one.
+
+        A failure that is tried again is no warning: the caller knows nothing of it.
+        """
+        exc, attempt = record.exception, _attempt_text(record)
         assert exc is not None
         if not self.log.is_enabled_for(logging.WARNING):
             return
@@ -160,13 +171,14 @@ class CallLog:
         self._note_raisers(record, members, raisers)
         if not new:
             by = ", ".join(islice(dict.fromkeys(map(str, raisers)), MAX_MEMBERS))
-            self._log(logging.INFO, record, "%s FAILED %s (raised by %s)", record.name, class_name(exc), by)
+            self._log(logging.INFO, record, "%s FAILED %s (raised by %s)%s", record.name, class_name(exc), by, attempt)
             return
         shown = described(exc, self._redactor)
         if len(new) != 1 or new[0] is not exc:  # not by ==, which is code of users
             also = [described(each, self._redactor) for each in new[:MAX_MEMBERS]]
             shown = f"{shown}: {'; '.join(also)}{'; ...' * (len(new) > MAX_MEMBERS)}"
-        self._log(logging.WARNING, record, "%s FAILED %s", self._called(record, node), shown)
+        level = logging.INFO if is_retried(record) else logging.WARNING
+        self._log(level, record, "%s FAILED %s%s", self._called(record, node), shown, attempt)
 
     def _called(self, record: CallRecord, node: FunctionNode[..., Any] | None) -> str:
         """Return the name of a call, with the beginning of its arguments: many calls may have one name."""
@@ -253,10 +265,12 @@ class CallLog:
         assert record.ended is not None
         fields = self._event_fields(record, record.ended_step, record.ended)
         if record.status is Status.COMPLETED:
-            self._publisher.publish(CallSucceeded(result=record.result, **fields))
+            cached = None if record.policy is None else record.policy.cached
+            self._publisher.publish(CallSucceeded(result=record.result, cached=cached, **fields))
         elif record.status is Status.FAILED:
             assert record.exception is not None
-            self._publisher.publish(CallFailed(exception=record.exception, **fields))
+            is_again = is_retried(record)
+            self._publisher.publish(CallFailed(exception=record.exception, is_retried=is_again, **fields))
         else:
             assert record.reason is not None
             self._publisher.publish(CallCancelled(reason=record.reason, **fields))
@@ -272,6 +286,14 @@ class CallLog:
             "parent_id": None if record.parent is None else node_id(session, record.parent),
             "name": record.name,
         }
+
+
+def _attempt_text(record: CallRecord) -> str:
+    """Return which attempt has failed, if the policy of the node allows several, and whether another one follows."""
+    policy = record.policy
+    if policy is None or not (policy.retry or policy.retried):
+        return ""
+    return f", attempt {policy.retry + 1}{', is tried again' if policy.retried else ''}"
 
 
 def _caller_name(caller: CallRecord | None) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from railtracks._context_variable import current, on_replayed
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
-from railtracks._policies import NO_POLICIES, Policies
+from railtracks._policies import NO_POLICIES, Cache, Policies
 from railtracks._test_hooks import RuntimeHooks
 from railtracks.exceptions import LimitExceededError, RunSuspended, SessionEndedError, StateError
 from railtracks.execution._attempts import Attempts
@@ -45,7 +46,7 @@ from railtracks.execution._pump_nursery import TaskSpawner
 from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher
-from railtracks.state import CallCreated, CallRecord, Reason, Status
+from railtracks.state import CallCreated, CallRecord, Reason, Status, Store
 from railtracks.state._records import DELETED, is_retried
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import SCALAR_IDS
@@ -57,6 +58,7 @@ if TYPE_CHECKING:  # not loaded before they are needed, if ever
     from railtracks._progress._view import SessionView
     from railtracks._resume._history import HistoryNode
     from railtracks._resume._matching import Match
+    from railtracks.execution._cached_calls import CachedCalls
     from railtracks.execution._limits import SessionLimits
     from railtracks.execution._mailbox import SessionMailbox
     from railtracks.execution._outbox import Outbox
@@ -141,6 +143,8 @@ class Coordinator:
         outer: The coordinator of the session around it, while its nursery is open; None if there is none.
         policies: The policies of nodes that declare none of their own; None if there are none.
         outbox: What goes home with the records, in the session of a worker; None elsewhere.
+        store: Where the session is stored; None if it is not.
+        cached_calls: Its calls whose nodes have ``cache``; None if there were none yet.
         suspends: Whether the run is suspended when it can only go on with an answer or a message.
         limits: What its calls wait for before they run, or fail at; None while no call has a limit.
         lifecycle: How far the session has come, and what it allows.
@@ -154,10 +158,10 @@ class Coordinator:
     # session took a tenth longer to open.
     __slots__ = (
         "__weakref__", "_budget_end", "_in_task", "_in_thread", "_is_on_asyncio", "_must_checkpoint", "_observer",
-        "_places", "_wrap", "_yield_at", "branches", "call_log", "clock", "config", "context", "failure_traceback",
-        "lifecycle", "limits", "log", "loop", "mailbox", "nursery", "origin", "outbox", "outer", "policies",
-        "publisher", "recorder", "redactor", "resources", "scopes", "session_id", "state", "streams", "suspends",
-        "threads", "view", "watched_loop",
+        "_places", "_wrap", "_yield_at", "branches", "cached_calls", "call_log", "clock", "config", "context",
+        "failure_traceback", "lifecycle", "limits", "log", "loop", "mailbox", "nursery", "origin", "outbox", "outer",
+        "policies", "publisher", "recorder", "redactor", "resources", "scopes", "session_id", "state", "store",
+        "streams", "suspends", "threads", "view", "watched_loop",
     )  # fmt: skip
 
     def __init__(
@@ -201,9 +205,11 @@ class Coordinator:
         self.view: SessionView | None
         self.outbox: Outbox | None
         self.mailbox = self.outer = self.view = self.outbox = None
-        self._places: dict[tuple[str, bool], ExecutionStrategy] | None = (
-            None  # by where, and whether it is for async nodes
-        )
+        self._places: dict[tuple[str, bool], ExecutionStrategy] | None
+        self._places = None  # by where, and whether it is for async nodes
+        self.store: Store | None
+        self.cached_calls: CachedCalls | None
+        self.store = self.cached_calls = None
         self.watched_loop: WatchedLoop | None = None
         self.policies: Policies | None = config.policies
         self._budget_end: float | None = None  # on its clock; None before the first call
@@ -341,7 +347,10 @@ class Coordinator:
                 result = await strategy.execute(node, args, kwargs)
             else:
                 call = Call(node, args, kwargs, record, run)
-                result = await run_with_policies(policies, strategy, call, state, self.scopes)
+                if policies.cache:
+                    result = await self._run_cached(policies, strategy, call)
+                else:
+                    result = await run_with_policies(policies, strategy, call, state, self.scopes)
             if type(result) is CoroutineType:
                 raise not_awaited(node.name, result)
         except Exception as exc:
@@ -406,6 +415,21 @@ class Coordinator:
             self._places[where, is_async] = strategy
         return strategy
 
+    async def _run_cached(self, policies: Policies, strategy: ExecutionStrategy, call: Call) -> Any:
+        """Return the result of a call whose node has ``cache``: that of an equal call, or else its own."""
+        cache = policies.cache
+        assert isinstance(cache, Cache)
+        run = partial(run_with_policies, policies, strategy, call, self.state, self.scopes)
+        return await self._cache().run(cache, call.node, call.record, run)
+
+    def _cache(self) -> CachedCalls:
+        """Return the cached calls, from the first one on."""
+        if self.cached_calls is None:
+            from railtracks.execution._cached_calls import CachedCalls  # here, as few programs need it
+
+            self.cached_calls = CachedCalls(self)
+        return self.cached_calls
+
     def _on_cancelled(self, record: CallRecord, root: RootCall, exc: BaseException) -> None:
         """Record the cancellation of a call, and at the first one below a top-level call what waits at a timeout."""
         reason = reason_of(exc, root, sys._getframe(1))
@@ -467,6 +491,11 @@ class Coordinator:
         """Give a call its recorded result, or raise its recorded exception, instead of running it."""
         assert self.recorder is not None
         self.recorder.on_replayed(record, match, self.context)
+        if self.cached_calls is not None:
+            self.cached_calls.on_replayed(match.changes)
+        policies = node.policies if self.policies is None else node.policies_over(self.policies)
+        if policies is not None and isinstance(policies.cache, Cache):
+            self._cache().remember(policies.cache, node, record, match.changes)
         self.call_log.reused += 1 + len(match.descendants)
         if self.call_log.is_active or caller.record is None:
             self.call_log.created(record, caller.record, node)
@@ -543,6 +572,8 @@ class Coordinator:
             self.outbox.add_change(record, key, value)
         if self._observer is not None:
             self._observer.on_context_change(self.session_id, record, key, value, value is DELETED)
+        if self.cached_calls is not None:
+            self.cached_calls.on_context_change(key, value)
         if self.recorder is not None and self.lifecycle.is_recorded:
             self.recorder.context.on_change(record, key, value)
 

@@ -30,6 +30,7 @@ _JOINS = {
 }
 """The innermost functions of tasks that wait for the tasks they have started."""
 _WAITS_FOR_CALLS = {
+    ("railtracks.execution._cached_calls", "_wait_in_session"),
     ("railtracks.execution._call_scopes", "wait_idle"),
     ("railtracks.execution._entering", "_run_in_scope"),
     ("railtracks._session._handle", "wait"),

@@ -41,6 +41,13 @@ class LimitWaiters(Protocol):
     def blocked(self) -> Mapping[CallRecord, object]: ...
 
 
+class CachedWaiters(Protocol):
+    """The cached calls of a session, as far as the mailbox needs them."""
+
+    @property
+    def waiting(self) -> Mapping[int, CallRecord]: ...
+
+
 class RunningSession(Protocol):
     """The coordinator of a session, as far as the mailbox needs it."""
 
@@ -55,6 +62,8 @@ class RunningSession(Protocol):
 
     @property
     def limits(self) -> LimitWaiters | None: ...
+    @property
+    def cached_calls(self) -> CachedWaiters | None: ...
     @property
     def outer(self) -> RunningSession | None: ...
 
@@ -155,9 +164,11 @@ class Waiters:
     def _count_blocked(self) -> int:
         state = self._session.state
         seen: dict[int, CallRecord] = {}
-        limits = self._session.limits
+        limits, cached = self._session.limits, self._session.cached_calls
         waiting = [waiter.frame.record for waiter in self._waiters]
-        for record in waiting if limits is None else [*waiting, *limits.blocked()]:
+        waiting += () if limits is None else limits.blocked()
+        waiting += () if cached is None else cached.waiting.values()
+        for record in waiting:
             while record is not None and record.index not in seen:
                 seen[record.index] = record
                 record = state.caller(record)

@@ -63,6 +63,8 @@ class Completion:
         model: The model that answered, as the provider names it.
         id: The provider's identifier of the answer.
         finish_reason: Why the answer ended, in the provider's words: "stop", "tool_calls", "length", ...
+        sdk_retries: How often the SDK of the provider repeated the request, as far as it says so. Attempts of the agent
+            (``retries=``) are another matter: each of them is a call of its own.
     """
 
     message: AssistantMessage
@@ -70,6 +72,7 @@ class Completion:
     model: str | None = None
     id: str | None = None
     finish_reason: str | None = None
+    sdk_retries: int = 0
 
 
 class Model(Protocol):

@@ -25,6 +25,7 @@ from railtracks.state._serialization._record_text import ensure_texts, parse_mem
 from railtracks.state._serialization._redacted_values import redact_and_cut
 from railtracks.state._serialization._shown_arguments import arguments_of
 from railtracks.state._serialization._shown_data import MORE, shorten, shown_data
+from railtracks.state._views._counts import RETRIED
 from railtracks.state._views._failures import cancelled_calls, failures_of, is_failure, shown_reason
 from railtracks.state._views._folds import FOLD_FROM, SHOWN_UNUSUAL, WORDS
 from railtracks.state._views._texts import (
@@ -63,6 +64,8 @@ _MARKS = ("$repr", "$large", "$base64", "$ignored")
 _SHOWN_FAILURES = 1_000
 _SHOWN_STEPS = 2_000
 _SHOWN_SLOWEST = 10
+_RETRIED = "Retried"
+"""What the page has as the status of calls that failed and were tried again, where it counts calls."""
 
 
 def page_data(info: ExecutionInfo, since: int | None = None) -> dict[str, Any]:
@@ -84,6 +87,7 @@ def run_data(info: ExecutionInfo) -> dict[str, Any]:
     failed, cancelled = failures_of(records), cancelled_calls(records)
     path = heapq.nlargest(_SHOWN_STEPS, summary.critical_path, key=lambda step: step.seconds)
     path.sort(key=lambda step: step.record.started_step)
+    retried = {_RETRIED: summary.retried} if summary.retried else {}
     return {
         "id": info.session_id,
         "title": summary.title,
@@ -92,7 +96,8 @@ def run_data(info: ExecutionInfo) -> dict[str, Any]:
         "started": began_at(info.start_time, info.records),
         "seconds": summary.seconds,
         "count": len(records),
-        "calls": {status.value: number for status, number in summary.calls.items()},
+        "calls": {status.value: number for status, number in summary.calls.items()} | retried,
+        "cached": summary.cached,
         "step": latest_step(info),
         "nodes": _node_rows(summary, info._redactor),
         "path": [[step.record.index, step.seconds] for step in path if step.seconds],
@@ -118,7 +123,7 @@ def latest_step(info: ExecutionInfo) -> int:
 
 def constants(count: int) -> dict[str, Any]:
     """Return what the page needs to know to read the data of a run with this number of calls."""
-    words = {status.value: word for status, word in WORDS.items()}
+    words = {status.value: word for status, word in WORDS.items()} | {_RETRIED: RETRIED}
     return {
         "statuses": STATUSES,
         "folds": {"from": FOLD_FROM, "shownUnusual": SHOWN_UNUSUAL, "words": words},
@@ -184,6 +189,8 @@ def _more(
         found["waited"] = shown_seconds(record.policy.waited)
     if record.attempt > 1:
         found["attempt"] = record.attempt
+    if record.policy is not None:
+        found["policy"] = {name: value for name, value in record.policy._asdict().items() if value}
     if record.reuse is not None:
         found["reuse"] = record.reuse
     if record.abandoned:
@@ -254,7 +261,7 @@ def _slowest(records: Sequence[CallRecord]) -> list[list[float]]:
 
 def _headline(info: ExecutionInfo, summary: SessionSummary) -> str:
     """Return in a sentence how the run ended, or how far it has come."""
-    tops = [record for record in info.records if record.parent is None]
+    tops = info._root_calls()
     if any(record.reason is Reason.PROCESS_DIED for record in info.records):
         return "Its process died before it had ended."
     if summary.status is Status.OPEN and info.end_time is not None:  # a document that is damaged

@@ -9,6 +9,7 @@ from railtracks.state import Reason, Status
 WHY: Mapping[Reason, str] = {
     Reason.TIMEOUT: "Its top-level call took longer than the timeout of the session.",
     Reason.BUDGET: "The session had used up its budget.",
+    Reason.NODE_TIMEOUT: "It, or a call above it, took longer than the timeout of its node.",
     Reason.END_ON_ERROR: "An error of another call ended the session.",
     Reason.SESSION_ENDED: "The session ended before it.",
     Reason.RUN_ENDED: "The top-level call ended before it.",

@@ -24,6 +24,7 @@ from railtracks.state._serialization._placeholders import Cut, Opaque, RecordedE
 if TYPE_CHECKING:
     from railtracks.state._document._forest import Forest
     from railtracks.state._document._graph import Edge, Node, Stamp
+    from railtracks.state._stores._cached_results import CachedContent, CacheStore
     from railtracks.state._stores._cancelling import cancel_run
     from railtracks.state._stores._files import FileStore
     from railtracks.state._stores._loading import load_run
@@ -43,6 +44,8 @@ __all__ = [
     "AgentText",
     "Appender",
     "Broadcast",
+    "CacheStore",
+    "CachedContent",
     "CallCancelled",
     "CallCreated",
     "CallEvent",
@@ -104,6 +107,7 @@ if not TYPE_CHECKING:
             "railtracks.state._stores._runs": ("RunSummary", "list_runs", "run_exists"),
             "railtracks.state._stores._postgres": ("PostgresStore",),
             "railtracks.state._stores._sqlite": ("SQLiteStore",),
+            "railtracks.state._stores._cached_results": ("CacheStore", "CachedContent"),
             "railtracks.state._stores._cancelling": ("cancel_run",),
             "railtracks.state._stores._files": ("FileStore",),
             "railtracks.state._stores._mailboxes": ("Mailbox",),

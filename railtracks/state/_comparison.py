@@ -12,7 +12,7 @@ from railtracks._wording import counted
 from railtracks.exceptions import ConfigError
 from railtracks.state._call_tree import CallTree
 from railtracks.state._info import ExecutionInfo
-from railtracks.state._records import CallRecord, Status
+from railtracks.state._records import CallRecord, Status, is_retried
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._record_text import inputs_text
 from railtracks.state._serialization._shown_data import shorten
@@ -207,7 +207,7 @@ class _Child:
 
     def __init__(self, record: CallRecord, redactor: Redactor) -> None:
         self.record = record
-        self.name = record.name
+        self.name = (record.name, is_retried(record))  # what was tried again is at no place of what was not
         self.inputs = record.inputs or inputs_text(record.args, record.kwargs, redactor)
 
 
@@ -229,12 +229,12 @@ def _matched(first: Sequence[_Child], second: Sequence[_Child]) -> list[Pair]:
 
 
 def _fails(record: CallRecord | None) -> bool:
-    return record is not None and record.status is Status.FAILED
+    return record is not None and record.status is Status.FAILED and not is_retried(record)
 
 
 def _raises(record: CallRecord | None) -> bool:
     """Return whether a call failed with an error that is not that of a call below it."""
-    return record is not None and record.status is Status.FAILED and not record.raised_by
+    return record is not None and _fails(record) and not record.raised_by
 
 
 def _seconds(record: CallRecord) -> float | None:

@@ -48,6 +48,8 @@ class CallSucceeded(CallEvent):
     """The end of a call that returned."""
 
     result: Any
+    cached: str | None = None
+    """Where the result came from that was used in place of running it: "session" or "store"; None if it ran."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -55,6 +57,9 @@ class CallFailed(CallEvent):
     """The end of a call that raised."""
 
     exception: BaseException
+    is_retried: bool = False
+    """Whether the policy of its node has it tried again, which is another call, so that its caller knows nothing of the
+    exception."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

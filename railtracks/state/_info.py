@@ -13,7 +13,16 @@ import attrs
 from railtracks._identifiers import index_of, node_id
 from railtracks.exceptions import GlobalTimeOutError, LimitExceededError, Question, SessionEndedError, StateError
 from railtracks.state._questions import awaited_topics, open_questions
-from railtracks.state._records import REUSED, CallRecord, Reason, Status, aggregate_status, copy_record, is_reused
+from railtracks.state._records import (
+    REUSED,
+    CallRecord,
+    Reason,
+    Status,
+    aggregate_status,
+    copy_record,
+    is_retried,
+    is_reused,
+)
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._large_values import VALUES_ENDING, Find, find_in_folder, find_nothing
 from railtracks.state._serialization._record_text import loads
@@ -98,6 +107,7 @@ class ExecutionInfo:
         """The results of the top-level calls: None without a call, the result of a single one, a list for several.
 
         A call that failed or was cancelled has ``Failure(exception)`` in place of a result, one that still runs None.
+        Attempts that failed and were tried again are left out.
         """
         answers = [self._answer(record) for record in self._root_calls()]
         return answers[0] if len(answers) == 1 else answers or None
@@ -108,8 +118,11 @@ class ExecutionInfo:
 
         It does not matter what became of the exception: whether the caller handled it, failed with it too, or had it in
         the list that ``rt.call_batch`` returns. A call that was cancelled, as at a timeout, has not failed.
+
+        Attempts that were tried again are left out, as their callers know nothing of them; their ``policy.retried`` is
+        True.
         """
-        return tuple(record for record in self.records if record.status is Status.FAILED)
+        return tuple(record for record in self.records if record.status is Status.FAILED and not is_retried(record))
 
     @property
     def name(self) -> str:
@@ -444,7 +457,8 @@ class ExecutionInfo:
         return Writer(self.session_id, self._redactor)
 
     def _root_calls(self) -> list[CallRecord]:
-        return [record for record in self.records if record.parent is None]
+        """Return the top-level calls, without attempts that were tried again."""
+        return [record for record in self.records if record.parent is None and not is_retried(record)]
 
     def _answer(self, record: CallRecord) -> Any:
         """Return what stands for a top-level call in ``answer``."""

@@ -95,7 +95,8 @@ def test_machines_get_one_object(command, program):
     assert (code, err) == (0, "")
     assert data.pop("seconds") > 0
     assert data == {
-        "run": "j", "flow": "Pages", "status": "Completed", "calls": 5, "failed": 1, "error": None, "exit_code": 0,
+        "run": "j", "flow": "Pages", "status": "Completed", "calls": 5, "failed": 1, "retried": 0, "cached": 0,
+        "error": None, "exit_code": 0,
         "result": ["x", "page 0", "page 1", "page 2", "no page 3"],
     }  # fmt: skip
     code, out, _ = command("run", f"{program}:pages", 4, "--json", "--strict")

@@ -328,7 +328,10 @@ def test_documents_and_journals_begin_as_the_page_says(beginning, rich):
         assert json.dumps(data).encode().startswith(DOCUMENT_BEGINS)
 
 
-@pytest.mark.parametrize("name", ["runs", "journals", "documents", "large_values", "messages", "rates"])
+_TABLES = ["runs", "journals", "documents", "large_values", "messages", "rates", "cached_results"]
+
+
+@pytest.mark.parametrize("name", _TABLES)
 def test_the_tables_of_sqlite_are_those_on_the_page(name):
     SQLiteStore("runs.db").save("mine", [b"{}"])
     with sqlite3.connect("runs.db") as connection:
@@ -337,7 +340,7 @@ def test_the_tables_of_sqlite_are_those_on_the_page(name):
         tables.discard("sqlite_sequence")  # of SQLite itself
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
-    assert tables == {"runs", "journals", "documents", "large_values", "messages", "rates"}
+    assert tables == {*_TABLES}
     shown = re.search(rf"Table `{name}`:.*?\n\n(.*?)\n\n", section("SQLite"), re.DOTALL)[1]  # type: ignore[index]
     assert re.findall(r"^\| `(\w+)` \| `(\w+)` \|", shown, re.MULTILINE) == columns
 

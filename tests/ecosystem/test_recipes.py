@@ -20,7 +20,17 @@ PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 RECIPES = dict(re.findall(r"^## (.*?)$.*?^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL))
 SECONDS = 60
 """Real seconds that one of them may take."""
-SCRIPTS = ["APScheduler", "tenacity", "A rate limit", "aiosqlite", "structlog", "OpenTelemetry"]
+SCRIPTS = [
+    "APScheduler",
+    "Retry",
+    "Timeout of one node",
+    "Cache",
+    "tenacity",
+    "A rate limit",
+    "aiosqlite",
+    "structlog",
+    "OpenTelemetry",
+]
 SERVERS = {
     "FastAPI on uvicorn": ("uvicorn", ["app:app", "--port"], ["run", "shared", "thread", "later", "stream"]),
     "Starlette on hypercorn with trio": (

@@ -74,6 +74,8 @@ def lines_of(screen: Any) -> list[str]:
 class CallLog:
     ends: dict[Any, int] = attrs.field(factory=dict)
     reused: int = 0
+    retried: int = 0
+    cached: int = 0
 
 
 @attrs.define(eq=False)

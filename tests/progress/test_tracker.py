@@ -75,7 +75,7 @@ def test_the_counts_are_those_of_the_records(program):
         for name, group in groups.items():
             records = [record for record in of_caller if record.name == name]
             counts = Counter(record.status for record in records)
-            assert {status: count for status, count in group.counts.items() if count} == counts
+            assert {status: count for status, count in group.ends.by_status.items() if count} == counts
             assert group.total == len(records)
             assert list(group.open.values()) == [record for record in records if record.status is Status.OPEN]
 

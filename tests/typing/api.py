@@ -230,6 +230,8 @@ def agents(model: rt.llm.Model) -> rt.AgentType[str]:
     manifest = rt.ToolManifest("Counts.", [rt.Parameter("what", int)])
     counter = rt.agent_node("Counter", llm=model, tool_nodes=[fetch, length, Greet], output_schema=Count)
     loose = rt.agent_node(llm=model, output_schema=int | None, manifest=manifest)
+    rt.agent_node(llm=model, timeout=5, retries=rt.Retry(attempts=2), limit=3, cache=rt.Cache(ttl=60))
+    rt.agent_node(llm=model, retries="3")  # type: ignore[call-overload]
     flow = rt.Flow("Counting", counter)
     assert_type(flow.invoke("a").content, Count)
     assert_type(loose("a"), rt.AgentNode[Any])
@@ -247,6 +249,9 @@ async def asking(agent: rt.AgentType[str]) -> None:
     await rt.call(agent, [*response.message_history, rt.llm.UserMessage("And then?")])
     await rt.call(agent, user_input=rt.llm.UserMessage("Hello"))
     await rt.call(agent, 3)  # type: ignore[call-overload]
+    assert_type(await rt.call(agent.options(timeout=5, retries=0), "Hello"), rt.LLMResponse[str])
+    agent.options(retry=0)  # type: ignore[call-arg]
+    await rt.call(agent.options(retries=0), 3)  # type: ignore[call-overload]
     assert_type(await rt.call_batch(agent, ["a"], return_exceptions=False), list[rt.LLMResponse[str]])
     async for chunk in rt.astream(agent, "Hello"):
         assert_type(chunk.text, str)

@@ -13,7 +13,7 @@ from railtracks._schema._json_schema import map_parts
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage
 from railtracks.llm._model import Completion, OutputSchema, Usage
 from railtracks.llm._providers._chat_format import parse_arguments
-from railtracks.llm._providers._sdk import HTTPModel, Request
+from railtracks.llm._providers._sdk import HTTPModel, Request, with_retries
 from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
 
 
@@ -29,7 +29,8 @@ class Anthropic(HTTPModel):
             is not read). Servers that need none accept any, such as "none".
         base_url: The address of another server that speaks this format.
         timeout: Seconds that a request may take. None: the SDK's default.
-        max_retries: How often the SDK repeats a request that failed temporarily. None: its default.
+        max_retries: How often the SDK repeats a request that failed temporarily. None: its default. How often it did is
+            among the attributes of the request, as ``railtracks.sdk.retries``.
         default_headers: Headers for every request.
         settings: Sent with every request, as ``client.messages.create`` takes them: ``stop_sequences``, ``thinking``,
             ...; ``max_tokens``, the limit of an answer, is 4096 by default.
@@ -58,8 +59,8 @@ class Anthropic(HTTPModel):
         return payload
 
     async def _complete(self, client: Any, request: Request) -> Completion:
-        answer = await client.messages.create(**self._payload(request))
-        return _completion(answer.model_dump(warnings=False))
+        response = await client.messages.with_raw_response.create(**self._payload(request))
+        return with_retries(_completion(response.parse().model_dump(warnings=False)), response)
 
     async def _stream(self, client: Any, request: Request) -> AsyncGenerator[str | Completion, None]:
         payload = {**self._payload(request), "stream": True}
@@ -79,7 +80,7 @@ class Anthropic(HTTPModel):
                     yield text
             else:
                 raise self._sdk.APIConnectionError(message=CONNECTION_CLOSED, request=response.http_response.request)
-        yield _completion(answer.message)
+        yield with_retries(_completion(answer.message), response)
 
 
 def _messages(messages: Any) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from railtracks.llm._model import Completion
 from railtracks.llm._providers._chat_format import ChatStream, from_chat, to_chat
-from railtracks.llm._providers._sdk import SET_BY_CALL, HTTPModel, Request
+from railtracks.llm._providers._sdk import SET_BY_CALL, HTTPModel, Request, with_retries
 from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
 
 
@@ -24,7 +24,8 @@ class OpenAI(HTTPModel):
             any, such as "none".
         base_url: The address of another server that speaks this format, such as "http://localhost:8080/v1".
         timeout: Seconds that a request may take. None: the SDK's default.
-        max_retries: How often the SDK repeats a request that failed temporarily. None: its default.
+        max_retries: How often the SDK repeats a request that failed temporarily. None: its default. How often it did is
+            among the attributes of the request, as ``railtracks.sdk.retries``.
         default_headers: Headers for every request.
         settings: Sent with every request, as ``client.chat.completions.create`` takes them: ``temperature``,
             ``max_completion_tokens``, ``reasoning_effort``, ``extra_body``, ...; ``stream_options`` only with those
@@ -40,8 +41,9 @@ class OpenAI(HTTPModel):
     _reserved: ClassVar = {"response_format": SET_BY_CALL}
 
     async def _complete(self, client: Any, request: Request) -> Completion:
-        answer = await client.chat.completions.create(**to_chat(request, self._name, self._settings, streams=False))
-        return from_chat(answer.model_dump(warnings=False))
+        payload = to_chat(request, self._name, self._settings, streams=False)
+        response = await client.chat.completions.with_raw_response.create(**payload)
+        return with_retries(from_chat(response.parse().model_dump(warnings=False)), response)
 
     async def _stream(self, client: Any, request: Request) -> AsyncGenerator[str | Completion, None]:
         payload = to_chat(request, self._name, self._settings, streams=True)
@@ -61,7 +63,7 @@ class OpenAI(HTTPModel):
                     raise self._sdk.APIConnectionError(
                         message=CONNECTION_CLOSED, request=response.http_response.request
                     )
-        yield answer.completion()
+        yield with_retries(answer.completion(), response)
 
     def _chunk(self, data: str, response: Any) -> dict[str, Any]:
         chunk: dict[str, Any] = json.loads(data)

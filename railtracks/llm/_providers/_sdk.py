@@ -82,6 +82,12 @@ RESERVED = {
 """The settings that no model takes, and what to write instead."""
 
 
+def with_retries(completion: Completion, response: Any) -> Completion:
+    """Return an answer with how often the SDK has repeated its request, as the raw ``response`` says."""
+    taken = getattr(response, "retries_taken", 0)
+    return attrs.evolve(completion, sdk_retries=taken) if taken else completion
+
+
 @attrs.frozen
 class Request:
     """The content of one request."""

@@ -38,6 +38,7 @@ class Details {
 
   facts(call) {
     const { more } = call;
+    const policy = more.policy || {};
     const caller = this.model.get(call.parent);
     const raisers = (more.raisedBy || []).map((index) => this.model.get(index)).filter(Boolean);
     const facts = [
@@ -49,6 +50,10 @@ class Details {
       ["made", call.children.length ? counted(call.children.length, "call") : null],
       ["waited", more.waited],
       ["attempt", more.attempt],
+      ["tries", policy.retry || policy.retried ? `attempt ${(policy.retry || 0) + 1}${policy.retried ? ", which was tried again" : ""}` : null],
+      ["result", policy.cached ? `of an equal call, cached in the ${policy.cached}` : null],
+      ["waited", policy.waited ? duration(policy.waited) : null],
+      ["ran in", policy.place],
       ["reuse", more.reuse],
       ["thread", more.abandoned ? "It went on after the call was cancelled." : null],
       ["identifier", el("code", {}, this.model.nodeId(call))],

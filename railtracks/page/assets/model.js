@@ -22,6 +22,16 @@ class Call {
     return Boolean(this.more.reuse && this.more.reuse.startsWith("reused"));
   }
 
+  // It failed, and was tried again: its caller knows nothing of that.
+  get isRetried() {
+    return Boolean(this.more.policy && this.more.policy.retried);
+  }
+
+  // As what it counts.
+  get kind() {
+    return this.isRetried ? "Retried" : this.status;
+  }
+
   get title() {
     return `${this.name}(${this.args})`;
   }
@@ -64,7 +74,7 @@ class Model {
     }
     for (let at = this.calls.length - 1; at >= 0; at--) { // each call before its caller
       const call = this.calls[at];
-      call.unusual = call.status !== COMPLETED || call.children.some((child) => child.unusual);
+      call.unusual = (call.status !== COMPLETED && !call.isRetried) || call.children.some((child) => child.unusual);
     }
     this.timed = this.calls.filter((call) => !call.isReused);
     this.rowCount = placeInRows(this.timed, this.byIndex, this.latest);
@@ -84,7 +94,7 @@ class Model {
     const text = query.trim().toLowerCase();
     if (!text && !onlyUnusual) return null;
     const found = this.calls.filter(
-      (call) => (!text || call.text.includes(text)) && (!onlyUnusual || call.status !== COMPLETED),
+      (call) => (!text || call.text.includes(text)) && (!onlyUnusual || (call.status !== COMPLETED && !call.isRetried)),
     );
     return new Set(found.map((call) => call.index));
   }
@@ -124,7 +134,7 @@ class Model {
       const slice = above.children.get(call.name) || above; // what is deeper counts for the slice above it
       slices.set(call.index, slice);
       slice.calls += 1;
-      slice.failed += call.status === FAILED ? 1 : 0;
+      slice.failed += call.kind === FAILED ? 1 : 0;
       if (!call.isReused) slice.own += Math.max(0, call.own ?? (call.end ?? this.latest) - call.start);
     }
     const width = (slice) => {
@@ -225,7 +235,7 @@ function makeFold(calls, { shownUnusual, words }) {
   const counts = new Map();
   let slowest = null, quickest = null;
   for (const call of calls) {
-    counts.set(call.status, (counts.get(call.status) || 0) + 1);
+    counts.set(call.kind, (counts.get(call.kind) || 0) + 1);
     if (call.end === null) continue;
     if (!slowest || call.seconds > slowest.seconds) slowest = call;
     if (!quickest || call.seconds < quickest.seconds) quickest = call;

@@ -133,7 +133,7 @@ class Timeline {
     if (this.mode !== "time") return {};
     const all = (indices) => [...indices].map((index) => this.nodes.get(index)).filter(Boolean);
     return {
-      failed: this.model.timed.filter((call) => call.status === FAILED).map((call) => this.nodes.get(call.index)),
+      failed: this.model.timed.filter((call) => call.kind === FAILED).map((call) => this.nodes.get(call.index)),
       path: all(this.model.run.path.map(([index]) => index)),
       found: this.found ? all(this.found) : [],
       selected: this.selected ? this.nodes.get(this.selected.index) : null,

@@ -37,6 +37,7 @@ function headView(model) {
   facts.push(["calls", `${run.count.toLocaleString("en")}${counts.length > 1 ? `: ${counts.join(", ")}` : ""}`]);
   const reused = model.calls.length - model.timed.length;
   if (reused) facts.push(["reused", `${reused.toLocaleString("en")}, whose times do not count`]);
+  if (run.cached) facts.push(["cached", `${run.cached.toLocaleString("en")}, which did not run`]);
   if (run.maxConcurrency > 1) facts.push(["at once", `at most ${run.maxConcurrency.toLocaleString("en")}`]);
   if (run.processorSeconds !== null) facts.push(["processor", duration(run.processorSeconds)]);
   if (run.memoryBytes !== null) facts.push(["memory", `${Math.round(run.memoryBytes / 2 ** 20).toLocaleString("en")} MiB at most`]);

@@ -9,7 +9,7 @@ import attrs
 from railtracks.exceptions import RunInUseError, StateError
 from railtracks.state._document._writer import encoded
 from railtracks.state._info import ExecutionInfo
-from railtracks.state._records import CallRecord, Reason, Status
+from railtracks.state._records import CallRecord, Reason, Status, is_retried
 from railtracks.state._stores._messages import CANCEL, encode_request, has_completed, mailbox_of, notify
 from railtracks.state._stores._protocols import Store
 from railtracks.state._stores._runs import read_run
@@ -66,7 +66,7 @@ def _record(run_identifier: str, store: Store) -> None:
     step = 1 + max((s for r in info.records for s in (r.started_step, r.ended_step) if s is not None), default=-1)
     records = []
     for record in info.records:
-        is_top = record.parent is None and record.status is not Status.COMPLETED
+        is_top = record.parent is None and record.status is not Status.COMPLETED and not is_retried(record)
         if is_top or record.status in (Status.OPEN, Status.SUSPENDED):
             record, step = _cancelled(record, now, step)
         records.append(record)

@@ -26,6 +26,7 @@ from railtracks.state._file_system import (
     write_temporary,
 )
 from railtracks.state._serialization._large_values import VALUES_ENDING
+from railtracks.state._stores._cached_results import FileCache
 from railtracks.state._stores._file_lock import (
     HAS_OWN_LOCKS,
     FileLock,
@@ -50,7 +51,7 @@ _VALUES_ALONE = {_VALUES}
 """What a killed process may leave, and is not a run."""
 
 
-class FileStore(FileMailbox, FileValues):
+class FileStore(FileMailbox, FileValues, FileCache):
     """Runs as files in a folder: ``<identifier>.json``, ``<identifier>.journal`` and ``<identifier>.lock``.
 
     This is the default store, in ``RAILTRACKS_HOME`` or ``.railtracks``. Only their owner can access files and folder.

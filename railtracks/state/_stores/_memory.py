@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from railtracks._concurrency._after_fork import after_fork
 from railtracks.exceptions import RunInUseError
+from railtracks.state._stores._cached_results import MemoryCache
 from railtracks.state._stores._headers import HEADER_BYTES
 from railtracks.state._stores._mailboxes import MemoryMailbox
 from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
@@ -25,7 +26,7 @@ class _Blob:
         self.modified = modified
 
 
-class MemoryStore(MemoryMailbox, MemoryValues):
+class MemoryStore(MemoryMailbox, MemoryValues, MemoryCache):
     """Runs in memory, for tests: they are gone with the process, and no other process sees them."""
 
     blocks = False
@@ -33,6 +34,7 @@ class MemoryStore(MemoryMailbox, MemoryValues):
     def __init__(self) -> None:
         MemoryMailbox.__init__(self)
         MemoryValues.__init__(self)
+        MemoryCache.__init__(self)
         self._guard = threading.RLock()
         self._documents: dict[str, _Blob] = {}
         self._journals: dict[str, _Blob] = {}
@@ -44,6 +46,7 @@ class MemoryStore(MemoryMailbox, MemoryValues):
         self._guard = threading.RLock()
         self._mailbox_guard = threading.Lock()
         self._values_guard = threading.Lock()
+        self._cached_guard = threading.Lock()
         self._locks.clear()
 
     def lock(self, identifier: str) -> Lock:

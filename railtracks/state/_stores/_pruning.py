@@ -11,6 +11,7 @@ from railtracks._wording import counted
 from railtracks.exceptions import ConfigError, RunInUseError
 from railtracks.state._journal._reader import has_torn_header
 from railtracks.state._records import Status
+from railtracks.state._stores._cached_results import find_cache_store
 from railtracks.state._stores._protocols import Listed, Store
 from railtracks.state._stores._runs import is_run, some_of, summarize
 from railtracks.state._stores._settings import resolve_store
@@ -32,6 +33,9 @@ def prune(
 
     Those that are running are kept, and unless ``pending`` is True, so are those that are to go on: they are suspended,
     their process died, or Ctrl-C or SIGTERM ended them. A warning says how many of these would have been removed.
+
+    Results that ``rt.Cache(scope="store")`` has stored are removed, too: those that have expired, and with
+    ``older_than`` those that were stored so long ago.
 
     Args:
         older_than: Remove only runs that were last written to at least this many seconds ago.
@@ -68,6 +72,8 @@ def prune(
             )  # fmt: skip
         old = [run for run in old if run.identifier not in kept]
     store.sweep()
+    if (cache := find_cache_store(store)) is not None:
+        cache.prune_cached(time.time(), limit if seconds is not None else -math.inf)
     return [run.identifier for run in old if _remove(store, run)]
 
 

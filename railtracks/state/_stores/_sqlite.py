@@ -18,6 +18,7 @@ from railtracks._concurrency._background import wait_for_pending
 from railtracks.exceptions import RunInUseError
 from railtracks.state._document._compression import beginning_of
 from railtracks.state._file_system import make_folder, sync_new_folders
+from railtracks.state._stores._cached_results import SQLiteCache
 from railtracks.state._stores._file_lock import FileLock, is_locked, sweep_locks
 from railtracks.state._stores._free_space import configure, give_back, prepare_new
 from railtracks.state._stores._headers import HEADER_BYTES, read_document_header
@@ -58,7 +59,7 @@ END;
 _COLUMNS = ("flow_name", "session_name", "status", "start_time", "end_time", "calls")
 
 
-class SQLiteStore(SQLiteMailbox, SQLiteValues, SQLiteLimits):
+class SQLiteStore(SQLiteMailbox, SQLiteValues, SQLiteLimits, SQLiteCache):
     """Runs in an SQLite file, which several processes of one machine may use at once.
 
     For your own queries, the table ``runs`` has ``identifier``, ``flow_name``, ``session_name``, ``status``,
@@ -290,7 +291,9 @@ class SQLiteStore(SQLiteMailbox, SQLiteValues, SQLiteLimits):
             _switch_to_wal(connection)
             configure(connection)
             connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(_SCHEMA + SQLiteMailbox.SCHEMA + SQLiteValues.SCHEMA + SQLiteLimits.LIMITS_SCHEMA)
+            connection.executescript(
+                _SCHEMA + SQLiteMailbox.SCHEMA + SQLiteValues.SCHEMA + SQLiteLimits.LIMITS_SCHEMA + SQLiteCache.SCHEMA
+            )
         except BaseException:
             connection.close()
             raise

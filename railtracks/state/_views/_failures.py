@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from railtracks.state._records import CallRecord, Status
+from railtracks.state._records import CallRecord, Status, is_retried
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._views._texts import shown_error, shown_name
 
 
 def failures_of(records: Sequence[CallRecord]) -> list[CallRecord]:
-    """Return the calls in which an exception was raised, and not passed on from a call below."""
+    """Return the calls in which an exception was raised, and not passed on from a call below.
+
+    Attempts that were tried again are left out.
+    """
     return [record for record in records if is_failure(record)]
 
 
 def is_failure(record: CallRecord) -> bool:
     """Return whether an exception was raised in a call, and not passed on from a call below."""
-    return record.status is Status.FAILED and not record.raised_by
+    return record.status is Status.FAILED and not record.raised_by and not is_retried(record)
 
 
 def shown_reason(record: CallRecord, children: Sequence[CallRecord], redactor: Redactor) -> str:

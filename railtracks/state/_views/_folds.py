@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import attrs
 
 from railtracks._wording import counted
 from railtracks.state._records import CallRecord, Status
+from railtracks.state._views._counts import RETRIED, Ends, count_ends
 from railtracks.state._views._texts import shown_seconds
 from railtracks.state._views._times import ran_seconds
 
@@ -26,15 +26,16 @@ WORDS = {
 """What is said of calls in a fold that have ended so, in the order in which it is said."""
 
 
-def ends_in_words(counts: Mapping[Status, int], of_open: str = WORDS[Status.OPEN]) -> list[str]:
+def ends_in_words(ends: Ends, of_open: str = WORDS[Status.OPEN]) -> list[str]:
     """Return how calls have ended, as in ``199 ok`` and ``1 failed``.
 
     Args:
-        counts: The number of calls, by status.
+        ends: How many have ended in each way.
         of_open: The word for those that are open.
     """
     words = {**WORDS, Status.OPEN: of_open}
-    return [f"{counts[status]} {word}" for status, word in words.items() if counts.get(status)]
+    found = [f"{ends.by_status[status]} {word}" for status, word in words.items() if ends.by_status.get(status)]
+    return [*found, f"{ends.retried} {RETRIED}"] if ends.retried else found
 
 
 @attrs.frozen
@@ -58,7 +59,7 @@ class Fold:
     @property
     def summary(self) -> str:
         """How many there are, how they ended, and how long they took: ``× 200: 199 ok, 1 failed, 2 ms to 1.9 s``."""
-        parts = ends_in_words(Counter(record.status for record in self.records))
+        parts = ends_in_words(count_ends(self.records))
         if self.below:
             parts[0] += f" ({self.below} with a call below that did not complete)"
         times = [ran_seconds(record) for record in self.records if record.ended is not None]

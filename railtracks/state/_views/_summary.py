@@ -13,6 +13,7 @@ import attrs
 from railtracks.state._records import CallRecord, Status, is_reused
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._shown_data import shorten
+from railtracks.state._views._counts import RETRIED, count_ends
 from railtracks.state._views._critical_path import PathStep, critical_path
 from railtracks.state._views._texts import shown_call, shown_seconds
 from railtracks.state._views._times import ran_seconds, ran_since
@@ -27,17 +28,20 @@ _TOLERANCE = 1e-6
 class NodeSummary:
     """The calls of one node, which are those of one name. Times are in seconds, of calls that have ended.
 
-    The times of reused calls are left out, as they are of an earlier attempt.
+    The times of reused calls are left out, as they are of an earlier session, and so are those of cached ones, which
+    did not run.
 
     Attributes:
         name: The name of the node.
         calls: The number of its calls.
-        failed: The number of those that failed.
+        failed: The number of those that failed, without those that were tried again.
         total: The seconds of all calls together. Calls that ran at the same time each count.
         mean: The mean of them; None if none has ended or all were reused, like the next three.
         p50: The median: half of the calls took at most that long.
         p95: 95 of 100 calls took at most that long.
         longest: The seconds of the slowest call.
+        retried: The number of those that failed and were tried again, as the policy of the node says.
+        cached: The number of those that got the result of an equal call.
     """
 
     name: str
@@ -48,6 +52,8 @@ class NodeSummary:
     p50: float | None
     p95: float | None
     longest: float | None
+    retried: int = 0
+    cached: int = 0
 
 
 @attrs.frozen
@@ -58,7 +64,7 @@ class SessionSummary:
         title: What the session is called.
         status: Its status.
         seconds: How long it took; None while it is open.
-        calls: How many calls there are, by status.
+        calls: How many calls there are, by status, without those that were tried again.
         nodes: The nodes, the one whose calls took longest in all first.
         critical_path: The calls that the session waited for one after the other, in order, each with the seconds that
             it took by itself.
@@ -67,6 +73,8 @@ class SessionSummary:
         processor_seconds: The processor time that the process used while the session was open, which other sessions in
             it may have used too; None if it is not known.
         peak_memory_bytes: The most memory that the process had used at any time until the session ended; None as above.
+        retried: How many calls failed and were tried again, as the policies of their nodes say.
+        cached: How many calls got the result of an equal call.
     """
 
     title: str
@@ -78,13 +86,20 @@ class SessionSummary:
     max_concurrency: int
     processor_seconds: float | None
     peak_memory_bytes: int | None
+    retried: int = 0
+    cached: int = 0
     _redactor: Redactor = attrs.field(factory=Redactor, repr=False, eq=False)
 
     def __str__(self) -> str:
         return "\n".join([self._head(), "", *self._node_lines(), "", *self._path_lines()])
 
     def _head(self) -> str:
-        counts = ", ".join(f"{number} {status.value.lower()}" for status, number in self.calls.items())
+        numbers = {**{status.value.lower(): number for status, number in self.calls.items()}, RETRIED: self.retried}
+        if self.cached:  # these are among them
+            numbers = {
+                f"{word} ({self.cached} cached)" if word == "completed" else word: n for word, n in numbers.items()
+            }
+        counts = ", ".join(f"{number} {word}" for word, number in numbers.items() if number)
         lines = [f"{self.title}  {self.status.value}" + _in_words("  {}", self.seconds)]
         lines.append(f"calls: {counts or 'none'}; at most {self.max_concurrency} at the same time")
         used = [_in_words("{} of processor time", self.processor_seconds)]
@@ -95,10 +110,12 @@ class SessionSummary:
         return "\n".join(lines)
 
     def _node_lines(self) -> list[str]:
-        titles = ("node", "calls", "failed", "total", "mean", "p50", "p95", "longest")
+        added = [word for word in (RETRIED, "cached") if any(getattr(node, word) for node in self.nodes)]
+        titles = ("node", "calls", "failed", *added, "total", "mean", "p50", "p95", "longest")
         rows = [
             (
                 shorten(self._redactor.redact_name(node.name), _MAX_NAME), str(node.calls), str(node.failed),
+                *(str(getattr(node, word)) for word in added),
                 *(_in_words("{}", each) for each in (node.total, node.mean, node.p50, node.p95, node.longest)),
             )
             for node in self.nodes
@@ -128,9 +145,11 @@ def summarize(records: Sequence[CallRecord], redactor: Redactor, **facts: object
     for record in records:
         by_name.setdefault(record.name, []).append(record)
     nodes = sorted((_node_summary(name, calls) for name, calls in by_name.items()), key=lambda node: -node.total)
-    counts = Counter(record.status for record in records)
+    ends = count_ends(records)
     return SessionSummary(
-        calls={status: counts[status] for status in Status if counts[status]},
+        calls={status: ends.by_status[status] for status in Status if status in ends.by_status},
+        retried=ends.retried,
+        cached=ends.cached,
         nodes=tuple(nodes),
         critical_path=critical_path(records),
         max_concurrency=max_concurrency(records),
@@ -142,9 +161,9 @@ def summarize(records: Sequence[CallRecord], redactor: Redactor, **facts: object
 def max_concurrency(records: Sequence[CallRecord]) -> int:
     """Return the greatest number of calls that ran at the same time and had no call of their own that was running.
 
-    Reused calls did not run, and calls that wait for their limits do not run yet.
+    Reused and cached calls did not run, and calls that wait for their limits do not run yet.
     """
-    moments = _moments([record for record in records if not is_reused(record)])
+    moments = _moments([record for record in records if _has_run(record)])
     running: set[int] = set()
     below: Counter[int | None] = Counter()  # by the index of a call, how many calls of its own are running
 
@@ -181,18 +200,24 @@ def _moments(records: Sequence[CallRecord]) -> list[tuple[float, CallRecord, int
 
 
 def _node_summary(name: str, records: Sequence[CallRecord]) -> NodeSummary:
-    times = sorted(ran_seconds(record) for record in records if record.ended is not None and not is_reused(record))
-    total = sum(times)
+    times = sorted(ran_seconds(record) for record in records if record.ended is not None and _has_run(record))
+    total, ends = sum(times), count_ends(records)
     return NodeSummary(
         name,
         len(records),
-        sum(record.status is Status.FAILED for record in records),
+        ends.by_status.get(Status.FAILED, 0),
         total,
         total / len(times) if times else None,
         percentile(times, 0.5),
         percentile(times, 0.95),
         times[-1] if times else None,
+        ends.retried,
+        ends.cached,
     )
+
+
+def _has_run(record: CallRecord) -> bool:
+    return not is_reused(record) and (record.policy is None or record.policy.cached is None)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:

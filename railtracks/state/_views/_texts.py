@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from railtracks._log_handlers import class_name
-from railtracks.state._records import CallRecord, Status, is_reused
+from railtracks.state._records import CallRecord, PolicyFacts, Status, is_reused
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import SCALAR_IDS
 from railtracks.state._serialization._guarding import guarded
@@ -91,13 +91,30 @@ def shown_error(exc: BaseException, redactor: Redactor) -> str:
 def shown_status(record: CallRecord) -> str:
     """Return the status of a call with its cause, such as ``Cancelled (timeout)`` or ``Completed (reused)``.
 
-    That it waits for a limit, or has not run as it was waiting for one, is said as in ``Open (waiting for limit api)``.
+    It also says what the policies of its node have done, as in ``Failed, tried again (attempt 1)``, and what it waits
+    for, or was waiting for when it ended, as in ``Open (waiting for limit api)``.
     """
     details = [] if record.reason is None or record.status is Status.SUSPENDED else [record.reason.value]
     if record.policy is not None and record.policy.waiting is not None and record.status is not Status.FAILED:
         details.append(f"waiting for {record.policy.waiting}")
     details += ["reused"] * is_reused(record)
-    return f"{record.status.value} ({', '.join(details)})" if details else record.status.value
+    if record.policy is None:
+        return f"{record.status.value} ({', '.join(details)})" if details else record.status.value
+    details += _policy_details(record.policy)
+    status = f"{record.status.value}, tried again" if record.policy.retried else record.status.value
+    return f"{status} ({', '.join(details)})" if details else status
+
+
+def _policy_details(policy: PolicyFacts) -> list[str]:
+    """Return what the policies of its node have done with a call."""
+    found = []
+    if policy.retry or policy.retried:
+        found.append(f"attempt {policy.retry + 1}")
+    if policy.cached is not None:
+        found.append("cached" if policy.cached == "session" else f"cached in the {policy.cached}")
+    if policy.place is not None:
+        found.append(f"in a {policy.place}" if policy.place == "process" else f"on {policy.place}")
+    return found
 
 
 def traceback_of(record: CallRecord) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
@@ -10,8 +9,9 @@ import attrs
 
 from railtracks._wording import counted
 from railtracks.state._call_tree import CallTree
-from railtracks.state._records import CallRecord, Status
+from railtracks.state._records import CallRecord, Status, is_retried
 from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._views._counts import count_ends, counts_in_words
 from railtracks.state._views._failures import shown_reason
 from railtracks.state._views._folds import FOLD_FROM, Fold, fold_siblings
 from railtracks.state._views._place import place_of
@@ -29,7 +29,6 @@ STYLES: Mapping[Status | None, str] = {
     None: "",
 }
 """The colour of a line, by the status of its call; None: it is about several calls."""
-_NAMED = {Status.FAILED: "failed", Status.CANCELLED: "cancelled", Status.OPEN: "open", Status.SUSPENDED: "suspended"}
 
 
 @attrs.frozen
@@ -57,7 +56,8 @@ class TreeOptions:
     folds: bool = True
     """Whether many calls of one name are folded."""
     failed: bool = False
-    """Whether only calls are shown that have not completed, and those that made them."""
+    """Whether only calls are shown that have not completed, and those that made them. Attempts that were tried again
+    are left out."""
 
 
 class Tree:
@@ -117,10 +117,10 @@ class Tree:
 
     @cached_property
     def _unusual(self) -> bytearray:
-        """By the index of a call, whether it, or one below it, has not completed."""
+        """By the index of a call, whether it, or one below it, has not completed. One that was tried again is usual."""
         found = bytearray(1 + max((record.index for record in self._records), default=-1))
         for record in reversed(self._records):  # each call before its caller
-            if record.status is not Status.COMPLETED:
+            if record.status is not Status.COMPLETED and not is_retried(record):
                 found[record.index] = True
             if found[record.index] and record.parent is not None:
                 found[record.parent] = True
@@ -171,10 +171,4 @@ def session_line(title: str, counts: str, status: Status, seconds: float | None)
 
 def shown_counts(records: Sequence[CallRecord]) -> str:
     """Return how many calls there are, and how many of them have not completed, as in ``6 calls, 1 failed``."""
-    return counts_in_words(len(records), Counter(record.status for record in records))
-
-
-def counts_in_words(calls: int, counts: Mapping[Status, int]) -> str:
-    """Return a number of calls, and how many of them have not completed."""
-    others = [f"{counts[status]} {word}" for status, word in _NAMED.items() if counts.get(status)]
-    return ", ".join([counted(calls, "call"), *others])
+    return counts_in_words(len(records), count_ends(records))

@@ -57,11 +57,16 @@ def nothing_is_left_running(outcome: Outcome) -> None:
 def the_caller_has_the_real_result_or_the_real_exception(outcome: Outcome) -> None:
     """Check that the caller has the real result or the real exception: never a wrapped one, never a lost one."""
     session, config, error = outcome.info.session_id, outcome.config, outcome.exception
-    call = session, 0
-    top = outcome.calls.get(call)
-    if top is None or config is None or isinstance(error, Deadlock | Livelock | ProcessKilled) or outcome.was_cancelled:
+    attempts = [record for record in outcome.info.records if record.parent is None]
+    if attempts and (_is_retried(attempts[-1]) or _is_cached(attempts[-1])):
+        return  # it was cancelled between two attempts; or it did not run
+    call = session, attempts[-1].index if attempts and _is_retried(attempts[0]) else 0
+    top, first = outcome.calls.get(call), outcome.calls.get((session, 0))
+    if top is None or first is None or config is None or outcome.was_cancelled:
         return
-    elapsed = top.time - top.began  # what follows the call, such as delivery to subscribers, has its own deadlines
+    if isinstance(error, Deadlock | Livelock | ProcessKilled):
+        return
+    elapsed = top.time - first.began  # what follows the call, such as delivery to subscribers, has its own deadlines
     if isinstance(error, RunSuspended):
         return
     ending = ending_error(outcome, session, config.end_on_error)
@@ -232,7 +237,14 @@ def ending_error(outcome: Outcome, session: str, end_on_error: bool) -> Observed
         session: The identifier of the session.
         end_on_error: Whether any error ends it.
     """
-    calls = [observed for call, observed in outcome.calls.items() if call[0] == session]
+    retried = {
+        record.index
+        for each in outcome.sessions
+        if each.info.session_id == session
+        for record in each.info.records
+        if _is_retried(record)
+    }
+    calls = [observed for call, observed in outcome.calls.items() if call[0] == session and call[1] not in retried]
     failed = [observed for observed in calls if observed.outcome == "raised"]
     ending = [
         observed
@@ -282,3 +294,13 @@ def _distinguish(value: Any, expected: str) -> str:
     """Return the repr of ``value``, marked as another object if the expected object has the same repr."""
     text = stable_repr(value)
     return f"another object, {text}" if text == expected else text
+
+
+def _is_retried(record: CallRecord) -> bool:
+    """Return whether a call failed and was tried again, so that its caller knows nothing of the failure."""
+    return record.policy is not None and record.policy.retried
+
+
+def _is_cached(record: CallRecord) -> bool:
+    """Return whether a call got the result of an equal one, and did not run."""
+    return record.policy is not None and record.policy.cached is not None
