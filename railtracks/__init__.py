@@ -28,6 +28,7 @@ from railtracks.state import ExecutionInfo, Secret
 if TYPE_CHECKING:
     from railtracks import executors, llm
     from railtracks._calls._ask import ask
+    from railtracks._calls._call_stream import CallStream, call_stream
     from railtracks._calls._current_call import CurrentCall, current_call
     from railtracks._calls._receive import receive
     from railtracks._calls._repeatable import now, random, sleep, uuid4
@@ -53,6 +54,7 @@ __all__ = [
     "AgentType",
     "Cache",
     "CallHandle",
+    "CallStream",
     "Chunk",
     "CurrentCall",
     "EventStream",
@@ -81,6 +83,7 @@ __all__ = [
     "broadcast_sync",
     "call",
     "call_batch",
+    "call_stream",
     "call_sync",
     "context",
     "current_call",
@@ -111,6 +114,7 @@ if not TYPE_CHECKING:
             "railtracks.executors": ("executors",),
             "railtracks.llm": ("llm",),
             "railtracks._calls._ask": ("ask",),
+            "railtracks._calls._call_stream": ("CallStream", "call_stream"),
             "railtracks._calls._current_call": ("CurrentCall", "current_call"),
             "railtracks._calls._receive": ("receive",),
             "railtracks._calls._repeatable": ("now", "random", "sleep", "uuid4"),

@@ -26,7 +26,7 @@ from railtracks.execution import ExecutionStrategy, Frame, abandon_current, runn
 from railtracks.execution._node_errors import is_cancellation, is_fatal
 from railtracks.nodes._resolve import as_node
 from railtracks.state import CallRecord, ExecutionInfo
-from railtracks.state._records import is_reused
+from railtracks.state._records import FIRST_ITEM_INDEX, is_reused
 
 if TYPE_CHECKING:
     from railtracks.state import Store
@@ -46,6 +46,7 @@ __all__ = [
     "is_cancellation",
     "is_configured",
     "is_fatal",
+    "is_item_call",
     "is_replayed",
     "is_user_module",
     "leaves_of",
@@ -79,7 +80,12 @@ class SessionProbe:
 
     def is_replayed(self, index: int) -> bool:
         """Return whether the call with this index was given a recorded result instead of being run."""
-        return is_replayed(self.session._coordinator.state.records[index])
+        return not is_item_call(index) and is_replayed(self.session._coordinator.state.records[index])
+
+
+def is_item_call(index: int) -> bool:
+    """Return whether this is the index of a call of a batch that keeps few records, which is not on record with it."""
+    return index >= FIRST_ITEM_INDEX
 
 
 def awaited_limit(frames: Iterable[FrameType]) -> str | None:

@@ -18,7 +18,7 @@ def test_a_task_group_loses_a_native_cancellation():
     ``asyncio.gather`` cancels its tasks natively when its own task is cancelled, here by the deadline of the outer
     scope. The two workers have scopes with the same deadline. One of them cancels a scope of its own while it handles
     that. The host of the group then leaves the group without an exception, and ``cancelling()`` is 0: the code after
-    the group goes on, although its task was cancelled. ``call_batch`` works around it (``_Batch.run``).
+    the group goes on, although its task was cancelled. ``call_batch`` works around it (``CallWorkers.run``).
     """
     gone_on = []
 

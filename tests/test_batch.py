@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import math
 
 import anyio
 import pytest
 
 import railtracks as rt
-from railtracks._calls import _batch
+from railtracks._calls import _workers
 from railtracks.execution import _coordinator
 
 
@@ -84,13 +85,13 @@ async def test_no_more_than_the_limit_run_at_once(batch):
 async def test_calls_that_never_wait_take_few_tasks(monkeypatch, batch):
     """With more of them in each turn, the turns would take ever longer."""
     started = []
-    start_workers = _batch._Batch._start_workers
+    start_workers = _workers.CallWorkers._start_workers
 
     def count(self):
         start_workers(self)
         started.extend(self._started)
 
-    monkeypatch.setattr(_batch._Batch, "_start_workers", count)
+    monkeypatch.setattr(_workers.CallWorkers, "_start_workers", count)
     monkeypatch.setattr(_coordinator, "YIELD_EVERY", 1)
 
     @rt.function_node
@@ -285,3 +286,46 @@ async def test_calls_are_created_in_the_order_of_the_items(limit, place):
     async with rt.Session(logging_setting="QUIET") as session:
         await rt.call(main)
     assert [record.args[0] for record in session.info.records if record.name == "item"] == list(range(20))
+
+
+async def test_async_iterables_are_read_as_calls_begin(batch, limit):
+    read, closed = [], []
+
+    async def numbers():
+        try:
+            for number in itertools.count():
+                await anyio.sleep(0.1)
+                read.append(number)
+                yield number
+        finally:
+            closed.append(True)
+
+    @rt.function_node
+    async def add(number, other):
+        await anyio.sleep(1)
+        return number + other
+
+    async with rt.Session():
+        assert await batch(add, numbers(), [10, 20, 30, 40], limit=limit) == [10, 21, 32, 43]
+        assert closed == [True]
+        assert read == list(range(5))  # the last one finds the end of the other iterable, as in `zip`
+        with anyio.move_on_after(5):
+            await batch(nap, numbers(), limit=2)
+        assert len(closed) == 2
+        assert len(read) < 5 + 10
+
+
+async def test_an_async_generator_that_does_not_close_is_cut_off(caplog):
+    async def stubborn():
+        try:
+            yield 0
+            yield 0
+        finally:
+            await anyio.sleep(math.inf)
+
+    async def first(number, _):
+        return number
+
+    async with rt.Session():
+        assert await rt.call_batch(first, stubborn(), [1]) == [0]
+    assert "did not close within 10 s" in caplog.text

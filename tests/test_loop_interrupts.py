@@ -73,6 +73,7 @@ FORMS = ["async with", "with"]
     [
         "anyio",
         "rt._calls._batch",
+        "rt._calls._workers",
         *(pytest.param(each, marks=pytest.mark.slow) for each in ("rt", "sys.modules[BACKEND]")),
     ],
 )

@@ -923,3 +923,25 @@ async def test_the_span_of_a_timeout_of_a_node_has_it(backend):
             await rt.call(slow)
     assert named("slow").attributes["railtracks.policy.timeout"] == 5
     assert named("slow").attributes["error.type"] == "railtracks.exceptions.NodeTimeOutError"
+
+
+async def test_calls_that_are_dropped_have_spans():
+    @rt.function_node
+    async def below(x):
+        if x == 1:
+            raise ValueError(x)
+
+    @rt.function_node
+    async def item(x):
+        await rt.call(below, x)
+
+    @rt.function_node
+    async def parent():
+        async for _ in rt.call_stream(item, range(3), limit=1, return_exceptions=True, keep_records="failures"):
+            pass
+
+    async with rt.Session(name="session"):
+        await rt.call(parent)
+    calls = [("below", "item"), ("item", "batch of item")] * 3
+    assert tree() == [*calls, ("batch of item", "parent"), ("parent", "session session"), ("session session", None)]
+    assert [span.status.status_code for span in spans()].count(StatusCode.ERROR) == 2

@@ -1,1 +1,1 @@
-"""What users call: ``call``, ``call_batch``, ``call_sync``, ``broadcast`` and ``ask``."""
+"""What users call: ``call``, ``call_batch``, ``call_stream``, ``call_sync``, ``broadcast`` and ``ask``."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from railtracks._calls._call import call
 from railtracks._calls._in_worker import refused_in_worker
+from railtracks._calls._receive import check_is_kept
 from railtracks._calls._terminal import ask_in_terminal, can_ask
 from railtracks._context_variable import current
 from railtracks._policies import OWN_POLICIES
@@ -88,6 +89,7 @@ async def _wait_for_answer(question: str) -> Any:
     coordinator, record = frame.coordinator, frame.record
     assert record is not None
     assert coordinator.mailbox is not None
+    check_is_kept(record, f"rt.ask({question!r})")
     attributes = {QUESTION: question_id(coordinator.state.entries, record, coordinator.redactor)}
     coordinator.set_attributes(record, attributes)
     message = await coordinator.mailbox.take(attributes[QUESTION], frame, None, question)

@@ -20,14 +20,14 @@ _COUNTED = (Sequence, AbstractSet, Mapping, MappingView)
 """The kinds of collections whose lengths are known without going through them."""
 
 
-def check_label(label: object) -> None:
-    """Check the argument ``progress``.
+def check_label(label: object, caller: str = "rt.call_batch") -> None:
+    """Check the argument ``progress`` of ``caller``.
 
     Raises:
         ValueError: it is not a text of one line.
     """
     if label is not None and (not isinstance(label, str) or not label or not label.isprintable()):
-        raise ValueError(f"rt.call_batch: progress must be a text of one line, such as 'parsing', not {label!r}")
+        raise ValueError(f"{caller}: progress must be a text of one line, such as 'parsing', not {label!r}")
 
 
 def count_calls(iterables: Iterable[Any]) -> int | None:

@@ -14,7 +14,7 @@ from railtracks._policies import OWN_POLICIES
 from railtracks.exceptions import ContextError, NodeInvocationError
 from railtracks.execution import Frame
 from railtracks.nodes import FunctionNode
-from railtracks.state import Status
+from railtracks.state import CallRecord, Status
 from railtracks.state._questions import TOPIC
 from railtracks.state._serialization._record_text import loads
 from railtracks.state._stores._messages import MESSAGE, check_topic
@@ -69,6 +69,7 @@ async def _receive(topic: str, timeout: float | None = None) -> Any:  # noqa: AS
             f"rt.receive({topic!r}) needs a session whose run is stored, in a store that keeps messages; "
             f"use save_state=True and, for example, store=rt.state.FileStore()"
         )
+    check_is_kept(record, f"rt.receive({topic!r})")
     attributes: dict[str, Any] = {TOPIC: topic}
     until: float | None = None
     if timeout is not None:
@@ -81,6 +82,19 @@ async def _receive(topic: str, timeout: float | None = None) -> Any:  # noqa: AS
         raise TimeoutError(f"no message for {topic!r} came within {timeout:g} s")
     coordinator.set_attributes(record, {**attributes, MESSAGE: message.number})
     return message.value
+
+
+def check_is_kept(record: CallRecord, what: str) -> None:
+    """Check that a call that waits for a message is on record, or a message that it took could be taken again.
+
+    Raises:
+        ContextError: it is not.
+    """
+    if record.is_item:
+        raise ContextError(
+            f"{what} was called in an item of a batch of which few records are kept, but a message must be on record; "
+            f'use keep_records="all"'
+        )
 
 
 def _recorded_until(frame: Frame, until: float) -> float:

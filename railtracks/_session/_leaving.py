@@ -72,7 +72,7 @@ def warn_of_waiting(coordinator: Coordinator, log: SessionLog, are_cancelled: bo
     """
     from railtracks.execution._waiting import waiting_calls  # here, as few programs need it
 
-    waiting = waiting_calls(coordinator.state.entries)
+    waiting = waiting_calls(coordinator.state.live_entries())
     if not waiting:  # it waits for something else, as a callback that delivers an event
         return
     advice = (

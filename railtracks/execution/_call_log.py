@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +130,7 @@ class CallLog:
         if self._publisher.watches_calls:  # first, as above
             self._publish_end(record)
         if self.spans is not None:
-            self.spans.on_ended(record, None if record.parent is None else self._state.entries[record.parent])
+            self.spans.on_ended(record, None if record.parent is None else self._state.entry(record.parent))
         status, is_top = record.status, record.parent is None
         if is_reused(record):
             shown = "" if status is Status.COMPLETED else f", {status.value.upper()}"
@@ -216,6 +216,10 @@ class CallLog:
     def note_raiser(self, exc: BaseException, raiser: CallRecord) -> None:
         """Note which call in a worker has raised an exception that was brought home."""
         self._raisers.note(exc, raiser.name, raiser.index)
+
+    def drop(self, indices: Iterable[int], left: int | None) -> None:
+        """Forget calls whose records are dropped. See ``Raisers.drop``."""
+        self._raisers.drop(indices, left)
 
     def timed_out(
         self, name: str, index: int, seconds: float, waiting: Sequence[str], budget: float | None = None

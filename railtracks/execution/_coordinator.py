@@ -442,7 +442,7 @@ class Coordinator:
 
                 traceback = exc.__traceback__
                 assert traceback is not None
-                root.waiting = waiting_calls(self.state.entries, record.run, record, traceback.tb_next)
+                root.waiting = waiting_calls(self.state.live_entries(), record.run, record, traceback.tb_next)
             if record.parent is None:
                 limit = root.timeout if root.budget is None else root.budget
         self.state.cancelled(record, reason, self.now(), limit)
@@ -486,6 +486,10 @@ class Coordinator:
             self.call_log.ended(record, waiting, self.lifecycle.failure, node)
         if self.mailbox is not None:
             self.mailbox.waiters.on_call_ended()
+        if self.state.items is not None and record.is_item:
+            item = record.item  # type: ignore[attr-defined]
+            if not item.open:
+                item.batch.on_item_ended(item)
 
     def replay(self, record: CallRecord, match: Match, caller: Frame, node: FunctionNode[..., Any]) -> Any:
         """Give a call its recorded result, or raise its recorded exception, instead of running it."""
@@ -519,8 +523,11 @@ class Coordinator:
 
     @property
     def _must_yield(self) -> bool:
-        is_due = self.clock() > self._yield_at or len(self.state.entries) % YIELD_EVERY == _YIELD_LAST
-        return is_due or self._must_checkpoint
+        count, items = len(self.state.entries), self.state.items
+        is_due = count % YIELD_EVERY == _YIELD_LAST
+        if items is not None:  # calls of items are not among the entries
+            is_due = (is_due and count != items.yielded_at) or items.since_yield >= YIELD_EVERY
+        return is_due or self.clock() > self._yield_at or self._must_checkpoint
 
     async def pause(self, name: str, caller: Frame) -> None:
         """Wait as long as a call has to wait before it begins.
@@ -545,6 +552,8 @@ class Coordinator:
             self._on_refused(name, caller, handled)
             raise
         self._yield_at = self.clock() + YIELD_AFTER
+        if self.state.items is not None:
+            self.state.items.since_yield, self.state.items.yielded_at = 0, len(self.state.entries)
 
     def raise_lost_cancellation(self, name: str, caller: Frame, task: object) -> None:
         """Raise the native cancellation of a task that came in a call of the session and was caught there, if any."""

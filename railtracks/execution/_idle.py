@@ -36,8 +36,12 @@ _WAITS_FOR_CALLS = {
     ("railtracks._session._handle", "wait"),
     ("railtracks._session._loop_thread", "_main"),
     ("railtracks.agents._stream", "next"),
+    ("railtracks._calls._call_stream", "next"),
+    ("railtracks._calls._stream_workers", "_wait_for_room"),
+    ("railtracks._calls._async_items", "next"),
+    ("railtracks._calls._async_items", "read"),
 }
-"""Functions of the library that wait for calls of the session, for its body, or for a call that is streamed."""
+"""Functions of the library that wait for calls of the session, for its body, or for calls that are streamed."""
 _PUMP = ("railtracks.pubsub._subscription", "_pump")
 """What delivers events to a subscriber. The caller knows whether it has something to deliver."""
 _TRIO_SYSTEM_TASK = "trio._core._entry_queue"

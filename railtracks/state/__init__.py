@@ -15,7 +15,7 @@ from railtracks.state._events import (
     Event,
 )
 from railtracks.state._info import Decision, ExecutionInfo, Failure
-from railtracks.state._records import CallRecord, Change, Form, Reason, Status
+from railtracks.state._records import CallRecord, Change, Form, Reason, Status, not_kept
 from railtracks.state._redaction._redactor import Secret
 from railtracks.state._redaction._secret_names import register_secret_keys
 from railtracks.state._serialization._hooks import register_hooks
@@ -86,6 +86,7 @@ __all__ = [
     "cancel_run",
     "list_runs",
     "load_run",
+    "not_kept",
     "prune",
     "register_hooks",
     "register_secret_keys",

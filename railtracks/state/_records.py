@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import attrs
 
@@ -67,6 +67,24 @@ class Form(StrEnum):
 
 DELETED: Any = object()
 """In place of the new value of a key that was deleted from the context."""
+
+
+class _NotKept:
+    """In place of the result of an item that had completed in an earlier attempt of the run, if it is not on record."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "rt.state.not_kept"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+not_kept: Any = _NotKept()
+
+FIRST_ITEM_INDEX = 1 << 40
+"""The index of the first record of an item of a batch that keeps few, beyond those of all other calls."""
 
 REUSED = "reused"
 """What the value of ``CallRecord.reuse`` begins with for a call whose recorded result was used."""
@@ -170,6 +188,9 @@ class CallRecord(FieldRepr):
     cheap for the garbage collector.
     """
 
+    is_item: ClassVar[bool] = False
+    """Whether the call is of an item of a batch that keeps few records: see ``_item_records.py``."""
+
     index: int
     """The position of the call in its session, from 0, in the order of creation."""
     parent: int | None
@@ -243,6 +264,14 @@ def copy_record(record: CallRecord, **changes: Any) -> CallRecord:
             slot.__set__(copy, slot.__get__(record))
         except AttributeError:  # it is not decoded; asking the record for it would decode it
             continue
+    return copy
+
+
+def plain_copy(record: CallRecord, **changes: Any) -> CallRecord:
+    """Return a copy of a record, of which everything is decoded, that belongs to no class of its own."""
+    copy = CallRecord.__new__(CallRecord)
+    for name, slot in _SLOTS:
+        slot.__set__(copy, changes[name] if name in changes else slot.__get__(record))
     return copy
 
 

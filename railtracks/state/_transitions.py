@@ -16,12 +16,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from railtracks.exceptions import StateError
 from railtracks.state._call_tree import Descendants
-from railtracks.state._records import NO_KWARGS, REUSED, CallRecord, Reason, Status, aggregate_status, copy_record
+from railtracks.state._records import (
+    FIRST_ITEM_INDEX,
+    NO_KWARGS,
+    REUSED,
+    CallRecord,
+    Reason,
+    Status,
+    aggregate_status,
+    copy_record,
+)
 from railtracks.state._replayed_calls import ReplayedCalls, Snapshot
+
+if TYPE_CHECKING:  # loaded by few programs
+    from railtracks.state._item_records import ItemRecords
 
 OPEN = Status.OPEN
 COMPLETED = Status.COMPLETED
@@ -33,14 +45,16 @@ class RTState:
     Attributes:
         entries: The records; None in place of each that belongs to a replayed call and was not made yet.
         step: The step that the next transition takes.
+        items: The records of the items of batches that keep few, while these run; None if there was none yet.
         is_suspending: Whether calls that end are suspended.
     """
 
-    __slots__ = ("_guard", "_replayed", "_root_calls", "entries", "is_suspending", "step")
+    __slots__ = ("_guard", "_replayed", "_root_calls", "entries", "is_suspending", "items", "step")
 
     def __init__(self) -> None:
         self.is_suspending: bool = False
         self.entries: list[CallRecord | None] = []
+        self.items: ItemRecords | None = None
         self.step: int = 0
         self._root_calls: list[CallRecord] = []
         self._replayed: list[ReplayedCalls] = []
@@ -59,9 +73,18 @@ class RTState:
 
     def caller(self, record: CallRecord) -> CallRecord | None:
         """Return the call that made a call; None for a top-level call."""
-        if record.parent is None:
+        parent = record.parent
+        if parent is None:
             return None
-        return self.entries[record.parent] or self.records[record.parent]
+        if parent >= FIRST_ITEM_INDEX:
+            return self.entry(parent)
+        return self.entries[parent] or self.records[parent]
+
+    def entry(self, index: int) -> CallRecord | None:
+        """Return the record with an index; None if it was not made yet, or was dropped."""
+        if index < FIRST_ITEM_INDEX:
+            return self.entries[index]
+        return None if self.items is None else self.items.get(index)
 
     def is_within(self, record: CallRecord, caller: CallRecord) -> bool:
         """Return whether a call is ``caller``, or was made by it or by one below it."""
@@ -85,6 +108,8 @@ class RTState:
         now: float,
     ) -> CallRecord:
         """Record that a call was made, and return its record. ``now`` is in seconds since the epoch."""
+        if self.items is not None and parent is not None and parent.is_item:  # in this order, as it takes no time
+            return self.items.created(name, node_type, args, kwargs, parent, now)  # type: ignore[arg-type]
         step = self.step
         self.step = step + 1
         entries = self.entries
@@ -119,8 +144,11 @@ class RTState:
             return
         record.status = COMPLETED
         record.result = result
-        record.ended_step = self.step
         record.ended = now
+        if self.items is not None and record.is_item:
+            record.ended_step = self.items.ended(record)  # type: ignore[arg-type]
+            return
+        record.ended_step = self.step
         self.step += 1
 
     def failed(self, record: CallRecord, exception: BaseException, now: float) -> None:
@@ -202,25 +230,37 @@ class RTState:
         if record.status is not OPEN:
             raise _illegal(record, status)
         record.status = status
-        record.ended_step = self.step
         record.ended = now
+        if record.is_item:
+            record.ended_step = self.items.ended(record)  # type: ignore[union-attr, arg-type]
+            return
+        record.ended_step = self.step
         self.step += 1
+
+    def add_ended(self, records: Sequence[CallRecord]) -> None:
+        """Add calls that have ended, with the indices and the steps that come next."""
+        self.entries += records
+        self.step += 2 * len(records)
 
     @property
     def have_all_ended(self) -> bool:
         """Whether no call is open. Each has taken two steps then, so no record needs to be read."""
-        return self.step == 2 * len(self.entries)
+        return self.step == 2 * len(self.entries) and not self.items
 
     def open_records(self) -> list[CallRecord]:
         """Return the records of the calls that are open."""
         if self.have_all_ended:
             return []
-        return [record for record in self.entries if record is not None and record.status is OPEN]
+        return [record for record in self.live_entries() if record is not None and record.status is OPEN]
+
+    def live_entries(self) -> list[CallRecord | None]:
+        """Return the entries, and the records of items that run."""
+        return [*self.entries, *self.items] if self.items else self.entries
 
     @property
     def open_calls(self) -> int:
         """The number of open calls, each of which has taken one of its two steps."""
-        return 2 * len(self.entries) - self.step
+        return 2 * len(self.entries) - self.step + (self.items.open if self.items else 0)
 
     def snapshot(self) -> tuple[CallRecord, ...]:
         """Return the records as they are now. Ended ones cannot change and are shared; open ones are copied."""
@@ -231,6 +271,8 @@ class RTState:
         replayed = tuple(self._replayed)  # first, as another thread may make the records meanwhile
         entries = [*self.entries]
         for record in self.open_records():
+            if record.is_item:
+                continue
             entries[record.index] = copy_record(record, changes=record.changes and [*record.changes])
         return Snapshot(entries, replayed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from typing import Any
 
@@ -53,6 +54,20 @@ async def in_limited_batch():
     await rt.call_batch(confirm, ["a", "b", "c"], limit=2)
 
 
+async def in_stream():
+    async with rt.call_stream(confirm, itertools.count(), limit=2) as results:
+        async for _ in results:
+            pass
+
+
+async def in_stream_of_async_items():
+    async def letters():
+        for letter in "abc":
+            yield letter
+
+    [each async for each in rt.call_stream(confirm, letters(), limit=5, ordered=False)]
+
+
 async def in_thread():
     await rt.call(lambda: rt.call_sync(confirm))
 
@@ -81,7 +96,7 @@ ASYNCIO_ONLY = (in_gather, in_asyncio_task, in_asyncio_group)
     "main",
     [
         confirm.func, in_task_group, in_gather, in_asyncio_task, in_asyncio_group, in_batch, in_limited_batch,
-        in_thread, in_thread_of_thread, in_shield,
+        in_stream, in_stream_of_async_items, in_thread, in_thread_of_thread, in_shield,
     ],
 )  # fmt: skip
 async def test_run_in_which_everything_waits_is_suspended_at_once(main, backend):

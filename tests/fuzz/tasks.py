@@ -126,7 +126,7 @@ class Tasks:
         Those of a batch are not among them, as the task that made the batch waits for them. Nor is what a thread asks
         of the event loop: one that was abandoned may ask at any moment, and gets a refusal at the next turn.
         """
-        return [name for name in self._names(loop) if name.startswith("railtracks.") and "_Batch." not in name]
+        return [name for name in self._names(loop) if name.startswith("railtracks.") and "CallWorkers." not in name]
 
     def _names(self, loop: asyncio.AbstractEventLoop | None) -> list[str]:
         if not self._on_trio:

@@ -113,6 +113,10 @@ async def batches() -> None:
     assert_type(await rt.call_batch(Count, ["Ada"], return_exceptions=False), list[int])
     await rt.call_batch(fetch, 5)  # type: ignore[call-overload]
     await rt.call_batch(fetch, ["u"], limit="2")  # type: ignore[call-overload]
+    assert_type(await anext(rt.call_stream(fetch, ["u"])), bytes)
+    assert_type(await anext(rt.call_stream(length, [b""], limit=2, ordered=False)), int)
+    assert_type(await anext(rt.call_stream(Greet, ["Ada"], return_exceptions=True)), str | BaseException)
+    rt.call_stream(fetch, 5)  # type: ignore[call-overload]
 
 
 # ---- flows

@@ -86,7 +86,7 @@ class ContextRecorder:
         record.changes.append(change)
         if self._replayer is not None:
             self._replayer.on_context_change(change)
-        if self._journal.is_active:
+        if self._journal.is_active and not record.is_item:
             self._journal.append(journal.context_entry(record, change))
 
     def on_read(self, record: CallRecord, key: Any, value: Any) -> None:
@@ -112,7 +112,7 @@ class ContextRecorder:
         if self._redactor.redact(key) != key:
             return
         record.reads = {**(record.reads or {}), key: read}  # in one step, as another thread may look at it
-        if self._journal.is_active:
+        if self._journal.is_active and not record.is_item:
             self._journal.append(journal.read_entry(record, key, read))
 
     def on_reads_brought_home(self, record: CallRecord, reads: Mapping[str, Read], sent: CallRecord) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
@@ -80,6 +81,9 @@ class Restart(NamedTuple):
     """Returns monotonic seconds."""
     in_thread: bool
     """Whether this takes long, and is done in another thread."""
+    prepare: Callable[[Iterable[str]], Callable[[Iterable[str]], tuple[Appender, int]]] | None = None
+    """Writes a journal with these entries aside. What it returns takes further ones, and puts it in place of the
+    journal that is there, without a moment in which an entry is in neither. None: that is not possible."""
 
 
 class JournalWriter:
@@ -127,6 +131,7 @@ class JournalWriter:
         self._retry_at = -math.inf
         self._entries: Callable[[], Iterable[str]] | None = None  # what the journal begins with in BEGINNING
         self.must_begin_again: bool = False
+        self._copies: list[str] | None = None  # entries that a journal which is being written anew lacks
         self._appender: Appender | None = None
         self._checksum = 0  # of the last entry that was appended; the next one goes on with it
         self._waiting: deque[str] = deque()  # entries that cannot be appended yet
@@ -162,6 +167,8 @@ class JournalWriter:
                     checksum = crc32(content, self._checksum)
                     appender.append(pack_prefix(len(content), checksum) + content)
                     self._checksum = checksum
+                    if self._copies is not None:
+                        self._copies.append(entry)
                 self._is_appending = False
         except BaseException as exc:  # a user's store may raise anything
             self._is_appending = False
@@ -254,6 +261,56 @@ class JournalWriter:
                     raise
                 return
         restart.on_begun()
+
+    @property
+    def is_rewriting(self) -> bool:
+        """Whether the journal is being written anew."""
+        return self._copies is not None
+
+    def rewrite(self, entries: Callable[[], Iterable[str]]) -> None:
+        """Write the journal anew, with fewer entries that say the same. Meanwhile the one that is there goes on.
+
+        Args:
+            entries: Returns everything that the session has recorded until now. Called in another thread if the store
+                blocks.
+        """
+        restart = self._restart
+        if restart is None or restart.prepare is None:
+            return
+        with self._turn:
+            if self.state is not _OPEN or self.is_rewriting:
+                return
+            self._copies = []
+        rewrite = partial(self._rewrite, restart.prepare, entries)
+        if restart.in_thread:
+            background.submit(Work(rewrite))
+        else:
+            rewrite()
+
+    def _rewrite(
+        self,
+        prepare: Callable[[Iterable[str]], Callable[[Iterable[str]], tuple[Appender, int]]],
+        entries: Callable[[], Iterable[str]],
+    ) -> None:
+        with self._lock:  # so that it does not end meanwhile
+            try:
+                if self.state is not _OPEN:
+                    return
+                put = prepare(entries())
+                with self._turn:
+                    if self.state is not _OPEN or self._copies is None:
+                        return
+                    old = self._appender
+                    self._appender, self._checksum = put(self._copies)
+                    self._copies = None
+                if old is not None:
+                    old.close()
+                self._sync_entries()
+            except BaseException as exc:  # a user's store may raise anything
+                self._fail(exc)
+            finally:
+                with self._turn:
+                    self._copies = None
 
     def _append_waiting(self, appender: Appender, known: set[str]) -> None:
         """Append the entries that have waited, but for those that are ``known`` to be there, and put all on disk."""

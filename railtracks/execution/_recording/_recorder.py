@@ -19,7 +19,7 @@ from railtracks.state._node_codes import NodeCodes
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import SCALAR_IDS
 from railtracks.state._serialization._large_values import find_nothing
-from railtracks.state._serialization._record_text import inputs_text, output_text
+from railtracks.state._serialization._record_text import ensure_texts, inputs_text, output_text
 from railtracks.state._stores._messages import MESSAGE
 from railtracks.state._transitions import RTState
 
@@ -27,12 +27,18 @@ if TYPE_CHECKING:
     from railtracks._logging import SessionLog
     from railtracks.execution._recording._lasting_results import LastingResults  # loaded by few sessions
     from railtracks.execution._recording._value_keeper import ValueKeeper
+    from railtracks.state._batch_summary import Ended
+    from railtracks.state._item_records import Item
 if TYPE_CHECKING:  # loaded by sessions that resume a run
     from railtracks._resume._history import HistoryNode
     from railtracks._resume._matching import Match
     from railtracks._resume._replayer import Replayer
 
 _SIZED = (str, bytes)
+REWRITE_BEYOND = 1 << 20
+"""The number of bytes of entries for items of batches from which on the journal is written anew, without them."""
+CALL_BYTES = 600
+"""About how long the entries for a call are, so that the journal becomes a good deal shorter."""
 _SMALL = 1_000
 """The number of characters of a text up to which it need not be written before the session is saved."""
 UNWRITTEN = '"input_args": [], "input_kwargs": {}, "input_form": "opaque"'
@@ -60,6 +66,8 @@ class Recorder:
         is_fork: Whether the session resumes a run that it leaves as it is. Set by the session.
         lasting_results: What checks the results of a run that is to return them when it is started again; None for
             other runs. Set by the session.
+        batches: By the index of the call that stands for a batch that keeps few records: what brings its attribute up
+            to date.
         restarts: How many sessions in a row, this one included, have resumed the run because a process had died. Set by
             the session.
     """
@@ -84,6 +92,8 @@ class Recorder:
         self.is_fork = False
         self.lasting_results: LastingResults | None = None
         self.restarts = 0
+        self.batches: dict[int, Callable[[], None]] = {}
+        self._item_bytes = 0  # of entries for items, since the journal was written as a whole
         self._journalled_calls = 0
         self._refused: set[int] = set()  # the indices of calls that were refused, as nothing could be found of the run
         self._unjournalled: set[int] = set()  # those of them that have ended and whose end is not journalled yet
@@ -126,11 +136,14 @@ class Recorder:
         if record.node is not None and self._written(record.node) != record.node:
             record.node = None  # a key that holds a secret is not recorded
         is_journalled, hidden, replayer = self._journal.is_active, node.secret_positions, self._replayer
+        if self._state.items is not None and record.is_item:  # its end is recorded, and that alone
+            is_journalled, replayer = False, None
         if is_journalled or hidden or node.ignore or replayer is not None or not _has_only_scalars(record):
             args, kwargs = record.args, record.kwargs
             if node.ignore:
                 args, kwargs = node.without_ignored(args, kwargs)
-            record.inputs = inputs_text(args, kwargs, self._redactor, hidden, self._max_bytes, self._keep)
+            keep = None if record.is_item else self._keep
+            record.inputs = inputs_text(args, kwargs, self._redactor, hidden, self._max_bytes, keep)
             if record.inputs.endswith(CUT_INPUTS):
                 self._sizes.warn_of_arguments(record)
         match = None
@@ -185,6 +198,12 @@ class Recorder:
 
     def on_ended(self, record: CallRecord) -> None:
         """Record the end of a call: its result, exception or cancellation."""
+        if self._state.items is not None and record.is_item:
+            item: Item = record.item  # type: ignore[attr-defined]
+            is_dropped = record.exception is None and not item.open and not item.has_changes
+            if not is_dropped and (record.exception is not None or not _is_small_scalar(record.result)):
+                record.output = output_text(record, self._redactor, False, self._max_bytes)
+            return
         if self._replayer is not None:
             self._replayer.on_ended(record)
         failure, has_traceback_below = record.exception, False
@@ -233,10 +252,55 @@ class Recorder:
 
     def on_attributes(self, record: CallRecord) -> None:
         """Record the attributes of a call, which have just been set."""
-        if self._journal.is_active:
+        if self._journal.is_active and not record.is_item:
             if record.index >= self._journalled_calls:
                 self._journal_created(record.index)
             self._journal.append(journal.attributes_entry(record))
+
+    # ---- batches that keep few records
+
+    def on_item(self, batch: CallRecord, ended: Ended) -> None:
+        """Record that an item has ended. ``batch``: the call that stands for its batch."""
+        if not self._journal.is_active:
+            return
+        entry = journal.item_entry(batch.index, ended)
+        self._journal.append(entry)
+        self._item_bytes += len(entry)
+        if self._journal.must_begin_again:
+            self._begin_again(None)
+        elif self._item_bytes > max(REWRITE_BEYOND, CALL_BYTES * len(self._state.entries)):
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        """Write the journal anew, without the entries for items: the attributes of their batches say the same."""
+        entries = self._state.entries
+        self._journal_created(len(entries) - 1)
+        for refresh in self.batches.values():
+            refresh()
+        self._item_bytes = 0
+        self._created_entries = CreatedEntries(self._written, NodeCodes(is_complete=False))  # as in `_begin_again`
+        self._journal.rewrite(partial(self._entries_until, len(entries), self._state.step))
+
+    def on_kept(self, copies: list[CallRecord], events: list[int]) -> None:
+        """Record calls of an item, which have ended and were added to the state. ``events``: see ``copies_of``."""
+        for event in events:
+            record = copies[event if event >= 0 else ~event]
+            if event < 0 and record.exception is not None:
+                record.raised_by = self.failed_calls.found_in(record.exception, record.index)
+                self.failed_calls.add(record, record.exception)
+        for record in copies:
+            record.inputs, record.output = ensure_texts(record, self._redactor)
+        if not self._journal.is_active:
+            return
+        self._journal_created(copies[0].index - 1)
+        self._journalled_calls = len(self._state.entries)
+        for entry in journal.entries_of_events(copies, events, self._created_entries):
+            self._journal.append(entry)
+
+    @property
+    def is_rewriting(self) -> bool:
+        """Whether the journal is being written as a whole."""
+        return self._journal.is_rewriting or self._journal.state is JournalState.BEGINNING
 
     def on_replayed(self, record: CallRecord, match: Match, context: dict[str, Any]) -> None:
         """Replay a call: record it and its descendants as they ended, and apply their changes of the context again."""
@@ -318,6 +382,9 @@ class Recorder:
             if record.ended_step is not None and record.output is None:  # its `__repr__` has made this call
                 return
             record = self._state.caller(record)
+        for refresh in self.batches.values():
+            refresh()
+        self._item_bytes = 0
         entries = self._state.entries
         for created in entries[self._journalled_calls :]:
             if created is not None:

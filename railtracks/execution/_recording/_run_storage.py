@@ -159,7 +159,7 @@ class RunStorage:
             raise self.write_error
         restart = Restart(
             partial(self._begin_journal_again, facts), self._on_begun_again, self._on_retry_due,
-            runtime_hooks.get().clock, is_blocking(store),
+            runtime_hooks.get().clock, is_blocking(store), partial(self._prepare_again, facts),
         )  # fmt: skip
         self._journal = JournalWriter(
             open_appender,
@@ -207,6 +207,36 @@ class RunStorage:
     ) -> tuple[Appender, int]:
         header = journal.header_entry(facts, journal.new_journal_id())
         return self._open_journal(*journal.encode_entries(chain([header], entries)), True)
+
+    def _prepare_again(
+        self, facts: dict[str, str | float | None], entries: Iterable[str]
+    ) -> Callable[[Iterable[str]], tuple[Appender, int]]:
+        """Write a journal aside, and return what puts it in place, with further entries. Blocks."""
+        store = self._store
+        assert store is not None
+        header = journal.header_entry(facts, journal.new_journal_id())
+        content = journal.EncodedEntries(chain([header], entries))
+        prepare: Callable[[str, Iterable[bytes]], PreparedJournal] | None = getattr(store, "prepare", None)
+        if prepare is None:
+            whole = b"".join(content)
+
+            def put(further: Iterable[str]) -> tuple[Appender, int]:
+                more, checksum = _encode_further(further, content.checksum)
+                return store.open(self._identifier, whole + more, True), checksum
+
+            return put
+        prepared = prepare(self._identifier, content)
+
+        def put_prepared(further: Iterable[str]) -> tuple[Appender, int]:
+            more, checksum = _encode_further(further, content.checksum)
+            try:
+                prepared.append(more)
+                return prepared.open(), checksum
+            except BaseException:
+                prepared.discard()
+                raise
+
+        return put_prepared
 
     def _archive_stale_journal(self, store: Store) -> None:
         """Move the journal of a session that died out of the way of this session's journal and document."""
@@ -498,6 +528,15 @@ class RunStorage:
     def _location(self) -> str:
         """Return the location of the document, for people."""
         return self._identifier if self._store is None else _display_path(self._store.where(self._identifier))
+
+
+def _encode_further(entries: Iterable[str], checksum: int) -> tuple[bytes, int]:
+    """Return entries that follow one with this checksum, and the checksum of the last one."""
+    parts = []
+    for entry in entries:
+        part, checksum = journal.encode_entry(entry, checksum)
+        parts.append(part)
+    return b"".join(parts), checksum
 
 
 def _shown_with(exc: BaseException) -> BaseException | None:

@@ -12,6 +12,7 @@ entry is missing, can be read up to there.
     {"e": "context", "call": 3, "order": 0, "key": ..., ...}    it changed the context
     {"e": "read", "call": 3, "key": ..., "depth": 1, ...}       it read a value from the context
     {"e": "attributes", "call": 3, "attributes": {...}}         it described itself
+    {"e": "item", "call": 3, "item": 17, "seconds": ..., ...}   an item of the batch that call 3 stands for has ended
     {"e": "attempt", "restarts": 1}                             what stands before belongs to the session being resumed
     {"e": "reused", "call": 3, "known": 7, ...}                 call 3 is call 7 of that one, with its descendants
     {"e": "end", "time": ..., "completed": true}                the session ended and needs no earlier one any more
@@ -26,6 +27,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from os import urandom
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from railtracks.state._document._writer import PIECE, VERSION, change_text, policy_text, read_text
@@ -33,6 +35,9 @@ from railtracks.state._node_codes import NodeCodes
 from railtracks.state._ordering import in_order
 from railtracks.state._records import CallRecord, Change, PolicyFacts, Read, Status
 from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, facts_text, name_text
+
+if TYPE_CHECKING:  # loaded by few programs
+    from railtracks.state._batch_summary import Ended
 
 PREFIX = struct.Struct("<II")
 LAST_UNCHAINED = 4
@@ -193,6 +198,22 @@ def attributes_entry(record: CallRecord) -> str:
     return f'{{"e": "attributes", "call": {record.index}, "attributes": {record.attributes}}}'
 
 
+def item_entry(batch: int, ended: Ended) -> str:
+    """Return the entry for an item of a batch that keeps few records. ``batch``: the index of the batch's call."""
+    text = f'{{"e": "item", "call": {batch}, "item": {ended.item}, "seconds": {ended.seconds!r}'
+    if ended.status is not _COMPLETED:
+        text += f', "status": "{ended.status.value}"'
+    if ended.calls != 1:
+        text += f', "calls": {ended.calls}'
+    if ended.kept:
+        text += ', "kept": true'
+    if ended.digest is not None:
+        text += f', "digest": "{ended.digest:016x}"'
+    if ended.error is not None:
+        text += f', "error": {dumps(ended.error)}'
+    return f"{text}}}"
+
+
 def reused_entry(record: CallRecord, known: CallRecord, orders: list[int]) -> str:
     """Return the entry for a call that ended as ``known`` had, with all its descendants.
 
@@ -227,11 +248,20 @@ def entries_of(
         if record.ended is not None and record.ended_step is not None and record.ended_step < before:
             steps.append(record.ended_step)
             events.append(~place)
-    created = CreatedEntries(redact)
-    for event in in_order(steps, events):
+    yield from entries_of_events(records, in_order(steps, events), CreatedEntries(redact))
+
+
+def entries_of_events(records: Sequence[CallRecord], events: Iterable[int], created: CreatedEntries) -> Iterator[str]:
+    """Yield all entries for some records, in the order of their events.
+
+    Args:
+        records: The records.
+        events: The place of a record for its creation; the complement of it for its end.
+        created: Makes the entries for the creations.
+    """
+    for event in events:
         if event < 0:
-            record = records[~event]
-            yield ended_entry(record)
+            yield ended_entry(records[~event])
             continue
         record = records[event]
         yield created.entry(record)

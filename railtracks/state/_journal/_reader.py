@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zlib import crc32
 
 from railtracks.exceptions import StateError
@@ -16,6 +16,9 @@ from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._loaded_record import LoadedRecord, check_inputs, check_output, result_of
 from railtracks.state._serialization._record_text import dumps, format_inputs, format_output, json_decoder, loads
 from railtracks.state._transitions import RTState
+
+if TYPE_CHECKING:  # loaded by few programs
+    from railtracks.state._batch_summary import BatchSummary
 
 _INPUTS = ["input_args", "input_kwargs", "input_types", "input_form"]
 _OUTPUT = ["output", "output_types", "output_form"]
@@ -71,6 +74,7 @@ def read_journal(content: bytes) -> JournalContent:
             entry = parse(text)
             migrate(entry)
             if entry["e"] == "attempt":
+                reader.finish()
                 earlier, restarts = reader.state.records, int(entry.get("restarts", 0))
                 reader = _JournalReader(earlier, version)
             else:
@@ -78,6 +82,7 @@ def read_journal(content: bytes) -> JournalContent:
         except Exception as exc:  # the checksum fits and the content does not, or a registered hook raises
             damage = f"the entry at byte {offset} cannot be used ({type(exc).__name__}: {exc})"
             break
+    reader.finish()
     earlier = [] if reader.completed else earlier
     return JournalContent(facts, reader.state.records, earlier, reader.end_time, damage, restarts)
 
@@ -217,6 +222,7 @@ class _JournalReader:
         self._keeps_texts = version > LAST_TRANSLATED
         self._nodes: dict[int, _NodeMembers] = {}  # by the call in whose entry they stand
         self._codes = NodeCodes()
+        self._batches: dict[int, BatchSummary] = {}  # by the call that stands for a batch that keeps few records
         self.state = _LoadedState()
         self.end_time: float | None = None
         self.completed = False
@@ -241,11 +247,38 @@ class _JournalReader:
                 record, (key, read) = self.state.records[entry["call"]], parse_read(entry)
                 record.reads = {**(record.reads or {}), key: read}
             case "attributes":
+                self._batches.pop(entry["call"], None)  # they say it all
                 self.state.records[entry["call"]].attributes = dumps(entry["attributes"])
+            case "item":
+                self._end_item(entry)
             case "end":
                 self.end_time, self.completed = entry["time"], entry.get("completed", False)
             case other:
                 raise StateError(f"{other!r} is not a kind of entry")
+
+    def _end_item(self, entry: dict[str, Any]) -> None:
+        from railtracks.state._batch_summary import BATCH, BatchSummary, Ended  # here, as few journals need it
+
+        batch = self._batches.get(entry["call"])
+        if batch is None:
+            text = self.state.records[entry["call"]].attributes
+            known = None if text is None else loads(text).get(BATCH)
+            batch = self._batches[entry["call"]] = BatchSummary.of(known)
+        digest, status = entry.get("digest"), Status(entry.get("status", Status.COMPLETED))
+        batch.add(
+            Ended(
+                entry["item"], status, entry["seconds"], entry.get("calls", 1), entry.get("kept", False),
+                None if digest is None else int(digest, 16), entry.get("error"),
+            )
+        )  # fmt: skip
+
+    def finish(self) -> None:
+        """Put what is known of batches on the records of their calls, once all entries were applied."""
+        for index, batch in self._batches.items():
+            record = self.state.records[index]
+            attributes = {} if record.attributes is None else loads(record.attributes)
+            record.attributes = dumps({**attributes, "railtracks.batch": batch.data()})
+        self._batches = {}
 
     def _record(self, entry: dict[str, Any]) -> LoadedRecord:
         return cast(LoadedRecord, self.state.records[entry["call"]])

@@ -287,6 +287,13 @@ class PreparedJournal:
         os.replace(self._temporary, self._path)
         return _FileAppender(self._path, os.open(self._path, _APPEND), self._is_locked_run)
 
+    def append(self, content: bytes) -> None:
+        """Add entries, before it is opened, and put them on disk."""
+        with open(self._temporary, "ab") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
     def discard(self) -> None:
         """Remove it, unless it was opened. Idempotent."""
         remove_file(self._temporary)

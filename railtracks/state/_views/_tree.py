@@ -15,7 +15,7 @@ from railtracks.state._views._counts import count_ends, counts_in_words
 from railtracks.state._views._failures import shown_reason
 from railtracks.state._views._folds import FOLD_FROM, Fold, fold_siblings
 from railtracks.state._views._place import place_of
-from railtracks.state._views._texts import shown_call, shown_name, shown_seconds, shown_status
+from railtracks.state._views._texts import BATCH, shown_batch, shown_call, shown_name, shown_seconds, shown_status
 from railtracks.state._views._times import own_seconds, ran_seconds
 
 _MAX_CALLS = 200
@@ -158,6 +158,8 @@ class Tree:
                 label += f" (own {shown_seconds(own_seconds(record, children))})"
         if record.policy is not None and record.policy.waited:
             label += f"  after it waited {shown_seconds(record.policy.waited)}"
+        if record.attributes is not None and BATCH in record.attributes:
+            label += shown_batch(record.attributes)
         if record.exception is not None:
             label += f"  {shown_reason(record, self._tree.children(record), redactor)}"
         return label
