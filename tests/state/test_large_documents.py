@@ -249,3 +249,27 @@ def test_zlib_finds_damage_in_the_middle():
     made[-6] ^= 1
     with pytest.raises(StateError, match="damaged"):
         list(decompress(bytes(made)))
+
+
+@pytest.mark.parametrize("form", ["nested", "batch"])
+async def test_a_trivial_call_takes_at_most_250_bytes_on_disk(store, form):
+    count, sizes = 2_000, []
+
+    @rt.function_node
+    async def trivial(x):
+        return x
+
+    @rt.function_node
+    async def main():
+        if form == "batch":
+            await rt.call_batch(trivial, range(count), limit=100)
+        else:
+            for number in range(count):
+                await rt.call(trivial, number)
+        if (stored := store.read("run")) is not None:  # SQLite may not have written it yet, and compresses it
+            sizes.append(len(stored.journal or b""))
+
+    async with rt.Session(run_identifier="run", store=store):
+        await rt.call(main)
+    sizes.append(len(store.read("run").document or b""))
+    assert max(sizes) <= 250 * count

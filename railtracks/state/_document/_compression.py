@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from railtracks.exceptions import StateError
 
-COMPRESSED_BEYOND = 8 << 20
+COMPRESSED_BEYOND = 1 << 20
 """The number of bytes from which on a document is compressed. Smaller ones can be read with any editor."""
 _BLOCK = 1 << 20
 """The number of bytes of text in a block, at least."""
