@@ -1,14 +1,16 @@
-"""Measure call_batch, against a task group that starts the bare function."""
+"""Measure call_batch, against a task group that starts the bare function, and call_stream, against nested calls."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 import railtracks as rt
+from benchmarks.calls import nested
 from benchmarks.measure import Result, Variant, in_turns, micro, quiet_session, ratio
 
 MANY, MORE = 10_000, 100_000
@@ -48,6 +50,21 @@ def batch(function: Callable[..., object], limit: int | None = None) -> Variant:
     return run
 
 
+def stream(keep_records: Literal["all", "summary"]) -> Variant:
+    @rt.function_node
+    async def parent(count: int) -> float:
+        start = time.perf_counter()
+        async for _ in rt.call_stream(trivial, range(count), limit=100, keep_records=keep_records):
+            pass
+        return time.perf_counter() - start
+
+    async def run(count: int) -> float:
+        async with quiet_session():
+            return await rt.call(parent, count)
+
+    return run
+
+
 def measure(backend: str, rounds: int) -> list[Result]:
     """Measure batches, and how their cost per child grows."""
     variants = {
@@ -59,6 +76,9 @@ def measure(backend: str, rounds: int) -> list[Result]:
     }
     many = anyio.run(in_turns, variants, MANY, rounds, backend=backend)
     more = anyio.run(in_turns, {k: variants[k] for k in ("group", "batch")}, MORE, max(2, rounds // 3), backend=backend)
+    streams: dict[str, Variant] = {"nested": nested, "stream": stream("all"), "summary": stream("summary")}
+    streamed = anyio.run(in_turns, streams, 2 * MANY, rounds, backend=backend)
+    against = f"nested call, {micro(streamed['nested'])}"
     bare = f"task group, {micro(many['group'])}"
 
     def growth(name: str) -> float:
@@ -79,5 +99,13 @@ def measure(backend: str, rounds: int) -> list[Result]:
             f"task group, x {growth('group'):.2f}",
             growth("batch") / growth("group"),
             1.2,
+        ),
+        Result("call_stream, per item", micro(streamed["stream"]), against, ratio(streamed, "stream", "nested"), 2.0),
+        Result(
+            'the same, keep_records="summary"',
+            micro(streamed["summary"]),
+            against,
+            ratio(streamed, "summary", "nested"),
+            2.0,
         ),
     ]
