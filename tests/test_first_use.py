@@ -95,7 +95,7 @@ def test_lazy_names_can_be_used_first_in_several_threads_at_once():
                 for name in names[number % len(names):] + names:
                     getattr(rt, name)
                 for name in rt.state.__all__[number:] + rt.llm.__all__:
-                    getattr(rt.state, name, None) or getattr(rt.llm, name)
+                    hasattr(rt.state, name) or getattr(rt.llm, name)
             except BaseException as exc:
                 raised.append(exc)
 

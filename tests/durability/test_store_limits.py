@@ -282,7 +282,10 @@ def test_slots_of_two_limits_are_apart():
     assert second is not None
     assert store.take_slot("a", 1) is None
     first.release()
-    assert store.take_slot("a", 1) is not None
+    again = store.take_slot("a", 1)
+    assert again is not None
+    again.release()
+    second.release()
 
 
 def test_clock_that_was_set_back_does_not_stop_calls():
