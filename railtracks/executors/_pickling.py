@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import io
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 from zlib import crc32
 
@@ -92,6 +92,10 @@ def _pickler() -> type[Any]:
                     return NotImplemented  # by its name; cloudpickle takes longer to find that out
                 if (node := _node_in_place_of(obj)) is not None:
                     return getattr, (node, "func")
+            if kind is CodeType:
+                # cloudpickle leaves its file out, and log lines and tracebacks of the worker would not have it.
+                make, parts = cloudpickle.Pickler.dispatch_table[CodeType](obj)
+                return make, tuple(obj.co_filename if part == "<dynamic-code>" else part for part in parts)
             # Before cloudpickle, for which a node is a function, and which would make a plain one of it.
             if issubclass(kind, FunctionNode):
                 return _reduce_node(obj)

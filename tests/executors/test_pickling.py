@@ -136,6 +136,7 @@ def test_what_a_main_program_defines_travels_by_value(tmp_path):
     assert double().size == 8
     assert type(double()) is type(helper(1))
     assert type(make) is type(rt.function_node(len))
+    assert make.func.__code__.co_filename == helper.__code__.co_filename == str(tmp_path / "program.py")
 
 
 def test_what_cannot_be_pickled_is_a_clear_error():
