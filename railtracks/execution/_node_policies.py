@@ -125,7 +125,13 @@ async def _run_in_time(
     await scopes.cancel_calls_of(lambda caller: state.is_within(caller, record), Reason.NODE_TIMEOUT)
     record.reason, record.timeout = Reason.NODE_TIMEOUT, seconds
     message = f"{record.name} exceeded its timeout of {seconds:g} s; set the timeout of the node, or math.inf for none"
-    raise NodeTimeOutError(seconds, message, deadline.waiting or ()) from error
+    waiting = deadline.waiting or ()
+    if any(each.startswith(f"{record.name}, waiting for a worker ") for each in waiting):
+        message = (
+            f"{record.name} exceeded its timeout of {seconds:g} s before a worker was free to run it; give the node a "
+            f"limit, such as limit=4, which makes the timeout begin later, or a longer timeout"
+        )
+    raise NodeTimeOutError(seconds, message, waiting) from error
 
 
 def note_waiting(state: RTState, root: RootCall, record: CallRecord, exc: BaseException, frame: Any) -> None:

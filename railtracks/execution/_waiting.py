@@ -22,6 +22,11 @@ from railtracks._concurrency._suspended import is_user_module, suspended_frames
 from railtracks.state import CallRecord, Status
 
 _FRAME = re.compile(r'File "(.+)", line (\d+), in ')
+_WAITS_FOR = {
+    ("railtracks._concurrency._thread_limit", "_wait"): "thread",
+    ("railtracks.executors._process_runner", "_acquire_place"): "process",
+}
+"""Functions that are entered when no worker is free, by module and name."""
 MAX_SHOWN = 5
 """The greatest number of calls that are named."""
 _Position = tuple[FrameType, int]
@@ -48,7 +53,7 @@ def waiting_calls(
 
     Returns:
         One text for each call, in the order of creation, for at most ``MAX_SHOWN`` calls. A call that has not run yet
-        says what limit it waits for. The text is the name of the node
+        says what it waits for: a limit, a worker thread or a worker process. The text is the name of the node
         alone where the line is not known: the call has not begun, or it runs elsewhere.
     """
     below = (each for each in records[root or 0 :] if each is not None and (root is None or each.run == root))
@@ -116,6 +121,9 @@ def _places(wanted: set[int]) -> dict[int, str]:
                 inside.append((frame, frame.f_lineno))
         if call is None or call not in wanted:
             continue
+        if waits := _wait_for_worker(inside):
+            found[call] = waits
+            continue
         if work is not None:
             threads = _thread_stacks() if threads is None else threads
             inside += _positions_in_work(threads, work)
@@ -130,7 +138,17 @@ def _place_of(traceback: TracebackType | None) -> str:
     for frame, _ in inside:
         if frame.f_code.co_name == "run_in_thread" and module_of(frame).startswith("railtracks."):
             work = frame.f_locals.get("work")
-    return innermost_place(inside if work is None else _positions_in_work(_thread_stacks(), work))
+    return _wait_for_worker(inside) or innermost_place(
+        inside if work is None else _positions_in_work(_thread_stacks(), work)
+    )
+
+
+def _wait_for_worker(positions: Sequence[_Position]) -> str:
+    """Return that the code waits until it has a thread or a process to run in; "" if it does not."""
+    for frame, _ in reversed(positions):
+        if (what := _WAITS_FOR.get((module_of(frame), frame.f_code.co_name))) is not None:
+            return f", waiting for a worker {what}"
+    return ""
 
 
 def innermost_place(positions: Sequence[_Position]) -> str:

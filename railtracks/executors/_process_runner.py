@@ -58,7 +58,8 @@ class ProcessRunner:
         self, work: bytes, *, node: str = "the node", on_abandon: Callable[[], Awaitable[bool]] | None = None
     ) -> bytes:
         """Run work in a process; see :class:`Runner`. It is killed on cancellation, so nothing is ever abandoned."""
-        async with self._places:
+        await self._acquire_place()
+        try:
             worker = await self._get(node)
             try:
                 with hold_clock():
@@ -75,6 +76,12 @@ class ProcessRunner:
                 raise worker.lost(node) from exc
             self._idle.append(worker)
             return answer
+        finally:
+            self._places.release()
+
+    async def _acquire_place(self) -> None:
+        """Wait for a place. The error of a timeout says so of a call that is in here."""
+        await self._places.acquire()
 
     async def close(self) -> None:
         """End all processes; see :class:`Runner`."""
