@@ -747,7 +747,9 @@ async def test_max_depth_fails_the_call_that_is_too_deep():
         return await rt.call(count, n + 1)
 
     async with rt.Session(max_depth=4) as session:
-        with pytest.raises(LimitExceededError, match="the call of count would have depth 5") as caught:
+        with pytest.raises(
+            LimitExceededError, match=r"^count would be at depth 5 of its session, which has max_depth=4"
+        ) as caught:
             await rt.call(count, 1)
     assert caught.value.limit == "max_depth"
     assert len(session.info.records) == 5

@@ -216,7 +216,7 @@ class SessionLimits:
             while caller is not None:
                 depth, caller = depth + 1, self._state.caller(caller)
             if depth > self._max_depth:
-                raise exceeded("max_depth", self._max_depth, f"the call of {record.name} would have depth {depth}")
+                raise exceeded("max_depth", self._max_depth, f"{record.name} would be at depth {depth} of its session")
 
     # ---- waiting
 

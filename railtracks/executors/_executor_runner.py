@@ -189,7 +189,8 @@ class ExecutorRunner:
     # ---- errors
 
     def _lost(self, node: str, exc: BaseException) -> WorkerLostError:
-        what = f"{node}: a worker of the executor {self.name!r} was lost: {type(exc).__name__}: {exc}"
+        reason = " ".join(str(exc).split()).removesuffix(".")  # loky's has paragraphs
+        what = f"{node}: a worker of the executor {self.name!r} was lost: {type(exc).__name__}: {reason}"
         if not is_kind(exc, BrokenExecutor):
             return WorkerLostError(what, self.name)
         if self._make is not None:

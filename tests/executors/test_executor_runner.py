@@ -196,6 +196,8 @@ async def test_a_worker_that_dies_is_an_error_that_names_it(make, how):
         with pytest.raises(WorkerLostError, match=r"the_node: a worker of the executor 'pool' was lost") as caught:
             await result_of(runner, how)
         assert caught.value.executor == "pool"
+        assert "\n" not in str(caught.value)
+        assert ".." not in str(caught.value)
         assert await result_of(runner, nodes.add, 1, 2) == 3  # it was replaced, if it is broken
     finally:
         await runner.close()

@@ -119,6 +119,7 @@ def test_arguments_are_stronger_than_the_text():
         ({"lease": "soon"}, "'soon' is not allowed for lease"),
         ({"conninfo": ""}, "is not allowed for conninfo"),
         ({"conninfo": 5}, "int is not allowed for conninfo"),
+        ({"conninfo": "postgresql://h/d?lese=3"}, "parameter 'lese' does not exist; did you mean 'lease'"),
     ],
 )
 def test_what_is_not_allowed_is_refused_with_what_to_use(arguments, text):

@@ -508,7 +508,7 @@ class RunStorage:
                 self.on_stop(exc)
         elif self.write_error is None:
             self.write_error = error = StateError(
-                f"the run {self._identifier!r} cannot be recorded at {self._location()}: {exc}; make room, or use "
+                f"the run {self._identifier!r} cannot be recorded at {self._location()}: {exc}; repair that, or use "
                 f'on_write_error="continue" to go on without a record'
             )
             error.__cause__ = exc

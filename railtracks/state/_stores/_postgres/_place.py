@@ -112,8 +112,24 @@ def _parse(conninfo: str) -> dict[str, Any]:
     except psycopg.Error:  # whose text may have any part of it, passwords included
         raise ConfigError(
             f"the store {_roughly_shown(conninfo)} cannot be understood; use {_FORM}, and write %XX for what is "
-            f"special in a URL"
+            f"special in a URL{_meant_parameter(conninfo)}"
         ) from None
+
+
+def _meant_parameter(conninfo: str) -> str:
+    """Return a question for a parameter of a URL that is almost one which exists; "" if there is none.
+
+    What resembles none is not shown: it may be part of a password.
+    """
+    from difflib import get_close_matches  # here, as only this error needs it
+
+    from psycopg.pq import Conninfo
+
+    known = ["schema", "lease", *(option.keyword.decode() for option in Conninfo.get_defaults())]
+    for name in (each.partition("=")[0] for each in conninfo.partition("?")[2].split("&")):
+        if name not in known and (close := get_close_matches(name, known, 1, 0.75)):
+            return f"; its parameter {name!r} does not exist; did you mean {close[0]!r}?"
+    return ""
 
 
 def _make(parsed: dict[str, Any]) -> str:
