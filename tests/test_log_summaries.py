@@ -77,6 +77,14 @@ async def test_a_long_session_has_a_start_failures_and_a_summary(caplog):
     ]
 
 
+@pytest.mark.parametrize("keep_records", ["failures", "summary"])
+async def test_a_summary_counts_calls_that_batches_leave_out(keep_records, caplog):
+    async with rt.Session(save_state=False):
+        await rt.call_batch(leaf, [1, 2, -1], keep_records=keep_records)
+    counts = {"failures": "2 calls, 1 failed, 2 not on record", "summary": "1 call, 1 failed, 3 not on record"}
+    assert summaries(caplog) == [f"END {counts[keep_records]}, 0.000 s; state not saved (save_state=False)"]
+
+
 async def test_a_summary_counts_calls_that_were_cancelled(caplog):
     async with rt.Session(save_state=False):
         with anyio.move_on_after(1):

@@ -20,7 +20,7 @@ _OTHERS = {Status.CANCELLED: "cancelled", Status.SUSPENDED: "suspended"}
 
 
 def log_summary(coordinator: Coordinator, run: StoredRun | None, seconds: float) -> None:
-    """Log how many calls a session made, how many failed, how long it took, and where its state is.
+    """Log how many calls of a session are on record, how many failed, how long it took, and where its state is.
 
     Those that were tried again do not count as failed.
 
@@ -32,6 +32,7 @@ def log_summary(coordinator: Coordinator, run: StoredRun | None, seconds: float)
     call_log = coordinator.call_log
     others = {word: call_log.ends.get(status, 0) for status, word in _OTHERS.items()}
     others |= {"retried": call_log.retried, "cached": call_log.cached, "reused": call_log.reused}
+    others["not on record"] = call_log.left_out
     kept_at = None if run is None else run.kept_at
     coordinator.log.log(
         logging.INFO,

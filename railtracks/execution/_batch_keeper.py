@@ -63,6 +63,7 @@ class BatchKeeper:
         self.summary: BatchSummary = known.for_another_attempt()
         self._done, self._kept = known.done, known.kept
         self._goes_on = bool(known.done.count or known.kept.count)
+        self._left_out_before = self.summary.left_out
         self.skipped = 0
         self._checked: tuple[int, int, int | None] | None = None  # the range that items are being skipped of
         self._sum: int | None = 0  # of the digests of those items
@@ -253,4 +254,6 @@ class BatchKeeper:
         """Record what is known in the end, before the call of the batch ends."""
         if self._recorder is not None:
             self._recorder.batches.pop(self._record.index, None)
+        if self._outer is None:
+            self._coordinator.call_log.left_out += self.summary.left_out - self._left_out_before
         self._write()

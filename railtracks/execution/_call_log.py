@@ -52,11 +52,12 @@ class CallLog:
         retried: How many calls have failed and were tried again.
         cached: How many calls got the result of an equal call.
         reused: How many calls were replayed.
+        left_out: How many calls have ended that batches leave out of the record.
     """
 
     __slots__ = (
         "_announces_all", "_has_started", "_logs_all", "_publisher", "_raisers", "_redactor", "_state", "cached",
-        "ends", "log", "outer", "retried", "reused", "session_id", "spans",
+        "ends", "left_out", "log", "outer", "retried", "reused", "session_id", "spans",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,7 @@ class CallLog:
         self.reused: int = 0
         self.retried: int = 0
         self.cached: int = 0
+        self.left_out: int = 0
 
     @property
     def calls(self) -> RTState:
