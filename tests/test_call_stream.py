@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import railtracks as rt
+from railtracks.exceptions import SessionError
 from railtracks.state import Status
 from tests import virtual
 from tests.effort import examples
@@ -401,6 +402,19 @@ async def test_native_cancellation_of_the_wait_loses_nothing(backend, run):
 
 async def test_sync_nodes_run_in_threads(run):
     assert await run(lambda: take_all(rt.call_stream(lambda x: x + 1, range(5), limit=2))) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("stream", [rt.call_stream, rt.astream])
+async def test_call_sync_of_a_stream_is_refused(stream):
+    """It would do nothing: no synchronous code can iterate over the results."""
+
+    def sync():
+        return rt.call_sync(stream, double, [1, 2])
+
+    async with rt.Session():
+        text = rf"call_sync\(rt.{stream.__name__}, \.\.\.\) returned a stream.*did nothing"
+        with pytest.raises(SessionError, match=text):
+            await rt.call(sync)
 
 
 @pytest.mark.parametrize("ordered", [True, False])

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
 from railtracks._calls._lost_context import warn_of_lost_context
+from railtracks._concurrency._task_stream import TaskStream
 from railtracks._concurrency._termination import run_event_loop
 from railtracks._config import resolve_config
 from railtracks._context_variable import current
@@ -92,7 +93,8 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     left.
 
     Raises:
-        SessionError: an event loop is running in this thread; the text shows the ``await`` to write.
+        SessionError: an event loop is running in this thread; the text shows the ``await`` to write. Or ``node`` is
+            ``rt.call_stream`` or ``rt.astream``, over whose results only async code can iterate.
         SessionEndedError: the session has ended, or this thread works for a call that was cancelled.
         Exception: as ``call``.
 
@@ -114,8 +116,16 @@ def call_sync(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     if frame is None:
         warn_of_lost_context(name, stack_level=1)
         make_call = functools.partial(_call_in_session, target, args, kwargs)
-        return run_event_loop(make_call, resolve_config({}).backend)
-    return call_from_thread(target, args, kwargs, name)
+        result = run_event_loop(make_call, resolve_config({}).backend)
+    else:
+        result = call_from_thread(target, args, kwargs, name)
+    # What a function of the application returns is its own matter.
+    if issubclass(type(result), TaskStream) and str(getattr(target.func, "__module__", "")).startswith("railtracks."):
+        raise SessionError(
+            f"rt.call_sync(rt.{target.name}, ...) returned a stream, whose calls begin in an `async for`, and so did "
+            f"nothing; iterate over it in an async node, or use rt.call_sync(rt.call_batch, ...)"
+        )
+    return result
 
 
 def session_id() -> str | None:
