@@ -206,6 +206,7 @@ def test_replace_keeps_a_run_that_had_failed(backend, logged):
         f'when the program is started again, use if_exists="resume".'
     )
     assert warning in logged("WARNING")
+    assert not [each for each in logged("WARNING") if "overwriting" in each]
     assert flow.resume(kept.identifier) == ["part 0", "part 1", "part 2"]
     assert done == [0, 1, 0, 1, 2, 2]
 

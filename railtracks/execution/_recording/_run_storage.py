@@ -381,9 +381,10 @@ class RunStorage:
         obstacle: BaseException | None = None
         try:
             if not overwrites_no_other and store.exists(self._identifier):
-                text = "File %s already exists, overwriting..."
-                self._log.log(logging.WARNING, text, self._location(), logger=SESSION)
-                obstacle = self._keep_unfinished_run(store)
+                is_kept, obstacle = self._keep_unfinished_run(store)
+                if not is_kept and obstacle is None:
+                    text = "File %s already exists, overwriting..."
+                    self._log.log(logging.WARNING, text, self._location(), logger=SESSION)
             warn_if_many_runs(store, lambda text: self._log.log(logging.WARNING, "%s", text, logger=SESSION))
         except BaseException as exc:  # a user's store may raise anything; or the folder may not be read
             if is_interrupt(exc):
@@ -392,11 +393,11 @@ class RunStorage:
             self._log.log(logging.WARNING, text, self._location(), exc, logger=SESSION)
         return obstacle
 
-    def _keep_unfinished_run(self, store: Store) -> BaseException | None:
+    def _keep_unfinished_run(self, store: Store) -> tuple[bool, BaseException | None]:
         """Keep the document of an earlier run, which is about to be overwritten, unless that run had completed.
 
         Returns:
-            Why that was not possible.
+            Whether it is kept, and why that was not possible.
         """
         try:
             stored = store.read(self._identifier)
@@ -411,11 +412,12 @@ class RunStorage:
                     logging.WARNING, "The earlier run %s had not completed (%s); it is kept as %s. %s",
                     self._identifier, status, kept, _GO_ON, logger=SESSION,
                 )  # fmt: skip
+                return True, None
         except BaseException as exc:  # a user's store may raise anything
             if is_interrupt(exc):
                 raise
-            return exc
-        return None
+            return False, exc
+        return False, None
 
     def _keep_left_out(self, store: Store, earlier: ExecutionInfo, names: list[str]) -> BaseException | None:
         """Keep an earlier run, as this one has not made all the calls that it had completed.
