@@ -801,6 +801,25 @@ async def test_budget_ends_a_call_that_would_time_out_later():
     assert session.info.records[0].reason is Reason.BUDGET
 
 
+async def test_what_runs_is_named_before_what_waits():
+    """The error of a timeout names at most five calls, and most of a batch may wait for its limit."""
+
+    async def nap():
+        await anyio.sleep(50)
+
+    @rt.function_node(limit=1)
+    async def limited(n):
+        await anyio.sleep(1)  # the call below begins after all others
+        await rt.call(nap)
+
+    async with rt.Session(timeout=3):
+        with pytest.raises(GlobalTimeOutError) as caught:
+            await rt.call(rt.call_batch, limited, range(9))
+    first, *others = caught.value.waiting
+    assert first.startswith("nap, line ")
+    assert others == ["limited, waiting for limit=1"] * 4
+
+
 async def test_budget_is_said_in_the_log(caplog):
     async with rt.Session(budget=3):
         with pytest.raises(LimitExceededError):

@@ -52,14 +52,17 @@ def waiting_calls(
         counts: Whether an open call counts; None if all do.
 
     Returns:
-        One text for each call, in the order of creation, for at most ``MAX_SHOWN`` calls. A call that has not run yet
+        One text for each call, in the order of creation, but with those that wait for a limit at the end, for at most
+        ``MAX_SHOWN`` calls. A call that has not run yet
         says what it waits for: a limit, a worker thread or a worker process. The text is the name of the node
         alone where the line is not known: the call has not begun, or it runs elsewhere.
     """
     below = (each for each in records[root or 0 :] if each is not None and (root is None or each.run == root))
     opened = [each for each in below if each.status is Status.OPEN and (counts is None or counts(each))]
     callers = {each.parent for each in opened}
-    innermost = [each for each in opened if each.index not in callers][:MAX_SHOWN]
+    innermost = [each for each in opened if each.index not in callers]
+    # Those that have begun come first: what waits for its turn mostly waits for them.
+    innermost = sorted(innermost, key=lambda each: bool(_limit_of(each)))[:MAX_SHOWN]
     try:
         places = _places({id(each) for each in innermost if each is not cancelled})
         if cancelled is not None:
