@@ -98,15 +98,14 @@ class CallingThread:
         """
         context, token, changed = copy_context(), current_token(), Condition()
         context.run(calling_thread.set, None)
-        outcome: list[Outcome[T]] = []
+        outcome: list[Outcome[Any]] = []
         state = {"begun": False, "cancelled": False}
 
         def work() -> None:
             state["begun"] = True
-            if state["cancelled"]:
-                return
             try:
-                outcome.append(Outcome(context.run(func)))
+                # The other thread may not see that this one has skipped the function, and wait for an outcome.
+                outcome.append(Outcome(None if state["cancelled"] else context.run(func)))
             except BaseException as exc:
                 outcome.append(Outcome(exc=exc))
             call_soon(token, changed.notify_all)
@@ -122,4 +121,4 @@ class CallingThread:
             shield.note(exc)
             await shield.wait_while(lambda: not outcome, changed)
             shield.check()
-        return outcome[0].unwrap()
+        return outcome[0].unwrap()  # type: ignore[no-any-return]
