@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import threading
+import weakref
 from functools import partial
 
 import anyio
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 import railtracks as rt
 from railtracks.exceptions import ConfigError, GlobalTimeOutError, LimitExceededError, NodeTimeOutError
-from railtracks.execution._shared_limits import _shared
+from railtracks.execution._shared_limits import _shared, shared_limit
 from railtracks.page._data import COLUMNS, page_data
 from railtracks.state import Reason, Status
 from railtracks.testing import check, simulate
@@ -412,6 +414,18 @@ async def test_limit_may_be_replaced_when_its_nodes_are_gone():
     async with rt.Session():
         await rt.call_batch(meter.node(limit=shared(concurrency=2)), range(4))
     assert meter.most == 2
+
+
+def test_clock_of_a_simulation_is_not_kept_by_a_rate():
+    def make_clock():
+        return lambda: 1.0
+
+    clock, limit = make_clock(), rt.Limit("rated", rate="1/s")
+    assert shared_limit(limit, clock).rate is not None
+    known = weakref.ref(clock)
+    del clock
+    gc.collect()
+    assert known() is None
 
 
 # ---- what a call over the limit does

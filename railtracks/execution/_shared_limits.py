@@ -38,7 +38,7 @@ class SharedLimit:
         self._declared: list[weakref.ref[Limit]] = [weakref.ref(limit)]
         self.pool: SlotPool | None = None if limit.concurrency is None else SharedSlotPool(_release_soon)
         per_period = limit.per_period
-        self.rate: RateWindow | None = None if per_period is None else RateWindow(*per_period, clock)
+        self.rate: RateWindow | None = None if per_period is None else RateWindow(*per_period, _weakly(clock))
 
     def other_than(self, limit: Limit) -> Limit | None:
         """Return a limit that is in use and not the same as ``limit``; None if there is none, and both may share this.
@@ -60,6 +60,18 @@ class SharedLimit:
 
 def _kind(limit: Limit) -> tuple[int | None, tuple[int, float] | None]:
     return limit.concurrency, limit.per_period
+
+
+def _weakly(clock: Callable[[], float]) -> Callable[[], float]:
+    """Return a clock that does not keep ``clock`` alive, by which the limit is found."""
+    find = weakref.ref(clock)
+
+    def now() -> float:
+        found = find()
+        assert found is not None  # the session whose call asks has it
+        return found()
+
+    return now
 
 
 def _release_soon(lock: Any) -> None:
