@@ -369,3 +369,28 @@ def test_a_resumed_run_goes_on_with_the_attempt_it_was_at(failed, killed_during,
     assert virtual.run(backend, main) == "done"
     assert len(made) == failed + 1 + killed_during
     assert len(below) == failed + 1
+
+
+def test_the_time_between_two_runs_does_not_count(backend):
+    made, store = [], rt.state.MemoryStore()
+
+    @rt.function_node(key="work", retries=rt.Retry(attempts=5, wait_initial=1, wait_max=1, wait_jitter=0, timeout=5))
+    async def work():
+        made.append(anyio.current_time())
+        if len(made) == 2:
+            await anyio.sleep_forever()
+        if len(made) < 4:
+            raise ConnectionError(f"attempt {len(made)}")
+        return len(made)
+
+    async def main(pause):
+        async with rt.Session(run_identifier="run", if_exists="resume", store=store, timeout=math.inf):
+            await anyio.sleep(pause)
+            return await rt.call(work)
+
+    async def killed():
+        with anyio.move_on_after(3):
+            await main(0)
+
+    virtual.run(backend, killed)
+    assert virtual.run(backend, main, 1_000) == 4

@@ -93,7 +93,7 @@ class Attempts:
         self._policy = (policies and policies.retries) or _NO_RETRIES
         self._call = call
         self._failed = 0  # the number of attempts that have failed
-        self._began = first.started
+        self._began = self._recorded_began = first.started
         self._wait: float | None = None  # seconds before the next attempt, if the policy does not say
         self.is_retried = False
 
@@ -163,8 +163,13 @@ class Attempts:
             record.policy = (record.policy or PolicyFacts())._replace(retry=self._failed)
 
     def on_replayed(self, record: CallRecord) -> None:
-        """Note that an attempt was replayed, which had failed."""
+        """Note that an attempt was replayed, which had failed.
+
+        The time between the two runs does not count for the ``timeout`` of the policy.
+        """
         self._failed += 1
+        if record.ended is not None:
+            self._began = self._runner.now() - (record.ended - self._recorded_began)
         self.is_retried, self._wait = is_retried(record), 0.0
 
     def on_failed(self, record: CallRecord, exc: BaseException) -> bool:
