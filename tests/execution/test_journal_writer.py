@@ -7,9 +7,12 @@ import threading
 import time
 import weakref
 import zlib
+from typing import Any
 
+import anyio
 import pytest
 
+from railtracks._test_hooks import RuntimeHooks, runtime_hooks
 from railtracks.execution._recording._journal_writer import JournalState, JournalWriter, Restart
 from railtracks.state._journal._format import PREFIX, encode_entries
 
@@ -274,6 +277,57 @@ def test_the_preamble_is_released_when_it_is_written(syncer):
     assert released() is not None
     writer.append("first")
     assert released() is None
+
+
+# ---- stores that call back when entries are on disk
+
+
+class LateAppender(Appender):
+    """One whose thread commits when the test says so. What is closed by then has nothing to commit."""
+
+    def __init__(self):
+        super().__init__()
+        self.waiting = []
+        self.is_closed = False
+
+    def sync_soon(self, on_done):
+        self.waiting.append(on_done)
+
+    def close(self):
+        self.is_closed = True
+
+    def commit(self):
+        waiting, self.waiting = self.waiting, []
+        if not self.is_closed:
+            self._do("commit")
+        for on_done in waiting:
+            on_done(None)
+
+
+async def test_a_journal_written_anew_is_on_disk_before_calls_go_on(syncer):
+    old, new = LateAppender(), LateAppender()
+    unused: Any = None
+    restart = Restart(unused, unused, unused, time.monotonic, False, lambda entries: lambda further: (new, 0))
+    token = runtime_hooks.set(RuntimeHooks())  # under virtual time it waits for threads
+    writer = JournalWriter(old.open, print, restart=restart, is_synchronous=True)
+    runtime_hooks.reset(token)
+    writer.append("first")
+    waited = anyio.Event()
+
+    async def wait():
+        await writer.wait_committed()
+        waited.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        writer.rewrite(list)
+        old.commit()
+        await anyio.wait_all_tasks_blocked()
+        assert not waited.is_set()
+        new.commit()
+        await waited.wait()
+    assert old.operations == ["open", FIRST]
 
 
 # ---- what binds an entry to those before it

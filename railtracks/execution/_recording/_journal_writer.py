@@ -359,7 +359,9 @@ class JournalWriter:
         """Have entries put on disk by the store, and then ``on_done`` called, in any thread."""
 
         def on_synced(exc: BaseException | None) -> None:
-            if exc is None:
+            if exc is None and self._appender is not appender:  # written anew meanwhile: the entries are there
+                self._sync_soon(on_done)
+            elif exc is None:
                 on_done()
             else:  # in a thread of ours, as this may wait until the session lets it
                 background.submit(Work(lambda: fail(exc)))
