@@ -152,8 +152,8 @@ def call_stream(
 
     The calls begin when the first result is asked for. Leaving the loop drops the stream, and that cancels the calls
     which run. If something else refers to the stream, such as a variable, write ``async with``; that also waits until
-    the calls have ended and the iterables are closed. In any case the calls are cancelled when the call that opened
-    the stream ends. Results that were not consumed are on record all the same.
+    the calls have ended and async generators among the iterables are closed. In any case the calls are cancelled when
+    the call that opened the stream ends. Results that were not consumed are on record all the same.
 
     Args:
         node: As for ``call``.
