@@ -82,7 +82,7 @@ class Restart(NamedTuple):
     in_thread: bool
     """Whether this takes long, and is done in another thread."""
     prepare: Callable[[Iterable[str]], Callable[[Iterable[str]], tuple[Appender, int]]] | None = None
-    """Writes a journal with these entries aside. What it returns takes further ones, and puts it in place of the
+    """Writes another journal, with these entries. What it returns takes further ones, and puts it in place of the
     journal that is there, without a moment in which an entry is in neither. None: that is not possible."""
 
 

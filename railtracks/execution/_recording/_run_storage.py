@@ -211,7 +211,7 @@ class RunStorage:
     def _prepare_again(
         self, facts: dict[str, str | float | None], entries: Iterable[str]
     ) -> Callable[[Iterable[str]], tuple[Appender, int]]:
-        """Write a journal aside, and return what puts it in place, with further entries. Blocks."""
+        """Write a journal beside the present one, and return what puts it in place, with further entries. Blocks."""
         store = self._store
         assert store is not None
         header = journal.header_entry(facts, journal.new_journal_id())
