@@ -209,9 +209,13 @@ class CallLog:
         if self._publisher.watches_calls:
             self._publish_end(record)
         if self.spans is not None:
-            self.spans.on_ended(record, None if record.parent is None else self._state.entries[record.parent])
+            self.spans.on_ended(record, self._state.caller(record))
+        if record.policy is not None and record.policy.cached is not None:
+            self.cached += 1
         if is_reused(record):
             self.reused += 1
+        elif is_retried(record):
+            self.retried += 1
         elif record.status is not Status.COMPLETED:
             self.ends[record.status] = self.ends.get(record.status, 0) + 1
 

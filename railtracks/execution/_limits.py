@@ -202,7 +202,7 @@ class SessionLimits:
                 return None
             log, index = log.outer
             state = log.calls
-            caller = state.entries[index]
+            caller = state.entry(index)
 
     # ---- the limits over which calls fail
 
@@ -324,16 +324,11 @@ class SessionLimits:
 
     def blocked(self) -> dict[CallRecord, object]:
         """Return the calls that can go on only when another call of this session has ended, each with its task."""
-        entries = self._state.entries
-
-        def is_own(holder: Any) -> bool:
-            return holder.index < len(entries) and entries[holder.index] is holder
-
         return {
             record: task
             for record, (gate, task) in self.waiting.items()
             if gate.pool is not None and any(place.holder is record for place in gate.pool.queue)
-            if all(map(is_own, [*gate.pool.holders]))
+            if all(self._state.has(holder) for holder in [*gate.pool.holders])
         }
 
 

@@ -154,6 +154,6 @@ def note_waiting(state: RTState, root: RootCall, record: CallRecord, exc: BaseEx
         traceback = exc.__traceback__
         below = deadline.record
         deadline.waiting = waiting_calls(
-            state.entries, record.run, record, traceback and traceback.tb_next,
+            state.live_entries(), record.run, record, traceback and traceback.tb_next,
             lambda each: state.is_within(each, below),
         )  # fmt: skip

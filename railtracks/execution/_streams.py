@@ -73,6 +73,6 @@ def note_streamed(session: StreamingSession, record: CallRecord) -> None:
         at = session.state.caller(at)
     opened = session.call_log.outer
     if session.outer is not None and opened is not None:
-        around = session.outer.state.entries[opened[1]]
+        around = session.outer.state.entry(opened[1])
         if around is not None:
             note_streamed(session.outer, around)

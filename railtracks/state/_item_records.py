@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import attrs
 
 from railtracks.state._ordering import in_order
-from railtracks.state._records import FIRST_ITEM_INDEX, NO_KWARGS, CallRecord, plain_copy
+from railtracks.state._records import FIRST_ITEM_INDEX, NO_KWARGS, CallRecord, copy_as
 
 
 class Batch(Protocol):
@@ -65,6 +65,9 @@ class ItemRecord(CallRecord):
     """The record of a call of an item; or, as the caller of the item's own call, what stands for the batch."""
 
     is_item: ClassVar[bool] = True
+    kept_as: ClassVar[type[CallRecord]] = CallRecord
+    """The class of its copy among the records of the session."""
+
     item: Item = None  # type: ignore[assignment]  # set right after it was made
 
 
@@ -122,6 +125,16 @@ class ItemRecords:
         self._by_index[index] = record
         return record
 
+    def adopted(self, record: ItemRecord, caller: ItemRecord, now: float) -> None:
+        """Record that a call of an item was made in a worker, which has made its record, too. See ``RTState``."""
+        item = record.item = caller.item
+        record.index = self._index = self._index + 1
+        record.started_step = self._step = self._step + 1
+        record.parent, record.run, record.started = caller.index, caller.run, now
+        item.records.append(record)
+        item.open += 1
+        self._by_index[record.index] = record
+
     @property
     def open(self) -> int:
         """How many of the calls are open."""
@@ -156,7 +169,8 @@ def copies_of(records: Sequence[ItemRecord], first: int, step: int) -> tuple[lis
     for place, record in enumerate(records):
         assert record.ended_step is not None
         parent = record.parent if record.parent is None else new.get(record.parent, record.parent)
-        copies.append(plain_copy(record, index=first + place, parent=parent))
+        raised_by = record.raised_by and tuple(new[each] for each in record.raised_by if each in new)
+        copies.append(copy_as(record.kept_as, record, index=first + place, parent=parent, raised_by=raised_by or None))
         steps += (record.started_step, record.ended_step)
         events += (place, ~place)
     ordered = in_order(steps, events)

@@ -254,7 +254,11 @@ _SLOTS = tuple((name, CallRecord.__dict__[name]) for name in attrs.fields_dict(C
 
 def copy_record(record: CallRecord, **changes: Any) -> CallRecord:
     """Return a copy of a record with some fields changed. What is not decoded yet in a loaded record stays so."""
-    cls = type(record)
+    return copy_as(type(record), record, **changes)
+
+
+def copy_as(cls: type[CallRecord], record: CallRecord, **changes: Any) -> CallRecord:
+    """Return a copy of a record that is of this class, with some fields changed. What is not decoded stays so."""
     copy = cls.__new__(cls)
     for name, slot in _SLOTS:
         if name in changes:
@@ -264,14 +268,6 @@ def copy_record(record: CallRecord, **changes: Any) -> CallRecord:
             slot.__set__(copy, slot.__get__(record))
         except AttributeError:  # it is not decoded; asking the record for it would decode it
             continue
-    return copy
-
-
-def plain_copy(record: CallRecord, **changes: Any) -> CallRecord:
-    """Return a copy of a record, of which everything is decoded, that belongs to no class of its own."""
-    copy = CallRecord.__new__(CallRecord)
-    for name, slot in _SLOTS:
-        slot.__set__(copy, changes[name] if name in changes else slot.__get__(record))
     return copy
 
 

@@ -86,6 +86,11 @@ class RTState:
             return self.entries[index]
         return None if self.items is None else self.items.get(index)
 
+    def has(self, record: Any) -> bool:
+        """Return whether a record is one of these, and not of another session."""
+        index = record.index
+        return self.entry(index) is record if index >= FIRST_ITEM_INDEX or index < len(self.entries) else False
+
     def is_within(self, record: CallRecord, caller: CallRecord) -> bool:
         """Return whether a call is ``caller``, or was made by it or by one below it."""
         each: CallRecord | None = record
@@ -126,10 +131,14 @@ class RTState:
         """Record that a call was made in a worker, which has made its record, too.
 
         Args:
-            record: The record, which is open. It gets its index and its step.
+            record: The record, which is open. It gets its index and its step. Below a call of an item, it is of that
+                kind.
             caller: The record of the call that made it.
             now: When it was made, in seconds since the epoch.
         """
+        if self.items is not None and record.is_item:
+            self.items.adopted(record, caller, now)  # type: ignore[arg-type]
+            return
         record.index, record.parent, record.run = len(self.entries), caller.index, caller.run
         record.started_step, record.started = self.step, now
         self.step += 1

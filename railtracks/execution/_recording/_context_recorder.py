@@ -133,7 +133,7 @@ class ContextRecorder:
                 outside = max(self._depth_outside(sent, self._writers.get(key)), 1)
                 read = read._replace(depth=levels - 1 + outside)
             record.reads = {**(record.reads or {}), key: read}
-            if self._journal.is_active:
+            if self._journal.is_active and not record.is_item:
                 self._journal.append(journal.read_entry(record, key, read))
 
     def _depth_outside(self, reader: CallRecord, writer: CallRecord | None) -> int:

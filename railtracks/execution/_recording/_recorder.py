@@ -238,13 +238,15 @@ class Recorder:
 
     def on_brought_home(self, record: CallRecord) -> None:
         """Record a call that a worker has made. Its texts are settled."""
-        if self._journal.is_active:
+        if self._journal.is_active and not record.is_item:
             self._journal_created(record.index)
             if record.attributes is not None:
                 self._journal.append(journal.attributes_entry(record))
 
     def on_end_brought_home(self, record: CallRecord) -> None:
         """Record the end of a call that a worker has made. Its texts are settled."""
+        if record.is_item:  # recorded with its item, if at all
+            return
         if record.exception is not None:
             self.failed_calls.add(record, record.exception)
         if self._journal.is_active:
@@ -286,7 +288,8 @@ class Recorder:
         for event in events:
             record = copies[event if event >= 0 else ~event]
             if event < 0 and record.exception is not None:
-                record.raised_by = self.failed_calls.found_in(record.exception, record.index)
+                found = self.failed_calls.found_in(record.exception, record.index)
+                record.raised_by = found or record.raised_by
                 self.failed_calls.add(record, record.exception)
         for record in copies:
             record.inputs, record.output = ensure_texts(record, self._redactor)

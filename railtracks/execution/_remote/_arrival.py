@@ -16,7 +16,7 @@ from railtracks.exceptions import TransferError
 from railtracks.execution._home import CallFrame, Home
 from railtracks.execution._outbox import Item
 from railtracks.execution._remote._order import Report
-from railtracks.execution._remote._rows import records_of
+from railtracks.execution._remote._rows import LoadedItemRecord, records_of
 from railtracks.executors._pickling import loads
 from railtracks.state import Broadcast, CallRecord, Reason, Status
 from railtracks.state._records import DELETED, Read, is_reused
@@ -40,7 +40,9 @@ class Arrival:
         self._root: CallRecord = frame.record
         self._report = report
         self._is_packed = is_packed
-        self._records: list[CallRecord] = records_of(report.rows)
+        self._records: list[CallRecord] = records_of(
+            report.rows, LoadedItemRecord if frame.record.is_item else LoadedRecord
+        )
         self._here: dict[int, CallRecord] = {0: frame.record}  # by the index there
         self._ends: dict[int, dict[str, Any]] = {}
         self._branches: dict[int, int] = {}

@@ -16,10 +16,13 @@ def note_failure(frame: CallFrame, arrival: Arrival, exc: BaseException) -> None
     raised_by = arrival.raised_by
     if not raised_by:
         return
-    coordinator = frame.coordinator
-    if coordinator.recorder is not None:
+    coordinator, record = frame.coordinator, frame.record
+    assert record is not None
+    if record.is_item:
+        record.raised_by = raised_by
+    elif coordinator.recorder is not None:
         coordinator.recorder.failed_calls.set_found(exc, raised_by)
-    first = coordinator.state.entries[raised_by[0]]
+    first = coordinator.state.entry(raised_by[0])
     assert first is not None
     coordinator.call_log.note_raiser(exc, first)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from railtracks.state import CallRecord, Status
+from railtracks.state._item_records import ItemRecord
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._loaded_record import LoadedRecord
@@ -16,6 +17,13 @@ _FIELDS = (
     "name", "node_type", "started_step", "started", "status", "ended_step", "ended", "reason", "abandoned", "node",
     "changes", "reuse", "attributes", "timeout", "branch", "reads", "was_left", "code", "attempt", "policy",
 )  # fmt: skip
+
+
+class LoadedItemRecord(LoadedRecord, ItemRecord):
+    """The record of a call that a worker has made, of an item of a batch that keeps few records."""
+
+    __slots__ = ()
+    kept_as = LoadedRecord
 
 
 def rows_of(records: Sequence[CallRecord], redactor: Redactor) -> list[Row]:
@@ -35,7 +43,14 @@ def rows_of(records: Sequence[CallRecord], redactor: Redactor) -> list[Row]:
     return rows
 
 
-def record_of(row: Row, index: int, parent: int | None, run: int, new_index: Callable[[int], int]) -> LoadedRecord:
+def record_of(
+    row: Row,
+    index: int,
+    parent: int | None,
+    run: int,
+    new_index: Callable[[int], int],
+    kind: type[LoadedRecord] = LoadedRecord,
+) -> LoadedRecord:
     """Return the record that a row describes. Its values are decoded when they are asked for.
 
     Args:
@@ -44,9 +59,10 @@ def record_of(row: Row, index: int, parent: int | None, run: int, new_index: Cal
         parent: The index of its caller.
         run: The index of the top-level call that it is below.
         new_index: Returns the index of the record that another row describes.
+        kind: The class of the record.
     """
     _, inputs, output, raised_by, name, node_type, started_step, started, *rest = row
-    record = LoadedRecord(index, parent, run, name, node_type, (), {}, started_step, started)
+    record = kind(index, parent, run, name, node_type, (), {}, started_step, started)
     for field, value in zip(_FIELDS[4:], rest, strict=True):
         setattr(record, field, value)
     record.inputs, record.output = inputs, output
@@ -60,6 +76,6 @@ def record_of(row: Row, index: int, parent: int | None, run: int, new_index: Cal
     return record
 
 
-def records_of(rows: Iterable[Row]) -> list[CallRecord]:
+def records_of(rows: Iterable[Row], kind: type[LoadedRecord] = LoadedRecord) -> list[CallRecord]:
     """Return the records that rows describe, as those of a session whose only top-level call is the first one."""
-    return [record_of(row, index, row[0], 0, int) for index, row in enumerate(rows)]
+    return [record_of(row, index, row[0], 0, int, kind) for index, row in enumerate(rows)]
