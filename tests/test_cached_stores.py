@@ -14,7 +14,7 @@ import pytest
 
 import railtracks as rt
 from railtracks.state._stores._cached_results import CachedContent
-from tests.state.stores import STORES
+from tests.state.stores import KINDS, PERSISTENT_KINDS, STORES
 
 runs: list[Any] = []
 
@@ -42,8 +42,9 @@ def warnings(caplog) -> list[str]:
 # ---- in the store
 
 
-@pytest.mark.parametrize("store", ["file:runs", "sqlite:runs.db"])
-async def test_another_run_finds_a_result_in_the_store(store):
+@pytest.mark.parametrize("kind", PERSISTENT_KINDS)
+async def test_another_run_finds_a_result_in_the_store(kind):
+    store = STORES[kind](Path.cwd())
     for _ in range(2):
         async with rt.Session(store=store) as session:
             assert await rt.call(stored, 2) == (2, 2)
@@ -129,9 +130,9 @@ async def test_a_store_that_fails_does_not_fail_calls(caplog):
 # ---- pruning
 
 
-@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize("name", KINDS)
 def test_stores_keep_read_and_prune_results(name):
-    store = STORES[name](Path())
+    store = STORES[name](Path.cwd())
     assert store.read_cached("a") is None
     assert store.prune_cached(100.0) == 0
     kept = CachedContent(b"1\n2", 50.0, float("inf"))

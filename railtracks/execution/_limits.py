@@ -34,8 +34,8 @@ from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:
     from railtracks.execution._call_log import CallLog
-    from railtracks.execution._file_limits import FileLimit
     from railtracks.execution._mailbox import SessionMailbox
+    from railtracks.execution._stored_limits import StoredLimit
 
 PATIENCE = 60.0
 """Seconds that a call may wait for a limit before the wait is reported."""
@@ -68,7 +68,7 @@ class Gate(NamedTuple):
     """Its rate; None if it has none."""
     limit: Limit | None = None
     """The limit that several nodes share; None if it is the node's, or the session's, own."""
-    file: FileLimit | None = None
+    file: StoredLimit | None = None
     """The part of it that is shared with other processes; None if it is not."""
 
 
@@ -184,7 +184,7 @@ class SessionLimits:
         session: LimitedSession = current.get().coordinator
         shared = shared_limit(limit, session.clock)
         total = math.inf if limit.concurrency is None else limit.concurrency
-        gate = Gate(f"limit {limit.name}", shared.pool, total, shared.rate, limit, _file_limit(limit, session))
+        gate = Gate(f"limit {limit.name}", shared.pool, total, shared.rate, limit, _stored_limit(limit, session))
         self._gates[id(limit)] = limit, gate
         return gate
 
@@ -332,7 +332,7 @@ class SessionLimits:
         }
 
 
-def _file_limit(limit: Limit, session: LimitedSession) -> FileLimit | None:
+def _stored_limit(limit: Limit, session: LimitedSession) -> StoredLimit | None:
     """Return the part of a limit that is shared with other processes; None if the store of the session has none."""
     if session.mailbox is None:
         return None
@@ -341,6 +341,6 @@ def _file_limit(limit: Limit, session: LimitedSession) -> FileLimit | None:
     store = find_limit_store(session.mailbox.store)
     if store is None:
         return None
-    from railtracks.execution._file_limits import FileLimit
+    from railtracks.execution._stored_limits import StoredLimit
 
-    return FileLimit(limit, store)
+    return StoredLimit(limit, store)

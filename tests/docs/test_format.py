@@ -345,7 +345,9 @@ def test_the_tables_of_sqlite_are_those_on_the_page(name):
     assert re.findall(r"^\| `(\w+)` \| `(\w+)` \|", shown, re.MULTILINE) == columns
 
 
-TABLES = ["runs", "documents", "journals", "messages", "large_values", "leases", "watchers"]
+TABLES = [
+    "runs", "documents", "journals", "messages", "large_values", "leases", "watchers", "rates", "cached_results",
+]  # fmt: skip
 
 
 @needs_postgres

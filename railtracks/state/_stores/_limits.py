@@ -62,6 +62,40 @@ def find_limit_store(store: object) -> LimitStore | None:
     return store if has_all else None  # type: ignore[return-value]
 
 
+def slot_prefix(name: str) -> str:
+    """Return what the names of all slots of a limit begin with. No run identifier does, as `+` is in none."""
+    from hashlib import sha256  # here, as few programs share limits
+
+    return f"limit+{sha256(name.encode()).hexdigest()[:16]}+"
+
+
+def counted(begun: list[float], count: int, period: float, now: float) -> tuple[float, list[float]]:
+    """Count a call that begins now, if that is allowed.
+
+    Args:
+        begun: When the latest calls began, sorted.
+        count: How many may begin in ``period`` seconds.
+        period: Seconds.
+        now: Seconds since the epoch.
+
+    Returns:
+        0, or the seconds after which it may begin; and when the latest calls began then.
+    """
+    # Clocks differ, but one that was set back must not stop all calls until the time that it showed before.
+    latest = [each for each in begun if abs(each - now) < period][-count:]
+    return (latest[0] + period - now, begun) if len(latest) == count else (0.0, [*latest, now])
+
+
+def packed(begun: list[float]) -> bytes:
+    """Return times as they are stored."""
+    return pack(f"<{len(begun)}d", *begun)
+
+
+def unpacked(content: bytes) -> list[float]:
+    """Return times that are stored, sorted."""
+    return sorted(unpack(f"<{len(content) // 8}d", content))
+
+
 class SQLiteLimits:
     """The limits of an SQLiteStore."""
 
@@ -79,13 +113,11 @@ class SQLiteLimits:
 
     def take_slot(self, name: str, total: int) -> Lock | None:
         """Take one of the ``total`` slots of a limit; None if none is free."""
-        from hashlib import sha256  # here, as few programs share limits
-
-        digest = sha256(name.encode()).hexdigest()[:16]
+        prefix = slot_prefix(name)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         for number in range(total):
-            try:  # `+` is in no run identifier
-                return FileLock(self._path.with_name(f"{self._path.name}.limit+{digest}+{number}.lock"), name)
+            try:
+                return FileLock(self._path.with_name(f"{self._path.name}.{prefix}{number}.lock"), name)
             except RunInUseError:
                 continue
         return None
@@ -93,13 +125,10 @@ class SQLiteLimits:
     def take_rate(self, name: str, count: int, period: float, clock: Callable[[], float]) -> float:
         """Count a call that begins, if that is allowed; see ``LimitStore``."""
         with self.transaction() as connection:
-            now = clock()
-            # Clocks differ, but one that was set back must not stop all calls until the time that it showed before.
-            begun = [each for each in self._begun(connection, name) if abs(each - now) < period][-count:]
-            if len(begun) == count:
-                return begun[0] + period - now
-            self._note(connection, name, [*begun, now])
-            return 0.0
+            delay, begun = counted(self._begun(connection, name), count, period, clock())
+            if not delay:
+                self._note(connection, name, begun)
+            return delay
 
     def give_back_rate(self, name: str) -> None:
         """Take back the latest call that was counted."""
@@ -109,9 +138,8 @@ class SQLiteLimits:
     @staticmethod
     def _begun(connection: sqlite3.Connection, name: str) -> list[float]:
         row = connection.execute("SELECT begun FROM rates WHERE name = ?", (name,)).fetchone()
-        return [] if row is None else sorted(unpack(f"<{len(row[0]) // 8}d", row[0]))
+        return [] if row is None else unpacked(row[0])
 
     @staticmethod
     def _note(connection: sqlite3.Connection, name: str, begun: list[float]) -> None:
-        content = pack(f"<{len(begun)}d", *begun)
-        connection.execute("INSERT OR REPLACE INTO rates VALUES (?, ?)", (name, content))
+        connection.execute("INSERT OR REPLACE INTO rates VALUES (?, ?)", (name, packed(begun)))

@@ -20,6 +20,7 @@ from railtracks.state._stores._postgres._keeper import Keeper
 from railtracks.state._stores._postgres._leases import Leases
 from railtracks.state._stores._postgres._mailbox import PostgresMailbox, PostgresValues
 from railtracks.state._stores._postgres._place import parse_place
+from railtracks.state._stores._postgres._shared import PostgresCache, PostgresLimits
 from railtracks.state._stores._protocols import Appender, Listed, Lock, Stored
 from railtracks.state._stores._values import remove_lost_values
 
@@ -31,7 +32,7 @@ _COLUMNS = ("flow_name", "session_name", "status", "start_time", "end_time", "ca
 _ANNOUNCE = "SELECT pg_notify(%s, 'w' || identifier) FROM watchers WHERE identifier = %s AND until > clock_timestamp()"
 
 
-class PostgresStore(PostgresMailbox, PostgresValues):
+class PostgresStore(PostgresMailbox, PostgresValues, PostgresLimits, PostgresCache):
     """Runs in a schema of a PostgreSQL database, which processes of any number of machines may use at once.
 
     A process has a run by a lease, which it renews. When it has died, and its lease has expired, a process of another

@@ -155,13 +155,13 @@ class Leases:
         self._wait_released(identifier)
         return bool(self.all_held(identifier))
 
-    def all_held(self, identifier: str | None = None) -> set[str]:
-        """Return the runs that anybody has, or this one if anybody has it. Blocks."""
+    def all_held(self, identifier: str | None = None, prefix: str = "") -> set[str]:
+        """Return what anybody has: everything, one run, or that whose name begins with ``prefix``. Blocks."""
         query = """
             SELECT identifier, machine, process, host, started FROM leases
-            WHERE expires >= clock_timestamp() AND (%s::text IS NULL OR identifier = %s)
+            WHERE expires >= clock_timestamp() AND (%s::text IS NULL OR identifier = %s) AND starts_with(identifier, %s)
         """
-        rows = self._connection.rows(query, (identifier, identifier))
+        rows = self._connection.rows(query, (identifier, identifier, prefix))
         return {row[0] for row in rows if not has_died(Owner(*row[1:]))}
 
     def check(self, connection: psycopg.Connection[Any], *identifiers: str) -> None:

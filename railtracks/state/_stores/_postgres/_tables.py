@@ -33,6 +33,10 @@ CREATE TABLE IF NOT EXISTS leases (
     identifier text PRIMARY KEY, token bigint NOT NULL, expires timestamptz NOT NULL,
     machine text NOT NULL, process bigint NOT NULL, host text, started bigint
 );
+CREATE TABLE IF NOT EXISTS rates (name text PRIMARY KEY, begun bytea NOT NULL);
+CREATE TABLE IF NOT EXISTS cached_results (
+    key text PRIMARY KEY, stored double precision NOT NULL, expires double precision, content bytea NOT NULL
+);
 CREATE TABLE IF NOT EXISTS watchers (identifier text, watcher uuid, until timestamptz NOT NULL,
     PRIMARY KEY (identifier, watcher)
 );

@@ -1,7 +1,7 @@
-"""Limits that the processes of one machine share, through the store of their sessions.
+"""Limits that processes share through the store of their sessions.
 
 No process is woken by another one, so a call that waits asks again and again: often at first, less often later. All of
-it is done by threads, as it reads and writes files.
+it is done by threads, as it waits for files or for a server.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHORTEST, LONGEST = 0.005, 0.5
 T = TypeVar("T")
 
 
-class FileLimit:
+class StoredLimit:
     """The part of an ``rt.Limit`` that several processes share.
 
     Args:
