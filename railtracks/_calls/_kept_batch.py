@@ -6,12 +6,10 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anyio
-
 from railtracks._context_variable import current
+from railtracks._policies import OWN_POLICIES
 from railtracks.execution import Frame
 from railtracks.execution._batch_keeper import BatchKeeper, Keep
-from railtracks.execution._call_scopes import RootCall
 from railtracks.execution._entering import call_here, enter
 from railtracks.nodes import FunctionNode
 from railtracks.state._batch_summary import BATCH
@@ -26,7 +24,8 @@ async def call_as_batch(
 ) -> int | None:
     """Run a batch in a call of its own, below which its items are.
 
-    As a top-level call it has no timeout: it takes as long as there are items.
+    As a top-level call it has no timeout, only the budget of the session: it takes as long as there are items. The
+    policies of nodes are for the items, and not for this call.
 
     Args:
         node: The node of the items.
@@ -55,13 +54,14 @@ async def call_as_batch(
 
     # What its caller had left is gone on with: it gets no results of the items that were done.
     call = FunctionNode(
-        batch, name=f"batch of {node.name}", node_type="Other", is_async=True, origin=BATCH, retry_on_resume=True
-    )
+        batch, name=f"batch of {node.name}", node_type="Other", is_async=True, origin=BATCH, retry_on_resume=True,
+        policies=OWN_POLICIES,
+    )  # fmt: skip
     call.code = node.code  # when that has changed, the batch has
     frame: Frame = current.get()
     args = (node.key or node.name,)
     if frame.run is None:
-        root = RootCall(math.inf, anyio.current_time())
+        root = frame.coordinator.new_root(timeout=math.inf)
         count = await enter(call, args, {}, frame, branch=branch, root=root)
     else:
         count = await call_here(call, args, {}, branch)

@@ -230,9 +230,13 @@ class Coordinator:
         self.limits = SessionLimits(self)
         return self.limits
 
-    def new_root(self) -> RootCall:
-        """Return a top-level call that begins now. The first one begins to use up the budget of the session."""
-        root = RootCall(self.config.timeout, anyio.current_time())
+    def new_root(self, timeout: float | None = None) -> RootCall:
+        """Return a top-level call that begins now. The first one begins to use up the budget of the session.
+
+        Args:
+            timeout: Seconds that it may take; None: as the session says.
+        """
+        root = RootCall(self.config.timeout if timeout is None else timeout, anyio.current_time())
         budget = self.config.budget
         if budget is not None:
             if self._budget_end is None:
