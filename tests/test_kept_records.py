@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.exceptions import ContextError, StateError
+from railtracks.exceptions import ContextError, LimitExceededError, NodeTimeOutError, StateError
 from railtracks.execution._recording import _recorder
 from railtracks.state import Status
 from railtracks.testing import check, simulate
@@ -565,3 +565,65 @@ def test_a_killed_process_does_nothing_again_that_was_seen(backend):
 async def test_it_works_without_a_session():
     results = await rt.call_batch(below, range(6), keep_records="summary")
     assert numbers_of(results) == [*range(6)]
+
+
+# ---- with policies
+
+
+async def test_budget_ends_a_kept_batch(many):
+    with pytest.raises(LimitExceededError, match="its budget of 2"):
+        async with rt.Session(budget=2.5) as session:
+            await many(work, range(5), keep_records="summary", limit=1)
+    assert summary_of(session.info)["ended"] == {"Completed": 2, "Cancelled": 1}
+
+
+async def test_policies_of_the_session_are_for_the_items(many):
+    runs = []
+
+    @rt.function_node
+    async def flaky(number):
+        runs.append(number)
+        if len(runs) % 2:
+            raise ValueError(number)
+        return number
+
+    async with rt.Session(retries=rt.Retry(attempts=2, wait_jitter=0), cache=True, node_timeout=1.5, max_calls=20):
+        for _ in range(2):
+            assert await many(flaky, [1, 2], keep_records="summary", limit=1) == [1, 2]
+        assert runs == [1, 1, 2, 2]
+        assert await many(work, range(3), keep_records="summary", limit=1) == [0, 1, 2]
+
+
+async def test_kept_batch_does_not_count_for_max_calls(many):
+    async with rt.Session(max_calls=3):
+        results = await many(below, range(4), keep_records="summary", limit=1)
+    assert [type(each) for each in results] == [int, int, int, LimitExceededError]
+
+
+async def test_node_timeout_names_what_items_wait_for():
+    @rt.function_node(timeout=1.5)
+    async def around():
+        await rt.call_batch(work, [1, 2], keep_records="summary", limit=1)
+
+    async with rt.Session():
+        with pytest.raises(NodeTimeOutError) as caught:
+            await rt.call(around)
+    assert [each.partition(",")[0] for each in caught.value.waiting] == ["work"]
+
+
+@pytest.mark.parametrize("keep", KEPT)
+async def test_items_of_one_limit_nest(keep):
+    """A call that waits for one that it has made has lent it its slot, also where the record is that of an item."""
+
+    @rt.function_node(limit=rt.Limit("nest", concurrency=1))
+    async def nest(number):
+        return 1 + await rt.call(nest, number - 1) if number else 0
+
+    @rt.function_node(limit=rt.Limit("nest", concurrency=1))
+    async def nest_in_session(number):
+        async with rt.Session():
+            return await rt.call(nest, number)
+
+    async with rt.Session():
+        assert await rt.call_batch(nest, [1, 2, 3], keep_records=keep) == [1, 2, 3]
+        assert await rt.call_batch(nest_in_session, [1, 2], keep_records=keep) == [1, 2]

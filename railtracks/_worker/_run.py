@@ -92,7 +92,7 @@ def _without_policies(node: FunctionNode[..., Any]) -> FunctionNode[..., Any]:
     """Return a node without policies: at home they apply to the call as a whole."""
     plain: FunctionNode[..., Any] = object.__new__(type(node))
     plain.__dict__.update(node.__dict__)
-    plain.policies = OWN_POLICIES
+    plain.policies, plain._policies_over = OWN_POLICIES, None
     return plain
 
 
@@ -229,6 +229,7 @@ class _Job:
             rows=rows_of(records, coordinator.redactor),
             items=session.outbox.items,
             secrets=[text for text in coordinator.redactor.known if text not in known],
+            calls=0 if coordinator.limits is None else coordinator.limits.calls - self._order.calls,
             timed_out=is_kind(error, GlobalTimeOutError),
         )
 

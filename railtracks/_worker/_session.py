@@ -44,6 +44,8 @@ class WorkerSession(SessionCalls):
         log = WorkerLog(config.logging_setting, order.session_id, hooks.clock, partial(logged_text, redactor=redactor))
         context: Any = Snapshot(order.context, order.not_sent) if order.not_sent else order.context
         coordinator = Coordinator(order.session_id, config, context, hooks, log, redactor)
+        if coordinator.limits is not None:
+            coordinator.limits.calls, coordinator.limits.depth = order.calls, order.depth
         super().__init__(coordinator, log, hooks, None, None, None)
         self._is_implicit = True
         self.outbox = Outbox(coordinator.state, pack, coordinator.now, order.identifiers)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from railtracks._options import ExecutorConfig
     from railtracks.execution._call_log import CallLog
     from railtracks.execution._mailbox import SessionMailbox
+    from railtracks.execution._outbox import Outbox
 
 _PRUNE_FROM = 1_000
 """The least number of results in a session at which those that have expired are removed."""
@@ -57,6 +58,7 @@ class CachingSession(Protocol):
     context: dict[str, Any]
     log: SessionLog
     mailbox: SessionMailbox | None
+    outbox: Outbox | None
     redactor: Redactor
     session_id: str
     store: Store | None
@@ -113,7 +115,7 @@ class CachedCalls:
         except Unfit as exc:
             self._warn(node, f"a call of it {exc}")
             return await compute()
-        scope = self._scope_of(cache)
+        scope = self._scope_of(cache, node)
         known = self._results.get(key) if scope == "session" else None
         if known is not None and self._is_fresh(known, cache):
             value = self._value_of(known, node)
@@ -276,7 +278,7 @@ class CachedCalls:
         """Keep the result of a call that was replayed, as if it had run in this session."""
         if record.policy is not None and record.policy.cached is not None:
             return  # it is that of another call, since when it is kept
-        if self._scope_of(cache) != "session" or record.status is not Status.COMPLETED or record.output is None:
+        if self._scope_of(cache, node) != "session" or record.status is not Status.COMPLETED or record.output is None:
             return
         if is_lossy(form_in(record.output)) or has_large(record.output) or any(is_lossy(c.form) for c in changes):
             return
@@ -302,10 +304,16 @@ class CachedCalls:
 
     # ---- the store
 
-    def _scope_of(self, cache: Cache) -> str:
+    def _scope_of(self, cache: Cache, node: FunctionNode[..., Any]) -> str:
         """Return where results are kept: in the session, with a warning, if its store cannot keep them."""
         if cache.scope == "session" or self._store is not None:
             return cache.scope
+        if self._session.outbox is not None:
+            self._warn_once(
+                "scope", 'rt.Cache(scope="store"): calls in a worker find no results in the store, and leave none '
+                "there; call %s where the session is, with where= if it is to run in a worker", node.name,
+            )  # fmt: skip
+            return "session"
         store = self._session.store
         why = "saves nothing (save_state=False)" if store is None else f"has a store that keeps none, {store!r}"
         self._warn_once("scope", 'rt.Cache(scope="store"): results are kept in the session only, as it %s', why)

@@ -19,6 +19,7 @@ from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:  # loaded by sessions that record, or resume a run
     from railtracks._resume._history import HistoryNode
+    from railtracks.execution._limits import SessionLimits
     from railtracks.execution._recording._recorder import Recorder
 
 
@@ -37,6 +38,7 @@ class Home(Protocol):
     log: SessionLog
     threads: ThreadStrategy
     outbox: Outbox | None
+    limits: SessionLimits | None
 
     def now(self) -> float: ...
     def record_context_change(self, record: CallRecord | None, key: str, value: Any = ..., /) -> None: ...

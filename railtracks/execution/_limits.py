@@ -80,10 +80,11 @@ class SessionLimits:
 
     Attributes:
         waiting: The calls that wait, each with the limit and the task that it is in.
+        calls: How many calls were counted for ``max_calls``.
+        depth: In a worker, how many calls are above the one that was sent there; 0 elsewhere.
     """
 
     __slots__ = (
-        "_calls",
         "_everything",
         "_gates",
         "_is_bare",
@@ -91,6 +92,8 @@ class SessionLimits:
         "_max_depth",
         "_outer",
         "_state",
+        "calls",
+        "depth",
         "waiting",
     )
 
@@ -100,7 +103,8 @@ class SessionLimits:
         self._outer = session.call_log
         self._max_calls = config.max_calls
         self._max_depth = config.max_depth
-        self._calls = 0
+        self.calls: int = 0
+        self.depth: int = 0
         total = config.max_concurrency
         self._everything = None if total is None else Gate(f"max_concurrency={total}", SlotPool(), total)
         self._is_bare = total is None and self._max_calls is None and self._max_depth is None
@@ -208,15 +212,20 @@ class SessionLimits:
 
     def _check(self, record: CallRecord) -> None:
         """Count a call, and check that the session may make it."""
-        self._calls += 1
-        if self._max_calls is not None and self._calls > self._max_calls:
-            raise exceeded("max_calls", self._max_calls, f"{record.name} would be call {self._calls} of its session")
+        self.calls += 1
+        if self._max_calls is not None and self.calls > self._max_calls:
+            raise exceeded("max_calls", self._max_calls, f"{record.name} would be call {self.calls} of its session")
         if self._max_depth is not None:
-            depth, caller = 1, self._state.caller(record)
-            while caller is not None:
-                depth, caller = depth + 1, self._state.caller(caller)
+            depth = self.depth_of(record)
             if depth > self._max_depth:
                 raise exceeded("max_depth", self._max_depth, f"{record.name} would be at depth {depth} of its session")
+
+    def depth_of(self, record: CallRecord) -> int:
+        """Return how deep a call is nested: 1 for a top-level call. 1 for all calls without ``max_depth``."""
+        depth, caller = 1 + self.depth, None if self._max_depth is None else self._state.caller(record)
+        while caller is not None:
+            depth, caller = depth + 1, self._state.caller(caller)
+        return depth
 
     # ---- waiting
 

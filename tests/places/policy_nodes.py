@@ -101,6 +101,34 @@ async def all_async(x: int) -> int:
 
 
 @rt.function_node
+async def dig(n: int) -> int:
+    return 1 + await rt.call(dig, n - 1) if n else 1
+
+
+@rt.function_node
+def dig_sync(n: int) -> int:
+    return 1 + rt.call_sync(dig_sync, n - 1) if n else 1
+
+
+@rt.function_node
+async def many(n: int) -> int:
+    """Return how many of some calls were made."""
+    results = await rt.call_batch(dig, [0] * n)
+    return sum(not isinstance(each, Exception) for each in results)
+
+
+@rt.function_node
+async def unlucky(x: int) -> int:
+    mark("unlucky", x)
+    raise KeyError(x)
+
+
+@rt.function_node
+async def cubes(x: int) -> int:
+    return await rt.call(cube, x) + await rt.call(cube, x)
+
+
+@rt.function_node
 def below(x: int) -> int:
     return rt.call_sync(never, x)
 

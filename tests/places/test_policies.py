@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 import railtracks as rt
+from railtracks.exceptions import LimitExceededError
 from railtracks.state import ExecutionInfo, Reason, Status
 from railtracks.state._records import PolicyFacts
 from tests.places import policy_nodes as nodes
@@ -92,6 +93,54 @@ def test_batches_in_workers_may_keep_few_records(where, backend):
     summaries = [[each.attributes for each in info.records if "railtracks.batch" in (each.attributes or "")]
                  for info in (plain, moved)]  # fmt: skip
     assert len(summaries[0]) == len(summaries[1]) == 2
+
+
+@pytest.mark.parametrize("where", EVERYWHERE)
+def test_depth_counts_into_workers(where, backend):
+    async def main():
+        async with session(max_depth=3):
+            for node in (nodes.dig, nodes.dig_sync):
+                assert await rt.call(at(node, where), 2) == 3
+                with pytest.raises(LimitExceededError, match=r"at depth 4 .*max_depth=3"):
+                    await rt.call(at(node, where), 3)
+
+    run(backend, main)
+
+
+@pytest.mark.parametrize("where", EVERYWHERE)
+def test_calls_in_workers_count_for_max_calls(where, backend):
+    async def main():
+        async with session(max_calls=8):
+            assert await rt.call(at(nodes.many, where), 3) == 3
+            assert await rt.call(at(nodes.many, where), 5) == 3  # with these two it is 8
+            with pytest.raises(LimitExceededError):
+                await rt.call(nodes.dig, 0)
+
+    run(backend, main)
+
+
+@pytest.mark.parametrize("where", EVERYWHERE)
+def test_policies_of_the_session_apply_once_to_what_is_sent(where, backend):
+    async def main():
+        async with session(retries=rt.Retry(attempts=2, wait_jitter=0), max_concurrency=1, cache=True):
+            for _ in range(2):
+                with pytest.raises(KeyError):
+                    await rt.call(at(nodes.unlucky, where), 5)
+        return fresh_marks()
+
+    assert run(backend, main) == {"unlucky-5": 4}
+
+
+@pytest.mark.parametrize("where", EVERYWHERE)
+def test_calls_in_workers_say_that_the_store_is_elsewhere(where, backend, caplog):
+    async def main():
+        async with session():
+            assert await rt.call(at(nodes.cubes, where), 2) == 16
+
+    run(backend, main)
+    texts = [each.getMessage() for each in caplog.records]
+    assert [text for text in texts if "calls in a worker find no results in the store" in text]
+    assert fresh_marks() == {"cube-2": 1}
 
 
 # ---- the policies of the node itself

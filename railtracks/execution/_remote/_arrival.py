@@ -63,6 +63,8 @@ class Arrival:
             return
         for text in report.secrets:
             coordinator.redactor.add(text)
+        if coordinator.limits is not None:
+            coordinator.limits.calls += report.calls
         self._take_reads(self._root, self._records[0].reads)
         waiting = [*report.items]
         waiting.reverse()

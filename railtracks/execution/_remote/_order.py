@@ -47,6 +47,10 @@ class Order:
     """What a resumed run has recorded of the call and of those below it; None if there is nothing."""
     values: Mapping[str, bytes]
     """The large values in ``history``, by their digests."""
+    depth: int
+    """How many calls are above the call. For ``max_depth``; 0 without that."""
+    calls: int
+    """How many calls the session has counted. For ``max_calls``; 0 without that."""
 
 
 @attrs.frozen(kw_only=True)
@@ -64,6 +68,8 @@ class Report:
     items: Sequence[Item] = ()
     secrets: Sequence[str] = ()
     """Those that the worker has learned."""
+    calls: int = 0
+    """How many calls count for ``max_calls`` there."""
     timed_out: bool = False
     """Whether the time that was left has passed."""
 

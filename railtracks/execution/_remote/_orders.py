@@ -27,7 +27,7 @@ def config_in_worker(config: ExecutorConfig) -> ExecutorConfig:
     return attrs.evolve(
         config, run_identifier=None, save_state=False, log_file=None, broadcast_callback=None, ask_callback=None,
         store=None, if_exists="replace", suspend=False, tracing=False, progress=False, executors=None,
-        timeout=math.inf, max_concurrency=None, max_calls=None, max_depth=None, budget=None,
+        timeout=math.inf, max_concurrency=None, budget=None,
         backend=running_library() or config.backend,
     )  # fmt: skip
 
@@ -43,7 +43,7 @@ def make_order(frame: CallFrame, config: ExecutorConfig | bytes, shares_memory: 
     coordinator, record, root = frame.coordinator, frame.record, frame.run
     assert record is not None
     assert root is not None
-    session, redactor = coordinator.session_id, coordinator.redactor
+    session, redactor, limits = coordinator.session_id, coordinator.redactor, coordinator.limits
     history: list[CallRecord] = []
     values: dict[str, bytes] = {}
     if frame.history_node is not None and coordinator.recorder is not None:
@@ -66,6 +66,8 @@ def make_order(frame: CallFrame, config: ExecutorConfig | bytes, shares_memory: 
         inputs=record.inputs if history else None,
         history=rows_of(history, redactor) if history else None,
         values=values,
+        depth=0 if limits is None else limits.depth_of(record) - 1,
+        calls=0 if limits is None else limits.calls,
     )
 
 
