@@ -21,6 +21,7 @@ __all__ = [
     "NodeTimeOutError",
     "RTError",
     "RemoteError",
+    "RemoteTraceback",
     "RunCancelledError",
     "RunExistsError",
     "RunInUseError",
@@ -269,3 +270,20 @@ class RemoteError(RTError):
     def __reduce__(self) -> tuple[Any, ...]:
         # Without a reason, whose note is among the attributes.
         return type(self), (self.type_name, self.text, self.traceback_text), self.__dict__
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception that a worker raised: its traceback there, as text.
+
+    It is here, and not with the workers, so that a process which resumes a run can make it before it has any.
+
+    Args:
+        text: The traceback.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"\n{self.text}"

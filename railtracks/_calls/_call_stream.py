@@ -168,7 +168,7 @@ def call_stream(
         keep_records: As for ``call_batch``: "all", "failures" or "summary". In a run that is resumed, there is no
             result of items that had completed in a stream that does not keep all records, also if it had not been
             consumed: do in the node what must not be lost. A stream that was left is gone on with. In the body of a
-            session such a stream is one top-level call, without a timeout.
+            session such a stream is one top-level call, which only the ``budget`` ends.
 
     Raises:
         TypeError: There is no iterable, or one of the arguments cannot be iterated. This and the next two are raised at

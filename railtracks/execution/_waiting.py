@@ -19,6 +19,7 @@ from typing import Any
 from railtracks._concurrency._event_loop import running_library
 from railtracks._concurrency._kinds import traceback_of
 from railtracks._concurrency._suspended import is_user_module, suspended_frames
+from railtracks.exceptions import RemoteTraceback
 from railtracks.state import CallRecord, Status
 
 _FRAME = re.compile(r'File "(.+)", line (\d+), in ')
@@ -85,9 +86,8 @@ def raised_at(exc: BaseException) -> str:
 
 def _raised_in_worker(exc: BaseException) -> str:
     """Return the same for an exception that came from a worker, whose traceback is the text of its cause."""
-    outcome = sys.modules.get("railtracks.executors._outcome")  # where nothing came from a worker, it is not loaded
     cause = BaseException.__dict__["__cause__"].__get__(exc)
-    if outcome is None or type(cause) is not outcome.RemoteTraceback:
+    if type(cause) is not RemoteTraceback:
         return ""
     from railtracks.state._views._user_frames import without_library_frames  # here, as few programs need it
 

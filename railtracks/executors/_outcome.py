@@ -13,24 +13,13 @@ import attrs
 
 from railtracks._concurrency._event_loop import cancellation_types
 from railtracks._concurrency._kinds import is_kind
-from railtracks.exceptions import RemoteError, TransferError
+from railtracks.exceptions import RemoteError, RemoteTraceback, TransferError
 from railtracks.executors._pickling import dumps, loads, seal, unseal
 
-__all__ = ["Outcome", "RemoteTraceback", "pack_exception", "pack_outcome", "pack_result", "unpack_outcome"]
+__all__ = ["Outcome", "pack_exception", "pack_outcome", "pack_result", "unpack_outcome"]
 
 
 _PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
-
-
-class RemoteTraceback(Exception):
-    """The cause of an exception that a worker raised: its traceback there, as text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return f"\n{self.text}"
 
 
 @attrs.frozen

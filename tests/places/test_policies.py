@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -249,3 +252,59 @@ def test_items_with_policies_are_done_once_on_resume(keep, where, backend):
     left = fresh_marks()
     assert not [name for name in left if name.startswith("flaky")]
     assert left.get("square-1") is None
+
+
+# ---- other processes
+
+PROGRAM = """
+import os, sys
+from concurrent.futures import ThreadPoolExecutor
+import anyio
+import railtracks as rt
+from tests.places import policy_nodes as nodes
+
+backend, where, dies = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+def at(node):
+    return node if where == "task" else node.options(where=where)
+
+@rt.function_node
+async def whole():
+    found = [await rt.call(at(nodes.flaky_softly), 1)]
+    die(1)
+    found += await rt.call_batch(at(nodes.flaky_softly), [2, 3], keep_records="failures")
+    found += await rt.call_batch(at(nodes.square), [3, 3, 3])
+    found.append(await rt.call(at(nodes.all_async), 9))
+    die(2)
+    found.append(await rt.call(at(nodes.square), 3))
+    return [each for each in found if each is not rt.state.not_kept]
+
+def die(place):
+    if place == dies:
+        os._exit(9)
+
+async def main():
+    pool = {"pool": lambda: ThreadPoolExecutor(2)}
+    options = {"run_identifier": "mine", "if_exists": "resume", "durability": "sync", "logging_setting": "QUIET"}
+    async with rt.Session({"marks": os.path.abspath("marks")}, executors=pool, **options):
+        print(await rt.call(whole))
+
+if __name__ == "__main__":
+    anyio.run(main, backend=backend)
+"""
+
+
+@pytest.mark.parametrize("where", ["task", *EVERYWHERE])
+def test_killed_run_does_nothing_twice_at_each_place(where, backend):
+    """Attempts that had failed in a worker are replayed, also in a process that has not used any."""
+    Path("program.py").write_text(PROGRAM)
+    Path("marks").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(Path(rt.__file__).parents[1])}
+    for dies in (1, 2, 0):
+        command = [sys.executable, "program.py", backend, where, str(dies)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == (9 if dies else 0), done.stderr
+    assert done.stdout == "[2, 9, 9, 9, 190, 9]\n"
+    assert fresh_marks() == {
+        "alone-9": 2, "flaky-1": 3, "flaky-2": 3, "flaky-3": 3, "flaky-9": 3, "square-3": 1, "square-9": 1,
+    }  # fmt: skip
