@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pickle
 from pathlib import Path
@@ -360,3 +361,41 @@ async def test_expired_results_of_a_session_are_removed(monkeypatch):
         assert len(session._coordinator.cached_calls._results) <= 10
         assert await rt.call(double, 99) == 198
     assert len(runs) == 100
+
+
+async def test_results_below_replayed_calls_are_found_on_resume():
+    """Those that later calls of the undisturbed run would have found."""
+    made = []
+
+    @rt.function_node(cache=True, key="below")
+    async def below(number: int) -> int:
+        made.append(number)
+        rt.context.put("made", number)
+        return await rt.call(lowest, number)
+
+    @rt.function_node(key="lowest")
+    async def lowest(number: int) -> int:
+        rt.context.put("lowest", -number)
+        return 2 * number
+
+    @rt.function_node(key="around")
+    async def around() -> list[int]:
+        found = [await rt.call(below, 1), await rt.call(below, number=2)]
+        rt.context.update({"made": 0, "lowest": 0})
+        return found
+
+    @rt.function_node(key="whole")
+    async def whole() -> list[int]:
+        found = await rt.call(around)
+        if attempts.pop():
+            raise KeyError("stop")
+        return [*found, await rt.call(below, 2), rt.context.get("made"), rt.context.get("lowest")]
+
+    attempts = [False, True]
+    for _ in range(2):
+        with contextlib.suppress(KeyError):
+            async with rt.Session(run_identifier="mine", if_exists="resume") as session:
+                result = await rt.call(whole)
+    assert result == [2, 4, 4, 2, -2]
+    assert made == [1, 2]
+    assert [each.policy.cached for each in session.info.records if each.policy] == ["session"]

@@ -40,8 +40,13 @@ class CacheKeys:
         if redactor.redact_name(node.key) != node.key:
             raise Unfit("has a secret in what it is bound to")
         text = self._arguments(node, record) if cache.key is None else self._given_key(cache, record)
-        parts = dumps([node.key, node.code, cache.key is not None, text])
-        return hashlib.blake2b(parts.encode("ascii"), digest_size=24).hexdigest()
+        return _digest(node, cache.key is not None, text)
+
+    def of_recorded(self, node: FunctionNode[..., Any], record: CallRecord) -> str | None:
+        """Return the same of a call on record, from the text of its arguments; None if that does not say it."""
+        if record.inputs is None or is_lossy(form_in(record.inputs)):
+            return None
+        return _digest(node, False, self._canonical(node, record.inputs))
 
     def _arguments(self, node: FunctionNode[..., Any], record: CallRecord) -> str:
         args, kwargs = record.args, record.kwargs
@@ -51,6 +56,9 @@ class CacheKeys:
         text = inputs_text(args, kwargs, redactor, node.secret_positions, limit, discard)
         if is_lossy(form := form_in(text)):
             raise Unfit(f"has an argument that {LOST.get(form, 'is not all on record')}; pass key= to rt.Cache")
+        return self._canonical(node, text)
+
+    def _canonical(self, node: FunctionNode[..., Any], text: str) -> str:
         key = forms_key(node.target)
         forms = self._forms.get(key)
         if forms is None:
@@ -64,3 +72,8 @@ class CacheKeys:
         if is_lossy(form := form_in(text)):
             raise Unfit(f"has a cache key that {LOST.get(form, 'is not all on record')}: what key= has returned")
         return canonical_value(text)
+
+
+def _digest(node: FunctionNode[..., Any], is_given: bool, text: str) -> str:
+    parts = dumps([node.key, node.code, is_given, text])
+    return hashlib.blake2b(parts.encode("ascii"), digest_size=24).hexdigest()

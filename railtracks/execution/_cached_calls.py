@@ -22,6 +22,7 @@ from railtracks._policies import Cache
 from railtracks._resume._matching import restore_change
 from railtracks.execution._cache_keys import CacheKeys
 from railtracks.execution._cached_results import LOST, Result, StoredResults, Unfit, restored
+from railtracks.execution._replayed_results import ReplayedResults
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status, Store
 from railtracks.state._records import DELETED, Change, Form, PolicyFacts, copy_record
@@ -34,6 +35,7 @@ from railtracks.state._serialization._record_text import (
     result_text,
 )
 from railtracks.state._stores._cached_results import find_cache_store
+from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:
     from railtracks._logging import SessionLog
@@ -61,6 +63,7 @@ class CachingSession(Protocol):
     outbox: Outbox | None
     redactor: Redactor
     session_id: str
+    state: RTState
     store: Store | None
 
     def now(self) -> float: ...
@@ -85,6 +88,7 @@ class CachedCalls:
         self._flights = SingleFlight()
         self._changes: dict[Flight, dict[str, Change] | None] = {}  # of those led here; None: not all are on record
         self._keys = CacheKeys(session.redactor, session.config.max_value_bytes)
+        self._replayed = ReplayedResults(session)
         self._warned: set[str] = set()
         store = None if session.store is None else find_cache_store(session.store)
         self._store = None if store is None else StoredResults(store, self._warn_once)
@@ -116,7 +120,10 @@ class CachedCalls:
             self._warn(node, f"a call of it {exc}")
             return await compute()
         scope = self._scope_of(cache, node)
-        known = self._results.get(key) if scope == "session" else None
+        known = None
+        if scope == "session" and (known := self._results.get(key)) is None and self._session.call_log.reused:
+            self._take_replayed(cache, node)
+            known = self._results.get(key)
         if known is not None and self._is_fresh(known, cache):
             value = self._value_of(known, node)
             if value is not NOTHING:
@@ -276,15 +283,28 @@ class CachedCalls:
         self, cache: Cache, node: FunctionNode[..., Any], record: CallRecord, changes: Sequence[Change]
     ) -> None:
         """Keep the result of a call that was replayed, as if it had run in this session."""
-        if record.policy is not None and record.policy.cached is not None:
-            return  # it is that of another call, since when it is kept
-        if self._scope_of(cache, node) != "session" or record.status is not Status.COMPLETED or record.output is None:
-            return
-        if is_lossy(form_in(record.output)) or has_large(record.output) or any(is_lossy(c.form) for c in changes):
+        if self._scope_of(cache, node) != "session":
             return
         try:
             key = self._keys.of(cache, node, record)
         except Unfit:  # as it was in the run before, which has warned
+            return
+        self._remember(key, cache, record, changes)
+
+    def _take_replayed(self, cache: Cache, node: FunctionNode[..., Any]) -> None:
+        """Keep the results of calls of a node that were replayed with the calls around them."""
+        if cache.key is not None:  # it needs the arguments themselves
+            return
+        for record, changes in self._replayed.take(node):
+            if (key := self._keys.of_recorded(node, record)) is not None and key not in self._results:
+                self._remember(key, cache, record, changes)
+
+    def _remember(self, key: str, cache: Cache, record: CallRecord, changes: Sequence[Change]) -> None:
+        if record.policy is not None and record.policy.cached is not None:
+            return  # it is that of another call, since when it is kept
+        if record.status is not Status.COMPLETED or record.output is None:
+            return
+        if is_lossy(form_in(record.output)) or has_large(record.output) or any(is_lossy(c.form) for c in changes):
             return
         assert record.ended is not None
         last = {change.key: change for change in changes}
