@@ -22,6 +22,7 @@ from railtracks._policies import Cache
 from railtracks._resume._matching import restore_change
 from railtracks.execution._cache_keys import CacheKeys
 from railtracks.execution._cached_results import LOST, Result, StoredResults, Unfit, restored
+from railtracks.execution._noted_waits import NotedWait
 from railtracks.execution._replayed_results import ReplayedResults
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status, Store
@@ -169,22 +170,17 @@ class CachedCalls:
 
     async def _wait(self, record: CallRecord, wait: Callable[[], Awaitable[Any]], in_session: bool) -> Any:
         """Wait for an equal call, and note that a call waits, and for how long it has."""
-        session, facts = self._session, record.policy or PolicyFacts()
-        began, has_waited = session.now(), False
-        record.policy = facts._replace(waiting=_EQUAL)
-        try:
-            known = await (self._wait_in_session(record, wait) if in_session else wait())
-            has_waited = True
-        finally:
-            waited = facts.waited + session.now() - began
-            record.policy = facts._replace(waiting=None if has_waited else _EQUAL, waited=waited)
+        with NotedWait(self._session, record, _EQUAL) as noted:
+            known = await (self._wait_in_session(record, wait, noted.announce) if in_session else wait())
+            noted.has_passed = True
         return known
 
-    async def _wait_in_session(self, record: CallRecord, wait: Callable[[], Awaitable[Any]]) -> Any:
+    async def _wait_in_session(
+        self, record: CallRecord, wait: Callable[[], Awaitable[Any]], announce: Callable[[], None]
+    ) -> Any:
         """Wait for a call of the session; `execution/_idle.py` knows this function by its name."""
         self.waiting[record.index] = record
-        if self._session.mailbox is not None:
-            self._session.mailbox.waiters.on_call_waits()
+        announce()
         try:
             return await wait()
         finally:

@@ -26,6 +26,7 @@ from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
 from railtracks._policies import Limit, Policies
 from railtracks.execution._limit_texts import exceeded, log_line, not_allowed, warn_of_congestion
+from railtracks.execution._noted_waits import NotedWait
 from railtracks.execution._shared_limits import shared_limit, shown_limit
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord
@@ -257,26 +258,23 @@ class SessionLimits:
         session: LimitedSession = frame.coordinator
         if await self._pass_at_once(gate, node, record, taken):
             return
-        limit, facts = gate.limit, record.policy or PolicyFacts()
+        limit = gate.limit
         patience = math.inf if limit is None or limit.wait is True else float(limit.wait)
-        record.policy = facts._replace(waiting=gate.label)
         if not patience:
             assert limit is not None
+            record.policy = (record.policy or PolicyFacts())._replace(waiting=gate.label)
             raise not_allowed(record, limit, "is reached, and it does not wait (wait=False)")
         log_line(session, logging.DEBUG, record, "%s waits for the %s", node.name, gate.label)
-        self.waiting[record] = gate, frame.task
-        if session.mailbox is not None:
-            session.mailbox.waiters.on_call_waits()
-        has_passed = False
-        try:
-            with anyio.move_on_after(patience):
-                await self._wait(gate, node, record, taken)
-                has_passed = True
-        finally:
-            del self.waiting[record]
-            waited = session.now() - record.started  # from there on, so that what is after it has run
-            record.policy = facts._replace(waiting=None if has_passed else gate.label, waited=waited)
-        if not has_passed:
+        with NotedWait(session, record, gate.label) as wait:
+            self.waiting[record] = gate, frame.task
+            wait.announce()
+            try:
+                with anyio.move_on_after(patience):
+                    await self._wait(gate, node, record, taken)
+                    wait.has_passed = True
+            finally:
+                del self.waiting[record]
+        if not wait.has_passed:
             assert limit is not None
             raise not_allowed(record, limit, f"is reached, and it has waited {patience:g} s, as its `wait` says")
 
