@@ -48,7 +48,7 @@ class WorkerSession(SessionCalls):
             coordinator.limits.calls, coordinator.limits.depth = order.calls, order.depth
         super().__init__(coordinator, log, hooks, None, None, None)
         self._is_implicit = True
-        self.outbox = Outbox(coordinator.state, pack, coordinator.now, order.identifiers)
+        self.outbox = Outbox(coordinator.state, pack, coordinator.now, order.identifiers, order.held_limits)
         log.outbox = coordinator.outbox = self.outbox
         coordinator.call_log = WorkerCallLog(order.session_id, log, coordinator.publisher, redactor, coordinator.state)
         self.recorder = coordinator.recorder = WorkerRecorder(order, coordinator)

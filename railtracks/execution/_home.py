@@ -17,7 +17,7 @@ from railtracks.state import CallRecord
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._transitions import RTState
 
-if TYPE_CHECKING:  # loaded by sessions that record, or resume a run
+if TYPE_CHECKING:  # loaded by sessions that record, resume a run, or have limits
     from railtracks._resume._history import HistoryNode
     from railtracks.execution._limits import SessionLimits
     from railtracks.execution._recording._recorder import Recorder

@@ -36,6 +36,7 @@ from railtracks.state._transitions import RTState
 if TYPE_CHECKING:
     from railtracks.execution._call_log import CallLog
     from railtracks.execution._mailbox import SessionMailbox
+    from railtracks.execution._outbox import Outbox
     from railtracks.execution._stored_limits import StoredLimit
 
 PATIENCE = 60.0
@@ -52,6 +53,7 @@ class LimitedSession(Protocol):
     call_log: CallLog
     clock: Callable[[], float]
     mailbox: SessionMailbox | None
+    outbox: Outbox | None
 
     def now(self) -> float: ...
 
@@ -89,6 +91,7 @@ class SessionLimits:
         "_everything",
         "_gates",
         "_is_bare",
+        "_lent",
         "_max_calls",
         "_max_depth",
         "_outer",
@@ -110,6 +113,7 @@ class SessionLimits:
         self._everything = None if total is None else Gate(f"max_concurrency={total}", SlotPool(), total)
         self._is_bare = total is None and self._max_calls is None and self._max_depth is None
         self._gates: dict[int, tuple[object, Gate]] = {}  # by the id of a limit or a function, which is kept here
+        self._lent: dict[str, SlotPool] = {}  # in a worker: the slots that the call which was sent has at home, by name
         self.waiting: dict[CallRecord, tuple[Gate, object]] = {}
 
     def acquire_nowait(
@@ -188,10 +192,33 @@ class SessionLimits:
     def _shared_gate(self, limit: Limit) -> Gate:
         session: LimitedSession = current.get().coordinator
         shared = shared_limit(limit, session.clock)
-        total = math.inf if limit.concurrency is None else limit.concurrency
-        gate = Gate(f"limit {limit.name}", shared.pool, total, shared.rate, limit, _stored_limit(limit, session))
+        label, total = f"limit {limit.name}", math.inf if limit.concurrency is None else limit.concurrency
+        if session.outbox is not None and limit.name in session.outbox.held_limits:
+            gate = Gate(label, self._lent_slot(limit.name), 1, shared.rate, limit)
+        else:
+            gate = Gate(label, shared.pool, total, shared.rate, limit, _stored_limit(limit, session))
         self._gates[id(limit)] = limit, gate
         return gate
+
+    def _lent_slot(self, name: str) -> SlotPool:
+        """Return the one slot of a limit that the call which was sent to this worker has: it lends it to those below.
+
+        Calls here that wait for another slot could wait for ever for the one that their own caller has.
+        """
+        pool = self._lent.get(name)
+        if pool is None:
+            pool, sent = SlotPool(), self._state.records[0]
+            pool.acquire_nowait(Place(pool, sent, sent.name), 1)
+            self._lent[name] = pool
+        return pool
+
+    def held_by(self, record: CallRecord) -> list[str]:
+        """Return the names of the limits on how many calls run at once, of which a call or one above it has a slot."""
+        shared = [(gate.limit, gate.pool) for _, gate in self._gates.values()]
+        return sorted({limit.name for limit, pool in shared if limit and pool and self._has_place(pool, record)})
+
+    def _has_place(self, pool: SlotPool, record: CallRecord) -> bool:
+        return record in pool.holders or self._place_above(pool, record) is not None
 
     def _place_above(self, pool: SlotPool, record: CallRecord) -> Place | None:
         """Return the place of the nearest call above one that has a place in a pool; also in a session around it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -37,10 +37,12 @@ class Outbox:
         now: Returns the time in seconds since the epoch.
         identifiers: Those of the call that was sent to the worker, as they are at home: its own, that of its top-level
             call, and that of its caller.
+        held_limits: The names of the limits of which that call, or one above it, has a slot at home.
 
     Attributes:
         items: What was added, in order.
         identifiers: As given.
+        held_limits: As given.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class Outbox:
         pack: Callable[[Any, str], Any],
         now: Callable[[], float],
         identifiers: tuple[str, str, str | None],
+        held_limits: Sequence[str],
     ) -> None:
         self._state = state
         self._pack = pack
         self._now = now
         self.items: list[Item] = []
         self.identifiers: tuple[str, str, str | None] = identifiers
+        self.held_limits: Sequence[str] = held_limits
 
     def add(self, kind: str, call: int | None, data: tuple[Any, ...]) -> None:
         """Add an item. Thread-safe."""

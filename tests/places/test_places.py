@@ -93,6 +93,26 @@ def test_the_record_says_where_a_call_ran(where, backend):
     run(backend, main)
 
 
+@pytest.mark.parametrize("where", EVERYWHERE)
+def test_calls_in_a_worker_run_in_the_slot_of_their_caller(where, backend):
+    limit = rt.Limit(f"own-{where}-{backend}", concurrency=1)
+
+    @rt.function_node(limit=limit)
+    async def inner(x):
+        await anyio.sleep(0.001)
+        return x
+
+    @rt.function_node(limit=rt.Limit(limit.name, concurrency=1))
+    async def outer(x):
+        return await rt.call_batch(inner, [x, x + 1], return_exceptions=False)
+
+    async def main():
+        async with session(timeout=20):
+            assert await rt.call_batch(at(outer, where), [1, 5]) == [[1, 2], [5, 6]]
+
+    run(backend, main)
+
+
 def test_a_sync_node_in_task_runs_in_the_event_loop_thread(backend):
     async def main():
         async with rt.Session():

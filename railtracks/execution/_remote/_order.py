@@ -51,6 +51,8 @@ class Order:
     """How many calls are above the call. For ``max_depth``; 0 without that."""
     calls: int
     """How many calls the session has counted. For ``max_calls``; 0 without that."""
+    held_limits: Sequence[str] = ()
+    """The names of the limits of which the call, or one above it, has a slot."""
 
 
 @attrs.frozen(kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -12,7 +13,7 @@ from railtracks._concurrency._event_loop import running_library
 from railtracks._identifiers import node_id, run_id
 from railtracks._options import ExecutorConfig
 from railtracks.exceptions import TransferError
-from railtracks.execution._home import CallFrame
+from railtracks.execution._home import CallFrame, Home
 from railtracks.execution._remote._order import Order, WorkerCall
 from railtracks.execution._remote._rows import rows_of
 from railtracks.executors._pickling import dumps
@@ -68,7 +69,14 @@ def make_order(frame: CallFrame, config: ExecutorConfig | bytes, shares_memory: 
         values=values,
         depth=0 if limits is None else limits.depth_of(record) - 1,
         calls=0 if limits is None else limits.calls,
+        held_limits=_held_limits(coordinator, record),
     )
+
+
+def _held_limits(coordinator: Home, record: CallRecord) -> Sequence[str]:
+    """Return the names of the limits of which a call, or one above it, has a slot, here or where it was sent from."""
+    above = () if coordinator.outbox is None else coordinator.outbox.held_limits
+    return above if coordinator.limits is None else (*above, *coordinator.limits.held_by(record))
 
 
 def _seconds_left(deadline: float) -> float:
