@@ -117,6 +117,9 @@ class RuntimeHooks:
     random_bytes: Callable[[int], bytes] = os.urandom
     """Returns that many random bytes, for the values that nodes ask for."""
 
+    jitter: Callable[[float], float] | None = None
+    """Returns up to that many seconds, which are added to the wait before a call is tried again. None: by chance."""
+
     observer: Observer | None = None
     """Receives what happens; None: nothing is notified."""
 
@@ -129,6 +132,10 @@ class RuntimeHooks:
 
     thread_scheduler: ThreadScheduler | None = None
     """The scheduler of worker threads; read for each piece of work."""
+
+    run_loop: Callable[..., Any] | None = None
+    """Runs an async function as ``anyio.run`` does, in a worker that a harness simulates in a thread; None elsewhere.
+    Work for a worker keeps the hooks of its thread only if they have this."""
 
 
 runtime_hooks: ContextVar[RuntimeHooks] = ContextVar("railtracks_runtime_hooks", default=RuntimeHooks())  # noqa: B039 (frozen)

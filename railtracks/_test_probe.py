@@ -15,6 +15,7 @@ import attrs
 
 from railtracks._concurrency._kinds import leaves_of
 from railtracks._concurrency._suspended import is_user_module, suspended_frames
+from railtracks._concurrency._threads import run_in_loop
 from railtracks._config import is_configured
 from railtracks._context_variable import current
 from railtracks._flow import Flow
@@ -52,6 +53,7 @@ __all__ = [
     "leaves_of",
     "redact",
     "resolve_store",
+    "run_in_loop",
     "running_call",
     "running_library",
     "suspended_frames",

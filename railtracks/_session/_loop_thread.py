@@ -19,6 +19,7 @@ from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon
 from railtracks._concurrency._interrupts import DeferredInterrupts, Gate
+from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import SessionError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class LoopThread:
 
     def _run(self) -> None:
         try:
-            anyio.run(self._main, backend=self._backend)
+            (runtime_hooks.get().run_loop or anyio.run)(self._main, backend=self._backend)
         except BaseException as exc:  # raised in the thread that waits
             self._error = exc
         finally:

@@ -6,7 +6,6 @@ import functools
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable, Mapping
 from inspect import isawaitable
 from typing import Any
@@ -17,6 +16,7 @@ from railtracks._concurrency._event_loop import call_soon
 from railtracks._concurrency._kinds import is_kind
 from railtracks._context_variable import current
 from railtracks._policies import OWN_POLICIES
+from railtracks._test_hooks import runtime_hooks
 from railtracks._worker._session import WorkerSession
 from railtracks.exceptions import GlobalTimeOutError
 from railtracks.execution import Frame
@@ -126,13 +126,15 @@ class _Job:
         self._session: WorkerSession | None = None  # once it is needed
         self._opening = threading.Lock()
         self._thread: WorkThread | None = None  # that of a sync node
-        self._started = time.time()
+        self._hooks = runtime_hooks.get()
+        self._started = self._hooks.wall()
 
     def run(self) -> Any:
         """Run the node, and return what it returns or raise what it raises."""
         if self._node.is_async:
             self._session = self._make_session()
-            return anyio.run(self._run_async, self._session, backend=self._session.backend)
+            run = self._hooks.run_loop or anyio.run
+            return run(self._run_async, self._session, backend=self._session.backend)
         return self._run_sync()
 
     async def _run_async(self, session: WorkerSession) -> Any:
@@ -214,7 +216,7 @@ class _Job:
         """
         session = self._session
         if session is None:
-            return Report(ended=ended, started=self._started, ended_at=time.time())
+            return Report(ended=ended, started=self._started, ended_at=self._hooks.wall())
         coordinator = session.coordinator
         records = coordinator.state.records
         root = records[0] if records else None
@@ -278,7 +280,7 @@ class _Root(RootCall):
         started: When they began to count, in seconds since the epoch.
     """
 
-    __slots__ = ("_end",)
+    __slots__ = ("_clock", "_end")
 
     def __init__(self, timeout: float, started: float) -> None:
         self.timeout = timeout
@@ -287,12 +289,14 @@ class _Root(RootCall):
         self.index = 0
         self.waiting = self.budget = None
         self.node_deadlines = {}
-        self._end = time.monotonic() + timeout - (time.time() - started)
+        hooks = runtime_hooks.get()
+        self._clock = hooks.clock
+        self._end = hooks.clock() + timeout - (hooks.wall() - started)
 
     @property
     def deadline(self) -> float:  # type: ignore[override]
         """The deadline, on ``anyio.current_time()``."""
-        return math.inf if self.timeout == math.inf else anyio.current_time() + self._end - time.monotonic()
+        return math.inf if self.timeout == math.inf else anyio.current_time() + self._end - self._clock()
 
 
 def _mark_log_records() -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from railtracks._concurrency._kinds import is_kind
 from railtracks._policies import Policies, Retry
+from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import (
     ConfigError,
     FatalError,
@@ -154,6 +155,8 @@ class Attempts:
 
     def _next_wait(self, exc: Exception) -> bool | float:
         """Return what stamina asks after a failure: after how many seconds to go on, or whether to go on at all."""
+        if self.is_retried and self._wait is None and (jitter := runtime_hooks.get().jitter) is not None:
+            return min(self._policy.wait_max, self._least_wait + jitter(self._policy.wait_jitter))
         return self._wait if self.is_retried and self._wait is not None else self.is_retried
 
     def on_created(self, record: CallRecord) -> None:

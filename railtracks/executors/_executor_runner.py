@@ -66,6 +66,8 @@ class ExecutorRunner:
         except BaseException:
             hold.close()
             raise
+        if self._kind is not None and not self._kind.holds_clock:
+            hold.close()
         future.add_done_callback(waiter.wake)
         future.add_done_callback(lambda _: hold.close())
         try:

@@ -81,6 +81,8 @@ class Kind:
     """Whether ``cancel()`` of its futures returns True only if the work never begins, or ends then."""
     submits_at_once: Callable[[Any], bool] = attrs.field(default=lambda _: False)
     """Returns whether ``submit`` returns at once: it neither waits nor starts a process."""
+    holds_clock: bool = True
+    """Whether a virtual clock stands still while its workers are at work: not if they live by that clock."""
 
 
 def _has_all_processes(executor: Any) -> bool:
@@ -115,6 +117,11 @@ _KINDS = {
         submit=_submit_to_dask,
         close=_close_dask,
         cancels_for_certain=False,
+    ),
+    "railtracks.testing._executor.Executor": Kind(  # of ``railtracks.testing.faults``
+        capabilities=Capabilities(kind="machine", kills_running=False, survives_crash=True),
+        submits_at_once=lambda _: True,
+        holds_clock=False,
     ),
 }
 UNKNOWN = Kind(

@@ -148,10 +148,14 @@ def pack_outcome(**members: Any) -> bytes:
     return seal(dump(members))
 
 
-def unpack_outcome(data: bytes) -> Outcome:
+def unpack_outcome(data: bytes, what: str = "the answer of a worker") -> Outcome:
     """Return the answer that a worker sent.
+
+    Args:
+        data: The answer.
+        what: What it is, for the error.
 
     Raises:
         TransferError: it was damaged on its way.
     """
-    return Outcome(**loads(unseal(data, "the answer of a worker")))
+    return Outcome(**loads(unseal(data, what)))

@@ -11,6 +11,7 @@ from contextvars import Context
 from typing import Any
 
 from railtracks._concurrency._event_loop import running_library
+from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import SessionError, TransferError
 from railtracks.executors._capture import Capture, captured
 from railtracks.executors._outcome import pack_exception, pack_outcome, pack_result
@@ -88,7 +89,7 @@ def run(work: bytes, collect: Callable[[Capture], None] | None = None) -> bytes:
     try:
         head, body = _load(unseal(work, "the work for a worker"), "the work")
         name = head["name"] or name
-        ended = Context().run(_run, head, body, name, capture)
+        ended = _context().run(_run, head, body, name, capture)
         if collect is not None:
             collect(capture)
     except BaseException as exc:
@@ -102,6 +103,14 @@ def run(work: bytes, collect: Callable[[Capture], None] | None = None) -> bytes:
         process=os.getpid(),
         host=_host(),
     )
+
+
+def _context() -> Context:
+    """Return an empty context; in a worker that a test harness simulates, with its hooks."""
+    context, hooks = Context(), runtime_hooks.get()
+    if hooks.run_loop is not None:
+        context.run(runtime_hooks.set, hooks)
+    return context
 
 
 def _run(head: Mapping[str, Any], body: bytes, name: str, capture: Capture) -> dict[str, Any]:
@@ -145,4 +154,4 @@ def _in_event_loop(awaitable: Awaitable[Any], backend: str) -> Any:
     async def main() -> Any:
         return await awaitable
 
-    return anyio.run(main, backend=backend)
+    return (runtime_hooks.get().run_loop or anyio.run)(main, backend=backend)

@@ -15,9 +15,13 @@ import attrs
 
 from railtracks._test_probe import as_node
 from railtracks.exceptions import ConfigError
+from railtracks.testing._executor import Executor, WorkerFault
 from railtracks.testing._trace import ReprAsCode
 
-__all__ = ["Cancel", "Delay", "FailSave", "Fault", "Hang", "Kill", "LoseWorker", "Raise", "Return", "StoreFault"]
+__all__ = [
+    "Cancel", "Delay", "Executor", "FailSave", "Fault", "Hang", "Kill", "LoseWorker", "Raise", "Return", "StoreFault",
+    "WorkerFault",
+]  # fmt: skip
 
 
 def _seconds(instance: object, attribute: Any, value: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 
 from railtracks._context_variable import current
-from railtracks.exceptions import SessionError
+from railtracks.exceptions import SessionError, TransferError
 from railtracks.execution._home import CallFrame, Home
 from railtracks.execution._remote._arrival import Arrival
 from railtracks.execution._remote._order import Report
@@ -46,10 +46,11 @@ class RunnerStrategy:
         work = pack_order(make_order(frame, self._config, shares_memory=False), node, args, kwargs)
         try:
             answer = await self._run(runner, work, node, frame)
+            outcome = unpack_outcome(answer, f"{node.name}: the answer of a worker of {self._name!r}")
         except BaseException:
             note_place(frame, {"place": self._name})
             raise
-        return await self._take(frame, unpack_outcome(answer))
+        return await self._take(frame, outcome)
 
     def _runner(self, node: FunctionNode[..., Any]) -> Runner:
         runner = shared(("executor", self._name), self._make, _close)
@@ -84,8 +85,13 @@ class RunnerStrategy:
         place: dict[str, Any] = {"place": self._name, "host": outcome.host, "process": outcome.process}
         try:
             report: Report = outcome.unwrap()
-        except BaseException:  # the order itself could not be done there
+        except BaseException as exc:  # the order itself could not be done there
             note_place(frame, place)
+            assert frame.record is not None
+            if isinstance(exc, TransferError) and not str(exc).startswith(
+                frame.record.name
+            ):  # it was damaged on its way there
+                raise TransferError(f"{frame.record.name}, in a worker of {self._name!r}: {exc}") from exc
             raise
         arrival = Arrival(frame, report, is_packed=True)
         try:

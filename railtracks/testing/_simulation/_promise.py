@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from railtracks._test_probe import is_fatal, is_item_call, is_replayed, leaves_of
-from railtracks.exceptions import GlobalTimeOutError, LimitExceededError, RunSuspended
-from railtracks.state import CallRecord, Status
+from railtracks.exceptions import GlobalTimeOutError, LimitExceededError, NodeTimeOutError, RunSuspended
+from railtracks.state import CallRecord, Reason, Status
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._outcome import ObservedSession, Outcome
 from railtracks.testing._simulation._witness import CallKey, ObservedCall
@@ -86,6 +86,9 @@ def the_caller_has_the_real_result_or_the_real_exception(outcome: Outcome) -> No
         raise InvariantError(
             f"it ended after {elapsed:g} s, but not because of the timeout of {config.timeout:g} s", call
         )
+    elif isinstance(error, NodeTimeOutError) and error is attempts[-1].exception:
+        if attempts[-1].reason is not Reason.NODE_TIMEOUT:
+            raise InvariantError(f"it timed out, but the record has the reason {attempts[-1].reason}", call)
     elif error is not None:
         if not _is_same_error(error, top.value):
             raise InvariantError(
@@ -129,6 +132,9 @@ def _check_record(outcome: Outcome, call: CallKey, record: CallRecord, records: 
         return
     if record.status is Status.SUSPENDED:  # however its code was unwound
         return
+    if record.reason is Reason.NODE_TIMEOUT:
+        _check_timeout(record, observed, call)
+        return
     if record.status is not STATUS[observed.outcome]:
         raise InvariantError(f"{name} {_end(observed)}, but the record says {record.status.value}", call)
     value = record.exception if observed.outcome == "raised" else record.result
@@ -137,6 +143,17 @@ def _check_record(outcome: Outcome, call: CallKey, record: CallRecord, records: 
         raise InvariantError(f"{name} {_end(observed)}, but the record has {recorded}", call)
     if (record.reason is not None) != (record.status is Status.CANCELLED):
         raise InvariantError(f"{name} is {record.status.value}, with the reason {record.reason}", call)
+
+
+def _check_timeout(record: CallRecord, observed: ObservedCall, call: CallKey) -> None:
+    """Check a call that exceeded the timeout of its node, which cancels what it does and makes an error of that."""
+    if record.status is not Status.FAILED or not isinstance(record.exception, NodeTimeOutError):
+        raise InvariantError(
+            f"{_named(record, call)} exceeded the timeout of its node, but the record says {record.status.value}, with "
+            f"{stable_repr(record.exception)}", call
+        )  # fmt: skip
+    if observed.outcome == "returned":
+        raise InvariantError(f"{_named(record, call)} {_end(observed)}, but the record has its timeout", call)
 
 
 def _check_caller(outcome: Outcome, call: CallKey, record: CallRecord, records: tuple[CallRecord, ...]) -> None:

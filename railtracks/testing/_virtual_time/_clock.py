@@ -149,7 +149,8 @@ class VirtualClock:
         self._was_idle = False  # since the last check
         self._running: dict[str, bool] = {}
         self._watched_turns = 0
-        self._threads = set(threading.enumerate())  # older threads do not know this event loop
+        self.older_threads = set(threading.enumerate())
+        """Threads that do not know this event loop."""
         self.event_loop: EventLoop | None = None
         """The event loop; it sets this itself."""
         self.cancel_run: Callable[[], None] = lambda: None
@@ -325,7 +326,7 @@ class VirtualClock:
 
     def threads_of_run(self) -> list[threading.Thread]:
         """Return the threads that were started during the run, but for those that are known otherwise."""
-        return [thread for thread in foreign_threads() if thread not in self._threads]
+        return [thread for thread in foreign_threads() if thread not in self.older_threads]
 
     def _wait_for(self, holders: list[str], deadline: float | None, since: float | None) -> float | None:
         """Fail if it was waited for ``holders`` for too long.

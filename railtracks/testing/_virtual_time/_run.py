@@ -44,13 +44,14 @@ def seeded(seed: int | None, purpose: str) -> Random | None:
 def virtual_hooks(clock: VirtualClock, seed: int | None = None) -> RuntimeHooks:
     """Return hooks with which sessions run on ``clock``, and draw values by ``seed``. The observer stays as it is."""
     count = itertools.count()
-    values = seeded(seed, "values")
+    values, jitter = seeded(seed, "values"), seeded(seed, "jitter")
     return RuntimeHooks(
         clock=lambda: clock.now,
         wall=lambda: WALL + clock.now,
         processor_clock=None,  # it differs from run to run
         new_id=lambda: f"s{next(count)}",
         random_bytes=os.urandom if values is None else values.randbytes,
+        jitter=None if jitter is None else lambda most: jitter.uniform(0, most),
         hold_clock=clock.hold,
         thread_scheduler=clock.thread_scheduler,
         observer=runtime_hooks.get().observer,
@@ -136,15 +137,17 @@ def run_with(
     token = runtime_hooks.set(customize_hooks(virtual_hooks(clock, seed)))
     try:
         with seeded_trio(None if seed is None else f"{seed}/order") if backend == "trio" else contextlib.nullcontext():
-            return _run(func, args, backend, clock, random)
+            return run_on(clock, random, func, *args, backend=backend)
     finally:
         runtime_hooks.reset(token)
         clock.thread_scheduler.release_all()
 
 
-def _run(
-    func: Callable[..., Awaitable[T]], args: tuple[Any, ...], backend: str, clock: VirtualClock, random: Random | None
+def run_on(
+    clock: VirtualClock, random: Random | None, func: Callable[..., Awaitable[T]], *args: Any, backend: str
 ) -> T:
+    """Run an async function on a clock, without hooks. ``random`` decides the order of tasks on asyncio."""
+
     async def main() -> T:
         with anyio.CancelScope() as scope:
             clock.cancel_run = scope.cancel
