@@ -54,7 +54,7 @@ LAYERS: list[tuple[str, str]] = [
     ("cli __main__", "the command line"),
     ("testing._trace", "what the harness notes"),
     ("testing._virtual_time", "event loops on a clock that jumps"),
-    ("testing._executor testing.faults", "the faults that the harness injects"),
+    ("testing._executor testing._leases testing.faults", "the faults that the harness injects"),
     ("testing._simulation", "simulate, and the witness that observes a run"),
     ("testing", "rt.testing: invariants, strategies, SessionMachine"),
     ("pytest_plugin", "fixtures, the tree of a failed test, leaks"),

@@ -61,6 +61,7 @@ class Executor:
         chances: Of work that is not in the plan: the share that goes wrong, by what goes wrong. Their sum is at most 1.
         seed: Decides which share that is, by how much work is delayed, and where bytes change.
         delay: The greatest delay, in virtual seconds.
+        latency: Up to how many virtual seconds pass before any work begins.
 
     Attributes:
         happened: What went wrong so far: the number of the work, and what it was.
@@ -76,11 +77,12 @@ class Executor:
         chances: Mapping[WorkerFault, float] | None = None,
         seed: int = 0,
         delay: float = 10.0,
+        latency: float = 0.0,
     ) -> None:
         self._plan: dict[int, WorkerFault] = dict(plan or {})
         self._chances: dict[WorkerFault, float] = dict(chances or {})
-        self._seed, self._delay = seed, delay
-        _validate(self._plan, self._chances, delay)
+        self._seed, self._delay, self._latency = seed, delay, latency
+        _validate(self._plan, self._chances, delay=delay, latency=latency)
         self.happened: list[tuple[int, WorkerFault]] = []
         self._random = Random(f"{seed}/executor")  # noqa: S311 (repeatable, not secret)
         self._count = 0
@@ -109,7 +111,8 @@ class Executor:
         future: Future[Any] = Future()
         self._under_way[future] = None
         future.add_done_callback(lambda _: self._under_way.pop(future, None))
-        seconds = self._random.uniform(0, self._delay) if fault == "delay" else 0.0
+        seconds = self._random.uniform(0, self._latency) if self._latency else 0.0
+        seconds += self._random.uniform(0, self._delay) if fault == "delay" else 0.0
         _call_later(seconds, partial(self._begin, self._count, fault, future, func, args))
         return future
 
@@ -188,10 +191,11 @@ class Executor:
         parts += [f"chances={self._chances!r}"] if self._chances else []
         parts += [f"seed={self._seed}"] if self._seed else []
         parts += [f"delay={self._delay!r}"] if self._delay != 10 else []
+        parts += [f"latency={self._latency!r}"] if self._latency else []
         return f"Executor({', '.join(parts)})"
 
 
-def _validate(plan: Mapping[int, Any], chances: Mapping[Any, Any], delay: Any) -> None:
+def _validate(plan: Mapping[int, Any], chances: Mapping[Any, Any], **seconds: Any) -> None:
     known = ", ".join(map(repr, _FAULTS))
     for number in plan:
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
@@ -202,8 +206,9 @@ def _validate(plan: Mapping[int, Any], chances: Mapping[Any, Any], delay: Any) -
     shares = list(chances.values())
     if not all(isinstance(each, int | float) and 0 <= each <= 1 for each in shares) or sum(shares) > 1 + 1e-9:
         raise ConfigError(f"Executor: chances are {dict(chances)!r}; use numbers from 0 to 1, with a sum of at most 1")
-    if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < 2**62:
-        raise ConfigError(f"Executor: delay is {delay!r}; use seconds, 0 or more")
+    for name, value in seconds.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**62:
+            raise ConfigError(f"Executor: {name} is {value!r}; use seconds, 0 or more")
 
 
 def _fail(future: Future[Any], error: BaseException) -> None:

@@ -16,11 +16,12 @@ import attrs
 from railtracks._test_probe import as_node
 from railtracks.exceptions import ConfigError
 from railtracks.testing._executor import Executor, WorkerFault
+from railtracks.testing._leases import LeaseStore
 from railtracks.testing._trace import ReprAsCode
 
 __all__ = [
-    "Cancel", "Delay", "Executor", "FailSave", "Fault", "Hang", "Kill", "LoseWorker", "Raise", "Return", "StoreFault",
-    "WorkerFault",
+    "Cancel", "Delay", "Executor", "FailSave", "Fault", "Hang", "Kill", "LeaseStore", "LoseLease", "LoseWorker",
+    "Raise", "Return", "StoreFault", "WorkerFault",
 ]  # fmt: skip
 
 
@@ -181,7 +182,20 @@ class Kill(ReprAsCode):
     after: int = attrs.field(validator=_at_least(0))
 
 
-StoreFault = FailSave | Kill
+@attrs.frozen(repr=False)
+class LoseLease(ReprAsCode):
+    """Another machine takes the run over, as from a session whose lease has expired, and that has not noticed it.
+
+    From then on the store refuses what the session writes, with ``RunLostError``.
+
+    Args:
+        after: How many journal entries are written before.
+    """
+
+    after: int = attrs.field(validator=_at_least(0))
+
+
+StoreFault = FailSave | Kill | LoseLease
 
 
 def validate_plan(faults: Sequence[Fault | StoreFault]) -> tuple[Fault | StoreFault, ...]:

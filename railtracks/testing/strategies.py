@@ -96,6 +96,7 @@ def fault_plans(
     exceptions: Iterable[Exception | type[Exception]] = (ConnectionError("injected"),),
     store: bool = True,
     kill: bool = False,
+    lease: bool = False,
     max_size: int = 3,
 ) -> st.SearchStrategy[list[f.Fault | f.StoreFault]]:
     """Return a strategy for fault plans for ``simulate``; they shrink to no faults.
@@ -105,6 +106,7 @@ def fault_plans(
         exceptions: The exceptions that calls may raise.
         store: Whether the store may fail as well.
         kill: Whether the process may be killed as well; needs sessions that keep a journal.
+        lease: Whether another machine may take the run over as well; it does in sessions that keep a journal.
         max_size: The highest number of faults in a plan.
     """
     names: list[str | None] = [node if isinstance(node, str) else as_node(node, "fault_plans").name for node in nodes]
@@ -127,4 +129,6 @@ def fault_plans(
         kinds.append(st.builds(f.FailSave, error, st.sampled_from(["save", "open", "append"]), st.integers(0, 4)))
     if kill:
         kinds.append(st.builds(f.Kill, st.integers(0, 12)))
+    if lease:
+        kinds.append(st.builds(f.LoseLease, st.integers(0, 12)))
     return st.lists(st.one_of(kinds), max_size=max_size)

@@ -353,3 +353,33 @@ def test_a_base_exception_of_a_node_is_not_a_cancellation(kind, end_on_error, ba
         check(outcome)
         assert (outcome.exception, outcome.was_cancelled) == (error, False)
         assert outcome.end.startswith(f"raised {kind.__name__}: stop")
+
+
+# ---- calls that are tried again, and calls in workers
+
+
+@rt.function_node
+async def fail_twice(tries):
+    tries.append(1)
+    if len(tries) < 3:
+        raise ConnectionError("lost")
+    return "done"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda records: setattr(records[1], "policy", records[1].policy._replace(retry=2)), "try 2 is missing"),
+        (
+            lambda records: setattr(records[2], "policy", records[2].policy._replace(retried=True)),
+            "was tried again, but",
+        ),
+    ],
+    ids=["a missing one", "one that succeeded"],
+)
+def test_tries_that_do_not_follow_each_other(backend, change, text):
+    outcome = simulate(fail_twice.options(retries=3), [], backend=backend, save_state=False)
+    check(outcome)
+    change(outcome.info.records)
+    with pytest.raises(Violation, match=text):
+        check(outcome)

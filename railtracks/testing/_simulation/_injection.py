@@ -8,14 +8,15 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import attrs
 from anyio.lowlevel import checkpoint
 
-from railtracks.state import Store
-from railtracks.testing.faults import Cancel, Delay, Fault, Hang, Kill, LoseWorker, Raise, Return, StoreFault
+from railtracks.exceptions import RunLostError
+from railtracks.state import Lock, Store
+from railtracks.testing.faults import Cancel, Delay, Fault, Hang, Kill, LoseLease, LoseWorker, Raise, Return, StoreFault
 
 ERRNO = {"disk full": errno.ENOSPC, "no permission": errno.EACCES}
 
@@ -142,12 +143,20 @@ class FaultyStore:
         self._countdowns = [_Countdown(fault, fault.after) for fault in faults]
         self.killed: ProcessKilled | None = None
         """Set when the process was killed; nothing is written from then on."""
+        self.lost: RunLostError | None = None
+        """Set when another machine has the run; all that is written raises it from then on."""
+        self._lease: _Lease | None = None
 
     prepare = None
     """Journals are begun by ``open`` alone, so that the faults of that count."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+    def lock(self, identifier: str) -> _Lease:
+        lease = _Lease(self._store.lock(identifier))
+        self._lease = self._lease or lease  # the first run is the one that is lost
+        return lease
 
     def open(self, identifier: str, content: bytes, durable: bool = False) -> _FaultyAppender:
         if self.killed is not None:  # a journal that is begun again would take the place of what the process left
@@ -161,20 +170,28 @@ class FaultyStore:
             self._store.save(identifier, content)
 
     def move_journal(self, identifier: str, to: str) -> bool:
+        self._check_lease()
         return self.killed is None and self._store.move_journal(identifier, to)
 
     def remove(self, identifier: str) -> None:
+        self._check_lease()
         if self.killed is None:
             self._store.remove(identifier)
 
     def put_value(self, identifier: str, digest: str, content: bytes) -> None:
+        self._check_lease()
         if self.killed is None:
             self._store.put_value(identifier, digest, content)  # type: ignore[attr-defined]
+
+    def _check_lease(self) -> None:
+        if self.lost is not None:
+            raise self.lost
 
     def maybe_fail(self, operation: str) -> None:
         """Raise the fault that is due at ``operation``, if there is one."""
         if self.killed is not None:
             return
+        self._check_lease()
         for countdown in self._countdowns:
             fault = countdown.fault
             if operation != getattr(fault, "at", "append") or not self._is_due(countdown):
@@ -182,8 +199,16 @@ class FaultyStore:
             if isinstance(fault, Kill):
                 self.killed = ProcessKilled(f"killed after {fault.after} journal entries")
                 raise self.killed
+            if isinstance(fault, LoseLease):
+                self._lose()
             number = ERRNO[fault.error]
             raise OSError(number, os.strerror(number))
+
+    def _lose(self) -> NoReturn:
+        self.lost = RunLostError("this machine does not have the run any more: another one has gone on with it")
+        if self._lease is not None:
+            self._lease.on_lost(self.lost)
+        raise self.lost
 
     def _is_due(self, countdown: _Countdown) -> bool:
         if countdown.left:
@@ -193,6 +218,17 @@ class FaultyStore:
             countdown.reported = True
             self._on_fault(countdown.fault)
         return True
+
+
+class _Lease:
+    """The lock of a run, which may be lost."""
+
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+        self.on_lost: Callable[[RunLostError], object] = bool
+
+    def release(self) -> None:
+        self._lock.release()
 
 
 class _FaultyAppender:

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from railtracks._test_probe import is_fatal, is_item_call, is_replayed, leaves_of
-from railtracks.exceptions import GlobalTimeOutError, LimitExceededError, NodeTimeOutError, RunSuspended
+from railtracks.exceptions import GlobalTimeOutError, LimitExceededError, NodeTimeOutError, RunLostError, RunSuspended
 from railtracks.state import CallRecord, Reason, Status
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._outcome import ObservedSession, Outcome
 from railtracks.testing._simulation._witness import CallKey, ObservedCall
 from railtracks.testing._trace import stable_repr
 from railtracks.testing._virtual_time._clock import Deadlock, Livelock
-from railtracks.testing.faults import StoreFault
+from railtracks.testing.faults import LeaseStore, LoseLease, StoreFault
 
 STATUS = {"returned": Status.COMPLETED, "raised": Status.FAILED, "cancelled": Status.CANCELLED}
 
@@ -69,6 +69,10 @@ def the_caller_has_the_real_result_or_the_real_exception(outcome: Outcome) -> No
     elapsed = top.time - first.began  # what follows the call, such as delivery to subscribers, has its own deadlines
     if isinstance(error, RunSuspended):
         return
+    if isinstance(error, RunLostError):
+        if not _may_lose_run(outcome):
+            raise InvariantError(f"the run was lost, but no other session could take it: {error}", call)
+        return
     ending = ending_error(outcome, session, config.end_on_error)
     if ending is not None:
         if error is not ending.value:
@@ -111,6 +115,8 @@ def every_call_is_on_record_as_it_was(outcome: Outcome) -> None:
                 raise InvariantError(f"the record of {record.name} has the index {record.index} instead of {index}")
             _check_record(outcome, (name, index), record, records)
         _check_steps(name, records)
+        _check_callers(name, records)
+        _check_tries(name, records)
         calls = [call for call in outcome.calls if call[0] == name and not is_item_call(call[1])]
         if lost := [call for call in calls if call[1] not in range(len(records))]:
             raise InvariantError("a call ran that is not on record", *lost)
@@ -143,6 +149,31 @@ def _check_record(outcome: Outcome, call: CallKey, record: CallRecord, records: 
         raise InvariantError(f"{name} {_end(observed)}, but the record has {recorded}", call)
     if (record.reason is not None) != (record.status is Status.CANCELLED):
         raise InvariantError(f"{name} is {record.status.value}, with the reason {record.reason}", call)
+
+
+def _check_callers(name: str, records: tuple[CallRecord, ...]) -> None:
+    """Check that each call is below one that began before it, also where a worker made it."""
+    for record in records:
+        above = None if record.parent is None else records[record.parent]
+        if above is not None and (above.index >= record.index or above.run != record.run):
+            raise InvariantError(
+                f"{record.name} is on record below {above.name}, which began later or is of another top-level call",
+                (name, above.index),
+                (name, record.index),
+            )
+
+
+def _check_tries(name: str, records: tuple[CallRecord, ...]) -> None:
+    """Check that the tries of a call that was tried again follow each other, and that only the last has not failed."""
+    numbers: dict[tuple[int | None, str], set[int]] = {}
+    for record in records:
+        retry = 0 if record.policy is None else record.policy.retry
+        if _is_retried(record) and record.status is not Status.FAILED:
+            raise InvariantError(f"{record.name} was tried again, but is {record.status.value}", (name, record.index))
+        known = numbers.setdefault((record.parent, record.name), set())
+        if retry and retry - 1 not in known:
+            raise InvariantError(f"{record.name} is try {retry + 1}, and try {retry} is missing", (name, record.index))
+        known.add(retry)
 
 
 def _check_timeout(record: CallRecord, observed: ObservedCall, call: CallKey) -> None:
@@ -202,6 +233,8 @@ def _check_saved(outcome: Outcome, session: ObservedSession) -> None:
         return
     if not info.records and (info.end_time is None or outcome.options.get("resume") is not None):
         return  # it was cancelled while it was entered; or it resumed a run and did nothing new
+    if isinstance(outcome.exception, RunLostError) and _may_lose_run(outcome):
+        return  # what is saved is another session's
     name = info.session_id
     if session.stored is None or session.stored.document is None:
         raise AssertionError(f"session {name} was not saved")
@@ -244,6 +277,11 @@ PROMISE: tuple[Callable[[Outcome], None], ...] = (
 def was_killed(outcome: Outcome) -> bool:
     """Return whether the process was killed, so that the records are those that a journal holds."""
     return isinstance(outcome.exception, ProcessKilled)
+
+
+def _may_lose_run(outcome: Outcome) -> bool:
+    """Return whether another session may have taken the run, so that this one wrote nothing any more."""
+    return isinstance(outcome.store, LeaseStore) or any(isinstance(fault, LoseLease) for fault in outcome.faults)
 
 
 def ending_error(outcome: Outcome, session: str, end_on_error: bool) -> ObservedCall | None:
