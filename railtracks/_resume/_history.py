@@ -260,6 +260,13 @@ class HistoryNode:
         return sorted(found, key=_position)
 
 
+def joined(earlier: HistoryNode, node: HistoryNode) -> HistoryNode:
+    """Return a node like ``node`` that also has the calls below ``earlier``, another try of the same call."""
+    both = HistoryNode([*earlier._attempts, *node._attempts])
+    both.attempt, both.record, both.is_handled = node.attempt, node.record, node.is_handled
+    return both
+
+
 def _pool_of(nodes: Sequence[HistoryNode]) -> HistoryNode:
     pool = HistoryNode([pair for node in nodes for pair in node._attempts])
     pool._children = sorted((child for node in nodes for child in node.children()), key=_position)

@@ -7,9 +7,11 @@ from itertools import count
 
 import attrs
 
-from railtracks._resume._history import HistoryNode, is_session
+from railtracks._resume._history import HistoryNode, is_session, joined
+from railtracks._resume._siblings import MatchKey, match_key
 from railtracks.state._call_tree import CallTree
-from railtracks.state._records import CallRecord, Change, PolicyFacts, Status, copy_record
+from railtracks.state._records import CallRecord, Change, PolicyFacts, Status, copy_record, is_retried
+from railtracks.state._views._place import was_lost
 
 _RUN_AGAIN = (Status.OPEN, Status.FAILED, Status.SUSPENDED)
 _Moment = tuple[int, int, int]
@@ -84,7 +86,7 @@ class _Merger:
     # ---- which calls there are
 
     def _add_children(self, node: HistoryNode, parent: _Call | None) -> None:
-        for child in node.children():
+        for child in self._with_lost_tries(node.children(), parent):
             record = child.record
             assert record is not None
             # Below a completed call, keep children from other attempts only if they completed: they are needed when
@@ -93,6 +95,33 @@ class _Merger:
             is_left_over = child.attempt is not node.attempt and _is_completed(node.record)
             if not is_left_over or (_is_completed(record) and not child.attempt.changes_below(record)):
                 self._add_children(child, self._add(child, record, parent))
+
+    def _with_lost_tries(self, children: Sequence[HistoryNode], parent: _Call | None) -> Iterator[HistoryNode]:
+        """Yield the children; those below a try whose worker was lost are below the next one, or its own if it is last.
+
+        An older attempt had made them. Of the try itself nothing came back, so that they say nothing about it.
+        """
+        tries = [(at, match_key(child.record)) for at, child in enumerate(children) if child.record is not None]
+        last = {key: at for at, key in tries if key is not None}
+        moved: dict[MatchKey, HistoryNode] = {}
+        for at, child in enumerate(children):
+            record = child.record
+            assert record is not None
+            key = match_key(record)
+            if key is not None and key in moved:
+                child = joined(moved.pop(key), child)
+            if key is None or not (is_retried(record) and was_lost(record) and child.children()):
+                yield child
+            elif at == last[key]:  # the process was killed before the next one: it has not ended
+                self._add_children(child, self._reopened(child, record, parent))
+            else:
+                moved[key] = child
+                self._add(child, record, parent)
+
+    def _reopened(self, node: HistoryNode, record: CallRecord, parent: _Call | None) -> _Call:
+        call = self._add(node, record, parent)
+        call.copy, call.ended = reopened(call.copy), None
+        return call
 
     def _add(self, node: HistoryNode, record: CallRecord, parent: _Call | None) -> _Call:
         attempt, (latest, latest_record) = node.attempt, node.latest

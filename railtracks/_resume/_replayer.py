@@ -11,7 +11,7 @@ from typing import Any
 from railtracks._logging import SESSION, SessionLog
 from railtracks._resume._canonical import CanonicalForms, forms_key
 from railtracks._resume._code_changes import CodeChanges
-from railtracks._resume._history import HistoryNode, build_history
+from railtracks._resume._history import HistoryNode, build_history, joined
 from railtracks._resume._links import base_of
 from railtracks._resume._matching import Match, match_call, restore_change
 from railtracks._resume._merging import reopened
@@ -22,7 +22,7 @@ from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status
 from railtracks.state._call_tree import Descendants
 from railtracks.state._garbage import collections_paused
-from railtracks.state._records import REUSED, Change
+from railtracks.state._records import REUSED, Change, copy_record
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._large_values import Find, find_nothing
 from railtracks.state._serialization._plain_data import cut_text
@@ -33,6 +33,11 @@ _REPEATABLE = {f"railtracks.{name}" for name in ("now", "uuid4", "random", "slee
 """The nodes of calls that do nothing which could be lost."""
 _Value = tuple[str | None, str | None]
 """A value of the context as JSON text, None if there is none, and the types in it."""
+
+LOST_BEFORE = "its worker was lost before"
+"""Why an attempt of a call runs that follows one of which nothing is known."""
+
+_PROGRESS = {Status.COMPLETED: 0, Status.OPEN: 2}
 
 
 class Replayer:
@@ -86,6 +91,8 @@ class Replayer:
         # By the index of a call that runs again: the recorded changes of its own that it has not made again. They come
         # between the calls that it makes. What a call without any changes in another attempt is another change.
         self._not_made: dict[int, list[Change]] = {}
+        # By the caller, node and arguments of a call whose worker was lost: what is on record of it.
+        self._given_back: dict[tuple[int | None, str | None, str | None], HistoryNode] = {}
         self._retries: dict[int, CallRecord] = {}  # by the index of a call that is tried again: the recorded one
 
     def match(self, record: CallRecord, node: FunctionNode[..., Any], caller: HistoryNode | None) -> Match:
@@ -106,6 +113,7 @@ class Replayer:
         if record.parent is None:
             caller = self._root
         match = match_call(caller, record, node, forms, self._find)
+        match = self._with_lost(record, match)
         match = self._code_changes.judge(match, node)
         self._reruns.judge(record, match, node, caller, self._state.caller)
         known = match.node.record if match.node is not None and match.is_found else None
@@ -127,6 +135,17 @@ class Replayer:
                 self._lost_failures.add(node.name)
                 self._log.log(logging.WARNING, "The call of %s runs again: %s", node.name, match.reuse, logger=SESSION)
         return match
+
+    def _with_lost(self, record: CallRecord, match: Match) -> Match:
+        """Return a match with the calls below the try of the same call before this one, of which nothing came back."""
+        if match.is_replayed or not self._given_back:
+            return match
+        back = self._given_back.pop((record.parent, record.node, record.inputs), None)
+        if back is None:
+            return match
+        if not match.is_found or match.node is None:
+            return match._replace(node=back, reuse=LOST_BEFORE)
+        return match._replace(node=joined(back, match.node))
 
     def on_ended(self, record: CallRecord) -> None:
         """Note the end of a call that has run."""
@@ -278,13 +297,20 @@ class Replayer:
         """
         record = known.record
         assert record is not None
-        below = [*known.attempt.descendants(record)]
+        below = _calls_below(known, record)
         self._order.release(below)
         values: dict[str, bytes] = {}
         for digest in digests_of(below):
             with suppress(ValueError):  # the worker runs again what needs it
                 values[digest] = self._find(digest)
         return [reopened(record), *below], values
+
+    def give_back(self, record: CallRecord, known: HistoryNode) -> None:
+        """Note that nothing has come back of what was handed over for a call: its worker was lost.
+
+        If the call is tried again, the calls below are those of the next attempt.
+        """
+        self._given_back[record.parent, record.node, record.inputs] = known
 
     def find(self, digest: str) -> bytes:
         """Return a large value of the history. Blocks. Raises ValueError if there is none."""
@@ -334,3 +360,20 @@ class Replayer:
                 "depends on the order may differ",
                 known.name, missing.name, logger=SESSION,
             )  # fmt: skip
+
+
+def _calls_below(known: HistoryNode, record: CallRecord) -> list[CallRecord]:
+    """Return the recorded calls below a call, in the order in which they are found again.
+
+    Of equal calls that several tries of it have made, those come first that had come furthest.
+    """
+    tries = [*known.records]
+    if len(tries) == 1:
+        return [*known.attempt.descendants(record)]
+    found: list[tuple[int, list[CallRecord]]] = []
+    for each in tries:
+        for child in known.attempt.children(each):
+            copy = child if each is record else copy_record(child, parent=record.index)
+            found.append((_PROGRESS.get(child.status, 1), [copy, *known.attempt.descendants(child)]))
+    found.sort(key=lambda pair: pair[0])
+    return [call for _, calls in found for call in calls]

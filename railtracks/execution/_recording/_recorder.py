@@ -343,6 +343,11 @@ class Recorder:
         """Return what a worker needs to resume a recorded call: its records, and the large values in them."""
         return ([], {}) if self._replayer is None else self._replayer.hand_over(known)
 
+    def give_back(self, record: CallRecord, known: HistoryNode | None) -> None:
+        """Note that nothing has come back from the worker to which ``known`` was handed over for a call."""
+        if self._replayer is not None and known is not None:
+            self._replayer.give_back(record, known)
+
     def find_recorded(self, digest: str) -> bytes:
         """Return a large value of the run that is resumed. Blocks. Raises ValueError if there is none."""
         return find_nothing(digest) if self._replayer is None else self._replayer.find(digest)

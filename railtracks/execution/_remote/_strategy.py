@@ -48,7 +48,7 @@ class RunnerStrategy:
             answer = await self._run(runner, work, node, frame)
             outcome = unpack_outcome(answer, f"{node.name}: the answer of a worker of {self._name!r}")
         except BaseException:
-            note_place(frame, {"place": self._name})
+            self._note_lost(frame, {"place": self._name})
             raise
         return await self._take(frame, outcome)
 
@@ -81,12 +81,21 @@ class RunnerStrategy:
             answer = await runner.run(work, node=node.name, on_abandon=abandon)
         return answer  # noqa: RET504 (a scope may end without a result, as far as type checkers know)
 
+    @staticmethod
+    def _note_lost(frame: CallFrame, place: dict[str, Any]) -> None:
+        """Record where a call was to run, of which nothing has come back."""
+        note_place(frame, place | {"lost": True})
+        recorder = frame.coordinator.recorder
+        if recorder is not None and frame.history_node is not None:
+            assert frame.record is not None
+            recorder.give_back(frame.record, frame.history_node)
+
     async def _take(self, frame: CallFrame, outcome: Outcome) -> Any:
         place: dict[str, Any] = {"place": self._name, "host": outcome.host, "process": outcome.process}
         try:
             report: Report = outcome.unwrap()
         except BaseException as exc:  # the order itself could not be done there
-            note_place(frame, place)
+            self._note_lost(frame, place)
             assert frame.record is not None
             if isinstance(exc, TransferError) and not str(exc).startswith(
                 frame.record.name

@@ -11,6 +11,14 @@ PLACE = "railtracks.worker"
 """The attribute of a call that ran in a worker: an object that says where, and what it printed there."""
 
 
+def was_lost(record: CallRecord) -> bool:
+    """Return whether nothing came back of a call that ran in a worker, so that the calls below are not of this try."""
+    if record.attributes is None or PLACE not in record.attributes:
+        return False
+    found = loads(record.attributes).get(PLACE)
+    return isinstance(found, dict) and found.get("lost") is True
+
+
 def place_of(record: CallRecord) -> str | None:
     """Return where a call ran, such as "process 4711"; None if it was not in a worker."""
     if record.attributes is None or PLACE not in record.attributes:

@@ -80,6 +80,8 @@ class _Drawing:
         self._flows = dice.random() < 0.2
         self._values = dice.random() < 0.3
         self._waits = dice.random() < 0.25
+        self._policies = dice.random() < 0.3
+        self._pool = dice.random() < 0.25
         self._arguments = 0
         self._concurrent = 0  # how many blocks around this one run at the same time as others
         self._may_repeat = False  # the latest argument: only within one block, as equal calls are known by their order
@@ -122,6 +124,10 @@ class _Drawing:
         self._may_repeat = True
         return self._arguments
 
+    def _new_argument(self) -> int:
+        self._arguments += 1
+        return self._arguments
+
     def _leaf(self) -> p.Leaf:
         fails = self._dice.choice((1, 1, 2, p.ALWAYS)) if self._chance(0.25) else 0
         kind = self._dice.choice(list(KINDS)) if self._chance(0.4) else "text"
@@ -130,7 +136,13 @@ class _Drawing:
             kind = self._dice.choice(free_kinds())
         sends = self._dice.choice(TOPICS) if self._waits and self._chance(0.15) else ""
         tries = self._dice.choice((1, 1, 2, 3)) if self._chance(0.4 if fails else 0.03) else 0
-        return p.Leaf(self._argument(), kind, fails, self._chance(0.3), puts, sends, tries)
+        policy: Any = self._policy() if not tries and not sends else ""
+        return p.Leaf(self._argument(), kind, fails, self._chance(0.3), puts, sends, tries, policy)
+
+    def _policy(self) -> Any:
+        if self._pool and self._chance(0.4):
+            return "pool"
+        return self._dice.choice(("limit", "timeout")) if self._policies and self._chance(0.4) else ""
 
     def _wait(self) -> p.Wait | p.Below:
         """Return a step that waits. What equals others, as several wait for one topic, is in a call of its own."""
@@ -152,6 +164,10 @@ class _Drawing:
         argument = self._argument()
         if self._threads and self._chance(0.5):
             return p.Below(tuple(self._leaf_or_wait() for _ in range(self._dice.randint(1, 2))), argument, "thread")
+        if self._pool and self._chance(0.5):
+            leaves = [self._leaf() for _ in range(self._dice.randint(1, 3))]
+            block = tuple(attrs.evolve(leaf, sends="", tries=0, policy="") for leaf in leaves)
+            return p.Below(block, argument, "pool")
         how: Any = "flow" if self._flows and self._chance(0.5) else "call"
         return p.Below(self._block(depth), argument, how)
 
@@ -163,6 +179,10 @@ class _Drawing:
         count = self._dice.randint(2, 4)
         if self._chance(0.5):
             leaves = [self._leaf() for _ in range(count)]
+            if leaves[0].policy in ("timeout", "pool") or leaves[0].tries:
+                # Equal calls are known by the order in which they began. Tries begin in another order when those
+                # before them are replayed, so that equal items of a batch may get the results of each other.
+                leaves = [attrs.evolve(leaf, argument=self._new_argument()) for leaf in leaves]
             items: Any = tuple(attrs.evolve(leaf, kind=leaves[0].kind, takes_latest=False) for leaf in leaves)
         else:
             arguments = [self._argument() for _ in range(count)]

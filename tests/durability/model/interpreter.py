@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import anyio
 import attrs
 
 import railtracks as rt
-from railtracks.exceptions import RunSuspended
+from railtracks.exceptions import NodeTimeOutError, RunSuspended, TransferError, WorkerLostError
 from railtracks.testing import ProcessKilled
+from railtracks.testing.faults import Executor
 from tests.durability.model import programs as p
 from tests.durability.model.answers import KINDS, Raised, annotation, show
 from tests.durability.model.world import DisturbedWorld, Place, UndisturbedWorld, shown_arguments
@@ -23,15 +26,46 @@ here: ContextVar[tuple[Place, Any]] = ContextVar("here")
 
 
 class Process:
-    """The process that runs now: the world, and the options of its sessions."""
+    """The process that runs now: the world, and the options of its sessions.
+
+    Attributes:
+        sent: The place and the step of the call that a worker does now.
+    """
 
     world: DisturbedWorld | UndisturbedWorld
     options: dict[str, Any]
+    sent: tuple[Place, Any] | None = None
+
+
+class Pool(Executor):
+    """An executor whose workers know which step they do. They work one at a time, and nothing else runs meanwhile."""
+
+    def submit(self, func: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        if not isinstance(func, partial):  # it comes a second time, in the event loop
+            func = partial(_do_sent, here.get(), func)
+        return super().submit(func, *args)
+
+
+def _do_sent(sent: tuple[Place, Any], func: Callable[..., Any], *args: Any) -> Any:
+    Process.sent = sent
+    try:
+        return func(*args)
+    finally:
+        Process.sent = None
+
+
+def current() -> tuple[Place, Any]:
+    """Return the place and the step of the call that runs."""
+    found = here.get(None)
+    if found is None:
+        assert Process.sent is not None
+        return Process.sent
+    return found
 
 
 def _leaf_node(kind: str) -> Any:
     async def leaf(argument, *given):
-        place, step = here.get()
+        place, step = current()
         return await Process.world.answer(place, step, shown_arguments(argument, given))
 
     leaf.__annotations__["return"] = annotation(kind)
@@ -44,14 +78,27 @@ LEAVES = {kind: _leaf_node(kind) for kind in KINDS}
 def node_of(leaf: p.Leaf) -> Any:
     """Return the node of a leaf, which tries again as the leaf says."""
     node = LEAVES[leaf.kind]
+    match Process.world.policy_of(leaf):
+        case "limit":
+            node = node.options(limit=1)
+        case "timeout":
+            return node.options(timeout=600, retries=rt.Retry(attempts=None, on=NodeTimeOutError, timeout=None))
+        case "pool":
+            return in_pool(node)
     if not leaf.tries:
         return node
     return node.options(retries=rt.Retry(attempts=1 + leaf.tries, wait_initial=50, wait_max=90, timeout=None))
 
 
+def in_pool(node: Any) -> Any:
+    """Return a node that runs in a worker, and is tried again when that is lost."""
+    retries = rt.Retry(attempts=None, on=(WorkerLostError, TransferError), timeout=None)
+    return node.options(where="pool", retries=retries)
+
+
 @rt.function_node
 async def work(argument: int) -> list[str]:
-    place, step = here.get()
+    place, step = current()
     return [show(value) for value in await run_block(place, step.block)]
 
 
@@ -105,7 +152,9 @@ async def _run_step(place: Place, step: p.Step, values: list[Any]) -> list[Any]:
         case p.Below(how="flow"):
             return await rt.Flow("Inner", work, **Process.options).ainvoke(step.argument)
         case p.Below():
-            node: Any = work if step.how == "call" else work_in_thread
+            node: Any = work_in_thread if step.how == "thread" else work
+            if step.how == "pool" and Process.world.has_pool:
+                node = in_pool(node)
             return await rt.call(node, step.argument)
         case p.Branches():
             return await _run_branches(place, step)
@@ -165,7 +214,7 @@ async def _run_batch(place: Place, step: p.Batch) -> list[Any]:
         for at, item in enumerate(step.items):
             # They have one node, and are tried again as often as the first of them.
             tried = (
-                attrs.evolve(item, tries=first.tries)
+                attrs.evolve(item, tries=first.tries, policy=first.policy)
                 if isinstance(item, p.Leaf) and isinstance(first, p.Leaf)
                 else item
             )

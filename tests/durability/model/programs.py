@@ -28,6 +28,9 @@ class Leaf:
         puts: The key of the context that it sets when it answers; "" for none.
         sends: The topic of a message that the world sends to the run when it answers; "" for none.
         tries: How often its node has it tried again when it fails; in a batch, as the first item says.
+        policy: What else its node does, which changes only when it runs. "limit": no other one of this kind runs at the
+            same time; "timeout": it is tried again if it takes long; "pool": it runs in a worker, which may be lost and
+            is tried again then. In a batch, as the first item says.
     """
 
     argument: int = 0
@@ -37,6 +40,7 @@ class Leaf:
     puts: str = ""
     sends: str = ""
     tries: int = 0
+    policy: Literal["", "limit", "timeout", "pool"] = ""
 
 
 @attrs.frozen
@@ -63,12 +67,12 @@ class Below:
 
     Attributes:
         how: "call"; "flow": as the entry point of another flow; "thread": as a sync node, of which each step is a leaf
-            or waits.
+            or waits; "pool": in a worker, which may be lost and is tried again then, and of which each step is a leaf.
     """
 
     block: Block
     argument: int = 0
-    how: Literal["call", "flow", "thread"] = "call"
+    how: Literal["call", "flow", "thread", "pool"] = "call"
 
 
 @attrs.frozen
@@ -282,7 +286,7 @@ def smaller(block: Block) -> Iterator[Block]:
 def _smaller_steps(step: Step) -> Iterator[Step]:
     match step:
         case Leaf():
-            yield from _simpler(step, kind="text", fails=0, takes_latest=False, puts="", sends="", tries=0)
+            yield from _simpler(step, kind="text", fails=0, takes_latest=False, puts="", sends="", tries=0, policy="")
         case Wait():
             yield from _simpler(step, count=1, of="message")
             if step.then is not None:

@@ -16,12 +16,14 @@ import attrs
 
 import railtracks as rt
 from railtracks.state import MemoryStore, Status
+from railtracks.state._views._place import was_lost
 from railtracks.testing import Deadlock, ProcessKilled, VirtualClock
 from railtracks.testing._virtual_time._run import run_with
+from railtracks.testing.faults import WorkerFault
 from tests.durability.model import programs as p
 from tests.durability.model.answers import Failure, first_number, show
 from tests.durability.model.drawing import History, Kill
-from tests.durability.model.interpreter import Process, here, work
+from tests.durability.model.interpreter import Pool, Process, here, work
 from tests.durability.model.store import DyingStore
 from tests.durability.model.world import DisturbedWorld, Place, UndisturbedWorld
 
@@ -30,12 +32,18 @@ MORE = 3
 """Attempts after the last kill, until one succeeds. Those that are suspended do not count."""
 MOST_FAILURES = 2
 """The greatest number of failures of a leaf that does not fail always."""
+CHANCES: dict[WorkerFault, float] = {
+    "lose": 0.08, "lose_answer": 0.08, "delay": 0.1, "duplicate": 0.08, "corrupt": 0.05, "truncate": 0.05,
+    "corrupt_work": 0.05, "refuse": 0.05,
+}  # fmt: skip
+"""The share of work in workers that goes wrong."""
 MOST_WAITS = 60
 """The greatest number of attempts that are suspended."""
 SUPPLIED = 0.6
 """The part of what runs wait for that comes before the next attempt."""
 EXPECTED_WARNINGS = re.compile(
-    "The run failed again|The execution info could not be saved|The run .* has completed; .* that nothing received"
+    "The run failed again|leaf has waited 60 s for its turn: limit=1|"
+    "The execution info could not be saved|The run .* has completed; .* that nothing received"
     r"|[\w.]+(\(.*\))? (FAILED|CANCELLED|TIMED OUT)\b"
 )
 
@@ -87,9 +95,10 @@ class Run:
         self._given_up = list(p.given_up(history.program))
         # What handled a failure that ended the run is replayed when the failure has come again; and so is what began
         # because a call of a batch had failed.
-        steps = p.placed(history.program)
+        steps = list(p.placed(history.program))
         self._late = [*self._reraising, *(place for place, step in steps if p.goes_on_after_failures(step))]
         self._waits = any(isinstance(step, p.Wait) for step in p.steps_in(history.program))
+        self._has_pool = any("pool" in (getattr(step, "policy", ""), getattr(step, "how", "")) for _, step in steps)
         self.world = DisturbedWorld(history.seed)
         self._store: DyingStore | None = None
         self._wall = 0.0
@@ -151,8 +160,9 @@ class Run:
             return await (flow.aresume(RUN, answers=answers) if is_resumed else flow.ainvoke(0))
 
         end = self._process(self.world, store, self.world.attempt, start, run_identifier=RUN, if_exists="resume")
-        if self.world.is_dead:
+        if self.world.is_dead or self._has_pool:
             self.world.note_lost(store)
+        if self.world.is_dead:
             end = End("killed")
         elif end.session is not None:
             self._check_decisions(end)
@@ -209,6 +219,7 @@ class Run:
             "timeout": math.inf, "logging_setting": "QUIET",
             **({"save_state": False} if store is None else {"store": store}),
             "durability": "sync" if self._history.is_sync else "async",
+            **({"executors": {"pool": self._pool(number)}} if self._has_pool else {}),
         }  # fmt: skip
         clock, wall = VirtualClock(), self._wall
         flow = rt.Flow("Model", work, **Process.options, **options).connect()
@@ -240,6 +251,10 @@ class Run:
         self._wall += clock.now + 7
         return end
 
+    def _pool(self, number: int) -> Pool:
+        """Return the executor of a process, whose workers are lost now and then."""
+        return Pool(chances=CHANCES, seed=self._history.seed * 1000 + number, latency=900)
+
     # ---- checks
 
     def _check_decisions(self, end: End) -> None:
@@ -256,7 +271,7 @@ class Run:
         assert self._store is not None
         inner = [rt.state.load_run(name, self._store).records for name in self._store.contents() if name != RUN]
         own = [] if final.session is None else final.session.info.records
-        return _numbers([*own, *(record for records in inner for record in records)])
+        return set().union(*map(_numbers, [own, *inner]))
 
     def _check_effects(self, final: End) -> None:
         """Check that nothing that had completed ran twice, and that nothing of it was dropped."""
@@ -335,9 +350,20 @@ def _is_in(place: Place, outer: Iterable[Place]) -> bool:
 
 
 def _numbers(records: Iterable[Any]) -> set[int]:
-    """Return the numbers of the answers in the records of leaves."""
+    """Return the numbers of the answers in the records of leaves of one session.
+
+    What is below a call whose worker was lost was only handed over to that, and is below the next try as well.
+    """
     ended = Status.COMPLETED, Status.FAILED
-    return {first_number(record.output) for record in records if record.name == "leaf" and record.status in ended}
+    records = list(records)
+    lost = {record.index for record in records if was_lost(record)}
+    leaves = [each for each in records if each.name == "leaf" and each.status in ended and each.parent not in lost]
+    return {first_number(record.output) for record in leaves if not _is_lost(record)}
+
+
+def _is_lost(record: Any) -> bool:
+    """Return whether a leaf has failed without an answer: it took too long, or its worker was lost."""
+    return record.status is Status.FAILED and '"$type": "railtracks.exceptions.' in record.output[:60]
 
 
 async def _resume(name: str, answers: dict[str, Any], flow: Any) -> Any:

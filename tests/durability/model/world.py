@@ -7,6 +7,7 @@ which the same is answered in the same order.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
@@ -15,6 +16,7 @@ import anyio
 import attrs
 
 import railtracks as rt
+from railtracks._test_hooks import runtime_hooks
 from railtracks.state import MemoryStore
 from railtracks.testing import ProcessKilled
 from tests.durability.model import programs as p
@@ -80,6 +82,14 @@ class DisturbedWorld:
         self.is_dead = False
         self.run = ""
         self.store: MemoryStore | None = None
+        self._limited: Counter[str] = Counter()
+        self._slow = 0
+
+    has_pool = True
+
+    def policy_of(self, leaf: p.Leaf) -> str:
+        """Return what the node of a leaf does, beside trying it again."""
+        return leaf.policy
 
     def begin(self, kill: Kill | None, run: str, store: MemoryStore) -> None:
         """Start a process, which is killed then.
@@ -92,6 +102,7 @@ class DisturbedWorld:
         self.attempt += 1
         self.run, self.store = run, store
         self._kill, self._count, self.is_dead = kill, 0, False
+        self._limited.clear()
 
     def rest(self, store: MemoryStore) -> None:
         """Have no process, so that nothing is killed."""
@@ -137,8 +148,8 @@ class DisturbedWorld:
     async def answer(self, place: Place, leaf: p.Leaf, arguments: str) -> Any:
         """Do what a leaf does."""
         self.check_alive()
-        dice = Random(f"{self._seed}/{self.attempt}/{place}")
-        await anyio.sleep(dice.uniform(100, 999))
+        if not is_in_worker():  # there it takes no time, so that answers come in the order of their numbers
+            await self._take_time(place, leaf)
         self.check_alive()
         number = self._next_number()
         if leaf.puts:
@@ -152,6 +163,21 @@ class DisturbedWorld:
         if isinstance(value, Failure):
             raise value
         return value
+
+    async def _take_time(self, place: Place, leaf: p.Leaf) -> None:
+        dice = f"{self._seed}/{self.attempt}/{place}"
+        if leaf.policy == "timeout":  # another try takes another time
+            self._slow += 1
+            dice += f"/{self._slow}"
+        self._limited[leaf.kind] += leaf.policy == "limit"
+        if self._limited[leaf.kind] > 1:
+            self.problems.append(
+                f"{self._limited[leaf.kind]} leaves of the kind {leaf.kind} ran at once, of a limit of 1"
+            )
+        try:
+            await anyio.sleep(Random(dice).uniform(100, 999))
+        finally:
+            self._limited[leaf.kind] -= leaf.policy == "limit"
 
     async def sleep(self, place: Place, seconds: int) -> None:
         await rt.sleep(seconds)
@@ -206,11 +232,16 @@ class DisturbedWorld:
         return value
 
     def note_lost(self, store: MemoryStore) -> None:
-        """Note which answers the process took with it when it was killed."""
+        """Note which answers never came: those that a process or a worker took with it when it died."""
         content = b"".join(bytes(each.content) for each in [*store._documents.values(), *store._journals.values()])
         for each in self.answers:
             if each.attempt == self.attempt and mark(each.number).encode() not in content:
                 each.is_lost = True
+
+
+def is_in_worker() -> bool:
+    """Return whether this runs in a worker of a pool."""
+    return runtime_hooks.get().run_loop is not None
 
 
 def _wait_of(step: p.Wait) -> tuple[Any, str]:
@@ -263,6 +294,11 @@ class UndisturbedWorld:
         self._origin = 0.0
         self.asked: set[int] = set()
         self.problems: list[str] = []
+
+    has_pool = False
+
+    def policy_of(self, leaf: p.Leaf) -> str:
+        return ""
 
     def begin(self) -> None:
         """Note the time, in the event loop."""
