@@ -29,10 +29,6 @@ _SETTINGS = frozenset({"collections.ChainMap", "collections.defaultdict", "colle
 """Types whose values have settings that version 3 did not write."""
 
 
-_ADDED: Mapping[str, Mapping[str, object]] = {"railtracks.llm.Completion": {"sdk_retries": 0}}
-"""The fields that classes of the library have got since, with their defaults: version 3 wrote values without them."""
-
-
 class _FormerEncoder(Encoder):
     """Writes values as version 3 did.
 
@@ -58,12 +54,7 @@ class _FormerEncoder(Encoder):
         except TypeError:
             return self._encode_items(sorted(value, key=repr), self.encode)
 
-    def _encode_fields(self, value: Any, classified: Classification) -> dict[str, Any]:
-        data: dict[str, Any] = super()._encode_fields(value, classified)
-        added = _ADDED.get(public_path(type(value)), {})
-        return {name: each for name, each in data.items() if name not in added or each != added[name]}
-
-    _WRITERS = {**Encoder._WRITERS, Kind.SET: _encode_set, Kind.FIELDS: _encode_fields}  # type: ignore[dict-item]
+    _WRITERS = {**Encoder._WRITERS, Kind.SET: _encode_set}  # type: ignore[dict-item]
 
 
 def _may_have_state(value: Any, cls: Any) -> bool:
@@ -165,9 +156,7 @@ def _can_be(cls: Any, data: Any) -> bool:
     classified = classify(cls)
     test = _TESTS.get(classified.kind)
     if classified.kind is Kind.FIELDS:
-        return isinstance(data, dict) and data.keys() | _ADDED.get(public_path(cls), {}).keys() == set(
-            classified.fields
-        )
+        return isinstance(data, dict) and data.keys() == set(classified.fields)
     return test is None or test(cls, data)
 
 
