@@ -207,11 +207,12 @@ LOWEST = [
 """The tests that depend most on what other packages do."""
 
 
+DASK = ["-m", "ecosystem", "tests/ecosystem/test_dask.py"]
 POSTGRES = ["tests/state/test_postgres.py", "tests/durability/test_postgres_runs.py"]
 
 
 @nox.session
-@nox.parametrize("extra", ["none", *EXTRAS, "postgres"])
+@nox.parametrize("extra", ["none", *EXTRAS, "postgres", "dask"])
 def lowest(session: nox.Session, extra: str) -> None:
     """Run a good part of the suite with the oldest versions that pyproject.toml allows. Arguments go to pytest."""
     session.install("uv")
@@ -219,7 +220,7 @@ def lowest(session: nox.Session, extra: str) -> None:
     others = [name for name in packages("test") if not name.startswith((*EXTRAS, "psycopg"))]
     session.run("uv", "pip", "install", "--quiet", "--resolution", "lowest-direct", "-e", project, *others)
     test = f"tests/llm/test_{extra.replace('-', '')}.py"
-    paths = {"none": LOWEST, "postgres": POSTGRES}.get(extra, [test, "tests/llm/test_adapters.py"])
+    paths = {"none": LOWEST, "postgres": POSTGRES, "dask": DASK}.get(extra, [test, "tests/llm/test_adapters.py"])
     run_pytest(session, "-n", "auto", *paths, *session.posargs)
 
 
@@ -269,7 +270,7 @@ def integration(session: nox.Session) -> None:
     session.notify("browser")
     for extra in EXTRAS:
         session.notify(f"extras(extra='{extra}')")
-    for extra in ("none", *EXTRAS, "postgres"):
+    for extra in ("none", *EXTRAS, "postgres", "dask"):
         session.notify(f"lowest(extra='{extra}')")
 
 

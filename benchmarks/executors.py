@@ -108,6 +108,39 @@ async def take_times(rounds: int) -> dict[str, list[float]]:
         await processes.close()
 
 
+def bare_dask(client: Any, loops: int) -> Variant:
+    """Wait in the thread of the event loop, which costs nothing, and which nobody can afford."""
+
+    async def run(count: int) -> None:
+        for _ in range(count):
+            assert client.submit(work, loops, pure=False, retries=0).result() == loops
+
+    return run
+
+
+async def take_dask_times(client: Any, rounds: int) -> dict[str, list[float]]:
+    runner = runner_of(rt.executors.Dask(client), "cluster")
+    try:
+        return await in_turns({"dask": through(runner, LOOPS), "bare dask": bare_dask(client, LOOPS)}, CALLS, rounds)
+    finally:
+        await runner.close()
+
+
+def measure_dask(backend: str, rounds: int) -> list[Result]:
+    """Measure a cluster of one process, where Dask is installed."""
+    try:
+        import distributed
+    except ImportError:
+        return []
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        times = anyio.run(take_dask_times, client, rounds, backend=backend)
+    against = f"bare client.submit ({micro(times['bare dask'])})"
+    return [Result("work in a Dask cluster", micro(times["dask"]), against, ratio(times, "dask", "bare dask"), 1.2)]
+
+
 def load_audit() -> Any:
     """Import the demo, which workers import by the same name."""
     folder = str(Path(__file__).parents[1] / "docs" / "scripts")
@@ -177,5 +210,6 @@ def measure(backend: str, rounds: int) -> list[Result]:
         row("work in a ProcessPoolExecutor", "pool", "bare submit and wait", 1.4),
         row("no work in a process of the session", "process at rest", "bare anyio.to_process", None),
         row("no work in a ProcessPoolExecutor", "pool at rest", "bare submit and wait", None),
+        *measure_dask(backend, rounds),
         measure_audit(backend, max(1, rounds // 3)),
     ]

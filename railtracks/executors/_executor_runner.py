@@ -21,7 +21,7 @@ from railtracks._concurrency._thread_limit import ThreadLimit
 from railtracks._concurrency._threads import run_in_thread
 from railtracks.exceptions import ConfigError, RTError, WorkerLostError
 from railtracks.executors import _worker
-from railtracks.executors._kinds import UNKNOWN, Kind, kind_of
+from railtracks.executors._kinds import LOST, UNKNOWN, Kind, kind_of
 from railtracks.executors._runner import Capabilities, hold_clock
 
 MAX_WORK_ON_LOOP = 1_000_000
@@ -181,6 +181,12 @@ class ExecutorRunner:
             if is_kind(exc, BrokenExecutor):
                 self._replace(executor)
             raise self._lost(node, exc) from exc
+        if result == LOST:
+            raise WorkerLostError(
+                f"{node}: its worker of the executor {self.name!r} died, or left the cluster, before its answer was "
+                f"here; it may have run, in whole or in part, and it is not run again unless the node has retries=",
+                self.name,
+            )
         if type(result) is not bytes:
             raise WorkerLostError(
                 f"{node}: the executor {self.name!r} returned {type(result).__name__} in place of its worker's answer",

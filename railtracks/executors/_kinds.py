@@ -118,12 +118,20 @@ _KINDS = {
         close=_close_dask,
         cancels_for_certain=False,
     ),
+    "railtracks.executors._dask.DaskExecutor": Kind(
+        capabilities=Capabilities(kind="machine", kills_running=False, survives_crash=True),
+        close=_close_dask,
+        cancels_for_certain=False,
+        submits_at_once=lambda _: True,
+    ),
     "railtracks.testing._executor.Executor": Kind(  # of ``railtracks.testing.faults``
         capabilities=Capabilities(kind="machine", kills_running=False, survives_crash=True),
         submits_at_once=lambda _: True,
         holds_clock=False,
     ),
 }
+LOST = b""
+"""What comes in place of an answer if work was sent once, and is not sent again."""
 UNKNOWN = Kind(
     capabilities=Capabilities(kind="machine", kills_running=False, survives_crash=False), cancels_for_certain=False
 )
@@ -147,7 +155,7 @@ def kind_of(executor: Any, name: str) -> Kind:
             # A derived class may do anything in its `submit`.
             return kind if cls is type(executor) else attrs.evolve(kind, submits_at_once=lambda _: False)
         if f"{cls.__module__}.{cls.__qualname__}" == "distributed.client.Client":  # whose futures are others
-            raise ConfigError(f"executors[{name!r}] is a client of Dask; pass client.get_executor()")
+            raise ConfigError(f"executors[{name!r}] is a client of Dask; pass rt.executors.Dask(client)")
     if not callable(getattr(executor, "submit", None)):
         raise ConfigError(
             f"executors[{name!r}] is {executor!r}, which has no method `submit`; pass an executor such as "

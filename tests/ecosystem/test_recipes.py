@@ -31,6 +31,8 @@ SCRIPTS = [
     "structlog",
     "OpenTelemetry",
 ]
+CLUSTERS = {"Dask": "distributed", "Ray": "ray"}
+"""With the package that each needs; Ray is too large to be installed each time."""
 SERVERS = {
     "FastAPI on uvicorn": ("uvicorn", ["app:app", "--port"], ["run", "shared", "thread", "later", "stream"]),
     "Starlette on hypercorn with trio": (
@@ -60,11 +62,18 @@ def promised(recipe: str) -> list[str]:
 
 
 def test_each_recipe_is_run():
-    assert [*RECIPES] == [*SERVERS, *SCRIPTS, *TESTS, *OTHERS]
+    assert [*RECIPES] == [*SERVERS, *SCRIPTS, *TESTS, *OTHERS, *CLUSTERS]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_prints_what_the_page_says(name, tmp_path):
+    (tmp_path / "recipe.py").write_text(RECIPES[name], "utf-8")
+    assert run(tmp_path, "recipe.py").splitlines() == promised(RECIPES[name]) != []
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_a_program_on_a_cluster_prints_what_the_page_says(name, tmp_path):
+    pytest.importorskip(CLUSTERS[name])
     (tmp_path / "recipe.py").write_text(RECIPES[name], "utf-8")
     assert run(tmp_path, "recipe.py").splitlines() == promised(RECIPES[name]) != []
 
