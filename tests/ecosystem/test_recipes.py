@@ -32,7 +32,7 @@ SCRIPTS = [
     "OpenTelemetry",
 ]
 CLUSTERS = {"Dask": "distributed", "Ray": "ray"}
-"""With the package that each needs; Ray is too large to be installed each time."""
+"""With the package that each needs, which is not to be had for each Python."""
 SERVERS = {
     "FastAPI on uvicorn": ("uvicorn", ["app:app", "--port"], ["run", "shared", "thread", "later", "stream"]),
     "Starlette on hypercorn with trio": (
