@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 import railtracks as rt
-from railtracks.exceptions import ConfigError, WorkerLostError
+from railtracks.exceptions import WorkerLostError
 from railtracks.state import Status
 from tests.ecosystem import dask_nodes as nodes
 from tests.places.helpers import place_attributes
@@ -148,26 +148,6 @@ def test_calls_on_a_cluster_that_wait_never_begin(backend, tmp_path):
     assert 1 <= (tmp_path / "ran").read_text().count("x") <= 2  # the one that ran, and the one to run next
     assert len(records) == 21
     assert any(each.abandoned for each in records)
-
-
-def test_what_is_no_cluster_is_refused():
-    with pytest.raises(ConfigError, match=r"Dask\(3\): expected the address of a scheduler"):
-        rt.executors.Dask(3)
-    with pytest.raises(ConfigError, match="workers= and threads= are for a cluster that is made here"):
-        rt.executors.Dask("tcp://x:1", workers=2)
-    with pytest.raises(ConfigError, match=r"Dask\(workers=0\): expected a whole number from 1 on"):
-        rt.executors.Dask(workers=0)
-
-
-def test_an_asynchronous_client_is_refused():
-    class Client:
-        asynchronous = True
-
-        def get_executor(self):
-            raise AssertionError
-
-    with pytest.raises(ConfigError, match="the client is asynchronous"):
-        rt.executors.Dask(Client())
 
 
 NODES = 5_000
