@@ -172,7 +172,8 @@ class Executor:
         elif fault == "corrupt":
             future.set_result(self._corrupt(worker.answer))
         elif fault == "truncate":
-            future.set_result(worker.answer[: self._random.randrange(len(worker.answer))])
+            # At least a byte is left: nothing at all stands for an answer that was lost.
+            future.set_result(worker.answer[: self._random.randrange(1, len(worker.answer))])
         else:
             future.set_result(worker.answer)
 

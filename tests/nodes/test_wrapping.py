@@ -362,6 +362,7 @@ def errors():
         "GlobalTimeOutError": timeout,
         "NodeTimeOutError": rt.exceptions.NodeTimeOutError(2.5, "too long", ["fetch, line 1 of a.py"]),
         "LimitExceededError": rt.exceptions.LimitExceededError("api", "full"),
+        "RemoteTraceback": rt.exceptions.RemoteTraceback("Traceback (most recent call last): ..."),
     }
     special["NodeInvocationError"] = rt.exceptions.NodeInvocationError("it failed", ["try again"], fatal=True)
     special["LLMError"] = rt.exceptions.LLMError("nothing", ["a history"])
