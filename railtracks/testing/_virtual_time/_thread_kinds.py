@@ -8,7 +8,7 @@ import time
 
 THREAD_END = 0.2
 """Real seconds that a thread has to end after a run, or a test, before it counts as left behind."""
-_OWN = ("railtracks-sync", "railtracks-watch")
+_OWN = ("railtracks-sync", "railtracks-watch", "railtracks-commit", "railtracks-postgres")
 """The names of the library's own threads, which stay for more work."""
 _INFRASTRUCTURE = ("execnet", "xdist", "pytest_timeout", "pydevd", "_pydevd", "debugpy", "coverage")
 """Packages whose threads belong to the test runner, and do nothing for a test."""
