@@ -22,6 +22,9 @@ SECONDS = 60
 """Real seconds that one of them may take."""
 SCRIPTS = [
     "APScheduler",
+    "cron and systemd",
+    "Processes",
+    "A progress bar",
     "Retry",
     "Timeout of one node",
     "Cache",
