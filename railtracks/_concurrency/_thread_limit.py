@@ -37,7 +37,7 @@ class ThreadLimit:
         self._is_reported = False
         self.awaited: Counter[str] = Counter()
         """How many wait for a place, by name."""
-        self.unlimited = anyio.CapacityLimiter(math.inf)
+        self.unlimited: anyio.CapacityLimiter = anyio.CapacityLimiter(math.inf)
         """The limiter for a backend that must not limit what has a place already."""
 
     async def acquire(self, holder: object, name: str, *, is_urgent: bool = False) -> None:

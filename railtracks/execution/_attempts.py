@@ -96,7 +96,7 @@ class Attempts:
         self._failed = 0  # the number of attempts that have failed
         self._began = self._recorded_began = first.started
         self._wait: float | None = None  # seconds before the next attempt, if the policy does not say
-        self.is_retried = False
+        self.is_retried: bool = False
 
     async def try_again(self, error: Exception, commits: bool, branch: tuple[int, ...] | None) -> Any:
         """Make the call again, as long as it fails and its policy allows.

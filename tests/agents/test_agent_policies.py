@@ -120,19 +120,19 @@ async def test_a_stream_is_tried_again_before_its_first_chunk():
 
 
 async def test_a_stream_is_not_tried_again_after_a_chunk():
-    agent = rt.agent_node("Agent", llm=Failing(1, after="Hel"), retries=AGAIN)
+    agent = rt.agent_node("Agent", llm=Failing(1, after="One"), retries=AGAIN)
     texts = []
     async with rt.Session() as session:
         with pytest.raises(OSError, match="no route") as raised:
             async for chunk in rt.astream(agent, "Hi"):
                 texts.append(chunk.text)
-    assert texts == ["Hel"]
+    assert texts == ["One"]
     assert "had reached the consumer" in raised.value.__notes__[0]
     assert len(records(session, "Agent")) == 1
 
 
 async def test_what_is_above_a_streamed_agent_is_not_tried_again():
-    agent = rt.agent_node("Agent", llm=Failing(1, after="Hel"))
+    agent = rt.agent_node("Agent", llm=Failing(1, after="One"))
 
     @rt.function_node(retries=AGAIN)
     async def outer(is_nested: bool) -> str:
@@ -142,7 +142,7 @@ async def test_what_is_above_a_streamed_agent_is_not_tried_again():
         return str(await rt.call(agent, "Hi"))
 
     for is_nested in (False, True):
-        agent = rt.agent_node("Agent", llm=Failing(1, after="Hel"))
+        agent = rt.agent_node("Agent", llm=Failing(1, after="One"))
         async with rt.Session() as session:
             with pytest.raises(OSError, match="no route"):
                 [chunk async for chunk in rt.astream(outer, is_nested)]

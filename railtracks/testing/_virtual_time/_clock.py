@@ -149,7 +149,7 @@ class VirtualClock:
         self._was_idle = False  # since the last check
         self._running: dict[str, bool] = {}
         self._watched_turns = 0
-        self.older_threads = set(threading.enumerate())
+        self.older_threads: set[threading.Thread] = set(threading.enumerate())
         """Threads that do not know this event loop."""
         self.event_loop: EventLoop | None = None
         """The event loop; it sets this itself."""
