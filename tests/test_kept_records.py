@@ -463,6 +463,7 @@ async def test_a_journal_that_is_written_anew_says_the_same(kind, tmp_path, monk
     assert len(loaded.records) == 2 + 2 * 30 + 2 * 6
 
 
+@pytest.mark.either_backend
 async def test_memory_does_not_grow_with_the_items():
     import tracemalloc
 
@@ -540,6 +541,7 @@ flow.invoke()
 """
 
 
+@pytest.mark.either_backend
 def test_a_killed_process_does_nothing_again_that_was_seen(backend):
     """The lines that are read before the kill are some moments old then; what came since may be there or not."""
     done: set[int] = set()

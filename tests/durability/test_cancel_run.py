@@ -125,6 +125,7 @@ except rt.exceptions.RunCancelledError as exc:
 """
 
 
+@pytest.mark.either_backend
 @pytest.mark.parametrize("store", ["file:runs", "sqlite:runs.db", POSTGRES])
 def test_another_process_notices_within_about_a_second(store, backend):
     store = url_of(Path.cwd()) if store == "postgres" else store

@@ -81,6 +81,7 @@ def test_a_run_in_async_mode_survives_kills_with_sqlite(backend, server, tmp_pat
     kill_often(server, tmp_path, kills, "sqlite", (8, 2 * kills, 10), set(), backend=backend, durability="async")
 
 
+@pytest.mark.either_backend
 @needs_postgres
 @KILLS
 def test_a_run_in_sync_mode_survives_kills_with_postgres(backend, server, tmp_path, kills):
@@ -88,6 +89,7 @@ def test_a_run_in_sync_mode_survives_kills_with_postgres(backend, server, tmp_pa
     kill_often(server, tmp_path, kills, "postgres", (5, kills, 6), backend=backend, durability="sync")
 
 
+@pytest.mark.either_backend
 @needs_postgres
 @KILLS
 def test_a_run_in_async_mode_survives_kills_with_postgres(backend, server, tmp_path, kills):
@@ -99,6 +101,7 @@ SLACK = 0.7
 """The seconds in which the thread that commits gets its turn, and the disk does its work, on a busy machine."""
 
 
+@pytest.mark.either_backend
 def test_sqlite_in_async_mode_loses_only_the_last_moments(backend, server, tmp_path):
     run = Run(server, tmp_path / "run", "sqlite", (10, 100, 0), backend=backend, durability="async")
     # The last branch has paused more than ninety times by then, so this comes after a second or more.

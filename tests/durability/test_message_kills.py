@@ -147,6 +147,7 @@ def test_message_is_there_once_when_send_has_returned(kind, run):
     assert at > 10
 
 
+@pytest.mark.either_backend
 @pytest.mark.parametrize("kind", ["file", "sqlite", POSTGRES_IF_SLOW])
 def test_receiver_that_is_killed_takes_each_message_once(kind, run, backend):
     at, was_killed = {"asyncio": 0, "trio": -3}[backend], True

@@ -85,6 +85,7 @@ async def test_runs_of_dead_processes_go_on():
     assert await rt.arecover(flows=[shop.flow]) == []
 
 
+@pytest.mark.either_backend
 def test_in_synchronous_code(backend):
     shop = Shop(backend=backend)
     anyio.run(shop.die, "a", backend=backend)

@@ -62,6 +62,7 @@ print(in_child(lambda: recover(max_attempts=None)), flush=True)
 """
 
 
+@pytest.mark.either_backend
 @pytest.mark.parametrize("store", ["file:runs", "sqlite:runs.db", POSTGRES])
 def test_run_that_kills_its_process_each_time_is_left(store, backend, tmp_path):
     store = url_of(tmp_path) if store == "postgres" else store

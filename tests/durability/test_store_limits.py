@@ -115,6 +115,7 @@ def programs(place):
 # ---- several processes
 
 
+@pytest.mark.either_backend
 def test_processes_share_how_many_calls_run_at_once(backend, programs, store):
     both = [programs(backend, "rt.Limit('api', concurrency=2)", 12, 0.01) for _ in range(2)]
     for each in both:
@@ -139,6 +140,7 @@ def test_killed_process_frees_its_slots_at_once(backend, programs):
     assert time.time() - killed < 10
 
 
+@pytest.mark.either_backend
 def test_processes_share_a_rate(backend, programs):
     both = [programs(backend, "rt.Limit('api', rate='4/s')", 5, 0) for _ in range(2)]
     for each in both:

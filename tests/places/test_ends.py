@@ -163,6 +163,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.either_backend
 def test_a_killed_driver_does_nothing_twice_that_came_home(backend, tmp_path):
     program = tmp_path / "driver.py"
     program.write_text(textwrap.dedent(DRIVER))

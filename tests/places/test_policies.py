@@ -294,6 +294,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.either_backend
 @pytest.mark.parametrize("where", ["task", *EVERYWHERE])
 def test_killed_run_does_nothing_twice_at_each_place(where, backend):
     """Attempts that had failed in a worker are replayed, also in a process that has not used any."""
