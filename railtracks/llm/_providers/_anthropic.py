@@ -13,7 +13,7 @@ from railtracks._schema._json_schema import map_parts
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage
 from railtracks.llm._model import Completion, OutputSchema, Usage
 from railtracks.llm._providers._chat_format import parse_arguments
-from railtracks.llm._providers._sdk import HTTPModel, Request, with_retries
+from railtracks.llm._providers._sdk import HTTPModel, Request, parsed, with_retries
 from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
 
 
@@ -60,7 +60,7 @@ class Anthropic(HTTPModel):
 
     async def _complete(self, client: Any, request: Request) -> Completion:
         response = await client.messages.with_raw_response.create(**self._payload(request))
-        return with_retries(_completion(response.parse().model_dump(warnings=False)), response)
+        return with_retries(_completion((await parsed(response)).model_dump(warnings=False)), response)
 
     async def _stream(self, client: Any, request: Request) -> AsyncGenerator[str | Completion, None]:
         payload = {**self._payload(request), "stream": True}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from railtracks.llm._model import Completion
 from railtracks.llm._providers._chat_format import ChatStream, from_chat, to_chat
-from railtracks.llm._providers._sdk import SET_BY_CALL, HTTPModel, Request, with_retries
+from railtracks.llm._providers._sdk import SET_BY_CALL, HTTPModel, Request, parsed, with_retries
 from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
 
 
@@ -43,7 +43,7 @@ class OpenAI(HTTPModel):
     async def _complete(self, client: Any, request: Request) -> Completion:
         payload = to_chat(request, self._name, self._settings, streams=False)
         response = await client.chat.completions.with_raw_response.create(**payload)
-        return with_retries(from_chat(response.parse().model_dump(warnings=False)), response)
+        return with_retries(from_chat((await parsed(response)).model_dump(warnings=False)), response)
 
     async def _stream(self, client: Any, request: Request) -> AsyncGenerator[str | Completion, None]:
         payload = to_chat(request, self._name, self._settings, streams=True)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import cache
 from importlib import import_module
-from inspect import signature
+from inspect import isawaitable, signature
 from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -86,6 +86,12 @@ def with_retries(completion: Completion, response: Any) -> Completion:
     """Return an answer with how often the SDK has repeated its request, as the raw ``response`` says."""
     taken = getattr(response, "retries_taken", 0)
     return attrs.evolve(completion, sdk_retries=taken) if taken else completion
+
+
+async def parsed(response: Any) -> Any:
+    """Return what the raw ``response`` of an SDK says. Some releases of the SDKs have it awaited, and others not."""
+    answer = response.parse()
+    return await answer if isawaitable(answer) else answer
 
 
 @attrs.frozen
