@@ -42,7 +42,7 @@ async def call_as_batch(
     """
     has_run = False
 
-    async def batch(_: str) -> int:  # which node it is of, to tell batches apart
+    async def batch(_: str) -> int:  # which node it is of, to distinguish batches
         nonlocal has_run
         has_run = True
         keeper = BatchKeeper(current.get(), node, keep_records, returns)

@@ -166,7 +166,10 @@ class CallWorkers:
         self._show_end(has_failed=False)
 
     async def _wait_for_room(self) -> bool:
-        """Wait until another call may begin. Return whether to go on; if not, other workers do."""
+        """Wait until another call may begin. Return whether to go on; if not, other workers do.
+
+        Only for classes that bound ``_room``: in a batch there always is some.
+        """
         raise NotImplementedError
 
     async def _next_of(self, source: CallSource) -> Call | None:

@@ -146,7 +146,7 @@ def kind_of(executor: Any, name: str) -> Kind:
         name: Its name in the session, for errors.
 
     Raises:
-        ConfigError: it is no executor.
+        ConfigError: it is not an executor.
     """
     for cls in type(executor).__mro__:
         kind = _KINDS.get(f"{cls.__module__}.{cls.__qualname__}")

@@ -59,7 +59,7 @@ class Lease:
 
     Attributes:
         identifier: The run.
-        token: What tells this lease from all others.
+        token: What distinguishes this lease from all others.
         lost: Why it is lost; None as long as it is not known to be.
         on_lost: Called once when it is known to be lost, in any thread.
     """
