@@ -669,8 +669,8 @@ def test_an_outage_is_logged_once_and_so_is_its_end(store, caplog):
     woken.wait(30)
     with caplog.at_level(logging.WARNING, "RT"):
         server().kill()
-        server().start()
         woken.clear()
+        server().start()
         assert woken.wait(30)  # connected again
         stop()
         lock.release()

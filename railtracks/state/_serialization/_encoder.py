@@ -404,7 +404,8 @@ class Encoder:
         start, members = len(self.notes), []
         for member in content:
             data = self.encode(member)
-            members.append((sort_key(data), data, self._take_notes(start)))
+            notes = self._take_notes(start)
+            members.append((sort_key(data, notes), data, notes))
         members.sort(key=lambda member: member[0])
 
         def write(member: tuple[Any, Any, list[Note]]) -> Any:

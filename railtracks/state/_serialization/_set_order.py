@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from railtracks.state._serialization._places import Note
+
 _ORDERED = frozenset({str, int, bool, float, bytes, type(None)})
 """Types whose values are ordered, each among themselves, and have the same repr in all processes."""
 
@@ -29,8 +31,12 @@ def _is_orderly(value: Any) -> bool:
     return cls in _ORDERED and not (cls is float and math.isnan(value))
 
 
-def sort_key(data: Any) -> str:
-    """Return a text by which members are sorted that ``in_order`` cannot order: what they are written as."""
+def sort_key(data: Any, notes: list[Note]) -> tuple[str, str]:
+    """Return what members are sorted by that ``in_order`` cannot order.
+
+    It is what they are written as, and then their types: a member of an enumeration may be written as a text that
+    is a member too.
+    """
     from json import dumps  # here, as importing it takes long
 
-    return dumps(data)
+    return dumps(data), dumps(notes)
