@@ -176,8 +176,8 @@ class RunSuspended(RTError):
         return type(self), (self.run_identifier, self.questions, self.topics), self.__dict__
 
 
-class GlobalTimeOutError(RTError, TimeoutError):
-    """A top-level call exceeded the session's ``timeout``.
+class _TimeOutError(RTError, TimeoutError):
+    """What the errors of deadlines have in common.
 
     Args:
         timeout: The limit that was exceeded, in seconds.
@@ -195,8 +195,8 @@ class GlobalTimeOutError(RTError, TimeoutError):
         return type(self), (self.timeout, self.message, self.waiting), self.__dict__
 
 
-class NodeTimeOutError(RTError, TimeoutError):
-    """A call exceeded the ``timeout`` of its node.
+class GlobalTimeOutError(_TimeOutError):
+    """A top-level call exceeded the session's ``timeout``.
 
     Args:
         timeout: The limit that was exceeded, in seconds.
@@ -204,14 +204,15 @@ class NodeTimeOutError(RTError, TimeoutError):
         waiting: Where the innermost calls below it were waiting at that moment, such as ``fetch, line 12 of shop.py``.
     """
 
-    def __init__(self, timeout: float, message: str = "", waiting: Iterable[str] = ()) -> None:
-        self.timeout = timeout
-        self.waiting: tuple[str, ...] = tuple(waiting)
-        notes = [f"waiting at that moment: {place}" for place in self.waiting]
-        super().__init__(message or f"the call exceeded the timeout of its node of {timeout:g} s", notes)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.timeout, self.message, self.waiting), self.__dict__
+class NodeTimeOutError(_TimeOutError):
+    """A call exceeded the ``timeout`` of its node.
+
+    Args:
+        timeout: The limit that was exceeded, in seconds.
+        message: What exceeded it.
+        waiting: Where the innermost calls below it were waiting at that moment, such as ``fetch, line 12 of shop.py``.
+    """
 
 
 class LimitExceededError(RTError):
