@@ -31,6 +31,7 @@ __all__ = [
     "SessionEndedError",
     "SessionError",
     "StateError",
+    "StoreError",
     "TransferError",
     "WorkerLostError",
 ]
@@ -104,6 +105,22 @@ class LLMError(RTError):
 
 class StateError(RTError):
     """A saved state cannot be read, or the file holds something else."""
+
+
+class StoreError(StateError, OSError):
+    """The database of a store cannot be used: it cannot be reached, does not exist, or refuses what was tried.
+
+    It is an ``OSError``, too, as what other stores raise is.
+
+    Args:
+        message: The store, without its password, what was tried, and what the server or the network says.
+        temporary: Whether that may pass by itself, as when the server starts again. A session goes on without its
+            record only then, if ``on_write_error`` allows that.
+    """
+
+    def __init__(self, message: str = "", temporary: bool = True) -> None:
+        super().__init__(message)
+        self.temporary = temporary
 
 
 class RunNotFoundError(StateError):

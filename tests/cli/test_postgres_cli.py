@@ -36,5 +36,5 @@ def test_a_server_that_is_not_there_is_one_line(command, tmp_path, words):
     pytest.importorskip("psycopg")
     code, out, err = command(*words, "--store", f"postgresql://me:{SECRET}@/runs?host={tmp_path}")
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith(f"railtracks: postgresql://me@{tmp_path}/runs (schema railtracks): connection ")
+    assert err.startswith(f"railtracks: postgresql://me@{tmp_path}/runs (schema railtracks): cannot ")
     assert SECRET not in err

@@ -16,7 +16,7 @@ import pytest
 
 import railtracks as rt
 from railtracks.cli import _runs
-from railtracks.exceptions import RunInUseError, RunLostError, StateError
+from railtracks.exceptions import RunInUseError, RunLostError, StateError, StoreError
 from railtracks.execution._recording import _journal_writer
 from railtracks.state import PostgresStore, Status
 from railtracks.state._stores._postgres import _committer, _connection
@@ -26,12 +26,14 @@ from tests.programs import ROOT
 pytestmark = [needs_postgres, pytest.mark.usefixtures("nothing_is_left")]
 
 WORKER = """
+import os
 import sys
 import railtracks as rt
 import railtracks.execution._mailbox
 from railtracks.state._stores._postgres import _owner
 
 machine, store, backend = sys.argv[1:]
+store += f"&application_name=rt-{os.getpid()}"
 _owner._host = lambda: machine
 
 def say(*words):
@@ -102,8 +104,27 @@ def expire():
     sql("UPDATE @leases SET expires = clock_timestamp() - interval '1 second'")
 
 
+@contextmanager
+def paused(child):
+    """Pause a process for longer than its lease."""
+    child.send_signal(signal.SIGSTOP)
+    os.waitpid(child.pid, os.WUNTRACED)  # all its threads are stopped
+    expire()
+    yield
+    child.send_signal(signal.SIGCONT)
+
+
+RENEWED = """
+    SELECT 1 FROM pg_stat_activity
+    WHERE application_name = %s AND state = 'idle' AND query LIKE '%%UPDATE leases SET expires%%'
+"""
+
+
 def begun(child):
+    """Wait until a process is within its second call, and renews its lease no more for many seconds."""
     assert [child.stdout.readline() for _ in range(2)] == ["first\n", "second\n"]
+    while not sql(RENEWED, f"rt-{child.pid}"):  # otherwise that may come after the test has let the lease expire
+        assert child.poll() is None
 
 
 # ---- several machines
@@ -125,12 +146,10 @@ def test_another_machine_goes_on_when_the_lease_has_expired(backend):
 def test_a_paused_process_that_lost_its_run_writes_no_more(backend):
     with worker("one", backend) as child:
         begun(child)
-        child.send_signal(signal.SIGSTOP)
-        expire()
-        assert recovered_by("two", backend) == ["second", "recovered [[1, 2]]"]
-        store = store_of(Path.cwd())
-        saved = store.read("run")
-        child.send_signal(signal.SIGCONT)
+        with paused(child):
+            assert recovered_by("two", backend) == ["second", "recovered [[1, 2]]"]
+            store = store_of(Path.cwd())
+            saved = store.read("run")
         out, _ = child.communicate("\n", timeout=60)
     assert out.startswith("lost this process does not have the run 'run' any more: it had not renewed its lease")
     assert store.read("run") == saved
@@ -399,6 +418,37 @@ def test_without_a_server_a_session_is_refused_or_goes_on(backend, tmp_path, cap
     assert "cannot be written: postgresql:///" in caplog.text.replace(str(tmp_path), "")
     with pytest.raises(StateError, match="cannot be recorded"):
         rt.Flow("F", number, store=store, backend=backend, on_write_error="stop").invoke(7)
+
+
+@pytest.mark.parametrize("options", [{}, {"if_exists": "resume"}, {"durability": "exit"}], ids=str)
+def test_a_session_of_a_missing_database_is_refused(backend, options):
+    store = PostgresStore(f"host={server().folder} user=tests dbname=absent")
+    flow = rt.Flow("F", number, store=store, backend=backend, run_identifier="run", **options)
+    with pytest.raises(StoreError, match=r'database "absent" does not exist; make it with `createdb absent`'):
+        flow.invoke(7)
+
+
+@pytest.mark.parametrize(
+    ("tries", "what"),
+    [
+        (lambda flow, store: flow.resume("run"), "read the run 'run'"),
+        (
+            lambda flow, store: rt.Flow("F", number, store=store, run_identifier="r", if_exists="resume").invoke(7),
+            "read the run 'r'",
+        ),
+        (lambda flow, store: rt.recover([flow]), "list the runs"),
+        (lambda flow, store: rt.state.load_run("run", store), "read the run 'run'"),
+        (lambda flow, store: rt.state.list_runs(store), "list the runs"),
+    ],
+    ids=["resume", "if_exists", "recover", "load", "list"],
+)
+def test_without_a_server_nothing_can_be_resumed(backend, tmp_path, tries, what):
+    store = PostgresStore(f"host={tmp_path} dbname=runs user=me password=hidden-5")
+    flow = rt.Flow("F", number, store=store, backend=backend, run_identifier="run", logging_setting="NONE")
+    with pytest.raises(StoreError, match=rf"postgresql://me@\S+/runs \(schema railtracks\): cannot {what}: ") as caught:
+        tries(flow, store)
+    assert caught.value.temporary is True
+    assert "hidden-5" not in str(caught.value)
 
 
 # ---- group commit

@@ -3,12 +3,13 @@
 import contextlib
 import logging
 import os
+import pickle
 import threading
 
 import pytest
 
 import railtracks as rt
-from railtracks.exceptions import ConfigError, RunInUseError, RunLostError
+from railtracks.exceptions import ConfigError, RunInUseError, RunLostError, StoreError
 from railtracks.state import PostgresStore
 from railtracks.state._stores._postgres import _owner
 from railtracks.state._stores._postgres._keeper import Keeper
@@ -173,12 +174,54 @@ def refused(store):
 
 def test_no_server_is_one_clear_line(tmp_path):
     text = refused(PostgresStore(f"host={tmp_path} dbname=runs user=me password={SECRET}"))
-    assert text.startswith(f"postgresql://me@{tmp_path}/runs (schema railtracks): ")
+    assert text.startswith(f"postgresql://me@{tmp_path}/runs (schema railtracks): cannot list the runs: ")
     assert "No such file or directory" in text
 
 
-def test_a_wrong_password_is_one_clear_line():
+@pytest.mark.parametrize(
+    ("user", "database", "text"),
+    [
+        (
+            "tests",
+            "absent",
+            r'database "absent" does not exist; make it with `createdb absent`, or name another',
+        ),
+        (
+            "absent",
+            "postgres",
+            r'role "absent" does not exist; make it with `createuser absent`, or name another',
+        ),
+        ("guarded", "postgres", r"password authentication failed for user \"guarded\"; put the right password into"),
+    ],
+)
+def test_what_does_not_pass_by_itself_says_what_to_write(user, database, text):
+    make_guarded()
+    store = PostgresStore(f"host={server().folder} user={user} dbname={database} password={SECRET}")
+    with pytest.raises(StoreError, match=text) as caught:
+        store.lock("mine")
+    assert str(caught.value).startswith(f"postgresql://{user}@{server().folder}/{database} (schema railtracks): cannot")
+    assert caught.value.temporary is False
+    assert SECRET not in str(caught.value)
+
+
+def test_a_missing_database_of_one_of_several_hosts_may_pass(tmp_path):
+    hosts = f"host={server().folder},{tmp_path}"
+    with pytest.raises(StoreError, match="does not exist") as caught:
+        PostgresStore(f"{hosts} user=tests dbname=absent").list()
+    assert caught.value.temporary is True
+
+
+def test_an_error_of_a_store_can_be_pickled():
+    copy = pickle.loads(pickle.dumps(StoreError("a text", temporary=False)))
+    assert (str(copy), copy.temporary) == ("a text", False)
+
+
+def make_guarded():
     server().execute(f"DO $$ BEGIN CREATE ROLE guarded LOGIN PASSWORD '{PASSWORD}'; EXCEPTION WHEN others THEN END $$")
+
+
+def test_a_wrong_password_is_one_clear_line():
+    make_guarded()
     url = f"postgresql://guarded:{{}}@/postgres?host={server().folder}"
     assert "password authentication failed for user" in refused(PostgresStore(url.format(SECRET)))
     assert PostgresStore(url.format(PASSWORD)).list() == []
@@ -414,6 +457,48 @@ def test_what_many_appenders_hold_is_committed_together(store, monkeypatch):
     assert len(store.list()) == 31
     for lock in locks:
         lock.release()
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_the_committing_thread_outlives_what_is_raised_in_it(store, monkeypatch, others):
+    shown, done = [], []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+
+    def leave(error):
+        raise SystemExit(f"a handler of the log, after {error}")
+
+    first, *more = [store.open(f"run-{number}", b"one") for number in range(1 + others)]
+    first.sync_soon(leave)
+    for appender in more:
+        appender.sync_soon(done.append)
+    for appender in (first, *more):
+        appender.append(b"two")
+        appender.sync()
+    assert done == [None] * others
+    assert [journal_of(store, run.identifier) for run in store.list()] == [b"onetwo"] * (1 + others)
+    assert [str(each.exc_value) for each in shown] == ["a handler of the log, after None"]
+
+
+def test_all_are_answered_if_noting_a_lost_lease_fails(paused, store, other, sql, monkeypatch):
+    shown, done = [], []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+
+    def fail(lost):
+        raise SystemExit(f"of a handler: {lost}")
+
+    leases = [store.lock(f"run-{number}") for number in range(2)]
+    appenders = [store.open(f"run-{number}", b"one") for number in range(2)]
+    leases[0].on_lost = fail
+    sql("UPDATE @leases SET token = 1 WHERE identifier = 'run-0'")
+    store._committer._commit_gathered(store._committer._queue, [(appenders[1], done.append)])
+    with pytest.raises(RunLostError):
+        appenders[0].sync()
+    appenders[1].append(b"two")
+    appenders[1].sync()
+    assert done == [None]
+    assert journal_of(store, "run-1") == b"onetwo"
+    assert [type(each.exc_value) for each in shown] == [SystemExit]
+    leases[1].release()
 
 
 def test_a_journal_that_was_settled_is_not_brought_back(store):

@@ -20,7 +20,7 @@ from railtracks._concurrency._kinds import is_kind
 from railtracks._logging import SESSION, SessionLog
 from railtracks._test_hooks import runtime_hooks
 from railtracks._wording import MAX_NAMES
-from railtracks.exceptions import RunInUseError, RunLostError, StateError
+from railtracks.exceptions import RunInUseError, RunLostError, StateError, StoreError
 from railtracks.execution._recording._journal_writer import JournalWriter, Restart, is_interrupt
 from railtracks.execution._recording._value_keeper import ValueKeeper
 from railtracks.state import CallRecord, ExecutionInfo, Status
@@ -98,6 +98,7 @@ class RunStorage:
 
         Raises:
             RunInUseError: Another session holds the lock.
+            StoreError: The database does not exist, or refuses this role, which does not pass by itself.
         """
         assert self._store is not None
         self._identifier = identifier
@@ -109,7 +110,7 @@ class RunStorage:
         except RunInUseError:
             raise
         except BaseException as exc:  # a user's store may raise anything
-            if is_interrupt(exc):
+            if is_interrupt(exc) or (isinstance(exc, StoreError) and not exc.temporary):
                 raise
             self._lock_failure = exc
         _storages.add(self)

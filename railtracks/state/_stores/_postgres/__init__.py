@@ -115,7 +115,7 @@ class PostgresStore(PostgresMailbox, PostgresValues, PostgresLimits, PostgresCac
     def exists(self, identifier: str) -> bool:
         """Return whether there is a document."""
         query = "SELECT 1 FROM runs WHERE identifier = %s"
-        return bool(self._connection.rows(query, (identifier,)))
+        return bool(self._connection.rows(query, (identifier,), f"read the run {identifier!r}"))
 
     def modified(self, identifier: str) -> float | None:
         """Return when the run was last written to, in seconds since the epoch; None if there is no such run."""
@@ -125,7 +125,7 @@ class PostgresStore(PostgresMailbox, PostgresValues, PostgresLimits, PostgresCac
                 UNION ALL SELECT modified FROM journals WHERE identifier = %(identifier)s
             ) AS written
         """
-        rows = self._connection.rows(query, {"identifier": identifier})
+        rows = self._connection.rows(query, {"identifier": identifier}, f"read the run {identifier!r}")
         return rows[0][0] if rows else None
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
@@ -145,7 +145,7 @@ class PostgresStore(PostgresMailbox, PostgresValues, PostgresLimits, PostgresCac
                 connection.execute("INSERT INTO documents VALUES (%s, %s, %b)", (identifier, part, other))
             connection.execute(_ANNOUNCE, (self._keeper.channel, identifier))
 
-        self._connection.run(write, again=True)
+        self._connection.run(write, again=True, doing=f"save the run {identifier!r}")
 
     # ---- reading
 
@@ -167,7 +167,7 @@ class PostgresStore(PostgresMailbox, PostgresValues, PostgresLimits, PostgresCac
             return [[bytes(part) for (part,) in select(connection, query, values)] for query in queries]
 
         nothing: list[list[bytes]] = [[], []]
-        document, journal = self._connection.read(read, nothing)
+        document, journal = self._connection.read(read, nothing, f"read the run {identifier!r}")
         if not document and not journal:
             return None
         return Stored(joined(document), joined([*map(decompress_part, journal)]))
@@ -205,7 +205,8 @@ class PostgresStore(PostgresMailbox, PostgresValues, PostgresLimits, PostgresCac
                 LEFT JOIN begun USING (identifier) LEFT JOIN values_beside USING (identifier)
             ORDER BY 2
         """  # noqa: S608 (our conditions)
-        rows = self._connection.rows(query, {"identifier": identifier})
+        doing = "list the runs" if identifier is None else f"read the run {identifier!r}"
+        rows = self._connection.rows(query, {"identifier": identifier}, doing)
         return [
             Listed(
                 name, modified, size, has_journal,
@@ -224,7 +225,7 @@ class PostgresStore(PostgresMailbox, PostgresValues, PostgresLimits, PostgresCac
             for table in ("runs", "documents", "journals", "large_values", "messages"):
                 connection.execute(f"DELETE FROM {table} WHERE identifier = %s", (identifier,))  # noqa: S608 (our names)
 
-        self._connection.run(delete, again=True)
+        self._connection.run(delete, again=True, doing=f"remove the run {identifier!r}")
 
     def sweep(self) -> None:
         """Remove leases that expired long ago, and the large values of runs that are not there."""

@@ -56,6 +56,8 @@ class _Group(NamedTuple):
     errors: list[BaseException | None]
     """Why there are no rows, where making them failed."""
     waiting: list[list[Callable[[BaseException | None], object]]]
+    raised: list[BaseException]
+    """What those raised who were called about it. It is raised again when all were called."""
 
 
 class Committer:
@@ -91,20 +93,32 @@ class Committer:
         """
         with self._guard:
             self._queue.put((appender, on_done))
-            if self._thread is not None:
+            if self._thread is not None or self._start():
                 return
-            thread = threading.Thread(target=self._run, args=(self._queue,), name="railtracks-commit", daemon=True)
-            try:
-                thread.start()
-            except (RuntimeError, MemoryError):  # "can't start new thread"
-                pass
-            else:
-                self._thread = thread
-                return
-        with self._turn:
-            self._commit(self._gathered(self._queue, []))
+        self._commit_gathered(self._queue, [])
+
+    def _start(self) -> bool:
+        """Start the thread, and return whether that was possible. The guard is held."""
+        thread = threading.Thread(target=self._run, args=(self._queue,), name="railtracks-commit", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError):  # "can't start new thread"
+            return False
+        self._thread = thread
+        return True
 
     def _run(self, queue: SimpleQueue[Any]) -> None:
+        try:
+            self._work(queue)
+        except BaseException:  # of a callback, or SystemExit of a handler of the application's log
+            with self._guard:
+                self._thread = None
+                is_left = not queue.empty() and not self._start()
+            if is_left:
+                self._commit_gathered(queue, [])
+            raise  # the hook of `threading` shows it
+
+    def _work(self, queue: SimpleQueue[Any]) -> None:
         while True:
             try:
                 first = queue.get(timeout=IDLE)
@@ -114,9 +128,12 @@ class Committer:
                         self._thread = None
                         return
                 continue
-            with self._turn:
-                self._commit(self._gathered(queue, [first]))
+            self._commit_gathered(queue, [first])
             del first  # it holds a session
+
+    def _commit_gathered(self, queue: SimpleQueue[Any], items: list[Any]) -> None:
+        with self._turn:
+            self._commit(self._gathered(queue, items))
 
     def _gathered(self, queue: SimpleQueue[Any], items: list[Any]) -> dict[PostgresAppender, list[Any]]:
         while True:
@@ -130,19 +147,10 @@ class Committer:
         return waiting
 
     def _commit(self, waiting: dict[PostgresAppender, list[Any]]) -> None:
+        """Commit what these appenders hold, and answer all who wait for it, whatever is raised meanwhile."""
+        raised: list[BaseException] = []
         while waiting:
-            group, size = _Group([], [], [], []), 0
-            while waiting and size < MOST_BYTES and len(group.appenders) < self.most_runs:
-                appender = next(iter(waiting))
-                if group.appenders and None in (appender.lease, group.appenders[-1].lease):
-                    break  # one without a lease is refused if another process has the run, and not the others with it
-                appender.turn.acquire()  # released when it is committed: until then nothing may replace its journal
-                rows, error = appender.take()
-                group.appenders.append(appender)
-                group.rows.append(rows)
-                group.errors.append(error)
-                group.waiting.append(waiting.pop(appender))
-                size += sum(map(len, rows))
+            group = self._next_group(waiting, raised)
             outcomes = self._write(group)
             for appender, rows, error in zip(group.appenders, group.rows, outcomes, strict=True):
                 appender.written(len(rows) if error is None else None)
@@ -150,7 +158,25 @@ class Committer:
             with calls_together():
                 for callbacks, error in zip(group.waiting, outcomes, strict=True):
                     for callback in callbacks:
-                        callback(error)
+                        _call(callback, error, raised)
+        if raised:
+            raise raised[0]
+
+    def _next_group(self, waiting: dict[PostgresAppender, list[Any]], raised: list[BaseException]) -> _Group:
+        """Take from those that wait as many as are to be committed together."""
+        group, size = _Group([], [], [], [], raised), 0
+        while waiting and size < MOST_BYTES and len(group.appenders) < self.most_runs:
+            appender = next(iter(waiting))
+            if group.appenders and None in (appender.lease, group.appenders[-1].lease):
+                break  # one without a lease is refused if another process has the run, and not the others with it
+            appender.turn.acquire()  # released when it is committed: until then nothing may replace its journal
+            rows, error = appender.take()
+            group.appenders.append(appender)
+            group.rows.append(rows)
+            group.errors.append(error)
+            group.waiting.append(waiting.pop(appender))
+            size += sum(map(len, rows))
+        return group
 
     def _write(self, group: _Group) -> list[BaseException | None]:
         """Write what there is to write, and return for each appender None or why that failed."""
@@ -167,10 +193,13 @@ class Committer:
                 lost = {each.identifier for each, _ in busy if each.lease is not None and each.identifier not in held}
         except BaseException as exc:  # each waiter gets it
             error = exc
-        return [
-            own or error or (each.lease.lose() if each.lease is not None and each.identifier in lost else None)
-            for each, own in zip(group.appenders, group.errors, strict=True)
-        ]
+        outcomes: list[BaseException | None] = []
+        for each, own in zip(group.appenders, group.errors, strict=True):
+            outcome = own or error
+            if outcome is None and each.lease is not None and each.identifier in lost:
+                outcome = _lose(each.lease, group.raised)
+            outcomes.append(outcome)
+        return outcomes
 
     def _execute(
         self,
@@ -195,6 +224,23 @@ class Committer:
         columns = [list(column) for column in zip(*rows, strict=True)]
         found = connection.execute(_APPEND, (*columns, self._channel)).fetchall()
         return {name for name, _ in found if name is not None}
+
+
+def _call(
+    callback: Callable[[BaseException | None], object], error: BaseException | None, raised: list[BaseException]
+) -> None:
+    try:
+        callback(error)
+    except BaseException as exc:  # raised again when all were called
+        raised.append(exc)
+
+
+def _lose(lease: Lease, raised: list[BaseException]) -> BaseException:
+    try:
+        return lease.lose()
+    except BaseException as exc:  # as above; the lease is lost all the same
+        raised.append(exc)
+        return exc if lease.lost is None else lease.lost
 
 
 class PostgresAppender:

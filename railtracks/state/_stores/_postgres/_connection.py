@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from railtracks.state._stores._postgres import _tables
+from railtracks.state._stores._postgres._errors import store_error
 from railtracks.state._stores._postgres._place import Place
 
 if TYPE_CHECKING:
@@ -19,18 +20,22 @@ _ENDED = ("57P01", "57P02", "57P03", "25P03")
 """What the server says when it ends a connection itself: shut down, crashed, starting, a transaction that idled."""
 
 
-def connect(place: Place) -> psycopg.Connection[Any]:
+def connect(place: Place, doing: str = "") -> psycopg.Connection[Any]:
     """Open a connection.
 
+    Args:
+        place: Where the store is.
+        doing: What it is for, for the error.
+
     Raises:
-        OSError: That is not possible.
+        StoreError: That is not possible.
     """
     import psycopg
 
     try:
         connection = psycopg.connect(place.conninfo, autocommit=True)
     except psycopg.Error as exc:
-        raise as_os_error(place, exc) from None  # the text says it all, and the traceback is the driver's
+        raise store_error(place, exc, doing) from None  # the text says it all, and the traceback is the driver's
     try:
         # A process that is paused within a transaction must not keep others from taking over its runs.
         patience = f"{max(10.0, place.lease):.0f}s"
@@ -41,16 +46,8 @@ def connect(place: Place) -> psycopg.Connection[Any]:
         )
     except psycopg.Error as exc:
         connection.close()
-        raise as_os_error(place, exc) from exc
+        raise store_error(place, exc, doing) from exc
     return connection
-
-
-def as_os_error(place: Place, exc: psycopg.Error) -> OSError:
-    """Return an error of the driver as one line that names the store and holds no password."""
-    text = place.without_secrets(str(exc)) or type(exc).__name__
-    if exc.sqlstate == "42501":  # insufficient_privilege
-        text += f"; grant the role what it needs in the schema {place.schema!r} (docs/postgres.md says what that is)"
-    return OSError(f"{place.shown}: {text}")
 
 
 def select(
@@ -78,7 +75,14 @@ class SharedConnection:
         self._connection: psycopg.Connection[Any] | None = None
         self._has_tables = False
 
-    def run(self, work: Callable[[psycopg.Connection[Any]], T], *, again: bool, single: bool = False) -> T:
+    def run(
+        self,
+        work: Callable[[psycopg.Connection[Any]], T],
+        *,
+        again: bool,
+        single: bool = False,
+        doing: str = "write to it",
+    ) -> T:
         """Return what ``work`` returns, which runs in a transaction. The tables are made if they are missing.
 
         Args:
@@ -86,37 +90,45 @@ class SharedConnection:
             again: Whether it may be done a second time if the connection broke, so that it is not known whether it was
                 done.
             single: Whether it executes one statement, which needs no transaction around it.
+            doing: What that is, for the error.
 
         Raises:
-            OSError: The server cannot be reached, or reports an error.
+            StoreError: The server cannot be reached, or reports an error.
         """
-        return self._run(work, again, single)
+        return self._run(work, again, single, doing)
 
-    def read(self, work: Callable[[psycopg.Connection[Any]], T], missing: T) -> T:
+    def read(self, work: Callable[[psycopg.Connection[Any]], T], missing: T, doing: str = "read it") -> T:
         """Return what ``work`` returns, which only reads; ``missing`` if there are no tables.
 
         Raises:
-            OSError: As for :meth:`run`.
+            StoreError: As for :meth:`run`.
         """
-        return self._run(work, again=True, single=False, missing=[missing])
+        return self._run(work, True, False, doing, [missing])
 
-    def rows(self, query: str, values: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
+    def rows(
+        self, query: str, values: Sequence[object] | Mapping[str, object], doing: str = "read it"
+    ) -> list[tuple[Any, ...]]:
         """Return the rows that a query selects; none if there are no tables.
 
         Raises:
-            OSError: As for :meth:`run`.
+            StoreError: As for :meth:`run`.
         """
         none: list[tuple[Any, ...]] = []
-        return self.read(lambda connection: select(connection, query, values), none)
+        return self.read(lambda connection: select(connection, query, values), none, doing)
 
     def _run(
-        self, work: Callable[[psycopg.Connection[Any]], T], again: bool, single: bool, missing: list[T] | None = None
+        self,
+        work: Callable[[psycopg.Connection[Any]], T],
+        again: bool,
+        single: bool,
+        doing: str,
+        missing: list[T] | None = None,
     ) -> T:
         import psycopg
 
         with self._guard:
             for is_last in (False, True):
-                connection = self._open()
+                connection = self._open(doing)
                 has_begun = single
                 try:
                     if not self._has_tables:
@@ -137,7 +149,7 @@ class SharedConnection:
                         self._drop()
                         if not is_last and (again or not has_begun):
                             continue
-                    raise as_os_error(self._place, exc) from exc
+                    raise store_error(self._place, exc, doing) from exc
                 except Exception:
                     if not is_usable(connection):
                         self._drop()
@@ -147,12 +159,12 @@ class SharedConnection:
                     raise
         raise AssertionError("the second try returns or raises")
 
-    def _open(self) -> psycopg.Connection[Any]:
+    def _open(self, doing: str) -> psycopg.Connection[Any]:
         if self._connection is not None and not is_usable(self._connection):
             self._drop()
         if self._connection is None:
             self._has_tables = False
-            self._connection = connect(self._place)
+            self._connection = connect(self._place, doing)
         return self._connection
 
     def _drop(self) -> None:

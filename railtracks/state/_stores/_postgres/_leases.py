@@ -75,7 +75,7 @@ class Lease:
         """Let others have the run. Blocks; on an event loop, a thread does it soon. Idempotent.
 
         Raises:
-            OSError: The server cannot be reached. The lease expires.
+            StoreError: The server cannot be reached. The lease expires.
         """
         self._leases.release(self)
 
@@ -121,12 +121,13 @@ class Leases:
 
         Raises:
             RunInUseError: Another has it.
-            OSError: The server cannot be reached.
+            StoreError: The server cannot be reached.
         """
         self._wait_released(identifier)
         token = secrets.randbits(62) + 1  # made here, so that it is known if the answer of the server is lost
         lease = Lease(self, identifier, token)
-        self._connection.run(lambda connection: self._take(connection, identifier, token), again=True)
+        doing = f"take the lease of {identifier!r}"
+        self._connection.run(lambda connection: self._take(connection, identifier, token), again=True, doing=doing)
         with self._guard:
             self._held[identifier] = lease
         self._keeper.keep(lease)
@@ -161,7 +162,8 @@ class Leases:
             SELECT identifier, machine, process, host, started FROM leases
             WHERE expires >= clock_timestamp() AND (%s::text IS NULL OR identifier = %s) AND starts_with(identifier, %s)
         """
-        rows = self._connection.rows(query, (identifier, identifier, prefix))
+        doing = "see which runs are open" if identifier is None else f"read the run {identifier!r}"
+        rows = self._connection.rows(query, (identifier, identifier, prefix), doing)
         return {row[0] for row in rows if not has_died(Owner(*row[1:]))}
 
     def check(self, connection: psycopg.Connection[Any], *identifiers: str) -> None:
@@ -192,7 +194,7 @@ class Leases:
 
         Raises:
             RunLostError: This process has lost one of them.
-            OSError: The server cannot be reached, or reports an error.
+            StoreError: The server cannot be reached, or reports an error.
         """
 
         def execute(connection: psycopg.Connection[Any]) -> None:

@@ -27,7 +27,8 @@ class PostgresMailbox:
         """
         # With a key of its own it can be put twice, if the answer of the server was lost, and is there once.
         values = (identifier, uuid.uuid4(), content, self._keeper.channel, identifier)
-        self._connection.run(lambda connection: connection.execute(command, values), again=True, single=True)
+        doing = f"send a message to {identifier!r}"
+        self._connection.run(lambda each: each.execute(command, values), again=True, single=True, doing=doing)
 
     def list_messages(self, identifier: str) -> Sequence[str]:
         """Return the numbers of the run's messages, in the order in which they were added."""
