@@ -10,7 +10,7 @@ from railtracks import ExecutionInfo, Flow
 from railtracks._exit_codes import ExitCode
 from railtracks._wording import counted
 from railtracks.cli._errors import MistakeError, advice_for_the_command_line, complain
-from railtracks.cli._output import MAX_TEXT, came_for, parse_span, print_json, print_value, run_as_data
+from railtracks.cli._output import MAX_TEXT, came_for, parse_span, print_json, print_value, run_as_data, store_option
 from railtracks.cli._run import finish, shown, with_options
 from railtracks.cli._targets import find_flow, load_flow, load_object
 from railtracks.state import Status, Store, cancel_run, load_run, prune, send
@@ -58,7 +58,9 @@ def resume_run(
 def _print_completed(info: ExecutionInfo, target: str | None, store: Store | str | None, as_json: bool) -> int:
     """Say that a run has completed, print its result, and leave it alone: to run it again would replace its record."""
     run = info.session_id
-    complain(f"the run {run} has completed, and there is nothing to go on with; see railtracks show {run}")
+    complain(
+        f"the run {run} has completed, and there is nothing to go on with; see railtracks show {run}{store_option(store)}"
+    )
     if as_json:
         print_json({**run_as_data(info), "exit_code": int(ExitCode.COMPLETED)})
         return ExitCode.COMPLETED
@@ -103,8 +105,9 @@ def answer_question(identifier: str, question: str, value: str, store: Store | s
     """Send the answer to a question of a run."""
     info = load_run(identifier, store)
     known = {each.id: each.text for each in info.questions}
+    command = f"railtracks resume {identifier}{store_option(store)}"
     if question in came_for(info):
-        raise MistakeError(f"the question {question} has its answer; to go on: railtracks resume {identifier}")
+        raise MistakeError(f"the question {question} has its answer; to go on: {command}")
     if question not in known:
         listed = "; ".join(f"{each} ({shorten(text, MAX_TEXT)})" for each, text in known.items())
         raise MistakeError(
@@ -112,7 +115,7 @@ def answer_question(identifier: str, question: str, value: str, store: Store | s
             + (f"open are {listed}" if known else "none is open")
         )
     send(identifier, question, parse_value(value), store)
-    print(f"The answer is sent. If the run is not running: railtracks resume {identifier}")
+    print(f"The answer is sent. If the run is not running: {command}")
     return 0
 
 

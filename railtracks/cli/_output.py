@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 import traceback
@@ -11,6 +12,7 @@ from datetime import datetime
 from typing import Any, TextIO
 
 from railtracks import ExecutionInfo
+from railtracks._options import shown_store
 from railtracks.cli._errors import MistakeError
 from railtracks.state import Question
 from railtracks.state._questions import open_questions
@@ -47,9 +49,19 @@ def show_tree(info: ExecutionInfo, file: TextIO | None = None, **options: Any) -
     Console(file=file).print(rich_tree(info._tree_lines(**options)))
 
 
-def answer_line(identifier: str, question: Question) -> str:
+def answer_line(identifier: str, question: Question, store: object = None) -> str:
     """Return the command that answers a question of a run, with the question as a comment."""
-    return f"railtracks answer {identifier} {question.id} ...  # {shorten(question.text, MAX_TEXT)}"
+    return (
+        f"railtracks answer {identifier} {question.id} ...{store_option(store)}  # {shorten(question.text, MAX_TEXT)}"
+    )
+
+
+def store_option(store: object) -> str:
+    """Return what follows a command for a run in a store that a text names, for a shell; "" for any other store.
+
+    The password that the address of a database may have is not shown.
+    """
+    return f" --store {shlex.quote(shown_store(store))}" if isinstance(store, str) else ""
 
 
 def came_for(info: ExecutionInfo) -> tuple[str, ...]:

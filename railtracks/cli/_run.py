@@ -14,12 +14,19 @@ from railtracks import Flow, RunSuspended, Session
 from railtracks._config import is_configured
 from railtracks._exit_codes import ExitCode
 from railtracks._flow import FlowConnection
-from railtracks._options import shown_store
 from railtracks._progress._display import display
 from railtracks.cli._arguments import parameters_of, usage_of
 from railtracks.cli._errors import complain, discard_output, exit_code_of, for_the_command_line
 from railtracks.cli._options import free_name, option_parameters, split_options
-from railtracks.cli._output import answer_line, print_json, print_value, run_as_data, show_tree, user_traceback
+from railtracks.cli._output import (
+    answer_line,
+    print_json,
+    print_value,
+    run_as_data,
+    show_tree,
+    store_option,
+    user_traceback,
+)
 from railtracks.exceptions import ConfigError, RTError
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._callables import innermost
@@ -118,7 +125,7 @@ def _explain(error: BaseException, session: Session) -> None:
     identifier, config = session.identifier, session.executor_config
     if isinstance(error, RunSuspended):
         for question in error.questions:
-            complain(f"the run waits for an answer: {answer_line(identifier, question)}")
+            complain(f"the run waits for an answer: {answer_line(identifier, question, config.store)}")
     elif isinstance(error, KeyboardInterrupt):
         complain("interrupted")
     elif not isinstance(error, SystemExit):
@@ -127,8 +134,7 @@ def _explain(error: BaseException, session: Session) -> None:
     elif error.code is not None and not isinstance(error.code, int):
         print(error.code, file=sys.stderr)
     if config.save_state:
-        place = f" --store {shown_store(config.store)}" if isinstance(config.store, str) else ""
-        complain(f"to go on with this run: railtracks resume {identifier}{place}")
+        complain(f"to go on with this run: railtracks resume {identifier}{store_option(config.store)}")
 
 
 def _command(flow: Flow[..., Any]) -> tuple[Callable[..., None], list[str]]:

@@ -19,6 +19,7 @@ from railtracks.cli._output import (
     run_as_data,
     show_tree,
     shown_age,
+    store_option,
 )
 from railtracks.state import CallRecord, RunSummary, Status, Store, list_runs, load_run
 from railtracks.state._comparison import compare
@@ -98,19 +99,23 @@ def print_run(
         _print_tracebacks(info, max_tracebacks)
     if info.end_time is None:
         is_running = resolve_store(store).is_locked(identifier)
-        advice = f"railtracks tail {identifier}" if is_running else f"railtracks resume {identifier}"
-        print(f"It is running: {advice}" if is_running else f"Its process died before it had ended: {advice}")
-    _print_what_it_waits_for(info)
+        what = (
+            "It is running: railtracks tail"
+            if is_running
+            else "Its process died before it had ended: railtracks resume"
+        )
+        print(f"{what} {identifier}{store_option(store)}")
+    _print_what_it_waits_for(info, store)
     if info.damage is not None:
         print(f"A part of the record is damaged: {info.damage}", file=sys.stderr)
     return 0
 
 
-def _print_what_it_waits_for(info: ExecutionInfo) -> None:
+def _print_what_it_waits_for(info: ExecutionInfo, store: Store | str | None) -> None:
     """Print what a run waits for, and how to go on with one for which some of it has come."""
     identifier, came = info.session_id, came_for(info)
     for question in info.questions:
-        print(f"It waits for an answer: {answer_line(identifier, question)}")
+        print(f"It waits for an answer: {answer_line(identifier, question, store)}")
     if topics := [topic for topic in info.topics if topic not in came]:
         print(f"It waits for messages: {', '.join(topics)}")
     if came and info.end_time is not None:
@@ -118,7 +123,7 @@ def _print_what_it_waits_for(info: ExecutionInfo) -> None:
             what = "Something that it waits for has come"
         else:
             what = "It has its message" if set(came) & {*info.topics} else "It has its answer"
-        print(f"{what}; to go on: railtracks resume {identifier}")
+        print(f"{what}; to go on: railtracks resume {identifier}{store_option(store)}")
 
 
 def print_comparison(first: str, second: str, store: Store | str | None) -> int:

@@ -203,7 +203,7 @@ class Site:
             status, title = 404, "No such run"
         elif isinstance(exc, ConfigError):
             status, title = 400, "That cannot be done"
-        elif isinstance(exc, StateError):
+        elif isinstance(exc, StateError) and not isinstance(exc, OSError):  # of a database
             status, title = 409, "That cannot be done"
         elif not isinstance(exc, (RTError, OSError)):
             text = f"{type(exc).__name__}: {exc}"

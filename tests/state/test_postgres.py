@@ -293,6 +293,9 @@ def test_many_processes_may_make_the_tables_at_once(tmp_path):
 def test_tables_that_were_dropped_are_made_again(store, tmp_path):
     store.save("mine", [b"{}"])
     server().execute(f"DROP SCHEMA {schema_of(tmp_path)} CASCADE")
+    assert store.list() == []  # reading finds nothing
+    store.save("mine", [b"{}"])
+    server().execute(f"DROP SCHEMA {schema_of(tmp_path)} CASCADE")
     with pytest.raises(OSError, match="does not exist"):
         store.save("mine", [b"{}"])
     store.save("mine", [b"{}"])

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import railtracks as rt
-from railtracks.exceptions import RunSuspended
+from railtracks.exceptions import RunSuspended, StoreError
 from railtracks.state import FileStore, MemoryStore, RunSummary, SQLiteStore, Status, load_run
 from railtracks.ui._runs import PAGE, Query, RunList, RunReader, list_page, shown_age
 from tests.ui.client import visit
@@ -80,6 +80,18 @@ async def test_a_store_that_cannot_be_read_says_why(tmp_path):
         response = await visitor.get()
     assert response.status_code == 409
     assert "is not a folder" in response.text
+
+
+async def test_a_database_that_cannot_be_reached_says_so(monkeypatch):
+    def fail(self):
+        raise StoreError("postgresql://db/runs: connection refused")
+
+    monkeypatch.setattr(MemoryStore, "list", fail)
+    async with visit(store=MemoryStore()) as visitor:
+        response = await visitor.get()
+    assert response.status_code == 500
+    assert "The store cannot be read" in response.text
+    assert "postgresql://db/runs: connection refused" in response.text
 
 
 async def test_a_run_that_cannot_be_opened_has_no_link(runs, tmp_path):

@@ -145,6 +145,8 @@ class SharedConnection:
                         return work(connection)
                 except psycopg.Error as exc:
                     self._has_tables = self._has_tables and exc.sqlstate != "42P01"  # undefined_table
+                    if not self._has_tables and missing is not None and not is_last and is_usable(connection, exc):
+                        continue  # they were dropped
                     if not is_usable(connection, exc):
                         self._drop()
                         if not is_last and (again or not has_begun):
