@@ -106,6 +106,59 @@ async def test_a_scope_of_user_code_counts_despite_a_later_failure():
     assert reasons(session, "tidy") == [Reason.OUTSIDE]
 
 
+async def of_batch(seconds):
+    """Hang, or fail after some seconds."""
+    await (rt.call(tidy_in_steps, 2) if seconds is None else rt.call(fail, seconds))
+
+
+@pytest.mark.parametrize("keep_records", ["all", "failures"])
+@pytest.mark.parametrize("limit", [None, 3])
+async def test_the_failure_of_another_call_of_a_batch_is_batch(limit, keep_records):
+    async def outer():
+        with contextlib.suppress(KeyError):
+            await rt.call_batch(
+                of_batch, [None, 1, None], return_exceptions=False, limit=limit, keep_records=keep_records
+            )
+        with anyio.move_on_after(1):
+            await rt.call(hang)
+
+    async with rt.Session() as session:
+        await rt.call(outer)
+        with pytest.raises(KeyError):
+            await rt.call_batch(of_batch, [1, None], return_exceptions=False)
+        assert session._coordinator.scopes.failed_batches == set()
+    assert sorted(map(str, reasons(session, "of_batch"))) == ["None", "None", "batch", "batch", "batch"]
+    assert reasons(session, "tidy_in_steps") == [Reason.BATCH] * 3
+    assert reasons(session, "hang") == [Reason.OUTSIDE]
+    assert "Cancelled (batch)" in session.info.tree()
+
+
+async def test_the_failure_of_another_item_of_a_stream_is_batch():
+    async with rt.Session() as session:
+        with pytest.raises(KeyError):
+            async with rt.call_stream(of_batch, [None, 1, None]) as results:
+                async for _ in results:
+                    pass
+    assert reasons(session, "of_batch") == [Reason.BATCH, None, Reason.BATCH]
+
+
+async def test_a_scope_around_a_batch_is_no_failure_of_it():
+    async with rt.Session() as session:
+        with anyio.move_on_after(1):
+            await rt.call_batch(of_batch, [None, None], return_exceptions=False)
+    assert reasons(session) == [Reason.OUTSIDE] * 4
+
+
+async def test_a_timeout_counts_before_a_later_failure_in_a_batch():
+    async def outer():
+        await rt.call_batch(tidy, [3, 3], return_exceptions=False)
+
+    async with rt.Session(timeout=1) as session:
+        with pytest.raises(GlobalTimeOutError):
+            await rt.call(outer)
+    assert reasons(session) == [Reason.TIMEOUT] * 3
+
+
 async def test_the_failure_of_another_call_is_end_on_error():
     async with rt.Session(end_on_error=True) as session:
         with pytest.raises(KeyError):

@@ -98,6 +98,7 @@ class CallWorkers:
         self._run = self._frame.run if inside else None  # None: each call enters its task with a scope of its own
         self._results: list[Any] = []
         self._error: BaseException | None = None
+        self._failed: anyio.CancelScope | None = None  # that of all calls, if one of them has failed
         self._cancellation: BaseException | None = None  # the first one that reached a worker
         self._has_all = False  # the iterator has ended
         self._unrecorded: list[tuple[str, BaseException]] = []  # those that may be on record, with the node's name
@@ -126,6 +127,8 @@ class CallWorkers:
                 raise
             raise interrupt from None
         finally:
+            if self._failed is not None:
+                self._coordinator.scopes.failed_batches.discard(self._failed)
             if self._pending_workers:  # asyncio cancelled them before their first step, all of the latest burst
                 for worker in self._started:
                     worker.coro.close()  # or Python would warn that it was never awaited
@@ -238,9 +241,17 @@ class CallWorkers:
             if error is not None:
                 if self._error is None or not is_kind(error, Exception):  # Ctrl-C wins over what it caused
                     self._error = error
-                self._group.cancel_scope.cancel()
+                self._cancel_others(error)
             if cancellation is not None:
                 raise cancellation from None
+
+    def _cancel_others(self, error: BaseException) -> None:
+        """Cancel the calls that run, because one has failed, or Ctrl-C has come."""
+        scope = self._group.cancel_scope
+        if not scope.cancel_called and not is_kind(error, KeyboardInterrupt):
+            self._failed = scope
+            self._coordinator.scopes.failed_batches.add(scope)
+        scope.cancel()
 
     def _commit_soon(self) -> None:
         """Have what has ended put on disk, without waiting for it."""
@@ -295,7 +306,7 @@ class CallWorkers:
             self._show_end(has_failed=True)
             if not self._return_exceptions:
                 self._error = exc if self._error is None else self._error
-                self._group.cancel_scope.cancel()
+                self._cancel_others(exc)
             else:
                 self._note_unrecorded(node.name, exc)
             return exc

@@ -234,7 +234,7 @@ def was_given_up(cancelled: HistoryNode) -> bool:
     """
     record, attempt = cancelled.record, cancelled.attempt
     assert record is not None
-    if record.status is not Status.CANCELLED or record.reason is not Reason.OUTSIDE:
+    if record.status is not Status.CANCELLED or record.reason not in (Reason.OUTSIDE, Reason.BATCH):
         return False
     if attempt.descendants(record).changes():
         return False

@@ -58,9 +58,8 @@ def resume_run(
 def _print_completed(info: ExecutionInfo, target: str | None, store: Store | str | None, as_json: bool) -> int:
     """Say that a run has completed, print its result, and leave it alone: to run it again would replace its record."""
     run = info.session_id
-    complain(
-        f"the run {run} has completed, and there is nothing to go on with; see railtracks show {run}{store_option(store)}"
-    )
+    advice = f"see railtracks show {run}{store_option(store)}"
+    complain(f"the run {run} has completed, and there is nothing to go on with; {advice}")
     if as_json:
         print_json({**run_as_data(info), "exit_code": int(ExitCode.COMPLETED)})
         return ExitCode.COMPLETED

@@ -21,6 +21,7 @@ _CAUSES: Mapping[Reason, str] = {
     Reason.RUN_ENDED: ": the top-level call ended before it",
     Reason.REQUEST: ": rt.state.cancel_run was called",
     Reason.HANDLE: ": handle.cancel() was called",
+    Reason.BATCH: ": another call of its batch failed",
     Reason.OUTSIDE: ": by the code around it, such as a timeout of its own, or by Ctrl-C",
 }
 

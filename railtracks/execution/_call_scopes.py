@@ -7,7 +7,7 @@ by one; everything below them is reached through them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import anyio
@@ -82,17 +82,22 @@ class RootCall:
     Args:
         timeout: Seconds that the call may take.
         now: The current time, on ``anyio.current_time()``.
+        failed_batches: Those of its session; see ``CallScopes``.
 
     Attributes:
+        failed_batches: As given.
         index: The index of its record. None until it is about to be made; a call that is refused has none.
         waiting: Where the innermost calls below it waited when it timed out; None until the first of them has ended.
         budget: The budget of its session, in seconds, if that ends before its own timeout does; None otherwise.
         node_deadlines: The deadlines of calls below it that have one of their own, by the scope that has it.
     """
 
-    __slots__ = ("budget", "deadline", "finished", "index", "node_deadlines", "scopes", "timeout", "waiting")
+    __slots__ = (
+        "budget", "deadline", "failed_batches", "finished", "index", "node_deadlines", "scopes", "timeout", "waiting",
+    )  # fmt: skip
 
-    def __init__(self, timeout: float, now: float) -> None:
+    def __init__(self, timeout: float, now: float, failed_batches: Collection[anyio.CancelScope] = ()) -> None:
+        self.failed_batches: Collection[anyio.CancelScope] = failed_batches
         self.timeout: float = timeout
         self.deadline: float = now + timeout
         self.scopes: dict[CallScope, None] = {}  # in order, so that cancelling them has an order too
@@ -127,12 +132,14 @@ class RootCall:
         """
         scopes: dict[anyio.CancelScope, CallScope | NodeDeadline]
         scopes = {**{scope.cancel_scope: scope for scope in self.scopes}, **self.node_deadlines}
-        sender = sender_of(first_cancellation(exc, frame), scopes)
+        sender = sender_of(first_cancellation(exc, frame), [*scopes, *self.failed_batches])
         if sender is None and not is_stray_cancellation(exc):
             # The exception does not say. It comes from outside unless a scope of ours was cancelled.
             sender = next((each for each in scopes if each.cancel_called), False)
         if sender is None or isinstance(sender, bool):
             return Reason.OUTSIDE
+        if sender not in scopes:
+            return Reason.BATCH
         scope = scopes[sender]
         return Reason.NODE_TIMEOUT if isinstance(scope, NodeDeadline) else scope.cause or self.expiry
 
@@ -149,15 +156,18 @@ class CallScopes:
 
     Attributes:
         changed: Notified when a scope was left, or a hold taken or released.
+        failed_batches: The cancel scopes of batches that the failure of one of their calls has cancelled, until all
+            their calls have ended.
         when_idle: Called once, when the session has become idle.
     """
 
-    __slots__ = ("_entered", "_holds", "changed", "when_idle")
+    __slots__ = ("_entered", "_holds", "changed", "failed_batches", "when_idle")
 
     def __init__(self) -> None:
         self._entered: dict[CallScope, None] = {}
         self._holds = 0
         self.changed: Condition = Condition()
+        self.failed_batches: set[anyio.CancelScope] = set()
         self.when_idle: Callable[[], None] | None = None
 
     def __bool__(self) -> bool:

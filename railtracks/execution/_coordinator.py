@@ -236,7 +236,8 @@ class Coordinator:
         Args:
             timeout: Seconds that it may take; None: as the session says.
         """
-        root = RootCall(self.config.timeout if timeout is None else timeout, anyio.current_time())
+        seconds = self.config.timeout if timeout is None else timeout
+        root = RootCall(seconds, anyio.current_time(), self.scopes.failed_batches)
         budget = self.config.budget
         if budget is not None:
             if self._budget_end is None:

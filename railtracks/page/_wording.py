@@ -14,6 +14,7 @@ WHY: Mapping[Reason, str] = {
     Reason.SESSION_ENDED: "The session ended before it.",
     Reason.RUN_ENDED: "The top-level call ended before it.",
     Reason.HANDLE: "cancel() of its handle was called.",
+    Reason.BATCH: "Another call of its batch or stream failed.",
     Reason.SUSPENDED: "Nothing in the run could go on without an answer or a message.",
     Reason.OUTSIDE: "The code around it cancelled it, such as a timeout of its own, or Ctrl-C did.",
     Reason.PROCESS_DIED: "Its process ended before it did.",

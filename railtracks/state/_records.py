@@ -40,6 +40,8 @@ class Reason(StrEnum):
     """``rt.state.cancel_run`` was called for the run."""
     HANDLE = "handle"
     """``cancel()`` of its handle was called: it, or a call above it, was started by ``session.start_soon``."""
+    BATCH = "batch"
+    """Another call of the same ``rt.call_batch`` or ``rt.call_stream`` failed, with ``return_exceptions=False``."""
     SUSPENDED = "suspended"
     """For a call that is ``Suspended``: nothing in the run could go on without an answer or a message."""
     OUTSIDE = "outside"

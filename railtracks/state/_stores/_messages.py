@@ -210,9 +210,12 @@ def is_cancelled_on_request(run_identifier: str, stored: Stored, store: Store) -
 
 
 def reasons_of_end(info: ExecutionInfo) -> set[Reason | None]:
-    """Return why the top-level calls of a run were cancelled, but for those that their handles cancelled."""
+    """Return why the top-level calls of a run were cancelled, but for those that the run outlived.
+
+    Their handles had cancelled them, or another call of their batch had failed.
+    """
     cancelled = (each for each in info.records if each.parent is None and each.status is Status.CANCELLED)
-    return {each.reason for each in cancelled} - {Reason.HANDLE}
+    return {each.reason for each in cancelled} - {Reason.HANDLE, Reason.BATCH}
 
 
 def _status_of(stored: Stored) -> object:

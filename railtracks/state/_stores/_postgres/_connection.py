@@ -20,6 +20,10 @@ _ENDED = ("57P01", "57P02", "57P03", "25P03")
 """What the server says when it ends a connection itself: shut down, crashed, starting, a transaction that idled."""
 
 
+_UNDONE = ("40001", "40P01")
+"""What the server says when it has undone a transaction because of another one, and it is to be tried again."""
+
+
 def connect(place: Place, doing: str = "") -> psycopg.Connection[Any]:
     """Open a connection.
 
@@ -41,7 +45,8 @@ def connect(place: Place, doing: str = "") -> psycopg.Connection[Any]:
         patience = f"{max(10.0, place.lease):.0f}s"
         connection.execute(
             "SELECT set_config('search_path', %s, false), set_config('lock_timeout', '60s', false), "
-            "set_config('idle_in_transaction_session_timeout', %s, false)",
+            "set_config('idle_in_transaction_session_timeout', %s, false), "
+            "set_config('default_transaction_isolation', 'read committed', false)",
             (place.schema, patience),
         )
     except psycopg.Error as exc:
@@ -151,6 +156,8 @@ class SharedConnection:
                         self._drop()
                         if not is_last and (again or not has_begun):
                             continue
+                    elif exc.sqlstate in _UNDONE and not is_last:
+                        continue
                     raise store_error(self._place, exc, doing) from exc
                 except Exception:
                     if not is_usable(connection):
