@@ -118,7 +118,8 @@ async def arecover(
 
 def _by_name(flows: Iterable[Flow[..., Any]]) -> dict[str, Flow[..., Any]]:
     by_name: dict[str, Flow[..., Any]] = {}
-    for flow in flows if isinstance(flows, Iterable) else [flows]:
+    several: Any = flows
+    for flow in several if isinstance(several, Iterable) and not isinstance(several, str) else [several]:
         if not isinstance(flow, Flow):
             raise ConfigError(f"rt.recover: expected flows, got {flow!r}; use rt.recover(flows=[my_flow])")
         if by_name.setdefault(flow.name, flow) is not flow:

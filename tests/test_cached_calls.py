@@ -260,6 +260,39 @@ async def test_changes_of_the_context_are_made_again():
     assert {change.key for change in session.info.records[2].changes} == {"own", "below", "gone"}
 
 
+@rt.function_node(cache=True)
+async def greeting(name: str) -> str:
+    rt.context.put("own", name)
+    assert rt.context.get("own") == name
+    return await rt.call(in_language, name)
+
+
+@rt.function_node
+def in_language(name: str) -> str:
+    return f"{rt.context.get('language', 'en')} {name} {rt.context.get('mood', 'glad')}"
+
+
+async def test_reading_the_context_warns_once_and_names_key(caplog):
+    async with rt.Session(context={"language": "fr"}):
+        assert await rt.call(greeting, "ada") == "fr ada glad"
+        rt.context.put("language", "de")
+        assert await rt.call(greeting, "ada") == "fr ada glad"
+        assert await rt.call(greeting, "bob") == "de bob glad"
+    [text] = warnings(caplog)
+    assert text.startswith("greeting has cache=, and reads 'language' from the context, which does not count")
+    assert "rt.Cache(key=...)" in text
+
+
+async def test_with_a_key_reading_the_context_does_not_warn(caplog):
+    async with rt.Session(context={"language": "fr"}):
+        node = rt.function_node(greeting.target, cache=rt.Cache(key=lambda name: [name, rt.context.get("language")]))
+        assert await rt.call(node, "ada") == "fr ada glad"
+        rt.context.put("language", "de")
+        assert await rt.call(node, "ada") == "de ada glad"
+        assert await rt.call(in_language, "ada") == "de ada glad"
+    assert warnings(caplog) == []
+
+
 async def test_context_values_that_are_lost_are_not_cached(caplog):
     @rt.function_node(cache=True)
     async def settle(number: int) -> int:

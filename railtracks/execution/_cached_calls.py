@@ -28,6 +28,7 @@ from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status, Store
 from railtracks.state._records import DELETED, Change, Form, PolicyFacts, copy_record
 from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._guarding import guarded_repr
 from railtracks.state._serialization._large_values import has_large
 from railtracks.state._serialization._record_text import (
     form_in,
@@ -35,6 +36,7 @@ from railtracks.state._serialization._record_text import (
     member_text,
     result_text,
 )
+from railtracks.state._serialization._shown_data import shorten
 from railtracks.state._stores._cached_results import find_cache_store
 from railtracks.state._transitions import RTState
 
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 
 _PRUNE_FROM = 1_000
 """The least number of results in a session at which those that have expired are removed."""
+_MAX_KEY = 100
+"""The number of characters of a key of the context that a warning shows."""
 _EQUAL = "an equal call"
 """What stands on record in place of the limit that a call waits for."""
 _shared = SingleFlight()
@@ -87,6 +91,7 @@ class CachedCalls:
         self._expires: dict[str, float] = {}  # by the key of a result that expires, when
         self._prune_at = _PRUNE_FROM  # the number of results
         self._flights = SingleFlight()
+        self._reading: dict[Flight, FunctionNode[..., Any]] = {}  # of those led here, without a key that is given
         self._changes: dict[Flight, dict[str, Change] | None] = {}  # of those led here; None: not all are on record
         self._keys = CacheKeys(session.redactor, session.config.max_value_bytes)
         self._replayed = ReplayedResults(session)
@@ -157,6 +162,8 @@ class CachedCalls:
                 if value is not NOTHING:
                     outcome = known
                     return self._use(record, known, value, scope)
+            if cache.key is None:
+                self._reading[flight] = node
             result, made = await self._lead(flight, node, compute)
             if made is not None:
                 if stored is None:
@@ -198,6 +205,7 @@ class CachedCalls:
         finally:
             inside.set(enclosing)
             changes = self._changes.pop(flight)
+            self._reading.pop(flight, None)
         if type(result) is CoroutineType:  # which fails the call
             return result, None
         output = result_text(result, self._session.redactor, self._session.config.max_value_bytes)
@@ -254,6 +262,23 @@ class CachedCalls:
         if value is not DELETED:
             text, form, types = member_text(key, value, self._session.redactor, self._session.config.max_value_bytes)
         self._note_changes(flights, [Change(0, key, text, form, types)])
+
+    def on_context_read(self, key: object) -> None:
+        """Warn that a call whose result is to be kept, or one below it, reads what its key does not have. Thread-safe.
+
+        What such a call has itself put into the context is made again with its result.
+        """
+        for flight in inside.get():
+            node, changes = self._reading.get(flight), self._changes.get(flight)
+            if node is None or changes is None or any(change.key == key for change in tuple(changes.values())):
+                continue
+            shown = self._session.redactor.redact(shorten(guarded_repr(key), _MAX_KEY))
+            self._warn_once(
+                f"read {node.name} {node.definition}",
+                "%s has cache=, and reads %s from the context, which does not count for its cache: with equal arguments "
+                "it has the same result, whatever is there; use rt.Cache(key=...), which returns all that counts",
+                node.name, shown,
+            )  # fmt: skip
 
     def on_replayed(self, changes: Sequence[Change]) -> None:
         """Note that a call was replayed, with the changes of the context that it and those below it had made."""

@@ -599,6 +599,8 @@ class Coordinator:
             key: The key.
             value: What it read; ``DELETED`` if there was no such key.
         """
+        if self.cached_calls is not None:
+            self.cached_calls.on_context_read(key)
         if record is not None and self.recorder is not None and self.lifecycle.is_recorded:
             self.recorder.context.on_read(record, key, value)
 
