@@ -275,8 +275,8 @@ class CachedCalls:
             shown = self._session.redactor.redact(shorten(guarded_repr(key), _MAX_KEY))
             self._warn_once(
                 f"read {node.name} {node.definition}",
-                "%s has cache=, and reads %s from the context, which does not count for its cache: with equal arguments "
-                "it has the same result, whatever is there; use rt.Cache(key=...), which returns all that counts",
+                "%s has cache=, and reads %s from the context, which does not count for its cache: with equal "
+                "arguments it has the same result, whatever is there; use rt.Cache(key=...), which returns all that counts",
                 node.name, shown,
             )  # fmt: skip
 

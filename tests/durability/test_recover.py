@@ -208,7 +208,7 @@ async def test_each_flow_has_its_own_store(tmp_path):
         (len, 1, "expected flows"),
         ("Job", 1, "expected flows, got 'Job';"),
         *(([], limit, "limit") for limit in (0, True, 1.5)),
-    ],  # fmt: skip
+    ],
 )
 async def test_arguments_are_checked(flows, limit, message):
     with pytest.raises(rt.exceptions.ConfigError, match=rf"rt\.recover: {message}"):
