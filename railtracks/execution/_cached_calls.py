@@ -276,7 +276,7 @@ class CachedCalls:
             self._warn_once(
                 f"read {node.name} {node.definition}",
                 "%s has cache=, and reads %s from the context, which does not count for its cache: with equal "
-                "arguments it has the same result, whatever is there; use rt.Cache(key=...), which returns all that counts",
+                "arguments it has the same result, whatever is there; use rt.Cache(key=...), which says what counts",
                 node.name, shown,
             )  # fmt: skip
 
