@@ -489,3 +489,31 @@ def test_it_is_a_list_with_any_limit_and_delays(backend, data):
     assert not ordered or seen == list(range(len(seen)))
     if stop is None or stop >= len(delays):
         assert sorted(seen) == list(range(len(delays)))
+
+
+async def test_awaiting_a_stream_says_what_to_write():
+    async with rt.Session():
+        with pytest.raises(
+            TypeError, match=r"cannot be awaited.*write `async for result in rt\.call_stream\(\.\.\.\):`"
+        ):
+            await rt.call_stream(abs, [1])
+
+
+@pytest.mark.parametrize("keep_records", ["all", "summary"])
+async def test_a_stream_that_outlives_the_timeout_says_so(keep_records):
+    async def endless():
+        while True:
+            await anyio.sleep(1)
+            yield 1
+
+    @rt.function_node
+    async def consume():
+        async for _ in rt.call_stream(abs, endless(), keep_records=keep_records):
+            pass
+
+    async with rt.Session() as session:
+        with pytest.raises(rt.exceptions.GlobalTimeOutError) as caught:
+            await rt.call(consume)
+    assert str(caught.value).startswith("consume exceeded the timeout of 150 s of its session, which holds for all of")
+    assert str(caught.value).endswith("or never ends, needs timeout=math.inf")
+    assert session.info.end_time - session.info.start_time < 200

@@ -101,6 +101,44 @@ async def test_a_summary_has_counts_times_and_failures(many):
     assert "200 items, 20 failed; 400 calls not on record" in str(session.info.tree())
 
 
+async def test_what_became_of_the_items_is_public(many):
+    @rt.function_node
+    async def outer():
+        await many(work, range(200), limit=50, keep_records="summary")
+
+    async with rt.Session() as session:
+        await rt.call(outer)
+    for info in (session.info, rt.state.load_run(session.identifier)):
+        assert info.failures == ()
+        [batch] = info.batches
+        assert batch[1:8] == ("batch of work", Status.COMPLETED, 200, 180, 20, 0, 400)
+        assert (batch.mean_seconds, batch.max_seconds) == (1.0, 1.0)
+        assert info.subset(batch.node_id).records[0].name == "batch of work"
+        assert [failure.item % 10 for failure in batch.failures] == [5] * 10
+        for failure in batch.failures:
+            assert failure.error.startswith(f"work({failure.item}): ValueError: {failure.item}")
+        for text in (str(info), info.tree(failed=True)):
+            assert "200 items, 20 failed; 400 calls not on record" in text
+            assert f"├─ item {batch.failures[0].item}: {batch.failures[0].error}" in text
+            assert "└─ … and 10 more failed items" in text
+
+
+async def test_a_failure_that_is_on_record_is_shown_once(many):
+    async with rt.Session(logging_setting="NONE") as session:
+        await many(work, range(10), keep_records="failures")
+    [batch] = session.info.batches
+    assert [(failure.item, batch.failed) for failure in batch.failures] == [(5, 1)]
+    assert "item 5" not in session.info.tree()
+    assert [each.name for each in session.info.failures] == ["work", "below"]
+
+
+async def test_a_run_that_keeps_all_records_has_no_counts(many):
+    async with rt.Session(logging_setting="NONE") as session:
+        await many(work, range(10))
+    assert session.info.batches == ()
+    assert len(session.info.failures) == 2
+
+
 @pytest.mark.parametrize("keep_records", KEPT)
 async def test_calls_that_change_the_context_are_kept(many, keep_records):
     @rt.function_node

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, final, overload
 
 import anyio
 
@@ -206,6 +206,14 @@ class CallStream(TaskStream[T]):
 
     _producer: _Producer
 
+    if not TYPE_CHECKING:  # type checkers say so by themselves
+
+        def __await__(self) -> NoReturn:
+            raise TypeError(
+                "rt.call_stream(...) cannot be awaited, as its results come one after the other; write "
+                "`async for result in rt.call_stream(...):`, or `await rt.call_batch(...)` for a list"
+            )
+
     async def __anext__(self) -> T:
         producer = self._producer
         workers = producer.workers
@@ -260,6 +268,8 @@ class _Producer:
                 f"{name} was started {where}, where the session does not wait for its consumer; use it in a node"
             )
         self.ended = anyio.Event()
+        if frame.run is not None:
+            frame.run.has_streamed = True
         self._scope = anyio.CancelScope()
         cancel = self._scope.cancel
         run: Callable[[], Awaitable[None]]

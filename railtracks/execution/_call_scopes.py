@@ -88,12 +88,14 @@ class RootCall:
         failed_batches: As given.
         index: The index of its record. None until it is about to be made; a call that is refused has none.
         waiting: Where the innermost calls below it waited when it timed out; None until the first of them has ended.
+        has_streamed: Whether ``rt.call_stream`` was used in it or below it.
         budget: The budget of its session, in seconds, if that ends before its own timeout does; None otherwise.
         node_deadlines: The deadlines of calls below it that have one of their own, by the scope that has it.
     """
 
     __slots__ = (
-        "budget", "deadline", "failed_batches", "finished", "index", "node_deadlines", "scopes", "timeout", "waiting",
+        "budget", "deadline", "failed_batches", "finished", "has_streamed", "index", "node_deadlines", "scopes",
+        "timeout", "waiting",
     )  # fmt: skip
 
     def __init__(self, timeout: float, now: float, failed_batches: Collection[anyio.CancelScope] = ()) -> None:
@@ -102,6 +104,7 @@ class RootCall:
         self.deadline: float = now + timeout
         self.scopes: dict[CallScope, None] = {}  # in order, so that cancelling them has an order too
         self.finished: bool = False
+        self.has_streamed: bool = False
         self.index: int | None = None
         self.waiting: tuple[str, ...] | None = None
         self.budget: float | None = None

@@ -219,6 +219,11 @@ async def _outcome(
         if root.budget is not None:
             raise coordinator.over_budget(f"the call of {node.name} was cancelled: the session has used up") from error
         message = f"{node.name} exceeded the timeout of {root.timeout:g} s; set timeout=..., or math.inf for no limit"
+        if root.has_streamed:
+            message = (
+                f"{node.name} exceeded the timeout of {root.timeout:g} s of its session, which holds for all of a loop "
+                f"over rt.call_stream; a stream that takes longer, or never ends, needs timeout=math.inf"
+            )
         raise GlobalTimeOutError(root.timeout, message, root.waiting or ()) from error
     if error is not None:
         raise error

@@ -37,12 +37,14 @@ if TYPE_CHECKING:
     from railtracks.state._stores._runs import RunSummary, list_runs, run_exists
     from railtracks.state._stores._sqlite import SQLiteStore
     from railtracks.state._stores._values import ValueStore
+    from railtracks.state._views._batches import BatchCounts, ItemFailure
     from railtracks.state._views._critical_path import PathStep
     from railtracks.state._views._summary import NodeSummary, SessionSummary
 
 __all__ = [
     "AgentText",
     "Appender",
+    "BatchCounts",
     "Broadcast",
     "CacheStore",
     "CachedContent",
@@ -62,6 +64,7 @@ __all__ = [
     "FileStore",
     "Forest",
     "Form",
+    "ItemFailure",
     "Listed",
     "Lock",
     "Mailbox",
@@ -101,6 +104,7 @@ if not TYPE_CHECKING:
         {
             "railtracks.state._document._forest": ("Forest",),
             "railtracks.state._document._graph": ("Edge", "Node", "Stamp"),
+            "railtracks.state._views._batches": ("BatchCounts", "ItemFailure"),
             "railtracks.state._views._critical_path": ("PathStep",),
             "railtracks.state._views._summary": ("NodeSummary", "SessionSummary"),
             "railtracks.state._stores._pruning": ("prune",),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # a session that saves nothing does without what reads and wr
     from railtracks.state._document._forest import Forest
     from railtracks.state._document._graph import Edge, GraphBuilder, Node, Stamp
     from railtracks.state._document._writer import Writer
+    from railtracks.state._views._batches import BatchCounts
     from railtracks.state._views._summary import SessionSummary
     from railtracks.state._views._tree import Line
 
@@ -120,9 +121,20 @@ class ExecutionInfo:
         the list that ``rt.call_batch`` returns. A call that was cancelled, as at a timeout, has not failed.
 
         Attempts that were tried again are left out, as their callers know nothing of them; their ``policy.retried`` is
-        True.
+        True. Of items of a batch or stream that keeps no records of them (``keep_records="summary"``), ``batches`` says
+        how many failed, and describes the first ones.
         """
         return tuple(record for record in self.records if record.status is Status.FAILED and not is_retried(record))
+
+    @property
+    def batches(self) -> tuple[BatchCounts, ...]:
+        """What became of the items of each ``rt.call_batch`` and ``rt.call_stream`` that does not keep all records.
+
+        In the order of creation. Those within an item of another one, whose records are not kept, are left out.
+        """
+        from railtracks.state._views._batches import batches_of  # here, as few programs ask for it
+
+        return tuple(batches_of(self.records, self.session_id))
 
     @property
     def name(self) -> str:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from railtracks._log_handlers import class_name
-from railtracks._wording import counted
 from railtracks.state._records import CallRecord, PolicyFacts, Status, is_reused
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import SCALAR_IDS
 from railtracks.state._serialization._guarding import guarded
 from railtracks.state._serialization._placeholders import IGNORED, RecordedError
-from railtracks.state._serialization._record_text import loads
 from railtracks.state._serialization._redacted_values import redact_and_cut
 from railtracks.state._serialization._shown_arguments import arguments_of, shown_arguments
 from railtracks.state._serialization._shown_data import shorten
 from railtracks.state._views._user_frames import without_library_frames
 
-BATCH = "railtracks.batch"
-"""The attribute of a call that stands for a batch of which few calls are on record; see ``_batch_summary.py``."""
 _MAX_ARGUMENT = 50
 _MAX_ARGUMENTS = 100
 _MAX_NAME = 80
@@ -90,16 +86,6 @@ def shown_error(exc: BaseException, redactor: Redactor) -> str:
         name, message = class_name(exc), guarded(str, exc)
     message = redact_and_cut(message, _MAX_REASON, redactor, redactor.redact_free_text)
     return shorten(f"{name}: {message}" if message else name, _MAX_REASON)
-
-
-def shown_batch(attributes: str) -> str:
-    """Return what a batch says of its items of which few are on record; "" if the attributes are of another call."""
-    batch = loads(attributes).get(BATCH)
-    if batch is None:
-        return ""
-    others = [f"{number} {status.lower()}" for status, number in batch["ended"].items() if status != "Completed"]
-    items = ", ".join([counted(batch["items"], "item"), *others])
-    return f"  {items}; {counted(batch['left_out'], 'call')} not on record" if batch["left_out"] else f"  {items}"
 
 
 def shown_status(record: CallRecord) -> str:

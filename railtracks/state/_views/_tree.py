@@ -11,11 +11,12 @@ from railtracks._wording import counted
 from railtracks.state._call_tree import CallTree
 from railtracks.state._records import CallRecord, Status, is_retried
 from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._views._batches import batch_data, has_failed_items, shown_batch, shown_failures
 from railtracks.state._views._counts import count_ends, counts_in_words
 from railtracks.state._views._failures import shown_reason
 from railtracks.state._views._folds import FOLD_FROM, Fold, fold_siblings
 from railtracks.state._views._place import place_of
-from railtracks.state._views._texts import BATCH, shown_batch, shown_call, shown_name, shown_seconds, shown_status
+from railtracks.state._views._texts import shown_call, shown_name, shown_seconds, shown_status
 from railtracks.state._views._times import own_seconds, ran_seconds
 
 _MAX_CALLS = 200
@@ -97,7 +98,9 @@ class Tree:
             else:
                 self._left -= 1
                 yield Line(indent, self._label(entry) + "  (slowest)" * is_slowest, entry.status)
-                stack += self._entries(deeper, None, self._wanted(self._tree.children(entry)))
+                batch = batch_data(entry)
+                rest = [] if batch is None else shown_failures(batch, self._redactor)
+                stack += self._entries(deeper, None, self._wanted(self._tree.children(entry)), *rest)
 
     def _wanted(self, records: Sequence[CallRecord]) -> list[CallRecord | Fold]:
         """Return those of the calls that are shown, with folds in place of many of one name."""
@@ -120,7 +123,8 @@ class Tree:
         """By the index of a call, whether it, or one below it, has not completed. One that was tried again is usual."""
         found = bytearray(1 + max((record.index for record in self._records), default=-1))
         for record in reversed(self._records):  # each call before its caller
-            if record.status is not Status.COMPLETED and not is_retried(record):
+            is_usual = is_retried(record) or (record.status is Status.COMPLETED and not has_failed_items(record))
+            if not is_usual:
                 found[record.index] = True
             if found[record.index] and record.parent is not None:
                 found[record.parent] = True
@@ -132,13 +136,13 @@ class Tree:
 
     @staticmethod
     def _entries(
-        indent: str, slowest: CallRecord | None, entries: Sequence[CallRecord | Fold], rest: str = ""
+        indent: str, slowest: CallRecord | None, entries: Sequence[CallRecord | Fold], *rest: str
     ) -> list[tuple[str, str, CallRecord | Fold | str, bool]]:
         """Return what is to be shown below a line, in reverse, for a stack.
 
         Each comes with what stands before its line, and before those below it, and whether it is the slowest of a fold.
         """
-        every: list[CallRecord | Fold | str] = [*entries, *([rest] if rest else [])]
+        every: list[CallRecord | Fold | str] = [*entries, *filter(None, rest)]
         found: list[tuple[str, str, CallRecord | Fold | str, bool]] = []
         for entry in reversed(every):
             branch, trunk = ("├─ ", "│  ") if found else ("└─ ", "   ")
@@ -158,8 +162,8 @@ class Tree:
                 label += f" (own {shown_seconds(own_seconds(record, children))})"
         if record.policy is not None and record.policy.waited:
             label += f"  after it waited {shown_seconds(record.policy.waited)}"
-        if record.attributes is not None and BATCH in record.attributes:
-            label += shown_batch(record.attributes)
+        if (batch := batch_data(record)) is not None:
+            label += shown_batch(batch)
         if record.exception is not None:
             label += f"  {shown_reason(record, self._tree.children(record), redactor)}"
         return label
