@@ -319,6 +319,34 @@ def test_a_document_of_something_else_is_kept_as_it_is(store, sql):
     assert sql("SELECT flow_name, calls, start_time FROM @runs") == [(None, None, None)]
 
 
+def test_a_stricter_isolation_level_of_the_role_does_not_matter(tmp_path, sql):
+    server().execute("DO $$ BEGIN CREATE ROLE strict LOGIN SUPERUSER; EXCEPTION WHEN others THEN END $$")
+    server().execute("ALTER ROLE strict SET default_transaction_isolation = 'serializable'")
+    store = PostgresStore(url_of(tmp_path, user="strict"))
+    lock = store.lock("mine")
+
+    def change(connection):
+        connection.execute("SELECT 1")
+        sql("UPDATE @leases SET expires = expires + interval '1 second'")  # as the thread does that renews them
+        connection.execute("UPDATE leases SET expires = expires + interval '1 second'")
+
+    store._connection.run(change, again=False)
+    lock.release()
+
+
+@pytest.mark.parametrize("code", ["serialization_failure", "deadlock_detected"])
+def test_a_transaction_that_was_undone_is_tried_again(store, code):
+    fails = [True]
+
+    def work(connection):
+        if fails.pop():
+            fails.append(False)
+            connection.execute(f"DO $$ BEGIN RAISE {code}; END $$")
+        return "done"
+
+    assert store._connection.run(work, again=False) == "done"
+
+
 # ---- a server that goes away
 
 
