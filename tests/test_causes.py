@@ -142,7 +142,7 @@ async def test_the_failure_of_another_item_of_a_stream_is_batch():
     assert reasons(session, "of_batch") == [Reason.BATCH, None, Reason.BATCH]
 
 
-async def test_a_scope_around_a_batch_is_no_failure_of_it():
+async def test_a_scope_around_a_batch_counts_as_outside():
     async with rt.Session() as session:
         with anyio.move_on_after(1):
             await rt.call_batch(of_batch, [None, None], return_exceptions=False)
