@@ -265,7 +265,7 @@ class Policies:
 
     timeout: float | None = None
     """Seconds that a call may take, after which it fails with ``NodeTimeOutError``; ``math.inf`` for no limit. Each
-    attempt has that long. Waiting for a limit does not count."""
+    attempt has that long. Waiting for a limit, or for a free worker, does not count."""
     retries: Retry | None = None
     """How a call that fails is tried again."""
     limit: float | Limit | None = None

@@ -12,7 +12,7 @@ import pytest
 import railtracks as rt
 from railtracks._concurrency import _threads
 from railtracks._concurrency._thread_limit import PATIENCE, ThreadLimit
-from railtracks.exceptions import GlobalTimeOutError, NodeTimeOutError
+from railtracks.exceptions import GlobalTimeOutError
 from railtracks.state import Status
 from railtracks.testing import simulate
 from tests import virtual
@@ -240,35 +240,6 @@ async def test_one_thread_at_a_time_excludes_all_others():
 
 
 # ---- what waits too long says so
-
-
-def test_timeout_of_what_got_no_thread_says_so(backend):
-    async def main(clock):
-        blocked = Blocked()
-        outcomes = []
-
-        async def try_late():
-            late = rt.function_node(lambda: None, name="late", timeout=2)
-            try:
-                await rt.call(late)
-            except NodeTimeOutError as exc:
-                outcomes.append(exc)
-
-        async with rt.Session(max_threads=1, timeout=60) as session, anyio.create_task_group() as group:
-            group.start_soon(rt.call, rt.function_node(blocked, name="blocked"))
-            await blocked.started.wait()
-            group.start_soon(try_late)
-            while not session._coordinator.threads.awaited:
-                await anyio.lowlevel.checkpoint()
-            clock.jump(3)  # by hand, as it stands still while threads work
-            while not outcomes:
-                await anyio.lowlevel.checkpoint()
-            blocked.release.set()
-        return outcomes[0]
-
-    error = virtual.run(backend, lambda: main(virtual.clock()))
-    assert str(error).startswith("late exceeded its timeout of 2 s before a worker was free to run it; ")
-    assert error.waiting == ("late, waiting for a worker thread",)
 
 
 def test_wait_for_a_thread_is_logged_with_what_holds_them(backend, caplog):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 
 import anyio
@@ -26,11 +27,18 @@ class ThreadLimit:
         total: How many threads.
         on_congestion: Called with the name of what has waited for ``PATIENCE`` seconds, and with the names of those
             that hold the places. Called once until no thread is waited for any more.
+        around_wait: Called when work has to wait before it begins; returns the context manager inside which it waits.
     """
 
-    def __init__(self, total: int, on_congestion: Callable[[str, Sequence[str]], None]) -> None:
+    def __init__(
+        self,
+        total: int,
+        on_congestion: Callable[[str, Sequence[str]], None],
+        around_wait: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self._total = total
         self._on_congestion = on_congestion
+        self._around_wait = around_wait
         self._holders: dict[object, str] = {}
         self._urgent: dict[object, anyio.Event] = {}
         self._waiting: dict[object, anyio.Event] = {}
@@ -40,21 +48,25 @@ class ThreadLimit:
         self.unlimited: anyio.CapacityLimiter = anyio.CapacityLimiter(math.inf)
         """The limiter for a backend that must not limit what has a place already."""
 
-    async def acquire(self, holder: object, name: str, *, is_urgent: bool = False) -> None:
+    async def acquire(self, holder: object, name: str, *, is_urgent: bool = False, has_begun: bool = False) -> None:
         """Wait for a place.
 
         Args:
             holder: What will hold it.
             name: Its name, for people.
             is_urgent: Whether it comes before all that are not urgent.
+            has_begun: Whether its thread runs already, and waits to go on.
 
         Cancellation: the wait ends, and there is no place to release.
         """
         queue = self._urgent if is_urgent else self._waiting
         if self._is_next(holder, queue):
             self._holders[holder] = name
-        else:
+        elif has_begun:
             await self._wait(holder, name, queue)
+        else:
+            with self._around_wait():
+                await self._wait(holder, name, queue)
 
     def acquire_beyond_limit(self, holder: object, name: str) -> None:
         """Acquire a place, even if there is none left."""

@@ -243,7 +243,7 @@ class WorkItem(Generic[T]):
     async def wait_for_place(self) -> None:
         """Wait until it may go on. Cancellation: the wait ends, and :meth:`resume` goes beyond the limit."""
         if self._limit is not None and not self._waiter_left:
-            await self._limit.acquire(self, self._name, is_urgent=True)
+            await self._limit.acquire(self, self._name, is_urgent=True, has_begun=True)
 
     def resume(self) -> None:
         """Count it again: the event loop has finished what it waited for."""

@@ -7,6 +7,7 @@ by one; everything below them is reached through them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -56,21 +57,33 @@ class CallScope:
 
 
 class NodeDeadline:
-    """The deadline of one call, which its node has declared.
+    """The deadline of one call, which its node has declared. It stands still while the call waits for a place.
 
     Args:
         record: The record of the call.
+        seconds: How long it may take.
 
     Attributes:
         record: As given.
+        scope: The cancel scope that the call runs in.
         waiting: Where the innermost calls below it waited when it expired; None until the first of them has ended.
     """
 
-    __slots__ = ("record", "waiting")
+    __slots__ = ("_seconds", "record", "scope", "waiting")
 
-    def __init__(self, record: CallRecord) -> None:
+    def __init__(self, record: CallRecord, seconds: float) -> None:
+        self._seconds = seconds
         self.record: CallRecord = record
+        self.scope: anyio.CancelScope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
         self.waiting: tuple[str, ...] | None = None
+
+    def stop(self) -> None:
+        """Have it never expire, until it starts again."""
+        self.scope.deadline = math.inf
+
+    def start(self) -> None:
+        """Have the seconds begin now."""
+        self.scope.deadline = anyio.current_time() + self._seconds
 
 
 class RootCall:
@@ -125,6 +138,13 @@ class RootCall:
     def expiry(self) -> Reason:
         """Why its calls are cancelled when its deadline expires."""
         return Reason.TIMEOUT if self.budget is None else Reason.BUDGET
+
+    def deadline_of(self, record: CallRecord) -> NodeDeadline | None:
+        """Return the deadline that the node of a call has declared; None if it has none.
+
+        The deadlines are searched from the end, where that of a call which is about to run is.
+        """
+        return next((each for each in reversed(self.node_deadlines.values()) if each.record is record), None)
 
     def reason_of(self, exc: BaseException, frame: object) -> Reason:
         """Return why a call below this one is being cancelled.

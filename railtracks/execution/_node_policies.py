@@ -1,8 +1,8 @@
 """The policies of a node at a call of it: what stands between the record of the call and the strategy that runs it.
 
 A call without policies comes nowhere near this. With them, in this order: its result may be in the cache; it waits for
-its limit; then its timeout begins, and its strategy runs it. Retries are further out, in ``_attempts.py``, as each
-attempt is a call on record.
+its limit, and its strategy for a place; then its timeout begins, and the function runs. Retries are further out, in
+``_attempts.py``, as each attempt is a call on record.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import math
 import sys
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-
-import anyio
 
 from railtracks._concurrency._task_groups import split_cancellation
 from railtracks._context_variable import current
@@ -105,8 +103,9 @@ async def _run_in_time(
     root, record = call.root, call.record
     error: BaseException | None = None
     result: Any = None
-    scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
-    deadline = root.node_deadlines[scope] = NodeDeadline(record)
+    deadline = NodeDeadline(record, seconds)
+    scope = deadline.scope
+    root.node_deadlines[scope] = deadline
     try:
         with scope:
             try:
@@ -125,13 +124,7 @@ async def _run_in_time(
     await scopes.cancel_calls_of(lambda caller: state.is_within(caller, record), Reason.NODE_TIMEOUT)
     record.reason, record.timeout = Reason.NODE_TIMEOUT, seconds
     message = f"{record.name} exceeded its timeout of {seconds:g} s; set the timeout of the node, or math.inf for none"
-    waiting = deadline.waiting or ()
-    if any(each.startswith(f"{record.name}, waiting for a worker ") for each in waiting):
-        message = (
-            f"{record.name} exceeded its timeout of {seconds:g} s before a worker was free to run it; give the node a "
-            f"limit, such as limit=4, which makes the timeout begin later, or a longer timeout"
-        )
-    raise NodeTimeOutError(seconds, message, waiting) from error
+    raise NodeTimeOutError(seconds, message, deadline.waiting or ()) from error
 
 
 def note_waiting(state: RTState, root: RootCall, record: CallRecord, exc: BaseException, frame: Any) -> None:

@@ -1,14 +1,18 @@
-"""What is on record of a call that waits before it runs: for a limit, or for an equal call."""
+"""What is on record of a call that waits before it runs: for a limit, an equal call, or a worker."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from railtracks._context_variable import current
 from railtracks.state import CallRecord
 from railtracks.state._records import PolicyFacts
 
 if TYPE_CHECKING:
+    from railtracks.execution._home import CallFrame
     from railtracks.execution._mailbox import SessionMailbox
 
 
@@ -54,3 +58,24 @@ class NotedWait:
         assert record.policy is not None
         waited = self._session.now() - record.started  # from there on, so that what is after it has run
         record.policy = record.policy._replace(waiting=None if self.has_passed else self._what, waited=waited)
+
+
+@contextmanager
+def noted_wait(what: str) -> Iterator[None]:
+    """Note that the current call waits for a place to run in, and have the timeout of its node begin afterwards.
+
+    Args:
+        what: What it waits for, such as "a worker thread".
+    """
+    frame: CallFrame = current.get()
+    record, root = frame.record, frame.run
+    assert record is not None
+    assert root is not None
+    deadline = root.deadline_of(record)
+    if deadline is not None:
+        deadline.stop()
+    with NotedWait(frame.coordinator, record, what) as wait:
+        yield
+        wait.has_passed = True
+    if deadline is not None:
+        deadline.start()

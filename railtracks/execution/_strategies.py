@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from inspect import isawaitable
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from railtracks._concurrency._thread_limit import PATIENCE, ThreadLimit
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks.execution._node_errors import Unwound
+from railtracks.execution._noted_waits import noted_wait
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._callables import holds
 from railtracks.nodes._resolve import invoke_if_node
@@ -81,7 +82,7 @@ class ThreadStrategy:
     def limit(self) -> ThreadLimit:
         """The limit, in the event loop that runs here."""
         if self._limit is None:
-            self._limit = ThreadLimit(self._max_threads, _warn_of_congestion)
+            self._limit = ThreadLimit(self._max_threads, _warn_of_congestion, partial(noted_wait, "a worker thread"))
         return self._limit
 
     @property
@@ -97,7 +98,7 @@ class ThreadStrategy:
     async def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         try:
             result = await run_in_thread(
-                functools.partial(self._run, node, args, kwargs),
+                partial(self._run, node, args, kwargs),
                 abandon_on_cancel=node.abandon_on_cancel,
                 limit=self.limit,
                 name=node.name,

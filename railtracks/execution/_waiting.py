@@ -23,11 +23,6 @@ from railtracks.exceptions import RemoteTraceback
 from railtracks.state import CallRecord, Status
 
 _FRAME = re.compile(r'File "(.+)", line (\d+), in ')
-_WAITS_FOR = {
-    ("railtracks._concurrency._thread_limit", "_wait"): "thread",
-    ("railtracks.executors._process_runner", "_acquire_place"): "process",
-}
-"""Functions that are entered when no worker is free, by module and name."""
 MAX_SHOWN = 5
 """The greatest number of calls that are named."""
 _Position = tuple[FrameType, int]
@@ -53,28 +48,28 @@ def waiting_calls(
         counts: Whether an open call counts; None if all do.
 
     Returns:
-        One text for each call, in the order of creation, but with those that wait for a limit at the end, for at most
-        ``MAX_SHOWN`` calls. A call that has not run yet
-        says what it waits for: a limit, a worker thread or a worker process. The text is the name of the node
-        alone where the line is not known: the call has not begun, or it runs elsewhere.
+        One text for each call, in the order of creation, but with those that have not run yet at the end, for at most
+        ``MAX_SHOWN`` calls. A call that has not run yet says what it waits for: a limit, an equal call, or a worker.
+        The text is the name of the node alone where the line is not known: the call has not begun, or it runs
+        elsewhere.
     """
     below = (each for each in records[root or 0 :] if each is not None and (root is None or each.run == root))
     opened = [each for each in below if each.status is Status.OPEN and (counts is None or counts(each))]
     callers = {each.parent for each in opened}
     innermost = [each for each in opened if each.index not in callers]
     # Those that have begun come first: what waits for its turn mostly waits for them.
-    innermost = sorted(innermost, key=lambda each: bool(_limit_of(each)))[:MAX_SHOWN]
+    innermost = sorted(innermost, key=lambda each: bool(_wait_of(each)))[:MAX_SHOWN]
     try:
         places = _places({id(each) for each in innermost if each is not cancelled})
         if cancelled is not None:
             places[id(cancelled)] = _place_of(traceback)
     except Exception:  # the frames of the application may hold anything
         places = {}
-    return tuple(each.name + (_limit_of(each) or places.get(id(each), "")) for each in innermost)
+    return tuple(each.name + (_wait_of(each) or places.get(id(each), "")) for each in innermost)
 
 
-def _limit_of(record: CallRecord) -> str:
-    """Return which limit a call waits for, as in ", waiting for limit api"; "" if it waits for none."""
+def _wait_of(record: CallRecord) -> str:
+    """Return what a call waits for before it runs, as in ", waiting for limit api"; "" if it does not."""
     waiting = None if record.policy is None else record.policy.waiting
     return "" if waiting is None else f", waiting for {waiting}"
 
@@ -124,9 +119,6 @@ def _places(wanted: set[int]) -> dict[int, str]:
                 inside.append((frame, frame.f_lineno))
         if call is None or call not in wanted:
             continue
-        if waits := _wait_for_worker(inside):
-            found[call] = waits
-            continue
         if work is not None:
             threads = _thread_stacks() if threads is None else threads
             inside += _positions_in_work(threads, work)
@@ -141,17 +133,7 @@ def _place_of(traceback: TracebackType | None) -> str:
     for frame, _ in inside:
         if frame.f_code.co_name == "run_in_thread" and module_of(frame).startswith("railtracks."):
             work = frame.f_locals.get("work")
-    return _wait_for_worker(inside) or innermost_place(
-        inside if work is None else _positions_in_work(_thread_stacks(), work)
-    )
-
-
-def _wait_for_worker(positions: Sequence[_Position]) -> str:
-    """Return that the code waits until it has a thread or a process to run in; "" if it does not."""
-    for frame, _ in reversed(positions):
-        if (what := _WAITS_FOR.get((module_of(frame), frame.f_code.co_name))) is not None:
-            return f", waiting for a worker {what}"
-    return ""
+    return innermost_place(inside if work is None else _positions_in_work(_thread_stacks(), work))
 
 
 def innermost_place(positions: Sequence[_Position]) -> str:

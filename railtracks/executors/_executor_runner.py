@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Future
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from anyio.lowlevel import current_token
@@ -22,7 +23,8 @@ from railtracks._concurrency._threads import run_in_thread
 from railtracks.exceptions import ConfigError, RTError, WorkerLostError
 from railtracks.executors import _worker
 from railtracks.executors._kinds import LOST, UNKNOWN, Kind, kind_of
-from railtracks.executors._runner import Capabilities, hold_clock
+from railtracks.executors._queue import WorkQueue
+from railtracks.executors._runner import AroundWait, Capabilities, hold_clock
 
 MAX_WORK_ON_LOOP = 1_000_000
 """Bytes of work from which on even a ``submit`` that never waits is called in a worker thread: it may copy them."""
@@ -48,6 +50,7 @@ class ExecutorRunner:
         self._lock = threading.Lock()  # threads make and replace the executor
         self._futures: set[Future[bytes]] = set()
         self._limit: ThreadLimit | None = None
+        self._queue = WorkQueue()
         self._is_closed = False
 
     @property
@@ -56,21 +59,30 @@ class ExecutorRunner:
         return UNKNOWN.capabilities if self._kind is None else self._kind.capabilities
 
     async def run(
-        self, work: bytes, *, node: str = "the node", on_abandon: Callable[[], Awaitable[bool]] | None = None
+        self,
+        work: bytes,
+        *,
+        node: str = "the node",
+        on_abandon: Callable[[], Awaitable[bool]] | None = None,
+        around_wait: AroundWait = nullcontext,
     ) -> bytes:
         """Run work in the executor; see :class:`Runner`."""
         waiter = _Waiter()
         hold = hold_clock()
         try:
-            future, executor = await self._submit(work, node)
+            future, executor = await self._submit(work, node, around_wait)
         except BaseException:
             hold.close()
             raise
-        if self._kind is not None and not self._kind.holds_clock:
+        assert self._kind is not None
+        if not self._kind.holds_clock:
             hold.close()
         future.add_done_callback(waiter.wake)
         future.add_done_callback(lambda _: hold.close())
         try:
+            if self._queue.add(future, self._kind.places(executor), waiter.wake):
+                with around_wait():
+                    await waiter.wait_while(lambda: self._queue.has(future))
             await waiter.wait_while(lambda: not future.done())
         except BaseException:
             if not future.done():
@@ -95,24 +107,36 @@ class ExecutorRunner:
 
     # ---- submitting
 
-    async def _submit(self, work: bytes, node: str) -> _Submitted:
+    async def _submit(self, work: bytes, node: str, around_wait: AroundWait) -> _Submitted:
         """Submit work. Cancellation: a ``submit`` that waits is abandoned, and what it submits is cancelled."""
-        executor = self._executor
+        if self._executor is None and self._make is not None:  # before it is known whether `submit` may wait
+            await run_in_thread(lambda: self._prepare(node), abandon_on_cancel=True, name=node)
+        executor, kind = self._executor, self._kind
         if (
             executor is not None
+            and kind is not None
             and len(work) < MAX_WORK_ON_LOOP
-            and self._kind is not None
-            and self._kind.submits_at_once(executor)
+            and kind.submits_at_once(executor)
         ):
             return self._submit_now(work, node)
         if self._limit is None:
             self._limit = ThreadLimit(MAX_SUBMITTERS, _ignore_congestion)
         submission = _Submission(lambda: self._submit_now(work, node))
         try:
-            return await run_in_thread(submission, abandon_on_cancel=True, limit=self._limit, name=node)
+            with around_wait() if kind is not None and kind.submit_waits else nullcontext():
+                return await run_in_thread(submission, abandon_on_cancel=True, limit=self._limit, name=node)
         except BaseException:
             submission.withdraw()
             raise
+
+    def _prepare(self, node: str) -> None:
+        """Make the executor, if there is none. In a worker thread."""
+        try:
+            self._current()
+        except RTError:
+            raise
+        except Exception as exc:
+            raise self._refused(node, exc) from exc
 
     def _submit_now(self, work: bytes, node: str) -> _Submitted:
         """Submit work, to a new executor if the one that this runner made is broken. In any thread."""
@@ -230,7 +254,7 @@ class _Waiter:
         self.changed = Condition()
         self._token = current_token()
 
-    def wake(self, _: object) -> None:
+    def wake(self, _: object = None) -> None:
         """Have the task look again. In any thread; if the event loop has ended, nothing happens."""
         call_soon(self._token, self.changed.notify_all)
 

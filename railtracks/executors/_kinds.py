@@ -81,6 +81,10 @@ class Kind:
     """Whether ``cancel()`` of its futures returns True only if the work never begins, or ends then."""
     submits_at_once: Callable[[Any], bool] = attrs.field(default=lambda _: False)
     """Returns whether ``submit`` returns at once: it neither waits nor starts a process."""
+    submit_waits: bool = False
+    """Whether ``submit`` may wait until the executor takes the work."""
+    places: Callable[[Any], int | None] = attrs.field(default=lambda _: None)
+    """Returns how many pieces of work run at once, in the order of ``submit``; None if that is not known."""
     holds_clock: bool = True
     """Whether a virtual clock stands still while its workers are at work: not if they live by that clock."""
 
@@ -91,26 +95,45 @@ def _has_all_processes(executor: Any) -> bool:
     return processes is not None and len(processes) >= getattr(executor, "_max_workers", float("inf"))
 
 
+def _max_workers(executor: Any) -> int | None:
+    """Return how many workers an executor has. A private name; without it, it is not known."""
+    return _count(getattr(executor, "_max_workers", None))
+
+
+def _workers_of_pebble(executor: Any) -> int | None:
+    """Return the same for a pool of pebble, from a private name, too."""
+    return _count(getattr(getattr(executor, "_context", None), "workers", None))
+
+
+def _count(workers: Any) -> int | None:
+    return workers if type(workers) is int and workers > 0 else None
+
+
 _THREADS = Capabilities(kind="thread", kills_running=False, survives_crash=False)
 _PROCESSES = Capabilities(kind="process", kills_running=False, survives_crash=False)
 _KINDS = {
     "concurrent.futures.interpreter.InterpreterPoolExecutor": Kind(
-        capabilities=attrs.evolve(_THREADS, kind="interpreter"), close=_close_threads
+        capabilities=attrs.evolve(_THREADS, kind="interpreter"), close=_close_threads, places=_max_workers
     ),
     "concurrent.futures.thread.ThreadPoolExecutor": Kind(
-        capabilities=_THREADS, close=_close_threads, submits_at_once=lambda _: True
+        capabilities=_THREADS, close=_close_threads, submits_at_once=lambda _: True, places=_max_workers
     ),
     "concurrent.futures.process.ProcessPoolExecutor": Kind(
-        capabilities=_PROCESSES, close=_close_processes, submits_at_once=_has_all_processes
+        capabilities=_PROCESSES, close=_close_processes, submits_at_once=_has_all_processes, places=_max_workers
     ),
-    "loky.process_executor.ProcessPoolExecutor": Kind(capabilities=_PROCESSES, close=_close_loky),
+    "loky.process_executor.ProcessPoolExecutor": Kind(capabilities=_PROCESSES, close=_close_loky, places=_max_workers),
     "pebble.pool.process.ProcessPool": Kind(
         capabilities=Capabilities(kind="process", kills_running=True, survives_crash=True),
         submit=_submit_to_pebble,
         close=_close_pebble,
+        places=_workers_of_pebble,
     ),
     "pebble.pool.thread.ThreadPool": Kind(
-        capabilities=_THREADS, submit=_submit_to_pebble, close=_close_pebble, cancels_for_certain=False
+        capabilities=_THREADS,
+        submit=_submit_to_pebble,
+        close=_close_pebble,
+        cancels_for_certain=False,
+        places=_workers_of_pebble,
     ),
     "distributed.cfexecutor.ClientExecutor": Kind(
         capabilities=Capabilities(kind="machine", kills_running=False, survives_crash=True),
@@ -133,7 +156,9 @@ _KINDS = {
 LOST = b""
 """What comes in place of an answer if work was sent once, and is not sent again."""
 UNKNOWN = Kind(
-    capabilities=Capabilities(kind="machine", kills_running=False, survives_crash=False), cancels_for_certain=False
+    capabilities=Capabilities(kind="machine", kills_running=False, survives_crash=False),
+    cancels_for_certain=False,
+    submit_waits=True,
 )
 """What is assumed of an executor that is not known: the least."""
 
@@ -153,7 +178,11 @@ def kind_of(executor: Any, name: str) -> Kind:
         if kind is not None:
             _warn_of_forks(executor, name)
             # A derived class may do anything in its `submit`.
-            return kind if cls is type(executor) else attrs.evolve(kind, submits_at_once=lambda _: False)
+            return (
+                kind
+                if cls is type(executor)
+                else attrs.evolve(kind, submits_at_once=lambda _: False, submit_waits=True)
+            )
         if f"{cls.__module__}.{cls.__qualname__}" == "distributed.client.Client":  # whose futures are others
             raise ConfigError(f"executors[{name!r}] is a client of Dask; pass rt.executors.Dask(client)")
     if not callable(getattr(executor, "submit", None)):

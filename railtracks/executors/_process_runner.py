@@ -17,7 +17,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import IO, Any
 
@@ -30,7 +30,7 @@ from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._threads import run_in_thread
 from railtracks.exceptions import ConfigError, WorkerLostError
 from railtracks.executors._process_main import HEAD
-from railtracks.executors._runner import Capabilities, hold_clock
+from railtracks.executors._runner import AroundWait, Capabilities, hold_clock
 
 PROCESS = "process"
 GRACE = 2.0
@@ -55,10 +55,15 @@ class ProcessRunner:
         self._is_closed = False
 
     async def run(
-        self, work: bytes, *, node: str = "the node", on_abandon: Callable[[], Awaitable[bool]] | None = None
+        self,
+        work: bytes,
+        *,
+        node: str = "the node",
+        on_abandon: Callable[[], Awaitable[bool]] | None = None,
+        around_wait: AroundWait = nullcontext,
     ) -> bytes:
         """Run work in a process; see :class:`Runner`. It is killed on cancellation, so nothing is ever abandoned."""
-        await self._acquire_place()
+        await self._acquire_place(around_wait)
         try:
             worker = await self._get(node)
             try:
@@ -79,9 +84,12 @@ class ProcessRunner:
         finally:
             self._places.release()
 
-    async def _acquire_place(self) -> None:
-        """Wait for a place. The error of a timeout says so of a call that is in here."""
-        await self._places.acquire()
+    async def _acquire_place(self, around_wait: AroundWait) -> None:
+        try:
+            self._places.acquire_nowait()
+        except anyio.WouldBlock:
+            with around_wait():
+                await self._places.acquire()
 
     async def close(self) -> None:
         """End all processes; see :class:`Runner`."""

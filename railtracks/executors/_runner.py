@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Literal, Protocol
 
 import attrs
@@ -34,6 +34,10 @@ def hold_clock() -> ExitStack:
     return stack
 
 
+AroundWait = Callable[[], AbstractContextManager[object]]
+"""Called when work has to wait for a place; returns the context manager inside which it waits."""
+
+
 class Runner(Protocol):
     """Runs work in workers: in processes of its own, or where an executor puts it."""
 
@@ -46,7 +50,12 @@ class Runner(Protocol):
         """What its workers are, and what becomes of work that is cancelled."""
 
     async def run(
-        self, work: bytes, *, node: str = "the node", on_abandon: Callable[[], Awaitable[bool]] | None = None
+        self,
+        work: bytes,
+        *,
+        node: str = "the node",
+        on_abandon: Callable[[], Awaitable[bool]] | None = None,
+        around_wait: AroundWait = nullcontext,
     ) -> bytes:
         """Have a worker run :func:`railtracks.executors._worker.run`, and return what that returns.
 
@@ -54,6 +63,7 @@ class Runner(Protocol):
             work: What ``pack_work`` has packed.
             node: The name of the node, for errors.
             on_abandon: Awaited when work that runs is abandoned. If it returns True, its end is waited for.
+            around_wait: What surrounds the wait for a place, if there is one. More than once if it waits in steps.
 
         Raises:
             WorkerLostError: the worker has died, or the executor is broken or closed.

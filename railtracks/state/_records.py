@@ -153,14 +153,14 @@ class PolicyFacts(NamedTuple):
     retried: bool = False
     """Whether it failed, and its policy has it tried again, which is another record with the same caller."""
     waited: float = 0.0
-    """Seconds that it waited before it ran, for limits or for an equal call."""
+    """Seconds that it waited before it ran, for limits, for an equal call, or for a free worker."""
     cached: str | None = None
     """Where the result came from that was used in place of running it: "session" or "store"; None if it ran."""
     place: str | None = None
     """Where it ran, if not in the process of its session: "process", or the name of an executor."""
     waiting: str | None = None
-    """What it waits for, or was waiting for when it ended: a limit, such as "limit api", or "an equal call"; None once
-    it has run."""
+    """What it waits for, or was waiting for when it ended: a limit, such as "limit api", "an equal call", or a worker,
+    such as "a worker thread"; None once it has run."""
 
 
 class FieldRepr:

@@ -65,23 +65,6 @@ def test_a_timeout_of_a_node_ends_its_process(backend, tmp_path):
     run(backend, main)
 
 
-def test_timeout_of_what_got_no_process_says_so(backend, monkeypatch, tmp_path):
-    monkeypatch.setattr("railtracks.executors._process_runner._processors", lambda: 1)
-    slow = nodes.sleep_and_call.options(where="process")
-
-    async def main():
-        async with rt.Session() as session:
-            await rt.call(at(nodes.where_am_i, "process"))  # the process has started
-            first = session.start_soon(slow, str(tmp_path / "ran"), 30)
-            await anyio.wait_all_tasks_blocked()  # it has the process
-            with pytest.raises(NodeTimeOutError, match="before a worker was free to run it") as caught:
-                await rt.call(nodes.double.options(where="process", timeout=0.3), 2)
-            first.cancel()
-        assert caught.value.waiting == ("double, waiting for a worker process",)
-
-    run(backend, main)
-
-
 def test_no_process_is_left_when_the_session_ends(backend):
     async def main():
         async with rt.Session():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -10,6 +11,7 @@ import anyio
 from railtracks._context_variable import current
 from railtracks.exceptions import SessionError, TransferError
 from railtracks.execution._home import CallFrame, Home
+from railtracks.execution._noted_waits import noted_wait
 from railtracks.execution._remote._arrival import Arrival
 from railtracks.execution._remote._order import Report
 from railtracks.execution._remote._orders import config_in_worker, make_order, pack_order
@@ -75,10 +77,17 @@ class RunnerStrategy:
             home: Home = frame.coordinator
             return await home.abandon(frame, self._name)
 
-        if node.abandon_on_cancel:
-            return await runner.run(work, node=node.name, on_abandon=abandon)
-        with anyio.CancelScope(shield=True):
-            answer = await runner.run(work, node=node.name, on_abandon=abandon)
+        @contextmanager
+        def around_wait() -> Iterator[None]:
+            what = "a worker process" if self._executor is None else f"a place in {self._name!r}"
+            with noted_wait(what):
+                if self._executor is None:  # what waits in an executor may begin at any moment, and cannot be left then
+                    scope.shield = False
+                yield
+                scope.shield = not node.abandon_on_cancel
+
+        with anyio.CancelScope(shield=not node.abandon_on_cancel) as scope:
+            answer = await runner.run(work, node=node.name, on_abandon=abandon, around_wait=around_wait)
         return answer  # noqa: RET504 (a scope may end without a result, as far as type checkers know)
 
     @staticmethod
