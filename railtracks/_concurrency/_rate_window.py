@@ -7,9 +7,8 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 
 import anyio
-from anyio.lowlevel import EventLoopToken, current_token
 
-from railtracks._concurrency._event_loop import set_event
+from railtracks._concurrency._turns import Turn
 
 Elsewhere = Callable[[], Awaitable[float]]
 """Begins in a window that several processes share, and returns 0; or returns how many seconds later that may be
@@ -39,7 +38,7 @@ class RateWindow:
         self._clock = clock
         self._guard = threading.Lock()
         self._begun: deque[float] = deque(maxlen=count)
-        self._queue: OrderedDict[_Waiter, None] = OrderedDict()
+        self._queue: OrderedDict[Turn, None] = OrderedDict()
 
     def take_nowait(self) -> bool:
         """Begin now, if that is allowed and no one waits. Return whether it is."""
@@ -57,27 +56,12 @@ class RateWindow:
         self._begun.append(now)
         return 0.0
 
-    async def take_at_once(self, elsewhere: Elsewhere) -> bool:
-        """Begin now, if that is allowed here and elsewhere and no one waits. Return whether it is.
-
-        Cancellation: it does not begin.
-        """
-        with self._guard:
-            if self._queue or self._take() > 0:
-                return False
-            waiter = self._join()
-        has_begun = False
-        try:
-            has_begun = await elsewhere() <= 0
-        finally:
-            self._leave(waiter, has_begun)
-        return has_begun
-
-    async def take(self, elsewhere: Elsewhere | None = None) -> None:
+    async def take(self, elsewhere: Elsewhere | None = None, on_wait: Callable[[], object] = lambda: None) -> None:
         """Wait until it is allowed to begin.
 
         Args:
             elsewhere: See ``Elsewhere``; None if the window is that of this process alone.
+            on_wait: Called before each wait for others. If it raises, the wait ends as if it was cancelled.
 
         Cancellation: the wait ends, and the next one has its turn.
         """
@@ -90,23 +74,27 @@ class RateWindow:
                     is_first = next(iter(self._queue)) is waiter
                     delay = self._take() if is_first else 0.0
                 if not is_first:
+                    on_wait()
                     await waiter.event.wait()
                 elif delay > 0:
+                    on_wait()
                     await anyio.sleep(delay)
                 else:
                     has_taken = True
             if elsewhere is not None:
-                await _wait_elsewhere(elsewhere)
+                while (delay := await elsewhere()) > 0:
+                    on_wait()
+                    await anyio.sleep(delay)
             has_begun = True
         finally:
             self._leave(waiter, has_begun if has_taken else None)
 
-    def _join(self) -> _Waiter:
-        waiter = _Waiter()
+    def _join(self) -> Turn:
+        waiter = Turn()
         self._queue[waiter] = None
         return waiter
 
-    def _leave(self, waiter: _Waiter, begun: bool | None) -> None:
+    def _leave(self, waiter: Turn, begun: bool | None) -> None:
         """Leave the queue, and wake the next one. While one is the first, no one else begins.
 
         Args:
@@ -122,24 +110,3 @@ class RateWindow:
             first = next(iter(self._queue), None)
         if first is not None:
             first.wake()
-
-
-async def _wait_elsewhere(elsewhere: Elsewhere) -> None:
-    delay = await elsewhere()
-    while delay > 0:
-        await anyio.sleep(delay)
-        delay = await elsewhere()
-
-
-class _Waiter:
-    """One that waits for its turn to look at the window."""
-
-    __slots__ = ("_token", "event")
-
-    def __init__(self) -> None:
-        self.event: anyio.Event = anyio.Event()
-        self._token: EventLoopToken = current_token()
-
-    def wake(self) -> None:
-        """Wake it in its event loop, from any thread."""
-        set_event(self.event, self._token)

@@ -1,28 +1,31 @@
 """Equal work that is done once: who comes while it is being done waits for its outcome, in whatever event loop.
 
-Work that waits for equal work which in turn waits for it would wait for ever. So each piece knows for which others the
-code inside it waits, and who would close a circle does the work itself. What is inside is known by a context variable,
-which goes wherever code of a call goes: into its tasks, and into worker threads.
+Work that waits for equal work which in turn waits for it would wait for ever. So who waits is noted in the graph of
+waits (``_wait_graph.py``), and who would close a circle does the work itself; so does who is in a circle that another
+wait closes. What is inside a flight is known by a context variable, which goes wherever code of a call goes: into its
+tasks, and into worker threads.
 """
 
 from __future__ import annotations
 
-import threading
 import weakref
-from collections import Counter, deque
-from collections.abc import Hashable, Iterable
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, final
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
 
+from railtracks._concurrency import _wait_graph
 from railtracks._concurrency._after_fork import after_fork
 from railtracks._concurrency._event_loop import call_soon, running_library
 
-_guard = threading.Lock()  # of all flights and their waiters, for a moment only
 NOTHING: Any = object()
 """In place of an outcome that there is not."""
+ALONE: Any = object()
+"""In place of the outcome for one that has to do the work by itself."""
 
 
 @final
@@ -30,15 +33,17 @@ class Flight:
     """A piece of work that is being done, or is about to be.
 
     Attributes:
-        waiters: Those who wait for it, in the order in which they came.
-        waits_for: The flights that code inside it waits for, and how many times.
+        waiters: Those who wait for it, in the order in which they came. Only with the guard of the graph of waits.
     """
 
-    __slots__ = ("waiters", "waits_for")
+    __slots__ = ("waiters",)
 
     def __init__(self) -> None:
         self.waiters: deque[_Waiter] = deque()
-        self.waits_for: Counter[Flight] = Counter()
+
+    def held_by(self) -> Sequence[Flight]:
+        """Return what has to go on so that it ends: itself."""
+        return (self,)
 
 
 inside: ContextVar[tuple[Flight, ...]] = ContextVar("railtracks_flights", default=())
@@ -48,7 +53,9 @@ inside: ContextVar[tuple[Flight, ...]] = ContextVar("railtracks_flights", defaul
 class _Waiter:
     """Who waits: in which event loop, and what came of it."""
 
-    __slots__ = ("_event", "_token", "leads", "outcome")
+    __slots__ = ("_event", "_token", "leads", "noted", "outcome")
+
+    noted: _wait_graph.Wait
 
     def __init__(self) -> None:
         self._token: EventLoopToken = current_token()
@@ -74,47 +81,62 @@ class SingleFlight:
         self._flights: dict[Hashable, Flight] = {}
         _all.add(self)
 
-    def join(self, key: Hashable) -> tuple[Flight | None, _Waiter | None]:
+    def join(
+        self, key: Hashable, owners: Callable[[], Iterable[object]] = tuple, text: str = ""
+    ) -> tuple[Flight | None, _Waiter | None]:
         """Lead the work, or wait for who does.
+
+        Args:
+            key: What equal work has in common.
+            owners: Returns what the wait holds up, beside the flights that the caller is inside.
+            text: What is said of the wait.
 
         Returns:
             A flight alone: the caller leads it, and has to call ``leave``. A flight and a waiter: the caller has to
             ``wait`` for it. Neither: the caller does the work by itself, as waiting would never end.
         """
-        enclosing = inside.get()
-        with _guard:
+        with _wait_graph.guard:
             flight = self._flights.get(key)
             if flight is None:
                 flight = self._flights[key] = Flight()
                 return flight, None
-            if enclosing and _leads_to(flight, enclosing):
-                return None, None
             waiter = _Waiter()
+            leave = partial(self._let_go, flight, waiter)
+            waiter.noted = _wait_graph.Wait(flight, (*inside.get(), *owners()), text, leave, is_free=True)
+            if _wait_graph.is_stuck(flight):
+                waiter.noted.end()
+                return None, None
             flight.waiters.append(waiter)
-            for each in enclosing:
-                each.waits_for[flight] += 1
             return flight, waiter
 
+    @staticmethod
+    def _let_go(flight: Flight, waiter: _Waiter, _: str) -> None:
+        """Have a waiter do the work by itself."""
+        with _wait_graph.guard:
+            if waiter not in flight.waiters:
+                return
+            flight.waiters.remove(waiter)
+        waiter.outcome = ALONE
+        waiter.wake(current_token() if running_library() else None)
+
     async def wait(self, key: Hashable, flight: Flight, waiter: _Waiter) -> Any:
-        """Wait for the outcome of a flight, and return it; ``NOTHING`` if it failed and the caller is the next to lead.
+        """Wait for the outcome of a flight, and return it.
+
+        ``NOTHING`` if it failed and the caller is the next to lead; ``ALONE`` if the caller has to do the work by
+        itself, as waiting would never end.
 
         Cancellation: the wait ends, and who came next leads if it was this one's turn.
         """
         try:
             await waiter.wait()
         except BaseException:
-            with _guard:
+            with _wait_graph.guard:
                 if waiter in flight.waiters:
                     flight.waiters.remove(waiter)
+                    waiter.noted.end()
             if waiter.leads:
                 self.leave(key, flight)
             raise
-        finally:
-            with _guard:
-                for each in inside.get():
-                    each.waits_for[flight] -= 1
-                    if not each.waits_for[flight]:
-                        del each.waits_for[flight]
         return waiter.outcome
 
     def leave(self, key: Hashable, flight: Flight, outcome: Any = NOTHING) -> None:
@@ -126,7 +148,7 @@ class SingleFlight:
             outcome: What those who wait get. Without one the first of them leads, and the others go on waiting.
         """
         here = current_token() if running_library() else None  # the garbage collector may close a coroutine anywhere
-        with _guard:
+        with _wait_graph.guard:
             if outcome is NOTHING and flight.waiters:
                 following = flight.waiters.popleft()
                 following.leads = True
@@ -136,6 +158,8 @@ class SingleFlight:
                     del self._flights[key]
                 woken = [*flight.waiters]
                 flight.waiters.clear()
+            for waiter in woken:
+                waiter.noted.end()
         for waiter in woken:
             if not waiter.leads:
                 waiter.outcome = outcome
@@ -149,22 +173,7 @@ class SingleFlight:
 _all: weakref.WeakSet[SingleFlight] = weakref.WeakSet()
 
 
-def _leads_to(flight: Flight, wanted: Iterable[Flight]) -> bool:
-    """Return whether a flight is, or waits for, one of ``wanted``, also through others."""
-    targets, seen, left = {*wanted}, {flight}, [flight]
-    while left:
-        each = left.pop()
-        if each in targets:
-            return True
-        new = [other for other in each.waits_for if other not in seen]
-        seen.update(new)
-        left += new
-    return False
-
-
 @after_fork
 def _reset() -> None:
-    global _guard
-    _guard = threading.Lock()
     for flights in _all:
         flights.reset()

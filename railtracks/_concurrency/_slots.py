@@ -23,6 +23,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 
 from railtracks._concurrency._event_loop import set_event
 from railtracks._concurrency._headroom import require_headroom
+from railtracks._concurrency._wait_graph import CircleError, Wait, resolve
 
 
 class Place:
@@ -37,6 +38,8 @@ class Place:
         has_ended: Whether it has ended.
         group: What else its slot depends on; a slot with a ``permit`` is lent within one group only.
         permit: What stands for its slot elsewhere, and is passed on with it; None for nothing, and while it is lent.
+        noted: Its wait, as the graph of waits knows it, until it has a slot; None if it was not noted.
+        circle: Why it does not wait any more, if waiting would never end; see :meth:`SlotPool.refuse`.
     """
 
     # Members of the class, and no slots: a place is made for each call, and most members keep their defaults.
@@ -45,8 +48,10 @@ class Place:
     has_ended: bool = False
     group: object = None
     permit: Any = None
+    noted: Wait | None = None
+    circle: str | None = None
     waiting: OrderedDict[Place, None] | None = None  # those that were made by this one and have no slot yet
-    event: anyio.Event  # set when it gets a slot; these three are set while it waits
+    event: anyio.Event  # set when it gets a slot, or is refused; these three are set while it waits
     token: EventLoopToken
     total: float
 
@@ -107,10 +112,16 @@ class SlotPool:
             patience: Seconds after which ``on_congestion`` is called, once until no one waits any more.
             on_congestion: Called with no arguments.
 
+        Raises:
+            CircleError: it was refused.
+
         Cancellation: the wait ends, and no slot is taken.
         """
         if self.acquire_nowait(place, total):
+            self._end_wait(place)
             return
+        if place.circle is not None:
+            raise CircleError(place.circle)
         place.event, place.token, place.total = anyio.Event(), current_token(), total
         with self._guard:
             self.queue[place] = None
@@ -138,11 +149,33 @@ class SlotPool:
                     woken = self._admit()
             if is_waiting:
                 _wake(woken)
-            else:  # it got its slot just before
+            elif place.circle is None:  # it got its slot just before
                 self.release(place)
             raise
         finally:
             self.is_reported = self.is_reported and bool(self.queue)
+        if place.circle is not None:
+            raise CircleError(place.circle)
+
+    def refuse(self, place: Place, circle: str) -> None:
+        """Have a place wait no more, or not begin to, as it would wait for ever. In any thread.
+
+        Args:
+            place: A place, which may have got a slot meanwhile; then nothing happens.
+            circle: Says who waits for what.
+        """
+        with self._guard:
+            is_queued = place in self.queue
+            if is_queued:
+                self._leave_queue(place)
+                place.has_ended = True
+            elif self.holders.get(place.holder) is place or place.has_ended:
+                return
+            place.circle = circle
+            woken = self._admit() if is_queued else []
+        if is_queued:
+            woken.append(place)
+        _wake(woken)
 
     def release(self, place: Place) -> None:
         """Give the slot of a place back.
@@ -151,7 +184,10 @@ class SlotPool:
         be.
         """
         if self.queue or self._late or place.above is not None or place.below:
-            _wake(self._give_back(place))
+            woken = self._give_back(place)
+            _wake(woken)
+            if self.queue and not woken:  # a holder that waits may be the last one now
+                resolve(self)
         else:  # the most frequent case, for speed alone
             del self.holders[place.holder]
             place.has_ended = True
@@ -222,8 +258,17 @@ class SlotPool:
         self.holders[place.holder] = place
         return [place]
 
+    def held_by(self) -> list[object]:
+        """Return the holders that have a slot and have not lent it. In any thread."""
+        return [place.holder for place in [*self.holders.values()] if not place.below]
+
+    def _end_wait(self, place: Place) -> None:
+        if place.noted is not None:
+            place.noted.end()
+
     def _leave_queue(self, place: Place) -> None:
         self.queue.pop(place, None)
+        self._end_wait(place)
         above = _running(place.above)
         if above is not None and above.waiting:
             above.waiting.pop(place, None)
@@ -251,6 +296,8 @@ class SharedSlotPool(SlotPool):
         with self._guard:
             woken = self._give_back(place)
         _wake(woken)
+        if self.queue and not woken:
+            resolve(self)
 
     def _free(self, permit: Any) -> None:
         if permit is not None:

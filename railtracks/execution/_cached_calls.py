@@ -15,13 +15,14 @@ from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from railtracks._concurrency._single_flight import NOTHING, Flight, SingleFlight, inside
+from railtracks._concurrency._single_flight import ALONE, NOTHING, Flight, SingleFlight, inside
 from railtracks._context_variable import on_replayed
 from railtracks._logging import SESSION
 from railtracks._policies import Cache
 from railtracks._resume._matching import restore_change
 from railtracks.execution._cache_keys import CacheKeys
 from railtracks.execution._cached_results import LOST, Result, StoredResults, Unfit, restored
+from railtracks.execution._calls_above import calls_above
 from railtracks.execution._noted_waits import NotedWait
 from railtracks.execution._replayed_results import ReplayedResults
 from railtracks.nodes import FunctionNode
@@ -147,11 +148,18 @@ class CachedCalls:
     ) -> Any:
         stored = self._store if scope == "store" else None
         flights, name = (self._flights, key) if stored is None else (_shared, f"{stored.location}\n{key}")
-        flight, waiter = flights.join(name)
+        session = self._session
+        flight, waiter = flights.join(
+            name,
+            lambda: (record, *calls_above(record, session.state, session.call_log)),
+            f"{record.name} for {_EQUAL}",
+        )
         if flight is None:
             return await compute()
         if waiter is not None:
             known = await self._wait(record, partial(flights.wait, name, flight, waiter), stored is None)
+            if known is ALONE:
+                return await compute()
             if known is not NOTHING:  # who led it has a result
                 value = NOTHING if known is None else self._value_of(known, node)
                 return await compute() if value is NOTHING else self._use(record, known, value, scope)

@@ -45,6 +45,23 @@ def not_allowed(record: CallRecord, limit: Limit, why: str) -> LimitExceededErro
     )
 
 
+def would_block(record: CallRecord, label: str, name: str, circle: str) -> LimitExceededError:
+    """Return the error of a call that would wait for ever.
+
+    Args:
+        record: Its record.
+        label: The limit that it would wait for, as it stands on record.
+        name: The name of that limit, or of the option.
+        circle: Who waits for what.
+    """
+    return LimitExceededError(
+        name,
+        f"the call of {record.name} would wait for ever for the {label}: the calls that have it wait for what this "
+        f"call, or one above it, has ({circle}); give nodes that call each other both ways one rt.Limit, or have all "
+        f"calls come to their limits in the same order",
+    )
+
+
 def warn_of_congestion(
     session: LoggedSession, record: CallRecord, seconds: float, limit: str, running: Sequence[str]
 ) -> None:

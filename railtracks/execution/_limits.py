@@ -5,7 +5,8 @@ calls that it has made does not count. ``max_concurrency`` is one pool for all c
 node has as its ``limit`` is one for the function in the session, and an ``rt.Limit`` is shared by name. A call takes
 what it needs in this order, and a rate last. So whatever waits for a slot of a later pool waits for calls that have
 what they need of the earlier ones, and no two calls wait for each other, unless the nodes of two limits call each
-other both ways.
+other both ways, or a call waits for an equal one that is cached. Such circles are noticed
+(``_concurrency/_wait_graph.py``).
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ import logging
 import math
 from collections.abc import Callable
 from functools import partial
-from types import MethodType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from types import MethodType, TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import anyio
 
 from railtracks._concurrency._rate_window import RateWindow
+from railtracks._concurrency._single_flight import inside
 from railtracks._concurrency._slots import Place, SlotPool
+from railtracks._concurrency._wait_graph import CircleError, Wait, resolve
 from railtracks._context_variable import current
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
 from railtracks._policies import Limit, Policies
-from railtracks.execution._limit_texts import exceeded, log_line, not_allowed, warn_of_congestion
+from railtracks.execution._calls_above import calls_above
+from railtracks.execution._limit_texts import exceeded, log_line, not_allowed, warn_of_congestion, would_block
 from railtracks.execution._noted_waits import NotedWait
 from railtracks.execution._shared_limits import shared_limit, shown_limit
 from railtracks.nodes import FunctionNode
@@ -73,6 +77,11 @@ class Gate(NamedTuple):
     """The limit that several nodes share; None if it is the node's, or the session's, own."""
     file: StoredLimit | None = None
     """The part of it that is shared with other processes; None if it is not."""
+
+    @property
+    def patience(self) -> float:
+        """How many seconds a call may wait."""
+        return math.inf if self.limit is None or self.limit.wait is True else float(self.limit.wait)
 
 
 class SessionLimits:
@@ -222,19 +231,11 @@ class SessionLimits:
 
     def _place_above(self, pool: SlotPool, record: CallRecord) -> Place | None:
         """Return the place of the nearest call above one that has a place in a pool; also in a session around it."""
-        state, log = self._state, self._outer
-        caller = state.caller(record)
-        while True:
-            while caller is not None:
-                place = pool.holders.get(caller)
-                if place is not None:
-                    return place
-                caller = state.caller(caller)
-            if log.outer is None:
-                return None
-            log, index = log.outer
-            state = log.calls
-            caller = state.entry(index)
+        for caller in calls_above(record, self._state, self._outer):
+            place = pool.holders.get(caller)
+            if place is not None:
+                return place
+        return None
 
     # ---- the limits over which calls fail
 
@@ -281,63 +282,72 @@ class SessionLimits:
 
     async def _pass(self, gate: Gate, node: FunctionNode[..., Any], record: CallRecord, taken: list[Place]) -> None:
         """Wait until a call has passed a limit, and note that it waits, and for how long it has."""
-        frame = current.get()
-        session: LimitedSession = frame.coordinator
-        if await self._pass_at_once(gate, node, record, taken):
+        if gate.file is None and self._pass_nowait(gate, node, record, taken):
             return
-        limit = gate.limit
-        patience = math.inf if limit is None or limit.wait is True else float(limit.wait)
-        if not patience:
-            assert limit is not None
-            record.policy = (record.policy or PolicyFacts())._replace(waiting=gate.label)
-            raise not_allowed(record, limit, "is reached, and it does not wait (wait=False)")
-        log_line(session, logging.DEBUG, record, "%s waits for the %s", node.name, gate.label)
-        with NotedWait(session, record, gate.label) as wait:
-            self.waiting[record] = gate, frame.task
-            wait.announce()
-            try:
-                with anyio.move_on_after(patience):
-                    await self._wait(gate, node, record, taken)
-                    wait.has_passed = True
-            finally:
-                del self.waiting[record]
+        with LimitWait(self, gate, record) as wait:
+            if gate.file is None:
+                wait.begin()
+            await self._wait(gate, node, record, taken, wait.begin)
+            wait.has_passed = True
         if not wait.has_passed:
+            limit = gate.limit
             assert limit is not None
-            raise not_allowed(record, limit, f"is reached, and it has waited {patience:g} s, as its `wait` says")
+            raise not_allowed(record, limit, f"is reached, and it has waited {gate.patience:g} s, as its `wait` says")
 
-    async def _pass_at_once(
-        self, gate: Gate, node: FunctionNode[..., Any], record: CallRecord, taken: list[Place]
-    ) -> bool:
-        """Pass a limit, if that is possible without waiting for others. Return whether it is."""
-        pool, file = gate.pool, gate.file
-        if pool is not None:
-            place = self._place(gate, pool, node, record)
-            if not pool.acquire_nowait(place, gate.total):
+    def _pass_nowait(self, gate: Gate, node: FunctionNode[..., Any], record: CallRecord, taken: list[Place]) -> bool:
+        """Pass a limit that is not shared with other processes, if that is possible now. Return whether it is."""
+        place = None
+        if gate.pool is not None:
+            place = self._place(gate, gate.pool, node, record)
+            if not gate.pool.acquire_nowait(place, gate.total):
                 return False
-            taken.append(place)
-            if file is not None and place.permit is None:
-                place.permit = await file.take_slot()
-        if pool is None or file is None or place.permit is not None:
-            if gate.rate is None:
-                return True
-            if gate.rate.take_nowait() if file is None else await gate.rate.take_at_once(file.take_rate):
-                return True
-        if pool is not None:  # it waits behind those that came before
-            self.release((taken.pop(),))
-        return False
+        if gate.rate is not None and not gate.rate.take_nowait():
+            if place is not None:
+                place.pool.release(place)
+            return False
+        taken += [] if place is None else [place]
+        return True
 
-    async def _wait(self, gate: Gate, node: FunctionNode[..., Any], record: CallRecord, taken: list[Place]) -> None:
+    async def _wait(
+        self,
+        gate: Gate,
+        node: FunctionNode[..., Any],
+        record: CallRecord,
+        taken: list[Place],
+        on_wait: Callable[[], object],
+    ) -> None:
+        """Pass a limit. ``on_wait`` is called before each wait for others; until it ends the call keeps its turn."""
         session: LimitedSession = current.get().coordinator
         pool, file = gate.pool, gate.file
         if pool is not None:
             place = self._place(gate, pool, node, record)
             warn = partial(self._warn, gate, record, session)
-            await pool.acquire(place, gate.total, PATIENCE, warn)
+            if not pool.acquire_nowait(place, gate.total):
+                on_wait()
+                await self._wait_for_slot(gate, pool, place, record, warn)
             taken.append(place)
             if file is not None and place.permit is None:
-                place.permit = await file.wait_for_slot(PATIENCE, partial(warn, place))
+                assert gate.limit is not None
+                turns = shared_limit(gate.limit, session.clock).turns(file.group)
+                place.permit = await file.take_slot(turns, on_wait, PATIENCE, partial(warn, place))
         if gate.rate is not None:
-            await gate.rate.take(None if file is None else file.take_rate)
+            await gate.rate.take(None if file is None else file.take_rate, on_wait)
+
+    async def _wait_for_slot(
+        self, gate: Gate, pool: SlotPool, place: Place, record: CallRecord, warn: Callable[[], None]
+    ) -> None:
+        """Wait for a slot, unless that would never end."""
+        owners = (record, *calls_above(record, self._state, self._outer), *inside.get())
+        let_go = partial(pool.refuse, place) if gate.patience == math.inf else None
+        place.noted = Wait(pool, owners, f"{record.name} for the {gate.label}", let_go)
+        try:
+            resolve(pool)
+            await pool.acquire(place, gate.total, PATIENCE, warn)
+        except CircleError as exc:
+            name = gate.label.partition("=")[0] if gate.limit is None else gate.limit.name
+            raise would_block(record, gate.label, name, str(exc)) from None
+        finally:
+            place.noted.end()
 
     def _place(self, gate: Gate, pool: SlotPool, node: FunctionNode[..., Any], record: CallRecord) -> Place:
         place = Place(pool, record, node.name)
@@ -364,6 +374,64 @@ class SessionLimits:
             if gate.pool is not None and any(place.holder is record for place in gate.pool.queue)
             if all(self._state.has(holder) for holder in [*gate.pool.holders])
         }
+
+
+class LimitWait:
+    """The wait of a call for a limit, from the moment at which it has to wait, if it has to.
+
+    A context manager. If the call has waited as long as it may, the block ends without an exception.
+
+    Args:
+        limits: The limits of the session.
+        gate: The limit.
+        record: The record of the call.
+
+    Attributes:
+        has_passed: Set it when the call has passed the limit.
+    """
+
+    __slots__ = ("_gate", "_limits", "_noted", "_record", "_scope", "has_passed")
+
+    def __init__(self, limits: SessionLimits, gate: Gate, record: CallRecord) -> None:
+        self._limits, self._gate, self._record = limits, gate, record
+        self._scope = anyio.CancelScope()
+        self._noted: NotedWait | None = None
+        self.has_passed: bool = False
+
+    def begin(self) -> None:
+        """Note that the call waits. Idempotent.
+
+        Raises:
+            LimitExceededError: it may not wait.
+        """
+        if self._noted is not None:
+            return
+        gate, record = self._gate, self._record
+        frame = current.get()
+        session: LimitedSession = frame.coordinator
+        if not gate.patience:
+            assert gate.limit is not None
+            record.policy = (record.policy or PolicyFacts())._replace(waiting=gate.label)
+            raise not_allowed(record, gate.limit, "is reached, and it does not wait (wait=False)")
+        log_line(session, logging.DEBUG, record, "%s waits for the %s", record.name, gate.label)
+        self._noted = NotedWait(session, record, gate.label)
+        self._noted.__enter__()
+        self._limits.waiting[record] = gate, frame.task
+        self._noted.announce()
+        self._scope.deadline = anyio.current_time() + gate.patience
+
+    def __enter__(self) -> Self:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        if self._noted is not None:
+            del self._limits.waiting[self._record]
+            self._noted.has_passed = self.has_passed
+            self._noted.__exit__(kind, exc, traceback)
+        return self._scope.__exit__(kind, exc, traceback)
 
 
 def _stored_limit(limit: Limit, session: LimitedSession) -> StoredLimit | None:

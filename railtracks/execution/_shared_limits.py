@@ -12,6 +12,7 @@ from railtracks._concurrency._after_fork import after_fork
 from railtracks._concurrency._background import Work, background
 from railtracks._concurrency._rate_window import RateWindow
 from railtracks._concurrency._slots import SharedSlotPool, SlotPool
+from railtracks._concurrency._turns import Turns
 from railtracks._policies import Limit
 from railtracks.exceptions import ConfigError
 
@@ -31,7 +32,7 @@ class SharedLimit:
         rate: Its rate; None if any number may begin.
     """
 
-    __slots__ = ("_declared", "_kind", "pool", "rate")
+    __slots__ = ("_declared", "_kind", "_turns", "pool", "rate")
 
     def __init__(self, limit: Limit, clock: Callable[[], float]) -> None:
         self._kind = _kind(limit)
@@ -39,6 +40,11 @@ class SharedLimit:
         self.pool: SlotPool | None = None if limit.concurrency is None else SharedSlotPool(_release_soon)
         per_period = limit.per_period
         self.rate: RateWindow | None = None if per_period is None else RateWindow(*per_period, _weakly(clock))
+        self._turns: dict[str, Turns] = {}
+
+    def turns(self, group: str) -> Turns:
+        """Return the queue of those who ask for a slot that processes share; see ``StoredLimit.group``."""
+        return self._turns.setdefault(group, Turns())
 
     def other_than(self, limit: Limit) -> Limit | None:
         """Return a limit that is in use and not the same as ``limit``; None if there is none, and both may share this.

@@ -6,7 +6,6 @@ it is done by threads, as it waits for files or for a server.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
@@ -17,6 +16,7 @@ from anyio.lowlevel import current_token
 from railtracks._concurrency._background import Work, background
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon
+from railtracks._concurrency._turns import Turns
 from railtracks._policies import Limit
 from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import StateError
@@ -46,29 +46,41 @@ class StoredLimit:
         self._store = store
         self.group: str = store.limit_group
 
-    async def take_slot(self) -> Lock | None:
+    async def _take_slot(self) -> Lock | None:
         """Take a slot; None if none is free. Cancellation: none is taken."""
         assert self._limit.concurrency is not None
         take = partial(self._store.take_slot, self._limit.name, self._limit.concurrency)
         return await self._in_thread(take, _release)
 
-    async def wait_for_slot(self, patience: float, on_congestion: Callable[[], None]) -> Lock:
-        """Wait for a slot, and take it.
+    async def take_slot(
+        self, turns: Turns, on_wait: Callable[[], object], patience: float, on_congestion: Callable[[], None]
+    ) -> Lock:
+        """Take a slot, in the order in which this process asks for one.
 
         Args:
-            patience: Seconds after which ``on_congestion`` is called, once.
+            turns: The queue of those in this process who ask.
+            on_wait: Called before each wait for others. If it raises, the wait ends as if it was cancelled.
+            patience: Seconds after which ``on_congestion`` is called, once until no one in the process waits any more.
             on_congestion: Called with no arguments.
 
         Cancellation: the wait ends, and none is taken.
         """
-        delay, until = SHORTEST, anyio.current_time() + patience
-        while (lock := await self.take_slot()) is None:
-            if anyio.current_time() > until:
-                until = math.inf
-                on_congestion()
-            await anyio.sleep(delay)
-            delay = min(LONGEST, 1.5 * delay)
-        return lock
+        turn, has_come = turns.join()
+        try:
+            if not has_come:
+                on_wait()
+                await turn.event.wait()
+            delay, until = SHORTEST, anyio.current_time() + patience
+            while (lock := await self._take_slot()) is None:
+                on_wait()
+                if anyio.current_time() > until and not turns.is_reported:
+                    turns.is_reported = True
+                    on_congestion()
+                await anyio.sleep(delay)
+                delay = min(LONGEST, 1.5 * delay)
+            return lock
+        finally:
+            turns.leave(turn)
 
     async def take_rate(self) -> float:
         """Begin now and return 0, or return how many seconds later that may be possible. Cancellation: no begin."""

@@ -251,6 +251,59 @@ async def test_rate_of_another_process_is_waited_for(store):
     assert session.info.records[0].policy.waited == pytest.approx(10, abs=0.1)
 
 
+async def in_order(node, count):
+    """Call a node, each time a moment later."""
+    async with anyio.create_task_group() as group:
+        for item in range(count):
+            group.start_soon(rt.call, node, item)
+            await anyio.sleep(0.001)
+
+
+@pytest.mark.parametrize("options", [{"rate": "2/s"}, {"concurrency": 2, "rate": "3/s"}, {"concurrency": 2}])
+async def test_calls_of_a_process_begin_in_their_order(store, options):
+    """Also while the first of them finds that another process was quicker."""
+    meter = Meter(seconds=0.01)
+    node = meter.node(limit=shared(**options))
+    others = [store.take_slot("api", 2) for _ in range(2) if options.get("concurrency")]
+    for _ in range(3):
+        if "rate" in options:
+            store.take_rate("api", *shared(**options).per_period, runtime_hooks.get().wall)
+    async with rt.Session(store=store) as session, anyio.create_task_group() as group:
+        group.start_soon(rt.call_batch, node, range(12))
+        await anyio.sleep(1)
+        for other in others:
+            other.release()
+    expected = [record.args[0] for record in session.info.records]
+    # Those that get their slots in the same moment may begin in any order.
+    assert all(abs(meter.order.index(each) - expected.index(each)) < 2 for each in expected)
+
+
+async def test_calls_wait_for_another_process_in_their_order(store):
+    """The slots become free one by one, at any moment between two questions."""
+    meter = Meter(seconds=100)
+    others = [store.take_slot("api", 5) for _ in range(5)]
+    async with rt.Session(store=store, timeout=math.inf), anyio.create_task_group() as group:
+        group.start_soon(in_order, meter.node(limit=shared(concurrency=5)), 5)
+        for other in others:
+            await anyio.sleep(0.7)
+            other.release()
+    assert meter.order == [*range(5)]
+
+
+async def test_waits_for_another_process_are_warned_of_once(caplog, store):
+    other = store.take_slot("api", 3)
+    more = [store.take_slot("api", 3) for _ in range(2)]
+    async with rt.Session(store=store, timeout=math.inf), anyio.create_task_group() as group:
+        group.start_soon(in_order, Meter(seconds=200).node(limit=shared(concurrency=3)), 3)
+        await anyio.sleep(130)
+        other.release()
+        await anyio.sleep(130)
+        for each in more:
+            each.release()
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1
+
+
 @settings(examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])  # all use one store
 @given(
     total=st.integers(1, 3),
