@@ -719,6 +719,25 @@ async def test_max_calls_fails_the_call_that_is_one_too_many():
     assert session.info.records[-1].status is Status.FAILED
 
 
+@pytest.mark.parametrize("kind", ["max_calls", "max_depth", "api"])
+async def test_calls_over_a_limit_are_warned_of_once(caplog, kind):
+    async def flow():
+        return await rt.call_batch(inner, range(50))
+
+    async def leaf(item):
+        await anyio.sleep(1)
+        return item
+
+    inner = rt.function_node(leaf, limit=shared(concurrency=1, wait=False) if kind == "api" else None)
+    options = {"max_calls": {"max_calls": 10}, "max_depth": {"max_depth": 1}, "api": {}}[kind]
+    async with rt.Session(**options):
+        results = await rt.call(flow)
+    assert sum(isinstance(each, LimitExceededError) for each in results) > 40
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "FAILED LimitExceededError" in warning
+    assert warning.endswith("the next calls for which that is so are logged for debugging only")
+
+
 async def test_error_says_where_an_option_came_from(monkeypatch):
     monkeypatch.setenv("RAILTRACKS_MAX_CALLS", "1")
     async with rt.Session():

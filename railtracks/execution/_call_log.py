@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from railtracks._concurrency._kinds import leaves_of
+from railtracks._concurrency._kinds import is_kind, leaves_of
 from railtracks._identifiers import node_id, run_id
 from railtracks._log_handlers import class_name
 from railtracks._logging import SessionLog
+from railtracks.exceptions import LimitExceededError
 from railtracks.execution._call_lines import MAX_MEMBERS, budget_text, cause_text, described, one_line, timeout_text
 from railtracks.execution._raisers import Raisers
 from railtracks.nodes import FunctionNode
@@ -56,8 +57,8 @@ class CallLog:
     """
 
     __slots__ = (
-        "_announces_all", "_has_started", "_logs_all", "_publisher", "_raisers", "_redactor", "_state", "cached",
-        "ends", "left_out", "log", "outer", "retried", "reused", "session_id", "spans",
+        "_announces_all", "_exceeded", "_has_started", "_logs_all", "_publisher", "_raisers", "_redactor", "_state",
+        "cached", "ends", "left_out", "log", "outer", "retried", "reused", "session_id", "spans",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +73,7 @@ class CallLog:
         self._has_started = False
         self._state = state
         self._raisers = Raisers(state)
+        self._exceeded: set[str] = set()  # the limits and options over which a call has failed
         self.outer: tuple[CallLog, int] | None = None
         self.ends: dict[Status, int] = {}
         self.reused: int = 0
@@ -180,6 +182,12 @@ class CallLog:
             also = [described(each, self._redactor) for each in new[:MAX_MEMBERS]]
             shown = f"{shown}: {'; '.join(also)}{'; ...' * (len(new) > MAX_MEMBERS)}"
         level = logging.INFO if is_retried(record) else logging.WARNING
+        if is_kind(exc, LimitExceededError) and level == logging.WARNING:
+            if exc.limit in self._exceeded:  # all calls of a batch that come too late, which may be very many
+                level = logging.DEBUG
+            else:
+                self._exceeded.add(exc.limit)
+                attempt += "; the next calls for which that is so are logged for debugging only"
         self._log(level, record, "%s FAILED %s%s", self._called(record, node), shown, attempt)
 
     def _called(self, record: CallRecord, node: FunctionNode[..., Any] | None) -> str:

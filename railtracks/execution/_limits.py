@@ -11,77 +11,29 @@ other both ways, or a call waits for an equal one that is cached. Such circles a
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from functools import partial
-from types import MethodType, TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from types import MethodType
+from typing import TYPE_CHECKING, Any
 
-import anyio
-
-from railtracks._concurrency._rate_window import RateWindow
 from railtracks._concurrency._single_flight import inside
 from railtracks._concurrency._slots import Place, SlotPool
 from railtracks._concurrency._wait_graph import CircleError, Wait, resolve
 from railtracks._context_variable import current
-from railtracks._logging import SessionLog
-from railtracks._options import ExecutorConfig
 from railtracks._policies import Limit, Policies
 from railtracks.execution._calls_above import calls_above
-from railtracks.execution._limit_texts import exceeded, log_line, not_allowed, warn_of_congestion, would_block
-from railtracks.execution._noted_waits import NotedWait
+from railtracks.execution._gates import Gate, LimitedSession, LimitWait, stored_limit
+from railtracks.execution._limit_texts import exceeded, not_allowed, warn_of_congestion, would_block
 from railtracks.execution._shared_limits import shared_limit, shown_limit
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord
-from railtracks.state._records import PolicyFacts
-from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:
-    from railtracks.execution._call_log import CallLog
-    from railtracks.execution._mailbox import SessionMailbox
-    from railtracks.execution._outbox import Outbox
-    from railtracks.execution._stored_limits import StoredLimit
+    pass
 
 PATIENCE = 60.0
 """Seconds that a call may wait for a limit before the wait is reported."""
-
-
-class LimitedSession(Protocol):
-    """The coordinator of a session, as far as this module needs it."""
-
-    session_id: str
-    config: ExecutorConfig
-    state: RTState
-    log: SessionLog
-    call_log: CallLog
-    clock: Callable[[], float]
-    mailbox: SessionMailbox | None
-    outbox: Outbox | None
-
-    def now(self) -> float: ...
-
-
-class Gate(NamedTuple):
-    """One limit that a call has to pass."""
-
-    label: str
-    """What it is called on record and in messages, such as "limit api"."""
-    pool: SlotPool | None
-    """Its slots; None if it does not limit how many run at once."""
-    total: float
-    """How many slots there are."""
-    rate: RateWindow | None = None
-    """Its rate; None if it has none."""
-    limit: Limit | None = None
-    """The limit that several nodes share; None if it is the node's, or the session's, own."""
-    file: StoredLimit | None = None
-    """The part of it that is shared with other processes; None if it is not."""
-
-    @property
-    def patience(self) -> float:
-        """How many seconds a call may wait."""
-        return math.inf if self.limit is None or self.limit.wait is True else float(self.limit.wait)
 
 
 class SessionLimits:
@@ -205,7 +157,7 @@ class SessionLimits:
         if session.outbox is not None and limit.name in session.outbox.held_limits:
             gate = Gate(label, self._lent_slot(limit.name), 1, shared.rate, limit)
         else:
-            gate = Gate(label, shared.pool, total, shared.rate, limit, _stored_limit(limit, session))
+            gate = Gate(label, shared.pool, total, shared.rate, limit, stored_limit(limit, session))
         self._gates[id(limit)] = limit, gate
         return gate
 
@@ -284,7 +236,7 @@ class SessionLimits:
         """Wait until a call has passed a limit, and note that it waits, and for how long it has."""
         if gate.file is None and self._pass_nowait(gate, node, record, taken):
             return
-        with LimitWait(self, gate, record) as wait:
+        with LimitWait(self.waiting, gate, record) as wait:
             if gate.file is None:
                 wait.begin()
             await self._wait(gate, node, record, taken, wait.begin)
@@ -374,75 +326,3 @@ class SessionLimits:
             if gate.pool is not None and any(place.holder is record for place in gate.pool.queue)
             if all(self._state.has(holder) for holder in [*gate.pool.holders])
         }
-
-
-class LimitWait:
-    """The wait of a call for a limit, from the moment at which it has to wait, if it has to.
-
-    A context manager. If the call has waited as long as it may, the block ends without an exception.
-
-    Args:
-        limits: The limits of the session.
-        gate: The limit.
-        record: The record of the call.
-
-    Attributes:
-        has_passed: Set it when the call has passed the limit.
-    """
-
-    __slots__ = ("_gate", "_limits", "_noted", "_record", "_scope", "has_passed")
-
-    def __init__(self, limits: SessionLimits, gate: Gate, record: CallRecord) -> None:
-        self._limits, self._gate, self._record = limits, gate, record
-        self._scope = anyio.CancelScope()
-        self._noted: NotedWait | None = None
-        self.has_passed: bool = False
-
-    def begin(self) -> None:
-        """Note that the call waits. Idempotent.
-
-        Raises:
-            LimitExceededError: it may not wait.
-        """
-        if self._noted is not None:
-            return
-        gate, record = self._gate, self._record
-        frame = current.get()
-        session: LimitedSession = frame.coordinator
-        if not gate.patience:
-            assert gate.limit is not None
-            record.policy = (record.policy or PolicyFacts())._replace(waiting=gate.label)
-            raise not_allowed(record, gate.limit, "is reached, and it does not wait (wait=False)")
-        log_line(session, logging.DEBUG, record, "%s waits for the %s", record.name, gate.label)
-        self._noted = NotedWait(session, record, gate.label)
-        self._noted.__enter__()
-        self._limits.waiting[record] = gate, frame.task
-        self._noted.announce()
-        self._scope.deadline = anyio.current_time() + gate.patience
-
-    def __enter__(self) -> Self:
-        self._scope.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        if self._noted is not None:
-            del self._limits.waiting[self._record]
-            self._noted.has_passed = self.has_passed
-            self._noted.__exit__(kind, exc, traceback)
-        return self._scope.__exit__(kind, exc, traceback)
-
-
-def _stored_limit(limit: Limit, session: LimitedSession) -> StoredLimit | None:
-    """Return the part of a limit that is shared with other processes; None if the store of the session has none."""
-    if session.mailbox is None:
-        return None
-    from railtracks.state._stores._limits import find_limit_store  # these two here, as few programs need them
-
-    store = find_limit_store(session.mailbox.store)
-    if store is None:
-        return None
-    from railtracks.execution._stored_limits import StoredLimit
-
-    return StoredLimit(limit, store)
