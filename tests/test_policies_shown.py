@@ -10,6 +10,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+import stamina
 
 import railtracks as rt
 from railtracks.cli._output import run_as_data
@@ -18,6 +19,7 @@ from railtracks.page._data import page_data
 from railtracks.state import Status
 from railtracks.state._comparison import compare as compare_runs
 from railtracks.state._views._failures import failures_of
+from tests import virtual
 
 AGAIN = rt.Retry(attempts=3, wait_initial=1, wait_jitter=0)
 tries: list[int] = []
@@ -193,8 +195,36 @@ def test_retries_print_nothing_unless_structlog_is_configured(is_configured):
         "    return 1 // (len(tries) - 1)\n"
         "with rt.Session(logging_setting='NONE'):\n"
         "    rt.call_sync(flaky)\n"
+        "import logging\n"
+        "from stamina._config import CONFIG\n"
+        "assert CONFIG._on_retry is None\n"
+        "assert logging.getLogger('stamina').handlers == []\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(rt.__file__).parents[1])}
     done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, check=True)
     assert ("stamina.retry_scheduled" in done.stdout) is is_configured
     assert done.stderr == ""
+
+
+def test_hooks_of_stamina_are_as_before_after_a_retry(backend):
+    """Also those that the application has set, and while another call waits."""
+    CONFIG = pytest.importorskip("stamina._config").CONFIG
+    hooks, seen = CONFIG._on_retry, []
+
+    def flaky():
+        seen.append(CONFIG._on_retry)
+        if len(seen) < 3:
+            raise ConnectionError("no route")
+
+    async def main():
+        async with rt.Session(logging_setting="NONE"):
+            await rt.call(rt.function_node(flaky, retries=2))
+
+    try:
+        for given in (None, ()):
+            seen.clear()
+            stamina.instrumentation.set_on_retry_hooks(given)
+            virtual.run(backend, main)
+            assert seen == [given] * 3
+    finally:
+        stamina.instrumentation.set_on_retry_hooks(hooks)

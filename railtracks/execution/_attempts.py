@@ -10,12 +10,9 @@ says which one it is, and a failed one that is tried again says so when it ends,
 
 from __future__ import annotations
 
-import logging
 import math
-import sys
 from collections.abc import Callable
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 from railtracks._concurrency._kinds import is_kind
@@ -32,6 +29,7 @@ from railtracks.exceptions import (
     StateError,
 )
 from railtracks.execution._node_errors import is_fatal
+from railtracks.execution._quiet_retries import QuietRetries
 from railtracks.state import CallRecord
 from railtracks.state._records import PolicyFacts, is_retried
 from railtracks.state._transitions import RTState
@@ -95,6 +93,7 @@ class Attempts:
         self._call = call
         self._failed = 0  # the number of attempts that have failed
         self._began = self._recorded_began = first.started
+        self._quiet = QuietRetries()
         self._wait: float | None = None  # seconds before the next attempt, if the policy does not say
         self.is_retried: bool = False
 
@@ -128,8 +127,6 @@ class Attempts:
                 raise _FailedAttempt(error) from None
 
         attempt.__module__, attempt.__qualname__ = node.__module__, node.name  # for stamina's instrumentation
-        _quieten(logging.getLogger("stamina"))
-        _quieten_structlog()
         try_again = stamina.retry(
             on=self._next_wait,
             attempts=None,
@@ -142,6 +139,8 @@ class Attempts:
             return await try_again(attempt)()
         except _FailedAttempt:
             pass
+        finally:
+            self._quiet.end()
         raise error  # here, as it would get the other one as its context there
 
     async def _run_again(self, commits: bool, branch: tuple[int, ...] | None) -> Any:
@@ -155,6 +154,8 @@ class Attempts:
 
     def _next_wait(self, exc: Exception) -> bool | float:
         """Return what stamina asks after a failure: after how many seconds to go on, or whether to go on at all."""
+        if self.is_retried:
+            self._quiet.begin()
         if self.is_retried and self._wait is None and (jitter := runtime_hooks.get().jitter) is not None:
             return min(self._policy.wait_max, self._least_wait + jitter(self._policy.wait_jitter))
         return self._wait if self.is_retried and self._wait is not None else self.is_retried
@@ -238,25 +239,3 @@ def _allowed_attempts(attempts: int | None) -> int | None:
     if not stamina.is_active():
         return 1
     return attempts if CONFIG.testing is None else CONFIG.testing.get_attempts(attempts)
-
-
-def _quieten(logger: logging.Logger) -> None:
-    """Keep what a logger says off standard error, unless the application has configured a handler for it."""
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
-
-
-def _quieten_structlog() -> None:
-    """Keep what stamina says off standard output, where structlog writes unless the application has configured it.
-
-    Then stamina uses logging instead, as it does without structlog. Hooks that the application has set stay.
-    """
-    from stamina import instrumentation as hooks
-    from stamina._config import CONFIG  # private, as above
-
-    structlog = sys.modules.get("structlog")
-    if CONFIG._on_retry is not None or find_spec("structlog") is None:
-        return
-    if structlog is None or not structlog.is_configured():
-        others = [hooks.PrometheusOnRetryHook] if find_spec("prometheus_client") is not None else []
-        hooks.set_on_retry_hooks([*others, hooks.LoggingOnRetryHook])
