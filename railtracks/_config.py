@@ -22,6 +22,7 @@ from railtracks._concurrency._after_fork import after_fork
 from railtracks._context_variable import current
 from railtracks._options import ExecutorConfig, SessionOptions
 from railtracks._test_hooks import harness_options
+from railtracks._wording import expected_value
 from railtracks.exceptions import ConfigError
 
 _FIELDS: dict[str, attrs.Attribute[Any]] = {field.name: field for field in attrs.fields(ExecutorConfig)}
@@ -75,7 +76,7 @@ def validate_options(options: Mapping[str, Any], source: str = "argument") -> di
 
 def _wrong_value(name: str, value: Any, source: str, expected: ValueError) -> ConfigError:
     show = _FIELDS[name].metadata["show"]
-    return ConfigError(f"{source}: {show(value)} is not allowed for {name}; expected {expected}")
+    return ConfigError(f"{source}: {show(value)} is not allowed for {name}; expected {expected_value(expected, value)}")
 
 
 def _unknown_option(name: str, source: str) -> ConfigError:

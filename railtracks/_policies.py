@@ -14,6 +14,7 @@ from typing import Any, Literal, TypedDict, final
 
 import attrs
 
+from railtracks._wording import expected_value
 from railtracks.exceptions import ConfigError
 
 OnError = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool | float | timedelta]
@@ -42,7 +43,8 @@ def _seconds(least: float = 0) -> Callable[[Any, attrs.Attribute[Any], Any], Non
     def validate(owner: Any, field: attrs.Attribute[Any], value: Any) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not (0 <= value < 2**62 or value == math.inf) or value < least:
-            raise _wrong(owner, field.name, value, "a number of seconds that is not negative")
+            expected = expected_value("a number of seconds that is not negative", value)
+            raise _wrong(owner, field.name, value, expected)
 
     return validate
 
@@ -308,7 +310,9 @@ def policies_of(given: Mapping[str, Any], what: str) -> Policies | None:
             try:
                 valid[name] = _VALIDATORS[name](value)
             except ValueError as exc:
-                raise ConfigError(f"{what}: {value!r} is not allowed for {name}; expected {exc}") from None
+                raise ConfigError(
+                    f"{what}: {value!r} is not allowed for {name}; expected {expected_value(exc, value)}"
+                ) from None
     return Policies(**valid) if valid else None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 MAX_NAMES = 5
 """The number of names that a message shows."""
 
@@ -9,3 +11,16 @@ MAX_NAMES = 5
 def counted(number: int, noun: str) -> str:
     """Return a number of things, as in "1 call" and "2 calls"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def expected_value(expected: object, value: Any) -> str:
+    """Return what was expected, for a message, and for a timedelta in place of seconds what to write.
+
+    Args:
+        expected: What was expected.
+        value: What came.
+    """
+    in_seconds = getattr(value, "total_seconds", None)  # of a timedelta, whose module is slow to load
+    if "seconds" in str(expected) and callable(in_seconds):
+        return f"{expected}; write {in_seconds()!r}, its total_seconds()"
+    return str(expected)

@@ -5,13 +5,16 @@ import math
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import attrs
 import pytest
 
 import railtracks as rt
+import railtracks.testing.faults
 from railtracks._config import resolve_config
 from railtracks.exceptions import ConfigError
 
@@ -603,3 +606,35 @@ def test_set_config_is_never_seen_half_done():
         over.set()
         writer.join()
         sys.setswitchinterval(switch)
+
+
+HOUR = timedelta(hours=1)
+TAKE_SECONDS = {
+    "rt.Cache": lambda: rt.Cache(ttl=HOUR),
+    "rt.Limit": lambda: rt.Limit("api", concurrency=1, wait=HOUR),
+    "rt.Retry": lambda: rt.Retry(timeout=HOUR),
+    "wait_max": lambda: rt.Retry(wait_max=HOUR),
+    "function_node": lambda: rt.function_node(len, timeout=HOUR),
+    "options": lambda: rt.function_node(len).options(timeout=HOUR),
+    "timeout": lambda: rt.Session(timeout=HOUR),
+    "node_timeout": lambda: rt.Session(node_timeout=HOUR),
+    "budget": lambda: rt.set_config(budget=HOUR),
+    "slow_callback_seconds": lambda: rt.Flow("Some", len, slow_callback_seconds=HOUR),
+    "rt.sleep": lambda: anyio.run(rt.sleep, HOUR),
+    "rt.receive": lambda: anyio.run(rt.receive, "topic", HOUR),
+    "PostgresStore": lambda: rt.state.PostgresStore("postgresql://", lease=HOUR),
+    "LeaseStore": lambda: rt.testing.faults.LeaseStore(lease=HOUR),
+}
+
+
+@pytest.mark.parametrize("name", TAKE_SECONDS)
+def test_timedelta_is_refused_with_the_seconds_to_write(name):
+    if name == "PostgresStore":
+        pytest.importorskip("psycopg")
+    with pytest.raises((ConfigError, rt.exceptions.NodeInvocationError), match=r"write 3600.0, its total_seconds\(\)"):
+        TAKE_SECONDS[name]()
+
+
+def test_timedelta_in_place_of_a_number_is_not_taken_for_seconds():
+    with pytest.raises(ConfigError, match=r"expected a whole number above 0$"):
+        rt.Session(max_calls=HOUR)

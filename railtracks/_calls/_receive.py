@@ -11,6 +11,7 @@ from railtracks._calls._call import call
 from railtracks._calls._in_worker import refused_in_worker
 from railtracks._context_variable import current
 from railtracks._policies import OWN_POLICIES
+from railtracks._wording import expected_value
 from railtracks.exceptions import ContextError, NodeInvocationError
 from railtracks.execution import Frame
 from railtracks.nodes import FunctionNode
@@ -54,7 +55,8 @@ async def receive(topic: str, timeout: float | None = None) -> Any:  # noqa: ASY
     if timeout is None:
         return await call(_RECEIVE, topic)
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < math.inf:
-        raise NodeInvocationError(f"rt.receive: expected a timeout in seconds of at least 0, got {timeout!r}")
+        expected = expected_value(f"a timeout in seconds of at least 0, got {timeout!r}", timeout)
+        raise NodeInvocationError(f"rt.receive: expected {expected}")
     return await call(_RECEIVE, topic, timeout=timeout)
 
 

@@ -18,6 +18,7 @@ from railtracks._calls._call import call
 from railtracks._context_variable import current
 from railtracks._policies import OWN_POLICIES
 from railtracks._test_hooks import runtime_hooks
+from railtracks._wording import expected_value
 from railtracks.exceptions import NodeInvocationError
 from railtracks.execution import Frame
 from railtracks.execution._from_thread import run_quickly
@@ -71,7 +72,8 @@ async def sleep(seconds: float) -> None:
     Cancellation: ends the wait.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
-        raise NodeInvocationError(f"rt.sleep: expected a number of seconds of at least 0, got {seconds!r}")
+        expected = expected_value(f"a number of seconds of at least 0, got {seconds!r}", seconds)
+        raise NodeInvocationError(f"rt.sleep: expected {expected}")
     await call(_SLEEP, seconds)
 
 

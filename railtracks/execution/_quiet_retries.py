@@ -1,9 +1,9 @@
 """What stamina says of each wait, kept off standard output and standard error unless the application has set its hooks.
 
 When a wait begins, stamina calls its hooks, which are the same for the whole process. By default it writes to structlog
-if that is installed, which prints unless it is configured; or else to logging, which without any handler prints warnings
-to standard error. So the hooks that would print are replaced just before they are called, and the last one of them puts
-everything back. Nothing is awaited in between.
+if that is installed, which prints unless it is configured; or else to logging, which prints warnings to standard error
+if there is no handler. So the hooks that would print are replaced just before they are called, and the last one of them
+puts everything back. Nothing is awaited in between.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from railtracks._test_hooks import runtime_hooks
+from railtracks._wording import expected_value
 from railtracks.exceptions import ConfigError, RunInUseError, RunLostError
 from railtracks.state import MemoryStore
 
@@ -34,7 +35,7 @@ class LeaseStore(MemoryStore):
 
     def __init__(self, *, lease: float = 30.0) -> None:
         if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 <= lease < 2**62:
-            raise ConfigError(f"LeaseStore: lease is {lease!r}; use seconds, 0 or more")
+            raise ConfigError(f"LeaseStore: lease is {lease!r}; expected {expected_value('seconds, 0 or more', lease)}")
         super().__init__()
         self.lease = lease
         self._lease_guard = threading.RLock()

@@ -124,7 +124,7 @@ def test_a_machine_that_is_back_notices_what_it_has_lost(backend):
 
 
 def test_a_lease_that_is_no_time_is_refused():
-    with pytest.raises(ConfigError, match="LeaseStore: lease is -1; use seconds, 0 or more"):
+    with pytest.raises(ConfigError, match="LeaseStore: lease is -1; expected seconds, 0 or more"):
         LeaseStore(lease=-1)
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from railtracks._wording import expected_value
 from railtracks.exceptions import ConfigError
 
 PREFIXES = ("postgresql://", "postgres://")
@@ -92,9 +93,8 @@ def _seconds(value: object) -> float:
     except ValueError:
         seconds = 0.0
     if not 0.5 <= seconds <= 86_400:
-        raise ConfigError(
-            f"PostgresStore: {value!r} is not allowed for lease; use seconds from 0.5 to 86400, such as 30"
-        )
+        expected = expected_value("seconds from 0.5 to 86400, such as 30", value)
+        raise ConfigError(f"PostgresStore: {value!r} is not allowed for lease; expected {expected}")
     return seconds
 
 
