@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from railtracks._context_variable import current
 from railtracks.state import CallRecord
 from railtracks.state._records import PolicyFacts
 
 if TYPE_CHECKING:
-    from railtracks.execution._home import CallFrame
+    from railtracks.execution._call_scopes import RootCall
     from railtracks.execution._mailbox import SessionMailbox
 
 
@@ -22,6 +22,14 @@ class WaitingSession(Protocol):
     @property
     def mailbox(self) -> SessionMailbox | None: ...
     def now(self) -> float: ...
+
+
+class WaitingFrame(Protocol):
+    """The frame of a call, as far as this module needs it. ``Frame`` explains these members."""
+
+    coordinator: Any
+    record: CallRecord | None
+    run: RootCall | None
 
 
 class NotedWait:
@@ -67,7 +75,7 @@ def noted_wait(what: str) -> Iterator[None]:
     Args:
         what: What it waits for, such as "a worker thread".
     """
-    frame: CallFrame = current.get()
+    frame: WaitingFrame = current.get()
     record, root = frame.record, frame.run
     assert record is not None
     assert root is not None
