@@ -233,7 +233,7 @@ class NodeTimeOutError(_TimeOutError):
 
 
 class LimitExceededError(RTError):
-    """A call would exceed a limit, and may not wait, or has waited as long as it may.
+    """A call would exceed a limit, and may not wait, has waited as long as it may, or would wait for ever.
 
     Args:
         limit: The name of the limit: that of an ``rt.Limit``, or an option of the session such as "max_calls".
