@@ -1,18 +1,20 @@
 """The history of a resumed run: the tree in which new calls are matched with recorded ones.
 
 A call is identified by its position in the tree of calls: the position of its parent, its node, its arguments as they
-are saved, and its ordinal among the siblings that are equal in these. Arguments that are the same but passed in another
-way are found too. The order among other siblings does not count, so concurrent calls are matched in whatever order they
+are saved, and its ordinal among the siblings that are equal in these. The attempts of a call that was tried again are
+numbered among themselves: they have one ordinal. Arguments that are the same but passed in another way are found too.
+The order among other siblings does not count, so concurrent calls are matched in whatever order they
 are made. A call that cannot be identified in this way is only linked with a recorded one; see ``_links.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from railtracks._resume._canonical import CanonicalForms
-from railtracks._resume._links import Group, Links, base_of, link_key
+from railtracks._resume._links import Group, Links, base_of
 from railtracks._resume._siblings import MatchKey, Siblings, match_key
+from railtracks._resume._tries import CallIdentity, identified, next_attempts, retry_of
 from railtracks.state._call_tree import CallTree
 from railtracks.state._records import CallRecord, Status, is_retried
 from railtracks.state._serialization._added_fields import Classes
@@ -36,8 +38,8 @@ class HistoryNode:
     """
 
     __slots__ = (
-        "_children", "_links", "_made", "_other_attempts", "_pools", "_siblings", "attempt", "is_handled", "is_linked",
-        "is_taken", "record",
+        "_children", "_links", "_made", "_next_attempts", "_other_attempts", "_pools", "_siblings", "attempt",
+        "is_handled", "is_linked", "is_taken", "record",
     )  # fmt: skip
 
     def __init__(self, attempts: Sequence[tuple[CallTree, CallRecord | None]]) -> None:
@@ -51,6 +53,7 @@ class HistoryNode:
         self._other_attempts = None if len(attempts) == 1 else attempts
         self._children: list[HistoryNode] | None = None
         self._made: dict[int, HistoryNode] | None = None  # by position: those children that are kept, until all are
+        self._next_attempts: dict[int, int] | None = None
         self._siblings: Siblings | None = None
         self._links: Links[HistoryNode] | None = None
         self._pools: dict[tuple[int, ...], HistoryNode | None] | None = None
@@ -83,8 +86,9 @@ class HistoryNode:
     @property
     def is_left(self) -> bool:
         """Whether the code that made the call had gone on after its failure or, if it opened a session, after that."""
+        assert self.record is not None
         for attempt, record in reversed(self._attempts):
-            if record is not None and record.ended_step is not None:
+            if record is not None and record.ended_step is not None and retry_of(record) == retry_of(self.record):
                 is_left = _was_left(attempt, record)
                 if is_left is not None:
                     return is_left
@@ -171,6 +175,22 @@ class HistoryNode:
         """
         return self._pop(self._index().take_without_fields(key, forms, classes, self._is_child_taken))
 
+    def pop_next_attempt(self, before: HistoryNode) -> HistoryNode | None:
+        """Return the recorded call that is the next attempt of a child, which had failed; None if there is none left.
+
+        Args:
+            before: The match of the attempt that has failed now. If that was only linked with a child, there is none.
+        """
+        assert before.record is not None
+        return self._pop(self._index().take_next_attempt(before.record, self._is_child_taken))
+
+    def next_attempts(self) -> Mapping[int, int]:
+        """Return the positions of children that were tried again, each with that of its next attempt, if known."""
+        records = self.child_records()
+        if self._next_attempts is None:  # they are found when children of several attempts of the run are grouped
+            self._next_attempts = next_attempts(records)
+        return self._next_attempts
+
     def _pop(self, position: int | None) -> HistoryNode | None:
         if position is None:
             return None
@@ -242,22 +262,26 @@ class HistoryNode:
 
     def _index(self) -> Siblings:
         if self._siblings is None:
-            self._siblings = Siblings(self.child_records())
+            self._siblings = Siblings(self.child_records(), self.next_attempts())
         return self._siblings
 
     def _group_children(self) -> list[HistoryNode]:
-        attempts: dict[tuple[str, ...], list[list[tuple[CallTree, CallRecord | None]]]] = {}
+        groups: dict[CallIdentity, list[tuple[CallTree, CallRecord | None]]] = {}
         for attempt, record in self._attempts:
-            ordinals: dict[tuple[str, ...], int] = {}
-            for child in attempt.children(record):
-                key = match_key(child) or link_key(child)
-                ordinal = ordinals[key] = ordinals.get(key, -1) + 1
-                siblings = attempts.setdefault(key, [])
-                if ordinal == len(siblings):
-                    siblings.append([])
-                siblings[ordinal].append((attempt, child))
-        found = [HistoryNode(pairs) for siblings in attempts.values() for pairs in siblings]
-        return sorted(found, key=_position)
+            for identity, child in identified(attempt.children(record)):
+                groups.setdefault(identity, []).append((attempt, child))
+        nodes = {identity: HistoryNode(pairs) for identity, pairs in groups.items()}
+        found = sorted(nodes.values(), key=_position)
+        if any(retry for _, _, retry in nodes):
+            positions = {id(node): position for position, node in enumerate(found)}
+            self._next_attempts = {
+                positions[id(nodes[key, ordinal, retry - 1])]: positions[id(node)]
+                for (key, ordinal, retry), node in nodes.items()
+                if retry
+            }
+        else:
+            self._next_attempts = {}
+        return found
 
 
 def joined(earlier: HistoryNode, node: HistoryNode) -> HistoryNode:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from railtracks._resume._canonical import CanonicalForms
 from railtracks._resume._history import HistoryNode
 from railtracks._resume._siblings import MatchKey, match_key
+from railtracks._resume._tries import retry_of
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Reason, Status
 from railtracks.state._records import REUSED, Change, Form
@@ -101,6 +102,7 @@ def match_call(
     node: FunctionNode[..., Any],
     forms: CanonicalForms,
     find: Find = find_nothing,
+    before: HistoryNode | None = None,
 ) -> Match:
     """Match a new call with a call in the history, which then matches no other.
 
@@ -110,11 +112,16 @@ def match_call(
         node: The node that it calls.
         forms: The canonical forms of the node's arguments.
         find: Returns the large values of the history.
+        before: The match of the attempt before it, if it is another attempt of a call that has failed, and the history
+            has that.
     """
     if caller is None:
         return Match(None, "the call that made it is not on record", is_found=False)
-    key = match_key(record)
-    found = None if key is None else _find(caller, key, record, node, forms)
+    key, found = match_key(record), None
+    if key is not None and not retry_of(record):
+        found = _find(caller, key, record, node, forms)
+    elif key is not None and before is not None:
+        found = caller.pop_next_attempt(before)
     if found is None or found.record is None:
         linked, why = _link(caller, record, node, forms), _why_not_found(record)
         if linked is None and record.parent is None and why == NOT_ON_RECORD:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
 import attrs
 
 from railtracks._resume._history import HistoryNode, is_session, joined
-from railtracks._resume._siblings import MatchKey, match_key
+from railtracks._resume._tries import retry_of
 from railtracks.state._call_tree import CallTree
 from railtracks.state._records import CallRecord, Change, PolicyFacts, Status, copy_record, is_retried
 from railtracks.state._views._place import was_lost
@@ -60,6 +60,8 @@ class _Call:
     ended: _Moment | None
     changes: Sequence[Change]
     """The context changes of the call itself, in all attempts."""
+    before: _Call | None = None
+    """The try of the same call before this one."""
 
 
 class _Merger:
@@ -86,44 +88,47 @@ class _Merger:
     # ---- which calls there are
 
     def _add_children(self, node: HistoryNode, parent: _Call | None) -> None:
-        for child in self._with_lost_tries(node.children(), parent):
-            record = child.record
+        children, following = node.children(), node.next_attempts()
+        later = {*following.values()}
+        for at in range(len(children)):
+            if at not in later:
+                self._add_tries(node, [children[each] for each in _chain(at, following)], parent)
+
+    def _add_tries(self, caller: HistoryNode, tries: Sequence[HistoryNode], parent: _Call | None) -> None:
+        """Add all tries of one call, each with the calls below it.
+
+        What is below a try whose worker was lost is below the next one. An older attempt had made it. Of the try itself
+        nothing came back, so that it says nothing about it.
+        """
+        call: _Call | None = None
+        lost: HistoryNode | None = None
+        for each in tries:
+            node = each if lost is None else joined(lost, each)
+            record = node.record
             assert record is not None
+            lost = node if is_retried(record) and was_lost(record) and node.children() else None
             # Below a completed call, keep children from other attempts only if they completed: they are needed when
             # the parent runs again nevertheless (memo=False). But what they changed in the context is not part of what
             # the parent did when it completed, and would be made again with that.
-            is_left_over = child.attempt is not node.attempt and _is_completed(node.record)
-            if not is_left_over or (_is_completed(record) and not child.attempt.changes_below(record)):
-                self._add_children(child, self._add(child, record, parent))
+            is_left_over = node.attempt is not caller.attempt and _is_completed(caller.record)
+            if lost is None and is_left_over and not (_is_completed(record) and not node.attempt.changes_below(record)):
+                continue
+            call = self._add(node, record, parent, call)
+            if lost is None:
+                self._add_children(node, call)
+        if lost is not None and call is not None:
+            self._add_children(lost, self._add_next_try(call))
 
-    def _with_lost_tries(self, children: Sequence[HistoryNode], parent: _Call | None) -> Iterator[HistoryNode]:
-        """Yield the children; those below a try whose worker was lost are below the next one, or its own if it is last.
-
-        An older attempt had made them. Of the try itself nothing came back, so that they say nothing about it.
-        """
-        tries = [(at, match_key(child.record)) for at, child in enumerate(children) if child.record is not None]
-        last = {key: at for at, key in tries if key is not None}
-        moved: dict[MatchKey, HistoryNode] = {}
-        for at, child in enumerate(children):
-            record = child.record
-            assert record is not None
-            key = match_key(record)
-            if key is not None and key in moved:
-                child = joined(moved.pop(key), child)
-            if key is None or not (is_retried(record) and was_lost(record) and child.children()):
-                yield child
-            elif at == last[key]:  # the process was killed before the next one: it has not ended
-                self._add_children(child, self._reopened(child, record, parent))
-            else:
-                moved[key] = child
-                self._add(child, record, parent)
-
-    def _reopened(self, node: HistoryNode, record: CallRecord, parent: _Call | None) -> _Call:
-        call = self._add(node, record, parent)
-        call.copy, call.ended = reopened(call.copy), None
+    def _add_next_try(self, lost: _Call) -> _Call:
+        """Add the try that would have followed one whose worker was lost: the process was killed before it."""
+        policy = PolicyFacts(retry=retry_of(lost.copy) + 1)
+        copy = copy_record(reopened(lost.copy), policy=policy, attributes=None, attempt=1, index=-1)
+        began = lost.ended or lost.began
+        call = _Call(copy, lost.attempt, lost.parent, (*began[:2], began[2] + 1), copy, None, (), lost)
+        self._calls.append(call)
         return call
 
-    def _add(self, node: HistoryNode, record: CallRecord, parent: _Call | None) -> _Call:
+    def _add(self, node: HistoryNode, record: CallRecord, parent: _Call | None, before: _Call | None) -> _Call:
         attempt, (latest, latest_record) = node.attempt, node.latest
         # Where the latest attempt made it: among calls that are equal, the order says which one it is.
         began = self._ranks[id(latest)], latest_record.started_step, 0
@@ -135,7 +140,7 @@ class _Merger:
         # Which tasks made calls can be compared within one attempt only.
         was_left = node.is_left if record.status is Status.FAILED or is_session(record) else None
         copy = copy_record(record, changes=None, was_left=was_left)
-        call = _Call(record, attempt, parent, began, copy, ended, _changes(node, record))
+        call = _Call(record, attempt, parent, began, copy, ended, _changes(node, record), before)
         self._calls.append(call)
         return call
 
@@ -143,16 +148,14 @@ class _Merger:
 
     def _number_calls(self) -> None:
         indices = {(id(call.attempt), call.record.index): index for index, call in enumerate(self._calls)}
-        branches: dict[tuple[int, int], int] = {}
+        tasks = _Tasks(self._calls)
         for index, call in enumerate(self._calls):
             copy, attempt = call.copy, id(call.attempt)
             copy.index = index
             copy.parent = None if call.parent is None else call.parent.copy.index
             copy.run = index if call.parent is None else call.parent.copy.run
             if copy.branch is not None:
-                numbers = [branches.setdefault((attempt, abs(number)), len(branches) + 1) for number in copy.branch]
-                signed = zip(numbers, copy.branch, strict=True)
-                copy.branch = tuple(-number if known < 0 else number for number, known in signed)
+                copy.branch = tasks.renumbered(call.attempt, copy.branch)
             if copy.raised_by is not None:
                 found = (indices.get((attempt, below)) for below in copy.raised_by)
                 copy.raised_by = tuple(below for below in found if below is not None) or None
@@ -179,6 +182,45 @@ class _Merger:
         changes.sort(key=lambda each: each[0].order)  # what a later attempt has made again has kept its position
         for order, (change, copy) in enumerate(changes):
             copy.changes = [*(copy.changes or ()), change._replace(order=order)]
+
+
+def _chain(at: int, following: Mapping[int, int]) -> Iterator[int]:
+    """Yield the positions of the tries of one call, from the first one on."""
+    yield at
+    while at in following:
+        at = following[at]
+        yield at
+
+
+class _Tasks:
+    """Numbers the tasks that have made calls, those of all attempts.
+
+    The tries of one call were made by one task. If they come from several attempts, its numbers in these are the same.
+    """
+
+    def __init__(self, calls: Sequence[_Call]) -> None:
+        self._numbers: dict[tuple[int, int], int] = {}
+        self._same: dict[tuple[int, int], tuple[int, int]] = {}
+        for call in calls:
+            if call.before is not None and call.before.attempt is not call.attempt:
+                earlier, own = call.before.record.branch or (), call.record.branch or ()
+                for one, other in zip(own, earlier, strict=False):
+                    self._unite(self._task(call.attempt, one), self._task(call.before.attempt, other))
+
+    def _task(self, attempt: CallTree, number: int) -> tuple[int, int]:
+        task = id(attempt), abs(number)
+        while task in self._same:
+            task = self._same[task]
+        return task
+
+    def _unite(self, one: tuple[int, int], other: tuple[int, int]) -> None:
+        if one != other:
+            self._same[one] = other
+
+    def renumbered(self, attempt: CallTree, branch: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the numbers of tasks of an attempt among all."""
+        numbers = (self._numbers.setdefault(self._task(attempt, each), len(self._numbers) + 1) for each in branch)
+        return tuple(-number if known < 0 else number for number, known in zip(numbers, branch, strict=True))
 
 
 def _changes(node: HistoryNode, record: CallRecord) -> list[Change]:

@@ -91,17 +91,24 @@ class Replayer:
         # By the index of a call that runs again: the recorded changes of its own that it has not made again. They come
         # between the calls that it makes. What a call without any changes in another attempt is another change.
         self._not_made: dict[int, list[Change]] = {}
-        # By the caller, node and arguments of a call whose worker was lost: what is on record of it.
-        self._given_back: dict[tuple[int | None, str | None, str | None], HistoryNode] = {}
+        # By identity: what was handed over to workers that were lost.
+        self._given_back: dict[int, HistoryNode] = {}
         self._retries: dict[int, CallRecord] = {}  # by the index of a call that is tried again: the recorded one
 
-    def match(self, record: CallRecord, node: FunctionNode[..., Any], caller: HistoryNode | None) -> Match:
+    def match(
+        self,
+        record: CallRecord,
+        node: FunctionNode[..., Any],
+        caller: HistoryNode | None,
+        before: HistoryNode | None = None,
+    ) -> Match:
         """Match a new call, and record the outcome as its ``reuse``.
 
         Args:
             record: The call. Its ``node`` and ``inputs`` are settled.
             node: The node that it calls.
             caller: The match of its caller. Not used for a top-level call.
+            before: The match of the attempt before it, if it is another attempt of a call that has failed.
 
         Raises:
             StateError: The run has completed calls, and none of them can be found.
@@ -112,8 +119,9 @@ class Replayer:
             forms = self._forms[key] = CanonicalForms(node.target)
         if record.parent is None:
             caller = self._root
-        match = match_call(caller, record, node, forms, self._find)
-        match = self._with_lost(record, match)
+        match = match_call(caller, record, node, forms, self._find, before)
+        if before is not None and self._given_back and not match.is_replayed:
+            match = self._with_lost(match, before)
         match = self._code_changes.judge(match, node)
         self._reruns.judge(record, match, node, caller, self._state.caller)
         known = match.node.record if match.node is not None and match.is_found else None
@@ -136,11 +144,9 @@ class Replayer:
                 self._log.log(logging.WARNING, "The call of %s runs again: %s", node.name, match.reuse, logger=SESSION)
         return match
 
-    def _with_lost(self, record: CallRecord, match: Match) -> Match:
-        """Return a match with the calls below the try of the same call before this one, of which nothing came back."""
-        if match.is_replayed or not self._given_back:
-            return match
-        back = self._given_back.pop((record.parent, record.node, record.inputs), None)
+    def _with_lost(self, match: Match, before: HistoryNode) -> Match:
+        """Return a match with the calls below the attempt before this one, if nothing came back of that."""
+        back = self._given_back.pop(id(before), None)
         if back is None:
             return match
         if not match.is_found or match.node is None:
@@ -305,12 +311,12 @@ class Replayer:
                 values[digest] = self._find(digest)
         return [reopened(record), *below], values
 
-    def give_back(self, record: CallRecord, known: HistoryNode) -> None:
-        """Note that nothing has come back of what was handed over for a call: its worker was lost.
+    def give_back(self, known: HistoryNode) -> None:
+        """Note that nothing has come back of what was handed over for a recorded call: its worker was lost.
 
         If the call is tried again, the calls below are those of the next attempt.
         """
-        self._given_back[record.parent, record.node, record.inputs] = known
+        self._given_back[id(known)] = known
 
     def find(self, digest: str) -> bytes:
         """Return a large value of the history. Blocks. Raises ValueError if there is none."""

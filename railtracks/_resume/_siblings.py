@@ -1,11 +1,14 @@
-"""The recorded calls of one caller, by what a new call is matched with: its node and its arguments."""
+"""The recorded calls of one caller, by what a new call is matched with: its node and its arguments.
+
+A new attempt of a call that had failed is matched with the next attempt of what that one was matched with.
+"""
 
 from __future__ import annotations
 
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 
@@ -46,20 +49,26 @@ class Siblings:
 
     Args:
         records: The calls, in the order of creation.
+        next_attempts: The positions of calls that were tried again, each with that of its next attempt.
 
     Attributes:
         taken: By position, whether a call was found here.
         have_former: Whether one of them was recorded by a release that wrote types without their places.
     """
 
-    def __init__(self, records: Sequence[CallRecord]) -> None:
+    def __init__(self, records: Sequence[CallRecord], next_attempts: Mapping[int, int]) -> None:
         self._records = records
+        # By the identity of the record of a call that was tried again: its position, and that of its next attempt.
+        self._next_attempts = {id(records[at]): (at, following) for at, following in next_attempts.items()}
+        later = {*next_attempts.values()}
         self._by_node: dict[str, _OfNode] = {}
         self._next_equal = array("q", [_END]) * len(records)
         self.taken: bytearray = bytearray(len(records))
         self.have_former: bool = False
         self._have_keys = True
         for position in reversed(range(len(records))):  # so that the first of equal ones comes last, and is found
+            if position in later:
+                continue
             key = match_key(records[position])
             if key is None:
                 self._have_keys = False
@@ -92,6 +101,19 @@ class Siblings:
         if position is not None:
             of_node.left -= 1
             self.taken[position] = True
+        return position
+
+    def take_next_attempt(self, record: CallRecord, is_taken: Callable[[int], bool]) -> int | None:
+        """Return the position of the attempt that followed a call that was found here; None if there is none left.
+
+        Args:
+            record: The call.
+            is_taken: As for :meth:`take`.
+        """
+        before, position = self._next_attempts.get(id(record), (None, _END))
+        if before is None or not self.taken[before] or is_taken(position):
+            return None
+        self.taken[position] = True
         return position
 
     def have_no_links(self, key: MatchKey) -> bool:

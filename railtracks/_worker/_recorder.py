@@ -36,10 +36,16 @@ class WorkerRecorder(Recorder):
         self.root_raised_by: tuple[int, ...] | None = None
         """The calls whose exceptions the call that was sent has failed with."""
 
-    def on_created(self, record: CallRecord, node: FunctionNode[..., Any], caller: HistoryNode | None) -> Match | None:
+    def on_created(
+        self,
+        record: CallRecord,
+        node: FunctionNode[..., Any],
+        caller: HistoryNode | None,
+        before: HistoryNode | None = None,
+    ) -> Match | None:
         """Record a new call, unless it is the one that was sent. Return its match in the resumed run."""
         if record.parent is not None:
-            return super().on_created(record, node, caller)
+            return super().on_created(record, node, caller, before)
         record.node, record.inputs, record.attempt = self._order.key, self._order.inputs, self._order.attempt
         return None if self._replayer is None else self._replayer.match(record, node, None)
 

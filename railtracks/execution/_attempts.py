@@ -35,6 +35,7 @@ from railtracks.state._records import PolicyFacts, is_retried
 from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:
+    from railtracks._resume._history import HistoryNode  # loaded by sessions that resume a run
     from railtracks.execution._streams import OpenStreams
 
 _FINAL = (
@@ -85,6 +86,7 @@ class Attempts:
 
     Attributes:
         is_retried: Whether another attempt follows the one that has just failed.
+        history_node: What a resumed run has on record of the latest attempt; None if there is nothing.
     """
 
     def __init__(self, runner: CallRunner, policies: Policies | None, call: tuple[Any, ...], first: CallRecord) -> None:
@@ -96,6 +98,7 @@ class Attempts:
         self._quiet = QuietRetries()
         self._wait: float | None = None  # seconds before the next attempt, if the policy does not say
         self.is_retried: bool = False
+        self.history_node: HistoryNode | None = None
 
     async def try_again(self, error: Exception, commits: bool, branch: tuple[int, ...] | None) -> Any:
         """Make the call again, as long as it fails and its policy allows.

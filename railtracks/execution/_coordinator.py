@@ -327,11 +327,12 @@ class Coordinator:
             attempts.on_created(record)
         recorder = self.recorder
         try:
-            history_node = None
+            match = history_node = None
             if recorder is None:
                 register_call_secrets(record, node, self.redactor)
             else:
-                match = recorder.on_created(record, node, caller.history_node)
+                before = None if attempts is None else attempts.history_node
+                match = recorder.on_created(record, node, caller.history_node, before)
                 if match is not None:
                     if match.is_replayed:
                         if recorder.must_wait(match):
@@ -362,6 +363,8 @@ class Coordinator:
             is_first = attempts is None
             if attempts is None and (policies is not None or is_retried(record)):
                 attempts = Attempts(self, policies, (node, args, kwargs, caller, run, task), record)
+            if attempts is not None and match is not None:
+                attempts.history_node = match.node
             if record.exception is exc:  # it is the recorded exception, which had been handled
                 if attempts is not None:
                     attempts.on_replayed(record)

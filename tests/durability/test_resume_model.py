@@ -153,6 +153,10 @@ CASES = {
             )),
         ), 9809, ()
     ),
+    "equal items of a batch that are tried again": History(
+        (Batch((Leaf(1, fails=2, tries=1), Leaf(1)), returns_exceptions=False), Leaf(3, fails=1)),
+        8421, (None, Kill("write", 5))
+    ),
     "call that was cancelled soon, before an equal one": History(
         (
             Try((

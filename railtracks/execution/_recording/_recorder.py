@@ -113,7 +113,13 @@ class Recorder:
 
     # ---- calls
 
-    def on_created(self, record: CallRecord, node: FunctionNode[..., Any], caller: HistoryNode | None) -> Match | None:
+    def on_created(
+        self,
+        record: CallRecord,
+        node: FunctionNode[..., Any],
+        caller: HistoryNode | None,
+        before: HistoryNode | None = None,
+    ) -> Match | None:
         """Record a new call. Return its match in the resumed run; None if the session resumes nothing.
 
         A call that is replayed is not journalled here: ``on_replayed`` does that.
@@ -122,6 +128,7 @@ class Recorder:
             record: The call.
             node: The node that it calls.
             caller: The match of its caller.
+            before: The match of the attempt before it, if it is another attempt of a call that has failed.
         """
         record.node = node.key
         if self.lasting_results is not None:
@@ -149,7 +156,7 @@ class Recorder:
         match = None
         if replayer is not None:
             try:
-                match = replayer.match(record, node, caller)
+                match = replayer.match(record, node, caller, before)
             except StateError:
                 self._refused.add(record.index)
                 raise
@@ -343,10 +350,10 @@ class Recorder:
         """Return what a worker needs to resume a recorded call: its records, and the large values in them."""
         return ([], {}) if self._replayer is None else self._replayer.hand_over(known)
 
-    def give_back(self, record: CallRecord, known: HistoryNode | None) -> None:
-        """Note that nothing has come back from the worker to which ``known`` was handed over for a call."""
-        if self._replayer is not None and known is not None:
-            self._replayer.give_back(record, known)
+    def give_back(self, known: HistoryNode) -> None:
+        """Note that nothing has come back from the worker to which a recorded call was handed over."""
+        if self._replayer is not None:
+            self._replayer.give_back(known)
 
     def find_recorded(self, digest: str) -> bytes:
         """Return a large value of the run that is resumed. Blocks. Raises ValueError if there is none."""

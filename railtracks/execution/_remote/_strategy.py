@@ -96,8 +96,7 @@ class RunnerStrategy:
         note_place(frame, place | {"lost": True})
         recorder = frame.coordinator.recorder
         if recorder is not None and frame.history_node is not None:
-            assert frame.record is not None
-            recorder.give_back(frame.record, frame.history_node)
+            recorder.give_back(frame.history_node)
 
     async def _take(self, frame: CallFrame, outcome: Outcome) -> Any:
         place: dict[str, Any] = {"place": self._name, "host": outcome.host, "process": outcome.process}

@@ -124,10 +124,6 @@ class _Drawing:
         self._may_repeat = True
         return self._arguments
 
-    def _new_argument(self) -> int:
-        self._arguments += 1
-        return self._arguments
-
     def _leaf(self) -> p.Leaf:
         fails = self._dice.choice((1, 1, 2, p.ALWAYS)) if self._chance(0.25) else 0
         kind = self._dice.choice(list(KINDS)) if self._chance(0.4) else "text"
@@ -179,10 +175,6 @@ class _Drawing:
         count = self._dice.randint(2, 4)
         if self._chance(0.5):
             leaves = [self._leaf() for _ in range(count)]
-            if leaves[0].policy in ("timeout", "pool") or leaves[0].tries:
-                # Equal calls are known by the order in which they began. Tries begin in another order when those
-                # before them are replayed, so that equal items of a batch may get the results of each other.
-                leaves = [attrs.evolve(leaf, argument=self._new_argument()) for leaf in leaves]
             items: Any = tuple(attrs.evolve(leaf, kind=leaves[0].kind, takes_latest=False) for leaf in leaves)
         else:
             arguments = [self._argument() for _ in range(count)]
