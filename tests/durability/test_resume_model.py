@@ -157,6 +157,9 @@ CASES = {
         (Batch((Leaf(1, fails=2, tries=1), Leaf(1)), returns_exceptions=False), Leaf(3, fails=1)),
         8421, (None, Kill("write", 5))
     ),
+    "killed when the failure that ended the run was on record": History(
+        (Try((Leaf(3, fails=1),), (Leaf(4),), reraises=True),), 0, (Kill("write", 8),)
+    ),
     "call that was cancelled soon, before an equal one": History(
         (
             Try((

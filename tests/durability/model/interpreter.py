@@ -87,7 +87,8 @@ def node_of(leaf: p.Leaf) -> Any:
             return in_pool(node)
     if not leaf.tries:
         return node
-    return node.options(retries=rt.Retry(attempts=1 + leaf.tries, wait_initial=50, wait_max=90, timeout=None))
+    initial, most = Process.world.waits
+    return node.options(retries=rt.Retry(attempts=1 + leaf.tries, wait_initial=initial, wait_max=most, timeout=None))
 
 
 def in_pool(node: Any) -> Any:

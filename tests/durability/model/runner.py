@@ -102,6 +102,7 @@ class Run:
         self.world = DisturbedWorld(history.seed)
         self._store: DyingStore | None = None
         self._wall = 0.0
+        self._has_failed = False  # whether the failure of an attempt is on record
         self.problems: list[str] = []
         self.ends: list[End] = []
         self.story: list[str] = []
@@ -162,6 +163,9 @@ class Run:
         end = self._process(self.world, store, self.world.attempt, start, run_identifier=RUN, if_exists="resume")
         if self.world.is_dead or self._has_pool:
             self.world.note_lost(store)
+        if store.modified(RUN) is not None:
+            top = [each for each in rt.state.load_run(RUN, store).records if each.parent is None]
+            self._has_failed = self._has_failed or any(each.status is Status.FAILED for each in top)
         if self.world.is_dead:
             end = End("killed")
         elif end.session is not None:
@@ -276,7 +280,6 @@ class Run:
     def _check_effects(self, final: End) -> None:
         """Check that nothing that had completed ran twice, and that nothing of it was dropped."""
         used = self._numbers_on_record(final)
-        has_raised = any(end.how == "raised" for end in self.ends)
         seen: dict[Any, int] = {}
         for each in self.world.answers:
             if each.is_failure or each.is_lost:
@@ -284,7 +287,7 @@ class Run:
             if each.place in seen:
                 self.problems.append(f"the leaf at {each.place} completed as {seen[each.place]} and as {each.number}")
             seen[each.place] = each.number
-            may_be_left = _is_in(each.place, [*(self._reraising if has_raised else ()), *self._given_up])
+            may_be_left = _is_in(each.place, [*(self._reraising if self._has_failed else ()), *self._given_up])
             if final.how == "returned" and each.number not in used and not may_be_left:
                 self.problems.append(f"the leaf at {each.place} completed as {each.number}, which was not used")
 

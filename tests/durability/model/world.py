@@ -86,6 +86,8 @@ class DisturbedWorld:
         self._slow = 0
 
     has_pool = True
+    waits = 50, 90
+    """Seconds between two tries of a leaf: at first, and at most."""
 
     def policy_of(self, leaf: p.Leaf) -> str:
         """Return what the node of a leaf does, beside trying it again."""
@@ -296,6 +298,7 @@ class UndisturbedWorld:
         self.problems: list[str] = []
 
     has_pool = False
+    waits = 0, 0  # each answer has its time
 
     def policy_of(self, leaf: p.Leaf) -> str:
         return ""
