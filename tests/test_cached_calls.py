@@ -432,3 +432,78 @@ async def test_results_below_replayed_calls_are_found_on_resume():
     assert result == [2, 4, 4, 2, -2]
     assert made == [1, 2]
     assert [each.policy.cached for each in session.info.records if each.policy] == ["session"]
+
+
+async def test_results_of_calls_that_are_not_made_again_are_found_on_resume():
+    """They are below a call that the flow has cancelled, and that it gives up again."""
+
+    @rt.function_node(key="around")
+    async def around() -> None:
+        await rt.call(double, 1)
+        await anyio.sleep_forever()
+
+    @rt.function_node(key="whole")
+    async def whole() -> int:
+        with anyio.move_on_after(0.05):
+            await rt.call(around)
+        if attempts.pop():
+            raise KeyError("stop")
+        return await rt.call(double, 1)
+
+    attempts = [False, True]
+    for _ in range(2):
+        with contextlib.suppress(KeyError):
+            async with rt.Session(run_identifier="mine", if_exists="resume") as session:
+                result = await rt.call(whole)
+    assert result == 2
+    assert runs == [1]
+    assert [each.policy.cached for each in session.info.records if each.policy] == ["session"]
+
+
+async def test_results_that_are_replayed_later_are_found_on_resume():
+    """Another task comes to an equal call before the one that had completed is made again."""
+
+    @rt.function_node(key="whole")
+    async def whole() -> list[int]:
+        found = []
+
+        async def call(after: float) -> None:
+            await anyio.sleep(after)
+            found.append(await rt.call(double, 1))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, 0.05)
+            if not attempts.pop():
+                tasks.start_soon(call, 0)
+        if attempts:
+            raise KeyError("stop")
+        return found
+
+    attempts = [False, True]
+    for _ in range(2):
+        with contextlib.suppress(KeyError):
+            async with rt.Session(run_identifier="mine", if_exists="resume"):
+                result = await rt.call(whole)
+    assert result == [2, 2]
+    assert runs == [1]
+
+
+@pytest.mark.parametrize("options", [{"memo": False}, {"context_changes": "rerun"}])
+async def test_what_is_to_run_again_does_not_get_its_recorded_result(options):
+    made = []
+
+    @rt.function_node(cache=True, key="below", **options)
+    async def below(number: int) -> int:
+        made.append(rt.context.get("unit"))
+        return number
+
+    @rt.function_node(key="whole")
+    async def whole() -> None:
+        assert [await rt.call(below, 1), await rt.call(below, 1)] == [1, 1]
+        raise KeyError("stop")
+
+    for unit in ("m", "km"):
+        with contextlib.suppress(KeyError):
+            async with rt.Session(run_identifier="mine", if_exists="resume", context={"unit": unit}):
+                await rt.call(whole)
+    assert made == ["m", "km"]

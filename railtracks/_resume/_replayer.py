@@ -20,7 +20,7 @@ from railtracks._resume._recorded_values import digests_of
 from railtracks._resume._reruns import Reruns, ResumePolicy
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status
-from railtracks.state._call_tree import Descendants
+from railtracks.state._call_tree import CallTree, Descendants
 from railtracks.state._garbage import collections_paused
 from railtracks.state._records import REUSED, Change, copy_record
 from railtracks.state._redaction._redactor import Redactor
@@ -51,6 +51,10 @@ class Replayer:
         policy: What the session may do.
         is_left: Whether the code that opened the session had gone on after it: then it ends as it did.
         find: Returns the large values of the history.
+
+    Attributes:
+        history: As given.
+        tree: The same as a tree.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Replayer:
             _ = self._root.attempt.measures  # here and not at the first match, as it takes long
             self._order = ReplayOrder(self._root, self._warn_of_order)
         self.history: Sequence[CallRecord] = history
+        self.tree: CallTree = self._root.attempt
         self._state = state
         self._find = find
         self._redactor = redactor

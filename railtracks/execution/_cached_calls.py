@@ -16,7 +16,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from railtracks._concurrency._single_flight import ALONE, NOTHING, Flight, SingleFlight, inside
-from railtracks._context_variable import on_replayed
+from railtracks._context_variable import current, on_replayed
 from railtracks._logging import SESSION
 from railtracks._policies import Cache
 from railtracks._resume._matching import restore_change
@@ -24,7 +24,7 @@ from railtracks.execution._cache_keys import CacheKeys
 from railtracks.execution._cached_results import LOST, Result, StoredResults, Unfit, restored
 from railtracks.execution._calls_above import calls_above
 from railtracks.execution._noted_waits import NotedWait
-from railtracks.execution._replayed_results import ReplayedResults
+from railtracks.execution._recorded_results import RecordedResults, RunHistory
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status, Store
 from railtracks.state._records import DELETED, Change, Form, PolicyFacts, copy_record
@@ -72,6 +72,8 @@ class CachingSession(Protocol):
     state: RTState
     store: Store | None
 
+    @property
+    def recorder(self) -> RunHistory | None: ...
     def now(self) -> float: ...
     def record_context_change(self, record: CallRecord | None, key: str, value: Any = ..., /) -> None: ...
 
@@ -95,7 +97,8 @@ class CachedCalls:
         self._reading: dict[Flight, FunctionNode[..., Any]] = {}  # of those led here, without a key that is given
         self._changes: dict[Flight, dict[str, Change] | None] = {}  # of those led here; None: not all are on record
         self._keys = CacheKeys(session.redactor, session.config.max_value_bytes)
-        self._replayed = ReplayedResults(session)
+        self._recorded = RecordedResults(session.recorder)
+        self._recorded_results: dict[str, Result] = {}
         self._warned: set[str] = set()
         store = None if session.store is None else find_cache_store(session.store)
         self._store = None if store is None else StoredResults(store, self._warn_once)
@@ -128,9 +131,8 @@ class CachedCalls:
             return await compute()
         scope = self._scope_of(cache, node)
         known = None
-        if scope == "session" and (known := self._results.get(key)) is None and self._session.call_log.reused:
-            self._take_replayed(cache, node)
-            known = self._results.get(key)
+        if scope == "session":
+            known = self._results.get(key) or self._recorded_result(key, cache, node)
         if known is not None and self._is_fresh(known, cache):
             value = self._value_of(known, node)
             if value is not NOTHING:
@@ -318,26 +320,24 @@ class CachedCalls:
             key = self._keys.of(cache, node, record)
         except Unfit:  # as it was in the run before, which has warned
             return
-        self._remember(key, cache, record, changes)
+        if (made := _result_on_record(record, changes)) is not None:
+            self._keep(key, made, cache)
 
-    def _take_replayed(self, cache: Cache, node: FunctionNode[..., Any]) -> None:
-        """Keep the results of calls of a node that were replayed with the calls around them."""
-        if cache.key is not None:  # it needs the arguments themselves
-            return
-        for record, changes in self._replayed.take(node):
-            if (key := self._keys.of_recorded(node, record)) is not None and key not in self._results:
-                self._remember(key, cache, record, changes)
+    def _recorded_result(self, key: str, cache: Cache, node: FunctionNode[..., Any]) -> Result | None:
+        """Return the result of an equal call in the run that is resumed; None for a call that had completed there.
 
-    def _remember(self, key: str, cache: Cache, record: CallRecord, changes: Sequence[Change]) -> None:
-        if record.policy is not None and record.policy.cached is not None:
-            return  # it is that of another call, since when it is kept
-        if record.status is not Status.COMPLETED or record.output is None:
-            return
-        if is_lossy(form_in(record.output)) or has_large(record.output) or any(is_lossy(c.form) for c in changes):
-            return
-        assert record.ended is not None
-        last = {change.key: change for change in changes}
-        self._keep(key, Result(record.output, tuple(last.values()), record.ended), cache)
+        That runs again on purpose.
+        """
+        known = current.get().history_node
+        if cache.key is not None or (  # it needs the arguments themselves
+            known is not None and known.record is not None and known.record.status is Status.COMPLETED
+        ):
+            return None
+        for record, changes in self._recorded.take(node):
+            of, made = self._keys.of_recorded(node, record), _result_on_record(record, changes)
+            if of is not None and made is not None:
+                self._recorded_results[of] = made
+        return self._recorded_results.get(key)
 
     def _keep(self, key: str, made: Result, cache: Cache) -> None:
         """Keep a result in the session, and now and then remove those that have expired."""
@@ -377,6 +377,19 @@ class CachedCalls:
         if what not in self._warned:
             self._warned.add(what)
             self._session.log.log(logging.WARNING, message, *args, logger=SESSION)
+
+
+def _result_on_record(record: CallRecord, changes: Sequence[Change]) -> Result | None:
+    """Return what can be kept of the result of a call on record; None if nothing can be."""
+    if record.policy is not None and record.policy.cached is not None:
+        return None  # it is that of another call, since when it is kept
+    if record.status is not Status.COMPLETED or record.output is None:
+        return None
+    if is_lossy(form_in(record.output)) or has_large(record.output) or any(is_lossy(c.form) for c in changes):
+        return None
+    assert record.ended is not None
+    last = {change.key: change for change in changes}
+    return Result(record.output, tuple(last.values()), record.ended)
 
 
 def _note(record: CallRecord, **facts: Any) -> None:

@@ -40,6 +40,10 @@ class CallTree:
         """Return the number of calls."""
         return len(self._records)
 
+    def __iter__(self) -> Iterator[CallRecord]:
+        """Yield all calls, in the order of creation."""
+        return iter(self._records)
+
     @property
     def has_reads(self) -> bool:
         """Whether any call had read from the context."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import pytest
 
+from railtracks._concurrency._single_flight import SingleFlight
 from railtracks._resume import _replayer
 from railtracks._resume._matching import Match
 from railtracks._resume._order import ReplayOrder
 from railtracks._session import _run_messages
 from railtracks.execution._mailbox import SessionMailbox
+from railtracks.execution._recorded_results import RecordedResults
 from railtracks.execution._recording._failed_calls import FailedCalls
 from railtracks.state._call_tree import CallTree
 from tests.durability.model.__main__ import attempt, describe, shrink
@@ -245,9 +247,22 @@ def remove_messages_before_they_are_on_record(monkeypatch):
     return History((Leaf(1, sends="u"), Wait("message", "t"), Leaf(2, fails=99)), 1, ())
 
 
+def forget_results_of_calls_that_are_given_up(monkeypatch):
+    monkeypatch.setattr(RecordedResults, "take", lambda *_: iter(()))
+    cached = Leaf(-1, policy="cache")
+    blocks = (Leaf(2), Leaf(3), Leaf(4)), (Below((cached, Leaf(5), Leaf(6))),)
+    return History((Branches(blocks, first=True), Leaf(7, fails=1), Below((cached, Leaf(8)), 1)), 1, ())
+
+
+def run_equal_calls_at_once(monkeypatch):
+    monkeypatch.setattr(SingleFlight, "join", lambda *_: (None, None))
+    return History((Batch((Leaf(-1, policy="cache in store"),) * 2), Leaf(1)), 1, ())
+
+
 FAULTS = [
     forget_handled_failures, replay_failures_that_ended_the_run, forget_changes_of_the_context,
     run_again_what_completed, replay_in_any_order, take_messages_twice, remove_messages_before_they_are_on_record,
+    forget_results_of_calls_that_are_given_up, run_equal_calls_at_once,
 ]  # fmt: skip
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from railtracks.execution._recording._lasting_results import LastingResults  # loaded by few sessions
     from railtracks.execution._recording._value_keeper import ValueKeeper
     from railtracks.state._batch_summary import Ended
+    from railtracks.state._call_tree import CallTree
     from railtracks.state._item_records import Item
 if TYPE_CHECKING:  # loaded by sessions that resume a run
     from railtracks._resume._history import HistoryNode
@@ -171,6 +172,11 @@ class Recorder:
         if self.write_error is not None:
             self._raise_write_error()
         return match
+
+    @property
+    def history(self) -> CallTree | None:
+        """The calls of the run that the session resumes; None if it resumes nothing."""
+        return None if self._replayer is None else self._replayer.tree
 
     @property
     def has_calls_to_save(self) -> bool:

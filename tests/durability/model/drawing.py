@@ -12,6 +12,8 @@ from tests.durability.model.answers import KINDS, free_kinds
 
 KEYS = ("a", "b")
 TOPICS = ("t", "t", "t", "u")
+CACHED: Any = ("cache", "cache", "cache in store")
+"""The policies of leaves whose results are cached, which are equal wherever they are called."""
 DEPTH = 4
 
 
@@ -82,6 +84,8 @@ class _Drawing:
         self._waits = dice.random() < 0.25
         self._policies = dice.random() < 0.3
         self._pool = dice.random() < 0.25
+        self._caches = dice.random() < 0.25
+        self._flows = self._flows and not self._caches  # another session has other cached results
         self._arguments = 0
         self._concurrent = 0  # how many blocks around this one run at the same time as others
         self._may_repeat = False  # the latest argument: only within one block, as equal calls are known by their order
@@ -112,10 +116,13 @@ class _Drawing:
         kinds: dict[str, float] = {
             "leaf": 7, "below": 4, "branches": 3, "batch": 1, "try": 4, "context": 2.5, "raise": 0.2,
             "value": 1 if self._values else 0, "sleep": 0.7 if self._values else 0, "wait": 8 if self._waits else 0,
+            "cached": 8 if self._caches else 0,
         }  # fmt: skip
         (kind,) = self._dice.choices(list(kinds), list(kinds.values()))
         draw: Any = getattr(self, f"_{kind}")
-        step: p.Step = draw() if kind in ("leaf", "context", "raise", "value", "sleep", "wait") else draw(depth + 1)
+        step: p.Step = (
+            draw() if kind in ("leaf", "context", "raise", "value", "sleep", "wait", "cached") else draw(depth + 1)
+        )
         return step
 
     def _argument(self) -> int:
@@ -166,6 +173,34 @@ class _Drawing:
             return p.Below(block, argument, "pool")
         how: Any = "flow" if self._flows and self._chance(0.5) else "call"
         return p.Below(self._block(depth), argument, how)
+
+    def _cached(self) -> p.Below:
+        """Return a call of a node that calls a cached leaf: once, in a batch, or in several tasks.
+
+        Who gets a result of another call goes on at the moment at which that has ended, or at once. So another leaf
+        comes next.
+        """
+        number = self._dice.randrange(len(CACHED))
+        leaf = p.Leaf(-1 - number, policy=CACHED[number])
+        match self._dice.random():
+            case chance if chance < 0.5:
+                step: p.Step = leaf
+            case chance if chance < 0.75:
+                items = (leaf,) * self._dice.randint(2, 4)
+                step = p.Batch(items, self._dice.choice((None, None, 2)), self._chance(0.6))
+            case _:
+                blocks = tuple((*self._alone(at + self._dice.randrange(2)), leaf, *self._alone(1)) for at in range(2))
+                step = p.Branches(blocks, self._chance(0.25))
+        return p.Below((step, *self._alone(1)), self._argument())
+
+    def _alone(self, count: int) -> p.Block:
+        """Return leaves that equal no other ones: two tasks may call them at once."""
+        found = []
+        for _ in range(count):
+            self._may_repeat = False
+            found.append(attrs.evolve(self._leaf(), takes_latest=False))
+        self._may_repeat = False
+        return tuple(found)
 
     def _branches(self, depth: int) -> p.Branches:
         blocks = tuple(self._late_block(depth) for _ in range(self._dice.choice((2, 2, 3))))

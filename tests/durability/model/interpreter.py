@@ -85,6 +85,10 @@ def node_of(leaf: p.Leaf) -> Any:
             return node.options(timeout=600, retries=rt.Retry(attempts=None, on=NodeTimeOutError, timeout=None))
         case "pool":
             return in_pool(node)
+        case "cache":
+            return node.options(cache=True)
+        case "cache in store":
+            return node.options(cache=rt.Cache(scope="store"))
     if not leaf.tries:
         return node
     initial, most = Process.world.waits

@@ -30,7 +30,8 @@ class Leaf:
         tries: How often its node has it tried again when it fails; in a batch, as the first item says.
         policy: What else its node does, which changes only when it runs. "limit": no other one of this kind runs at the
             same time; "timeout": it is tried again if it takes long; "pool": it runs in a worker, which may be lost and
-            is tried again then. In a batch, as the first item says.
+            is tried again then; "cache" and "cache in store": equal calls get its result, those of the run or all that
+            use the store. In a batch, as the first item says.
     """
 
     argument: int = 0
@@ -40,7 +41,11 @@ class Leaf:
     puts: str = ""
     sends: str = ""
     tries: int = 0
-    policy: Literal["", "limit", "timeout", "pool"] = ""
+    policy: Literal["", "limit", "timeout", "pool", "cache", "cache in store"] = ""
+
+    @property
+    def is_cached(self) -> bool:
+        return self.policy.startswith("cache")
 
 
 @attrs.frozen

@@ -29,6 +29,7 @@ class DyingStore(MemoryStore):
                     MemoryStore.open(self, identifier, stored.journal)
             self._numbers = before._numbers
             self._messages.update((run, dict(messages)) for run, messages in before._messages.items())
+            self._cached.update(before._cached)
 
     def contents(self) -> dict[str, Any]:
         """Return what is stored of each run."""
@@ -49,6 +50,11 @@ class DyingStore(MemoryStore):
     def remove(self, identifier: str) -> None:
         if not self._world.is_dead:
             super().remove(identifier)
+
+    def put_cached(self, key: str, cached: Any) -> None:
+        if not self._world.is_dead:
+            self._world.reach("write")
+            super().put_cached(key, cached)
 
     def put_message(self, identifier: str, content: bytes) -> None:
         self._world.reach("message")

@@ -30,6 +30,16 @@ Place = tuple[int, ...]
 """The position of a step: the numbers of the steps and branches that lead to it."""
 
 
+def place_of_answer(place: Place, leaf: p.Leaf) -> Place:
+    """Return the place that counts for what a leaf is answered: one for all equal ones whose results are cached."""
+    return (leaf.argument,) if leaf.is_cached else place
+
+
+def is_of_cached(place: Place) -> bool:
+    """Return whether a place stands for all equal leaves whose results are cached."""
+    return place[0] < 0
+
+
 @attrs.define
 class Answer:
     """What the world answered to a leaf, which is its effect.
@@ -154,6 +164,7 @@ class DisturbedWorld:
             await self._take_time(place, leaf)
         self.check_alive()
         number = self._next_number()
+        place = place_of_answer(place, leaf)
         if leaf.puts:
             rt.context.put(leaf.puts, value_to_put(leaf, number))
         before = sum(each.place == place for each in self.answers)
@@ -171,15 +182,14 @@ class DisturbedWorld:
         if leaf.policy == "timeout":  # another try takes another time
             self._slow += 1
             dice += f"/{self._slow}"
-        self._limited[leaf.kind] += leaf.policy == "limit"
-        if self._limited[leaf.kind] > 1:
-            self.problems.append(
-                f"{self._limited[leaf.kind]} leaves of the kind {leaf.kind} ran at once, of a limit of 1"
-            )
+        alone = leaf.kind if leaf.policy == "limit" else f"argument {leaf.argument}" if leaf.is_cached else ""
+        self._limited[alone] += bool(alone)
+        if self._limited[alone] > 1:
+            self.problems.append(f"{self._limited[alone]} leaves ran at once that are to run alone: {alone}")
         try:
             await anyio.sleep(Random(dice).uniform(100, 999))
         finally:
-            self._limited[leaf.kind] -= leaf.policy == "limit"
+            self._limited[alone] -= bool(alone)
 
     async def sleep(self, place: Place, seconds: int) -> None:
         await rt.sleep(seconds)
@@ -235,7 +245,8 @@ class DisturbedWorld:
 
     def note_lost(self, store: MemoryStore) -> None:
         """Note which answers never came: those that a process or a worker took with it when it died."""
-        content = b"".join(bytes(each.content) for each in [*store._documents.values(), *store._journals.values()])
+        stored = *store._documents.values(), *store._journals.values(), *store._cached.values()
+        content = b"".join(bytes(each.content) for each in stored)
         for each in self.answers:
             if each.attempt == self.attempt and mark(each.number).encode() not in content:
                 each.is_lost = True
@@ -301,7 +312,7 @@ class UndisturbedWorld:
     waits = 0, 0  # each answer has its time
 
     def policy_of(self, leaf: p.Leaf) -> str:
-        return ""
+        return "cache" if leaf.is_cached else ""
 
     def begin(self) -> None:
         """Note the time, in the event loop."""
@@ -355,7 +366,7 @@ class UndisturbedWorld:
 
         Of others the last one counts: a failure before it had ended an attempt of the run.
         """
-        known = self._answers.get(place)
+        known = self._answers.get(place_of_answer(place, leaf))
         if known is None:
             return None
         if not leaf.tries:
