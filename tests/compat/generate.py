@@ -25,20 +25,25 @@ KILLED, FAILED = "killed", "failed"
 INTERRUPTIONS: dict[str, list[tuple[str, tuple[int, ...]]]] = {
     "order": [*((KILLED, (n,)) for n in (0, 2, 4, 6, 7, 9)), (KILLED, (3, 8)), (FAILED, (9,)), (FAILED, (4, 9))],
     "poll": [(KILLED, (1,)), (KILLED, (2, 3)), (FAILED, (3,))],
+    "deliver": [*((KILLED, (n,)) for n in (0, 1, 3, 5, 7, 10, 12, 13)), (KILLED, (1, 11)), (FAILED, (4, 7))],
     "advise": [*((KILLED, (n,)) for n in (1, 2, 4, 5, 7)), (KILLED, (2, 7)), (FAILED, (7,)), (FAILED, (3, 7))],
 }
 """Of each flow: how it is interrupted, and at which leaves; each attempt after the first resumes the one before."""
 
 
+MODULES = {"order": "flows", "poll": "agent_flows", "advise": "agent_flows", "deliver": "policy_flows"}
+"""Where each flow is."""
+
+
 def entry(name: str) -> tuple[Any, tuple[Any, ...]]:
     """Return a flow's entry point and its arguments."""
-    module = flows if name == "order" else importlib.import_module("tests.compat.agent_flows")
-    return getattr(module, name.upper())
+    return getattr(importlib.import_module(f"tests.compat.{MODULES[name]}"), name.upper())  # type: ignore[no-any-return]
 
 
 def options(name: str) -> dict[str, Any]:
     """Return the session options that a flow needs."""
-    return {} if name == "order" else {"ask_callback": importlib.import_module("tests.compat.agent_flows").answer}
+    asks = MODULES[name] == "agent_flows"
+    return {"ask_callback": importlib.import_module("tests.compat.agent_flows").answer} if asks else {}
 
 
 def identifier(name: str, how: str, leaves: tuple[int, ...]) -> str:

@@ -15,7 +15,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import FatalError
 from railtracks.state import RunSummary, Status
-from tests.compat import agent_flows, flows, generate
+from tests.compat import agent_flows, flows, generate, policy_flows
 
 pytestmark = pytest.mark.either_backend
 
@@ -24,9 +24,19 @@ DATABASE = "runs.sqlite"
 VERSIONS = sorted(folder.name for folder in HERE.iterdir() if folder.is_dir() and not folder.name.startswith("__"))
 UNIDENTIFIED = ["0.1.0.dev1"]
 """Versions that did not record what identifies a node: their runs can be read, and run again from the beginning."""
-LEAVES = {"order": flows.ORDER_LEAVES, "poll": agent_flows.POLL_LEAVES, "advise": agent_flows.ADVISE_LEAVES}
-RESULTS = {"order": flows.ORDER_RESULT, "poll": agent_flows.POLL_RESULT, "advise": agent_flows.ADVISE_RESULT}
-CALLS = {"order": 11, "poll": 4, "advise": 12, "several": 3}
+LEAVES = {
+    "order": flows.ORDER_LEAVES,
+    "poll": agent_flows.POLL_LEAVES,
+    "advise": agent_flows.ADVISE_LEAVES,
+    "deliver": policy_flows.DELIVER_LEAVES,
+}
+RESULTS = {
+    "order": flows.ORDER_RESULT,
+    "poll": agent_flows.POLL_RESULT,
+    "advise": agent_flows.ADVISE_RESULT,
+    "deliver": policy_flows.DELIVER_RESULT,
+}
+CALLS = {"order": 11, "poll": 4, "advise": 12, "several": 3, "deliver": 18}
 """How many calls an undisturbed run makes."""
 RUN_AGAIN = {"reserve", "fragile"}
 """Leaves that every resumed run repeats: one is given a secret, which cannot be compared, and one had failed."""
@@ -130,7 +140,7 @@ def test_a_run_of_every_version_is_resumed(
 
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("version", [version for version in VERSIONS if version not in UNIDENTIFIED])
-@pytest.mark.parametrize("name", ["order", "poll", "advise"])
+@pytest.mark.parametrize("name", ["order", "poll", "advise", "deliver"])
 def test_a_resumed_run_is_interrupted_again_and_again(
     monkeypatch: pytest.MonkeyPatch, backend: Literal["asyncio", "trio"], version: str, name: str
 ):
@@ -155,3 +165,30 @@ def test_a_resumed_run_is_interrupted_again_and_again(
     flows.EFFECTS.clear()
     assert flow.resume(f"{name}-{how}-{first}") == RESULTS[name]
     assert [each for each in flows.EFFECTS if each not in RUN_AGAIN] == new[-1:]
+
+
+def facts(record: Any) -> tuple[Any, ...]:
+    policy = record.policy
+    return record.name, record.status, *(() if policy is None else (policy.retry, policy.retried, policy.cached))
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize(
+    "version", [version for version in VERSIONS if (HERE / version / "deliver-completed.json").exists()]
+)
+@pytest.mark.parametrize("store", ["file:.", f"sqlite:{DATABASE}"])
+def test_what_policies_and_streams_did_is_read(version: str, store: str):
+    """Calls in a worker, attempts, cached results, and items of which few records are kept."""
+    info = rt.state.load_run("deliver-completed", store)
+    found = [facts(record) for record in info.records if record.policy is not None]
+    done, failed = Status.COMPLETED, Status.FAILED
+    assert found == [
+        ("weigh", done, 0, False, None), ("book", failed, 0, True, None), ("book", done, 1, False, None),
+        ("rate", done, 0, False, "session"), ("tariff", done, 0, False, "store"),
+    ]  # fmt: skip
+    assert info.records[1].policy.place == "process"
+    assert [record.args for record in info.records if record.parent == 1] == [("tea",), ("sugar",)]
+    assert [record.name for record in info.records if record.name in ("check", "note")] == ["check"]
+    text = str(info)
+    assert "2 items, 1 failed; 1 call not on record" in text
+    assert "2 items; 2 calls not on record" in text
