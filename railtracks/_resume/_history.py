@@ -30,7 +30,9 @@ class HistoryNode:
 
     Attributes:
         record: The record that counts: the latest completed one, or else the latest failed one that was handled, as a
-            later attempt may have been killed before it replayed that; or else the latest. None for the root.
+            later attempt may have been killed before it replayed that; or else the latest, or the latest failed one if
+            the latest attempt was killed while it tried the call again: what came after the failure is on record, too.
+            None for the root.
         attempt: All calls of the attempt that ``record`` comes from.
         is_handled: Whether ``record`` is that of a failure that was handled.
         is_taken: Whether a new call was matched with it.
@@ -45,7 +47,7 @@ class HistoryNode:
     def __init__(self, attempts: Sequence[tuple[CallTree, CallRecord | None]]) -> None:
         completed = [pair for pair in attempts if pair[1] is not None and pair[1].status is Status.COMPLETED]
         handled = None if completed else _latest_handled(attempts)
-        attempt, record = completed[-1] if completed else handled or attempts[-1]
+        attempt, record = completed[-1] if completed else handled or _latest_failed(attempts) or attempts[-1]
         self.is_handled: bool = handled is not None
         self.attempt: CallTree = attempt
         self.record: CallRecord | None = record
@@ -304,6 +306,16 @@ def _latest_handled(attempts: Sequence[tuple[CallTree, CallRecord | None]]) -> t
             is_left = _was_left(attempt, record)
             if is_left is not None:
                 return (attempt, record) if is_left else None
+    return None
+
+
+def _latest_failed(attempts: Sequence[tuple[CallTree, CallRecord | None]]) -> tuple[CallTree, CallRecord] | None:
+    """Return the latest record of a failure after which the call was only begun again, if it is so."""
+    for attempt, record in reversed(attempts):
+        if record is not None and record.status is Status.FAILED:
+            return attempt, record
+        if record is None or record.status is not Status.OPEN:
+            return None
     return None
 
 

@@ -139,7 +139,8 @@ class _Merger:
             ended = max((self._ranks[id(end[0])], end[1], 0), (*began[:2], began[2] + 1))
         # Which tasks made calls can be compared within one attempt only.
         was_left = node.is_left if record.status is Status.FAILED or is_session(record) else None
-        copy = copy_record(record, changes=None, was_left=was_left)
+        begun = record.attempt if _is_completed(record) else latest_record.attempt
+        copy = copy_record(record, changes=None, was_left=was_left, attempt=begun)
         call = _Call(record, attempt, parent, began, copy, ended, _changes(node, record), before)
         self._calls.append(call)
         return call

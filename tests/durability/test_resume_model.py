@@ -162,6 +162,9 @@ CASES = {
     "killed when the failure that ended the run was on record": History(
         (Try((Leaf(3, fails=1),), (Leaf(4),), reraises=True),), 0, (Kill("write", 8),)
     ),
+    "failure after which the call was only begun again": History(
+        (Try((Leaf(8, fails=1), Leaf(8)), (Leaf(12),), reraises=True),), 0, (None, Kill("effect", 1))
+    ),
     "call that was cancelled soon, before an equal one": History(
         (
             Try((
