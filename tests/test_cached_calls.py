@@ -434,7 +434,7 @@ async def test_results_below_replayed_calls_are_found_on_resume():
     assert [each.policy.cached for each in session.info.records if each.policy] == ["session"]
 
 
-async def test_results_of_calls_that_are_not_made_again_are_found_on_resume():
+async def test_results_of_calls_that_are_given_up_are_found_on_resume():
     """They are below a call that the flow has cancelled, and that it gives up again."""
 
     @rt.function_node(key="around")
