@@ -40,6 +40,8 @@ CALLS = {"order": 11, "poll": 4, "advise": 12, "several": 3, "deliver": 18}
 """How many calls an undisturbed run makes."""
 RUN_AGAIN = {"reserve", "fragile"}
 """Leaves that every resumed run repeats: one is given a secret, which cannot be compared, and one had failed."""
+WITHOUT_FAILURES = ["0.1.0.dev1", "0.1.0.dev2", "0.1.0.dev3", "0.1.0.dev4", "0.1.0.dev5"]
+"""Versions whose records do not say that a failure was handled, so that it is tried again."""
 
 
 def identifiers(version: str) -> list[str]:
@@ -129,7 +131,7 @@ def test_a_run_of_every_version_is_resumed(
     result = connection.resume(identifier, *(args if version in UNIDENTIFIED else ()))
     assert result == RESULTS[name]
     done = 0 if version in UNIDENTIFIED else leaves_done(name, rest)
-    again = set() if rest == ["completed"] else RUN_AGAIN
+    again = set() if rest == ["completed"] else RUN_AGAIN if version in WITHOUT_FAILURES else {"reserve"}
     expected = [leaf for number, leaf in enumerate(LEAVES[name]) if number >= done or leaf in again]
     assert expected == flows.EFFECTS
     # What was written goes on being read: the run has completed, so nothing of it runs another time.
