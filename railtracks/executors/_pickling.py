@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import io
+import sys
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 from zlib import crc32
@@ -24,23 +25,38 @@ _IDENTITY = ("key", "unkeyed", "definition", "code", "former_key")
 differently, because ``__main__`` is another module there, and a resumed run would not find its calls again."""
 SEAL = 4
 """Bytes of a checksum."""
+MAX_QUICK_BYTES = 2**16
+"""Bytes that are pickled, or unpickled, in less than about a millisecond. Pickle writes that many at once."""
+MAX_QUICK_OBJECTS = 1_000
+"""Objects of classes in Python that are pickled in less than about two milliseconds."""
 _NOT_SENT = frozenset({"return_hint"})
 """A cached property that is found anew where it is needed."""
 
 
-def dumps(value: Any, what: str = "the value") -> bytes:
+class NotQuickError(Exception):
+    """Pickling it takes long, or may: it is large, or a class of a program decides how it is pickled."""
+
+
+def dumps(value: Any, what: str = "the value", must_be_quick: bool = False) -> bytes:
     """Return ``value`` as bytes.
 
     Args:
         value: Anything; a node, a function or a class that cannot be imported by its name is sent by value.
         what: What the value is, for the error.
+        must_be_quick: Whether to give up as soon as it takes long, because an event loop waits.
 
     Raises:
         TransferError: something in it cannot be pickled.
+        NotQuickError: It takes long, and must be quick.
     """
-    buffer = io.BytesIO()
+    buffer = _QuickBuffer() if must_be_quick else _Buffer()
+    pickler = _pickler()(buffer)
+    if must_be_quick:
+        pickler.objects_left = MAX_QUICK_OBJECTS
     try:
-        _pickler()(buffer).dump(value)
+        pickler.dump(value)
+    except NotQuickError:
+        raise
     except Exception as exc:  # a `__reduce__` or `__getstate__` of a user may raise anything
         raise TransferError(
             f"{what} cannot be sent to or from a worker: {type(exc).__name__}: {exc}; "
@@ -49,15 +65,47 @@ def dumps(value: Any, what: str = "the value") -> bytes:
     return buffer.getvalue()
 
 
+class _Buffer(io.BytesIO):
+    """Takes what is pickled, some 64 kB at once.
+
+    Its method is one in Python, because other threads can run only when such a method is called.
+    """
+
+    def write(self, data: Any) -> int:
+        return super().write(data)
+
+
+class _QuickBuffer(io.BytesIO):
+    """Takes as many bytes as are pickled quickly."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > MAX_QUICK_BYTES:
+            raise NotQuickError
+        return super().write(data)
+
+
 def loads(data: bytes | memoryview) -> Any:
     """Return the value that :func:`dumps` made bytes of.
 
     Raises:
         Exception: whatever its classes raise, or what a module that is missing here raises.
     """
+    from pickle import Unpickler
     from pickle import loads as load
 
+    if len(data) > MAX_QUICK_BYTES:
+        return Unpickler(_Source(data)).load()  # noqa: S301 (as below)
     return load(data)  # noqa: S301 (of our own worker, or of our own process)
+
+
+class _Source(io.BytesIO):
+    """Gives what is unpickled, some 64 kB at once, in Python, as above."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        return super().readinto(buffer)
 
 
 def seal(data: bytes) -> bytes:
@@ -85,8 +133,14 @@ def _pickler() -> type[Any]:
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        objects_left: int | None = None  # how many may come yet; None for any number
+
         def reducer_override(self, obj: Any) -> Any:
             kind = type(obj)
+            if self.objects_left is not None:
+                self.objects_left -= 1
+                if self.objects_left < 0 or _may_take_long(kind):
+                    raise NotQuickError
             if kind is FunctionType:
                 if _is_found(obj.__module__, obj.__qualname__, obj):
                     return NotImplemented  # by its name; cloudpickle takes longer to find that out
@@ -107,6 +161,19 @@ def _pickler() -> type[Any]:
             return super().reducer_override(obj)
 
     return Pickler
+
+
+def _may_take_long(kind: type[Any]) -> bool:
+    """Return whether a class of a program decides how its objects are pickled, with code that may do anything."""
+    for method in (kind.__reduce_ex__, kind.__reduce__):
+        if type(method) is FunctionType and not _is_known(method.__module__):
+            return True
+    return False
+
+
+def _is_known(module: Any) -> bool:
+    package = str(module).partition(".")[0]
+    return package == "railtracks" or package in sys.stdlib_module_names
 
 
 def _is_remade_without_init(kind: type[BaseException]) -> bool:

@@ -15,7 +15,7 @@ from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import SessionError, TransferError
 from railtracks.executors._capture import Capture, captured
 from railtracks.executors._outcome import pack_exception, pack_outcome, pack_result
-from railtracks.executors._pickling import dumps, loads, seal, unseal
+from railtracks.executors._pickling import NotQuickError, dumps, loads, seal, unseal
 
 _INTERPRETER = os.urandom(8).hex()
 
@@ -37,6 +37,7 @@ def pack_work(
     *,
     name: str = "",
     backend: str = "asyncio",
+    must_be_quick: bool = False,
 ) -> bytes:
     """Return a function and its arguments as bytes, for :func:`run`.
 
@@ -46,9 +47,11 @@ def pack_work(
         kwargs: Its keyword arguments.
         name: The name of the node, for errors.
         backend: The backend of the event loop that an async function runs in.
+        must_be_quick: Whether to give up as soon as it takes long.
 
     Raises:
         TransferError: the function or an argument cannot be pickled; the text names it.
+        NotQuickError: It takes long, and must be quick.
     """
     import logging
     from pickle import dumps as dump
@@ -56,8 +59,10 @@ def pack_work(
     head = {"name": name, "backend": backend, "home": _here(), "log_level": logging.root.level}
     call = (func, args, dict(kwargs or {}))
     try:
-        body = dumps(call)
+        body = dumps(call, must_be_quick=must_be_quick)
     except TransferError as exc:
+        if must_be_quick:
+            raise NotQuickError from exc  # finding the part that is at fault takes longer
         raise _blame(exc, name, *call) from exc.__cause__
     return seal(dump((head, body)))
 

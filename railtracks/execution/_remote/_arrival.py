@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from railtracks._context_variable import on_replayed
@@ -15,6 +16,7 @@ from railtracks._identifiers import node_id, run_id
 from railtracks.exceptions import TransferError
 from railtracks.execution._home import CallFrame, Home
 from railtracks.execution._outbox import Item
+from railtracks.execution._remote._off_loop import unpack
 from railtracks.execution._remote._order import Report
 from railtracks.execution._remote._rows import LoadedItemRecord, records_of
 from railtracks.executors._pickling import loads
@@ -179,7 +181,7 @@ class Arrival:
             return
         key, *packed = item.data if item.kind == "change" else (None, *item.data)
         try:
-            values = [loads(each) if self._is_packed else each for each in packed]
+            values = [await self._unpacked(each) if self._is_packed else each for each in packed]
         except Exception as exc:  # what its class raises; the rest is taken in all the same
             what = f"the value of {key!r} in the context" if item.kind == "change" else "what was broadcast"
             self._note_loss(f"{what}, in {record.name}", exc)
@@ -188,6 +190,16 @@ class Arrival:
             self._change(record, key, values[0] if values else DELETED)
         else:
             await self._broadcast(record, values[0], item.time + self._shift)
+
+    async def _unpacked(self, data: bytes) -> Any:
+        load = partial(loads, data)
+        try:
+            return await unpack(len(data), load)
+        except Exception:
+            raise
+        except BaseException as exc:  # a cancellation: what has happened is taken in all the same
+            self._interruption = self._interruption or exc
+            return load()
 
     def _note_loss(self, what: str, exc: Exception) -> None:
         if self._loss is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
 import attrs
 
 from railtracks._concurrency._event_loop import running_library
+from railtracks._concurrency._kinds import is_kind
 from railtracks._identifiers import node_id, run_id
 from railtracks._options import ExecutorConfig
 from railtracks.exceptions import TransferError
@@ -85,25 +86,50 @@ def _seconds_left(deadline: float) -> float:
     return math.inf if deadline == math.inf else max(deadline - anyio.current_time(), 0.0)
 
 
-def pack_order(order: Order, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Any) -> bytes:
+def pack_order(
+    order: Order, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Any, must_be_quick: bool = False
+) -> bytes:
     """Return an order, with its node and the arguments, as bytes.
 
     Values of the context that cannot be pickled are left out. The node gets an error if it asks for one.
 
+    Args:
+        order: The order.
+        node: The node.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        must_be_quick: Whether to give up as soon as it takes long.
+
     Raises:
         TransferError: The node or an argument cannot be pickled.
+        NotQuickError: It takes long, and must be quick.
     """
     try:
-        return pack_work(WorkerCall(order, node), args, kwargs, name=node.name)
-    except TransferError:
-        not_sent: dict[str, str] = {}
-        for key, value in order.context.items():
-            try:
-                dumps(value)
-            except TransferError as exc:
-                not_sent[key] = f"{type(exc.__cause__).__name__}: {exc.__cause__}"
+        return pack_work(WorkerCall(order, node), args, kwargs, name=node.name, must_be_quick=must_be_quick)
+    except TransferError as exc:
+        if was_changed(exc):
+            raise
+        not_sent = _not_sent(order.context)
         if not not_sent:
             raise
-        context = {key: value for key, value in order.context.items() if key not in not_sent}
-        order = attrs.evolve(order, context=context, not_sent=not_sent)
-        return pack_work(WorkerCall(order, node), args, kwargs, name=node.name)
+    context = {key: value for key, value in order.context.items() if key not in not_sent}
+    order = attrs.evolve(order, context=context, not_sent=not_sent)
+    return pack_work(WorkerCall(order, node), args, kwargs, name=node.name)
+
+
+def _not_sent(context: Mapping[str, Any]) -> dict[str, str]:
+    """Return by the keys of values that cannot be pickled why not."""
+    reasons: dict[str, str] = {}
+    for key, value in context.items():
+        try:
+            dumps(value)
+        except TransferError as exc:
+            if was_changed(exc):
+                raise
+            reasons[key] = f"{type(exc.__cause__).__name__}: {exc.__cause__}"
+    return reasons
+
+
+def was_changed(exc: TransferError) -> bool:
+    """Return whether something was not pickled because another thread has changed it meanwhile."""
+    return is_kind(exc.__cause__, RuntimeError) and "during iteration" in str(exc.__cause__)

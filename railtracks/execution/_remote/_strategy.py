@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -13,8 +14,9 @@ from railtracks.exceptions import SessionError, TransferError
 from railtracks.execution._home import CallFrame, Home
 from railtracks.execution._noted_waits import noted_wait
 from railtracks.execution._remote._arrival import Arrival
+from railtracks.execution._remote._off_loop import pack, unpack
 from railtracks.execution._remote._order import Report
-from railtracks.execution._remote._orders import config_in_worker, make_order, pack_order
+from railtracks.execution._remote._orders import config_in_worker, make_order
 from railtracks.execution._remote._outcome import note_failure, wait_for_timeout
 from railtracks.execution._remote._place import log_foreign_records, log_output, note_place, output_members
 from railtracks.execution._resources import shared
@@ -45,14 +47,20 @@ class RunnerStrategy:
         if self._config is None:
             self._config = dumps(config_in_worker(frame.coordinator.config))
         runner = self._runner(node)
-        work = pack_order(make_order(frame, self._config, shares_memory=False), node, args, kwargs)
+        order = make_order(frame, self._config, shares_memory=False)
+        try:
+            work = await pack(order, node, args, kwargs)
+        except BaseException:
+            _give_back(frame)
+            raise
         try:
             answer = await self._run(runner, work, node, frame)
-            outcome = unpack_outcome(answer, f"{node.name}: the answer of a worker of {self._name!r}")
+            what = f"{node.name}: the answer of a worker of {self._name!r}"
+            outcome = await unpack(len(answer), partial(unpack_outcome, answer, what))
         except BaseException:
             self._note_lost(frame, {"place": self._name})
             raise
-        return await self._take(frame, outcome)
+        return await self._take(frame, outcome, len(answer))
 
     def _runner(self, node: FunctionNode[..., Any]) -> Runner:
         runner = shared(("executor", self._name), self._make, _close)
@@ -94,14 +102,12 @@ class RunnerStrategy:
     def _note_lost(frame: CallFrame, place: dict[str, Any]) -> None:
         """Record where a call was to run, of which nothing has come back."""
         note_place(frame, place | {"lost": True})
-        recorder = frame.coordinator.recorder
-        if recorder is not None and frame.history_node is not None:
-            recorder.give_back(frame.history_node)
+        _give_back(frame)
 
-    async def _take(self, frame: CallFrame, outcome: Outcome) -> Any:
+    async def _take(self, frame: CallFrame, outcome: Outcome, size: int) -> Any:
         place: dict[str, Any] = {"place": self._name, "host": outcome.host, "process": outcome.process}
         try:
-            report: Report = outcome.unwrap()
+            report: Report = await unpack(size, outcome.unwrap)
         except BaseException as exc:  # the order itself could not be done there
             self._note_lost(frame, place)
             assert frame.record is not None
@@ -122,10 +128,17 @@ class RunnerStrategy:
         if "value" in report.ended:
             return report.ended["value"]
         try:
-            return Outcome(ended=report.ended).unwrap()
+            return await unpack(size, Outcome(ended=report.ended).unwrap)
         except BaseException as exc:
             note_failure(frame, arrival, exc)
             raise
+
+
+def _give_back(frame: CallFrame) -> None:
+    """Note that nothing has come back of what a resumed run had recorded of a call, and that was handed over."""
+    recorder = frame.coordinator.recorder
+    if recorder is not None and frame.history_node is not None:
+        recorder.give_back(frame.history_node)
 
 
 async def _close(runner: Runner) -> None:
