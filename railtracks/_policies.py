@@ -105,8 +105,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 class Limit:
     """How many calls run at once, or begin in a time, over all nodes that have a limit of the same name.
 
-    It holds in one process, for all its sessions, and, for sessions whose store is an SQLite file, in all processes
-    that use the file. The nodes of one name must have the same limit.
+    It holds in one process, for all its sessions, and, for sessions whose store is an SQLite file or a PostgreSQL
+    database, in all processes that use that, the worker processes of a session among them. With other stores, calls
+    that are made in a worker of another process are counted in that process alone, and a warning says so. The nodes of
+    one name must have the same limit.
 
     A call that waits for calls which it has made itself does not count, so that nodes with one limit may call each
     other. While a call waits for its turn, its own ``timeout`` does not run; the session's does.

@@ -17,7 +17,9 @@ from railtracks.exceptions import ContextError, SessionError
 from railtracks.execution import Coordinator
 from railtracks.execution._outbox import Outbox
 from railtracks.execution._remote._order import Order
+from railtracks.execution._remote._stores import UnreachableStoreError, find_store
 from railtracks.executors._pickling import loads
+from railtracks.executors._worker import interpreter
 from railtracks.state import ExecutionInfo
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._redaction._secret_names import secret_names
@@ -48,7 +50,15 @@ class WorkerSession(SessionCalls):
             coordinator.limits.calls, coordinator.limits.depth = order.calls, order.depth
         super().__init__(coordinator, log, hooks, None, None, None)
         self._is_implicit = True
-        self.outbox = Outbox(coordinator.state, pack, coordinator.now, order.identifiers, order.held_limits)
+        no_store = ""
+        try:
+            coordinator.store = find_store(order.store, order.home)
+        except UnreachableStoreError as exc:
+            no_store = str(exc)
+        self.outbox = Outbox(
+            coordinator.state, pack, coordinator.now, order.identifiers, order.held_limits, order.home,
+            order.home != interpreter(), no_store,
+        )  # fmt: skip
         log.outbox = coordinator.outbox = self.outbox
         coordinator.call_log = WorkerCallLog(order.session_id, log, coordinator.publisher, redactor, coordinator.state)
         self.recorder = coordinator.recorder = WorkerRecorder(order, coordinator)

@@ -16,9 +16,9 @@ from railtracks._context_variable import current
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
 from railtracks._policies import Limit
-from railtracks.execution._limit_texts import log_line, not_allowed
+from railtracks.execution._limit_texts import log_line, not_allowed, warn_of_worker
 from railtracks.execution._noted_waits import NotedWait
-from railtracks.state import CallRecord
+from railtracks.state import CallRecord, Store
 from railtracks.state._records import PolicyFacts
 from railtracks.state._transitions import RTState
 
@@ -39,6 +39,7 @@ class LimitedSession(Protocol):
     call_log: CallLog
     clock: Callable[[], float]
     mailbox: SessionMailbox | None
+    store: Store | None
     outbox: Outbox | None
 
     def now(self) -> float: ...
@@ -126,12 +127,12 @@ class LimitWait:
 
 def stored_limit(limit: Limit, session: LimitedSession) -> StoredLimit | None:
     """Return the part of a limit that is shared with other processes; None if the store of the session has none."""
-    if session.mailbox is None:
-        return None
     from railtracks.state._stores._limits import find_limit_store  # these two here, as few programs need them
 
-    store = find_limit_store(session.mailbox.store)
+    store = None if session.store is None else find_limit_store(session.store)
     if store is None:
+        if session.outbox is not None:
+            warn_of_worker(session.outbox, limit)
         return None
     from railtracks.execution._stored_limits import StoredLimit
 

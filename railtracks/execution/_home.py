@@ -13,7 +13,7 @@ from railtracks.execution._call_scopes import RootCall
 from railtracks.execution._outbox import Outbox
 from railtracks.execution._strategies import ThreadStrategy
 from railtracks.pubsub import RTPublisher
-from railtracks.state import CallRecord
+from railtracks.state import CallRecord, Store
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._transitions import RTState
 
@@ -39,6 +39,7 @@ class Home(Protocol):
     threads: ThreadStrategy
     outbox: Outbox | None
     limits: SessionLimits | None
+    store: Store | None
 
     def now(self) -> float: ...
     def record_context_change(self, record: CallRecord | None, key: str, value: Any = ..., /) -> None: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
@@ -13,6 +13,9 @@ from railtracks._policies import Limit
 from railtracks.exceptions import LimitExceededError
 from railtracks.execution._shared_limits import shown_limit
 from railtracks.state import CallRecord
+
+if TYPE_CHECKING:
+    from railtracks.execution._outbox import Outbox  # loaded in workers
 
 MAX_NAMED = 10
 """Nodes that a warning names at most."""
@@ -82,6 +85,17 @@ def warn_of_congestion(
         session, logging.WARNING, record, "%s has waited %g s for its turn: %s, and what runs is %s",
         record.name, seconds, limit, ", ".join(named),
     )  # fmt: skip
+
+
+def warn_of_worker(outbox: Outbox, limit: Limit) -> None:
+    """Warn, in a worker of another process than its session's, that a limit does not hold for all calls."""
+    if outbox.is_apart:
+        outbox.add_warning(
+            f"limit {limit.name}",
+            f"{shown_limit(limit)} counts the calls that are made in a worker for each worker process alone, and "
+            f"without those of the session, because {outbox.no_store or 'the store of the session keeps no limits'}; "
+            f"use an rt.state.SQLiteStore or an rt.state.PostgresStore, or make these calls where the session is",
+        )
 
 
 def log_line(session: LoggedSession, level: int, record: CallRecord, message: str, *args: object) -> None:

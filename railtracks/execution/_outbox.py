@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ class Item:
     step: int
     """The step that the next transition of a call took there."""
     kind: str
-    """"change", "broadcast" or "log"."""
+    """"change", "broadcast", "log", or "warning", which is a log line that is not repeated."""
     call: int | None
     """The index of the call there; None outside calls."""
     time: float
@@ -38,11 +39,17 @@ class Outbox:
         identifiers: Those of the call that was sent to the worker, as they are at home: its own, that of its top-level
             call, and that of its caller.
         held_limits: The names of the limits of which that call, or one above it, has a slot at home.
+        home: What identifies the process of the session.
+        is_apart: Whether that is another process than this.
+        no_store: Why the store of the session cannot be reached here; "" if it can.
 
     Attributes:
         items: What was added, in order.
         identifiers: As given.
         held_limits: As given.
+        home: As given.
+        is_apart: As given.
+        no_store: As given.
     """
 
     def __init__(
@@ -52,6 +59,9 @@ class Outbox:
         now: Callable[[], float],
         identifiers: tuple[str, str, str | None],
         held_limits: Sequence[str],
+        home: tuple[str, int],
+        is_apart: bool,
+        no_store: str,
     ) -> None:
         self._state = state
         self._pack = pack
@@ -59,6 +69,9 @@ class Outbox:
         self.items: list[Item] = []
         self.identifiers: tuple[str, str, str | None] = identifiers
         self.held_limits: Sequence[str] = held_limits
+        self.home: tuple[str, int] = home
+        self.is_apart: bool = is_apart
+        self.no_store: str = no_store
 
     def add(self, kind: str, call: int | None, data: tuple[Any, ...]) -> None:
         """Add an item. Thread-safe."""
@@ -68,6 +81,10 @@ class Outbox:
         """Add a change of the context by a call. ``value``: the new one, or ``DELETED``. Thread-safe."""
         data = (key,) if value is DELETED else (key, self._pack(value, f"the value of {key!r} in the context"))
         self.add("change", None if record is None else record.index, data)
+
+    def add_warning(self, what: str, text: str) -> None:
+        """Add a line for the log that warns of something, which the session logs once. Thread-safe."""
+        self.add("warning", None, (what, logging.WARNING, text, "RT.Session", False))
 
     def add_broadcast(self, record: CallRecord | None, item: Any) -> None:
         """Add an item that a call has broadcast. Thread-safe."""

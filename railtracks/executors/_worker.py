@@ -21,11 +21,12 @@ _INTERPRETER = os.urandom(8).hex()
 
 
 @functools.cache
-def _host() -> str:
+def host() -> str:
+    """Return the name of this machine."""
     return socket.gethostname()
 
 
-def _here() -> tuple[str, int]:
+def interpreter() -> tuple[str, int]:
     """Return what identifies this interpreter among all; a forked child has another process id."""
     return _INTERPRETER, os.getpid()
 
@@ -56,7 +57,7 @@ def pack_work(
     import logging
     from pickle import dumps as dump
 
-    head = {"name": name, "backend": backend, "home": _here(), "log_level": logging.root.level}
+    head = {"name": name, "backend": backend, "home": interpreter(), "log_level": logging.root.level}
     call = (func, args, dict(kwargs or {}))
     try:
         body = dumps(call, must_be_quick=must_be_quick)
@@ -106,7 +107,7 @@ def run(work: bytes, collect: Callable[[Capture], None] | None = None) -> bytes:
         logs=capture.logs,
         logs_dropped=capture.logs_dropped,
         process=os.getpid(),
-        host=_host(),
+        host=host(),
     )
 
 
@@ -121,7 +122,7 @@ def _context() -> Context:
 def _run(head: Mapping[str, Any], body: bytes, name: str, capture: Capture) -> dict[str, Any]:
     try:
         # What is logged where our own handlers are has reached them already.
-        log_level = None if head["home"] == _here() else head["log_level"]
+        log_level = None if head["home"] == interpreter() else head["log_level"]
         with captured(capture, log_level):
             func, args, kwargs = _load(body, f"{name}, or an argument of it,")
             result = _call(func, args, kwargs, head["backend"])

@@ -135,9 +135,9 @@ def test_policies_of_the_session_apply_once_to_what_is_sent(where, backend):
 
 
 @pytest.mark.parametrize("where", EVERYWHERE)
-def test_calls_in_workers_say_that_the_store_is_elsewhere(where, backend, caplog):
+def test_calls_in_workers_say_that_there_is_no_store(where, backend, caplog):
     async def main():
-        async with session():
+        async with session(save_state=False):
             assert await rt.call(at(nodes.cubes, where), 2) == 16
 
     run(backend, main)

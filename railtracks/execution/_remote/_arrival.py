@@ -34,14 +34,16 @@ class Arrival:
         frame: The frame of the call that was sent.
         report: What came back.
         is_packed: Whether values are bytes, and the context here was not changed yet.
+        warned: What workers have warned of before, which is not repeated.
     """
 
-    def __init__(self, frame: CallFrame, report: Report, is_packed: bool) -> None:
+    def __init__(self, frame: CallFrame, report: Report, is_packed: bool, warned: set[str] | None = None) -> None:
         assert frame.record is not None
         self._coordinator: Home = frame.coordinator
         self._root: CallRecord = frame.record
         self._report = report
         self._is_packed = is_packed
+        self._warned = set() if warned is None else warned
         self._records: list[CallRecord] = records_of(
             report.rows, LoadedItemRecord if frame.record.is_item else LoadedRecord
         )
@@ -178,6 +180,12 @@ class Arrival:
         record = self.call_of(item.call)
         if item.kind == "log":
             self._log(record, *item.data)
+            return
+        if item.kind == "warning":
+            what, *line = item.data
+            if what not in self._warned:
+                self._warned.add(what)
+                self._log(record, *line)
             return
         key, *packed = item.data if item.kind == "change" else (None, *item.data)
         try:

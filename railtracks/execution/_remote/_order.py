@@ -51,6 +51,11 @@ class Order:
     """How many calls are above the call. For ``max_depth``; 0 without that."""
     calls: int
     """How many calls the session has counted. For ``max_calls``; 0 without that."""
+    store: Any = None
+    """The store of the session: a ``StoreReference``, or, for a worker that shares memory, itself; None if it has
+    none."""
+    home: tuple[str, int] = ("", 0)
+    """What identifies the process of the session."""
     held_limits: Sequence[str] = ()
     """The names of the limits of which the call, or one above it, has a slot."""
 

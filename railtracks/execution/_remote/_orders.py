@@ -18,7 +18,7 @@ from railtracks.execution._home import CallFrame, Home
 from railtracks.execution._remote._order import Order, WorkerCall
 from railtracks.execution._remote._rows import rows_of
 from railtracks.executors._pickling import dumps
-from railtracks.executors._worker import pack_work
+from railtracks.executors._worker import interpreter, pack_work
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord
 from railtracks.state._redaction._secret_names import secret_names
@@ -34,12 +34,13 @@ def config_in_worker(config: ExecutorConfig) -> ExecutorConfig:
     )  # fmt: skip
 
 
-def make_order(frame: CallFrame, config: ExecutorConfig | bytes, shares_memory: bool) -> Order:
+def make_order(frame: CallFrame, config: ExecutorConfig | bytes, store: Any, shares_memory: bool) -> Order:
     """Return the order for the call at a frame.
 
     Args:
         frame: The frame of the call.
         config: The options for the worker, as ``Order`` has them.
+        store: The store of the session for the worker, as ``Order`` has it.
         shares_memory: Whether the worker is in this process, and uses the context itself.
     """
     coordinator, record, root = frame.coordinator, frame.record, frame.run
@@ -70,6 +71,8 @@ def make_order(frame: CallFrame, config: ExecutorConfig | bytes, shares_memory: 
         values=values,
         depth=0 if limits is None else limits.depth_of(record) - 1,
         calls=0 if limits is None else limits.calls,
+        store=store,
+        home=interpreter() if coordinator.outbox is None else coordinator.outbox.home,
         held_limits=_held_limits(coordinator, record),
     )
 

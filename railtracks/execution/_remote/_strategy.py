@@ -19,6 +19,7 @@ from railtracks.execution._remote._order import Report
 from railtracks.execution._remote._orders import config_in_worker, make_order
 from railtracks.execution._remote._outcome import note_failure, wait_for_timeout
 from railtracks.execution._remote._place import log_foreign_records, log_output, note_place, output_members
+from railtracks.execution._remote._stores import SentStore
 from railtracks.execution._resources import shared
 from railtracks.executors._outcome import Outcome, unpack_outcome
 from railtracks.executors._pickling import dumps
@@ -41,13 +42,18 @@ class RunnerStrategy:
         self._name = name
         self._executor = executor
         self._config: Any = None  # the options for the worker, once they are known
+        self._store: SentStore | None = None  # that of the session, from then on
+        self._warned: set[str] = set()
 
     async def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         frame: CallFrame = current.get()
         if self._config is None:
+            store = frame.coordinator.store
+            self._store = None if store is None else SentStore(store)
             self._config = dumps(config_in_worker(frame.coordinator.config))
         runner = self._runner(node)
-        order = make_order(frame, self._config, shares_memory=False)
+        store = None if self._store is None else self._store.reference
+        order = make_order(frame, self._config, store, shares_memory=False)
         try:
             work = await pack(order, node, args, kwargs)
         except BaseException:
@@ -116,7 +122,7 @@ class RunnerStrategy:
             ):  # it was damaged on its way there
                 raise TransferError(f"{frame.record.name}, in a worker of {self._name!r}: {exc}") from exc
             raise
-        arrival = Arrival(frame, report, is_packed=True)
+        arrival = Arrival(frame, report, is_packed=True, warned=self._warned)
         try:
             await arrival.take_in()
         finally:

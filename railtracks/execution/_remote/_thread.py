@@ -34,7 +34,7 @@ class OwnLoopStrategy:
     async def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         frame: CallFrame = current.get()
         coordinator = frame.coordinator
-        order = make_order(frame, config_in_worker(coordinator.config), shares_memory=True)
+        order = make_order(frame, config_in_worker(coordinator.config), coordinator.store, shares_memory=True)
         cancellation = _Cancellation()
         reports: list[Report] = []
         context = copy_context()

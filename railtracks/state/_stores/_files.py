@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from railtracks._concurrency._after_fork import after_fork
 from railtracks.exceptions import RunInUseError, StateError
@@ -61,9 +62,18 @@ class FileStore(FileMailbox, FileValues, FileCache):
     """
 
     blocks = True
+    reach = "machine"
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         self._folder = os.path.abspath(state_folder() if folder is None else folder)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._folder,)
+
+    @property
+    def reach_folder(self) -> str:
+        """The folder, by which a copy in another process sees whether it is the same."""
+        return self._folder
 
     @property
     def folder(self) -> Path:

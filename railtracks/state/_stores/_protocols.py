@@ -88,6 +88,10 @@ class Store(Protocol):
     return a function that undoes them, and have ``callback`` called, in any thread, when a message for the run may have
     come, and when it may have been written to or released. It is then read much less often where nothing was announced.
 
+    If a copy of the store that is made by pickling it finds the same in another process, the store may say so by an
+    attribute ``reach``: "network" if it does on any machine, or "machine" if it does where the folder is that its
+    attribute ``reach_folder`` names. Then limits and cached results that it keeps hold for calls in workers, too.
+
     Raises: OSError where something cannot be read or written. Nothing that was stored before may be lost then.
     """
 

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from railtracks._concurrency._after_fork import after_fork
 from railtracks._concurrency._background import wait_for_pending
@@ -74,6 +74,7 @@ class SQLiteStore(SQLiteMailbox, SQLiteValues, SQLiteLimits, SQLiteCache):
     """
 
     blocks = True
+    reach = "machine"
     _connection: sqlite3.Connection | None = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -81,6 +82,14 @@ class SQLiteStore(SQLiteMailbox, SQLiteValues, SQLiteLimits, SQLiteCache):
         self._guard = threading.Lock()
         self._connection = None
         _stores.add(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (os.fspath(self._path),)
+
+    @property
+    def reach_folder(self) -> str:
+        """The folder of the file, by which a copy in another process sees whether it is the same."""
+        return os.fspath(self._path.parent)
 
     def lock(self, identifier: str) -> Lock:
         """Acquire the lock of the run.

@@ -6,6 +6,7 @@ import atexit
 import time
 import weakref
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from railtracks._concurrency._after_fork import after_fork
@@ -61,6 +62,7 @@ class PostgresStore(PostgresMailbox, PostgresValues, PostgresLimits, PostgresCac
 
     blocks = True
     lock_blocks = True
+    reach = "network"
 
     def __init__(self, conninfo: str, *, schema: str | None = None, lease: float | None = None) -> None:
         self._place = place = parse_place(conninfo, schema, lease)
@@ -70,6 +72,11 @@ class PostgresStore(PostgresMailbox, PostgresValues, PostgresLimits, PostgresCac
         self._writer = SharedConnection(place)
         self._committer = Committer(self._writer, self._leases, self._keeper.channel)
         _stores.add(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how it is pickled: with the password, if it has one."""
+        place = self._place
+        return partial(type(self), schema=place.schema, lease=place.lease), (place.conninfo,)
 
     def __repr__(self) -> str:
         return f"<PostgresStore {self._place.shown}>"
