@@ -20,7 +20,7 @@ import attrs
 
 from railtracks._concurrency._after_fork import after_fork
 from railtracks._context_variable import current
-from railtracks._options import ExecutorConfig, SessionOptions
+from railtracks._options import PLACES, ExecutorConfig, SessionOptions
 from railtracks._test_hooks import harness_options
 from railtracks._wording import expected_value
 from railtracks.exceptions import ConfigError
@@ -293,6 +293,26 @@ def resolve_config(options: Mapping[str, Any]) -> ExecutorConfig:
         config = ExecutorConfig(**merged | validate_options(options))
         _latest = sources, config
     return config
+
+
+def check_place(config: ExecutorConfig) -> None:
+    """Check that a session has the place that its option ``where`` names.
+
+    Raises:
+        ConfigError: It has none of that name. The text lists those that it has.
+    """
+    where = config.where
+    if where is None or where in PLACES or where in (config.executors or {}):
+        return
+    from difflib import get_close_matches  # here, because only this error needs it
+
+    known = [*(config.executors or {}), *PLACES]
+    close = get_close_matches(where, known, n=1, cutoff=0.7)
+    question = f"did you mean {close[0]!r}? The session has" if close else "the session has"
+    raise ConfigError(
+        f"{source_of('where', where)}: there is no place {where!r}; {question} {', '.join(map(repr, known))}; "
+        f"an executor gets a name by executors={{{where!r}: ...}}"
+    )
 
 
 def is_configured(option: str) -> bool:

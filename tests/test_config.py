@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -93,7 +94,7 @@ VALUES: dict[str, list[tuple[Any, Any]]] = {
     ],
     "limit": [(1, 1), (2, 2), ("3", 3), (math.inf, math.inf)],
     "cache": [(True, rt.Cache()), (False, False), ("yes", rt.Cache()), (False, False)],
-    "where": [("task", "task"), ("process", "process"), ("pool", "pool"), ("thread", "thread")],
+    "where": [("task", "task"), ("process", "process"), ("caller", "caller"), ("thread", "thread")],
     "max_concurrency": COUNTS,
     "max_calls": COUNTS,
     "max_depth": COUNTS,
@@ -638,3 +639,23 @@ def test_timedelta_is_refused_with_the_seconds_to_write(name):
 def test_timedelta_in_place_of_a_number_is_not_taken_for_seconds():
     with pytest.raises(ConfigError, match=r"expected a whole number above 0$"):
         rt.Session(max_calls=HOUR)
+
+
+@pytest.mark.parametrize(
+    ("where", "text"),
+    [
+        ("proces", "did you mean 'process'? The session has 'pool', 'task', 'thread', 'caller', 'process'"),
+        ("pol", "did you mean 'pool'?"),
+        ("cluster", "the session has 'pool', 'task', 'thread', 'caller', 'process'"),
+    ],
+)
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_place_that_the_session_does_not_have(where, text, source, monkeypatch):
+    if source != "argument":
+        give(source, "where", where, monkeypatch)
+    options = {"where": where} if source == "argument" else {}
+    with pytest.raises(ConfigError, match=re.escape(text)) as caught:
+        rt.Session(executors={"pool": ThreadPoolExecutor}, **options)
+    shown = {"argument": "the argument where", "set_config": "rt.set_config", "environment": "RAILTRACKS_WHERE"}
+    assert str(caught.value).startswith(shown.get(source, str(Path.cwd())))
+    assert rt.Session(executors={where: ThreadPoolExecutor}, **options).executor_config.where == where

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, final
 
-from railtracks._config import resolve_config
+from railtracks._config import check_place, resolve_config
 from railtracks._context_variable import current
 from railtracks._identifiers import slug
 from railtracks._logging import SessionLog
@@ -100,6 +100,7 @@ class Session(SessionCalls):
         **options: Unpack[SessionOptions],
     ) -> None:
         config = resolve_config(options)
+        check_place(config)
         check_arguments(context, payload_callback, name=name, flow_name=flow_name, flow_id=flow_id)
         if options.get("if_exists") in ("resume", "fail") and config.run_identifier is None and resume is None:
             raise ConfigError(
