@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import re
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +23,10 @@ def make_loky():
     return pytest.importorskip("loky").ProcessPoolExecutor(2)
 
 
+def make_pebble():
+    return pytest.importorskip("pebble").ProcessPool(2, context=multiprocessing.get_context("spawn"))
+
+
 def make_dask():
     distributed = pytest.importorskip("distributed")
     cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
@@ -32,9 +37,10 @@ EXECUTORS = {
     "pool": lambda: ThreadPoolExecutor(2),
     "processes": lambda: ProcessPoolExecutor(2, multiprocessing.get_context("spawn")),
     "loky": make_loky,
+    "pebble": make_pebble,
     "dask": make_dask,
 }
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("processes", "loky", "dask")]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("processes", "loky", "pebble", "dask")]
 EVERYWHERE = ["task", "thread", "pool", "process", *SLOW]
 
 
@@ -54,6 +60,9 @@ def executors(request, monkeypatch):
         cluster = client.cluster
         client.close()
         cluster.close()
+    elif name == "pebble":
+        executor.close()
+        executor.join()
     else:
         executor.shutdown()
 
@@ -61,6 +70,15 @@ def executors(request, monkeypatch):
 def saved(session):
     """What is in the state file: values of the other session are objects yet."""
     return ExecutionInfo.load(f".railtracks/{session.identifier}.json")
+
+
+def drawn(info):
+    """Return the tree of a session as people see it, without times and places."""
+    text = re.sub(r" session \w+", " session", str(info))
+    time = r"  (?:\d+ (?:h|min) )*[\d.]+ (?:ns|µs|ms|s|min|h)\b"
+    place = r" in (?:thread|process \d+|\w+, process \d+)(?: on [\w.-]+)?"
+    text = re.sub(rf"(?: \((?:in|on) [\w ]+\))?{time}(?:{place})?(?: \(own[^)]*\))?", "", text)
+    return [line.rstrip() for line in text.splitlines()]
 
 
 def run_seed(where, backend, executors):
@@ -83,6 +101,7 @@ def test_the_flow_of_the_seed_is_the_same_everywhere(where, backend, executors):
     plain, other = run_seed(None, backend, {})
     assert result == plain == "Hello! Take a coat."
     assert shape_of(saved(session)) == shape_of(saved(other))
+    assert drawn(session.info) == drawn(other.info)
     assert "You advise Ada" not in str(session.info.records[0].result)
 
 
@@ -122,12 +141,13 @@ def test_the_audit_runs_unchanged_everywhere(where, backend, executors, tmp_path
         (tmp_path / f"module_{number}.py").write_text("def f():\n    x = 1\n    y = 2\n    return x + y\n" * number)
     (tmp_path / "broken.py").write_text("def f(:")
     result, session, heard = run_audit(where, backend, executors, tmp_path)
-    plain, other, expected = run_audit(None, backend, {}, tmp_path)
+    plain, other, expected = run_audit("task", backend, {}, tmp_path)
     assert result == plain
     assert (result.files, len(result.unreadable), result.functions) == (7, 1, 15)
     assert heard[0] == 7
     assert sorted(map(str, heard)) == sorted(map(str, expected))
     assert shape_of(saved(session)) == shape_of(saved(other))
+    assert drawn(session.info) == drawn(other.info)
     assert [each.status for each in session.info.records].count(Status.FAILED) == 1
 
 
