@@ -243,6 +243,69 @@ async def test_async_generators_are_closed_however_it_ends(run, end):
     assert source.read <= 6
 
 
+@pytest.mark.parametrize("keep", ["all", "summary"])
+@pytest.mark.parametrize("end", ["break", "close", "cancel", "failure", "kept", "all"])
+async def test_generators_are_closed_however_it_ends(run, end, keep):
+    """Also if something refers to the generator, or to the stream, so that the garbage collector does not do it."""
+    closed = []
+
+    def numbers():
+        try:
+            yield from range(1 if end == "all" else 1_000)
+        finally:
+            closed.append(True)
+
+    @rt.function_node
+    async def fails_later(number):
+        if end == "failure" and number == 3:
+            raise ValueError(number)
+        await anyio.sleep(0)
+        return number
+
+    items, kept = numbers(), []
+
+    async def main():
+        stream = rt.call_stream(fails_later, items, limit=2, keep_records=keep)
+        if end == "kept":  # it is dropped neither here nor by the garbage collector
+            kept.append(stream)
+        with anyio.CancelScope() as scope:
+            async for _ in stream:
+                if end == "cancel":
+                    scope.cancel()
+                elif end in ("break", "close", "kept"):
+                    break
+        if end == "close":
+            await stream.aclose()
+            assert closed == [True]
+
+    if end == "failure":
+        with pytest.raises(ValueError, match="3"):
+            await run(main)
+    else:
+        await run(main)
+    assert closed == [True]
+    assert [*items] == []
+
+
+async def test_what_a_generator_raises_when_it_is_closed_is_logged(run, caplog):
+    def numbers():
+        try:
+            yield from range(9)
+        finally:
+            raise LookupError("not closed well")
+
+    items = numbers()
+
+    async def main():
+        async with rt.call_stream(double, items, limit=1) as results:
+            async for _ in results:
+                break
+
+    await run(main)
+    texts = [each.getMessage() for each in caplog.records]
+    assert any("a generator of rt.call_stream(double, ...) raised LookupError" in text for text in texts)
+
+
 async def test_async_and_other_iterables_can_be_mixed(run):
     async def letters():
         for letter in "abc":

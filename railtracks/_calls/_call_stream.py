@@ -6,8 +6,10 @@ cancel the consumer when a call fails, and wrap what the loop raises.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from inspect import isgenerator
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, final, overload
 
 import anyio
@@ -152,7 +154,7 @@ def call_stream(
 
     The calls begin when the first result is asked for. Leaving the loop drops the stream, and that cancels the calls
     which run. If something else refers to the stream, such as a variable, write ``async with``; that also waits until
-    the calls have ended and async generators among the iterables are closed. In any case the calls are cancelled when
+    the calls have ended and generators among the iterables are closed. In any case the calls are cancelled when
     the call that opened the stream ends. Results that were not consumed are on record all the same.
 
     Args:
@@ -242,12 +244,16 @@ class _Producer:
         self.is_exhausted = False  # nothing more can be consumed, or is wanted
         self.has_ended = False
 
+    @property
+    def _name(self) -> str:
+        return f"rt.call_stream({self._node.name}, ...)"
+
     def start(self) -> None:
         """Begin the calls, nested in the current one.
 
         Raises: See ``call_stream``.
         """
-        name = f"rt.call_stream({self._node.name}, ...)"
+        name = self._name
         frame: Frame | None = current.get()
         if frame is None:
             raise ContextError(
@@ -318,8 +324,31 @@ class _Producer:
 
     async def _run_workers(self, workers: StreamWorkers) -> None:
         options = self._options
-        with Shown(workers, self._node.name, options.limit, options.label, self._iterables):
-            await workers.run()
+        try:
+            with Shown(workers, self._node.name, options.limit, options.label, self._iterables):
+                await workers.run()
+        except BaseException:
+            if (error := self._close_generators()) is not None:
+                current.get().coordinator.log.log(
+                    logging.WARNING, "a generator of %s raised %r when it was closed", self._name, error, exc_info=error
+                )
+            raise
+        if (error := self._close_generators()) is not None:
+            raise error
+
+    def _close_generators(self) -> Exception | None:
+        """Close the generators among the iterables, of which no more is wanted. Return the first error of one.
+
+        Who opened the stream may still refer to them, and the garbage collector close them much later, anywhere.
+        """
+        error: Exception | None = None
+        for each in self._iterables:
+            if isgenerator(each) and not each.gi_running:  # one that cancels its own stream runs
+                try:
+                    each.close()
+                except Exception as exc:
+                    error = error or exc
+        return error
 
     async def _run(self, run: Callable[[], Awaitable[None]]) -> None:
         assert self._scope is not None

@@ -17,6 +17,8 @@ from typing import BinaryIO
 from railtracks.executors._capture import MAX_OUTPUT, Capture
 from railtracks.executors._worker import run
 
+_CLOSED = getattr(select, "POLLHUP", 0) | getattr(select, "POLLERR", 0) | getattr(select, "POLLNVAL", 0)
+"""What is reported of a socket whose other end was closed."""
 HEAD = 8
 """Bytes before each message, with its length."""
 
@@ -86,8 +88,10 @@ class _Watch:
 
     def _run(self) -> None:
         poll = select.poll()
-        poll.register(self._file, 0)  # reports nothing but that the other end was closed
-        poll.poll()
+        # Linux reports this whatever is asked for, macOS only if it is. Work that comes is not reported.
+        poll.register(self._file, select.POLLHUP)
+        while not any(events & _CLOSED for _, events in poll.poll()):
+            pass
         self._is_over = True  # first: the work may begin now
         if self._is_at_work:
             if os.getpgrp() == os.getpid():

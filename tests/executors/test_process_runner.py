@@ -150,10 +150,17 @@ async def test_a_native_cancellation_kills_the_process(tmp_path, backend):
 
 
 async def first_line(path):
-    words = []
-    while not words or words[-1] != ".":
-        words = await anyio.to_thread.run_sync(lambda: path.read_text().split() if path.exists() else [])
-    return words[:-1]
+    """Wait, in a thread that holds the clock, until a process has written to a file. Return its words."""
+
+    def wait():
+        until, words = time.monotonic() + 60, []
+        while not words or words[-1] != ".":
+            assert time.monotonic() < until, "the process has not written"
+            time.sleep(0.005)  # real time: it is another process
+            words = path.read_text().split() if path.exists() else []
+        return words[:-1]
+
+    return await anyio.to_thread.run_sync(wait)
 
 
 async def is_gone(pid):

@@ -129,12 +129,12 @@ class SQLiteStore(SQLiteMailbox, SQLiteValues, SQLiteLimits, SQLiteCache):
             return None
         query = """
             SELECT max(modified) FROM (
-                SELECT modified FROM runs WHERE identifier = ?1
-                UNION ALL SELECT modified FROM journals WHERE identifier = ?1
+                SELECT modified FROM runs WHERE identifier = :run
+                UNION ALL SELECT modified FROM journals WHERE identifier = :run
             )
         """
         with self.transaction("DEFERRED") as connection:
-            return connection.execute(query, (identifier,)).fetchone()[0]  # type: ignore[no-any-return]
+            return connection.execute(query, {"run": identifier}).fetchone()[0]  # type: ignore[no-any-return]
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
         """Store a document, in place of one that exists, and remove the journal, in one transaction."""
@@ -158,15 +158,15 @@ class SQLiteStore(SQLiteMailbox, SQLiteValues, SQLiteLimits, SQLiteCache):
             return None
         with self.transaction("DEFERRED") as connection:
             document, journal = (
-                [part for (part,) in connection.execute(query, (identifier,))]
+                [part for (part,) in connection.execute(query, {"run": identifier})]
                 for query in (
                     """
                     SELECT content FROM (
-                        SELECT 0 AS part, document AS content FROM runs WHERE identifier = ?1
-                        UNION ALL SELECT part, content FROM documents WHERE identifier = ?1
+                        SELECT 0 AS part, document AS content FROM runs WHERE identifier = :run
+                        UNION ALL SELECT part, content FROM documents WHERE identifier = :run
                     ) ORDER BY part
                     """,
-                    "SELECT content FROM journals WHERE identifier = ? ORDER BY part",
+                    "SELECT content FROM journals WHERE identifier = :run ORDER BY part",
                 )
             )
         if not document and not journal:
@@ -175,13 +175,13 @@ class SQLiteStore(SQLiteMailbox, SQLiteValues, SQLiteLimits, SQLiteCache):
 
     def list(self) -> Sequence[Listed]:
         """Return all runs, the one that was written to least recently first."""
-        return self._list("1")
+        return self._list("1", {})
 
     def find(self, identifier: str) -> Listed | None:
         """Return a run as ``list`` does; None if there is no such run."""
-        return next(iter(self._list("identifier = ?1", identifier)), None)
+        return next(iter(self._list("identifier = :run", {"run": identifier})), None)
 
-    def _list(self, condition: str, *values: str) -> Sequence[Listed]:
+    def _list(self, condition: str, values: dict[str, str]) -> Sequence[Listed]:
         query = f"""
             SELECT identifier, max(modified), sum(size), max(journal), max(run), max(first) FROM (
                 SELECT identifier, modified, length(document) AS size, 0 AS journal, rowid AS run, NULL AS first
