@@ -12,8 +12,11 @@ import signal
 import sys
 import tempfile
 import threading
+from contextlib import suppress
+from functools import partial
 from typing import BinaryIO
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks.executors._capture import MAX_OUTPUT, Capture
 from railtracks.executors._worker import run
 
@@ -26,7 +29,9 @@ HEAD = 8
 def main() -> None:
     """Run work until the session has no more."""
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup(0)  # never closed, so that the session notices when this process has ended, and not before
+    last = os.dup(0)  # never closed, so that the session notices when this process has ended, and not before
+    # A child that a node forks may live longer. The numbers, as what its objects are closed for would be flushed.
+    after_fork(partial(_close_all, (source.fileno(), sink.fileno(), last)))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -44,6 +49,12 @@ def main() -> None:
             sink.flush()
         except (BrokenPipeError, ConnectionResetError):  # the session has ended
             os._exit(1)
+
+
+def _close_all(files: tuple[int, ...]) -> None:
+    for file in files:
+        with suppress(OSError):  # the node has closed it
+            os.close(file)
 
 
 def _read(source: BinaryIO) -> bytes | None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from typing import Any
 
+from railtracks._concurrency._after_fork import end_forked_child, fork_count
 from railtracks._concurrency._event_loop import running_library
 from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import SessionError, TransferError
@@ -120,14 +121,19 @@ def _context() -> Context:
 
 
 def _run(head: Mapping[str, Any], body: bytes, name: str, capture: Capture) -> dict[str, Any]:
+    forks = fork_count()
     try:
         # What is logged where our own handlers are has reached them already.
         log_level = None if head["home"] == interpreter() else head["log_level"]
         with captured(capture, log_level):
             func, args, kwargs = _load(body, f"{name}, or an argument of it,")
             result = _call(func, args, kwargs, head["backend"])
+        if fork_count() != forks:  # the worker itself answers
+            end_forked_child(None)
         return pack_result(result, name)
     except BaseException as exc:
+        if fork_count() != forks:
+            end_forked_child(exc)
         return pack_exception(exc, name)
 
 

@@ -149,6 +149,43 @@ async def test_a_native_cancellation_kills_the_process(tmp_path, backend):
         assert runner._workers == set()
 
 
+def fork_and_return(path, fails):
+    child = os.fork()
+    if child == 0:
+        Path(path).touch()
+        if fails:
+            raise LookupError("in the child")
+        return "child"
+    os.waitpid(child, 0)
+    return "parent"
+
+
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded")
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_child_that_a_node_forks_does_not_answer(fails, tmp_path):
+    async with processes() as runner:
+        assert await result_of(runner, fork_and_return, str(tmp_path / "child"), fails) == "parent"
+        assert (tmp_path / "child").exists()
+        assert await result_of(runner, nodes.add, 1, 2) == 3
+
+
+async def test_a_child_that_lives_on_does_not_hide_a_crash(tmp_path):
+    def leave_child():
+        child = os.fork()
+        if child == 0:
+            Path(tmp_path, "pids").write_text(f"{os.getpid()} .")
+            time.sleep(600)
+        while not Path(tmp_path, "pids").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    async with processes() as runner:
+        with pytest.raises(WorkerLostError, match="killed by SIGKILL"):
+            await result_of(runner, leave_child)
+        (child,) = await first_line(tmp_path / "pids")
+        assert await is_gone(int(child))
+
+
 async def first_line(path):
     """Wait, in a thread that holds the clock, until a process has written to a file. Return its words."""
 
