@@ -160,11 +160,14 @@ class ExecutorRunner:
     def _current(self) -> tuple[Any, Kind]:
         with self._lock:
             if self._is_closed:
-                raise WorkerLostError(f"the executor {self.name!r} was closed with its session", self.name)
+                raise self._closed()
             if self._executor is None:
                 assert self._make is not None
                 executor = self._make()
                 self._kind = kind_of(executor, self.name)
+                if self._is_closed:  # meanwhile, while nobody waited for this thread any more
+                    self._kind.close(executor, False)  # type: ignore[unreachable]  # another thread sets it
+                    raise self._closed()
                 self._executor = executor
             assert self._kind is not None
             return self._executor, self._kind
@@ -219,6 +222,9 @@ class ExecutorRunner:
         return result
 
     # ---- errors
+
+    def _closed(self) -> WorkerLostError:
+        return WorkerLostError(f"the executor {self.name!r} was closed with its session", self.name)
 
     def _lost(self, node: str, exc: BaseException) -> WorkerLostError:
         reason = " ".join(str(exc).split()).removesuffix(".")  # loky's has paragraphs

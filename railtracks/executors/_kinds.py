@@ -53,12 +53,29 @@ def _close_processes(executor: Any, is_at_work: bool) -> None:
     executor.shutdown(wait=True, cancel_futures=True)
 
 
+class _CancelledFuture(Future[bytes]):
+    """The future of work that was cancelled and does not begin. It takes no exception, and says nothing of that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cancel()
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Do nothing."""
+
+
 def _close_loky(executor: Any, is_at_work: bool) -> None:
+    # Before it kills its workers, loky fails what is queued, also what was cancelled: that raises in its thread, which
+    # ends, and the workers go on. Private names; without them it is as loky does it.
+    for item in list((getattr(executor, "_pending_work_items", None) or {}).values()):
+        if item.future.cancelled():
+            item.future = _CancelledFuture()
     executor.shutdown(wait=True, kill_workers=is_at_work)
 
 
-def _close_pebble(executor: Any, is_at_work: bool) -> None:
-    (executor.stop if is_at_work else executor.close)()
+def _close_pebble(executor: Any, is_at_work: bool) -> None:  # noqa: ARG001 (nothing of the session runs, or is to)
+    # Not ``close``, which starts a process anew for each piece of work that was cancelled on its way to one.
+    executor.stop()
     executor.join()
 
 

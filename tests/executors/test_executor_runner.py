@@ -331,3 +331,49 @@ async def test_a_worker_that_was_forked_in_the_loop_says_so(backend):
 def test_what_is_no_executor_is_refused(wrong):
     with pytest.raises(ConfigError, match=r"executors\['pool'\] is .*no method `submit`"):
         runner_of(wrong, "pool")
+
+
+async def test_an_executor_made_after_the_end_is_closed():
+    reached, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, *args, **kwargs):
+            super().shutdown(*args, **kwargs)
+            closed.set()
+
+    def make():
+        reached.set()
+        go_on.wait()
+        return Pool(1)
+
+    runner = runner_of(make, "pool")
+    async with anyio.create_task_group() as group:
+        group.start_soon(result_of, runner, nodes.add, 1, 2)
+        await anyio.to_thread.run_sync(reached.wait)
+        group.cancel_scope.cancel()
+    await runner.close()
+    go_on.set()
+    assert await anyio.to_thread.run_sync(closed.wait, 20)
+
+
+@pytest.mark.parametrize("make", PROCESSES)
+def test_an_executor_with_cancelled_work_leaves_nothing(make, backend, monkeypatch):
+    """What was queued and cancelled must not keep its workers running; in real time."""
+    failures = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+
+    async def main():
+        runner = runner_of(make, "pool")
+        pid = await result_of(runner, os.getpid)
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(result_of, runner, nodes.sleep_long)
+            await anyio.sleep(0.2)
+            group.cancel_scope.cancel()
+        await runner.close()
+        return pid
+
+    pid = anyio.run(main, backend=backend)
+    assert failures == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
