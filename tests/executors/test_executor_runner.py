@@ -14,6 +14,7 @@ import pytest
 
 from railtracks.exceptions import ConfigError, SessionError, WorkerLostError
 from railtracks.executors._executor_runner import MAX_WORK_ON_LOOP, runner_of
+from railtracks.executors._kinds import _close_loky
 from railtracks.executors._outcome import unpack_outcome
 from railtracks.executors._worker import pack_work
 from tests.executors import nodes
@@ -357,16 +358,14 @@ async def test_an_executor_made_after_the_end_is_closed():
 
 
 @pytest.mark.parametrize("make", PROCESSES)
-def test_an_executor_with_cancelled_work_leaves_nothing(make, backend, monkeypatch):
+def test_an_executor_with_cancelled_work_leaves_nothing(make, backend, capfd):
     """What was queued and cancelled must not keep its workers running; in real time."""
-    failures = []
-    monkeypatch.setattr(threading, "excepthook", failures.append)
 
     async def main():
         runner = runner_of(make, "pool")
         pid = await result_of(runner, os.getpid)
         async with anyio.create_task_group() as group:
-            for _ in range(8):
+            for _ in range(30):
                 group.start_soon(result_of, runner, nodes.sleep_long)
             await anyio.sleep(0.2)
             group.cancel_scope.cancel()
@@ -374,6 +373,27 @@ def test_an_executor_with_cancelled_work_leaves_nothing(make, backend, monkeypat
         return pid
 
     pid = anyio.run(main, backend=backend)
-    assert failures == []
+    assert "Exception in" not in capfd.readouterr().err  # of a thread of the executor
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_loky_can_fail_what_was_cancelled_before_it_ends():
+    """As it does with all that is queued before it kills its workers."""
+
+    class Item:
+        future = Future()
+
+    class Executor:
+        _pending_work_items = {1: Item()}
+        ended = False
+
+        def shutdown(self, wait, kill_workers):
+            for item in self._pending_work_items.values():
+                item.future.set_exception(RuntimeError("shut down"))
+            self.ended = wait and kill_workers
+
+    Item.future.cancel()
+    executor = Executor()
+    _close_loky(executor, True)
+    assert executor.ended
