@@ -7,13 +7,14 @@ or nowhere. ``tests/harness/test_seam.py`` checks it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from railtracks._concurrency._kinds import leaves_of
+from railtracks._concurrency._single_flight import inside
 from railtracks._concurrency._suspended import is_user_module, suspended_frames
 from railtracks._concurrency._threads import run_in_loop
 from railtracks._config import is_configured
@@ -21,23 +22,32 @@ from railtracks._context_variable import current
 from railtracks._flow import Flow
 from railtracks._identifiers import index_of
 from railtracks._options import BACKENDS
+from railtracks._policies import NO_POLICIES, Cache, Limit, Policies, PolicyOptions, Retry
 from railtracks._session._session import Session
 from railtracks._wording import counted
 from railtracks.execution import ExecutionStrategy, Frame, abandon_current, running_library
+from railtracks.execution._attempts import allowed_attempts
 from railtracks.execution._node_errors import is_cancellation, is_fatal
+from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import as_node
 from railtracks.state import CallRecord, ExecutionInfo
-from railtracks.state._records import FIRST_ITEM_INDEX, is_reused
+from railtracks.state._records import FIRST_ITEM_INDEX, is_retried, is_reused
 
 if TYPE_CHECKING:
     from railtracks.state import Store
 
 __all__ = [
     "BACKENDS",
+    "Cache",
     "ExecutionStrategy",
+    "Limit",
+    "Policies",
+    "PolicyOptions",
+    "Retry",
     "RunningCall",
     "SessionProbe",
     "abandon_current",
+    "allowed_attempts",
     "as_node",
     "awaited_limit",
     "counted",
@@ -49,13 +59,16 @@ __all__ = [
     "is_fatal",
     "is_item_call",
     "is_replayed",
+    "is_retried",
     "is_user_module",
     "leaves_of",
+    "policies_of",
     "redact",
     "resolve_store",
     "run_in_loop",
     "running_call",
     "running_library",
+    "shared_work",
     "suspended_frames",
 ]
 
@@ -123,6 +136,17 @@ def running_call() -> RunningCall:
     frame: Frame = current.get()
     assert frame.record is not None, "running_call() outside of a call"
     return RunningCall(frame.coordinator.session_id, frame.record.index, frame.record.name, frame.task)
+
+
+def policies_of(node: FunctionNode[..., Any]) -> Policies:
+    """Return the policies of the running call, which is one of ``node``: its own, and the defaults of its session."""
+    defaults: Policies | None = current.get().coordinator.policies
+    return (node.policies or NO_POLICIES) if defaults is None else node.policies_over(defaults)
+
+
+def shared_work() -> tuple[Hashable, ...]:
+    """Return the work that equal calls wait for, and that the running code is part of; the outermost first."""
+    return tuple(flight.work for flight in inside.get())
 
 
 def current_scope() -> object:

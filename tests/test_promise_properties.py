@@ -19,10 +19,8 @@ from railtracks._context_variable import current
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError
 from railtracks.state import Reason
 from railtracks.testing import check, simulate
-from railtracks.testing._simulation._promise import (
-    ending_error,
-    the_caller_has_the_real_result_or_the_real_exception,
-)
+from railtracks.testing._simulation._promise import the_caller_has_the_real_result_or_the_real_exception
+from railtracks.testing._simulation._questions import ending_error
 from railtracks.testing.faults import Cancel, Fault
 from railtracks.testing.strategies import fault_plans, flows, seeds, session_options
 from railtracks.testing.trees import Batch, Fatal, Hang, Nested, Parallel, Raise, Shield

@@ -32,13 +32,18 @@ ALONE: Any = object()
 class Flight:
     """A piece of work that is being done, or is about to be.
 
+    Args:
+        work: What is done, as an object that equals that of no other work.
+
     Attributes:
+        work: As given.
         waiters: Those who wait for it, in the order in which they came. Only with the guard of the graph of waits.
     """
 
-    __slots__ = ("waiters",)
+    __slots__ = ("waiters", "work")
 
-    def __init__(self) -> None:
+    def __init__(self, work: Hashable) -> None:
+        self.work: Hashable = work
         self.waiters: deque[_Waiter] = deque()
 
     def held_by(self) -> Sequence[Flight]:
@@ -98,7 +103,7 @@ class SingleFlight:
         with _wait_graph.guard:
             flight = self._flights.get(key)
             if flight is None:
-                flight = self._flights[key] = Flight()
+                flight = self._flights[key] = Flight((self, key))
                 return flight, None
             waiter = _Waiter()
             leave = partial(self._let_go, flight, waiter)

@@ -195,7 +195,7 @@ class Attempts:
 
     def _goes_on(self, exc: Exception) -> bool:
         policy, runner = self._policy, self._runner
-        attempts = _allowed_attempts(policy.attempts)
+        attempts = allowed_attempts(policy.attempts)
         if (attempts is not None and self._failed >= attempts) or runner.failure is not None:
             return False
         self._wait = None
@@ -234,7 +234,7 @@ class Attempts:
         return min(policy.wait_max, policy.wait_initial * 2.0 ** min(self._failed - 1, 1_000))
 
 
-def _allowed_attempts(attempts: int | None) -> int | None:
+def allowed_attempts(attempts: int | None) -> int | None:
     """Return how many attempts there may be; fewer where ``stamina`` is switched off, or tested."""
     import stamina
     from stamina._config import CONFIG  # private; `tests/test_retries.py` notices if it changes

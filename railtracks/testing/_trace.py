@@ -100,3 +100,16 @@ class ReprAsCode:
             text = value.__name__ if isinstance(value, type) else repr(value)
             shown.append(text if field.default is attrs.NOTHING else f"{field.name}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def policy_code(value: Any) -> str:
+    """Return the value of a policy as it is written in code, such as ``rt.Limit('api', concurrency=2)``."""
+    if not attrs.has(type(value)):
+        return repr(value)
+    shown = []
+    for field in attrs.fields(type(value)):
+        given = getattr(value, field.name)
+        if given != field.default:
+            text = getattr(given, "__name__", None) or repr(given)
+            shown.append(f"{field.name}={text}" if field.kw_only else text)
+    return f"rt.{type(value).__name__}({', '.join(shown)})"

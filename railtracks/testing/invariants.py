@@ -21,10 +21,13 @@ from railtracks.exceptions import ConfigError
 from railtracks.state import Reason
 from railtracks.testing._simulation import _report
 from railtracks.testing._simulation._outcome import Outcome
-from railtracks.testing._simulation._promise import PROMISE, InvariantError, ending_error
+from railtracks.testing._simulation._policy_promise import TOLERANCE
+from railtracks.testing._simulation._promise import PROMISE
+from railtracks.testing._simulation._questions import InvariantError, ending_error
 
 __all__ = [
-    "PROMISE", "Violation", "check", "ends_within", "invariant", "is_cleaned_up", "passes_cancellation_on",
+    "PROMISE", "Violation", "check", "ends_at_node_timeouts", "ends_within", "invariant", "is_cleaned_up",
+    "passes_cancellation_on",
 ]  # fmt: skip
 
 Invariant = Callable[[Outcome], None]
@@ -153,6 +156,23 @@ def passes_cancellation_on(outcome: Outcome) -> None:
                     (name, record.index),
                     *((name, r.index) for r in nested),
                 )
+
+
+def ends_at_node_timeouts(outcome: Outcome) -> None:
+    """Check that no call runs longer than the ``timeout`` of its node; waiting for a limit does not count.
+
+    This is for flows whose nodes should end at once when they are cancelled. One that finishes its work in a shielded
+    scope, or that waits for a thread, breaks it.
+    """
+    for call, observed in outcome.calls.items():
+        seconds = None if observed.policies is None else observed.policies.timeout
+        if seconds is None or observed.outcome is None or observed.time - observed.began <= seconds + TOLERANCE:
+            continue
+        raise InvariantError(
+            f"a call ran for {observed.time - observed.began:g} s, with a timeout of {seconds:g} s; "
+            f"end it soon when it is cancelled",
+            call,
+        )
 
 
 def is_cleaned_up(outcome: Outcome) -> None:

@@ -10,15 +10,15 @@ Needs Hypothesis: ``pip install '.[testing]'`` in a checkout of the repository.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from railtracks._test_probe import BACKENDS, as_node
+from railtracks._test_probe import BACKENDS, Cache, Limit, Retry, as_node
 from railtracks.testing import faults as f
 from railtracks.testing import trees as t
 
-__all__ = ["backends", "fault_plans", "flows", "seeds", "session_options"]
+__all__ = ["backends", "executors", "fault_plans", "flows", "policies", "seeds", "session_options"]
 
 _seconds = st.integers(0, 4)
 _KEYS = ("a", "b")
@@ -36,15 +36,68 @@ def backends() -> st.SearchStrategy[str]:
 
 def session_options() -> st.SearchStrategy[dict[str, Any]]:
     """Return a strategy for session options that make a difference; they shrink to none. The timeout is finite."""
-    return st.fixed_dictionaries(
-        {},
-        optional={
+    return _some(
+        {
             "timeout": st.sampled_from([2.5, 6.5]),
             "end_on_error": st.just(True),
             "save_state": st.just(False),
             "durability": st.sampled_from(["sync", "exit"]),
+            "max_concurrency": st.sampled_from([2, 1]),
+            "max_calls": st.sampled_from([20, 6]),
+            "max_depth": st.sampled_from([6, 3]),
         },
     )
+
+
+_RETRIES = (
+    Retry(attempts=2, wait_initial=1, wait_jitter=0),
+    Retry(attempts=3, wait_initial=0.5, wait_jitter=1),
+)
+# The nodes of one name must have the same limit, so each name has one.
+_LIMITS = (
+    2,
+    1,
+    Limit("one", concurrency=1),
+    Limit("one", concurrency=1, wait=1.5),
+    Limit("rate", rate="2/3s"),
+    Limit("both", concurrency=2, rate="3/2s"),
+)
+
+
+def policies(places: Iterable[str] = ()) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy for policies of calls, for ``node.options(**policies)``; they shrink to none.
+
+    Waits for the next attempt take up to 1.5 s, and limits let one to three calls run or begin. Results are cached by
+    the repr of the one argument.
+
+    Args:
+        places: Where calls may run besides their own place: "thread" for async nodes, "process", or executors that
+            the session has.
+    """
+    drawn: dict[str, st.SearchStrategy[Any]] = {
+        "timeout": st.sampled_from([3.25, 1.25]),
+        "retries": st.sampled_from(_RETRIES),
+        "limit": st.sampled_from(_LIMITS),
+        "cache": st.just(Cache(key=repr)),
+    }
+    if where := [*places]:
+        drawn["where"] = st.sampled_from(where)
+    return _some(drawn)
+
+
+def executors() -> st.SearchStrategy[f.Executor]:
+    """Return a strategy for executors of ``Session(executors={"pool": ...})``; they shrink to one that loses nothing.
+
+    What goes wrong is in the plan of each: see :class:`railtracks.testing.faults.Executor`.
+    """
+    plan = st.dictionaries(st.integers(1, 4), st.sampled_from(get_args(f.WorkerFault)), max_size=2)
+    return st.builds(lambda plan, seed: f.Executor(plan, seed=seed), plan, st.integers(0, 9))
+
+
+def _some(options: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy for some of these options. Each of them shrinks to none by itself, whatever the others are."""
+    drawn = st.fixed_dictionaries({name: st.none() | values for name, values in options.items()})
+    return drawn.map(lambda given: {name: value for name, value in given.items() if value is not None})
 
 
 def _leaves() -> st.SearchStrategy[t.Tree]:
@@ -62,13 +115,16 @@ def _leaves() -> st.SearchStrategy[t.Tree]:
     )
 
 
-def _branches(children: st.SearchStrategy[t.Tree]) -> st.SearchStrategy[t.Tree]:
+def _branches(
+    children: st.SearchStrategy[t.Tree], given: st.SearchStrategy[dict[str, Any]]
+) -> st.SearchStrategy[t.Tree]:
     several = st.lists(children, max_size=4)
 
     def of_several(kind: Callable[..., t.Tree], **options: st.SearchStrategy[Any]) -> st.SearchStrategy[t.Tree]:
         drawn = st.fixed_dictionaries({}, optional=options)
         return st.builds(lambda parts, chosen: kind(*parts, **chosen), several, drawn)
 
+    with_policies = st.builds(lambda part, policies: t.WithPolicies(part, **policies), children, given)
     return st.one_of(
         of_several(t.Sequence),
         of_several(t.Parallel),
@@ -78,16 +134,21 @@ def _branches(children: st.SearchStrategy[t.Tree]) -> st.SearchStrategy[t.Tree]:
         st.builds(t.Retry, children, st.integers(2, 3)),
         st.builds(t.Timeout, children, st.sampled_from([1.5, 3.5])),
         st.builds(lambda part, options: t.Nested(part, **options), children, session_options()),
+        with_policies,
+        # Equal parts, of which one runs if they are cached, and which have one limit.
+        st.builds(lambda part, count: t.Batch(*[part] * count), with_policies, st.integers(2, 3)),
     )
 
 
-def flows(max_leaves: int = 10) -> st.SearchStrategy[t.Tree]:
+def flows(max_leaves: int = 10, *, places: Iterable[str] = ()) -> st.SearchStrategy[t.Tree]:
     """Return a strategy for call trees of ``railtracks.testing.trees``; they shrink to one leaf that returns.
 
     Args:
         max_leaves: About how many leaves a tree may have.
+        places: Where parts of a tree may run, as for :func:`policies`.
     """
-    return st.recursive(_leaves(), _branches, max_leaves=max_leaves)
+    given = policies(places)
+    return st.recursive(_leaves(), lambda children: _branches(children, given), max_leaves=max_leaves)
 
 
 def fault_plans(

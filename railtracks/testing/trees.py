@@ -11,19 +11,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Unpack
 
 import anyio
 import attrs
 
 from railtracks import Session, broadcast, call, call_batch, call_sync, context
+from railtracks._test_probe import PolicyOptions
 from railtracks.exceptions import FatalError
 from railtracks.nodes import FunctionNode, function_node
-from railtracks.testing._trace import ReprAsCode
+from railtracks.testing._trace import ReprAsCode, policy_code
 
 __all__ = [
     "Batch", "Broadcast", "Fatal", "Hang", "Nested", "Parallel", "Put", "Race", "Raise", "Retry", "Return", "Sequence",
-    "Shield", "Sleep", "Swallow", "Thread", "Timeout", "Tree", "TreeError", "Try",
+    "Shield", "Sleep", "Swallow", "Thread", "Timeout", "Tree", "TreeError", "Try", "WithPolicies",
 ]  # fmt: skip
 
 
@@ -237,10 +238,12 @@ class Race(_Many):
         return results[0] if results else None
 
 
-@function_node(name="part")
-async def _part(tree: Tree) -> Any:
-    """Run one part of a batch: a batch has one node, but its parts are of many kinds."""
+async def _run_part(tree: Tree) -> Any:
+    """Run a part by one function for all kinds: a batch has one node, and a limit counts the calls of one."""
     return await (call(_node(tree)) if isinstance(tree, Thread) else tree())
+
+
+_part = function_node(_run_part, name="part")
 
 
 @attrs.frozen(repr=False, init=False)
@@ -334,3 +337,40 @@ class Nested(_One):
 
     def __repr__(self) -> str:
         return f"Nested({', '.join([repr(self.part), *(f'{key}={value!r}' for key, value in self.options.items())])})"
+
+    def __reduce__(self) -> Any:
+        return _nested, (self.part, dict(self.options))
+
+
+def _nested(part: Tree, options: dict[str, Any]) -> Nested:
+    return Nested(part, **options)
+
+
+@attrs.frozen(repr=False, init=False)
+class WithPolicies(_One):
+    """A branch that calls its part with these policies: ``timeout``, ``retries``, ``limit``, ``cache`` and ``where``.
+
+    All these parts have one function. So a number as their ``limit`` counts them all in a session, and with
+    ``cache=rt.Cache(key=repr)`` equal parts are equal calls.
+    """
+
+    policies: Mapping[str, Any]
+
+    def __init__(self, part: Tree, **policies: Unpack[PolicyOptions]) -> None:
+        self.__attrs_init__(part, MappingProxyType(policies))
+
+    async def __call__(self) -> Any:
+        """Call the part, and return its result."""
+        node = function_node(_run_part, name=type(self.part).__name__)
+        return await call(node.options(**self.policies), self.part)
+
+    def __repr__(self) -> str:
+        policies = [f"{name}={policy_code(value)}" for name, value in self.policies.items()]
+        return f"WithPolicies({', '.join([repr(self.part), *policies])})"
+
+    def __reduce__(self) -> Any:
+        return _with_policies, (self.part, dict(self.policies))
+
+
+def _with_policies(part: Tree, policies: PolicyOptions) -> WithPolicies:
+    return WithPolicies(part, **policies)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 import railtracks as rt
 from railtracks.exceptions import FatalError
-from railtracks.testing import check, faults, simulate, trees
+from railtracks.testing import check, faults, invariants, simulate, trees
 from railtracks.testing.faults import Fault, Raise
-from railtracks.testing.strategies import backends, fault_plans, flows, seeds, session_options
+from railtracks.testing.strategies import backends, executors, fault_plans, flows, policies, seeds, session_options
 from tests.effort import examples
 
 KINDS = {name: kind for name, kind in vars(trees).items() if name in trees.__all__}
@@ -19,8 +21,9 @@ KINDS = {name: kind for name, kind in vars(trees).items() if name in trees.__all
 @examples(200)
 @given(flows())
 def test_the_repr_of_a_tree_is_the_code_that_makes_it(tree):
-    again = eval(repr(tree), dict(KINDS))
+    again = eval(repr(tree), {**KINDS, "rt": rt})
     assert again == tree
+    assert pickle.loads(pickle.dumps(tree)) == tree
     assert repr(again) == repr(tree)
     assert again.size == tree.size
 
@@ -34,7 +37,17 @@ def test_so_is_that_of_a_plan(plan):
 @examples(150)
 @given(flows(), session_options(), fault_plans(), seeds(), backends())
 def test_the_promise_holds_for_whatever_is_drawn(tree, options, plan, seed, backend):
-    check(simulate(tree, seed=seed, backend=backend, faults=plan, **options))
+    outcome = simulate(tree, seed=seed, backend=backend, faults=plan, **options)
+    check(outcome, *[invariants.ends_at_node_timeouts] * ("Shield" not in repr(tree)))
+
+
+@examples(60)
+@given(
+    flows(max_leaves=5, places=["pool"]), session_options(), fault_plans(max_size=1), executors(), seeds(), backends()
+)
+def test_the_promise_holds_for_parts_in_workers(tree, options, plan, executor, seed, backend):
+    fresh = eval(repr(executor), {"Executor": faults.Executor})  # an executor counts its work
+    check(simulate(tree, seed=seed, backend=backend, executors={"pool": fresh}, **options))
 
 
 @examples(25)
@@ -62,7 +75,28 @@ def test_a_tree_is_run_by_a_flow_as_well(tree):
     assert rt.Flow("Drawn", tree).entry_point.name
 
 
+parts = st.sampled_from([trees.Return(), trees.Sleep(1), trees.Hang()])
+with_policies = st.builds(lambda part, given: trees.WithPolicies(part, **given), parts, policies(["pool"]))
+
+
+@pytest.mark.parametrize(
+    ("drawn", "kind", "smallest"),
+    [
+        (flows(max_leaves=2), trees.TreeError, "Raise()"),
+        (with_policies, rt.exceptions.NodeTimeOutError, "WithPolicies(Hang(), timeout=3.25)"),
+        (with_policies, rt.exceptions.ConfigError, "WithPolicies(Return(), where='pool')"),
+    ],
+    ids=["no policy", "a timeout", "a place"],
+)
+def test_a_failure_shrinks_to_the_policies_it_needs(drawn, kind, smallest):
+    how = settings(max_examples=300, derandomize=True, database=None, deadline=None)
+    found = find(drawn, lambda tree: isinstance(simulate(tree).exception, kind), settings=how)
+    assert repr(found) == smallest
+
+
 # ---- each kind
+
+AGAIN = rt.Retry(attempts=2, wait_initial=1, wait_jitter=0)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +123,11 @@ def test_a_tree_is_run_by_a_flow_as_well(tree):
         (trees.Retry(trees.Return(1), 3), 1, 0, 2),
         (trees.Timeout(trees.Sleep(1), 2), 1, 1, 2),
         (trees.Nested(trees.Sleep(1), name="inner"), 1, 1, 2),
+        (trees.WithPolicies(trees.Sleep(1)), 1, 1, 2),
+        (trees.WithPolicies(trees.Thread(1), timeout=2), 1, 1, 4),
+        (trees.Batch(*[trees.WithPolicies(trees.Sleep(1), limit=1)] * 3), 3, 3, 7),
+        (trees.Batch(*[trees.WithPolicies(trees.Sleep(1), cache=rt.Cache(key=repr))] * 3), 3, 1, 7),
+        (trees.Try(trees.WithPolicies(trees.Raise(), retries=AGAIN)), "caught", 1, 4),
     ],
     ids=repr,
 )
@@ -111,6 +150,8 @@ def test_what_each_kind_does(backend, tree, result, seconds, calls):
         (trees.Timeout(trees.Shield(3), 2), None, 3),
         (trees.Hang(), rt.exceptions.GlobalTimeOutError, 50),
         (trees.Nested(trees.Hang(), timeout=4), rt.exceptions.GlobalTimeOutError, 4),
+        (trees.WithPolicies(trees.Hang(), timeout=3), rt.exceptions.NodeTimeOutError, 3),
+        (trees.WithPolicies(trees.Shield(4), timeout=3), rt.exceptions.NodeTimeOutError, 4),
     ],
     ids=repr,
 )
@@ -162,6 +203,18 @@ def test_trees_of_each_kind_are_drawn():
 
     draw()
     assert seen >= set(KINDS) - {"Tree", "TreeError"}
+
+
+def test_policies_of_each_kind_are_drawn():
+    seen = set()
+
+    @settings(max_examples=100, database=None, deadline=None, derandomize=True)
+    @given(policies(["pool"]))
+    def draw(given):
+        seen.update(given)
+
+    draw()
+    assert seen == {"timeout", "retries", "limit", "cache", "where"}
 
 
 @examples(50)

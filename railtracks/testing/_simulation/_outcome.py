@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from railtracks import ExecutorConfig
-from railtracks._test_probe import counted, redact
+from railtracks._test_probe import Cache, Limit, Retry, counted, redact
 from railtracks.state import ExecutionInfo, Store, Stored
 from railtracks.testing._simulation import _report
-from railtracks.testing._trace import ReprAsCode, TraceEvent, stable_repr
+from railtracks.testing._trace import ReprAsCode, TraceEvent, policy_code, stable_repr
 from railtracks.testing._virtual_time._clock import MAX_STEPS, Deadlock, Livelock
 from railtracks.testing.faults import Fault, StoreFault
 
@@ -149,4 +149,6 @@ def _option_code(key: str, value: Any) -> str:
         return key
     if value == math.inf:
         return "math.inf"
+    if isinstance(value, Cache | Limit | Retry):
+        return policy_code(value)
     return str(getattr(value, "__name__", None) or repr(value))

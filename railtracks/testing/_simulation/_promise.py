@@ -8,30 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from railtracks._test_probe import is_fatal, is_item_call, is_replayed, leaves_of
+from railtracks._test_probe import is_item_call, is_replayed, is_retried, leaves_of
 from railtracks.exceptions import GlobalTimeOutError, LimitExceededError, NodeTimeOutError, RunLostError, RunSuspended
 from railtracks.state import CallRecord, Reason, Status
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._outcome import ObservedSession, Outcome
+from railtracks.testing._simulation._policy_promise import every_policy_holds
+from railtracks.testing._simulation._questions import (
+    InvariantError,
+    ending_error,
+    is_cached,
+    may_lose_run,
+    named,
+    was_killed,
+)
 from railtracks.testing._simulation._witness import CallKey, ObservedCall
 from railtracks.testing._trace import stable_repr
 from railtracks.testing._virtual_time._clock import Deadlock, Livelock
-from railtracks.testing.faults import LeaseStore, LoseLease, StoreFault
+from railtracks.testing.faults import StoreFault
 
 STATUS = {"returned": Status.COMPLETED, "raised": Status.FAILED, "cancelled": Status.CANCELLED}
-
-
-class InvariantError(AssertionError):
-    """An AssertionError that knows the calls it is about.
-
-    Args:
-        text: What is wrong.
-        *calls: The calls.
-    """
-
-    def __init__(self, text: str, *calls: CallKey) -> None:
-        super().__init__(text)
-        self.calls = calls
 
 
 def nothing_is_left_running(outcome: Outcome) -> None:
@@ -51,16 +47,16 @@ def nothing_is_left_running(outcome: Outcome) -> None:
         for record in session.info.records:
             if record.status is Status.OPEN:
                 call = session.info.session_id, record.index
-                raise InvariantError(f"{_named(record, call)} is still open in the record", call)
+                raise InvariantError(f"{named(record, call)} is still open in the record", call)
 
 
 def the_caller_has_the_real_result_or_the_real_exception(outcome: Outcome) -> None:
     """Check that the caller has the real result or the real exception: never a wrapped one, never a lost one."""
     session, config, error = outcome.info.session_id, outcome.config, outcome.exception
     attempts = [record for record in outcome.info.records if record.parent is None]
-    if attempts and (_is_retried(attempts[-1]) or _is_cached(attempts[-1])):
+    if attempts and (is_retried(attempts[-1]) or is_cached(attempts[-1])):
         return  # it was cancelled between two attempts; or it did not run
-    call = session, attempts[-1].index if attempts and _is_retried(attempts[0]) else 0
+    call = session, attempts[-1].index if attempts and is_retried(attempts[0]) else 0
     top, first = outcome.calls.get(call), outcome.calls.get((session, 0))
     if top is None or first is None or config is None or outcome.was_cancelled:
         return
@@ -70,7 +66,7 @@ def the_caller_has_the_real_result_or_the_real_exception(outcome: Outcome) -> No
     if isinstance(error, RunSuspended):
         return
     if isinstance(error, RunLostError):
-        if not _may_lose_run(outcome):
+        if not may_lose_run(outcome):
             raise InvariantError(f"the run was lost, but no other session could take it: {error}", call)
         return
     ending = ending_error(outcome, session, config.end_on_error)
@@ -90,7 +86,7 @@ def the_caller_has_the_real_result_or_the_real_exception(outcome: Outcome) -> No
         raise InvariantError(
             f"it ended after {elapsed:g} s, but not because of the timeout of {config.timeout:g} s", call
         )
-    elif isinstance(error, NodeTimeOutError) and error is attempts[-1].exception:
+    elif isinstance(error, NodeTimeOutError) and error is not top.value and error is attempts[-1].exception:
         if attempts[-1].reason is not Reason.NODE_TIMEOUT:
             raise InvariantError(f"it timed out, but the record has the reason {attempts[-1].reason}", call)
     elif error is not None:
@@ -116,7 +112,6 @@ def every_call_is_on_record_as_it_was(outcome: Outcome) -> None:
             _check_record(outcome, (name, index), record, records)
         _check_steps(name, records)
         _check_callers(name, records)
-        _check_tries(name, records)
         calls = [call for call in outcome.calls if call[0] == name and not is_item_call(call[1])]
         if lost := [call for call in calls if call[1] not in range(len(records))]:
             raise InvariantError("a call ran that is not on record", *lost)
@@ -127,7 +122,7 @@ def _check_record(outcome: Outcome, call: CallKey, record: CallRecord, records: 
     observed = outcome.calls.get(call)
     if is_replayed(record) or observed is None:
         return
-    name = _named(record, call)
+    name = named(record, call)
     if record.parent is not None:
         _check_caller(outcome, call, record, records)
     elif observed.caller is not None and observed.caller[0] == call[0]:
@@ -138,8 +133,8 @@ def _check_record(outcome: Outcome, call: CallKey, record: CallRecord, records: 
         return
     if record.status is Status.SUSPENDED:  # however its code was unwound
         return
-    if record.reason is Reason.NODE_TIMEOUT:
-        _check_timeout(record, observed, call)
+    if record.reason is Reason.NODE_TIMEOUT and record.timeout is not None:
+        _check_timeout(record, call)
         return
     if record.status is not STATUS[observed.outcome]:
         raise InvariantError(f"{name} {_end(observed)}, but the record says {record.status.value}", call)
@@ -163,34 +158,19 @@ def _check_callers(name: str, records: tuple[CallRecord, ...]) -> None:
             )
 
 
-def _check_tries(name: str, records: tuple[CallRecord, ...]) -> None:
-    """Check that the tries of a call that was tried again follow each other, and that only the last has not failed."""
-    numbers: dict[tuple[int | None, str], set[int]] = {}
-    for record in records:
-        retry = 0 if record.policy is None else record.policy.retry
-        if _is_retried(record) and record.status is not Status.FAILED:
-            raise InvariantError(f"{record.name} was tried again, but is {record.status.value}", (name, record.index))
-        known = numbers.setdefault((record.parent, record.name), set())
-        if retry and retry - 1 not in known:
-            raise InvariantError(f"{record.name} is try {retry + 1}, and try {retry} is missing", (name, record.index))
-        known.add(retry)
-
-
-def _check_timeout(record: CallRecord, observed: ObservedCall, call: CallKey) -> None:
+def _check_timeout(record: CallRecord, call: CallKey) -> None:
     """Check a call that exceeded the timeout of its node, which cancels what it does and makes an error of that."""
     if record.status is not Status.FAILED or not isinstance(record.exception, NodeTimeOutError):
         raise InvariantError(
-            f"{_named(record, call)} exceeded the timeout of its node, but the record says {record.status.value}, with "
+            f"{named(record, call)} exceeded the timeout of its node, but the record says {record.status.value}, with "
             f"{stable_repr(record.exception)}", call
         )  # fmt: skip
-    if observed.outcome == "returned":
-        raise InvariantError(f"{_named(record, call)} {_end(observed)}, but the record has its timeout", call)
 
 
 def _check_caller(outcome: Outcome, call: CallKey, record: CallRecord, records: tuple[CallRecord, ...]) -> None:
     parent = records[record.parent or 0]
     above = call[0], parent.index
-    child_name, parent_name = _named(record, call), _named(parent, above)
+    child_name, parent_name = named(record, call), named(parent, above)
     observed, caller = outcome.calls[call], outcome.calls.get(above)
     if observed.caller != above:
         raise InvariantError(
@@ -233,7 +213,7 @@ def _check_saved(outcome: Outcome, session: ObservedSession) -> None:
         return
     if not info.records and (info.end_time is None or outcome.options.get("resume") is not None):
         return  # it was cancelled while it was entered; or it resumed a run and did nothing new
-    if isinstance(outcome.exception, RunLostError) and _may_lose_run(outcome):
+    if isinstance(outcome.exception, RunLostError) and may_lose_run(outcome):
         return  # what is saved is another session's
     name = info.session_id
     if session.stored is None or session.stored.document is None:
@@ -267,46 +247,9 @@ PROMISE: tuple[Callable[[Outcome], None], ...] = (
     nothing_is_left_running,
     the_caller_has_the_real_result_or_the_real_exception,
     every_call_is_on_record_as_it_was,
+    every_policy_holds,
     the_sessions_around_it_noticed_nothing,
 )
-
-
-# ---- questions about an outcome
-
-
-def was_killed(outcome: Outcome) -> bool:
-    """Return whether the process was killed, so that the records are those that a journal holds."""
-    return isinstance(outcome.exception, ProcessKilled)
-
-
-def _may_lose_run(outcome: Outcome) -> bool:
-    """Return whether another session may have taken the run, so that this one wrote nothing any more."""
-    return isinstance(outcome.store, LeaseStore) or any(isinstance(fault, LoseLease) for fault in outcome.faults)
-
-
-def ending_error(outcome: Outcome, session: str, end_on_error: bool) -> ObservedCall | None:
-    """Return the call whose error should have ended the session, or None if none should.
-
-    Args:
-        outcome: The outcome.
-        session: The identifier of the session.
-        end_on_error: Whether any error ends it.
-    """
-    retried = {
-        record.index
-        for each in outcome.sessions
-        if each.info.session_id == session
-        for record in each.info.records
-        if _is_retried(record)
-    }
-    calls = [observed for call, observed in outcome.calls.items() if call[0] == session and call[1] not in retried]
-    failed = [observed for observed in calls if observed.outcome == "raised"]
-    ending = [
-        observed
-        for observed in failed
-        if is_fatal(observed.value) or (end_on_error and not isinstance(observed.value, KeyboardInterrupt | SystemExit))
-    ]
-    return min(ending, key=lambda observed: observed.order, default=None)
 
 
 def _cancelled_last(outcome: Outcome) -> list[CallKey]:
@@ -328,10 +271,6 @@ def _is_same_error(error: BaseException, value: Any) -> bool:
     return all(any(leaf is each for each in inner) for leaf in leaves_of(error))
 
 
-def _named(record: CallRecord, call: CallKey) -> str:
-    return f"{call[0]}.{call[1]} {record.name}"
-
-
 def _end(observed: ObservedCall) -> str:
     if observed.outcome == "cancelled":
         return "was cancelled"
@@ -349,13 +288,3 @@ def _distinguish(value: Any, expected: str) -> str:
     """Return the repr of ``value``, marked as another object if the expected object has the same repr."""
     text = stable_repr(value)
     return f"another object, {text}" if text == expected else text
-
-
-def _is_retried(record: CallRecord) -> bool:
-    """Return whether a call failed and was tried again, so that its caller knows nothing of the failure."""
-    return record.policy is not None and record.policy.retried
-
-
-def _is_cached(record: CallRecord) -> bool:
-    """Return whether a call got the result of an equal one, and did not run."""
-    return record.policy is not None and record.policy.cached is not None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from random import Random
 from typing import Any, Literal
@@ -19,12 +19,15 @@ from anyio.lowlevel import checkpoint
 from railtracks._test_hooks import Observer, runtime_hooks
 from railtracks._test_probe import (
     ExecutionStrategy,
+    Policies,
     SessionProbe,
     abandon_current,
     current_scope,
     index_of,
     is_cancellation,
+    policies_of,
     running_call,
+    shared_work,
 )
 from railtracks.nodes import FunctionNode
 from railtracks.state import Broadcast, CallCancelled, CallCreated, CallFailed, CallSucceeded
@@ -52,13 +55,15 @@ class ObservedCall:
     in_thread: bool
     """Whether its node is sync."""
     began: float
-    """When it began, in virtual seconds."""
+    """When its node began to run, in virtual seconds."""
+    begin_order: int = -1
+    """How many calls of all sessions had begun or ended before it began."""
     outcome: Literal["returned", "raised", "cancelled"] | None = None
     """How it ended; None while it runs."""
     value: Any = None
     """What it returned or raised."""
     order: int = -1
-    """How many calls of all sessions had ended before it."""
+    """How many calls of all sessions had begun or ended before it ended."""
     time: float = math.inf
     """When it ended, in virtual seconds."""
     place: str = ""
@@ -67,6 +72,12 @@ class ObservedCall:
     """Whether it was made while a cancellation passed through its caller."""
     context_leaked: bool = False
     """Whether another session or call was current when it ended than when it began."""
+    policies: Policies | None = None
+    """The policies that it ran with: those of its node, and the defaults of its session."""
+    target: object = None
+    """The function of its node."""
+    work: tuple[Hashable, ...] = ()
+    """The work that it is part of, and that equal calls wait for; the outermost first."""
 
 
 class Witness:
@@ -100,7 +111,7 @@ class Witness:
         self._extra_turns = Random(f"{seed}/turns")  # noqa: S311 (repeatable, not secret)
         chances = Random(f"{seed}/faults")  # noqa: S311
         self._injector = Injector(faults, chances, self._on_fault, cancel, abandon_current)
-        self._ended = 0
+        self._moments = 0  # how many calls have begun, and how many have ended
 
     # ---- around calls
 
@@ -117,7 +128,11 @@ class Witness:
         current, scope = running_call(), current_scope()
         key = current.session_id, current.index
         in_cleanup = isinstance(sys.exc_info()[1], anyio.get_cancelled_exc_class())
-        observed = ObservedCall(current.task, caller.get(), not node.is_async, self._clock.now, in_cleanup=in_cleanup)
+        observed = ObservedCall(
+            current.task, caller.get(), not node.is_async, self._clock.now, self._moments, in_cleanup=in_cleanup,
+            policies=policies_of(node), target=node.target, work=shared_work(),
+        )  # fmt: skip
+        self._moments += 1
         self.calls[key] = observed
         token = caller.set(key)
         try:
@@ -144,8 +159,8 @@ class Witness:
         self, observed: ObservedCall, outcome: Literal["returned", "raised", "cancelled"], value: Any
     ) -> None:
         observed.outcome, observed.value = outcome, value
-        observed.order, observed.time = self._ended, self._clock.now
-        self._ended += 1
+        observed.order, observed.time = self._moments, self._clock.now
+        self._moments += 1
         if outcome == "cancelled" and value.__traceback__ is not None:
             observed.place = where_raised(value.__traceback__.tb_next, Witness.execute.__code__)
 

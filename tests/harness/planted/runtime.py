@@ -70,9 +70,9 @@ Replacement = Callable[..., Any]
 
 
 def planted(
-    name: str, defect: str, trees: st.SearchStrategy[t.Tree], **options: Any
+    name: str, defect: str, trees: st.SearchStrategy[t.Tree], into: list[Planted] = PLANTED, **options: Any
 ) -> Callable[[Callable[[], AbstractContextManager[Any]]], None]:
-    """Add a mistake to the list. The decorated function returns a context manager that makes it."""
+    """Add a mistake to the list ``into``. The decorated function returns a context manager that makes it."""
 
     def register(patched: Callable[[], AbstractContextManager[Any]]) -> None:
         def make(broken: bool) -> Case:
@@ -85,7 +85,7 @@ def planted(
                 {key: v if isinstance(v, st.SearchStrategy) else st.just(v) for key, v in options.items()}
             ),
         )
-        PLANTED.append(Planted(name, defect, make, plans))
+        into.append(Planted(name, defect, make, plans))
 
     return register
 
