@@ -1,4 +1,8 @@
-"""The model of ``SessionMachine``: what must have become of each session and each call by now."""
+"""The model of ``SessionMachine``: what must have become of each session and each call by now.
+
+When a call that has to wait for a limit or for an equal call begins depends on what else runs. The model takes that
+from the record; ``_machine_waits.py`` checks that the call had to wait, and that no more run than may.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,15 @@ import anyio
 import attrs
 
 from railtracks import ExecutionInfo, Session
-from railtracks.state import Status
+from railtracks._test_probe import Retry
+from railtracks.state import CallRecord, Status
 from railtracks.testing import faults, trees
+from railtracks.testing._virtual_time._run import WALL
 
 _Expected = frozenset[Status]
 _ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+_DIGITS = 4
+"""Digits of times, which are rounded: the wall clock of a record is."""
 
 
 @attrs.define(eq=False)
@@ -60,55 +68,132 @@ class LiveCall:
     fault: faults.Action | None
     refused: bool
     """Whether the session accepted no more calls."""
+    policies: dict[str, Any] = attrs.field(factory=dict)
+    """The policies of its node."""
 
     def __repr__(self) -> str:
         return f"{self.live!r}.{self.name}"
 
+    @property
+    def attempts(self) -> list[CallRecord]:
+        """The records of its attempts; one, if it is not tried again."""
+        return [record for record in self.live.info.records if record.parent is None and record.name == self.name]
+
+    @property
+    def last(self) -> CallRecord:
+        """The record of its last attempt. AssertionError if there is none."""
+        attempts = self.attempts
+        assert attempts, f"{self} is not on record"
+        return attempts[-1]
+
+    @property
+    def limit(self) -> float:
+        """When it is cancelled at the latest."""
+        return min(self.started + self.live.session.executor_config.timeout, self.live.stopped)
+
     def expected(self, now: float) -> _Expected:
-        """Return the statuses that the call may have at the time ``now``."""
-        end, status = self._own_end()
-        limit = min(self.started + self.live.session.executor_config.timeout, self.live.stopped)
+        """Return the statuses that the call, or its last attempt, may have at the time ``now``."""
+        last, limit = self.last, self.limit
+        if (policy := last.policy) is not None and policy.waiting is not None:
+            return frozenset({Status.OPEN if now < limit else Status.CANCELLED})
+        if policy is not None and policy.cached is not None:
+            return frozenset({Status.COMPLETED})
+        end, status = self._end(last)
+        if (again := self.tried_again_at(last)) is not None and again <= now and again < limit:
+            return frozenset()  # there should be another attempt
         if end < limit:
             return status if now >= end else frozenset({Status.OPEN})
         if now < limit:
             return frozenset({Status.OPEN})
         if end == limit:  # either may come first
             return status | {Status.CANCELLED}
-        return self._expected_after_stop(limit, end, now)
+        return self._expected_after_stop(began(last), limit, end, now)
 
-    def _own_end(self) -> tuple[float, _Expected]:
-        """Return when the call ends if it is not cancelled, and the statuses that it may then have."""
+    def runs(self, now: float) -> bool:
+        """Return whether the call, or the wait for its next attempt, has not ended at the time ``now``."""
+        if Status.OPEN in self.expected(now):
+            return True
+        again = self.tried_again_at(self.last)
+        return again is not None and now < min(again, self.limit)
+
+    def tried_again_at(self, attempt: CallRecord) -> float | None:
+        """Return when another attempt follows this one, unless the call is cancelled before; None if none does."""
+        retries = self.policies.get("retries")
+        made = 1 + (0 if attempt.policy is None else attempt.policy.retry)
+        end, status = self._end(attempt)
+        if not isinstance(retries, Retry) or made >= (retries.attempts or math.inf) or self._is_fatal:
+            return None
+        if Status.FAILED not in status or Status.COMPLETED in status or end >= self.limit:
+            return None
+        wait: float = min(retries.wait_max, retries.wait_initial * 2.0 ** (made - 1))
+        return round(end + wait, _DIGITS)
+
+    @property
+    def _runs_node(self) -> bool:
+        return self.fault is None or isinstance(self.fault, faults.Delay)
+
+    @property
+    def _is_fatal(self) -> bool:
+        return self._runs_node and isinstance(self.target, trees.Fatal)
+
+    @property
+    def _delay(self) -> float:
+        return self.fault.seconds if isinstance(self.fault, faults.Delay) else 0.0
+
+    def _is_kind(self, kind: type[trees.Tree]) -> bool:
+        """Return whether it runs such a tree here: what is cancelled in a worker is not waited for."""
+        return isinstance(self.target, kind) and "where" not in self.policies
+
+    def _end(self, attempt: CallRecord) -> tuple[float, _Expected]:
+        """Return when an attempt that runs ends if it is not cancelled, and the statuses that it may then have."""
+        start = began(attempt)
+        end, status = self._own_end(start)
+        deadline = round(start + self.policies.get("timeout", math.inf), _DIGITS)
+        if end < deadline or not status:
+            return end, status
+        if end == deadline:  # either may come first
+            return end, status | {Status.FAILED}
+        if self._is_kind(trees.Shield) and self._runs_node and start + self._delay < deadline:
+            return end, frozenset({Status.FAILED})
+        return deadline, frozenset({Status.FAILED})
+
+    def _own_end(self, start: float) -> tuple[float, _Expected]:
+        """Return when what began at ``start`` ends if nothing ends it, and the statuses that it may then have."""
         if isinstance(self.fault, faults.Hang):
             return math.inf, _ENDED
         if isinstance(self.fault, faults.Raise):
-            return self.started, frozenset({Status.FAILED})
+            return start, frozenset({Status.FAILED})
         if isinstance(self.fault, faults.Return):
-            return self.started, frozenset({Status.COMPLETED})
-        delay = self.fault.seconds if isinstance(self.fault, faults.Delay) else 0.0
+            return start, frozenset({Status.COMPLETED})
         if isinstance(self.target, trees.Hang):
             return math.inf, _ENDED
         fails = isinstance(self.target, trees.Raise | trees.Fatal)
-        end = self.started + delay + getattr(self.target, "seconds", 0.0)
+        end = round(start + self._delay + getattr(self.target, "seconds", 0.0), _DIGITS)
         return end, frozenset({Status.FAILED if fails else Status.COMPLETED})
 
-    def _expected_after_stop(self, limit: float, end: float, now: float) -> _Expected:
+    def _expected_after_stop(self, start: float, limit: float, end: float, now: float) -> _Expected:
         """Return the statuses that a call may have that was cancelled at ``limit``, before its own end at ``end``."""
-        runs_at = self.started + (self.fault.seconds if isinstance(self.fault, faults.Delay) else 0.0)
+        runs_at = start + self._delay
         if limit < runs_at or isinstance(self.fault, faults.Hang):
             return frozenset({Status.CANCELLED})
-        began = _ENDED if limit == runs_at else frozenset()  # either may come first
-        if isinstance(self.target, trees.Shield):
-            return _ENDED if now >= end else began | {Status.OPEN}
-        return began | {Status.COMPLETED if isinstance(self.target, trees.Swallow) else Status.CANCELLED}
+        at_once = _ENDED if limit == runs_at else frozenset()  # either may come first
+        if self._is_kind(trees.Shield):
+            return _ENDED if now >= end else at_once | {Status.OPEN}
+        return at_once | {Status.COMPLETED if self._is_kind(trees.Swallow) else Status.CANCELLED}
+
+
+def began(attempt: CallRecord) -> float:
+    """Return when an attempt began to run, in virtual seconds."""
+    waited = 0.0 if attempt.policy is None else attempt.policy.waited
+    return round(attempt.started - WALL + waited, _DIGITS)
 
 
 def stop_session_if_failed(call: LiveCall, now: float) -> None:
     """Note in its session that ``call`` has ended it, if it has failed by ``now`` and such a failure does that."""
-    end, status = call._own_end()
-    live, config = call.live, call.live.session.executor_config
-    failed = status == {Status.FAILED} and end <= now
-    limit = min(call.started + config.timeout, live.stopped)
-    node_runs = call.fault is None or isinstance(call.fault, faults.Delay)
-    is_fatal = node_runs and isinstance(call.target, trees.Fatal)
-    if failed and end < limit and (is_fatal or config.end_on_error):
+    last, live = call.last, call.live
+    if last.policy is not None and (last.policy.waiting is not None or last.policy.cached is not None):
+        return
+    end, status = call._end(last)
+    failed = status == {Status.FAILED} and end <= now and call.tried_again_at(last) is None
+    if failed and end < call.limit and (call._is_fatal or live.session.executor_config.end_on_error):
         live.stopped = end

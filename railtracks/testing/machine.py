@@ -15,6 +15,7 @@ Needs Hypothesis: ``pip install '.[testing]'`` in a checkout of the repository.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from contextvars import Token
 from typing import Any
@@ -27,14 +28,16 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from railtracks import ExecutionInfo, Session, broadcast
 from railtracks._test_hooks import harness_options, runtime_hooks
 from railtracks.exceptions import SessionEndedError
-from railtracks.nodes import FunctionNode, function_node
+from railtracks.nodes import function_node
 from railtracks.state import Broadcast, MemoryStore, Status, load_run
 from railtracks.testing import faults, trees
 from railtracks.testing._machine_model import LiveCall, LiveSession, stop_session_if_failed
+from railtracks.testing._machine_policies import machine_policies, run_tree
+from railtracks.testing._machine_waits import check_waits
 from railtracks.testing._simulation import _report
 from railtracks.testing._simulation._witness import Witness
 from railtracks.testing._virtual_time._clock import VirtualClock
-from railtracks.testing._virtual_time._run import virtual_hooks
+from railtracks.testing._virtual_time._run import WALL, virtual_hooks
 from railtracks.testing._virtual_time._stepping import SteppedLoop
 from railtracks.testing.strategies import backends, seeds
 
@@ -89,13 +92,20 @@ class SessionMachine(RuleBasedStateMachine):
         timeout=st.sampled_from([2.5, 6.5, 150.5]),
         end_on_error=st.booleans(),
         inside=st.none() | sessions,
+        max_concurrency=st.sampled_from([None, 2, 1]),
     )
-    def open_session(self, timeout: float, end_on_error: bool, inside: LiveSession | None) -> LiveSession:
+    def open_session(
+        self, timeout: float, end_on_error: bool, inside: LiveSession | None, max_concurrency: int | None = None
+    ) -> LiveSession:
         """Open a session: inside ``inside``, if that is still open, or else beside all others."""
         outer = None if inside is None else self._innermost(inside)
         if outer is not None and (outer.closing or outer.over or outer.stopped <= self.clock.now):
             outer = None
-        live = LiveSession(Session(timeout=timeout, end_on_error=end_on_error), outer)
+        executors = {"pool": faults.Executor()}
+        session = Session(
+            timeout=timeout, end_on_error=end_on_error, max_concurrency=max_concurrency, executors=executors
+        )
+        live = LiveSession(session, outer)
         live.session.subscribe(lambda event: live.heard.append(event.item), kinds=(Broadcast,))
         self.live.append(live)
         if outer is None:
@@ -105,22 +115,38 @@ class SessionMachine(RuleBasedStateMachine):
             self._send(outer, live)
         return live
 
-    @rule(target=calls, live=sessions, runs=st.runner().flatmap(lambda machine: machine.leaves()))
-    def start_call(self, live: LiveSession, runs: Any) -> LiveCall:
-        """Start a call in a session; if the session is over, it must refuse the call."""
+    @rule(
+        target=calls,
+        live=sessions,
+        runs=st.runner().flatmap(lambda machine: machine.leaves()),
+        policies=st.runner().flatmap(lambda machine: machine.policies()),
+    )
+    def start_call(self, live: LiveSession, runs: Any, policies: dict[str, Any] | None = None) -> LiveCall:
+        """Start a call in a session; if the session is over, it must refuse the call.
+
+        Of the policies, ``cache`` and ``where`` are for trees alone.
+        """
+        chosen = {
+            name: each
+            for name, each in (policies or {}).items()
+            if isinstance(runs, trees.Tree) or name not in ("cache", "where")
+        }
         name = f"call{sum(len(each.calls) for each in self.live)}"
         fault, self._next_fault = self._next_fault, None
         refused = live.stopped <= self.clock.now or live.closing or live.over
-        call = LiveCall(name, live, runs, self.clock.now, fault, refused)
+        call = LiveCall(name, live, runs, self.clock.now, fault, refused, chosen)
         if live.over:
             with contextlib.suppress(SessionEndedError):
-                self._running_loop.call(live.session.start_soon, self._node(call))
+                self._running_loop.call(live.session.start_soon, *self._node(call))
                 raise AssertionError(f"session {live} is over, and accepted a call")
         if not refused:
             live.calls.append(call)
             if fault is not None:
                 self._faults.append(faults.Fault(name, fault))
-            self._running_loop.call(live.session.start_soon, self._node(call))
+            try:
+                self._running_loop.call(live.session.start_soon, *self._node(call))
+            except SessionEndedError as exc:
+                raise AssertionError(self._story(f"session {live} is open, and refused a call: {exc}")) from exc
             stop_session_if_failed(call, self.clock.now)
         return call
 
@@ -188,20 +214,19 @@ class SessionMachine(RuleBasedStateMachine):
     def every_call_is_as_the_model_says(self) -> None:
         """Check that all records have the statuses that their calls must have by now."""
         for live in self.live:
-            statuses = {record.name: record.status for record in live.session.info.records if record.parent is None}
             for call in live.calls:
-                expected = call.expected(self.clock.now)
-                status = statuses.get(call.name)
+                self._check_attempts(call)
+                expected, status = call.expected(self.clock.now), call.last.status
                 assert status in expected, self._story(
-                    f"{call} ({call.target!r}) is {status and status.value} at {self.clock.now:g} s, and should be "
-                    f"{' or '.join(sorted(each.value for each in expected))}"
+                    f"{call} ({call.target!r}) is {status.value} at {self.clock.now:g} s, and should be "
+                    f"{' or '.join(sorted(each.value for each in expected)) or 'tried again'}"
                 )
 
     @invariant()
     def a_session_is_over_when_its_calls_are(self) -> None:
         """Check that a session whose body has ended is left as soon as its calls have ended, and not before."""
         for live in self.live:
-            running = [call for call in live.calls if Status.OPEN in call.expected(self.clock.now)]
+            running = [call for call in live.calls if call.runs(self.clock.now)]
             inner = live.inner is not None and not live.inner.over
             should = live.closing and not running and not inner
             assert live.over == should, self._story(
@@ -209,6 +234,14 @@ class SessionMachine(RuleBasedStateMachine):
             )
             if live.over:
                 assert all(record.status is not Status.OPEN for record in live.session.info.records)
+
+    @invariant()
+    def no_call_waits_in_vain(self) -> None:
+        """Check that no more calls run than their limits allow, and that what waits for a limit or a call has to."""
+        try:
+            check_waits(self.live, self.clock.now)
+        except AssertionError as exc:
+            raise AssertionError(self._story(str(exc))) from None
 
     @invariant()
     def every_broadcast_is_heard(self) -> None:
@@ -249,6 +282,11 @@ class SessionMachine(RuleBasedStateMachine):
             st.builds(trees.Fatal),
         )
 
+    @staticmethod
+    def policies() -> st.SearchStrategy[dict[str, Any]]:
+        """Return a strategy for the policies of calls, of which the model knows these; they shrink to none."""
+        return machine_policies()
+
     @property
     def _running_loop(self) -> SteppedLoop:
         assert self._loop is not None
@@ -284,8 +322,19 @@ class SessionMachine(RuleBasedStateMachine):
             live = live.inner
         return live
 
-    def _node(self, call: LiveCall) -> FunctionNode[..., Any]:
-        return function_node(call.target, name=call.name)
+    def _node(self, call: LiveCall) -> tuple[Any, ...]:
+        """Return the node of a call, and its arguments. Calls that may be equal have one function."""
+        if "cache" in call.policies or "where" in call.policies:
+            return function_node(run_tree, name=call.name).options(**call.policies), call.target
+        return (function_node(call.target, name=call.name).options(**call.policies),)
+
+    def _check_attempts(self, call: LiveCall) -> None:
+        """Check that the attempts of a call follow each other at their times."""
+        attempts = call.attempts
+        for before, after in itertools.pairwise(attempts):
+            again, created = call.tried_again_at(before), after.started - WALL
+            assert again is not None, self._story(f"{call} is tried again, and should not be")
+            assert abs(again - created) < 0.001, self._story(f"{call} is tried again at {created:g} s, not {again:g} s")
 
     def _story(self, problem: str) -> str:
         return f"{problem}\n\n{_report.timeline(self._witness.trace)}"

@@ -36,7 +36,7 @@ def backends() -> st.SearchStrategy[str]:
 
 def session_options() -> st.SearchStrategy[dict[str, Any]]:
     """Return a strategy for session options that make a difference; they shrink to none. The timeout is finite."""
-    return _some(
+    return some_of(
         {
             "timeout": st.sampled_from([2.5, 6.5]),
             "end_on_error": st.just(True),
@@ -82,7 +82,7 @@ def policies(places: Iterable[str] = ()) -> st.SearchStrategy[dict[str, Any]]:
     }
     if where := [*places]:
         drawn["where"] = st.sampled_from(where)
-    return _some(drawn)
+    return some_of(drawn)
 
 
 def executors() -> st.SearchStrategy[f.Executor]:
@@ -94,7 +94,7 @@ def executors() -> st.SearchStrategy[f.Executor]:
     return st.builds(lambda plan, seed: f.Executor(plan, seed=seed), plan, st.integers(0, 9))
 
 
-def _some(options: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+def some_of(options: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
     """Return a strategy for some of these options. Each of them shrinks to none by itself, whatever the others are."""
     drawn = st.fixed_dictionaries({name: st.none() | values for name, values in options.items()})
     return drawn.map(lambda given: {name: value for name, value in given.items() if value is not None})

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 import railtracks as rt
+from railtracks._concurrency._single_flight import Flight
 from railtracks.execution import _call_scopes
 from railtracks.state._transitions import RTState
 from railtracks.testing import Livelock, VirtualClock, trees
@@ -39,8 +40,8 @@ def completed_for_cancelled(self, record, reason, now):
 
 
 class LateScope(_call_scopes.CallScope):
-    def __init__(self, deadline, caller):
-        super().__init__(deadline + 1, caller)
+    def __init__(self, deadline, *more):
+        super().__init__(deadline + 1, *more)
 
 
 class Narrow(SessionMachine):
@@ -50,19 +51,82 @@ class Narrow(SessionMachine):
     def leaves():
         return st.sampled_from([trees.Hang(), trees.Sleep(2)])
 
+    @staticmethod
+    def policies():
+        return st.just({})
+
 
 @pytest.mark.parametrize(
     "defect",
     [
         mock.patch.object(RTState, "cancelled", completed_for_cancelled),
-        mock.patch("railtracks.execution._call_scopes.CallScope", LateScope),
         mock.patch("railtracks.pubsub._publisher.RTPublisher.publish", lambda self, event: None),
     ],
-    ids=["completed for cancelled", "late timeout", "lost broadcast"],
+    ids=["completed for cancelled", "lost broadcast"],
 )
 def test_it_finds_a_defect_of_the_runtime(defect):
     with defect, pytest.raises(AssertionError):
         run(Narrow, FINDING)
+
+
+def test_it_finds_that_a_timeout_comes_late(backend):
+    machine = SessionMachine()
+    with mock.patch("railtracks.execution._call_scopes.CallScope", LateScope):
+        machine.start(backend, 0)
+        live = machine.open_session(timeout=2.5, end_on_error=False, inside=None)
+        machine.start_call(live, trees.Hang())
+        machine.advance(3)
+        with pytest.raises(AssertionError, match="is Open at 3 s, and should be Cancelled"):
+            machine.every_call_is_as_the_model_says()
+        machine.advance(1)
+        machine.teardown()
+
+
+def machine_of(leaf, **given):
+    """Return a state machine whose calls run this leaf, with these policies."""
+
+    class Limited(SessionMachine):
+        @staticmethod
+        def leaves():
+            return st.just(leaf)
+
+        @staticmethod
+        def policies():
+            return st.just(given)
+
+    return Limited
+
+
+def takes_no_slot(self, place, total):
+    self.holders[place.holder] = place
+    self.used += 1
+    return True
+
+
+def is_new(self, key):
+    return Flight(key), None
+
+
+SLOTS, FLIGHTS = "railtracks._concurrency._slots.SlotPool", "railtracks._concurrency._single_flight.SingleFlight"
+AGAIN = rt.Retry(attempts=2, wait_initial=1, wait_jitter=0)
+ONE, RATE = rt.Limit("one", concurrency=1), rt.Limit("rate", rate="1/9s")
+
+
+@pytest.mark.parametrize(
+    ("path", "replacement", "leaf", "policies"),
+    [
+        (f"{SLOTS}.acquire_nowait", takes_no_slot, trees.Sleep(2), {"limit": ONE}),
+        (f"{SLOTS}._admit", lambda self: [], trees.Sleep(1), {"limit": ONE}),
+        ("railtracks._concurrency._rate_window.RateWindow._take", lambda self: 0.0, trees.Return(1), {"limit": RATE}),
+        (f"{FLIGHTS}.join", is_new, trees.Sleep(2), {"cache": rt.Cache(key=repr), "limit": RATE}),
+        ("railtracks.execution._attempts.Attempts._goes_on", lambda *_: False, trees.Raise(), {"retries": AGAIN}),
+    ],
+    ids=["no limit", "slot not passed on", "no rate", "stampede", "never again"],
+)
+def test_it_finds_a_defect_of_policies(path, replacement, leaf, policies):
+    machine = machine_of(leaf, **policies)
+    with mock.patch(path, replacement), pytest.raises(AssertionError):
+        run(machine, FINDING)
 
 
 class Fatal(SessionMachine):
