@@ -10,6 +10,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import ConfigError, TransferError, WorkerLostError
 from railtracks.state import Status
+from railtracks.state._records import is_retried
 from railtracks.testing import check, simulate
 from railtracks.testing.faults import Executor, WorkerFault
 from tests.places import nodes
@@ -140,6 +141,21 @@ def test_each_of_many_calls_has_its_result_or_its_error(backend, seed):
         at_ + 1 for at_, result in enumerate(results) if not isinstance(result, Exception)
     ]
     assert sum(isinstance(result, Exception) for result in results) == len(failed)
+
+
+@rt.function_node
+async def many_again(count):
+    node = at(nodes.add, "pool").options(retries=rt.Retry(attempts=20, on=(WorkerLostError, TransferError)))
+    return await rt.call_batch(node, range(count), [1] * count, return_exceptions=False, limit=4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_retries_each_of_many_calls_has_its_result(backend, seed):
+    executor = Executor(chances=CHANCES, seed=seed, latency=2)
+    outcome = run(backend, many_again, 20, executor=executor, seed=seed, timeout=1000)
+    assert outcome.unwrap() == [number + 1 for number in range(20)]
+    lost = [fault for _, fault in executor.happened if fault in LOST]
+    assert sum(is_retried(record) for record in outcome.info.records) == len(lost)
 
 
 def test_an_executor_that_breaks_is_replaced(backend):
