@@ -184,7 +184,7 @@ def test_case(backend, name):
 # ---- any history
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(COUNT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [30, pytest.param(COUNT, marks=pytest.mark.slow)])
 def test_random_histories_end_like_undisturbed_runs(backend, count):
     for seed in range(FIRST[backend], FIRST[backend] + count * FACTOR):
         history = draw(seed)

@@ -19,7 +19,7 @@ from tests.effort import FACTOR
 from tests.fuzz import drawing, runner, shrinking
 from tests.fuzz import programs as p
 
-CASES = pytest.mark.parametrize("cases", [200, pytest.param(1000, marks=pytest.mark.slow)])
+CASES = pytest.mark.parametrize("cases", [100, pytest.param(1000, marks=pytest.mark.slow)])
 
 
 def python(*args):
