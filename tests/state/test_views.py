@@ -42,6 +42,8 @@ DATA = {
     r'"\u202e\ud800"': "\u202e\ud800",
     "<2000 bytes>": {"$large": "d", "$size": 2000},
     '{1: "a"}': {"$type": "dict", "$items": [[1, "a"]]},
+    '{1: "a", …}': {"$type": "dict", "$items": [[1, "a"], {"$cut": 3}]},
+    "{…}": {"$type": "dict", "$items": [{"$cut": 3}]},
     "ValueError('no')": {"$type": "builtins.ValueError", "$message": "no", "$traceback": ""},
     '{"x": 1}': {"$type": "app.Point", "$value": {"x": 1}},
     '"1/2"': {"$type": "fractions.Fraction", "$value": "1/2"},

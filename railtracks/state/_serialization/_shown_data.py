@@ -99,9 +99,10 @@ def _dict_text(data: dict[str, Any], limit: int, depth: int) -> str:
     for key, shown in _MARKS.items():
         if key in data:
             return shown(data)
-    if "$items" in data:  # a dict whose keys are not texts
-        pairs = [(_text(key, limit, depth - 1), value) for key, value in data["$items"][:_MAX_ITEMS]]
-        size = len(data["$items"])
+    if "$items" in data:  # a dict whose keys are not texts; the mark of what was cut stands behind the pairs
+        given = [pair for pair in data["$items"] if isinstance(pair, list)]
+        pairs = [(_text(key, limit, depth - 1), value) for key, value in given[:_MAX_ITEMS]]
+        size = len(data["$items"]) + (_MAX_ITEMS if len(given) < len(data["$items"]) else 0)
     else:
         data = data.get("$value", data) if "$type" in data else data
         if not isinstance(data, dict):
