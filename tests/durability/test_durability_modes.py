@@ -87,6 +87,16 @@ async def test_async_mode_puts_many_records_on_disk_at_once(synced):
     assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 0.9 * _fsync_thread.INTERVAL
 
 
+async def test_sync_mode_puts_on_disk_what_nothing_waits_for(synced):
+    async def long():
+        await until(lambda: synced)
+        return journal_on_disk(size for size, *_ in synced).records
+
+    async with rt.Session(run_identifier="run", durability="sync"):
+        [record] = await rt.call(long)
+    assert record.status is Status.OPEN
+
+
 async def test_exit_mode_writes_no_journal(disk):
     async with rt.Session(run_identifier="run", durability="exit"):
         await rt.call(both, 1)

@@ -10,8 +10,9 @@ import pytest
 
 import railtracks as rt
 from railtracks.exceptions import ConfigError
-from railtracks.state import MemoryStore, SQLiteStore, Store
+from railtracks.state import FileStore, MemoryStore, Reason, SQLiteStore, Status, Store
 from railtracks.state._stores._protocols import STORE_METHODS
+from tests.durability.disk import until
 from tests.durability.world import FOLDER, failing, flow_of, resumed, reused
 from tests.postgres import POSTGRES, store_of
 
@@ -61,6 +62,22 @@ async def test_a_run_that_died_is_resumed_from_every_store(world, kind):
     world.ran()
     assert await flow.aresume("dead") == "c!"
     assert world.ran() == ["c"]
+
+
+@pytest.mark.parametrize("durability", ["async", "sync"])
+@pytest.mark.parametrize("kind", ["file", "sqlite", POSTGRES])
+async def test_a_call_that_runs_is_soon_on_record(durability, kind):
+    """A run whose process dies in its first call is in the store, so that it can be recovered."""
+    kinds = {"file": FileStore, "sqlite": lambda: SQLiteStore("runs.db"), "postgres": lambda: store_of(Path.cwd())}
+    store = kinds[kind]()
+
+    async def long():
+        await until(lambda: store.read("run") is not None)
+        return rt.ExecutionInfo.from_journal(store.read("run").journal, running=False)
+
+    async with rt.Session(run_identifier="run", durability=durability, store=store):
+        [record] = (await rt.call(long)).records
+    assert (record.status, record.reason) == (Status.OPEN, Reason.PROCESS_DIED)
 
 
 @pytest.mark.parametrize("durability", ["exit", "async"])

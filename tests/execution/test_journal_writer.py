@@ -417,7 +417,7 @@ def test_entry_of_a_signal_handler_follows_the_one_it_interrupts(syncer):
 
 
 @pytest.mark.parametrize(
-    ("is_synchronous", "syncs_later", "scheduled"), [(False, True, 1), (True, True, 0), (False, False, 0)]
+    ("is_synchronous", "syncs_later", "scheduled"), [(False, True, 1), (True, True, 1), (False, False, 0)]
 )
 def test_entries_that_nothing_waits_for_are_synced_together(syncer, is_synchronous, syncs_later, scheduled):
     journal = Journal(is_synchronous=is_synchronous, syncs_later=syncs_later)

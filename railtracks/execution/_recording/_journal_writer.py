@@ -124,7 +124,7 @@ class JournalWriter:
         self._open_appender = open_appender
         self._on_failure = on_failure
         self.is_synchronous: bool = is_synchronous and open_appender is not None
-        self._must_schedule_sync = syncs_later and not is_synchronous  # the next entry schedules one
+        self._must_schedule_sync = syncs_later  # the next entry schedules one
         self._restart = restart
         self._before_sync = before_sync
         self._is_sync_due = is_sync_due
