@@ -76,8 +76,9 @@ class Retry:
     """The greatest number of seconds between two attempts."""
     wait_jitter: float = attrs.field(default=1.0, validator=_seconds())
     """The greatest number of seconds that is added by chance."""
-    timeout: float | None = attrs.field(default=45.0)
-    """Seconds from the first attempt on after which no other one begins; None for no limit."""
+    timeout: float | None = attrs.field(default=None)
+    """Seconds from the first attempt on after which no other one begins, waits for limits and workers included; None
+    for no limit."""
 
     @attempts.validator
     def _check_attempts(self, field: attrs.Attribute[Any], value: Any) -> None:

@@ -166,9 +166,26 @@ async def test_a_function_that_is_wrong_is_named_in_a_note(on, says):
 async def test_no_attempt_begins_after_the_timeout_of_the_retries():
     flaky = Flaky()
     async with rt.Session(save_state=False):
-        with pytest.raises(ConnectionError, match="attempt 3"):
+        with pytest.raises(ConnectionError, match="attempt 3") as caught:
             await rt.call(node_of(flaky, rt.Retry(attempts=None, wait_initial=1, wait_jitter=0, timeout=5)))
     assert flaky.waits == [1, 2]
+    assert caught.value.__notes__ == ["it was not tried again, as the timeout of its rt.Retry is 5 s"]
+
+
+@pytest.mark.parametrize("retries", [3, rt.Retry(attempts=4)])
+async def test_slow_attempts_are_all_made(retries):
+    """A call that takes minutes is tried again as often as one that takes none."""
+    flaky = Flaky()
+
+    async def slow():
+        await anyio.sleep(600)
+        await flaky()
+
+    async with rt.Session(timeout=math.inf, save_state=False):
+        with pytest.raises(ConnectionError) as caught:
+            await rt.call(node_of(slow, retries))
+    assert len(flaky.times) == 4
+    assert not hasattr(caught.value, "__notes__")
 
 
 async def test_each_attempt_has_the_timeout_of_the_node():

@@ -205,8 +205,10 @@ class Attempts:
         elif not self._is_wanted(policy.on, exc):
             return False
         least = self._wait if self._wait is not None else self._least_wait
-        elapsed = runner.now() - self._began
-        return policy.timeout is None or elapsed + least <= policy.timeout
+        if policy.timeout is not None and runner.now() - self._began + least > policy.timeout:
+            exc.add_note(f"it was not tried again, as the timeout of its rt.Retry is {policy.timeout:g} s")
+            return False
+        return True
 
     def _is_wanted(self, on: Callable[[Exception], Any], exc: Exception) -> bool:
         """Return whether a function of the user wants another attempt, and note after how many seconds."""
