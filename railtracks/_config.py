@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import is_
 from pathlib import Path
 from typing import Any, Unpack
@@ -302,15 +302,25 @@ def check_place(config: ExecutorConfig) -> None:
         ConfigError: It has none of that name. The text lists those that it has.
     """
     where = config.where
-    if where is None or where in PLACES or where in (config.executors or {}):
-        return
+    if where is not None and where not in PLACES and where not in (config.executors or {}):
+        raise unknown_place(source_of("where", where), where, config.executors or {})
+
+
+def unknown_place(source: str, where: str, executors: Iterable[str]) -> ConfigError:
+    """Return the error of a place that the session does not have.
+
+    Args:
+        source: What names it, for people.
+        where: The place.
+        executors: The names of the executors of the session.
+    """
     from difflib import get_close_matches  # here, because only this error needs it
 
-    known = [*(config.executors or {}), *PLACES]
+    known = [*executors, *PLACES]
     close = get_close_matches(where, known, n=1, cutoff=0.7)
     question = f"did you mean {close[0]!r}? The session has" if close else "the session has"
-    raise ConfigError(
-        f"{source_of('where', where)}: there is no place {where!r}; {question} {', '.join(map(repr, known))}; "
+    return ConfigError(
+        f"{source}: there is no place {where!r}; {question} {', '.join(map(repr, known))}; "
         f"an executor gets a name by executors={{{where!r}: ...}}"
     )
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cyclopts import CycloptsError, MissingArgumentError
+from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError
 
 from railtracks._concurrency._kinds import is_kind
 from railtracks._exit_codes import ExitCode
@@ -82,6 +82,9 @@ def explain_usage(exc: CycloptsError) -> str:
             text = f"{argument.name} is missing"
         else:
             text = f"{argument.name.lstrip('-').upper()} is missing"
+    elif isinstance(exc, UnknownCommandError) and exc.unused_tokens and exc.unused_tokens[0].startswith("-"):
+        option = exc.unused_tokens[0].partition("=")[0]
+        text = f"{option} stands before the command; options follow it, as in railtracks list --store STORE"
     elif not text.endswith("..."):
         text = text.removesuffix(".")
     return f"{text}; see {command} --help"

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Mapping
 from inspect import isawaitable
 from typing import Any
 
+from railtracks._config import unknown_place
 from railtracks._context_variable import current
 from railtracks._options import PLACES
-from railtracks.exceptions import ConfigError
 from railtracks.execution._home import Home
 from railtracks.execution._strategies import ExecutionStrategy
 from railtracks.execution._work_thread import blocks_loop, calling_thread
@@ -80,11 +80,7 @@ def make_strategy(
         return in_thread
     executors = coordinator.config.executors or {}
     if where not in PLACES and where not in executors and coordinator.outbox is None:
-        known = ", ".join(map(repr, (*executors, *PLACES)))
-        raise ConfigError(
-            f"where={where!r}: the session has no executor of that name, only {known}; "
-            f"use rt.Session(executors={{{where!r}: ...}}) with an executor"
-        )
+        raise unknown_place(f"where={where!r} of a node", where, executors)
     if where == "thread":
         from railtracks.execution._remote._thread import OwnLoopStrategy  # here, as few programs need it
 

@@ -178,6 +178,7 @@ MISTAKES = {
     ("list", "--store", "json:dumps"): (2, "--store json:dumps: <function dumps at "),
     ("resume", "waiting", "--answer", "x"): (2, "--answer x: expected ID=VALUE"),
     ("nope",): (2, 'Unknown command "nope". Available commands: run, list'),
+    ("--store=file:runs", "list"): (2, "--store stands before the command; options follow it, as in railtracks list "),
     ("show",): (2, ""),
 }
 

@@ -208,6 +208,8 @@ def test_an_unknown_place_is_an_error_that_names_the_known(backend):
         async with session(name="unknown") as opened:
             with pytest.raises(ConfigError, match=r"'gpu'.*'pool', 'task', 'thread', 'caller', 'process'"):
                 await rt.call(at(nodes.double, "gpu"), 1)
+            with pytest.raises(ConfigError, match="no place 'processes'; did you mean 'process'"):
+                await rt.call(at(nodes.double, "processes"), 1)
         assert opened.info.records[0].status is Status.FAILED
 
     run(backend, main)
