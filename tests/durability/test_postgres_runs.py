@@ -465,6 +465,7 @@ def test_sessions_at_once_are_committed_together(backend, monkeypatch):
         return original(self, group)
 
     monkeypatch.setattr(_committer.Committer, "_write", write)
+    monkeypatch.setattr(_journal_writer.fsync_thread, "schedule", lambda work: None)  # so each session is queued once
 
     @rt.function_node
     async def ten():
