@@ -261,8 +261,10 @@ async def test_a_batch_without_iterables_says_what_to_write():
 
 
 async def test_batch_over_what_cannot_be_iterated_raises_type_error():
-    with pytest.raises(TypeError, match="int"):
-        await rt.call_batch(nap, 5)  # type: ignore[call-overload]
+    with pytest.raises(
+        TypeError, match=r"rt\.call_batch\(nap.*argument 2 .* of type int, .* itertools\.repeat\(value\)"
+    ):
+        await rt.call_batch(nap, [1], 5)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("limit", [None, 3])

@@ -156,7 +156,7 @@ async def call_batch(
     check_label(progress)
     check_keep(keep_records, "rt.call_batch")
     node = as_node(node, "rt.call_batch")
-    calls = calls_of(node, iterables)
+    calls = calls_of(node, iterables, "rt.call_batch")
     run = partial(_run, node, calls, return_exceptions, limit, progress, iterables, keep_records)
     if current.get() is None:
         warn_of_lost_context(f"rt.call_batch({node.name}, ...)", stack_level=1, in_loop=True)
@@ -212,12 +212,19 @@ def check_limit(limit: object, caller: str) -> None:
         raise ValueError(f"{caller}: limit must be an integer of at least 1, or None for no limit, not {limit!r}")
 
 
-def calls_of(node: FunctionNode[..., Any], iterables: tuple[Items, ...]) -> Iterator[Call] | CallSource:
+def calls_of(node: FunctionNode[..., Any], iterables: tuple[Items, ...], caller: str) -> Iterator[Call] | CallSource:
     """Return the calls of a node for each tuple of ``zip(*iterables)``, which is read as they are taken.
 
     Raises:
-        TypeError: one of the arguments cannot be iterated.
+        TypeError: one of the arguments of ``caller`` cannot be iterated.
     """
+    for place, each in enumerate(iterables, 1):
+        if not any(hasattr(each, name) for name in ("__iter__", "__aiter__", "__getitem__")):
+            raise TypeError(
+                f"{caller}({node.name}, ...): argument {place} after the node is of type {type(each).__name__}, and "
+                f"cannot be iterated; write itertools.repeat(value) for a value that all calls get, and range(count) "
+                f"for a number of calls"
+            )
     if any(not hasattr(each, "__iter__") and hasattr(each, "__aiter__") for each in iterables):
         from railtracks._calls._async_items import AsyncCalls  # here, as few programs need it
 

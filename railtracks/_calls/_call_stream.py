@@ -197,7 +197,7 @@ def call_stream(
     check_label(progress, "rt.call_stream")
     node = as_node(node, "rt.call_stream")
     check_keep(keep_records, "rt.call_stream")
-    calls = calls_of(node, iterables)
+    calls = calls_of(node, iterables, "rt.call_stream")
     options = StreamOptions(limit or DEFAULT_LIMIT, ordered, return_exceptions, progress, keep_records)
     return CallStream(_Producer(node, calls, options, iterables))
 
