@@ -18,7 +18,7 @@ from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._record_text import inputs_text
 from tests.execution.records import Call, records_of, tree_of
 
-DONE, FAILED, OPEN = "Completed", "Failed", "Open"
+DONE, FAILED, CANCELLED, OPEN = "Completed", "Failed", "Cancelled", "Open"
 
 
 def key(node, argument=None):
@@ -68,12 +68,14 @@ def test_each_child_is_popped_once_and_equal_ones_in_order(children, popped, ind
         ([FAILED], 0),
         ([DONE, FAILED], 0),
         ([FAILED, DONE], 1),
-        ([FAILED, OPEN], 1),
+        ([FAILED, OPEN], 0),
+        ([OPEN, FAILED, OPEN, OPEN], 1),
+        ([FAILED, CANCELLED, OPEN], 2),
         ([DONE, DONE], 1),
         ([DONE, OPEN, FAILED], 0),
     ],
 )
-def test_latest_completed_attempt_counts_or_else_the_latest(statuses, expected):
+def test_completed_or_failed_before_it_was_killed_or_latest_counts(statuses, expected):
     attempts = [records_of([Call("f", 1, status=status)]) for status in statuses]
     node = build_history(*attempts).pop_child(key("f", 1))
     assert node.record is attempts[expected][0]
@@ -98,10 +100,10 @@ MERGES = {
     "one that is not empty": ([[], main(("f", DONE)), []], main(("f", DONE))),
     "completed again": ([main(("f", DONE)), main(("f", DONE))], main(("f", DONE))),
     "completed later": ([main(("f", FAILED), status=FAILED), main(("f", DONE))], main(("f", DONE))),
-    "lost later": ([main(("f", DONE), status=FAILED), main(status=OPEN)], main(("f", DONE), status=OPEN)),
+    "lost later": ([main(("f", DONE), status=FAILED), main(status=OPEN)], main(("f", DONE), status=FAILED)),
     "failed again": (
         [main(("f", FAILED), status=FAILED), main(("f", OPEN), status=OPEN)],
-        main(("f", OPEN), status=OPEN),
+        main(("f", FAILED), status=FAILED),
     ),
     "completed, then incomplete children": ([main(("f", DONE)), main(("g", FAILED), status=FAILED)], main(("f", DONE))),
     "completed, then other children": (

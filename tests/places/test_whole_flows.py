@@ -77,7 +77,8 @@ def drawn(info):
     text = re.sub(r" session \w+", " session", str(info))
     time = r"  (?:\d+ (?:h|min) )*[\d.]+ (?:ns|µs|ms|s|min|h)\b"
     place = r" in (?:thread|process \d+|\w+, process \d+)(?: on [\w.-]+)?"
-    text = re.sub(rf"(?: \((?:in|on) [\w ]+\))?{time}(?:{place})?(?: \(own[^)]*\))?", "", text)
+    wait = rf"(?:  after it waited{time.removeprefix(' ')})?"  # for a free worker, where there are workers
+    text = re.sub(rf"(?: \((?:in|on) [\w ]+\))?{time}(?:{place})?(?: \(own[^)]*\))?{wait}", "", text)
     return [line.rstrip() for line in text.splitlines()]
 
 
