@@ -128,7 +128,7 @@ def one_level_too_deep():
 
 @mistake("stampede", "equal calls do not wait for each other", sleeps, cache=rt.Cache(key=repr))
 def stampede():
-    return replaced(SingleFlight, join=lambda original, self, key: (Flight((self, key)), None))
+    return replaced(SingleFlight, join=lambda original, self, key, *more: (Flight((self, key)), None))
 
 
 @mistake("one attempt too many", "a call is tried once more than its policy says", with_any)
