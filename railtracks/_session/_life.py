@@ -29,6 +29,7 @@ from railtracks._session._tracing import abort_spans, begin_spans, close_spans, 
 from railtracks._test_hooks import RuntimeHooks
 from railtracks.exceptions import SessionError
 from railtracks.execution import Coordinator, Frame, running_library
+from railtracks.execution._call_ends import end_open_records
 from railtracks.execution._lifecycle import Operation, Phase
 from railtracks.state._serialization._secret_search import register_secrets
 
@@ -329,7 +330,7 @@ class SessionLife(SessionStorage):
         coordinator.lifecycle.advance(Phase.SAVING)
         coordinator.unbind()
         if self._end_time is None:
-            coordinator.end_open_records()
+            end_open_records(coordinator)
             coordinator.publisher.close()
             has_signal = self._interrupts != loop_interrupts.count
             self._is_interrupted = has_signal and is_cancelled_from_outside(coordinator.state)

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -25,23 +24,25 @@ from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._event_loop import running_library
 from railtracks._concurrency._headroom import require_headroom
 from railtracks._concurrency._kinds import is_kind
-from railtracks._context_variable import current, on_replayed
+from railtracks._context_variable import current
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks._options import ExecutorConfig
-from railtracks._policies import NO_POLICIES, Cache, Policies
+from railtracks._policies import NO_POLICIES, Policies
 from railtracks._test_hooks import RuntimeHooks
-from railtracks.exceptions import LimitExceededError, RunSuspended, SessionEndedError, StateError
+from railtracks.exceptions import RunSuspended, SessionEndedError, StateError
 from railtracks.execution._attempts import Attempts
 from railtracks.execution._blocked_loop import WatchedLoop, unwatch_loop, watch_loop
 from railtracks.execution._branches import Branches
+from railtracks.execution._budget import Budget
+from railtracks.execution._call_ends import on_cancelled, on_error, record_end, replay
 from railtracks.execution._call_log import CallLog
 from railtracks.execution._call_scopes import CallScopes, RootCall
 from railtracks.execution._call_secrets import register_call_secrets
 from railtracks.execution._lifecycle import Lifecycle, Phase
 from railtracks.execution._loop_binding import LoopBinding
-from railtracks.execution._node_errors import ends_session, is_cancellation, not_awaited, reason_of
-from railtracks.execution._node_policies import Call, note_waiting, run_with_policies
+from railtracks.execution._node_errors import is_cancellation, not_awaited, reason_of
+from railtracks.execution._node_policies import Call, run_with_policies
 from railtracks.execution._pump_nursery import TaskSpawner
 from railtracks.execution._strategies import ExecutionStrategy, InTaskStrategy, ThreadStrategy
 from railtracks.nodes import FunctionNode
@@ -49,7 +50,6 @@ from railtracks.pubsub import RTPublisher
 from railtracks.state import CallCreated, CallRecord, Reason, Status, Store
 from railtracks.state._records import DELETED, is_retried
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._classify import SCALAR_IDS
 from railtracks.state._serialization._record_text import object_text
 from railtracks.state._serialization._secret_search import register_secrets
 from railtracks.state._transitions import RTState
@@ -57,11 +57,11 @@ from railtracks.state._transitions import RTState
 if TYPE_CHECKING:  # not loaded before they are needed, if ever
     from railtracks._progress._view import SessionView
     from railtracks._resume._history import HistoryNode
-    from railtracks._resume._matching import Match
     from railtracks.execution._cached_calls import CachedCalls
     from railtracks.execution._limits import SessionLimits
     from railtracks.execution._mailbox import SessionMailbox
     from railtracks.execution._outbox import Outbox
+    from railtracks.execution._places import Places
     from railtracks.execution._recording._recorder import Recorder
     from railtracks.execution._resources import Resources
     from railtracks.execution._streams import OpenStreams
@@ -142,6 +142,7 @@ class Coordinator:
         mailbox: The messages for the run; None if its store keeps none, or if it is not stored.
         outer: The coordinator of the session around it, while its nursery is open; None if there is none.
         policies: The policies of nodes that declare none of their own; None if there are none.
+        budget: The seconds that all its calls together may take; None if it has no budget.
         outbox: What goes home with the records, in the session of a worker; None elsewhere.
         store: Where the session is stored; None if it is not.
         cached_calls: Its calls whose nodes have ``cache``; None if there were none yet.
@@ -157,8 +158,8 @@ class Coordinator:
     # Slots, because a dictionary of 30 attributes or more no longer shares its keys with others of its class, and a
     # session took a tenth longer to open.
     __slots__ = (
-        "__weakref__", "_budget_end", "_in_task", "_in_thread", "_is_on_asyncio", "_must_checkpoint", "_observer",
-        "_places", "_wrap", "_yield_at", "branches", "cached_calls", "call_log", "clock", "config", "context",
+        "__weakref__", "_in_task", "_in_thread", "_is_on_asyncio", "_must_checkpoint", "_observer",
+        "_places", "_wrap", "_yield_at", "branches", "budget", "cached_calls", "call_log", "clock", "config", "context",
         "failure_traceback", "lifecycle", "limits", "log", "loop", "mailbox", "nursery", "origin", "outbox", "outer",
         "policies", "publisher", "recorder", "redactor", "resources", "scopes", "session_id", "state", "store",
         "streams", "suspends", "threads", "view", "watched_loop",
@@ -205,14 +206,13 @@ class Coordinator:
         self.view: SessionView | None
         self.outbox: Outbox | None
         self.mailbox = self.outer = self.view = self.outbox = None
-        self._places: dict[tuple[str, bool], ExecutionStrategy] | None
-        self._places = None  # by where, and whether it is for async nodes
+        self._places: Places | None = None
         self.store: Store | None
         self.cached_calls: CachedCalls | None
         self.store = self.cached_calls = None
         self.watched_loop: WatchedLoop | None = None
         self.policies: Policies | None = config.policies
-        self._budget_end: float | None = None  # on its clock; None before the first call
+        self.budget: Budget | None = None if config.budget is None else Budget(config.budget)
         self.limits: SessionLimits | None = None
         if config.max_concurrency is not None or config.max_calls is not None or config.max_depth is not None:
             self.policies = self.policies or NO_POLICIES
@@ -230,6 +230,14 @@ class Coordinator:
         self.limits = SessionLimits(self)
         return self.limits
 
+    def use_cached_calls(self) -> CachedCalls:
+        """Return the cached calls, from the first one on."""
+        if self.cached_calls is None:
+            from railtracks.execution._cached_calls import CachedCalls  # here, as few programs need it
+
+            self.cached_calls = CachedCalls(self)
+        return self.cached_calls
+
     def new_root(self, timeout: float | None = None) -> RootCall:
         """Return a top-level call that begins now. The first one begins to use up the budget of the session.
 
@@ -238,23 +246,9 @@ class Coordinator:
         """
         seconds = self.config.timeout if timeout is None else timeout
         root = RootCall(seconds, anyio.current_time(), self.scopes.failed_batches)
-        budget = self.config.budget
-        if budget is not None:
-            if self._budget_end is None:
-                self._budget_end = self.clock() + budget
-            root.limit_by_budget(budget, self._budget_end - self.clock(), anyio.current_time())
+        if self.budget is not None:
+            self.budget.limit(root, self.clock())
         return root
-
-    def over_budget(self, what: str) -> LimitExceededError:
-        """Return the error of a call for which the budget of the session has ended too early. ``what`` begins it."""
-        from railtracks._config import source_of  # here, as only this error needs it
-
-        budget = self.config.budget
-        return LimitExceededError(
-            "budget",
-            f"{what} its budget of {budget:g} s (from {source_of('budget', budget)}); set budget to more seconds, or "
-            f"math.inf for no limit",
-        )
 
     @property
     def failure(self) -> BaseException | None:
@@ -338,7 +332,7 @@ class Coordinator:
                         if recorder.must_wait(match):
                             await recorder.wait_for_turn(match, self.context)
                         if recorder.may_replay(record, match, node, self.context):
-                            return self.replay(record, match, caller, node)
+                            return replay(self, record, match, caller.record, node)
                     elif match.is_given_up:  # the caller cancels it again, so that it does nothing
                         await anyio.sleep(match.patience)
                     history_node = match.node
@@ -353,10 +347,7 @@ class Coordinator:
                 result = await strategy.execute(node, args, kwargs)
             else:
                 call = Call(node, args, kwargs, record, run)
-                if policies.cache:
-                    result = await self._run_cached(policies, strategy, call)
-                else:
-                    result = await run_with_policies(policies, strategy, call, state, self.scopes)
+                result = await run_with_policies(policies, strategy, call, state, self.scopes)
             if type(result) is CoroutineType:
                 raise not_awaited(node.name, result)
         except Exception as exc:
@@ -370,7 +361,7 @@ class Coordinator:
                     attempts.on_replayed(record)
             else:
                 record.exception = exc  # first: recording it fails where the stack is full; see `end_open_records`
-                self._on_error(record, exc, node, attempts)
+                on_error(self, record, exc, node, attempts)
                 if commits:
                     await self.wait_committed()
             if attempts is None or not is_first or not attempts.is_retried:
@@ -378,17 +369,17 @@ class Coordinator:
             failure = exc
         except BaseException as exc:
             if is_cancellation(exc):
-                self._on_cancelled(record, run, exc)
+                on_cancelled(self, record, run, exc)
                 if is_kind(exc, GeneratorExit):
                     here = current.get()
                     if here is None or here.record is not record:
                         caller = here  # the garbage collector closed the coroutine, in the middle of unrelated code
             elif record.exception is not exc:  # as above
-                self._on_error(record, exc, node)
+                on_error(self, record, exc, node)
             raise
         else:
             state.succeeded(record, result, self.clock() + self.origin)
-            self.record_end(record)
+            record_end(self, record)
             if commits and recorder is not None and recorder.is_synchronous:
                 await recorder.wait_committed()
             return result
@@ -396,129 +387,13 @@ class Coordinator:
             current.set(caller)
         return await attempts.try_again(failure, commits, branch)
 
-    def place_of(self, node: FunctionNode[..., Any]) -> str | None:
-        """Return where a node runs: as it says, or, if it is sync, as the session says; None if neither does."""
-        declared = None if node.policies is None else node.policies.where
-        if declared is not None or node.is_async or self.policies is None:
-            return declared
-        return node.policies_over(self.policies).where
-
     def _strategy_of(self, node: FunctionNode[..., Any], where: str) -> ExecutionStrategy:
-        """Return what runs a node for which a place is declared. Raises ConfigError if the session has no such place.
-
-        A place that only the session declares is for sync nodes: the async ones, which await them, stay together.
-        """
-        from railtracks.execution._places import is_sent_call, make_strategy  # here, as few programs need it
-
-        is_async = node.is_async
-        if is_async and (is_sent_call(self) or self.place_of(node) is None):
-            return self._in_task
+        """Return what runs a node for which a place is declared. ConfigError if the session has no such place."""
         if self._places is None:
-            self._places = {}
-        strategy = self._places.get((where, is_async))
-        if strategy is None:
-            strategy = make_strategy(self, where, is_async, self._in_task, self._in_thread)
-            if self._wrap is not None and strategy is not self._in_task and strategy is not self._in_thread:
-                strategy = self._wrap(strategy)
-            self._places[where, is_async] = strategy
-        return strategy
+            from railtracks.execution._places import Places  # here, as few programs need it
 
-    async def _run_cached(self, policies: Policies, strategy: ExecutionStrategy, call: Call) -> Any:
-        """Return the result of a call whose node has ``cache``: that of an equal call, or else its own."""
-        cache = policies.cache
-        assert isinstance(cache, Cache)
-        run = partial(run_with_policies, policies, strategy, call, self.state, self.scopes)
-        return await self._cache().run(cache, call.node, call.record, run)
-
-    def _cache(self) -> CachedCalls:
-        """Return the cached calls, from the first one on."""
-        if self.cached_calls is None:
-            from railtracks.execution._cached_calls import CachedCalls  # here, as few programs need it
-
-            self.cached_calls = CachedCalls(self)
-        return self.cached_calls
-
-    def _on_cancelled(self, record: CallRecord, root: RootCall, exc: BaseException) -> None:
-        """Record the cancellation of a call, and at the first one below a top-level call what waits at a timeout."""
-        reason = reason_of(exc, root, sys._getframe(1))
-        limit = None
-        if reason is Reason.NODE_TIMEOUT:
-            note_waiting(self.state, root, record, exc, sys._getframe(1))
-        if reason is Reason.TIMEOUT or reason is Reason.BUDGET:
-            if root.waiting is None:
-                from railtracks.execution._waiting import waiting_calls  # here, as few programs need it
-
-                traceback = exc.__traceback__
-                assert traceback is not None
-                root.waiting = waiting_calls(self.state.live_entries(), record.run, record, traceback.tb_next)
-            if record.parent is None:
-                limit = root.timeout if root.budget is None else root.budget
-        self.state.cancelled(record, reason, self.now(), limit)
-        self.record_end(record, root.waiting or ())
-
-    def _on_error(
-        self,
-        record: CallRecord,
-        exc: BaseException,
-        node: FunctionNode[..., Any],
-        attempts: Attempts | None = None,
-    ) -> None:
-        """Record the error of a call of a node, and end the session if it has to."""
-        if is_kind(exc, RunSuspended):  # a run within this call waits for something, and so does this one
-            self.state.suspended(record, self.now())
-            self.record_end(record)
-            return
-        is_retried = attempts is not None and attempts.on_failed(record, exc)
-        self.state.failed(record, exc, self.now())
-        self.record_end(record, node=node)
-        if is_retried:
-            return
-        if self.lifecycle.failure is None and ends_session(exc, self.config.end_on_error):
-            self._fail(exc)
-
-    def record_end(
-        self, record: CallRecord, waiting: Sequence[str] = (), node: FunctionNode[..., Any] | None = None
-    ) -> None:
-        """Write and announce the end of a call, which the state has already.
-
-        Args:
-            record: The record of the call.
-            waiting: Where the innermost calls below its top-level call waited when that timed out.
-            node: The node of a call that failed, where it is known.
-        """
-        if self.recorder is not None:
-            self.recorder.on_ended(record)
-        elif id(type(record.result)) not in SCALAR_IDS:
-            register_secrets(record.result, self.redactor)
-        if self.call_log.is_active or record.status is not _COMPLETED:
-            self.call_log.ended(record, waiting, self.lifecycle.failure, node)
-        if self.mailbox is not None:
-            self.mailbox.waiters.on_call_ended()
-        if self.state.items is not None and record.is_item:
-            item = record.item  # type: ignore[attr-defined]
-            if not item.open:
-                item.batch.on_item_ended(item)
-
-    def replay(self, record: CallRecord, match: Match, caller: Frame, node: FunctionNode[..., Any]) -> Any:
-        """Give a call its recorded result, or raise its recorded exception, instead of running it."""
-        assert self.recorder is not None
-        self.recorder.on_replayed(record, match, self.context)
-        if self.cached_calls is not None:
-            self.cached_calls.on_replayed(match.changes)
-        policies = node.policies if self.policies is None else node.policies_over(self.policies)
-        if policies is not None and isinstance(policies.cache, Cache):
-            self._cache().remember(policies.cache, node, record, match.changes)
-        self.call_log.reused += 1 + len(match.descendants)
-        if self.call_log.is_active or caller.record is None:
-            self.call_log.created(record, caller.record, node)
-            self.call_log.ended(record)
-        notify = on_replayed.get()
-        if notify is not None:
-            records = self.state.records
-            notify(self.session_id, [record, *records[len(records) - len(match.descendants) :]])
-        if record.exception is not None:
-            raise record.exception
-        return match.result
+            self._places = Places(self._in_task, self._in_thread, self._wrap)
+        return self._places.strategy_of(node, where, self)
 
     def now(self) -> float:
         """Return the time in seconds since the epoch, on a clock that is never set back while the session is open."""
@@ -615,7 +490,7 @@ class Coordinator:
 
     # ---- failure and the end
 
-    def _fail(self, exc: BaseException) -> None:
+    def fail(self, exc: BaseException) -> None:
         """End the session because of ``exc``: cancel all its calls.
 
         Raises RecursionError where the stack is almost full; the caller of the call fails as well, and comes here.
@@ -665,18 +540,6 @@ class Coordinator:
         cause = Reason.OUTSIDE if exc is None or is_kind(exc, Exception) else reason_of(exc, frame.run, here)
         await self.scopes.cancel_calls_of(lambda caller: caller is record, cause)
         return is_suspending
-
-    def end_open_records(self) -> None:
-        """Record the end of what is still open although nothing runs.
-
-        Ctrl-C has torn it apart, or it failed where the stack was too full to record that.
-        """
-        for record in self.state.open_records():
-            if record.exception is not None:
-                self.state.failed(record, record.exception, self.now())
-            else:
-                self.state.cancelled(record, Reason.OUTSIDE, self.now())
-            self.record_end(record)
 
     def rename(self, session_id: str) -> None:
         """Take another identifier, before the first call."""

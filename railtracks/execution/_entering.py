@@ -18,6 +18,7 @@ from railtracks._concurrency._lost_cancellation import lost_cancellation
 from railtracks._concurrency._task_groups import split_cancellation
 from railtracks._context_variable import current
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, SessionError
+from railtracks.execution._budget import over_budget
 from railtracks.execution._call_scopes import CallScope, RootCall
 from railtracks.execution._coordinator import Coordinator, Frame
 from railtracks.execution._lifecycle import Operation
@@ -125,7 +126,7 @@ async def _run_in_scope(
     is_top = caller.run is None
     root = caller.run or root or coordinator.new_root()
     if root.budget is not None and is_top and root.deadline <= anyio.current_time():
-        raise coordinator.over_budget(f"the call of {node.name} came after the session had used up")
+        raise over_budget(root.budget, f"the call of {node.name} came after the session had used up")
     task = coordinator.loop.current_task()
     if branch is None and not (is_top and coordinator.is_body(task)):
         branch = coordinator.branches.of_task(task, caller.record)
@@ -217,7 +218,7 @@ async def _outcome(
             assert root.index is not None
             coordinator.call_log.timed_out(node.name, root.index, root.timeout, root.waiting or (), root.budget)
         if root.budget is not None:
-            raise coordinator.over_budget(f"the call of {node.name} was cancelled: the session has used up") from error
+            raise over_budget(root.budget, f"the call of {node.name} was cancelled: the session has used up") from error
         message = f"{node.name} exceeded the timeout of {root.timeout:g} s; set timeout=..., or math.inf for no limit"
         if root.has_streamed:
             message = (

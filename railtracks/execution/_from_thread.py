@@ -18,6 +18,7 @@ from railtracks.execution._coordinator import Frame
 from railtracks.execution._entering import call_here
 from railtracks.execution._lifecycle import Operation, Phase
 from railtracks.execution._node_errors import Unwound
+from railtracks.execution._node_policies import place_of
 from railtracks.execution._work_thread import WorkThread
 from railtracks.nodes import FunctionNode
 
@@ -86,7 +87,7 @@ def call_from_thread(node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs
     is_own = coordinator.threads.is_host_of_this_thread() or (isinstance(frame.task, WorkThread) and frame.task.is_here)
     branch = () if frame.record is None or is_own else None
     make_call = partial(call_here, node, args, kwargs, branch)
-    if coordinator.place_of(node) == "caller":
+    if place_of(node, coordinator.policies) == "caller":
         return _run_and_serve(frame, make_call, name)
     return run_in_session(frame, make_call, name)
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Awaitable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from railtracks._concurrency._task_groups import split_cancellation
 from railtracks._context_variable import current
-from railtracks._policies import Policies
+from railtracks._policies import Cache, Policies
 from railtracks.exceptions import NodeTimeOutError
 from railtracks.execution._call_scopes import CallScopes, NodeDeadline, RootCall
 from railtracks.execution._strategies import ExecutionStrategy
@@ -22,16 +23,18 @@ from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Reason
 from railtracks.state._transitions import RTState
 
-if TYPE_CHECKING:  # not loaded before it is needed
+if TYPE_CHECKING:  # not loaded before they are needed
+    from railtracks.execution._cached_calls import CachedCalls
     from railtracks.execution._limits import SessionLimits
 
 
-class LimitedCoordinator(Protocol):
-    """The coordinator, as far as this module needs it."""
+class CallingSession(Protocol):
+    """The ``Coordinator``, as far as this module needs it. It explains these members."""
 
     limits: SessionLimits | None
 
     def use_limits(self) -> SessionLimits: ...
+    def use_cached_calls(self) -> CachedCalls: ...
 
 
 class Call(NamedTuple):
@@ -47,6 +50,19 @@ class Call(NamedTuple):
     """Its record."""
     root: RootCall
     """The top-level call that it is part of."""
+
+
+def place_of(node: FunctionNode[..., Any], session: Policies | None) -> str | None:
+    """Return where a node runs: as it says, or, if it is sync, as the session says; None if neither does.
+
+    Args:
+        node: The node.
+        session: The policies of its session, if that has some.
+    """
+    declared = None if node.policies is None else node.policies.where
+    if declared is not None or node.is_async or session is None:
+        return declared
+    return node.policies_over(session).where
 
 
 def run_with_policies(
@@ -68,13 +84,23 @@ def run_with_policies(
 
     Cancellation: passed on; nothing is left that the policies had taken.
     """
+    cache = policies.cache
+    if isinstance(cache, Cache):
+        compute = partial(_run_uncached, policies, strategy, call, state, scopes)
+        return _session().use_cached_calls().run(cache, call.node, call.record, compute)
+    return _run_uncached(policies, strategy, call, state, scopes)
+
+
+def _run_uncached(
+    policies: Policies, strategy: ExecutionStrategy, call: Call, state: RTState, scopes: CallScopes
+) -> Awaitable[Any]:
     limits = _session().limits
     if policies.is_own or (limits is None and policies.limit is None):  # no coroutine more than it needs
         return _run_in_time(policies.timeout, strategy, call, state, scopes)
     return _run_within_limits(policies, strategy, call, state, scopes)
 
 
-def _session() -> LimitedCoordinator:
+def _session() -> CallingSession:
     return current.get().coordinator  # type: ignore[no-any-return]
 
 

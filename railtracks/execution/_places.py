@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
 from typing import Any
 
@@ -10,6 +10,7 @@ from railtracks._config import unknown_place
 from railtracks._context_variable import current
 from railtracks._options import PLACES
 from railtracks.execution._home import Home
+from railtracks.execution._node_policies import place_of
 from railtracks.execution._strategies import ExecutionStrategy
 from railtracks.execution._work_thread import blocks_loop, calling_thread
 from railtracks.nodes import FunctionNode
@@ -51,25 +52,53 @@ IN_LOOP = InLoopStrategy()
 IN_CALLING_THREAD = CallingThreadStrategy()
 
 
-def make_strategy(
-    coordinator: Home,
-    where: str,
-    is_async: bool,
-    in_task: ExecutionStrategy,
-    in_thread: ExecutionStrategy,
-) -> ExecutionStrategy:
-    """Return the strategy for nodes that run at a place.
+class Places:
+    """What runs the nodes of a session for which a place is declared.
 
     Args:
-        coordinator: Runs the calls of the session.
-        where: The place.
-        is_async: Whether the nodes are async.
         in_task: What runs async nodes in the task of their caller.
         in_thread: What runs sync nodes in worker threads.
-
-    Raises:
-        ConfigError: The session has no executor of that name.
+        wrap: Puts the strategy of a test harness around another one; None without a harness.
     """
+
+    def __init__(
+        self,
+        in_task: ExecutionStrategy,
+        in_thread: ExecutionStrategy,
+        wrap: Callable[[Any], Any] | None,
+    ) -> None:
+        self._in_task = in_task
+        self._in_thread = in_thread
+        self._wrap = wrap
+        self._strategies: dict[tuple[str, bool], ExecutionStrategy] = {}  # by place, and whether nodes are async
+
+    def strategy_of(self, node: FunctionNode[..., Any], where: str, session: Home) -> ExecutionStrategy:
+        """Return what runs the current call.
+
+        Args:
+            node: The node that it calls.
+            where: The place that the node, or the session, declares. One that only the session declares is for sync
+                nodes: the async ones, which await them, stay together.
+            session: The session. It is not kept, so that its records are freed with the last reference to it.
+
+        Raises:
+            ConfigError: The session has no executor of that name.
+        """
+        is_async = node.is_async
+        if is_async and (_is_sent_call(session) or place_of(node, None) is None):
+            return self._in_task
+        strategy = self._strategies.get((where, is_async))
+        if strategy is None:
+            strategy = _make_strategy(session, where, is_async, self._in_task, self._in_thread)
+            if self._wrap is not None and strategy is not self._in_task and strategy is not self._in_thread:
+                strategy = self._wrap(strategy)
+            self._strategies[where, is_async] = strategy
+        return strategy
+
+
+def _make_strategy(
+    session: Home, where: str, is_async: bool, in_task: ExecutionStrategy, in_thread: ExecutionStrategy
+) -> ExecutionStrategy:
     if where in ("task", "caller") and is_async:
         return in_task
     if where == "task":
@@ -78,23 +107,23 @@ def make_strategy(
         return IN_CALLING_THREAD
     if where == "thread" and not is_async:
         return in_thread
-    executors = coordinator.config.executors or {}
-    if where not in PLACES and where not in executors and coordinator.outbox is None:
+    executors = session.config.executors or {}
+    if where not in PLACES and where not in executors and session.outbox is None:
         raise unknown_place(f"where={where!r} of a node", where, executors)
     if where == "thread":
         from railtracks.execution._remote._thread import OwnLoopStrategy  # here, as few programs need it
 
         return OwnLoopStrategy()
-    if coordinator.outbox is not None:  # a worker: executors are where the session is
+    if session.outbox is not None:  # a worker: executors are where the session is
         return in_task if is_async else in_thread
     from railtracks.execution._remote._strategy import RunnerStrategy  # here, as above
 
     return RunnerStrategy(where, executors.get(where))
 
 
-def is_sent_call(coordinator: Home) -> bool:
+def _is_sent_call(session: Home) -> bool:
     """Return whether the current call is the one that was sent to this worker, and so has come to its place."""
-    if coordinator.outbox is None:
+    if session.outbox is None:
         return False
     record = current.get().record
     return record is not None and record.parent is None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from railtracks.execution._call_ends import record_end, replay
+
 if TYPE_CHECKING:
     from railtracks.execution._coordinator import Frame
     from railtracks.nodes import FunctionNode
@@ -22,12 +24,12 @@ def record_value(node: FunctionNode[..., Any], caller: Frame) -> Any:
     record = state.created(node.name, node.node_type, (), {}, caller.record, coordinator.now())
     match = None if recorder is None else recorder.on_created(record, node, caller.history_node)
     if match is not None and match.is_replayed:
-        return coordinator.replay(record, match, caller, node)
+        return replay(coordinator, record, match, caller.record, node)
     if coordinator.call_log.is_active:
         coordinator.call_log.created(record, caller.record, node)
     value = node.func()
     state.succeeded(record, value, coordinator.now())
-    coordinator.record_end(record)
+    record_end(coordinator, record)
     if recorder is not None and recorder.is_synchronous:
         recorder.require_commit()
     return value
@@ -97,11 +99,11 @@ def end_step(record: CallRecord, caller: Frame, identifier: str) -> None:
     """Record that the session was begun, as the run with this identifier. The caller puts that on disk."""
     coordinator = caller.coordinator
     coordinator.state.succeeded(record, identifier, coordinator.now())
-    coordinator.record_end(record)
+    record_end(coordinator, record)
 
 
 def fail_step(record: CallRecord, caller: Frame, exc: BaseException) -> None:
     """Record that the session could not be begun."""
     coordinator = caller.coordinator
     coordinator.state.failed(record, exc, coordinator.now())
-    coordinator.record_end(record)
+    record_end(coordinator, record)

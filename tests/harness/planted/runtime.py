@@ -125,7 +125,7 @@ def lost_cancellation():
         with mock.patch.object(self.scopes, "_entered", {}):
             original(self, exc)
 
-    return replaced(Coordinator, _fail=fail)
+    return replaced(Coordinator, fail=fail)
 
 
 @planted(
