@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from datetime import timedelta
 from itertools import pairwise
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.exceptions import FatalError, NodeInvocationError, NodeTimeOutError
+from railtracks.exceptions import FatalError, NodeInvocationError, NodeTimeOutError, StoreError
 from railtracks.state import Status
 from tests import virtual
 
@@ -118,6 +119,15 @@ async def test_what_ends_the_session_is_not_tried_again(error):
         with pytest.raises(rt.exceptions.RTError, match="attempt 1"):
             await rt.call(node_of(flaky))
     assert len(flaky.times) == 1
+
+
+@pytest.mark.parametrize(("temporary", "made"), [(True, 2), (False, 1)])
+async def test_a_store_that_fails_for_a_time_is_tried_again(temporary, made):
+    flaky = Flaky(failures=1, error=lambda text: StoreError(text, temporary=temporary))
+    async with rt.Session(save_state=False) as session:
+        with contextlib.suppress(StoreError):
+            await rt.call(node_of(flaky))
+    assert len(flaky.times) == len(session.info.records) == made
 
 
 @pytest.mark.parametrize("answer", [7, 7.0, timedelta(seconds=7)])

@@ -27,6 +27,7 @@ from railtracks.exceptions import (
     RunSuspended,
     SessionError,
     StateError,
+    StoreError,
 )
 from railtracks.execution._node_errors import is_fatal
 from railtracks.execution._quiet_retries import QuietRetries
@@ -42,7 +43,7 @@ _FINAL = (
     ConfigError, FatalError, GlobalTimeOutError, LimitExceededError, NodeCreationError, RunSuspended, SessionError,
     StateError,
 )  # fmt: skip
-"""What another attempt would not change: the session ends, or refuses the call."""
+"""What another attempt would not change: the session ends, or refuses the call. But see ``_is_final``."""
 
 
 class CallRunner(Protocol):
@@ -181,7 +182,7 @@ class Attempts:
 
     def on_failed(self, record: CallRecord, exc: BaseException) -> bool:
         """Note that an attempt has failed, before that is recorded. Return whether another one follows."""
-        if not is_kind(exc, Exception) or is_kind(exc, _FINAL) or is_fatal(exc):
+        if not is_kind(exc, Exception) or _is_final(exc) or is_fatal(exc):
             return False
         self._failed += 1
         self.is_retried = self._goes_on(exc)
@@ -234,6 +235,11 @@ class Attempts:
         """The seconds before the next attempt, without the part that is added by chance."""
         policy = self._policy
         return min(policy.wait_max, policy.wait_initial * 2.0 ** min(self._failed - 1, 1_000))
+
+
+def _is_final(exc: BaseException) -> bool:
+    """Return whether another attempt would not change anything; a database that cannot be reached now may be back."""
+    return is_kind(exc, _FINAL) and not (is_kind(exc, StoreError) and exc.temporary)
 
 
 def allowed_attempts(attempts: int | None) -> int | None:
