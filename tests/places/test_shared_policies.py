@@ -137,11 +137,21 @@ def test_a_rate_in_a_store_holds_in_workers(backend):
     run(backend, main)
 
 
-@pytest.mark.parametrize("store", [None, "memory", "unsaved"])
+class UnpicklableStore(FileStore):
+    def __reduce__(self):
+        raise TypeError("it is used here")
+
+
+@pytest.mark.parametrize("store", [None, "memory", "unpicklable", "unsaved"])
 def test_a_limit_without_a_store_for_it_warns_once(store, backend, tmp_path, caplog):
     folder = tmp_path / "marks"
     folder.mkdir()
-    options = {None: {}, "memory": {"store": MemoryStore()}, "unsaved": {"save_state": False}}[store]
+    options = {
+        None: {},
+        "memory": {"store": MemoryStore()},
+        "unpicklable": {"store": UnpicklableStore(tmp_path)},
+        "unsaved": {"save_state": False},
+    }[store]
 
     async def main():
         async with session(logging_setting="REGULAR", **options):
@@ -149,7 +159,12 @@ def test_a_limit_without_a_store_for_it_warns_once(store, backend, tmp_path, cap
                 await rt.call(at(call_alone, "process"), str(folder))
 
     run(backend, main)
-    why = {None: "keeps no limits", "memory": "MemoryStore.* is of use in its own process", "unsaved": "saves nothing"}
+    why = {
+        None: "keeps no limits",
+        "memory": "MemoryStore.* is of use in its own process",
+        "unpicklable": "UnpicklableStore.* cannot be sent to or from a worker: TypeError: it is used here",
+        "unsaved": "saves nothing",
+    }
     (text,) = warnings_in(caplog)
     assert text.startswith("rt.Limit('one at a time', concurrency=1) counts the calls that are made in a worker")
     assert re.search(why[store], text)

@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from railtracks.exceptions import TransferError
 from railtracks.executors._pickling import dumps, loads
 from railtracks.executors._worker import host, interpreter
 from railtracks.state import Store
@@ -31,6 +32,8 @@ class StoreReference:
     """By which the process of the session finds it."""
     content: bytes | None
     """The store, pickled; None if another process can do nothing with it."""
+    problem: str
+    """Why there is no content; "" if there is."""
     place: tuple[str, str, int, int] | None
     """Of a store that one machine has: the machine, the folder, and what identifies the folder there."""
     shown: str
@@ -48,8 +51,13 @@ class SentStore:
         self.store = store
         reach = getattr(store, "reach", None)
         place = _place_of(store.reach_folder) if reach == "machine" else None  # type: ignore[attr-defined]
-        content = dumps(store, f"the store {store!r}") if reach == "network" or place is not None else None
-        self.reference = StoreReference(next(_numbers), content, place, repr(store))
+        content, problem = None, f"{store!r} is of use in its own process only"
+        if reach == "network" or place is not None:
+            try:
+                content, problem = dumps(store, f"the store {store!r}"), ""
+            except TransferError as exc:  # calls run in workers all the same; a warning says so where it matters
+                problem = str(exc)
+        self.reference = StoreReference(next(_numbers), content, problem, place, repr(store))
         _sent[self.reference.number] = self
 
 
@@ -100,7 +108,7 @@ def _found(reference: StoreReference, home: tuple[str, int]) -> Any:
     if home == interpreter() and (sent := _sent.get(reference.number)) is not None:
         return sent.store
     if reference.content is None:
-        raise UnreachableStoreError(f"{reference.shown} is of use in its own process only")
+        raise UnreachableStoreError(reference.problem)
     if reference.place is not None and reference.place != _place_of(reference.place[1]):
         raise UnreachableStoreError(f"{reference.shown} is on the machine {reference.place[0]}, and this is {host()}")
     try:
