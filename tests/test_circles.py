@@ -340,3 +340,15 @@ def test_no_calls_wait_for_ever_whatever_they_wait_for(backend, program, concurr
     for result, expected in zip(results, program[1], strict=True):
         assert result == expected or (isinstance(result, LimitExceededError) and "for ever" in str(result))
     assert _wait_graph._waits == {}
+
+
+def test_an_owner_that_is_named_twice_waits_once():
+    class Held:
+        def held_by(self):
+            return [self]
+
+    resource = Held()
+    wait = _wait_graph.Wait(resource, [resource, resource], "itself", None)
+    assert _wait_graph.is_stuck(resource)
+    wait.end()
+    wait.end()

@@ -60,7 +60,7 @@ class Wait:
         self.text: str = text
         self.let_go: Callable[[str], object] | None = let_go
         self.is_free: bool = is_free
-        self._owners = tuple(owners)
+        self._owners = tuple(dict.fromkeys(owners))
         with guard:
             self.number: int = next(_numbers)
             for owner in self._owners:
@@ -72,7 +72,7 @@ class Wait:
             owners, self._owners = self._owners, ()
             for owner in owners:
                 waits = _waits[owner]
-                waits[self.resource].pop(self, None)  # an owner may be given twice
+                del waits[self.resource][self]
                 if not waits[self.resource]:
                     del waits[self.resource]
                 if not waits:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # not loaded before they are needed, if ever
 _COMPLETED = Status.COMPLETED
 
 
-class CallingSession(Protocol):
+class EndingSession(Protocol):
     """The ``Coordinator``, as far as this module needs it. It explains these members."""
 
     session_id: str
@@ -53,7 +53,7 @@ class CallingSession(Protocol):
     def fail(self, exc: BaseException, /) -> None: ...
 
 
-def on_cancelled(session: CallingSession, record: CallRecord, root: RootCall, exc: BaseException) -> None:
+def on_cancelled(session: EndingSession, record: CallRecord, root: RootCall, exc: BaseException) -> None:
     """Record the cancellation of a call, and at the first one below a top-level call what waits at a timeout.
 
     The function that has caught ``exc`` has to call this itself, because the frames from there on are examined.
@@ -77,7 +77,7 @@ def on_cancelled(session: CallingSession, record: CallRecord, root: RootCall, ex
 
 
 def on_error(
-    session: CallingSession,
+    session: EndingSession,
     record: CallRecord,
     exc: BaseException,
     node: FunctionNode[..., Any],
@@ -98,7 +98,7 @@ def on_error(
 
 
 def record_end(
-    session: CallingSession,
+    session: EndingSession,
     record: CallRecord,
     waiting: Sequence[str] = (),
     node: FunctionNode[..., Any] | None = None,
@@ -126,7 +126,7 @@ def record_end(
 
 
 def replay(
-    session: CallingSession, record: CallRecord, match: Match, caller: CallRecord | None, node: FunctionNode[..., Any]
+    session: EndingSession, record: CallRecord, match: Match, caller: CallRecord | None, node: FunctionNode[..., Any]
 ) -> Any:
     """Give a call its recorded result, or raise its recorded exception, instead of running it.
 
@@ -157,7 +157,7 @@ def replay(
     return match.result
 
 
-def end_open_records(session: CallingSession) -> None:
+def end_open_records(session: EndingSession) -> None:
     """Record the end of what is still open although nothing runs.
 
     Ctrl-C has torn it apart, or it failed where the stack was too full to record that.

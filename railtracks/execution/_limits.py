@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from railtracks._concurrency._single_flight import inside
 from railtracks._concurrency._slots import Place, SlotPool
@@ -28,9 +28,6 @@ from railtracks.execution._limit_texts import exceeded, not_allowed, warn_of_con
 from railtracks.execution._shared_limits import shared_limit, shown_limit
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord
-
-if TYPE_CHECKING:
-    pass
 
 PATIENCE = 60.0
 """Seconds that a call may wait for a limit before the wait is reported."""

@@ -8,15 +8,13 @@ a call of such a node finds nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status
 from railtracks.state._records import Change
 
-if TYPE_CHECKING:
-    from typing import Any
-
+if TYPE_CHECKING:  # loaded by sessions that resume a run
     from railtracks.state._call_tree import CallTree
 
 

@@ -12,7 +12,7 @@ PLACE = "railtracks.worker"
 
 
 def was_lost(record: CallRecord) -> bool:
-    """Return whether nothing came back of a call that ran in a worker, so that the calls below are not of this try."""
+    """Return whether nothing came back of a call that ran in a worker: the calls below are of another attempt then."""
     if record.attributes is None or PLACE not in record.attributes:
         return False
     found = loads(record.attributes).get(PLACE)

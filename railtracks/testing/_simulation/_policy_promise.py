@@ -56,7 +56,7 @@ def _check_attempts(session: ObservedSession, calls: dict[CallKey, ObservedCall]
         if retry:
             before = record.parent, record.name, retry - 1
             if not tried_again[before]:
-                raise InvariantError(f"{record.name} is try {retry + 1}, and try {retry} is missing", call)
+                raise InvariantError(f"{record.name} is attempt {retry + 1}, and attempt {retry} is missing", call)
             tried_again[before] -= 1
         if is_retried(record):
             tried_again[record.parent, record.name, retry] += 1
