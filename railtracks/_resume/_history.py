@@ -1,7 +1,7 @@
 """The history of a resumed run: the tree in which new calls are matched with recorded ones.
 
 A call is identified by its position in the tree of calls: the position of its parent, its node, its arguments as they
-are saved, and its ordinal among the siblings that are equal in these. The attempts of a call that was tried again are
+are saved, and its ordinal among the siblings that are equal in these. The tries of a call that was tried again are
 numbered among themselves: they have one ordinal. Arguments that are the same but passed in another way are found too.
 The order among other siblings does not count, so concurrent calls are matched in whatever order they
 are made. A call that cannot be identified in this way is only linked with a recorded one; see ``_links.py``.
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from railtracks._resume._canonical import CanonicalForms
 from railtracks._resume._links import Group, Links, base_of
 from railtracks._resume._siblings import MatchKey, Siblings, match_key
-from railtracks._resume._tries import CallIdentity, identified, next_attempts, retry_of
+from railtracks._resume._tries import CallIdentity, identified, next_tries, retry_of
 from railtracks.state._call_tree import CallTree
 from railtracks.state._records import CallRecord, Status, is_retried
 from railtracks.state._serialization._added_fields import Classes
@@ -40,7 +40,7 @@ class HistoryNode:
     """
 
     __slots__ = (
-        "_children", "_links", "_made", "_next_attempts", "_other_attempts", "_pools", "_siblings", "attempt",
+        "_children", "_links", "_made", "_next_tries", "_other_attempts", "_pools", "_siblings", "attempt",
         "is_handled", "is_linked", "is_taken", "record",
     )  # fmt: skip
 
@@ -55,7 +55,7 @@ class HistoryNode:
         self._other_attempts = None if len(attempts) == 1 else attempts
         self._children: list[HistoryNode] | None = None
         self._made: dict[int, HistoryNode] | None = None  # by position: those children that are kept, until all are
-        self._next_attempts: dict[int, int] | None = None
+        self._next_tries: dict[int, int] | None = None
         self._siblings: Siblings | None = None
         self._links: Links[HistoryNode] | None = None
         self._pools: dict[tuple[int, ...], HistoryNode | None] | None = None
@@ -177,21 +177,21 @@ class HistoryNode:
         """
         return self._pop(self._index().take_without_fields(key, forms, classes, self._is_child_taken))
 
-    def pop_next_attempt(self, before: HistoryNode) -> HistoryNode | None:
-        """Return the recorded call that is the next attempt of a child, which had failed; None if there is none left.
+    def pop_next_try(self, before: HistoryNode) -> HistoryNode | None:
+        """Return the recorded call that is the next try of a child, which had failed; None if there is none left.
 
         Args:
-            before: The match of the attempt that has failed now. If that was only linked with a child, there is none.
+            before: The match of the try that has failed now. If that was only linked with a child, there is none.
         """
         assert before.record is not None
-        return self._pop(self._index().take_next_attempt(before.record, self._is_child_taken))
+        return self._pop(self._index().take_next_try(before.record, self._is_child_taken))
 
-    def next_attempts(self) -> Mapping[int, int]:
-        """Return the positions of children that were tried again, each with that of its next attempt, if known."""
+    def next_tries(self) -> Mapping[int, int]:
+        """Return the positions of children that were tried again, each with that of its next try, if known."""
         records = self.child_records()
-        if self._next_attempts is None:  # they are found when children of several attempts of the run are grouped
-            self._next_attempts = next_attempts(records)
-        return self._next_attempts
+        if self._next_tries is None:  # they are found when children of several attempts of the run are grouped
+            self._next_tries = next_tries(records)
+        return self._next_tries
 
     def _pop(self, position: int | None) -> HistoryNode | None:
         if position is None:
@@ -264,7 +264,7 @@ class HistoryNode:
 
     def _index(self) -> Siblings:
         if self._siblings is None:
-            self._siblings = Siblings(self.child_records(), self.next_attempts())
+            self._siblings = Siblings(self.child_records(), self.next_tries())
         return self._siblings
 
     def _group_children(self) -> list[HistoryNode]:
@@ -276,13 +276,13 @@ class HistoryNode:
         found = sorted(nodes.values(), key=_position)
         if any(retry for _, _, retry in nodes):
             positions = {id(node): position for position, node in enumerate(found)}
-            self._next_attempts = {
+            self._next_tries = {
                 positions[id(nodes[key, ordinal, retry - 1])]: positions[id(node)]
                 for (key, ordinal, retry), node in nodes.items()
                 if retry
             }
         else:
-            self._next_attempts = {}
+            self._next_tries = {}
         return found
 
 

@@ -112,7 +112,7 @@ def match_call(
         node: The node that it calls.
         forms: The canonical forms of the node's arguments.
         find: Returns the large values of the history.
-        before: The match of the attempt before it, if it is another attempt of a call that has failed, and the history
+        before: The match of the try before it, if it is another try of a call that has failed, and the history
             has that.
     """
     if caller is None:
@@ -121,7 +121,7 @@ def match_call(
     if key is not None and not retry_of(record):
         found = _find(caller, key, record, node, forms)
     elif key is not None and before is not None:
-        found = caller.pop_next_attempt(before)
+        found = caller.pop_next_try(before)
     if found is None or found.record is None:
         linked, why = _link(caller, record, node, forms), _why_not_found(record)
         if linked is None and record.parent is None and why == NOT_ON_RECORD:

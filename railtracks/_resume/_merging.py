@@ -88,7 +88,7 @@ class _Merger:
     # ---- which calls there are
 
     def _add_children(self, node: HistoryNode, parent: _Call | None) -> None:
-        children, following = node.children(), node.next_attempts()
+        children, following = node.children(), node.next_tries()
         later = {*following.values()}
         for at in range(len(children)):
             if at not in later:
@@ -225,7 +225,7 @@ class _Tasks:
 
 
 def _changes(node: HistoryNode, record: CallRecord) -> list[Change]:
-    """Return the context changes of a call: those on the record that counts, and what older attempts had come to.
+    """Return the context changes of a call: those on the record that counts, and what other attempts had come to.
 
     What an attempt makes again keeps its position, by which it is known.
     """

@@ -35,7 +35,7 @@ _Value = tuple[str | None, str | None]
 """A value of the context as JSON text, None if there is none, and the types in it."""
 
 LOST_BEFORE = "its worker was lost before"
-"""Why an attempt of a call runs that follows one of which nothing is known."""
+"""Why a try of a call runs that follows one of which nothing is known."""
 
 _PROGRESS = {Status.COMPLETED: 0, Status.OPEN: 2}
 
@@ -113,7 +113,7 @@ class Replayer:
             record: The call. Its ``node`` and ``inputs`` are settled.
             node: The node that it calls.
             caller: The match of its caller. Not used for a top-level call.
-            before: The match of the attempt before it, if it is another attempt of a call that has failed.
+            before: The match of the try before it, if it is another try of a call that has failed.
 
         Raises:
             StateError: The run has completed calls, and none of them can be found.
@@ -150,7 +150,7 @@ class Replayer:
         return match
 
     def _with_lost(self, match: Match, before: HistoryNode) -> Match:
-        """Return a match with the calls below the attempt before this one, if nothing came back of that."""
+        """Return a match with the calls below the try before this one, if nothing came back of that."""
         back = self._given_back.pop(id(before), None)
         if back is None:
             return match
@@ -319,7 +319,7 @@ class Replayer:
     def give_back(self, known: HistoryNode) -> None:
         """Note that nothing has come back of what was handed over for a recorded call: its worker was lost.
 
-        If the call is tried again, the calls below are those of the next attempt.
+        If the call is tried again, the calls below are those of the next try.
         """
         self._given_back[id(known)] = known
 

@@ -1,6 +1,6 @@
 """The recorded calls of one caller, by what a new call is matched with: its node and its arguments.
 
-A new attempt of a call that had failed is matched with the next attempt of what that one was matched with.
+A new try of a call that had failed is matched with the next try of what that one was matched with.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ class Siblings:
 
     Args:
         records: The calls, in the order of creation.
-        next_attempts: The positions of calls that were tried again, each with that of its next attempt.
+        next_tries: The positions of calls that were tried again, each with that of its next try.
 
     Attributes:
         taken: By position, whether a call was found here.
         have_former: Whether one of them was recorded by a release that wrote types without their places.
     """
 
-    def __init__(self, records: Sequence[CallRecord], next_attempts: Mapping[int, int]) -> None:
+    def __init__(self, records: Sequence[CallRecord], next_tries: Mapping[int, int]) -> None:
         self._records = records
-        # By the identity of the record of a call that was tried again: its position, and that of its next attempt.
-        self._next_attempts = {id(records[at]): (at, following) for at, following in next_attempts.items()}
-        later = {*next_attempts.values()}
+        # By the identity of the record of a call that was tried again: its position, and that of its next try.
+        self._next_tries = {id(records[at]): (at, following) for at, following in next_tries.items()}
+        later = {*next_tries.values()}
         self._by_node: dict[str, _OfNode] = {}
         self._next_equal = array("q", [_END]) * len(records)
         self.taken: bytearray = bytearray(len(records))
@@ -103,14 +103,14 @@ class Siblings:
             self.taken[position] = True
         return position
 
-    def take_next_attempt(self, record: CallRecord, is_taken: Callable[[int], bool]) -> int | None:
-        """Return the position of the attempt that followed a call that was found here; None if there is none left.
+    def take_next_try(self, record: CallRecord, is_taken: Callable[[int], bool]) -> int | None:
+        """Return the position of the try that followed a call that was found here; None if there is none left.
 
         Args:
             record: The call.
             is_taken: As for :meth:`take`.
         """
-        before, position = self._next_attempts.get(id(record), (None, _END))
+        before, position = self._next_tries.get(id(record), (None, _END))
         if before is None or not self.taken[before] or is_taken(position):
             return None
         self.taken[position] = True

@@ -1,7 +1,8 @@
-"""The attempts of calls that are tried again when they fail: which recorded call is the next attempt of which.
+"""The tries of calls that are tried again when they fail: which recorded call is the next try of which.
 
-Each attempt is a call of its own on record, with the caller, arguments and task of the one before it. Equal calls of
-other tasks are other calls: what they did, and how often they were tried again, is their own.
+In this folder an attempt is one of the run, which is a session; the attempts of a call are its tries. Each is a call of
+its own on record, with the caller, arguments and task of the one before it. Equal calls of other tasks are other calls:
+what they did, and how often they were tried again, is their own.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from railtracks.state._records import CallRecord, is_retried
 
 CallIdentity = tuple[tuple[str, ...], int, int]
 """What a call is known by among those of its caller: what equal ones have in common, which of these it is, and which
-attempt."""
+try."""
 
 
 def retry_of(record: CallRecord) -> int:
-    """Return how many attempts of a call had failed before this one."""
+    """Return how many tries of a call had failed before this one."""
     return 0 if record.policy is None else record.policy.retry
 
 
@@ -28,8 +29,8 @@ def equality_key(record: CallRecord) -> tuple[str, ...]:
     return match_key(record) or link_key(record)
 
 
-def next_attempts(records: Sequence[CallRecord]) -> dict[int, int]:
-    """Return the positions of calls that were tried again, each with that of its next attempt, if that is on record.
+def next_tries(records: Sequence[CallRecord]) -> dict[int, int]:
+    """Return the positions of calls that were tried again, each with that of its next try, if that is on record.
 
     Args:
         records: The calls of one caller, or of several that stand for one, in the order of creation.
@@ -50,7 +51,7 @@ def _find_next(
     found: dict[int, int],
     task_of: Callable[[CallRecord], Hashable],
 ) -> None:
-    """Add next attempts that are not found yet: the first ones in the task of those that had failed."""
+    """Add next tries that are not found yet: the first ones in the task of those that had failed."""
     waiting: dict[Hashable, deque[int]] = {}
     known = {*found.values()}
     for position in tried:
@@ -68,7 +69,7 @@ def _task_of(record: CallRecord) -> Hashable:
 
 def identified(children: Sequence[CallRecord]) -> Iterator[tuple[CallIdentity, CallRecord]]:
     """Yield the calls of one caller, in the order of creation, each with what it is known by."""
-    following = next_attempts(children)
+    following = next_tries(children)
     later: dict[int, CallIdentity] = {}
     ordinals: dict[tuple[str, ...], int] = {}
     for position, child in enumerate(children):
