@@ -562,6 +562,20 @@ async def test_awaiting_a_stream_says_what_to_write():
             await rt.call_stream(abs, [1])
 
 
+@pytest.mark.parametrize("where", [None, "task", "caller", "thread"])
+async def test_a_sync_node_may_return_a_stream(where):
+    @rt.function_node(where=where)
+    def opened():
+        return rt.call_stream(abs, [1, -2])
+
+    @rt.function_node
+    async def consume():
+        return [result async for result in await rt.call(opened)]
+
+    async with rt.Session():
+        assert await rt.call(consume) == [1, 2]
+
+
 @pytest.mark.parametrize("keep_records", ["all", "summary"])
 async def test_a_stream_that_outlives_the_timeout_says_so(keep_records):
     async def endless():

@@ -7,7 +7,6 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping
-from inspect import isawaitable
 from typing import Any
 
 import anyio
@@ -31,7 +30,7 @@ from railtracks.execution._work_thread import WorkThread
 from railtracks.executors._outcome import pack_exception, pack_result
 from railtracks.executors._pickling import dumps
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._callables import holds
+from railtracks.nodes._callables import is_awaited
 from railtracks.nodes._resolve import invoke_if_node
 from railtracks.state import Reason
 from railtracks.state._redaction._redactor import Redactor
@@ -157,7 +156,7 @@ class _Job:
         try:
             try:
                 result = invoke_if_node(self._node.func(*self._args, **self._kwargs))
-                if holds(isawaitable, result):
+                if is_awaited(result):
                     result = _await(result, frame, self._node.name)
             finally:
                 current.reset(around)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from inspect import isawaitable
 from typing import Any
 
 from railtracks._config import unknown_place
@@ -14,7 +13,7 @@ from railtracks.execution._node_policies import place_of
 from railtracks.execution._strategies import ExecutionStrategy
 from railtracks.execution._work_thread import blocks_loop, calling_thread
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._callables import holds
+from railtracks.nodes._callables import is_awaited
 from railtracks.nodes._resolve import invoke_if_node
 
 
@@ -27,7 +26,7 @@ class InLoopStrategy:
             result = invoke_if_node(node.func(*args, **kwargs))
         finally:
             blocks_loop.reset(token)
-        return await result if holds(isawaitable, result) else result
+        return await result if is_awaited(result) else result
 
 
 class CallingThreadStrategy:
@@ -45,7 +44,7 @@ class CallingThreadStrategy:
         thread = calling_thread.get()
         assert thread is not None
         result = await thread.run(lambda: invoke_if_node(node.func(*args, **kwargs)))
-        return await result if holds(isawaitable, result) else result
+        return await result if is_awaited(result) else result
 
 
 IN_LOOP = InLoopStrategy()

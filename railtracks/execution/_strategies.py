@@ -7,20 +7,18 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from inspect import isawaitable
 from typing import Any, Protocol
 
 from railtracks._concurrency._after_fork import after_fork
 from railtracks._concurrency._cancellation import checkpoint_if_cancelled
 from railtracks._concurrency._kinds import is_kind
-from railtracks._concurrency._task_stream import TaskStream
 from railtracks._concurrency._thread_limit import PATIENCE, ThreadLimit
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks.execution._node_errors import Unwound
 from railtracks.execution._noted_waits import noted_wait
 from railtracks.nodes import FunctionNode
-from railtracks.nodes._callables import holds
+from railtracks.nodes._callables import is_awaited
 from railtracks.nodes._resolve import invoke_if_node
 
 MAX_NAMED = 10
@@ -115,9 +113,7 @@ class ThreadStrategy:
                 # this call's own cancellation then, unless the node cancelled a future of its own.
                 await checkpoint_if_cancelled()
             raise
-        # A stream is awaitable only to say that it is not, and is iterated over by who gets it.
-        is_awaitable = holds(isawaitable, result) and not issubclass(type(result), TaskStream)
-        return await result if is_awaitable else result
+        return await result if is_awaited(result) else result
 
     def _run(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         _thread_state.strategy = self

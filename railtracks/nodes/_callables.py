@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from railtracks._concurrency._task_stream import TaskStream
+
 
 def innermost(target: Any) -> Any:
     """Return what a partial, however nested, finally calls."""
@@ -43,3 +45,11 @@ def holds(test: Callable[[Any], bool], result: Any) -> bool:
         raise
     except BaseException:  # the `__class__` of a user's object, or its metaclass, may raise anything
         return False
+
+
+def is_awaited(result: Any) -> bool:
+    """Return whether what a sync node returns is awaited for its result.
+
+    A stream is not. It has ``__await__`` only for an error that says so.
+    """
+    return holds(inspect.isawaitable, result) and not issubclass(type(result), TaskStream)

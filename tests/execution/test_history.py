@@ -75,7 +75,7 @@ def test_each_child_is_popped_once_and_equal_ones_in_order(children, popped, ind
         ([DONE, OPEN, FAILED], 0),
     ],
 )
-def test_completed_or_failed_before_it_was_killed_or_latest_counts(statuses, expected):
+def test_which_attempt_of_the_run_counts_for_a_call(statuses, expected):
     attempts = [records_of([Call("f", 1, status=status)]) for status in statuses]
     node = build_history(*attempts).pop_child(key("f", 1))
     assert node.record is attempts[expected][0]
