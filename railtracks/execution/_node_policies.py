@@ -66,7 +66,12 @@ def place_of(node: FunctionNode[..., Any], session: Policies | None) -> str | No
 
 
 def run_with_policies(
-    policies: Policies, strategy: ExecutionStrategy, call: Call, state: RTState, scopes: CallScopes
+    policies: Policies,
+    strategy: ExecutionStrategy,
+    call: Call,
+    state: RTState,
+    scopes: CallScopes,
+    may_be_cached: bool = True,
 ) -> Awaitable[Any]:
     """Run one attempt of a call as the policies of its node say. Awaiting what is returned gives its result.
 
@@ -76,6 +81,7 @@ def run_with_policies(
         call: The call.
         state: The records of the session.
         scopes: The cancel scopes of its calls.
+        may_be_cached: Whether its result may be that of an equal call; False for the call that makes such a result.
 
     Raises:
         NodeTimeOutError: it took longer than its ``timeout``.
@@ -85,15 +91,10 @@ def run_with_policies(
     Cancellation: passed on; nothing is left that the policies had taken.
     """
     cache = policies.cache
-    if isinstance(cache, Cache):
-        compute = partial(_run_uncached, policies, strategy, call, state, scopes)
+    if cache and may_be_cached:
+        assert isinstance(cache, Cache)
+        compute = partial(run_with_policies, policies, strategy, call, state, scopes, may_be_cached=False)
         return _session().use_cached_calls().run(cache, call.node, call.record, compute)
-    return _run_uncached(policies, strategy, call, state, scopes)
-
-
-def _run_uncached(
-    policies: Policies, strategy: ExecutionStrategy, call: Call, state: RTState, scopes: CallScopes
-) -> Awaitable[Any]:
     limits = _session().limits
     if policies.is_own or (limits is None and policies.limit is None):  # no coroutine more than it needs
         return _run_in_time(policies.timeout, strategy, call, state, scopes)
