@@ -1,9 +1,12 @@
-"""The Coordinator: runs the calls of a session, and records, announces and cancels them.
+"""The Coordinator: runs the calls of a session, and cancels them.
 
 Why it is as it is. A nested call is the hot path, and it awaits the node in the caller's own task: no task, no lock, no
 scope, no await of its own. So a call can only be cancelled where its task has a scope of ours, and that is where a call
 enters a task (see ``_entering.py``). ``timeout`` is the deadline of the scopes below a top-level call; ``end_on_error``
 cancels all scopes of the session. Nothing else stops anything.
+
+Here is what a nested call comes through, and the life of the session. How calls end is in ``_call_ends.py``, what
+policies do in ``_node_policies.py``, and where nodes run in ``_places.py``; these see the Coordinator as a protocol.
 
 Everything here runs on the session's one event loop, and state is changed only between awaits, so there is nothing
 to lock.
