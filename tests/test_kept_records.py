@@ -374,6 +374,21 @@ def do_all_with_kills(backend, data):
     assert summary["items"] == count
 
 
+class Given:
+    """Draws what is given, in place of Hypothesis."""
+
+    def __init__(self, *values):
+        self._values = iter(values)
+
+    def draw(self, strategy):
+        return next(self._values)
+
+
+def test_attempt_that_was_killed_after_a_failed_one_counts(backend, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    do_all_with_kills(backend, Given(3, 1, [0, 0, 0], {0}, set(), "failures", False, False, [1, 3]))
+
+
 async def test_items_that_changed_are_noticed(backend):
     items, trouble = [*range(10)], True
 

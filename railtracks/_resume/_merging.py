@@ -9,6 +9,7 @@ import attrs
 
 from railtracks._resume._history import HistoryNode, is_session, joined
 from railtracks._resume._tries import retry_of
+from railtracks.state._batch_summary import furthest_batch
 from railtracks.state._call_tree import CallTree
 from railtracks.state._records import CallRecord, Change, PolicyFacts, Status, copy_record, is_retried
 from railtracks.state._views._place import was_lost
@@ -141,6 +142,10 @@ class _Merger:
         was_left = node.is_left if record.status is Status.FAILED or is_session(record) else None
         begun = record.attempt if _is_completed(record) else latest_record.attempt
         copy = copy_record(record, changes=None, was_left=was_left, attempt=begun)
+        if not _is_completed(record):
+            furthest = furthest_batch(node.records)[1]
+            if furthest is not None and furthest is not record:
+                copy.attributes, copy.code = furthest.attributes, furthest.code
         call = _Call(record, attempt, parent, began, copy, ended, _changes(node, record), before)
         self._calls.append(call)
         return call

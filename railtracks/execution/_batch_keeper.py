@@ -17,11 +17,11 @@ from railtracks.execution._coordinator import Frame
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._code import has_changed
 from railtracks.state import Status
-from railtracks.state._batch_summary import BATCH, MAX_FAILURES, BatchSummary, Ended
+from railtracks.state._batch_summary import BATCH, MAX_FAILURES, BatchSummary, Ended, furthest_batch
 from railtracks.state._item_records import Item, ItemRecord, ItemRecords, copies_of
 from railtracks.state._serialization._large_values import discard
 from railtracks.state._serialization._plain_data import cut_text
-from railtracks.state._serialization._record_text import dumps, form_in, inputs_text, is_lossy, loads
+from railtracks.state._serialization._record_text import dumps, form_in, inputs_text, is_lossy
 from railtracks.state._serialization._shown_arguments import shown_arguments
 
 Keep = Literal["failures", "summary"]
@@ -74,11 +74,9 @@ class BatchKeeper:
 
     def _known_summary(self) -> BatchSummary:
         """Return what an earlier attempt knew of the items: the one that has most of them done."""
-        best, code = BatchSummary(), None
-        for record in () if self._frame.history_node is None else self._frame.history_node.records:
-            known = BatchSummary.of(None if record.attributes is None else loads(record.attributes).get(BATCH))
-            if known.done.count + known.kept.count > best.done.count + best.kept.count:
-                best, code = known, record.code
+        history_node = self._frame.history_node
+        best, furthest = furthest_batch(() if history_node is None else history_node.records)
+        code = None if furthest is None else furthest.code
         policy = self._coordinator.config.code_changes
         if policy == "ignore" or not has_changed(code, self._node.code):
             return best
