@@ -55,7 +55,8 @@ class BatchKeeper:
         self._node = node
         self._coordinator = frame.coordinator
         self._state = self._coordinator.state
-        self._state.items = self._state.items or ItemRecords()
+        if self._state.items is None:  # an empty one counts its indices on, so that no two calls have the same one
+            self._state.items = ItemRecords()
         self._recorder = None if self._outer is not None else self._coordinator.recorder
         self._keeps_failures = keep_records == "failures"
         self._returns = returns

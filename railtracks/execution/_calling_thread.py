@@ -15,7 +15,7 @@ from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon
 from railtracks._concurrency._kinds import is_kind
-from railtracks._concurrency._work_item import Outcome
+from railtracks._concurrency._work_item import Outcome, serves_thread, work_of_this_thread
 from railtracks.execution._node_errors import is_cancellation
 from railtracks.execution._work_thread import calling_thread
 
@@ -25,6 +25,9 @@ T = TypeVar("T")
 class CallingThread:
     """The current thread, which waits for a call that runs on the event loop of a session.
 
+    A worker thread does not count while it waits, and holds no place in the limit of its session, as with
+    ``run_in_loop``. It has a place again while it runs a node.
+
     Args:
         token: How that event loop is reached.
     """
@@ -33,6 +36,9 @@ class CallingThread:
         self._token = token
         self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._outcome: Outcome[Any] | None = None
+        self._work_item = work_of_this_thread()  # what this thread is running, if it is a worker thread of that loop
+        self._request: anyio.CancelScope  # of what the thread waits for; made on the event loop
+        self._turn = anyio.Lock(fast_acquire=True)  # of one node after the other that runs in the thread
 
     # ---- in the thread
 
@@ -56,13 +62,10 @@ class CallingThread:
 
         async def run() -> None:
             calling_thread.set(self)
-            try:
-                self._outcome = Outcome(await func())
-            except BaseException as exc:
-                if is_kind(exc, Exception) or not is_cancellation(exc):
-                    self._outcome = Outcome(exc=exc)
-                if not is_kind(exc, Exception):
-                    raise
+            if self._work_item is not None and not self._work_item.is_waited_for_here:
+                self._work_item = None  # a sync node may have a session with a loop of its own
+            with anyio.CancelScope() as self._request:
+                await self._run_suspended(func)
 
         def end() -> None:
             self._work.put(None)
@@ -84,18 +87,68 @@ class CallingThread:
                 continue
             if work is None:
                 break
+            self._wait_turn()
             work()
+        self._wait_turn()
         if self._outcome is None:
             raise LookupError
         return self._outcome.unwrap()  # type: ignore[no-any-return]
 
+    def _wait_turn(self) -> None:
+        if self._work_item is not None:
+            self._work_item.wait_turn()
+
     # ---- on the event loop
+
+    async def _run_suspended(self, func: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Run ``func``, and set the outcome when the thread may go on. Without an outcome the thread is left behind."""
+        work = self._work_item
+        if work is None:
+            self._outcome = await self._capture(func)
+            return
+        if work.is_abandoned:
+            return
+        serves_thread.set(True)
+        work.suspend(self._request)
+        try:
+            outcome = await self._capture(func)
+            await work.wait_for_place()
+            self._outcome = outcome
+        finally:
+            work.resume()
+
+    async def _capture(self, func: Callable[[], Coroutine[Any, Any, Any]]) -> Outcome[Any]:
+        """Return the outcome of ``func``.
+
+        Raises cancellations, and what ends the event loop; the thread gets that as well.
+        """
+        try:
+            return Outcome(await func())
+        except BaseException as exc:
+            if is_kind(exc, Exception):
+                return Outcome(exc=exc)
+            if not is_cancellation(exc):
+                self._outcome = Outcome(exc=exc)
+            raise
 
     async def run(self, func: Callable[[], T]) -> T:
         """Run ``func`` in the thread, with the context variables of the current task, and wait for it.
 
         Cancellation: raised when it has ended, or if it has not begun yet.
         """
+        async with self._turn:
+            work = self._work_item
+            if work is None:
+                return await self._run_here(func)
+            await work.wait_for_place()
+            work.resume()
+            try:
+                return await self._run_here(func)
+            finally:
+                work.suspend(self._request)
+
+    async def _run_here(self, func: Callable[[], T]) -> T:
+        """Do as ``run``, while no other function runs there and the thread has a place."""
         context, token, changed = copy_context(), current_token(), Condition()
         context.run(calling_thread.set, None)
         outcome: list[Outcome[Any]] = []

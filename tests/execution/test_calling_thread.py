@@ -15,7 +15,7 @@ def test_a_cancellation_at_the_moment_of_the_beginning_ends(backend, monkeypatch
     works = []
 
     def begin_between(frame, event, _):
-        state = frame.f_locals.get("state") if frame.f_code is CallingThread.run.__code__ else None
+        state = frame.f_locals.get("state") if frame.f_code is CallingThread._run_here.__code__ else None
         if event == "line" and state is not None and state["cancelled"] and works:
             works.pop()()
         return begin_between

@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import ConfigError, ContextError, RemoteError, SessionError, TransferError, WorkerLostError
 from railtracks.state import ExecutionInfo, Status
+from railtracks.testing import check, simulate
 from tests.places import nodes
 from tests.places.helpers import at, place_attributes, shape_of
 
@@ -470,3 +472,70 @@ def test_what_cannot_come_back_fails_the_call_after_the_rest(backend):
         assert [each.status for each in opened.info.records] == [Status.FAILED, Status.COMPLETED]
 
     run(backend, main)
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_a_thread_that_waits_for_a_caller_node_has_no_place(backend, is_async):
+    """With one thread in all, what that node calls would wait for ever for the one that waits for it."""
+
+    @rt.function_node(where="caller")
+    async def await_it(number):
+        return await rt.call(nodes.add, number, 1)
+
+    @rt.function_node(where="caller")
+    def call_it(number):
+        return rt.call_sync(nodes.add, number, 1)
+
+    @rt.function_node
+    def outer(number):
+        return rt.call_sync(await_it if is_async else call_it, number)
+
+    async def main():
+        async with rt.Session(max_threads=1, timeout=10):
+            assert await rt.call_batch(outer, range(5)) == [1, 2, 3, 4, 5]
+
+    run(backend, main)
+
+
+def test_caller_nodes_in_a_worker_thread_run_one_by_one(backend):
+    running, most = [], []
+
+    @rt.function_node(where="caller")
+    def inner(number):
+        running.append(threading.get_ident())
+        most.append(len(running))
+        time.sleep(0.01)
+        return running.pop()
+
+    @rt.function_node(where="caller")
+    async def middle():
+        return await rt.call_batch(inner, range(3))
+
+    @rt.function_node
+    def outer():
+        return {*rt.call_sync(middle)} == {threading.get_ident()}
+
+    async def main():
+        async with rt.Session(max_threads=1, timeout=10):
+            assert all([await rt.call(outer), await rt.call(outer)])
+        assert max(most) == 1
+
+    run(backend, main)
+
+
+def test_virtual_time_goes_on_while_a_thread_waits_for_a_caller_node(backend):
+    @rt.function_node(where="caller", retries=rt.Retry(attempts=2, wait_initial=30, wait_max=30, wait_jitter=0))
+    def inner(tries):
+        tries.append(threading.get_ident())
+        if len(tries) == 1:
+            raise OSError("lost")
+        return len({*tries})
+
+    @rt.function_node
+    def outer():
+        return rt.call_sync(inner, [])
+
+    outcome = simulate(outer, backend=backend)
+    check(outcome)
+    assert outcome.result == 1
+    assert outcome.duration == pytest.approx(30)
