@@ -682,3 +682,15 @@ async def test_items_of_one_limit_nest(keep):
     async with rt.Session():
         assert await rt.call_batch(nest, [1, 2, 3], keep_records=keep) == [1, 2, 3]
         assert await rt.call_batch(nest_in_session, [1, 2], keep_records=keep) == [1, 2]
+
+
+@pytest.mark.parametrize("keep_records", KEPT)
+async def test_calls_of_batches_that_follow_have_their_own_indices(keep_records):
+    """Events and log records are found by them, and so is what waits for what."""
+    seen = []
+    async with rt.Session(save_state=False) as session:
+        session.subscribe(seen.append, kinds=(rt.state.CallCreated,))
+        for _ in range(3):
+            await rt.call_batch(work, range(4), keep_records=keep_records)
+    assert len(seen) == 3 * (1 + 8)
+    assert len({event.node_id for event in seen}) == len(seen)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
+
 import anyio
 import pytest
 
@@ -76,3 +79,75 @@ def test_a_run_whose_result_is_cached(backend):
         check(outcome)
         assert outcome.result == 1
     assert tries == [1]
+
+
+@rt.function_node(timeout=5)
+def in_thread(number):
+    anyio.from_thread.run(anyio.sleep, 2)
+    return number
+
+
+def test_a_wait_for_a_worker_thread_is_part_of_the_promise(backend):
+    outcome = simulate(partial(rt.call_batch, in_thread), range(4), backend=backend, max_threads=1)
+    check(outcome)
+    assert outcome.result == [0, 1, 2, 3]
+    assert outcome.duration == pytest.approx(8)
+
+
+def test_a_call_that_was_cancelled_as_it_waited_for_a_thread(backend):
+    @rt.function_node
+    async def first(_):
+        await anyio.sleep(1)
+        raise OSError("lost")
+
+    @rt.function_node
+    async def both():
+        await rt.call_batch(rt.call, [in_thread, in_thread, first], range(3), return_exceptions=False)
+
+    outcome = simulate(both, backend="asyncio", max_threads=1, end_on_error=True)
+    assert any(record.policy and record.policy.waiting for record in outcome.info.records)
+    check(outcome)
+
+
+@rt.function_node(retries=rt.Retry(attempts=2, wait_initial=1, wait_jitter=0))
+async def item_again(number):
+    tries.append(number)
+    if number == 3 or tries.count(number) == 1:
+        raise OSError(f"lost {number}")
+
+
+@rt.function_node(limit=rt.Limit("harness of few records", concurrency=1, wait=False))
+async def item_refused(number):
+    await anyio.sleep(1)
+
+
+@pytest.mark.parametrize("item", [item_again, item_refused])
+@pytest.mark.parametrize("keep_records", ["failures", "summary"])
+def test_what_ends_a_session_may_not_be_on_record(backend, item, keep_records):
+    @rt.function_node
+    async def batch():
+        await rt.call_batch(item, range(4), keep_records=keep_records)
+
+    outcome = simulate(batch, backend=backend, end_on_error=True)
+    assert outcome.exception is not None
+    check(outcome)
+
+
+@pytest.mark.parametrize("handles", [False, True])
+def test_what_ends_a_session_may_come_from_a_worker(backend, handles):
+    @rt.function_node
+    async def fails():
+        raise OSError("lost")
+
+    @rt.function_node(where="thread")
+    async def sent():
+        with contextlib.suppress(OSError if handles else ZeroDivisionError):
+            await rt.call(fails)
+
+    @rt.function_node
+    async def calls():
+        await rt.call(sent)
+
+    outcome = simulate(calls, backend=backend, end_on_error=True)
+    assert isinstance(outcome.exception, OSError)
+    check(outcome)

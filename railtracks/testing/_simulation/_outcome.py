@@ -9,7 +9,7 @@ import attrs
 
 from railtracks import ExecutorConfig
 from railtracks._test_probe import Cache, Limit, Retry, counted, redact
-from railtracks.state import ExecutionInfo, Store, Stored
+from railtracks.state import CallFailed, ExecutionInfo, Store, Stored
 from railtracks.testing._simulation import _report
 from railtracks.testing._trace import ReprAsCode, TraceEvent, policy_code, stable_repr
 from railtracks.testing._virtual_time._clock import MAX_STEPS, Deadlock, Livelock
@@ -85,6 +85,8 @@ class Outcome:
     """How many steps tasks could take while no virtual time passed."""
     calls: dict[CallKey, ObservedCall] = attrs.field(factory=dict)
     """For invariants: each call, by session and index, as it was observed from outside of the runtime."""
+    failures: dict[int, CallFailed] = attrs.field(factory=dict)
+    """For invariants: the events of calls that failed, by their places in the trace."""
 
     @property
     def config(self) -> ExecutorConfig | None:

@@ -78,9 +78,14 @@ def _check_run(record: CallRecord, call: CallKey, observed: ObservedCall, create
     waited = 0.0 if record.policy is None else record.policy.waited
     if is_cached(record):
         raise InvariantError(f"{named(record, call)} ran, but the record says that its result was cached", call)
+    ready = None if created is None or record.reuse is not None else created + waited
+    waits_inside = _may_wait_for_worker(observed)
     if record.policy is not None and record.policy.waiting is not None:
+        if waits_inside and observed.outcome == "cancelled":
+            return
         raise InvariantError(f"{named(record, call)} ran, but is waiting for {record.policy.waiting} on record", call)
-    if created is not None and record.reuse is None and abs(created + waited - observed.began) > TOLERANCE:
+    if ready is not None and not waits_inside and abs(ready - observed.began) > TOLERANCE:
+        assert created is not None
         took = observed.began - created
         raise InvariantError(
             f"{named(record, call)} waited for {took:g} s before it ran, but the record says {waited:g} s", call
@@ -88,7 +93,8 @@ def _check_run(record: CallRecord, call: CallKey, observed: ObservedCall, create
     seconds = None if observed.policies is None else observed.policies.timeout
     if seconds is None or observed.outcome is None:
         return
-    ran = observed.time - observed.began
+    began = observed.began if ready is None or not waits_inside else max(observed.began, ready)
+    ran = observed.time - began
     has_timed_out = record.reason is Reason.NODE_TIMEOUT and record.timeout is not None
     if has_timed_out and ran < seconds - TOLERANCE:
         raise InvariantError(
@@ -98,6 +104,12 @@ def _check_run(record: CallRecord, call: CallKey, observed: ObservedCall, create
         raise InvariantError(
             f"{named(record, call)} ran for {ran:g} s, but did not exceed its timeout of {seconds:g} s", call
         )
+
+
+def _may_wait_for_worker(observed: ObservedCall) -> bool:
+    """Return whether a call may wait for a free worker, which it does after it is observed to begin."""
+    where = None if observed.policies is None else observed.policies.where
+    return observed.in_thread if where is None else where not in ("task", "caller")
 
 
 # ---- all calls of a session

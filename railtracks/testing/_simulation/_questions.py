@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import attrs
 
-from railtracks._test_probe import is_fatal, is_retried
-from railtracks.state import CallRecord, Status
+from railtracks._test_probe import index_of, is_fatal
+from railtracks.exceptions import NodeTimeOutError
+from railtracks.state import CallRecord, RecordedError
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._witness import CallKey, ObservedCall
@@ -61,7 +62,8 @@ def ending_error(outcome: Outcome, session: str, end_on_error: bool) -> Observed
         end_on_error: Whether any error ends it.
     """
     records = records_of(outcome, session)
-    retried = {record.index for record in records if is_retried(record)}
+    failures = [event for event in outcome.failures.values() if event.session_id == session]
+    retried = {index_of(event.node_id) for event in failures if event.is_retried}
     calls = [observed for call, observed in outcome.calls.items() if call[0] == session and call[1] not in retried]
     failed = [observed for observed in calls if observed.outcome == "raised"]
     if end_on_error:
@@ -80,22 +82,29 @@ def _failed_outside_their_nodes(
     """Yield the calls that failed by a policy: at the timeout of their node, or because they may not wait for a limit.
 
     What is observed of them is that they were cancelled, or nothing. The trace has the place of their end among others.
+    It is asked, and not the records, which lack those of batches that keep few.
     """
     by_index = {record.index: record for record in records}
     latest = -1
-    for event in outcome.trace:
+    for place, event in enumerate(outcome.trace):
         observed = None if event.call is None else outcome.calls.get((event.session, event.call))
         if observed is not None and event.what in ("completed", "failed", "cancelled"):
             latest = max(latest, observed.order)
-        record = by_index.get(event.call) if event.session == session and event.call is not None else None
-        if event.what != "failed" or record is None or is_retried(record) or record.status is not Status.FAILED:
+        failure = outcome.failures.get(place)
+        if failure is None or failure.session_id != session or failure.is_retried:
             continue
-        if observed is None and not _is_below_worker(record, records):
+        exc = failure.exception
+        if observed is None and not _is_copy(exc, by_index.get(index_of(failure.node_id)), records):
             yield ObservedCall(
-                None, None, False, event.time, outcome="raised", value=record.exception, order=latest, time=event.time
+                None, None, False, event.time, outcome="raised", value=exc, order=latest, time=event.time
             )
-        elif observed is not None and observed.outcome != "raised" and record.timeout is not None:
-            yield attrs.evolve(observed, outcome="raised", value=record.exception, time=event.time)
+        elif observed is not None and observed.outcome != "raised" and isinstance(exc, NodeTimeOutError):
+            yield attrs.evolve(observed, outcome="raised", value=exc, time=event.time)
+
+
+def _is_copy(exc: BaseException, record: CallRecord | None, records: tuple[CallRecord, ...]) -> bool:
+    """Return whether an exception has come from a worker, as a copy of that which ended the session."""
+    return isinstance(exc, RecordedError) or (record is not None and _is_below_worker(record, records))
 
 
 def _is_below_worker(record: CallRecord, records: tuple[CallRecord, ...]) -> bool:

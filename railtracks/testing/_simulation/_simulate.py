@@ -258,7 +258,7 @@ class _Simulation:
             info=sessions[0].info if sessions else session.info, duration=self._ended - self._started,
             store=self._store, sessions=sessions, left_running=tuple(self._left),
             unused_faults=tuple(fault for fault in self._faults if not any(fault is each for each in witness.injected)),
-            cut_off=tuple(witness.cut_off), calls=witness.calls,
+            cut_off=tuple(witness.cut_off), calls=witness.calls, failures=witness.failures,
         )  # fmt: skip
 
     def _observed(self, session: Session) -> ObservedSession:

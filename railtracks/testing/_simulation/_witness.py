@@ -98,6 +98,8 @@ class Witness:
     ) -> None:
         self.trace: list[TraceEvent] = []
         self.calls: dict[CallKey, ObservedCall] = {}
+        self.failures: dict[int, CallFailed] = {}
+        """The events of calls that failed, by their places in the trace."""
         self.sessions: list[Any] = []
         self._probes: dict[str, SessionProbe] = {}
         self.open: dict[Any, None] = {}
@@ -200,6 +202,7 @@ class Witness:
             what = "reused" if self._probes[session].is_replayed(call) else "completed"
             self._add(session, call, event.name, what, stable_repr(event.result))
         elif isinstance(event, CallFailed):
+            self.failures[len(self.trace)] = event
             self._add(session, call, event.name, "failed", stable_repr(event.exception))
         elif isinstance(event, CallCancelled):
             observed = self.calls.get((session, call))
