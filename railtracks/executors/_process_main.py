@@ -24,6 +24,8 @@ _CLOSED = getattr(select, "POLLHUP", 0) | getattr(select, "POLLERR", 0) | getatt
 """What is reported of a socket whose other end was closed."""
 HEAD = 8
 """Bytes before each message, with its length."""
+READY = b"\1"
+"""What comes first: the process has begun, and takes work."""
 
 
 def main() -> None:
@@ -40,6 +42,8 @@ def main() -> None:
     # Ctrl-C is for the session, which ends this process. Not ignored, as programs that a node starts would inherit it.
     signal.signal(signal.SIGINT, lambda *_: None)
     watch = _Watch(source.fileno())
+    sink.write(READY)
+    sink.flush()
     while (work := _read(source)) is not None:
         with watch:
             answer = run(work, _collect)

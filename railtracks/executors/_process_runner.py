@@ -29,7 +29,7 @@ from railtracks._concurrency._cancellation import shielded
 from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._threads import run_in_thread
 from railtracks.exceptions import ConfigError, WorkerLostError
-from railtracks.executors._process_main import HEAD
+from railtracks.executors._process_main import HEAD, READY
 from railtracks.executors._runner import AroundWait, Capabilities, hold_clock
 
 PROCESS = "process"
@@ -68,6 +68,9 @@ class ProcessRunner:
             worker = await self._get(node)
             try:
                 with hold_clock():
+                    if not worker.has_begun:
+                        with around_wait():
+                            await worker.begin()
                     answer = await worker.exchange(work)
             except GeneratorExit:  # the coroutine is closed, and can wait for nothing
                 self._workers.discard(worker)
@@ -134,7 +137,13 @@ _LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError
 
 
 class _Worker:
-    """A process that runs one piece of work at a time."""
+    """A process that runs one piece of work at a time.
+
+    Attributes:
+        process: The process.
+        connection: This end of the socket to it.
+        has_begun: Whether it has loaded the library, and takes work.
+    """
 
     def __init__(
         self, process: subprocess.Popen[bytes], connection: socket.socket, stream: ByteStream, errors: IO[bytes]
@@ -144,7 +153,13 @@ class _Worker:
         self._stream = stream
         self._errors = errors
         self._last_words = ""
+        self.has_begun = False
         _workers.add(self)
+
+    async def begin(self) -> None:
+        """Wait until the process takes work. After any exception, a cancellation too, it must be killed."""
+        await self._stream.receive(len(READY))
+        self.has_begun = True
 
     async def exchange(self, work: bytes) -> bytes:
         """Send work, and return the answer. After any exception, a cancellation too, it must be killed."""

@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 
 import railtracks as rt
 from railtracks.exceptions import GlobalTimeOutError, NodeTimeOutError
+from railtracks.executors._process_runner import _BOOT
 from railtracks.state import Reason, Status
 from tests import virtual
 
@@ -267,3 +268,22 @@ def test_a_call_that_finds_a_place_has_nothing_on_record(backend, session):
 
     for record in virtual.run(backend, main).info.records:
         assert record.policy is None or (record.policy.waited, record.policy.waiting) == (0, None)
+
+
+@pytest.mark.either_backend
+def test_the_start_of_a_process_does_not_count_in_a_timeout(backend, monkeypatch):
+    boot = "railtracks.executors._process_runner._BOOT"
+    monkeypatch.setattr(boot, f"import time; time.sleep(3); {_BOOT}")
+
+    @rt.function_node(where="process", timeout=2.5)
+    def double(number):
+        return 2 * number
+
+    async def main():
+        async with rt.Session() as session:
+            assert await rt.call(double, 2) == 4
+        [record] = session.info.records
+        assert record.policy.waited >= 3
+        assert record.policy.waiting is None
+
+    anyio.run(main, backend=backend)
