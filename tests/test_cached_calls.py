@@ -507,3 +507,60 @@ async def test_what_is_to_run_again_does_not_get_its_recorded_result(options):
             async with rt.Session(run_identifier="mine", if_exists="resume", context={"unit": unit}):
                 await rt.call(whole)
     assert made == ["m", "km"]
+
+
+def adds(number, **policies):
+    """Return a node that is defined in a function, as another one is by the next call."""
+
+    def more(value):
+        return value + number
+
+    @rt.function_node(cache=rt.Cache(**policies))
+    async def add(value):
+        return more(value)
+
+    return add
+
+
+def appends_to(found):
+    @rt.function_node(cache=True)
+    async def append(value):
+        found.append(value)
+        return len(found)
+
+    return append
+
+
+async def test_nodes_of_other_closures_have_other_results():
+    async with rt.Session() as session:
+        assert [await rt.call(adds(number), 1) for number in (1, 2, 2)] == [2, 3, 3]
+        first, second = [], [0]
+        assert [await rt.call(appends_to(found), 1) for found in (first, second, first)] == [1, 2, 1]
+
+
+async def test_closures_count_in_the_store(tmp_path):
+    for _ in range(2):
+        async with rt.Session(store=rt.state.FileStore(tmp_path)) as session:
+            nodes = [adds(number, scope="store") for number in (1, 2, 2)]
+            assert [await rt.call(node, 1) for node in nodes] == [2, 3, 3]
+    assert [record.policy is not None and record.policy.cached for record in session.info.records] == ["store"] * 3
+
+
+async def test_a_key_says_that_closures_do_not_count():
+    async with rt.Session():
+        nodes = [adds(number, key=lambda value: value) for number in (1, 2)]
+        assert [await rt.call(node, 1) for node in nodes] == [2, 2]
+
+
+async def test_objects_of_closures_do_not_count_in_the_store(tmp_path, caplog):
+    def node_of(found):
+        @rt.function_node(cache=rt.Cache(scope="store"))
+        async def append(value):
+            found.append(value)
+            return len(found)
+
+        return append
+
+    async with rt.Session(store=rt.state.FileStore(tmp_path)):
+        assert [await rt.call(node_of(found), 1) for found in ([], [0])] == [1, 1]
+    assert [each.getMessage() for each in caplog.records if "uses found of the function around it" in each.getMessage()]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from types import CoroutineType
+from types import CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from railtracks._concurrency._single_flight import ALONE, NOTHING, Flight, SingleFlight, inside
@@ -20,7 +20,7 @@ from railtracks._context_variable import current, on_replayed
 from railtracks._logging import SESSION
 from railtracks._policies import Cache
 from railtracks._resume._matching import restore_change
-from railtracks.execution._cache_keys import CacheKeys
+from railtracks.execution._cache_keys import CacheKeys, counted_closure
 from railtracks.execution._cached_results import LOST, Result, StoredResults, Unfit, restored
 from railtracks.execution._calls_above import calls_above
 from railtracks.execution._noted_waits import NotedWait
@@ -52,6 +52,8 @@ _PRUNE_FROM = 1_000
 """The least number of results in a session at which those that have expired are removed."""
 _MAX_KEY = 100
 """The number of characters of a key of the context that a warning shows."""
+_MAX_NAMES = 5
+"""The number of variables that a warning names."""
 _EQUAL = "an equal call"
 """What stands on record in place of the limit that a call waits for."""
 _shared = SingleFlight()
@@ -124,15 +126,17 @@ class CachedCalls:
 
         Cancellation: passed on. If an equal call waits for this one, it runs.
         """
+        scope = self._scope_of(cache, node)
         try:
-            key = self._keys.of(cache, node, record)
+            key = self._keys.of(cache, node, record, scope)
         except Unfit as exc:
             self._warn(node, f"a call of it {exc}")
             return await compute()
-        scope = self._scope_of(cache, node)
+        if scope == "store":
+            self._warn_of_closure(cache, node)
         known = None
         if scope == "session":
-            known = self._results.get(key) or self._recorded_result(key, cache, node)
+            known = self._results.get(key) or self._recorded_result(key, cache, node, record)
         if known is not None and self._is_fresh(known, cache):
             value = self._value_of(known, node)
             if value is not NOTHING:
@@ -317,26 +321,33 @@ class CachedCalls:
         if self._scope_of(cache, node) != "session":
             return
         try:
-            key = self._keys.of(cache, node, record)
+            key = self._keys.of(cache, node, record, "session")
         except Unfit:  # as it was in the run before, which has warned
             return
         if (made := _result_on_record(record, changes)) is not None:
             self._keep(key, made, cache)
 
-    def _recorded_result(self, key: str, cache: Cache, node: FunctionNode[..., Any]) -> Result | None:
+    def _recorded_result(
+        self, key: str, cache: Cache, node: FunctionNode[..., Any], record: CallRecord
+    ) -> Result | None:
         """Return the result of an equal call in the run that is resumed; None for a call that had completed there.
 
         That runs again on purpose.
         """
         known = current.get().history_node
+        closure = counted_closure(cache, node)
+        if closure.values:  # those of the run before are not on record
+            return None
         if cache.key is not None or (  # it needs the arguments themselves
             known is not None and known.record is not None and known.record.status is Status.COMPLETED
         ):
             return None
-        for record, changes in self._recorded.take(node):
-            of, made = self._keys.of_recorded(node, record), _result_on_record(record, changes)
+        for each, changes in self._recorded.take(node):
+            of, made = self._keys.of_recorded(node, each), _result_on_record(each, changes)
             if of is not None and made is not None:
                 self._recorded_results[of] = made
+        if closure.objects:  # the run before had others in their place
+            key = self._keys.of(cache, node, record, "store")
         return self._recorded_results.get(key)
 
     def _keep(self, key: str, made: Result, cache: Cache) -> None:
@@ -367,6 +378,18 @@ class CachedCalls:
         why = "saves nothing (save_state=False)" if store is None else f"has a store that keeps none, {store!r}"
         self._warn_once("scope", 'rt.Cache(scope="store"): results are kept in the session only, as it %s', why)
         return "session"
+
+    def _warn_of_closure(self, cache: Cache, node: FunctionNode[..., Any]) -> None:
+        """Warn that a node uses objects of the function around it, which no other session has."""
+        names = [name for name, each in counted_closure(cache, node).objects if not isinstance(each, CodeType)]
+        if names:
+            self._warn_once(
+                f"closure {node.name} {node.definition}",
+                '%s has rt.Cache(scope="store"), and uses %s of the function around it, which does not count for its '
+                "cache: with equal arguments it has the same result, whatever is there; use rt.Cache(key=...), which "
+                "says what counts",
+                node.name, ", ".join(names[:_MAX_NAMES]),
+            )  # fmt: skip
 
     def _warn(self, node: FunctionNode[..., Any], why: str) -> None:
         self._warn_once(
