@@ -532,7 +532,7 @@ def appends_to(found):
 
 
 async def test_nodes_of_other_closures_have_other_results():
-    async with rt.Session() as session:
+    async with rt.Session():
         assert [await rt.call(adds(number), 1) for number in (1, 2, 2)] == [2, 3, 3]
         first, second = [], [0]
         assert [await rt.call(appends_to(found), 1) for found in (first, second, first)] == [1, 2, 1]

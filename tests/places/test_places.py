@@ -523,7 +523,7 @@ def test_caller_nodes_in_a_worker_thread_run_one_by_one(backend):
     run(backend, main)
 
 
-def test_virtual_time_goes_on_while_a_thread_waits_for_a_caller_node(backend):
+def test_time_goes_on_while_a_thread_waits_for_a_caller_node(backend):
     @rt.function_node(where="caller", retries=rt.Retry(attempts=2, wait_initial=30, wait_max=30, wait_jitter=0))
     def inner(tries):
         tries.append(threading.get_ident())
