@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import pickle
 from pathlib import Path
@@ -536,6 +537,29 @@ async def test_nodes_of_other_closures_have_other_results():
         assert [await rt.call(adds(number), 1) for number in (1, 2, 2)] == [2, 3, 3]
         first, second = [], [0]
         assert [await rt.call(appends_to(found), 1) for found in (first, second, first)] == [1, 2, 1]
+
+
+async def test_closures_of_partials_and_classes_count():
+    def adds_two(number):
+        def add(first, second):
+            return first + second + number
+
+        class Add(rt.nodes.Node[int]):
+            def __init__(self, value: int) -> None:
+                self.value = value
+
+            @classmethod
+            def policies(cls):
+                return {"cache": True}
+
+            def invoke(self) -> int:
+                return self.value + number
+
+        return rt.function_node(functools.partial(add, 1), name="add", cache=True), Add
+
+    async with rt.Session():
+        for kind in (0, 1):
+            assert [await rt.call(adds_two(number)[kind], 1) - (1 - kind) for number in (1, 2, 2)] == [2, 3, 3]
 
 
 async def test_closures_count_in_the_store(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ def closure_of(target: Any) -> Closure:
     Args:
         target: What the node was made of: a function, a method, or a class.
     """
-    if getattr(target, "__closure__", None) is None and not isinstance(target, type | MethodType):
+    if getattr(target, "__closure__", None) is None and not isinstance(target, type | MethodType | partial):
         return NOTHING  # the most frequent case
     values: list[tuple[str, Any]] = []
     objects: list[tuple[str, object]] = []
@@ -62,6 +63,8 @@ def closure_of(target: Any) -> Closure:
 def _functions_of(value: Any) -> Iterator[FunctionType]:
     if isinstance(value, FunctionNode):
         value = value.target
+    while isinstance(value, partial):  # what it binds is in the key of its node
+        value = value.func
     if isinstance(value, MethodType):
         value = value.__func__
     if isinstance(value, FunctionType):
