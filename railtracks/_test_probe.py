@@ -24,7 +24,7 @@ from railtracks._identifiers import index_of
 from railtracks._options import BACKENDS
 from railtracks._policies import NO_POLICIES, Cache, Limit, Policies, PolicyOptions, Retry
 from railtracks._session._session import Session
-from railtracks._wording import counted
+from railtracks._wording import counted, expected_value
 from railtracks.execution import ExecutionStrategy, Frame, abandon_current, running_library
 from railtracks.execution._attempts import allowed_attempts
 from railtracks.execution._node_errors import is_cancellation, is_fatal
@@ -52,6 +52,7 @@ __all__ = [
     "awaited_limit",
     "counted",
     "current_scope",
+    "expected_value",
     "flow_session",
     "index_of",
     "is_cancellation",

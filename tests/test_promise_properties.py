@@ -22,8 +22,7 @@ from railtracks.testing import check, simulate
 from railtracks.testing._simulation._promise import the_caller_has_the_real_result_or_the_real_exception
 from railtracks.testing._simulation._questions import ending_error
 from railtracks.testing.faults import Cancel, Fault
-from railtracks.testing.strategies import fault_plans, flows, seeds
-from railtracks.testing.strategies import session_options as any_options
+from railtracks.testing.strategies import fault_plans, flows, seeds, session_options
 from railtracks.testing.trees import Batch, Fatal, Hang, Nested, Parallel, Raise, Shield
 from tests.effort import examples
 
@@ -31,12 +30,6 @@ from tests.effort import examples
 def without_policies(tree):
     """Return whether all calls of a tree run: not those whose results are cached, or that wait for a limit."""
     return "WithPolicies" not in repr(tree)
-
-
-def session_options():
-    """Return a strategy for session options, without limits, over which calls fail that have not run."""
-    limits = {"max_concurrency", "max_calls", "max_depth"}
-    return any_options().map(lambda given: {name: value for name, value in given.items() if name not in limits})
 
 
 siblings = st.lists(flows(max_leaves=4).filter(without_policies), min_size=2, max_size=4)

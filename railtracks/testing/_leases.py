@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from railtracks._test_hooks import runtime_hooks
-from railtracks._wording import expected_value
+from railtracks._test_probe import expected_value
 from railtracks.exceptions import ConfigError, RunInUseError, RunLostError
 from railtracks.state import MemoryStore
 

@@ -34,19 +34,24 @@ def backends() -> st.SearchStrategy[str]:
     return st.sampled_from(BACKENDS)
 
 
-def session_options() -> st.SearchStrategy[dict[str, Any]]:
-    """Return a strategy for session options that make a difference; they shrink to none. The timeout is finite."""
-    return some_of(
-        {
-            "timeout": st.sampled_from([2.5, 6.5]),
-            "end_on_error": st.just(True),
-            "save_state": st.just(False),
-            "durability": st.sampled_from(["sync", "exit"]),
-            "max_concurrency": st.sampled_from([2, 1]),
-            "max_calls": st.sampled_from([20, 6]),
-            "max_depth": st.sampled_from([6, 3]),
-        },
-    )
+def session_options(limits: bool = False) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy for session options that make a difference; they shrink to none. The timeout is finite.
+
+    Args:
+        limits: Whether there may be limits on calls among them, over which calls fail or wait: ``max_concurrency``,
+            ``max_calls`` and ``max_depth``.
+    """
+    options: dict[str, st.SearchStrategy[Any]] = {
+        "timeout": st.sampled_from([2.5, 6.5]),
+        "end_on_error": st.just(True),
+        "save_state": st.just(False),
+        "durability": st.sampled_from(["sync", "exit"]),
+    }
+    if limits:
+        options["max_concurrency"] = st.sampled_from([2, 1])
+        options["max_calls"] = st.sampled_from([20, 6])
+        options["max_depth"] = st.sampled_from([6, 3])
+    return some_of(options)
 
 
 _RETRIES = (
@@ -133,7 +138,7 @@ def _branches(
         st.builds(t.Try, children),
         st.builds(t.Retry, children, st.integers(2, 3)),
         st.builds(t.Timeout, children, st.sampled_from([1.5, 3.5])),
-        st.builds(lambda part, options: t.Nested(part, **options), children, session_options()),
+        st.builds(lambda part, options: t.Nested(part, **options), children, session_options(limits=True)),
         with_policies,
         # Equal parts, of which one runs if they are cached, and which have one limit.
         st.builds(lambda part, count: t.Batch(*[part] * count), with_policies, st.integers(2, 3)),

@@ -35,7 +35,7 @@ def test_so_is_that_of_a_plan(plan):
 
 
 @examples(150)
-@given(flows(), session_options(), fault_plans(), seeds(), backends())
+@given(flows(), session_options(limits=True), fault_plans(), seeds(), backends())
 def test_the_promise_holds_for_whatever_is_drawn(tree, options, plan, seed, backend):
     outcome = simulate(tree, seed=seed, backend=backend, faults=plan, **options)
     check(outcome, *[invariants.ends_at_node_timeouts] * ("Shield" not in repr(tree)))
@@ -43,7 +43,12 @@ def test_the_promise_holds_for_whatever_is_drawn(tree, options, plan, seed, back
 
 @examples(60)
 @given(
-    flows(max_leaves=5, places=["pool"]), session_options(), fault_plans(max_size=1), executors(), seeds(), backends()
+    flows(max_leaves=5, places=["pool"]),
+    session_options(limits=True),
+    fault_plans(max_size=1),
+    executors(),
+    seeds(),
+    backends(),
 )
 def test_the_promise_holds_for_parts_in_workers(tree, options, plan, executor, seed, backend):
     fresh = eval(repr(executor), {"Executor": faults.Executor})  # an executor counts its work
@@ -51,7 +56,7 @@ def test_the_promise_holds_for_parts_in_workers(tree, options, plan, executor, s
 
 
 @examples(25)
-@given(flows(), session_options(), fault_plans(), seeds(), backends())
+@given(flows(), session_options(limits=True), fault_plans(), seeds(), backends())
 def test_whatever_is_drawn_has_the_same_story_again(tree, options, plan, seed, backend):
     one, other = (simulate(tree, seed=seed, backend=backend, faults=plan, **options) for _ in range(2))
     assert one.story == other.story

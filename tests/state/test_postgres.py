@@ -115,7 +115,7 @@ def test_arguments_are_stronger_than_the_text():
         ({"schema": "Mine"}, "'Mine' is not allowed for schema"),
         ({"schema": "pg_mine"}, "'pg_mine' is not allowed for schema"),
         ({"schema": "a; DROP"}, "is not allowed for schema"),
-        ({"lease": 0.1}, "0.1 is not allowed for lease; use seconds"),
+        ({"lease": 0.1}, "0.1 is not allowed for lease; expected seconds"),
         ({"lease": True}, "True is not allowed for lease"),
         ({"lease": "soon"}, "'soon' is not allowed for lease"),
         ({"conninfo": ""}, "is not allowed for conninfo"),
