@@ -7,9 +7,9 @@ from itertools import count
 
 import attrs
 
+from railtracks._resume._batches import furthest_batch
 from railtracks._resume._history import HistoryNode, is_session, joined
 from railtracks._resume._tries import retry_of
-from railtracks.state._batch_summary import furthest_batch
 from railtracks.state._call_tree import CallTree
 from railtracks.state._records import CallRecord, Change, PolicyFacts, Status, copy_record, is_retried
 from railtracks.state._views._place import was_lost

@@ -11,13 +11,14 @@ import logging
 from hashlib import blake2b
 from typing import Any, Literal
 
+from railtracks._resume._batches import furthest_batch
 from railtracks.exceptions import StateError
 from railtracks.execution._call_lines import described, one_line
 from railtracks.execution._coordinator import Frame
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._code import has_changed
 from railtracks.state import Status
-from railtracks.state._batch_summary import BATCH, MAX_FAILURES, BatchSummary, Ended, furthest_batch
+from railtracks.state._batch_summary import BATCH, MAX_FAILURES, BatchSummary, Ended
 from railtracks.state._item_records import Item, ItemRecord, ItemRecords, copies_of
 from railtracks.state._serialization._large_values import discard
 from railtracks.state._serialization._plain_data import cut_text

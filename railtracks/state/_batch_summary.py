@@ -7,11 +7,10 @@ which there are about as many as calls run at once.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from railtracks.state._records import CallRecord, Status
-from railtracks.state._serialization._record_text import loads
+from railtracks.state._records import Status
 
 BATCH = "railtracks.batch"
 """The attribute."""
@@ -190,18 +189,3 @@ class BatchSummary:
         summary.ended = {Status.COMPLETED: count} if count else {}
         summary._failures = []
         return summary
-
-
-def furthest_batch(records: Iterable[CallRecord]) -> tuple[BatchSummary, CallRecord | None]:
-    """Return what is known of a batch from the attempt that has most of its items done, and the record of that.
-
-    Args:
-        records: The records of the call of the batch, in several attempts.
-    """
-    best, furthest = BatchSummary(), None
-    for record in records:
-        if record.attributes is not None and BATCH in record.attributes:
-            known = BatchSummary.of(loads(record.attributes).get(BATCH))
-            if known.done.count + known.kept.count > best.done.count + best.kept.count:
-                best, furthest = known, record
-    return best, furthest
