@@ -13,13 +13,17 @@ __all__ = [
     "ConfigError",
     "ContextError",
     "FatalError",
+    "Filtered",
     "GlobalTimeOutError",
     "LLMError",
+    "LimitExceeded",
     "LimitExceededError",
+    "ModelRetry",
     "NodeCreationError",
     "NodeInvocationError",
     "NodeTimeOutError",
     "RTError",
+    "Refused",
     "RemoteError",
     "RemoteTraceback",
     "RunCancelledError",
@@ -33,6 +37,7 @@ __all__ = [
     "StateError",
     "StoreError",
     "TransferError",
+    "Truncated",
     "WorkerLostError",
 ]
 
@@ -92,15 +97,43 @@ class LLMError(RTError):
 
     Args:
         message: What was wrong.
-        message_history: The conversation up to the answer, if there was one.
+        message_history: The conversation up to the answer, if there was one. It can be gone on with.
+        usage: The tokens of all requests of the agent, an ``rt.llm.Usage``; None if none was made.
     """
 
-    def __init__(self, message: str = "", message_history: Any = None) -> None:
+    def __init__(self, message: str = "", message_history: Any = None, usage: Any = None) -> None:
         super().__init__(message)
         self.message_history = message_history
+        self.usage = usage
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.message, self.message_history), self.__dict__  # with the notes
+        return type(self), (self.message, self.message_history, self.usage), self.__dict__  # with the notes
+
+
+class Truncated(LLMError):
+    """An answer was cut off, at the limit of tokens for an answer or of the model. The arguments are its base's."""
+
+
+class Filtered(LLMError):
+    """An answer was withheld, or cut off, by the provider's filter of contents. The arguments are its base's."""
+
+
+class Refused(LLMError):
+    """The model refused to answer. The arguments are its base's."""
+
+
+class LimitExceeded(LLMError):
+    """An agent has reached its ``max_requests`` or ``max_tokens``. The arguments are its base's."""
+
+
+class ModelRetry(RTError):
+    """What a model has done does not fit, and it should try again; raised by tools, and by validators of answers.
+
+    The model reads the text as it stands. It counts as one of the ``repairs`` of the agent if it is about an answer.
+
+    Args:
+        message: What is wrong, and what to do instead, for the model.
+    """
 
 
 class StateError(RTError):

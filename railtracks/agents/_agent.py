@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, Unpack, overload
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, Unpack, overload
 
 from railtracks._policies import Cache, Limit, PolicyOptions, Retry, policies_of
 from railtracks.agents._conversation import Conversation
 from railtracks.agents._response import LLMResponse
-from railtracks.agents._spec import AgentSpec, digest
+from railtracks.agents._spec import AgentSpec, HistoryProcessor, digest
 from railtracks.agents._tools import ToolManifest, check_manifest, tools_of
 from railtracks.exceptions import NodeCreationError, NodeInvocationError
 from railtracks.llm._messages import Message, SystemMessage, UserMessage
@@ -153,6 +153,11 @@ class AgentOptions(PolicyOptions, total=False):
     system_message: str | SystemMessage | None
     tool_nodes: Iterable[Callable[..., Any]]
     max_tool_calls: int | None
+    max_requests: int | None
+    max_tokens: int | None
+    repairs: int
+    tool_errors: Literal["model", "raise"]
+    history_processors: Iterable[HistoryProcessor]
     manifest: ToolManifest | None
     key: str | None
     version: str | None
@@ -183,6 +188,11 @@ def agent_node(
     tool_nodes: Iterable[Callable[..., Any]] = (),
     output_schema: Any = None,
     max_tool_calls: int | None = None,
+    max_requests: int | None = 50,
+    max_tokens: int | None = None,
+    repairs: int = 2,
+    tool_errors: Literal["model", "raise"] = "model",
+    history_processors: Iterable[HistoryProcessor] = (),
     manifest: ToolManifest | None = None,
     key: str | None = None,
     version: str | None = None,
@@ -217,9 +227,20 @@ def agent_node(
             fatal error ends the run.
         output_schema: A class (attrs, dataclass, pydantic, TypedDict, NamedTuple), or any type that JSON can hold. The
             content of the result is then an object of it. A model whose answer does not fit is sent the reason, and may
-            try again twice. None: the content is text.
+            try again (``repairs``). None: the content is text.
         max_tool_calls: How many tool calls the model may make in one run of the agent. If it makes more, it is asked to
-            answer with what it has, and may try again twice. None: any number, within the session's ``timeout``.
+            answer with what it has, and may try again (``repairs``). None: any number, within the other bounds.
+        max_requests: How many requests to the model one run of the agent may make. It fails with ``LimitExceeded``
+            where it would need another. None: any number, within the session's ``timeout``.
+        max_tokens: How many tokens, of questions and answers together, one run may use. The request that exceeds it
+            is made and counts; another one is not made. None: any number.
+        repairs: How often in one run the model may try again after an answer that does not fit.
+        tool_errors: "model": the model reads the error of a tool, and may go on. "raise": the agent raises it, but for
+            ``rt.exceptions.ModelRetry``, which is for the model. Errors that say that the session or the code lacks
+            something, such as an ``ask_callback``, are raised in any case.
+        history_processors: Sync or async functions of the list of messages, with the agent's system message, that
+            return the list to send instead. They are called in their order before each request. What they leave out
+            stays in the ``message_history``.
         manifest: The description of the agent for another agent that has it as a tool; by default it takes a text.
         key: See ``rt.function_node``. It stands in place of the module and the name of the agent.
         version: See ``rt.function_node``. Everything that the agent is made of counts as part of it.
@@ -248,6 +269,7 @@ def agent_node(
         raise NodeCreationError(f"max_tool_calls is {max_tool_calls!r}; expected an int that is not negative, or None")
     if type(memo) is not bool:
         raise NodeCreationError(f"memo is {memo!r}; expected True or False")
+    processors = _check_bounds(max_requests, max_tokens, repairs, tool_errors, history_processors)
     policies: PolicyOptions = {"timeout": timeout, "retries": retries, "limit": limit, "cache": cache, "where": where}
     policies_of(policies, "rt.agent_node")
     manifest = ToolManifest(f"Ask the agent {name}.") if manifest is None else manifest
@@ -260,6 +282,11 @@ def agent_node(
         result_type=str if output_schema is None else output_schema,
         output=None if output_schema is None else schema_of(output_schema),
         max_tool_calls=max_tool_calls,
+        max_requests=max_requests,
+        max_tokens=max_tokens,
+        repairs=repairs,
+        tool_errors=tool_errors,
+        history_processors=processors,
         memo=memo,
     )
     module = sys._getframe(1).f_globals.get("__name__", __name__)  # the caller's, as for any class
@@ -317,6 +344,24 @@ def _check_text(**texts: object) -> None:
     for label, value in texts.items():
         if value is not None and (not isinstance(value, str) or not value or not value.isprintable()):
             raise NodeCreationError(f"{label} is {value!r}; expected a text of one line that is not empty")
+
+
+def _check_bounds(
+    max_requests: object, max_tokens: object, repairs: object, tool_errors: object, processors: Any
+) -> tuple[HistoryProcessor, ...]:
+    for name, value in {"max_requests": max_requests, "max_tokens": max_tokens}.items():
+        if value is not None and (type(value) is not int or value < 1):
+            raise NodeCreationError(f"{name} is {value!r}; expected an int that is at least 1, or None for any number")
+    if type(repairs) is not int or repairs < 0:
+        raise NodeCreationError(f"repairs is {repairs!r}; expected an int that is not negative")
+    if tool_errors not in ("model", "raise"):
+        raise NodeCreationError(f"tool_errors is {tool_errors!r}; expected 'model' or 'raise'")
+    found = tuple(processors) if isinstance(processors, Iterable) else (processors,)
+    if not all(map(callable, found)):
+        raise NodeCreationError(
+            f"history_processors is {processors!r}; expected a list of functions of the list of messages"
+        )
+    return found
 
 
 def _check_model(name: str, llm: object) -> None:

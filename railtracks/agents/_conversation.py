@@ -10,10 +10,8 @@ For the same reason the texts that a model reads must not change: corrections, a
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing
-from typing import Any, TypeGuard, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import attrs
 
@@ -24,15 +22,16 @@ from railtracks._context_variable import current
 from railtracks._policies import OWN_POLICIES
 from railtracks._schema._arguments import ArgumentError, structured_output
 from railtracks.agents import _attributes as attributes
-from railtracks.agents._response import Chunk, LLMResponse
-from railtracks.agents._sink import Sink, reachable_sink
+from railtracks.agents._endings import CUT_CALL, bound_error, ending_error, truncated
+from railtracks.agents._requests import Requests
+from railtracks.agents._response import LLMResponse
+from railtracks.agents._results import FOR_THE_DEVELOPER, as_text, error_text, log_mistake
 from railtracks.agents._spec import AgentSpec, digest
-from railtracks.agents._tools import Arguments, as_text
-from railtracks.exceptions import ContextError, LLMError
+from railtracks.agents._tools import Arguments
+from railtracks.exceptions import ContextError, LLMError, ModelRetry
 from railtracks.execution import Frame
-from railtracks.execution._streams import note_streamed
+from railtracks.llm._finish import Ending, ending_of
 from railtracks.llm._messages import (
-    AssistantMessage,
     Message,
     MessageHistory,
     SystemMessage,
@@ -43,15 +42,8 @@ from railtracks.llm._messages import (
 from railtracks.llm._model import Completion, Usage
 from railtracks.llm._prompt import fill
 from railtracks.nodes import FunctionNode
-from railtracks.state import CallRecord
-from railtracks.state._serialization._encoder import Encoder
 
 M = TypeVar("M", SystemMessage, Message)
-
-CHAT_ATTRIBUTE = '"gen_ai.operation.name": "chat"'
-"""What marks the call of a request, in the text of its attributes."""
-MAX_RETRIES = 2
-"""How often a model may try again after an answer that does not fit the output schema, or too many tool calls."""
 
 
 class Conversation:
@@ -67,17 +59,17 @@ class Conversation:
             raise ContextError(
                 f"the agent {agent.name} was invoked outside of a call; write `await rt.call({agent.name}, ...)`"
             )
-        self._frame, self._record, self._coordinator = frame, frame.record, frame.coordinator
+        self._record, self._coordinator = frame.record, frame.coordinator
         self._agent = agent
         self._system = None if agent.system is None else self._inject(agent.system)
         self.history = MessageHistory(map(self._inject, given))
+        self._requests = Requests(agent, self._system, frame)
+        self._made = 0  # requests
         self._usage = Usage()
         self._tool_calls = 0
-        self._retries = 0
-        self._validated: tuple[AssistantMessage, tuple[Any, str | None]] | None = None  # the last answer
+        self._repairs = 0
+        self._validated: tuple[Completion, tuple[Any, str | None]] | None = None  # the last answer
         self._digest = digest(repr(self._system))
-        self._sink: Sink | None = reachable_sink()
-        self._streamed = False  # True once a piece of the current answer was sent
 
     def _inject(self, message: M) -> M:
         """Fill in the names in a message; only once: in later runs that are given the history, it stays as it is."""
@@ -91,8 +83,9 @@ class Conversation:
         """Ask the model, and call its tools, until it has answered.
 
         Raises:
-            LLMError: The model still gave no valid answer after the last retry, or returned no ``Completion``.
-            Exception: What the model raises, unchanged, or what a tool raises whose error is fatal.
+            LLMError: The model gave no valid answer, also after the last repair, or none that is whole; it reached a
+                bound of the agent; or it returned no ``Completion``.
+            Exception: What the model raises, unchanged, or what a tool raises whose error is not for the model.
 
         Cancellation: Cancels the request, or the tools, in progress.
         """
@@ -100,17 +93,21 @@ class Conversation:
         chat = self._chat_node()  # not an attribute: it refers to self, and only the garbage collector would free both
         new: list[Message] = list(self.history)
         while True:
-            answer = await self._ask(chat, new)
-            content, problem = self._validate(answer)
-            if not answer.tool_calls and problem is None:
-                self._set_attributes(self._usage)
-                return LLMResponse(content, self.history, self._usage)
+            completion = await self._ask(chat, new)
+            answer = completion.message
+            content, problem = self._validate(completion)
             if problem is not None:
-                self._retries += 1
+                self._repairs += 1
             if answer.tool_calls:
-                new = list(await self._run_tools(answer.tool_calls))
-            else:
+                is_cut = ending_of(completion) is Ending.CUT
+                new = list(await self._run_tools(answer.tool_calls, is_cut))
+            elif problem is not None:
                 new = [UserMessage(f"That is not what was asked for: {problem}", inject_prompt=False)]
+            elif ending_of(completion) is Ending.PAUSED:  # the provider's own tools work; it goes on when it is asked
+                new = []
+            else:
+                self._set_attributes(self._usage)
+                return LLMResponse(content, self.history, self._usage, finish_reason=completion.finish_reason)
             self.history += new
 
     def _set_attributes(self, usage: Usage | None) -> None:
@@ -120,35 +117,34 @@ class Conversation:
 
     # ---- the model
 
-    async def _ask(self, chat: FunctionNode[..., Any], new: list[Message]) -> AssistantMessage:
-        self._streamed = False
+    async def _ask(self, chat: FunctionNode[..., Any], new: list[Message]) -> Completion:
+        if error := bound_error(self._agent, self._made, self.history, self._usage):
+            raise error
+        self._made += 1
+        self._requests.has_streamed = False
         completion: Completion = await call(chat, MessageHistory(new), after=self._digest)
         answer = completion.message
-        if self._sink is not None and not self._streamed and answer.content:  # the answer was replayed
-            await self._send(answer.content)
+        if not self._requests.has_streamed and answer.content:  # the answer was replayed
+            await self._requests.send(answer.content)
         self._digest = digest(self._digest, *map(repr, new), repr(answer))
         self._usage += completion.usage or Usage()
         self.history.append(answer)
-        return answer
+        return completion
 
     def _chat_node(self) -> FunctionNode[..., Any]:
         """Return the node of the requests. Its arguments are recorded, for a resumed run to compare."""
-        agent, model = self._agent, self._agent.model
+        agent = self._agent
 
         async def chat(messages: MessageHistory, *, after: str) -> Completion:  # noqa: ARG001 (only recorded)
-            record, own = current.get().record, attributes.of_request(model, self._sink is not None, agent.output)
-            self._coordinator.set_attributes(record, own)
-            completion = await self._complete()
-            self._coordinator.set_attributes(record, {**own, **attributes.of_response(completion)})
+            completion = await self._requests.make(self.history)
             # Here, so that this call fails: a resumed run then asks again instead of replaying an invalid answer.
-            if self._retries >= MAX_RETRIES and (problem := self._validate(completion.message)[1]):
-                raise LLMError(f"the model {model.name} of the agent {agent.name} gave no valid answer: {problem}",
-                               MessageHistory([*self.history, completion.message]))  # fmt: skip
+            if error := self._error(completion):
+                raise error
             return completion
 
         return FunctionNode(
             chat,
-            name=f"chat {model.name}",
+            name=f"chat {agent.model.name}",
             node_type="Other",
             is_async=True,
             version=agent.fingerprint,
@@ -157,56 +153,41 @@ class Conversation:
             policies=OWN_POLICIES,
         )
 
-    async def _complete(self) -> Completion:
-        """Request one answer from the model; if there is a sink, stream its text there."""
-        agent, model = self._agent, self._agent.model
-        messages = [*self.history] if self._system is None else [self._system, *self.history]
-        tools = [tool.schema for tool in agent.tools.values()]
-        completion: object = None
-        if self._sink is None:
-            completion = await model.complete(messages, tools=tools, output=agent.output)
-        else:
-            stream: object = model.stream(messages, tools=tools, output=agent.output)
-            if not isinstance(stream, AsyncGenerator):
-                if inspect.iscoroutine(stream):
-                    stream.close()  # otherwise Python warns that it was never awaited
-                raise LLMError(
-                    f"stream() of the model {model.name} must be an async generator; write `async def` and `yield`"
-                )
-            async with aclosing(stream) as pieces:
-                async for completion in pieces:
-                    if not isinstance(completion, str):
-                        break
-                    await self._send(completion)
-        if not _is_complete(completion):
-            raise LLMError(
-                f"the model {model.name} of the agent {agent.name} returned {completion!r}; complete() must return an "
-                f"rt.llm.Completion with an AssistantMessage, and stream() must yield one at its end"
-            )
-        return completion
+    def _error(self, completion: Completion) -> LLMError | None:
+        """Return the error of an answer that the agent cannot go on with; None if it can."""
+        agent = self._agent
+        history, usage = (
+            MessageHistory([*self.history, completion.message]),
+            self._usage + (completion.usage or Usage()),
+        )
+        if error := ending_error(agent, completion, history, usage):
+            return error
+        problem = None if self._repairs < agent.repairs else self._validate(completion)[1]
+        if problem is None:
+            return None
+        if ending_of(completion) is Ending.CUT:
+            return truncated(agent, completion, history, usage)
+        what = f"the model {agent.model.name} of the agent {agent.name} gave no valid answer: {problem}"
+        return LLMError(what, history, usage)
 
-    async def _send(self, text: str) -> None:
-        self._streamed = True
-        assert self._sink is not None
-        await self._sink.send(Chunk(text, self._agent.name, self._frame.node_id))
-        note_streamed(self._coordinator, self._record)
-
-    def _validate(self, answer: AssistantMessage) -> tuple[Any, str | None]:
+    def _validate(self, completion: Completion) -> tuple[Any, str | None]:
         """Return the content of an answer, and what is wrong with it, for the model; None if nothing is.
 
         Done once for each answer: making the content may run code of the user.
         """
-        if self._validated is None or self._validated[0] is not answer:
-            self._validated = answer, self._validate_uncached(answer)
+        if self._validated is None or self._validated[0] is not completion:
+            self._validated = completion, self._validate_uncached(completion)
         return self._validated[1]
 
-    def _validate_uncached(self, answer: AssistantMessage) -> tuple[Any, str | None]:
-        agent = self._agent
+    def _validate_uncached(self, completion: Completion) -> tuple[Any, str | None]:
+        agent, answer = self._agent, completion.message
         if answer.tool_calls:
             limit = agent.max_tool_calls
+            if ending_of(completion) is Ending.CUT:
+                return None, "it was cut off"
             is_over = limit is not None and self._tool_calls >= limit
             return None, f"no more than {limit} tool calls are allowed" if is_over else None
-        if agent.output is None:
+        if agent.output is None or ending_of(completion) is Ending.PAUSED:
             return answer.content, None
         try:
             return structured_output(answer.content, agent.result_type), None
@@ -215,9 +196,17 @@ class Conversation:
 
     # ---- the tools
 
-    async def _run_tools(self, tool_calls: Sequence[ToolCall]) -> list[ToolMessage]:
-        """Make all calls that can be made, concurrently, and return the answers in the order of the calls."""
-        prepared = [self._prepare_call(each) for each in tool_calls]
+    async def _run_tools(self, tool_calls: Sequence[ToolCall], is_cut: bool) -> list[ToolMessage]:
+        """Make all calls that can be made, concurrently, and return the answers in the order of the calls.
+
+        Args:
+            tool_calls: What the model asks for.
+            is_cut: Whether the answer was cut off, in the midst of the last call.
+        """
+        last = len(tool_calls) - 1
+        prepared = [
+            CUT_CALL if is_cut and place == last else self._prepare_call(each) for place, each in enumerate(tool_calls)
+        ]
         calls = [each for each in prepared if not isinstance(each, str)]
         results = iter(await gather_calls(calls))
         return [
@@ -244,27 +233,11 @@ class Conversation:
             return _answer(tool_call, as_text(result))
         if self._coordinator.failure is not None:  # the error was fatal, or the session ends on any error
             raise result
-        # Encoded as for the record, without secrets: an error may contain more than its author intended, such as a URL
-        # with a password.
-        error = Encoder(self._coordinator.redactor).encode_error(result)
-        return _answer(tool_call, f"{type(result).__name__}: {error['$message']}", is_error=True)
-
-
-def is_request(record: CallRecord) -> bool:
-    """Return whether a call is a request to a model, as ``_chat_node`` makes them."""
-    return record.attributes is not None and CHAT_ATTRIBUTE in record.attributes
-
-
-def _is_complete(completion: object) -> TypeGuard[Completion]:
-    """Return whether this is a valid ``Completion``: anyone may write a model, so what it returns is checked first."""
-    if not isinstance(completion, Completion) or not isinstance(completion.usage, Usage | None):
-        return False
-    message = completion.message
-    return (
-        isinstance(message, AssistantMessage)
-        and isinstance(message.content, str)
-        and all(isinstance(each, ToolCall) for each in message.tool_calls)
-    )
+        is_for_model = self._agent.tool_errors == "model" or isinstance(result, ModelRetry)
+        if not is_for_model or isinstance(result, FOR_THE_DEVELOPER):
+            raise result
+        log_mistake(self._coordinator, self._record, tool_call.name, self._agent.name, result)
+        return _answer(tool_call, error_text(result, self._coordinator.redactor), is_error=True)
 
 
 def _answer(tool_call: ToolCall, text: str, is_error: bool = False) -> ToolMessage:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from railtracks._identifiers import node_id
-from railtracks.agents._conversation import is_request
+from railtracks.agents._requests import is_request
 from railtracks.agents._response import Chunk, LLMResponse
 from railtracks.llm._messages import MessageHistory
 from railtracks.llm._model import Completion

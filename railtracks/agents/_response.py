@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from railtracks.llm._messages import MessageHistory
+from railtracks.llm._messages import AssistantMessage, MessageHistory
 from railtracks.llm._model import Usage
 
 T_co = TypeVar("T_co", covariant=True)
@@ -23,11 +23,19 @@ class LLMResponse(Generic[T_co]):
             ``[*response.message_history, UserMessage(...)]``.
         usage: The tokens of all requests of this agent, as far as the provider counted them; without those of agents
             that it called as tools.
+        finish_reason: Why the last answer ended, in the provider's words, such as "stop"; None if it does not say.
     """
 
     content: T_co
     message_history: MessageHistory = attrs.field(factory=MessageHistory, repr=False)
     usage: Usage = attrs.field(factory=Usage, repr=False)
+    finish_reason: str | None = attrs.field(default=None, kw_only=True, repr=False)
+
+    @property
+    def reasoning(self) -> str:
+        """What the model has thought before its last message, as far as its provider shows that."""
+        last = self.message_history[-1] if self.message_history else None
+        return last.reasoning if isinstance(last, AssistantMessage) else ""
 
     @property
     def text(self) -> str:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import attrs
 
 from railtracks.agents._tools import Tool
-from railtracks.llm._messages import SystemMessage
+from railtracks.llm._messages import Message, SystemMessage
 from railtracks.llm._model import Model, OutputSchema
+
+HistoryProcessor = Callable[[list[Message]], Sequence[Message] | Awaitable[Sequence[Message]]]
+"""Gets the messages that are about to be sent, and returns those that are to be sent instead."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,6 +33,11 @@ class AgentSpec:
         result_type: The type of the result's content; ``str`` for text.
         output: The schema of that type for the model. None for text.
         max_tool_calls: How many tool calls a run may make. None: any number.
+        max_requests: How many requests to its model a run may make. None: any number.
+        max_tokens: How many tokens all of its requests may use, after which it makes no other. None: any number.
+        repairs: How often the model may try again after an answer that does not fit.
+        tool_errors: Whether the error of a tool is for the model, or raised.
+        history_processors: Return in turn which messages are sent.
         memo: False if its calls are not replayed.
     """
 
@@ -40,6 +48,11 @@ class AgentSpec:
     result_type: Any
     output: OutputSchema | None
     max_tool_calls: int | None
+    max_requests: int | None
+    max_tokens: int | None
+    repairs: int
+    tool_errors: Literal["model", "raise"]
+    history_processors: tuple[HistoryProcessor, ...]
     memo: bool
 
     @functools.cached_property

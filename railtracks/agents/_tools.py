@@ -12,15 +12,13 @@ import attrs
 from railtracks._schema._arguments import arguments_for
 from railtracks._schema._fields import Field, parameters_of
 from railtracks._schema._validation import without_annotated
-from railtracks.agents._response import LLMResponse
+from railtracks.agents._results import as_text
 from railtracks.exceptions import NodeCreationError
 from railtracks.llm._messages import UserMessage
 from railtracks.llm._model import ToolSchema
 from railtracks.llm._tool_schemas import schema_of_fields, tool_schema
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import as_node
-from railtracks.state._serialization._encoder import encode_for_model
-from railtracks.state._serialization._record_text import dumps
 
 REQUEST = "request"
 """The one argument of an agent whose manifest has no parameters."""
@@ -140,9 +138,3 @@ def _agent_tool(node: FunctionNode[..., Any], manifest: ToolManifest) -> Tool:
         return (UserMessage(text, inject_prompt=False),), {}
 
     return Tool(schema, node, bind)
-
-
-def as_text(result: object) -> str:
-    """Return a result as a model reads it: a text unchanged, anything else as JSON; for an agent, its content."""
-    content = result.content if isinstance(result, LLMResponse) else result
-    return content if isinstance(content, str) else dumps(encode_for_model(content))

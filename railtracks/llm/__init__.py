@@ -12,7 +12,7 @@ from railtracks.llm._messages import (
     ToolMessage,
     UserMessage,
 )  # fmt: skip
-from railtracks.llm._model import Completion, Model, OutputSchema, ToolSchema, Usage
+from railtracks.llm._model import Completion, Model, OutputSchema, Reasoning, ToolSchema, Usage
 
 if TYPE_CHECKING:
     from railtracks.llm._providers._anthropic import Anthropic
@@ -29,6 +29,7 @@ __all__ = [
     "Model",
     "OpenAI",
     "OutputSchema",
+    "Reasoning",
     "SystemMessage",
     "ToolCall",
     "ToolMessage",

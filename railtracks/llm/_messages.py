@@ -1,6 +1,6 @@
 """Messages between users, models and tools, in a form that belongs to no provider.
 
-Their ``repr`` is part of digests that are on record: names and fields stay as they are.
+Their ``repr`` is part of digests that are on record: names stay as they are, and so do the fields that it shows.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import attrs
+
+Extra = dict[str, dict[str, Any]]
+"""What a provider has sent beyond what is said in common terms, by the name of the provider."""
 
 
 @attrs.frozen
@@ -43,11 +46,13 @@ class ToolCall:
         name: The name of the tool.
         arguments: The values by the names of parameters, as the model wrote them. A text if they are not the JSON
             object that they should be.
+        extra: See :class:`AssistantMessage`.
     """
 
     id: str
     name: str
     arguments: dict[str, Any] | str = attrs.field(factory=dict)
+    extra: Extra | None = attrs.field(default=None, kw_only=True, repr=False)
 
 
 def _as_tuple(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
@@ -57,11 +62,22 @@ def _as_tuple(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
 
 @attrs.frozen
 class AssistantMessage:
-    """A message of the model: its text, and the tools that it asks for."""
+    """A message of the model: its text, and the tools that it asks for.
+
+    Args:
+        content: The text.
+        tool_calls: The tools.
+        reasoning: What the model has thought before, as far as its provider shows that. It is for people: a provider
+            gets back what is in ``extra``.
+        extra: What else the provider has sent with the message, such as signatures, by the name of the provider. It
+            is opaque, and plain data as JSON has it. Only that provider gets it back.
+    """
 
     role: Literal["assistant"] = attrs.field(default="assistant", init=False)
     content: str = ""
     tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), converter=_as_tuple)
+    reasoning: str = attrs.field(default="", kw_only=True, repr=False)
+    extra: Extra | None = attrs.field(default=None, kw_only=True, repr=False)
 
 
 @attrs.frozen

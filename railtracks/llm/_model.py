@@ -54,6 +54,13 @@ class Usage:
 
 
 @attrs.frozen
+class Reasoning:
+    """A piece of what a model thinks before it answers, in a stream."""
+
+    text: str
+
+
+@attrs.frozen
 class Completion:
     """A model's answer to one request.
 
@@ -62,7 +69,8 @@ class Completion:
         usage: The tokens that were used. None: the provider did not count them.
         model: The model that answered, as the provider names it.
         id: The provider's identifier of the answer.
-        finish_reason: Why the answer ended, in the provider's words: "stop", "tool_calls", "length", ...
+        finish_reason: Why the answer ended, in the provider's words: "stop", "tool_calls", "length", ... A message that
+            is a refusal, as a field of the answer says, has "refusal".
         sdk_retries: How often the SDK of the provider repeated the request, as far as it says so. Attempts of the agent
             (``retries=``) are another matter: each of them is a call of its own.
     """
@@ -73,6 +81,10 @@ class Completion:
     id: str | None = None
     finish_reason: str | None = None
     sdk_retries: int = 0
+
+
+Piece = str | Reasoning | Completion
+"""What a stream yields."""
 
 
 class Model(Protocol):
@@ -117,8 +129,10 @@ class Model(Protocol):
 
     def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
-    ) -> AsyncGenerator[str | Completion, None]:
+    ) -> AsyncGenerator[Piece, None]:
         """Request one answer, and yield its text piece by piece as it comes; at the end, the whole ``Completion``.
+
+        What the model thinks, as far as its provider shows it, comes in between as ``Reasoning``.
 
         The task that iterates over the generator also closes it, which closes the connection.
         """

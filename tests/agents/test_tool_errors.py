@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import anyio
 import pytest
 
 import railtracks as rt
-from railtracks.exceptions import FatalError, NodeInvocationError
+from railtracks.exceptions import ConfigError, ContextError, FatalError, ModelRetry, NodeInvocationError
 from railtracks.llm import ToolMessage
 from railtracks.state import Reason, Status
 from railtracks.testing import tool_call
@@ -92,3 +94,71 @@ async def test_an_interrupt_in_a_tool_does_not_go_back_to_the_model(interrupt):
     with pytest.raises(interrupt):
         await rt.call(agent, "Go.")
     assert len(model.calls) == 1
+
+
+# ---- what is for the developer, and what is for the model
+
+
+@pytest.mark.parametrize("error", [NameError("naem"), TypeError("no"), AttributeError("no"), ImportError("no")])
+async def test_a_mistake_in_a_tool_is_logged_with_its_traceback(error, caplog):
+    async def tool():
+        raise error
+
+    agent, model = agent_of(tool_call("tool"), "I see.", tool_nodes=[tool])
+    with caplog.at_level(logging.WARNING, "RT"):
+        assert str(await rt.call(agent, "Go.")) == "I see."
+    (record,) = [each for each in caplog.records if "looks like a mistake" in each.getMessage()]
+    assert record.getMessage().startswith("the tool tool of the agent Agent")
+    assert "raise error" in record.exc_text
+    assert tool_messages(model)[0].is_error
+
+
+async def test_another_error_of_a_tool_has_no_traceback_in_the_log(caplog):
+    agent, _ = agent_of(tool_call("broken", why="not today"), "I see.", tool_nodes=[broken])
+    with caplog.at_level(logging.WARNING, "RT"):
+        await rt.call(agent, "Go.")
+    assert "Traceback" not in caplog.text
+
+
+async def test_errors_of_tools_are_raised_where_that_is_wanted():
+    agent, model = agent_of(tool_call("broken", why="not today"), "never", tool_nodes=[broken], tool_errors="raise")
+    with pytest.raises(ValueError, match="not today"):
+        await rt.call(agent, "Go.")
+    assert len(model.calls) == 1
+
+
+@pytest.mark.parametrize("tool_errors", ["model", "raise"])
+async def test_a_tool_may_ask_the_model_to_try_again(tool_errors):
+    async def find(name: str) -> str:
+        if name.islower():
+            raise ModelRetry("names begin with a capital letter")
+        return f"{name} was found"
+
+    agent, _ = agent_of(tool_call("find", name="ada"), tool_call("find", name="Ada"), "Found.",
+                        tool_nodes=[find], tool_errors=tool_errors)  # fmt: skip
+    response = await rt.call(agent, "Go.")
+    told = [message for message in response.message_history if isinstance(message, ToolMessage)]
+    assert [(each.content, each.is_error) for each in told] == [
+        ("names begin with a capital letter", True), ("Ada was found", False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("tool_errors", ["model", "raise"])
+async def test_what_a_session_lacks_reaches_the_developer(tool_errors):
+    async def tool() -> str:
+        return await rt.ask("Shall I?")
+
+    agent, model = agent_of(tool_call("tool"), "never", tool_nodes=[tool], tool_errors=tool_errors)
+    async with rt.Session():
+        with pytest.raises(ContextError, match="ask_callback"):
+            await rt.call(agent, "Go.")
+    assert len(model.calls) == 1
+
+
+async def test_a_wrong_option_in_a_tool_reaches_the_developer():
+    async def tool() -> str:
+        return await rt.call(rt.function_node(broken).options(timeout="soon"))
+
+    agent, _ = agent_of(tool_call("tool"), "never", tool_nodes=[tool])
+    with pytest.raises(ConfigError):
+        await rt.call(agent, "Go.")

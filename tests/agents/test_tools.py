@@ -126,6 +126,7 @@ async def test_results_go_back_in_the_order_of_the_calls():
     [
         (None, "null"), (True, "true"), (1.5, "1.5"), ([1, "é"], '[1,"é"]'), ("as it is", "as it is"), ("", ""),
         (Place("Oslo", 23), '{"name":"Oslo","height":23.0}'), ({"a": [Place("b", 1.5)]}, None),
+        (["北京", "Köln"], '["北京", "Köln"]'), ({1: b"\x00", "b": float("inf")}, '{"1": "AA==", "b": "inf"}'),
     ],
 )  # fmt: skip
 async def test_a_result_goes_back_as_text_or_as_json(result, text):
@@ -139,6 +140,7 @@ async def test_a_result_goes_back_as_text_or_as_json(result, text):
         assert json.loads(message.content) == {"a": [{"name": "b", "height": 1.5}]}
     elif text[:1] in "[{" and text:
         assert json.loads(message.content) == json.loads(text)
+        assert "\\u" not in message.content
     else:
         assert message.content == text
 

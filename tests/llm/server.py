@@ -15,6 +15,8 @@ from typing import Any, Literal, Self
 
 import attrs
 
+from tests.llm.rules import problem_with
+
 PATIENCE = 10.0
 """Real seconds that a test waits for something that ought to happen at once."""
 
@@ -29,6 +31,7 @@ class Call:
     name: str
     arguments: dict[str, Any] | str = attrs.field(factory=dict)
     id: str | None = "given"
+    extra: dict[str, Any] = attrs.field(factory=dict)
 
     @property
     def json(self) -> str:
@@ -47,7 +50,8 @@ class Answer:
         drop: Where the connection is cut.
         cut: The second half is missing, as if that were all.
         event: Comes last in a stream of Anthropic's, in place of what ends it.
-        finish: Say why it ended.
+        finish: Say why it ended; a text: this.
+        reasoning: What the model thinks, in the format of OpenAI as DeepSeek has it.
         fields: Added to the answer's JSON, or taken from it where the value is None.
     """
 
@@ -62,7 +66,8 @@ class Answer:
     drop: Where | None = None
     cut: bool = False
     event: dict[str, Any] | None = None
-    finish: bool = True
+    finish: bool | str = True
+    reasoning: str | None = None
     fields: dict[str, Any] = attrs.field(factory=dict)
     headers: dict[str, str] = attrs.field(factory=dict)
 
@@ -241,6 +246,9 @@ async def _read(reader: asyncio.StreamReader, connection: int) -> Request | None
 def _response(request: Request, answer: Answer) -> tuple[bytes, list[bytes]]:
     """The headers, and the body in chunks."""
     kind = "application/json"
+    problem = problem_with(request.path, request.body) if request.body else None
+    if problem is not None:
+        answer = attrs.evolve(answer, status=400, error=problem)
     if answer.status != 200:
         text = answer.error.replace("{key}", request.key)
         parts = _halves({"type": "error", "error": {"type": "some_error", "message": text, "code": text}})
@@ -291,8 +299,8 @@ def _openai_usage(answer: Answer) -> dict[str, int] | None:
 
 
 def _openai_finish(answer: Answer) -> str | None:
-    if not answer.finish:
-        return None
+    if not answer.finish or isinstance(answer.finish, str):
+        return answer.finish or None
     return "tool_calls" if answer.calls else "stop"
 
 
@@ -303,7 +311,11 @@ def _openai(answer: Answer) -> dict[str, Any]:
     ]
     message = {"role": "assistant", "content": answer.text or None, "refusal": answer.refusal}
     if calls:
-        message["tool_calls"] = [_patched(call, {}) for call in calls]  # type: ignore[assignment]
+        message["tool_calls"] = [  # type: ignore[assignment]
+            _patched(call, given.extra) for call, given in zip(calls, answer.calls, strict=True)
+        ]
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
     return _patched(
         {
             "id": "answer-1", "object": "chat.completion", "created": 1, "model": "served-model",
@@ -321,12 +333,14 @@ def _openai_chunks(answer: Answer, *, usage: bool) -> Iterator[dict[str, Any]]:
         return _patched(head | {"choices": [choice]} | more, answer.fields)
 
     yield chunk({"role": "assistant", "content": ""})
+    for word in _words(answer.reasoning or ""):
+        yield chunk({"reasoning_content": word})
     for word in _words(answer.text):
         yield chunk({"content": word})
     for word in _words(answer.refusal or ""):
         yield chunk({"refusal": word})
     for n, call in enumerate(answer.calls):
-        opening = _patched({"index": n, "id": call_id(call, n), "type": "function"}, {})
+        opening = _patched({"index": n, "id": call_id(call, n), "type": "function"}, call.extra)
         yield chunk({"tool_calls": [opening | {"function": {"name": call.name, "arguments": ""}}]})
         for part in (call.json[:5], call.json[5:]):
             yield chunk({"tool_calls": [{"index": n, "function": {"arguments": part}}]})
@@ -349,6 +363,8 @@ def _anthropic_usage(answer: Answer) -> dict[str, int]:
 
 
 def _anthropic_stop(answer: Answer) -> str:
+    if isinstance(answer.finish, str):
+        return answer.finish
     return "tool_use" if answer.calls else "end_turn"
 
 

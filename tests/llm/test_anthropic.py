@@ -104,7 +104,9 @@ async def test_tokens_of_the_cache_count_as_input(server, ask):
 async def test_what_the_model_thinks_is_not_its_answer(server, ask):
     server.answers = [Answer(thinking="Hm.", calls=[Call(name="add", arguments={"a": 1})])]
     completion = await ask(anthropic(server.url), ASKED)
-    assert completion.message == AssistantMessage("Hello dear world", [ToolCall("id-0", "add", {"a": 1})])
+    message = completion.message
+    assert (message.content, message.reasoning) == ("Hello dear world", "Hm.")
+    assert message.tool_calls == (ToolCall("id-0", "add", {"a": 1}),)
 
 
 async def test_arguments_that_break_off_come_as_they_are(server):
@@ -125,7 +127,9 @@ async def test_a_stream_skips_the_tools_of_the_provider(server, monkeypatch):
     monkeypatch.setattr(server_module, "_anthropic_events", events)
     pieces, completion = await whole(anthropic(server.url), ASKED)
     assert pieces == ["Hello ", "dear ", "world"]
-    assert completion.message == AssistantMessage("Hello dear world")
+    assert completion.message.content == "Hello dear world"
+    await whole(anthropic(server.url), [*ASKED, completion.message, UserMessage("And then?")])
+    assert server.requests[1].body["messages"][1]["content"][0] == {**own, "input": {"query": "x"}}  # it goes back
 
 
 async def test_an_error_in_the_midst_of_a_stream_is_the_sdks(server):

@@ -49,10 +49,11 @@ async def test_every_kind_of_message_goes_out_in_its_form(server, ask):
     def call(identifier, arguments):
         return {"id": identifier, "type": "function", "function": {"name": "add", "arguments": arguments}}
 
+    malformed = call("2", '{"malformed": "{broken"}')  # servers read the arguments
     assert request.body["messages"] == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Add."},
-        {"role": "assistant", "content": "Well.", "tool_calls": [call("1", '{"a": "é"}'), call("2", "{broken")]},
+        {"role": "assistant", "content": "Well.", "tool_calls": [call("1", '{"a": "é"}'), malformed]},
         {"role": "tool", "tool_call_id": "1", "content": "3"},
         {"role": "tool", "tool_call_id": "2", "content": "no JSON"},
         {"role": "assistant", "content": None, "tool_calls": [call("3", "{}")]},
@@ -107,7 +108,7 @@ async def test_a_server_may_leave_out_usage_ids_reasons_and_arguments(server, as
     left_out = {"model": None, "id": None}
     server.answers = [Answer(text="", calls=calls, usage=None, finish=False, fields=left_out)]
     completion = await ask(openai(server.url), ASKED)
-    assert completion.message.tool_calls == (ToolCall("call_0", "add"), ToolCall("call_1", "now"))
+    assert completion.message.tool_calls == (ToolCall("call_2_0", "add"), ToolCall("call_2_1", "now"))
     assert (completion.usage, completion.finish_reason, completion.model, completion.id) == (None,) * 4
 
 
@@ -116,6 +117,7 @@ async def test_a_refusal_is_the_answer(server, ask):
     server.answers = [Answer(text="", refusal="I must not.")]
     completion = await ask(openai(server.url), ASKED)
     assert completion.message == AssistantMessage("I must not.")
+    assert completion.finish_reason == "refusal"
 
 
 @both_ways

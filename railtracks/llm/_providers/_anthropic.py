@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import attrs
 
 from railtracks._schema._json_schema import map_parts
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage
-from railtracks.llm._model import Completion, OutputSchema, Usage
+from railtracks.llm._model import Completion, OutputSchema, Piece, Reasoning, Usage
 from railtracks.llm._providers._chat_format import parse_arguments
 from railtracks.llm._providers._sdk import HTTPModel, Request, parsed, with_retries
 from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
@@ -21,7 +21,7 @@ class Anthropic(HTTPModel):
     """A model that the ``anthropic`` package reaches. Needs the extra: ``pip install '.[anthropic]'`` in a checkout.
 
     All calls in a session share one client, which the session closes. A call outside of sessions has its own client.
-    Thinking blocks are not part of the messages; for that reason tools cannot be used with ``thinking`` switched on.
+    What the model thinks, and its signatures, stand in ``extra`` of the messages, and are sent back.
 
     Args:
         model: The provider's name for it.
@@ -46,7 +46,11 @@ class Anthropic(HTTPModel):
     _defaults: ClassVar = {"max_tokens": 4096}
 
     def _payload(self, request: Request) -> dict[str, Any]:
-        payload = {**self._settings, "model": self._name, "messages": _messages(request.messages)}
+        payload = {
+            **request.settings(self._settings),
+            "model": self._name,
+            "messages": _messages(request.messages, self._origin),
+        }
         if system := [message.content for message in request.messages if isinstance(message, SystemMessage)]:
             payload["system"] = "\n\n".join(system)
         if request.tools:
@@ -60,9 +64,10 @@ class Anthropic(HTTPModel):
 
     async def _complete(self, client: Any, request: Request) -> Completion:
         response = await client.messages.with_raw_response.create(**self._payload(request))
-        return with_retries(_completion((await parsed(response)).model_dump(warnings=False)), response)
+        message = (await parsed(response)).model_dump(warnings=False)
+        return with_retries(_completion(message, self._origin, len(request.messages)), response)
 
-    async def _stream(self, client: Any, request: Request) -> AsyncGenerator[str | Completion, None]:
+    async def _stream(self, client: Any, request: Request) -> AsyncGenerator[Piece, None]:
         payload = {**self._payload(request), "stream": True}
         answer = _Stream()
         async with (
@@ -76,18 +81,18 @@ class Anthropic(HTTPModel):
                 if event.get("type") == "message_stop":
                     await events.finish()
                     break
-                if text := answer.add(event):
-                    yield text
+                if piece := answer.add(event):
+                    yield piece
             else:
                 raise self._sdk.APIConnectionError(message=CONNECTION_CLOSED, request=response.http_response.request)
-        yield with_retries(_completion(answer.message), response)
+        yield with_retries(_completion(answer.message, self._origin, len(request.messages)), response)
 
 
-def _messages(messages: Any) -> list[dict[str, Any]]:
+def _messages(messages: Any, origin: str) -> list[dict[str, Any]]:
     """Return all messages but the system's. Adjacent ones of one role become one, as the API requires for results."""
     found: list[dict[str, Any]] = []
     for message in messages:
-        if isinstance(message, SystemMessage) or not (blocks := _blocks(message)):
+        if isinstance(message, SystemMessage) or not (blocks := _blocks(message, origin)):
             continue
         role = "assistant" if isinstance(message, AssistantMessage) else "user"
         if found and found[-1]["role"] == role:
@@ -97,20 +102,43 @@ def _messages(messages: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _blocks(message: Message) -> list[dict[str, Any]]:
+def _blocks(message: Message, origin: str) -> list[dict[str, Any]]:
     if isinstance(message, ToolMessage):
         answer = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.content}
         return [answer | ({"is_error": True} if message.is_error else {})]
-    blocks: list[dict[str, Any]] = [{"type": "text", "text": message.content}] if message.content else []
     if isinstance(message, AssistantMessage):
-        blocks += map(_call, message.tool_calls)
-    return blocks
+        return _assistant_blocks(message, origin)
+    return _text_blocks(message.content)
+
+
+def _text_blocks(text: str) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": text}] if text.strip() else []  # the API refuses those without letters
+
+
+def _assistant_blocks(message: AssistantMessage, origin: str) -> list[dict[str, Any]]:
+    """Return the blocks of a message of the model: in their old order, if they came from this provider."""
+    uses = list(map(_call, message.tool_calls))
+    given = (message.extra or {}).get(origin, {}).get("content")
+    if given is None:
+        return _text_blocks(message.content) + uses
+    blocks: list[dict[str, Any]] = []
+    text, calls = message.content, iter(uses)
+    is_same = len(text) == sum(block["length"] for block in given if block["type"] == "text")
+    for block in given:
+        if block["type"] == "tool_use":
+            blocks += [use for use in [next(calls, None)] if use is not None]
+        elif block["type"] == "text":
+            length = block["length"] if is_same else len(text)
+            others = {name: value for name, value in block.items() if name != "length"}
+            blocks += [{**others, **each} for each in _text_blocks(text[:length])]
+            text = text[length:]
+        else:
+            blocks.append(block)
+    return blocks + _text_blocks(text) + list(calls)
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    """Return the block of a tool call; arguments that are not a JSON object are wrapped in one."""
-    arguments = {"malformed": call.arguments} if isinstance(call.arguments, str) else call.arguments
-    return {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments}
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
 
 
 def _format(output: OutputSchema) -> dict[str, Any]:
@@ -127,21 +155,41 @@ def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     return closed
 
 
-def _completion(message: Mapping[str, Any]) -> Completion:
+def _completion(message: Mapping[str, Any], origin: str, place: int) -> Completion:
     blocks = message.get("content") or ()
     uses = [block for block in blocks if block["type"] == "tool_use"]
     calls = [
-        ToolCall(use.get("id") or f"call_{number}", use["name"], parse_arguments(use.get("input")))
+        ToolCall(use.get("id") or f"call_{place}_{number}", use["name"], parse_arguments(use.get("input")))
         for number, use in enumerate(uses)
     ]
     text = "".join(block.get("text") or "" for block in blocks if block["type"] == "text")
+    reasoning = "".join(block.get("thinking") or "" for block in blocks if block["type"] == "thinking")
+    extra = _extra(blocks)
     return Completion(
-        AssistantMessage(text, tuple(calls)),
+        AssistantMessage(text, tuple(calls), reasoning=reasoning, extra={origin: extra} if extra else None),
         usage=_usage(message.get("usage")),
         model=message.get("model"),
         id=message.get("id"),
         finish_reason=message.get("stop_reason"),
     )
+
+
+def _extra(blocks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the blocks of an answer without what the message has of them: its text, and the tools that it asks for.
+
+    Nothing, if they are but that: a text, and then the tools.
+    """
+    kept: list[dict[str, Any]] = []
+    for block in blocks:
+        said = {name: value for name, value in block.items() if value is not None}
+        if isinstance(said.get("input"), str):  # it was streamed
+            said["input"] = parse_arguments(said["input"])
+        if block["type"] == "text":
+            said["length"] = len(said.pop("text", ""))
+        kept.append({"type": "tool_use"} if block["type"] == "tool_use" else said)
+    kinds = [block["type"] for block in kept]
+    is_plain = kinds == sorted(kinds) and {*kinds} <= {"text", "tool_use"}  # "text" comes before "tool_use"
+    return {} if is_plain and all(block.keys() <= {"type", "length"} for block in kept) else {"content": kept}
 
 
 _INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
@@ -161,28 +209,36 @@ class _Stream:
     message: dict[str, Any] = attrs.field(factory=lambda: {"content": []}, init=False)
     """The answer as it would come as a whole, except that the inputs of tools are texts."""
 
-    def add(self, event: Mapping[str, Any]) -> str:
-        """Add an event, and return the text in it."""
+    def add(self, event: Mapping[str, Any]) -> str | Reasoning | None:
+        """Add an event, and return the text in it, or what the model thinks."""
         match event.get("type"):
             case "message_start":
                 self.message = {**event["message"], "content": []}
             case "content_block_start":
                 block = dict(event["content_block"])
                 self.message["content"].append(block | {"input": ""} if "input" in block else block)
-                return str(block.get("text") or "")
+                return str(block.get("text") or "") or None
             case "content_block_delta":
                 return self._grow(self.message["content"][-1], event["delta"])
             case "message_delta":
                 self.message["stop_reason"] = event["delta"].get("stop_reason")
                 counts = {name: value for name, value in (event.get("usage") or {}).items() if value is not None}
                 self.message["usage"] = {**(self.message.get("usage") or {}), **counts}
-        return ""
+        return None
 
     @staticmethod
-    def _grow(block: dict[str, Any], delta: Mapping[str, Any]) -> str:
-        if delta["type"] == "text_delta":
-            block["text"] += delta["text"]
-            return str(delta["text"])
-        if delta["type"] == "input_json_delta":
-            block["input"] += delta["partial_json"]
-        return ""
+    def _grow(block: dict[str, Any], delta: Mapping[str, Any]) -> str | Reasoning | None:
+        match delta["type"]:
+            case "text_delta":
+                block["text"] += delta["text"]
+                return str(delta["text"]) or None
+            case "input_json_delta":
+                block["input"] += delta["partial_json"]
+            case "thinking_delta":
+                block["thinking"] += delta["thinking"]
+                return Reasoning(delta["thinking"]) if delta["thinking"] else None
+            case "signature_delta":
+                block["signature"] = delta["signature"]
+            case "citations_delta":
+                block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
+        return None

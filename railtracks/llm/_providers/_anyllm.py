@@ -11,7 +11,7 @@ import attrs
 
 from railtracks._concurrency._event_loop import running_library
 from railtracks.exceptions import ConfigError, LLMError
-from railtracks.llm._model import Completion
+from railtracks.llm._model import Completion, Piece
 from railtracks.llm._providers._chat_format import ChatStream, from_chat, to_chat
 from railtracks.llm._providers._clients import Clients
 from railtracks.llm._providers._sdk import (
@@ -22,6 +22,7 @@ from railtracks.llm._providers._sdk import (
     check_name,
     check_settings,
     import_sdk,
+    origin_of,
 )
 from railtracks.state import Secret
 
@@ -77,8 +78,8 @@ class AnyLLM(SDKModel["ClientHandle"]):
         check_name(model, "AnyLLM")
         sdk = import_sdk("any_llm", "any-llm")
         # any-llm warns when it raises the SDKs' exceptions directly; its own hold them, and _original takes them out.
-        key = api_key.value if isinstance(api_key, Secret) else api_key
-        options = {"api_key": key, "api_base": api_base, "max_retries": max_retries, "unified_exceptions": True}
+        given = api_key.value if isinstance(api_key, Secret) else api_key
+        options = {"api_key": given, "api_base": api_base, "max_retries": max_retries, "unified_exceptions": True}
 
         def make() -> ClientHandle:
             def make_client() -> Any:
@@ -88,7 +89,9 @@ class AnyLLM(SDKModel["ClientHandle"]):
 
         self._provider = provider
         self._error: type[Exception] = import_sdk("any_llm.exceptions", "any-llm").AnyLLMError
-        super().__init__(model, settings, _find_key(sdk, provider, options), Clients(make), {})
+        super().__init__(
+            model, settings, _find_key(sdk, provider, options), Clients(make), {}, origin_of(provider, api_base)
+        )
 
     @property
     def provider(self) -> str:
@@ -96,11 +99,11 @@ class AnyLLM(SDKModel["ClientHandle"]):
         return _OTEL_NAMES.get(self._provider, self._provider)
 
     async def _complete(self, client: ClientHandle, request: Request) -> Completion:
-        payload = to_chat(request, self._name, self._settings, streams=False)
+        payload = to_chat(request, self._name, self._settings, streams=False, origin=self._origin)
 
         async def ask(llm: Any) -> Completion:
             answer = await llm.acompletion(**payload)
-            return from_chat(answer.model_dump(warnings=False))
+            return from_chat(answer.model_dump(warnings=False), self._origin, len(request.messages))
 
         try:
             return await client.run(ask)
@@ -108,11 +111,11 @@ class AnyLLM(SDKModel["ClientHandle"]):
             error = _original(exc)
         raise error
 
-    async def _stream(self, client: ClientHandle, request: Request) -> AsyncGenerator[str | Completion, None]:
-        payload = to_chat(request, self._name, self._settings, streams=True)
+    async def _stream(self, client: ClientHandle, request: Request) -> AsyncGenerator[Piece, None]:
+        payload = to_chat(request, self._name, self._settings, streams=True, origin=self._origin)
 
-        async def ask(llm: Any) -> AsyncGenerator[str | Completion, None]:
-            answer = ChatStream()
+        async def ask(llm: Any) -> AsyncGenerator[Piece, None]:
+            answer = ChatStream(self._origin, len(request.messages))
             async with aclosing(await llm.acompletion(**payload)) as chunks:
                 async for chunk in chunks:
                     for text in answer.add(chunk.model_dump(warnings=False)):

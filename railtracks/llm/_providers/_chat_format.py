@@ -9,17 +9,36 @@ from typing import Any
 import attrs
 
 from railtracks.exceptions import LLMError
-from railtracks.llm._messages import AssistantMessage, Message, ToolCall, ToolMessage
-from railtracks.llm._model import Completion, Usage
+from railtracks.llm._finish import REFUSAL
+from railtracks.llm._messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
+from railtracks.llm._model import Completion, Reasoning, Usage
 from railtracks.llm._providers._sdk import Request
 
 MAX_ANSWER_LENGTH = 500
 """Characters of an answer that an error shows."""
+_REASONING = ("reasoning_content", "reasoning")
+"""The fields of a message in which servers show what the model has thought."""
+_COMMON = {"role", "content", "tool_calls", "refusal", "function_call", "audio", *_REASONING}
+"""The fields of a message that are not the extras of a provider."""
+_COMMON_OF_CALL = {"id", "type", "function", "index"}
+_FIELD = "reasoning_field"
+"""In the extras of a message: the field in which the provider wants its reasoning back."""
 
 
-def to_chat(request: Request, model: str, settings: Mapping[str, Any], *, streams: bool) -> dict[str, Any]:
-    """Return the arguments of a request whose answer comes as a stream or as a whole."""
-    payload: dict[str, Any] = {**settings, "model": model, "messages": list(map(_message, request.messages))}
+def to_chat(request: Request, model: str, settings: Mapping[str, Any], *, streams: bool, origin: str) -> dict[str, Any]:
+    """Return the arguments of a request whose answer comes as a stream or as a whole.
+
+    Args:
+        request: The request.
+        model: The provider's name of the model.
+        settings: Sent with each request.
+        streams: Whether the answer comes as a stream.
+        origin: Whom the request goes to. The extras of messages are sent if they came from there.
+    """
+    messages = request.messages
+    turn = max((place for place, each in enumerate(messages) if isinstance(each, UserMessage)), default=-1)
+    written = [_message(each, origin, place > turn) for place, each in enumerate(messages)]
+    payload: dict[str, Any] = {**request.settings(settings), "model": model, "messages": written}
     if streams:
         payload = {"stream_options": {"include_usage": True}, **payload, "stream": True}
     else:
@@ -63,22 +82,40 @@ def _is_strict(schema: Any) -> bool:
     return all(map(_is_strict, parts))
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _message(message: Message, origin: str, is_current: bool) -> dict[str, Any]:
+    """Return a message in the format. ``is_current``: whether it came after the last message of the user.
+
+    What the model thought is sent back in the current turn only. DeepSeek demands it there, and refuses or ignores it
+    later (https://api-docs.deepseek.com/guides/thinking_mode).
+    """
     if isinstance(message, ToolMessage):
         return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
-    if isinstance(message, AssistantMessage) and message.tool_calls:
-        calls = list(map(_call, message.tool_calls))
-        return {"role": "assistant", "content": message.content or None, "tool_calls": calls}
-    return {"role": message.role, "content": message.content}
+    if not isinstance(message, AssistantMessage):
+        return {"role": message.role, "content": message.content}
+    extra = dict((message.extra or {}).get(origin, {}))
+    field = extra.pop(_FIELD, None)
+    if field is not None and is_current and message.reasoning:
+        extra[field] = message.reasoning
+    content = message.content or (None if message.tool_calls else "")
+    written = {**extra, "role": "assistant", "content": content}
+    if message.tool_calls:
+        written["tool_calls"] = [_call(each, origin) for each in message.tool_calls]
+    return written
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
-    arguments = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments, ensure_ascii=False)
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+def _call(call: ToolCall, origin: str) -> dict[str, Any]:
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    extra = (call.extra or {}).get(origin, {})
+    return {**extra, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def from_chat(answer: Mapping[str, Any]) -> Completion:
+def from_chat(answer: Mapping[str, Any], origin: str, place: int) -> Completion:
     """Parse a whole answer. Servers may leave out the usage, the identifiers of calls, and the finish reason.
+
+    Args:
+        answer: The answer.
+        origin: Whom it comes from.
+        place: The number of the message in its conversation, for the identifiers of calls that the server left out.
 
     Raises:
         LLMError: The answer is empty.
@@ -90,19 +127,36 @@ def from_chat(answer: Mapping[str, Any]) -> Completion:
         )
     message = choices[0].get("message") or {}
     calls = [
-        _parse_tool_call(number, call.get("id"), call.get("function") or {})
+        _parse_tool_call(call, f"call_{place}_{number}", origin)
         for number, call in enumerate(message.get("tool_calls") or ())
     ]
-    text = _text(message.get("content"))
-    if message.get("content") is None:
-        text = message.get("refusal") or ""
+    text, finish_reason = _text(message.get("content")), choices[0].get("finish_reason")
+    if message.get("content") is None and (refusal := message.get("refusal")):
+        text, finish_reason = refusal, REFUSAL
+    reasoning, field = _reasoning(message)
+    extra = _extra(message, _COMMON) | ({_FIELD: field} if field else {})
     return Completion(
-        AssistantMessage(text, tuple(calls)),
+        AssistantMessage(text, tuple(calls), reasoning=reasoning, extra={origin: extra} if extra else None),
         usage=_usage(answer.get("usage")),
         model=answer.get("model"),
         id=answer.get("id"),
-        finish_reason=choices[0].get("finish_reason"),
+        finish_reason=finish_reason,
     )
+
+
+def _reasoning(message: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what the model has thought, and the field that it stands in."""
+    for field in _REASONING:
+        value = message.get(field)
+        text = value.get("content") if isinstance(value, Mapping) else value
+        if text and isinstance(text, str):
+            return text, field
+    return "", ""
+
+
+def _extra(given: Mapping[str, Any], common: set[str]) -> dict[str, Any]:
+    """Return the fields that have no place in common terms, without those that say nothing."""
+    return {name: value for name, value in given.items() if name not in common and value not in (None, "", [], {})}
 
 
 def _text(content: Any) -> str:
@@ -112,9 +166,13 @@ def _text(content: Any) -> str:
     return content or ""
 
 
-def _parse_tool_call(number: int, identifier: str | None, function: Mapping[str, Any]) -> ToolCall:
+def _parse_tool_call(call: Mapping[str, Any], identifier: str, origin: str) -> ToolCall:
+    function, extra = call.get("function") or {}, _extra(call, _COMMON_OF_CALL)
     return ToolCall(
-        identifier or f"call_{number}", function.get("name") or "", parse_arguments(function.get("arguments"))
+        call.get("id") or identifier,
+        function.get("name") or "",
+        parse_arguments(function.get("arguments")),
+        extra={origin: extra} if extra else None,
     )
 
 
@@ -142,42 +200,64 @@ class _PartialCall:
     id: str | None
     name: str = ""
     arguments: str = ""
+    extra: dict[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.define
 class ChatStream:
-    """Assembles a streamed answer from its chunks."""
+    """Assembles a streamed answer from its chunks.
 
+    Args:
+        origin: As for ``from_chat``.
+        place: As for ``from_chat``.
+    """
+
+    _origin: str
+    _place: int
     _text: list[str] = attrs.field(factory=list, init=False)
     _refusal: list[str] = attrs.field(factory=list, init=False)
+    _reasoning: dict[str, list[str]] = attrs.field(factory=dict, init=False)
+    _extra: dict[str, Any] = attrs.field(factory=dict, init=False)
     _calls: list[_PartialCall] = attrs.field(factory=list, init=False)
     _by_index: dict[Any, _PartialCall] = attrs.field(factory=dict, init=False)
     _head: dict[str, Any] = attrs.field(factory=dict, init=False)
     _finish_reason: str | None = attrs.field(default=None, init=False)
 
-    def add(self, chunk: Mapping[str, Any]) -> Iterator[str]:
-        """Add a chunk, and yield the text in it."""
+    def add(self, chunk: Mapping[str, Any]) -> Iterator[str | Reasoning]:
+        """Add a chunk, and yield the text in it, and what the model thinks."""
         self._head.update({name: chunk[name] for name in ("id", "model", "usage") if chunk.get(name)})
         for choice in (chunk.get("choices") or ())[:1]:
-            delta = choice.get("delta") or {}
+            # A server that does not stream sends the message as a whole.
+            delta = choice.get("delta") or choice.get("message") or {}
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
             for call in delta.get("tool_calls") or ():
                 self._add_call(call)
             self._refusal.append(delta.get("refusal") or "")
+            _merge(self._extra, _extra(delta, _COMMON))
+            thought, field = _reasoning(delta)
+            if thought:
+                self._reasoning.setdefault(field, []).append(thought)
+                yield Reasoning(thought)
             if text := _text(delta.get("content")):
                 self._text.append(text)
                 yield text
 
     def _add_call(self, delta: Mapping[str, Any]) -> None:
         part = self._by_index.get(delta.get("index"))
-        identifier = delta.get("id")
-        if part is None or (identifier and part.id and identifier != part.id):  # some servers do not number the calls
+        identifier, function = delta.get("id"), delta.get("function") or {}
+        # Some servers do not number the calls, and some do not identify them: a name begins another call, then.
+        is_other = part is not None and (
+            identifier != part.id
+            if identifier and part.id
+            else bool(function.get("name") and part.arguments and parse_arguments(part.arguments) != part.arguments)
+        )
+        if part is None or is_other:
             part = self._by_index[delta.get("index")] = _PartialCall(identifier)
             self._calls.append(part)
-        function = delta.get("function") or {}
         part.id = part.id or identifier
         part.name = function.get("name") or part.name
         part.arguments += function.get("arguments") or ""
+        _merge(part.extra, _extra(delta, _COMMON_OF_CALL))
 
     @property
     def is_complete(self) -> bool:
@@ -186,10 +266,44 @@ class ChatStream:
 
     def completion(self) -> Completion:
         """Return the whole answer."""
-        calls = [{"id": part.id, "function": {"name": part.name, "arguments": part.arguments}} for part in self._calls]
+        calls = [
+            {**part.extra, "id": part.id, "function": {"name": part.name, "arguments": part.arguments}}
+            for part in self._calls
+        ]
         message = {
+            **self._extra,
+            **{field: "".join(pieces) for field, pieces in self._reasoning.items()},
             "content": "".join(self._text) or None,
             "refusal": "".join(self._refusal),
             "tool_calls": calls,
         }
-        return from_chat({**self._head, "choices": [{"message": message, "finish_reason": self._finish_reason}]})
+        choice = {"message": message, "finish_reason": self._finish_reason}
+        return from_chat({**self._head, "choices": [choice]}, self._origin, self._place)
+
+
+def _merge(whole: dict[str, Any], piece: Mapping[str, Any]) -> None:
+    """Add what a chunk has of the extras: lists grow, and their items with one ``index`` are one item."""
+    for name, value in piece.items():
+        known = whole.get(name)
+        if isinstance(known, list) and isinstance(value, list):
+            for item in value:
+                _merge_item(known, item)
+        elif isinstance(known, dict) and isinstance(value, dict):
+            known.update(value)
+        else:
+            whole[name] = [*value] if isinstance(value, list) else value
+
+
+def _merge_item(items: list[Any], item: Any) -> None:
+    index = item.get("index") if isinstance(item, dict) else None
+    last = items[-1] if items else None
+    if (
+        index is None
+        or not isinstance(last, dict)
+        or (last.get("index"), last.get("type")) != (index, item.get("type"))
+    ):
+        items.append(item)
+        return
+    for name, value in item.items():
+        is_text = isinstance(value, str) and isinstance(last.get(name), str) and name in ("text", "summary", "data")
+        last[name] = last[name] + value if is_text else value

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, ClassVar
 
-from railtracks.llm._model import Completion
+from railtracks.llm._model import Completion, Piece
 from railtracks.llm._providers._chat_format import ChatStream, from_chat, to_chat
 from railtracks.llm._providers._sdk import SET_BY_CALL, HTTPModel, Request, parsed, with_retries
 from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
@@ -41,13 +41,14 @@ class OpenAI(HTTPModel):
     _reserved: ClassVar = {"response_format": SET_BY_CALL}
 
     async def _complete(self, client: Any, request: Request) -> Completion:
-        payload = to_chat(request, self._name, self._settings, streams=False)
+        payload = to_chat(request, self._name, self._settings, streams=False, origin=self._origin)
         response = await client.chat.completions.with_raw_response.create(**payload)
-        return with_retries(from_chat((await parsed(response)).model_dump(warnings=False)), response)
+        answer = (await parsed(response)).model_dump(warnings=False)
+        return with_retries(from_chat(answer, self._origin, len(request.messages)), response)
 
-    async def _stream(self, client: Any, request: Request) -> AsyncGenerator[str | Completion, None]:
-        payload = to_chat(request, self._name, self._settings, streams=True)
-        answer = ChatStream()
+    async def _stream(self, client: Any, request: Request) -> AsyncGenerator[Piece, None]:
+        payload = to_chat(request, self._name, self._settings, streams=True, origin=self._origin)
+        answer = ChatStream(self._origin, len(request.messages))
         async with (
             client.chat.completions.with_streaming_response.create(**payload) as response,
             aclosing(Events(response.http_response, self._sdk)) as events,

@@ -10,14 +10,16 @@ from importlib import import_module
 from inspect import isawaitable, signature
 from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar
+from urllib.parse import urlsplit
 
 import attrs
 
 from railtracks.exceptions import ConfigError
-from railtracks.llm._messages import Message
-from railtracks.llm._model import Completion, OutputSchema, ToolSchema
+from railtracks.llm._messages import Message, ToolMessage
+from railtracks.llm._model import Completion, OutputSchema, Piece, ToolSchema
 from railtracks.llm._providers._clients import Client, Clients
 from railtracks.llm._providers._keys import KeyRedactor, find_key
+from railtracks.llm._repair import repaired
 from railtracks.state import Secret
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._redaction._secret_names import is_secret_name
@@ -72,6 +74,12 @@ def check_settings(
             )
 
 
+def origin_of(provider: str, address: str | None) -> str:
+    """Return whom a model reaches: the provider, or the host of the address that users have set."""
+    host = urlsplit(str(address)).hostname if address is not None else None
+    return provider if host is None else f"{provider} {host}"
+
+
 SET_BY_CALL = "it is part of each call, and set by the agent"
 RESERVED = {
     "messages": SET_BY_CALL,
@@ -102,15 +110,60 @@ class Request:
     tools: Sequence[ToolSchema]
     output: OutputSchema | None
 
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a model as they are sent with this request.
+
+        Without tools, what is about tools is left out, as the APIs refuse it. A tool that the model is forced to call
+        is forced in the first request of a turn only: a model that obeys could never answer.
+
+        Args:
+            given: The settings.
+        """
+        if not self.tools:
+            return {name: value for name, value in given.items() if name not in _ABOUT_TOOLS}
+        if not isinstance(self.messages[-1], ToolMessage) or not _is_forced(given.get("tool_choice")):
+            return dict(given)
+        kept = {name: value for name, value in given.items() if name != "tool_choice"}
+        others = given["tool_choice"] if isinstance(given["tool_choice"], Mapping) else {}
+        if "disable_parallel_tool_use" in others:  # Anthropic's, which stands beside the choice
+            kept["tool_choice"] = {**others, "type": "auto"}
+            kept["tool_choice"].pop("name", None)
+        return kept
+
+
+_ABOUT_TOOLS = frozenset({"tool_choice", "parallel_tool_calls"})
+
+
+def _is_forced(choice: Any) -> bool:
+    """Return whether a ``tool_choice`` makes the model call a tool."""
+    kind = choice.get("type") if isinstance(choice, Mapping) else choice
+    return kind not in (None, "auto", "none")
+
 
 class SDKModel(ABC, Generic[C]):
-    """A model behind an SDK. It has all that the ``Model`` protocol asks for."""
+    """A model behind an SDK. It has all that the ``Model`` protocol asks for.
+
+    Args:
+        name: The provider's name for it.
+        settings: Sent with every request.
+        key: The key; None if there is none.
+        clients: Its clients.
+        headers: The headers that users have set, for the secrets in them.
+        origin: Whom it reaches. Messages carry under this name what that provider wants back.
+    """
 
     def __init__(
-        self, name: str, settings: Mapping[str, Any], key: str | None, clients: Clients[C], headers: Mapping[str, str]
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        key: str | None,
+        clients: Clients[C],
+        headers: Mapping[str, str],
+        origin: str,
     ) -> None:
         check_name(name, type(self).__name__)
         self._name = name
+        self._origin = origin
         self._settings = dict(settings)
         self._key = None if key is None else Secret(key)
         self._clients = clients
@@ -149,25 +202,30 @@ class SDKModel(ABC, Generic[C]):
         """Request one answer; see ``Model.complete``."""
         with self._key_redactor:
             async with self._clients.use() as client:
-                return await self._complete(client, Request(messages, tools, output))
+                return await self._complete(client, self._request(messages, tools, output))
 
     async def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
-    ) -> AsyncGenerator[str | Completion, None]:
+    ) -> AsyncGenerator[Piece, None]:
         """Request one answer piece by piece; see ``Model.stream``."""
         with self._key_redactor:
             async with (
                 self._clients.use() as client,
-                aclosing(self._stream(client, Request(messages, tools, output))) as pieces,
+                aclosing(self._stream(client, self._request(messages, tools, output))) as pieces,
             ):
                 async for piece in pieces:
                     yield piece
+
+    def _request(
+        self, messages: Sequence[Message], tools: Sequence[ToolSchema], output: OutputSchema | None
+    ) -> Request:
+        return Request(repaired(messages, self._name), tools, output)
 
     @abstractmethod
     async def _complete(self, client: C, request: Request) -> Completion: ...
 
     @abstractmethod
-    def _stream(self, client: C, request: Request) -> AsyncGenerator[str | Completion, None]: ...
+    def _stream(self, client: C, request: Request) -> AsyncGenerator[Piece, None]: ...
 
 
 class HTTPModel(SDKModel[Any]):
@@ -220,7 +278,8 @@ class HTTPModel(SDKModel[Any]):
         kind, http = getattr(sdk, self._client), sdk.DefaultAsyncHttpxClient
         tls = _tls_context(_http_library(http))
         clients = Clients(lambda: kind(http_client=http(verify=tls), **passed))
-        super().__init__(model, {**self._defaults, **settings}, key, clients, default_headers or {})
+        origin = origin_of(package, base_url)
+        super().__init__(model, {**self._defaults, **settings}, key, clients, default_headers or {}, origin)
 
     @property
     def provider(self) -> str:

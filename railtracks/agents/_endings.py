@@ -1,0 +1,75 @@
+"""Answers that ended before they were whole, and conversations that reached a bound."""
+
+from __future__ import annotations
+
+from railtracks.agents._spec import AgentSpec
+from railtracks.exceptions import Filtered, LimitExceeded, LLMError, Refused, Truncated
+from railtracks.llm._finish import Ending, ending_of
+from railtracks.llm._messages import MessageHistory
+from railtracks.llm._model import Completion, Usage
+
+CUT_CALL = "not run: your answer was cut off at the limit of tokens in the midst of this call; make it again, shorter"
+"""What the model reads of a call that was cut off."""
+
+
+def ending_error(agent: AgentSpec, completion: Completion, history: MessageHistory, usage: Usage) -> LLMError | None:
+    """Return the error of an answer that is not whole; None if it is, or if the agent can go on with it.
+
+    Args:
+        agent: The agent.
+        completion: The answer.
+        history: The conversation up to it, and with it.
+        usage: The tokens of all requests so far.
+    """
+    ending, what = ending_of(completion), f"the answer of the model {agent.model.name} to the agent {agent.name}"
+    said = f"(finish_reason {completion.finish_reason!r})"
+    text = completion.message.content
+    match ending:
+        case Ending.CUT if not completion.message.tool_calls:
+            return truncated(agent, completion, history, usage)
+        case Ending.FILTERED:
+            message = f"{what} was withheld by the provider's filter {said}; change what is asked, or ask another model"
+            return Filtered(message, history, usage)
+        case Ending.REFUSED:
+            because = f": {text}" if text else ""
+            message = f"the model {agent.model.name} refused to answer the agent {agent.name} {said}{because}"
+            return Refused(message, history, usage)
+    return None
+
+
+def truncated(agent: AgentSpec, completion: Completion, history: MessageHistory, usage: Usage) -> LLMError:
+    """Return the error of an answer that was cut off. The arguments are those of ``ending_error``."""
+    counted = completion.usage
+    after = f" after {counted.output_tokens} tokens" if counted is not None and counted.output_tokens else ""
+    return Truncated(
+        f"the answer of the model {agent.model.name} to the agent {agent.name} was cut off{after} (finish_reason "
+        f"{completion.finish_reason!r}); give the model a higher limit, such as max_tokens=..., or ask for less. "
+        f"The error has the conversation (message_history), with what came",
+        history,
+        usage,
+    )
+
+
+def bound_error(agent: AgentSpec, requests: int, history: MessageHistory, usage: Usage) -> LLMError | None:
+    """Return the error of an agent that may make no other request; None if it may.
+
+    Args:
+        agent: The agent.
+        requests: How many it has made.
+        history: The conversation.
+        usage: The tokens that were used.
+    """
+    tokens = usage.input_tokens + usage.output_tokens
+    if agent.max_requests is not None and requests >= agent.max_requests:
+        reached = f"made {requests} requests, as many as max_requests={agent.max_requests} allows"
+    elif agent.max_tokens is not None and tokens >= agent.max_tokens:
+        reached = f"used {tokens} tokens, and max_tokens={agent.max_tokens} allows no other request"
+    else:
+        return None
+    return LimitExceeded(
+        f"the agent {agent.name} has {reached}, and its model {agent.model.name} has not answered yet; write "
+        f"rt.agent_node(..., {'max_requests' if 'requests,' in reached else 'max_tokens'}=...) for another bound, or "
+        f"None for none. The error has the conversation (message_history) and the usage",
+        history,
+        usage,
+    )

@@ -1,0 +1,129 @@
+"""The requests of an agent to its model, as one answer or as a stream."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import TypeGuard
+
+from railtracks._context_variable import current
+from railtracks.agents import _attributes as attributes
+from railtracks.agents._response import Chunk
+from railtracks.agents._sink import Sink, reachable_sink
+from railtracks.agents._spec import AgentSpec
+from railtracks.exceptions import LLMError, NodeInvocationError
+from railtracks.execution import Frame
+from railtracks.execution._streams import note_streamed
+from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall
+from railtracks.llm._model import Completion, Reasoning, Usage
+from railtracks.state import CallRecord
+
+CHAT_ATTRIBUTE = '"gen_ai.operation.name": "chat"'
+"""What marks the call of a request, in the text of its attributes."""
+
+
+class Requests:
+    """The requests of one run of an agent.
+
+    Args:
+        agent: The agent.
+        system: Its system message, with what was filled in.
+        frame: The frame of its call.
+
+    Attributes:
+        has_streamed: Whether a piece of the current answer was sent to the consumer of the stream.
+    """
+
+    def __init__(self, agent: AgentSpec, system: SystemMessage | None, frame: Frame) -> None:
+        assert frame.record is not None
+        self._agent, self._system = agent, system
+        self._frame, self._record, self._coordinator = frame, frame.record, frame.coordinator
+        self._sink: Sink | None = reachable_sink()
+        self.has_streamed = False
+
+    async def make(self, history: Sequence[Message]) -> Completion:
+        """Request one answer to a conversation, in the current call, and record what is known of it.
+
+        Raises:
+            LLMError: The model returned no ``Completion``.
+            Exception: What the model raises, unchanged, or a history processor.
+
+        Cancellation: Cancels the request.
+        """
+        agent, record = self._agent, current.get().record
+        own = attributes.of_request(agent.model, self._sink is not None, agent.output)
+        self._coordinator.set_attributes(record, own)
+        completion = await self._complete(await self._processed(history))
+        self._coordinator.set_attributes(record, {**own, **attributes.of_response(completion)})
+        return completion
+
+    async def _processed(self, history: Sequence[Message]) -> list[Message]:
+        """Return the messages to send: what the history processors of the agent make of the conversation."""
+        messages = [*history] if self._system is None else [self._system, *history]
+        for process in self._agent.history_processors:
+            given = process([*messages])
+            chosen = await given if inspect.isawaitable(given) else given
+            if not isinstance(chosen, Sequence) or not all(isinstance(each, Message) for each in chosen):
+                raise NodeInvocationError(
+                    f"the history processor {getattr(process, '__name__', process)!r} of the agent "
+                    f"{self._agent.name} returned {chosen!r}; expected a list of messages"
+                )
+            messages = [*chosen]
+        return messages
+
+    async def _complete(self, messages: list[Message]) -> Completion:
+        """Request one answer from the model; if there is a sink, stream its text there."""
+        agent, model = self._agent, self._agent.model
+        tools = [tool.schema for tool in agent.tools.values()]
+        completion: object = None
+        if self._sink is None:
+            completion = await model.complete(messages, tools=tools, output=agent.output)
+        else:
+            stream: object = model.stream(messages, tools=tools, output=agent.output)
+            if not isinstance(stream, AsyncGenerator):
+                if inspect.iscoroutine(stream):
+                    stream.close()  # otherwise Python warns that it was never awaited
+                raise LLMError(
+                    f"stream() of the model {model.name} must be an async generator; write `async def` and `yield`"
+                )
+            async with aclosing(stream) as pieces:
+                async for completion in pieces:
+                    if isinstance(completion, Reasoning):
+                        continue
+                    if not isinstance(completion, str):
+                        break
+                    await self.send(completion)
+        if not _is_complete(completion):
+            raise LLMError(
+                f"the model {model.name} of the agent {agent.name} returned {completion!r}; complete() must return an "
+                f"rt.llm.Completion with an AssistantMessage, and stream() must yield one at its end"
+            )
+        return completion
+
+    async def send(self, text: str) -> None:
+        """Send a piece of text to the consumer of the stream, if there is one.
+
+        Cancellation: The piece is not sent.
+        """
+        if self._sink is not None:
+            self.has_streamed = True
+            await self._sink.send(Chunk(text, self._agent.name, self._frame.node_id))
+            note_streamed(self._coordinator, self._record)
+
+
+def is_request(record: CallRecord) -> bool:
+    """Return whether a call is a request of an agent to its model."""
+    return record.attributes is not None and CHAT_ATTRIBUTE in record.attributes
+
+
+def _is_complete(completion: object) -> TypeGuard[Completion]:
+    """Return whether this is a valid ``Completion``: anyone may write a model, so what it returns is checked first."""
+    if not isinstance(completion, Completion) or not isinstance(completion.usage, Usage | None):
+        return False
+    message = completion.message
+    return (
+        isinstance(message, AssistantMessage)
+        and isinstance(message.content, str)
+        and all(isinstance(each, ToolCall) for each in message.tool_calls)
+    )

@@ -1,0 +1,162 @@
+"""What providers refuse: rules that the server applies to each request, each with where it was seen."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+def problem_with(path: str, body: Mapping[str, Any]) -> str | None:
+    """What the provider says against a request; None if it takes it."""
+    rules = _anthropic if path.endswith("/messages") else _openai
+    return next(iter(rules(body)), None)
+
+
+def _openai(body: Mapping[str, Any]) -> Iterator[str]:
+    messages = body["messages"]
+    # https://platform.openai.com/docs/api-reference/chat/create
+    if not messages:
+        yield "Invalid 'messages': empty array. Expected an array with minimum length 1."
+    # https://github.com/langchain-ai/langchain/issues/25510
+    for setting in () if body.get("tools") else ("tool_choice", "parallel_tool_calls"):
+        if setting in body:
+            yield f"'{setting}' is only allowed when 'tools' are specified."
+    for tool in body.get("tools") or ():
+        if not _NAME.fullmatch(tool["function"]["name"]):
+            yield "Invalid 'tools[0].function.name': string does not match pattern. Expected '^[a-zA-Z0-9_-]+$'."
+    open_calls: list[str] = []
+    for place, message in enumerate(messages):
+        role, content, calls = message["role"], message.get("content"), message.get("tool_calls")
+        if role not in ("system", "developer", "user", "assistant", "tool"):
+            yield f"Invalid value: '{role}'."
+        if role == "tool":
+            # https://community.openai.com/t/564213
+            if message["tool_call_id"] not in open_calls:
+                yield "messages with role 'tool' must be a response to a preceeding message with 'tool_calls'."
+            else:
+                open_calls.remove(message["tool_call_id"])
+            continue
+        if open_calls:
+            yield (
+                "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
+                f"'tool_call_id'. The following tool_call_ids did not have response messages: {', '.join(open_calls)}"
+            )
+        if content is None and not calls:
+            yield f"Invalid value for 'content': expected a string, got null. (messages[{place}])"
+        open_calls = [call["id"] for call in calls or ()]
+        yield from _openai_calls(place, calls or ())
+    if open_calls:
+        yield "An assistant message with 'tool_calls' must be followed by tool messages."
+
+
+def _openai_calls(place: int, calls: Any) -> Iterator[str]:
+    for call in calls:
+        where = f"messages[{place}].tool_calls[0]"
+        # https://github.com/openai/openai-python/issues/1306
+        if not _NAME.fullmatch(call["function"]["name"]):
+            yield f"Invalid '{where}.function.name': string does not match pattern. Expected '^[a-zA-Z0-9_-]+$'."
+        # https://github.com/langchain-ai/langgraph/issues/2079
+        if not 0 < len(call["id"]) <= 40:
+            yield f"Invalid '{where}.id': string too long. Expected a string with maximum length 40."
+        # https://github.com/vllm-project/vllm/issues/19419: it reads the arguments that are in the conversation
+        try:
+            arguments = json.loads(call["function"]["arguments"])
+        except ValueError as exc:
+            yield str(exc)
+        else:
+            if not isinstance(arguments, dict):
+                yield "arguments must be an object"
+
+
+def _anthropic(body: Mapping[str, Any]) -> Iterator[str]:
+    messages = body["messages"]
+    # https://docs.anthropic.com/en/api/messages
+    if "max_tokens" not in body:
+        yield "max_tokens: Field required"
+    if not messages:
+        yield "messages: at least one message is required"
+    # https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking
+    thinks = (body.get("thinking") or {}).get("type") in ("enabled", "adaptive")
+    if thinks and (body.get("tool_choice") or {}).get("type") in ("any", "tool"):
+        yield "Thinking may not be enabled when tool_choice forces tool use."
+    if body.get("tool_choice") and not body.get("tools"):
+        yield "tool_choice: may only be specified while providing tools"
+    used: set[str] = set()
+    before: list[str] = []
+    for place, message in enumerate(messages):
+        if message["role"] != ("user", "assistant")[place % 2]:
+            yield f"messages.{place}: roles must alternate between user and assistant, and the first one is user"
+        blocks = _blocks(message)
+        results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
+        # https://github.com/anthropics/claude-code/issues/473
+        if missing := [each for each in before if each not in results]:
+            yield (
+                f"messages.{place}: `tool_use` ids were found without `tool_result` blocks immediately after: "
+                f"{', '.join(missing)}"
+            )
+        if any(each not in before for each in results):
+            yield f"messages.{place}.content.0: unexpected `tool_use_id` found in `tool_result` blocks"
+        before = [block["id"] for block in blocks if block["type"] == "tool_use"]
+        for identifier in before:
+            if identifier in used:
+                yield f"messages.{place}.content: `tool_use` ids must be unique"
+            if not re.fullmatch(r"[a-zA-Z0-9_-]+", identifier):
+                yield f"messages.{place}.content.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'"
+            used.add(identifier)
+        yield from _anthropic_blocks(place, blocks)
+    last = _blocks(messages[-1])[-1] if messages and messages[-1]["role"] == "assistant" else {}
+    if before:
+        yield "messages: `tool_use` ids were found without `tool_result` blocks immediately after"
+    if last.get("text", "").endswith((" ", "\n")):
+        yield "messages: final assistant content cannot end with trailing whitespace"
+    turn = [each for each in messages if each["role"] == "assistant"][-1:]
+    kinds = [block["type"] for each in turn for block in _blocks(each)]
+    if thinks and "tool_use" in kinds and kinds[0] not in ("thinking", "redacted_thinking"):
+        yield (
+            "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`. When "
+            "`thinking` is enabled, a final `assistant` message must start with a thinking block"
+        )
+    if schema := ((body.get("output_config") or {}).get("format") or {}).get("schema"):
+        yield from _anthropic_schema(schema)
+
+
+def _blocks(message: Any) -> list[dict[str, Any]]:
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _anthropic_blocks(place: int, blocks: Any) -> Iterator[str]:
+    if not blocks:
+        yield f"messages.{place}: all messages must have non-empty content"
+    for block in blocks:
+        # https://github.com/anthropics/anthropic-sdk-python/issues/461
+        if block["type"] == "text" and not block["text"].strip():
+            yield "messages: text content blocks must contain non-whitespace text"
+        if block["type"] == "thinking" and block.get("signature") != "s":
+            yield f"messages.{place}.content.0: Invalid `signature` in `thinking` block"
+        if block["type"] == "tool_use":
+            if not isinstance(block["input"], dict):
+                yield f"messages.{place}.content.0.tool_use.input: Input should be a valid dictionary"
+            if not re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", block["name"]):
+                yield f"messages.{place}.content.0.tool_use.name: String should match pattern '^[a-zA-Z0-9_-]+$'"
+
+
+# https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs#json-schema-limitations
+_UNSUPPORTED = {
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems",
+    "uniqueItems", "patternProperties", "propertyNames", "minProperties", "maxProperties", "prefixItems",
+}  # fmt: skip
+
+
+def _anthropic_schema(schema: Any) -> Iterator[str]:
+    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+        yield "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false"
+    for word in schema.keys() & _UNSUPPORTED:
+        yield f"output_config.format.schema: For '{schema.get('type')}' type, property '{word}' is not supported"
+    parts = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values(), *schema.get("anyOf", ())]
+    for part in [*parts, *([schema["items"]] if "items" in schema else [])]:
+        yield from _anthropic_schema(part)
