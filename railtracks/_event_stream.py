@@ -148,6 +148,8 @@ class _Run(Generic[T]):
                 self._publish(chunk)
 
     def _publish(self, chunk: Chunk) -> None:
+        if chunk.kind != "text":  # the calls of tools have events of their own
+            return
         coordinator = self.session._coordinator
         event = AgentText(
             session_id=coordinator.session_id, time=coordinator.now(), agent=chunk.agent, node_id=chunk.node_id,

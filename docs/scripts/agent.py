@@ -67,6 +67,8 @@ async def report(server: str) -> Ship:
     print(f"{task}\n  ", end="")
     async with rt.astream(writer, f"{text}\n{task}") as stream:
         async for chunk in stream:
+            if chunk.kind != "text":
+                continue
             print(chunk.text, end="", flush=True)  # while the model writes it
             if chunk.text.endswith("."):
                 break  # one sentence is enough; leaving the block cancels the agent, and its request to the server

@@ -24,7 +24,7 @@ from railtracks._schema._arguments import ArgumentError, structured_output
 from railtracks.agents import _attributes as attributes
 from railtracks.agents._endings import CUT_CALL, bound_error, ending_error, truncated
 from railtracks.agents._requests import Requests
-from railtracks.agents._response import LLMResponse
+from railtracks.agents._response import REJECTED, LLMResponse, chunks_of_answer, chunks_of_round
 from railtracks.agents._results import FOR_THE_DEVELOPER, as_text, error_text, log_mistake
 from railtracks.agents._spec import AgentSpec, digest
 from railtracks.agents._tools import Arguments
@@ -99,16 +99,21 @@ class Conversation:
             if problem is not None:
                 self._repairs += 1
             if answer.tool_calls:
-                is_cut = ending_of(completion) is Ending.CUT
-                new = list(await self._run_tools(answer.tool_calls, is_cut))
+                await self._send_round(answer.tool_calls)
+                new = list(await self._run_tools(answer.tool_calls, ending_of(completion) is Ending.CUT))
             elif problem is not None:
-                new = [UserMessage(f"That is not what was asked for: {problem}", inject_prompt=False)]
+                new = [UserMessage(REJECTED + problem, inject_prompt=False)]
             elif ending_of(completion) is Ending.PAUSED:  # the provider's own tools work; it goes on when it is asked
                 new = []
             else:
                 self._set_attributes(self._usage)
                 return LLMResponse(content, self.history, self._usage, finish_reason=completion.finish_reason)
+            await self._send_round(new)
             self.history += new
+
+    async def _send_round(self, messages: Iterable[Message | ToolCall]) -> None:
+        for chunk in chunks_of_round(messages, self._agent.name, self._requests.node_id):
+            await self._requests.send(chunk)
 
     def _set_attributes(self, usage: Usage | None) -> None:
         agent = self._agent
@@ -124,8 +129,9 @@ class Conversation:
         self._requests.has_streamed = False
         completion: Completion = await call(chat, MessageHistory(new), after=self._digest)
         answer = completion.message
-        if not self._requests.has_streamed and answer.content:  # the answer was replayed
-            await self._requests.send(answer.content)
+        if not self._requests.has_streamed:  # the answer was replayed
+            for chunk in chunks_of_answer(answer, self._agent.name, self._requests.node_id):
+                await self._requests.send(chunk)
         self._digest = digest(self._digest, *map(repr, new), repr(answer))
         self._usage += completion.usage or Usage()
         self.history.append(answer)

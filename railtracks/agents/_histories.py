@@ -7,7 +7,7 @@ from typing import Any
 
 from railtracks._identifiers import node_id
 from railtracks.agents._requests import is_request
-from railtracks.agents._response import Chunk, LLMResponse
+from railtracks.agents._response import Chunk, LLMResponse, chunks_of_answer, chunks_of_round
 from railtracks.llm._messages import MessageHistory
 from railtracks.llm._model import Completion
 from railtracks.state import CallRecord, ExecutionInfo
@@ -29,20 +29,28 @@ def message_histories(info: ExecutionInfo) -> dict[str, MessageHistory]:
 
 
 def replayed_chunks(session_id: str, records: Sequence[CallRecord]) -> Iterator[Chunk]:
-    """Yield the texts of agents in calls that were replayed: the first of the records, and all calls below it.
+    """Yield the chunks of agents in calls that were replayed: the first of the records, and all calls below it.
 
-    Also that of an agent whose result was cached, which has no calls below it.
+    Also those of an agent whose result was cached, which has no calls below it.
     """
     calls = {record.index: record for record in records}
+    answered: set[int] = set()  # calls of agents of which an answer was found
     for record in records:
         if record.policy is not None and record.policy.cached and record.node_type == "Agent":
             text = _coerce(LLMResponse, record.result).content
             if isinstance(text, str) and text:
                 yield Chunk(text, record.name, node_id(session_id, record.index))
-        if record.parent in calls and is_request(record) and record.result is not None:
-            text = _coerce(Completion, record.result).message.content
-            if text:
-                yield Chunk(text, calls[record.parent].name, node_id(session_id, record.parent))
+        parent = calls.get(-1 if record.parent is None else record.parent)
+        if parent is None or not is_request(record):
+            continue
+        agent, node = parent.name, node_id(session_id, parent.index)
+        if parent.index in answered:
+            yield from chunks_of_round(_coerce(MessageHistory, record.args[0]), agent, node)
+        if record.result is not None:
+            answered.add(parent.index)
+            answer = _coerce(Completion, record.result).message
+            yield from chunks_of_answer(answer, agent, node)
+            yield from chunks_of_round(answer.tool_calls, agent, node)
 
 
 def _history(record: CallRecord, below: Iterable[CallRecord]) -> MessageHistory:

@@ -89,11 +89,12 @@ class Requests:
                 )
             async with aclosing(stream) as pieces:
                 async for completion in pieces:
-                    if isinstance(completion, Reasoning):
-                        continue
-                    if not isinstance(completion, str):
+                    if isinstance(completion, str):
+                        await self.send(Chunk(completion, agent.name, self.node_id))
+                    elif isinstance(completion, Reasoning):
+                        await self.send(Chunk(completion.text, agent.name, self.node_id, kind="reasoning"))
+                    else:
                         break
-                    await self.send(completion)
         if not _is_complete(completion):
             raise LLMError(
                 f"the model {model.name} of the agent {agent.name} returned {completion!r}; complete() must return an "
@@ -101,15 +102,20 @@ class Requests:
             )
         return completion
 
-    async def send(self, text: str) -> None:
-        """Send a piece of text to the consumer of the stream, if there is one.
+    async def send(self, chunk: Chunk) -> None:
+        """Send a chunk to the consumer of the stream, if there is one.
 
-        Cancellation: The piece is not sent.
+        Cancellation: The chunk is not sent.
         """
         if self._sink is not None:
             self.has_streamed = True
-            await self._sink.send(Chunk(text, self._agent.name, self._frame.node_id))
+            await self._sink.send(chunk)
             note_streamed(self._coordinator, self._record)
+
+    @property
+    def node_id(self) -> str:
+        """The node identifier of the agent's call."""
+        return str(self._frame.node_id)
 
 
 def is_request(record: CallRecord) -> bool:

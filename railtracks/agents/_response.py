@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, Literal, TypeVar
 
 import attrs
 
-from railtracks.llm._messages import AssistantMessage, MessageHistory
+from railtracks.llm._messages import AssistantMessage, Message, MessageHistory, ToolCall, ToolMessage, UserMessage
 from railtracks.llm._model import Usage
 
 T_co = TypeVar("T_co", covariant=True)
+
+REJECTED = "That is not what was asked for: "
+"""How the message begins that asks a model to try again. It is on record: a changed text makes agents ask again."""
 
 
 @attrs.frozen
@@ -46,19 +50,73 @@ class LLMResponse(Generic[T_co]):
         return str(self.content)
 
 
+Kind = Literal["text", "reasoning", "tool_call", "tool_result", "rejected", "final"]
+"""What a chunk is."""
+
+
 @attrs.frozen
 class Chunk:
-    """A piece of what the agents of a streamed call write.
+    """A piece of what happens in the agents of a streamed call.
+
+    ==============  ==================================================================================================
+    kind            what came
+    ==============  ==================================================================================================
+    "text"          ``text``, the next piece of what a model writes
+    "reasoning"     ``text``, the next piece of what a model thinks, as far as its provider shows it
+    "tool_call"     ``tool_call``: the model asks for a tool; the text before it was a remark, and not the answer
+    "tool_result"   ``tool_result``: what the model reads of that call
+    "rejected"      ``reason``: the text since the last chunk of another kind was not what was asked for
+    "final"         ``response``: the result of the call that is streamed; the last chunk
+    ==============  ==================================================================================================
 
     Args:
-        text: The next piece of a model's text; "" in the last chunk.
-        agent: The name of the agent that wrote it; in the last chunk, of the node that was streamed.
+        text: See above; "" in chunks of other kinds.
+        agent: The name of the agent that it came from; in the last chunk, of the node that was streamed.
         node_id: The node identifier of that agent's call, as in records and events: it distinguishes agents that run
             at the same time. None in the last chunk.
         response: In the last chunk, the result of the call: for an agent, its ``LLMResponse``. None in all others.
+        kind: What it is.
+        tool_call: See above; None in chunks of other kinds.
+        tool_result: See above; None in chunks of other kinds.
+        reason: See above; "" in chunks of other kinds.
     """
 
     text: str
     agent: str
     node_id: str | None = None
     response: Any = None
+    kind: Kind = attrs.field(default="text", kw_only=True)
+    tool_call: ToolCall | None = attrs.field(default=None, kw_only=True)
+    tool_result: ToolMessage | None = attrs.field(default=None, kw_only=True)
+    reason: str = attrs.field(default="", kw_only=True)
+
+
+def chunks_of_answer(answer: AssistantMessage, agent: str, node: str) -> Iterator[Chunk]:
+    """Yield the chunks of what a model thought and wrote, as of an answer that comes as a whole.
+
+    Args:
+        answer: The answer.
+        agent: The name of the agent.
+        node: The node identifier of its call.
+    """
+    if answer.reasoning:
+        yield Chunk(answer.reasoning, agent, node, kind="reasoning")
+    if answer.content:
+        yield Chunk(answer.content, agent, node)
+
+
+def chunks_of_round(messages: Iterable[Message | ToolCall], agent: str, node: str) -> Iterator[Chunk]:
+    """Yield the chunks of what follows an answer: the calls of tools, their results, or that it was rejected.
+
+    Args:
+        messages: The calls, or the messages after the answer.
+        agent: The name of the agent.
+        node: The node identifier of its call.
+    """
+    for message in messages:
+        if isinstance(message, ToolCall):
+            yield Chunk("", agent, node, kind="tool_call", tool_call=message)
+        elif isinstance(message, ToolMessage):
+            yield Chunk("", agent, node, kind="tool_result", tool_result=message)
+        elif isinstance(message, UserMessage) and message.content.startswith(REJECTED):
+            yield Chunk("", agent, node, kind="rejected", reason=message.content.removeprefix(REJECTED))

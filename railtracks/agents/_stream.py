@@ -40,7 +40,8 @@ def astream(node: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream:
     ::
 
         async for chunk in rt.astream(MyAgent, "Tell me a story"):
-            print(chunk.text, end="", flush=True)
+            if chunk.kind == "text":
+                print(chunk.text, end="", flush=True)
         response = chunk.response
 
     Args:
@@ -150,7 +151,7 @@ class _Producer:
         try:
             with scope:
                 result = await call(self._node, *self._args, **self._kwargs)
-                await self._send_in_order(Chunk("", self._node.name, response=result))
+                await self._send_in_order(Chunk("", self._node.name, response=result, kind="final"))
                 self._last_taken = True
         except GeneratorExit as exc:
             if not _is_current(task, current_task):

@@ -75,7 +75,7 @@ def scripted(*answers, name="Agent", words=False, **options):
 
 async def texts_of(stream):
     """Return the texts of all chunks of a stream."""
-    return [chunk.text async for chunk in stream]
+    return [chunk.text async for chunk in stream if chunk.kind in ("text", "final")]
 
 
 WORDS = "one two three four five"

@@ -62,7 +62,13 @@ async def test_what_is_said_before_and_after_tools_is_streamed():
     agent = scripted(["Let me see.", tool_call("tool")], "It is so.", words=True, tool_nodes=[tool])
     async with rt.Session() as session:
         chunks = [chunk async for chunk in rt.astream(agent, "Go.")]
-    assert [chunk.text for chunk in chunks] == ["Let", " me", " see.", "It", " is", " so.", ""]
+    remark, answer = (
+        [("text", word) for word in ("Let", " me", " see.")],
+        [("text", "It"), ("text", " is"), ("text", " so.")],
+    )
+    tool_chunks = [("tool_call", ""), ("tool_result", "")]
+    assert [(chunk.kind, chunk.text) for chunk in chunks] == [*remark, *tool_chunks, *answer, ("final", "")]
+    assert (chunks[3].tool_call.name, chunks[4].tool_result.content) == ("tool", "result")
     assert [record.name for record in session.info.records] == ["Agent", "chat scripted", "tool", "chat scripted"]
 
 
@@ -70,7 +76,9 @@ async def test_repairs_are_streamed_too_and_the_object_comes_last():
     async with rt.Session():
         agent = scripted("two", '{"value":2}', output_schema=int)
         chunks = [chunk async for chunk in rt.astream(agent, "Go.")]
-    assert [chunk.text for chunk in chunks] == ["two", '{"value":2}', ""]
+    said = [(chunk.kind, chunk.text) for chunk in chunks]
+    assert said == [("text", "two"), ("rejected", ""), ("text", '{"value":2}'), ("final", "")]
+    assert "must be JSON" in chunks[1].reason
     assert chunks[-1].response.content == 2
 
 
@@ -99,10 +107,11 @@ async def test_chunks_of_nested_agents_say_whose_they_are():
     async with rt.Session() as session:
         chunks = [chunk async for chunk in rt.astream(agent, "Go.")]
     nodes = session.info.node_forest.heap()
-    assert [(chunk.text, chunk.agent) for chunk in chunks] == [
-        ("x", "outer"), ("a", "inner"), ("b", "inner"), ("y", "outer"), ("", "outer"),
+    assert [(chunk.text or chunk.kind, chunk.agent) for chunk in chunks] == [
+        ("x", "outer"), ("tool_call", "outer"), ("a", "inner"), ("b", "inner"), ("tool_result", "outer"),
+        ("y", "outer"), ("final", "outer"),
     ]  # fmt: skip
-    assert [nodes[chunk.node_id].name for chunk in chunks[:-1]] == ["outer", "inner", "inner", "outer"]  # type: ignore[index]
+    assert all(nodes[chunk.node_id].name == chunk.agent for chunk in chunks[:-1])  # type: ignore[index]
 
 
 async def test_chunks_of_agents_that_run_at_once_are_distinct():
@@ -117,7 +126,7 @@ async def test_chunks_of_agents_that_run_at_once_are_distinct():
         if chunk.agent == "inner":
             said.setdefault(chunk.node_id, []).append(chunk.text)
     assert list(said.values()) == [["a", "b", "c"]] * 3
-    assert [chunk.text for chunk in chunks[:3]] == ["a", "a", "a"]
+    assert [chunk.text for chunk in chunks[:6]] == ["", "", "", "a", "a", "a"]
     ids = {key for key, node in session.info.node_forest.heap().items() if node.name == "inner"}
     assert set(said) == ids
 

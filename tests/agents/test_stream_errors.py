@@ -144,8 +144,10 @@ async def test_the_error_of_a_tool_goes_back_while_streaming_too():
         raise Left("no")
 
     async with rt.Session():
-        texts = [chunk.text async for chunk in rt.astream(scripted(tool_call("tool"), "fine", tool_nodes=[tool]), "x")]
-    assert texts == ["fine", ""]
+        agent = scripted(tool_call("tool"), "fine", tool_nodes=[tool])
+        chunks = [chunk async for chunk in rt.astream(agent, "x")]
+    assert [chunk.text or chunk.kind for chunk in chunks] == ["tool_call", "tool_result", "fine", "final"]
+    assert chunks[1].tool_result.is_error
 
 
 async def test_a_fatal_tool_ends_the_stream_with_its_error():
