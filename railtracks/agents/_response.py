@@ -9,6 +9,7 @@ import attrs
 
 from railtracks.llm._messages import AssistantMessage, Message, MessageHistory, ToolCall, ToolMessage, UserMessage
 from railtracks.llm._model import Usage
+from railtracks.state._serialization._classify import OMITTED
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -33,7 +34,7 @@ class LLMResponse(Generic[T_co]):
     content: T_co
     message_history: MessageHistory = attrs.field(factory=MessageHistory, repr=False)
     usage: Usage = attrs.field(factory=Usage, repr=False)
-    finish_reason: str | None = attrs.field(default=None, kw_only=True, repr=False)
+    finish_reason: str | None = attrs.field(default=None, kw_only=True, repr=False, metadata={OMITTED: True})
 
     @property
     def reasoning(self) -> str:

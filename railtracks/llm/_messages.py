@@ -6,16 +6,47 @@ Their ``repr`` is part of digests that are on record: names stay as they are, an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import attrs
+
+from railtracks.state._serialization._classify import OMITTED
+
+if TYPE_CHECKING:
+    Arguments = dict[str, Any] | str
+else:
+    Arguments = Any  # cattrs does not read a union of these
 
 Extra = dict[str, dict[str, Any]]
 """What a provider has sent beyond what is said in common terms, by the name of the provider."""
 
 
+_IS = {role: attrs.validators.in_((role,)) for role in ("system", "user", "assistant", "tool")}
+"""Roles may be given, as libraries do that bring messages back; each class has one."""
+
+
+class _Plain:
+    """What has a form in JSON that pydantic reads and writes, too."""
+
+    __slots__ = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema  # pydantic has called this
+
+        def read(value: object) -> Any:
+            return value if isinstance(value, cls) else from_plain(value, cls)
+
+        write = core_schema.plain_serializer_function_ser_schema(to_plain)
+        return core_schema.no_info_plain_validator_function(read, serialization=write)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"type": "object", "title": cls.__name__}
+
+
 @attrs.frozen
-class SystemMessage:
+class SystemMessage(_Plain):
     """What the model must know, and how it must behave.
 
     Args:
@@ -23,22 +54,22 @@ class SystemMessage:
         inject_prompt: False to send the text as it stands.
     """
 
-    role: Literal["system"] = attrs.field(default="system", init=False)
+    role: Literal["system"] = attrs.field(default="system", kw_only=True, validator=_IS["system"])
     content: str
     inject_prompt: bool = attrs.field(default=True, kw_only=True)
 
 
 @attrs.frozen
-class UserMessage:
+class UserMessage(_Plain):
     """A message of the user. The arguments are those of :class:`SystemMessage`."""
 
-    role: Literal["user"] = attrs.field(default="user", init=False)
+    role: Literal["user"] = attrs.field(default="user", kw_only=True, validator=_IS["user"])
     content: str
     inject_prompt: bool = attrs.field(default=True, kw_only=True)
 
 
 @attrs.frozen
-class ToolCall:
+class ToolCall(_Plain):
     """A model's request to call a tool.
 
     Args:
@@ -51,8 +82,8 @@ class ToolCall:
 
     id: str
     name: str
-    arguments: dict[str, Any] | str = attrs.field(factory=dict)
-    extra: Extra | None = attrs.field(default=None, kw_only=True, repr=False)
+    arguments: Arguments = attrs.field(factory=dict)
+    extra: Extra | None = attrs.field(default=None, kw_only=True, repr=False, metadata={OMITTED: True})
 
 
 def _as_tuple(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
@@ -61,7 +92,7 @@ def _as_tuple(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
 
 
 @attrs.frozen
-class AssistantMessage:
+class AssistantMessage(_Plain):
     """A message of the model: its text, and the tools that it asks for.
 
     Args:
@@ -73,15 +104,15 @@ class AssistantMessage:
             is opaque, and plain data as JSON has it. Only that provider gets it back.
     """
 
-    role: Literal["assistant"] = attrs.field(default="assistant", init=False)
+    role: Literal["assistant"] = attrs.field(default="assistant", kw_only=True, validator=_IS["assistant"])
     content: str = ""
     tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), converter=_as_tuple)
-    reasoning: str = attrs.field(default="", kw_only=True, repr=False)
-    extra: Extra | None = attrs.field(default=None, kw_only=True, repr=False)
+    reasoning: str = attrs.field(default="", kw_only=True, repr=False, metadata={OMITTED: True})
+    extra: Extra | None = attrs.field(default=None, kw_only=True, repr=False, metadata={OMITTED: True})
 
 
 @attrs.frozen
-class ToolMessage:
+class ToolMessage(_Plain):
     """The answer of a tool.
 
     Args:
@@ -91,7 +122,7 @@ class ToolMessage:
         is_error: True if the call failed, or could not be made.
     """
 
-    role: Literal["tool"] = attrs.field(default="tool", init=False)
+    role: Literal["tool"] = attrs.field(default="tool", kw_only=True, validator=_IS["tool"])
     content: str
     tool_call_id: str
     name: str
@@ -106,6 +137,97 @@ class MessageHistory(list[Message]):
 
     def __str__(self) -> str:
         return "\n".join(map(_format_message, self))
+
+    def to_json(self) -> str:
+        """Return the conversation as JSON: a list of objects with the fields of the messages, the first one ``role``.
+
+        Raises:
+            TypeError: A message holds what JSON cannot, such as a tool call whose arguments were made in Python.
+        """
+        from json import dumps  # here, as in `from_json`: importing it takes long
+
+        return dumps([to_plain(message) for message in self], ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Return the conversation that ``to_json`` has written.
+
+        Raises:
+            ValueError: The text is not JSON, or not a list of messages. The error says which message is wrong.
+        """
+        from json import loads
+
+        data = loads(text)
+        if not isinstance(data, list):
+            raise ValueError(f"a conversation in JSON is a list of messages, and this is {type(data).__name__}")
+        found = cls()
+        for number, each in enumerate(data):
+            role = each.get("role") if isinstance(each, dict) else None
+            kind = _KINDS.get(role) if isinstance(role, str) else None
+            if kind is None:
+                raise ValueError(f"message {number} has the role {role!r}; expected one of {', '.join(_KINDS)}")
+            try:
+                found.append(from_plain(each, kind))
+            except ValueError as exc:
+                raise ValueError(f"message {number}: {exc}") from exc
+        return found
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        messages = core_schema.list_schema(handler.generate_schema(Message))
+        return core_schema.no_info_after_validator_function(cls, messages)
+
+
+_KINDS: dict[str, type[Message]] = {
+    "system": SystemMessage,
+    "user": UserMessage,
+    "assistant": AssistantMessage,
+    "tool": ToolMessage,
+}
+
+
+def to_plain(value: Any) -> dict[str, Any]:
+    """Return a message, or a part of one, as plain data, without fields that have their defaults."""
+    plain = {}
+    for field in attrs.fields(type(value)):
+        content = getattr(value, field.name)
+        if field.name == "role" or content != field.default:
+            is_sequence = isinstance(content, tuple)
+            plain[field.name] = [to_plain(each) for each in content] if is_sequence else content
+    return plain
+
+
+def from_plain(data: object, kind: type[Any]) -> Any:
+    """Return the message, or the part of one, that ``to_plain`` has written.
+
+    Args:
+        data: What it has written.
+        kind: The class.
+
+    Raises:
+        ValueError: It is something else. The error says what is wrong.
+    """
+    fields = attrs.fields_dict(kind)
+    if not isinstance(data, dict):
+        raise ValueError(f"expected the fields of a {kind.__name__}, got {data!r}")
+    given = dict(data)
+    if "role" in fields and given.pop("role", fields["role"].default) != fields["role"].default:
+        raise ValueError(f"the role is {data['role']!r}; that of a {kind.__name__} is {fields['role'].default!r}")
+    required = [name for name, field in fields.items() if field.default is attrs.NOTHING]
+    wrong = [*(name for name in given if name not in fields), *(name for name in required if name not in given)]
+    if wrong:
+        raise ValueError(
+            f"a {kind.__name__} has the fields {', '.join(fields)}; unknown or missing: {', '.join(wrong)}"
+        )
+    if kind is AssistantMessage:
+        calls = given.get("tool_calls") or ()
+        given["tool_calls"] = [each if isinstance(each, ToolCall) else from_plain(each, ToolCall) for each in calls]
+    texts = [name for name in ("content", "id", "name", "tool_call_id") if not isinstance(given.get(name, ""), str)]
+    if texts:
+        raise ValueError(f"{texts[0]} of a {kind.__name__} is {given[texts[0]]!r}; expected a text")
+    return kind(**given)
 
 
 def _format_message(message: Message) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from enum import Enum, IntEnum, auto
 from functools import lru_cache
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import attrs
@@ -160,14 +160,21 @@ class Classification:
         is_untagged: Whether plain data in a record needs no type beside it.
         text: How to write a value as text. None unless ``kind`` is ``TEXT``.
         fields: The names of the fields. Exceptions and placeholders may have some as well; other kinds have none.
+        omitted: The defaults of fields that are left out where they have it, by their names; see ``OMITTED``.
     """
 
     kind: Kind
     is_untagged: bool
     text: Callable[[Any], str] | None
     fields: tuple[str, ...]
+    omitted: Mapping[str, Any] = MappingProxyType({})
 
 
+OMITTED = "railtracks.omitted"
+"""In the metadata of a field of an attrs class of the library: it is not written where it has its default.
+
+So records that are older than the field say what they would say now.
+"""
 _BASES: dict[Kind, tuple[type, ...]] = {
     Kind.SECRET: (Secret,),
     Kind.PLACEHOLDER: (Opaque, Cut, Ignored, RecordedError),
@@ -226,7 +233,8 @@ def _classify(cls: type, claimed: type, token: object) -> Classification:  # noq
     text_type = _text_type(cls) if kind is Kind.TEXT else None
     fields = _field_names(cls) if kind in (Kind.FIELDS, Kind.EXCEPTION, Kind.PLACEHOLDER) else None
     is_untagged = cls in _UNTAGGED_TYPES
-    return Classification(kind, is_untagged, None if text_type is None else text_type.write, fields or ())
+    write = None if text_type is None else text_type.write
+    return Classification(kind, is_untagged, write, fields or (), _omitted(cls) if fields else {})
 
 
 def _is_of_kind(kind: Kind, cls: type, claimed: type) -> bool:
@@ -237,6 +245,11 @@ def _is_of_kind(kind: Kind, cls: type, claimed: type) -> bool:
 def _text_type(cls: type) -> TextType | None:
     found = (TEXT_TYPES.get(public_path(base)) for base in cls.__mro__)
     return next((text_type for text_type in found if text_type is not None), None)
+
+
+def _omitted(cls: Any) -> Mapping[str, Any]:
+    fields = attrs.fields(cls) if attrs.has(cls) else ()
+    return {field.name: field.default for field in fields if OMITTED in field.metadata}
 
 
 def _field_names(cls: Any) -> tuple[str, ...] | None:

@@ -440,6 +440,9 @@ class Encoder:
         else:  # a proxy, which has nothing of its own to see
             fields, state = {name: getattr(value, name) for name in classified.fields}, {}
         self._note(value, type(value), state)
+        for name, default in classified.omitted.items():
+            if name in fields and fields[name] == default:
+                del fields[name]
         if len(fields) > self._parts or not set(fields).issubset(classified.fields):
             return self._encode_pairs(fields.items())
         self._parts -= len(fields)

@@ -156,7 +156,8 @@ def _can_be(cls: Any, data: Any) -> bool:
     classified = classify(cls)
     test = _TESTS.get(classified.kind)
     if classified.kind is Kind.FIELDS:
-        return isinstance(data, dict) and data.keys() == set(classified.fields)
+        names = set(classified.fields)
+        return isinstance(data, dict) and names - classified.omitted.keys() <= data.keys() <= names
     return test is None or test(cls, data)
 
 
