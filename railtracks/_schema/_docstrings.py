@@ -41,11 +41,28 @@ def _own_doc(cls: type) -> str | None:
 def _parse(doc: str | None) -> tuple[str | None, dict[str, str]]:
     if not isinstance(doc, str) or not doc.strip():
         return None, {}
-    from docstring_parser import ParseError, parse  # here, because importing it takes time
+    from docstring_parser import ParseError  # here, because importing it takes time
 
     try:
-        found = parse(doc)
+        found = _parse_any_style(doc)
     except ParseError:  # none of its sections is a list of parameters
         return inspect.cleandoc(doc), {}
     described = {each.arg_name.lstrip("*\\"): " ".join((each.description or "").split()) for each in found.params}
     return (found.description or "").strip() or None, {name: text for name, text in described.items() if text}
+
+
+_KEYWORD_TITLES = ("Keyword Args", "Keyword Arguments", "Other Args", "Other Arguments", "Other Parameters")
+"""Titles of further sections of parameters in Google's style, which Sphinx reads too."""
+
+
+def _parse_any_style(doc: str) -> Any:
+    """Parse a docstring in the style in which the most of it is found."""
+    from docstring_parser import parse
+    from docstring_parser.google import DEFAULT_SECTIONS, GoogleParser, Section, SectionType
+
+    found = parse(doc)
+    if not any(f"{title}:" in doc for title in _KEYWORD_TITLES):
+        return found
+    further = [Section(title, "param", SectionType.MULTIPLE) for title in _KEYWORD_TITLES]
+    google = GoogleParser([*DEFAULT_SECTIONS, *further]).parse(doc)
+    return google if len(google.meta) > len(found.meta) else found

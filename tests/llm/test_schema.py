@@ -469,7 +469,10 @@ REST = """Search the web.
     """
 
 
-@pytest.mark.parametrize("doc", [GOOGLE, NUMPY, REST], ids=["google", "numpy", "rest"])
+KEYWORDS = GOOGLE.replace("        colour: Of", "\n    Keyword Args:\n        colour: Of")
+
+
+@pytest.mark.parametrize("doc", [GOOGLE, NUMPY, REST, KEYWORDS], ids=["google", "numpy", "rest", "keywords"])
 def test_docstring_describes_tool_and_parameters(doc):
     def search(query: str, count: int = 5, *rest: str, colour: Colour = Colour.RED): ...
 
