@@ -20,7 +20,8 @@ from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
 class Anthropic(HTTPModel):
     """A model that the ``anthropic`` package reaches. Needs the extra: ``pip install '.[anthropic]'`` in a checkout.
 
-    All calls in a session share one client, which the session closes. A call outside of sessions has its own client.
+    All calls on one event loop share one client. It is closed when it was not used for 10 seconds, and when the event
+    loop ends.
     What the model thinks, and its signatures, stand in ``extra`` of the messages, and are sent back.
 
     Args:

@@ -46,7 +46,8 @@ _UNSUPPORTED = dict.fromkeys(("extra_headers", "default_headers"), _NO_HEADERS)
 class AnyLLM(SDKModel["ClientHandle"]):
     """A model that the ``any-llm-sdk`` package reaches. Needs the extra: ``pip install '.[any-llm]'`` in a checkout.
 
-    All calls in a session share one client, which the session closes. A call outside of sessions has its own client.
+    All calls on one event loop share one client. It is closed when it was not used for 10 seconds, and when the event
+    loop ends.
     Under trio the client runs on an asyncio event loop in a thread, because some providers' SDKs support no other.
 
     Args:

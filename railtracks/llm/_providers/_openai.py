@@ -16,7 +16,8 @@ from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
 class OpenAI(HTTPModel):
     """A model that the ``openai`` package reaches. Needs the extra: ``pip install '.[openai]'`` in a checkout.
 
-    All calls in a session share one client, which the session closes. A call outside of sessions has its own client.
+    All calls on one event loop share one client. It is closed when it was not used for 10 seconds, and when the event
+    loop ends.
 
     Args:
         model: The provider's name for it.
