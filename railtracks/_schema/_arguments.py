@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from railtracks._schema._builder import is_wrapped
+from railtracks._schema._entries import maps_of_entries
 from railtracks._schema._fields import Field
 from railtracks._schema._problems import format_problems, format_value, problems_of
 from railtracks._schema._validation import (
@@ -53,29 +54,45 @@ def arguments_for(
     return tuple(values.pop(field.key, field.default) for field in positional), values
 
 
-def structured_output(text: str, cls: Any) -> Any:
+def structured_output(text: str, cls: Any, schema: Mapping[str, Any] | None = None) -> Any:
     """Return a model's answer as a value of the type that ``output_schema`` described to it.
 
     Args:
-        text: JSON; it may be enclosed in a Markdown fence.
+        text: JSON. There may be other text around it, such as a Markdown fence.
         cls: The type.
+        schema: The schema of the type. Where it has maps, lists of entries are taken for them. None: they are not.
 
     Raises:
         ArgumentError: The text is not JSON, or does not fit the type.
     """
-    from json import loads  # here, because importing it takes time
-
-    try:
-        data = loads(_without_fence(text), parse_constant=_refuse_constant)
-    except ValueError as exc:
-        raise ArgumentError(f"the answer must be JSON alone, and this is none: {exc}") from exc
-    except RecursionError as exc:
-        raise ArgumentError("the answer is nested too deeply") from exc
+    data = _read_answer(text)
+    if schema is not None:
+        data = maps_of_entries(data, schema)
     kind = without_annotated(cls)
     if not is_wrapped(cls):
         return _run(lambda: structure(data, kind))
     value = Field("value", "value", kind, required=True)
     return _run(lambda: structure_members(expect_object(data), [value], "key"))["value"]
+
+
+def _read_answer(text: str) -> Any:
+    """Return the JSON data in an answer: the whole text, or else all from the first brace to the last one.
+
+    Nothing smaller is tried: a part of an answer that is not whole would pass for the answer.
+    """
+    from json import loads  # here, because importing it takes time
+
+    start, end = text.find("{"), text.rfind("}") + 1
+    texts = [_without_fence(text), *([text[start:end]] if 0 <= start < end else [])]
+    problems = []
+    for each in texts:
+        try:
+            return loads(each, parse_constant=_refuse_constant)
+        except ValueError as exc:
+            problems.append(exc)
+        except RecursionError as exc:
+            raise ArgumentError("the answer is nested too deeply") from exc
+    raise ArgumentError(f"the answer must be JSON alone, and this is none: {problems[0]}") from problems[0]
 
 
 def _without_fence(text: str) -> str:

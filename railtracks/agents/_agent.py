@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, Unpack, overload
 
+import attrs
+
 from railtracks._policies import Cache, Limit, PolicyOptions, Retry, policies_of
 from railtracks.agents._conversation import Conversation
 from railtracks.agents._response import LLMResponse
@@ -13,7 +15,8 @@ from railtracks.agents._spec import AgentSpec, HistoryProcessor, digest
 from railtracks.agents._tools import ToolManifest, check_manifest, tools_of
 from railtracks.exceptions import NodeCreationError, NodeInvocationError
 from railtracks.llm._messages import Message, SystemMessage, UserMessage
-from railtracks.llm._model import Model
+from railtracks.llm._model import Model, OutputMode, OutputSchema
+from railtracks.llm._output import OUTPUT_MODES
 from railtracks.llm._tool_schemas import output_schema as schema_of
 from railtracks.nodes import FunctionNode, Node
 from railtracks.nodes._callables import innermost
@@ -150,6 +153,7 @@ def _messages(given: object, agent: str) -> list[Message]:
 class AgentOptions(PolicyOptions, total=False):
     """The arguments of ``agent_node`` beside the model and the schema; see there."""
 
+    output_mode: OutputMode | None
     system_message: str | SystemMessage | None
     tool_nodes: Iterable[Callable[..., Any]]
     max_tool_calls: int | None
@@ -187,6 +191,7 @@ def agent_node(
     system_message: str | SystemMessage | None = None,
     tool_nodes: Iterable[Callable[..., Any]] = (),
     output_schema: Any = None,
+    output_mode: OutputMode | None = None,
     max_tool_calls: int | None = None,
     max_requests: int | None = 50,
     max_tokens: int | None = None,
@@ -228,6 +233,10 @@ def agent_node(
         output_schema: A class (attrs, dataclass, pydantic, TypedDict, NamedTuple), or any type that JSON can hold. The
             content of the result is then an object of it. A model whose answer does not fit is sent the reason, and may
             try again (``repairs``). None: the content is text.
+        output_mode: How the model is asked for that object. "native": the provider enforces the schema. "tool": the
+            schema is that of a tool which the model is made to call. "prompted": the schema stands in the system
+            message, and the answer is the JSON in the text. None: as its ``output_mode`` says, or else as is best for
+            its provider.
         max_tool_calls: How many tool calls the model may make in one run of the agent. If it makes more, it is asked to
             answer with what it has, and may try again (``repairs``). None: any number, within the other bounds.
         max_requests: How many requests to the model one run of the agent may make. It fails with ``LimitExceeded``
@@ -270,6 +279,7 @@ def agent_node(
     if type(memo) is not bool:
         raise NodeCreationError(f"memo is {memo!r}; expected True or False")
     processors = _check_bounds(max_requests, max_tokens, repairs, tool_errors, history_processors)
+    output = _output(output_schema, output_mode)
     policies: PolicyOptions = {"timeout": timeout, "retries": retries, "limit": limit, "cache": cache, "where": where}
     policies_of(policies, "rt.agent_node")
     manifest = ToolManifest(f"Ask the agent {name}.") if manifest is None else manifest
@@ -280,7 +290,7 @@ def agent_node(
         system=_system(system_message),
         tools=tools_of(tool_nodes, _manifest_of),
         result_type=str if output_schema is None else output_schema,
-        output=None if output_schema is None else schema_of(output_schema),
+        output=output,
         max_tool_calls=max_tool_calls,
         max_requests=max_requests,
         max_tokens=max_tokens,
@@ -292,6 +302,16 @@ def agent_node(
     module = sys._getframe(1).f_globals.get("__name__", __name__)  # the caller's, as for any class
     given = {"_key": key, "_given_version": version, "_version": _full_version(spec, version), "_policies": policies}
     return _node_class(spec, manifest, module, given)
+
+
+def _output(schema: Any, mode: object) -> OutputSchema | None:
+    if mode is not None and mode not in OUTPUT_MODES:
+        raise NodeCreationError(f"output_mode is {mode!r}; expected 'native', 'tool' or 'prompted', or None")
+    if schema is not None:
+        return attrs.evolve(schema_of(schema), mode=mode)
+    if mode is not None:
+        raise NodeCreationError(f"output_mode is {mode!r}, and there is no output_schema; write output_schema=...")
+    return None
 
 
 def _node_class(spec: AgentSpec, manifest: ToolManifest, module: str, given: dict[str, Any]) -> type[AgentNode[Any]]:

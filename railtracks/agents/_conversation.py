@@ -196,7 +196,7 @@ class Conversation:
         if agent.output is None or ending_of(completion) is Ending.PAUSED:
             return answer.content, None
         try:
-            return structured_output(answer.content, agent.result_type), None
+            return structured_output(answer.content, agent.result_type, agent.output.schema), None
         except ArgumentError as exc:
             return None, str(exc)
 

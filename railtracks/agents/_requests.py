@@ -17,6 +17,7 @@ from railtracks.execution import Frame
 from railtracks.execution._streams import note_streamed
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall
 from railtracks.llm._model import Completion, Reasoning, Usage
+from railtracks.llm._output import Asked, ask_in
 from railtracks.state import CallRecord
 
 CHAT_ATTRIBUTE = '"gen_ai.operation.name": "chat"'
@@ -75,19 +76,21 @@ class Requests:
     async def _complete(self, messages: list[Message]) -> Completion:
         """Request one answer from the model; if there is a sink, stream its text there."""
         agent, model = self._agent, self._agent.model
-        tools = [tool.schema for tool in agent.tools.values()]
+        asked = self._asked(messages)
         completion: object = None
         if self._sink is None:
-            completion = await model.complete(messages, tools=tools, output=agent.output)
+            completion = await model.complete(asked.messages, tools=asked.tools, output=asked.output)
+            if isinstance(completion, Completion):
+                completion = asked.answer(completion)
         else:
-            stream: object = model.stream(messages, tools=tools, output=agent.output)
+            stream: object = model.stream(asked.messages, tools=asked.tools, output=asked.output)
             if not isinstance(stream, AsyncGenerator):
                 if inspect.iscoroutine(stream):
                     stream.close()  # otherwise Python warns that it was never awaited
                 raise LLMError(
                     f"stream() of the model {model.name} must be an async generator; write `async def` and `yield`"
                 )
-            async with aclosing(stream) as pieces:
+            async with aclosing(asked.pieces(stream)) as pieces:
                 async for completion in pieces:
                     if isinstance(completion, str):
                         await self.send(Chunk(completion, agent.name, self.node_id))
@@ -101,6 +104,15 @@ class Requests:
                 f"rt.llm.Completion with an AssistantMessage, and stream() must yield one at its end"
             )
         return completion
+
+    def _asked(self, messages: list[Message]) -> Asked:
+        """Return what to ask the model, which need not know of the agent's ``output_mode`` itself."""
+        agent, output = self._agent, self._agent.output
+        tools = [tool.schema for tool in agent.tools.values()]
+        mode = None if output is None else output.mode
+        if output is None or mode is None or mode == "native" or mode in getattr(agent.model, "output_modes", ()):
+            return Asked(messages, tools, output)
+        return ask_in(mode, messages, tools, output)
 
     async def send(self, chunk: Chunk) -> None:
         """Send a chunk to the consumer of the stream, if there is one.

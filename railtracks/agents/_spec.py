@@ -59,7 +59,9 @@ class AgentSpec:
     def fingerprint(self) -> str:
         """A digest of all that determines the answer to a request, except the conversation itself."""
         schemas = [tool.schema for tool in self.tools.values()]
-        return digest(repr((self.model.provider, self.model.name, dict(self.model.settings), schemas, self.output)))
+        own = repr((self.model.provider, self.model.name, dict(self.model.settings), schemas, self.output))
+        mode = None if self.output is None else self.output.mode
+        return digest(own) if mode is None else digest(own, mode)
 
 
 def digest(*texts: str) -> str:

@@ -6,7 +6,7 @@ The ``repr`` of schemas is part of digests that are on record: names and fields 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import attrs
 
@@ -29,6 +29,14 @@ class ToolSchema:
     parameters: Mapping[str, Any]
 
 
+OutputMode = Literal["native", "tool", "prompted"]
+"""How a model is asked for an answer of a schema.
+
+"native": the provider enforces the schema. "tool": it is the schema of a tool whose arguments are the answer.
+"prompted": it stands in the system message.
+"""
+
+
 @attrs.frozen
 class OutputSchema:
     """The description of the answer that a model must give: JSON text of this shape.
@@ -36,10 +44,12 @@ class OutputSchema:
     Args:
         name: Letters, digits, "_" and "-"; no more than 64.
         schema: JSON Schema of an object.
+        mode: How to ask for it: "native", "tool" or "prompted". None: as the model does by default.
     """
 
     name: str
     schema: Mapping[str, Any]
+    mode: OutputMode | None = attrs.field(default=None, kw_only=True, repr=False)
 
 
 @attrs.frozen
@@ -91,6 +101,9 @@ class Model(Protocol):
     """A language model. Any object with these properties (or attributes) and methods is one; it need not inherit this.
 
     A class that does inherit this has no settings and no key until it overrides these properties.
+
+    A model may have the attribute ``output_modes``, those of ``OutputSchema.mode`` that it knows how to ask in. For the
+    others, "tool" and "prompted", an agent changes the messages and the tools, and asks without ``output``.
     """
 
     @property

@@ -51,6 +51,43 @@ def _openai(body: Mapping[str, Any]) -> Iterator[str]:
         yield from _openai_calls(place, calls or ())
     if open_calls:
         yield "An assistant message with 'tool_calls' must be followed by tool messages."
+    answer = (body.get("response_format") or {}).get("json_schema") or {}
+    if answer.get("strict"):
+        if answer["schema"].get("type") != "object":
+            yield "Invalid schema for response_format: schema must be a JSON Schema of 'type: \"object\"'"
+        yield from _strict_schema(answer["schema"])
+
+
+# https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
+_STRICT = {"type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "$ref", "$defs",
+           "description", "title", "format"}  # fmt: skip
+_STRICT_FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
+
+
+def _strict_schema(schema: Any) -> Iterator[str]:
+    where = "Invalid schema for response_format: In context=(),"
+    if not schema.keys() & {"type", "anyOf", "$ref"}:
+        yield f"{where} schema must have a 'type' key."
+    if "$ref" in schema and schema.keys() - {"$ref", "$defs"}:
+        yield f"{where} $ref cannot have keywords {schema.keys() - {'$ref'}}."
+    if schema.get("format", "date") not in _STRICT_FORMATS:
+        yield f"{where} '{schema['format']}' is not a valid format."
+    for word in schema.keys() - _STRICT:
+        yield f"{where} '{word}' is not permitted."
+    if schema.get("type") == "array" and "items" not in schema:
+        yield f"{where} array schema missing items."
+    if schema.get("type") == "object":
+        if schema.get("additionalProperties") is not False:
+            yield f"{where} 'additionalProperties' is required to be supplied and to be false."
+        if set(schema.get("required", ())) != set(schema.get("properties", {})):
+            yield f"{where} 'required' is required to be supplied and to be an array including every key in properties."
+    for part in _parts(schema):
+        yield from _strict_schema(part)
+
+
+def _parts(schema: Any) -> list[Any]:
+    parts = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values(), *schema.get("anyOf", ())]
+    return [*parts, *([schema["items"]] if "items" in schema else [])]
 
 
 def _openai_calls(place: int, calls: Any) -> Iterator[str]:
@@ -157,6 +194,10 @@ def _anthropic_schema(schema: Any) -> Iterator[str]:
         yield "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false"
     for word in schema.keys() & _UNSUPPORTED:
         yield f"output_config.format.schema: For '{schema.get('type')}' type, property '{word}' is not supported"
-    parts = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values(), *schema.get("anyOf", ())]
-    for part in [*parts, *([schema["items"]] if "items" in schema else [])]:
+    if not schema.keys() & {"type", "anyOf", "allOf", "$ref", "enum", "const"}:
+        yield "output_config.format.schema: schema must have a 'type'"
+    for name, each in schema.get("$defs", {}).items():
+        if f'"#/$defs/{name}"' in json.dumps(each):
+            yield "output_config.format.schema: Recursive schemas are not supported"
+    for part in _parts(schema):
         yield from _anthropic_schema(part)

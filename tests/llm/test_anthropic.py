@@ -65,7 +65,7 @@ async def test_every_kind_of_message_goes_out_in_its_form(server, ask):
 @both_ways
 async def test_tools_and_output_go_out_in_their_form(server, ask):
     inner = {"type": "object", "properties": {"type": {"type": "string"}}}
-    closed_inner = inner | {"additionalProperties": False}
+    closed_inner = inner | {"required": [], "additionalProperties": False}
     schema = {
         "type": "object",
         "properties": {"one": {"$ref": "#/$defs/Inner"}, "many": {"type": "array", "items": inner}},
@@ -85,8 +85,9 @@ async def test_tools_and_output_go_out_in_their_form(server, ask):
                 "type": "object",
                 "properties": {"one": {"$ref": "#/$defs/Inner"}, "many": {"type": "array", "items": closed_inner}},
                 "$defs": {"Inner": {"anyOf": [closed_inner, {"type": "null"}]}},
-                "default": {"type": "object"},
+                "required": [],
                 "additionalProperties": False,
+                "description": "{default: {'type': 'object'}}",
             },
         },
     }

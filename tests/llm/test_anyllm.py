@@ -34,7 +34,8 @@ def real_time(request):
 @both_ways
 async def test_requests_are_those_of_chat_completions(server, ask):
     schema = {"type": "object", "properties": {}}
-    await ask(anyllm_openai(server.url, temperature=0.5), ASKED, output=OutputSchema("person", schema))
+    model = anyllm_openai(server.url, temperature=0.5, output_mode="native")
+    await ask(model, ASKED, output=OutputSchema("person", schema))
     body = server.requests[0].body
     assert body.pop("messages") == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi!"}]
     assert body.pop("response_format") == {

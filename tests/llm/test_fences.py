@@ -32,7 +32,40 @@ def test_an_answer_needs_no_fence(text):
     assert structured_output(text, Place) == Place("a")
 
 
-@pytest.mark.parametrize("text", ['```json\n{"name": "a"}', '{"name": "a"}\n```', "```", "```\n```", "``````", ""])
-def test_half_a_fence_is_refused(text):
+@pytest.mark.parametrize(
+    "text",
+    [
+        '```json\n{"name": "a"}',
+        '{"name": "a"}\n```',
+        'Here it is: {"name": "a"}. Anything else?',
+        'Sure!\n```json\n{"name": "a"}\n```\nIt is a town.',
+        '<think>A town.</think>\n{"name": "a"}',
+    ],
+)
+def test_text_around_an_answer_is_left_out(text):
+    assert structured_output(text, Place) == Place("a")
+
+
+@attrs.frozen
+class Tree:
+    name: str
+    parts: list[Tree]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "a", "parts": [{"name": "b", "parts": []}',
+        '{"name": "a", "parts": []} or {"name": "b", "parts": []}',
+        'Braces, { or }, come first: {"name": "a", "parts": []}',
+    ],
+)
+def test_a_part_of_an_answer_does_not_pass_for_it(text):
+    with pytest.raises(ArgumentError, match="the answer must be JSON alone"):
+        structured_output(text, Tree)
+
+
+@pytest.mark.parametrize("text", ["```", "```\n```", "``````", "", "}{"])
+def test_an_answer_without_json_is_refused(text):
     with pytest.raises(ArgumentError, match="the answer must be JSON alone"):
         structured_output(text, Place)

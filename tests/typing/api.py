@@ -233,7 +233,7 @@ def context() -> None:
 def agents(model: rt.llm.Model) -> rt.AgentType[str]:
     manifest = rt.ToolManifest("Counts.", [rt.Parameter("what", int)])
     counter = rt.agent_node("Counter", llm=model, tool_nodes=[fetch, length, Greet], output_schema=Count)
-    loose = rt.agent_node(llm=model, output_schema=int | None, manifest=manifest)
+    loose = rt.agent_node(llm=model, output_schema=int | None, output_mode="tool", manifest=manifest)
     rt.agent_node(llm=model, timeout=5, retries=rt.Retry(attempts=2), limit=3, cache=rt.Cache(ttl=60))
     rt.agent_node(llm=model, retries="3")  # type: ignore[call-overload]
     flow = rt.Flow("Counting", counter)

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import attrs
 
-from railtracks._schema._json_schema import map_parts
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage
-from railtracks.llm._model import Completion, OutputSchema, Piece, Reasoning, Usage
+from railtracks.llm._model import Completion, Piece, Reasoning, Usage
 from railtracks.llm._providers._chat_format import parse_arguments
-from railtracks.llm._providers._sdk import HTTPModel, Request, parsed, with_retries
+from railtracks.llm._providers._request import Request, is_forced
+from railtracks.llm._providers._sdk import HTTPModel, parsed, with_retries
 from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
 
 
@@ -33,6 +33,8 @@ class Anthropic(HTTPModel):
         max_retries: How often the SDK repeats a request that failed temporarily. None: its default. How often it did is
             among the attributes of the request, as ``railtracks.sdk.retries``.
         default_headers: Headers for every request.
+        output_mode: How it is asked for objects: "native", "tool" or "prompted", as ``rt.agent_node`` says. None: as
+            is best for the provider.
         settings: Sent with every request, as ``client.messages.create`` takes them: ``stop_sequences``, ``thinking``,
             ...; ``max_tokens``, the limit of an answer, is 4096 by default.
 
@@ -59,9 +61,18 @@ class Anthropic(HTTPModel):
                 {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}
                 for tool in request.tools
             ]
+        if request.is_answer_forced:
+            payload["tool_choice"] = _tool_choice(request, payload.get("tool_choice") or {})
         if (output := request.output) is not None:
-            payload["output_config"] = {**payload.get("output_config", {}), "format": _format(output)}
+            schema = {"type": "json_schema", "schema": dict(output.schema)}
+            payload["output_config"] = {**payload.get("output_config", {}), "format": schema}
         return payload
+
+    @property
+    def _can_force(self) -> bool:
+        thinking = self._settings.get("thinking")
+        kind = thinking.get("type") if isinstance(thinking, Mapping) else None
+        return kind not in ("enabled", "adaptive")  # the API refuses both at once
 
     async def _complete(self, client: Any, request: Request) -> Completion:
         response = await client.messages.with_raw_response.create(**self._payload(request))
@@ -142,18 +153,12 @@ def _call(call: ToolCall) -> dict[str, Any]:
     return {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
 
 
-def _format(output: OutputSchema) -> dict[str, Any]:
-    return {"type": "json_schema", "schema": _closed(output.schema)}
-
-
-def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema with all objects closed to other properties, as the provider requires."""
-    closed = map_parts(dict(schema), _closed)
-    if "$defs" in closed:
-        closed["$defs"] = {name: _closed(each) for name, each in closed["$defs"].items()}
-    if closed.get("type") == "object" and closed.get("additionalProperties", True) is True:
-        closed["additionalProperties"] = False
-    return closed
+def _tool_choice(request: Request, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the choice that makes the model answer by its answer tool, or by calling another one before that."""
+    if is_forced(given):
+        return dict(given)
+    is_alone = len(request.tools) == 1 or given.get("type") == "none"
+    return {**given, **({"type": "tool", "name": request.answer_tool} if is_alone else {"type": "any"})}
 
 
 def _completion(message: Mapping[str, Any], origin: str, place: int) -> Completion:

@@ -11,13 +11,14 @@ import attrs
 
 from railtracks._concurrency._event_loop import running_library
 from railtracks.exceptions import ConfigError, LLMError
-from railtracks.llm._model import Completion, Piece
+from railtracks.llm._model import Completion, OutputMode, Piece
 from railtracks.llm._providers._chat_format import ChatStream, from_chat, to_chat
 from railtracks.llm._providers._clients import Clients
+from railtracks.llm._providers._output_modes import ability_of
+from railtracks.llm._providers._request import Request
 from railtracks.llm._providers._sdk import (
     RESERVED,
     SET_BY_CALL,
-    Request,
     SDKModel,
     check_name,
     check_settings,
@@ -57,6 +58,8 @@ class AnyLLM(SDKModel["ClientHandle"]):
             that need none accept any, such as "none".
         api_base: The address of another server that the provider's SDK can reach.
         max_retries: How often the SDK repeats a request that failed temporarily. None: its default.
+        output_mode: How it is asked for objects: "native", "tool" or "prompted", as ``rt.agent_node`` says. None: as
+            is best for the provider.
         settings: Sent with every request, as any-llm's ``acompletion`` takes them: ``temperature``, ``max_tokens``, ...
 
     Raises:
@@ -71,6 +74,7 @@ class AnyLLM(SDKModel["ClientHandle"]):
         api_key: str | Secret[str] | None = None,
         api_base: str | None = None,
         max_retries: int | None = None,
+        output_mode: OutputMode | None = None,
         **settings: Any,
     ) -> None:
         check_settings(settings, "AnyLLM", RESERVED | _UNSUPPORTED | {"response_format": SET_BY_CALL})
@@ -90,14 +94,18 @@ class AnyLLM(SDKModel["ClientHandle"]):
 
         self._provider = provider
         self._error: type[Exception] = import_sdk("any_llm.exceptions", "any-llm").AnyLLMError
-        super().__init__(
-            model, settings, _find_key(sdk, provider, options), Clients(make), {}, origin_of(provider, api_base)
-        )
+        key, origin = _find_key(sdk, provider, options), origin_of(provider, api_base)
+        super().__init__(model, settings, key, Clients(make), {}, origin, ability_of(provider, api_base), output_mode)
 
     @property
     def provider(self) -> str:
         """The provider, under OpenTelemetry's name if it has one, such as "mistral_ai"."""
         return _OTEL_NAMES.get(self._provider, self._provider)
+
+    @property
+    def _can_force(self) -> bool:
+        thinks = self._settings.get("reasoning_effort") not in (None, "none") or "thinking" in self._settings
+        return not (thinks and self._provider.endswith(("anthropic", "bedrock")))  # their APIs refuse both at once
 
     async def _complete(self, client: ClientHandle, request: Request) -> Completion:
         payload = to_chat(request, self._name, self._settings, streams=False, origin=self._origin)

@@ -12,7 +12,7 @@ from railtracks.exceptions import LLMError
 from railtracks.llm._finish import REFUSAL
 from railtracks.llm._messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from railtracks.llm._model import Completion, Reasoning, Usage
-from railtracks.llm._providers._sdk import Request
+from railtracks.llm._providers._request import Request, is_forced
 
 MAX_ANSWER_LENGTH = 500
 """Characters of an answer that an error shows."""
@@ -55,31 +55,20 @@ def to_chat(request: Request, model: str, settings: Mapping[str, Any], *, stream
             }
             for tool in request.tools
         ]
+    if request.is_answer_forced:
+        payload["tool_choice"] = _tool_choice(request, payload.get("tool_choice"))
     if (output := request.output) is not None:
-        schema = {"name": output.name, "schema": dict(output.schema), "strict": _is_strict(output.schema)}
+        schema = {"name": output.name, "schema": dict(output.schema), "strict": request.is_strict}
         payload["response_format"] = {"type": "json_schema", "json_schema": schema}
     return payload
 
 
-_STRICT_KEYWORDS = {
-    "type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "$ref", "$defs",
-    "description", "title",
-}  # fmt: skip
-"""The keywords of schemas that OpenAI enforces. With any others a schema is only a hint for the model."""
-
-
-def _is_strict(schema: Any) -> bool:
-    """Return whether all properties of all objects are required, no others are allowed, and everything has a type."""
-    if not isinstance(schema, Mapping) or not schema or not schema.keys() <= _STRICT_KEYWORDS:
-        return False
-    named = schema.get("properties", {})
-    if schema.get("type") == "object" and (
-        schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(named)
-    ):
-        return False
-    items = [schema["items"]] if "items" in schema else []
-    parts = [*named.values(), *schema.get("$defs", {}).values(), *schema.get("anyOf", ()), *items]
-    return all(map(_is_strict, parts))
+def _tool_choice(request: Request, given: Any) -> Any:
+    """Return the choice that makes the model answer by its answer tool, or by calling another one before that."""
+    if is_forced(given):
+        return given
+    is_alone = len(request.tools) == 1 or given == "none"
+    return {"type": "function", "function": {"name": request.answer_tool}} if is_alone else "required"
 
 
 def _message(message: Message, origin: str, is_current: bool) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from railtracks.llm._model import Completion, Piece
 from railtracks.llm._providers._chat_format import ChatStream, from_chat, to_chat
-from railtracks.llm._providers._sdk import SET_BY_CALL, HTTPModel, Request, parsed, with_retries
+from railtracks.llm._providers._request import Request
+from railtracks.llm._providers._sdk import SET_BY_CALL, HTTPModel, parsed, with_retries
 from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
 
 
@@ -28,6 +29,8 @@ class OpenAI(HTTPModel):
         max_retries: How often the SDK repeats a request that failed temporarily. None: its default. How often it did is
             among the attributes of the request, as ``railtracks.sdk.retries``.
         default_headers: Headers for every request.
+        output_mode: How it is asked for objects: "native", "tool" or "prompted", as ``rt.agent_node`` says. None: as
+            is best for the provider.
         settings: Sent with every request, as ``client.chat.completions.create`` takes them: ``temperature``,
             ``max_completion_tokens``, ``reasoning_effort``, ``extra_body``, ...; ``stream_options`` only with those
             that stream.

@@ -15,10 +15,13 @@ from urllib.parse import urlsplit
 import attrs
 
 from railtracks.exceptions import ConfigError
-from railtracks.llm._messages import Message, ToolMessage
-from railtracks.llm._model import Completion, OutputSchema, Piece, ToolSchema
+from railtracks.llm._messages import Message
+from railtracks.llm._model import Completion, OutputMode, OutputSchema, Piece, ToolSchema
+from railtracks.llm._output import OUTPUT_MODES, ask_in, describe_schema
 from railtracks.llm._providers._clients import Client, Clients
 from railtracks.llm._providers._keys import KeyRedactor, find_key
+from railtracks.llm._providers._output_modes import Ability, OutputModes, Plan, ability_of, check_mode, is_refusal
+from railtracks.llm._providers._request import Request
 from railtracks.llm._repair import repaired
 from railtracks.state import Secret
 from railtracks.state._redaction._redactor import Redactor
@@ -102,44 +105,6 @@ async def parsed(response: Any) -> Any:
     return await answer if isawaitable(answer) else answer
 
 
-@attrs.frozen
-class Request:
-    """The content of one request."""
-
-    messages: Sequence[Message]
-    tools: Sequence[ToolSchema]
-    output: OutputSchema | None
-
-    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of a model as they are sent with this request.
-
-        Without tools, what is about tools is left out, as the APIs refuse it. A tool that the model is forced to call
-        is forced in the first request of a turn only: a model that obeys could never answer.
-
-        Args:
-            given: The settings.
-        """
-        if not self.tools:
-            return {name: value for name, value in given.items() if name not in _ABOUT_TOOLS}
-        if not isinstance(self.messages[-1], ToolMessage) or not _is_forced(given.get("tool_choice")):
-            return dict(given)
-        kept = {name: value for name, value in given.items() if name != "tool_choice"}
-        others = given["tool_choice"] if isinstance(given["tool_choice"], Mapping) else {}
-        if "disable_parallel_tool_use" in others:  # Anthropic's, which stands beside the choice
-            kept["tool_choice"] = {**others, "type": "auto"}
-            kept["tool_choice"].pop("name", None)
-        return kept
-
-
-_ABOUT_TOOLS = frozenset({"tool_choice", "parallel_tool_calls"})
-
-
-def _is_forced(choice: Any) -> bool:
-    """Return whether a ``tool_choice`` makes the model call a tool."""
-    kind = choice.get("type") if isinstance(choice, Mapping) else choice
-    return kind not in (None, "auto", "none")
-
-
 class SDKModel(ABC, Generic[C]):
     """A model behind an SDK. It has all that the ``Model`` protocol asks for.
 
@@ -150,7 +115,12 @@ class SDKModel(ABC, Generic[C]):
         clients: Its clients.
         headers: The headers that users have set, for the secrets in them.
         origin: Whom it reaches. Messages carry under this name what that provider wants back.
+        ability: How that provider can be asked for objects.
+        output_mode: How the user wants it to be asked. None: as the provider can.
     """
+
+    output_modes: tuple[OutputMode, ...] = OUTPUT_MODES
+    """The modes in which it can be asked for objects; see ``rt.agent_node``."""
 
     def __init__(
         self,
@@ -160,8 +130,12 @@ class SDKModel(ABC, Generic[C]):
         clients: Clients[C],
         headers: Mapping[str, str],
         origin: str,
+        ability: Ability,
+        output_mode: OutputMode | None,
     ) -> None:
         check_name(name, type(self).__name__)
+        check_mode(output_mode, type(self).__name__)
+        self._modes = OutputModes(ability, output_mode, name)
         self._name = name
         self._origin = origin
         self._settings = dict(settings)
@@ -202,24 +176,72 @@ class SDKModel(ABC, Generic[C]):
         """Request one answer; see ``Model.complete``."""
         with self._key_redactor:
             async with self._clients.use() as client:
-                return await self._complete(client, self._request(messages, tools, output))
+                plans = self._plans(output)
+                for plan in plans:
+                    request = self._request(messages, tools, output, plan)
+                    try:
+                        completion = await self._complete(client, request)
+                    except Exception as exc:
+                        if plan is plans[-1] or not is_refusal(exc):
+                            raise
+                    else:
+                        self._note_refused(plans, plan, output)
+                        return request.answer(completion)
+        raise AssertionError("the last plan returns or raises")
 
     async def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
     ) -> AsyncGenerator[Piece, None]:
         """Request one answer piece by piece; see ``Model.stream``."""
         with self._key_redactor:
-            async with (
-                self._clients.use() as client,
-                aclosing(self._stream(client, self._request(messages, tools, output))) as pieces,
-            ):
-                async for piece in pieces:
-                    yield piece
+            async with self._clients.use() as client:
+                plans, has_begun = self._plans(output), False
+                for plan in plans:
+                    request = self._request(messages, tools, output, plan)
+                    try:
+                        async with aclosing(request.pieces(self._stream(client, request))) as pieces:
+                            async for piece in pieces:
+                                has_begun = True
+                                yield piece
+                    except Exception as exc:
+                        if has_begun or plan is plans[-1] or not is_refusal(exc):
+                            raise
+                    else:
+                        self._note_refused(plans, plan, output)
+                        return
+
+    def _plans(self, output: OutputSchema | None) -> Sequence[Plan | None]:
+        """Return the ways to ask, the best first; one, which says nothing of it, if any text will do."""
+        return [None] if output is None else self._modes.plans(output)
+
+    def _note_refused(self, plans: Sequence[Plan | None], plan: Plan | None, output: OutputSchema | None) -> None:
+        for refused in plans[: plans.index(plan)]:
+            assert refused is not None
+            assert output is not None
+            self._modes.note_refused(refused, output)
 
     def _request(
-        self, messages: Sequence[Message], tools: Sequence[ToolSchema], output: OutputSchema | None
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSchema],
+        output: OutputSchema | None,
+        plan: Plan | None,
     ) -> Request:
-        return Request(repaired(messages, self._name), tools, output)
+        sent = repaired(messages, self._name)
+        if output is None or plan is None:
+            return Request(sent, tools, None)
+        if plan.mode == "native":
+            fitting = OutputSchema(output.name, plan.schema)
+            sent = describe_schema(sent, fitting) if plan.is_described else sent
+            return Request(sent, tools, fitting, is_strict=plan.is_strict)
+        is_forced = plan.mode == "tool" and self._can_force
+        asked = ask_in(plan.mode, sent, tools, output, is_forced=is_forced)
+        return Request(asked.messages, asked.tools, None, asked.answer_tool, is_answer_forced=is_forced)
+
+    @property
+    def _can_force(self) -> bool:
+        """Whether the settings allow that a request makes the model call a tool."""
+        return True
 
     @abstractmethod
     async def _complete(self, client: C, request: Request) -> Completion: ...
@@ -238,6 +260,7 @@ class HTTPModel(SDKModel[Any]):
         timeout: Seconds that a request may take. None: the SDK's default.
         max_retries: How often the SDK repeats a request that failed temporarily. None: its default.
         default_headers: Headers for every request.
+        output_mode: How it is asked for objects; see ``SDKModel``.
         settings: Sent with every request.
 
     Raises:
@@ -264,6 +287,7 @@ class HTTPModel(SDKModel[Any]):
         timeout: float | None = None,
         max_retries: int | None = None,
         default_headers: Mapping[str, str] | None = None,
+        output_mode: OutputMode | None = None,
         **settings: Any,
     ) -> None:
         owner, package = type(self).__name__, self._package
@@ -279,7 +303,9 @@ class HTTPModel(SDKModel[Any]):
         tls = _tls_context(_http_library(http))
         clients = Clients(lambda: kind(http_client=http(verify=tls), **passed))
         origin = origin_of(package, base_url)
-        super().__init__(model, {**self._defaults, **settings}, key, clients, default_headers or {}, origin)
+        ability = ability_of(package, base_url)
+        given = {**self._defaults, **settings}
+        super().__init__(model, given, key, clients, default_headers or {}, origin, ability, output_mode)
 
     @property
     def provider(self) -> str:
