@@ -1,6 +1,7 @@
 """Arguments and answers that a model wrote, as values of the annotated types.
 
-The values are checked strictly. The errors list all that is wrong, so that the model can correct it.
+The values are checked strictly, but for readings that lose nothing. The errors list all that is wrong, so that the
+model can correct it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import Any
 from railtracks._schema._builder import is_wrapped
 from railtracks._schema._entries import maps_of_entries
 from railtracks._schema._fields import Field
+from railtracks._schema._lossless import json_in, union_cache
 from railtracks._schema._problems import format_problems, format_value, problems_of
 from railtracks._schema._validation import (
     expect_object,
     structure,
     structure_members,
-    union_cache,
     without_annotated,
 )
 
@@ -41,13 +42,14 @@ def arguments_for(
     Raises:
         ArgumentError: The data does not fit the parameters.
     """
-    if not isinstance(given, Mapping):
+    said = json_in(given) if isinstance(given, str) else given
+    if not isinstance(said, Mapping):
         raise ArgumentError(
             f'the arguments must be a JSON object, such as {{"name": "value"}}, not {format_value(given)}'
         )
     rest = next((field for field in parameters if field.kind is inspect.Parameter.VAR_KEYWORD), None)
     named = [field for field in parameters if field is not rest]
-    values = _run(lambda: structure_members(given, named, "argument", rest))
+    values = _run(lambda: structure_members(said, named, "argument", rest))
     positional = [field for field in named if field.kind is inspect.Parameter.POSITIONAL_ONLY]
     while positional and positional[-1].key not in values:
         positional.pop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
 import enum
@@ -13,6 +14,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from railtracks._schema._fields import SCALARS
+from railtracks._schema._lossless import is_exact, midnight_date, or_in_text
 from railtracks._schema._problems import format_value, mismatch
 from railtracks.state._serialization._structuring import PARSERS
 
@@ -42,11 +44,11 @@ def _instance_of(kind: type, expected: str) -> Callable[[Any], Any]:
 
 SCALAR_HOOKS: dict[Any, Callable[[Any], Any]] = {
     str: _instance_of(str, "a text"),
-    bool: _instance_of(bool, "true or false"),
-    int: _integer,
-    float: _number,
-    NoneType: _instance_of(NoneType, "null"),
-    None: _instance_of(NoneType, "null"),
+    bool: or_in_text(_instance_of(bool, "true or false")),
+    int: or_in_text(_integer),
+    float: or_in_text(_number),
+    NoneType: or_in_text(_instance_of(NoneType, "null")),
+    None: or_in_text(_instance_of(NoneType, "null")),
 }
 """The functions that check the types that JSON has itself."""
 PARSED_TYPES = (*(kind for kind in PARSERS if kind in SCALARS), datetime.timedelta)
@@ -64,17 +66,22 @@ def parse_text(data: Any, kind: Any) -> Any:
     """Return the value of one of ``PARSED_TYPES`` that a text stands for.
 
     Raises:
-        Problems: The data is not a text, or not one of this type.
+        Problems: The data is not a text, or not one of this type; nor, for a decimal, a number.
     """
     expected = _EXPECTED.get(kind, f"the text of a {kind.__name__}")
-    if not isinstance(data, str):
+    is_number = kind is decimal.Decimal and type(data) in (int, float) and not is_exact.get()
+    text = repr(data) if is_number else data
+    if not isinstance(text, str):
         raise mismatch(expected, data)
     try:
-        value: Any = _parse_duration(data) if kind is datetime.timedelta else PARSERS[kind](data)
+        value: Any = _parse_duration(text) if kind is datetime.timedelta else PARSERS[kind](text)
         if kind is decimal.Decimal and not value.is_finite():
             raise mismatch(expected, data)
         return value
     except Exception as exc:  # decimal's errors are not ValueErrors
+        if kind is datetime.date and not is_exact.get():
+            with contextlib.suppress(ValueError):
+                return midnight_date(text)
         raise mismatch(expected, data) from exc
 
 
@@ -103,6 +110,10 @@ def find_member(data: Any, kind: Any) -> Any:
     Raises:
         Problems: There is no such member.
     """
+    return or_in_text(lambda given: _find_member(given, kind))(data)
+
+
+def _find_member(data: Any, kind: Any) -> Any:
     literal = get_origin(kind) is Literal
     values = []
     for member in get_args(kind) if literal else kind:

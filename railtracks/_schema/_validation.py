@@ -1,10 +1,9 @@
-"""Structure JSON data as values of types, strictly: no value is converted into one of another type."""
+"""Structure JSON data as values of types, strictly: what is read as another type says the same."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar
 from functools import cache, lru_cache
 from types import NoneType
 from typing import Annotated, Any, Literal, NewType, TypeVar, get_args, get_origin, get_type_hints
@@ -25,16 +24,14 @@ from railtracks._schema._fields import (
     qualifier,
     tuple_items,
 )
+from railtracks._schema._lossless import is_exact, or_in_text, read_as_pydantic_wants, union_cache
 from railtracks._schema._problems import Path, Problems, format_problems, format_value, mismatch, problems_of
 from railtracks._schema._scalars import PARSED_TYPES, SCALAR_HOOKS, find_member, parse_text
 from railtracks.state._serialization._record_text import dumps
 from railtracks.state._serialization._type_hints import element_of, is_list_class, is_pydantic, is_union, substituted
 
-union_cache: ContextVar[dict[Any, Any]] = ContextVar("railtracks_union_cache")
-"""The outcomes of structuring data as unions, for the time of one ``structure``.
-
-Without it nested unions would structure the same data a number of times that grows exponentially with their depth.
-"""
+_MAX_ROUNDS = 10
+"""How often data is read anew for a model of pydantic."""
 
 
 def structure(data: Any, kind: Any) -> Any:
@@ -110,16 +107,26 @@ def structure_members(
 
 
 def expect_object(data: Any) -> Mapping[str, Any]:
-    """Return the data, or raise ``Problems`` if it is not a JSON object."""
+    """Return the data, or what it says as a text, or raise ``Problems`` if that is not a JSON object."""
+    found: Mapping[str, Any] = or_in_text(_object)(data)
+    return found
+
+
+def _object(data: Any) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
         raise mismatch("an object", data)
     return data
 
 
-def _expect_array(data: Any) -> list[Any]:
+def _array(data: Any) -> list[Any]:
     if not isinstance(data, list | tuple):
         raise mismatch("an array", data)
     return list(data)
+
+
+def _expect_array(data: Any) -> list[Any]:
+    found: list[Any] = or_in_text(_array)(data)
+    return found
 
 
 _cached_fields = lru_cache(maxsize=1024)(fields_of)
@@ -131,7 +138,8 @@ def _class_with_fields(data: Any, kind: Any) -> Any:
 
 def _union(data: Any, union: Any) -> Any:
     kinds = get_args(union)
-    outcomes, key = union_cache.get(), (id(data), *kinds)  # the data outlives the cache, so its id is not used again
+    # The data outlives the cache, so its id is not used again.
+    outcomes, key = union_cache.get(), (id(data), is_exact.get(), *kinds)
     if key not in outcomes:
         outcomes[key] = _try_each(data, kinds)
     value, problems = outcomes[key]
@@ -141,7 +149,19 @@ def _union(data: Any, union: Any) -> Any:
 
 
 def _try_each(data: Any, kinds: tuple[Any, ...]) -> tuple[Any, Problems | None]:
-    """Return the data as the first of the types that it fits, or what is wrong with it."""
+    """Return the data as the first of the types that it fits, at best as it stands, or what is wrong with it."""
+    if not is_exact.get():
+        token = is_exact.set(True)
+        try:
+            value, problems = _try_each_once(data, kinds)
+        finally:
+            is_exact.reset(token)
+        if problems is None:
+            return value, None
+    return _try_each_once(data, kinds)
+
+
+def _try_each_once(data: Any, kinds: tuple[Any, ...]) -> tuple[Any, Problems | None]:
     misfits = []
     for kind in kinds:
         try:
@@ -187,14 +207,21 @@ def _mapping(data: Any, kind: Any) -> Any:
 
 
 def _pydantic(data: Any, kind: Any) -> Any:
-    """Apply the model's rules for JSON, which differ from those for Python objects: its dates are texts."""
-    text = dumps(data)
-    try:
-        return kind.model_validate_json(text)
-    except ValueError as exc:
-        if not hasattr(exc, "errors"):
-            raise
-        raise Problems(*((each["loc"], each["msg"]) for each in exc.errors())) from exc
+    """Apply the model's strict rules for JSON, which differ from those for Python objects: its dates are texts."""
+    text, found = dumps(data), []
+    while True:
+        try:
+            return kind.model_validate_json(text, strict=True)
+        except ValueError as exc:
+            if not hasattr(exc, "errors"):
+                raise
+            found.append(exc)
+        # Each round reads what stands one level deeper within texts.
+        other = None if is_exact.get() or len(found) > _MAX_ROUNDS else read_as_pydantic_wants(text, found[-1].errors())
+        if other is None:
+            first: Any = found[0]
+            raise Problems(*((each["loc"], each["msg"]) for each in first.errors())) from first
+        text = other
 
 
 def without_annotated(annotation: Any) -> Any:

@@ -171,6 +171,7 @@ def parse_arguments(arguments: Any) -> dict[str, Any] | str:
         return {}
     try:
         value = json.loads(arguments) if isinstance(arguments, str) else arguments
+        value = json.loads(value) if isinstance(value, str) else value  # some models write the JSON of a text
     except ValueError:
         return str(arguments)
     return value if isinstance(value, dict) else str(arguments)
