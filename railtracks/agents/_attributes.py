@@ -55,6 +55,8 @@ def of_response(completion: Completion) -> dict[str, Any]:
     }
     if completion.sdk_retries:
         found["railtracks.sdk.retries"] = completion.sdk_retries
+    if completion.output_mode is not None:
+        found["railtracks.output_mode"] = completion.output_mode
     usage = {} if completion.usage is None else _of_usage(completion.usage)
     return {**{name: value for name, value in found.items() if value is not None}, **usage}
 

@@ -12,6 +12,7 @@ import attrs
 
 from railtracks.llm._messages import AssistantMessage, Message
 from railtracks.state import Secret
+from railtracks.state._serialization._classify import OMITTED
 
 
 @attrs.frozen
@@ -83,6 +84,7 @@ class Completion:
             is a refusal, as a field of the answer says, has "refusal".
         sdk_retries: How often the SDK of the provider repeated the request, as far as it says so. Attempts of the agent
             (``retries=``) are another matter: each of them is a call of its own.
+        output_mode: How the model was asked for an object; see ``OutputSchema``. None: it was not, or it is not known.
     """
 
     message: AssistantMessage
@@ -91,6 +93,7 @@ class Completion:
     id: str | None = None
     finish_reason: str | None = None
     sdk_retries: int = 0
+    output_mode: OutputMode | None = attrs.field(default=None, kw_only=True, metadata={OMITTED: True})
 
 
 Piece = str | Reasoning | Completion

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import attrs
 
 from railtracks.llm._messages import Message, SystemMessage
-from railtracks.llm._model import Completion, OutputMode, OutputSchema, Piece, Reasoning, ToolSchema
+from railtracks.llm._model import Completion, OutputMode, OutputSchema, Piece, ToolSchema
 
 OUTPUT_MODES: tuple[OutputMode, ...] = ("native", "tool", "prompted")
 _ANSWER_TOOL = "give_answer"
@@ -26,20 +26,24 @@ class Asked:
         tools: The tools, with that of the answer, if there is one.
         output: The schema that the provider is to enforce. None in the other modes.
         answer_tool: The tool whose arguments are the answer. None in the other modes.
+        mode: The mode. None if any text will do.
     """
 
     messages: Sequence[Message]
     tools: Sequence[ToolSchema]
     output: OutputSchema | None
     answer_tool: str | None = None
+    mode: OutputMode | None = None
 
     def answer(self, completion: Completion) -> Completion:
-        """Return an answer with the arguments of the answer tool as its text.
+        """Return an answer with its mode, and with the arguments of the answer tool as its text.
 
         If the model asks for other tools at the same time, these are called first: it gave its answer without having
         seen their results, so it is asked again.
         """
-        message = completion.message
+        if self.mode is None:
+            return completion
+        completion, message = attrs.evolve(completion, output_mode=self.mode), completion.message
         given = next((call.arguments for call in message.tool_calls if call.name == self.answer_tool), None)
         if self.answer_tool is None or given is None:
             return completion
@@ -47,20 +51,23 @@ class Asked:
         text = message.content if others else given if isinstance(given, str) else _json(given)
         return attrs.evolve(completion, message=attrs.evolve(message, content=text, tool_calls=others))
 
-    async def pieces(self, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
-        """Yield the pieces of a streamed answer. With an answer tool, the text comes in one piece, once it is known.
+    def pieces(self, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+        """Return the pieces of a streamed answer. With an answer tool, the text comes in one piece, once it is known.
 
         Until then it cannot be known whether the text is a remark before a call, or the answer.
         """
+        return pieces if self.mode is None else self._pieces(pieces)
+
+    async def _pieces(self, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
         async with aclosing(pieces):
             async for piece in pieces:
-                if self.answer_tool is None or isinstance(piece, Reasoning):
-                    yield piece
-                elif isinstance(piece, Completion):
+                if isinstance(piece, Completion):
                     completion = self.answer(piece)
-                    if completion.message.content:
+                    if self.answer_tool is not None and completion.message.content:
                         yield completion.message.content
                     yield completion
+                elif self.answer_tool is None or not isinstance(piece, str):
+                    yield piece
 
 
 def ask_in(
@@ -81,13 +88,13 @@ def ask_in(
         is_forced: Whether the model cannot but call the answer tool, so that the system message need not ask for it.
     """
     if mode == "prompted":
-        return Asked(describe_schema(messages, output), tools, None)
+        return Asked(describe_schema(messages, output), tools, None, mode=mode)
     name, taken = _ANSWER_TOOL, {tool.name for tool in tools}
     while name in taken:
         name += "_"
     answer_tool = ToolSchema(name, "Give the final answer.", output.schema)
     sent = messages if is_forced else _instruct(messages, _BY_TOOL.format(name=name))
-    return Asked(sent, [*tools, answer_tool], None, name)
+    return Asked(sent, [*tools, answer_tool], None, name, mode)
 
 
 def describe_schema(messages: Sequence[Message], output: OutputSchema) -> list[Message]:

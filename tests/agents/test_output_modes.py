@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import attrs
 import pytest
 
 import railtracks as rt
 from railtracks.exceptions import LLMError, NodeCreationError
 from railtracks.testing import tool_call
-from tests.agents.helpers import Place, agent_of, forecast, texts_of
+from tests.agents.helpers import Place, agent_of, forecast, records, texts_of
 
 OSLO = '{"name": "Oslo", "height": 23}'
 
@@ -41,9 +43,12 @@ async def test_a_tool_gives_the_answer():
     agent, model = agent_of(
         tool_call("give_answer", name="Oslo", height=23), output_schema=Place, output_mode="tool", tool_nodes=[forecast]
     )
-    response = await rt.call(agent, "Where?")
+    async with rt.Session() as session:
+        response = await rt.call(agent, "Where?")
     assert response.content == Place("Oslo", 23.0)
     assert response.text == OSLO
+    [call] = records(session, "chat scripted")
+    assert json.loads(call.attributes)["railtracks.output_mode"] == "tool"
     assert [tool.name for tool in model.tools[0]] == ["forecast", "give_answer"]
     assert model.calls[0][0].content == "Give your final answer by calling the tool give_answer."
 

@@ -55,7 +55,7 @@ def _openai(body: Mapping[str, Any]) -> Iterator[str]:
     if answer.get("strict"):
         if answer["schema"].get("type") != "object":
             yield "Invalid schema for response_format: schema must be a JSON Schema of 'type: \"object\"'"
-        yield from _strict_schema(answer["schema"])
+        yield from strict_schema(answer["schema"])
 
 
 # https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
@@ -64,7 +64,7 @@ _STRICT = {"type", "properties", "required", "additionalProperties", "items", "e
 _STRICT_FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
 
 
-def _strict_schema(schema: Any) -> Iterator[str]:
+def strict_schema(schema: Any) -> Iterator[str]:
     where = "Invalid schema for response_format: In context=(),"
     if not schema.keys() & {"type", "anyOf", "$ref"}:
         yield f"{where} schema must have a 'type' key."
@@ -82,7 +82,7 @@ def _strict_schema(schema: Any) -> Iterator[str]:
         if set(schema.get("required", ())) != set(schema.get("properties", {})):
             yield f"{where} 'required' is required to be supplied and to be an array including every key in properties."
     for part in _parts(schema):
-        yield from _strict_schema(part)
+        yield from strict_schema(part)
 
 
 def _parts(schema: Any) -> list[Any]:
@@ -158,7 +158,7 @@ def _anthropic(body: Mapping[str, Any]) -> Iterator[str]:
             "`thinking` is enabled, a final `assistant` message must start with a thinking block"
         )
     if schema := ((body.get("output_config") or {}).get("format") or {}).get("schema"):
-        yield from _anthropic_schema(schema)
+        yield from anthropic_schema(schema)
 
 
 def _blocks(message: Any) -> list[dict[str, Any]]:
@@ -189,7 +189,7 @@ _UNSUPPORTED = {
 }  # fmt: skip
 
 
-def _anthropic_schema(schema: Any) -> Iterator[str]:
+def anthropic_schema(schema: Any) -> Iterator[str]:
     if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
         yield "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false"
     for word in schema.keys() & _UNSUPPORTED:
@@ -200,4 +200,4 @@ def _anthropic_schema(schema: Any) -> Iterator[str]:
         if f'"#/$defs/{name}"' in json.dumps(each):
             yield "output_config.format.schema: Recursive schemas are not supported"
     for part in _parts(schema):
-        yield from _anthropic_schema(part)
+        yield from anthropic_schema(part)

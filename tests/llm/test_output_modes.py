@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
 import enum
@@ -10,14 +11,19 @@ import typing as t
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import railtracks as rt
 from railtracks._schema._arguments import structured_output
 from railtracks.exceptions import ConfigError
 from railtracks.llm import OutputSchema, ToolCall, ToolSchema, UserMessage
+from railtracks.llm._fitted_schemas import ANTHROPIC, OPENAI, UnfitError, fitted
 from railtracks.llm._providers import _output_modes
 from railtracks.llm._providers._output_modes import ability_of
 from railtracks.llm._tool_schemas import output_schema
+from tests.effort import examples
+from tests.llm.rules import anthropic_schema, strict_schema
 from tests.llm.server import Answer, Call
 from tests.llm.test_adapters import (  # noqa: F401 (adapter is a fixture)
     ASKED,
@@ -29,6 +35,7 @@ from tests.llm.test_adapters import (  # noqa: F401 (adapter is a fixture)
     openai,
     whole,
 )
+from tests.llm.test_arguments import KINDS
 
 if t.TYPE_CHECKING:
     import pydantic
@@ -72,7 +79,7 @@ async def test_a_native_schema_is_for_the_provider_alone(adapter, server, ask): 
     [request] = server.requests
     assert is_native(request.body)
     assert texts_of(request.body) == "Be brief."
-    assert completion.message.content == GIVEN
+    assert (completion.message.content, completion.output_mode) == (GIVEN, "native")
 
 
 @both_ways
@@ -181,7 +188,9 @@ async def test_a_server_may_refuse_a_schema(adapter, server, ask):  # noqa: F811
     server.answers = [REFUSED, Answer(text=GIVEN), Answer(text=GIVEN)]
     model = adapter(server.url)
     for _ in range(2):
-        assert (await ask(model, ASKED, output=POINT)).message.content == GIVEN
+        completion = await ask(model, ASKED, output=POINT)
+        assert completion.message.content == GIVEN
+        assert completion.output_mode in ("prompted", "tool")
     assert [is_native(request.body) for request in server.requests] == [True, False, False]
 
 
@@ -393,6 +402,15 @@ async def test_a_schema_that_cannot_be_enforced_says_so(make):
     model = make("http://127.0.0.1:1", output_mode="native")
     with pytest.raises(ConfigError, match="cannot enforce the schema Tree: a type in it refers to itself; write"):
         await model.complete(ASKED, output=output_schema(Tree))
+
+
+@examples(100)
+@given(st.data())
+def test_fitted_schemas_are_within_the_limits(data):
+    schema = output_schema(data.draw(KINDS).type).schema
+    for limits, rules in ((OPENAI, strict_schema), (ANTHROPIC, anthropic_schema)):
+        with contextlib.suppress(UnfitError):
+            assert list(rules(fitted(schema, limits))) == []
 
 
 def test_descriptions_have_what_the_provider_does_not_know():

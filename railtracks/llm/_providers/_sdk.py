@@ -233,10 +233,10 @@ class SDKModel(ABC, Generic[C]):
         if plan.mode == "native":
             fitting = OutputSchema(output.name, plan.schema)
             sent = describe_schema(sent, fitting) if plan.is_described else sent
-            return Request(sent, tools, fitting, is_strict=plan.is_strict)
+            return Request(sent, tools, fitting, mode=plan.mode, is_strict=plan.is_strict)
         is_forced = plan.mode == "tool" and self._can_force
         asked = ask_in(plan.mode, sent, tools, output, is_forced=is_forced)
-        return Request(asked.messages, asked.tools, None, asked.answer_tool, is_answer_forced=is_forced)
+        return Request(asked.messages, asked.tools, None, asked.answer_tool, plan.mode, is_answer_forced=is_forced)
 
     @property
     def _can_force(self) -> bool:
