@@ -166,6 +166,12 @@ async def test_the_choice_of_the_user_holds_where_it_can(server, given, sent):
     assert server.requests[0].body["tool_choice"] == sent
 
 
+@pytest.mark.parametrize("given", ["required", {"type": "function", "function": {"name": "add"}}])
+async def test_a_choice_of_tools_that_are_not_there_is_dropped(server, given):
+    await openai(server.url, tool_choice=given).complete(ASKED, output=in_mode("tool"))
+    assert server.requests[0].body["tool_choice"] == {"type": "function", "function": {"name": "give_answer"}}
+
+
 # ---- servers of which nothing is known
 
 
@@ -394,6 +400,16 @@ async def test_what_openai_cannot_enforce_is_a_hint(server, monkeypatch, cls, da
     completion = await openai(server.url).complete(ASKED, output=output_schema(cls))
     sent = server.requests[0].body["response_format"]["json_schema"]
     assert (sent["strict"], sent["schema"]) == (False, output_schema(cls).schema)
+    assert structured_output(completion.message.content, cls, output_schema(cls).schema) == value
+
+
+async def test_openai_enforces_types_that_refer_to_themselves(server, monkeypatch):
+    monkeypatch.setitem(_output_modes.ABILITIES, "127.0.0.1", _output_modes.ABILITIES["openai"])
+    [(cls, data, value)] = UNFIT[2:]
+    server.answers = [Answer(text=json.dumps(data))]
+    completion = await openai(server.url).complete(ASKED, output=output_schema(cls))
+    [request] = server.requests
+    assert request.body["response_format"]["json_schema"]["strict"] is True
     assert structured_output(completion.message.content, cls, output_schema(cls).schema) == value
 
 

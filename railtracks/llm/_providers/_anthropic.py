@@ -155,7 +155,7 @@ def _call(call: ToolCall) -> dict[str, Any]:
 
 def _tool_choice(request: Request, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the choice that makes the model answer by its answer tool, or by calling another one before that."""
-    if is_forced(given):
+    if is_forced(given) and len(request.tools) > 1:  # without other tools, the choice cannot name one
         return dict(given)
     is_alone = len(request.tools) == 1 or given.get("type") == "none"
     return {**given, **({"type": "tool", "name": request.answer_tool} if is_alone else {"type": "any"})}

@@ -65,7 +65,7 @@ def to_chat(request: Request, model: str, settings: Mapping[str, Any], *, stream
 
 def _tool_choice(request: Request, given: Any) -> Any:
     """Return the choice that makes the model answer by its answer tool, or by calling another one before that."""
-    if is_forced(given):
+    if is_forced(given) and len(request.tools) > 1:  # without other tools, the choice cannot name one
         return given
     is_alone = len(request.tools) == 1 or given == "none"
     return {"type": "function", "function": {"name": request.answer_tool}} if is_alone else "required"
