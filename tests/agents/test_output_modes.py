@@ -15,7 +15,7 @@ from tests.agents.helpers import Place, agent_of, forecast, records, texts_of
 OSLO = '{"name": "Oslo", "height": 23}'
 
 
-async def test_a_prompt_has_the_schema_and_the_answer_may_have_more_text():
+async def test_a_prompt_has_the_schema_and_the_answer_has_more_text():
     agent, model = agent_of(f"It is:\n```json\n{OSLO}\n```", output_schema=Place, output_mode="prompted")
     response = await rt.call(agent, "Where?")
     assert response.content == Place("Oslo", 23.0)
