@@ -5,6 +5,7 @@ run a flow in many ways (``railtracks.testing.strategies``), and shrinks a failu
 """
 
 from railtracks.testing import faults, invariants, trees
+from railtracks.testing._answers import Answer, ScriptError, answer, tool_call
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._simulate import simulate
@@ -13,9 +14,10 @@ from railtracks.testing._virtual_time._clock import ClockHeldError, Deadlock, Li
 from railtracks.testing._virtual_time._run import run
 from railtracks.testing.faults import Fault
 from railtracks.testing.invariants import Violation, check, invariant
-from railtracks.testing.models import ScriptedModel, ScriptError, tool_call
+from railtracks.testing.models import ScriptedModel
 
 __all__ = [
+    "Answer",
     "ClockHeldError",
     "Deadlock",
     "Fault",
@@ -27,6 +29,7 @@ __all__ = [
     "TraceEvent",
     "Violation",
     "VirtualClock",
+    "answer",
     "check",
     "faults",
     "invariant",

@@ -7,35 +7,21 @@ import itertools
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import attrs
+import anyio
 from anyio.lowlevel import checkpoint
 
 from railtracks._test_probe import counted
 from railtracks.llm import (
-    AssistantMessage,
     Completion,
     Message,
     MessageHistory,
     OutputSchema,
+    Reasoning,
     ToolCall,
     ToolSchema,
-    Usage,
 )
 from railtracks.state import Secret
-
-
-class ScriptError(AssertionError):
-    """The script of a ``ScriptedModel`` has no further answer, or a value that cannot be an answer."""
-
-
-def tool_call(name: str, /, **arguments: Any) -> ToolCall:
-    """Return an answer of a ``ScriptedModel`` in which the model asks for a tool.
-
-    Args:
-        name: The name of the tool.
-        **arguments: The arguments as the model would pass them, so values that JSON can hold.
-    """
-    return ToolCall("", name, arguments)
+from railtracks.testing._answers import Answer, ScriptError, pieces
 
 
 class ScriptedModel:
@@ -48,9 +34,9 @@ class ScriptedModel:
     It counts usage in words, and raises ScriptError when the script has no further answer.
 
     Args:
-        answers: The answers. Each is a text, a ``tool_call(...)``, a list of texts and tool calls, an exception to
-            raise, a ``Completion``, or a sync or async function of the messages that returns one of these. A single
-            function answers all requests.
+        answers: The answers. Each is a text, a ``tool_call(...)``, a list of texts and tool calls, an ``answer(...)``,
+            an exception to raise, a ``Completion``, or a sync or async function of the messages that returns one of
+            these. A single function answers all requests.
         name: The name of the model.
         words: Whether a streamed text comes word by word. Otherwise it comes in one piece.
 
@@ -77,7 +63,37 @@ class ScriptedModel:
     async def complete(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
     ) -> Completion:
-        """Return the next answer of the script."""
+        """Return the next answer of the script, when the seconds that it takes have passed."""
+        answer = await self._next(messages, tools, output)
+        completion = self._completion(answer, messages)
+        if isinstance(answer, Answer):
+            count = len(pieces(completion, self._words))
+            await anyio.sleep(answer.delay + answer.pause * max(count - 1, 0))
+            if answer.error is not None:
+                raise answer.error
+        return completion
+
+    async def stream(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
+    ) -> AsyncGenerator[str | Reasoning | Completion, None]:
+        """Yield the next answer of the script: what the model thinks and its text, then the completion."""
+        answer = await self._next(messages, tools, output)
+        completion = self._completion(answer, messages)
+        delay, pause, error = (
+            (answer.delay, answer.pause, answer.error) if isinstance(answer, Answer) else (0.0, 0.0, None)
+        )
+        await anyio.sleep(delay)
+        for number, piece in enumerate(pieces(completion, self._words)):
+            await anyio.sleep(pause if number else 0)
+            yield piece
+        if error is not None:
+            raise error
+        yield completion
+
+    async def _next(
+        self, messages: Sequence[Message], tools: Sequence[ToolSchema], output: OutputSchema | None
+    ) -> Answer | Completion:
+        """Note a request, and return the answer of the script to it, or raise it."""
         self.calls.append(MessageHistory(messages))
         self.tools.append(tuple(tools))
         self.outputs.append(output)
@@ -95,40 +111,15 @@ class ScriptedModel:
                 answer = await answer
         if isinstance(answer, BaseException):
             raise answer
-        return answer if isinstance(answer, Completion) else self._completion(answer, messages)
-
-    async def stream(
-        self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
-    ) -> AsyncGenerator[str | Completion, None]:
-        """Yield the next answer of the script: its text word by word, then the completion."""
-        completion = await self.complete(messages, tools=tools, output=output)
-        text = completion.message.content
-        for piece in _words(text) if self._words else [text] if text else []:
-            await checkpoint()
-            yield piece
-        yield completion
-
-    def _completion(self, answer: Any, messages: Sequence[Message]) -> Completion:
+        if isinstance(answer, Answer | Completion):
+            return answer
         parts = [answer] if isinstance(answer, str | ToolCall) else answer
         if not isinstance(parts, list) or not all(isinstance(part, str | ToolCall) for part in parts):
             raise ScriptError(
                 f"{answer!r} cannot be an answer of a ScriptedModel; use a text, a tool_call(...), a list of these, an "
-                f"exception, a Completion, or a function of the messages that returns one of these"
+                f"answer(...), an exception, a Completion, or a function of the messages that returns one of these"
             )
-        before = sum(len(message.tool_calls) for message in messages if isinstance(message, AssistantMessage))
-        requests = (part for part in parts if isinstance(part, ToolCall))
-        calls = [attrs.evolve(part, id=part.id or f"call_{before + place}") for place, part in enumerate(requests)]
-        text = "".join(part for part in parts if isinstance(part, str))
-        read = sum(len(message.content.split()) for message in messages)
-        return Completion(
-            AssistantMessage(text, calls),
-            usage=Usage(read, len(text.split())),
-            model=self.name,
-            finish_reason="tool_calls" if calls else "stop",
-        )
+        return Answer(tuple(parts))
 
-
-def _words(text: str) -> list[str]:
-    """Return the words of a text, each with the space before it."""
-    first, *others = text.split(" ")
-    return [piece for piece in (first, *(f" {word}" for word in others)) if piece]
+    def _completion(self, answer: Answer | Completion, messages: Sequence[Message]) -> Completion:
+        return answer if isinstance(answer, Completion) else answer.completion(messages, self.name)
