@@ -4,7 +4,7 @@
 run a flow in many ways (``railtracks.testing.strategies``), and shrinks a failure to the shortest story that shows it.
 """
 
-from railtracks.testing import faults, invariants, trees
+from railtracks.testing import conformance, faults, invariants, trees
 from railtracks.testing._answers import Answer, ScriptError, answer, tool_call
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._outcome import Outcome
@@ -31,6 +31,7 @@ __all__ = [
     "VirtualClock",
     "answer",
     "check",
+    "conformance",
     "faults",
     "invariant",
     "invariants",

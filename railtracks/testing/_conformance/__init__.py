@@ -1,0 +1,1 @@
+"""What the suite of ``railtracks.testing.conformance`` consists of."""
