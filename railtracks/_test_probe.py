@@ -7,7 +7,7 @@ or nowhere. ``tests/harness/test_seam.py`` checks it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +30,10 @@ from railtracks.execution._attempts import allowed_attempts
 from railtracks.execution._node_errors import is_cancellation, is_fatal
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import as_node
-from railtracks.state import CallRecord, ExecutionInfo
+from railtracks.state import CallRecord, ExecutionInfo, Secret
 from railtracks.state._records import FIRST_ITEM_INDEX, is_retried, is_reused
+from railtracks.state._redaction._redactor import MASK, Redactor
+from railtracks.state._redaction._secret_names import is_secret_name
 
 if TYPE_CHECKING:
     from railtracks.state import Store
@@ -65,6 +67,7 @@ __all__ = [
     "leaves_of",
     "policies_of",
     "redact",
+    "redact_data",
     "resolve_store",
     "run_in_loop",
     "running_call",
@@ -166,6 +169,35 @@ def is_replayed(record: CallRecord) -> bool:
 def redact(info: ExecutionInfo, text: str) -> str:
     """Return ``text`` with the secrets that the snapshot knows replaced."""
     return info._redactor.redact(text)
+
+
+def redact_data(value: Any, secrets: Iterable[str]) -> Any:
+    """Return plain data with secrets replaced: what they are, what the current session knows, and what names them.
+
+    Args:
+        value: Plain data, as JSON has it.
+        secrets: Texts that are secrets.
+    """
+    redactor = Redactor()
+    frame: Frame | None = current.get()
+    for each in (*secrets, *(() if frame is None else frame.coordinator.redactor.known)):
+        redactor.add(each)
+    return _redacted(value, redactor)
+
+
+def _redacted(value: Any, redactor: Redactor) -> Any:
+    if isinstance(value, str):
+        return redactor.redact(value)
+    if isinstance(value, list | tuple):
+        return [_redacted(each, redactor) for each in value]
+    if isinstance(value, Mapping):
+        return {
+            redactor.redact(str(name)): MASK
+            if isinstance(part, str) and is_secret_name(str(name))
+            else _redacted(part, redactor)
+            for name, part in value.items()
+        }
+    return MASK if isinstance(value, Secret) else value
 
 
 def flow_session(flow: Flow[..., Any], **options: Any) -> Session:

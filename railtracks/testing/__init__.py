@@ -6,18 +6,22 @@ run a flow in many ways (``railtracks.testing.strategies``), and shrinks a failu
 
 from railtracks.testing import conformance, faults, invariants, trees
 from railtracks.testing._answers import Answer, ScriptError, answer, tool_call
+from railtracks.testing._cassettes._exchanges import CassetteError
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._simulate import simulate
 from railtracks.testing._trace import TraceEvent
 from railtracks.testing._virtual_time._clock import ClockHeldError, Deadlock, Livelock, VirtualClock
 from railtracks.testing._virtual_time._run import run
+from railtracks.testing.cassettes import Cassette
 from railtracks.testing.faults import Fault
 from railtracks.testing.invariants import Violation, check, invariant
 from railtracks.testing.models import ScriptedModel
 
 __all__ = [
     "Answer",
+    "Cassette",
+    "CassetteError",
     "ClockHeldError",
     "Deadlock",
     "Fault",

@@ -1,0 +1,1 @@
+"""Record what was said to a model and by it, and replay it without the model."""
