@@ -141,12 +141,13 @@ class Answer:
         kept_said, left = said[:left], max(left - len(said), 0)
         kept = calls[: left // 2]
         if left % 2 and len(kept) < len(calls):
-            kept.append(_halved(calls[len(kept)]))
+            kept.append(halved(calls[len(kept)]))
         is_cut = (kept_thoughts, kept_said, kept) != (thoughts, said, calls)
         return "".join(kept_thoughts), "".join(kept_said), kept, is_cut
 
 
-def _halved(call: ToolCall) -> ToolCall:
+def halved(call: ToolCall) -> ToolCall:
+    """Return a tool call whose arguments are cut in the middle of their JSON."""
     text = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments)
     return attrs.evolve(call, arguments=text[: len(text) // 2])
 

@@ -16,12 +16,13 @@ import attrs
 from railtracks._test_probe import as_node
 from railtracks.exceptions import ConfigError
 from railtracks.testing._executor import Executor, WorkerFault
+from railtracks.testing._faulty_model import Model, ModelFault, ModelRateLimit
 from railtracks.testing._leases import LeaseStore
 from railtracks.testing._trace import ReprAsCode
 
 __all__ = [
     "Cancel", "Delay", "Executor", "FailSave", "Fault", "Hang", "Kill", "LeaseStore", "LoseLease", "LoseWorker",
-    "Raise", "Return", "StoreFault", "WorkerFault",
+    "Model", "ModelFault", "ModelRateLimit", "Raise", "Return", "StoreFault", "WorkerFault",
 ]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from railtracks._test_probe import BACKENDS, Cache, Limit, Retry, as_node
 from railtracks.testing import faults as f
 from railtracks.testing import trees as t
 
-__all__ = ["backends", "executors", "fault_plans", "flows", "policies", "seeds", "session_options"]
+__all__ = ["backends", "executors", "fault_plans", "flows", "model_faults", "policies", "seeds", "session_options"]
 
 _seconds = st.integers(0, 4)
 _KEYS = ("a", "b")
@@ -97,6 +97,21 @@ def executors() -> st.SearchStrategy[f.Executor]:
     """
     plan = st.dictionaries(st.integers(1, 4), st.sampled_from(get_args(f.WorkerFault)), max_size=2)
     return st.builds(lambda plan, seed: f.Executor(plan, seed=seed), plan, st.integers(0, 9))
+
+
+def model_faults(
+    kinds: Iterable[f.ModelFault] = (), *, requests: int = 4, max_size: int = 3
+) -> st.SearchStrategy[dict[int, f.ModelFault]]:
+    """Return a strategy for the plans of :class:`railtracks.testing.faults.Model`; they shrink to no faults.
+
+    Args:
+        kinds: What may go wrong; if empty, everything that is known.
+        requests: The highest number of a request that goes wrong.
+        max_size: The highest number of faults in a plan.
+    """
+    known: tuple[f.ModelFault, ...] = get_args(f.ModelFault)
+    drawn = st.sampled_from([*kinds] or known)
+    return st.dictionaries(st.integers(1, requests), drawn, max_size=max_size)
 
 
 def some_of(options: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
