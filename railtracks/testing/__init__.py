@@ -4,7 +4,7 @@
 run a flow in many ways (``railtracks.testing.strategies``), and shrinks a failure to the shortest story that shows it.
 """
 
-from railtracks.testing import conformance, faults, invariants, trees
+from railtracks.testing import conformance, evaluation, faults, invariants, trees
 from railtracks.testing._answers import Answer, ScriptError, answer, tool_call
 from railtracks.testing._cassettes._exchanges import CassetteError
 from railtracks.testing._simulation._injection import ProcessKilled
@@ -36,6 +36,7 @@ __all__ = [
     "answer",
     "check",
     "conformance",
+    "evaluation",
     "faults",
     "invariant",
     "invariants",

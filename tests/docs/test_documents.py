@@ -28,7 +28,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 import railtracks as rt
 import railtracks.testing
 from railtracks._test_hooks import runtime_hooks
-from railtracks.testing import conformance, faults, invariants, machine, strategies, trees
+from railtracks.testing import conformance, evaluation, faults, invariants, machine, strategies, trees
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -260,7 +260,7 @@ def test_every_public_member_has_a_line_in_the_reference(cls):
 
 @pytest.mark.parametrize(
     "module",
-    [railtracks.testing, conformance, faults, invariants, machine, strategies, trees],
+    [railtracks.testing, conformance, evaluation, faults, invariants, machine, strategies, trees],
     ids=lambda module: module.__name__,
 )
 def test_every_public_name_of_the_harness_is_in_its_reference(module):
