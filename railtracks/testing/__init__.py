@@ -2,6 +2,9 @@
 
 ``simulate`` runs a flow once, the same each time, and ``check`` asserts what must hold for the outcome. Hypothesis can
 run a flow in many ways (``railtracks.testing.strategies``), and shrinks a failure to the shortest story that shows it.
+
+For agents there are models that follow a script, fail as providers do (``faults.Model``), or replay what was recorded
+(``Cassette``), a suite for models (``conformance``), and tables that compare agents (``evaluation``).
 """
 
 from railtracks.testing import conformance, evaluation, faults, invariants, trees

@@ -31,7 +31,7 @@ class NotConforming(AssertionError):
     """
 
     def __init__(self, failed: Mapping[str, Exception]) -> None:
-        self.failed = dict(failed)
+        self.failed: dict[str, Exception] = dict(failed)
         lines = (f"  {name}: {(str(exc) or repr(exc)).splitlines()[0]}" for name, exc in self.failed.items())
         super().__init__("\n".join(["the model does not conform to rt.llm.Model:", *lines]))
 

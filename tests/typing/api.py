@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import railtracks as rt
+from railtracks import testing
 from railtracks.nodes import FunctionNode, Node
 from railtracks.state import ExecutionInfo, Status
 
@@ -245,6 +246,18 @@ def agents(model: rt.llm.Model) -> rt.AgentType[str]:
     rt.agent_node(llm="gpt-5")  # type: ignore[call-overload]
     rt.nonexistent()  # type: ignore[attr-defined]
     return rt.agent_node(llm=model, system_message="You are {who}.", tool_nodes=[counter, loose])
+
+
+async def models_for_tests(model: rt.llm.Model) -> None:
+    script = testing.ScriptedModel([testing.answer("a", usage=rt.llm.Usage(1, 2), max_tokens=3)])
+    models: list[rt.llm.Model] = [script, testing.Cassette("a.json", model, mode="anew"), testing.faults.Model(script)]
+    agents(testing.faults.Model(models[0], {1: "cut"}, chances={"lost": 0.5}))
+    testing.faults.Model(script, {1: "cuts"})  # type: ignore[dict-item]
+    testing.Cassette("a.json", mode="all")  # type: ignore[arg-type]
+    await testing.conformance.check(testing.ScriptedModel)
+    await testing.conformance.check(lambda answers: testing.ScriptedModel(answers), only="answers")
+    found = await testing.evaluation.evaluate([agents(model)], [testing.evaluation.Case("a")], [length])
+    assert_type(found.mean("a", "b"), float | None)
 
 
 async def asking(agent: rt.AgentType[str]) -> None:
