@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from random import Random
 from typing import Any, Literal, get_args
 
@@ -137,12 +138,9 @@ class Model:
         number, fault = self._next_fault()
         await self._refuse(number, fault)
         if fault is None:
-            stream = self._model.stream(messages, tools=tools, output=output)
-            try:
+            async with aclosing(self._model.stream(messages, tools=tools, output=output)) as stream:
                 async for piece in stream:
                     yield piece
-            finally:
-                await stream.aclose()
             return
         completion = await self._model.complete(messages, tools=tools, output=output)
         changed = completion if fault == "lost" else self._changed(number, fault, completion)

@@ -130,9 +130,9 @@ class Cassette:
         Cancellation: Cancels the request to the model; nothing is recorded.
         """
         request = self._redacted(plain_request(messages, tools, output))
-        if (outcome := self._find(request)) is not None:
-            await checkpoint()
-            return end_of(outcome)
+        await checkpoint()  # before an exchange is used, as this may be cancelled
+        if (exchange := self._find(request)) is not None:
+            return end_of(exchange.outcome)
         model, number = self._recorded_model, self._next_number()
         try:
             completion = await model.complete(messages, tools=tools, output=output)
@@ -151,12 +151,10 @@ class Cassette:
         Raises and is cancelled as ``complete``. An answer that was not recorded as a stream comes in one piece.
         """
         request = self._redacted(plain_request(messages, tools, output))
-        if (outcome := self._find(request)) is not None:
-            for piece in pieces_of(outcome):
-                await checkpoint()
-                yield piece
-            await checkpoint()
-            yield end_of(outcome)
+        if (exchange := self._find(request)) is not None:
+            async with aclosing(self._replayed(exchange)) as replayed:
+                async for each in replayed:
+                    yield each
             return
         model, number, pieces = self._recorded_model, self._next_number(), list[str | Reasoning]()
         try:
@@ -197,15 +195,32 @@ class Cassette:
         redacted: Plain = redact_data(data, secrets)
         return redacted
 
-    def _find(self, request: Plain) -> Plain | None:
-        """Return the outcome of the first exchange with this request that was not used; None: the model is to be asked.
+    @staticmethod
+    async def _replayed(exchange: Exchange) -> AsyncGenerator[str | Reasoning | Completion, None]:
+        """Yield the pieces and the end of an exchange. If they are left before, it can be replayed once more.
+
+        So it is when it is recorded: a stream that is left is not on the cassette, and the request after it is.
+        """
+        is_over = False
+        try:
+            for piece in pieces_of(exchange.outcome):
+                await checkpoint()
+                yield piece
+            await checkpoint()
+            is_over = True
+        finally:
+            exchange.is_used = is_over
+        yield end_of(exchange.outcome)
+
+    def _find(self, request: Plain) -> Exchange | None:
+        """Return the first exchange with this request that was not used; None: the model is to be asked.
 
         The exchange is used then.
         """
         for exchange in self._exchanges:
             if not exchange.is_used and exchange.request == request:
                 exchange.is_used = True
-                return exchange.outcome
+                return exchange
         if self._mode == "replay":
             raise CassetteError(self._difference(request))
         return None

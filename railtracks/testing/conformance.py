@@ -48,10 +48,10 @@ async def check(
     Run it on asyncio and on trio. Cancellation is checked with answers that take a day: they are not waited for.
 
     Args:
-        make_model: Makes the model. It is called with the answers that its provider has to give, one for each request:
-            with the ``finish_reason`` "length", in the provider's word, where one is cut, with a pause of a day where
-            the rest of an answer must not come, and with ``error`` where the provider fails. An ``error`` after text
-            breaks off the answer.
+        make_model: Makes the model. It is called with the answers that its provider has to give, one for each request.
+            What ``each.completion([], name)`` returns is what the provider has to say: with its own word for "length"
+            where the answer is cut. With a ``pause`` only the first piece must come, and with a ``delay`` nothing.
+            With an ``error`` the provider fails: at once, or where there is a text, in the middle of it.
         scripted: False for a provider that cannot be made to answer something, such as a real one: ``make_model`` may
             ignore the answers, and only what holds for any answer is checked.
         only: The name of one check, out of ``CHECKS``. None: all of them.

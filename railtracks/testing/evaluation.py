@@ -66,7 +66,7 @@ class Row:
     usage: Usage = attrs.field(factory=Usage)
 
 
-@attrs.frozen(str=False)
+@attrs.frozen
 class Evaluation:
     """The outcome of ``evaluate``. Printed, it is a table in Markdown with a line for each agent.
 
@@ -91,7 +91,8 @@ class Evaluation:
     def details(self) -> str:
         """Return a table in Markdown with a line for each case and agent, with what failed."""
         lines = [["case", "agent", *self.scores, "tokens", "seconds", "failed"]]
-        for row in sorted(self.rows, key=lambda row: self._cases.index(row.case)):
+        cases = len(self.rows) // max(len(self._by_agent()), 1)
+        for _, row in sorted(enumerate(self.rows), key=lambda each: each[0] % cases):
             scores = (_number(row.scores.get(score)) for score in self.scores)
             tokens = row.usage.input_tokens + row.usage.output_tokens
             failed = "; ".join(f"{name}: {error}" for name, error in row.errors.items())
@@ -107,11 +108,6 @@ class Evaluation:
         """
         found = [row.scores[score] for row in self.rows if row.agent == agent and score in row.scores]
         return statistics.fmean(found) if found else None
-
-    @property
-    def _cases(self) -> list[Case]:
-        first = self.rows[0].agent if self.rows else ""
-        return [row.case for row in self.rows if row.agent == first]
 
     def _by_agent(self) -> dict[str, list[Row]]:
         return {name: [*rows] for name, rows in itertools.groupby(self.rows, lambda row: row.agent)}
@@ -159,7 +155,9 @@ async def evaluate(
 
 def _named(nodes: Iterable[Any] | Mapping[str, Any], what: str) -> dict[str, Any]:
     if isinstance(nodes, Mapping):
-        return {name: as_node(node, "evaluate") and node for name, node in nodes.items()}
+        for node in nodes.values():
+            as_node(node, "evaluate")  # which raises if it is none
+        return dict(nodes)
     found: dict[str, Any] = {}
     for node in nodes:
         name = as_node(node, "evaluate").name

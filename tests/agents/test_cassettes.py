@@ -161,6 +161,22 @@ async def test_a_request_that_is_cancelled_is_not_recorded():
     assert [each["outcome"]["completion"]["message"]["content"] for each in written()["exchanges"]] == ["in time"]
 
 
+async def test_what_is_left_or_cancelled_can_be_replayed_again():
+    await Cassette(PATH, ScriptedModel([answer("a b c")]), mode="anew").complete(ASKED)
+    cassette = Cassette(PATH)
+    async with contextlib.aclosing(cassette.stream(ASKED)) as stream:
+        await anext(stream)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await cassette.complete(ASKED)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await pieces_of(cassette)
+    assert len(cassette.unused) == 1
+    assert (await cassette.complete(ASKED)).message.content == "a b c"
+    assert cassette.unused == []
+
+
 def test_a_cassette_can_be_simulated(backend):
     simulate(agent_of(Cassette(PATH, script(), mode="missing")), "Coat?", backend=backend).unwrap()
     for seed in range(3):
