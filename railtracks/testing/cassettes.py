@@ -59,7 +59,7 @@ class Cassette:
         secrets: Further texts that must not be in the file, of 6 characters or more.
 
     Raises:
-        CassetteError: There is no such file to replay, it is no cassette, or it is that of another model.
+        CassetteError: There is no such file to replay, it is not a cassette, or it is that of another model.
         ConfigError: The mode needs a model, or is unknown.
     """
 

@@ -133,7 +133,7 @@ async def evaluate(
         limit: How many pairs are evaluated at one time. None: all.
 
     Raises:
-        ConfigError: Two agents or two scores have the same name, or something is no node or no case.
+        ConfigError: Two agents or two scores have the same name, or something is not a node, or not a case.
 
     Cancellation: Cancels the calls that run.
     """

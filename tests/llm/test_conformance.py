@@ -112,6 +112,23 @@ class Swallowing(Wrong):
             return Completion(AssistantMessage(str(exc)))
 
 
+class Failing(Wrong):
+    async def stream(self, messages, **options):
+        raise ValueError("not today")
+        yield
+
+
+class Ending(Wrong):
+    """Its streams end where the provider fails."""
+
+    async def stream(self, messages, **options):
+        try:
+            async for piece in super().stream(messages, **options):
+                yield piece
+        except Exception:
+            return
+
+
 class Stubborn(Wrong):
     """Answers when it is cancelled."""
 
@@ -155,6 +172,9 @@ class Talkative(Wrong):
         (Uncounted, "streams_what_it_answers", "the usage of stream"),
         (Swallowing, "lets_errors_through", "although the provider failed; let its error through"),
         (Swallowing, "raises_when_an_answer_breaks_off", "although the provider failed"),
+        (Failing, "can_be_cancelled_while_it_streams", "did not come out: .*not today"),
+        (Ending, "lets_errors_through", "ended without a Completion"),
+        (Ending, "raises_when_an_answer_breaks_off", "ended without a Completion"),
         (Stubborn, "can_be_cancelled", "the cancellation did not come out"),
         (Whole, "says_that_an_answer_was_cut", "passes for a whole one: finish_reason is 'stop'"),
         (Strict, "takes_any_history", "a conversation with arguments that are not JSON is refused: TypeError"),

@@ -21,7 +21,7 @@ def read(path: Path) -> tuple[Plain, list[Exchange]]:
     """Return the description of the model, and the exchanges.
 
     Raises:
-        CassetteError: The file is no cassette of this version.
+        CassetteError: The file is not a cassette of this version.
         OSError: It cannot be read.
     """
     try:

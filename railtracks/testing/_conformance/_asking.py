@@ -70,17 +70,17 @@ def assert_complete(found: object, what: str) -> None:
 
 
 async def error_of(func: _Step, what: str) -> Exception:
-    """Return what ``func`` raises, and assert that it does."""
+    """Return what ``func`` raises, and assert that it does. What an assertion raises is not the provider's."""
     try:
         found = await func()
+    except AssertionError:
+        raise
     except Exception as exc:
         return exc
     raise AssertionError(f"{what} returned {found!r}, although the provider failed; let its error through")
 
 
-async def cancelled_when(
-    func: Callable[[], Awaitable[object]], when: Callable[[], Awaitable[object]], what: str
-) -> None:
+async def cancelled_when(func: _Step, when: _Step, what: str) -> None:
     """Call ``func``, cancel it when ``when`` has returned, and assert that it ends by that."""
     failed: list[Exception] = []
     scope = anyio.CancelScope()

@@ -78,12 +78,10 @@ checks: dict[str, Check] = {}
 """All of them, by their names."""
 
 
-def check(
-    needs_script: bool = True,
-) -> Callable[[Callable[[Case], Awaitable[None]]], Callable[[Case], Awaitable[None]]]:
+def check(needs_script: bool = True) -> Callable[[_Run], _Run]:
     """Return a decorator that adds a check under the name of its function."""
 
-    def register(func: Callable[[Case], Awaitable[None]]) -> Callable[[Case], Awaitable[None]]:
+    def register(func: _Run) -> _Run:
         checks[func.__name__] = Check(func, needs_script)
         return func
 
@@ -243,7 +241,6 @@ async def raises_when_an_answer_breaks_off(case: Case) -> None:
     for ask in BOTH_WAYS:
         model = case.make([answer(_TEXT, error=ConnectionError("lost"))])
         error = await error_of(partial(ask, model, _ASKED), "an answer that broke off")
-        assert not isinstance(error, AssertionError), str(error)
         assert_hidden(model, error)
 
 
@@ -267,14 +264,14 @@ async def can_be_cancelled_while_it_streams(case: Case) -> None:
     model, has_begun = case.make([answer(_TEXT, pause=_DAY), answer(_TEXT)]), anyio.Event()
 
     async def read() -> None:
-        async with aclosing(open_stream(model, _ASKED)) as stream:
-            async for _ in stream:
-                has_begun.set()
+        try:
+            async with aclosing(open_stream(model, _ASKED)) as stream:
+                async for _ in stream:
+                    has_begun.set()
+        finally:
+            has_begun.set()  # also if nothing came
 
-    async def begun_or_failed() -> None:
-        await has_begun.wait()
-
-    await cancelled_when(read, begun_or_failed, "a stream")
+    await cancelled_when(read, has_begun.wait, "a stream")
     assert_said(await whole(model, _ASKED), _TEXT)
 
 
