@@ -68,7 +68,8 @@ class ScriptedModel:
         completion = self._completion(answer, messages)
         if isinstance(answer, Answer):
             count = len(pieces(completion, self._words))
-            await anyio.sleep(answer.delay + answer.pause * max(count - 1, 0))
+            if seconds := answer.delay + answer.pause * max(count - 1, 0):
+                await anyio.sleep(seconds)
             if answer.error is not None:
                 raise answer.error
         return completion
@@ -82,7 +83,8 @@ class ScriptedModel:
         delay, pause, error = (
             (answer.delay, answer.pause, answer.error) if isinstance(answer, Answer) else (0.0, 0.0, None)
         )
-        await anyio.sleep(delay)
+        if delay:
+            await anyio.sleep(delay)
         for number, piece in enumerate(pieces(completion, self._words)):
             await anyio.sleep(pause if number else 0)
             yield piece
