@@ -644,7 +644,7 @@ def test_timedelta_in_place_of_a_number_is_not_taken_for_seconds():
 @pytest.mark.parametrize(
     ("where", "text"),
     [
-        ("proces", "did you mean 'process'? The session has 'pool', 'task', 'thread', 'caller', 'process'"),
+        ("proc", "did you mean 'process'? The session has 'pool', 'task', 'thread', 'caller', 'process'"),
         ("pol", "did you mean 'pool'?"),
         ("cluster", "the session has 'pool', 'task', 'thread', 'caller', 'process'"),
     ],

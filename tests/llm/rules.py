@@ -36,7 +36,7 @@ def _openai(body: Mapping[str, Any]) -> Iterator[str]:
         if role == "tool":
             # https://community.openai.com/t/564213
             if message["tool_call_id"] not in open_calls:
-                yield "messages with role 'tool' must be a response to a preceeding message with 'tool_calls'."
+                yield "messages with role 'tool' must be a response to a preceding message with 'tool_calls'."
             else:
                 open_calls.remove(message["tool_call_id"])
             continue
