@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -26,7 +27,7 @@ def _no_waits_are_left():
 
 async def together(*calls):
     """Make calls at almost the same time, in their order. Return their results, or exceptions."""
-    results = [None] * len(calls)
+    results: list[Any] = [None] * len(calls)
 
     async def make(position, call):
         await anyio.sleep(position / 1000)
@@ -294,7 +295,7 @@ def programs(draw, limits):
 
 
 async def run_program(nodes, calls, concurrency, max_concurrency):
-    shared = {name: rt.Limit(name, concurrency=concurrency) for name in LIMITS[2:]}
+    shared = {name: rt.Limit(name, concurrency=concurrency) for name in LIMITS[2:] if name}
     made = []
 
     def make(index, limit, is_cached, steps):

@@ -609,7 +609,7 @@ def test_set_config_is_never_seen_half_done():
         sys.setswitchinterval(switch)
 
 
-HOUR = timedelta(hours=1)
+HOUR: Any = timedelta(hours=1)
 TAKE_SECONDS = {
     "rt.Cache": lambda: rt.Cache(ttl=HOUR),
     "rt.Limit": lambda: rt.Limit("api", concurrency=1, wait=HOUR),

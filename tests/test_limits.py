@@ -8,6 +8,7 @@ import math
 import threading
 import weakref
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -729,7 +730,7 @@ async def test_calls_over_a_limit_are_warned_of_once(caplog, kind):
         return item
 
     inner = rt.function_node(leaf, limit=shared(concurrency=1, wait=False) if kind == "api" else None)
-    options = {"max_calls": {"max_calls": 10}, "max_depth": {"max_depth": 1}, "api": {}}[kind]
+    options: Any = {"max_calls": {"max_calls": 10}, "max_depth": {"max_depth": 1}, "api": {}}[kind]
     async with rt.Session(**options):
         results = await rt.call(flow)
     assert sum(isinstance(each, LimitExceededError) for each in results) > 40

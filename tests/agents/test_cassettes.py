@@ -12,7 +12,7 @@ import pytest
 
 import railtracks as rt
 from railtracks.exceptions import ConfigError, Truncated
-from railtracks.llm import OutputSchema, Reasoning, SystemMessage, ToolSchema, Usage, UserMessage
+from railtracks.llm import Message, OutputSchema, Reasoning, SystemMessage, ToolSchema, Usage, UserMessage
 from railtracks.testing import (
     Cassette,
     CassetteError,
@@ -26,7 +26,7 @@ from railtracks.testing import (
 from tests.agents.helpers import forecast, texts_of
 
 PATH = "cassettes/weather.json"
-ASKED = [SystemMessage("Be brief."), UserMessage("Coat?")]
+ASKED: list[Message] = [SystemMessage("Be brief."), UserMessage("Coat?")]
 KEY = "key-0123456789-abcdefghij"
 TOOL = ToolSchema("login", "Logs in.", {"type": "object", "properties": {"password": {"type": "string"}}})
 
@@ -295,7 +295,7 @@ async def test_another_model_than_the_recorded_one_is_an_error():
     await Cassette(PATH, ScriptedModel(["one"]), mode="missing").complete(ASKED)
     for mode in ("replay", "missing"):
         with pytest.raises(CassetteError, match=r"recorded with another model: .*'scripted'.* and not .*'gpt'"):
-            Cassette(PATH, ScriptedModel([], name="gpt"), mode=mode)  # type: ignore[arg-type]
+            Cassette(PATH, ScriptedModel([], name="gpt"), mode=mode)
     Cassette(PATH, ScriptedModel([]))
 
 

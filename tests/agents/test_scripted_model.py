@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import anyio
 import pytest
@@ -65,7 +66,7 @@ async def test_reasoning_streams_before_the_text():
     ],
 )
 async def test_an_answer_is_cut_after_a_number_of_words(most, reasoning, text, calls, reason):
-    parts = ["I am well.", tool_call("add", a="b c"), tool_call("now")]
+    parts: list[Any] = ["I am well.", tool_call("add", a="b c"), tool_call("now")]
     found = await both(answer(*parts, reasoning="Say so.", max_tokens=most))
     assert (found.message.reasoning, found.message.content) == (reasoning, text)
     assert [call.arguments for call in found.message.tool_calls] == calls

@@ -157,7 +157,7 @@ async def test_what_a_session_lacks_reaches_the_developer(tool_errors):
 
 async def test_a_wrong_option_in_a_tool_reaches_the_developer():
     async def tool() -> str:
-        return await rt.call(rt.function_node(broken).options(timeout="soon"))
+        return await rt.call(broken.options(timeout="soon"), "no")  # type: ignore[arg-type, call-overload]
 
     agent, _ = agent_of(tool_call("tool"), "never", tool_nodes=[tool])
     with pytest.raises(ConfigError):

@@ -37,7 +37,7 @@ MODULES = {"order": "flows", "poll": "agent_flows", "advise": "agent_flows", "de
 
 def entry(name: str) -> tuple[Any, tuple[Any, ...]]:
     """Return a flow's entry point and its arguments."""
-    return getattr(importlib.import_module(f"tests.compat.{MODULES[name]}"), name.upper())  # type: ignore[no-any-return]
+    return getattr(importlib.import_module(f"tests.compat.{MODULES[name]}"), name.upper())
 
 
 def options(name: str) -> dict[str, Any]:

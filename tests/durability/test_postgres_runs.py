@@ -19,6 +19,7 @@ from railtracks.cli import _runs
 from railtracks.exceptions import RunInUseError, RunLostError, StateError, StoreError
 from railtracks.execution._recording import _journal_writer
 from railtracks.state import PostgresStore, Status
+from railtracks.state._stores._fsync_thread import fsync_thread
 from railtracks.state._stores._postgres import _committer, _connection
 from tests.postgres import needs_postgres, schema_of, server, store_of, url_of
 from tests.programs import ROOT
@@ -465,7 +466,7 @@ def test_sessions_at_once_are_committed_together(backend, monkeypatch):
         return original(self, group)
 
     monkeypatch.setattr(_committer.Committer, "_write", write)
-    monkeypatch.setattr(_journal_writer.fsync_thread, "schedule", lambda work: None)  # so each session is queued once
+    monkeypatch.setattr(fsync_thread, "schedule", lambda work: None)  # so each session is queued once
 
     @rt.function_node
     async def ten():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -67,7 +69,7 @@ RESULTS = {"first": "result of call 2", "second": "result of call 1"}
 
 @pytest.fixture(autouse=True)
 def new_world():
-    world.__init__()
+    world.__init__()  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -122,7 +124,7 @@ def test_tries_whose_worker_was_lost_count_after_a_kill(backend, after):
     outcome = simulate(sent, backend=backend, executors={"pool": Executor()})
     assert isinstance(outcome.exception, ValueError)
     store, run = outcome.store, outcome.info.session_id
-    lost = dict.fromkeys(range(1, 20), "lose")
+    lost: dict[int, Any] = dict.fromkeys(range(1, 20), "lose")
     faults = [Kill(after)]
     outcome = simulate(
         sent, backend=backend, executors={"pool": Executor(lost)}, faults=faults, store=store, resume=run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,11 @@ async def test_a_run_that_died_is_resumed_from_every_store(world, kind):
 @pytest.mark.parametrize("kind", ["file", "sqlite", POSTGRES])
 async def test_a_call_that_runs_is_soon_on_record(durability, kind):
     """A run whose process dies in its first call is in the store, so that it can be recovered."""
-    kinds = {"file": FileStore, "sqlite": lambda: SQLiteStore("runs.db"), "postgres": lambda: store_of(Path.cwd())}
+    kinds: dict[str, Any] = {
+        "file": FileStore,
+        "sqlite": lambda: SQLiteStore("runs.db"),
+        "postgres": lambda: store_of(Path.cwd()),
+    }
     store = kinds[kind]()
 
     async def long():

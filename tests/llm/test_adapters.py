@@ -18,14 +18,14 @@ import pytest
 
 import railtracks as rt
 from railtracks.exceptions import ConfigError
-from railtracks.llm._messages import SystemMessage, UserMessage
+from railtracks.llm._messages import Message, SystemMessage, UserMessage
 from railtracks.llm._model import Completion, ToolSchema, Usage
 from tests import virtual
 from tests.effort import FACTOR
 from tests.llm.server import Answer, Call
 
 KEY = "test-key-0123456789"
-ASKED = [SystemMessage("Be brief."), UserMessage("Hi!")]
+ASKED: list[Message] = [SystemMessage("Be brief."), UserMessage("Hi!")]
 TOOL = ToolSchema("add", "Adds.", {"type": "object", "properties": {"a": {"type": "integer"}}})
 
 

@@ -93,7 +93,7 @@ def test_one_that_cannot_be_closed_is_logged(backend, caplog):
 async def test_what_nobody_uses_is_closed_after_a_while(virtual_clock):
     kept = _clients._KeptClients()
     made = [Client(), Client()]
-    one, other = (kept.take(key, lambda key=key: made[key]) for key in range(2))
+    one, other = kept.take(0, lambda: made[0]), kept.take(1, lambda: made[1])
     assert kept.take(0, Client) is one
     kept.give_back(1)
     await anyio.sleep(IDLE - 1)

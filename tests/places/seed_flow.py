@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import railtracks as rt
-from railtracks.testing.models import ScriptedModel, tool_call
+from railtracks.testing import ScriptedModel, tool_call
 
 
 @rt.function_node

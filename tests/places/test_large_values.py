@@ -23,6 +23,7 @@ MANY = 2 * MAX_QUICK_BYTES
 class Gate:
     """Is pickled, or unpickled, once the event loop has opened it."""
 
+    here = False
     opened = threading.Event()
     reached = threading.Event()
 
@@ -54,13 +55,12 @@ class SlowToPickle(Gate):
 
 
 class SlowToUnpickle(Gate):
+    data: bytes
+
     def __setstate__(self, state):
         if Gate.here:
             self.pass_through()
         vars(self).update(state)
-
-
-Gate.here = False
 
 
 def length(values):

@@ -7,6 +7,7 @@ import pickle
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -146,7 +147,7 @@ class UnpicklableStore(FileStore):
 def test_a_limit_without_a_store_for_it_warns_once(store, backend, tmp_path, caplog):
     folder = tmp_path / "marks"
     folder.mkdir()
-    options = {
+    options: Any = {
         None: {},
         "memory": {"store": MemoryStore()},
         "unpicklable": {"store": UnpicklableStore(tmp_path)},

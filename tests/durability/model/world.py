@@ -245,7 +245,7 @@ class DisturbedWorld:
 
     def note_lost(self, store: MemoryStore) -> None:
         """Note which answers never came: those that a process or a worker took with it when it died."""
-        stored = *store._documents.values(), *store._journals.values(), *store._cached.values()
+        stored: list[Any] = [*store._documents.values(), *store._journals.values(), *store._cached.values()]
         content = b"".join(bytes(each.content) for each in stored)
         for each in self.answers:
             if each.attempt == self.attempt and mark(each.number).encode() not in content:
