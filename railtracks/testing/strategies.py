@@ -153,7 +153,7 @@ def _branches(
         st.builds(t.Try, children),
         st.builds(t.Retry, children, st.integers(2, 3)),
         st.builds(t.Timeout, children, st.sampled_from([1.5, 3.5])),
-        st.builds(lambda part, options: t.Nested(part, **options), children, session_options(limits=True)),
+        st.builds(lambda part, options: t.Nested(part, **options), children, session_options()),
         with_policies,
         # Equal parts, of which one runs if they are cached, and which have one limit.
         st.builds(lambda part, count: t.Batch(*[part] * count), with_policies, st.integers(2, 3)),

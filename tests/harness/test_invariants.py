@@ -369,7 +369,7 @@ async def fail_twice(tries):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda records: setattr(records[1], "policy", records[1].policy._replace(retry=2)), "try 2 is missing"),
+        (lambda records: setattr(records[1], "policy", records[1].policy._replace(retry=2)), "attempt 2 is missing"),
         (
             lambda records: setattr(records[2], "policy", records[2].policy._replace(retried=True)),
             "was tried again, but",
