@@ -189,7 +189,7 @@ class ExecutorRunner:
     ) -> None:
         """Cancel work whose call was cancelled, or note that it goes on."""
         assert self._kind is not None
-        was_cancelled = future.cancel()
+        was_cancelled = _cancel(future)
         if self._kind.cancels_for_certain if was_cancelled else future.done():
             return
         if on_abandon is not None and await on_abandon():
@@ -289,7 +289,7 @@ class _Submission:
             self._future = submitted.future
             is_withdrawn = self._is_withdrawn
         if is_withdrawn:
-            submitted.future.cancel()
+            _cancel(submitted.future)
         return submitted
 
     def withdraw(self) -> None:
@@ -298,7 +298,24 @@ class _Submission:
             self._is_withdrawn = True
             future = self._future
         if future is not None:
-            future.cancel()
+            _cancel(future)
+
+
+def _cancel(future: Future[bytes]) -> bool:
+    """Cancel work that has not begun. Return whether it is cancelled.
+
+    When a worker has died, and before they kill their workers, executors of processes fail all that is queued, also
+    what was cancelled. That raises in their thread, which ends: other work is never done then, and workers go on. So
+    what was cancelled takes no exception.
+    """
+    was_cancelled = future.cancel()
+    if was_cancelled:
+        future.set_exception = _take_no_exception  # type: ignore[method-assign]
+    return was_cancelled
+
+
+def _take_no_exception(exception: BaseException | None) -> None:
+    """Do nothing, in place of ``Future.set_exception``."""
 
 
 def _ignore_congestion(name: str, holders: Sequence[str]) -> None:

@@ -53,23 +53,7 @@ def _close_processes(executor: Any, is_at_work: bool) -> None:
     executor.shutdown(wait=True, cancel_futures=True)
 
 
-class _CancelledFuture(Future[bytes]):
-    """The future of work that was cancelled and does not begin. It takes no exception, and says nothing of that."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cancel()
-
-    def set_exception(self, exception: BaseException | None) -> None:
-        """Do nothing."""
-
-
 def _close_loky(executor: Any, is_at_work: bool) -> None:
-    # Before it kills its workers, loky fails what is queued, also what was cancelled: that raises in its thread, which
-    # ends, and the workers go on. Private names; without them it is as loky does it.
-    for item in list((getattr(executor, "_pending_work_items", None) or {}).values()):
-        if item.future.cancelled():
-            item.future = _CancelledFuture()
     executor.shutdown(wait=True, kill_workers=is_at_work)
 
 

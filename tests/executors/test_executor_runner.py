@@ -14,7 +14,6 @@ import pytest
 
 from railtracks.exceptions import ConfigError, SessionError, WorkerLostError
 from railtracks.executors._executor_runner import MAX_WORK_ON_LOOP, runner_of
-from railtracks.executors._kinds import _close_loky
 from railtracks.executors._outcome import unpack_outcome
 from railtracks.executors._worker import pack_work
 from tests.executors import nodes
@@ -378,22 +377,43 @@ def test_an_executor_with_cancelled_work_leaves_nothing(make, backend, capfd):
         os.kill(pid, 0)
 
 
-def test_loky_can_fail_what_was_cancelled_before_it_ends():
-    """As it does with all that is queued before it kills its workers."""
+def die_at(path):
+    while not path.exists():
+        time.sleep(0.01)
+    os._exit(3)
 
-    class Item:
-        future = Future()
 
-    class Executor:
-        _pending_work_items = {1: Item()}
-        ended = False
+@pytest.mark.either_backend
+@pytest.mark.parametrize("make", [spawned, loky])
+def test_work_behind_cancelled_work_is_failed_when_workers_die(make, backend, tmp_path, capfd):
+    """The executor fails all that is queued, and must not stumble over what was cancelled; in real time."""
+    lost = []
 
-        def shutdown(self, wait, kill_workers):
-            for item in self._pending_work_items.values():
-                item.future.set_exception(RuntimeError("shut down"))
-            self.ended = wait and kill_workers
+    async def wait_for(runner, func, *args):
+        try:
+            await result_of(runner, func, *args)
+        except WorkerLostError:
+            lost.append(func)
 
-    Item.future.cancel()
-    executor = Executor()
-    _close_loky(executor, True)
-    assert executor.ended
+    async def main():
+        runner = runner_of(make, "pool")
+        await result_of(runner, os.getpid)
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                for _ in range(2):
+                    group.start_soon(wait_for, runner, die_at, tmp_path / "now")
+                await anyio.sleep(0.2)
+                async with anyio.create_task_group() as left:
+                    for _ in range(20):
+                        left.start_soon(wait_for, runner, nodes.add, 1, 2)
+                    await anyio.sleep(0.1)
+                    for _ in range(5):
+                        group.start_soon(wait_for, runner, nodes.sleep_long)
+                    await anyio.sleep(0.1)
+                    left.cancel_scope.cancel()
+                (tmp_path / "now").touch()
+        await runner.close()
+
+    anyio.run(main, backend=backend)
+    assert lost.count(nodes.sleep_long) == 5
+    assert "Exception in" not in capfd.readouterr().err  # of a thread of the executor
