@@ -134,11 +134,15 @@ class Fatal(SessionMachine):
     def leaves():
         return st.sampled_from([trees.Hang(), trees.Fatal()])
 
+    @staticmethod
+    def policies():
+        return st.just({})
+
 
 @pytest.mark.slow
 def test_it_finds_that_a_fatal_error_does_not_end_the_session():
     with mock.patch("railtracks.execution._node_errors.is_fatal", lambda exc: False), pytest.raises(AssertionError):
-        run(Fatal, FINDING)
+        run(Fatal, settings(FINDING, max_examples=1000))
 
 
 def test_a_fatal_error_ends_the_session():
