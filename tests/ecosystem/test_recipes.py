@@ -25,6 +25,7 @@ SCRIPTS = [
     "cron and systemd",
     "Processes",
     "A progress bar",
+    "A total over very many items",
     "Retry",
     "Timeout of one node",
     "Cache",
