@@ -10,6 +10,7 @@ from functools import partial
 from inspect import iscoroutinefunction, signature
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis import settings
 
@@ -57,9 +58,11 @@ def pytest_generate_tests(metafunc):
 def pytest_collection_finish(session):
     """Keep the garbage collector from looking through what has been collected: it took seconds each time.
 
-    There are millions of such objects, and the tests of deadlocks and of what is not kept alive collect garbage.
+    There are millions of such objects, and the tests of deadlocks and of what is not kept alive collect garbage. Old
+    releases of Hypothesis take a generator of random numbers that the collector does not see for garbage.
     """
-    gc.freeze()
+    if hypothesis.__version_info__ >= (6, 150):
+        gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
