@@ -207,7 +207,7 @@ def test_what_does_not_pass_by_itself_says_what_to_write(user, database, text):
 def test_a_missing_database_of_one_of_several_hosts_may_pass(tmp_path):
     hosts = f"host={server().folder},{tmp_path}"
     # The oldest psycopg says of the last host alone what was wrong.
-    with pytest.raises(StoreError, match="does not exist|No such file") as caught:
+    with pytest.raises(StoreError, match=r"does not exist|No such file") as caught:
         PostgresStore(f"{hosts} user=tests dbname=absent").list()
     assert caught.value.temporary is True
 
