@@ -8,10 +8,9 @@ put right here, each time that a request is sent; the messages of the user stay 
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
@@ -23,18 +22,18 @@ LONGEST_IDENTIFIER = 40
 """Characters of the identifier of a call that OpenAI takes, the fewest of all providers."""
 INTERRUPTED = "no result: the call was interrupted"
 """What the model reads in place of the answer of a tool that there is none of."""
-_LOG = logging.getLogger("RT")
 
 
-def repaired(messages: Sequence[Message], model: str) -> list[Message]:
+def repaired(messages: Sequence[Message], model: str, left_out: Callable[[ToolMessage], object]) -> list[Message]:
     """Return a conversation in which each call of a tool has a name, an identifier of its own, and one answer.
 
     Arguments that are not a JSON object become one, and answers follow their calls in the order of these. A call that
-    has no answer gets one that says so. An answer without a call is left out, with a warning.
+    has no answer gets one that says so. An answer without a call is left out.
 
     Args:
         messages: The conversation.
         model: The name of the model, for errors.
+        left_out: Called with each answer that is left out.
 
     Raises:
         LLMError: There is nothing to answer.
@@ -49,10 +48,7 @@ def repaired(messages: Sequence[Message], model: str) -> list[Message]:
     while rest:
         message = rest.popleft()
         if isinstance(message, ToolMessage):
-            _LOG.warning(
-                "The answer of the tool %s is left out of what %s reads, as no call before it has its identifier %r",
-                message.name, model, message.tool_call_id,
-            )  # fmt: skip
+            left_out(message)
         elif isinstance(message, AssistantMessage) and message.tool_calls:
             answers = _take_answers(rest)
             calls = [_repaired_call(call, identifiers) for call in message.tool_calls]

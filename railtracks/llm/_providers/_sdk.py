@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -14,8 +15,9 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from railtracks._context_variable import current
 from railtracks.exceptions import ConfigError
-from railtracks.llm._messages import Message
+from railtracks.llm._messages import Message, ToolMessage
 from railtracks.llm._model import Completion, OutputMode, OutputSchema, Piece, ToolSchema
 from railtracks.llm._output import OUTPUT_MODES, ask_in, describe_schema
 from railtracks.llm._providers._clients import Client, Clients
@@ -138,6 +140,7 @@ class SDKModel(ABC, Generic[C]):
         self._modes = OutputModes(ability, output_mode, name)
         self._name = name
         self._origin = origin
+        self._left_out: set[str] = set()  # identifiers of calls that it was warned of
         self._settings = dict(settings)
         self._key = None if key is None else Secret(key)
         self._clients = clients
@@ -227,7 +230,7 @@ class SDKModel(ABC, Generic[C]):
         output: OutputSchema | None,
         plan: Plan | None,
     ) -> Request:
-        sent = repaired(messages, self._name)
+        sent = repaired(messages, self._name, self._warn_left_out)
         if output is None or plan is None:
             return Request(sent, tools, None)
         if plan.mode == "native":
@@ -237,6 +240,16 @@ class SDKModel(ABC, Generic[C]):
         is_forced = plan.mode == "tool" and self._can_force
         asked = ask_in(plan.mode, sent, tools, output, is_forced=is_forced)
         return Request(asked.messages, asked.tools, None, asked.answer_tool, plan.mode, is_answer_forced=is_forced)
+
+    def _warn_left_out(self, answer: ToolMessage) -> None:
+        """Warn, once for each identifier, that the model does not read the answer of a tool."""
+        if answer.tool_call_id in self._left_out:
+            return
+        self._left_out.add(answer.tool_call_id)
+        text = "the answer of the tool %s is left out of what %s reads, as no call before it has its identifier %r"
+        frame = current.get()
+        log = logging.getLogger("RT").log if frame is None else frame.coordinator.log.log
+        log(logging.WARNING, text, answer.name, self._name, answer.tool_call_id)
 
     @property
     def _can_force(self) -> bool:
