@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         ToolManifest,
         agent_node,
         astream,
+        tool_from_schema,
     )
     from railtracks.llm._prompt import escape_braces
 
@@ -103,6 +104,7 @@ __all__ = [
     "set_config",
     "sleep",
     "state",
+    "tool_from_schema",
     "uuid4",
 ]
 
@@ -123,7 +125,7 @@ if not TYPE_CHECKING:
             "railtracks.llm._prompt": ("escape_braces",),
             "railtracks.agents": (
                 "AgentNode", "AgentType", "Chunk", "LLMResponse", "Parameter", "Stream", "ToolManifest", "agent_node",
-                "astream",
+                "astream", "tool_from_schema",
             ),
         },
     )  # fmt: skip

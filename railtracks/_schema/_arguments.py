@@ -13,6 +13,7 @@ from typing import Any
 from railtracks._schema._builder import is_wrapped
 from railtracks._schema._entries import maps_of_entries
 from railtracks._schema._fields import Field
+from railtracks._schema._json_check import fitted
 from railtracks._schema._lossless import json_in, union_cache
 from railtracks._schema._problems import format_problems, format_value, problems_of
 from railtracks._schema._validation import (
@@ -42,11 +43,7 @@ def arguments_for(
     Raises:
         ArgumentError: The data does not fit the parameters.
     """
-    said = json_in(given) if isinstance(given, str) else given
-    if not isinstance(said, Mapping):
-        raise ArgumentError(
-            f'the arguments must be a JSON object, such as {{"name": "value"}}, not {format_value(given)}'
-        )
+    said = _object_in(given)
     rest = next((field for field in parameters if field.kind is inspect.Parameter.VAR_KEYWORD), None)
     named = [field for field in parameters if field is not rest]
     values = _run(lambda: structure_members(said, named, "argument", rest))
@@ -54,6 +51,28 @@ def arguments_for(
     while positional and positional[-1].key not in values:
         positional.pop()
     return tuple(values.pop(field.key, field.default) for field in positional), values
+
+
+def arguments_by_schema(schema: Mapping[str, Any], given: Mapping[str, Any] | str) -> dict[str, Any]:
+    """Return the keyword arguments to call a node with whose parameters a JSON Schema describes.
+
+    Args:
+        schema: The schema, which is that of an object.
+        given: As for ``arguments_for``.
+
+    Raises:
+        ArgumentError: The data does not fit the schema.
+    """
+    said = _object_in(given)
+    fit: dict[str, Any] = _run(lambda: fitted(said, schema))
+    return fit
+
+
+def _object_in(given: Mapping[str, Any] | str) -> Mapping[str, Any]:
+    said = json_in(given) if isinstance(given, str) else given
+    if isinstance(said, Mapping):
+        return said
+    raise ArgumentError(f'the arguments must be a JSON object, such as {{"name": "value"}}, not {format_value(given)}')
 
 
 def structured_output(text: str, cls: Any, schema: Mapping[str, Any] | None = None) -> Any:

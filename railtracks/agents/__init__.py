@@ -2,6 +2,7 @@
 
 from railtracks.agents._agent import AgentNode, AgentType, agent_node
 from railtracks.agents._response import Chunk, LLMResponse
+from railtracks.agents._schema_tools import tool_from_schema
 from railtracks.agents._stream import Stream, astream
 from railtracks.agents._tools import Parameter, ToolManifest
 
@@ -15,4 +16,5 @@ __all__ = [
     "ToolManifest",
     "agent_node",
     "astream",
+    "tool_from_schema",
 ]

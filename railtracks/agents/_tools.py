@@ -9,10 +9,11 @@ from typing import Any
 
 import attrs
 
-from railtracks._schema._arguments import arguments_for
+from railtracks._schema._arguments import arguments_by_schema, arguments_for
 from railtracks._schema._fields import Field, parameters_of
 from railtracks._schema._validation import without_annotated
 from railtracks.agents._results import as_text
+from railtracks.agents._schema_tools import SchemaNode
 from railtracks.exceptions import NodeCreationError
 from railtracks.llm._messages import UserMessage
 from railtracks.llm._model import ToolSchema
@@ -113,12 +114,16 @@ def tools_of(nodes: Iterable[Any], manifest_of: Callable[[Any], ToolManifest | N
         tool = _function_tool(node) if manifest is None else _agent_tool(node, manifest)
         if tool.schema.name in tools:
             how = "rt.function_node(..., name='another')" if manifest is None else "rt.agent_node('another', ...)"
+            how = node.rename_hint if isinstance(node, SchemaNode) else how
             raise NodeCreationError(f"two tools are called {tool.schema.name!r}; rename one of them: {how}")
         tools[tool.schema.name] = tool
     return tools
 
 
 def _function_tool(node: FunctionNode[..., Any]) -> Tool:
+    if isinstance(node, SchemaNode):
+        schema = node.tool_schema
+        return Tool(schema, node, lambda given: ((), arguments_by_schema(schema.parameters, given)))
     return Tool(tool_schema(node), node, functools.partial(arguments_for, parameters_of(node)))
 
 
