@@ -147,6 +147,8 @@ def tests_all(session: nox.Session) -> None:
 
 
 EXTRAS = {"openai": "OpenAI", "anthropic": "Anthropic", "any-llm": "AnyLLM"}
+ALSO = {"openai": ["tests/llm/test_openai_responses.py"]}
+"""Further tests of an extra."""
 ALONE = """
 import sys
 import railtracks as rt
@@ -172,7 +174,7 @@ def extras(session: nox.Session, extra: str) -> None:
     brought = {"any-llm": EXTRAS}.get(extra, [extra])  # any-llm needs the others' SDKs itself
     session.run("python", "-c", ALONE, *(name for each, name in EXTRAS.items() if each not in brought))
     test = f"tests/llm/test_{extra.replace('-', '')}.py"
-    run_pytest(session, "-rfE", test, "tests/llm/test_adapters.py", *session.posargs)
+    run_pytest(session, "-rfE", test, "tests/llm/test_adapters.py", *ALSO.get(extra, []), *session.posargs)
 
 
 @nox.session
@@ -220,7 +222,9 @@ def lowest(session: nox.Session, extra: str) -> None:
     others = [name for name in packages("test") if not name.startswith(tuple(EXTRAS))]
     session.run("uv", "pip", "install", "--quiet", "--resolution", "lowest-direct", "-e", project, *others)
     test = f"tests/llm/test_{extra.replace('-', '')}.py"
-    paths = {"none": LOWEST, "postgres": POSTGRES, "dask": DASK}.get(extra, [test, "tests/llm/test_adapters.py"])
+    paths = {"none": LOWEST, "postgres": POSTGRES, "dask": DASK}.get(
+        extra, [test, "tests/llm/test_adapters.py", *ALSO.get(extra, [])]
+    )
     run_pytest(session, "-n", "auto", *paths, *session.posargs)
 
 

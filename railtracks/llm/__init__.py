@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from railtracks.llm._providers._anthropic import Anthropic
     from railtracks.llm._providers._anyllm import AnyLLM
     from railtracks.llm._providers._openai import OpenAI
+    from railtracks.llm._providers._openai_responses import OpenAIResponses
 
 __all__ = [
     "Anthropic",
@@ -28,6 +29,7 @@ __all__ = [
     "MessageHistory",
     "Model",
     "OpenAI",
+    "OpenAIResponses",
     "OutputSchema",
     "Reasoning",
     "SystemMessage",
@@ -46,5 +48,6 @@ if not TYPE_CHECKING:
             "railtracks.llm._providers._anthropic": ("Anthropic",),
             "railtracks.llm._providers._anyllm": ("AnyLLM",),
             "railtracks.llm._providers._openai": ("OpenAI",),
+            "railtracks.llm._providers._openai_responses": ("OpenAIResponses",),
         },
     )

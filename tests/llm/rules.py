@@ -12,7 +12,8 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 def problem_with(path: str, body: Mapping[str, Any]) -> str | None:
     """What the provider says against a request; None if it takes it."""
-    rules = _anthropic if path.endswith("/messages") else _openai
+    kind = path.partition("?")[0].rpartition("/")[2]
+    rules = {"messages": _anthropic, "responses": _responses}.get(kind, _openai)
     return next(iter(rules(body)), None)
 
 
@@ -107,6 +108,73 @@ def _openai_calls(place: int, calls: Any) -> Iterator[str]:
         else:
             if not isinstance(arguments, dict):
                 yield "arguments must be an object"
+
+
+def _responses(body: Mapping[str, Any]) -> Iterator[str]:
+    items = body["input"]
+    # https://platform.openai.com/docs/api-reference/responses/create
+    if not items:
+        yield "One of \"input\" or \"previous_response_id\" or 'prompt' or 'conversation_id' must be provided."
+    if body.get("tool_choice") and not body.get("tools"):
+        yield "Tool choices other than 'auto' and 'none' are only allowed when 'tools' are specified."
+    for tool in body.get("tools") or ():
+        if tool["type"] == "function" and not _NAME.fullmatch(tool["name"]):
+            yield "Invalid 'tools[0].name': string does not match pattern. Expected '^[a-zA-Z0-9_-]+$'."
+        if tool["type"] == "function" and tool.get("strict", True):  # strict is the default
+            yield from strict_schema(tool["parameters"])
+    # https://github.com/OpenRouterTeam/ai-sdk-provider/issues/254
+    identifiers = [item["id"] for item in items if item.get("id")]
+    for each in {each for each in identifiers if identifiers.count(each) > 1}:
+        yield f"Duplicate item found with id {each}. Remove duplicate items from your input and try again."
+    calls = [item["call_id"] for item in items if item.get("type") == "function_call"]
+    answers = [item["call_id"] for item in items if item.get("type") == "function_call_output"]
+    # https://github.com/openai/openai-agents-python/issues/673
+    for each in calls:
+        if answers.count(each) != 1:
+            yield f"No tool output found for function call {each}."
+    known: list[str] = []
+    for place, item in enumerate(items):
+        kind = item.get("type", "message")
+        if kind == "function_call":
+            known.append(item["call_id"])
+        # https://github.com/continuedev/continue/issues/10092
+        if kind == "function_call_output" and item["call_id"] not in known:
+            yield f"No tool call found for function call output with call_id {item['call_id']}."
+        yield from _responses_item(place, kind, item, items[place + 1 :][:1])
+    answer = (body.get("text") or {}).get("format") or {}
+    if answer.get("strict"):
+        yield from strict_schema(answer["schema"])
+
+
+def _responses_item(place: int, kind: str, item: Any, following: Any) -> Iterator[str]:
+    where = f"input[{place}]"
+    if kind == "message" and item["role"] not in ("system", "developer", "user", "assistant"):
+        yield f"Invalid value: '{item['role']}'. ({where})"
+    if kind == "message" and item.get("content") is None:
+        yield f"Missing required parameter: '{where}.content'."
+    # https://platform.openai.com/docs/api-reference/responses/create: what the model has said is not an input
+    is_answer = item.get("role") == "assistant"
+    wanted = ("output_text", "refusal") if is_answer else ("input_text", "input_image", "input_file")
+    for part in item["content"] if kind == "message" and not isinstance(item["content"], str) else ():
+        if part["type"] not in wanted:
+            yield f"Invalid value: '{part['type']}'. Supported values are: {wanted}."
+    if kind == "reasoning":
+        # https://github.com/vercel/ai/issues/7099
+        after = following[0] if following else {"role": "user"}
+        if after.get("role", "assistant") != "assistant" or after.get("type") == "function_call_output":
+            yield f"Item '{item['id']}' of type 'reasoning' was provided without its required following item."
+        # https://github.com/newo-ether/Agora/issues/141
+        if "summary" not in item:
+            yield f"Missing required parameter: '{where}.summary'."
+        # https://github.com/openai/openai-agents-python/issues/1611: it was not stored
+        if item.get("encrypted_content") != f"sealed-{item['id']}":
+            yield f"Item with id '{item['id']}' not found. Items are not persisted when `store` is set to false."
+    if kind == "function_call":
+        if not _NAME.fullmatch(item["name"]):
+            yield f"Invalid '{where}.name': string does not match pattern. Expected '^[a-zA-Z0-9_-]+$'."
+        if not 0 < len(item["call_id"]) <= 64:
+            yield f"Invalid '{where}.call_id': string too long. Expected a string with maximum length 64."
+        json.loads(item["arguments"])
 
 
 def _anthropic(body: Mapping[str, Any]) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """A server on this machine that speaks the wire formats of OpenAI and Anthropic, and misbehaves when told to.
 
+It speaks both of OpenAI's: chat completions and responses.
+
 It runs in a thread, on sockets of its own; what it answers stands in a list of ``Answer``. It never sleeps: where an
 answer is to come slowly, it holds it back until ``release`` is called or the client is gone.
 """
@@ -15,6 +17,7 @@ from typing import Any, Literal, Self
 
 import attrs
 
+from tests.llm import responses
 from tests.llm.rules import problem_with
 
 PATIENCE = 10.0
@@ -53,6 +56,7 @@ class Answer:
         finish: Say why it ended; a text: this.
         reasoning: What the model thinks, in the format of OpenAI as DeepSeek has it.
         fields: Added to the answer's JSON, or taken from it where the value is None.
+        items: In the format of responses: what comes before the text.
     """
 
     text: str = "Hello dear world"
@@ -69,6 +73,7 @@ class Answer:
     finish: bool | str = True
     reasoning: str | None = None
     fields: dict[str, Any] = attrs.field(factory=dict)
+    items: Sequence[dict[str, Any]] = ()
     headers: dict[str, str] = attrs.field(factory=dict)
 
 
@@ -253,14 +258,18 @@ def _response(request: Request, answer: Answer) -> tuple[bytes, list[bytes]]:
         text = answer.error.replace("{key}", request.key)
         parts = _halves({"type": "error", "error": {"type": "some_error", "message": text, "code": text}})
     elif not request.body.get("stream"):
-        make = _anthropic if request.path.endswith("/messages") else _openai
-        parts = _halves(make(answer))
+        parts = _halves(_maker(request)(answer))
     else:
         kind = "text/event-stream"
         parts = list(map(str.encode, _events(request, answer)))
     headers = {"content-type": kind, "transfer-encoding": "chunked", **answer.headers}
     lines = [f"HTTP/1.1 {answer.status} Whatever", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode(), [b"%x\r\n%s\r\n" % (len(part), part) for part in parts]
+
+
+def _maker(request: Request) -> Callable[[Answer], dict[str, Any]]:
+    kind = request.path.partition("?")[0].rpartition("/")[2]
+    return {"messages": _anthropic, "responses": responses.whole}.get(kind, _openai)
 
 
 def _halves(data: Any) -> list[bytes]:
@@ -272,6 +281,10 @@ def _events(request: Request, answer: Answer) -> Iterator[str]:
     if request.path.endswith("/messages"):
         events = list(_anthropic_events(answer))
         for event in events if answer.event is None else [*events[:-2], answer.event]:
+            yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+        return
+    if _maker(request) is responses.whole:
+        for event in responses.events(answer):
             yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
         return
     asked = (request.body.get("stream_options") or {}).get("include_usage")

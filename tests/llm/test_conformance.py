@@ -30,7 +30,11 @@ async def test_all_checks_run_at_once():
 # ---- the adapters
 
 
-def served(given, is_anthropic):
+CUT = {"anthropic": "max_tokens", "anyllm_anthropic": "max_tokens", "responses": "max_output_tokens"}
+"""How the providers say that an answer is cut, if not as "length"."""
+
+
+def served(given, cut):
     """Return what the server does for an answer."""
     completion = given.completion([], "served-model")
     message, usage = completion.message, given.usage
@@ -40,7 +44,7 @@ def served(given, is_anthropic):
         text=message.content,
         calls=[Call(name=each.name, arguments=each.arguments) for each in message.tool_calls],
         usage=(usage.input_tokens, usage.output_tokens) if isinstance(usage, Usage) else (3, 4),
-        finish=("max_tokens" if is_anthropic else "length") if is_cut else True,
+        finish=cut if is_cut else True,
         hold="headers" if given.delay else "body" if given.pause else None,
         drop="body" if is_broken else None,
         status=500 if given.error is not None and not is_broken else 200,
@@ -50,12 +54,12 @@ def served(given, is_anthropic):
 
 @every_check
 async def test_an_adapter_conforms(adapter, server, name):  # noqa: F811 (a fixture)
-    is_anthropic = "anthropic" in adapter.__name__
+    cut = CUT.get(adapter.__name__, "length")
     if adapter is anyllm_anthropic and name == "takes_any_history":
         pytest.xfail("any-llm sends messages of the user in a row: the API combines them, this server refuses them")
 
     def make(answers):
-        server.answers = [served(each, is_anthropic) for each in answers]
+        server.answers = [served(each, cut) for each in answers]
         return adapter(server.url)
 
     await conformance.check(make, only=name, after_each=partial(in_thread, server.wait_all_closed))

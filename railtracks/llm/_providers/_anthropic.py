@@ -44,7 +44,7 @@ class Anthropic(HTTPModel):
 
     _package = "anthropic"
     _client = "AsyncAnthropic"
-    _create = "resources.messages.AsyncMessages.create"
+    _create = "anthropic.resources.messages:AsyncMessages.create"
     _reserved: ClassVar = {"system": "put a SystemMessage(...) among the messages"}
     _defaults: ClassVar = {"max_tokens": 4096}
 

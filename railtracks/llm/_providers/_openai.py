@@ -41,7 +41,7 @@ class OpenAI(HTTPModel):
 
     _package = "openai"
     _client = "AsyncOpenAI"
-    _create = "resources.chat.completions.AsyncCompletions.create"
+    _create = "openai.resources.chat.completions:AsyncCompletions.create"
     _reserved: ClassVar = {"response_format": SET_BY_CALL}
 
     async def _complete(self, client: Any, request: Request) -> Completion:

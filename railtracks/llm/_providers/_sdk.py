@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from functools import cache
 from importlib import import_module
 from inspect import isawaitable, signature
-from operator import attrgetter
+from pkgutil import resolve_name
 from typing import Any, ClassVar, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -285,9 +285,13 @@ class HTTPModel(SDKModel[Any]):
     _client: ClassVar[str]
     """The SDK's asynchronous client class."""
     _create: ClassVar[str]
-    """The function that takes the settings, as a path of attributes from the SDK."""
+    """The function that takes the settings, as "module:path"."""
+    _origin_name: ClassVar[str] = ""
+    """The API, where the SDK has several; see ``origin_of``. Empty: the name of the SDK."""
     _reserved: ClassVar[Mapping[str, str]]
     """Reserved settings beside ``RESERVED``, and what to write instead."""
+    _allowed: ClassVar[Collection[str]] = ()
+    """Settings of ``RESERVED`` that may be set all the same."""
     _defaults: ClassVar[Mapping[str, Any]] = {}
     """Settings that the provider requires, and their defaults."""
 
@@ -305,7 +309,8 @@ class HTTPModel(SDKModel[Any]):
     ) -> None:
         owner, package = type(self).__name__, self._package
         self._sdk = sdk = import_sdk(package, package)
-        check_settings(settings, owner, {**RESERVED, **self._reserved}, attrgetter(self._create)(sdk))
+        reserved = {name: why for name, why in {**RESERVED, **self._reserved}.items() if name not in self._allowed}
+        check_settings(settings, owner, reserved, _function(self._create, package))
         key = find_key(api_key, f"{package.upper()}_API_KEY", owner)
         options = {
             "api_key": key, "base_url": base_url, "timeout": timeout, "max_retries": max_retries,
@@ -315,15 +320,37 @@ class HTTPModel(SDKModel[Any]):
         kind, http = getattr(sdk, self._client), sdk.DefaultAsyncHttpxClient
         tls = _tls_context(_http_library(http))
         clients = Clients(lambda: kind(http_client=http(verify=tls), **passed))
-        origin = origin_of(package, base_url)
+        origin = origin_of(self._origin_name or package, base_url)
         ability = ability_of(package, base_url)
-        given = {**self._defaults, **settings}
+        given = {**self._defaults, **self._checked(model, settings)}
         super().__init__(model, given, key, clients, default_headers or {}, origin, ability, output_mode)
+
+    def _checked(self, model: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the settings, with those that depend on the model.
+
+        Raises:
+            ConfigError: One has a value that cannot be right.
+        """
+        return settings
 
     @property
     def provider(self) -> str:
         """The name of the provider, such as "openai"."""
         return self._package
+
+
+def _function(path: str, package: str) -> Any:
+    """Return a function of an SDK.
+
+    Raises:
+        ConfigError: The installed release of the SDK does not have it.
+    """
+    try:
+        return resolve_name(path)
+    except (ImportError, AttributeError) as exc:
+        raise ConfigError(
+            f"the installed release of {package!r} does not have {path}: {exc}; upgrade it: pip install -U {package}"
+        ) from exc
 
 
 def _http_library(client: type) -> str:
