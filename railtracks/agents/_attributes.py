@@ -65,5 +65,19 @@ def _of_model(model: Model) -> dict[str, Any]:
     return {"gen_ai.provider.name": model.provider, "gen_ai.request.model": model.name}
 
 
+_PARTS_OF_USAGE = {
+    "gen_ai.usage.cache_read.input_tokens": "cache_read_tokens",
+    "gen_ai.usage.cache_write.input_tokens": "cache_write_tokens",
+    "gen_ai.usage.audio.input_tokens": "input_audio_tokens",
+    "gen_ai.usage.reasoning.output_tokens": "reasoning_tokens",
+}
+"""Recorded where they are not 0, as the conventions ask for."""
+
+
 def _of_usage(usage: Usage) -> dict[str, Any]:
-    return {"gen_ai.usage.input_tokens": usage.input_tokens, "gen_ai.usage.output_tokens": usage.output_tokens}
+    parts = {name: getattr(usage, field) for name, field in _PARTS_OF_USAGE.items()}
+    return {
+        "gen_ai.usage.input_tokens": usage.input_tokens,
+        "gen_ai.usage.output_tokens": usage.output_tokens,
+        **{name: count for name, count in parts.items() if count},
+    }

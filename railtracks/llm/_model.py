@@ -53,15 +53,55 @@ class OutputSchema:
     mode: OutputMode | None = attrs.field(default=None, kw_only=True, repr=False)
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Usage:
-    """Tokens that the provider counted."""
+    """Tokens that the provider counted. Usages can be added.
+
+    The parts mean the same for all providers: each is contained in the sum that it is a part of. A part is 0 if there
+    were no such tokens, or the provider does not count them.
+
+    Args:
+        input_tokens: All tokens of the question, with those of the cache.
+        output_tokens: All tokens of the answer, with those of the reasoning.
+        cache_read_tokens: Of the ``input_tokens``, those that the provider's cache had.
+        cache_write_tokens: Of the ``input_tokens``, those that were written to the cache, where the provider counts
+            them.
+        cache_write_1h_tokens: Of the ``cache_write_tokens``, those that are kept for an hour, which cost more.
+        input_audio_tokens: Of the ``input_tokens``, those of sound.
+        reasoning_tokens: Of the ``output_tokens``, those of what the model thought before it answered.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cache_read_tokens: int = attrs.field(default=0, kw_only=True, metadata={OMITTED: True})
+    cache_write_tokens: int = attrs.field(default=0, kw_only=True, metadata={OMITTED: True})
+    cache_write_1h_tokens: int = attrs.field(default=0, kw_only=True, metadata={OMITTED: True})
+    input_audio_tokens: int = attrs.field(default=0, kw_only=True, metadata={OMITTED: True})
+    reasoning_tokens: int = attrs.field(default=0, kw_only=True, metadata={OMITTED: True})
+
+    @property
+    def total_tokens(self) -> int:
+        """All tokens, of the question and of the answer."""
+        return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            cache_write_1h_tokens=self.cache_write_1h_tokens + other.cache_write_1h_tokens,
+            input_audio_tokens=self.input_audio_tokens + other.input_audio_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+    def __repr__(self) -> str:
+        return f"Usage({', '.join(f'{name}={count}' for name, count in self.counts().items())})"
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts by their names, without the parts that are 0."""
+        counted = ((field, getattr(self, field.name)) for field in attrs.fields(Usage))
+        return {field.name: count for field, count in counted if count or OMITTED not in field.metadata}
 
 
 @attrs.frozen

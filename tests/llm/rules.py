@@ -227,6 +227,33 @@ def _anthropic(body: Mapping[str, Any]) -> Iterator[str]:
         )
     if schema := ((body.get("output_config") or {}).get("format") or {}).get("schema"):
         yield from anthropic_schema(schema)
+    yield from _anthropic_cache(body)
+
+
+def _anthropic_cache(body: Mapping[str, Any]) -> Iterator[str]:
+    system = body.get("system") or []
+    blocks = [*(body.get("tools") or ()), *(system if isinstance(system, list) else ())]
+    blocks += [block for message in body["messages"] for block in _blocks(message)]
+    marked = [block for block in blocks if "cache_control" in block]
+    # https://github.com/tghamm/Anthropic.SDK/issues/50; one for the whole request counts as well
+    count = len(marked) + ("cache_control" in body)
+    if count > 4:
+        yield f"A maximum of 4 blocks with cache_control may be provided. Found {count}."
+    for block in marked:
+        # https://github.com/UKGovernmentBEIS/inspect_ai/pull/3967
+        if block.get("type") in ("thinking", "redacted_thinking"):
+            yield f"messages.1.content.0.{block['type']}.cache_control: Extra inputs are not permitted"
+        # https://github.com/anthropics/claude-code/issues/54013
+        if block.get("type") == "text" and not block["text"]:
+            yield "cache_control cannot be set for empty text blocks"
+        # https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#1-hour-cache-duration
+        mark = block["cache_control"]
+        if mark.get("type") != "ephemeral" or mark.get("ttl", "5m") not in ("5m", "1h"):
+            yield "cache_control.ephemeral.ttl: Input should be '5m' or '1h'"
+    # https://github.com/vellum-ai/vellum-assistant/pull/22191
+    times = [block["cache_control"].get("ttl", "5m") for block in marked]
+    if times != sorted(times):  # "1h" comes before "5m"
+        yield "a ttl='1h' cache_control block must not come after a ttl='5m' cache_control block."
 
 
 def _blocks(message: Any) -> list[dict[str, Any]]:

@@ -48,6 +48,7 @@ class Answer:
     Args:
         text: What the model says; a stream gives it word by word.
         usage: Tokens in and out; None: not said.
+        details: More of what the provider counts, as it says it.
         error: Of an HTTP status other than 200; ``{key}`` in it is the key that the client sent.
         hold: Where the answer is held back.
         drop: Where the connection is cut.
@@ -62,6 +63,7 @@ class Answer:
     text: str = "Hello dear world"
     calls: Sequence[Call] = ()
     usage: tuple[int, int] | None = (3, 4)
+    details: dict[str, Any] = attrs.field(factory=dict)
     refusal: str | None = None
     thinking: str | None = None
     status: int = 200
@@ -304,11 +306,11 @@ def _words(text: str) -> list[str]:
 # ---- OpenAI
 
 
-def _openai_usage(answer: Answer) -> dict[str, int] | None:
+def _openai_usage(answer: Answer) -> dict[str, Any] | None:
     if answer.usage is None:
         return None
     given, made = answer.usage
-    return {"prompt_tokens": given, "completion_tokens": made, "total_tokens": given + made}
+    return {"prompt_tokens": given, "completion_tokens": made, "total_tokens": given + made, **answer.details}
 
 
 def _openai_finish(answer: Answer) -> str | None:
@@ -369,10 +371,9 @@ def call_id(call: Call, number: int) -> str | None:
 # ---- Anthropic
 
 
-def _anthropic_usage(answer: Answer) -> dict[str, int]:
+def _anthropic_usage(answer: Answer) -> dict[str, Any]:
     given, made = answer.usage or (0, 0)
-    cached = {"cache_read_input_tokens": 100, "cache_creation_input_tokens": 1000} if given > 10 else {}
-    return {"input_tokens": given, "output_tokens": made, **cached}
+    return {"input_tokens": given, "output_tokens": made, **answer.details}
 
 
 def _anthropic_stop(answer: Answer) -> str:
@@ -414,7 +415,12 @@ def _anthropic_events(answer: Answer) -> Iterator[dict[str, Any]]:
         block: dict[str, Any] = {"type": "tool_use", "id": call_id(call, n), "name": call.name, "input": {}}
         yield from _block(index + n, block, [{"type": "input_json_delta", "partial_json": part} for part in parts])
     delta = {"stop_reason": _anthropic_stop(answer), "stop_sequence": None}
-    yield {"type": "message_delta", "delta": delta, "usage": {"output_tokens": (answer.usage or (0, 0))[1]}}
+    counted = _anthropic_usage(answer)
+    yield {
+        "type": "message_delta",
+        "delta": delta,
+        "usage": {name: counted[name] for name in counted if name != "input_tokens"},
+    }
     yield {"type": "message_stop"}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from railtracks.exceptions import ConfigError
 from railtracks.llm._messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, UserMessage
-from railtracks.llm._model import OutputSchema, ToolSchema, Usage
+from railtracks.llm._model import OutputSchema, ToolSchema
 from tests.llm import server as server_module
 from tests.llm.server import Answer, Call
 from tests.llm.test_adapters import ASKED, KEY, anthropic, both_ways, whole
@@ -93,12 +93,6 @@ async def test_tools_and_output_go_out_in_their_form(server, ask):
     }
     assert body["max_tokens"] == 9
     assert json.loads(completion.message.content) == {"one": None}
-
-
-@both_ways
-async def test_tokens_of_the_cache_count_as_input(server, ask):
-    server.answers = [Answer(usage=(20, 5))]
-    assert (await ask(anthropic(server.url), ASKED)).usage == Usage(1120, 5)
 
 
 @both_ways

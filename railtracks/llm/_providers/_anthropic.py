@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import attrs
 
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage
 from railtracks.llm._model import Completion, Piece, Reasoning, Usage
 from railtracks.llm._providers._chat_format import parse_arguments
+from railtracks.llm._providers._prompt_cache import cache_control, with_breakpoints
 from railtracks.llm._providers._request import Request, is_forced
 from railtracks.llm._providers._sdk import HTTPModel, parsed, with_retries
 from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
@@ -35,6 +36,9 @@ class Anthropic(HTTPModel):
         default_headers: Headers for every request.
         output_mode: How it is asked for objects: "native", "tool" or "prompted", as ``rt.agent_node`` says. None: as
             is best for the provider.
+        cache_prompt: Whether the provider's cache keeps the tools, the system message and the conversation for the next
+            request: for 5 minutes if this is True or "5m", for an hour if it is "1h". Writing to it costs more than
+            other tokens, and reading costs a tenth. Not a setting: a change does not make a resumed run ask again.
         settings: Sent with every request, as ``client.messages.create`` takes them: ``stop_sequences``, ``thinking``,
             ...; ``max_tokens``, the limit of an answer, is 4096 by default.
 
@@ -47,6 +51,10 @@ class Anthropic(HTTPModel):
     _create = "anthropic.resources.messages:AsyncMessages.create"
     _reserved: ClassVar = {"system": "put a SystemMessage(...) among the messages"}
     _defaults: ClassVar = {"max_tokens": 4096}
+
+    def __init__(self, model: str, *, cache_prompt: bool | Literal["5m", "1h"] = False, **options: Any) -> None:
+        self._cache_control = cache_control(cache_prompt, options)
+        super().__init__(model, **options)
 
     def _payload(self, request: Request) -> dict[str, Any]:
         payload = {
@@ -66,7 +74,7 @@ class Anthropic(HTTPModel):
         if (output := request.output) is not None:
             schema = {"type": "json_schema", "schema": dict(output.schema)}
             payload["output_config"] = {**payload.get("output_config", {}), "format": schema}
-        return payload
+        return payload if self._cache_control is None else with_breakpoints(payload, self._cache_control)
 
     @property
     def _can_force(self) -> bool:
@@ -205,7 +213,14 @@ def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
     """Return the tokens, including those that the provider's cache served, which it counts separately."""
     if not usage:
         return None
-    return Usage(sum(usage.get(name) or 0 for name in _INPUT_COUNTS), usage.get("output_tokens") or 0)
+    return Usage(
+        sum(usage.get(name) or 0 for name in _INPUT_COUNTS),
+        usage.get("output_tokens") or 0,
+        cache_read_tokens=usage.get("cache_read_input_tokens") or 0,
+        cache_write_tokens=usage.get("cache_creation_input_tokens") or 0,
+        cache_write_1h_tokens=(usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0,
+        reasoning_tokens=(usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
+    )
 
 
 @attrs.define

@@ -178,9 +178,24 @@ def parse_arguments(arguments: Any) -> dict[str, Any] | str:
 
 
 def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
+    """Return the tokens. Those of the cache are among ``prompt_tokens``."""
     if not usage:
         return None
-    return Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
+    given, made = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    asked, answered = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
+    reasoning = answered.get("reasoning_tokens") or 0
+    if reasoning and usage.get("total_tokens") == given + made + reasoning:  # xAI: they are not among the others
+        made += reasoning
+    return Usage(
+        given,
+        made,
+        # DeepSeek: https://api-docs.deepseek.com/guides/kv_cache
+        cache_read_tokens=asked.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or 0,
+        cache_write_tokens=asked.get("cache_write_tokens") or 0,
+        cache_write_1h_tokens=(asked.get("cache_creation_token_details") or {}).get("ephemeral_1h_input_tokens") or 0,
+        input_audio_tokens=asked.get("audio_tokens") or 0,
+        reasoning_tokens=reasoning,
+    )
 
 
 @attrs.define

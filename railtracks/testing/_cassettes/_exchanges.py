@@ -91,7 +91,7 @@ def plain_outcome(pieces: Sequence[str | Reasoning] | None, end: Completion | Ex
     if isinstance(end, Completion):
         fields = {field.name: getattr(end, field.name) for field in attrs.fields(Completion)}
         fields["message"] = _plain_messages([end.message])[0]
-        fields["usage"] = None if end.usage is None else attrs.asdict(end.usage)
+        fields["usage"] = None if end.usage is None else end.usage.counts()
         found["completion"] = {name: value for name, value in fields.items() if value not in (None, 0)}
     else:
         found["error"] = _plain_error(end)
