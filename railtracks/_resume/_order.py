@@ -11,7 +11,7 @@ only for a while.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from heapq import heappop, heappush
 
 import anyio
@@ -158,27 +158,39 @@ class ReplayOrder:
         if self._is_known[record.index]:
             self._settle(record)
 
-    async def wait(self, record: CallRecord) -> None:
+    async def wait(self, record: CallRecord, others: Callable[[], Awaitable[None]]) -> None:
         """Wait until a recorded call may be replayed.
 
         Cancellation: the wait ends, and no other call waits for this one any more.
+
+        Args:
+            record: The recorded call.
+            others: Waits for what else has to come before it.
         """
+        if not self._is_known[record.index]:
+            await others()
+            return
         self._turns[record.index] = anyio.Event()
         self._waiting.push(record)
         try:
-            while self._is_late(record):
-                settled, turn = self._settled, self._turns[record.index]
-                with anyio.move_on_after(self._patience(record)):
-                    await turn.wait()
-                if turn.is_set():
-                    self._turns[record.index] = anyio.Event()
-                elif settled == self._settled and self._waiting.first() is record:
-                    self._give_up(record)
+            await self._wait_for_calls(record)
+            await others()
+            await self._wait_for_calls(record)  # there may be new ones
         except BaseException:
             self._settle(record)
             raise
         finally:
             self._turns.pop(record.index)
+
+    async def _wait_for_calls(self, record: CallRecord) -> None:
+        while self._is_late(record):
+            settled, turn = self._settled, self._turns[record.index]
+            with anyio.move_on_after(self._patience(record)):
+                await turn.wait()
+            if turn.is_set():
+                self._turns[record.index] = anyio.Event()
+            elif settled == self._settled and self._waiting.first() is record:
+                self._give_up(record)
 
     def _is_late(self, record: CallRecord) -> bool:
         end = self._step_of(record)

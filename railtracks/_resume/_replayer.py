@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import count
 from typing import Any
 
 from railtracks._logging import SESSION, SessionLog
 from railtracks._resume._canonical import CanonicalForms, forms_key
 from railtracks._resume._code_changes import CodeChanges
+from railtracks._resume._context_order import ContextOrder
 from railtracks._resume._history import HistoryNode, build_history, joined
 from railtracks._resume._links import base_of
 from railtracks._resume._matching import Match, match_call, restore_change
 from railtracks._resume._merging import reopened
-from railtracks._resume._order import ReplayOrder
+from railtracks._resume._order import MAX_DELAY, ReplayOrder
 from railtracks._resume._recorded_values import digests_of
 from railtracks._resume._reruns import Reruns, ResumePolicy
 from railtracks.nodes import FunctionNode
@@ -90,12 +90,7 @@ class Replayer:
         # By the identity of the record of a call that waits, and by what it had read: the value then, and how many
         # values there were.
         self._waiting: dict[int, dict[str, tuple[_Value | None, int]]] = {}
-        self._applied: dict[str, int] = {}  # by key of the context: the recorded order of the change last made again
-        self._newest: dict[str, int] = {}  # by key of the context: the order of the latest change that is new
-        self._orders = count(1 + max((c.order for record in history for c in record.changes or ()), default=-1))
-        # By the index of a call that runs again: the recorded changes of its own that it has not made again. They come
-        # between the calls that it makes. What a call without any changes in another attempt is another change.
-        self._not_made: dict[int, list[Change]] = {}
+        self._changes = ContextOrder(history)
         # By identity: what was handed over to workers that were lost.
         self._given_back: dict[int, HistoryNode] = {}
         self._retries: dict[int, CallRecord] = {}  # by the index of a call that is tried again: the recorded one
@@ -143,7 +138,7 @@ class Replayer:
                 self._order.expect_below(match.node)
                 known = match.node.record
                 if known is not None and known.changes and match.node.attempt.children(known):
-                    self._not_made[record.index] = [*known.changes]
+                    self._changes.expect(record, known.changes)
             if match.is_lost_failure and node.name not in self._lost_failures:
                 self._lost_failures.add(node.name)
                 self._log.log(logging.WARNING, "The call of %s runs again: %s", node.name, match.reuse, logger=SESSION)
@@ -160,6 +155,7 @@ class Replayer:
 
     def on_ended(self, record: CallRecord) -> None:
         """Note the end of a call that has run."""
+        self._changes.on_ended(record)
         known = self._retries.pop(record.index, None)
         if known is not None:
             self._order.on_retried(known, record.status is Status.COMPLETED)
@@ -209,10 +205,10 @@ class Replayer:
         return read_text(key, context[key], self._redactor) if key in context else (None, None)
 
     def must_wait(self, match: Match) -> bool:
-        """Return whether a call may not be replayed yet, as others had ended before it."""
+        """Return whether a call may not be replayed yet, as others had ended, or had changed the context, before it."""
         assert match.node is not None
         assert match.node.record is not None
-        return self._order.must_wait(match.node.record)
+        return self._order.must_wait(match.node.record) or self._changes.must_wait(match.changes)
 
     async def wait(self, match: Match, context: dict[str, Any]) -> None:
         """Wait until a call may be replayed. Cancellation: the wait ends.
@@ -224,38 +220,18 @@ class Replayer:
         assert match.node is not None
         assert match.node.record is not None
         known = match.node.record
+        delay = min(max((known.ended or 0.0) - self.history[0].started, 0.0), MAX_DELAY)
         for key, _ in match.node.attempt.outside_reads(known):
             self._waiting.setdefault(id(known), {})[key] = self._shown(key, context), len(self._values.get(key, ()))
-        await self._order.wait(known)
+        await self._order.wait(known, lambda: self._changes.wait(match.changes, delay))
 
     def order_of(self, record: CallRecord, key: str) -> int:
-        """Return the position of a change of the context that a call makes, among those of all attempts.
-
-        If the call runs again and makes a recorded change again, it is the recorded one.
-        """
-        changes = self._not_made.get(record.index, [])
-        known = next((change for change in changes if change.key == key), None)
-        if known is None:
-            self._newest[key] = next(self._orders)
-            return self._newest[key]
-        changes.remove(known)
-        self._applied[key] = max(known.order, self._applied.get(key, -1))
-        return known.order
+        """Return the position of a change of the context that a call makes; see ``ContextOrder``. Thread-safe."""
+        return self._changes.number_of(record, key)
 
     def orders_of(self, changes: Sequence[Change]) -> list[int]:
-        """Return the positions of the changes of a replayed call, made again now, among those of all attempts.
-
-        They keep those that they had, unless this session has changed the same key anew before: the flow has taken
-        another way than in the attempt in which the call had run.
-        """
-        return [self._order_again(change) for change in changes]
-
-    def _order_again(self, change: Change) -> int:
-        is_skipped = change.order < self._applied.get(change.key, -1)
-        if is_skipped or change.order > self._newest.get(change.key, -1):
-            return change.order
-        self._newest[change.key] = next(self._orders)
-        return self._newest[change.key]
+        """Return the positions of the changes of a replayed call, made again now; see ``ContextOrder``."""
+        return self._changes.numbers_of(changes)
 
     def on_context_change(self, change: Change) -> None:
         """Note a change of the context by a call that runs."""
@@ -289,9 +265,9 @@ class Replayer:
             self._failures[record.name] = self._failures.get(record.name, 0) + 1
         self._state.reused(record, known, match.descendants, match.result, orders)
         for change in match.changes:
-            if change.order < self._applied.get(change.key, -1):
+            if self._changes.is_past(change):
                 continue  # a concurrent call, replayed before this one, had changed the key later than this one
-            self._applied[change.key] = change.order
+            self._changes.apply(change)
             self.on_context_change(change)
             if change.value is None:
                 context.pop(change.key, None)

@@ -91,6 +91,60 @@ async def test_last_of_concurrent_context_changes_counts_again(world):
     assert (await resumed(flow))[0] == "last"
 
 
+@pytest.mark.parametrize("where", ["in a task", "in a thread"])
+async def test_a_caller_s_earlier_change_comes_before_a_replayed_one(world, where):
+    """A call that is replayed waits for an earlier change of the same key, which a call that runs again has to make."""
+
+    async def puts_last():
+        await anyio.sleep(3)
+        rt.context.put("key", "last")
+
+    async def puts_first():
+        await anyio.sleep(2)
+        if where == "in a task":
+            rt.context.put("key", "first")
+        else:
+            await anyio.to_thread.run_sync(rt.context.put, "key", "first")
+        await rt.call(ends_later)
+
+    async def ends_later():
+        await anyio.sleep(5)
+
+    async def main():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(puts_first)
+            tasks.start_soon(rt.call, puts_last)
+        await rt.call(world.step, "x")
+        return rt.context.get("key")
+
+    world.broken.add("x")
+    flow = flow_of(main)
+    assert (await failing(flow)).context == {"key": "last"}
+    world.broken.clear()
+    assert (await resumed(flow))[0] == "last"
+
+
+async def test_an_earlier_change_that_is_not_made_again_is_given_up(world):
+    """A call is replayed although a change that came before its own is not made again, as the flow has changed."""
+
+    async def puts_last():
+        await anyio.sleep(3)
+        rt.context.put("key", "last")
+
+    async def main():
+        if world.broken:
+            rt.context.put("key", "first")
+        await rt.call(puts_last)
+        await rt.call(world.step, "x")
+        return rt.context.get("key")
+
+    world.broken.add("x")
+    flow = flow_of(main)
+    await failing(flow)
+    world.broken.clear()
+    assert (await resumed(flow))[0] == "last"
+
+
 async def test_context_changes_survive_several_resumes(world):
     """Changes of the context are applied again when the run that is resumed had itself reused them."""
     _, everything = changes(world)
