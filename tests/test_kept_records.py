@@ -307,7 +307,7 @@ def kill_at(journal):
     Path(".railtracks/run.journal").write_bytes(journal)
 
 
-@examples(60)
+@examples(30)
 @given(data=st.data())
 def test_each_item_is_done_and_none_that_completed_twice(backend, data):
     beyond = data.draw(st.sampled_from([200, _recorder.REWRITE_BEYOND]))  # it is often written anew, or never
@@ -594,6 +594,7 @@ flow.invoke()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.either_backend
 def test_a_killed_process_does_nothing_again_that_was_seen(backend):
     """The lines that are read before the kill are some moments old then; what came since may be there or not."""

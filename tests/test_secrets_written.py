@@ -318,6 +318,7 @@ def test_secret_is_masked_in_whichever_way_it_gets_out(way, secret):
     assert leaks(Plan(secret, "positional", (), 0, (way,))) == []
 
 
+@pytest.mark.slow
 def test_the_search_would_find_what_is_not_masked():
     for secret in (SECRET, "Qz7-'\"\\é\n", b"Qz7-\xff\x00'"):
         for way in set(WAYS) - {"broadcast"}:

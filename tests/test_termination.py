@@ -76,12 +76,14 @@ def ignore_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+@pytest.mark.slow
 def test_program_whose_shell_ignores_ctrl_c_ends_too(backend, tmp_path):
     ended = run(PRELUDE + FORMS["invoke"], tmp_path, backend, preexec_fn=ignore_ctrl_c)
     assert (ended.returncode, ended.stdout) == (143, "cleaned up\n")
     assert "('len', 'Completed', None)" in run(SHOW, tmp_path).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["node", "body", "between calls"])
 @pytest.mark.parametrize("ignored", [False, True])
 def test_handler_in_the_docs_ends_sessions_in_an_event_loop(place, ignored, backend, tmp_path):
@@ -114,6 +116,7 @@ except KeyboardInterrupt:
     assert [path.name for path in (tmp_path / ".railtracks").iterdir()] == ["job.json"]
 
 
+@pytest.mark.either_backend
 def test_handler_of_the_application_is_left_alone(backend, tmp_path):
     code = """
 def handle(signum, frame):
@@ -157,6 +160,7 @@ signal.raise_signal(signal.SIGTERM)
     assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "True\n")
 
 
+@pytest.mark.either_backend
 def test_outside_the_main_thread_nothing_changes(backend, tmp_path):
     code = """
 def work():
@@ -188,6 +192,7 @@ with rt.Session():
     assert (ended.returncode, ended.stdout) == (0, "-15\n")
 
 
+@pytest.mark.slow
 def test_killed_by_the_signal_it_is_started_again_and_goes_on(backend, tmp_path):
     code = """
 @rt.function_node

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("mypy")
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 API = ROOT / "tests" / "typing" / "api.py"
 

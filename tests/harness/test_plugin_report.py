@@ -180,6 +180,7 @@ def test_a_failure_where_there_is_no_terminal(pytester):
     assert pytester.inline_run("-p", "no:terminal").ret == pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.mark.slow
 def test_with_workers_of_xdist(suite):
     pytest.importorskip("xdist")
     result = suite(

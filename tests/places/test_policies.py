@@ -21,7 +21,7 @@ from tests.places import policy_nodes as nodes
 from tests.places.helpers import at, shape_of
 from tests.places.policy_nodes import marks
 
-EVERYWHERE = ["thread", "pool", "process"]
+EVERYWHERE = ["thread", pytest.param("pool", marks=pytest.mark.slow), "process"]
 KEPT = ["failures", "summary"]
 
 

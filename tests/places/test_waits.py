@@ -91,7 +91,9 @@ def _waiting_for(session, index):
     return None if len(records) <= index or records[index].policy is None else records[index].policy.waiting
 
 
-@pytest.mark.parametrize("place", WAITS)
+@pytest.mark.parametrize(
+    "place", [pytest.param(name, marks=[pytest.mark.slow] if name in POOLS else []) for name in WAITS]
+)
 def test_timeout_begins_when_there_is_a_place(backend, session, place):
     held, late = nodes_at(place, 2)
 

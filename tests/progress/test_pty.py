@@ -14,7 +14,7 @@ from typing import Any
 import pyte
 import pytest
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+pytestmark = [pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal"), pytest.mark.either_backend]
 
 PROGRAM = """
 import anyio, getpass, logging, os, subprocess, sys

@@ -40,7 +40,7 @@ def test_members_written_alike_are_ordered_by_their_types():
     assert text_of({Named.X, "X"}) == text_of({"X", Named.X})
 
 
-@examples(400)
+@examples(200)
 @given(st.lists(values, min_size=2, max_size=12))
 def test_values_that_differ_are_never_written_alike(several):
     """In anything that their owner can see, at any level."""
