@@ -8,6 +8,7 @@ All public names are here, and explained in ``docs/``.
 from typing import TYPE_CHECKING
 
 from railtracks import context, exceptions, nodes, state
+from railtracks._approval_request import ApprovalRequest
 from railtracks._calls._batch import call_batch
 from railtracks._calls._broadcast import broadcast, broadcast_sync
 from railtracks._calls._call import call, call_sync, session_id
@@ -42,8 +43,10 @@ if TYPE_CHECKING:
         Parameter,
         Stream,
         ToolManifest,
+        ToolNode,
         agent_node,
         astream,
+        tool,
         tool_from_schema,
     )
     from railtracks.llm._prompt import escape_braces
@@ -53,6 +56,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AgentNode",
     "AgentType",
+    "ApprovalRequest",
     "Cache",
     "CallHandle",
     "CallStream",
@@ -76,6 +80,7 @@ __all__ = [
     "Stream",
     "Subscription",
     "ToolManifest",
+    "ToolNode",
     "agent_node",
     "arecover",
     "ask",
@@ -104,6 +109,7 @@ __all__ = [
     "set_config",
     "sleep",
     "state",
+    "tool",
     "tool_from_schema",
     "uuid4",
 ]
@@ -124,8 +130,8 @@ if not TYPE_CHECKING:
             "railtracks._recover": ("RecoveredRun", "arecover", "recover"),
             "railtracks.llm._prompt": ("escape_braces",),
             "railtracks.agents": (
-                "AgentNode", "AgentType", "Chunk", "LLMResponse", "Parameter", "Stream", "ToolManifest", "agent_node",
-                "astream", "tool_from_schema",
+                "AgentNode", "AgentType", "Chunk", "LLMResponse", "Parameter", "Stream", "ToolManifest", "ToolNode",
+                "agent_node", "astream", "tool", "tool_from_schema",
             ),
         },
     )  # fmt: skip

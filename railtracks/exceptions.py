@@ -193,7 +193,7 @@ class Question(NamedTuple):
     id: str
     """What identifies the question; the same whenever the run is resumed, until it is answered."""
     text: str
-    """For people to read."""
+    """For people to read. If the question is whether a tool of an agent may run, it is an ``rt.ApprovalRequest``."""
 
 
 class RunSuspended(RTError):

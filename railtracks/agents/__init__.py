@@ -4,7 +4,7 @@ from railtracks.agents._agent import AgentNode, AgentType, agent_node
 from railtracks.agents._response import Chunk, LLMResponse
 from railtracks.agents._schema_tools import tool_from_schema
 from railtracks.agents._stream import Stream, astream
-from railtracks.agents._tools import Parameter, ToolManifest
+from railtracks.agents._tools import Parameter, ToolManifest, ToolNode, tool
 
 __all__ = [
     "AgentNode",
@@ -14,7 +14,9 @@ __all__ = [
     "Parameter",
     "Stream",
     "ToolManifest",
+    "ToolNode",
     "agent_node",
     "astream",
+    "tool",
     "tool_from_schema",
 ]

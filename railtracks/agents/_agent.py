@@ -12,7 +12,7 @@ from railtracks._policies import Cache, Limit, PolicyOptions, Retry, policies_of
 from railtracks.agents._conversation import Conversation
 from railtracks.agents._response import LLMResponse
 from railtracks.agents._spec import AgentSpec, HistoryProcessor, digest
-from railtracks.agents._tools import ToolManifest, check_manifest, tools_of
+from railtracks.agents._tools import Tool, ToolManifest, ToolNode, check_manifest, tools_of
 from railtracks.exceptions import NodeCreationError, NodeInvocationError
 from railtracks.llm._messages import Message, SystemMessage, UserMessage
 from railtracks.llm._model import Model, OutputMode, OutputSchema
@@ -155,7 +155,7 @@ class AgentOptions(PolicyOptions, total=False):
 
     output_mode: OutputMode | None
     system_message: str | SystemMessage | None
-    tool_nodes: Iterable[Callable[..., Any]]
+    tool_nodes: Iterable[Callable[..., Any] | ToolNode]
     max_tool_calls: int | None
     max_requests: int | None
     max_tokens: int | None
@@ -189,7 +189,7 @@ def agent_node(
     *,
     llm: Model,
     system_message: str | SystemMessage | None = None,
-    tool_nodes: Iterable[Callable[..., Any]] = (),
+    tool_nodes: Iterable[Callable[..., Any] | ToolNode] = (),
     output_schema: Any = None,
     output_mode: OutputMode | None = None,
     max_tool_calls: int | None = None,
@@ -227,9 +227,9 @@ def agent_node(
         system_message: The instructions for the model, which begin each run. ``{name}`` in it, and in user messages, is
             filled from the session's context, once, before the model is first asked; see ``prompt_injection`` and
             ``rt.escape_braces``.
-        tool_nodes: The nodes that the model may call: anything that ``rt.call`` takes, other agents included. Several
-            that it asks for at once run concurrently. If one fails, its error is sent to the model as its result; a
-            fatal error ends the run.
+        tool_nodes: The nodes that the model may call: anything that ``rt.call`` takes, other agents included, and what
+            ``rt.tool`` returns, for calls that a person must approve. Several that it asks for at once run
+            concurrently. If one fails, its error is sent to the model as its result; a fatal error ends the run.
         output_schema: A class (attrs, dataclass, pydantic, TypedDict, NamedTuple), or any type that JSON can hold. The
             content of the result is then an object of it. A model whose answer does not fit is sent the reason, and may
             try again (``repairs``). None: the content is text.
@@ -341,8 +341,16 @@ def _system(given: object) -> SystemMessage | None:
 def _full_version(spec: AgentSpec, given: str | None, rename: Callable[[str], str] | None = None) -> str:
     # With former names of tools: the digest of an agent is on record, and must stay the same.
     tools = [repr(key and former_node(key)) for key in (_tool_key(tool.node, rename) for tool in spec.tools.values())]
-    own = digest(spec.fingerprint, repr(spec.system), repr(spec.max_tool_calls), *tools)
+    asked = [
+        f"needs_approval {name} {_approval(tool, rename)}" for name, tool in spec.tools.items() if tool.needs_approval
+    ]
+    own = digest(spec.fingerprint, repr(spec.system), repr(spec.max_tool_calls), *tools, *asked)
     return own if given is None else f"{given}-{own}"
+
+
+def _approval(tool: Tool, rename: Callable[[str], str] | None) -> str | None:
+    decides = tool.needs_approval
+    return "always" if isinstance(decides, bool) else _tool_key(decides, rename)
 
 
 def _tool_key(node: FunctionNode[..., Any], rename: Callable[[str], str] | None) -> str | None:

@@ -10,6 +10,7 @@ For the same reason the texts that a model reads must not change: corrections, a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from railtracks._context_variable import current
 from railtracks._policies import OWN_POLICIES
 from railtracks._schema._arguments import ArgumentError, structured_output
 from railtracks.agents import _attributes as attributes
+from railtracks.agents._approval import approved_call
 from railtracks.agents._endings import CUT_CALL, bound_error, ending_error, truncated
 from railtracks.agents._requests import Requests
 from railtracks.agents._response import REJECTED, LLMResponse, chunks_of_answer, chunks_of_round
@@ -216,7 +218,7 @@ class Conversation:
         calls = [each for each in prepared if not isinstance(each, str)]
         results = iter(await gather_calls(calls))
         return [
-            _answer(each, what, is_error=True) if isinstance(what, str) else self._result(each, next(results))
+            _answer(each, what, is_error=True) if isinstance(what, str) else self._outcome(each, next(results))
             for each, what in zip(tool_calls, prepared, strict=True)
         ]
 
@@ -230,9 +232,21 @@ class Conversation:
         if tool is None:
             return f"there is no tool {tool_call.name!r}; the tools are {', '.join(agent.tools) or 'none'}"
         try:
-            return (tool.node, *tool.bind(tool_call.arguments))
+            bound = tool.bind(tool_call.arguments)
         except ArgumentError as exc:
             return f"{tool_call.name} was not run: {exc}"
+        if tool.needs_approval:
+            answer = functools.partial(self._result, tool_call)
+            return approved_call(tool, tool_call, bound, agent.name, self._coordinator.redactor, answer)
+        return (tool.node, *bound)
+
+    def _outcome(self, tool_call: ToolCall, result: Any) -> ToolMessage:
+        if not self._agent.tools[tool_call.name].needs_approval:
+            return self._result(tool_call, result)
+        if isinstance(result, BaseException):  # of the approval; that of the tool is an answer
+            raise result
+        answer: ToolMessage = result
+        return answer
 
     def _result(self, tool_call: ToolCall, result: Any) -> ToolMessage:
         if not isinstance(result, BaseException):

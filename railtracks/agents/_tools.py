@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from keyword import iskeyword
-from typing import Any
+from typing import Any, final
 
 import attrs
 
@@ -85,6 +85,53 @@ def check_manifest(manifest: object) -> None:
         names.add(each.name)
 
 
+@final
+@attrs.frozen
+class ToolNode:
+    """A node with what an agent must know of it as a tool; made by ``rt.tool``."""
+
+    node: FunctionNode[..., Any] | Callable[..., Any]
+    needs_approval: bool | FunctionNode[..., Any]
+
+
+def tool(node: Callable[..., Any], /, *, needs_approval: bool | Callable[..., Any]) -> ToolNode:
+    """Return a node for the ``tool_nodes`` of an agent, whose calls a person must approve before they are made.
+
+    ::
+
+        rt.agent_node(..., tool_nodes=[search, rt.tool(pay, needs_approval=lambda amount: amount > 100)])
+
+    Args:
+        node: Anything that ``rt.call`` takes: a function, a node, another agent.
+        needs_approval: True: each call. False: none. Or a sync or async function, which gets the arguments of the
+            call as the node would, and returns whether this call needs it. It may be a node, and is a call on record
+            in any case.
+
+    A person is asked as by ``rt.ask``: by the ``ask_callback`` of the session, with an ``rt.ApprovalRequest``; without
+    one the run of a flow is suspended until the answer comes. Several calls are asked for at once. The answer:
+
+    - True, or a text such as "yes": the tool runs.
+    - False, or "no", or any other text: it does not. The model reads the text as the reason.
+    - A dict, ``{"approved": True}``, with ``"reason"`` if it is False, and with ``"arguments"`` if the tool is to run
+      with others, a dict of all of them. The model reads that they were changed.
+
+    Any other answer is an error, which the agent raises. What an ``ask_callback`` has answered in such a way is
+    asked again when the run is resumed.
+
+    Raises:
+        NodeCreationError: An argument is something else.
+    """
+    if isinstance(node, ToolNode):
+        raise NodeCreationError(f"rt.tool({node.node!r}) was given to rt.tool again; pass the node itself")
+    if isinstance(needs_approval, bool):
+        return ToolNode(node, needs_approval)
+    if not callable(needs_approval):
+        raise NodeCreationError(
+            f"needs_approval is {needs_approval!r}; expected True, False, or a function of the arguments of the tool"
+        )
+    return ToolNode(node, as_node(needs_approval, "rt.tool"))
+
+
 @attrs.frozen
 class Tool:
     """A node, and its description for a model."""
@@ -93,6 +140,8 @@ class Tool:
     node: FunctionNode[..., Any]
     bind: Callable[[dict[str, Any] | str], Arguments]
     """Turns the arguments that a model wrote into those of the node. Raises an ArgumentError whose text is for it."""
+    needs_approval: bool | FunctionNode[..., Any] = False
+    """Whether a person must approve each call, or a node that decides it."""
 
 
 def tools_of(nodes: Iterable[Any], manifest_of: Callable[[Any], ToolManifest | None]) -> dict[str, Tool]:
@@ -108,7 +157,8 @@ def tools_of(nodes: Iterable[Any], manifest_of: Callable[[Any], ToolManifest | N
     tools: dict[str, Tool] = {}
     if not isinstance(nodes, Iterable) or isinstance(nodes, str):
         raise NodeCreationError(f"tool_nodes is {nodes!r}; pass rt.agent_node() a list of nodes: tool_nodes=[...]")
-    for given in nodes:
+    for each in nodes:
+        given, needs_approval = (each.node, each.needs_approval) if isinstance(each, ToolNode) else (each, False)
         manifest = manifest_of(given)
         node = as_node(given, "tool_nodes")
         tool = _function_tool(node) if manifest is None else _agent_tool(node, manifest)
@@ -116,7 +166,7 @@ def tools_of(nodes: Iterable[Any], manifest_of: Callable[[Any], ToolManifest | N
             how = "rt.function_node(..., name='another')" if manifest is None else "rt.agent_node('another', ...)"
             how = node.rename_hint if isinstance(node, SchemaNode) else how
             raise NodeCreationError(f"two tools are called {tool.schema.name!r}; rename one of them: {how}")
-        tools[tool.schema.name] = tool
+        tools[tool.schema.name] = attrs.evolve(tool, needs_approval=needs_approval) if needs_approval else tool
     return tools
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from railtracks._approval_request import ApprovalRequest
 from railtracks.exceptions import Question
 from railtracks.state._records import CallRecord, Status
 from railtracks.state._redaction._redactor import Redactor
@@ -14,6 +15,8 @@ QUESTION = "railtracks.ask.id"
 """The attribute of a call of ``ask`` that waits for an answer: the id of the question."""
 TOPIC = "railtracks.receive.topic"
 """The attribute of a call of ``receive``: its topic."""
+APPROVAL = "approval"
+"""The argument of a call that asks whether a tool may run: the parts of an ``ApprovalRequest``."""
 ASK = "railtracks.ask"
 """The key of the node that asks."""
 _WAITING = (Status.OPEN, Status.SUSPENDED)
@@ -31,10 +34,15 @@ def open_questions(records: Iterable[CallRecord]) -> tuple[Question, ...]:
         if identifier is None:
             continue
         if record.status in _WAITING and record.args:
-            found[identifier] = Question(identifier, str(record.args[0]))
+            found[identifier] = Question(identifier, _text(record))
         elif record.status is Status.COMPLETED:
             found.pop(identifier, None)
     return tuple(found.values())
+
+
+def _text(record: CallRecord) -> str:
+    parts = record.kwargs.get(APPROVAL)
+    return str(record.args[0]) if parts is None else ApprovalRequest(**parts)
 
 
 def awaited_topics(records: Iterable[CallRecord]) -> tuple[str, ...]:
