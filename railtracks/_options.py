@@ -85,6 +85,7 @@ class SessionOptions(TypedDict, total=False):
     max_depth: int | None
     budget: float | None
     executors: Mapping[str, Any] | None
+    default_llm: Any
 
 
 # ---- validators: each returns the value in the type of its field, or raises ValueError that says what it expects
@@ -184,6 +185,30 @@ def shown_store(text: str) -> str:
     hidden = "***" if colon else ""
     parameters = (each if "password" not in each else f"{each.partition('=')[0]}=***" for each in query.split("&"))
     return f"{before[:begin]}{user}{colon}{hidden}{at}{host}{mark}{'&'.join(parameters)}"
+
+
+def _validate_model(value: Any) -> Any:
+    is_made = not isinstance(value, type) and isinstance(getattr(value, "name", None), str)
+    if not is_made or not all(callable(getattr(value, part, None)) for part in ("complete", "stream")):
+        raise ValueError("a model, such as rt.llm.OpenAI('gpt-5'), or an object with all that rt.llm.Model lists")
+    return value
+
+
+def _show_model(value: Any) -> str:
+    """Return a model for people: not its own repr, which may show a key."""
+    is_plain = isinstance(value, str | int | float | type | NotSent)
+    return repr(value) if is_plain else f"<{type(value).__name__} {getattr(value, 'name', '')}>"
+
+
+@attrs.frozen
+class NotSent:
+    """Stands for a model in a worker that could not be sent there.
+
+    Args:
+        reason: Why not.
+    """
+
+    reason: str
 
 
 def _show_store(value: Any) -> str:
@@ -389,6 +414,9 @@ class ExecutorConfig:
     executors: Mapping[str, Any] | None = _option(None, _validate_executors, None)
     """Executors as ``concurrent.futures`` has them, or functions that make them, by the name that nodes run in them by:
     ``where="name"``. What a function makes belongs to the session, which shuts it down at its end."""
+
+    default_llm: Any = _option(None, _validate_model, None, show=_show_model)  # noqa: RUF009 (a field, not a default)
+    """The model of agents that have none of their own; see ``rt.llm.Model``."""
 
     @property
     def policies(self) -> Policies | None:

@@ -57,7 +57,9 @@ DEFAULTS = {
     "max_depth": None,
     "budget": None,
     "executors": None,
+    "default_llm": None,
 }
+MODEL, OTHER_MODEL = rt.testing.ScriptedModel([]), rt.testing.ScriptedModel([])
 RETRY_ONCE = rt.Retry(attempts=2)
 COUNTS = [(1, 1), (2, 2), ("3", 3), (400, 400)]
 # Of each option: four values, each as it is given and as it is settled.
@@ -69,6 +71,7 @@ VALUES: dict[str, list[tuple[Any, Any]]] = {
     "broadcast_callback": [(on_broadcast, on_broadcast), (print, print)],
     "ask_callback": [(input, input), (print, print)],
     "executors": [({}, {}), ({"pool": ThreadPoolExecutor}, {"pool": ThreadPoolExecutor})],
+    "default_llm": [(MODEL, MODEL), (OTHER_MODEL, OTHER_MODEL)],
     "run_identifier": [("one", "one"), ("two", "two"), ("three", "three"), ("four", "four")],
     "prompt_injection": [(False, False), (True, True), ("off", False), (True, True)],
     "save_state": [(False, False), (True, True), ("0", False), (True, True)],
@@ -102,7 +105,8 @@ VALUES: dict[str, list[tuple[Any, Any]]] = {
 }
 SOURCES = ["argument", "set_config", "environment", "file"]
 OPTIONS = [*DEFAULTS]
-TEXT_OPTIONS = [name for name in DEFAULTS if name not in ("broadcast_callback", "ask_callback", "executors")]
+OBJECTS = ("broadcast_callback", "ask_callback", "executors", "default_llm")
+TEXT_OPTIONS = [name for name in DEFAULTS if name not in OBJECTS]
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +189,7 @@ def test_global_config_precedence_keeps_the_order_of_arguments():
     assert isinstance(config, rt.ExecutorConfig)
     assert attrs.astuple(config) == (
         2.0, True, "QUIET", "x.log", on_broadcast, "mine", False, False, None, "async", None, "asyncio", 40, "replace",
-        "warn", False, None, 67_108_864, "continue", 1.0, False, False, *[None] * 10,
+        "warn", False, None, 67_108_864, "continue", 1.0, False, False, *[None] * 11,
     )  # fmt: skip
 
 
@@ -285,6 +289,7 @@ WRONG = {
     "broadcast_callback": [5, "print"],
     "ask_callback": [5, "input"],
     "executors": [5, "pool", {"pool": 5}, {"thread": ThreadPoolExecutor}],
+    "default_llm": [5, "openai/gpt-5", rt.testing.ScriptedModel, object()],
     "run_identifier": [5, "", "a/b", Path("a")],
     "prompt_injection": ["no", 1],
     "save_state": ["no", 1],
@@ -317,6 +322,7 @@ ALLOWED = {
     "broadcast_callback": "a function of one argument",
     "ask_callback": "a function of one argument",
     "executors": "a mapping of names to executors",
+    "default_llm": "a model, such as rt.llm.OpenAI('gpt-5')",
     "run_identifier": "a file name of letters",
     "prompt_injection": "True or False",
     "save_state": "True or False",

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 import railtracks as rt
+import railtracks.testing
 from railtracks.exceptions import ConfigError, GlobalTimeOutError
 from railtracks.state import Status
 
@@ -51,6 +52,7 @@ async def test_it_takes_every_option_of_a_session(tmp_path):
         "broadcast_callback": heard.append,
         "ask_callback": input,
         "executors": {},
+        "default_llm": rt.testing.ScriptedModel([]),
         "run_identifier": "decorated",
         "prompt_injection": False,
         "save_state": True,

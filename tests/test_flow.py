@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 import railtracks as rt
+import railtracks.testing
 from railtracks.exceptions import ConfigError, ContextError, GlobalTimeOutError, NodeCreationError, SessionError
 from railtracks.execution import running_library
 from railtracks.state import Status
@@ -46,6 +47,7 @@ OPTIONS: dict[str, Any] = {
     "broadcast_callback": print,
     "ask_callback": input,
     "executors": {},
+    "default_llm": rt.testing.ScriptedModel([]),
     "run_identifier": "a-flow",
     "prompt_injection": False,
     "save_state": False,

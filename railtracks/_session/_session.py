@@ -23,6 +23,7 @@ from railtracks.pubsub import OnError, Policy, Subscription
 from railtracks.state import Broadcast, Event, ExecutionInfo
 from railtracks.state._info import info_made_later
 from railtracks.state._records import aggregate_status
+from railtracks.state._redaction._model_keys import keys_of
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._large_values import find_nothing
 from railtracks.state._serialization._redacted_values import logged_text
@@ -122,6 +123,8 @@ class Session(SessionCalls):
         identifier = config.run_identifier or (resume if before is None else hooks.new_id())
         identifier = identifier or (hooks.new_id() if name is None else slug(name))
         redactor = Redactor()
+        for key in () if config.default_llm is None else keys_of(config.default_llm):
+            redactor.add(key)
         log = SessionLog(
             config.logging_setting, config.log_file, identifier, hooks.clock, partial(logged_text, redactor=redactor)
         )

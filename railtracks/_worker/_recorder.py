@@ -10,6 +10,7 @@ from railtracks.execution._recording._recorder import Recorder
 from railtracks.execution._remote._rows import records_of
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord
+from railtracks.state._records import PolicyFacts
 
 if TYPE_CHECKING:
     from railtracks._resume._history import HistoryNode
@@ -47,6 +48,8 @@ class WorkerRecorder(Recorder):
         if record.parent is not None:
             return super().on_created(record, node, caller, before)
         record.node, record.inputs, record.attempt = self._order.key, self._order.inputs, self._order.attempt
+        if self._order.retry:
+            record.policy = PolicyFacts(retry=self._order.retry)
         return None if self._replayer is None else self._replayer.match(record, node, None)
 
     def on_ended(self, record: CallRecord) -> None:

@@ -8,26 +8,34 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, Unpack, o
 
 import attrs
 
-from railtracks._policies import Cache, Limit, PolicyOptions, Retry, policies_of
+from railtracks._policies import POLICIES, Cache, Limit, PolicyOptions, Retry, policies_of
 from railtracks.agents._conversation import Conversation
+from railtracks.agents._models import model_of
 from railtracks.agents._response import LLMResponse
+from railtracks.agents._settled import settled
 from railtracks.agents._spec import AgentSpec, HistoryProcessor, digest
+from railtracks.agents._system_messages import system_of
 from railtracks.agents._tools import Tool, ToolManifest, ToolNode, check_manifest, tools_of
-from railtracks.exceptions import NodeCreationError, NodeInvocationError
+from railtracks.exceptions import ConfigError, NodeCreationError, NodeInvocationError
 from railtracks.llm._messages import Message, SystemMessage, UserMessage
 from railtracks.llm._model import Model, OutputMode, OutputSchema
 from railtracks.llm._output import OUTPUT_MODES
+from railtracks.llm._settings import with_settings
 from railtracks.llm._tool_schemas import output_schema as schema_of
 from railtracks.nodes import FunctionNode, Node
 from railtracks.nodes._callables import innermost
 from railtracks.nodes._identity import check_key
-from railtracks.state import Secret
+from railtracks.state._redaction._model_keys import keys_of
 from railtracks.state._serialization._former_names import former_node
 from railtracks.state._serialization._renaming import rename_in_key
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-MISSING = object()
+
+ModelSource = Model | Sequence[Model] | None
+"""A model, one for each attempt, or None for that of the session."""
+SystemSource = str | SystemMessage | Callable[[], Any] | None
+"""A system message, or what returns one."""
 
 
 class AgentNode(Node[LLMResponse[T_co]], Generic[T_co]):
@@ -62,7 +70,7 @@ class AgentNode(Node[LLMResponse[T_co]], Generic[T_co]):
 
         Cancellation: Cancels the request, or the tools, in progress.
         """
-        return await Conversation(self.definition, self._given).run()
+        return await Conversation(await settled(self.definition), self._given).run()
 
     @classmethod
     def name(cls) -> str:
@@ -104,9 +112,16 @@ class AgentNode(Node[LLMResponse[T_co]], Generic[T_co]):
     @classmethod
     def secrets(cls) -> tuple[str, ...]:
         """Return the key of its model, and the secrets of its tools."""
-        own = cls.definition.model.api_key
-        of_tools = (text for tool in cls.definition.tools.values() for text in tool.node.secrets)
-        return (*of_tools, *(() if own is None else (own.value,)))
+        nodes = [tool.node for tool in cls.definition.tools.values()]
+        if cls.definition.system_node is not None:
+            nodes.append(cls.definition.system_node)
+        return (*(text for node in nodes for text in node.secrets), *keys_of(cls.definition.model))
+
+    @classmethod
+    def _with_arguments(cls, given: dict[str, Any], what: str) -> tuple[Any, dict[str, Any]]:
+        policies = {name: value for name, value in given.items() if name in POLICIES}
+        others = {name: value for name, value in given.items() if name not in POLICIES}
+        return (_changed_agent(cls, others, what) if others else cls), policies
 
     @classmethod
     def memo(cls) -> bool:
@@ -126,15 +141,54 @@ class AgentType(Protocol[T_co]):
         """Return the name that was passed to ``rt.agent_node``."""
 
     def options(
-        self, **policies: Unpack[PolicyOptions]
+        self,
+        *,
+        llm: ModelSource = ...,
+        system_message: SystemSource = ...,
+        max_tool_calls: int | None = ...,
+        max_requests: int | None = ...,
+        max_tokens: int | None = ...,
+        repairs: int = ...,
+        tool_errors: Literal["model", "raise"] = ...,
+        history_processors: Iterable[HistoryProcessor] = ...,
+        timeout: float | None = None,
+        retries: int | Retry | None = None,
+        limit: float | Limit | None = None,
+        cache: bool | Cache | None = None,
+        where: str | None = None,
+        **settings: Any,
     ) -> Callable[[str | Message | Sequence[Message]], AgentNode[T_co]]:
-        """Return the agent with other policies, for single calls: ``await rt.call(MyAgent.options(retries=0), ...)``.
+        """Return the agent with other policies, bounds or settings, for single calls.
+
+        ::
+
+            await rt.call(MyAgent.options(temperature=0, llm=another_model, retries=0), "Hello")
+
+        On record it is the same agent, unless its model, settings or instructions change. A resumed run asks the model
+        again then.
 
         Args:
-            **policies: See ``rt.agent_node``. Those that are not given stay as they are.
+            llm: See ``rt.agent_node``, as for all that follow. What is not given stays as it is.
+            system_message: See there.
+            max_tool_calls: See there.
+            max_requests: See there.
+            max_tokens: See there. It bounds the run; for the setting of a model that is called so, write
+                ``llm=model.with_settings(max_tokens=...)``.
+            repairs: See there.
+            tool_errors: See there.
+            history_processors: See there.
+            timeout: See there. None is as if it was not given, as for the next four.
+            retries: See there.
+            limit: See there.
+            cache: See there.
+            where: See there.
+            **settings: Settings of the model, such as ``temperature``. None: the setting has its default, or is not
+                sent.
 
         Raises:
-            ConfigError: A value is not allowed, or there is no such policy.
+            ConfigError: A policy or a setting is not allowed, the model takes no settings for single calls, or the
+                argument is one that makes another agent, such as ``tool_nodes``.
+            NodeCreationError: Another argument is not allowed.
         """
 
 
@@ -154,7 +208,7 @@ class AgentOptions(PolicyOptions, total=False):
     """The arguments of ``agent_node`` beside the model and the schema; see there."""
 
     output_mode: OutputMode | None
-    system_message: str | SystemMessage | None
+    system_message: SystemSource
     tool_nodes: Iterable[Callable[..., Any] | ToolNode]
     max_tool_calls: int | None
     max_requests: int | None
@@ -170,25 +224,33 @@ class AgentOptions(PolicyOptions, total=False):
 
 @overload
 def agent_node(
-    name: str | None = None, *, llm: Model, output_schema: None = None, **options: Unpack[AgentOptions]
+    name: str | None = None,
+    *,
+    llm: ModelSource = None,
+    output_schema: None = None,
+    **options: Unpack[AgentOptions],
 ) -> AgentType[str]: ...
 @overload
 def agent_node(
-    name: str | None = None, *, llm: Model, output_schema: type[T], **options: Unpack[AgentOptions]
+    name: str | None = None,
+    *,
+    llm: ModelSource = None,
+    output_schema: type[T],
+    **options: Unpack[AgentOptions],
 ) -> AgentType[T]: ...
 @overload
 def agent_node(
     name: str | None = None,
     *,
-    llm: Model,
+    llm: ModelSource = None,
     output_schema: Any,  # such as `int | None`, which is not a `type[T]` for type checkers
     **options: Unpack[AgentOptions],
 ) -> AgentType[Any]: ...
 def agent_node(
     name: str | None = None,
     *,
-    llm: Model,
-    system_message: str | SystemMessage | None = None,
+    llm: ModelSource = None,
+    system_message: SystemSource = None,
     tool_nodes: Iterable[Callable[..., Any] | ToolNode] = (),
     output_schema: Any = None,
     output_mode: OutputMode | None = None,
@@ -223,10 +285,12 @@ def agent_node(
 
     Args:
         name: The name in records and logs, and for a model that has the agent as a tool. "Agent" by default.
-        llm: The model; see :class:`rt.llm.Model`.
+        llm: The model; see :class:`rt.llm.Model`. Or a list of models, one for each attempt that ``retries`` allows, of
+            which the last is for all further ones. None: the ``default_llm`` of the session.
         system_message: The instructions for the model, which begin each run. ``{name}`` in it, and in user messages, is
             filled from the session's context, once, before the model is first asked; see ``prompt_injection`` and
-            ``rt.escape_braces``.
+            ``rt.escape_braces``. Or a sync or async function, or a node, that returns them. It is called without
+            arguments at the start of each run, as a call on record: a resumed run has the text that it returned before.
         tool_nodes: The nodes that the model may call: anything that ``rt.call`` takes, other agents included, and what
             ``rt.tool`` returns, for calls that a person must approve. Several that it asks for at once run
             concurrently. If one fails, its error is sent to the model as its result; a fatal error ends the run.
@@ -273,9 +337,7 @@ def agent_node(
     name = "Agent" if name is None else name
     _check_text(name=name, version=version)
     check_key(key, "rt.agent_node")
-    _check_model(name, llm)
-    if max_tool_calls is not None and (type(max_tool_calls) is not int or max_tool_calls < 0):
-        raise NodeCreationError(f"max_tool_calls is {max_tool_calls!r}; expected an int that is not negative, or None")
+    _check_tool_calls(max_tool_calls)
     if type(memo) is not bool:
         raise NodeCreationError(f"memo is {memo!r}; expected True or False")
     processors = _check_bounds(max_requests, max_tokens, repairs, tool_errors, history_processors)
@@ -284,10 +346,12 @@ def agent_node(
     policies_of(policies, "rt.agent_node")
     manifest = ToolManifest(f"Ask the agent {name}.") if manifest is None else manifest
     check_manifest(manifest)
+    system, system_node = system_of(system_message)
     spec = AgentSpec(
         name=name,
-        model=llm,
-        system=_system(system_message),
+        model=model_of(name, llm),
+        system=system,
+        system_node=system_node,
         tools=tools_of(tool_nodes, _manifest_of),
         result_type=str if output_schema is None else output_schema,
         output=output,
@@ -302,6 +366,40 @@ def agent_node(
     module = sys._getframe(1).f_globals.get("__name__", __name__)  # the caller's, as for any class
     given = {"_key": key, "_given_version": version, "_version": _full_version(spec, version), "_policies": policies}
     return _node_class(spec, manifest, module, given)
+
+
+_CHANGEABLE = frozenset(
+    {"llm", "system_message", "max_tool_calls", "max_requests", "max_tokens", "repairs", "tool_errors"}
+    | {"history_processors"}
+)
+"""The arguments that ``options`` takes. Others would make another agent."""
+
+
+def _changed_agent(cls: type[AgentNode[Any]], given: Mapping[str, Any], what: str) -> type[AgentNode[Any]]:
+    """Return an agent with some of its arguments, or with settings of its model, changed."""
+    spec = cls.definition
+    known = {"name", "llm", "output_schema", *AgentOptions.__annotations__}
+    fixed = [name for name in given if name in known and name not in _CHANGEABLE]
+    if fixed:
+        raise ConfigError(
+            f"{what}: {fixed[0]} cannot be changed for single calls; make another agent: rt.agent_node(...)"
+        )
+    changes = {name: value for name, value in given.items() if name in known}
+    settings = {name: value for name, value in given.items() if name not in known}
+    model = model_of(spec.name, changes.pop("llm")) if "llm" in changes else spec.model
+    if settings:
+        model = with_settings(model, settings, what)
+    if "system_message" in changes:
+        changes["system"], changes["system_node"] = system_of(changes.pop("system_message"))
+    _check_tool_calls(changes.get("max_tool_calls"))
+    bounds = {name: changes.get(name, getattr(spec, name)) for name in ("max_requests", "max_tokens", "repairs")}
+    processors = changes.pop("history_processors", spec.history_processors)
+    tool_errors = changes.get("tool_errors", spec.tool_errors)
+    processors = _check_bounds(**bounds, tool_errors=tool_errors, processors=processors)
+    spec = attrs.evolve(spec, model=model, history_processors=processors, **changes)
+    same = {"_key": cls._key, "_given_version": cls._given_version, "_policies": cls._policies}
+    version = _full_version(spec, cls._given_version)
+    return _node_class(spec, cls.manifest, cls.__module__, {**same, "_version": version})
 
 
 def _output(schema: Any, mode: object) -> OutputSchema | None:
@@ -331,19 +429,14 @@ def _node_class(spec: AgentSpec, manifest: ToolManifest, module: str, given: dic
     return type(spec.name, (AgentNode,), body)
 
 
-def _system(given: object) -> SystemMessage | None:
-    system = SystemMessage(given) if isinstance(given, str) else given
-    if system is None or (isinstance(system, SystemMessage) and isinstance(system.content, str)):
-        return system
-    raise NodeCreationError(f"system_message is {given!r}; expected a text, or a SystemMessage whose content is a text")
-
-
 def _full_version(spec: AgentSpec, given: str | None, rename: Callable[[str], str] | None = None) -> str:
     # With former names of tools: the digest of an agent is on record, and must stay the same.
     tools = [repr(key and former_node(key)) for key in (_tool_key(tool.node, rename) for tool in spec.tools.values())]
     asked = [
         f"needs_approval {name} {_approval(tool, rename)}" for name, tool in spec.tools.items() if tool.needs_approval
     ]
+    if spec.system_node is not None:
+        asked.append(f"system_message {_tool_key(spec.system_node, rename)!r}")
     own = digest(spec.fingerprint, repr(spec.system), repr(spec.max_tool_calls), *tools, *asked)
     return own if given is None else f"{given}-{own}"
 
@@ -374,6 +467,11 @@ def _check_text(**texts: object) -> None:
             raise NodeCreationError(f"{label} is {value!r}; expected a text of one line that is not empty")
 
 
+def _check_tool_calls(max_tool_calls: object) -> None:
+    if max_tool_calls is not None and (type(max_tool_calls) is not int or max_tool_calls < 0):
+        raise NodeCreationError(f"max_tool_calls is {max_tool_calls!r}; expected an int that is not negative, or None")
+
+
 def _check_bounds(
     max_requests: object, max_tokens: object, repairs: object, tool_errors: object, processors: Any
 ) -> tuple[HistoryProcessor, ...]:
@@ -390,21 +488,3 @@ def _check_bounds(
             f"history_processors is {processors!r}; expected a list of functions of the list of messages"
         )
     return found
-
-
-def _check_model(name: str, llm: object) -> None:
-    repair = "pass a model such as rt.llm.OpenAI('gpt-5'), or an object with all that rt.llm.Model lists"
-    if isinstance(llm, type):
-        raise NodeCreationError(f"the llm of the agent {name} is the class {llm.__name__}, not an instance; {repair}")
-    what = f"the llm of the agent {name}, a {type(llm).__name__},"  # not its repr, which may show a key
-    kinds = {"name": str, "provider": str, "settings": Mapping, "api_key": Secret | None}
-    for part, kind in kinds.items():
-        value = getattr(llm, part, MISSING)
-        if value is MISSING or not isinstance(value, kind):
-            problem = f"has no {part}" if value is MISSING else f"has a {type(value).__name__} as its {part}"
-            if part == "api_key" and isinstance(value, str):
-                repair = "wrap the key in rt.Secret(...), so that it is never written"
-            raise NodeCreationError(f"{what} {problem}; {repair}")
-    for part in ("complete", "stream"):
-        if not callable(getattr(llm, part, None)):
-            raise NodeCreationError(f"{what} has no method {part}; {repair}")

@@ -16,6 +16,7 @@ import attrs
 from railtracks.agents._tools import Tool
 from railtracks.llm._messages import Message, SystemMessage
 from railtracks.llm._model import Model, OutputSchema
+from railtracks.nodes import FunctionNode
 
 HistoryProcessor = Callable[[list[Message]], Sequence[Message] | Awaitable[Sequence[Message]]]
 """Gets the messages that are about to be sent, and returns those that are to be sent instead."""
@@ -29,6 +30,7 @@ class AgentSpec:
         name: Its name.
         model: Its model.
         system: Its system message.
+        system_node: Makes its system message at the start of each run; None if it does not change.
         tools: Its tools, by the names under which the model knows them.
         result_type: The type of the result's content; ``str`` for text.
         output: The schema of that type for the model. None for text.
@@ -54,6 +56,7 @@ class AgentSpec:
     tool_errors: Literal["model", "raise"]
     history_processors: tuple[HistoryProcessor, ...]
     memo: bool
+    system_node: FunctionNode[..., Any] | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -147,6 +147,9 @@ class Model(Protocol):
 
     A model may have the attribute ``output_modes``, those of ``OutputSchema.mode`` that it knows how to ask in. For the
     others, "tool" and "prompted", an agent changes the messages and the tools, and asks without ``output``.
+
+    It may have a method ``with_settings(**settings)``, which returns the same model with other settings, and raises
+    ConfigError for those that it does not take. ``MyAgent.options(temperature=0)`` needs it.
     """
 
     @property

@@ -28,7 +28,8 @@ class WithPolicies(functools.partial[T]):
 
     def options(self, **policies: Unpack[PolicyOptions]) -> WithPolicies[T]:
         """Return the same with other policies; see ``Node.options``."""
-        return with_policies(self.func, changed_policies(self.policies, policies, "options"))
+        func, given = self.func._with_arguments(policies, "options")  # type: ignore[attr-defined]
+        return with_policies(func, changed_policies(self.policies, given, "options"))
 
 
 def with_policies(cls: Callable[..., T], policies: Policies | None) -> WithPolicies[T]:
@@ -83,8 +84,20 @@ class Node(ABC, Generic[T_co]):
             ConfigError: a value is not allowed, or there is no such policy.
         """
         own: Any = cls  # for type checkers it is a function that makes instances, so that they know its parameters
+        what = f"{own.__name__}.options"
         declared = policies_of(own.policies(), f"{own.__name__}.policies()")
-        return with_policies(cls, changed_policies(declared, policies, f"{own.__name__}.options"))
+        changed, given = own._with_arguments(policies, what)
+        return with_policies(changed, changed_policies(declared, given, what))
+
+    @classmethod
+    def _with_arguments(cls, given: Any, what: str) -> tuple[Any, Any]:  # noqa: ARG003 (agents use it)
+        """Return the class with what is given to ``options`` beside policies, and the policies.
+
+        Args:
+            given: What is given.
+            what: What it is given to, for errors.
+        """
+        return cls, given
 
     @classmethod
     def key(cls) -> str | None:

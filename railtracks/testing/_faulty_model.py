@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from random import Random
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import anyio
 import attrs
@@ -14,6 +15,7 @@ from anyio.lowlevel import checkpoint
 
 from railtracks import llm
 from railtracks.exceptions import ConfigError
+from railtracks.llm._settings import with_settings
 from railtracks.state import Secret
 from railtracks.testing._answers import halved, pieces, words
 
@@ -89,7 +91,7 @@ class Model:
         self._errors: dict[str, Exception] = _ERRORS | {str(fault): error for fault, error in (errors or {}).items()}
         _validate(self._plan, self._chances, delay, errors or {})
         self._random = Random(f"{seed}/model")  # noqa: S311 (repeatable, not secret)
-        self._count = 0
+        self._numbers = itertools.count(1)
         self.happened: list[tuple[int, ModelFault]] = []
 
     @property
@@ -111,6 +113,16 @@ class Model:
     def api_key(self) -> Secret[str] | None:
         """The key of the model that is asked."""
         return self._model.api_key
+
+    def with_settings(self, **settings: Any) -> Self:
+        """Return this in front of the model with other settings. They count their requests together.
+
+        Raises:
+            ConfigError: The model does not take them.
+        """
+        made = copy.copy(self)
+        made._model = with_settings(self._model, settings, "faults.Model")
+        return made
 
     async def complete(
         self,
@@ -155,15 +167,15 @@ class Model:
     # ---- what goes wrong
 
     def _next_fault(self) -> tuple[int, ModelFault | None]:
-        self._count += 1
-        if self._count in self._plan or not self._chances:
-            return self._count, self._plan.get(self._count)
+        number = next(self._numbers)
+        if number in self._plan or not self._chances:
+            return number, self._plan.get(number)
         point = self._random.random()
         for fault, chance in self._chances.items():
             point -= chance
             if point < 0:
-                return self._count, fault
-        return self._count, None
+                return number, fault
+        return number, None
 
     async def _refuse(self, number: int, fault: ModelFault | None) -> None:
         """Raise the error of a request that never comes to the model."""

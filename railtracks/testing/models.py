@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -20,6 +21,7 @@ from railtracks.llm import (
     ToolCall,
     ToolSchema,
 )
+from railtracks.llm._settings import merged_settings
 from railtracks.state import Secret
 from railtracks.testing._answers import Answer, ScriptError, pieces
 
@@ -44,6 +46,7 @@ class ScriptedModel:
         calls: The messages of each request so far, including system messages.
         tools: The tools of each request.
         outputs: The output schema of each request.
+        all_settings: The settings of each request.
     """
 
     provider = "scripted"
@@ -59,6 +62,13 @@ class ScriptedModel:
         self.calls: list[MessageHistory] = []
         self.tools: list[tuple[ToolSchema, ...]] = []
         self.outputs: list[OutputSchema | None] = []
+        self.all_settings: list[Mapping[str, Any]] = []
+
+    def with_settings(self, **settings: Any) -> Self:
+        """Return the same model, with the same script, with other settings. None takes a setting away."""
+        made = copy.copy(self)
+        made.settings = merged_settings(self.settings, settings, {})
+        return made
 
     async def complete(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
@@ -99,6 +109,7 @@ class ScriptedModel:
         self.calls.append(MessageHistory(messages))
         self.tools.append(tuple(tools))
         self.outputs.append(output)
+        self.all_settings.append(self.settings)
         number = len(self.calls)
         answer = next(self._script, self)
         if answer is self:

@@ -18,7 +18,8 @@ from tests.agents.helpers import add, forecast, scripted, texts_of
         ({"name": 7}, r"name is 7; expected a text"),
         ({"version": ""}, "version is ''"),
         ({"llm": "gpt-5"}, r"the llm of the agent Agent, a str, has no name; .*rt.llm.OpenAI"),
-        ({"llm": None}, "has no name"),
+        ({"llm": []}, "the llm of the agent Agent is an empty list"),
+        ({"llm": [ScriptedModel([]), "gpt-5"]}, "model 2 of the llm of the agent Agent, a str, has no name"),
         ({"llm": ScriptedModel}, "is the class ScriptedModel, not an instance"),
         ({"max_tool_calls": -1}, "max_tool_calls is -1; expected"),
         ({"max_tool_calls": True}, "max_tool_calls is True; expected"),
@@ -61,11 +62,6 @@ def test_a_tool_without_a_schema_for_a_parameter_is_refused():
 
     with pytest.raises(NodeCreationError, match=r"parameter 'what' of the tool 'tool'"):
         rt.agent_node(llm=ScriptedModel([]), tool_nodes=[tool])
-
-
-def test_the_model_is_a_keyword_and_has_to_be_given():
-    with pytest.raises(TypeError, match="llm"):
-        rt.agent_node("Agent")  # type: ignore[call-overload]
 
 
 def test_an_agent_belongs_to_the_module_that_makes_it():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import pickle
 import socket
 import traceback
 from functools import partial
@@ -432,3 +433,35 @@ def test_what_belongs_to_each_call_is_not_a_setting(adapter):
         adapter("http://127.0.0.1:1", messages=[])
     with pytest.raises(ConfigError, match="default_headers"):
         adapter("http://127.0.0.1:1", extra_headers={})
+
+
+# ---- settings of single calls
+
+
+async def test_other_settings_share_the_client_and_the_key(adapter, server):
+    model = adapter(server.url, temperature=0.5)
+    other = model.with_settings(temperature=0)
+    assert {**model.settings, "temperature": 0} == other.settings
+    assert model.settings["temperature"] == 0.5
+    assert {*model.with_settings(temperature=None).settings} == {*model.settings} - {"temperature"}
+    assert (other.name, other.provider, other.api_key) == (model.name, model.provider, model.api_key)
+    async with rt.Session():
+        for each in (model, other):
+            await by_complete(each, ASKED)
+    assert [request.body["temperature"] for request in server.requests] == [0.5, 0]
+    assert server.connections == 1
+
+
+async def test_settings_are_checked_as_in_the_constructor(adapter, server):
+    model = adapter(server.url)
+    with pytest.raises(ConfigError, match="messages is not a setting; it is part of each call"):
+        model.with_settings(messages=[])
+    with pytest.raises(ConfigError, match=r"api_key is not a setting, but an argument of the model; make another"):
+        model.with_settings(api_key="other")
+
+
+async def test_a_model_is_pickled_with_its_settings(adapter, server):
+    model = pickle.loads(pickle.dumps(adapter(server.url).with_settings(temperature=0)))
+    await by_complete(model, ASKED)
+    assert server.requests[0].body["temperature"] == 0
+    assert model.api_key.value == KEY

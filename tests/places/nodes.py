@@ -13,6 +13,7 @@ import anyio
 
 import railtracks as rt
 from railtracks.exceptions import FatalError
+from railtracks.testing import ScriptedModel
 
 
 @rt.function_node
@@ -276,3 +277,14 @@ def sleep_and_call(path, seconds):
 @rt.function_node
 async def stream_agents(agent, text):
     return [chunk.text async for chunk in rt.astream(agent, text)]
+
+
+OpenAgent = rt.agent_node("OpenAgent", system_message=lambda: "Be brief.")
+TwoModels = rt.agent_node(
+    "TwoModels", llm=[ScriptedModel([OSError("down")] * 2, name="small"), ScriptedModel(["Large."], name="large")]
+)
+
+
+@rt.function_node
+async def ask_open_agent(question):
+    return str(await rt.call(OpenAgent, question))

@@ -13,7 +13,9 @@ import anyio
 import pytest
 
 import railtracks as rt
+from railtracks.exceptions import ConfigError
 from railtracks.state import ExecutionInfo, Status
+from railtracks.testing import ScriptedModel
 from tests.places.helpers import at, shape_of
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "scripts"
@@ -118,6 +120,39 @@ def test_texts_of_agents_in_workers_come_in_one_piece(where, backend, executors)
 
     text = "Hello! Take a coat."
     assert anyio.run(main, backend=backend) == [("MyAgent", text, None), ("my_workflow", "", text)]
+
+
+def test_agents_in_worker_processes_have_the_models_of_home(backend):
+    nodes = importlib.import_module("tests.places.nodes")
+    model = ScriptedModel(lambda messages: f"{len(messages)} messages")
+    again = rt.Retry(attempts=2, wait_initial=0, wait_jitter=0)
+
+    async def main():
+        async with rt.Session(default_llm=model):
+            return [
+                await rt.call(nodes.ask_open_agent.options(where="process"), "Hello"),
+                str(await rt.call(nodes.OpenAgent.options(where="process", llm=ScriptedModel(["other"])), "Hello")),
+                str(await rt.call(nodes.TwoModels.options(where="process", retries=again), "Hello")),
+            ]
+
+    assert anyio.run(main, backend=backend) == ["2 messages", "other", "Large."]
+
+
+class Unsent(ScriptedModel):
+    def __reduce__(self):
+        raise TypeError("it has a connection")
+
+
+def test_a_model_that_cannot_be_sent_is_missed_only_by_agents(backend):
+    nodes = importlib.import_module("tests.places.nodes")
+
+    async def main():
+        async with rt.Session(default_llm=Unsent(["never"])):
+            assert await rt.call(nodes.double.options(where="process"), 2) == 4
+            with pytest.raises(ConfigError, match="default_llm of its session is not there: TypeError: it has a con"):
+                await rt.call(nodes.ask_open_agent.options(where="process"), "Hello")
+
+    anyio.run(main, backend=backend)
 
 
 def run_audit(where, backend, executors, folder):

@@ -242,8 +242,9 @@ def agents(model: rt.llm.Model) -> rt.AgentType[str]:
     assert_type(loose("a"), rt.AgentNode[Any])
     assert_type(rt.llm.ScriptedModel, Any)  # type: ignore[attr-defined]
     flow.invoke(3)  # type: ignore[arg-type]
-    rt.agent_node("no model")  # type: ignore[call-overload]
-    rt.agent_node(llm="gpt-5")  # type: ignore[call-overload]
+    assert_type(rt.agent_node("no model"), rt.AgentType[str])
+    rt.agent_node(llm=[model, model], retries=1, system_message=lambda: "Be brief.")
+    rt.agent_node(llm="gpt-5")  # type: ignore[arg-type]
     rt.nonexistent()  # type: ignore[attr-defined]
     return rt.agent_node(llm=model, system_message="You are {who}.", tool_nodes=[counter, loose])
 
@@ -267,7 +268,8 @@ async def asking(agent: rt.AgentType[str]) -> None:
     await rt.call(agent, user_input=rt.llm.UserMessage("Hello"))
     await rt.call(agent, 3)  # type: ignore[call-overload]
     assert_type(await rt.call(agent.options(timeout=5, retries=0), "Hello"), rt.LLMResponse[str])
-    agent.options(retry=0)  # type: ignore[call-arg]
+    assert_type(await rt.call(agent.options(temperature=0, llm=None), "Hello"), rt.LLMResponse[str])
+    agent.options(retries="0")  # type: ignore[arg-type]
     await rt.call(agent.options(retries=0), 3)  # type: ignore[call-overload]
     assert_type(await rt.call_batch(agent, ["a"], return_exceptions=False), list[rt.LLMResponse[str]])
     async for chunk in rt.astream(agent, "Hello"):

@@ -58,6 +58,8 @@ class Order:
     """What identifies the process of the session."""
     held_limits: Sequence[str] = ()
     """The names of the limits of which the call, or one above it, has a slot."""
+    retry: int = 0
+    """How many attempts of the call had failed before this one."""
 
 
 @attrs.frozen(kw_only=True)

@@ -12,7 +12,7 @@ import attrs
 from railtracks._concurrency._event_loop import running_library
 from railtracks._concurrency._kinds import is_kind
 from railtracks._identifiers import node_id, run_id
-from railtracks._options import ExecutorConfig
+from railtracks._options import ExecutorConfig, NotSent
 from railtracks.exceptions import TransferError
 from railtracks.execution._home import CallFrame, Home
 from railtracks.execution._remote._order import Order, WorkerCall
@@ -32,6 +32,20 @@ def config_in_worker(config: ExecutorConfig) -> ExecutorConfig:
         timeout=math.inf, max_concurrency=None, budget=None,
         backend=running_library() or config.backend,
     )  # fmt: skip
+
+
+def pickled_config(config: ExecutorConfig) -> bytes:
+    """Return the options of the session in a worker that shares no memory, pickled.
+
+    A model that cannot be pickled is left out: most nodes need none.
+    """
+    there = config_in_worker(config)
+    if there.default_llm is not None:
+        try:
+            dumps(there.default_llm, "it")
+        except TransferError as exc:
+            there = attrs.evolve(there, default_llm=NotSent(f"{type(exc.__cause__).__name__}: {exc.__cause__}"))
+    return dumps(there)
 
 
 def make_order(frame: CallFrame, config: ExecutorConfig | bytes, store: Any, shares_memory: bool) -> Order:
@@ -74,6 +88,7 @@ def make_order(frame: CallFrame, config: ExecutorConfig | bytes, store: Any, sha
         store=store,
         home=interpreter() if coordinator.outbox is None else coordinator.outbox.home,
         held_limits=_held_limits(coordinator, record),
+        retry=0 if record.policy is None else record.policy.retry,
     )
 
 

@@ -16,13 +16,12 @@ from railtracks.execution._noted_waits import noted_wait
 from railtracks.execution._remote._arrival import Arrival
 from railtracks.execution._remote._off_loop import pack, unpack
 from railtracks.execution._remote._order import Report
-from railtracks.execution._remote._orders import config_in_worker, make_order
+from railtracks.execution._remote._orders import make_order, pickled_config
 from railtracks.execution._remote._outcome import note_failure, wait_for_timeout
 from railtracks.execution._remote._place import log_foreign_records, log_output, note_place, output_members
 from railtracks.execution._remote._stores import SentStore
 from railtracks.execution._resources import shared
 from railtracks.executors._outcome import Outcome, unpack_outcome
-from railtracks.executors._pickling import dumps
 from railtracks.executors._runner import Runner
 from railtracks.nodes import FunctionNode
 
@@ -50,7 +49,7 @@ class RunnerStrategy:
         if self._config is None:
             store = frame.coordinator.store
             self._store = None if store is None else SentStore(store)
-            self._config = dumps(config_in_worker(frame.coordinator.config))
+            self._config = pickled_config(frame.coordinator.config)
         runner = self._runner(node)
         store = None if self._store is None else self._store.reference
         order = make_order(frame, self._config, store, shares_memory=False)

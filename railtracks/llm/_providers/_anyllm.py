@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
@@ -77,7 +77,7 @@ class AnyLLM(SDKModel["ClientHandle"]):
         output_mode: OutputMode | None = None,
         **settings: Any,
     ) -> None:
-        check_settings(settings, "AnyLLM", RESERVED | _UNSUPPORTED | {"response_format": SET_BY_CALL})
+        self._check_settings(settings)
         if provider is None and isinstance(model, str):
             provider, model = _split_name(model)
         check_name(model, "AnyLLM")
@@ -96,6 +96,9 @@ class AnyLLM(SDKModel["ClientHandle"]):
         self._error: type[Exception] = import_sdk("any_llm.exceptions", "any-llm").AnyLLMError
         key, origin = _find_key(sdk, provider, options), origin_of(provider, api_base)
         super().__init__(model, settings, key, Clients(make), {}, origin, ability_of(provider, api_base), output_mode)
+
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        check_settings(settings, "AnyLLM", RESERVED | _UNSUPPORTED | {"response_format": SET_BY_CALL})
 
     @property
     def provider(self) -> str:

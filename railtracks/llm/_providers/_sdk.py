@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Seque
 from contextlib import aclosing
 from functools import cache
 from importlib import import_module
-from inspect import isawaitable, signature
+from inspect import Parameter, isawaitable, signature
 from pkgutil import resolve_name
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -25,6 +25,7 @@ from railtracks.llm._providers._keys import KeyRedactor, find_key
 from railtracks.llm._providers._output_modes import Ability, OutputModes, Plan, ability_of, check_mode, is_refusal
 from railtracks.llm._providers._request import Request
 from railtracks.llm._repair import repaired
+from railtracks.llm._settings import merged_settings
 from railtracks.state import Secret
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._redaction._secret_names import is_secret_name
@@ -121,6 +122,10 @@ class SDKModel(ABC, Generic[C]):
         output_mode: How the user wants it to be asked. None: as the provider can.
     """
 
+    _defaults: ClassVar[Mapping[str, Any]] = {}
+    """Settings that the provider requires, and their defaults."""
+    _made_of: tuple[tuple[Any, ...], dict[str, Any]]
+    """The arguments that it was made with."""
     output_modes: tuple[OutputMode, ...] = OUTPUT_MODES
     """The modes in which it can be asked for objects; see ``rt.agent_node``."""
 
@@ -167,6 +172,38 @@ class SDKModel(ABC, Generic[C]):
     def api_key(self) -> Secret[str] | None:
         """The key, which is never written."""
         return self._key
+
+    def with_settings(self, **settings: Any) -> Self:
+        """Return the same model with other settings. It shares the client, its connections and the key with this one.
+
+        Args:
+            **settings: Those that change, as the class takes them. None: the setting has its default, or is not sent.
+
+        Raises:
+            ConfigError: A setting is reserved or unknown, or belongs to the client.
+        """
+        owner = type(self).__name__
+        for name in settings:
+            if name in _arguments(type(self)):
+                raise ConfigError(
+                    f"{owner}: {name} is not a setting, but an argument of the model; make another model: "
+                    f"{owner}(..., {name}=...)"
+                )
+        self._check_settings(settings)
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        made._settings = dict(self._checked(self._name, merged_settings(self._settings, settings, self._defaults)))
+        return made
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Note what a model is made of, by which it is pickled: for a worker process, above all."""
+        made = super().__new__(cls)
+        made._made_of = args, options
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A key that came from the environment does not travel.
+        return _remade, (type(self), *self._made_of, self._settings)
 
     def __repr__(self) -> str:
         encoder = Encoder(Redactor())
@@ -251,6 +288,18 @@ class SDKModel(ABC, Generic[C]):
         log = logging.getLogger("RT").log if frame is None else frame.coordinator.log.log
         log(logging.WARNING, text, answer.name, self._name, answer.tool_call_id)
 
+    @abstractmethod
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Raise ConfigError if a setting is reserved or unknown."""
+
+    def _checked(self, model: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the settings, with those that depend on the model.
+
+        Raises:
+            ConfigError: One has a value that cannot be right.
+        """
+        return settings
+
     @property
     def _can_force(self) -> bool:
         """Whether the settings allow that a request makes the model call a tool."""
@@ -261,6 +310,24 @@ class SDKModel(ABC, Generic[C]):
 
     @abstractmethod
     def _stream(self, client: C, request: Request) -> AsyncGenerator[Piece, None]: ...
+
+
+@cache
+def _arguments(kind: type[SDKModel[Any]]) -> frozenset[str]:
+    """Return the names of the arguments that a class of models takes beside settings."""
+    classes = kind.__mro__[: kind.__mro__.index(SDKModel)]
+    makers: list[Any] = [cls.__init__ for cls in classes]  # type: ignore[misc]
+    parameters = (each for make in makers for each in signature(make).parameters.values())
+    return frozenset(each.name for each in parameters if each.kind is not Parameter.VAR_KEYWORD)
+
+
+def _remade(
+    kind: type[SDKModel[Any]], args: tuple[Any, ...], options: dict[str, Any], settings: dict[str, Any]
+) -> SDKModel[Any]:
+    """Return a model that was pickled."""
+    made = kind(*args, **options)
+    made._settings = settings
+    return made
 
 
 class HTTPModel(SDKModel[Any]):
@@ -292,8 +359,6 @@ class HTTPModel(SDKModel[Any]):
     """Reserved settings beside ``RESERVED``, and what to write instead."""
     _allowed: ClassVar[Collection[str]] = ()
     """Settings of ``RESERVED`` that may be set all the same."""
-    _defaults: ClassVar[Mapping[str, Any]] = {}
-    """Settings that the provider requires, and their defaults."""
 
     def __init__(
         self,
@@ -309,8 +374,7 @@ class HTTPModel(SDKModel[Any]):
     ) -> None:
         owner, package = type(self).__name__, self._package
         self._sdk = sdk = import_sdk(package, package)
-        reserved = {name: why for name, why in {**RESERVED, **self._reserved}.items() if name not in self._allowed}
-        check_settings(settings, owner, reserved, _function(self._create, package))
+        self._check_settings(settings)
         key = find_key(api_key, f"{package.upper()}_API_KEY", owner)
         options = {
             "api_key": key, "base_url": base_url, "timeout": timeout, "max_retries": max_retries,
@@ -325,13 +389,9 @@ class HTTPModel(SDKModel[Any]):
         given = {**self._defaults, **self._checked(model, settings)}
         super().__init__(model, given, key, clients, default_headers or {}, origin, ability, output_mode)
 
-    def _checked(self, model: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the settings, with those that depend on the model.
-
-        Raises:
-            ConfigError: One has a value that cannot be right.
-        """
-        return settings
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        reserved = {name: why for name, why in {**RESERVED, **self._reserved}.items() if name not in self._allowed}
+        check_settings(settings, type(self).__name__, reserved, _function(self._create, self._package))
 
     @property
     def provider(self) -> str:
