@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         AgentNode,
         AgentType,
         Chunk,
+        HandOff,
         LLMResponse,
         Parameter,
         Stream,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         ToolNode,
         agent_node,
         astream,
+        hand_off,
         tool,
         tool_from_schema,
     )
@@ -67,6 +69,7 @@ __all__ = [
     "ExecutorConfig",
     "Flow",
     "FlowConnection",
+    "HandOff",
     "LLMResponse",
     "Limit",
     "Parameter",
@@ -98,6 +101,7 @@ __all__ = [
     "exceptions",
     "executors",
     "function_node",
+    "hand_off",
     "llm",
     "nodes",
     "now",
@@ -130,8 +134,8 @@ if not TYPE_CHECKING:
             "railtracks._recover": ("RecoveredRun", "arecover", "recover"),
             "railtracks.llm._prompt": ("escape_braces",),
             "railtracks.agents": (
-                "AgentNode", "AgentType", "Chunk", "LLMResponse", "Parameter", "Stream", "ToolManifest", "ToolNode",
-                "agent_node", "astream", "tool", "tool_from_schema",
+                "AgentNode", "AgentType", "Chunk", "HandOff", "LLMResponse", "Parameter", "Stream", "ToolManifest",
+                "ToolNode", "agent_node", "astream", "hand_off", "tool", "tool_from_schema",
             ),
         },
     )  # fmt: skip

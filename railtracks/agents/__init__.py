@@ -1,6 +1,7 @@
 """Agents: models with instructions and tools, as nodes."""
 
 from railtracks.agents._agent import AgentNode, AgentType, agent_node
+from railtracks.agents._hand_off import HandOff, hand_off
 from railtracks.agents._response import Chunk, LLMResponse
 from railtracks.agents._schema_tools import tool_from_schema
 from railtracks.agents._stream import Stream, astream
@@ -10,6 +11,7 @@ __all__ = [
     "AgentNode",
     "AgentType",
     "Chunk",
+    "HandOff",
     "LLMResponse",
     "Parameter",
     "Stream",
@@ -17,6 +19,7 @@ __all__ = [
     "ToolNode",
     "agent_node",
     "astream",
+    "hand_off",
     "tool",
     "tool_from_schema",
 ]

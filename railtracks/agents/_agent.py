@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, Unpack, overload
 
 import attrs
 
 from railtracks._policies import POLICIES, Cache, Limit, PolicyOptions, Retry, policies_of
 from railtracks.agents._conversation import Conversation
+from railtracks.agents._hand_off import HandOff, Spent, hand_offs_of
 from railtracks.agents._models import model_of
 from railtracks.agents._response import LLMResponse
 from railtracks.agents._settled import settled
@@ -25,6 +26,7 @@ from railtracks.llm._tool_schemas import output_schema as schema_of
 from railtracks.nodes import FunctionNode, Node
 from railtracks.nodes._callables import innermost
 from railtracks.nodes._identity import check_key
+from railtracks.nodes._resolve import as_node
 from railtracks.state._redaction._model_keys import keys_of
 from railtracks.state._serialization._former_names import former_node
 from railtracks.state._serialization._renaming import rename_in_key
@@ -58,7 +60,8 @@ class AgentNode(Node[LLMResponse[T_co]], Generic[T_co]):
     _key: ClassVar[str | None]
     _policies: ClassVar[PolicyOptions]
 
-    def __init__(self, user_input: str | Message | Sequence[Message]) -> None:
+    def __init__(self, user_input: str | Message | Sequence[Message], *, spent: Spent | None = None) -> None:
+        self._spent = spent  # passed where a conversation is handed over
         self._given = _messages(user_input, self.definition.name)
 
     async def invoke(self) -> LLMResponse[T_co]:
@@ -70,7 +73,7 @@ class AgentNode(Node[LLMResponse[T_co]], Generic[T_co]):
 
         Cancellation: Cancels the request, or the tools, in progress.
         """
-        return await Conversation(await settled(self.definition), self._given).run()
+        return await Conversation(await settled(self.definition), self._given, self._spent).run()
 
     @classmethod
     def name(cls) -> str:
@@ -113,6 +116,7 @@ class AgentNode(Node[LLMResponse[T_co]], Generic[T_co]):
     def secrets(cls) -> tuple[str, ...]:
         """Return the key of its model, and the secrets of its tools."""
         nodes = [tool.node for tool in cls.definition.tools.values()]
+        nodes += [as_node(each.agent) for each in cls.definition.hand_offs.values() if not each.is_later]
         if cls.definition.system_node is not None:
             nodes.append(cls.definition.system_node)
         return (*(text for node in nodes for text in node.secrets), *keys_of(cls.definition.model))
@@ -209,7 +213,7 @@ class AgentOptions(PolicyOptions, total=False):
 
     output_mode: OutputMode | None
     system_message: SystemSource
-    tool_nodes: Iterable[Callable[..., Any] | ToolNode]
+    tool_nodes: Iterable[Callable[..., Any] | ToolNode | HandOff]
     max_tool_calls: int | None
     max_requests: int | None
     max_tokens: int | None
@@ -251,7 +255,7 @@ def agent_node(
     *,
     llm: ModelSource = None,
     system_message: SystemSource = None,
-    tool_nodes: Iterable[Callable[..., Any] | ToolNode] = (),
+    tool_nodes: Iterable[Callable[..., Any] | ToolNode | HandOff] = (),
     output_schema: Any = None,
     output_mode: OutputMode | None = None,
     max_tool_calls: int | None = None,
@@ -291,9 +295,10 @@ def agent_node(
             filled from the session's context, once, before the model is first asked; see ``prompt_injection`` and
             ``rt.escape_braces``. Or a sync or async function, or a node, that returns them. It is called without
             arguments at the start of each run, as a call on record: a resumed run has the text that it returned before.
-        tool_nodes: The nodes that the model may call: anything that ``rt.call`` takes, other agents included, and what
-            ``rt.tool`` returns, for calls that a person must approve. Several that it asks for at once run
-            concurrently. If one fails, its error is sent to the model as its result; a fatal error ends the run.
+        tool_nodes: The nodes that the model may call: anything that ``rt.call`` takes, other agents included; and what
+            ``rt.tool`` returns, for calls that a person must approve, and ``rt.hand_off``, for agents that may go on
+            with the conversation. Several that it asks for at once run concurrently. If one fails, its error is sent
+            to the model as its result; a fatal error ends the run.
         output_schema: A class (attrs, dataclass, pydantic, TypedDict, NamedTuple), or any type that JSON can hold. The
             content of the result is then an object of it. A model whose answer does not fit is sent the reason, and may
             try again (``repairs``). None: the content is text.
@@ -347,12 +352,16 @@ def agent_node(
     manifest = ToolManifest(f"Ask the agent {name}.") if manifest is None else manifest
     check_manifest(manifest)
     system, system_node = system_of(system_message)
+    if isinstance(tool_nodes, Iterator):  # which can be read once
+        tool_nodes = list(tool_nodes)
+    tools = tools_of(tool_nodes, _manifest_of)
     spec = AgentSpec(
         name=name,
         model=model_of(name, llm),
         system=system,
         system_node=system_node,
-        tools=tools_of(tool_nodes, _manifest_of),
+        tools=tools,
+        hand_offs=hand_offs_of(tool_nodes, tools),
         result_type=str if output_schema is None else output_schema,
         output=output,
         max_tool_calls=max_tool_calls,
@@ -363,6 +372,9 @@ def agent_node(
         history_processors=processors,
         memo=memo,
     )
+    for each in spec.hand_offs.values():
+        if not each.is_later:
+            each.target(spec.result_type)  # raises what is wrong with it
     module = sys._getframe(1).f_globals.get("__name__", __name__)  # the caller's, as for any class
     given = {"_key": key, "_given_version": version, "_version": _full_version(spec, version), "_policies": policies}
     return _node_class(spec, manifest, module, given)
@@ -437,6 +449,7 @@ def _full_version(spec: AgentSpec, given: str | None, rename: Callable[[str], st
     ]
     if spec.system_node is not None:
         asked.append(f"system_message {_tool_key(spec.system_node, rename)!r}")
+    asked += [f"hand_off {name} {_hand_off(each, rename)}" for name, each in spec.hand_offs.items()]
     own = digest(spec.fingerprint, repr(spec.system), repr(spec.max_tool_calls), *tools, *asked)
     return own if given is None else f"{given}-{own}"
 
@@ -444,6 +457,10 @@ def _full_version(spec: AgentSpec, given: str | None, rename: Callable[[str], st
 def _approval(tool: Tool, rename: Callable[[str], str] | None) -> str | None:
     decides = tool.needs_approval
     return "always" if isinstance(decides, bool) else _tool_key(decides, rename)
+
+
+def _hand_off(given: HandOff, rename: Callable[[str], str] | None) -> str | None:
+    return "later" if given.is_later else _tool_key(as_node(given.agent), rename)
 
 
 def _tool_key(node: FunctionNode[..., Any], rename: Callable[[str], str] | None) -> str | None:

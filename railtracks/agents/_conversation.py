@@ -25,6 +25,7 @@ from railtracks._schema._arguments import ArgumentError, structured_output
 from railtracks.agents import _attributes as attributes
 from railtracks.agents._approval import approved_call
 from railtracks.agents._endings import CUT_CALL, bound_error, ending_error, truncated
+from railtracks.agents._hand_off import HandOff, Spent
 from railtracks.agents._requests import Requests
 from railtracks.agents._response import REJECTED, LLMResponse, chunks_of_answer, chunks_of_round
 from railtracks.agents._results import FOR_THE_DEVELOPER, as_text, error_text, log_mistake
@@ -55,7 +56,7 @@ class Conversation:
         history: The messages so far, without the agent's own system message.
     """
 
-    def __init__(self, agent: AgentSpec, given: Iterable[Message]) -> None:
+    def __init__(self, agent: AgentSpec, given: Iterable[Message], spent: Spent | None = None) -> None:
         frame: Frame | None = current.get()
         if frame is None or frame.record is None:
             raise ContextError(
@@ -66,9 +67,12 @@ class Conversation:
         self._system = None if agent.system is None else self._inject(agent.system)
         self.history = MessageHistory(map(self._inject, given))
         self._requests = Requests(agent, self._system, frame)
-        self._made = 0  # requests
-        self._usage = Usage()
+        spent = spent or Spent()
+        self._made = spent.requests  # requests of this run, and of the agents that have handed the conversation over
+        self._usage = spent.usage  # likewise
+        self._own_usage = Usage()
         self._tool_calls = 0
+        self._hand_off: HandOff | None = None  # once the model has handed the conversation over
         self._repairs = 0
         self._validated: tuple[Completion, tuple[Any, str | None]] | None = None  # the last answer
         self._digest = digest(repr(self._system))
@@ -108,10 +112,34 @@ class Conversation:
             elif ending_of(completion) is Ending.PAUSED:  # the provider's own tools work; it goes on when it is asked
                 new = []
             else:
-                self._set_attributes(self._usage)
-                return LLMResponse(content, self.history, self._usage, finish_reason=completion.finish_reason)
+                self._set_attributes(self._own_usage)
+                return LLMResponse(
+                    content,
+                    self.history,
+                    self._usage,
+                    finish_reason=completion.finish_reason,
+                    agent=self._agent.name,
+                )
             await self._send_round(new)
             self.history += new
+            if self._hand_off is not None:
+                return await self._hand_over(self._hand_off)
+
+    async def _hand_over(self, hand_off: HandOff) -> LLMResponse[Any]:
+        """Have another agent go on, and return its answer as that of this one."""
+        self._set_attributes(self._own_usage)
+        node = hand_off.target(self._agent.result_type)
+        given = await hand_off.messages(self.history)
+        try:
+            response: LLMResponse[Any] = await call(node, given, spent=Spent(self._made, self._usage))
+        except LLMError as exc:
+            if exc.message_history is not None:
+                exc.message_history = self._whole(given, exc.message_history)
+            raise
+        return attrs.evolve(response, message_history=self._whole(given, response.message_history))
+
+    def _whole(self, given: Sequence[Message], continued: Sequence[Message]) -> MessageHistory:
+        return MessageHistory([*self.history, *continued[len(given) :]])
 
     async def _send_round(self, messages: Iterable[Message | ToolCall]) -> None:
         for chunk in chunks_of_round(messages, self._agent.name, self._requests.node_id):
@@ -136,6 +164,7 @@ class Conversation:
                 await self._requests.send(chunk)
         self._digest = digest(self._digest, *map(repr, new), repr(answer))
         self._usage += completion.usage or Usage()
+        self._own_usage += completion.usage or Usage()
         self.history.append(answer)
         return completion
 
@@ -215,22 +244,31 @@ class Conversation:
         prepared = [
             CUT_CALL if is_cut and place == last else self._prepare_call(each) for place, each in enumerate(tool_calls)
         ]
-        calls = [each for each in prepared if not isinstance(each, str)]
+        calls = [each for each in prepared if not isinstance(each, str | ToolMessage)]
         results = iter(await gather_calls(calls))
-        return [
-            _answer(each, what, is_error=True) if isinstance(what, str) else self._outcome(each, next(results))
-            for each, what in zip(tool_calls, prepared, strict=True)
-        ]
+        answers = []
+        for each, what in zip(tool_calls, prepared, strict=True):
+            if isinstance(what, str):
+                answers.append(_answer(each, what, is_error=True))
+            else:
+                answers.append(what if isinstance(what, ToolMessage) else self._outcome(each, next(results)))
+        return answers
 
-    def _prepare_call(self, tool_call: ToolCall) -> tuple[FunctionNode[..., Any], *Arguments] | str:
-        """Return the call to make; or, for the model, why it is not made."""
+    def _prepare_call(self, tool_call: ToolCall) -> tuple[FunctionNode[..., Any], *Arguments] | ToolMessage | str:
+        """Return the call to make; or, for the model, its answer, or why it is not made."""
         agent = self._agent
         if agent.max_tool_calls is not None and self._tool_calls >= agent.max_tool_calls:
             return f"not run: no more than {agent.max_tool_calls} tool calls are allowed; answer with what you have"
         self._tool_calls += 1
+        if tool_call.name in agent.hand_offs:
+            if self._hand_off is not None:
+                return f"not run: the conversation was handed over by {self._hand_off.schema.name}"
+            self._hand_off = agent.hand_offs[tool_call.name]
+            return _answer(tool_call, "the conversation was handed over")
         tool = agent.tools.get(tool_call.name)
         if tool is None:
-            return f"there is no tool {tool_call.name!r}; the tools are {', '.join(agent.tools) or 'none'}"
+            names = ", ".join((*agent.tools, *agent.hand_offs))
+            return f"there is no tool {tool_call.name!r}; the tools are {names or 'none'}"
         try:
             bound = tool.bind(tool_call.arguments)
         except ArgumentError as exc:

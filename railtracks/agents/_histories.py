@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 from railtracks._identifiers import node_id
+from railtracks.agents._hand_off import SPENT
 from railtracks.agents._requests import is_request
 from railtracks.agents._response import Chunk, LLMResponse, chunks_of_answer, chunks_of_round
-from railtracks.llm._messages import MessageHistory
+from railtracks.llm._messages import Message, MessageHistory, ToolMessage
 from railtracks.llm._model import Completion
 from railtracks.state import CallRecord, ExecutionInfo
 from railtracks.state._call_tree import CallTree
@@ -41,9 +43,16 @@ def replayed_chunks(session_id: str, records: Sequence[CallRecord]) -> Iterator[
             if isinstance(text, str) and text:
                 yield Chunk(text, record.name, node_id(session_id, record.index))
         parent = calls.get(-1 if record.parent is None else record.parent)
-        if parent is None or not is_request(record):
+        if parent is None:
             continue
         agent, node = parent.name, node_id(session_id, parent.index)
+        if (
+            SPENT in record.kwargs
+        ):  # another agent goes on; the last round of this one is at the end of what it was given
+            given = _coerce(MessageHistory, record.args[0])
+            yield from chunks_of_round(reversed([*takewhile(_is_answer, reversed(given))]), agent, node)
+        if not is_request(record):
+            continue
         if parent.index in answered:
             yield from chunks_of_round(_coerce(MessageHistory, record.args[0]), agent, node)
         if record.result is not None:
@@ -63,6 +72,10 @@ def _history(record: CallRecord, below: Iterable[CallRecord]) -> MessageHistory:
             if request.result is not None:
                 history.append(_coerce(Completion, request.result).message)
     return history
+
+
+def _is_answer(message: Message) -> bool:
+    return isinstance(message, ToolMessage)
 
 
 def _coerce(kind: Any, value: Any) -> Any:

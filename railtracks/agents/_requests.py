@@ -108,7 +108,7 @@ class Requests:
     def _asked(self, messages: list[Message]) -> Asked:
         """Return what to ask the model, which need not know of the agent's ``output_mode`` itself."""
         agent, output = self._agent, self._agent.output
-        tools = [tool.schema for tool in agent.tools.values()]
+        tools = agent.schemas
         mode = None if output is None else output.mode
         if output is None or mode is None or mode == "native" or mode in getattr(agent.model, "output_modes", ()):
             return Asked(messages, tools, output)

@@ -28,6 +28,8 @@ class LLMResponse(Generic[T_co]):
             ``[*response.message_history, UserMessage(...)]``.
         usage: The tokens of all requests of this agent, as far as the provider counted them; without those of agents
             that it called as tools.
+        agent: The name of the agent that has answered: the one that was called, or one that it handed the conversation
+            over to. None in results that earlier releases recorded.
         finish_reason: Why the last answer ended, in the provider's words, such as "stop"; None if it does not say.
     """
 
@@ -35,6 +37,7 @@ class LLMResponse(Generic[T_co]):
     message_history: MessageHistory = attrs.field(factory=MessageHistory, repr=False)
     usage: Usage = attrs.field(factory=Usage, repr=False)
     finish_reason: str | None = attrs.field(default=None, kw_only=True, repr=False, metadata={OMITTED: True})
+    agent: str | None = attrs.field(default=None, kw_only=True, repr=False, metadata={OMITTED: True})
 
     @property
     def reasoning(self) -> str:

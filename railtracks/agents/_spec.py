@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import attrs
 
+from railtracks.agents._hand_off import HandOff
 from railtracks.agents._tools import Tool
 from railtracks.llm._messages import Message, SystemMessage
-from railtracks.llm._model import Model, OutputSchema
+from railtracks.llm._model import Model, OutputSchema, ToolSchema
 from railtracks.nodes import FunctionNode
 
 HistoryProcessor = Callable[[list[Message]], Sequence[Message] | Awaitable[Sequence[Message]]]
@@ -41,6 +42,7 @@ class AgentSpec:
         tool_errors: Whether the error of a tool is for the model, or raised.
         history_processors: Return in turn which messages are sent.
         memo: False if its calls are not replayed.
+        hand_offs: The agents that may go on in its place, by the names under which the model knows these tools.
     """
 
     name: str
@@ -57,12 +59,18 @@ class AgentSpec:
     history_processors: tuple[HistoryProcessor, ...]
     memo: bool
     system_node: FunctionNode[..., Any] | None = None
+    hand_offs: Mapping[str, HandOff] = attrs.field(factory=dict)
+
+    @property
+    def schemas(self) -> list[ToolSchema]:
+        """What the model may ask for: the tools, and then the hand-offs."""
+        tools = [tool.schema for tool in self.tools.values()]
+        return [*tools, *(each.schema for each in self.hand_offs.values())]
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """A digest of all that determines the answer to a request, except the conversation itself."""
-        schemas = [tool.schema for tool in self.tools.values()]
-        own = repr((self.model.provider, self.model.name, dict(self.model.settings), schemas, self.output))
+        own = repr((self.model.provider, self.model.name, dict(self.model.settings), self.schemas, self.output))
         mode = None if self.output is None else self.output.mode
         return digest(own) if mode is None else digest(own, mode)
 

@@ -12,6 +12,7 @@ import attrs
 from railtracks._schema._arguments import arguments_by_schema, arguments_for
 from railtracks._schema._fields import Field, parameters_of
 from railtracks._schema._validation import without_annotated
+from railtracks.agents._hand_off import HandOff
 from railtracks.agents._results import as_text
 from railtracks.agents._schema_tools import SchemaNode
 from railtracks.exceptions import NodeCreationError
@@ -123,6 +124,8 @@ def tool(node: Callable[..., Any], /, *, needs_approval: bool | Callable[..., An
     """
     if isinstance(node, ToolNode):
         raise NodeCreationError(f"rt.tool({node.node!r}) was given to rt.tool again; pass the node itself")
+    if isinstance(node, HandOff):
+        raise NodeCreationError("rt.tool() was given a hand-off, which needs no approval; pass rt.hand_off(...) itself")
     if isinstance(needs_approval, bool):
         return ToolNode(node, needs_approval)
     if not callable(needs_approval):
@@ -148,7 +151,7 @@ def tools_of(nodes: Iterable[Any], manifest_of: Callable[[Any], ToolManifest | N
     """Return the tools by the names under which the model knows them.
 
     Args:
-        nodes: Anything that ``rt.call`` takes.
+        nodes: Anything that ``rt.call`` takes. Hand-offs among them are left out.
         manifest_of: Returns the manifest of an agent, and None for any other node.
 
     Raises:
@@ -158,6 +161,8 @@ def tools_of(nodes: Iterable[Any], manifest_of: Callable[[Any], ToolManifest | N
     if not isinstance(nodes, Iterable) or isinstance(nodes, str):
         raise NodeCreationError(f"tool_nodes is {nodes!r}; pass rt.agent_node() a list of nodes: tool_nodes=[...]")
     for each in nodes:
+        if isinstance(each, HandOff):
+            continue
         given, needs_approval = (each.node, each.needs_approval) if isinstance(each, ToolNode) else (each, False)
         manifest = manifest_of(given)
         node = as_node(given, "tool_nodes")
