@@ -178,6 +178,13 @@ def extras(session: nox.Session, extra: str) -> None:
 
 
 @nox.session
+def mcp(session: nox.Session) -> None:
+    """The extra ``mcp`` alone. Arguments go to pytest."""
+    session.install("-e", ".[mcp]", "pytest", "hypothesis")
+    run_pytest(session, "-rfE", "tests/mcp", *session.posargs)
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Run the test suite under coverage.py. Arguments go to pytest.
 
@@ -214,15 +221,15 @@ POSTGRES = ["tests/state/test_postgres.py", "tests/durability/test_postgres_runs
 
 
 @nox.session
-@nox.parametrize("extra", ["none", *EXTRAS, "postgres", "dask"])
+@nox.parametrize("extra", ["none", *EXTRAS, "mcp", "postgres", "dask"])
 def lowest(session: nox.Session, extra: str) -> None:
     """Run a good part of the suite with the oldest versions that pyproject.toml allows. Arguments go to pytest."""
     session.install("uv")
     project = "." if extra == "none" else f".[{extra}]"
-    others = [name for name in packages("test") if not name.startswith(tuple(EXTRAS))]
+    others = [name for name in packages("test") if not name.startswith((*EXTRAS, "mcp"))]
     session.run("uv", "pip", "install", "--quiet", "--resolution", "lowest-direct", "-e", project, *others)
     test = f"tests/llm/test_{extra.replace('-', '')}.py"
-    paths = {"none": LOWEST, "postgres": POSTGRES, "dask": DASK}.get(
+    paths = {"none": LOWEST, "mcp": ["tests/mcp"], "postgres": POSTGRES, "dask": DASK}.get(
         extra, [test, "tests/llm/test_adapters.py", *ALSO.get(extra, [])]
     )
     run_pytest(session, "-n", "auto", *paths, *session.posargs)
@@ -268,13 +275,16 @@ def integration(session: nox.Session) -> None:
     """
     session.notify("wheel")
     session.notify("slow")
-    session.notify("live", ["tests/integration/test_asgi.py", "tests/integration/test_ui.py"])
+    session.notify(
+        "live", ["tests/integration/test_asgi.py", "tests/integration/test_mcp.py", "tests/integration/test_ui.py"]
+    )
     session.notify("ecosystem")
     session.notify("otel")
+    session.notify("mcp")
     session.notify("browser")
     for extra in EXTRAS:
         session.notify(f"extras(extra='{extra}')")
-    for extra in ("none", *EXTRAS, "postgres", "dask"):
+    for extra in ("none", *EXTRAS, "mcp", "postgres", "dask"):
         session.notify(f"lowest(extra='{extra}')")
 
 

@@ -27,7 +27,7 @@ from railtracks.pubsub import Subscription
 from railtracks.state import ExecutionInfo, Secret
 
 if TYPE_CHECKING:
-    from railtracks import executors, llm
+    from railtracks import executors, llm, mcp
     from railtracks._calls._ask import ask
     from railtracks._calls._call_stream import CallStream, call_stream
     from railtracks._calls._current_call import CurrentCall, current_call
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         tool_from_schema,
     )
     from railtracks.llm._prompt import escape_braces
+    from railtracks.mcp import mcp_server
 
 __version__ = "0.1.0"
 
@@ -103,6 +104,8 @@ __all__ = [
     "function_node",
     "hand_off",
     "llm",
+    "mcp",
+    "mcp_server",
     "nodes",
     "now",
     "random",
@@ -125,6 +128,7 @@ if not TYPE_CHECKING:
         {
             "railtracks.executors": ("executors",),
             "railtracks.llm": ("llm",),
+            "railtracks.mcp": ("mcp", "mcp_server"),
             "railtracks._calls._ask": ("ask",),
             "railtracks._calls._call_stream": ("CallStream", "call_stream"),
             "railtracks._calls._current_call": ("CurrentCall", "current_call"),

@@ -18,6 +18,8 @@ __all__ = [
     "LLMError",
     "LimitExceeded",
     "LimitExceededError",
+    "MCPError",
+    "MCPToolError",
     "ModelRetry",
     "NodeCreationError",
     "NodeInvocationError",
@@ -133,6 +135,22 @@ class ModelRetry(RTError):
 
     Args:
         message: What is wrong, and what to do instead, for the model.
+    """
+
+
+class MCPError(RTError):
+    """An MCP server cannot be reached, was lost, or does not do what its protocol says.
+
+    Args:
+        message: The server, what was tried, and what has happened.
+    """
+
+
+class MCPToolError(MCPError):
+    """A tool of an MCP server has failed, and says why: the text is that of the server.
+
+    Args:
+        message: What the tool says.
     """
 
 

@@ -47,6 +47,7 @@ LAYERS: list[tuple[str, str]] = [
     ("_event_stream", "the events of a run of a flow, for one consumer"),
     ("_flow", "Flow, FlowConnection"),
     ("_recover", "recover"),
+    ("mcp", "tools of MCP servers as nodes, and nodes as tools of a server"),
     ("_test_probe", "what the test harness asks of the runtime"),
     ("railtracks", "rt"),
     ("page", "a run as a page of HTML"),

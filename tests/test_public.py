@@ -20,7 +20,7 @@ MODULES = {
 }
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
-NAMESPACES = [rt, rt.context, rt.exceptions, rt.executors, rt.llm, rt.nodes, rt.state]
+NAMESPACES = [rt, rt.context, rt.exceptions, rt.executors, rt.llm, rt.mcp, rt.nodes, rt.state]
 
 
 def public(module):

@@ -177,7 +177,7 @@ def _problems_of_value(data: Any, schema: Mapping[str, Any], path: Path) -> Foun
         yield from _sized(len(data), schema, "Properties", "members", path)
         for name in _list(schema.get("required")):
             if name not in data:
-                yield (*path, name), "is missing"
+                yield (*path, name), "missing"
 
 
 _BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {

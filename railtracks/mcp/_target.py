@@ -1,0 +1,134 @@
+"""Where an MCP server is, and how a client of the SDK reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from railtracks._concurrency._threads import run_in_thread
+from railtracks.exceptions import ConfigError
+from railtracks.mcp._sdk import import_sdk
+from railtracks.state import Secret
+from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._redaction._secret_names import is_secret_name
+
+CONNECT_TIMEOUT = 30.0
+"""Seconds that opening, sending and getting a connection may take over HTTP."""
+READ_TIMEOUT = 300.0
+"""Seconds between two pieces of an answer over HTTP: a server may take its time with a call."""
+
+
+class Target:
+    """Where a server is; see ``rt.mcp.Client`` for the arguments.
+
+    Attributes:
+        secrets: What must never be written.
+        redactor: Removes it from texts.
+        what: What it is, for errors.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str] | None,
+        url: str | None,
+        server: Any,
+        env: Mapping[str, str | Secret[str]] | None,
+        cwd: str | None,
+        headers: Mapping[str, str | Secret[str]] | None,
+        auth: Any,
+    ) -> None:
+        given = {"command": command, "url": url, "server": server}
+        if sum(each is not None for each in given.values()) != 1:
+            named = " and ".join(name for name, each in given.items() if each is not None) or "none of them"
+            raise ConfigError(
+                f"rt.mcp.Client: expected one of command=, url= and server=, got {named}; write "
+                f"rt.mcp.Client('files', command=['python', 'server.py']) or rt.mcp.Client('files', url='https://...')"
+            )
+        _check_unused(env=(env, command), cwd=(cwd, command), headers=(headers, url), auth=(auth, url))
+        self._command = None if command is None else _checked_command(command)
+        if url is not None and (not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https")):
+            raise ConfigError(f"rt.mcp.Client: url is {url!r}; expected an address such as 'https://host/mcp'")
+        self._url, self._cwd, self._auth = url, cwd, auth
+        self._server = getattr(server, "sdk", server)  # an `rt.mcp.Server` has one
+        self._env, self._headers = _texts("env", env), _texts("headers", headers)
+        self.secrets = tuple(dict.fromkeys([*_secrets_in(env), *_secrets_in(headers), *_secrets_of_url(url)]))
+        self.redactor = Redactor()
+        for secret in self.secrets:
+            self.redactor.add(secret)
+        self.what = f"the command {self._command[0]!r}" if self._command else self.redactor.redact(url or "its server")
+
+    def client(self) -> AbstractAsyncContextManager[Any]:
+        """Return a client of the SDK, which connects when it is entered."""
+        sdk = import_sdk("rt.mcp.Client")
+        if self._command is not None:
+            program, *arguments = self._command
+            target: Any = sdk.StdioServerParameters(command=program, args=arguments, env=self._env, cwd=self._cwd)
+        elif self._url is not None:
+            target = _http_transport(self._url, self._headers, self._auth)
+        else:
+            target = self._server() if callable(self._server) else self._server
+        opened: AbstractAsyncContextManager[Any] = sdk.Client(target)
+        return opened
+
+
+@asynccontextmanager
+async def _http_transport(url: str, headers: Mapping[str, str], auth: Any) -> AsyncIterator[Any]:
+    import httpx2  # here, and below, because the extra brings it
+    from mcp.client.streamable_http import streamable_http_client
+
+    timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=READ_TIMEOUT)
+    # In a thread, because it reads the certificates of the system, which takes long.
+    make = partial(httpx2.AsyncClient, headers=dict(headers), auth=auth, timeout=timeout)
+    async with await run_in_thread(make) as http, streamable_http_client(url, http_client=http) as streams:
+        yield streams
+
+
+def _check_unused(**options: tuple[object, object]) -> None:
+    for name, (value, needed) in options.items():
+        if value is not None and needed is None:
+            where = "command" if name in ("env", "cwd") else "url"
+            raise ConfigError(f"rt.mcp.Client: {name} is only for servers that are given by {where}=")
+
+
+def _checked_command(command: object) -> list[str]:
+    parts = list(command) if isinstance(command, Sequence) and not isinstance(command, str) else []
+    if not parts or not all(isinstance(each, str) for each in parts):
+        raise ConfigError(
+            f"rt.mcp.Client: command is {command!r}; expected a list of texts, such as ['python', 'server.py']"
+        )
+    return [str(each) for each in parts]
+
+
+def _texts(option: str, given: Mapping[str, str | Secret[str]] | None) -> dict[str, str]:
+    texts = {}
+    for name, value in (given or {}).items():
+        text = value.value if isinstance(value, Secret) else value
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise ConfigError(
+                f"rt.mcp.Client: the value of {name!r} in {option} is no text; expected one, or rt.Secret"
+            )
+        texts[name] = text
+    return texts
+
+
+def _secrets_in(given: Mapping[str, str | Secret[str]] | None) -> list[str]:
+    """Return the secrets in variables or headers; of ``Bearer TOKEN`` the token, too."""
+    found = []
+    for name, value in (given or {}).items():
+        if isinstance(value, Secret) or is_secret_name(name):
+            text = value.value if isinstance(value, Secret) else value
+            found += [text, *text.split(" ")[1:]]
+    return found
+
+
+def _secrets_of_url(url: str | None) -> list[str]:
+    if url is None:
+        return []
+    parts = urlsplit(url)
+    return [
+        *([parts.password] if parts.password else []),
+        *(value for name, value in parse_qsl(parts.query) if is_secret_name(name)),
+    ]
