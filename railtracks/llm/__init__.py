@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from railtracks._lazy import lazy_attributes
+from railtracks.llm._attachments import Attachment, Audio, Document, Image
 from railtracks.llm._messages import (
     AssistantMessage,
     Message,
@@ -24,7 +25,11 @@ __all__ = [
     "Anthropic",
     "AnyLLM",
     "AssistantMessage",
+    "Attachment",
+    "Audio",
     "Completion",
+    "Document",
+    "Image",
     "Message",
     "MessageHistory",
     "Model",

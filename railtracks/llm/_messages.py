@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import attrs
 
+from railtracks.llm._attachments import Attachment, as_attachments, read_attachment
+from railtracks.llm._plain import READ, Plain, from_plain, to_plain
 from railtracks.state._serialization._classify import OMITTED
 
 if TYPE_CHECKING:
@@ -25,28 +27,20 @@ _IS = {role: attrs.validators.in_((role,)) for role in ("system", "user", "assis
 """Roles may be given, as libraries do that bring messages back; each class has one."""
 
 
-class _Plain:
-    """What has a form in JSON that pydantic reads and writes, too."""
+def _attached() -> Any:
+    return attrs.field(
+        default=(), converter=as_attachments, kw_only=True, metadata={OMITTED: True, READ: read_attachment}
+    )
 
-    __slots__ = ()
 
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        from pydantic_core import core_schema  # pydantic has called this
-
-        def read(value: object) -> Any:
-            return value if isinstance(value, cls) else from_plain(value, cls)
-
-        write = core_schema.plain_serializer_function_ser_schema(to_plain)
-        return core_schema.no_info_plain_validator_function(read, serialization=write)
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
-        return {"type": "object", "title": cls.__name__}
+def _repr(message: UserMessage | ToolMessage) -> str:
+    """Return what attrs makes of a message. That is on record, so attachments stand in it only if there are any."""
+    names = [field.name for field in attrs.fields(type(message)) if field.name != "attachments" or message.attachments]
+    return f"{type(message).__name__}({', '.join(f'{name}={getattr(message, name)!r}' for name in names)})"
 
 
 @attrs.frozen
-class SystemMessage(_Plain):
+class SystemMessage(Plain):
     """What the model must know, and how it must behave.
 
     Args:
@@ -59,17 +53,34 @@ class SystemMessage(_Plain):
     inject_prompt: bool = attrs.field(default=True, kw_only=True)
 
 
+def _check_is_text(message: object, field: Any, value: object) -> None:
+    if isinstance(value, list | tuple):
+        raise TypeError(
+            "the content of a UserMessage is a list; write UserMessage('What is this?', attachments=[rt.llm.Image(...)])"
+        )
+
+
 @attrs.frozen
-class UserMessage(_Plain):
-    """A message of the user. The arguments are those of :class:`SystemMessage`."""
+class UserMessage(Plain):
+    """A message of the user.
+
+    Args:
+        content: See :class:`SystemMessage`. It may be empty if there are attachments.
+        inject_prompt: See there.
+        attachments: Images, audio and documents, which the model gets after the text. To say something of each, write
+            several messages in a row. An agent whose model cannot take one raises ``LLMError`` before it is sent.
+    """
 
     role: Literal["user"] = attrs.field(default="user", kw_only=True, validator=_IS["user"])
-    content: str
+    content: str = attrs.field(validator=_check_is_text)
     inject_prompt: bool = attrs.field(default=True, kw_only=True)
+    attachments: tuple[Attachment, ...] = _attached()
+
+    __repr__ = _repr
 
 
 @attrs.frozen
-class ToolCall(_Plain):
+class ToolCall(Plain):
     """A model's request to call a tool.
 
     Args:
@@ -91,8 +102,13 @@ def _as_tuple(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
     return tuple(calls)
 
 
+def _read_call(value: object) -> ToolCall:
+    call: ToolCall = value if isinstance(value, ToolCall) else from_plain(value, ToolCall)
+    return call
+
+
 @attrs.frozen
-class AssistantMessage(_Plain):
+class AssistantMessage(Plain):
     """A message of the model: its text, and the tools that it asks for.
 
     Args:
@@ -106,13 +122,13 @@ class AssistantMessage(_Plain):
 
     role: Literal["assistant"] = attrs.field(default="assistant", kw_only=True, validator=_IS["assistant"])
     content: str = ""
-    tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), converter=_as_tuple)
+    tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), converter=_as_tuple, metadata={READ: _read_call})
     reasoning: str = attrs.field(default="", kw_only=True, repr=False, metadata={OMITTED: True})
     extra: Extra | None = attrs.field(default=None, kw_only=True, repr=False, metadata={OMITTED: True})
 
 
 @attrs.frozen
-class ToolMessage(_Plain):
+class ToolMessage(Plain):
     """The answer of a tool.
 
     Args:
@@ -120,6 +136,7 @@ class ToolMessage(_Plain):
         tool_call_id: The ``id`` of the ``ToolCall`` that this answers.
         name: The name of the tool.
         is_error: True if the call failed, or could not be made.
+        attachments: The images, audio and documents in its result. ``content`` has a note in their places.
     """
 
     role: Literal["tool"] = attrs.field(default="tool", kw_only=True, validator=_IS["tool"])
@@ -127,6 +144,9 @@ class ToolMessage(_Plain):
     tool_call_id: str
     name: str
     is_error: bool = False
+    attachments: tuple[Attachment, ...] = _attached()
+
+    __repr__ = _repr
 
 
 Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage
@@ -188,52 +208,12 @@ _KINDS: dict[str, type[Message]] = {
 }
 
 
-def to_plain(value: Any) -> dict[str, Any]:
-    """Return a message, or a part of one, as plain data, without fields that have their defaults."""
-    plain = {}
-    for field in attrs.fields(type(value)):
-        content = getattr(value, field.name)
-        if field.name == "role" or content != field.default:
-            is_sequence = isinstance(content, tuple)
-            plain[field.name] = [to_plain(each) for each in content] if is_sequence else content
-    return plain
-
-
-def from_plain(data: object, kind: type[Any]) -> Any:
-    """Return the message, or the part of one, that ``to_plain`` has written.
-
-    Args:
-        data: What it has written.
-        kind: The class.
-
-    Raises:
-        ValueError: It is something else. The error says what is wrong.
-    """
-    fields = attrs.fields_dict(kind)
-    if not isinstance(data, dict):
-        raise ValueError(f"expected the fields of a {kind.__name__}, got {data!r}")
-    given = dict(data)
-    if "role" in fields and given.pop("role", fields["role"].default) != fields["role"].default:
-        raise ValueError(f"the role is {data['role']!r}; that of a {kind.__name__} is {fields['role'].default!r}")
-    required = [name for name, field in fields.items() if field.default is attrs.NOTHING]
-    wrong = [*(name for name in given if name not in fields), *(name for name in required if name not in given)]
-    if wrong:
-        raise ValueError(
-            f"a {kind.__name__} has the fields {', '.join(fields)}; unknown or missing: {', '.join(wrong)}"
-        )
-    if kind is AssistantMessage:
-        calls = given.get("tool_calls") or ()
-        given["tool_calls"] = [each if isinstance(each, ToolCall) else from_plain(each, ToolCall) for each in calls]
-    texts = [name for name in ("content", "id", "name", "tool_call_id") if not isinstance(given.get(name, ""), str)]
-    if texts:
-        raise ValueError(f"{texts[0]} of a {kind.__name__} is {given[texts[0]]!r}; expected a text")
-    return kind(**given)
-
-
 def _format_message(message: Message) -> str:
     parts = [message.content] if message.content else []
     if isinstance(message, AssistantMessage):
         parts += map(_format_call, message.tool_calls)
+    elif isinstance(message, UserMessage):  # the content of a ToolMessage has notes already
+        parts += map(str, message.attachments)
     return f"{message.role}: {'; '.join(parts)}"
 
 
