@@ -28,7 +28,7 @@ from railtracks.agents._endings import CUT_CALL, bound_error, ending_error, trun
 from railtracks.agents._hand_off import HandOff, Spent
 from railtracks.agents._requests import Requests
 from railtracks.agents._response import REJECTED, LLMResponse, chunks_of_answer, chunks_of_round
-from railtracks.agents._results import FOR_THE_DEVELOPER, as_text, error_text, log_mistake
+from railtracks.agents._results import FOR_THE_DEVELOPER, as_message, error_text, log_mistake
 from railtracks.agents._spec import AgentSpec, digest
 from railtracks.agents._tools import Arguments
 from railtracks.exceptions import ContextError, LLMError, ModelRetry
@@ -288,7 +288,8 @@ class Conversation:
 
     def _result(self, tool_call: ToolCall, result: Any) -> ToolMessage:
         if not isinstance(result, BaseException):
-            return _answer(tool_call, as_text(result))
+            text, attachments = as_message(result)
+            return ToolMessage(text, tool_call.id, tool_call.name, attachments=attachments)
         if self._coordinator.failure is not None:  # the error was fatal, or the session ends on any error
             raise result
         is_for_model = self._agent.tool_errors == "model" or isinstance(result, ModelRetry)

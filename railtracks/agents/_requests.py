@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import TypeGuard
 
@@ -15,8 +15,8 @@ from railtracks.agents._spec import AgentSpec
 from railtracks.exceptions import LLMError, NodeInvocationError
 from railtracks.execution import Frame
 from railtracks.execution._streams import note_streamed
-from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall
-from railtracks.llm._model import Completion, Reasoning, Usage
+from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
+from railtracks.llm._model import Completion, Reasoning, Usage, attachment_types_of
 from railtracks.llm._output import Asked, ask_in
 from railtracks.state import CallRecord
 
@@ -76,6 +76,7 @@ class Requests:
     async def _complete(self, messages: list[Message]) -> Completion:
         """Request one answer from the model; if there is a sink, stream its text there."""
         agent, model = self._agent, self._agent.model
+        _check_attachments(messages, agent)
         asked = self._asked(messages)
         completion: object = None
         if self._sink is None:
@@ -133,6 +134,18 @@ class Requests:
 def is_request(record: CallRecord) -> bool:
     """Return whether a call is a request of an agent to its model."""
     return record.attributes is not None and CHAT_ATTRIBUTE in record.attributes
+
+
+def _check_attachments(messages: Iterable[Message], agent: AgentSpec) -> None:
+    """Raise LLMError if the model does not know of attachments of this type: it would leave them out."""
+    known = attachment_types_of(agent.model)
+    for message in messages:
+        for each in message.attachments if isinstance(message, UserMessage | ToolMessage) else ():
+            if each.type not in known:
+                raise LLMError(
+                    f"the model {agent.model.name} of the agent {agent.name} cannot be sent {each}: it takes "
+                    f"{' and '.join(map(repr, known)) or 'no attachments'} (attachment_types of the model)"
+                )
 
 
 def _is_complete(completion: object) -> TypeGuard[Completion]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from railtracks._identifiers import node_id, run_id
 from railtracks._logging import SessionLog
 from railtracks.agents._response import LLMResponse
 from railtracks.exceptions import ConfigError, ContextError, ModelRetry, NodeCreationError
+from railtracks.llm._attachments import Attachment
 from railtracks.state import CallRecord
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import Encoder, encode_for_model
@@ -29,10 +31,36 @@ class LoggedSession(Protocol):
 
 def as_text(result: object) -> str:
     """Return a result as a model reads it: a text unchanged, anything else as JSON; for an agent, its content."""
+    return as_message(result)[0]
+
+
+def as_message(result: object) -> tuple[str, list[Attachment]]:
+    """Return a result as a model reads it, and the attachments in it. In the text a note stands in place of each.
+
+    A text stays as it is, and for an agent its content counts. A list in which there are attachments becomes lines,
+    and everything else JSON.
+    """
     content = result.content if isinstance(result, LLMResponse) else result
     if isinstance(content, str):
-        return content
-    return json.dumps(_readable(encode_for_model(content)), ensure_ascii=False)
+        return content, []
+    found: list[Attachment] = []
+
+    def note(value: object) -> object:
+        if not isinstance(value, Attachment):
+            return value
+        found.append(value)
+        return str(value)
+
+    if isinstance(content, Attachment):
+        return str(note(content)), found
+    if isinstance(content, list | tuple) and any(isinstance(each, Attachment) for each in content):
+        lines = [_json(each, note) if not isinstance(each, str | Attachment) else str(note(each)) for each in content]
+        return "\n".join(lines), found
+    return _json(content, note), found
+
+
+def _json(content: object, note: Callable[[object], object]) -> str:
+    return json.dumps(_readable(encode_for_model(content, note)), ensure_ascii=False)
 
 
 def _readable(data: Any) -> Any:

@@ -34,12 +34,12 @@ def _optional() -> Any:
 class _Attachment(Plain):
     """What ``Image``, ``Audio`` and ``Document`` have in common."""
 
-    type: str = attrs.field(kw_only=True)
     media_type: str | None = _optional()
     base64: str = attrs.field(default="", kw_only=True, metadata={OMITTED: True})
     url: str | None = _optional()
     name: str | None = _optional()
 
+    _type: ClassVar[str]
     _families: ClassVar[tuple[str, ...]]
     """How the media types of the class begin."""
     _example: ClassVar[str]
@@ -54,9 +54,9 @@ class _Attachment(Plain):
         url: str | None = None,
         type: str | None = None,
     ) -> None:
-        owner, own = self.__class__.__name__, attrs.fields_dict(self.__class__)["type"].default
-        if type not in (None, own):
-            raise ValueError(f"the type is {type!r}; that of {owner} is {own!r}")
+        owner = self.__class__.__name__
+        if type not in (None, self._type):
+            raise ValueError(f"the type is {type!r}; that of {owner} is {self._type!r}")
         found = content_of(owner, source, base64, url)
         name = found.name if name is None else name
         if found.url is not None:
@@ -64,7 +64,7 @@ class _Attachment(Plain):
         else:
             guessed = media_type or found.media_type or media_type_of(decoded(owner, found.base64[:_BEGINNING]), name)
             media_type = self._checked_type(guessed, name)
-        self.__attrs_init__(type=own, media_type=media_type, base64=found.base64, url=found.url, name=name)  # type: ignore[attr-defined]
+        self.__attrs_init__(media_type=media_type, base64=found.base64, url=found.url, name=name)
         if found.url is None and is_textual(str(media_type)):
             self._check_text()
 
@@ -125,7 +125,7 @@ class _Attachment(Plain):
     def __str__(self) -> str:
         size = f"{self.size} bytes" if self.size < 10_000 else f"{self.size // 1000} kB"
         about = [self.name, self.url, self.media_type, size if self.base64 else None]
-        return f"[{self.type}: {', '.join(part for part in about if part)}]"
+        return f"[{self._type}: {', '.join(part for part in about if part)}]"
 
 
 @attrs.frozen(init=False, repr=False, field_transformer=_type_first)
@@ -156,6 +156,7 @@ class Image(_Attachment):
 
     type: Literal["image"] = attrs.field(default="image", kw_only=True)
 
+    _type = "image"
     _families = ("image/",)
     _example = "image/png"
 
@@ -166,6 +167,7 @@ class Audio(_Attachment):
 
     type: Literal["audio"] = attrs.field(default="audio", kw_only=True)
 
+    _type = "audio"
     _families = ("audio/",)
     _example = "audio/wav"
 
@@ -176,6 +178,7 @@ class Document(_Attachment):
 
     type: Literal["document"] = attrs.field(default="document", kw_only=True)
 
+    _type = "document"
     _families = ("application/", "text/")
     _example = "application/pdf"
 
@@ -202,7 +205,7 @@ def read_attachment(value: object) -> Attachment:
     return found
 
 
-def as_attachments(values: Iterable[Any]) -> tuple[Attachment, ...]:
+def as_attachments(values: Iterable[Attachment]) -> tuple[Attachment, ...]:
     """Return attachments as a tuple. The argument of messages, which errors name."""
     if isinstance(values, Attachment) or not isinstance(values, Iterable):
         raise ValueError(f"attachments is {shown(values)}; expected a list: attachments=[rt.llm.Image(...)]")

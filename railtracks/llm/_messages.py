@@ -27,13 +27,10 @@ _IS = {role: attrs.validators.in_((role,)) for role in ("system", "user", "assis
 """Roles may be given, as libraries do that bring messages back; each class has one."""
 
 
-def _attached() -> Any:
-    return attrs.field(
-        default=(), converter=as_attachments, kw_only=True, metadata={OMITTED: True, READ: read_attachment}
-    )
+_ATTACHED = {OMITTED: True, READ: read_attachment}
 
 
-def _repr(message: UserMessage | ToolMessage) -> str:
+def _repr(message: Any) -> str:
     """Return what attrs makes of a message. That is on record, so attachments stand in it only if there are any."""
     names = [field.name for field in attrs.fields(type(message)) if field.name != "attachments" or message.attachments]
     return f"{type(message).__name__}({', '.join(f'{name}={getattr(message, name)!r}' for name in names)})"
@@ -53,10 +50,11 @@ class SystemMessage(Plain):
     inject_prompt: bool = attrs.field(default=True, kw_only=True)
 
 
-def _check_is_text(message: object, field: Any, value: object) -> None:
+def _check_is_text(_: Any, __: Any, value: Any) -> None:
     if isinstance(value, list | tuple):
         raise TypeError(
-            "the content of a UserMessage is a list; write UserMessage('What is this?', attachments=[rt.llm.Image(...)])"
+            "the content of a UserMessage is a list; expected a text, and what goes along with it apart: "
+            "UserMessage('What is this?', attachments=[rt.llm.Image('photo.png')])"
         )
 
 
@@ -74,7 +72,9 @@ class UserMessage(Plain):
     role: Literal["user"] = attrs.field(default="user", kw_only=True, validator=_IS["user"])
     content: str = attrs.field(validator=_check_is_text)
     inject_prompt: bool = attrs.field(default=True, kw_only=True)
-    attachments: tuple[Attachment, ...] = _attached()
+    attachments: tuple[Attachment, ...] = attrs.field(
+        default=(), converter=as_attachments, kw_only=True, metadata=_ATTACHED
+    )
 
     __repr__ = _repr
 
@@ -144,7 +144,9 @@ class ToolMessage(Plain):
     tool_call_id: str
     name: str
     is_error: bool = False
-    attachments: tuple[Attachment, ...] = _attached()
+    attachments: tuple[Attachment, ...] = attrs.field(
+        default=(), converter=as_attachments, kw_only=True, metadata=_ATTACHED
+    )
 
     __repr__ = _repr
 

@@ -5,7 +5,7 @@ The ``repr`` of schemas is part of digests that are on record: names and fields 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import attrs
@@ -150,6 +150,9 @@ class Model(Protocol):
 
     It may have a method ``with_settings(**settings)``, which returns the same model with other settings, and raises
     ConfigError for those that it does not take. ``MyAgent.options(temperature=0)`` needs it.
+
+    A model that can be sent attachments of messages has the attribute ``attachment_types``: which of "image", "audio"
+    and "document" it takes. An agent raises ``LLMError`` before it sends one of another type.
     """
 
     @property
@@ -195,3 +198,9 @@ class Model(Protocol):
 
         The task that iterates over the generator also closes it, which closes the connection.
         """
+
+
+def attachment_types_of(model: Model) -> Collection[str]:
+    """Return the types of attachments that a model takes; none if it does not say."""
+    found: Collection[str] = getattr(model, "attachment_types", ())
+    return found

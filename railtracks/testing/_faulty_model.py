@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from random import Random
 from typing import Any, Literal, Self, get_args
@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 
 from railtracks import llm
 from railtracks.exceptions import ConfigError
+from railtracks.llm._model import attachment_types_of
 from railtracks.llm._settings import with_settings
 from railtracks.state import Secret
 from railtracks.testing._answers import halved, pieces, words
@@ -123,6 +124,11 @@ class Model:
         made = copy.copy(self)
         made._model = with_settings(self._model, settings, "faults.Model")
         return made
+
+    @property
+    def attachment_types(self) -> Collection[str]:
+        """The types of attachments that the model takes which is asked."""
+        return attachment_types_of(self._model)
 
     async def complete(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import difflib
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from os import PathLike
 from pathlib import Path
@@ -15,6 +15,8 @@ from anyio.lowlevel import checkpoint
 from railtracks._test_probe import counted, redact_data
 from railtracks.exceptions import ConfigError
 from railtracks.llm import Completion, Message, MessageHistory, Model, OutputSchema, Reasoning, ToolSchema
+from railtracks.llm._attachments import ATTACHMENT_TYPES
+from railtracks.llm._model import attachment_types_of
 from railtracks.state import Secret
 from railtracks.testing._cassettes import _files
 from railtracks.testing._cassettes._exchanges import (
@@ -107,6 +109,11 @@ class Cassette:
     def api_key(self) -> Secret[str] | None:
         """The key of the model that is recorded; None without one."""
         return None if self._model is None else self._model.api_key
+
+    @property
+    def attachment_types(self) -> Collection[str]:
+        """The types of attachments that the model takes; all types without one."""
+        return tuple(ATTACHMENT_TYPES) if self._model is None else attachment_types_of(self._model)
 
     @property
     def unused(self) -> list[MessageHistory]:

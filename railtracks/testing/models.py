@@ -52,6 +52,7 @@ class ScriptedModel:
     provider = "scripted"
     settings: Mapping[str, Any] = {}
     api_key: Secret[str] | None = None
+    attachment_types = ("image", "audio", "document")
 
     def __init__(
         self, answers: Iterable[Any] | Callable[[MessageHistory], Any], *, name: str = "scripted", words: bool = True

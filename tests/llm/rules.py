@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tests.llm.media_rules import anthropic_media, openai_parts
+
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -34,6 +36,7 @@ def _openai(body: Mapping[str, Any]) -> Iterator[str]:
         role, content, calls = message["role"], message.get("content"), message.get("tool_calls")
         if role not in ("system", "developer", "user", "assistant", "tool"):
             yield f"Invalid value: '{role}'."
+        yield from openai_parts(place, message)
         if role == "tool":
             # https://community.openai.com/t/564213
             if message["tool_call_id"] not in open_calls:
@@ -213,6 +216,7 @@ def _anthropic(body: Mapping[str, Any]) -> Iterator[str]:
                 yield f"messages.{place}.content.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'"
             used.add(identifier)
         yield from _anthropic_blocks(place, blocks)
+        yield from anthropic_media(place, message["role"], blocks)
     last = _blocks(messages[-1])[-1] if messages and messages[-1]["role"] == "assistant" else {}
     if before:
         yield "messages: `tool_use` ids were found without `tool_result` blocks immediately after"

@@ -55,7 +55,7 @@ def served(given, cut):
 @every_check
 async def test_an_adapter_conforms(adapter, server, name):  # noqa: F811 (a fixture)
     cut = CUT.get(adapter.__name__, "length")
-    if adapter is anyllm_anthropic and name == "takes_any_history":
+    if adapter is anyllm_anthropic and name in ("takes_any_history", "takes_attachments"):
         pytest.xfail("any-llm sends messages of the user in a row: the API combines them, this server refuses them")
 
     def make(answers):
@@ -161,6 +161,17 @@ class Changing(Wrong):
         return await super().complete(messages, **options)
 
 
+class Blind(Wrong):
+    async def complete(self, messages, **options):
+        if any(getattr(message, "attachments", ()) for message in messages):
+            raise ValueError("I read only texts")
+        return await super().complete(messages, **options)
+
+
+class Filmed(Wrong):
+    attachment_types = ("video",)
+
+
 class Talkative(Wrong):
     api_key = rt.Secret("key-0123456789")
     settings = {"headers": "Bearer key-0123456789"}
@@ -183,6 +194,8 @@ class Talkative(Wrong):
         (Stubborn, "can_be_cancelled", "the cancellation did not come out"),
         (Whole, "says_that_an_answer_was_cut", "passes for a whole one: finish_reason is 'stop'"),
         (Strict, "takes_any_history", "a conversation with arguments that are not JSON is refused: TypeError"),
+        (Blind, "takes_attachments", r"UserMessage\(.*\) is refused: ValueError\('I read only texts'\)"),
+        (Filmed, "takes_attachments", "its attachment_types have 'video'; use 'image', 'audio', 'document'"),
         (Changing, "answers", "changed the list of messages"),
         (Talkative, "hides_its_key", "its settings shows the key"),
     ],

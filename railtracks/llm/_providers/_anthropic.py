@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Literal
 
 import attrs
 
-from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage
+from railtracks.llm._attachments import Attachment
+from railtracks.llm._media_types import is_textual
+from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from railtracks.llm._model import Completion, Piece, Reasoning, Usage
 from railtracks.llm._providers._chat_format import parse_arguments
 from railtracks.llm._providers._prompt_cache import cache_control, with_breakpoints
@@ -124,11 +126,31 @@ def _messages(messages: Any, origin: str) -> list[dict[str, Any]]:
 
 def _blocks(message: Message, origin: str) -> list[dict[str, Any]]:
     if isinstance(message, ToolMessage):
-        answer = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.content}
+        answer = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": _result(message)}
         return [answer | ({"is_error": True} if message.is_error else {})]
     if isinstance(message, AssistantMessage):
         return _assistant_blocks(message, origin)
-    return _text_blocks(message.content)
+    attachments = message.attachments if isinstance(message, UserMessage) else ()
+    return [*_text_blocks(message.content), *map(_attachment_block, attachments)]
+
+
+def _result(message: ToolMessage) -> str | list[dict[str, Any]]:
+    if not message.attachments:
+        return message.content
+    return [*_text_blocks(message.content), *map(_attachment_block, message.attachments)]
+
+
+def _attachment_block(attachment: Attachment) -> dict[str, Any]:
+    media_type = attachment.media_type or ""
+    source: dict[str, Any]
+    if attachment.url is not None:
+        source = {"type": "url", "url": attachment.url}
+    elif is_textual(media_type):
+        source = {"type": "text", "media_type": "text/plain", "data": attachment.data.decode("utf-8")}
+    else:
+        source = {"type": "base64", "media_type": media_type, "data": attachment.base64}
+    is_titled = attachment.type == "document" and attachment.name is not None
+    return {"type": attachment.type, "source": source, **({"title": attachment.name} if is_titled else {})}
 
 
 def _text_blocks(text: str) -> list[dict[str, Any]]:

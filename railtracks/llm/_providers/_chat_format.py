@@ -12,6 +12,7 @@ from railtracks.exceptions import LLMError
 from railtracks.llm._finish import REFUSAL
 from railtracks.llm._messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from railtracks.llm._model import Completion, Reasoning, Usage
+from railtracks.llm._providers._attachments import chat_parts
 from railtracks.llm._providers._request import Request, is_forced
 
 MAX_ANSWER_LENGTH = 500
@@ -20,6 +21,7 @@ _REASONING = ("reasoning_content", "reasoning")
 """The fields of a message in which servers show what the model has thought."""
 _COMMON = {"role", "content", "tool_calls", "refusal", "function_call", "audio", *_REASONING}
 """The fields of a message that are not the extras of a provider."""
+_FROM_TOOL = "What the tool {message.name} has returned (call {message.tool_call_id}):"
 _COMMON_OF_CALL = {"id", "type", "function", "index"}
 _FIELD = "reasoning_field"
 """In the extras of a message: the field in which the provider wants its reasoning back."""
@@ -35,10 +37,9 @@ def to_chat(request: Request, model: str, settings: Mapping[str, Any], *, stream
         streams: Whether the answer comes as a stream.
         origin: Whom the request goes to. The extras of messages are sent if they came from there.
     """
-    messages = request.messages
-    turn = max((place for place, each in enumerate(messages) if isinstance(each, UserMessage)), default=-1)
-    written = [_message(each, origin, place > turn) for place, each in enumerate(messages)]
-    payload: dict[str, Any] = {**request.settings(settings), "model": model, "messages": written}
+    payload: dict[str, Any] = {
+        **request.settings(settings), "model": model, "messages": _messages(request.messages, origin),
+    }  # fmt: skip
     if streams:
         payload = {"stream_options": {"include_usage": True}, **payload, "stream": True}
     else:
@@ -71,6 +72,25 @@ def _tool_choice(request: Request, given: Any) -> Any:
     return {"type": "function", "function": {"name": request.answer_tool}} if is_alone else "required"
 
 
+def _messages(messages: Sequence[Message], origin: str) -> list[dict[str, Any]]:
+    """Return a conversation in the format.
+
+    Messages of tools can hold only texts, so what is attached to them follows as a message of the user. It comes after
+    the last of them, as the answers to the calls of one message must follow it without others in between.
+    """
+    turn = max((place for place, each in enumerate(messages) if isinstance(each, UserMessage)), default=-1)
+    written: list[dict[str, Any]] = []
+    attached: list[dict[str, Any]] = []
+    for place, message in enumerate(messages):
+        if attached and not isinstance(message, ToolMessage):
+            written.append({"role": "user", "content": attached})
+            attached = []
+        written.append(_message(message, origin, place > turn))
+        if isinstance(message, ToolMessage) and message.attachments:
+            attached += chat_parts(_FROM_TOOL.format(message=message), message.attachments)
+    return [*written, *([{"role": "user", "content": attached}] if attached else [])]
+
+
 def _message(message: Message, origin: str, is_current: bool) -> dict[str, Any]:
     """Return a message in the format. ``is_current``: whether it came after the last message of the user.
 
@@ -79,6 +99,8 @@ def _message(message: Message, origin: str, is_current: bool) -> dict[str, Any]:
     """
     if isinstance(message, ToolMessage):
         return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
+    if isinstance(message, UserMessage) and message.attachments:
+        return {"role": "user", "content": chat_parts(message.content, message.attachments)}
     if not isinstance(message, AssistantMessage):
         return {"role": message.role, "content": message.content}
     extra = dict((message.extra or {}).get(origin, {}))

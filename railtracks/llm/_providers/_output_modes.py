@@ -18,6 +18,12 @@ from railtracks.exceptions import ConfigError
 from railtracks.llm._fitted_schemas import ANTHROPIC, OPENAI, Limits, UnfitError, fitted
 from railtracks.llm._model import OutputMode, OutputSchema
 from railtracks.llm._output import OUTPUT_MODES
+from railtracks.llm._providers._attachments import (
+    ANTHROPIC_ATTACHMENTS,
+    OPENAI_ATTACHMENTS,
+    OTHER_ATTACHMENTS,
+    AttachmentRules,
+)
 
 
 @attrs.frozen
@@ -29,16 +35,20 @@ class Ability:
         limits: The limits of schemas that it enforces. None: not known.
         is_enforced: Whether it is known to enforce the schemas that it accepts.
         takes_any: Whether it also accepts schemas beyond its limits, without enforcing them.
+        attachments: The images, audio and documents that it takes.
     """
 
     modes: tuple[OutputMode, ...]
     limits: Limits | None = None
     is_enforced: bool = False
     takes_any: bool = True
+    attachments: AttachmentRules = OTHER_ATTACHMENTS
 
 
-_OPENAI = Ability(("native", "prompted"), OPENAI, is_enforced=True)
-_ANTHROPIC = Ability(("native", "tool", "prompted"), ANTHROPIC, is_enforced=True, takes_any=False)
+_OPENAI = Ability(("native", "prompted"), OPENAI, is_enforced=True, attachments=OPENAI_ATTACHMENTS)
+_ANTHROPIC = Ability(
+    ("native", "tool", "prompted"), ANTHROPIC, is_enforced=True, takes_any=False, attachments=ANTHROPIC_ATTACHMENTS
+)
 _BY_TOOL = Ability(("tool", "prompted"))
 _PROMPTED = Ability(("prompted",))
 OTHER_SERVER = Ability(("native", "prompted"))

@@ -143,6 +143,7 @@ class SDKModel(ABC, Generic[C]):
         check_name(name, type(self).__name__)
         check_mode(output_mode, type(self).__name__)
         self._modes = OutputModes(ability, output_mode, name)
+        self._attachments = ability.attachments
         self._name = name
         self._origin = origin
         self._left_out: set[str] = set()  # identifiers of calls that it was warned of
@@ -167,6 +168,11 @@ class SDKModel(ABC, Generic[C]):
     def settings(self) -> Mapping[str, Any]:
         """The settings that are sent with every request."""
         return dict(self._settings)
+
+    @property
+    def attachment_types(self) -> tuple[str, ...]:
+        """The types of attachments that it can be sent; see ``Model``."""
+        return tuple(self._attachments.types)
 
     @property
     def api_key(self) -> Secret[str] | None:
@@ -268,6 +274,7 @@ class SDKModel(ABC, Generic[C]):
         plan: Plan | None,
     ) -> Request:
         sent = repaired(messages, self._name, self._warn_left_out)
+        self._attachments.check(sent, self._name)
         if output is None or plan is None:
             return Request(sent, tools, None)
         if plan.mode == "native":

@@ -68,9 +68,14 @@ def encode(value: object) -> Any:
     return Encoder(Redactor()).encode(value)
 
 
-def encode_for_model(value: object) -> Any:
-    """Return ``value`` as plain data for a model, in which the values of keys that name secrets are not masked."""
-    return _ModelEncoder(Redactor()).encode(value)
+def encode_for_model(value: object, replace: Callable[[object], object] | None = None) -> Any:
+    """Return ``value`` as plain data for a model, in which the values of keys that name secrets are not masked.
+
+    Args:
+        value: The value.
+        replace: Returns what to write in place of a value in it that is not a text or a number; mostly that value.
+    """
+    return _ModelEncoder(Redactor(), replace).encode(value)
 
 
 class Encoder:
@@ -535,6 +540,14 @@ class _UnmaskedEncoder(Encoder):
 
 class _ModelEncoder(Encoder):
     """Masks what is marked as a ``Secret``, but nothing for its key: for a model a page's "token" is only a word."""
+
+    def __init__(self, redactor: Redactor, replace: Callable[[object], object] | None = None) -> None:
+        super().__init__(redactor)
+        self._replace = replace
+
+    def _encode_classified(self, value: Any, cls: type) -> Any:
+        other = value if self._replace is None else self._replace(value)
+        return super()._encode_classified(value, cls) if other is value else self.encode(other)
 
     def _redact(self, text: str) -> str:
         return self._redactor.redact(text, by_name=False)

@@ -15,7 +15,11 @@ from railtracks import Secret, Session, agent_node, call
 from railtracks.exceptions import Truncated
 from railtracks.llm import (
     AssistantMessage,
+    Attachment,
+    Audio,
     Completion,
+    Document,
+    Image,
     Message,
     Model,
     OutputSchema,
@@ -27,6 +31,7 @@ from railtracks.llm import (
     Usage,
     UserMessage,
 )
+from railtracks.llm._model import attachment_types_of
 from railtracks.testing._answers import Answer, answer, tool_call
 from railtracks.testing._conformance._asking import (
     BOTH_WAYS,
@@ -48,6 +53,15 @@ _ASKED: list[Message] = [SystemMessage("Be brief."), UserMessage("Greet the worl
 _CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 _TOOLS = [ToolSchema("forecast", "Forecast the weather.", _CITY)]
 _OUTPUT = OutputSchema("place", {**_CITY, "additionalProperties": False})
+
+_ATTACHED: dict[str, Attachment] = {
+    "image": Image(
+        base64="iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+    ),
+    "audio": Audio(base64="UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQIAAAAAAA=="),
+    "document": Document(b"Once upon a time", media_type="text/plain", name="story.txt"),
+}
+"""The smallest of each type: a red dot, a sample of silence, and a text."""
 
 
 @attrs.frozen
@@ -223,6 +237,23 @@ async def takes_any_history(case: Case) -> None:
                 await ask(case.make([answer(_TEXT)]), messages, tools=_TOOLS)
             except Exception as exc:
                 raise AssertionError(f"a conversation {what} is refused: {exc!r}") from exc
+
+
+@check(needs_script=False)
+async def takes_attachments(case: Case) -> None:
+    for kind in attachment_types_of(case.make([])):
+        assert kind in _ATTACHED, f"its attachment_types have {kind!r}; use {', '.join(map(repr, _ATTACHED))}"
+        attached, draw = [_ATTACHED[kind]], ToolCall("call_1", "draw")
+        conversations: list[list[Message]] = [
+            [UserMessage("What is this?", attachments=attached)],
+            [*_ASKED, AssistantMessage("", [draw]), ToolMessage("Here:", "call_1", "draw", attachments=attached)],
+        ]
+        for messages in conversations:
+            for ask in BOTH_WAYS:
+                try:
+                    await ask(case.make([answer(_TEXT)]), messages, tools=_TOOLS)
+                except Exception as exc:
+                    raise AssertionError(f"{messages[-1]} is refused: {exc!r}") from exc
 
 
 # ---- errors
