@@ -84,6 +84,25 @@ def _openai_file(where: str, file: Any) -> Iterator[str]:
 _OPENAI_PARTS = {"text": _openai_text, "image_url": _openai_image, "input_audio": _openai_audio, "file": _openai_file}
 
 
+# ---- OpenAI's responses
+
+
+def responses_parts(where: str, content: Any) -> Iterator[str]:
+    """What is wrong with the parts of a message, or of the output of a tool."""
+    for part in content if isinstance(content, list) else ():
+        if part["type"] == "input_image":
+            yield from _openai_image(where, {"url": part["image_url"]})
+        # https://developers.openai.com/api/docs/guides/file-inputs
+        if part["type"] == "input_file" and "file_url" not in part:
+            found = _DATA_URL.fullmatch(part.get("file_data", ""))
+            if found is None or _content(found[2]) is None:
+                yield f"Invalid '{where}.file_data'. Expected a base64-encoded data URL."
+            if not part.get("filename"):
+                yield f"Missing required parameter: '{where}.filename'."
+        if part["type"] == "input_audio":
+            yield f"Invalid value: 'input_audio'. ({where})"
+
+
 # ---- Anthropic's messages
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.llm.media_rules import anthropic_media, openai_parts
+from tests.llm.media_rules import anthropic_media, openai_parts, responses_parts
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -161,6 +161,7 @@ def _responses_item(place: int, kind: str, item: Any, following: Any) -> Iterato
     for part in item["content"] if kind == "message" and not isinstance(item["content"], str) else ():
         if part["type"] not in wanted:
             yield f"Invalid value: '{part['type']}'. Supported values are: {wanted}."
+    yield from responses_parts(where, item.get("output" if kind == "function_call_output" else "content"))
     if kind == "reasoning":
         # https://github.com/vercel/ai/issues/7099
         after = following[0] if following else {"role": "user"}

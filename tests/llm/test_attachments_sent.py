@@ -10,7 +10,7 @@ import pytest
 from railtracks.exceptions import LLMError
 from railtracks.llm import AssistantMessage, Audio, Document, Image, ToolCall, ToolMessage, UserMessage
 from tests.llm.media import AT_ADDRESS, IMAGE, NOTES, OGG, PAPER, PAPER_AT_ADDRESS, PNG, SOUND
-from tests.llm.test_adapters import TOOL, adapter, anthropic, anyllm_anthropic, openai  # noqa: F401 (a fixture)
+from tests.llm.test_adapters import TOOL, adapter, anthropic, anyllm_anthropic, openai, responses  # noqa: F401 (a fixture)
 
 CALLS = AssistantMessage("", [ToolCall("1", "draw"), ToolCall("2", "add")])
 DRAWN = [
@@ -23,7 +23,7 @@ async def sent(server, model, *messages):
     """Return the messages of the request."""
     completion = await model.complete(messages, tools=[TOOL])
     assert completion.message.content == "Hello dear world"
-    return server.requests[-1].body["messages"]
+    return server.requests[-1].body.get("messages")
 
 
 async def test_an_image_and_a_document_go_to_all_adapters(server, adapter):  # noqa: F811
@@ -51,6 +51,21 @@ async def test_openai_gets_documents_that_are_texts_as_texts(server):
     [message] = await sent(server, openai(server.url), UserMessage("Hm?", attachments=[NOTES]))
     text = "<document name='notes.txt'>\nGrüß dich\n</document>"
     assert message["content"] == [{"type": "text", "text": "Hm?"}, {"type": "text", "text": text}]
+
+
+async def test_responses_get_items(server):
+    attachments = [IMAGE, PAPER, PAPER_AT_ADDRESS, NOTES]
+    await responses(server.url).complete([UserMessage("Hm?", attachments=attachments), CALLS, *DRAWN])
+    message, *_, draw, _ = server.requests[-1].body["input"]
+    image = {"type": "input_image", "image_url": IMAGE.data_url, "detail": "auto"}
+    assert message["content"] == [
+        {"type": "input_text", "text": "Hm?"},
+        image,
+        {"type": "input_file", "filename": "paper.pdf", "file_data": PAPER.data_url},
+        {"type": "input_file", "file_url": "https://example.org/paper.pdf"},
+        {"type": "input_text", "text": "<document name='notes.txt'>\nGrüß dich\n</document>"},
+    ]
+    assert draw["output"] == [{"type": "input_text", "text": "[image: dot.png]"}, image]
 
 
 async def test_anthropic_gets_blocks(server):
@@ -130,6 +145,7 @@ def real(make, **options):
         (anthropic, Image("http://a/b.png"), "addresses that begin with https:// only"),
         (anthropic, Document("https://a/b.txt"), "does not read it at an address; pass the content, or the path"),
         (anthropic, Image(PNG + bytes(2**23)), r"in base64 it has 11184\d+ characters; its provider takes 10485760"),
+        (responses, SOUND, "does not take the type 'audio', only 'image', 'document'"),
         (openai, Audio(OGG), "its provider takes 'audio/mpeg', 'audio/wav'; convert it"),
         (openai, PAPER_AT_ADDRESS, "does not read it at an address"),
         (openai, Audio("https://a/b.wav"), "does not read it at an address"),

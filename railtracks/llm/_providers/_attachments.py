@@ -79,6 +79,12 @@ ANTHROPIC_ATTACHMENTS = AttachmentRules(
     schemes=("https:",),
     largest={"image": 10 * _MIB, "document": 32 * _MIB},
 )
+# https://developers.openai.com/api/docs/guides/file-inputs: all kinds of documents, but no audio
+RESPONSES_ATTACHMENTS = AttachmentRules(
+    types={"image": _IMAGES, "document": _ANY},
+    by_address=frozenset({"image", "document"}),
+    largest=dict.fromkeys(("image", "document"), 50 * _MIB),
+)
 OTHER_ATTACHMENTS = AttachmentRules(
     types=dict.fromkeys(("image", "audio", "document"), _ANY), by_address=frozenset({"image", "document"})
 )
@@ -96,22 +102,31 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-_FORMATS = {"audio/mpeg": "mp3"}
-
-
 def chat_parts(text: str, attachments: Iterable[Attachment]) -> list[dict[str, Any]]:
     """Return a text and attachments as the parts of a message in OpenAI's format."""
     return [*([{"type": "text", "text": text}] if text else []), *map(_chat_part, attachments)]
 
 
 def _chat_part(attachment: Attachment) -> dict[str, Any]:
-    media_type = attachment.media_type or ""
     if attachment.type == "image":
         return {"type": "image_url", "image_url": {"url": attachment.data_url}}
     if attachment.type == "audio":
-        name = _FORMATS.get(media_type) or media_type.partition("/")[2]
-        return {"type": "input_audio", "input_audio": {"data": attachment.base64, "format": name}}
-    if is_textual(media_type):
-        name = "" if attachment.name is None else f" name={attachment.name!r}"
-        return {"type": "text", "text": f"<document{name}>\n{attachment.data.decode('utf-8')}\n</document>"}
-    return {"type": "file", "file": {"filename": attachment.name or "document.pdf", "file_data": attachment.data_url}}
+        subtype = str(attachment.media_type).partition("/")[2]
+        audio = {"data": attachment.base64, "format": "mp3" if subtype == "mpeg" else subtype}
+        return {"type": "input_audio", "input_audio": audio}
+    if (text := document_text(attachment)) is not None:
+        return {"type": "text", "text": text}
+    return {"type": "file", "file": {"filename": file_name(attachment), "file_data": attachment.data_url}}
+
+
+def document_text(attachment: Attachment) -> str | None:
+    """Return a document that is a text as it is sent in a text; None if it is none."""
+    if not attachment.base64 or not is_textual(attachment.media_type or ""):
+        return None
+    name = "" if attachment.name is None else f" name={attachment.name!r}"
+    return f"<document{name}>\n{attachment.data.decode('utf-8')}\n</document>"
+
+
+def file_name(attachment: Attachment) -> str:
+    """Return the name of a document; where it has none, one that fits a PDF, as the API demands one."""
+    return attachment.name or "document.pdf"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from railtracks.exceptions import ConfigError
 from railtracks.llm._model import Completion, Piece
+from railtracks.llm._providers._attachments import RESPONSES_ATTACHMENTS
 from railtracks.llm._providers._request import Request
 from railtracks.llm._providers._responses_format import ResponsesStream, from_responses, to_responses
 from railtracks.llm._providers._sdk import SET_BY_CALL, HTTPModel, parsed, with_retries
@@ -53,6 +54,7 @@ class OpenAIResponses(HTTPModel):
     _client = "AsyncOpenAI"
     _create = "openai.resources.responses:AsyncResponses.create"
     _origin_name = "openai.responses"
+    _attachment_rules = RESPONSES_ATTACHMENTS
     _reserved: ClassVar = {
         "input": SET_BY_CALL,
         "instructions": "put a SystemMessage(...) among the messages",

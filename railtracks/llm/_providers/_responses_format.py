@@ -9,9 +9,11 @@ from typing import Any
 import attrs
 
 from railtracks.exceptions import LLMError
+from railtracks.llm._attachments import Attachment
 from railtracks.llm._finish import REFUSAL
-from railtracks.llm._messages import AssistantMessage, Message, ToolCall, ToolMessage
+from railtracks.llm._messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from railtracks.llm._model import Completion, Reasoning, Usage
+from railtracks.llm._providers._attachments import document_text, file_name
 from railtracks.llm._providers._chat_format import MAX_ANSWER_LENGTH, parse_arguments
 from railtracks.llm._providers._request import Request, is_forced
 
@@ -72,7 +74,8 @@ def _items(messages: Iterable[Message], origin: str) -> list[dict[str, Any]]:
     used: set[str] = set()
     for message in messages:
         if isinstance(message, ToolMessage):
-            found.append({"type": "function_call_output", "call_id": message.tool_call_id, "output": message.content})
+            content = _content(message.content, message.attachments)
+            found.append({"type": "function_call_output", "call_id": message.tool_call_id, "output": content})
         elif isinstance(message, AssistantMessage):
             given = (message.extra or {}).get(origin, {}).get("items") or ()
             identifiers = {item["id"] for item in given if item.get("id")}
@@ -80,8 +83,25 @@ def _items(messages: Iterable[Message], origin: str) -> list[dict[str, Any]]:
             used |= identifiers
             found += _plain_items(message) if is_repeated or not given else _given_items(message, given)
         else:
-            found.append({"role": message.role, "content": message.content})
+            attachments = message.attachments if isinstance(message, UserMessage) else ()
+            found.append({"role": message.role, "content": _content(message.content, attachments)})
     return found
+
+
+def _content(text: str, attachments: Sequence[Attachment]) -> str | list[dict[str, Any]]:
+    if not attachments:
+        return text
+    return [*([{"type": "input_text", "text": text}] if text else []), *map(_attachment, attachments)]
+
+
+def _attachment(attachment: Attachment) -> dict[str, Any]:
+    if attachment.type == "image":
+        return {"type": "input_image", "image_url": attachment.data_url, "detail": "auto"}
+    if (text := document_text(attachment)) is not None:
+        return {"type": "input_text", "text": text}
+    if attachment.url is not None:
+        return {"type": "input_file", "file_url": attachment.url}
+    return {"type": "input_file", "filename": file_name(attachment), "file_data": attachment.data_url}
 
 
 def _plain_items(message: AssistantMessage) -> list[dict[str, Any]]:

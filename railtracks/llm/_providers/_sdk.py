@@ -20,6 +20,7 @@ from railtracks.exceptions import ConfigError
 from railtracks.llm._messages import Message, ToolMessage
 from railtracks.llm._model import Completion, OutputMode, OutputSchema, Piece, ToolSchema
 from railtracks.llm._output import OUTPUT_MODES, ask_in, describe_schema
+from railtracks.llm._providers._attachments import AttachmentRules
 from railtracks.llm._providers._clients import Client, Clients
 from railtracks.llm._providers._keys import KeyRedactor, find_key
 from railtracks.llm._providers._output_modes import Ability, OutputModes, Plan, ability_of, check_mode, is_refusal
@@ -128,6 +129,8 @@ class SDKModel(ABC, Generic[C]):
     """The arguments that it was made with."""
     output_modes: tuple[OutputMode, ...] = OUTPUT_MODES
     """The modes in which it can be asked for objects; see ``rt.agent_node``."""
+    _attachment_rules: AttachmentRules | None = None
+    """Which attachments can be sent, if that does not depend on the provider."""
 
     def __init__(
         self,
@@ -143,7 +146,7 @@ class SDKModel(ABC, Generic[C]):
         check_name(name, type(self).__name__)
         check_mode(output_mode, type(self).__name__)
         self._modes = OutputModes(ability, output_mode, name)
-        self._attachments = ability.attachments
+        self._attachments = self._attachment_rules or ability.attachments
         self._name = name
         self._origin = origin
         self._left_out: set[str] = set()  # identifiers of calls that it was warned of
