@@ -205,7 +205,7 @@ def read_attachment(value: object) -> Attachment:
     return found
 
 
-def as_attachments(values: Iterable[Attachment]) -> tuple[Attachment, ...]:
+def as_attachments(values: Iterable[_Attachment]) -> tuple[Attachment, ...]:
     """Return attachments as a tuple. The argument of messages, which errors name."""
     if isinstance(values, Attachment) or not isinstance(values, Iterable):
         raise ValueError(f"attachments is {shown(values)}; expected a list: attachments=[rt.llm.Image(...)]")

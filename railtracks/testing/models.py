@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import anyio
@@ -52,7 +52,7 @@ class ScriptedModel:
     provider = "scripted"
     settings: Mapping[str, Any] = {}
     api_key: Secret[str] | None = None
-    attachment_types = ("image", "audio", "document")
+    attachment_types: Collection[str] = ("image", "audio", "document")
 
     def __init__(
         self, answers: Iterable[Any] | Callable[[MessageHistory], Any], *, name: str = "scripted", words: bool = True

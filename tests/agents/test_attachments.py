@@ -56,7 +56,7 @@ async def test_a_model_gets_what_is_attached():
     response = await rt.call(agent, UserMessage("What is {this}?", attachments=EACH))
     assert [message.content for message in model.calls[0]] == ["Be brief.", "What is {this}?"]
     [*_, asked] = model.calls[0]
-    assert asked.attachments == tuple(EACH)  # type: ignore[union-attr]
+    assert asked.attachments == tuple(EACH)
     assert response.message_history[0] == asked
 
 
@@ -109,7 +109,7 @@ async def test_history_processors_see_and_choose_attachments():
 
     agent, model = agent_of("A dot.", history_processors=[without])
     response = await rt.call(agent, UserMessage("What?", attachments=[IMAGE]))
-    assert model.calls[0][0].attachments == ()  # type: ignore[union-attr]
+    assert model.calls[0][0].attachments == ()
     assert response.message_history[0].attachments == (IMAGE,)
 
 
@@ -142,7 +142,7 @@ async def test_a_model_that_does_not_know_of_them_is_not_asked():
 
 async def test_what_is_given_in_another_form_says_what_to_write():
     with pytest.raises(NodeInvocationError, match="expected a text, a message"):
-        await rt.call(painter(), [IMAGE])  # type: ignore[list-item]
+        await rt.call(painter(), [IMAGE])
 
 
 # ---- tests of agents
@@ -191,7 +191,7 @@ def test_the_conversation_of_a_run_has_its_images(image):
     result = connection.invoke(UserMessage("What?", attachments=[image]))
     [history] = connection.message_histories().values()
     assert history == result.message_history
-    assert history[0].attachments == (image,)  # type: ignore[union-attr]
+    assert history[0].attachments == (image,)
 
 
 @pytest.mark.parametrize("durability", ["async", "sync"])
