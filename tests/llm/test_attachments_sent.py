@@ -160,7 +160,7 @@ async def test_what_a_provider_does_not_take_is_not_sent(make, attachment, probl
             await real(make).complete(messages)
 
 
-async def test_a_server_that_is_not_known_is_sent_anything_that_has_a_form(server):
+async def test_an_unknown_server_is_sent_what_the_format_can_hold(server):
     from tests.llm.server import Answer
 
     server.answers = [Answer()] * 9
