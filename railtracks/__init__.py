@@ -21,7 +21,7 @@ from railtracks._policies import Cache, Limit, PolicyOptions, Retry
 from railtracks._session._decorator import session
 from railtracks._session._handle import CallHandle
 from railtracks._session._session import Session
-from railtracks.exceptions import RunSuspended
+from railtracks.exceptions import ModelRetry, RunSuspended
 from railtracks.nodes import function_node
 from railtracks.pubsub import Subscription
 from railtracks.state import ExecutionInfo, Secret
@@ -73,6 +73,7 @@ __all__ = [
     "HandOff",
     "LLMResponse",
     "Limit",
+    "ModelRetry",
     "Parameter",
     "PolicyOptions",
     "RecoveredRun",

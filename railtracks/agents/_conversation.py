@@ -24,10 +24,10 @@ from railtracks._policies import OWN_POLICIES
 from railtracks._schema._arguments import ArgumentError, structured_output
 from railtracks.agents import _attributes as attributes
 from railtracks.agents._approval import approved_call
-from railtracks.agents._endings import CUT_CALL, bound_error, ending_error, truncated
+from railtracks.agents._endings import CUT_CALL, UNREADABLE, bound_error, ending_error, truncated
 from railtracks.agents._hand_off import HandOff, Spent
 from railtracks.agents._requests import Requests
-from railtracks.agents._response import REJECTED, LLMResponse, chunks_of_answer, chunks_of_round
+from railtracks.agents._response import LLMResponse, chunks_of_answer, chunks_of_round
 from railtracks.agents._results import FOR_THE_DEVELOPER, as_message, error_text, log_mistake
 from railtracks.agents._spec import AgentSpec, digest
 from railtracks.agents._tools import Arguments
@@ -43,6 +43,7 @@ from railtracks.llm._messages import (
     UserMessage,
 )  # fmt: skip
 from railtracks.llm._model import Completion, Usage
+from railtracks.llm._output import REJECTED
 from railtracks.llm._prompt import fill
 from railtracks.nodes import FunctionNode
 
@@ -224,6 +225,8 @@ class Conversation:
                 return None, "it was cut off"
             is_over = limit is not None and self._tool_calls >= limit
             return None, f"no more than {limit} tool calls are allowed" if is_over else None
+        if ending_of(completion) is Ending.MALFORMED:
+            return None, UNREADABLE
         if agent.output is None or ending_of(completion) is Ending.PAUSED:
             return answer.content, None
         try:

@@ -10,6 +10,8 @@ from railtracks.llm._model import Completion, Usage
 
 CUT_CALL = "not run: your answer was cut off at the limit of tokens in the midst of this call; make it again, shorter"
 """What the model reads of a call that was cut off."""
+UNREADABLE = "your call of a tool could not be read; make it again, or answer without it"
+"""What the model reads if the provider could not read a call of a tool."""
 
 
 def ending_error(agent: AgentSpec, completion: Completion, history: MessageHistory, usage: Usage) -> LLMError | None:
@@ -34,6 +36,9 @@ def ending_error(agent: AgentSpec, completion: Completion, history: MessageHisto
             because = f": {text}" if text else ""
             message = f"the model {agent.model.name} refused to answer the agent {agent.name} {said}{because}"
             return Refused(message, history, usage)
+        case Ending.BROKEN_OFF:
+            message = f"{what} was broken off by the provider {said}; ask again, as the agent does with retries=..."
+            return LLMError(message, history, usage)
     return None
 
 

@@ -9,12 +9,10 @@ import attrs
 
 from railtracks.llm._messages import AssistantMessage, Message, MessageHistory, ToolCall, ToolMessage, UserMessage
 from railtracks.llm._model import Usage
+from railtracks.llm._output import REJECTED
 from railtracks.state._serialization._classify import OMITTED
 
 T_co = TypeVar("T_co", covariant=True)
-
-REJECTED = "That is not what was asked for: "
-"""How the message begins that asks a model to try again. It is on record: a changed text makes agents ask again."""
 
 
 @attrs.frozen

@@ -11,6 +11,8 @@ import attrs
 from railtracks.llm._messages import Message, SystemMessage
 from railtracks.llm._model import Completion, OutputMode, OutputSchema, Piece, ToolSchema
 
+REJECTED = "That is not what was asked for: "
+"""How the message begins that asks a model to try again. It is on record: a changed text makes agents ask again."""
 OUTPUT_MODES: tuple[OutputMode, ...] = ("native", "tool", "prompted")
 _ANSWER_TOOL = "give_answer"
 _DESCRIBED = "Your final answer must be a JSON object, without any other text, that fits this JSON Schema:\n"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 
 import attrs
+import pydantic
 import pytest
 
 import railtracks as rt
-from railtracks.exceptions import Filtered, LimitExceeded, LLMError, ModelRetry, Refused, Truncated
+from railtracks.exceptions import Filtered, LimitExceeded, LLMError, Refused, Truncated
 from railtracks.llm import AssistantMessage, Completion, ToolCall, ToolMessage, Usage, UserMessage
 from railtracks.testing import ScriptedModel, tool_call
 
@@ -39,6 +41,9 @@ async def write(path: str, text: str = "") -> str:
         ("content_filter", Filtered),
         ("SAFETY", Filtered),
         ("refusal", Refused),
+        ("content_filter: PROHIBITED_CONTENT", Filtered),
+        ("insufficient_system_resource", LLMError),
+        ("ERROR", LLMError),
     ],
 )
 async def test_an_answer_that_is_not_whole_is_an_error(reason, kind, schema):
@@ -62,6 +67,21 @@ async def test_a_resumed_run_asks_again_after_a_cut_answer(tmp_path, monkeypatch
     with pytest.raises(Truncated):
         await flow.ainvoke("A story!")
     assert str(await flow.aresume("r")) == "All of it."
+
+
+@pytest.mark.parametrize("reason", ["MALFORMED_FUNCTION_CALL", "function_call_filter: MALFORMED_FUNCTION_CALL",
+                                    "malformed_tool_use"])  # fmt: skip
+@pytest.mark.parametrize("repairs", [0, 1])
+async def test_a_model_whose_call_was_unreadable_is_asked_again(reason, repairs):
+    model = ScriptedModel([ended(reason, ""), "Done."])
+    agent = rt.agent_node("Writer", llm=model, tool_nodes=[write], repairs=repairs)
+    if not repairs:
+        with pytest.raises(LLMError, match="your call of a tool could not be read"):
+            await rt.call(agent, "Write!")
+        return
+    response = await rt.call(agent, "Write!")
+    assert str(response) == "Done."
+    assert "make it again" in response.message_history[2].content
 
 
 async def test_a_call_that_was_cut_is_not_made():
@@ -146,5 +166,62 @@ def test_the_errors_are_copied_and_pickled(kind):
         assert other.__notes__ == ["a note"]
 
 
+# ---- answers that a class of the user refuses
+
+
+def big(value):
+    if value < 10:
+        raise rt.ModelRetry("Think bigger.")
+
+
+@attrs.frozen
+class Attrs:
+    size: int = attrs.field(validator=lambda _, field, value: big(value))
+
+
+@dataclasses.dataclass
+class Data:
+    size: int
+
+    def __post_init__(self):
+        if self.size < 10:
+            raise ValueError("Think bigger.")
+
+
+class Pydantic(pydantic.BaseModel):
+    size: int
+
+    @pydantic.field_validator("size")
+    @classmethod
+    def check(cls, value):
+        big(value)
+        return value
+
+
+@pytest.mark.parametrize("kind", [Attrs, Data, Pydantic, list[Attrs]])
+async def test_a_model_reads_why_a_class_refuses_its_answer(kind):
+    small, large = ('{"size": 1}', '{"size": 10}')
+    if kind == list[Attrs]:
+        small, large = (f'{{"value": [{text}]}}' for text in (small, large))
+    model = ScriptedModel([small, large])
+    response = await rt.call(rt.agent_node("Sizer", llm=model, output_schema=kind), "How big?")
+    content = response.content[0] if kind == list[Attrs] else response.content
+    assert content.size == 10
+    assert response.message_history[2].content.startswith("That is not what was asked for: ")
+    assert response.message_history[2].content.endswith("Think bigger.")
+
+
+async def test_a_model_reads_why_a_class_refuses_an_argument():
+    @rt.function_node
+    async def cut(what: Attrs) -> str:
+        return f"cut {what.size}"
+
+    model = ScriptedModel([tool_call("cut", what={"size": 1}), tool_call("cut", what={"size": 12}), "Done."])
+    response = await rt.call(rt.agent_node("Cutter", llm=model, tool_nodes=[cut]), "Cut!")
+    told = [each.content for each in response.message_history if isinstance(each, ToolMessage)]
+    assert told == ["cut was not run: what: Think bigger.", "cut 12"]
+
+
 def test_a_retry_is_an_error_of_the_library():
-    assert issubclass(ModelRetry, rt.exceptions.RTError)
+    assert rt.ModelRetry is rt.exceptions.ModelRetry
+    assert issubclass(rt.ModelRetry, rt.exceptions.RTError)

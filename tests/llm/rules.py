@@ -181,8 +181,19 @@ def _responses_item(place: int, kind: str, item: Any, following: Any) -> Iterato
         json.loads(item["arguments"])
 
 
+def _combined(messages: Any) -> list[dict[str, Any]]:
+    """As the API takes them: it combines messages of one role in a row, as the SDK says of ``messages.create``."""
+    found: list[dict[str, Any]] = []
+    for message in messages:
+        if found and found[-1]["role"] == message["role"]:
+            found[-1] = {**found[-1], "content": [*_blocks(found[-1]), *_blocks(message)]}
+        else:
+            found.append(message)
+    return found
+
+
 def _anthropic(body: Mapping[str, Any]) -> Iterator[str]:
-    messages = body["messages"]
+    messages = _combined(body["messages"])
     # https://docs.anthropic.com/en/api/messages
     if "max_tokens" not in body:
         yield "max_tokens: Field required"
@@ -198,7 +209,7 @@ def _anthropic(body: Mapping[str, Any]) -> Iterator[str]:
     before: list[str] = []
     for place, message in enumerate(messages):
         if message["role"] != ("user", "assistant")[place % 2]:
-            yield f"messages.{place}: roles must alternate between user and assistant, and the first one is user"
+            yield f"messages.{place}: the first message must use the user role"
         blocks = _blocks(message)
         results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
         # https://github.com/anthropics/claude-code/issues/473

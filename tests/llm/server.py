@@ -56,6 +56,8 @@ class Answer:
         event: Comes last in a stream of Anthropic's, in place of what ends it.
         finish: Say why it ended; a text: this.
         reasoning: What the model thinks, in the format of OpenAI as DeepSeek has it.
+        streams: True: it comes as a stream, False: as a whole, whatever was asked for.
+        raw: The body as it stands, in place of all that; its type is among the ``headers``.
         fields: Added to the answer's JSON, or taken from it where the value is None.
         items: In the format of responses: what comes before the text.
     """
@@ -74,6 +76,8 @@ class Answer:
     event: dict[str, Any] | None = None
     finish: bool | str = True
     reasoning: str | None = None
+    streams: bool | None = None
+    raw: str | None = None
     fields: dict[str, Any] = attrs.field(factory=dict)
     items: Sequence[dict[str, Any]] = ()
     headers: dict[str, str] = attrs.field(factory=dict)
@@ -259,7 +263,9 @@ def _response(request: Request, answer: Answer) -> tuple[bytes, list[bytes]]:
     if answer.status != 200:
         text = answer.error.replace("{key}", request.key)
         parts = _halves({"type": "error", "error": {"type": "some_error", "message": text, "code": text}})
-    elif not request.body.get("stream"):
+    elif answer.raw is not None:
+        parts = [part.encode() for part in answer.raw.splitlines(keepends=True)]
+    elif not (request.body.get("stream") if answer.streams is None else answer.streams):
         parts = _halves(_maker(request)(answer))
     else:
         kind = "text/event-stream"

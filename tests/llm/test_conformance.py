@@ -13,7 +13,7 @@ from railtracks.exceptions import ConfigError
 from railtracks.llm import AssistantMessage, Completion, Usage
 from railtracks.testing import ScriptedModel, conformance
 from tests.llm.server import Answer, Call
-from tests.llm.test_adapters import adapter, anyllm_anthropic, in_thread  # noqa: F401 (a fixture)
+from tests.llm.test_adapters import adapter, in_thread  # noqa: F401 (a fixture)
 
 every_check = pytest.mark.parametrize("name", conformance.CHECKS)
 
@@ -55,8 +55,6 @@ def served(given, cut):
 @every_check
 async def test_an_adapter_conforms(adapter, server, name):  # noqa: F811 (a fixture)
     cut = CUT.get(adapter.__name__, "length")
-    if adapter is anyllm_anthropic and name in ("takes_any_history", "takes_attachments"):
-        pytest.xfail("any-llm sends messages of the user in a row: the API combines them, this server refuses them")
 
     def make(answers):
         server.answers = [served(each, cut) for each in answers]

@@ -24,6 +24,9 @@ class Response:
             await anyio.sleep(1000)
         raise RuntimeError("it is closed")
 
+    async def aread(self) -> bytes:
+        raise NotImplementedError
+
     async def aclose(self):
         await anyio.lowlevel.checkpoint()
         self.closed += 1

@@ -7,7 +7,9 @@ import json
 import pytest
 
 import railtracks as rt
-from railtracks.llm import AssistantMessage, Reasoning, ToolCall, ToolMessage, UserMessage
+from railtracks.llm import AssistantMessage, Message, Reasoning, ToolCall, ToolMessage, UserMessage
+from railtracks.llm._providers._chat_format import to_chat
+from railtracks.llm._providers._request import Request
 from tests.llm.server import Answer, Call
 from tests.llm.test_adapters import KEY, TOOL, anthropic, both_ways, openai
 
@@ -21,16 +23,33 @@ def after(completion):
 
 
 @both_ways
-async def test_what_a_model_thinks_goes_back_within_its_turn(server, ask):
-    server.answers = [Answer(text="", reasoning="I add them.", calls=[Call(name="add")])]
+async def test_what_a_model_thinks_goes_back_in_its_turn(server, ask):
+    """Also later, if tools were called in that turn: DeepSeek refuses conversations without it."""
+    server.answers = [
+        Answer(text="", reasoning="I add them.", calls=[Call(name="add")]),
+        Answer(text="3", reasoning="It was 3."),
+        Answer(text="Yes.", reasoning="I am sure."),
+    ]
     model = openai(server.url)
-    completion = await ask(model, ASKED, tools=[TOOL])
-    assert completion.message.reasoning == "I add them."
-    await ask(model, after(completion), tools=[TOOL])
-    await ask(model, [*after(completion), AssistantMessage("3"), UserMessage("Sure?")], tools=[TOOL])
-    second, third = (request.body["messages"][1] for request in server.requests[1:])
-    assert second["reasoning_content"] == "I add them."
-    assert "reasoning_content" not in third
+    history = after(await ask(model, ASKED, tools=[TOOL]))
+    history += [(await ask(model, history, tools=[TOOL])).message, UserMessage("Sure?")]
+    history += [(await ask(model, history, tools=[TOOL])).message, UserMessage("Quite?")]
+    await ask(model, history, tools=[TOOL])
+    sent = [message.get("reasoning_content") for message in server.requests[-1].body["messages"]]
+    assert sent == [None, "I add them.", None, "It was 3.", None, None, None]
+
+
+def test_deepseek_gets_the_field_with_each_call_of_a_tool():
+    """It refuses calls without it also where the model did not think, or another one was asked."""
+    messages: list[Message] = [
+        *ASKED,
+        AssistantMessage("", [ToolCall("1", "add")]),
+        ToolMessage("3", "1", "add"),
+        *ASKED,
+    ]
+    for origin, expected in {"deepseek": "", "openai api.deepseek.com": "", "openai": None}.items():
+        payload = to_chat(Request(messages, [], None), "m", {}, streams=False, origin=origin)
+        assert [each.get("reasoning_content") for each in payload["messages"]] == [None, expected, None, None]
 
 
 @both_ways

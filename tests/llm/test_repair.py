@@ -9,6 +9,7 @@ import pytest
 
 from railtracks.exceptions import LLMError
 from railtracks.llm import AssistantMessage, SystemMessage, ToolCall, ToolMessage, UserMessage
+from railtracks.llm._output import REJECTED
 from tests.llm.test_adapters import TOOL, anthropic, openai
 
 both_formats = pytest.mark.parametrize("make", [openai, anthropic])
@@ -99,8 +100,14 @@ async def test_settings_about_tools_need_tools(server, make, settings):
     await model.complete([ASKED])
     await model.complete([ASKED], tools=[TOOL])
     await model.complete([ASKED, AssistantMessage("", [ToolCall("1", "add")]), answered], tools=[TOOL])
+    rejected, again = UserMessage(REJECTED + "no."), UserMessage("Again!")
+    called = [ASKED, AssistantMessage("", [ToolCall("1", "add")]), answered, AssistantMessage("3")]
+    await model.complete([*called, rejected], tools=[TOOL])
+    await model.complete([*called, again], tools=[TOOL])
+    await model.complete([ASKED, AssistantMessage("3"), rejected], tools=[TOOL])
     choices = [request.body.get("tool_choice") for request in server.requests]
-    assert choices == [None, settings["tool_choice"], None]
+    forced = settings["tool_choice"]
+    assert choices == [None, forced, None, None, forced, forced]
 
 
 async def test_calls_stay_one_by_one_when_a_choice_is_reset(server):

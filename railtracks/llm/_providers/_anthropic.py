@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar, Literal
 
@@ -16,8 +16,8 @@ from railtracks.llm._model import Completion, Piece, Reasoning, Usage
 from railtracks.llm._providers._chat_format import parse_arguments
 from railtracks.llm._providers._prompt_cache import cache_control, with_breakpoints
 from railtracks.llm._providers._request import Request, is_forced
-from railtracks.llm._providers._sdk import HTTPModel, parsed, with_retries
-from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
+from railtracks.llm._providers._sdk import HTTPModel, with_retries
+from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events, as_object, not_an_answer, read_body
 
 
 class Anthropic(HTTPModel):
@@ -86,8 +86,10 @@ class Anthropic(HTTPModel):
 
     async def _complete(self, client: Any, request: Request) -> Completion:
         response = await client.messages.with_raw_response.create(**self._payload(request))
-        message = (await parsed(response)).model_dump(warnings=False)
-        return with_retries(_completion(message, self._origin, len(request.messages)), response)
+        answer = _Stream()
+        for event in await read_body(response.http_response):
+            answer.add(self._event(event, response.http_response))
+        return with_retries(_completion(answer.whole(), self._origin, len(request.messages)), response)
 
     async def _stream(self, client: Any, request: Request) -> AsyncGenerator[Piece, None]:
         payload = {**self._payload(request), "stream": True}
@@ -97,17 +99,24 @@ class Anthropic(HTTPModel):
             aclosing(Events(response.http_response, self._sdk)) as events,
         ):
             async for data in events:
-                event = json.loads(data)
-                if event.get("type") == "error":
-                    raise self._sdk.APIStatusError(str(event), response=response.http_response, body=event)
+                event = self._event(as_object(data), response.http_response)
                 if event.get("type") == "message_stop":
                     await events.finish()
                     break
-                if piece := answer.add(event):
+                for piece in answer.add(event):
                     yield piece
             else:
-                raise self._sdk.APIConnectionError(message=CONNECTION_CLOSED, request=response.http_response.request)
-        yield with_retries(_completion(answer.message, self._origin, len(request.messages)), response)
+                if not answer.is_complete:
+                    raise self._sdk.APIConnectionError(
+                        message=CONNECTION_CLOSED, request=response.http_response.request
+                    )
+        yield with_retries(_completion(answer.whole(), self._origin, len(request.messages)), response)
+
+    def _event(self, event: dict[str, Any], response: Any) -> dict[str, Any]:
+        """Return an event, or raise the error that it is."""
+        if event.get("type") == "error" or event.get("error"):
+            raise self._sdk.APIStatusError(str(event), response=response, body=event)
+        return event
 
 
 def _messages(messages: Any, origin: str) -> list[dict[str, Any]]:
@@ -247,34 +256,48 @@ def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
 
 @attrs.define
 class _Stream:
-    """Assembles a streamed answer from its events."""
+    """Assembles a streamed answer from its events. A server that does not stream sends the message as a whole."""
 
-    message: dict[str, Any] = attrs.field(factory=lambda: {"content": []}, init=False)
-    """The answer as it would come as a whole, except that the inputs of tools are texts."""
+    _message: dict[str, Any] = attrs.field(factory=dict, init=False)
+    _blocks: list[dict[str, Any]] = attrs.field(factory=list, init=False)
+    _latest: dict[Any, dict[str, Any]] = attrs.field(factory=dict, init=False)  # the latest block of each index
+    _has_begun: bool = attrs.field(default=False, init=False)
 
-    def add(self, event: Mapping[str, Any]) -> str | Reasoning | None:
-        """Add an event, and return the text in it, or what the model thinks."""
+    def add(self, event: Mapping[str, Any]) -> Iterator[str | Reasoning]:
+        """Add an event, and return the text in it, and what the model thinks."""
+        return iter([piece for piece in self._add(event) if piece])
+
+    def _add(self, event: Mapping[str, Any]) -> Iterable[str | Reasoning | None]:
         match event.get("type"):
             case "message_start":
-                self.message = {**event["message"], "content": []}
+                self._message, self._has_begun = {**event["message"], "content": []}, True
             case "content_block_start":
                 block = dict(event["content_block"])
-                self.message["content"].append(block | {"input": ""} if "input" in block else block)
-                return str(block.get("text") or "") or None
+                block = block | {"input": ""} if "input" in block else block
+                self._latest[event.get("index")] = block
+                self._blocks.append(block)
+                return [str(block.get("text") or "")]
             case "content_block_delta":
-                return self._grow(self.message["content"][-1], event["delta"])
+                return [self._grow(self._latest[event.get("index")], event["delta"])]
             case "message_delta":
-                self.message["stop_reason"] = event["delta"].get("stop_reason")
+                delta = event.get("delta") or {}
+                self._message["stop_reason"] = delta.get("stop_reason") or self._message.get("stop_reason")
                 counts = {name: value for name, value in (event.get("usage") or {}).items() if value is not None}
-                self.message["usage"] = {**(self.message.get("usage") or {}), **counts}
-        return None
+                self._message["usage"] = {**(self._message.get("usage") or {}), **counts}
+            case _ if isinstance(event.get("content"), list):
+                self._message, self._has_begun = dict(event), True
+                self._blocks = list(map(dict, event["content"]))
+                return [piece for block in self._blocks for piece in _pieces(block)]
+            case kind if kind != "ping" and not self._has_begun:
+                self._message = dict(event)
+        return []
 
     @staticmethod
     def _grow(block: dict[str, Any], delta: Mapping[str, Any]) -> str | Reasoning | None:
         match delta["type"]:
             case "text_delta":
                 block["text"] += delta["text"]
-                return str(delta["text"]) or None
+                return str(delta["text"])
             case "input_json_delta":
                 block["input"] += delta["partial_json"]
             case "thinking_delta":
@@ -285,3 +308,24 @@ class _Stream:
             case "citations_delta":
                 block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
         return None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is missing: the server sent the reason for the end, or did not stream."""
+        return bool(self._message) and (not self._has_begun or bool(self._message.get("stop_reason")))
+
+    def whole(self) -> dict[str, Any]:
+        """Return the answer as it would come as a whole, except that inputs of tools that were streamed are texts.
+
+        Raises:
+            LLMError: There was none among the events.
+        """
+        if not self._has_begun:
+            raise not_an_answer(json.dumps(self._message))
+        return {**self._message, "content": self._blocks}
+
+
+def _pieces(block: Mapping[str, Any]) -> Iterable[str | Reasoning]:
+    if block.get("type") == "thinking" and block.get("thinking"):
+        return [Reasoning(block["thinking"])]
+    return [str(block["text"])] if block.get("type") == "text" and block.get("text") else []

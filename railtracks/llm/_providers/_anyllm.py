@@ -12,7 +12,8 @@ import attrs
 from railtracks._concurrency._event_loop import running_library
 from railtracks.exceptions import ConfigError, LLMError
 from railtracks.llm._model import Completion, OutputMode, Piece
-from railtracks.llm._providers._chat_format import ChatStream, from_chat, to_chat
+from railtracks.llm._providers._chat_format import from_chat, to_chat
+from railtracks.llm._providers._chat_stream import ChatStream
 from railtracks.llm._providers._clients import Clients
 from railtracks.llm._providers._output_modes import ability_of
 from railtracks.llm._providers._request import Request

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, ClassVar
 
 from railtracks.llm._model import Completion, Piece
-from railtracks.llm._providers._chat_format import ChatStream, from_chat, to_chat
+from railtracks.llm._providers._chat_format import to_chat
+from railtracks.llm._providers._chat_stream import ChatStream
 from railtracks.llm._providers._request import Request
-from railtracks.llm._providers._sdk import SET_BY_CALL, HTTPModel, parsed, with_retries
-from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
+from railtracks.llm._providers._sdk import SET_BY_CALL, HTTPModel, with_retries
+from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events, as_object, read_body
 
 
 class OpenAI(HTTPModel):
@@ -47,8 +47,11 @@ class OpenAI(HTTPModel):
     async def _complete(self, client: Any, request: Request) -> Completion:
         payload = to_chat(request, self._name, self._settings, streams=False, origin=self._origin)
         response = await client.chat.completions.with_raw_response.create(**payload)
-        answer = (await parsed(response)).model_dump(warnings=False)
-        return with_retries(from_chat(answer, self._origin, len(request.messages)), response)
+        answer = ChatStream(self._origin, len(request.messages))
+        for chunk in await read_body(response.http_response):
+            for _ in answer.add(self._event(chunk, response.http_response)):
+                pass
+        return with_retries(answer.completion(), response)
 
     async def _stream(self, client: Any, request: Request) -> AsyncGenerator[Piece, None]:
         payload = to_chat(request, self._name, self._settings, streams=True, origin=self._origin)
@@ -61,7 +64,7 @@ class OpenAI(HTTPModel):
                 if data.startswith("[DONE]"):  # not all servers send this
                     await events.finish()
                     break
-                for text in answer.add(self._chunk(data, response.http_response)):
+                for text in answer.add(self._event(as_object(data), response.http_response)):
                     yield text
             else:
                 if not answer.is_complete:
@@ -70,10 +73,11 @@ class OpenAI(HTTPModel):
                     )
         yield with_retries(answer.completion(), response)
 
-    def _chunk(self, data: str, response: Any) -> dict[str, Any]:
-        chunk: dict[str, Any] = json.loads(data)
-        if error := chunk.get("error"):
-            message = error.get("message") if isinstance(error, dict) else None
+    def _event(self, chunk: dict[str, Any], response: Any) -> dict[str, Any]:
+        """Return a chunk, or raise the error that it is."""
+        # vLLM sends errors as objects of their own.
+        if error := chunk.get("error") or (chunk if chunk.get("object") == "error" else None):
+            message = error.get("message") if isinstance(error, dict) else error
             message = str(message or "An error occurred during streaming")
             raise self._sdk.APIError(message, request=response.request, body=error)
         return chunk

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar
@@ -12,8 +11,8 @@ from railtracks.llm._model import Completion, Piece
 from railtracks.llm._providers._attachments import RESPONSES_ATTACHMENTS
 from railtracks.llm._providers._request import Request
 from railtracks.llm._providers._responses_format import ResponsesStream, from_responses, to_responses
-from railtracks.llm._providers._sdk import SET_BY_CALL, HTTPModel, parsed, with_retries
-from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events
+from railtracks.llm._providers._sdk import SET_BY_CALL, HTTPModel, with_retries
+from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events, as_object, read_body
 
 _NO_STATE = "agents send the whole conversation, and keep nothing with the provider"
 _ENCRYPTED = "reasoning.encrypted_content"
@@ -84,10 +83,15 @@ class OpenAIResponses(HTTPModel):
         payload = to_responses(request, self._name, self._settings, self._origin)
         payload.pop("stream_options", None)
         response = await client.responses.with_raw_response.create(**payload)
-        # What was not sent stays out, as items go back as they came.
-        answer = (await parsed(response)).model_dump(exclude_unset=True, by_alias=True, warnings=False)
-        self._check(answer, response.http_response)
-        return with_retries(from_responses(answer, self._origin, len(request.messages)), response)
+        stream = ResponsesStream()
+        for event in await read_body(response.http_response):  # as it came, as items go back like that
+            self._check_event(event, response.http_response)
+            for _ in stream.add(event):
+                pass
+        if stream.answer is None:
+            raise self._sdk.APIConnectionError(message=CONNECTION_CLOSED, request=response.http_response.request)
+        self._check(stream.answer, response.http_response)
+        return with_retries(from_responses(stream.answer, self._origin, len(request.messages)), response)
 
     async def _stream(self, client: Any, request: Request) -> AsyncGenerator[Piece, None]:
         payload = to_responses(request, self._name, self._settings, self._origin)
@@ -99,9 +103,8 @@ class OpenAIResponses(HTTPModel):
             async for data in events:
                 if data.startswith("[DONE]"):  # of servers that also have chat completions
                     continue
-                event = json.loads(data)
-                if event.get("type") == "error":
-                    self._fail(event.get("error") or event, response.http_response)
+                event = as_object(data)
+                self._check_event(event, response.http_response)
                 for piece in stream.add(event):
                     yield piece
                 if stream.answer is not None:
@@ -111,6 +114,10 @@ class OpenAIResponses(HTTPModel):
                 raise self._sdk.APIConnectionError(message=CONNECTION_CLOSED, request=response.http_response.request)
             self._check(stream.answer, response.http_response)
         yield with_retries(from_responses(stream.answer, self._origin, len(request.messages)), response)
+
+    def _check_event(self, event: Mapping[str, Any], response: Any) -> None:
+        if event.get("type") == "error":
+            self._fail(event.get("error") or event, response)
 
     def _check(self, answer: Mapping[str, Any], response: Any) -> None:
         """Raise the SDK's error for an answer that says that the request has failed, under whatever HTTP status."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from railtracks.llm._messages import ToolMessage
-from railtracks.llm._output import Asked
+from railtracks.llm._messages import ToolMessage, UserMessage
+from railtracks.llm._output import REJECTED, Asked
 
 
 @attrs.frozen
@@ -27,14 +27,14 @@ class Request(Asked):
         """Return the settings of a model as they are sent with this request.
 
         Without tools, what is about tools is left out, as the APIs refuse it. A tool that the model is forced to call
-        is forced in the first request of a turn only: a model that obeys could never answer.
+        is forced until it was called in this turn: a model that obeys could never answer.
 
         Args:
             given: The settings.
         """
         if not self.tools:
             return {name: value for name, value in given.items() if name not in _ABOUT_TOOLS}
-        if not isinstance(self.messages[-1], ToolMessage) or not is_forced(given.get("tool_choice")):
+        if not is_forced(given.get("tool_choice")) or not self._has_called():
             return dict(given)
         kept = {name: value for name, value in given.items() if name != "tool_choice"}
         others = given["tool_choice"] if isinstance(given["tool_choice"], Mapping) else {}
@@ -42,6 +42,18 @@ class Request(Asked):
             kept["tool_choice"] = {**others, "type": "auto"}
             kept["tool_choice"].pop("name", None)
         return kept
+
+    def _has_called(self) -> bool:
+        """Return whether a tool was called since the user has last said something.
+
+        That an answer was rejected is not from the user: a tool would be called once more for a mere correction.
+        """
+        for message in reversed(self.messages):
+            if isinstance(message, UserMessage) and not message.content.startswith(REJECTED):
+                return False
+            if isinstance(message, ToolMessage):
+                return True
+        return False
 
 
 _ABOUT_TOOLS = frozenset({"tool_choice", "parallel_tool_calls"})

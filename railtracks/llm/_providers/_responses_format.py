@@ -279,3 +279,11 @@ class ResponsesStream:
             case kind if kind in _ENDS:
                 given = event["response"]
                 self.answer = {**given, "output": given.get("output") or self._items}
+            case None:  # a server that does not stream sends the answer as a whole
+                self.answer = dict(event)
+                items = event.get("output") or ()
+                if thoughts := [text for item in items for text in _thoughts(item)]:
+                    yield Reasoning(PARAGRAPH.join(thoughts))
+                texts = (part.get("text") for item in items for part in _parts(item) if part["type"] == "output_text")
+                if text := "".join(filter(None, texts)):
+                    yield text

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Seque
 from contextlib import aclosing
 from functools import cache
 from importlib import import_module
-from inspect import Parameter, isawaitable, signature
+from inspect import Parameter, signature
 from pkgutil import resolve_name
 from typing import Any, ClassVar, Generic, Self, TypeVar
 from urllib.parse import urlsplit
@@ -101,12 +101,6 @@ def with_retries(completion: Completion, response: Any) -> Completion:
     """Return an answer with how often the SDK has repeated its request, as the raw ``response`` says."""
     taken = getattr(response, "retries_taken", 0)
     return attrs.evolve(completion, sdk_retries=taken) if taken else completion
-
-
-async def parsed(response: Any) -> Any:
-    """Return what the raw ``response`` of an SDK says. Some releases of the SDKs have it awaited, and others not."""
-    answer = response.parse()
-    return await answer if isawaitable(answer) else answer
 
 
 class SDKModel(ABC, Generic[C]):
