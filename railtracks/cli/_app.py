@@ -179,6 +179,22 @@ def ui(
     return serve(_store(store), store, port, browser)
 
 
+@app.command(
+    group=_SEEING,
+    help_epilogue="Example: railtracks mcp app.py:flow tools.py:forecast --name weather.",
+)
+def mcp(
+    target: Annotated[str, Parameter(help="MODULE:NAME or PATH.py:NAME of a flow, a node, or an rt.mcp.Server.")],
+    /,
+    *more: Annotated[str, Parameter(help="More of them.")],
+    name: Annotated[str, Parameter(help="The name of the server, for clients.")] = "railtracks",
+) -> int:
+    """Serve flows and nodes as tools over standard input and output, by the Model Context Protocol."""
+    from railtracks.cli._mcp import serve_tools
+
+    return serve_tools([target, *more], name)
+
+
 @app.command(group=_CHANGING)
 def resume(
     run: Run,

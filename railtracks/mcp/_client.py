@@ -16,7 +16,7 @@ from railtracks._config import resolve_config
 from railtracks._context_variable import current
 from railtracks._schema._builder import safe_name
 from railtracks.agents._schema_tools import SchemaNode, schema_node
-from railtracks.exceptions import ConfigError, MCPToolError, SessionEndedError, SessionError
+from railtracks.exceptions import ConfigError, MCPToolError, NodeCreationError, SessionEndedError, SessionError
 from railtracks.execution._broadcasts import publish_broadcast
 from railtracks.execution._resources import shared
 from railtracks.llm._model import ToolSchema
@@ -218,6 +218,12 @@ class Client:
             return value_of(result, connection.tools.get(name))
 
     # ---- the object
+
+    def __railtracks_node__(self) -> FunctionNode[..., Any]:
+        raise NodeCreationError(
+            f"the MCP client {self.name!r} is no node; its tools are: write tool_nodes=[*await client.tools()], or "
+            f"tool_nodes=client.tools_sync() in synchronous code"
+        )
 
     def __repr__(self) -> str:
         return f"<mcp client {self.name}>"

@@ -25,8 +25,8 @@ from railtracks.exceptions import MCPError
 MAX_PAGES = 1000
 """Pages of the list of tools that are read: a server whose list has no end is at fault."""
 
-Open = Callable[[], AbstractAsyncContextManager[Any]]
-"""Makes a client of the SDK, which connects when it is entered."""
+Open = Callable[[Callable[[], None]], AbstractAsyncContextManager[Any]]
+"""Makes a client of the SDK, which connects when it is entered, and calls what it is given if the server has ended."""
 
 
 class Connection:
@@ -69,7 +69,7 @@ class Connection:
             raise MCPError(f"the connection to the MCP server {self._name!r} was closed before it was open")
 
     def lose(self) -> None:
-        """Note that the connection is of no use any more; its task ends soon."""
+        """Note that the connection is of no use any more. Its task ends soon."""
         self.is_over = True
         self._leave.set()
 
@@ -104,7 +104,7 @@ class Connection:
                 raise cancellation from None
 
     async def _serve(self) -> None:
-        async with self._open_client() as self.client:
+        async with self._open_client(self.lose) as self.client:
             self.tools = await list_tools(self.client)
             self._scope.deadline = math.inf
             self._opened.set()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import Any, Unpack, final
 
 import attrs
@@ -72,8 +74,13 @@ class Server:
         """
         from mcp.server.stdio import stdio_server
 
-        async with stdio_server() as (incoming, outgoing):
-            await self.sdk.run(incoming, outgoing, self.sdk.create_initialization_options())
+        async with stdio_server() as (incoming, outgoing):  # it gives standard output's descriptor another target
+            buffered = sys.stdout
+            try:
+                with redirect_stdout(sys.stderr):
+                    await self.sdk.run(incoming, outgoing, self.sdk.create_initialization_options())
+            finally:
+                buffered.flush()  # before the descriptor is given back, or what was printed would follow the protocol
 
     def app(self, path: str = "/mcp", *, allowed_hosts: Sequence[str] | None = LOCAL_HOSTS) -> Any:
         """Return the server as an ASGI application, which serves any number of clients by streamable HTTP.

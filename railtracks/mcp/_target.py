@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
+
+import anyio
 
 from railtracks._concurrency._threads import run_in_thread
 from railtracks.exceptions import ConfigError
@@ -60,18 +62,61 @@ class Target:
             self.redactor.add(secret)
         self.what = f"the command {self._command[0]!r}" if self._command else self.redactor.redact(url or "its server")
 
-    def client(self) -> AbstractAsyncContextManager[Any]:
-        """Return a client of the SDK, which connects when it is entered."""
+    def client(self, on_end: Callable[[], None]) -> AbstractAsyncContextManager[Any]:
+        """Return a client of the SDK, which connects when it is entered.
+
+        Args:
+            on_end: Called if the stream of the server has ended.
+        """
         sdk = import_sdk("rt.mcp.Client")
         if self._command is not None:
             program, *arguments = self._command
-            target: Any = sdk.StdioServerParameters(command=program, args=arguments, env=self._env, cwd=self._cwd)
+            process = sdk.StdioServerParameters(command=program, args=arguments, env=self._env, cwd=self._cwd)
+            target: Any = _watched(sdk.stdio_client(process), on_end)
         elif self._url is not None:
             target = _http_transport(self._url, self._headers, self._auth)
         else:
-            target = self._server() if callable(self._server) else self._server
+            target = _watched(self._server(), on_end) if callable(self._server) else self._server
         opened: AbstractAsyncContextManager[Any] = sdk.Client(target)
         return opened
+
+
+@asynccontextmanager
+async def _watched(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[Any]:
+    async with transport as (incoming, outgoing):
+        yield _Incoming(incoming, on_end), outgoing
+
+
+class _Incoming:
+    """The messages of a server, and a note when they have ended: the SDK notices that at the next request alone."""
+
+    def __init__(self, stream: Any, on_end: Callable[[], None]) -> None:
+        self._stream, self._on_end = stream, on_end
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def receive(self) -> Any:
+        try:
+            return await self._stream.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            self._on_end()
+            raise
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stream.aclose()
 
 
 @asynccontextmanager

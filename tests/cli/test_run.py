@@ -205,3 +205,10 @@ def test_the_help_says_when_it_is_shown(command, program):
     _, out, _ = command("run", f"{program}:pages", "--help")
     assert "--no-progress" in out
     assert "unless --json is given" in " ".join(out.replace("│", " ").split())
+
+
+def test_what_cannot_be_served_by_mcp_is_named(command, program):
+    assert command("mcp", f"{program}:nothing")[0] == 2
+    code, out, err = command("mcp", f"{program}:shape", f"{program}:shape")
+    assert (code, out) == (1, "")
+    assert "two tools are called 'shape'" in err

@@ -12,11 +12,14 @@ from mcp.server.mcpserver import Context
 
 import railtracks as rt
 
+EARLY_OUTPUT = sys.stdout
+
 
 @rt.function_node
 def noisy(text: str) -> str:
     """Say something on standard output, which belongs to the protocol."""
     print("printed")
+    EARLY_OUTPUT.write("printed")
     os.write(1, b"written\n")
     return text.upper()
 

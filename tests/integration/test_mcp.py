@@ -24,12 +24,16 @@ pytestmark = [
 ]
 
 ROOT = Path(rt.__file__).parents[1]
-COMMAND = [sys.executable, "-m", "tests.integration.mcp_program"]
+COMMANDS_OF = {
+    "ours": [sys.executable, "-m", "tests.integration.mcp_program"],
+    "reference": [sys.executable, "-m", "tests.integration.mcp_program", "reference"],
+    "command line": [sys.executable, "-m", "railtracks", "mcp", f"{ROOT}/tests/integration/mcp_program.py:ours"],
+}
 ENV = {"PYTHONPATH": str(ROOT), "API_TOKEN": "t0ken-of-the-server"}
 
 
 def program(kind):
-    return Client("program", command=[*COMMAND, kind], env=ENV)
+    return Client("program", command=COMMANDS_OF[kind], env=ENV)
 
 
 def children():
@@ -59,8 +63,8 @@ async def check_tools(tools, folder):
     return [(each.progress, each.total) for each in items]
 
 
-@pytest.mark.parametrize("kind", ["ours", "reference"])
-def test_a_program_is_used_and_leaves_nothing(backend, kind, tmp_path):
+@pytest.mark.parametrize("kind", list(COMMANDS_OF))
+def test_a_program_is_used_and_leaves_nothing(backend, kind, tmp_path, caplog):
     async def main():
         tools = {node.name: node for node in await program(kind).tools()}
         assert children() == []
@@ -69,6 +73,7 @@ def test_a_program_is_used_and_leaves_nothing(backend, kind, tmp_path):
         assert await rt.call(tools["who"]) == "t0ken-of-the-server"
 
     anyio.run(main, backend=backend)
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("mcp")] == []
 
 
 @pytest.mark.parametrize("kind", ["ours", "reference"])
@@ -97,7 +102,8 @@ def test_the_sdk_uses_our_program(backend):
     """Prints and logs do not disturb the protocol."""
 
     async def main():
-        parameters = mcp.StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=ENV)
+        command, *args = COMMANDS_OF["ours"]
+        parameters = mcp.StdioServerParameters(command=command, args=args, env=ENV)
         for mode in ("legacy", "auto"):
             async with mcp.Client(parameters, mode=mode) as client:
                 result = await client.call_tool("noisy", {"text": "a"})

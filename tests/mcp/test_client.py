@@ -191,6 +191,11 @@ def test_wrong_arguments_are_refused(options, problem):
         Client("a", **options)
 
 
+def test_a_client_in_place_of_its_tools_is_refused():
+    with pytest.raises(NodeCreationError, match=r"the MCP client 'ref' is no node; .*client\.tools_sync\(\)"):
+        agent_of("Oh.", tool_nodes=[Client("ref", server=Reference().sdk)])
+
+
 async def test_in_an_event_loop_the_sync_form_shows_what_to_write():
     with pytest.raises(rt.exceptions.SessionError, match=r"write `await client\.tools\(\)`"):
         Client("ref", server=Reference().sdk).tools_sync()
