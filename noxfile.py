@@ -125,6 +125,13 @@ def otel(session: nox.Session) -> None:
 
 
 @nox.session
+def prices(session: nox.Session) -> None:
+    """The extra ``prices`` alone. Arguments go to pytest."""
+    session.install("-e", ".[prices]", "pytest", "hypothesis")
+    run_pytest(session, "tests/llm/test_prices.py", *session.posargs)
+
+
+@nox.session
 def collector(session: nox.Session) -> None:
     """What a real collector of OpenTelemetry gets. Arguments go to pytest.
 
@@ -221,7 +228,7 @@ POSTGRES = ["tests/state/test_postgres.py", "tests/durability/test_postgres_runs
 
 
 @nox.session
-@nox.parametrize("extra", ["none", *EXTRAS, "mcp", "postgres", "dask"])
+@nox.parametrize("extra", ["none", *EXTRAS, "mcp", "prices", "postgres", "dask"])
 def lowest(session: nox.Session, extra: str) -> None:
     """Run a good part of the suite with the oldest versions that pyproject.toml allows. Arguments go to pytest."""
     session.install("uv")
@@ -281,10 +288,11 @@ def integration(session: nox.Session) -> None:
     session.notify("ecosystem")
     session.notify("otel")
     session.notify("mcp")
+    session.notify("prices")
     session.notify("browser")
     for extra in EXTRAS:
         session.notify(f"extras(extra='{extra}')")
-    for extra in ("none", *EXTRAS, "mcp", "postgres", "dask"):
+    for extra in ("none", *EXTRAS, "mcp", "prices", "postgres", "dask"):
         session.notify(f"lowest(extra='{extra}')")
 
 

@@ -101,15 +101,17 @@ class LLMError(RTError):
         message: What was wrong.
         message_history: The conversation up to the answer, if there was one. It can be gone on with.
         usage: The tokens of all requests of the agent, an ``rt.llm.Usage``; None if none was made.
+        cost: What they cost, in dollars, a ``Decimal``; None if that is not known.
     """
 
-    def __init__(self, message: str = "", message_history: Any = None, usage: Any = None) -> None:
+    def __init__(self, message: str = "", message_history: Any = None, usage: Any = None, cost: Any = None) -> None:
         super().__init__(message)
         self.message_history = message_history
         self.usage = usage
+        self.cost = cost
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.message, self.message_history, self.usage), self.__dict__  # with the notes
+        return type(self), (self.message, self.message_history, self.usage, self.cost), self.__dict__  # with the notes
 
 
 class Truncated(LLMError):
@@ -125,7 +127,7 @@ class Refused(LLMError):
 
 
 class LimitExceeded(LLMError):
-    """An agent has reached its ``max_requests`` or ``max_tokens``. The arguments are its base's."""
+    """An agent has reached its ``max_requests``, ``max_tokens`` or ``max_cost``. The arguments are its base's."""
 
 
 class ModelRetry(RTError):

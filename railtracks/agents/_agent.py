@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, Unpack, overload
 
 import attrs
 
 from railtracks._policies import POLICIES, Cache, Limit, PolicyOptions, Retry, policies_of
 from railtracks.agents._conversation import Conversation
+from railtracks.agents._costs import cost_bound
 from railtracks.agents._hand_off import HandOff, Spent, hand_offs_of
 from railtracks.agents._models import model_of
 from railtracks.agents._response import LLMResponse
@@ -152,6 +154,7 @@ class AgentType(Protocol[T_co]):
         max_tool_calls: int | None = ...,
         max_requests: int | None = ...,
         max_tokens: int | None = ...,
+        max_cost: float | Decimal | None = ...,
         repairs: int = ...,
         tool_errors: Literal["model", "raise"] = ...,
         history_processors: Iterable[HistoryProcessor] = ...,
@@ -178,6 +181,7 @@ class AgentType(Protocol[T_co]):
             max_requests: See there.
             max_tokens: See there. It bounds the run; for the setting of a model that is called so, write
                 ``llm=model.with_settings(max_tokens=...)``.
+            max_cost: See there.
             repairs: See there.
             tool_errors: See there.
             history_processors: See there.
@@ -217,6 +221,7 @@ class AgentOptions(PolicyOptions, total=False):
     max_tool_calls: int | None
     max_requests: int | None
     max_tokens: int | None
+    max_cost: float | Decimal | None
     repairs: int
     tool_errors: Literal["model", "raise"]
     history_processors: Iterable[HistoryProcessor]
@@ -261,6 +266,7 @@ def agent_node(
     max_tool_calls: int | None = None,
     max_requests: int | None = 50,
     max_tokens: int | None = None,
+    max_cost: float | Decimal | None = None,
     repairs: int = 2,
     tool_errors: Literal["model", "raise"] = "model",
     history_processors: Iterable[HistoryProcessor] = (),
@@ -312,6 +318,9 @@ def agent_node(
             where it would need another. None: any number, within the session's ``timeout``.
         max_tokens: How many tokens, of questions and answers together, one run may use. The request that exceeds it
             is made and counts; another one is not made. None: any number.
+        max_cost: How many dollars the requests of one run may cost, without those of agents that are its tools. The
+            request that exceeds it is made and counts; another one is not made. It needs a model whose price is known:
+            see ``rt.llm.Price``. None: any number.
         repairs: How often in one run the model may try again after an answer that does not fit.
         tool_errors: "model": the model reads the error of a tool, and may go on. "raise": the agent raises it, but for
             ``rt.exceptions.ModelRetry``, which is for the model. Errors that say that the session or the code lacks
@@ -336,7 +345,8 @@ def agent_node(
         A node class. Calls of it return an ``rt.LLMResponse``.
 
     Raises:
-        NodeCreationError: An argument is not allowed, or a tool or the schema cannot be described to a model.
+        NodeCreationError: An argument is not allowed, a tool or the schema cannot be described to a model, or there is
+            a ``max_cost`` and the price of the model is not known.
         ConfigError: A policy has a value that is not allowed.
     """
     name = "Agent" if name is None else name
@@ -355,9 +365,10 @@ def agent_node(
     if isinstance(tool_nodes, Iterator):  # which can be read once
         tool_nodes = list(tool_nodes)
     tools = tools_of(tool_nodes, _manifest_of)
+    model = model_of(name, llm)
     spec = AgentSpec(
         name=name,
-        model=model_of(name, llm),
+        model=model,
         system=system,
         system_node=system_node,
         tools=tools,
@@ -367,6 +378,7 @@ def agent_node(
         max_tool_calls=max_tool_calls,
         max_requests=max_requests,
         max_tokens=max_tokens,
+        max_cost=cost_bound(max_cost, name, model),
         repairs=repairs,
         tool_errors=tool_errors,
         history_processors=processors,
@@ -381,7 +393,7 @@ def agent_node(
 
 
 _CHANGEABLE = frozenset(
-    {"llm", "system_message", "max_tool_calls", "max_requests", "max_tokens", "repairs", "tool_errors"}
+    {"llm", "system_message", "max_tool_calls", "max_requests", "max_tokens", "max_cost", "repairs", "tool_errors"}
     | {"history_processors"}
 )
 """The arguments that ``options`` takes. Others would make another agent."""
@@ -405,6 +417,7 @@ def _changed_agent(cls: type[AgentNode[Any]], given: Mapping[str, Any], what: st
         changes["system"], changes["system_node"] = system_of(changes.pop("system_message"))
     _check_tool_calls(changes.get("max_tool_calls"))
     bounds = {name: changes.get(name, getattr(spec, name)) for name in ("max_requests", "max_tokens", "repairs")}
+    changes["max_cost"] = cost_bound(changes.get("max_cost", spec.max_cost), spec.name, model)
     processors = changes.pop("history_processors", spec.history_processors)
     tool_errors = changes.get("tool_errors", spec.tool_errors)
     processors = _check_bounds(**bounds, tool_errors=tool_errors, processors=processors)

@@ -7,6 +7,7 @@ Messages and durations are not among them: they are recorded as the arguments, t
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from railtracks.llm._messages import SystemMessage
@@ -21,7 +22,9 @@ _SETTINGS = {
 """The names of settings in the conventions, after ``gen_ai.request.``."""
 
 
-def of_agent(name: str, model: Model, system: SystemMessage | None, usage: Usage | None = None) -> dict[str, Any]:
+def of_agent(
+    name: str, model: Model, system: SystemMessage | None, usage: Usage | None = None, cost: Decimal | None = None
+) -> dict[str, Any]:
     """Return the attributes of an agent's call.
 
     Args:
@@ -29,11 +32,12 @@ def of_agent(name: str, model: Model, system: SystemMessage | None, usage: Usage
         model: Its model.
         system: Its system message.
         usage: The tokens of all its requests. None while it runs.
+        cost: What they cost. None if that is not known.
     """
     found = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name, **_of_model(model)}
     if system is not None:
         found["gen_ai.system_instructions"] = [{"type": "text", "content": system.content}]
-    return found if usage is None else {**found, **_of_usage(usage)}
+    return found if usage is None else {**found, **_of_usage(usage), **_of_cost(cost)}
 
 
 def of_request(model: Model, streams: bool, output: OutputSchema | None) -> dict[str, Any]:
@@ -58,7 +62,9 @@ def of_response(completion: Completion) -> dict[str, Any]:
     if completion.output_mode is not None:
         found["railtracks.output_mode"] = completion.output_mode
     usage = {} if completion.usage is None else _of_usage(completion.usage)
-    return {**{name: value for name, value in found.items() if value is not None}, **usage}
+    if completion.service_tier is not None:
+        found["railtracks.response.service_tier"] = completion.service_tier
+    return {**{name: value for name, value in found.items() if value is not None}, **usage, **_of_cost(completion.cost)}
 
 
 def _of_model(model: Model) -> dict[str, Any]:
@@ -81,3 +87,8 @@ def _of_usage(usage: Usage) -> dict[str, Any]:
         "gen_ai.usage.output_tokens": usage.output_tokens,
         **{name: count for name, count in parts.items() if count},
     }
+
+
+def _of_cost(cost: Decimal | None) -> dict[str, Any]:
+    """Return the cost, in dollars; the conventions have no name for it."""
+    return {} if cost is None else {"railtracks.cost": float(cost)}

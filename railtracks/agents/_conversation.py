@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import attrs
@@ -44,10 +45,12 @@ from railtracks.llm._messages import (
 )  # fmt: skip
 from railtracks.llm._model import Completion, Usage
 from railtracks.llm._output import REJECTED
+from railtracks.llm._prices import prepare_prices, sum_of
 from railtracks.llm._prompt import fill
 from railtracks.nodes import FunctionNode
 
 M = TypeVar("M", SystemMessage, Message)
+_NOTHING: Decimal | None = Decimal(0)  # None: what something has cost is not known
 
 
 class Conversation:
@@ -68,10 +71,10 @@ class Conversation:
         self._system = None if agent.system is None else self._inject(agent.system)
         self.history = MessageHistory(map(self._inject, given))
         self._requests = Requests(agent, self._system, frame)
-        spent = spent or Spent()
+        spent = spent or Spent(cost=_NOTHING)
         self._made = spent.requests  # requests of this run, and of the agents that have handed the conversation over
-        self._usage = spent.usage  # likewise
-        self._own_usage = Usage()
+        self._usage, self._cost = spent.usage, spent.cost  # likewise
+        self._own_usage, self._own_cost = Usage(), _NOTHING
         self._tool_calls = 0
         self._hand_off: HandOff | None = None  # once the model has handed the conversation over
         self._repairs = 0
@@ -97,6 +100,7 @@ class Conversation:
         Cancellation: Cancels the request, or the tools, in progress.
         """
         self._set_attributes(None)
+        await prepare_prices(self._agent.model)
         chat = self._chat_node()  # not an attribute: it refers to self, and only the garbage collector would free both
         new: list[Message] = list(self.history)
         while True:
@@ -120,6 +124,7 @@ class Conversation:
                     self._usage,
                     finish_reason=completion.finish_reason,
                     agent=self._agent.name,
+                    cost=self._cost,
                 )
             await self._send_round(new)
             self.history += new
@@ -132,7 +137,7 @@ class Conversation:
         node = hand_off.target(self._agent.result_type)
         given = await hand_off.messages(self.history)
         try:
-            response: LLMResponse[Any] = await call(node, given, spent=Spent(self._made, self._usage))
+            response: LLMResponse[Any] = await call(node, given, spent=Spent(self._made, self._usage, self._cost))
         except LLMError as exc:
             if exc.message_history is not None:
                 exc.message_history = self._whole(given, exc.message_history)
@@ -148,13 +153,13 @@ class Conversation:
 
     def _set_attributes(self, usage: Usage | None) -> None:
         agent = self._agent
-        own = attributes.of_agent(agent.name, agent.model, self._system, usage)
+        own = attributes.of_agent(agent.name, agent.model, self._system, usage, self._own_cost)
         self._coordinator.set_attributes(self._record, own)
 
     # ---- the model
 
     async def _ask(self, chat: FunctionNode[..., Any], new: list[Message]) -> Completion:
-        if error := bound_error(self._agent, self._made, self.history, self._usage):
+        if error := bound_error(self._agent, self._made, self.history, self._usage, self._cost):
             raise error
         self._made += 1
         self._requests.has_streamed = False
@@ -166,6 +171,8 @@ class Conversation:
         self._digest = digest(self._digest, *map(repr, new), repr(answer))
         self._usage += completion.usage or Usage()
         self._own_usage += completion.usage or Usage()
+        self._cost = sum_of(self._cost, completion.cost)
+        self._own_cost = sum_of(self._own_cost, completion.cost)
         self.history.append(answer)
         return completion
 
@@ -177,6 +184,7 @@ class Conversation:
             completion = await self._requests.make(self.history)
             # Here, so that this call fails: a resumed run then asks again instead of replaying an invalid answer.
             if error := self._error(completion):
+                error.cost = sum_of(self._cost, completion.cost)
                 raise error
             return completion
 

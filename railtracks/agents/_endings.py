@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from railtracks.agents._spec import AgentSpec
-from railtracks.exceptions import Filtered, LimitExceeded, LLMError, Refused, Truncated
+from railtracks.exceptions import Filtered, LimitExceeded, LLMError, NodeInvocationError, Refused, Truncated
 from railtracks.llm._finish import Ending, ending_of
 from railtracks.llm._messages import MessageHistory
 from railtracks.llm._model import Completion, Usage
+from railtracks.llm._prices import show_dollars, unpriced
 
 CUT_CALL = "not run: your answer was cut off at the limit of tokens in the midst of this call; make it again, shorter"
 """What the model reads of a call that was cut off."""
@@ -55,7 +58,9 @@ def truncated(agent: AgentSpec, completion: Completion, history: MessageHistory,
     )
 
 
-def bound_error(agent: AgentSpec, requests: int, history: MessageHistory, usage: Usage) -> LLMError | None:
+def bound_error(
+    agent: AgentSpec, requests: int, history: MessageHistory, usage: Usage, cost: Decimal | None
+) -> LLMError | None:
     """Return the error of an agent that may make no other request; None if it may.
 
     Args:
@@ -63,18 +68,31 @@ def bound_error(agent: AgentSpec, requests: int, history: MessageHistory, usage:
         requests: How many it has made.
         history: The conversation.
         usage: The tokens that were used.
+        cost: What they cost; None if that is not known.
+
+    Raises:
+        NodeInvocationError: The agent has a ``max_cost``, and the price of its model is not known.
     """
     tokens = usage.input_tokens + usage.output_tokens
+    if agent.max_cost is not None and not requests and (problem := unpriced(agent.model)):
+        raise NodeInvocationError(f"the agent {agent.name} has max_cost, and {problem}")
     if agent.max_requests is not None and requests >= agent.max_requests:
+        bound = "max_requests"
         reached = f"made {requests} requests, as many as max_requests={agent.max_requests} allows"
     elif agent.max_tokens is not None and tokens >= agent.max_tokens:
+        bound = "max_tokens"
         reached = f"used {tokens} tokens, and max_tokens={agent.max_tokens} allows no other request"
+    elif agent.max_cost is not None and (cost is None or cost >= agent.max_cost):
+        bound = "max_cost"
+        spent = "requests whose cost is not known" if cost is None else show_dollars(cost)
+        reached = f"used {spent}, and max_cost={agent.max_cost} allows no other request"
     else:
         return None
     return LimitExceeded(
         f"the agent {agent.name} has {reached}, and its model {agent.model.name} has not answered yet; write "
-        f"rt.agent_node(..., {'max_requests' if 'requests,' in reached else 'max_tokens'}=...) for another bound, or "
-        f"None for none. The error has the conversation (message_history) and the usage",
+        f"rt.agent_node(..., {bound}=...) for another bound, or "
+        f"None for none. The error has the conversation (message_history), the usage and the cost",
         history,
         usage,
+        cost,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Union, final, get_args, get_origin
 
 import attrs
@@ -16,6 +17,7 @@ from railtracks.llm._tool_schemas import schema_of_fields
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._callables import innermost
 from railtracks.nodes._resolve import as_node
+from railtracks.state._serialization._classify import OMITTED
 
 HistoryFilter = Callable[[list[Message]], Any]
 """Gets the conversation, and returns the messages that the other agent gets of it, or an awaitable of them."""
@@ -32,10 +34,12 @@ class Spent:
     Args:
         requests: The requests to models.
         usage: The tokens of all of them.
+        cost: What they cost, in dollars. None: that is not known.
     """
 
     requests: int = 0
     usage: Usage = attrs.field(factory=Usage)
+    cost: Decimal | None = attrs.field(default=None, metadata={OMITTED: True})
 
 
 @final
@@ -115,9 +119,9 @@ def hand_off(
         print(response.agent)  # "Billing"
 
     The other agent goes on with the conversation, under its own system message, with its own model and tools. Its
-    answer is the answer of the call: its ``content``, with the whole ``message_history``, and the ``usage`` of all. The
-    requests and tokens before count towards its ``max_requests`` and ``max_tokens``, so that agents which hand over to
-    each other come to an end. What it raises, the call raises.
+    answer is the answer of the call: its ``content``, with the whole ``message_history``, and the ``usage`` and
+    ``cost`` of all. What came before counts towards its ``max_requests``, ``max_tokens`` and ``max_cost``, so that
+    agents which hand over to each other come to an end. What it raises, the call raises.
 
     The tools that the model asks for at the same time run first. If it asks for several hand-offs, the first one
     counts, and the conversation says so.

@@ -18,6 +18,7 @@ from railtracks.execution._streams import note_streamed
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from railtracks.llm._model import Completion, Reasoning, Usage, attachment_types_of
 from railtracks.llm._output import Asked, ask_in
+from railtracks.llm._prices import with_cost
 from railtracks.state import CallRecord
 
 CHAT_ATTRIBUTE = '"gen_ai.operation.name": "chat"'
@@ -55,7 +56,7 @@ class Requests:
         agent, record = self._agent, current.get().record
         own = attributes.of_request(agent.model, self._sink is not None, agent.output)
         self._coordinator.set_attributes(record, own)
-        completion = await self._complete(await self._processed(history))
+        completion = with_cost(agent.model, await self._complete(await self._processed(history)))
         self._coordinator.set_attributes(record, {**own, **attributes.of_response(completion)})
         return completion
 

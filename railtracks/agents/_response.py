@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar
 
 import attrs
@@ -29,6 +30,7 @@ class LLMResponse(Generic[T_co]):
         agent: The name of the agent that has answered: the one that was called, or one that it handed the conversation
             over to. None in results that earlier releases recorded.
         finish_reason: Why the last answer ended, in the provider's words, such as "stop"; None if it does not say.
+        cost: What these requests cost, in dollars. None: the cost of one of them is not known.
     """
 
     content: T_co
@@ -36,6 +38,7 @@ class LLMResponse(Generic[T_co]):
     usage: Usage = attrs.field(factory=Usage, repr=False)
     finish_reason: str | None = attrs.field(default=None, kw_only=True, repr=False, metadata={OMITTED: True})
     agent: str | None = attrs.field(default=None, kw_only=True, repr=False, metadata={OMITTED: True})
+    cost: Decimal | None = attrs.field(default=None, kw_only=True, repr=False, metadata={OMITTED: True})
 
     @property
     def reasoning(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Literal
 
 import attrs
@@ -38,6 +39,7 @@ class AgentSpec:
         max_tool_calls: How many tool calls a run may make. None: any number.
         max_requests: How many requests to its model a run may make. None: any number.
         max_tokens: How many tokens all of its requests may use, after which it makes no other. None: any number.
+        max_cost: How many dollars all of its requests may cost, after which it makes no other. None: any number.
         repairs: How often the model may try again after an answer that does not fit.
         tool_errors: Whether the error of a tool is for the model, or raised.
         history_processors: Return in turn which messages are sent.
@@ -54,6 +56,7 @@ class AgentSpec:
     max_tool_calls: int | None
     max_requests: int | None
     max_tokens: int | None
+    max_cost: Decimal | None
     repairs: int
     tool_errors: Literal["model", "raise"]
     history_processors: tuple[HistoryProcessor, ...]

@@ -14,6 +14,7 @@ from railtracks.llm._messages import (
     UserMessage,
 )  # fmt: skip
 from railtracks.llm._model import Completion, Model, OutputSchema, Reasoning, ToolSchema, Usage
+from railtracks.llm._prices import Price
 
 if TYPE_CHECKING:
     from railtracks.llm._providers._anthropic import Anthropic
@@ -36,6 +37,7 @@ __all__ = [
     "OpenAI",
     "OpenAIResponses",
     "OutputSchema",
+    "Price",
     "Reasoning",
     "SystemMessage",
     "ToolCall",

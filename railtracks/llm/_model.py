@@ -6,6 +6,7 @@ The ``repr`` of schemas is part of digests that are on record: names and fields 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 import attrs
@@ -125,6 +126,9 @@ class Completion:
         sdk_retries: How often the SDK of the provider repeated the request, as far as it says so. Attempts of the agent
             (``retries=``) are another matter: each of them is a call of its own.
         output_mode: How the model was asked for an object; see ``OutputSchema``. None: it was not, or it is not known.
+        cost: What the answer costs, in dollars, if the model knows. None: agents compute it from the ``usage``.
+        service_tier: The provider's tier that the request was served in, such as "flex" or "priority", if it is not the
+            standard one. Prices depend on it.
     """
 
     message: AssistantMessage
@@ -134,6 +138,8 @@ class Completion:
     finish_reason: str | None = None
     sdk_retries: int = 0
     output_mode: OutputMode | None = attrs.field(default=None, kw_only=True, metadata={OMITTED: True})
+    cost: Decimal | None = attrs.field(default=None, kw_only=True, repr=False, metadata={OMITTED: True})
+    service_tier: str | None = attrs.field(default=None, kw_only=True, repr=False, metadata={OMITTED: True})
 
 
 Piece = str | Reasoning | Completion
@@ -147,6 +153,9 @@ class Model(Protocol):
 
     A model may have the attribute ``output_modes``, those of ``OutputSchema.mode`` that it knows how to ask in. For the
     others, "tool" and "prompted", an agent changes the messages and the tools, and asks without ``output``.
+
+    It may also have the attribute ``price``, an ``rt.llm.Price``, and ``base_url``, the address of another server than
+    its provider's. Without a ``price``, its answers cost what is listed for its provider and its name.
 
     It may have a method ``with_settings(**settings)``, which returns the same model with other settings, and raises
     ConfigError for those that it does not take. ``MyAgent.options(temperature=0)`` needs it.

@@ -17,6 +17,7 @@ from railtracks.llm import (
     Message,
     MessageHistory,
     OutputSchema,
+    Price,
     Reasoning,
     ToolCall,
     ToolSchema,
@@ -41,6 +42,7 @@ class ScriptedModel:
             these. A single function answers all requests.
         name: The name of the model.
         words: Whether a streamed text comes word by word. Otherwise it comes in one piece.
+        price: What its tokens cost. None: that is not known.
 
     Attributes:
         calls: The messages of each request so far, including system messages.
@@ -55,9 +57,15 @@ class ScriptedModel:
     attachment_types: Collection[str] = ("image", "audio", "document")
 
     def __init__(
-        self, answers: Iterable[Any] | Callable[[MessageHistory], Any], *, name: str = "scripted", words: bool = True
+        self,
+        answers: Iterable[Any] | Callable[[MessageHistory], Any],
+        *,
+        name: str = "scripted",
+        words: bool = True,
+        price: Price | None = None,
     ) -> None:
         self.name = name
+        self.price = price
         self._script: Iterator[Any] = itertools.repeat(answers) if callable(answers) else iter(answers)
         self._words = words
         self.calls: list[MessageHistory] = []

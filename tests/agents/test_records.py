@@ -13,7 +13,16 @@ import pytest
 import railtracks as rt
 from railtracks.agents._attributes import of_request
 from railtracks.exceptions import GlobalTimeOutError
-from railtracks.llm import AssistantMessage, Completion, MessageHistory, ToolCall, ToolMessage, Usage, UserMessage
+from railtracks.llm import (
+    AssistantMessage,
+    Completion,
+    MessageHistory,
+    Price,
+    ToolCall,
+    ToolMessage,
+    Usage,
+    UserMessage,
+)
 from railtracks.state import Reason, Secret, Status
 from railtracks.testing import ScriptedModel, tool_call
 
@@ -27,6 +36,9 @@ class Model(ScriptedModel):
     provider = "openai"
     settings = {"temperature": 0.5, "max_completion_tokens": 100, "reasoning_effort": "low"}
     api_key = Secret(KEY)
+
+    def __init__(self, answers, **options):
+        super().__init__(answers, price=Price(input=1000, output=2000), **options)
 
 
 def completion(text="", *calls):
@@ -96,11 +108,12 @@ RESPONSE = {
     "gen_ai.response.id": "resp-1",
     "gen_ai.usage.input_tokens": 10,
     "gen_ai.usage.output_tokens": 5,
+    "railtracks.cost": 0.02,
 }
 
 
 def check_attributes(info):
-    usage = {"gen_ai.usage.input_tokens": 20, "gen_ai.usage.output_tokens": 10}
+    usage = {"gen_ai.usage.input_tokens": 20, "gen_ai.usage.output_tokens": 10, "railtracks.cost": 0.04}
     assert attributes(info, "Reader") == [{**AGENT, **usage}]
     assert attributes(info, "chat gpt-5") == [
         {**REQUEST, **RESPONSE, "gen_ai.response.finish_reasons": ["tool_calls"]},

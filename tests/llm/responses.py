@@ -28,10 +28,11 @@ def _usage(answer: Answer) -> dict[str, Any] | None:
     if answer.usage is None:
         return None
     given, made = answer.usage
-    return {
+    counted = {
         "input_tokens": given, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": made, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": given + made,
     }  # fmt: skip
+    return counted | answer.details
 
 
 def _items(answer: Answer) -> list[dict[str, Any]]:

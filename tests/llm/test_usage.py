@@ -10,7 +10,7 @@ import pytest
 from railtracks.llm import Usage
 from tests import virtual
 from tests.llm.server import Answer
-from tests.llm.test_adapters import ASKED, anthropic, anyllm_anthropic, anyllm_openai, both_ways, openai
+from tests.llm.test_adapters import ASKED, anthropic, anyllm_anthropic, anyllm_openai, both_ways, openai, responses
 
 CHAT = {
     "prompt_tokens_details": {"cached_tokens": 100, "cache_write_tokens": 10, "audio_tokens": 7},
@@ -35,6 +35,9 @@ CACHED = Usage(1120, 50, cache_read_tokens=100, cache_write_tokens=1000, cache_w
         (openai, (120, 50), {"total_tokens": 200, "completion_tokens_details": {"reasoning_tokens": 30}},
          Usage(120, 80, reasoning_tokens=30)),
         (openai, (120, 50), {"prompt_tokens_details": None, "completion_tokens_details": None}, Usage(120, 50)),
+        (responses, (120, 50), {"input_tokens_details": {"cached_tokens": 100, "cache_write_tokens": 10},
+                                "output_tokens_details": {"reasoning_tokens": 30}},
+         Usage(120, 50, cache_read_tokens=100, cache_write_tokens=10, reasoning_tokens=30)),
         (anthropic, (20, 50), MESSAGES | {"output_tokens_details": {"thinking_tokens": 30}},
          attrs.evolve(CACHED, reasoning_tokens=30)),
         (anthropic, (20, 50), {"cache_read_input_tokens": None, "cache_creation": None}, Usage(20, 50)),
@@ -42,11 +45,11 @@ CACHED = Usage(1120, 50, cache_read_tokens=100, cache_write_tokens=1000, cache_w
          Usage(120, 50, cache_read_tokens=100, cache_write_tokens=10, input_audio_tokens=7, reasoning_tokens=30)),
         (anyllm_anthropic, (20, 50), MESSAGES, CACHED),
     ],
-    ids=["openai", "deepseek", "xai", "openai-none", "anthropic", "anthropic-none", "any-openai", "any-anthropic"],
+    ids=["openai", "deepseek", "xai", "openai-none", "responses", "anthropic", "anthropic-none", "any-openai", "any"],
 )  # fmt: skip
 async def test_the_parts_are_among_the_sums(server, backend, make, counted, details, usage, ask):
     is_any = make in (anyllm_openai, anyllm_anthropic)
-    pytest.importorskip("any_llm" if is_any else make.__name__)
+    pytest.importorskip("any_llm" if is_any else "anthropic" if make is anthropic else "openai")
     server.answers = [Answer(usage=counted, details=details)]
     # The event loop that any-llm has under trio is in a thread that the clock does not know of.
     with virtual.hold_clock() if is_any and backend == "trio" else contextlib.nullcontext():

@@ -13,7 +13,7 @@ from railtracks.llm._attachments import Attachment
 from railtracks.llm._media_types import is_textual
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from railtracks.llm._model import Completion, Piece, Reasoning, Usage
-from railtracks.llm._providers._chat_format import parse_arguments
+from railtracks.llm._providers._chat_format import parse_arguments, special_tier
 from railtracks.llm._providers._prompt_cache import cache_control, with_breakpoints
 from railtracks.llm._providers._request import Request, is_forced
 from railtracks.llm._providers._sdk import HTTPModel, with_retries
@@ -41,6 +41,7 @@ class Anthropic(HTTPModel):
         cache_prompt: Whether the provider's cache keeps the tools, the system message and the conversation for the next
             request: for 5 minutes if this is True or "5m", for an hour if it is "1h". Writing to it costs more than
             other tokens, and reading costs a tenth. Not a setting: a change does not make a resumed run ask again.
+        price: What its tokens cost. None: what is listed for the provider, if the extra ``prices`` is installed.
         settings: Sent with every request, as ``client.messages.create`` takes them: ``stop_sequences``, ``thinking``,
             ...; ``max_tokens``, the limit of an answer, is 4096 by default.
 
@@ -216,6 +217,7 @@ def _completion(message: Mapping[str, Any], origin: str, place: int) -> Completi
         model=message.get("model"),
         id=message.get("id"),
         finish_reason=message.get("stop_reason"),
+        service_tier=special_tier((message.get("usage") or {}).get("service_tier")),
     )
 
 

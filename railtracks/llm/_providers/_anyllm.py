@@ -12,6 +12,7 @@ import attrs
 from railtracks._concurrency._event_loop import running_library
 from railtracks.exceptions import ConfigError, LLMError
 from railtracks.llm._model import Completion, OutputMode, Piece
+from railtracks.llm._prices import Price
 from railtracks.llm._providers._chat_format import from_chat, to_chat
 from railtracks.llm._providers._chat_stream import ChatStream
 from railtracks.llm._providers._clients import Clients
@@ -61,6 +62,7 @@ class AnyLLM(SDKModel["ClientHandle"]):
         max_retries: How often the SDK repeats a request that failed temporarily. None: its default.
         output_mode: How it is asked for objects: "native", "tool" or "prompted", as ``rt.agent_node`` says. None: as
             is best for the provider.
+        price: What its tokens cost. None: what is listed for the provider, if the extra ``prices`` is installed.
         settings: Sent with every request, as any-llm's ``acompletion`` takes them: ``temperature``, ``max_tokens``, ...
 
     Raises:
@@ -76,6 +78,7 @@ class AnyLLM(SDKModel["ClientHandle"]):
         api_base: str | None = None,
         max_retries: int | None = None,
         output_mode: OutputMode | None = None,
+        price: Price | None = None,
         **settings: Any,
     ) -> None:
         self._check_settings(settings)
@@ -97,6 +100,7 @@ class AnyLLM(SDKModel["ClientHandle"]):
         self._error: type[Exception] = import_sdk("any_llm.exceptions", "any-llm").AnyLLMError
         key, origin = _find_key(sdk, provider, options), origin_of(provider, api_base)
         super().__init__(model, settings, key, Clients(make), {}, origin, ability_of(provider, api_base), output_mode)
+        self._set_price(price, api_base)
 
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
         check_settings(settings, "AnyLLM", RESERVED | _UNSUPPORTED | {"response_format": SET_BY_CALL})

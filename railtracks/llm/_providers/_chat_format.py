@@ -167,7 +167,13 @@ def from_chat(answer: Mapping[str, Any], origin: str, place: int) -> Completion:
         model=answer.get("model"),
         id=answer.get("id"),
         finish_reason=finish_reason,
+        service_tier=special_tier(answer.get("service_tier")),
     )
+
+
+def special_tier(tier: object) -> str | None:
+    """Return the tier that an answer names; None for the ordinary one."""
+    return tier if isinstance(tier, str) and tier not in ("auto", "default", "standard") else None
 
 
 def reasoning_of(message: Mapping[str, Any]) -> tuple[str, str]:

@@ -81,7 +81,7 @@ class ChatStream:
 
         A server that does not stream sends a whole answer, or what is no answer at all; either is taken for the end.
         """
-        self._head.update({name: chunk[name] for name in ("id", "model", "usage") if chunk.get(name)})
+        self._head.update({name: chunk[name] for name in ("id", "model", "usage", "service_tier") if chunk.get(name)})
         if "choices" not in chunk:
             self._whole = self._whole or chunk
         for choice in (chunk.get("choices") or ())[:1]:

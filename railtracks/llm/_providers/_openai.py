@@ -31,6 +31,7 @@ class OpenAI(HTTPModel):
         default_headers: Headers for every request.
         output_mode: How it is asked for objects: "native", "tool" or "prompted", as ``rt.agent_node`` says. None: as
             is best for the provider.
+        price: What its tokens cost. None: what is listed for the provider, if the extra ``prices`` is installed.
         settings: Sent with every request, as ``client.chat.completions.create`` takes them: ``temperature``,
             ``max_completion_tokens``, ``reasoning_effort``, ``extra_body``, ...; ``stream_options`` only with those
             that stream.

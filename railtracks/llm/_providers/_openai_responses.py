@@ -40,6 +40,7 @@ class OpenAIResponses(HTTPModel):
         default_headers: Headers for every request.
         output_mode: How it is asked for objects: "native", "tool" or "prompted", as ``rt.agent_node`` says. None: as
             is best for the provider.
+        price: What its tokens cost. None: what is listed for the provider, if the extra ``prices`` is installed.
         settings: Sent with every request, as ``client.responses.create`` takes them: ``max_output_tokens``,
             ``reasoning``, ``text``, ...; ``tools`` are those that the provider runs, such as
             ``[{"type": "web_search"}]``, and those of the agent are added to them. ``include=[]`` leaves the encrypted

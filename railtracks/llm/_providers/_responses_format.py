@@ -14,7 +14,7 @@ from railtracks.llm._finish import REFUSAL
 from railtracks.llm._messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from railtracks.llm._model import Completion, Reasoning, Usage
 from railtracks.llm._providers._attachments import document_text, file_name
-from railtracks.llm._providers._chat_format import MAX_ANSWER_LENGTH, parse_arguments
+from railtracks.llm._providers._chat_format import MAX_ANSWER_LENGTH, parse_arguments, special_tier
 from railtracks.llm._providers._request import Request, is_forced
 
 _TEXTS = {"output_text": "text", "refusal": "refusal"}
@@ -191,6 +191,7 @@ def from_responses(answer: Mapping[str, Any], origin: str, place: int) -> Comple
         model=answer.get("model"),
         id=answer.get("id"),
         finish_reason=REFUSAL if kind == "refusal" else _finish_reason(answer),
+        service_tier=special_tier(answer.get("service_tier")),
     )
 
 
@@ -244,7 +245,17 @@ def _is_plain(said: Mapping[str, Any]) -> bool:
 
 
 def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
-    return Usage(usage.get("input_tokens") or 0, usage.get("output_tokens") or 0) if usage else None
+    if not usage:
+        return None
+    asked, answered = usage.get("input_tokens_details") or {}, usage.get("output_tokens_details") or {}
+    return Usage(
+        usage.get("input_tokens") or 0,
+        usage.get("output_tokens") or 0,
+        cache_read_tokens=asked.get("cached_tokens") or 0,
+        cache_write_tokens=asked.get("cache_write_tokens") or 0,
+        input_audio_tokens=asked.get("audio_tokens") or 0,
+        reasoning_tokens=answered.get("reasoning_tokens") or 0,
+    )
 
 
 _ENDS = ("response.completed", "response.incomplete", "response.failed")

@@ -20,6 +20,7 @@ from railtracks.exceptions import ConfigError
 from railtracks.llm._messages import Message, ToolMessage
 from railtracks.llm._model import Completion, OutputMode, OutputSchema, Piece, ToolSchema
 from railtracks.llm._output import OUTPUT_MODES, ask_in, describe_schema
+from railtracks.llm._prices import Price, prepare_prices, with_cost
 from railtracks.llm._providers._attachments import AttachmentRules
 from railtracks.llm._providers._clients import Client, Clients
 from railtracks.llm._providers._keys import KeyRedactor, find_key
@@ -172,6 +173,29 @@ class SDKModel(ABC, Generic[C]):
         return tuple(self._attachments.types)
 
     @property
+    def price(self) -> Price | None:
+        """What its tokens cost, as the user says."""
+        return self._price
+
+    @property
+    def base_url(self) -> str | None:
+        """The address of the server. None: the provider's own."""
+        return self._base_url
+
+    def _set_price(self, price: object, address: object) -> None:
+        """Set the price, and the address by which it may be found.
+
+        Raises:
+            ConfigError: It is not a price.
+        """
+        if price is not None and not isinstance(price, Price):
+            raise ConfigError(
+                f"{type(self).__name__}: price is {price!r}; expected rt.llm.Price(input=1.25, output=10), in dollars "
+                f"per million tokens, or None"
+            )
+        self._price, self._base_url = price, None if address is None else str(address)
+
+    @property
     def api_key(self) -> Secret[str] | None:
         """The key, which is never written."""
         return self._key
@@ -217,6 +241,7 @@ class SDKModel(ABC, Generic[C]):
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
     ) -> Completion:
         """Request one answer; see ``Model.complete``."""
+        await prepare_prices(self)
         with self._key_redactor:
             async with self._clients.use() as client:
                 plans = self._plans(output)
@@ -229,13 +254,14 @@ class SDKModel(ABC, Generic[C]):
                             raise
                     else:
                         self._note_refused(plans, plan, output)
-                        return request.answer(completion)
+                        return with_cost(self, request.answer(completion))
         raise AssertionError("the last plan returns or raises")
 
     async def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
     ) -> AsyncGenerator[Piece, None]:
         """Request one answer piece by piece; see ``Model.stream``."""
+        await prepare_prices(self)
         with self._key_redactor:
             async with self._clients.use() as client:
                 plans, has_begun = self._plans(output), False
@@ -245,7 +271,7 @@ class SDKModel(ABC, Generic[C]):
                         async with aclosing(request.pieces(self._stream(client, request))) as pieces:
                             async for piece in pieces:
                                 has_begun = True
-                                yield piece
+                                yield with_cost(self, piece) if isinstance(piece, Completion) else piece
                     except Exception as exc:
                         if has_begun or plan is plans[-1] or not is_refusal(exc):
                             raise
@@ -345,6 +371,7 @@ class HTTPModel(SDKModel[Any]):
         max_retries: How often the SDK repeats a request that failed temporarily. None: its default.
         default_headers: Headers for every request.
         output_mode: How it is asked for objects; see ``SDKModel``.
+        price: What its tokens cost. None: what is listed for the provider.
         settings: Sent with every request.
 
     Raises:
@@ -374,6 +401,7 @@ class HTTPModel(SDKModel[Any]):
         max_retries: int | None = None,
         default_headers: Mapping[str, str] | None = None,
         output_mode: OutputMode | None = None,
+        price: Price | None = None,
         **settings: Any,
     ) -> None:
         owner, package = type(self).__name__, self._package
@@ -392,6 +420,7 @@ class HTTPModel(SDKModel[Any]):
         ability = ability_of(package, base_url)
         given = {**self._defaults, **self._checked(model, settings)}
         super().__init__(model, given, key, clients, default_headers or {}, origin, ability, output_mode)
+        self._set_price(price, base_url)
 
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
         reserved = {name: why for name, why in {**RESERVED, **self._reserved}.items() if name not in self._allowed}
