@@ -18,7 +18,10 @@ LAYERS: list[tuple[str, str]] = [
     ("_options _config", "what can be set, and from where it comes"),
     ("state._file_system", "files written whole or not at all"),
     ("state._garbage state._ordering", "very many records: making them, and their order"),
-    ("state._records state._events state._item_records state._batch_summary", "records of calls, and of batches"),
+    (
+        "state._records state._shared_texts state._events state._item_records state._batch_summary",
+        "records of calls, and of batches",
+    ),
     ("state._node_codes state._call_tree state._replayed_calls state._transitions", "their tree and transitions"),
     ("state._redaction", "secrets: what names one, and how it is masked"),
     ("state._serialization", "values to JSON text and back"),

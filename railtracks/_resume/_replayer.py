@@ -69,7 +69,8 @@ class Replayer:
     ) -> None:
         with collections_paused():
             for record in history:
-                record.inputs, record.output = ensure_texts(record, redactor)
+                if record.inputs is None or record.output is None:
+                    record.inputs, record.output = ensure_texts(record, redactor)
             self._root = build_history(history, is_left=is_left)
             _ = self._root.attempt.measures  # here and not at the first match, as it takes long
             self._order = ReplayOrder(self._root, self._warn_of_order)

@@ -13,6 +13,7 @@ import attrs
 from railtracks.llm._attachments import Attachment, as_attachments, read_attachment
 from railtracks.llm._plain import READ, Plain, from_plain, to_plain
 from railtracks.state._serialization._classify import OMITTED
+from railtracks.state._serialization._conversations import register_message_parts, register_messages
 
 if TYPE_CHECKING:
     Arguments = dict[str, Any] | str
@@ -152,6 +153,8 @@ class ToolMessage(Plain):
 
 
 Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage
+register_messages(SystemMessage, UserMessage, AssistantMessage, ToolMessage)  # so that records share them
+register_message_parts(ToolCall)
 
 
 class MessageHistory(list[Message]):

@@ -317,11 +317,15 @@ class ExecutionInfo:
 
     def graph_serialization(self) -> str:
         """Return the runs as JSON text: a list of objects with ``nodes``, ``edges`` and ``steps``."""
-        return "".join(self._writer.runs(self.records))
+        return "".join(self._whole_writer.runs(self.records))
 
     def payload(self) -> dict[str, Any]:
-        """Return the document, as it is saved in the state file, as plain data."""
-        return cast("dict[str, Any]", loads("".join(self.document())))
+        """Return the document as plain data.
+
+        It is what is saved in the state file, but for conversations: there each message is written once.
+        """
+        text = "".join(self._whole_writer.document(self.facts, self.records, self.earlier))
+        return cast("dict[str, Any]", loads(text))
 
     def document(self) -> Iterator[str]:
         """Return the document, as it is saved in the state file, as pieces of JSON text."""
@@ -467,6 +471,12 @@ class ExecutionInfo:
         from railtracks.state._document._writer import Writer
 
         return Writer(self.session_id, self._redactor)
+
+    @property
+    def _whole_writer(self) -> Writer:
+        from railtracks.state._document._writer import Writer
+
+        return Writer(self.session_id, self._redactor, shares_messages=False)
 
     def _root_calls(self) -> list[CallRecord]:
         """Return the top-level calls, without attempts that were tried again."""

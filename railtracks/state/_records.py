@@ -192,6 +192,10 @@ class CallRecord(FieldRepr):
 
     is_item: ClassVar[bool] = False
     """Whether the call is of an item of a batch that keeps few records: see ``_item_records.py``."""
+    is_sharing: ClassVar[bool] = False
+    """Whether its texts share messages with others: see ``_shared_texts.py``."""
+    sharing_class: ClassVar[type[CallRecord]]
+    """The class that such a record gets."""
 
     index: int
     """The position of the call in its session, from 0, in the order of creation."""

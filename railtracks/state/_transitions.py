@@ -31,6 +31,7 @@ from railtracks.state._records import (
     copy_record,
 )
 from railtracks.state._replayed_calls import ReplayedCalls, Snapshot
+from railtracks.state._shared_texts import set_output, stored_output
 
 if TYPE_CHECKING:  # loaded by few programs
     from railtracks.state._item_records import ItemRecords
@@ -213,7 +214,8 @@ class RTState:
         if below or orders or known.changes:
             self._add_replayed(ReplayedCalls(record, known, below, len(self.entries), self.step, orders))
         record.started = known.started
-        record.reuse, record.output, record.attributes = record.reuse or REUSED, known.output, known.attributes
+        record.reuse, record.attributes = record.reuse or REUSED, known.attributes
+        set_output(record, stored_output(known))
         record.reads = known.reads
         was_suspending, self.is_suspending = self.is_suspending, False  # what had ended stays as it was
         record.code, record.attempt, record.policy = known.code, known.attempt, known.policy

@@ -34,7 +34,7 @@ from tests.postgres import needs_postgres, schema_of, server, store_of
 
 PATH = Path(__file__).parents[2] / "docs/format.md"
 TEXT = PATH.read_text(encoding="utf-8")
-WRITTEN = 5  # the version that the page describes
+WRITTEN = 6  # the version that the page describes
 CLASSES = {
     "The document itself": document.Document,
     "A run": document.Run,
@@ -44,7 +44,9 @@ CLASSES = {
     "A context change": document.ContextChange,
     "A stamp": document.Stamp,
 }
-KINDS = ["header", "created", "ended", "context", "read", "attributes", "attempt", "reused", "end"]
+KINDS = [
+    "header", "conversation", "created", "ended", "context", "read", "attributes", "attempt", "reused", "end",
+]  # fmt: skip
 LIMITS = re.compile(r"(MAX|MIN)_[A-Z]+")
 
 
@@ -133,7 +135,12 @@ def rich():
 
     @rt.function_node
     async def tree():
-        found = await rt.call(branch, 1), await rt.call(Agent, "really?")
+        said: list[rt.llm.Message] = [
+            rt.llm.UserMessage("really?"),
+            rt.llm.AssistantMessage("yes"),
+            rt.llm.UserMessage("really?"),
+        ]
+        found = await rt.call(branch, 1), await rt.call(Agent, said)
         with anyio.move_on_after(1):
             await rt.call(endless)
         with pytest.raises(ZeroDivisionError):

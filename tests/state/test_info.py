@@ -218,7 +218,7 @@ def test_the_document_has_the_shape_that_the_design_says():
     document = TREE.payload()
     runs = document.pop("runs")
     assert document == {
-        "version": 5, "flow_name": "flow", "flow_id": "id", "session_id": "s", "session_name": "name",
+        "version": 6, "flow_name": "flow", "flow_id": "id", "session_id": "s", "session_name": "name",
         "start_time": 1000.0, "end_time": 1001.0, "status": "Open", "calls": 6,
         "callers": [None, 0, 0, 1, None, 4],
     }  # fmt: skip
@@ -396,7 +396,7 @@ def test_json_that_is_not_a_document_is_named(tmp_path, content):
         ExecutionInfo.load(tmp_path / "broken.json")
 
 
-@pytest.mark.parametrize("version", [0, 6, "1", None])
+@pytest.mark.parametrize("version", [0, 7, "1", None])
 def test_an_unknown_version_of_a_document_is_an_error(tmp_path, version):
     """The error names the version that is known."""
     message = broken(tmp_path, lambda data: data.update(version=version))

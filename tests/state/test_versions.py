@@ -16,10 +16,10 @@ def header(**members):
     return {"e": "header", "version": 5, "session_id": "mine", "start_time": 1.0, "end_time": None, **members}
 
 
-@pytest.mark.parametrize("version", [99, 6, 0, -1, None, "2", 2.5, [2], {}])
+@pytest.mark.parametrize("version", [99, 7, 0, -1, None, "2", 2.5, [2], {}])
 def test_an_unknown_version_of_a_journal_is_an_error(version):
     """The error says which versions are known."""
-    with pytest.raises(StateError, match=r"version .*; this release of railtracks reads 1 to 5"):
+    with pytest.raises(StateError, match=r"version .*; this release of railtracks reads 1 to 6"):
         ExecutionInfo.from_journal(framed(header(version=version)))
 
 

@@ -54,10 +54,10 @@ class LastingResults:
 
     def on_ended(self, record: CallRecord) -> None:
         """Warn of a call whose result names a class that nothing else does. Its ``output`` is settled."""
-        output = record.output
-        if record.node is None or self._are_annotated.get(record.node, True) or output is None:
+        if record.node is None or self._are_annotated.get(record.node, True) or record.status is not Status.COMPLETED:
             return
-        if record.status is not Status.COMPLETED or len(output) > MAX_CHECKED or form_in(output) is not Form.TYPED:
+        output = record.output
+        if output is None or len(output) > MAX_CHECKED or form_in(output) is not Form.TYPED:
             return
         types = parse_members(output).get("output_types", {}).values()
         names = (entry["type"] if isinstance(entry, dict) else entry for entry in types)

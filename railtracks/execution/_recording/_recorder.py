@@ -14,12 +14,14 @@ from railtracks.execution._recording._size_warnings import CUT_INPUTS, CUT_OUTPU
 from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, Status
 from railtracks.state._journal import _format as journal
-from railtracks.state._journal._format import CreatedEntries
+from railtracks.state._journal._format import CallEntries
 from railtracks.state._node_codes import NodeCodes
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._classify import SCALAR_IDS
 from railtracks.state._serialization._large_values import find_nothing
-from railtracks.state._serialization._record_text import ensure_texts, inputs_text, output_text
+from railtracks.state._serialization._record_text import ensure_texts, stored_inputs_text, stored_output_text
+from railtracks.state._serialization._stored_messages import new_conversations
+from railtracks.state._shared_texts import set_inputs, set_output, stored_inputs
 from railtracks.state._stores._messages import MESSAGE
 from railtracks.state._transitions import RTState
 
@@ -98,12 +100,13 @@ class Recorder:
         self._journalled_calls = 0
         self._refused: set[int] = set()  # the indices of calls that were refused, as nothing could be found of the run
         self._unjournalled: set[int] = set()  # those of them that have ended and whose end is not journalled yet
-        self._created_entries = CreatedEntries(redactor.redact_name)
+        self._entries = CallEntries(redactor.redact_name)
         self._defined: dict[str, str] = {}  # by key and version that users passed: the path of the definition
         self._sizes = SizeWarnings(max_bytes, log)
         self._max_bytes = max_bytes
         self.values: ValueKeeper | None = values
         self._keep = None if values is None else values.keep
+        self._conversations = new_conversations(redactor, max_bytes, values is not None)
         self._last_failure: BaseException | None = None  # the exception that was recorded last
         self.context: ContextRecorder = ContextRecorder(
             state, redactor, journal, replayer, self._sizes, max_bytes, self._keep
@@ -150,9 +153,10 @@ class Recorder:
             args, kwargs = record.args, record.kwargs
             if node.ignore:
                 args, kwargs = node.without_ignored(args, kwargs)
-            keep = None if record.is_item else self._keep
-            record.inputs = inputs_text(args, kwargs, self._redactor, hidden, self._max_bytes, keep)
-            if record.inputs.endswith(CUT_INPUTS):
+            keep, shared = (None, None) if record.is_item else (self._keep, self._conversations)
+            inputs = stored_inputs_text(args, kwargs, self._redactor, hidden, self._max_bytes, keep, shared)
+            set_inputs(record, inputs)
+            if isinstance(inputs, str) and inputs.endswith(CUT_INPUTS):
                 self._sizes.warn_of_arguments(record)
         match = None
         if replayer is not None:
@@ -204,10 +208,17 @@ class Recorder:
             created = self._state.entries[self._journalled_calls]
             assert created is not None  # the calls below replayed ones were counted
             self._journalled_calls += 1
-            created.inputs = created.inputs or UNWRITTEN
-            self._journal.append(self._created_entries.entry(created))
+            if stored_inputs(created) is None:
+                created.inputs = UNWRITTEN
+            self._append(self._entries.created(created))
             if created.index in self._unjournalled:
-                self._journal.append(journal.ended_entry(created))
+                self._append(self._entries.ended(created))
+
+    def _append(self, entry: str) -> None:
+        """Journal an entry that was just made, after the messages to which it refers."""
+        if (messages := self._entries.messages()) is not None:
+            self._journal.append(messages)
+        self._journal.append(entry)
 
     def on_ended(self, record: CallRecord) -> None:
         """Record the end of a call: its result, exception or cancellation."""
@@ -215,7 +226,7 @@ class Recorder:
             item: Item = record.item  # type: ignore[attr-defined]
             is_dropped = record.exception is None and not item.open and not item.has_changes
             if not is_dropped and (record.exception is not None or not _is_small_scalar(record.result)):
-                record.output = output_text(record, self._redactor, False, self._max_bytes)
+                set_output(record, stored_output_text(record, self._redactor, False, self._max_bytes))
             return
         if self._replayer is not None:
             self._replayer.on_ended(record)
@@ -230,9 +241,11 @@ class Recorder:
         is_journalled = self._journal.is_active
         if is_journalled or failure is not None or not _is_small_scalar(record.result):  # now: it may be changed later
             # A message that could not be stored after all would be lost.
-            keep = None if record.attributes is not None and MESSAGE in record.attributes else self._keep
-            record.output = output_text(record, self._redactor, has_traceback_below, self._max_bytes, keep)
-            if record.output.endswith(CUT_OUTPUT):
+            is_taken = record.attributes is not None and MESSAGE in record.attributes
+            keep, shared = (None, None) if is_taken else (self._keep, self._conversations)
+            output = stored_output_text(record, self._redactor, has_traceback_below, self._max_bytes, keep, shared)
+            set_output(record, output)
+            if isinstance(output, str) and output.endswith(CUT_OUTPUT):
                 self._sizes.warn_of_output(record)
             if self.lasting_results is not None:
                 self.lasting_results.on_ended(record)
@@ -245,7 +258,7 @@ class Recorder:
         else:
             if record.index >= self._journalled_calls:
                 self._journal_created(record.index)
-            self._journal.append(journal.ended_entry(record))
+            self._append(self._entries.ended(record))
             if self._journal.must_begin_again:
                 self._begin_again(record)
 
@@ -293,7 +306,7 @@ class Recorder:
         for refresh in self.batches.values():
             refresh()
         self._item_bytes = 0
-        self._created_entries = CreatedEntries(self._written, NodeCodes(is_complete=False))  # as in `_begin_again`
+        self._entries = CallEntries(self._written, NodeCodes(is_complete=False))  # as in `_begin_again`
         self._journal.rewrite(partial(self._entries_until, len(entries), self._state.step))
 
     def on_kept(self, copies: list[CallRecord], events: list[int]) -> None:
@@ -310,7 +323,7 @@ class Recorder:
             return
         self._journal_created(copies[0].index - 1)
         self._journalled_calls = len(self._state.entries)
-        for entry in journal.entries_of_events(copies, events, self._created_entries):
+        for entry in journal.entries_of_events(copies, events, self._entries):
             self._journal.append(entry)
 
     @property
@@ -408,11 +421,11 @@ class Recorder:
         self._item_bytes = 0
         entries = self._state.entries
         for created in entries[self._journalled_calls :]:
-            if created is not None:
-                created.inputs = created.inputs or UNWRITTEN
+            if created is not None and stored_inputs(created) is None:
+                created.inputs = UNWRITTEN
         self._journalled_calls = len(entries)
         # What was reused is in the new journal with entries of its own, which may be the first of their nodes.
-        self._created_entries = CreatedEntries(self._written, NodeCodes(is_complete=False))
+        self._entries = CallEntries(self._written, NodeCodes(is_complete=False))
         self._journal.begin_again(partial(self._entries_until, len(entries), self._state.step))
 
     def _entries_until(self, count: int, step: int) -> Iterator[str]:

@@ -128,6 +128,8 @@ class EdgeDetails(FieldRepr):
     """Where the result came from that was used in place of running it: "session" or "store"."""
     place: str | None = None
     """Where it ran, if not in the process of its session."""
+    messages: list[Value] = attrs.field(factory=list)
+    """Messages to which the arguments and outputs of this edge and later ones refer."""
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
+import attrs
 import cattrs
 
 from railtracks._identifiers import index_of
@@ -21,7 +22,9 @@ from railtracks.state._document._writer import DOCUMENT_BEGINS, LAST_TRANSLATED,
 from railtracks.state._node_codes import NodeCodes
 from railtracks.state._records import CallRecord, Change, Form, PolicyFacts, Read, Status
 from railtracks.state._serialization._decoder import decode
-from railtracks.state._serialization._record_text import dumps, format_inputs, format_output, loads
+from railtracks.state._serialization._record_text import dumps, format_inputs, format_output, loads, parse_members
+from railtracks.state._serialization._stored_messages import MessageTable, whole_text
+from railtracks.state._shared_texts import StoredText, set_inputs, set_output, shares_messages
 
 
 def read_content(content: bytes) -> DocumentContent:
@@ -36,9 +39,9 @@ def read_content(content: bytes) -> DocumentContent:
     text, damage = undamaged_part(_text_of(content))
     document = read_document(text)
     facts = {name: getattr(document, name) for name in FACTS}
-    return DocumentContent(
-        facts, read_records(document.runs, damage is None), read_records(document.earlier, damage is None), damage
-    )
+    messages = MessageTable()
+    records, earlier = (read_records(runs, damage is None, messages) for runs in (document.runs, document.earlier))
+    return DocumentContent(facts, records, earlier, damage)
 
 
 def _text_of(content: bytes) -> bytes:
@@ -128,26 +131,30 @@ def _dicts_in(data: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
-def read_records(runs: Iterable[Run], is_whole: bool = True) -> tuple[CallRecord, ...]:
+def read_records(
+    runs: Iterable[Run], is_whole: bool = True, messages: MessageTable | None = None
+) -> tuple[CallRecord, ...]:
     """Return the records from which the runs were written. Their times are in seconds since the epoch.
 
     Args:
         runs: The runs.
         is_whole: Whether no call is missing. Otherwise digests of code, each of which is written once for several
             calls, are not known.
+        messages: The messages of the document that were read before.
 
     Raises:
         StateError: The runs contradict themselves. The message says where.
     """
     records = []
-    codes = NodeCodes()
+    codes, messages = NodeCodes(), messages or MessageTable()
     for run in runs:
         if len(run.nodes) != len(run.edges):
             raise StateError(
                 f"run {run.run_id!r} has {counted(len(run.nodes), 'node')} but {counted(len(run.edges), 'edge')}"
             )
         records += [
-            _read_record(node, edge, _index(run.run_id), codes) for node, edge in zip(run.nodes, run.edges, strict=True)
+            _read_record(node, edge, _index(run.run_id), codes, messages)
+            for node, edge in zip(run.nodes, run.edges, strict=True)
         ]
     if not is_whole:
         for record in records:
@@ -162,16 +169,16 @@ def _index(identifier: str) -> int:
         raise StateError(f"{identifier!r} is not an identifier of a node, an edge or a run") from None
 
 
-def _read_record(node: Node, edge: Edge, run: int, codes: NodeCodes) -> CallRecord:
-    details = edge.details
+def _read_record(node: Node, edge: Edge, run: int, codes: NodeCodes, messages: MessageTable) -> CallRecord:
+    details, texts = _with_messages(edge, messages)
     for name, value, kind in (("input_args", details.input_args, list), ("input_kwargs", details.input_kwargs, dict)):
         if not isinstance(value, kind):
             raise StateError(f"{name} of {edge.identifier!r} must be a {kind.__name__}, not {value!r}")
     created = (node.parent or node).stamp
     ended = None if node.parent is None else node.stamp
-    args, kwargs, output = (_decoded(edge, name) for name in ("input_args", "input_kwargs", "output"))
+    args, kwargs, output = (_decoded(edge, name, details) for name in ("input_args", "input_kwargs", "output"))
     failed = details.status is Status.FAILED and isinstance(output, BaseException)
-    return CallRecord(
+    record = CallRecord(
         index=_index(node.identifier),
         parent=None if edge.source is None else _index(edge.source),
         run=run,
@@ -189,10 +196,6 @@ def _read_record(node: Node, edge: Edge, run: int, codes: NodeCodes) -> CallReco
         reason=details.reason,
         abandoned=details.abandoned,
         node=details.node,
-        inputs=format_inputs(details.input_args, details.input_kwargs, details.input_form, details.input_types),
-        output=None
-        if details.status is Status.OPEN
-        else format_output(details.output, details.output_form, details.output_types),
         changes=[_read_change(change) for change in details.context] or None,
         reuse=details.reuse,
         attributes=dumps(node.details["attributes"]) if "attributes" in node.details else None,
@@ -205,6 +208,26 @@ def _read_record(node: Node, edge: Edge, run: int, codes: NodeCodes) -> CallReco
         code=codes.code_of(details.node, details.code),
         raised_by=None if details.raised_by is None else tuple(details.raised_by),
     )
+    set_inputs(record, texts[0])
+    set_output(record, None if details.status is Status.OPEN else texts[1])
+    return record
+
+
+def _with_messages(edge: Edge, messages: MessageTable) -> tuple[EdgeDetails, tuple[StoredText, StoredText]]:
+    """Return the details of an edge with the messages to which they refer, and the texts of its record."""
+    details = edge.details
+    inputs = format_inputs(details.input_args, details.input_kwargs, details.input_form, details.input_types)
+    output = format_output(details.output, details.output_form, details.output_types)
+    if not (details.messages or shares_messages(inputs) or shares_messages(output)):
+        return details, (inputs, output)
+    try:
+        messages.add(details.messages)  # type: ignore[arg-type]  # malformed ones raise
+    except Exception as exc:
+        raise StateError(f"messages of {edge.identifier!r} cannot be restored: {exc!r}") from exc
+    texts = messages.resolve(inputs), messages.resolve(output)
+    members = parse_members(whole_text(texts[0])) | parse_members(whole_text(texts[1]))
+    names = ("input_args", "input_kwargs", "output")
+    return attrs.evolve(details, **{name: members[name] for name in names}), texts
 
 
 def _policy_of(details: EdgeDetails) -> PolicyFacts | None:
@@ -212,9 +235,9 @@ def _policy_of(details: EdgeDetails) -> PolicyFacts | None:
     return None if facts == PolicyFacts() else facts
 
 
-def _decoded(edge: Edge, name: str) -> Any:
+def _decoded(edge: Edge, name: str, details: EdgeDetails) -> Any:
     try:
-        return decode(getattr(edge.details, name))
+        return decode(getattr(details, name))
     except Exception as exc:  # a registered hook raises, or a mark is malformed
         raise StateError(f"{name} of {edge.identifier!r} cannot be restored: {exc}") from exc
 

@@ -22,6 +22,7 @@ from railtracks.state._records import CallRecord, Change, Form, PolicyFacts, Rea
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._loaded_record import LoadedRecord, check_inputs, check_output
 from railtracks.state._serialization._record_text import dumps, json_decoder, loads
+from railtracks.state._serialization._stored_messages import MessageTable
 
 _NAMES = ("flow_name", "flow_id", "session_id", "session_name")
 _TIMES = ("start_time", "end_time")
@@ -56,7 +57,7 @@ _STEP = _pattern(rf"{_ANY_STAMP}(?:, {_ANY_STAMP}){{,255}}")
 _CALLERS = _pattern(rf"(?:null|{_INT})(?:, (?:null|{_INT})){{,4095}}(?=[,\]])")
 _REST_MEMBERS = {
     "reason", "abandoned", "node", "code", "context", "reuse", "reads", "branch", "attempt", "raised_by",
-    "was_left", "timeout", *PolicyFacts._fields,
+    "was_left", "timeout", "messages", *PolicyFacts._fields,
 }  # fmt: skip
 _FORMS = {form.value for form in Form if form is not Form.PLAIN}
 _STATUSES = {status.value: status for status in Status}
@@ -94,6 +95,7 @@ class _Reader:
         self._window = Window(self._sums)
         self._scan: Callable[[str, int], tuple[Any, int]] = json_decoder().scan_once  # type: ignore[attr-defined]
         self._texts: dict[str, str] = {}
+        self._messages = MessageTable()
         self._run: list[LoadedRecord] = []
         self._index = 0
         self._name = ""  # of the latest member behind the runs
@@ -277,9 +279,12 @@ class _Reader:
             end = after(text, stamp.end(), inputs + _OPENED)
         record.parent = None if source is None else int(source)
         record.status = _STATUSES[status[1]]
-        record.set_inputs(check_inputs(args, kwargs, inputs), inputs)
+        if rest is not None:
+            self._messages.add(rest.get("messages", ()))
+        given, returned = self._messages.resolve(inputs), self._messages.resolve(output)
+        record.set_inputs(check_inputs(args, kwargs, given), given)
         if record.status is Status.COMPLETED:
-            record.set_result(check_output(data, output), output)
+            record.set_result(check_output(data, returned), returned)
         else:
             _set_output(record, data, output)
         if rest is not None:

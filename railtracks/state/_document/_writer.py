@@ -17,8 +17,9 @@ from railtracks.state._ordering import in_order
 from railtracks.state._records import CallRecord, Change, PolicyFacts, Read, Status, aggregate_status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, ensure_texts, facts_text, name_text
+from railtracks.state._shared_texts import MessageNumbers, stored_inputs, stored_output
 
-VERSION = 5
+VERSION = 6
 LAST_TRANSLATED = 3
 """The last version in which names of the library were others than they are now."""
 _COMPLETED = Status.COMPLETED
@@ -39,13 +40,17 @@ class Writer:
     Args:
         session_id: The session, from which the identifiers are made.
         redactor: The secrets that the session knows.
+        shares_messages: Whether each message of a conversation is written once. Otherwise conversations stand in it
+            wherever they are, so that nothing has to be looked up.
     """
 
-    def __init__(self, session_id: str, redactor: Redactor) -> None:
+    def __init__(self, session_id: str, redactor: Redactor, shares_messages: bool = True) -> None:
         self._session = dumps(session_id)[1:-1]
         self._redactor = redactor
         self._written = redactor.redact_name
         self._codes = NodeCodes()  # of the array that is being written
+        self._shares_messages = shares_messages
+        self._messages = MessageNumbers()
         # What is written for each name, as there are few. Secrets that are registered meanwhile begin them anew.
         self._revision = -1
         self._stamp_names: dict[str, tuple[str, str]] = {}
@@ -63,6 +68,7 @@ class Writer:
             earlier: The calls of the session that it resumed, as far as they are still needed.
         """
         status = aggregate_status(records).value
+        self._messages = MessageNumbers()
         yield f'{{"version": {VERSION}, {facts_text(facts)}, "status": "{status}", "calls": {len(records)}, "runs": ['
         yield from self._runs(records)
         yield ',\n"callers": ['
@@ -158,7 +164,8 @@ class Writer:
         return key
 
     def _edge(self, record: CallRecord, created: str, ended: str | None) -> str:
-        inputs, output = record.inputs, record.output
+        is_sharing = record.is_sharing and self._shares_messages
+        inputs, output = self._shared_texts(record) if is_sharing else (record.inputs, record.output)
         if inputs is None or output is None:
             inputs, output = ensure_texts(record, self._redactor)
         source = "null" if record.parent is None else f'"{self._session}-n{record.parent}"'
@@ -169,6 +176,8 @@ class Writer:
         opened = f'{{{inputs}, "status": "Open", {NO_OUTPUT}, "reason": null, "abandoned": false}}'
         reason = "null" if record.reason is None else f'"{record.reason.value}"'
         optional = self._optional_members(record)
+        if (messages := self._messages.take()) is not None:
+            optional += f', "messages": {messages}'
         end = '"Completed"' if record.status is _COMPLETED else f'"{record.status.value}"'
         rest = f', "reason": {reason}, "abandoned": {"true" if record.abandoned else "false"}{optional}'
         if ended is None:
@@ -177,6 +186,14 @@ class Writer:
             f'{facts}{ended}, "details": {{{inputs}, "status": {end}, {output}{rest}}}, '
             f'"parent": {facts}{created}, "details": {opened}, "parent": null}}}}'
         )
+
+    def _shared_texts(self, record: CallRecord) -> tuple[str | None, str | None]:
+        """Return the texts of a record that shares messages as they are written."""
+        inputs, output = stored_inputs(record), stored_output(record)
+        if inputs is None or output is None:
+            whole = ensure_texts(record, self._redactor)
+            inputs, output = inputs or whole[0], output or whole[1]
+        return self._messages.written(inputs), self._messages.written(output)
 
     def _optional_members(self, record: CallRecord) -> str:
         """Return the members that are written only if they do not hold their default."""

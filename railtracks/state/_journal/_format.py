@@ -6,7 +6,8 @@ all payloads up to this one, so an entry is only valid at its own place in its o
 sum begins, has an identifier that no other journal has. A journal that is torn or damaged anywhere, or in which an
 entry is missing, can be read up to there.
 
-    {"e": "header", "version": 5, "journal": ..., ...}          which journal and which session this is
+    {"e": "header", "version": 6, "journal": ..., ...}          which journal and which session this is
+    {"e": "conversation", "messages": [{"number": 0, ...}]}         messages to which the entries after it refer
     {"e": "created", "call": 3, "parent": 0, "time": ..., ...}  a call was made
     {"e": "ended", "call": 3, "time": ..., "output": ...}       it ended
     {"e": "context", "call": 3, "order": 0, "key": ..., ...}    it changed the context
@@ -35,6 +36,7 @@ from railtracks.state._node_codes import NodeCodes
 from railtracks.state._ordering import in_order
 from railtracks.state._records import CallRecord, Change, PolicyFacts, Read, Status
 from railtracks.state._serialization._record_text import NO_OUTPUT, dumps, facts_text, name_text
+from railtracks.state._shared_texts import MessageNumbers, stored_inputs, stored_output
 
 if TYPE_CHECKING:  # loaded by few programs
     from railtracks.state._batch_summary import Ended
@@ -128,8 +130,8 @@ def _node_text(name: str, node_type: str, node: str | None, reuse: str | None) -
     return dumps(members)[1:-1]
 
 
-class CreatedEntries:
-    """Makes the entries for the creation of calls. What stands in an earlier one is not repeated.
+class CallEntries:
+    """Makes the entries for calls. What stands in an earlier one is not repeated.
 
     Args:
         redact: Replaces secrets in the names of calls.
@@ -138,10 +140,16 @@ class CreatedEntries:
 
     def __init__(self, redact: Callable[[str], str] = str, codes: NodeCodes | None = None) -> None:
         self._redact = redact
+        self._messages = MessageNumbers()
         self._calls: dict[str, int] = {}  # by the text of the node: the first call with it
         self._codes = codes or NodeCodes()
 
-    def entry(self, record: CallRecord) -> str:
+    def messages(self) -> str | None:
+        """Return the entry that must stand before the one that was made last; None if that needs none."""
+        messages = self._messages.take()
+        return None if messages is None else f'{{"e": "conversation", "messages": {messages}}}'
+
+    def created(self, record: CallRecord) -> str:
         """Return the entry for the creation of a call, whose ``inputs`` are text already."""
         index, parent = record.index, record.parent
         text = self._redact(_node_text(record.name, record.node_type, record.node, record.reuse))
@@ -162,25 +170,29 @@ class CreatedEntries:
             text = f'"attempt": {record.attempt}, {text}'
         caller = "null" if parent is None else parent
         made = f'"call": {index}, "parent": {caller}, "time": {record.started!r}'
-        return f'{{"e": "created", {made}, {text}, {record.inputs}}}'
+        inputs = self._messages.written(stored_inputs(record) or "") if record.is_sharing else record.inputs
+        return f'{{"e": "created", {made}, {text}, {inputs}}}'
 
-
-def ended_entry(record: CallRecord) -> str:
-    """Return the entry for the end of a call, whose ``output``, if it has one, is text already."""
-    output = record.output or NO_OUTPUT
-    if record.reason is not None:
-        output += f', "reason": "{record.reason.value}", "abandoned": {"true" if record.abandoned else "false"}'
-        if record.timeout is not None:
-            output += f', "timeout": {float(record.timeout)!r}'
-    if record.policy is not None:
-        output += policy_text(record.policy)
-    if record.raised_by is not None:
-        output += f', "raised_by": {list(record.raised_by)}'
-    if record.was_left is not None:
-        output += f', "was_left": {"true" if record.was_left else "false"}'
-    if record.status is not _COMPLETED:
-        output = f'"status": "{record.status._value_}", {output}'
-    return f'{{"e": "ended", "call": {record.index}, "time": {record.ended!r}, {output}}}'
+    def ended(self, record: CallRecord) -> str:
+        """Return the entry for the end of a call, whose ``output``, if it has one, is text already."""
+        output = (
+            self._messages.written(stored_output(record) or NO_OUTPUT)
+            if record.is_sharing
+            else record.output or NO_OUTPUT
+        )
+        if record.reason is not None:
+            output += f', "reason": "{record.reason.value}", "abandoned": {"true" if record.abandoned else "false"}'
+            if record.timeout is not None:
+                output += f', "timeout": {float(record.timeout)!r}'
+        if record.policy is not None:
+            output += policy_text(record.policy)
+        if record.raised_by is not None:
+            output += f', "raised_by": {list(record.raised_by)}'
+        if record.was_left is not None:
+            output += f', "was_left": {"true" if record.was_left else "false"}'
+        if record.status is not _COMPLETED:
+            output = f'"status": "{record.status._value_}", {output}'
+        return f'{{"e": "ended", "call": {record.index}, "time": {record.ended!r}, {output}}}'
 
 
 def context_entry(record: CallRecord, change: Change) -> str:
@@ -248,23 +260,25 @@ def entries_of(
         if record.ended is not None and record.ended_step is not None and record.ended_step < before:
             steps.append(record.ended_step)
             events.append(~place)
-    yield from entries_of_events(records, in_order(steps, events), CreatedEntries(redact))
+    yield from entries_of_events(records, in_order(steps, events), CallEntries(redact))
 
 
-def entries_of_events(records: Sequence[CallRecord], events: Iterable[int], created: CreatedEntries) -> Iterator[str]:
+def entries_of_events(records: Sequence[CallRecord], events: Iterable[int], entries: CallEntries) -> Iterator[str]:
     """Yield all entries for some records, in the order of their events.
 
     Args:
         records: The records.
         events: The place of a record for its creation; the complement of it for its end.
-        created: Makes the entries for the creations.
+        entries: Makes the entries for calls.
     """
     for event in events:
+        record = records[event if event >= 0 else ~event]
+        entry = entries.ended(record) if event < 0 else entries.created(record)
+        if (messages := entries.messages()) is not None:
+            yield messages
+        yield entry
         if event < 0:
-            yield ended_entry(records[~event])
             continue
-        record = records[event]
-        yield created.entry(record)
         for change in record.changes or ():
             yield context_entry(record, change)
         for key, read in (record.reads or {}).items():

@@ -15,6 +15,8 @@ from railtracks.state._records import CallRecord, Change, Form, Reason, Status, 
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._loaded_record import LoadedRecord, check_inputs, check_output, result_of
 from railtracks.state._serialization._record_text import dumps, format_inputs, format_output, json_decoder, loads
+from railtracks.state._serialization._stored_messages import MessageTable
+from railtracks.state._shared_texts import set_output, stored_output
 from railtracks.state._transitions import RTState
 
 if TYPE_CHECKING:  # loaded by few programs
@@ -61,7 +63,8 @@ def read_journal(content: bytes) -> JournalContent:
     header = _header_of(content)
     version, facts = _read_header(header)
     migrate = _migration(version)
-    reader = _JournalReader([], version)
+    messages = MessageTable()
+    reader = _JournalReader([], version, messages)
     earlier: list[CallRecord] = []
     damage, restarts = None, 0
     parse = json_decoder().decode
@@ -76,7 +79,7 @@ def read_journal(content: bytes) -> JournalContent:
             if entry["e"] == "attempt":
                 reader.finish()
                 earlier, restarts = reader.state.records, int(entry.get("restarts", 0))
-                reader = _JournalReader(earlier, version)
+                reader = _JournalReader(earlier, version, messages)
             else:
                 reader.apply(entry, text)
         except Exception as exc:  # the checksum fits and the content does not, or a registered hook raises
@@ -214,10 +217,12 @@ class _JournalReader:
     Args:
         earlier: The calls of the session that this one resumed.
         version: The version of the journal.
+        messages: The messages to which entries refer.
     """
 
-    def __init__(self, earlier: list[CallRecord], version: int) -> None:
+    def __init__(self, earlier: list[CallRecord], version: int, messages: MessageTable) -> None:
         self._earlier = earlier
+        self._messages = messages
         self._earlier_calls: CallTree | None = None
         self._keeps_texts = version > LAST_TRANSLATED
         self._nodes: dict[int, _NodeMembers] = {}  # by the call in whose entry they stand
@@ -251,6 +256,8 @@ class _JournalReader:
                 self.state.records[entry["call"]].attributes = dumps(entry["attributes"])
             case "item":
                 self._end_item(entry)
+            case "conversation":
+                self._messages.add(entry["messages"])
             case "end":
                 self.end_time, self.completed = entry["time"], entry.get("completed", False)
             case other:
@@ -289,7 +296,8 @@ class _JournalReader:
         args, kwargs = entry["input_args"], entry["input_kwargs"]
         parent = None if entry["parent"] is None else self.state.records[entry["parent"]]
         form = Form(entry.get("input_form", Form.PLAIN))
-        text = self._cut_out(payload, entry, _INPUTS) or format_inputs(args, kwargs, form, entry.get("input_types"))
+        raw = self._cut_out(payload, entry, _INPUTS) or format_inputs(args, kwargs, form, entry.get("input_types"))
+        text = self._messages.resolve(raw)
         values = check_inputs(args, kwargs, text)
         node = self._node(entry)
         record = self.state.created(node.name, node.node_type, (), {}, parent, entry["time"])
@@ -311,7 +319,8 @@ class _JournalReader:
     def _end(self, record: LoadedRecord, entry: dict[str, Any], payload: str) -> None:
         state, time, output = self.state, entry["time"], entry["output"]
         form = Form(entry.get("output_form", Form.PLAIN))
-        text = self._cut_out(payload, entry, _OUTPUT) or format_output(output, form, entry.get("output_types"))
+        raw = self._cut_out(payload, entry, _OUTPUT) or format_output(output, form, entry.get("output_types"))
+        text = self._messages.resolve(raw)
         match Status(entry.get("status", Status.COMPLETED)):
             case Status.COMPLETED:
                 value = check_output(output, text)
@@ -331,7 +340,7 @@ class _JournalReader:
                 state.suspended(record, time)
             case Status.OPEN:
                 raise StateError("a call that ended cannot be open")
-        record.output = text
+        set_output(record, text)
         record.policy = policy_facts_in(entry) or record.policy
 
     def _cut_out(self, payload: str, entry: dict[str, Any], names: list[str]) -> str | None:
@@ -355,7 +364,7 @@ class _JournalReader:
         below = self._earlier_calls.descendants(known)
         self.state.reused(record, known, below, known.exception, orders)
         if known.exception is None:
-            record.set_result(result_of(known), known.output)
+            record.set_result(result_of(known), stored_output(known))
 
     def _change(self, record: CallRecord, entry: dict[str, Any]) -> None:
         value = None if entry["deleted"] else dumps(entry["value"])

@@ -29,11 +29,12 @@ from railtracks.state._serialization._contents import (
     plain_scalar,
     split_fields,
 )
+from railtracks.state._serialization._conversations import Conversations, are_messages
 from railtracks.state._serialization._guarding import guarded
 from railtracks.state._serialization._hooks import registered_types
 from railtracks.state._serialization._large_values import LARGE, large_mark
 from railtracks.state._serialization._placeholders import IGNORED, Cut, placeholder_mark
-from railtracks.state._serialization._places import KEY, Entry, Note, escape, merge_members, shift
+from railtracks.state._serialization._places import EVERY, KEY, Entry, Note, escape, merge_members, shift
 from railtracks.state._serialization._plain_data import (
     MAX_DEPTH,
     MAX_ITEMS,
@@ -53,6 +54,7 @@ from railtracks.state._serialization._redacted_values import (
     without_split_secrets,
 )
 from railtracks.state._serialization._set_order import in_order, sort_key
+from railtracks.state._shared_texts import MessageNode
 
 _NOTED_BY_WRITERS = frozenset({Kind.ENUM, Kind.EXCEPTION, Kind.FIELDS, Kind.NAMESPACE, Kind.OPAQUE})
 """Kinds whose types are noted by what writes them, or not at all as a mark has them."""
@@ -87,10 +89,13 @@ class Encoder:
             part of it is too large to be shown.
         room: The number of characters of all texts of a value that is shown.
         sets_aside: Whether marks are written in place of large values; see ``_large_values.py``.
+        conversations: The messages that were encoded before: marks are written in place of lists of messages. None:
+            they are written.
 
     Attributes:
         large: The values in place of which marks are written, by their digests; None if none are.
-        large_bytes: The number of bytes of these.
+        large_bytes: The number of bytes of these, and of the messages in place of which marks are written.
+        messages: The last message of each of the lists in place of which marks are written.
         notes: The types that plain data does not show, with their places in what was encoded last.
         is_whole: Whether the value is written whole.
         is_too_large: Whether the value has more than ``max_bytes``, so that what was encoded is of no use.
@@ -104,10 +109,13 @@ class Encoder:
         max_bytes: float | None = None,
         room: float = math.inf,
         sets_aside: bool = False,
+        conversations: Conversations | None = None,
     ) -> None:
         self._redactor = redactor
         self.large: dict[str, str | bytes] | None = {} if sets_aside else None
         self.large_bytes = 0
+        self.messages: list[MessageNode] = []
+        self._conversations = conversations
         self.is_whole = max_bytes is not None
         self._max_text: float = MAX_TEXT if max_bytes is None else max_bytes
         self._max_items: float = MAX_ITEMS if max_bytes is None else max_bytes
@@ -218,12 +226,13 @@ class Encoder:
         entry: Entry = self._name_of(cls)
         if state:
             outer, self.notes = self.notes, []
+            conversations, self._conversations = self._conversations, None  # their marks stand in values alone
             try:
                 entry = {"type": entry, "state": {name: self.encode_at(name, each) for name, each in state.items()}}
                 if self.notes:
                     entry["types"] = dict(self.notes)
             finally:
-                self.notes = outer
+                self.notes, self._conversations = outer, conversations
         self.notes.append(("", entry))
 
     def _name_of(self, cls: type) -> str:
@@ -307,11 +316,12 @@ class Encoder:
 
     def _encode_key(self, key: Any) -> Any:
         """Return a key of a mapping as plain data. No part of it is set aside, so that keys can be compared."""
-        large, self.large = self.large, None
+        outer = self.large, self._conversations
+        self.large = self._conversations = None
         try:
             return self.encode(key)
         finally:
-            self.large = large
+            self.large, self._conversations = outer
 
     def _encode_long_number(self, number: int) -> dict[str, Any]:
         text = hex(number)
@@ -388,6 +398,10 @@ class Encoder:
 
     def _encode_sequence(self, value: Any, _: Classification) -> list[Any]:
         items: Any = items_in(value)
+        if self._conversations is not None and are_messages(items):
+            last = self._conversations.last_of(items)
+            if last is not None and last.size <= self._room:
+                return self._share(last)  # type: ignore[return-value]  # a mark for a list
         if are_plain_numbers(items) and len(items) <= min(self._max_items, self._parts):
             self._parts -= len(items)
             return list(items)
@@ -398,6 +412,18 @@ class Encoder:
             items = shown
         return self._encode_items(items, self.encode)
 
+    def _share(self, last: MessageNode) -> dict[str, Any]:
+        """Return a mark in place of a list of messages."""
+        number = len(self.messages)
+        self.messages.append(last)
+        self.lose(last.form)
+        self._room -= last.size
+        self.large_bytes += last.size
+        if self.large is not None:
+            self.large.update(last.large)
+        self.notes.append((f"/{EVERY}", {"$messages": number}))
+        return {"$type": "list", "$messages": number, "$count": last.count}
+
     def _encode_pair(self, pair: Any) -> Any:
         return self.encode(type(pair)((pair[0], self._unless_secret(pair[0], pair[1]))))
 
@@ -407,10 +433,12 @@ class Encoder:
         if (ordered := in_order(content)) is not None:
             return self._encode_items(ordered, self.encode)
         start, members = len(self.notes), []
+        self._conversations, conversations = None, self._conversations  # the order depends on what members contain
         for member in content:
             data = self.encode(member)
             notes = self._take_notes(start)
             members.append((sort_key(data, notes), data, notes))
+        self._conversations = conversations
         members.sort(key=lambda member: member[0])
 
         def write(member: tuple[Any, Any, list[Note]]) -> Any:

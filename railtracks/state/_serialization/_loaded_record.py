@@ -10,6 +10,7 @@ from railtracks.state._records import CallRecord
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._large_values import Find, expand, has_large
 from railtracks.state._serialization._record_text import parse_members
+from railtracks.state._shared_texts import SharedText, SharingRecord, StoredText, set_inputs, set_output
 
 
 class LoadedRecord(CallRecord):
@@ -42,31 +43,39 @@ class LoadedRecord(CallRecord):
         """Return what a member of a text of the record says."""
         return decode(parse_members(text)[name])
 
-    def set_inputs(self, values: tuple[Any, Any], text: str) -> None:
+    def set_inputs(self, values: tuple[Any, Any], text: StoredText) -> None:
         """Set the arguments: those that ``check_inputs`` returned, and their text."""
-        self.inputs = text
+        set_inputs(self, text)
         self.args, self.kwargs = values
         if self.args is LATER:
             del self.args
         if self.kwargs is LATER:
             del self.kwargs
 
-    def set_result(self, value: Any, text: str | None) -> None:
+    def set_result(self, value: Any, text: StoredText | None) -> None:
         """Set the result: what ``check_output`` returned, and its text."""
-        self.output = text
+        set_output(self, text)
         self.result = value
         if value is LATER:
             del self.result
 
 
-LoadedRecord.__name__ = "CallRecord"  # in its repr
+class LoadedSharingRecord(SharingRecord, LoadedRecord):
+    """A record that was read, with texts that share messages."""
+
+    __slots__ = ()
+
+
+for _cls in (LoadedRecord, LoadedSharingRecord):
+    _cls.__name__ = CallRecord.__name__  # in its repr
+    _cls.sharing_class = LoadedSharingRecord
 
 
 LATER: Any = object()
 """In place of a value that can be decoded, and will be when it is asked for."""
 
 
-def check_inputs(args: Any, kwargs: Any, text: str) -> tuple[Any, Any]:
+def check_inputs(args: Any, kwargs: Any, text: StoredText) -> tuple[Any, Any]:
     """Return the arguments of a call, each of the two as ``LATER`` if it need not be decoded now.
 
     Args:
@@ -77,14 +86,18 @@ def check_inputs(args: Any, kwargs: Any, text: str) -> tuple[Any, Any]:
     Raises:
         Exception: They cannot be decoded; whatever a hook of a registered type raises.
     """
-    if '"$' in text or type(args) is not list or type(kwargs) is not dict:  # there may be marks, which may be malformed
+    if isinstance(text, SharedText):
+        if _must_keep(text.template):
+            members = parse_members(text.whole)
+            return tuple(decode(members["input_args"])), decode(members["input_kwargs"])
+    elif '"$' in text or type(args) is not list or type(kwargs) is not dict:  # marks in it may be malformed
         decoded = tuple(decode(args)), decode(kwargs)
         if _must_keep(text):
             return decoded
     return LATER if args else (), LATER if kwargs else {}
 
 
-def check_output(data: Any, text: str) -> Any:
+def check_output(data: Any, text: StoredText) -> Any:
     """Return the result of a call, or ``LATER`` if it need not be decoded now.
 
     Args:
@@ -96,7 +109,10 @@ def check_output(data: Any, text: str) -> Any:
     """
     if data is None or isinstance(data, int | float):
         return data
-    if '"$' in text:
+    if isinstance(text, SharedText):
+        if _must_keep(text.template):
+            return decode(parse_members(text.whole)["output"])
+    elif '"$' in text:
         decoded = decode(data)
         if _must_keep(text):
             return decoded
@@ -120,14 +136,17 @@ def with_large_values(records: Iterable[CallRecord], find: Find) -> tuple[CallRe
         def decoded(cls, text: str, name: str) -> Any:
             return decode(expand(parse_members(text)[name], find, keeps_missing=True))
 
-    Record.__name__ = LoadedRecord.__name__
+    class SharingLargeRecord(Record, LoadedSharingRecord):
+        __slots__ = ()
+
+    Record.__name__ = SharingLargeRecord.__name__ = LoadedRecord.__name__
     records = tuple(records)
     for record in records:
         large = ["args", "kwargs"] if has_large(record.inputs) else []
         if has_large(record.output):
             large.append("result")
         if large:
-            record.__class__ = Record
+            record.__class__ = SharingLargeRecord if record.is_sharing else Record
         for name in large:
             with suppress(AttributeError):  # it was not decoded yet
                 delattr(record, name)

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from railtracks.state._records import CallRecord, Form, Status
 from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._conversations import Conversations
 from railtracks.state._serialization._encoder import Encoder
 from railtracks.state._serialization._large_values import LARGE, Keep
 from railtracks.state._serialization._plain_data import MAX_ITEMS, MAX_TEXT
+from railtracks.state._shared_texts import MessageNode, SharedText, StoredText
 
 if TYPE_CHECKING:
     from json import JSONDecoder
@@ -92,7 +94,7 @@ def member_text(
         max_bytes: The number of bytes up to which the value is written whole. A larger one is cut.
         keep: Gets the large values in it, which are not written then; None: they are.
     """
-    return _encode_whole(redactor, lambda encoder: dumps(encoder.encode_member(key, value)), max_bytes, keep)
+    return _encode_whole(redactor, lambda encoder: dumps(encoder.encode_member(key, value)), max_bytes, keep)[:3]
 
 
 SEE_BELOW = "(see the call below)\n"
@@ -138,6 +140,24 @@ def inputs_text(
     max_bytes: float = math.inf,
     keep: Keep | None = None,
 ) -> str:
+    """Return the arguments of a call as the text of a record, which shares nothing. Never raises.
+
+    The arguments are those of ``stored_inputs_text``.
+    """
+    text = stored_inputs_text(args, kwargs, redactor, secret_positions, max_bytes, keep)
+    assert isinstance(text, str)
+    return text
+
+
+def stored_inputs_text(
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    redactor: Redactor,
+    secret_positions: Collection[int] = (),
+    max_bytes: float = math.inf,
+    keep: Keep | None = None,
+    conversations: Conversations | None = None,
+) -> StoredText:
     """Return the arguments of a call as the text of a record. Never raises.
 
     Args:
@@ -147,6 +167,7 @@ def inputs_text(
         secret_positions: The positions in ``args`` of those whose parameters name a secret.
         max_bytes: The number of bytes up to which the arguments are written whole. Larger ones are cut.
         keep: As for ``member_text``.
+        conversations: The messages that the text shares with others. None: it shares none.
     """
     if not kwargs and not secret_positions and len(args) <= _MAX_SCALARS:
         texts: list[str] = []
@@ -166,17 +187,26 @@ def inputs_text(
         first = dumps(encoder.encode_at("input_args", shown))
         return f'"input_args": {first}, "input_kwargs": {dumps(encoder.encode_at("input_kwargs", dict(kwargs)))}'
 
-    text, form, types = _encode_whole(redactor, write, max_bytes, keep)
-    return text + _format_marks("input", form, types)
+    text, form, types, messages = _encode_whole(redactor, write, max_bytes, keep, conversations)
+    text += _format_marks("input", form, types)
+    return SharedText(text, messages) if messages else text
 
 
-def output_text(
+def output_text(record: CallRecord, redactor: Redactor, omit_traceback: bool = False) -> str:
+    """Return the output of a call as ``stored_output_text`` does, whatever its size, as a text that shares nothing."""
+    text = stored_output_text(record, redactor, omit_traceback)
+    assert isinstance(text, str)
+    return text
+
+
+def stored_output_text(
     record: CallRecord,
     redactor: Redactor,
     omit_traceback: bool = False,
     max_bytes: float = math.inf,
     keep: Keep | None = None,
-) -> str:
+    conversations: Conversations | None = None,
+) -> StoredText:
     """Return the result of a call that has ended, or its exception, or neither, as the text of a record.
 
     Args:
@@ -185,9 +215,10 @@ def output_text(
         omit_traceback: Refer to a nested call for the traceback, which that call has recorded.
         max_bytes: As for ``result_text``.
         keep: As for ``member_text``. Of an exception, all is written.
+        conversations: As for ``stored_inputs_text``. An exception shares none.
     """
     if record.status is _COMPLETED:
-        return result_text(record.result, redactor, max_bytes, keep)
+        return stored_result_text(record.result, redactor, max_bytes, keep, conversations)
     if record.status is Status.FAILED:
         shown_traceback = SEE_BELOW if omit_traceback else None
         return failure_text(record.exception, redactor, shown_traceback, max_bytes)
@@ -195,6 +226,22 @@ def output_text(
 
 
 def result_text(result: object, redactor: Redactor, max_bytes: float = math.inf, keep: Keep | None = None) -> str:
+    """Return the result of a call as the text of a record, which shares nothing. Never raises.
+
+    The arguments are those of ``stored_result_text``.
+    """
+    text = stored_result_text(result, redactor, max_bytes, keep)
+    assert isinstance(text, str)
+    return text
+
+
+def stored_result_text(
+    result: object,
+    redactor: Redactor,
+    max_bytes: float = math.inf,
+    keep: Keep | None = None,
+    conversations: Conversations | None = None,
+) -> StoredText:
     """Return the result of a call as the text of a record. Never raises.
 
     Args:
@@ -202,12 +249,16 @@ def result_text(result: object, redactor: Redactor, max_bytes: float = math.inf,
         redactor: The secrets that are known. Those that are found in the result are added.
         max_bytes: The number of bytes up to which the result is written whole. A larger one is cut.
         keep: As for ``member_text``.
+        conversations: As for ``stored_inputs_text``.
     """
     text = _encode_scalar(result, redactor)
     if text is not None and len(text) <= max_bytes:
         return f'"output": {text}'
-    text, form, types = _encode_whole(redactor, lambda encoder: dumps(encoder.encode(result)), max_bytes, keep)
-    return f'"output": {text}{_format_marks("output", form, types)}'
+    text, form, types, messages = _encode_whole(
+        redactor, lambda encoder: dumps(encoder.encode(result)), max_bytes, keep, conversations
+    )
+    text = f'"output": {text}{_format_marks("output", form, types)}'
+    return SharedText(text, messages) if messages else text
 
 
 def failure_text(
@@ -227,7 +278,7 @@ def failure_text(
         assert isinstance(encoder, FailureEncoder)
         return dumps(encoder.encode_failure(error, shown_traceback))
 
-    text, form, types = _encode_whole(redactor, write, max_bytes, None, FailureEncoder)
+    text, form, types, _ = _encode_whole(redactor, write, max_bytes, None, None, FailureEncoder)
     return f'"output": {text}{_format_marks("output", form, None if is_lossy(form) else types)}'
 
 
@@ -279,10 +330,16 @@ def _encode_whole(
     write: Callable[[Encoder], str],
     max_bytes: float,
     keep: Keep | None = None,
+    conversations: Conversations | None = None,
     encoders: Callable[..., Encoder] = Encoder,
-) -> tuple[str, Form, str | None]:
-    """Return what ``write`` returns, the form and the types. What is larger than ``max_bytes`` is cut, to be shown."""
-    text, types, encoder = _encode_stable(redactor, write, encoders, max_bytes, math.inf, keep is not None)
+) -> tuple[str, Form, str | None, tuple[MessageNode, ...]]:
+    """Return what ``write`` returns, the form, the types, and the messages in place of which there are marks.
+
+    What is larger than ``max_bytes`` is cut, to be shown.
+    """
+    text, types, encoder = _encode_stable(
+        redactor, write, encoders, max_bytes, math.inf, keep is not None, conversations
+    )
     size = len(text) + len(types or "") + encoder.large_bytes
     if encoder.is_too_large or size > max_bytes:
         text, types, encoder = _encode_stable(redactor, write, encoders, None, min(MAX_TEXT, max_bytes))
@@ -290,7 +347,7 @@ def _encode_whole(
     elif keep is not None and encoder.large:
         for digest, value in encoder.large.items():
             keep(digest, value)
-    return text, encoder.form, types
+    return text, encoder.form, types, tuple(encoder.messages)
 
 
 def _encode_stable(
