@@ -90,7 +90,9 @@ def by_agent(folder: str, turns: int, saves: bool = True) -> Variant:
 
     async def run(count: int) -> float:
         model = Model(turns)
-        agent = rt.agent_node("Reader", llm=model, system_message="You read for {who}.", tool_nodes=[look_up])
+        agent = rt.agent_node(
+            "Reader", llm=model, system_message="You read for {who}.", tool_nodes=[look_up], max_requests=None
+        )
         async with recorded_session("async", folder, context={"who": "me"}, save_state=saves):
             start = time.process_time()
             await rt.call(agent, "Read this.")

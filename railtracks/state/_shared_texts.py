@@ -56,13 +56,20 @@ class MessageNode:
         self.text: str = text
         self.notes: Notes = notes
         self.own_form: Form = form
-        self.count: int = 1 if before is None else before.count + 1
-        size = len(text) + sum(len(place) + len(entry) for place, entry in notes)
-        size += sum(len(value) for value in large.values())
-        self.size: int = size if before is None else before.size + size
-        self.form: Form = form if before is None else max(form, before.form, key=list(Form).index)
-        above = {} if before is None else before.large
-        self.large: dict[str, str | bytes] = {**above, **large} if large else above
+        self.form: Form = form
+        self.count: int = 1
+        self.size: int = len(text)
+        self.large: dict[str, str | bytes] = large
+        for place, entry in notes:
+            self.size += len(place) + len(entry)
+        for value in large.values():
+            self.size += len(value)
+        if before is not None:
+            self.count += before.count
+            self.size += before.size
+            self.large = {**before.large, **large} if large else before.large
+            if form is not before.form:
+                self.form = max(form, before.form, key=_FORMS.index)
         self.serial: int = next(_serials)
 
     def chain(self) -> list[MessageNode]:
@@ -75,6 +82,7 @@ class MessageNode:
         return found[::-1]
 
 
+_FORMS = list(Form)
 _serials = count()
 _nodes: WeakValueDictionary[tuple[Any, ...], MessageNode] = WeakValueDictionary()
 _guard = Lock()

@@ -29,7 +29,7 @@ from railtracks.state._serialization._contents import (
     plain_scalar,
     split_fields,
 )
-from railtracks.state._serialization._conversations import Conversations, are_messages
+from railtracks.state._serialization._conversations import Conversations, EncodedMessage, are_messages, is_message
 from railtracks.state._serialization._guarding import guarded
 from railtracks.state._serialization._hooks import registered_types
 from railtracks.state._serialization._large_values import LARGE, large_mark
@@ -130,6 +130,11 @@ class Encoder:
     def form(self) -> Form:
         """How much of what was encoded so far can be read back."""
         return _LOSSES[self._loss]
+
+    @property
+    def room(self) -> float:
+        """The number of characters of texts that may still be written."""
+        return self._room
 
     def encode(self, value: Any) -> Any:
         """Return a value as plain data."""
@@ -424,6 +429,18 @@ class Encoder:
         self.notes.append((f"/{EVERY}", {"$messages": number}))
         return {"$type": "list", "$messages": number, "$count": last.count}
 
+    def _copy(self, message: EncodedMessage) -> dict[str, Any]:
+        """Return a message that was encoded already."""
+        self.notes += message.notes
+        self.lose(message.form)
+        self._room -= message.size
+        if message.large and self.large is not None:
+            for digest, value in message.large.items():
+                if digest not in self.large:
+                    self.large[digest] = value
+                    self.large_bytes += len(value)
+        return message.data  # type: ignore[no-any-return]
+
     def _encode_pair(self, pair: Any) -> Any:
         return self.encode(type(pair)((pair[0], self._unless_secret(pair[0], pair[1]))))
 
@@ -468,6 +485,10 @@ class Encoder:
 
     def _encode_fields(self, value: Any, classified: Classification) -> dict[str, Any]:
         """Return what ``_encode_mapping`` returns for the fields, whose names mostly need no check."""
+        if self._conversations is not None and is_message(value):
+            message = self._conversations.encoded(value)
+            if message is not None and message.size <= self._room:
+                return self._copy(message)
         if value.__class__ is type(value):
             fields, state = split_fields(value, classified)
         else:  # a proxy, which has nothing of its own to see

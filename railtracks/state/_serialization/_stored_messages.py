@@ -5,16 +5,21 @@ See ``_shared_texts.py`` for how the texts of records refer to them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from railtracks.state._records import Form
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._conversations import Conversations
+from railtracks.state._serialization._conversations import Conversations, EncodedMessage
 from railtracks.state._serialization._decoder import decode
 from railtracks.state._serialization._encoder import Encoder
-from railtracks.state._serialization._record_text import dumps, format_inputs, format_output, parse_members
+from railtracks.state._serialization._record_text import (
+    dumps,
+    format_inputs,
+    format_output,
+    name_text,
+    parse_members,
+)
 from railtracks.state._shared_texts import (
     MessageNode,
     Notes,
@@ -27,7 +32,7 @@ from railtracks.state._shared_texts import (
 )
 
 
-def new_conversations(redactor: Redactor, max_bytes: float, sets_aside: bool) -> Conversations:
+def new_conversations(redactor: Redactor, max_bytes: int, sets_aside: bool) -> Conversations:
     """Return what the texts of a session share.
 
     Args:
@@ -36,18 +41,25 @@ def new_conversations(redactor: Redactor, max_bytes: float, sets_aside: bool) ->
         sets_aside: Whether large values are kept beside the records.
     """
 
-    def encode(message: Any) -> tuple[str, Notes, Form, dict[str, str | bytes]] | None:
-        encoder = Encoder(redactor, max_bytes, math.inf, sets_aside)
-        text = dumps(encoder.encode(message))
+    def encode(message: Any) -> EncodedMessage | None:
+        encoder = Encoder(redactor, max_bytes, sets_aside=sets_aside)
+        data = encoder.encode(message)
         if encoder.is_too_large:
             return None
-        return text, _notes(encoder.notes), encoder.form, encoder.large or {}
+        size = int(max_bytes - encoder.room)
+        return EncodedMessage(data, encoder.notes, encoder.form, encoder.large or {}, size)
 
-    return Conversations(redactor, encode)
+    return Conversations(redactor, encode, _make_node)
+
+
+def _make_node(before: MessageNode | None, message: EncodedMessage) -> MessageNode:
+    return intern(before, dumps(message.data), _notes(message.notes), message.form, message.large)
 
 
 def _notes(types: Iterable[tuple[str, Any]]) -> Notes:
-    return tuple((dumps(place)[1:-1], dumps(entry)) for place, entry in types)
+    return tuple(
+        (name_text(place)[1:-1], name_text(entry) if type(entry) is str else dumps(entry)) for place, entry in types
+    )
 
 
 class MessageTable:
