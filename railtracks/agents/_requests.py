@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TypeGuard
 
@@ -15,10 +15,12 @@ from railtracks.agents._spec import AgentSpec
 from railtracks.exceptions import LLMError, NodeInvocationError
 from railtracks.execution import Frame
 from railtracks.execution._streams import note_streamed
-from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
+from railtracks.llm._attachments import Attachment
+from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall
 from railtracks.llm._model import Completion, Reasoning, Usage, attachment_types_of
 from railtracks.llm._output import Asked, ask_in
 from railtracks.llm._prices import with_cost
+from railtracks.llm._sendable import sendable
 from railtracks.state import CallRecord
 
 CHAT_ATTRIBUTE = '"gen_ai.operation.name": "chat"'
@@ -42,6 +44,7 @@ class Requests:
         self._agent, self._system = agent, system
         self._frame, self._record, self._coordinator = frame, frame.record, frame.coordinator
         self._sink: Sink | None = reachable_sink()
+        self._not_shown: set[str] = set()  # attachments that it was warned of
         self.has_streamed = False
 
     async def make(self, history: Sequence[Message]) -> Completion:
@@ -77,8 +80,9 @@ class Requests:
     async def _complete(self, messages: list[Message]) -> Completion:
         """Request one answer from the model; if there is a sink, stream its text there."""
         agent, model = self._agent, self._agent.model
-        _check_attachments(messages, agent)
-        asked = self._asked(messages)
+        asked = self._asked(
+            sendable(messages, f"{model.name} of the agent {agent.name}", self._problem, self._not_shown)
+        )
         completion: object = None
         if self._sink is None:
             completion = await model.complete(asked.messages, tools=asked.tools, output=asked.output)
@@ -107,7 +111,14 @@ class Requests:
             )
         return completion
 
-    def _asked(self, messages: list[Message]) -> Asked:
+    def _problem(self, attachment: Attachment) -> str | None:
+        """Return why the model cannot be sent an attachment: one that does not know of it would leave it out."""
+        known = attachment_types_of(self._agent.model)
+        if attachment.type in known:
+            return None
+        return f"it takes {', '.join(map(repr, known)) or 'no attachments'} (attachment_types of the model)"
+
+    def _asked(self, messages: Sequence[Message]) -> Asked:
         """Return what to ask the model, which need not know of the agent's ``output_mode`` itself."""
         agent, output = self._agent, self._agent.output
         tools = agent.schemas
@@ -135,18 +146,6 @@ class Requests:
 def is_request(record: CallRecord) -> bool:
     """Return whether a call is a request of an agent to its model."""
     return record.attributes is not None and CHAT_ATTRIBUTE in record.attributes
-
-
-def _check_attachments(messages: Iterable[Message], agent: AgentSpec) -> None:
-    """Raise LLMError if the model does not know of attachments of this type: it would leave them out."""
-    known = attachment_types_of(agent.model)
-    for message in messages:
-        for each in message.attachments if isinstance(message, UserMessage | ToolMessage) else ():
-            if each.type not in known:
-                raise LLMError(
-                    f"the model {agent.model.name} of the agent {agent.name} cannot be sent {each}: it takes "
-                    f"{' and '.join(map(repr, known)) or 'no attachments'} (attachment_types of the model)"
-                )
 
 
 def _is_complete(completion: object) -> TypeGuard[Completion]:

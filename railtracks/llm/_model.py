@@ -161,7 +161,7 @@ class Model(Protocol):
     ConfigError for those that it does not take. ``MyAgent.options(temperature=0)`` needs it.
 
     A model that can be sent attachments of messages has the attribute ``attachment_types``: which of "image", "audio"
-    and "document" it takes. An agent raises ``LLMError`` before it sends one of another type.
+    and "document" it takes. An agent sends no others: if the user's message has one, it raises ``LLMError``.
     """
 
     @property

@@ -19,6 +19,7 @@ from railtracks.agents._schema_tools import SchemaNode, schema_node
 from railtracks.exceptions import ConfigError, MCPToolError, NodeCreationError, SessionEndedError, SessionError
 from railtracks.execution._broadcasts import publish_broadcast
 from railtracks.execution._resources import shared
+from railtracks.llm._attachments import Attachment
 from railtracks.llm._model import ToolSchema
 from railtracks.mcp._connection import Connection, Link, list_tools
 from railtracks.mcp._contents import text_of, value_of
@@ -236,7 +237,7 @@ class Client:
 def _tool_node(client: Client, name: str, description: str, parameters: dict[str, Any]) -> SchemaNode[..., Any]:
     """Return the node of a tool. It is pickled by a call of this function."""
 
-    async def call_tool(**arguments: Any) -> Any:
+    async def call_tool(**arguments: Any) -> Any | Attachment:  # which names the classes that a record may have
         return await client._call(name, arguments)
 
     call_tool.__name__ = call_tool.__qualname__ = name

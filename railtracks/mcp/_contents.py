@@ -1,11 +1,12 @@
-"""What a tool of an MCP server returns, as a value for code and for models."""
+"""What a tool of an MCP server returns, as a value for code and for models; and what a node returns, for clients."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from railtracks._schema._lossless import NOT_JSON, json_in
+from railtracks.llm._attachments import Attachment, Audio, Document, Image
 
 _RESULT = "result"
 """The one member of the object in which servers wrap a result that is no object."""
@@ -13,6 +14,8 @@ _RESULT = "result"
 
 def value_of(result: Any, tool: Any) -> Any:
     """Return the value of a result: its structured content if it has some, else its text.
+
+    With images, audio or PDFs it is a list of these and of the texts.
 
     Args:
         result: A ``CallToolResult`` of the SDK.
@@ -50,17 +53,56 @@ def _says(text: str, value: Any) -> bool:
     return text == value if isinstance(value, str) else said is not NOT_JSON and bool(said == value)
 
 
-def _part(block: Any) -> Any:
-    """Return a content block as a text."""
+def _part(block: Any) -> str | Attachment:
+    """Return a content block as a text, or as what can be attached to a message."""
     if block.type == "text":
-        return block.text
+        return str(block.text)
     if block.type == "resource":
         resource = block.resource
         text = getattr(resource, "text", None)
-        return text if isinstance(text, str) else _note("resource", resource.mime_type, resource.blob, resource.uri)
+        return (
+            text if isinstance(text, str) else _attachment("resource", resource.mime_type, resource.blob, resource.uri)
+        )
     if block.type == "resource_link":
         return f"[resource {block.name}: {block.uri}]"
-    return _note(block.type, block.mime_type, block.data)
+    return _attachment(block.type, block.mime_type, block.data)
+
+
+def _attachment(kind: str, media_type: str | None, data: str, uri: object = None) -> str | Attachment:
+    """Return data as an attachment; as a note where it is none, or not what it is said to be."""
+    classes = [Document] if media_type == "application/pdf" else [Image, Audio]
+    for cls in classes if media_type is not None else ():
+        try:
+            return cls(base64=data, media_type=media_type, name=None if uri is None else str(uri).rpartition("/")[2])
+        except ValueError:
+            continue
+    return _note(kind, media_type, data, uri)
+
+
+def blocks_of(text: str, attachments: Iterable[Attachment]) -> list[Any]:
+    """Return the content blocks of the SDK that have a text and attachments.
+
+    Args:
+        text: The text, with a note in place of each attachment.
+        attachments: The attachments.
+    """
+    from mcp_types import TextContent
+
+    return [TextContent(type="text", text=text), *map(_block, attachments)]
+
+
+def _block(attachment: Attachment) -> Any:
+    from mcp_types import AudioContent, BlobResourceContents, EmbeddedResource, ImageContent, ResourceLink
+
+    media_type, name = attachment.media_type, attachment.name or attachment.type
+    if attachment.url is not None:
+        return ResourceLink(type="resource_link", name=name, uri=attachment.url, mime_type=media_type)
+    if attachment.type == "image":
+        return ImageContent(type="image", data=attachment.base64, mime_type=str(media_type))
+    if attachment.type == "audio":
+        return AudioContent(type="audio", data=attachment.base64, mime_type=str(media_type))
+    contents = BlobResourceContents(uri=f"attachment:///{name}", mime_type=media_type, blob=attachment.base64)
+    return EmbeddedResource(type="resource", resource=contents)
 
 
 def _note(kind: str, media_type: str | None, data: str, uri: object = None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -11,9 +11,11 @@ from railtracks._context_variable import current, on_replayed
 from railtracks._flow import Flow
 from railtracks._schema._arguments import ArgumentError
 from railtracks.agents._response import LLMResponse
-from railtracks.agents._results import as_text, error_text
+from railtracks.agents._results import as_message, as_text, error_text
 from railtracks.agents._sink import sink
 from railtracks.agents._tools import Tool
+from railtracks.llm._attachments import Attachment
+from railtracks.mcp._contents import blocks_of
 from railtracks.mcp._progress import Progress
 from railtracks.state import Broadcast
 from railtracks.state._redaction._redactor import Redactor
@@ -46,8 +48,10 @@ async def _run(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
         value = await flow.connect()._run(session, *args, **kwargs)
     except Exception as exc:
         return _result(error_text(exc, redactor), is_error=True)
-    text = as_text(value)
+    text, attachments = as_message(value)
     content = value.content if isinstance(value, LLMResponse) else value
+    if attachments:
+        return _result(text, attachments=attachments)
     if isinstance(content, str):
         return _result(text)
     from json import loads  # here, because importing it takes time
@@ -68,11 +72,15 @@ def _apart() -> Iterator[None]:
             variable.reset(token)
 
 
-def _result(text: str, structured: dict[str, Any] | None = None, is_error: bool = False) -> Any:
-    from mcp_types import CallToolResult, TextContent
+def _result(
+    text: str,
+    structured: dict[str, Any] | None = None,
+    is_error: bool = False,
+    attachments: Sequence[Attachment] = (),
+) -> Any:
+    from mcp_types import CallToolResult
 
-    block = TextContent(type="text", text=text)
-    return CallToolResult(content=[block], structured_content=structured, is_error=is_error)
+    return CallToolResult(content=blocks_of(text, attachments), structured_content=structured, is_error=is_error)
 
 
 class _Reporter:

@@ -140,6 +140,22 @@ async def test_a_model_that_does_not_know_of_them_is_not_asked():
     assert (await rt.call(agent, UserMessage("What?"))).content == "Hm."
 
 
+class Blind(ScriptedModel):
+    attachment_types = ()
+
+
+async def test_a_model_that_cannot_see_reads_that_a_tool_returned_something(caplog):
+    model = Blind([tool_call("draw", what="dot"), tool_call("draw", what="dot"), "I cannot see it."])
+    response = await rt.call(rt.agent_node("Painter", llm=model, tool_nodes=[draw]), "Draw.")
+    first, second = tool_messages(model)
+    assert (first.attachments, first.content) == (second.attachments, second.content)
+    assert (first.attachments, first.content.splitlines()) == ((), [
+        f"{IMAGE}", f"{IMAGE} cannot be shown to you: it takes no attachments (attachment_types of the model)",
+    ])  # fmt: skip
+    assert response.message_history[2].attachments == (IMAGE,)  # for a model that can
+    assert caplog.text.count("the model scripted of the agent Painter is not shown [image: dot.png") == 1
+
+
 async def test_what_is_given_in_another_form_says_what_to_write():
     with pytest.raises(NodeInvocationError, match="expected a text, a message"):
         await rt.call(painter(), [IMAGE])

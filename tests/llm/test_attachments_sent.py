@@ -5,6 +5,8 @@ The server refuses what providers refuse: types, roles, sizes, and what is not b
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from railtracks.exceptions import LLMError
@@ -152,12 +154,23 @@ def real(make, **options):
     ],
 )  # fmt: skip
 async def test_what_a_provider_does_not_take_is_not_sent(make, attachment, problem):
-    for messages in (
-        [UserMessage("Hm?", attachments=[attachment])],
-        [UserMessage("Hm?"), CALLS, ToolMessage("", "1", "draw", attachments=[attachment])],
-    ):
-        with pytest.raises(LLMError, match=r"the model some-model cannot be sent \[.*\]: .*" + problem):
-            await real(make).complete(messages)
+    with pytest.raises(LLMError, match=r"the model some-model cannot be sent \[.*\]: .*" + problem):
+        await real(make).complete([UserMessage("Hm?", attachments=[attachment])])
+
+
+async def test_what_a_tool_returned_and_a_provider_does_not_take_is_left_out(server, caplog):
+    model = anthropic(server.url)
+    returned = ToolMessage(f"{SOUND}\n{IMAGE}", "1", "draw", attachments=[SOUND, IMAGE])
+    with caplog.at_level(logging.WARNING, "RT"):
+        for _ in range(2):
+            *_, message = await sent(server, model, UserMessage("Hm?"), CALLS, returned)
+    text, image = message["content"][0]["content"]
+    assert image["type"] == "image"
+    assert text["text"].splitlines()[2] == (
+        "[audio: audio/wav, 44 bytes] cannot be shown to you: its provider does not take the type 'audio', only "
+        "'image', 'document'"
+    )
+    assert caplog.text.count("is not shown [audio: audio/wav, 44 bytes], which the tool draw has returned") == 1
 
 
 async def test_an_unknown_server_is_sent_what_the_format_can_hold(server):

@@ -7,10 +7,11 @@ import pytest
 
 import railtracks as rt
 from railtracks.exceptions import ConfigError, MCPError, MCPToolError, NodeCreationError
+from railtracks.llm import Image
 from railtracks.mcp import Client, Progress
 from railtracks.testing import tool_call
 from tests.agents.helpers import agent_of, records, tool_messages
-from tests.mcp.servers import ADD, Reference
+from tests.mcp.servers import ADD, PNG, Reference
 
 
 async def tools_of(reference, **options):
@@ -38,7 +39,7 @@ async def test_a_model_calls_the_tools_of_a_server():
     [
         ("weather", "rain\nand wind"),
         ("data", {"a": 1}),
-        ("picture", "Here:\n[image: image/png, 8 bytes]"),
+        ("picture", ["Here:", Image(base64=PNG, media_type="image/png")]),
     ],
 )
 async def test_results_are_values(tool, value):
@@ -150,6 +151,19 @@ async def test_a_resumed_run_calls_nothing_again():
     lists = reference.lists
     assert str(await flow.aresume("run")) == "2."
     assert (reference.calls, reference.lists, len(model.calls)) == ([("add", {"a": 1})], lists, 3)
+
+
+async def test_a_model_is_shown_images_also_when_resumed():
+    reference = Reference()
+    tools = await tools_of(reference, include=["picture"])
+    agent, model = agent_of(tool_call("picture"), ValueError("down"), "A dot.", tool_nodes=tools.values())
+    flow = rt.Flow("F", agent, run_identifier="run", logging_setting="NONE")
+    with pytest.raises(ValueError, match="down"):
+        await flow.ainvoke("Look.")
+    assert str(await flow.aresume("run")) == "A dot."
+    assert reference.calls == [("picture", {})]
+    for messages in model.calls[1:]:
+        assert messages[-1].attachments == (Image(base64=PNG, media_type="image/png"),)  # type: ignore[union-attr]
 
 
 async def test_changed_schemas_make_another_agent():

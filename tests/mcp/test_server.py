@@ -12,6 +12,7 @@ from railtracks.exceptions import ConfigError, NodeCreationError
 from railtracks.mcp import Client, Progress
 from railtracks.testing import ScriptedModel
 from tests.agents.helpers import Place, forecast
+from tests.llm.media import AT_ADDRESS, IMAGE, PAPER, SOUND
 
 
 @rt.function_node
@@ -75,6 +76,31 @@ async def test_results_come_as_text_and_structured(mode, name, arguments, text, 
         result = await client.call_tool(name, arguments)
     assert [block.text for block in result.content] == [text]
     assert (result.structured_content, result.is_error) == (structured, False)
+
+
+async def test_images_and_documents_reach_the_client(mode):
+    @rt.function_node
+    async def show() -> list[object]:
+        return ["See:", IMAGE, SOUND, PAPER, AT_ADDRESS]
+
+    async with mcp.Client(rt.mcp_server(show).sdk, mode=mode) as client:
+        text, image, sound, paper, link = (await client.call_tool("show", {})).content
+    assert text.text.startswith("See:\n[image: dot.png, ")
+    assert (image.data, image.mime_type) == (IMAGE.base64, "image/png")
+    assert (sound.data, sound.mime_type) == (SOUND.base64, "audio/wav")
+    assert (paper.resource.blob, paper.resource.mime_type) == (PAPER.base64, "application/pdf")
+    assert link.uri == AT_ADDRESS.url
+
+
+async def test_what_a_server_sends_comes_back_as_it_was():
+    @rt.function_node
+    async def show() -> list[object]:
+        return [IMAGE, SOUND, PAPER]
+
+    client = Client("own", server=rt.mcp_server(show).sdk)
+    [node] = await client.tools()
+    _, image, sound, paper = await rt.call(node)
+    assert (image.data, sound, paper) == (IMAGE.data, SOUND, PAPER)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Attachments as providers take them: which ones, and in OpenAI's format.
 
-What a provider is known to refuse is refused here, by name, before anything is sent. Of a server that is not known
+What a provider is known to refuse is not sent. Of a server that is not known
 nobody can say what it takes; it refuses by itself.
 """
 
@@ -11,10 +11,8 @@ from typing import Any
 
 import attrs
 
-from railtracks.exceptions import LLMError
 from railtracks.llm._attachments import Attachment
 from railtracks.llm._media_types import is_textual
-from railtracks.llm._messages import Message, ToolMessage, UserMessage
 
 _IMAGES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 _PDF = frozenset({"application/pdf"})
@@ -39,13 +37,8 @@ class AttachmentRules:
     schemes: tuple[str, ...] = ("https:", "http:")
     largest: Mapping[str, int] = attrs.field(factory=dict)
 
-    def check(self, messages: Iterable[Message], model: str) -> None:
-        """Raise LLMError if the provider does not take an attachment of the messages. ``model``: for the error."""
-        for each in attachments_in(messages):
-            if (problem := self._problem(each)) is not None:
-                raise LLMError(f"the model {model} cannot be sent {each}: {problem}")
-
-    def _problem(self, attachment: Attachment) -> str | None:
+    def problem_with(self, attachment: Attachment) -> str | None:
+        """Return why the provider does not take an attachment; None if it does."""
         kind, media_type = attachment.type, attachment.media_type
         if kind not in self.types:
             return f"its provider does not take the type {kind!r}, only {_listed(self.types)}"
@@ -89,13 +82,6 @@ OTHER_ATTACHMENTS = AttachmentRules(
     types=dict.fromkeys(("image", "audio", "document"), _ANY), by_address=frozenset({"image", "document"})
 )
 """Those of a server that is not known. The format has no place for the address of audio."""
-
-
-def attachments_in(messages: Iterable[Message]) -> Iterable[Attachment]:
-    """Yield the attachments of all messages."""
-    for message in messages:
-        if isinstance(message, UserMessage | ToolMessage):
-            yield from message.attachments
 
 
 def _listed(names: Iterable[str]) -> str:

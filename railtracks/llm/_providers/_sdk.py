@@ -27,6 +27,7 @@ from railtracks.llm._providers._keys import KeyRedactor, find_key
 from railtracks.llm._providers._output_modes import Ability, OutputModes, Plan, ability_of, check_mode, is_refusal
 from railtracks.llm._providers._request import Request
 from railtracks.llm._repair import repaired
+from railtracks.llm._sendable import sendable
 from railtracks.llm._settings import merged_settings
 from railtracks.state import Secret
 from railtracks.state._redaction._redactor import Redactor
@@ -145,6 +146,7 @@ class SDKModel(ABC, Generic[C]):
         self._name = name
         self._origin = origin
         self._left_out: set[str] = set()  # identifiers of calls that it was warned of
+        self._not_shown: set[str] = set()  # attachments that it was warned of
         self._settings = dict(settings)
         self._key = None if key is None else Secret(key)
         self._clients = clients
@@ -296,8 +298,8 @@ class SDKModel(ABC, Generic[C]):
         output: OutputSchema | None,
         plan: Plan | None,
     ) -> Request:
-        sent = repaired(messages, self._name, self._warn_left_out)
-        self._attachments.check(sent, self._name)
+        sent = sendable(messages, self._name, self._attachments.problem_with, self._not_shown)
+        sent = repaired(sent, self._name, self._warn_left_out)
         if output is None or plan is None:
             return Request(sent, tools, None)
         if plan.mode == "native":
