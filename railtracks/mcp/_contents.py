@@ -26,9 +26,8 @@ def value_of(result: Any, tool: Any) -> Any:
         value = _unwrapped(result.structured_content, result.content, tool)
         return [value, *map(_part, others)] if others else value
     parts = [_part(block) for block in result.content]
-    if all(isinstance(part, str) for part in parts):
-        return "\n".join(parts)
-    return parts
+    texts = [part for part in parts if isinstance(part, str)]
+    return "\n".join(texts) if len(texts) == len(parts) else parts
 
 
 def text_of(result: Any) -> str:
@@ -70,7 +69,7 @@ def _part(block: Any) -> str | Attachment:
 
 def _attachment(kind: str, media_type: str | None, data: str, uri: object = None) -> str | Attachment:
     """Return data as an attachment; as a note where it is none, or not what it is said to be."""
-    classes = [Document] if media_type == "application/pdf" else [Image, Audio]
+    classes: list[type[Attachment]] = [Document] if media_type == "application/pdf" else [Image, Audio]
     for cls in classes if media_type is not None else ():
         try:
             return cls(base64=data, media_type=media_type, name=None if uri is None else str(uri).rpartition("/")[2])

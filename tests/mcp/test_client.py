@@ -163,7 +163,7 @@ async def test_a_model_is_shown_images_also_when_resumed():
     assert str(await flow.aresume("run")) == "A dot."
     assert reference.calls == [("picture", {})]
     for messages in model.calls[1:]:
-        assert messages[-1].attachments == (Image(base64=PNG, media_type="image/png"),)  # type: ignore[union-attr]
+        assert messages[-1].attachments == (Image(base64=PNG, media_type="image/png"),)
 
 
 async def test_changed_schemas_make_another_agent():
