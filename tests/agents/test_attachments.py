@@ -144,7 +144,7 @@ class Blind(ScriptedModel):
     attachment_types = ()
 
 
-async def test_a_model_that_cannot_see_reads_that_a_tool_returned_something(caplog):
+async def test_a_model_that_cannot_see_reads_what_a_tool_returned(caplog):
     model = Blind([tool_call("draw", what="dot"), tool_call("draw", what="dot"), "I cannot see it."])
     response = await rt.call(rt.agent_node("Painter", llm=model, tool_nodes=[draw]), "Draw.")
     first, second = tool_messages(model)

@@ -158,7 +158,7 @@ async def test_what_a_provider_does_not_take_is_not_sent(make, attachment, probl
         await real(make).complete([UserMessage("Hm?", attachments=[attachment])])
 
 
-async def test_what_a_tool_returned_and_a_provider_does_not_take_is_left_out(server, caplog):
+async def test_what_a_tool_returned_is_left_out_if_it_is_not_taken(server, caplog):
     model = anthropic(server.url)
     returned = ToolMessage(f"{SOUND}\n{IMAGE}", "1", "draw", attachments=[SOUND, IMAGE])
     with caplog.at_level(logging.WARNING, "RT"):
