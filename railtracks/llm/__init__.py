@@ -19,6 +19,7 @@ from railtracks.llm._prices import Price
 if TYPE_CHECKING:
     from railtracks.llm._providers._anthropic import Anthropic
     from railtracks.llm._providers._anyllm import AnyLLM
+    from railtracks.llm._providers._azure_openai import AzureOpenAI
     from railtracks.llm._providers._openai import OpenAI
     from railtracks.llm._providers._openai_responses import OpenAIResponses
 
@@ -28,6 +29,7 @@ __all__ = [
     "AssistantMessage",
     "Attachment",
     "Audio",
+    "AzureOpenAI",
     "Completion",
     "Document",
     "Image",
@@ -54,6 +56,7 @@ if not TYPE_CHECKING:
         {
             "railtracks.llm._providers._anthropic": ("Anthropic",),
             "railtracks.llm._providers._anyllm": ("AnyLLM",),
+            "railtracks.llm._providers._azure_openai": ("AzureOpenAI",),
             "railtracks.llm._providers._openai": ("OpenAI",),
             "railtracks.llm._providers._openai_responses": ("OpenAIResponses",),
         },

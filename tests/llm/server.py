@@ -92,7 +92,8 @@ class Request:
 
     @property
     def key(self) -> str:
-        return self.headers.get("x-api-key") or self.headers.get("authorization", "").removeprefix("Bearer ")
+        given = self.headers.get("x-api-key") or self.headers.get("api-key")
+        return given or self.headers.get("authorization", "").removeprefix("Bearer ")
 
 
 class Gone(Exception):

@@ -32,7 +32,7 @@ def clients():
         made.append(Client())
         return made[-1]
 
-    return Clients(make), made
+    return Clients(make, in_thread=lambda: False), made
 
 
 @pytest.mark.parametrize("inner", ["asyncio", "trio"])

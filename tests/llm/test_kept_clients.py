@@ -40,7 +40,7 @@ def clients(kind=Client):
         made.append(kind())
         return made[-1]
 
-    return Clients(make), made
+    return Clients(make, in_thread=lambda: False), made  # they belong to the event loop that they are made on
 
 
 async def used(*pools):
@@ -93,8 +93,12 @@ def test_one_that_cannot_be_closed_is_logged(backend, caplog):
 async def test_what_nobody_uses_is_closed_after_a_while(virtual_clock):
     kept = _clients._KeptClients()
     made = [Client(), Client()]
-    one, other = kept.take(0, lambda: made[0]), kept.take(1, lambda: made[1])
-    assert kept.take(0, Client) is one
+
+    async def take(key, make=Client):
+        return await kept.take(key, make, Client.close, in_thread=False)
+
+    one, other = await take(0, lambda: made[0]), await take(1, lambda: made[1])
+    assert await take(0) is one
     kept.give_back(1)
     await anyio.sleep(IDLE - 1)
     assert [one.closed, other.closed] == [0, 0]
@@ -105,7 +109,7 @@ async def test_what_nobody_uses_is_closed_after_a_while(virtual_clock):
     assert one.closed == 0
     kept.give_back(0)
     await anyio.sleep(IDLE - 1)
-    assert kept.take(0, Client) is one
+    assert await take(0) is one
     kept.give_back(0)
     await anyio.sleep(IDLE - 1)
     assert one.closed == 0

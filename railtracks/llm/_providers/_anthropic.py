@@ -12,12 +12,18 @@ import attrs
 from railtracks.llm._attachments import Attachment
 from railtracks.llm._media_types import is_textual
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
-from railtracks.llm._model import Completion, Piece, Reasoning, Usage
+from railtracks.llm._model import Completion, OutputMode, Piece, Reasoning, Usage
+from railtracks.llm._prices import Price
 from railtracks.llm._providers._chat_format import parse_arguments, special_tier
+from railtracks.llm._providers._http_model import Connection, HTTPModel
+from railtracks.llm._providers._keys import Key, KeyFunction
 from railtracks.llm._providers._prompt_cache import cache_control, with_breakpoints
 from railtracks.llm._providers._request import Request, is_forced
-from railtracks.llm._providers._sdk import HTTPModel, with_retries
+from railtracks.llm._providers._sdk import with_retries
 from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events, as_object, not_an_answer, read_body
+
+_STREAMING_REQUIRED = "Streaming is required"
+"""How the SDK refuses, before it sends anything, a request that may take longer than a connection lasts."""
 
 
 class Anthropic(HTTPModel):
@@ -29,13 +35,20 @@ class Anthropic(HTTPModel):
 
     Args:
         model: The provider's name for it.
-        api_key: The key; by default that of the environment variable ``ANTHROPIC_API_KEY`` (``ANTHROPIC_AUTH_TOKEN``
-            is not read). Servers that need none accept any, such as "none".
+        api_key: The key; by default that of the environment variable ``ANTHROPIC_API_KEY``. Servers that need none
+            accept any, such as "none". A function, sync or async, returns the key for each request; a sync function is
+            called in a worker thread.
+        auth_token: A bearer token in place of a key, or a function that returns it; by default that of the environment
+            variable ``ANTHROPIC_AUTH_TOKEN``.
         base_url: The address of another server that speaks this format.
         timeout: Seconds that a request may take. None: the SDK's default.
         max_retries: How often the SDK repeats a request that failed temporarily. None: its default. How often it did is
             among the attributes of the request, as ``railtracks.sdk.retries``.
         default_headers: Headers for every request.
+        default_query: Parameters for the address of every request.
+        http_client: An ``httpx.AsyncClient`` for the connections, with a proxy or certificates of yours, that works on
+            one event loop, and that you close; or a function that makes one for each event loop, which is closed for
+            you. None: one with the SDK's defaults.
         output_mode: How it is asked for objects: "native", "tool" or "prompted", as ``rt.agent_node`` says. None: as
             is best for the provider.
         cache_prompt: Whether the provider's cache keeps the tools, the system message and the conversation for the next
@@ -46,18 +59,51 @@ class Anthropic(HTTPModel):
             ...; ``max_tokens``, the limit of an answer, is 4096 by default.
 
     Raises:
-        ConfigError: The package is not installed, there is no key, or a setting is reserved or unknown.
+        ConfigError: The package is not installed, there is no key or there are two, an option has a value that cannot
+            be right, or a setting is reserved or unknown.
     """
 
-    _package = "anthropic"
+    _package = _provider = _origin_name = _ability_name = "anthropic"
     _client = "AsyncAnthropic"
+    _resource = "messages"
     _create = "anthropic.resources.messages:AsyncMessages.create"
     _reserved: ClassVar = {"system": "put a SystemMessage(...) among the messages"}
     _defaults: ClassVar = {"max_tokens": 4096}
 
-    def __init__(self, model: str, *, cache_prompt: bool | Literal["5m", "1h"] = False, **options: Any) -> None:
-        self._cache_control = cache_control(cache_prompt, options)
-        super().__init__(model, **options)
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: Key | KeyFunction | None = None,
+        auth_token: Key | KeyFunction | None = None,
+        base_url: str | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, object] | None = None,
+        http_client: Any = None,
+        output_mode: OutputMode | None = None,
+        price: Price | None = None,
+        cache_prompt: bool | Literal["5m", "1h"] = False,
+        **settings: Any,
+    ) -> None:
+        self._cache_control = cache_control(cache_prompt, settings)
+        options = {
+            "base_url": base_url, "timeout": timeout, "max_retries": max_retries, "default_headers": default_headers,
+            "default_query": default_query,
+        }  # fmt: skip
+        connection = Connection(
+            keys={"api_key": api_key, "auth_token": auth_token},
+            variables={"api_key": "ANTHROPIC_API_KEY", "auth_token": "ANTHROPIC_AUTH_TOKEN"},
+            http_client=http_client,
+            options=options,
+        )
+        super().__init__(model, connection, output_mode, price, settings)
+
+    def _settled(self, client: Any) -> Any:
+        if self._credential.option == "auth_token":
+            client.api_key = None  # that of the environment
+        return client
 
     def _payload(self, request: Request) -> dict[str, Any]:
         payload = {
@@ -86,11 +132,24 @@ class Anthropic(HTTPModel):
         return kind not in ("enabled", "adaptive")  # the API refuses both at once
 
     async def _complete(self, client: Any, request: Request) -> Completion:
-        response = await client.messages.with_raw_response.create(**self._payload(request))
+        try:
+            response = await client.messages.with_raw_response.create(**self._payload(request))
+        except ValueError as exc:
+            if not str(exc).startswith(_STREAMING_REQUIRED):
+                raise
+            return await self._collected(client, request)
         answer = _Stream()
         for event in await read_body(response.http_response):
             answer.add(self._event(event, response.http_response))
         return with_retries(_completion(answer.whole(), self._origin, len(request.messages)), response)
+
+    async def _collected(self, client: Any, request: Request) -> Completion:
+        """Request an answer as a stream, and return it as a whole."""
+        async with aclosing(self._stream(client, request)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Completion):
+                    return piece
+        raise AssertionError("a stream ends with the completion, or raises")
 
     async def _stream(self, client: Any, request: Request) -> AsyncGenerator[Piece, None]:
         payload = {**self._payload(request), "stream": True}

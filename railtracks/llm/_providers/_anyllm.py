@@ -88,6 +88,11 @@ class AnyLLM(SDKModel["ClientHandle"]):
         sdk = import_sdk("any_llm", "any-llm")
         # any-llm warns when it raises the SDKs' exceptions directly; its own hold them, and _original takes them out.
         given = api_key.value if isinstance(api_key, Secret) else api_key
+        if given is not None and not isinstance(given, str):
+            raise ConfigError(
+                f"AnyLLM: api_key is of the type {type(given).__name__}; expected a text or rt.Secret(...). Functions "
+                f"that return keys work with rt.llm.OpenAI and rt.llm.Anthropic, which reach other servers by base_url"
+            )
         options = {"api_key": given, "api_base": api_base, "max_retries": max_retries, "unified_exceptions": True}
 
         def make() -> ClientHandle:
@@ -99,7 +104,9 @@ class AnyLLM(SDKModel["ClientHandle"]):
         self._provider = provider
         self._error: type[Exception] = import_sdk("any_llm.exceptions", "any-llm").AnyLLMError
         key, origin = _find_key(sdk, provider, options), origin_of(provider, api_base)
-        super().__init__(model, settings, key, Clients(make), {}, origin, ability_of(provider, api_base), output_mode)
+        is_httpx = _needs_no_event_loop(sdk.AnyLLM.get_provider_class(provider))
+        clients = Clients(make, in_thread=lambda: is_httpx and running_library() == "asyncio")
+        super().__init__(model, settings, key, clients, (), origin, ability_of(provider, api_base), output_mode)
         self._set_price(price, api_base)
 
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
@@ -191,6 +198,16 @@ def _find_key(sdk: Any, provider: str, options: dict[str, Any]) -> str | None:
     except ImportError as exc:
         raise ConfigError(f"AnyLLM: {exc}; install it with: pip install 'any-llm-sdk[{provider}]'") from exc
     return found.get("api_key")
+
+
+def _needs_no_event_loop(provider: type) -> bool:
+    """Return whether a client can be made in any thread: some SDKs are known to, and others want the event loop.
+
+    Args:
+        provider: any-llm's class of the provider.
+    """
+    homes = {base.__module__ for base in provider.__mro__}
+    return bool(homes & {"any_llm.providers.openai.base", "any_llm.providers.anthropic.base"})
 
 
 class ClientHandle(Protocol):

@@ -3,35 +3,104 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from inspect import isawaitable
 from operator import is_
 from types import TracebackType
 from typing import Any
 
+import attrs
+
+from railtracks._concurrency._threads import run_in_thread
 from railtracks.exceptions import ConfigError
+from railtracks.nodes._callables import is_async
 from railtracks.state import Secret
 from railtracks.state._redaction._redactor import Redactor
 
+Key = str | Secret[str]
+KeyFunction = Callable[[], Key | Awaitable[Key]]
+"""Returns the key for the next request, such as a token that expires."""
 
-def find_key(api_key: str | Secret[str] | None, variable: str, owner: str) -> str:
-    """Return the key that was passed, or else that of the environment.
+
+@attrs.frozen
+class Credential:
+    """What a model shows its provider.
 
     Args:
-        api_key: The key that was passed.
-        variable: The environment variable.
-        owner: The class that needs the key, for the error.
+        option: The option of the SDK's client that takes it, such as "api_key".
+        owner: The class of the model, for errors.
+        key: It. None: it comes from ``function``.
+        function: Returns it, for each request.
+    """
+
+    option: str
+    owner: str
+    key: Secret[str] | None
+    function: KeyFunction | None = None
+
+    async def current(self) -> str:
+        """Return the key for a request that is about to be made. A sync function is called in a worker thread.
+
+        Raises:
+            ConfigError: The function returned something else than a key.
+            Exception: What the function raises.
+
+        Cancellation: A function in a worker thread is abandoned.
+        """
+        if self.function is None:
+            assert self.key is not None
+            return self.key.value
+        if is_async(self.function):
+            given: Any = self.function()
+        else:
+            given = await run_in_thread(self.function, abandon_on_cancel=True)
+        found = _plain(await given if isawaitable(given) else given)
+        if not isinstance(found, str) or not found:
+            what = "an empty text" if found == "" else f"a {type(found).__name__}"
+            raise ConfigError(
+                f"{self.owner}: the function {self.option} returned {what}; expected a key, as a text or rt.Secret(...)"
+            )
+        return found
+
+
+def find_credential(
+    owner: str, given: Mapping[str, Key | KeyFunction | None], variables: Mapping[str, str]
+) -> Credential:
+    """Return the credential that was passed, or else that of the environment.
+
+    Args:
+        owner: The class of the model, for errors.
+        given: What was passed, by options of the SDK's client.
+        variables: The environment variables that the options have by default; the first that is set counts.
 
     Raises:
-        ConfigError: There is no key.
+        ConfigError: There is none, there are two, or it is something else.
     """
-    passed = api_key.value if isinstance(api_key, Secret) else api_key
-    key = passed or os.environ.get(variable)
-    if key:
-        return key
+    passed = {option: value for option, value in given.items() if _plain(value) not in (None, "")}
+    if len(passed) > 1:
+        raise ConfigError(f"{owner}: both {' and '.join(passed)} are given; a request shows one of them")
+    for option, value in passed.items():
+        found = _plain(value)
+        if isinstance(found, str):
+            return Credential(option, owner, Secret(found))
+        if not callable(found):
+            raise ConfigError(
+                f"{owner}: {option} is of the type {type(found).__name__}; expected a text, rt.Secret(...), or a "
+                f"function, sync or async, that returns one"
+            )
+        return Credential(option, owner, None, found)
+    for option, variable in variables.items():
+        if key := os.environ.get(variable):
+            return Credential(option, owner, Secret(key))
+    names = " or ".join(variables.values())
     raise ConfigError(
-        f"{owner}: there is no API key; set the environment variable {variable}, or write {owner}(..., api_key=...). "
+        f"{owner}: there is no API key; set the environment variable {names}, or write {owner}(..., api_key=...). "
         f'A server that needs none, such as a local one, accepts any: api_key="none"'
     )
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Secret) else value
 
 
 class KeyRedactor:

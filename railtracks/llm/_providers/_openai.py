@@ -9,39 +9,17 @@ from typing import Any, ClassVar
 from railtracks.llm._model import Completion, Piece
 from railtracks.llm._providers._chat_format import to_chat
 from railtracks.llm._providers._chat_stream import ChatStream
+from railtracks.llm._providers._http_model import HTTPModel
+from railtracks.llm._providers._openai_client import OpenAIModel
 from railtracks.llm._providers._request import Request
-from railtracks.llm._providers._sdk import SET_BY_CALL, HTTPModel, with_retries
+from railtracks.llm._providers._sdk import SET_BY_CALL, with_retries
 from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events, as_object, read_body
 
 
-class OpenAI(HTTPModel):
-    """A model that the ``openai`` package reaches. Needs the extra: ``pip install '.[openai]'`` in a checkout.
+class ChatModel(HTTPModel):
+    """A model that is asked by chat completions; see its subclasses."""
 
-    All calls on one event loop share one client. It is closed when it was not used for 10 seconds, and when the event
-    loop ends.
-
-    Args:
-        model: The provider's name for it.
-        api_key: The key; by default that of the environment variable ``OPENAI_API_KEY``. Servers that need none accept
-            any, such as "none".
-        base_url: The address of another server that speaks this format, such as "http://localhost:8080/v1".
-        timeout: Seconds that a request may take. None: the SDK's default.
-        max_retries: How often the SDK repeats a request that failed temporarily. None: its default. How often it did is
-            among the attributes of the request, as ``railtracks.sdk.retries``.
-        default_headers: Headers for every request.
-        output_mode: How it is asked for objects: "native", "tool" or "prompted", as ``rt.agent_node`` says. None: as
-            is best for the provider.
-        price: What its tokens cost. None: what is listed for the provider, if the extra ``prices`` is installed.
-        settings: Sent with every request, as ``client.chat.completions.create`` takes them: ``temperature``,
-            ``max_completion_tokens``, ``reasoning_effort``, ``extra_body``, ...; ``stream_options`` only with those
-            that stream.
-
-    Raises:
-        ConfigError: The package is not installed, there is no key, or a setting is reserved or unknown.
-    """
-
-    _package = "openai"
-    _client = "AsyncOpenAI"
+    _resource = "chat.completions"
     _create = "openai.resources.chat.completions:AsyncCompletions.create"
     _reserved: ClassVar = {"response_format": SET_BY_CALL}
 
@@ -82,3 +60,40 @@ class OpenAI(HTTPModel):
             message = str(message or "An error occurred during streaming")
             raise self._sdk.APIError(message, request=response.request, body=error)
         return chunk
+
+
+class OpenAI(ChatModel, OpenAIModel):
+    """A model that the ``openai`` package reaches. Needs the extra: ``pip install '.[openai]'`` in a checkout.
+
+    All calls on one event loop share one client. It is closed when it was not used for 10 seconds, and when the event
+    loop ends.
+
+    Args:
+        model: The provider's name for it.
+        api_key: The key; by default that of the environment variable ``OPENAI_API_KEY``. Servers that need none accept
+            any, such as "none". A function, sync or async, returns the key for each request, such as a token that
+            expires; a sync function is called in a worker thread.
+        base_url: The address of another server that speaks this format, such as "http://localhost:8080/v1".
+        organization: The organization that pays; by default that of ``OPENAI_ORG_ID``.
+        project: The project that pays; by default that of ``OPENAI_PROJECT_ID``.
+        timeout: Seconds that a request may take. None: the SDK's default.
+        max_retries: How often the SDK repeats a request that failed temporarily. None: its default. How often it did is
+            among the attributes of the request, as ``railtracks.sdk.retries``.
+        default_headers: Headers for every request.
+        default_query: Parameters for the address of every request.
+        http_client: An ``httpx.AsyncClient`` for the connections, with a proxy or certificates of yours, that works on
+            one event loop, and that you close; or a function that makes one for each event loop, which is closed for
+            you. None: one with the SDK's defaults.
+        output_mode: How it is asked for objects: "native", "tool" or "prompted", as ``rt.agent_node`` says. None: as
+            is best for the provider.
+        price: What its tokens cost. None: what is listed for the provider, if the extra ``prices`` is installed.
+        settings: Sent with every request, as ``client.chat.completions.create`` takes them: ``temperature``,
+            ``max_completion_tokens``, ``reasoning_effort``, ``extra_body``, ...; ``stream_options`` only with those
+            that stream.
+
+    Raises:
+        ConfigError: The package is not installed, there is no key, an option has a value that cannot be right, or a
+            setting is reserved or unknown.
+    """
+
+    _origin_name = "openai"

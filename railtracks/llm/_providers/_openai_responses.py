@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 from railtracks.exceptions import ConfigError
 from railtracks.llm._model import Completion, Piece
 from railtracks.llm._providers._attachments import RESPONSES_ATTACHMENTS
+from railtracks.llm._providers._openai_client import OpenAIModel
 from railtracks.llm._providers._request import Request
 from railtracks.llm._providers._responses_format import ResponsesStream, from_responses, to_responses
-from railtracks.llm._providers._sdk import SET_BY_CALL, HTTPModel, with_retries
+from railtracks.llm._providers._sdk import SET_BY_CALL, with_retries
 from railtracks.llm._providers._sse import CONNECTION_CLOSED, Events, as_object, read_body
 
 _NO_STATE = "agents send the whole conversation, and keep nothing with the provider"
@@ -20,7 +21,7 @@ _WITHOUT_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4o")
 """How the names of models begin that refuse to include what they do not have."""
 
 
-class OpenAIResponses(HTTPModel):
+class OpenAIResponses(OpenAIModel):
     """A model that the ``openai`` package reaches by the Responses API, which keeps what the model thinks.
 
     Needs the extra: ``pip install '.[openai]'`` in a checkout. The API keeps nothing (``store=False``): what the model
@@ -32,12 +33,19 @@ class OpenAIResponses(HTTPModel):
     Args:
         model: The provider's name for it.
         api_key: The key; by default that of the environment variable ``OPENAI_API_KEY``. Servers that need none accept
-            any, such as "none".
+            any, such as "none". A function, sync or async, returns the key for each request, such as a token that
+            expires; a sync function is called in a worker thread.
         base_url: The address of another server that has this API, such as "http://localhost:8000/v1".
+        organization: The organization that pays; by default that of ``OPENAI_ORG_ID``.
+        project: The project that pays; by default that of ``OPENAI_PROJECT_ID``.
         timeout: Seconds that a request may take. None: the SDK's default.
         max_retries: How often the SDK repeats a request that failed temporarily. None: its default. How often it did is
             among the attributes of the request, as ``railtracks.sdk.retries``.
         default_headers: Headers for every request.
+        default_query: Parameters for the address of every request.
+        http_client: An ``httpx.AsyncClient`` for the connections, with a proxy or certificates of yours, that works on
+            one event loop, and that you close; or a function that makes one for each event loop, which is closed for
+            you. None: one with the SDK's defaults.
         output_mode: How it is asked for objects: "native", "tool" or "prompted", as ``rt.agent_node`` says. None: as
             is best for the provider.
         price: What its tokens cost. None: what is listed for the provider, if the extra ``prices`` is installed.
@@ -47,11 +55,11 @@ class OpenAIResponses(HTTPModel):
             thoughts out, for servers that refuse the setting.
 
     Raises:
-        ConfigError: The package is not installed, there is no key, or a setting is reserved or unknown.
+        ConfigError: The package is not installed, there is no key, an option has a value that cannot be right, or a
+            setting is reserved or unknown.
     """
 
-    _package = "openai"
-    _client = "AsyncOpenAI"
+    _resource = "responses"
     _create = "openai.resources.responses:AsyncResponses.create"
     _origin_name = "openai.responses"
     _attachment_rules = RESPONSES_ATTACHMENTS

@@ -60,6 +60,7 @@ ABILITIES: dict[str, Ability] = {
     # By hosts, of which a name also stands for the hosts below it.
     "api.openai.com": _OPENAI,
     "openai.azure.com": _OPENAI,
+    "cognitiveservices.azure.com": _OPENAI,
     "api.anthropic.com": _ANTHROPIC,
     # https://api-docs.deepseek.com/guides/json_mode: text and json_object alone
     "api.deepseek.com": _PROMPTED,

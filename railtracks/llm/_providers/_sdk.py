@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import cache
 from importlib import import_module
 from inspect import Parameter, signature
-from pkgutil import resolve_name
 from typing import Any, ClassVar, Generic, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -23,15 +22,14 @@ from railtracks.llm._output import OUTPUT_MODES, ask_in, describe_schema
 from railtracks.llm._prices import Price, prepare_prices, with_cost
 from railtracks.llm._providers._attachments import AttachmentRules
 from railtracks.llm._providers._clients import Client, Clients
-from railtracks.llm._providers._keys import KeyRedactor, find_key
-from railtracks.llm._providers._output_modes import Ability, OutputModes, Plan, ability_of, check_mode, is_refusal
+from railtracks.llm._providers._keys import KeyRedactor
+from railtracks.llm._providers._output_modes import Ability, OutputModes, Plan, check_mode, is_refusal
 from railtracks.llm._providers._request import Request
 from railtracks.llm._repair import repaired
 from railtracks.llm._sendable import sendable
 from railtracks.llm._settings import merged_settings
 from railtracks.state import Secret
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._redaction._secret_names import is_secret_name
 from railtracks.state._serialization._encoder import Encoder
 
 C = TypeVar("C", bound=Client)
@@ -113,7 +111,7 @@ class SDKModel(ABC, Generic[C]):
         settings: Sent with every request.
         key: The key; None if there is none.
         clients: Its clients.
-        headers: The headers that users have set, for the secrets in them.
+        secrets: What errors must not show either.
         origin: Whom it reaches. Messages carry under this name what that provider wants back.
         ability: How that provider can be asked for objects.
         output_mode: How the user wants it to be asked. None: as the provider can.
@@ -134,7 +132,7 @@ class SDKModel(ABC, Generic[C]):
         settings: Mapping[str, Any],
         key: str | None,
         clients: Clients[C],
-        headers: Mapping[str, str],
+        secrets: Iterable[str],
         origin: str,
         ability: Ability,
         output_mode: OutputMode | None,
@@ -150,9 +148,7 @@ class SDKModel(ABC, Generic[C]):
         self._settings = dict(settings)
         self._key = None if key is None else Secret(key)
         self._clients = clients
-        secrets = [value for header, value in headers.items() if is_secret_name(header)]
-        tokens = [value.split(" ")[-1] for value in secrets]  # the "x" of "Bearer x", which errors show by itself
-        self._key_redactor = KeyRedactor([key or "", *secrets, *tokens])
+        self._key_redactor = KeyRedactor([key or "", *secrets])
 
     @property
     def name(self) -> str:
@@ -199,7 +195,7 @@ class SDKModel(ABC, Generic[C]):
 
     @property
     def api_key(self) -> Secret[str] | None:
-        """The key, which is never written."""
+        """The key, which is never written; the last one, if a function returns them."""
         return self._key
 
     def with_settings(self, **settings: Any) -> Self:
@@ -245,8 +241,8 @@ class SDKModel(ABC, Generic[C]):
         """Request one answer; see ``Model.complete``."""
         await prepare_prices(self)
         with self._key_redactor:
-            async with self._clients.use() as client:
-                plans = self._plans(output)
+            async with self._clients.use() as shared:
+                client, plans = await self._authorized(shared), self._plans(output)
                 for plan in plans:
                     request = self._request(messages, tools, output, plan)
                     try:
@@ -265,8 +261,8 @@ class SDKModel(ABC, Generic[C]):
         """Request one answer piece by piece; see ``Model.stream``."""
         await prepare_prices(self)
         with self._key_redactor:
-            async with self._clients.use() as client:
-                plans, has_begun = self._plans(output), False
+            async with self._clients.use() as shared:
+                client, plans, has_begun = await self._authorized(shared), self._plans(output), False
                 for plan in plans:
                     request = self._request(messages, tools, output, plan)
                     try:
@@ -280,6 +276,10 @@ class SDKModel(ABC, Generic[C]):
                     else:
                         self._note_refused(plans, plan, output)
                         return
+
+    async def _authorized(self, client: C) -> C:
+        """Return the client for a request that is about to be made, with the key for it."""
+        return client
 
     def _plans(self, output: OutputSchema | None) -> Sequence[Plan | None]:
         """Return the ways to ask, the best first; one, which says nothing of it, if any text will do."""
@@ -360,101 +360,3 @@ def _remade(
     made = kind(*args, **options)
     made._settings = settings
     return made
-
-
-class HTTPModel(SDKModel[Any]):
-    """A model behind an SDK that reaches one provider, and servers that speak its format, over HTTP.
-
-    Args:
-        model: The provider's name for it.
-        api_key: The key; by default that of the environment variable ``<PACKAGE>_API_KEY``.
-        base_url: The address of another server that speaks this format.
-        timeout: Seconds that a request may take. None: the SDK's default.
-        max_retries: How often the SDK repeats a request that failed temporarily. None: its default.
-        default_headers: Headers for every request.
-        output_mode: How it is asked for objects; see ``SDKModel``.
-        price: What its tokens cost. None: what is listed for the provider.
-        settings: Sent with every request.
-
-    Raises:
-        ConfigError: The package is not installed, there is no key, or a setting is reserved or unknown.
-    """
-
-    _package: ClassVar[str]
-    """The SDK; also the name of the provider, and of our extra."""
-    _client: ClassVar[str]
-    """The SDK's asynchronous client class."""
-    _create: ClassVar[str]
-    """The function that takes the settings, as "module:path"."""
-    _origin_name: ClassVar[str] = ""
-    """The API, where the SDK has several; see ``origin_of``. Empty: the name of the SDK."""
-    _reserved: ClassVar[Mapping[str, str]]
-    """Reserved settings beside ``RESERVED``, and what to write instead."""
-    _allowed: ClassVar[Collection[str]] = ()
-    """Settings of ``RESERVED`` that may be set all the same."""
-
-    def __init__(
-        self,
-        model: str,
-        *,
-        api_key: str | Secret[str] | None = None,
-        base_url: str | None = None,
-        timeout: float | None = None,
-        max_retries: int | None = None,
-        default_headers: Mapping[str, str] | None = None,
-        output_mode: OutputMode | None = None,
-        price: Price | None = None,
-        **settings: Any,
-    ) -> None:
-        owner, package = type(self).__name__, self._package
-        self._sdk = sdk = import_sdk(package, package)
-        self._check_settings(settings)
-        key = find_key(api_key, f"{package.upper()}_API_KEY", owner)
-        options = {
-            "api_key": key, "base_url": base_url, "timeout": timeout, "max_retries": max_retries,
-            "default_headers": default_headers,
-        }  # fmt: skip
-        passed = {name: value for name, value in options.items() if value is not None}
-        kind, http = getattr(sdk, self._client), sdk.DefaultAsyncHttpxClient
-        tls = _tls_context(_http_library(http))
-        clients = Clients(lambda: kind(http_client=http(verify=tls), **passed))
-        origin = origin_of(self._origin_name or package, base_url)
-        ability = ability_of(package, base_url)
-        given = {**self._defaults, **self._checked(model, settings)}
-        super().__init__(model, given, key, clients, default_headers or {}, origin, ability, output_mode)
-        self._set_price(price, base_url)
-
-    def _check_settings(self, settings: Mapping[str, Any]) -> None:
-        reserved = {name: why for name, why in {**RESERVED, **self._reserved}.items() if name not in self._allowed}
-        check_settings(settings, type(self).__name__, reserved, _function(self._create, self._package))
-
-    @property
-    def provider(self) -> str:
-        """The name of the provider, such as "openai"."""
-        return self._package
-
-
-def _function(path: str, package: str) -> Any:
-    """Return a function of an SDK.
-
-    Raises:
-        ConfigError: The installed release of the SDK does not have it.
-    """
-    try:
-        return resolve_name(path)
-    except (ImportError, AttributeError) as exc:
-        raise ConfigError(
-            f"the installed release of {package!r} does not have {path}: {exc}; upgrade it: pip install -U {package}"
-        ) from exc
-
-
-def _http_library(client: type) -> str:
-    """Return the HTTP library that a client class comes from: httpx, or a successor of it."""
-    modules = (base.__module__.partition(".")[0] for base in client.__mro__)
-    return next(module for module in modules if module.startswith("httpx"))
-
-
-@cache
-def _tls_context(library: str) -> Any:
-    """Return one TLS context for all clients: making one takes 30 ms."""
-    return import_module(library).create_ssl_context()
