@@ -23,6 +23,7 @@ from railtracks._session._handle import CallHandle
 from railtracks._session._session import Session
 from railtracks.exceptions import ModelRetry, RunSuspended
 from railtracks.nodes import function_node
+from railtracks.nodes._depends import Depends
 from railtracks.pubsub import Subscription
 from railtracks.state import ExecutionInfo, Secret
 
@@ -65,6 +66,7 @@ __all__ = [
     "CallStream",
     "Chunk",
     "CurrentCall",
+    "Depends",
     "EventStream",
     "ExecutionInfo",
     "ExecutorConfig",

@@ -18,6 +18,7 @@ import attrs
 
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes import FunctionNode
+from railtracks.nodes._depends import Dependency
 from railtracks.nodes._identity import bound_arguments
 from railtracks.state._serialization._type_hints import (
     hints_of,
@@ -80,7 +81,9 @@ class Field:
 
 
 def parameters_of(node: FunctionNode[..., Any], extras: bool = False) -> list[Field]:
-    """Return the parameters of a node: without ``*args`` and those that a partial has bound; ``**kwargs`` comes last.
+    """Return the parameters of a node, of which ``**kwargs`` comes last.
+
+    Without ``*args``, those that a partial has bound, and dependencies.
 
     Args:
         node: The node.
@@ -97,6 +100,12 @@ def parameters_of(node: FunctionNode[..., Any], extras: bool = False) -> list[Fi
             f"({exc}); write a function with annotated parameters that calls it"
         ) from exc
     hints = hints_of(node.target, extras)
+    for name, hint in hints.items() if extras else ():
+        if any(type(each) is Dependency for each in getattr(hint, "__metadata__", ())):
+            raise NodeCreationError(
+                f"the parameter {name!r} of the tool {node.name!r} has rt.Depends(...) in its annotation; write it as "
+                f"its default: `{name}: ... = rt.Depends(...)`"
+            )
     _, bound = bound_arguments(node.target) or ((), {})  # what is bound by name stays in the signature
     return [
         Field(
@@ -108,7 +117,9 @@ def parameters_of(node: FunctionNode[..., Any], extras: bool = False) -> list[Fi
             kind=each.kind,
         )
         for name, each in signature.parameters.items()
-        if name not in bound and each.kind is not inspect.Parameter.VAR_POSITIONAL
+        if name not in bound
+        and each.kind is not inspect.Parameter.VAR_POSITIONAL
+        and type(each.default) is not Dependency
     ]
 
 

@@ -155,7 +155,7 @@ class _Job:
         around = current.set(frame)
         try:
             try:
-                result = invoke_if_node(self._node.func(*self._args, **self._kwargs))
+                result = invoke_if_node(self._node.body(*self._args, **self._kwargs))
                 if is_awaited(result):
                     result = _await(result, frame, self._node.name)
             finally:

@@ -23,7 +23,7 @@ class InLoopStrategy:
     async def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         token = blocks_loop.set(node.name)
         try:
-            result = invoke_if_node(node.func(*args, **kwargs))
+            result = invoke_if_node(node.body(*args, **kwargs))
         finally:
             blocks_loop.reset(token)
         return await result if is_awaited(result) else result
@@ -43,7 +43,7 @@ class CallingThreadStrategy:
     ) -> Any:
         thread = calling_thread.get()
         assert thread is not None
-        result = await thread.run(lambda: invoke_if_node(node.func(*args, **kwargs)))
+        result = await thread.run(lambda: invoke_if_node(node.body(*args, **kwargs)))
         return await result if is_awaited(result) else result
 
 

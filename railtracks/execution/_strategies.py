@@ -39,7 +39,7 @@ class InTaskStrategy:
     """Runs async nodes: awaits them in the caller's own task. No task is created, so nothing can outlive the call."""
 
     def execute(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Awaitable[Any]:
-        awaitable: Awaitable[Any] = node.func(*args, **kwargs)
+        awaitable: Awaitable[Any] = node.body(*args, **kwargs)
         return awaitable
 
 
@@ -118,7 +118,7 @@ class ThreadStrategy:
     def _run(self, node: FunctionNode[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         _thread_state.strategy = self
         try:
-            return invoke_if_node(node.func(*args, **kwargs))
+            return invoke_if_node(node.body(*args, **kwargs))
         finally:
             _thread_state.strategy = None
 

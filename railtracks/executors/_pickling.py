@@ -18,6 +18,7 @@ from zlib import crc32
 from railtracks._main_module import MAIN_NAMES
 from railtracks.exceptions import TransferError
 from railtracks.nodes import FunctionNode
+from railtracks.nodes._depends import with_dependencies
 from railtracks.nodes._wrapping import find_by_name
 
 _IDENTITY = ("key", "unkeyed", "definition", "code", "former_key")
@@ -230,14 +231,15 @@ def _reduce_bound(node: FunctionNode[..., Any], identity: dict[str, Any]) -> tup
     """Return how a node of a method is pickled. Pickling the method itself would find the node in its place."""
     func = node.func
     assert isinstance(func, MethodType)
-    state = {name: value for name, value in _state_of(node).items() if value is not func}
+    state = {name: value for name, value in _state_of(node).items() if value is not func and name != "body"}
     return _blank, (type(node),), (func.__func__, func.__self__, state | identity), None, None, _set_bound
 
 
 def _set_bound(node: FunctionNode[..., Any], state: tuple[Any, Any, dict[str, Any]]) -> None:
     function, owner, attributes = state
     func = MethodType(function, owner)
-    vars(node).update(attributes, func=func, target=func, __wrapped__=func)
+    body = with_dependencies(func, func, attributes["is_async"])
+    vars(node).update(attributes, func=func, body=body, target=func, __wrapped__=func)
 
 
 def _blank(kind: type[FunctionNode[..., Any]]) -> FunctionNode[..., Any]:

@@ -28,6 +28,7 @@ from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._arguments import check_ignored, check_texts, unknown_argument
 from railtracks.nodes._callables import callable_is, display_name, is_async
 from railtracks.nodes._code import code_of
+from railtracks.nodes._depends import with_dependencies
 from railtracks.nodes._identity import (
     GIVEN_KEY,
     argument_positions,
@@ -54,6 +55,7 @@ class FunctionNode(Generic[P, R_co]):
 
     Attributes:
         func: The function.
+        body: What a call runs: the function, with its dependencies (``rt.Depends``) filled in, if it has any.
         name: The name in records and logs.
         node_type: The kind in records.
         is_async: Whether calling ``func`` returns an awaitable, which runs in the caller's task. Otherwise ``func``
@@ -97,6 +99,7 @@ class FunctionNode(Generic[P, R_co]):
     ) -> None:
         functools.update_wrapper(self, func, updated=())
         self.func = func
+        self.body: Callable[P, R_co] = func
         self.name = name
         self.node_type = node_type
         self.is_async = is_async
@@ -116,7 +119,7 @@ class FunctionNode(Generic[P, R_co]):
         self.reduced: tuple[Any, ...] | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        return self.func(*args, **kwargs)
+        return self.body(*args, **kwargs)
 
     if not TYPE_CHECKING:  # or any attribute, misspelt ones too, would have a type
 
@@ -311,7 +314,9 @@ def _make(func: Any, name: str | None, **options: Any) -> FunctionNode[..., Any]
     if (mock := mock_behind(func)) is not None:  # which would note how it is inspected
         is_awaited = is_async(mock)
         return FunctionNode(_calls_of(func, is_awaited), name=name or mock_name(func), is_async=is_awaited, **options)
-    return FunctionNode(func, name=name or display_name(func), is_async=is_async(func), **options)
+    node = FunctionNode(func, name=name or display_name(func), is_async=is_async(func), **options)
+    node.body = with_dependencies(func, func, node.is_async)
+    return node
 
 
 def _calls_of(mock: Any, is_awaited: bool) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 from railtracks._policies import Policies, policies_of
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._callables import holds, innermost, is_async
+from railtracks.nodes._depends import with_dependencies
 from railtracks.nodes._function import FunctionNode, function_node
 from railtracks.nodes._identity import check_key
 from railtracks.nodes._node import Node, WithPolicies
@@ -109,6 +110,7 @@ def _from_class(cls: type[Node[Any]], make: Callable[..., Node[Any]]) -> Functio
         memo=cls.memo(),
         policies=make.policies if isinstance(make, WithPolicies) else _policies_of(cls),
     )
+    node.body = with_dependencies(make, run, node.is_async)
     node.target = make
     node.reduced = as_node, (make,)
     node.secrets = cls.secrets()

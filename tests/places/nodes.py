@@ -288,3 +288,8 @@ TwoModels = rt.agent_node(
 @rt.function_node
 async def ask_open_agent(question):
     return str(await rt.call(OpenAgent, question))
+
+
+@rt.function_node
+def use(number: int, value: object = rt.Depends("value"), made: int = rt.Depends(os.getpid)):
+    return number, type(value).__name__, made == os.getpid()

@@ -6,6 +6,7 @@ import importlib
 import multiprocessing
 import os
 import re
+import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import anyio
 import pytest
 
 import railtracks as rt
-from railtracks.exceptions import ConfigError
+from railtracks.exceptions import ConfigError, ContextError
 from railtracks.state import ExecutionInfo, Status
 from railtracks.testing import ScriptedModel
 from tests.places.helpers import at, shape_of
@@ -151,6 +152,28 @@ def test_a_model_that_cannot_be_sent_is_missed_only_by_agents(backend):
             assert await rt.call(nodes.double.options(where="process"), 2) == 4
             with pytest.raises(ConfigError, match="default_llm of its session is not there: TypeError: it has a con"):
                 await rt.call(nodes.ask_open_agent.options(where="process"), "Hello")
+
+    anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("where", ["thread", "pool", "process"])
+def test_dependencies_are_filled_in_where_the_node_runs(where, backend, executors):
+    nodes = importlib.import_module("tests.places.nodes")
+
+    async def main():
+        async with rt.Session({"value": {1}}, executors=executors):
+            return await rt.call(at(nodes.use, where), 5)
+
+    assert anyio.run(main, backend=backend) == (5, "set", True)
+
+
+def test_a_dependency_that_cannot_be_sent_is_named(backend):
+    nodes = importlib.import_module("tests.places.nodes")
+
+    async def main():
+        async with rt.Session({"value": threading.Lock()}):
+            with pytest.raises(ContextError, match="the value of 'value' in the context is not in this worker"):
+                await rt.call(nodes.use.options(where="process"), 5)
 
     anyio.run(main, backend=backend)
 

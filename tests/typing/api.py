@@ -261,6 +261,17 @@ async def models_for_tests(model: rt.llm.Model) -> None:
     assert_type(found.mean("a", "b"), float | None)
 
 
+@rt.function_node
+async def dependent(name: str, other: int = rt.Depends("other"), made: str = rt.Depends(str, key="made")) -> str:
+    return name * other + made
+
+
+async def depending() -> None:
+    assert_type(await rt.call(dependent, "a"), str)
+    await dependent("a", other="b")  # type: ignore[arg-type]
+    rt.Depends(3)  # type: ignore[arg-type]
+
+
 async def asking(agent: rt.AgentType[str]) -> None:
     response = await rt.call(agent, "Hello")
     assert_type(response, rt.LLMResponse[str])
