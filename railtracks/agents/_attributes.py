@@ -59,6 +59,9 @@ def of_response(completion: Completion) -> dict[str, Any]:
     }
     if completion.sdk_retries:
         found["railtracks.sdk.retries"] = completion.sdk_retries
+    if completion.failed:
+        found["gen_ai.provider.name"] = completion.provider
+        found["railtracks.fallback.failed"] = [*completion.failed]
     if completion.output_mode is not None:
         found["railtracks.output_mode"] = completion.output_mode
     usage = {} if completion.usage is None else _of_usage(completion.usage)

@@ -17,6 +17,7 @@ from railtracks.llm._model import Completion, Model, OutputSchema, Reasoning, To
 from railtracks.llm._prices import Price
 
 if TYPE_CHECKING:
+    from railtracks.llm._fallback import Fallback
     from railtracks.llm._providers._anthropic import Anthropic
     from railtracks.llm._providers._anyllm import AnyLLM
     from railtracks.llm._providers._azure_openai import AzureOpenAI
@@ -32,6 +33,7 @@ __all__ = [
     "AzureOpenAI",
     "Completion",
     "Document",
+    "Fallback",
     "Image",
     "Message",
     "MessageHistory",
@@ -54,6 +56,7 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_attributes(
         globals(),
         {
+            "railtracks.llm._fallback": ("Fallback",),
             "railtracks.llm._providers._anthropic": ("Anthropic",),
             "railtracks.llm._providers._anyllm": ("AnyLLM",),
             "railtracks.llm._providers._azure_openai": ("AzureOpenAI",),

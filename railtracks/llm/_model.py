@@ -129,6 +129,8 @@ class Completion:
         cost: What the answer costs, in dollars, if the model knows. None: agents compute it from the ``usage``.
         service_tier: The provider's tier that the request was served in, such as "flex" or "priority", if it is not the
             standard one. Prices depend on it.
+        provider: The provider that answered, if it is not that of the model that was asked; see ``Fallback``.
+        failed: The models that had failed before, and with which exceptions; see ``Fallback``.
     """
 
     message: AssistantMessage
@@ -140,6 +142,8 @@ class Completion:
     output_mode: OutputMode | None = attrs.field(default=None, kw_only=True, metadata={OMITTED: True})
     cost: Decimal | None = attrs.field(default=None, kw_only=True, repr=False, metadata={OMITTED: True})
     service_tier: str | None = attrs.field(default=None, kw_only=True, repr=False, metadata={OMITTED: True})
+    provider: str | None = attrs.field(default=None, kw_only=True, metadata={OMITTED: True})
+    failed: tuple[str, ...] = attrs.field(default=(), kw_only=True, metadata={OMITTED: True})
 
 
 Piece = str | Reasoning | Completion

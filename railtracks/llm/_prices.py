@@ -125,11 +125,12 @@ def cost_of(model: Model, completion: Completion) -> Decimal | None:
     """Return what an answer costs, in dollars; None if that is not known.
 
     Args:
-        model: The model that was asked. Its attribute ``price``, if it has one, is used rather than the list.
+        model: The model that was asked. Its attribute ``price``, if it has one, is used rather than the list. One that
+            asks others, its ``models``, has priced their answers itself.
         completion: The answer. If it has a cost, it is that.
     """
     usage, price = completion.usage, getattr(model, "price", None)
-    if completion.cost is not None or usage is None:
+    if completion.cost is not None or usage is None or isinstance(getattr(model, "models", None), tuple):
         return completion.cost
     if price is not None:
         return price.cost(usage)  # type: ignore[no-any-return]
