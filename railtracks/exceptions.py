@@ -15,6 +15,7 @@ __all__ = [
     "FatalError",
     "Filtered",
     "GlobalTimeOutError",
+    "GuardTripped",
     "LLMError",
     "LimitExceeded",
     "LimitExceededError",
@@ -130,8 +131,38 @@ class LimitExceeded(LLMError):
     """An agent has reached its ``max_requests``, ``max_tokens`` or ``max_cost``. The arguments are its base's."""
 
 
+class GuardTripped(LLMError):
+    """A guard of an agent does not accept what the agent was given, or what it has answered.
+
+    Args:
+        message: What was wrong.
+        message_history: See ``LLMError``. Without the answer, if the guard is an input guard.
+        usage: See ``LLMError``. Without a request that was cancelled.
+        cost: See ``LLMError``; likewise.
+        guard: The name of the guard.
+        reason: What the guard has returned.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        message_history: Any = None,
+        usage: Any = None,
+        cost: Any = None,
+        guard: str = "",
+        reason: str = "",
+    ) -> None:
+        super().__init__(message, message_history, usage, cost)
+        self.guard = guard
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = (self.message, self.message_history, self.usage, self.cost, self.guard, self.reason)
+        return type(self), given, self.__dict__  # with the notes
+
+
 class ModelRetry(RTError):
-    """What a model has done does not fit, and it should try again; raised by tools, and by validators of answers.
+    """What a model has done does not fit, and it should try again; raised by tools, output guards and validators.
 
     The model reads the text as it stands. It counts as one of the ``repairs`` of the agent if it is about an answer.
 

@@ -12,6 +12,7 @@ import attrs
 from railtracks._policies import POLICIES, Cache, Limit, PolicyOptions, Retry, policies_of
 from railtracks.agents._conversation import Conversation
 from railtracks.agents._costs import cost_bound
+from railtracks.agents._guards import guards_of
 from railtracks.agents._hand_off import HandOff, Spent, hand_offs_of
 from railtracks.agents._models import model_of
 from railtracks.agents._response import LLMResponse
@@ -119,6 +120,7 @@ class AgentNode(Node[LLMResponse[T_co]], Generic[T_co]):
         """Return the key of its model, and the secrets of its tools."""
         nodes = [tool.node for tool in cls.definition.tools.values()]
         nodes += [as_node(each.agent) for each in cls.definition.hand_offs.values() if not each.is_later]
+        nodes += [guard.node for guard in (*cls.definition.input_guards, *cls.definition.output_guards)]
         if cls.definition.system_node is not None:
             nodes.append(cls.definition.system_node)
         return (*(text for node in nodes for text in node.secrets), *keys_of(cls.definition.model))
@@ -225,6 +227,8 @@ class AgentOptions(PolicyOptions, total=False):
     repairs: int
     tool_errors: Literal["model", "raise"]
     history_processors: Iterable[HistoryProcessor]
+    input_guards: Iterable[Callable[..., Any]]
+    output_guards: Iterable[Callable[..., Any]]
     manifest: ToolManifest | None
     key: str | None
     version: str | None
@@ -270,6 +274,8 @@ def agent_node(
     repairs: int = 2,
     tool_errors: Literal["model", "raise"] = "model",
     history_processors: Iterable[HistoryProcessor] = (),
+    input_guards: Iterable[Callable[..., Any]] = (),
+    output_guards: Iterable[Callable[..., Any]] = (),
     manifest: ToolManifest | None = None,
     key: str | None = None,
     version: str | None = None,
@@ -328,6 +334,14 @@ def agent_node(
         history_processors: Sync or async functions of the list of messages, with the agent's system message, that
             return the list to send instead. They are called in their order before each request. What they leave out
             stays in the ``message_history``.
+        input_guards: Nodes, or plain functions, that get the conversation which the agent was given, a list of messages
+            without its system message. They return None if they have nothing against it, or the reason as a text: the
+            run then fails with ``GuardTripped``. They run beside each other and beside the first request, which is
+            cancelled when one trips or fails. Before all have passed, no tool runs and nothing is streamed. An agent
+            can be a guard, with ``output_schema=str | None``.
+        output_guards: The same for the content of the answer, before it is returned. One that raises
+            ``rt.exceptions.ModelRetry`` has the model try again (``repairs``). In streams the answer comes when all
+            have passed.
         manifest: The description of the agent for another agent that has it as a tool; by default it takes a text.
         key: See ``rt.function_node``. It stands in place of the module and the name of the agent.
         version: See ``rt.function_node``. Everything that the agent is made of counts as part of it.
@@ -373,6 +387,8 @@ def agent_node(
         system_node=system_node,
         tools=tools,
         hand_offs=hand_offs_of(tool_nodes, tools),
+        input_guards=guards_of(input_guards, "input_guards"),
+        output_guards=guards_of(output_guards, "output_guards"),
         result_type=str if output_schema is None else output_schema,
         output=output,
         max_tool_calls=max_tool_calls,
@@ -463,6 +479,8 @@ def _full_version(spec: AgentSpec, given: str | None, rename: Callable[[str], st
     if spec.system_node is not None:
         asked.append(f"system_message {_tool_key(spec.system_node, rename)!r}")
     asked += [f"hand_off {name} {_hand_off(each, rename)}" for name, each in spec.hand_offs.items()]
+    asked += [f"input_guard {_tool_key(guard.node, rename)}" for guard in spec.input_guards]
+    asked += [f"output_guard {_tool_key(guard.node, rename)}" for guard in spec.output_guards]
     own = digest(spec.fingerprint, repr(spec.system), repr(spec.max_tool_calls), *tools, *asked)
     return own if given is None else f"{given}-{own}"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from railtracks.agents._spec import AgentSpec
 from railtracks.llm._messages import SystemMessage
 from railtracks.llm._model import Completion, Model, OutputSchema, Usage
 
@@ -20,6 +21,8 @@ _SETTINGS = {
     "presence_penalty": "presence_penalty",
 }  # fmt: skip
 """The names of settings in the conventions, after ``gen_ai.request.``."""
+INPUT_GUARDS, OUTPUT_GUARDS = "railtracks.agent.input_guards", "railtracks.agent.output_guards"
+"""The names of an agent's guards."""
 
 
 def of_agent(
@@ -95,3 +98,9 @@ def _of_usage(usage: Usage) -> dict[str, Any]:
 def _of_cost(cost: Decimal | None) -> dict[str, Any]:
     """Return the cost, in dollars; the conventions have no name for it."""
     return {} if cost is None else {"railtracks.cost": float(cost)}
+
+
+def of_guards(agent: AgentSpec) -> dict[str, Any]:
+    """Return the attributes of an agent's call that name its guards."""
+    guards = {INPUT_GUARDS: agent.input_guards, OUTPUT_GUARDS: agent.output_guards}
+    return {name: [guard.node.name for guard in found] for name, found in guards.items() if found}

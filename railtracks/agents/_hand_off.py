@@ -69,7 +69,7 @@ class HandOff:
             NodeCreationError: It is no agent, or the content of its answers may have another type.
         """
         found = self.agent() if self.is_later else self.agent
-        spec = _spec_of(found)
+        spec = spec_of(found)
         if spec is None:
             raise NodeCreationError(
                 f"the function that was passed to rt.hand_off(..., name={self.schema.name!r}) returned {found!r}; "
@@ -142,7 +142,7 @@ def hand_off(
     Raises:
         NodeCreationError: An argument is something else.
     """
-    spec = _spec_of(agent)
+    spec = spec_of(agent)
     is_later = spec is None and callable(agent) and not isinstance(agent, type | FunctionNode)
     if spec is None and not is_later:
         raise NodeCreationError(
@@ -194,7 +194,7 @@ def _description(agent: Any, name: str) -> str:
     return f"Hand the conversation over to {name}, which then answers." if given == f"Ask the agent {name}." else given
 
 
-def _spec_of(agent: Any) -> Any:
+def spec_of(agent: Any) -> Any:
     """Return what an agent is made of; None if this is none. The class of agents is in a module above this one."""
     cls = innermost(agent)
     is_agent = isinstance(cls, type) and hasattr(cls, "manifest")

@@ -6,12 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any
 
+from railtracks._calls._call import call
+from railtracks._context_variable import on_replayed
 from railtracks._identifiers import node_id
+from railtracks.agents._guarded_records import kept_back
 from railtracks.agents._hand_off import SPENT
 from railtracks.agents._requests import is_request
 from railtracks.agents._response import Chunk, LLMResponse, chunks_of_answer, chunks_of_round
+from railtracks.agents._sink import Gate, sink
 from railtracks.llm._messages import Message, MessageHistory, ToolMessage
 from railtracks.llm._model import Completion
+from railtracks.nodes import FunctionNode
 from railtracks.state import CallRecord, ExecutionInfo
 from railtracks.state._call_tree import CallTree
 from railtracks.state._serialization._structuring import structure_as
@@ -37,7 +42,10 @@ def replayed_chunks(session_id: str, records: Sequence[CallRecord]) -> Iterator[
     """
     calls = {record.index: record for record in records}
     answered: set[int] = set()  # calls of agents of which an answer was found
+    hidden = kept_back(records)
     for record in records:
+        if record.index in hidden.calls and SPENT not in record.kwargs:
+            continue
         if record.policy is not None and record.policy.cached and record.node_type == "Agent":
             text = _coerce(LLMResponse, record.result).content
             if isinstance(text, str) and text:
@@ -46,9 +54,7 @@ def replayed_chunks(session_id: str, records: Sequence[CallRecord]) -> Iterator[
         if parent is None:
             continue
         agent, node = parent.name, node_id(session_id, parent.index)
-        if (
-            SPENT in record.kwargs
-        ):  # another agent goes on; the last round of this one is at the end of what it was given
+        if SPENT in record.kwargs:  # another agent goes on: what it was given ends with the last round of this one
             given = _coerce(MessageHistory, record.args[0])
             yield from chunks_of_round(reversed([*takewhile(_is_answer, reversed(given))]), agent, node)
         if not is_request(record):
@@ -58,8 +64,25 @@ def replayed_chunks(session_id: str, records: Sequence[CallRecord]) -> Iterator[
         if record.result is not None:
             answered.add(parent.index)
             answer = _coerce(Completion, record.result).message
-            yield from chunks_of_answer(answer, agent, node)
+            if record.index not in hidden.texts:
+                yield from chunks_of_answer(answer, agent, node)
             yield from chunks_of_round(answer.tool_calls, agent, node)
+
+
+async def call_through(gate: Gate | None, node: FunctionNode[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Make a call whose chunks go to a gate, those of replayed calls, too. None: they go where they went."""
+    if gate is None:
+        return await call(node, *args, **kwargs)
+
+    def keep(session_id: str, records: Sequence[CallRecord]) -> None:
+        gate.keep(replayed_chunks(session_id, records))
+
+    streamed, replayed = sink.set(gate), on_replayed.set(keep)
+    try:
+        return await call(node, *args, **kwargs)
+    finally:
+        on_replayed.reset(replayed)
+        sink.reset(streamed)
 
 
 def _history(record: CallRecord, below: Iterable[CallRecord]) -> MessageHistory:

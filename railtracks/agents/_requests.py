@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -10,7 +11,7 @@ from typing import TypeGuard
 from railtracks._context_variable import current
 from railtracks.agents import _attributes as attributes
 from railtracks.agents._response import Chunk
-from railtracks.agents._sink import Sink, reachable_sink
+from railtracks.agents._sink import Gate, reachable_sink
 from railtracks.agents._spec import AgentSpec
 from railtracks.exceptions import LLMError, NodeInvocationError
 from railtracks.execution import Frame
@@ -37,13 +38,16 @@ class Requests:
 
     Attributes:
         has_streamed: Whether a piece of the current answer was sent to the consumer of the stream.
+        gate: On the way to that consumer; None if nothing is streamed.
     """
 
     def __init__(self, agent: AgentSpec, system: SystemMessage | None, frame: Frame) -> None:
         assert frame.record is not None
         self._agent, self._system = agent, system
         self._frame, self._record, self._coordinator = frame, frame.record, frame.coordinator
-        self._sink: Sink | None = reachable_sink()
+        consumer = reachable_sink()
+        on_sent = functools.partial(note_streamed, self._coordinator, self._record)
+        self.gate = None if consumer is None else Gate(consumer, on_sent)
         self._not_shown: set[str] = set()  # attachments that it was warned of
         self.has_streamed = False
 
@@ -57,7 +61,7 @@ class Requests:
         Cancellation: Cancels the request.
         """
         agent, record = self._agent, current.get().record
-        own = attributes.of_request(agent.model, self._sink is not None, agent.output)
+        own = attributes.of_request(agent.model, self.gate is not None, agent.output)
         self._coordinator.set_attributes(record, own)
         completion = with_cost(agent.model, await self._complete(await self._processed(history)))
         self._coordinator.set_attributes(record, {**own, **attributes.of_response(completion)})
@@ -84,7 +88,7 @@ class Requests:
             sendable(messages, f"{model.name} of the agent {agent.name}", self._problem, self._not_shown)
         )
         completion: object = None
-        if self._sink is None:
+        if self.gate is None:
             completion = await model.complete(asked.messages, tools=asked.tools, output=asked.output)
             if isinstance(completion, Completion):
                 completion = asked.answer(completion)
@@ -132,10 +136,9 @@ class Requests:
 
         Cancellation: The chunk is not sent.
         """
-        if self._sink is not None:
+        if self.gate is not None:
             self.has_streamed = True
-            await self._sink.send(chunk)
-            note_streamed(self._coordinator, self._record)
+            await self.gate.send(chunk)
 
     @property
     def node_id(self) -> str:

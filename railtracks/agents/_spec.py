@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import attrs
 
+from railtracks.agents._guards import Guard
 from railtracks.agents._hand_off import HandOff
 from railtracks.agents._tools import Tool
 from railtracks.llm._messages import Message, SystemMessage
@@ -44,6 +45,8 @@ class AgentSpec:
         tool_errors: Whether the error of a tool is for the model, or raised.
         history_processors: Return in turn which messages are sent.
         memo: False if its calls are not replayed.
+        input_guards: Decide whether it goes on with what it was given.
+        output_guards: Decide whether its answer is returned.
         hand_offs: The agents that may go on in its place, by the names under which the model knows these tools.
     """
 
@@ -63,6 +66,8 @@ class AgentSpec:
     memo: bool
     system_node: FunctionNode[..., Any] | None = None
     hand_offs: Mapping[str, HandOff] = attrs.field(factory=dict)
+    input_guards: tuple[Guard, ...] = ()
+    output_guards: tuple[Guard, ...] = ()
 
     @property
     def schemas(self) -> list[ToolSchema]:
