@@ -11,20 +11,45 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
 
 import attrs
 
 from railtracks._schema._builder import safe_name
 from railtracks.exceptions import LLMError
-from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage
+from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 
 LONGEST_IDENTIFIER = 40
-"""Characters of the identifier of a call that OpenAI takes, the fewest of all providers."""
+"""Characters of the identifier of a call that OpenAI takes, the fewest of those that take various lengths."""
 INTERRUPTED = "no result: the call was interrupted"
 """What the model reads in place of the answer of a tool that there is none of."""
 
 
-def repaired(messages: Sequence[Message], model: str, left_out: Callable[[ToolMessage], object]) -> list[Message]:
+@attrs.frozen
+class ConversationRules:
+    """What a provider demands of a conversation beyond what all do.
+
+    Args:
+        identifier_length: How many letters and digits the identifier of a call has, and nothing else. None: up to
+            ``LONGEST_IDENTIFIER`` of these, "_" and "-".
+        bridge: What the model is made to say between the answer of a tool and a message of the user. None: nothing.
+    """
+
+    identifier_length: int | None = None
+    bridge: str | None = None
+
+
+ANY_PROVIDER = ConversationRules()
+MISTRAL = ConversationRules(identifier_length=9, bridge="OK.")
+"""https://github.com/langchain-ai/langchain/pull/24668 and https://github.com/avante-corp/avante.nvim/issues/2562"""
+
+
+def repaired(
+    messages: Sequence[Message],
+    model: str,
+    left_out: Callable[[ToolMessage], object],
+    rules: ConversationRules = ANY_PROVIDER,
+) -> list[Message]:
     """Return a conversation in which each call of a tool has a name, an identifier of its own, and one answer.
 
     Arguments that are not a JSON object become one, and answers follow their calls in the order of these. A call that
@@ -34,6 +59,7 @@ def repaired(messages: Sequence[Message], model: str, left_out: Callable[[ToolMe
         messages: The conversation.
         model: The name of the model, for errors.
         left_out: Called with each answer that is left out.
+        rules: What the provider demands.
 
     Raises:
         LLMError: There is nothing to answer.
@@ -51,13 +77,19 @@ def repaired(messages: Sequence[Message], model: str, left_out: Callable[[ToolMe
             left_out(message)
         elif isinstance(message, AssistantMessage) and message.tool_calls:
             answers = _take_answers(rest)
-            calls = [_repaired_call(call, identifiers) for call in message.tool_calls]
+            calls = [_repaired_call(call, identifiers, rules) for call in message.tool_calls]
             found.append(message if calls == [*message.tool_calls] else attrs.evolve(message, tool_calls=calls))
             found += map(_answer, message.tool_calls, calls, _matched(message.tool_calls, answers))
             rest.extendleft(reversed([each for each in answers if not isinstance(each, _Taken)]))
         else:
+            if rules.bridge is not None and found and _needs_bridge(found[-1], message):
+                found.append(AssistantMessage(rules.bridge))
             found.append(message)
     return found
+
+
+def _needs_bridge(before: Message, message: Message) -> bool:
+    return isinstance(before, ToolMessage) and isinstance(message, UserMessage)
 
 
 class _Taken:
@@ -96,8 +128,10 @@ def _answer(given: ToolCall, sent: ToolCall, answer: ToolMessage | None) -> Tool
     return answer if is_same else attrs.evolve(answer, tool_call_id=sent.id, name=sent.name)
 
 
-def _repaired_call(call: ToolCall, identifiers: set[str]) -> ToolCall:
+def _repaired_call(call: ToolCall, identifiers: set[str], rules: ConversationRules) -> ToolCall:
     identifier = _unused(re.sub(r"[^a-zA-Z0-9_-]", "_", call.id)[:LONGEST_IDENTIFIER] or "call", identifiers)
+    if rules.identifier_length is not None:
+        identifier = _of_length(rules.identifier_length, call.id, identifiers)
     identifiers.add(identifier)
     name, arguments = safe_name(call.name) or "unknown", call.arguments
     if isinstance(arguments, str):
@@ -113,6 +147,15 @@ def _unused(identifier: str, used: set[str]) -> str:
         number += 1
         end = f"_{number}"
         found = identifier[: LONGEST_IDENTIFIER - len(end)] + end
+    return found
+
+
+def _of_length(length: int, identifier: str, used: set[str]) -> str:
+    """Return the identifier if it has that many letters and digits, or else always the same one in its place."""
+    found = identifier
+    while found in used or not re.fullmatch(r"[a-zA-Z0-9]+", found) or len(found) != length:
+        identifier += "+"
+        found = sha256(identifier.encode("utf-8", "surrogatepass")).hexdigest()[:length]
     return found
 
 

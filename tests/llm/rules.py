@@ -16,7 +16,21 @@ def problem_with(path: str, body: Mapping[str, Any]) -> str | None:
     """What the provider says against a request; None if it takes it."""
     kind = path.partition("?")[0].rpartition("/")[2]
     rules = {"messages": _anthropic, "responses": _responses}.get(kind, _openai)
-    return next(iter(rules(body)), None)
+    problems = [*rules(body), *(_mistral(body) if "/mistral/" in path else ())]
+    return next(iter(problems), None)
+
+
+def _mistral(body: Mapping[str, Any]) -> Iterator[str]:
+    before = None
+    for message in body["messages"]:
+        # https://github.com/avante-corp/avante.nvim/issues/2562
+        if before == "tool" and message["role"] == "user":
+            yield "Unexpected role 'user' after role 'tool'"
+        before = message["role"]
+        # https://github.com/langchain-ai/langchain/pull/24668
+        for each in [call["id"] for call in message.get("tool_calls") or ()] + [message.get("tool_call_id", "a" * 9)]:
+            if not re.fullmatch("[a-zA-Z0-9]{9}", each):
+                yield f"Tool call id was {each} but must be a-z, A-Z, 0-9, with a length of 9."
 
 
 def _openai(body: Mapping[str, Any]) -> Iterator[str]:

@@ -10,6 +10,7 @@ import pytest
 from railtracks.exceptions import LLMError
 from railtracks.llm import AssistantMessage, SystemMessage, ToolCall, ToolMessage, UserMessage
 from railtracks.llm._output import REJECTED
+from railtracks.llm._providers import _output_modes
 from tests.llm.test_adapters import TOOL, anthropic, openai
 
 both_formats = pytest.mark.parametrize("make", [openai, anthropic])
@@ -115,3 +116,27 @@ async def test_calls_stay_one_by_one_when_a_choice_is_reset(server):
     answered = ToolMessage("3", "1", "add")
     await model.complete([ASKED, AssistantMessage("", [ToolCall("1", "add")]), answered], tools=[TOOL])
     assert server.requests[0].body["tool_choice"] == {"type": "auto", "disable_parallel_tool_use": True}
+
+
+@pytest.mark.parametrize("case", ODD)
+async def test_mistral_takes_the_conversations_of_others(server, monkeypatch, case):
+    monkeypatch.setitem(_output_modes.ABILITIES, "127.0.0.1", _output_modes.ABILITIES["api.mistral.ai"])
+    model = openai(f"{server.url}/mistral")
+    for _ in range(2):
+        assert (await model.complete(ODD[case], tools=[TOOL])).message.content == "Hello dear world"
+    assert server.requests[0].body == server.requests[1].body
+
+
+async def test_identifiers_that_mistral_gave_stay_as_they_are(server, monkeypatch):
+    monkeypatch.setitem(_output_modes.ABILITIES, "127.0.0.1", _output_modes.ABILITIES["api.mistral.ai"])
+    messages = [
+        ASKED,
+        AssistantMessage("", [ToolCall("D681PevKs", "add")]),
+        ToolMessage("3", "D681PevKs", "add"),
+        LATER,
+    ]
+    await openai(f"{server.url}/mistral").complete(messages, tools=[TOOL])
+    assert [each["role"] for each in server.requests[0].body["messages"]] == [
+        "user", "assistant", "tool", "assistant", "user",
+    ]  # fmt: skip
+    assert server.requests[0].body["messages"][2]["tool_call_id"] == "D681PevKs"

@@ -24,6 +24,7 @@ from railtracks.llm._providers._attachments import (
     OTHER_ATTACHMENTS,
     AttachmentRules,
 )
+from railtracks.llm._repair import ANY_PROVIDER, MISTRAL, ConversationRules
 
 
 @attrs.frozen
@@ -36,6 +37,7 @@ class Ability:
         is_enforced: Whether it is known to enforce the schemas that it accepts.
         takes_any: Whether it also accepts schemas beyond its limits, without enforcing them.
         attachments: The images, audio and documents that it takes.
+        conversation: What it demands of a conversation.
     """
 
     modes: tuple[OutputMode, ...]
@@ -43,6 +45,7 @@ class Ability:
     is_enforced: bool = False
     takes_any: bool = True
     attachments: AttachmentRules = OTHER_ATTACHMENTS
+    conversation: ConversationRules = ANY_PROVIDER
 
 
 _OPENAI = Ability(("native", "prompted"), OPENAI, is_enforced=True, attachments=OPENAI_ATTACHMENTS)
@@ -53,6 +56,7 @@ _BY_TOOL = Ability(("tool", "prompted"))
 _PROMPTED = Ability(("prompted",))
 OTHER_SERVER = Ability(("native", "prompted"))
 """A server that speaks OpenAI's format."""
+_MISTRAL = attrs.evolve(OTHER_SERVER, conversation=MISTRAL)
 OTHER_ANTHROPIC = attrs.evolve(_ANTHROPIC, is_enforced=False)
 """A server that speaks Anthropic's format."""
 
@@ -64,7 +68,9 @@ ABILITIES: dict[str, Ability] = {
     "api.anthropic.com": _ANTHROPIC,
     # https://api-docs.deepseek.com/guides/json_mode: text and json_object alone
     "api.deepseek.com": _PROMPTED,
+    "api.mistral.ai": _MISTRAL,
     # By any-llm's names.
+    "mistral": _MISTRAL,
     "openai": _OPENAI,
     "azureopenai": _OPENAI,
     "anthropic": _ANTHROPIC,

@@ -141,6 +141,7 @@ class SDKModel(ABC, Generic[C]):
         check_mode(output_mode, type(self).__name__)
         self._modes = OutputModes(ability, output_mode, name)
         self._attachments = self._attachment_rules or ability.attachments
+        self._conversation_rules = ability.conversation
         self._name = name
         self._origin = origin
         self._left_out: set[str] = set()  # identifiers of calls that it was warned of
@@ -299,7 +300,7 @@ class SDKModel(ABC, Generic[C]):
         plan: Plan | None,
     ) -> Request:
         sent = sendable(messages, self._name, self._attachments.problem_with, self._not_shown)
-        sent = repaired(sent, self._name, self._warn_left_out)
+        sent = repaired(sent, self._name, self._warn_left_out, self._conversation_rules)
         if output is None or plan is None:
             return Request(sent, tools, None)
         if plan.mode == "native":
