@@ -9,7 +9,10 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import attrs
 
-_LONGEST_PATH = 4096
+_BEGINNING = 4096
+"""Characters of a source in which it is seen what it is."""
+_LONGEST_NAME = 255
+"""Characters of a name in a path."""
 _LONGEST_SHOWN = 60
 _EXPECTED = "pass bytes, the path of a file, or an address that begins with https://"
 
@@ -42,7 +45,7 @@ def content_of(owner: str, source: Source | None, base64: str, url: str | None) 
     """
     if (source is not None) + bool(base64) + (url is not None) != 1:
         raise ValueError(f"{owner} needs one source: {_EXPECTED}; or write {owner}(base64=...)")
-    if url is not None or (isinstance(source, str) and "://" in source[:_LONGEST_PATH]):
+    if url is not None or (isinstance(source, str) and "://" in source[:_BEGINNING]):
         return Content(url=_checked_url(owner, source if url is None else url))
     if isinstance(source, str) and source.startswith("data:"):
         return _from_data_url(owner, source)
@@ -73,7 +76,7 @@ def decoded(owner: str, base64: str) -> bytes:
 
 def shown(value: object) -> str:
     """Return a value as errors show it: cut, as it may be a whole file."""
-    text = repr(value[:_LONGEST_PATH] if isinstance(value, str | bytes) else value)
+    text = repr(value[:_BEGINNING] if isinstance(value, str | bytes) else value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
@@ -102,13 +105,15 @@ def _from_data_url(owner: str, url: str) -> Content:
 
 def _from_file(owner: str, source: str | os.PathLike[str]) -> Content:
     path = os.fspath(source)
-    if len(path) > _LONGEST_PATH:
-        raise ValueError(f"{owner}: a text of {len(path)} characters is not a path; write {owner}(base64=...)")
+    if max(map(len, path.split(os.sep))) > _LONGEST_NAME:
+        raise ValueError(
+            f"{owner}: a text of {len(path)} characters is not a path; for base64 write {owner}(base64=...)"
+        )
     try:
         content = Path(path).read_bytes()
-    except FileNotFoundError as exc:
+    except (FileNotFoundError, NotADirectoryError) as exc:
         where = "" if os.path.isabs(path) else f" in {os.getcwd()}"
-        raise FileNotFoundError(f"{owner}: there is no file {path!r}{where}; {_EXPECTED}") from exc
+        raise FileNotFoundError(f"{owner}: there is no file {shown(path)}{where}; {_EXPECTED}") from exc
     if not content:
         raise ValueError(f"{owner}: the file {path!r} is empty")
     return Content(_encoded(owner, content), name=os.path.basename(path))

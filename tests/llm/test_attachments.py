@@ -74,7 +74,9 @@ def test_a_data_url_has_its_content():
     ("make", "error", "problem"),
     [
         (lambda: Image("no.png"), FileNotFoundError, r"there is no file 'no.png' in /.*; pass bytes, the path of"),
-        (lambda: Image("x" * 5000), ValueError, r"a text of 5000 characters is not a path; write Image\(base64=...\)"),
+        (lambda: Image("x" * 5000), ValueError, r"a text of 5000 characters is not a path; for base64 write Image\(ba"),
+        (lambda: Image("x" * 90 + "/y"), FileNotFoundError, r"there is no file 'x{59}\.\.\. in /"),
+        (lambda: Image("/dev/null/x.png"), FileNotFoundError, "there is no file '/dev/null/x.png'; pass bytes"),
         (lambda: Image(b""), ValueError, "Image: there is nothing in it"),
         (lambda: Image(b"hello"), ValueError, r"type of it is not known; write Image\(..., media_type='image/png'\)"),
         (lambda: Image(PDF), ValueError, r"has the type application/pdf; .* such as image/png; write rt.llm.Document"),

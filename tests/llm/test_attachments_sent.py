@@ -121,6 +121,15 @@ async def test_openai_gets_what_a_tool_returned_after_all_results(server):
     assert user["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
 
 
+async def test_what_a_tool_returned_goes_into_the_next_message(server):
+    later = UserMessage("And now?", attachments=[PAPER])
+    *_, add, user = await sent(server, openai(server.url), UserMessage("Draw."), CALLS, *DRAWN, later)
+    assert (add["role"], user["role"]) == ("tool", "user")
+    assert [part.get("text", part["type"]) for part in user["content"]] == [
+        "What the tool draw has returned (call 1):", "image_url", "And now?", "file",
+    ]  # fmt: skip
+
+
 async def test_results_of_tools_go_to_all_adapters(server, adapter):  # noqa: F811
     if adapter is anyllm_anthropic:
         pytest.xfail("any-llm sends messages of the user in a row: the API combines them, this server refuses them")

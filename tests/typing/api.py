@@ -277,6 +277,8 @@ async def asking(agent: rt.AgentType[str]) -> None:
     assert_type(response, rt.LLMResponse[str])
     await rt.call(agent, [*response.message_history, rt.llm.UserMessage("And then?")])
     await rt.call(agent, user_input=rt.llm.UserMessage("Hello"))
+    attached = [rt.llm.Image("photo.png"), rt.llm.Audio(b"..."), rt.llm.Document(url="https://a/b.pdf", name="b.pdf")]
+    await rt.call(agent, rt.llm.UserMessage("Hello", attachments=attached))
     await rt.call(agent, 3)  # type: ignore[call-overload]
     assert_type(await rt.call(agent.options(timeout=5, retries=0), "Hello"), rt.LLMResponse[str])
     assert_type(await rt.call(agent.options(temperature=0, llm=None), "Hello"), rt.LLMResponse[str])

@@ -75,12 +75,16 @@ def _tool_choice(request: Request, given: Any) -> Any:
 def _messages(messages: Sequence[Message], origin: str) -> list[dict[str, Any]]:
     """Return a conversation in the format.
 
-    Messages of tools can hold only texts, so what is attached to them follows as a message of the user. It comes after
-    the last of them, as the answers to the calls of one message must follow it without others in between.
+    Messages of tools can hold only texts, so what is attached to them follows in a message of the user: never between
+    the answers to the calls of one message, and together with what the user says then, as many servers want roles to
+    alternate.
     """
     written: list[dict[str, Any]] = []
     attached: list[dict[str, Any]] = []
     for message, wants_reasoning in zip(messages, _wants_reasoning(messages), strict=True):
+        if attached and isinstance(message, UserMessage):
+            attached += chat_parts(message.content, message.attachments)
+            continue
         if attached and not isinstance(message, ToolMessage):
             written.append({"role": "user", "content": attached})
             attached = []
