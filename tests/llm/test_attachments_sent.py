@@ -12,7 +12,7 @@ import pytest
 from railtracks.exceptions import LLMError
 from railtracks.llm import AssistantMessage, Audio, Document, Image, ToolCall, ToolMessage, UserMessage
 from tests.llm.media import AT_ADDRESS, IMAGE, NOTES, OGG, PAPER, PAPER_AT_ADDRESS, PNG, SOUND
-from tests.llm.test_adapters import TOOL, adapter, anthropic, anyllm_anthropic, openai, responses  # noqa: F401 (a fixture)
+from tests.llm.test_adapters import TOOL, adapter, anthropic, openai, responses  # noqa: F401 (a fixture)
 
 CALLS = AssistantMessage("", [ToolCall("1", "draw"), ToolCall("2", "add")])
 DRAWN = [
@@ -131,8 +131,6 @@ async def test_what_a_tool_returned_goes_into_the_next_message(server):
 
 
 async def test_results_of_tools_go_to_all_adapters(server, adapter):  # noqa: F811
-    if adapter is anyllm_anthropic:
-        pytest.xfail("any-llm sends messages of the user in a row: the API combines them, this server refuses them")
     await sent(server, adapter(server.url), UserMessage("Draw."), CALLS, *DRAWN)
     await sent(
         server, adapter(server.url), UserMessage("Draw."), CALLS, *DRAWN, AssistantMessage("So."), UserMessage("?")
