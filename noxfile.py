@@ -160,7 +160,7 @@ ALONE = """
 import sys
 import railtracks as rt
 
-sdks = {"openai", "anthropic", "any_llm"}
+sdks = {"openai", "anthropic", "any_llm", "mcp"}
 assert not sdks & set(sys.modules), "import railtracks imports an SDK"
 for name in sys.argv[1:]:
     try:

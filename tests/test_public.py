@@ -106,7 +106,7 @@ def test_lazy_modules_are_found():
 def test_importing_loads_no_event_loop_and_nothing_heavy():
     code = """
 import sys, railtracks
-heavy = "asyncio trio rich tomllib pydantic cattrs json hashlib anyio.from_thread anyio.to_thread".split()
+heavy = "asyncio trio rich tomllib pydantic mcp cattrs json hashlib anyio.from_thread anyio.to_thread".split()
 print([name for name in heavy if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
@@ -14,9 +15,17 @@ from railtracks._concurrency._event_loop import check_no_event_loop
 from railtracks._concurrency._termination import run_event_loop
 from railtracks._config import resolve_config
 from railtracks._context_variable import current
+from railtracks._logging import SESSION
 from railtracks._schema._builder import safe_name
 from railtracks.agents._schema_tools import SchemaNode, schema_node
-from railtracks.exceptions import ConfigError, MCPToolError, NodeCreationError, SessionEndedError, SessionError
+from railtracks.exceptions import (
+    ConfigError,
+    MCPError,
+    MCPToolError,
+    NodeCreationError,
+    SessionEndedError,
+    SessionError,
+)
 from railtracks.execution._broadcasts import publish_broadcast
 from railtracks.execution._resources import shared
 from railtracks.llm._attachments import Attachment
@@ -106,8 +115,8 @@ class Client:
     async def tools(self) -> list[FunctionNode[..., Any]]:
         """Return the tools that the server offers now, as nodes for ``tool_nodes`` of an agent and for ``rt.call``.
 
-        A node takes the arguments of its tool as keywords. It returns the structured content, or else the text; a list
-        if there is more than text. What is no text stands as a note. Where the tool fails, it raises ``MCPToolError``.
+        A node takes the arguments of its tool as keywords. It returns the structured content, or else the text; with
+        attachments, a list. Where the tool fails, it raises ``MCPToolError``.
 
         Raises:
             ConfigError: The server's command cannot be started, or ``include`` or ``exclude`` names no tool.
@@ -144,8 +153,7 @@ class Client:
         return is_included and not any(fnmatchcase(name, each) for each in self._exclude)
 
     def _node(self, tool: Any) -> SchemaNode[..., Any]:
-        schema = {"type": "object", "properties": {}, **tool.input_schema}
-        return _tool_node(self, tool.name, tool.description or tool.title or "", schema)
+        return _tool_node(self, tool.name, tool.description or tool.title or "", _schema_of(tool))
 
     # ---- the connection
 
@@ -198,7 +206,7 @@ class Client:
     def _connect(self) -> Connection:
         return Connection(self.name, self._target.client, self._timeout)
 
-    async def _call(self, name: str, arguments: dict[str, Any]) -> Any:
+    async def _call(self, name: str, parameters: Mapping[str, Any], arguments: dict[str, Any]) -> Any:
         frame = current.get()
 
         async def broadcast(progress: float, total: float | None, message: str | None) -> None:
@@ -209,6 +217,7 @@ class Client:
                 return
 
         async with self._connection() as connection:
+            await self._check_listed(name, parameters, connection)
             try:
                 on_progress = None if frame is None else broadcast
                 result = await connection.client.call_tool(name, arguments, progress_callback=on_progress)
@@ -217,6 +226,28 @@ class Client:
             if result.is_error:
                 raise MCPToolError(text_of(result) or f"the tool {name} of the MCP server {self.name!r} has failed")
             return value_of(result, connection.tools.get(name))
+
+    async def _check_listed(self, name: str, parameters: Mapping[str, Any], connection: Connection) -> None:
+        """Check that the server still has a tool, and warn once if it is another one than the model knows.
+
+        Raises:
+            MCPError: It has not.
+        """
+        if name not in connection.tools:
+            try:
+                connection.tools = await list_tools(connection.client)
+            except Exception as exc:
+                raise call_error(exc, self.name, "list its tools", connection, self._target) from exc
+        if name not in connection.tools:
+            names = ", ".join(connection.tools) or "none"
+            raise MCPError(f"the MCP server {self.name!r} has no tool {name!r} any more; it has {names}")
+        frame = current.get()
+        if frame is not None and name not in connection.checked and _schema_of(connection.tools[name]) != parameters:
+            frame.coordinator.log.log(
+                logging.WARNING, "the tool %s of the MCP server %r has other parameters now than when it was listed; "
+                "call tools() again", name, self.name, logger=SESSION,
+            )  # fmt: skip
+        connection.checked.add(name)
 
     # ---- the object
 
@@ -238,7 +269,7 @@ def _tool_node(client: Client, name: str, description: str, parameters: dict[str
     """Return the node of a tool. It is pickled by a call of this function."""
 
     async def call_tool(**arguments: Any) -> Any | Attachment:  # which names the classes that a record may have
-        return await client._call(name, arguments)
+        return await client._call(name, parameters, arguments)
 
     call_tool.__name__ = call_tool.__qualname__ = name
     call_tool.__doc__ = description
@@ -251,6 +282,11 @@ def _tool_node(client: Client, name: str, description: str, parameters: dict[str
     own = schema_node(node, schema, f"rt.mcp.Client({client.name!r}, prefix='{safe_name(client.name)}_')")
     own.reduced = _tool_node, (client, name, description, parameters)
     return own
+
+
+def _schema_of(tool: Any) -> dict[str, Any]:
+    """Return the schema of the parameters of a tool, as providers want it: with properties."""
+    return {"type": "object", "properties": {}, **tool.input_schema}
 
 
 def _patterns(option: str, given: object) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ class Connection:
     Attributes:
         client: The SDK's client, once it is open.
         tools: What the server offers, by name, once it is open.
+        checked: The names of the tools whose schemas were compared with those that models know.
         is_over: Whether it was lost, or closed, or could not be opened.
     """
 
@@ -51,6 +52,7 @@ class Connection:
         self._opened, self._leave, self._ended = anyio.Event(), anyio.Event(), anyio.Event()
         self._scope = anyio.CancelScope()
         self._error: Exception | None = None
+        self.checked: set[str] = set()
         self.is_over = False
         # In an empty context: the connection belongs to no call.
         Context().run(start_free_task, self._run, self._note_end)

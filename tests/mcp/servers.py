@@ -10,7 +10,7 @@ from mcp.server import Server
 from mcp.shared.exceptions import MCPError
 from mcp.shared.memory import create_client_server_memory_streams
 
-PNG = "iVBORw0KGgo="
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 ADD = {
     "type": "object",
     "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
@@ -42,7 +42,18 @@ class Reference:
             "add": types.Tool(name="add", description="The sum.", input_schema=ADD, output_schema=WRAPPED),
             **{
                 each: types.Tool(name=each, input_schema={"type": "object"})
-                for each in ("weather", "data", "picture", "broken", "refuse", "wait", "count", "die", "read.file")
+                for each in (
+                    "weather",
+                    "data",
+                    "picture",
+                    "parts",
+                    "broken",
+                    "refuse",
+                    "wait",
+                    "count",
+                    "die",
+                    "read.file",
+                )
             },
         }
         self.sdk = Server("reference", on_list_tools=self.list_tools, on_call_tool=self.call_tool)
@@ -90,6 +101,19 @@ class Reference:
     async def picture(self, context):
         picture = types.ImageContent(type="image", data=PNG, mime_type="image/png")
         return types.CallToolResult(content=[types.TextContent(type="text", text="Here:"), picture])
+
+    async def parts(self, context):
+        """A result of all kinds of parts."""
+        text_resource = types.TextResourceContents(uri="file:///a.txt", text="a text")
+        pdf = types.BlobResourceContents(uri="file:///a.pdf", blob="JVBERi0=", mime_type="application/pdf")
+        odd = types.BlobResourceContents(uri="file:///a", blob="AAAA")
+        blocks: list = [
+            types.AudioContent(type="audio", data="AAAA", mime_type="audio/wav"),
+            *(types.EmbeddedResource(type="resource", resource=each) for each in (text_resource, pdf, odd)),
+            types.ResourceLink(type="resource_link", name="b", uri="file:///b"),
+            types.ImageContent(type="image", data=PNG, mime_type="video/mp4"),
+        ]
+        return types.CallToolResult(content=blocks)
 
     async def broken(self, context):
         return text("there is no such city", is_error=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import anyio
 import pytest
 
@@ -45,6 +48,18 @@ async def test_a_model_calls_the_tools_of_a_server():
 async def test_results_are_values(tool, value):
     tools = await tools_of(Reference())
     assert await rt.call(tools[tool]) == value
+
+
+async def test_each_kind_of_part_is_kept_or_noted():
+    tools = await tools_of(Reference())
+    assert await rt.call(tools["parts"]) == [
+        rt.llm.Audio(base64="AAAA", media_type="audio/wav"),
+        "a text",
+        rt.llm.Document(base64="JVBERi0=", media_type="application/pdf", name="a.pdf"),
+        "[resource file:///a: unknown type, 3 bytes]",
+        "[resource b: file:///b]",
+        "[image: video/mp4, 69 bytes]",
+    ]
 
 
 async def test_what_a_tool_says_of_its_failure_reaches_the_model():
@@ -104,6 +119,25 @@ async def test_tools_are_listed_anew():
         before = len(await client.tools())
         del reference.tools["add"]
         assert len(await client.tools()) == before - 1
+
+
+async def test_a_tool_that_is_gone_is_named():
+    reference = Reference()
+    tools = await tools_of(reference)
+    del reference.tools["add"]
+    with pytest.raises(MCPError, match="the MCP server 'ref' has no tool 'add' any more; it has weather, data"):
+        await rt.call(tools["add"], a=1)
+
+
+async def test_a_tool_that_has_changed_is_warned_of_once(caplog):
+    reference = Reference()
+    tools = await tools_of(reference)
+    reference.tools["weather"].input_schema = ADD
+    async with rt.Session():
+        assert await rt.call(tools["weather"]) == await rt.call(tools["weather"]) == "rain\nand wind"
+    assert [each.getMessage() for each in caplog.records] == [
+        "the tool weather of the MCP server 'ref' has other parameters now than when it was listed; call tools() again"
+    ]
 
 
 # ---- calls
@@ -170,7 +204,7 @@ async def test_changed_schemas_make_another_agent():
     reference = Reference()
     first = agent_of("Oh.", tool_nodes=(await tools_of(reference)).values())[0]
     assert agent_of("Oh.", tool_nodes=(await tools_of(reference)).values())[0].version() == first.version()
-    reference.tools["add"].input_schema["required"] = ["a", "b"]
+    reference.tools["add"].input_schema = {**ADD, "required": ["a", "b"]}
     assert agent_of("Oh.", tool_nodes=(await tools_of(reference)).values())[0].version() != first.version()
 
 
@@ -237,3 +271,24 @@ async def test_a_server_that_never_answers_is_given_up():
 
     with pytest.raises(MCPError, match="it took more than 30 s"):
         await Client("silent", server=Silent()).tools()
+
+
+WITHOUT_SDK = """
+import sys
+import railtracks as rt
+rt.mcp.Progress
+assert "mcp" not in sys.modules
+sys.modules["mcp"] = None
+for make in (lambda: rt.mcp.Client("a", url="https://a"), lambda: rt.mcp_server(len)):
+    try:
+        make()
+    except rt.exceptions.ConfigError as error:
+        print(error)
+"""
+
+
+def test_a_missing_package_is_named():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_SDK], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["rt.mcp.Client", "rt.mcp_server"]
+    assert all("install it with `pip install '.[mcp]'`" in line for line in lines)
