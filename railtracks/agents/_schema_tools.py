@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack
 from railtracks._policies import PolicyOptions
 from railtracks._schema._builder import safe_name
 from railtracks._schema._docstrings import node_docs
+from railtracks._schema._flat_schema import flattened
 from railtracks._schema._problems import format_value
 from railtracks.exceptions import NodeCreationError
 from railtracks.llm._model import ToolSchema
@@ -24,10 +25,12 @@ class SchemaNode(FunctionNode[P, T]):
 
     Attributes:
         tool_schema: That description.
+        parameters: The JSON Schema that arguments must fit. It may say more than what is sent to a model.
         rename_hint: What to write to give it another name.
     """
 
     tool_schema: ToolSchema
+    parameters: Mapping[str, Any]
     rename_hint: str
 
 
@@ -57,7 +60,8 @@ def tool_from_schema(
         func: An async or sync function; it gets the arguments as keywords.
         name: The name for the model, and in records and logs; by default that of the function.
         description: What it does, for the model; by default its docstring.
-        parameters: The JSON Schema of an object. It is sent to the model as it is.
+        parameters: The JSON Schema of an object. The model gets it as it is, but for alternatives at the top, such as
+            ``anyOf``, which providers refuse there: it gets the parameters of all of them, and these as a text.
         key: See ``rt.function_node``, as for all that follows.
         version: See there.
         memo: See there.
@@ -78,34 +82,31 @@ def tool_from_schema(
         raise NodeCreationError(f"the description of the tool {node.name!r} is {description!r}; expected a text")
     schema = _checked_schema(parameters, node.name)
     _check_signature(func, schema, node.name)
-    own = schema_node(node, ToolSchema(safe_name(node.name), description, schema), "rt.tool_from_schema(..., name=...)")
-    if node.reduced is None:
-        own.reduced = _rebuild, (node, own.tool_schema, own.rename_hint)
-    return own
+    return schema_node(node, description, schema, "rt.tool_from_schema(..., name=...)")
 
 
-def schema_node(node: FunctionNode[P, T], schema: ToolSchema, rename_hint: str) -> SchemaNode[P, T]:
+def schema_node(
+    node: FunctionNode[P, T], description: str, parameters: Mapping[str, Any], rename_hint: str
+) -> SchemaNode[P, T]:
     """Return a node with a description of its own.
 
     Args:
-        node: The node.
-        schema: Its description for models.
+        node: The node. It is pickled with what is given here, unless it says itself how it is.
+        description: What it does, for models.
+        parameters: The JSON Schema that its arguments must fit.
         rename_hint: What to write to give it another name.
     """
     own: SchemaNode[P, T] = object.__new__(SchemaNode)
     own.__dict__.update(node.__dict__)
-    own.tool_schema, own.rename_hint = schema, rename_hint
-    return own
-
-
-def _rebuild(node: FunctionNode[P, T], schema: ToolSchema, rename_hint: str) -> SchemaNode[P, T]:
-    own = schema_node(node, schema, rename_hint)
-    own.reduced = _rebuild, (node, schema, rename_hint)
+    sent, note = flattened(parameters)
+    own.tool_schema = ToolSchema(safe_name(node.name), "\n\n".join(filter(None, (description, note))), sent)
+    own.parameters, own.rename_hint = parameters, rename_hint
+    own.reduced = node.reduced or (schema_node, (node, description, parameters, rename_hint))
     return own
 
 
 def _checked_schema(parameters: object, tool: str) -> dict[str, Any]:
-    """Return a copy of a schema, as providers want it: with a type, and with properties."""
+    """Return a copy of a schema."""
     from json import dumps, loads  # here, because importing it takes time
 
     try:
@@ -122,7 +123,7 @@ def _checked_schema(parameters: object, tool: str) -> dict[str, Any]:
             f"the 'properties' of the tool {tool!r} are {format_value(schema['properties'])}; expected an object with "
             f"a schema for each parameter, such as {_EXAMPLE}"
         )
-    return {"type": "object", "properties": {}, **schema}
+    return schema
 
 
 def _check_signature(func: Callable[..., Any], schema: Mapping[str, Any], tool: str) -> None:
@@ -133,7 +134,8 @@ def _check_signature(func: Callable[..., Any], schema: Mapping[str, Any], tool: 
         return
     keywords = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
-    for name in schema["properties"]:
+    properties = flattened(schema)[0]["properties"]
+    for name in properties:
         if not takes_any and name not in keywords:
             raise NodeCreationError(
                 f"the tool {tool!r} has the parameter {name!r} in its schema, which its function does not take as a "
@@ -142,7 +144,7 @@ def _check_signature(func: Callable[..., Any], schema: Mapping[str, Any], tool: 
     has_others = bool(schema.get("additionalProperties", False)) or "patternProperties" in schema
     for each in parameters:
         is_needed = each.default is each.empty and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
-        if is_needed and not has_others and each.name not in schema["properties"]:
+        if is_needed and not has_others and each.name not in properties:
             raise NodeCreationError(
                 f"the function of the tool {tool!r} needs {each.name!r}, which is not in its schema; add it to the "
                 f"'properties', or give it a default"

@@ -177,8 +177,7 @@ def tools_of(nodes: Iterable[Any], manifest_of: Callable[[Any], ToolManifest | N
 
 def _function_tool(node: FunctionNode[..., Any]) -> Tool:
     if isinstance(node, SchemaNode):
-        schema = node.tool_schema
-        return Tool(schema, node, lambda given: ((), arguments_by_schema(schema.parameters, given)))
+        return Tool(node.tool_schema, node, lambda given: ((), arguments_by_schema(node.parameters, given)))
     return Tool(tool_schema(node), node, functools.partial(arguments_for, parameters_of(node)))
 
 

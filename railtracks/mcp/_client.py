@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from fnmatch import fnmatchcase
 from typing import Any, Self, final
 
 from anyio.lowlevel import EventLoopToken, current_token
@@ -29,12 +28,12 @@ from railtracks.exceptions import (
 from railtracks.execution._broadcasts import publish_broadcast
 from railtracks.execution._resources import shared
 from railtracks.llm._attachments import Attachment
-from railtracks.llm._model import ToolSchema
 from railtracks.mcp._connection import Connection, Link, list_tools
 from railtracks.mcp._contents import text_of, value_of
 from railtracks.mcp._errors import call_error, opening_error
 from railtracks.mcp._progress import Progress
 from railtracks.mcp._sdk import import_sdk
+from railtracks.mcp._selection import Selection
 from railtracks.mcp._target import Target
 from railtracks.nodes import FunctionNode
 from railtracks.state import Secret
@@ -104,8 +103,7 @@ class Client:
         self.name = name
         self._target = Target(command, url, server, env, cwd, headers, auth)
         self._prefix, self._timeout = prefix, timeout
-        self._include = None if include is None else _patterns("include", include)
-        self._exclude = _patterns("exclude", exclude)
+        self._selection = Selection(name, include, exclude)
         self._held: tuple[EventLoopToken, Link] | None = None  # while a block holds a connection
         self._is_held = False
         import_sdk("rt.mcp.Client")
@@ -129,7 +127,7 @@ class Client:
                 listed = await list_tools(connection.client)
             except Exception as exc:
                 raise call_error(exc, self.name, "list its tools", connection, self._target) from exc
-        return [self._node(tool) for name, tool in listed.items() if self._is_wanted(name, listed)]
+        return [self._node(tool) for tool in self._selection.of(listed)]
 
     def tools_sync(self) -> list[FunctionNode[..., Any]]:
         """Do as ``tools``, in synchronous code, such as a module. It connects, and closes the connection again.
@@ -141,19 +139,8 @@ class Client:
         check_no_event_loop(f"tools_sync() of the MCP client {self.name!r}", "await client.tools()")
         return run_event_loop(self.tools, resolve_config({}).backend)
 
-    def _is_wanted(self, name: str, listed: Mapping[str, Any]) -> bool:
-        for option, patterns in (("include", self._include or ()), ("exclude", self._exclude)):
-            for pattern in patterns:
-                if not any(fnmatchcase(each, pattern) for each in listed):
-                    raise ConfigError(
-                        f"the MCP client {self.name!r}: {option} names {pattern!r}, and the server has no such tool; "
-                        f"it has {', '.join(listed) or 'none'}"
-                    )
-        is_included = self._include is None or any(fnmatchcase(name, each) for each in self._include)
-        return is_included and not any(fnmatchcase(name, each) for each in self._exclude)
-
     def _node(self, tool: Any) -> SchemaNode[..., Any]:
-        return _tool_node(self, tool.name, tool.description or tool.title or "", _schema_of(tool))
+        return _tool_node(self, tool.name, tool.description or tool.title or "", dict(tool.input_schema))
 
     # ---- the connection
 
@@ -242,7 +229,7 @@ class Client:
             names = ", ".join(connection.tools) or "none"
             raise MCPError(f"the MCP server {self.name!r} has no tool {name!r} any more; it has {names}")
         frame = current.get()
-        if frame is not None and name not in connection.checked and _schema_of(connection.tools[name]) != parameters:
+        if frame is not None and name not in connection.checked and connection.tools[name].input_schema != parameters:
             frame.coordinator.log.log(
                 logging.WARNING, "the tool %s of the MCP server %r has other parameters now than when it was listed; "
                 "call tools() again", name, self.name, logger=SESSION,
@@ -278,19 +265,8 @@ def _tool_node(client: Client, name: str, description: str, parameters: dict[str
         call_tool, name=own_name, is_async=True, origin=f"railtracks.mcp:{client.name}:{name}"
     )
     node.secrets = client._target.secrets
-    schema = ToolSchema(safe_name(own_name), description, parameters)
-    own = schema_node(node, schema, f"rt.mcp.Client({client.name!r}, prefix='{safe_name(client.name)}_')")
+    own = schema_node(
+        node, description, parameters, f"rt.mcp.Client({client.name!r}, prefix='{safe_name(client.name)}_')"
+    )
     own.reduced = _tool_node, (client, name, description, parameters)
     return own
-
-
-def _schema_of(tool: Any) -> dict[str, Any]:
-    """Return the schema of the parameters of a tool, as providers want it: with properties."""
-    return {"type": "object", "properties": {}, **tool.input_schema}
-
-
-def _patterns(option: str, given: object) -> tuple[str, ...]:
-    names = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [None]
-    if not all(isinstance(each, str) for each in names):
-        raise ConfigError(f"rt.mcp.Client: {option} is {given!r}; expected a list of names of tools")
-    return tuple(str(each) for each in names)

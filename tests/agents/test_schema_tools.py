@@ -23,6 +23,17 @@ CITY = {
 }
 
 
+EITHER = {
+    "type": "object",
+    "properties": {"title": {"type": "string"}},
+    "anyOf": [
+        {"properties": {"path": {"type": "string"}, "size": {"type": "integer"}}, "required": ["path", "title"]},
+        {"$ref": "#/$defs/address", "required": ["title"]},
+    ],
+    "$defs": {"address": {"properties": {"url": {"type": "string"}, "size": {"type": "string"}}, "required": ["url"]}},
+}
+
+
 async def call_service(**arguments):
     """Ask the service."""
     return arguments
@@ -65,6 +76,33 @@ def test_readings_that_lose_nothing_are_taken():
     agent, model = agent_of(tool_call("weather", city="Oslo", days="2"), "Rain.", tool_nodes=[weather()])
     rt.call_sync(agent, "Well?")
     assert tool_messages(model)[0].content == '{"city": "Oslo", "days": 2}'
+
+
+def test_alternatives_at_the_top_are_sent_as_one_object_and_checked():
+    tool = rt.tool_from_schema(call_service, name="attach", description="Attach.", parameters=EITHER)
+    agent, model = agent_of(
+        [tool_call("attach", title="A"), tool_call("attach", title="A", url="u"), tool_call("attach", path="p")],
+        "Done.", tool_nodes=[tool],
+    )  # fmt: skip
+    rt.call_sync(agent, "Go.")
+    schema = model.tools[0][0]
+    assert schema.description.startswith('Attach.\n\nThe arguments must also fit this JSON Schema: {"anyOf":')
+    assert schema.parameters == {
+        "type": "object",
+        "properties": {
+            "title": {"type": "string"},
+            "path": {"type": "string"},
+            "size": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+            "url": {"type": "string"},
+        },
+        "required": ["title"],
+        "$defs": EITHER["$defs"],
+    }
+    assert [each.content for each in tool_messages(model)] == [
+        "attach was not run: path: missing",
+        '{"title": "A", "url": "u"}',
+        "attach was not run: title: missing",
+    ]
 
 
 def test_policies_and_their_changes_keep_the_schema():

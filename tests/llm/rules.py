@@ -45,6 +45,7 @@ def _openai(body: Mapping[str, Any]) -> Iterator[str]:
     for tool in body.get("tools") or ():
         if not _NAME.fullmatch(tool["function"]["name"]):
             yield "Invalid 'tools[0].function.name': string does not match pattern. Expected '^[a-zA-Z0-9_-]+$'."
+        yield from _openai_parameters(tool["function"])
     open_calls: list[str] = []
     for place, message in enumerate(messages):
         role, content, calls = message["role"], message.get("content"), message.get("tool_calls")
@@ -137,6 +138,8 @@ def _responses(body: Mapping[str, Any]) -> Iterator[str]:
     for tool in body.get("tools") or ():
         if tool["type"] == "function" and not _NAME.fullmatch(tool["name"]):
             yield "Invalid 'tools[0].name': string does not match pattern. Expected '^[a-zA-Z0-9_-]+$'."
+        if tool["type"] == "function":
+            yield from _openai_parameters(tool)
         if tool["type"] == "function" and tool.get("strict", True):  # strict is the default
             yield from strict_schema(tool["parameters"])
     # https://github.com/OpenRouterTeam/ai-sdk-provider/issues/254
@@ -206,8 +209,25 @@ def _combined(messages: Any) -> list[dict[str, Any]]:
     return found
 
 
+def _openai_parameters(function: Mapping[str, Any]) -> Iterator[str]:
+    # https://github.com/langchain-ai/langchainjs/issues/9804
+    schema = function.get("parameters") or {"type": "object"}
+    if schema.get("type") != "object" or {"oneOf", "anyOf", "allOf", "enum", "not"} & schema.keys():
+        yield (
+            f"Invalid schema for function '{function['name']}': schema must have type 'object' and not have "
+            f"'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level."
+        )
+
+
 def _anthropic(body: Mapping[str, Any]) -> Iterator[str]:
     messages = _combined(body["messages"])
+    for place, tool in enumerate(body.get("tools") or ()):
+        # https://github.com/langchain-ai/langchain/issues/39271
+        if {"oneOf", "anyOf", "allOf"} & tool["input_schema"].keys():
+            yield (
+                f"tools.{place}.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the top "
+                f"level"
+            )
     # https://docs.anthropic.com/en/api/messages
     if "max_tokens" not in body:
         yield "max_tokens: Field required"
