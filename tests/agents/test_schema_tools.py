@@ -78,7 +78,7 @@ def test_readings_that_lose_nothing_are_taken():
     assert tool_messages(model)[0].content == '{"city": "Oslo", "days": 2}'
 
 
-def test_alternatives_at_the_top_are_sent_as_one_object_and_checked():
+def test_alternatives_at_the_top_are_sent_as_one_object():
     tool = rt.tool_from_schema(call_service, name="attach", description="Attach.", parameters=EITHER)
     agent, model = agent_of(
         [tool_call("attach", title="A"), tool_call("attach", title="A", url="u"), tool_call("attach", path="p")],
