@@ -11,7 +11,7 @@ For the same reason the texts that a model reads must not change: corrections, a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -19,17 +19,14 @@ import attrs
 
 from railtracks import context
 from railtracks._calls._batch import gather_calls
-from railtracks._calls._call import call
-from railtracks._calls._workers import Call
 from railtracks._context_variable import current
 from railtracks._policies import OWN_POLICIES
 from railtracks._schema._arguments import ArgumentError, structured_output
 from railtracks.agents import _attributes as attributes
 from railtracks.agents._approval import approved_call
+from railtracks.agents._checks import Checks
 from railtracks.agents._endings import CUT_CALL, UNREADABLE, bound_error, ending_error, truncated
-from railtracks.agents._guards import ANSWER, GIVEN, run_guards, tripped_error
 from railtracks.agents._hand_off import HandOff, Spent
-from railtracks.agents._histories import call_through
 from railtracks.agents._requests import Requests
 from railtracks.agents._response import LLMResponse, chunks_of_answer, chunks_of_round
 from railtracks.agents._results import FOR_THE_DEVELOPER, as_message, error_text, log_mistake
@@ -74,6 +71,7 @@ class Conversation:
         self._system = None if agent.system is None else self._inject(agent.system)
         self.history = MessageHistory(map(self._inject, given))
         self._requests = Requests(agent, self._system, frame)
+        self._checks = Checks(agent, self._requests)
         spent = spent or Spent(cost=_NOTHING)
         self._made = spent.requests  # requests of this run, and of the agents that have handed the conversation over
         self._usage, self._cost = spent.usage, spent.cost  # likewise
@@ -81,7 +79,6 @@ class Conversation:
         self._tool_calls = 0
         self._hand_off: HandOff | None = None  # once the model has handed the conversation over
         self._repairs = 0
-        self._input_guards = agent.input_guards  # until they were called
         self._validated: tuple[Completion, tuple[Any, str | None]] | None = None  # the last answer
         self._digest = digest(repr(self._system))
 
@@ -142,21 +139,16 @@ class Conversation:
         self._set_attributes(self._own_usage)
         node = hand_off.target(self._agent.result_type)
         given = await hand_off.messages(self.history)
-        gate = self._requests.gate if self._agent.output_guards else None
-        if gate is not None:
-            gate.close()
         try:
-            response: LLMResponse[Any] = await call_through(gate, node, given, spent=self._spent)
+            response = await self._checks.hand_over(node, given, self._spent)
         except LLMError as exc:
             if exc.message_history is not None:
                 exc.message_history = self._whole(given, exc.message_history)
             raise
         response = attrs.evolve(response, message_history=self._whole(given, response.message_history))
-        if self._agent.output_guards:
-            spent = Spent(self._made, response.usage, response.cost)
-            tripped = self._tripped(ANSWER, response.message_history, spent)
-            await run_guards(self._agent.output_guards, response.content, tripped)
-            await self._end_guarded(is_shown=True)
+        spent = Spent(self._made, response.usage, response.cost)
+        await self._checks.answer(response.content, response.message_history, spent)
+        await self._checks.end(is_shown=True)
         return response
 
     def _whole(self, given: Sequence[Message], continued: Sequence[Message]) -> MessageHistory:
@@ -178,7 +170,8 @@ class Conversation:
             raise error
         self._made += 1
         self._requests.has_streamed = False
-        completion = await self._request((chat, (MessageHistory(new),), {"after": self._digest}))
+        request = chat, (MessageHistory(new),), {"after": self._digest}
+        completion = await self._checks.request(request, self.history, self._spent)
         answer = completion.message
         if not self._requests.has_streamed:  # the answer was replayed
             for chunk in chunks_of_answer(answer, self._agent.name, self._requests.node_id):
@@ -191,52 +184,22 @@ class Conversation:
         self.history.append(answer)
         return completion
 
-    async def _request(self, request: Call) -> Completion:
-        """Make a request, the first one beside the input guards. Its text is kept back until guards have passed."""
-        gate, output_guards = self._requests.gate, self._agent.output_guards
-        guards, self._input_guards = self._input_guards, ()
-        if gate is not None and (guards or output_guards):
-            gate.close()
-        if not guards:
-            node, args, kwargs = request
-            answer: Completion = await call(node, *args, **kwargs)
-            return answer
-        on_passed = None if gate is None or output_guards else gate.open
-        tripped = self._tripped(GIVEN, MessageHistory(self.history), self._spent)
-        completion: Completion = await run_guards(guards, MessageHistory(self.history), tripped, request, on_passed)
-        if on_passed is not None and gate is not None:
-            await gate.flush()
-        return completion
-
     async def _guard_answer(self, completion: Completion, content: Any, problem: str | None) -> str | None:
         """Have the output guards decide about an answer, if it is the last one. Return what is wrong with it."""
         is_last = not completion.message.tool_calls and ending_of(completion) is not Ending.PAUSED
         if problem is None and is_last:
-            tripped = self._tripped(ANSWER, self.history, self._spent)
             try:
-                await run_guards(self._agent.output_guards, content, tripped, may_retry=True)
+                await self._checks.answer(content, self.history, self._spent, may_retry=True)
             except ModelRetry as exc:
                 problem = exc.message
                 if self._repairs >= self._agent.repairs:
                     raise self._no_valid_answer(problem, self.history, self._usage, self._cost) from exc
-        await self._end_guarded(is_shown=problem is None and is_last)
+        await self._checks.end(is_shown=problem is None and is_last)
         return problem
-
-    async def _end_guarded(self, is_shown: bool) -> None:
-        """Send what was kept back of a stream, or forget it."""
-        gate = self._requests.gate
-        if gate is not None:
-            if not is_shown:
-                gate.drop()
-            gate.open()
-            await gate.flush()
 
     @property
     def _spent(self) -> Spent:
         return Spent(self._made, self._usage, self._cost)
-
-    def _tripped(self, what: str, history: MessageHistory, spent: Spent) -> Callable[[str, str, Any], Exception]:
-        return functools.partial(tripped_error, self._agent.name, what, history, spent)
 
     def _no_valid_answer(
         self, problem: str, history: MessageHistory, usage: Usage, cost: Decimal | None = None
