@@ -116,6 +116,12 @@ async def test_a_stream_that_ends_without_saying_why_is_an_error(server):
     assert got == ["Hello ", "dear "]
 
 
+async def test_groq_is_reached_at_the_address_that_is_given(server):
+    pytest.importorskip("groq")
+    await rt.llm.AnyLLM("groq/some-model", api_base=server.url, api_key=KEY).complete(ASKED)
+    assert server.requests[0].path == "/openai/v1/chat/completions"
+
+
 async def test_a_key_may_be_a_marked_secret(server):
     model = anyllm_openai(server.url, api_key=rt.Secret(KEY))
     await model.complete(ASKED)

@@ -13,6 +13,7 @@ import railtracks as rt
 from railtracks.exceptions import ConfigError
 from railtracks.llm._providers import _clients
 from railtracks.llm._providers._clients import Clients
+from railtracks.llm._providers._http_model import _http_library
 from tests.llm.server import Answer, Server
 from tests.llm.test_adapters import ASKED, KEY, anthropic, both_ways, openai, responses
 
@@ -121,7 +122,7 @@ async def test_who_pays_and_parameters_go_to_every_request(server):
 
 @makers
 async def test_an_http_client_of_the_user_stays_open(make, server):
-    httpx = pytest.importorskip("httpx")
+    httpx = library_of(make)
     async with httpx.AsyncClient(headers={"x-team": "blue"}) as own:
         async with rt.Session(save_state=False):
             await make(server.url, http_client=own).complete(ASKED)
@@ -132,7 +133,7 @@ async def test_an_http_client_of_the_user_stays_open(make, server):
 
 @makers
 async def test_an_http_client_that_a_function_makes_is_closed(make, server):
-    httpx, made = pytest.importorskip("httpx"), []
+    httpx, made = library_of(make), []
 
     def client():
         made.append(httpx.AsyncClient(headers={"x-team": "blue"}))
@@ -143,6 +144,12 @@ async def test_an_http_client_that_a_function_makes_is_closed(make, server):
             await make(server.url, http_client=client).complete(ASKED)
     assert [each.is_closed for each in made] == [True, True]
     assert server.requests[0].headers["x-team"] == "blue"
+
+
+def library_of(make):
+    """The HTTP library that the SDK takes clients of."""
+    model = make("http://127.0.0.1:1")
+    return pytest.importorskip(_http_library(model._sdk.DefaultAsyncHttpxClient))
 
 
 async def test_a_function_must_make_an_http_client(server):

@@ -42,6 +42,8 @@ _OTEL_NAMES = {
     "xai": "x_ai",
 }
 """any-llm's names of providers for which OpenTelemetry's ``gen_ai.provider.name`` has another name."""
+_FORGET_ADDRESSES = frozenset({"groq"})
+"""Providers whose SDK any-llm 1.40 does not give ``api_base``: requests would go to the provider's own servers."""
 _NO_HEADERS = "with any-llm they would be recorded; use rt.llm.OpenAI or rt.llm.Anthropic with default_headers={...}"
 _UNSUPPORTED = dict.fromkeys(("extra_headers", "default_headers"), _NO_HEADERS)
 
@@ -94,6 +96,8 @@ class AnyLLM(SDKModel["ClientHandle"]):
                 f"that return keys work with rt.llm.OpenAI and rt.llm.Anthropic, which reach other servers by base_url"
             )
         options = {"api_key": given, "api_base": api_base, "max_retries": max_retries, "unified_exceptions": True}
+        if provider in _FORGET_ADDRESSES and api_base is not None:
+            options["base_url"] = api_base
 
         def make() -> ClientHandle:
             def make_client() -> Any:

@@ -45,7 +45,7 @@ class OpenAIResponses(OpenAIModel):
         default_query: Parameters for the address of every request.
         http_client: An ``httpx.AsyncClient`` for the connections, with a proxy or certificates of yours, that works on
             one event loop, and that you close; or a function that makes one for each event loop, which is closed for
-            you. None: one with the SDK's defaults.
+            you. Newer SDKs want one of ``httpx2``, and an error says so. None: one with the SDK's defaults.
         output_mode: How it is asked for objects: "native", "tool" or "prompted", as ``rt.agent_node`` says. None: as
             is best for the provider.
         price: What its tokens cost. None: what is listed for the provider, if the extra ``prices`` is installed.
