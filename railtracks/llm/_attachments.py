@@ -207,6 +207,8 @@ def read_attachment(value: object) -> Attachment:
 
 def as_attachments(values: Iterable[_Attachment]) -> tuple[Attachment, ...]:
     """Return attachments as a tuple. The argument of messages, which errors name."""
+    if values == ():  # as of most messages
+        return ()
     if isinstance(values, Attachment) or not isinstance(values, Iterable):
         raise ValueError(f"attachments is {shown(values)}; expected a list: attachments=[rt.llm.Image(...)]")
     return tuple(map(read_attachment, values))

@@ -31,10 +31,12 @@ _IS = {role: attrs.validators.in_((role,)) for role in ("system", "user", "assis
 _ATTACHED = {OMITTED: True, READ: read_attachment}
 
 
-def _repr(message: Any) -> str:
+def _repr_of(message: UserMessage | ToolMessage, *fields: tuple[str, object]) -> str:
     """Return what attrs makes of a message. That is on record, so attachments stand in it only if there are any."""
-    names = [field.name for field in attrs.fields(type(message)) if field.name != "attachments" or message.attachments]
-    return f"{type(message).__name__}({', '.join(f'{name}={getattr(message, name)!r}' for name in names)})"
+    shown = [f"{name}={value!r}" for name, value in fields]
+    if message.attachments:
+        shown.append(f"attachments={message.attachments!r}")
+    return f"{type(message).__name__}({', '.join(shown)})"
 
 
 @attrs.frozen
@@ -77,7 +79,8 @@ class UserMessage(Plain):
         default=(), converter=as_attachments, kw_only=True, metadata=_ATTACHED
     )
 
-    __repr__ = _repr
+    def __repr__(self) -> str:
+        return _repr_of(self, ("role", self.role), ("content", self.content), ("inject_prompt", self.inject_prompt))
 
 
 @attrs.frozen
@@ -149,7 +152,9 @@ class ToolMessage(Plain):
         default=(), converter=as_attachments, kw_only=True, metadata=_ATTACHED
     )
 
-    __repr__ = _repr
+    def __repr__(self) -> str:
+        own = (("tool_call_id", self.tool_call_id), ("name", self.name), ("is_error", self.is_error))
+        return _repr_of(self, ("role", self.role), ("content", self.content), *own)
 
 
 Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage

@@ -17,6 +17,9 @@ from railtracks.exceptions import LLMError
 from railtracks.llm._attachments import Attachment
 from railtracks.llm._messages import Message, ToolMessage, UserMessage
 
+_CARRIERS = (UserMessage, ToolMessage)
+"""What may have attachments."""
+
 
 def sendable(
     messages: Sequence[Message], model: str, problem_of: Callable[[Attachment], str | None], warned: set[str]
@@ -32,6 +35,8 @@ def sendable(
     Raises:
         LLMError: It does not take an attachment of a user's message.
     """
+    if not any(isinstance(message, _CARRIERS) and message.attachments for message in messages):
+        return list(messages)
     found: list[Message] = []
     for message in messages:
         if isinstance(message, UserMessage):
