@@ -27,14 +27,15 @@ def maps_of_entries(data: Any, schema: Mapping[str, Any]) -> Any:
         schema: The schema, with maps as objects.
     """
     definitions = schema.get("$defs", {})
-    return _read(data, schema, definitions) if _has_maps(schema) or any(map(_has_maps, definitions.values())) else data
+    return _read(data, schema, definitions) if has_maps(schema) or any(map(has_maps, definitions.values())) else data
 
 
-def _has_maps(schema: Mapping[str, Any]) -> bool:
+def has_maps(schema: Mapping[str, Any]) -> bool:
+    """Return whether there is a map in a schema, but for its definitions."""
     found = [value_schema(schema) is not None]
 
     def visit(part: dict[str, Any]) -> dict[str, Any]:
-        found.append(_has_maps(part))
+        found.append(has_maps(part))
         return part
 
     map_parts(dict(schema), visit)

@@ -28,7 +28,7 @@ from railtracks.agents._checks import Checks
 from railtracks.agents._endings import CUT_CALL, UNREADABLE, bound_error, ending_error, truncated
 from railtracks.agents._hand_off import HandOff, Spent
 from railtracks.agents._requests import Requests
-from railtracks.agents._response import LLMResponse, chunks_of_answer, chunks_of_round
+from railtracks.agents._response import LLMResponse, chunks_of_round
 from railtracks.agents._results import FOR_THE_DEVELOPER, as_message, error_text, log_mistake
 from railtracks.agents._spec import AgentSpec, digest
 from railtracks.agents._tools import Arguments
@@ -174,8 +174,7 @@ class Conversation:
         completion = await self._checks.request(request, self.history, self._spent)
         answer = completion.message
         if not self._requests.has_streamed:  # the answer was replayed
-            for chunk in chunks_of_answer(answer, self._agent.name, self._requests.node_id):
-                await self._requests.send(chunk)
+            await self._requests.replay(answer)
         self._digest = digest(self._digest, *map(repr, new), repr(answer))
         self._usage += completion.usage or Usage()
         self._own_usage += completion.usage or Usage()

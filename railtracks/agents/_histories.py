@@ -11,6 +11,7 @@ from railtracks._context_variable import on_replayed
 from railtracks._identifiers import node_id
 from railtracks.agents._guarded_records import kept_back
 from railtracks.agents._hand_off import SPENT
+from railtracks.agents._partials import partial_of_content
 from railtracks.agents._requests import is_request
 from railtracks.agents._response import Chunk, LLMResponse, chunks_of_answer, chunks_of_round
 from railtracks.agents._sink import Gate, sink
@@ -41,15 +42,17 @@ def replayed_chunks(session_id: str, records: Sequence[CallRecord]) -> Iterator[
     Also those of an agent whose result was cached, which has no calls below it.
     """
     calls = {record.index: record for record in records}
+    last = {record.parent: record for record in records if is_request(record)}  # the last request of each agent
     answered: set[int] = set()  # calls of agents of which an answer was found
     hidden = kept_back(records)
     for record in records:
         if record.index in hidden.calls and SPENT not in record.kwargs:
             continue
         if record.policy is not None and record.policy.cached and record.node_type == "Agent":
-            text = _coerce(LLMResponse, record.result).content
-            if isinstance(text, str) and text:
-                yield Chunk(text, record.name, node_id(session_id, record.index))
+            content, node = _content(record.result), node_id(session_id, record.index)
+            if isinstance(content, str) and content:
+                yield Chunk(content, record.name, node)
+            yield from partial_of_content(content, record.name, node)
         parent = calls.get(-1 if record.parent is None else record.parent)
         if parent is None:
             continue
@@ -67,6 +70,9 @@ def replayed_chunks(session_id: str, records: Sequence[CallRecord]) -> Iterator[
             if record.index not in hidden.texts:
                 yield from chunks_of_answer(answer, agent, node)
             yield from chunks_of_round(answer.tool_calls, agent, node)
+            is_end = record is last.get(parent.index) and not answer.tool_calls
+            if is_end and parent.result is not None and parent.node_type == "Agent":
+                yield from partial_of_content(_content(parent.result), agent, node)
 
 
 async def call_through(gate: Gate | None, node: FunctionNode[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -99,6 +105,10 @@ def _history(record: CallRecord, below: Iterable[CallRecord]) -> MessageHistory:
 
 def _is_answer(message: Message) -> bool:
     return isinstance(message, ToolMessage)
+
+
+def _content(response: Any) -> Any:
+    return response.content if isinstance(response, LLMResponse) else structure_as(response, LLMResponse[Any]).content
 
 
 def _coerce(kind: Any, value: Any) -> Any:

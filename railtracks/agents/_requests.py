@@ -10,7 +10,8 @@ from typing import TypeGuard
 
 from railtracks._context_variable import current
 from railtracks.agents import _attributes as attributes
-from railtracks.agents._response import Chunk
+from railtracks.agents._partials import Partials
+from railtracks.agents._response import Chunk, chunks_of_answer
 from railtracks.agents._sink import Gate, reachable_sink
 from railtracks.agents._spec import AgentSpec
 from railtracks.exceptions import LLMError, NodeInvocationError
@@ -18,7 +19,7 @@ from railtracks.execution import Frame
 from railtracks.execution._streams import note_streamed
 from railtracks.llm._attachments import Attachment
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall
-from railtracks.llm._model import Completion, Reasoning, Usage, attachment_types_of
+from railtracks.llm._model import Completion, OutputDelta, Reasoning, Usage, attachment_types_of
 from railtracks.llm._output import Asked, ask_in
 from railtracks.llm._prices import with_cost
 from railtracks.llm._sendable import sendable
@@ -93,21 +94,7 @@ class Requests:
             if isinstance(completion, Completion):
                 completion = asked.answer(completion)
         else:
-            stream: object = model.stream(asked.messages, tools=asked.tools, output=asked.output)
-            if not isinstance(stream, AsyncGenerator):
-                if inspect.iscoroutine(stream):
-                    stream.close()  # otherwise Python warns that it was never awaited
-                raise LLMError(
-                    f"stream() of the model {model.name} must be an async generator; write `async def` and `yield`"
-                )
-            async with aclosing(asked.pieces(stream)) as pieces:
-                async for completion in pieces:
-                    if isinstance(completion, str):
-                        await self.send(Chunk(completion, agent.name, self.node_id))
-                    elif isinstance(completion, Reasoning):
-                        await self.send(Chunk(completion.text, agent.name, self.node_id, kind="reasoning"))
-                    else:
-                        break
+            completion = await self._streamed(asked)
         if not _is_complete(completion):
             raise LLMError(
                 f"the model {model.name} of the agent {agent.name} returned {completion!r}; complete() must return an "
@@ -121,6 +108,38 @@ class Requests:
         if attachment.type in known:
             return None
         return f"it takes {', '.join(map(repr, known)) or 'no attachments'} (attachment_types of the model)"
+
+    async def _streamed(self, asked: Asked) -> object:
+        """Send the pieces of one answer to the sink, and return what comes last."""
+        agent, model = self._agent, self._agent.model
+        stream: object = model.stream(asked.messages, tools=asked.tools, output=asked.output)
+        if not isinstance(stream, AsyncGenerator):
+            if inspect.iscoroutine(stream):
+                stream.close()  # otherwise Python warns that it was never awaited
+            raise LLMError(
+                f"stream() of the model {model.name} must be an async generator; write `async def` and `yield`"
+            )
+        partials, piece = Partials(agent, self.node_id), None
+        async with aclosing(asked.pieces(stream)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Reasoning):
+                    await self.send(Chunk(piece.text, agent.name, self.node_id, kind="reasoning"))
+                elif isinstance(piece, str | OutputDelta):
+                    if isinstance(piece, str):
+                        await self.send(Chunk(piece, agent.name, self.node_id))
+                    for chunk in partials.of(piece if isinstance(piece, str) else piece.text):
+                        await self.send(chunk)
+                else:
+                    break
+        return piece
+
+    async def replay(self, answer: AssistantMessage) -> None:
+        """Send the chunks of an answer that was not requested, but replayed."""
+        if self.gate is None:
+            return
+        partials = Partials(self._agent, self.node_id).of(answer.content)
+        for chunk in (*chunks_of_answer(answer, self._agent.name, self.node_id), *partials):
+            await self.send(chunk)
 
     def _asked(self, messages: Sequence[Message]) -> Asked:
         """Return what to ask the model, which need not know of the agent's ``output_mode`` itself."""

@@ -55,7 +55,7 @@ class LLMResponse(Generic[T_co]):
         return str(self.content)
 
 
-Kind = Literal["text", "reasoning", "tool_call", "tool_result", "rejected", "final"]
+Kind = Literal["text", "reasoning", "partial", "tool_call", "tool_result", "rejected", "final"]
 """What a chunk is."""
 
 
@@ -68,9 +68,10 @@ class Chunk:
     ==============  ==================================================================================================
     "text"          ``text``, the next piece of what a model writes
     "reasoning"     ``text``, the next piece of what a model thinks, as far as its provider shows it
+    "partial"       ``partial``: what has come of the object, for an agent with an ``output_schema``
     "tool_call"     ``tool_call``: the model asks for a tool; the text before it was a remark, and not the answer
     "tool_result"   ``tool_result``: what the model reads of that call
-    "rejected"      ``reason``: the text since the last chunk of another kind was not what was asked for
+    "rejected"      ``reason``: the answer before it, its text and its object, was not what was asked for
     "final"         ``response``: the result of the call that is streamed; the last chunk
     ==============  ==================================================================================================
 
@@ -81,6 +82,10 @@ class Chunk:
             at the same time. None in the last chunk.
         response: In the last chunk, the result of the call: for an agent, its ``LLMResponse``. None in all others.
         kind: What it is.
+        partial: See above; None in chunks of other kinds. For a class, a dict of the fields that have come, by their
+            names: those that are whole as values of their types, a text also while it grows, a list with the items
+            that have come, and the fields of an object that is not whole as a dict again. What does not fit is left
+            out. What a class itself checks, it checks when it is whole.
         tool_call: See above; None in chunks of other kinds.
         tool_result: See above; None in chunks of other kinds.
         reason: See above; "" in chunks of other kinds.
@@ -91,6 +96,7 @@ class Chunk:
     node_id: str | None = None
     response: Any = None
     kind: Kind = attrs.field(default="text", kw_only=True)
+    partial: Any = attrs.field(default=None, kw_only=True)
     tool_call: ToolCall | None = attrs.field(default=None, kw_only=True)
     tool_result: ToolMessage | None = attrs.field(default=None, kw_only=True)
     reason: str = attrs.field(default="", kw_only=True)

@@ -13,7 +13,7 @@ from railtracks.llm._messages import (
     ToolMessage,
     UserMessage,
 )  # fmt: skip
-from railtracks.llm._model import Completion, Model, OutputSchema, Reasoning, ToolSchema, Usage
+from railtracks.llm._model import Completion, Model, OutputDelta, OutputSchema, Reasoning, ToolSchema, Usage
 from railtracks.llm._prices import Price
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ __all__ = [
     "Model",
     "OpenAI",
     "OpenAIResponses",
+    "OutputDelta",
     "OutputSchema",
     "Price",
     "Reasoning",

@@ -113,6 +113,16 @@ class Reasoning:
 
 
 @attrs.frozen
+class OutputDelta:
+    """A piece of the JSON of an answer that a model gives by calling a tool, in a stream.
+
+    The whole text comes as another piece, once it is known that it is the answer.
+    """
+
+    text: str
+
+
+@attrs.frozen
 class Completion:
     """A model's answer to one request.
 
@@ -146,7 +156,7 @@ class Completion:
     failed: tuple[str, ...] = attrs.field(default=(), kw_only=True, metadata={OMITTED: True})
 
 
-Piece = str | Reasoning | Completion
+Piece = str | Reasoning | OutputDelta | Completion
 """What a stream yields."""
 
 
@@ -207,7 +217,8 @@ class Model(Protocol):
     ) -> AsyncGenerator[Piece, None]:
         """Request one answer, and yield its text piece by piece as it comes; at the end, the whole ``Completion``.
 
-        What the model thinks, as far as its provider shows it, comes in between as ``Reasoning``.
+        What the model thinks, as far as its provider shows it, comes in between as ``Reasoning``. An answer of a schema
+        that the model gives by calling a tool may come as ``OutputDelta``, beside its text.
 
         The task that iterates over the generator also closes it, which closes the connection.
         """

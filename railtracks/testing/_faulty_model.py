@@ -151,7 +151,7 @@ class Model:
         *,
         tools: Sequence[llm.ToolSchema] = (),
         output: llm.OutputSchema | None = None,
-    ) -> AsyncGenerator[str | llm.Reasoning | llm.Completion, None]:
+    ) -> AsyncGenerator[str | llm.Reasoning | llm.OutputDelta | llm.Completion, None]:
         """Yield the answer of the model, or what becomes of it. A changed one is yielded when it has come whole."""
         number, fault = self._next_fault()
         await self._refuse(number, fault)

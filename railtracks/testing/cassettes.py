@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from railtracks._test_probe import counted, redact_data
 from railtracks.exceptions import ConfigError
-from railtracks.llm import Completion, Message, MessageHistory, Model, OutputSchema, Reasoning, ToolSchema
+from railtracks.llm import Completion, Message, MessageHistory, Model, OutputSchema, ToolSchema
 from railtracks.llm._attachments import ATTACHMENT_TYPES
 from railtracks.llm._model import attachment_types_of
 from railtracks.state import Secret
@@ -22,6 +22,7 @@ from railtracks.testing._cassettes import _files
 from railtracks.testing._cassettes._exchanges import (
     CassetteError,
     Exchange,
+    Part,
     Plain,
     as_json,
     end_of,
@@ -152,7 +153,7 @@ class Cassette:
 
     async def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
-    ) -> AsyncGenerator[str | Reasoning | Completion, None]:
+    ) -> AsyncGenerator[Part | Completion, None]:
         """Yield the recorded pieces of an answer, then the completion; or those of the model, and record them.
 
         Raises and is cancelled as ``complete``. An answer that was not recorded as a stream comes in one piece.
@@ -163,7 +164,7 @@ class Cassette:
                 async for each in replayed:
                     yield each
             return
-        model, number, pieces = self._recorded_model, self._next_number(), list[str | Reasoning]()
+        model, number, pieces = self._recorded_model, self._next_number(), list[Part]()
         try:
             async with aclosing(model.stream(messages, tools=tools, output=output)) as stream:
                 async for each in stream:
@@ -203,7 +204,7 @@ class Cassette:
         return redacted
 
     @staticmethod
-    async def _replayed(exchange: Exchange) -> AsyncGenerator[str | Reasoning | Completion, None]:
+    async def _replayed(exchange: Exchange) -> AsyncGenerator[Part | Completion, None]:
         """Yield the pieces and the end of an exchange. If they are left before, it can be replayed once more.
 
         So it is when it is recorded: a stream that is left is not on the cassette, and the request after it is.

@@ -77,7 +77,9 @@ async def test_repairs_are_streamed_too_and_the_object_comes_last():
         agent = scripted("two", '{"value":2}', output_schema=int)
         chunks = [chunk async for chunk in rt.astream(agent, "Go.")]
     said = [(chunk.kind, chunk.text) for chunk in chunks]
-    assert said == [("text", "two"), ("rejected", ""), ("text", '{"value":2}'), ("final", "")]
+    assert said == [
+        ("text", "two"), ("rejected", ""), ("text", '{"value":2}'), ("partial", ""), ("final", ""),
+    ]  # fmt: skip
     assert "must be JSON" in chunks[1].reason
     assert chunks[-1].response.content == 2
 

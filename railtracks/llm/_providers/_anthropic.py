@@ -12,7 +12,7 @@ import attrs
 from railtracks.llm._attachments import Attachment
 from railtracks.llm._media_types import is_textual
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
-from railtracks.llm._model import Completion, OutputMode, Piece, Reasoning, Usage
+from railtracks.llm._model import Completion, OutputDelta, OutputMode, Piece, Reasoning, Usage
 from railtracks.llm._prices import Price
 from railtracks.llm._providers._chat_format import parse_arguments, special_tier
 from railtracks.llm._providers._http_model import Connection, HTTPModel
@@ -153,7 +153,7 @@ class Anthropic(HTTPModel):
 
     async def _stream(self, client: Any, request: Request) -> AsyncGenerator[Piece, None]:
         payload = {**self._payload(request), "stream": True}
-        answer = _Stream()
+        answer = _Stream(request.answer_tool)
         async with (
             client.messages.with_streaming_response.create(**payload) as response,
             aclosing(Events(response.http_response, self._sdk)) as events,
@@ -317,18 +317,23 @@ def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
 
 @attrs.define
 class _Stream:
-    """Assembles a streamed answer from its events. A server that does not stream sends the message as a whole."""
+    """Assembles a streamed answer from its events. A server that does not stream sends the message as a whole.
 
+    Args:
+        answer_tool: The tool whose arguments are the answer, if there is one.
+    """
+
+    _answer_tool: str | None = None
     _message: dict[str, Any] = attrs.field(factory=dict, init=False)
     _blocks: list[dict[str, Any]] = attrs.field(factory=list, init=False)
     _latest: dict[Any, dict[str, Any]] = attrs.field(factory=dict, init=False)  # the latest block of each index
     _has_begun: bool = attrs.field(default=False, init=False)
 
-    def add(self, event: Mapping[str, Any]) -> Iterator[str | Reasoning]:
+    def add(self, event: Mapping[str, Any]) -> Iterator[str | Reasoning | OutputDelta]:
         """Add an event, and return the text in it, and what the model thinks."""
         return iter([piece for piece in self._add(event) if piece])
 
-    def _add(self, event: Mapping[str, Any]) -> Iterable[str | Reasoning | None]:
+    def _add(self, event: Mapping[str, Any]) -> Iterable[str | Reasoning | OutputDelta | None]:
         match event.get("type"):
             case "message_start":
                 self._message, self._has_begun = {**event["message"], "content": []}, True
@@ -353,14 +358,16 @@ class _Stream:
                 self._message = dict(event)
         return []
 
-    @staticmethod
-    def _grow(block: dict[str, Any], delta: Mapping[str, Any]) -> str | Reasoning | None:
+    def _grow(self, block: dict[str, Any], delta: Mapping[str, Any]) -> str | Reasoning | OutputDelta | None:
         match delta["type"]:
             case "text_delta":
                 block["text"] += delta["text"]
                 return str(delta["text"])
             case "input_json_delta":
                 block["input"] += delta["partial_json"]
+                answers = (each for each in self._blocks if each.get("name") == self._answer_tool)
+                is_answer = self._answer_tool is not None and block is next(answers, None)
+                return OutputDelta(delta["partial_json"]) if is_answer and delta["partial_json"] else None
             case "thinking_delta":
                 block["thinking"] += delta["thinking"]
                 return Reasoning(delta["thinking"]) if delta["thinking"] else None

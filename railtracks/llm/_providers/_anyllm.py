@@ -143,7 +143,7 @@ class AnyLLM(SDKModel["ClientHandle"]):
         payload = to_chat(request, self._name, self._settings, streams=True, origin=self._origin)
 
         async def ask(llm: Any) -> AsyncGenerator[Piece, None]:
-            answer = ChatStream(self._origin, len(request.messages))
+            answer = ChatStream(self._origin, len(request.messages), request.answer_tool)
             async with aclosing(await llm.acompletion(**payload)) as chunks:
                 async for chunk in chunks:
                     for text in answer.add(chunk.model_dump(warnings=False)):

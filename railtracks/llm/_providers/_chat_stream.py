@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from railtracks.llm._model import Completion, Reasoning
+from railtracks.llm._model import Completion, OutputDelta, Reasoning
 from railtracks.llm._providers._chat_format import (
     COMMON,
     COMMON_OF_CALL,
@@ -62,10 +62,12 @@ class ChatStream:
     Args:
         origin: As for ``from_chat``.
         place: As for ``from_chat``.
+        answer_tool: The tool whose arguments are the answer, if there is one.
     """
 
     _origin: str
     _place: int
+    _answer_tool: str | None = None
     _text: list[str] = attrs.field(factory=list, init=False)
     _refusal: list[str] = attrs.field(factory=list, init=False)
     _reasoning: dict[str, list[str]] = attrs.field(factory=dict, init=False)
@@ -76,7 +78,7 @@ class ChatStream:
     _has_choices: bool = attrs.field(default=False, init=False)
     _whole: Mapping[str, Any] | None = attrs.field(default=None, init=False)
 
-    def add(self, chunk: Mapping[str, Any]) -> Iterator[str | Reasoning]:
+    def add(self, chunk: Mapping[str, Any]) -> Iterator[str | Reasoning | OutputDelta]:
         """Add a chunk, and yield the text in it, and what the model thinks.
 
         A server that does not stream sends a whole answer, or what is no answer at all; either is taken for the end.
@@ -91,7 +93,7 @@ class ChatStream:
             if message := choice.get("message"):
                 self._whole = chunk
             else:
-                self._add_delta(delta)
+                yield from self._add_delta(delta)
             thought, field = reasoning_of(message or delta)
             if thought:
                 self._reasoning.setdefault(field, []).append(thought)
@@ -100,9 +102,14 @@ class ChatStream:
                 self._text.append(text)
                 yield text
 
-    def _add_delta(self, delta: Mapping[str, Any]) -> None:
+    def _add_delta(self, delta: Mapping[str, Any]) -> Iterator[OutputDelta]:
         for call in delta.get("tool_calls") or ():
-            self._find_call(call).add(call)
+            part = self._find_call(call)
+            before = len(part.arguments)
+            part.add(call)
+            answers = (each for each in self._calls if each.name == self._answer_tool)
+            if part is next(answers, None) and part.arguments[before:]:
+                yield OutputDelta(part.arguments[before:])
         self._refusal.append(delta.get("refusal") or "")
         _merge(self._extra, extra_of(delta, COMMON))
 

@@ -34,7 +34,7 @@ class ChatModel(HTTPModel):
 
     async def _stream(self, client: Any, request: Request) -> AsyncGenerator[Piece, None]:
         payload = to_chat(request, self._name, self._settings, streams=True, origin=self._origin)
-        answer = ChatStream(self._origin, len(request.messages))
+        answer = ChatStream(self._origin, len(request.messages), request.answer_tool)
         async with (
             client.chat.completions.with_streaming_response.create(**payload) as response,
             aclosing(Events(response.http_response, self._sdk)) as events,

@@ -104,7 +104,7 @@ class OpenAIResponses(OpenAIModel):
 
     async def _stream(self, client: Any, request: Request) -> AsyncGenerator[Piece, None]:
         payload = to_responses(request, self._name, self._settings, self._origin)
-        stream = ResponsesStream()
+        stream = ResponsesStream(request.answer_tool)
         async with (
             client.responses.with_streaming_response.create(**payload, stream=True) as response,
             aclosing(Events(response.http_response, self._sdk)) as events,

@@ -12,7 +12,7 @@ from railtracks.exceptions import LLMError
 from railtracks.llm._attachments import Attachment
 from railtracks.llm._finish import REFUSAL
 from railtracks.llm._messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
-from railtracks.llm._model import Completion, Reasoning, Usage
+from railtracks.llm._model import Completion, OutputDelta, Reasoning, Usage
 from railtracks.llm._providers._attachments import document_text, file_name
 from railtracks.llm._providers._chat_format import MAX_ANSWER_LENGTH, parse_arguments, special_tier
 from railtracks.llm._providers._request import Request, is_forced
@@ -265,15 +265,20 @@ _ENDS = ("response.completed", "response.incomplete", "response.failed")
 class ResponsesStream:
     """Assembles a streamed answer from its events.
 
+    Args:
+        answer_tool: The tool whose arguments are the answer, if there is one.
+
     Attributes:
         answer: The answer as it would come as a whole. None before the last event.
     """
 
+    _answer_tool: str | None = None
     answer: dict[str, Any] | None = attrs.field(default=None, init=False)
+    _answer_place: Any = attrs.field(default=None, init=False)  # of the first call of that tool
     _items: list[Any] = attrs.field(factory=list, init=False)
     _part: Any = attrs.field(default=None, init=False)  # of what the model thinks, as the last event has named it
 
-    def add(self, event: Mapping[str, Any]) -> Iterator[str | Reasoning]:
+    def add(self, event: Mapping[str, Any]) -> Iterator[str | Reasoning | OutputDelta]:
         """Add an event, and yield the text in it, or what the model thinks."""
         match event.get("type"):
             case "response.output_text.delta" if event.get("delta"):
@@ -285,6 +290,12 @@ class ResponsesStream:
                     yield Reasoning(PARAGRAPH)
                 self._part = part
                 yield Reasoning(event["delta"])
+            case "response.output_item.added" if self._answer_place is None and self._answer_tool is not None:
+                if event["item"].get("name") == self._answer_tool:
+                    self._answer_place = event.get("output_index")
+            case "response.function_call_arguments.delta" if event.get("delta"):
+                if self._answer_place is not None and event.get("output_index") == self._answer_place:
+                    yield OutputDelta(event["delta"])
             case "response.output_item.done":
                 self._items.append(event["item"])
             case kind if kind in _ENDS:

@@ -15,6 +15,7 @@ from railtracks.llm import (
     Completion,
     Message,
     MessageHistory,
+    OutputDelta,
     OutputSchema,
     Reasoning,
     ToolSchema,
@@ -23,6 +24,8 @@ from railtracks.llm import (
 from railtracks.testing._trace import stable_repr
 
 Plain = dict[str, Any]
+Part = str | Reasoning | OutputDelta
+"""What a stream yields before its end."""
 
 
 class CassetteError(AssertionError):
@@ -78,7 +81,7 @@ def messages_of(plain: Sequence[Plain]) -> MessageHistory:
     return MessageHistory.from_json(json.dumps(plain))
 
 
-def plain_outcome(pieces: Sequence[str | Reasoning] | None, end: Completion | Exception) -> Plain:
+def plain_outcome(pieces: Sequence[Part] | None, end: Completion | Exception) -> Plain:
     """Return what came of a request as plain data.
 
     Args:
@@ -87,7 +90,7 @@ def plain_outcome(pieces: Sequence[str | Reasoning] | None, end: Completion | Ex
     """
     found: Plain = {}
     if pieces is not None:
-        found["pieces"] = [piece if isinstance(piece, str) else {"reasoning": piece.text} for piece in pieces]
+        found["pieces"] = list(map(_plain_piece, pieces))
     if isinstance(end, Completion):
         fields = {field.name: getattr(end, field.name) for field in attrs.fields(Completion)}
         fields["message"] = _plain_messages([end.message])[0]
@@ -98,13 +101,25 @@ def plain_outcome(pieces: Sequence[str | Reasoning] | None, end: Completion | Ex
     return as_json(found)
 
 
-def pieces_of(outcome: Plain) -> list[str | Reasoning]:
+def pieces_of(outcome: Plain) -> list[Part]:
     """Return the pieces of a stream. An answer that was no stream comes as a whole."""
     if (pieces := outcome.get("pieces")) is not None:
-        return [piece if isinstance(piece, str) else Reasoning(piece["reasoning"]) for piece in pieces]
+        return list(map(_piece, pieces))
     message: Plain = outcome.get("completion", {}).get("message", {})
     thoughts = [Reasoning(text) for text in [message.get("reasoning", "")] if text]
     return [*thoughts, *(text for text in [message.get("content", "")] if text)]
+
+
+def _plain_piece(piece: Part) -> str | Plain:
+    if isinstance(piece, str):
+        return piece
+    return {"reasoning" if isinstance(piece, Reasoning) else "output": piece.text}
+
+
+def _piece(plain: str | Plain) -> Part:
+    if isinstance(plain, str):
+        return plain
+    return Reasoning(plain["reasoning"]) if "reasoning" in plain else OutputDelta(plain["output"])
 
 
 def end_of(outcome: Plain) -> Completion:

@@ -10,16 +10,16 @@ from typing import Any
 
 import anyio
 
-from railtracks.llm import AssistantMessage, Completion, Message, Model, Reasoning, ToolCall, Usage
+from railtracks.llm import AssistantMessage, Completion, Message, Model, OutputDelta, Reasoning, ToolCall, Usage
 
 _Step = Callable[[], Awaitable[object]]
 
 
 async def streamed(
-    model: Model, messages: Sequence[Message], pieces: list[str | Reasoning] | None = None, **options: Any
+    model: Model, messages: Sequence[Message], pieces: list[str | Reasoning | OutputDelta] | None = None, **options: Any
 ) -> Completion:
     """Return the completion at the end of a stream; put what comes before it into ``pieces``."""
-    found: list[str | Reasoning] = [] if pieces is None else pieces
+    found: list[str | Reasoning | OutputDelta] = [] if pieces is None else pieces
     completion: Completion | None = None
     async with aclosing(open_stream(model, messages, **options)) as stream:
         async for piece in stream:
@@ -27,7 +27,7 @@ async def streamed(
             if isinstance(piece, Completion):
                 completion = piece
             else:
-                assert isinstance(piece, str | Reasoning), (
+                assert isinstance(piece, str | Reasoning | OutputDelta), (
                     f"stream() yielded {piece!r}; expected a str, an rt.llm.Reasoning, or an rt.llm.Completion"
                 )
                 found.append(piece)

@@ -22,6 +22,7 @@ from railtracks.llm import (
     Image,
     Message,
     Model,
+    OutputDelta,
     OutputSchema,
     Reasoning,
     SystemMessage,
@@ -142,7 +143,7 @@ async def answers(case: Case) -> None:
 @check(needs_script=False)
 async def streams_what_it_answers(case: Case) -> None:
     given = answer(_TEXT, usage=Usage(3, 4))
-    model, pieces = case.make([given, given]), list[str | Reasoning]()
+    model, pieces = case.make([given, given]), list[str | Reasoning | OutputDelta]()
     by_stream = await streamed(model, _ASKED, pieces)
     text = "".join(piece for piece in pieces if isinstance(piece, str))
     assert text == by_stream.message.content, (
