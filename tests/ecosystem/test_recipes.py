@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import signal
@@ -9,7 +11,9 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +35,8 @@ SCRIPTS = [
     "Cache",
     "tenacity",
     "A rate limit",
+    "Trimming conversations",
+    "Summarising conversations",
     "aiosqlite",
     "structlog",
     "OpenTelemetry",
@@ -43,6 +49,7 @@ SERVERS = {
         "hypercorn", ["app:app", "--worker-class", "trio", "--bind"], ["shared", "thread"],
     ),
 }  # fmt: skip
+PEOPLE = "Questions over the web"
 TESTS = {"pytest-asyncio": 3, "pytest-trio": 3, "pytest-xdist": 12}
 OTHERS = ["unittest", "IPython and Jupyter"]
 
@@ -66,7 +73,7 @@ def promised(recipe: str) -> list[str]:
 
 
 def test_each_recipe_is_run():
-    assert [*RECIPES] == [*SERVERS, *SCRIPTS, *TESTS, *OTHERS, *CLUSTERS]
+    assert [*RECIPES] == [*SERVERS, PEOPLE, *SCRIPTS, *TESTS, *OTHERS, *CLUSTERS]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -91,12 +98,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def get(url: str, patience: float = SECONDS / 2) -> str:
-    """Return the answer, once the server is there, which may take that many real seconds."""
+def get(url: str, patience: float = SECONDS / 2, data: object = None) -> str:
+    """Return the answer, once the server is there, which may take that many real seconds. ``data``: to be posted."""
     deadline = time.monotonic() + patience
+    body = None if data is None else json.dumps(data).encode()
+    request = urllib.request.Request(url, body, {"content-type": "application/json"})
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=10) as answer:
                 return str(answer.read().decode().strip('"'))
         except urllib.error.HTTPError:
             raise
@@ -122,6 +131,38 @@ def test_a_server_answers_and_saves_when_it_is_stopped(name, tmp_path):
     assert "Traceback" not in errors, errors
     statuses = summary(tmp_path, "service")
     assert statuses == ["greet Completed"] * len([way for way in ways if way not in ("run", "stream")])
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Run a server until the end of the block, and yield its address."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port)]
+    with subprocess.Popen(command, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True) as server:
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.send_signal(signal.SIGTERM)
+            _, errors = server.communicate(timeout=SECONDS)
+    assert "Traceback" not in errors, errors
+
+
+def test_a_question_is_answered_by_another_process(tmp_path):
+    (tmp_path / "app.py").write_text(RECIPES[PEOPLE], "utf-8")
+    with served(tmp_path) as url:
+        begun = json.loads(get(f"{url}/bookings/Oslo", data={}))
+    (question,) = begun["questions"]
+    place = f"bookings/{begun['run']}"
+    with served(tmp_path) as url:
+        shown = json.loads(get(f"{url}/{place}"))
+        assert shown == {**begun, "result": None}
+        assert shown["questions"] == {question: "Book a room in Oslo?"}
+        answered = json.loads(get(f"{url}/{place}/answers", data={"question": question, "answer": "yes"}))
+        assert answered == {"result": "booked in Oslo"}
+        assert json.loads(get(f"{url}/{place}")) == {"run": begun["run"], "result": "booked in Oslo", "questions": {}}
+        for other in (f"{url}/bookings/none", f"{url}/bookings/none/answers"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                get(other, data={"question": "x", "answer": "y"} if other.endswith("answers") else None)
 
 
 def summary(folder: Path, identifier: str) -> list[str]:
