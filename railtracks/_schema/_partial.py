@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, NewType, Union, get_args, get_origin
 
+import attrs
+
 from railtracks._schema._builder import is_wrapped
 from railtracks._schema._entries import has_maps, maps_of_entries, value_schema
 from railtracks._schema._fields import (
@@ -32,6 +34,13 @@ ABSENT = object()
 """In place of a value that has not come, or does not fit."""
 
 
+@attrs.frozen
+class _Done:
+    """What a whole node stands for."""
+
+    value: Any
+
+
 class PartialOutput:
     """Reads an answer while it comes.
 
@@ -43,9 +52,9 @@ class PartialOutput:
     def __init__(self, kind: Any, schema: Mapping[str, Any]) -> None:
         definitions = schema.get("$defs", {})
         self._maps = definitions if has_maps(schema) or any(map(has_maps, definitions.values())) else None
-        self._kind, self._schema = without_annotated(kind), schema
+        self._kind, self._schema, self._is_wrapped = without_annotated(kind), schema, is_wrapped(kind)
         self._reader = PrefixReader()
-        self._value: Any = ABSENT if is_wrapped(kind) else {}
+        self._value: Any = ABSENT if self._is_wrapped else {}
 
     def feed(self, text: str) -> Any:
         """Add a piece of the answer, and return the value so far, or ``ABSENT`` if that has not changed.
@@ -64,7 +73,7 @@ class PartialOutput:
         return value
 
     def _read(self, top: Node) -> Any:
-        if not is_wrapped(self._kind):
+        if not self._is_wrapped:
             return self._open(top, self._kind, self._schema)
         node = top.value.get("value")
         return ABSENT if node is None else self._of(node, self._kind, self._inner(self._schema, "value"))
@@ -72,9 +81,9 @@ class PartialOutput:
     def _of(self, node: Node, kind: Any, schema: Any) -> Any:
         if not node.is_whole:
             return self._open(node, kind, schema)
-        if node.cache is None:
-            node.cache = (self._whole(node, kind, schema),)
-        return node.cache[0]
+        if not isinstance(node.cache, _Done):
+            node.cache = _Done(self._whole(node, kind, schema))
+        return node.cache.value
 
     def _whole(self, node: Node, kind: Any, schema: Any) -> Any:
         data = node.data()
@@ -91,7 +100,7 @@ class PartialOutput:
         if isinstance(node.value, dict):
             return self._object(node.value, kind, schema)
         if isinstance(node.value, list):
-            return self._array(node.value, kind, schema)
+            return self._array(node, kind, schema)
         return ABSENT
 
     def _object(self, nodes: Mapping[str, Node], kind: Any, schema: Any) -> Any:
@@ -112,7 +121,8 @@ class PartialOutput:
         }
         return {name: value for name, value in found.items() if value is not ABSENT}
 
-    def _array(self, nodes: Sequence[Node], kind: Any, schema: Any) -> Any:
+    def _array(self, array: Node, kind: Any, schema: Any) -> Any:
+        nodes: list[Node] = array.value
         if _is_any_of(kind, MAPPINGS):  # a list of entries, for providers that know no maps
             entries = [node.value for node in nodes if isinstance(node.value, dict)]
             pairs = {
@@ -121,17 +131,18 @@ class PartialOutput:
                 if {"key", "value"} <= entry.keys() and entry["key"].is_text and entry["key"].is_whole
             }
             return self._object(pairs, kind, schema)
-        arguments = get_args(kind)
-        is_list = _is_any_of(kind, LISTS) and (get_origin(kind) is not tuple or arguments[1:] == (Ellipsis,))
-        if not is_list:
+        item = _item_type(kind)
+        if item is ABSENT:
             return ABSENT
-        found = []
-        for place, node in enumerate(nodes):
-            value = self._of(node, arguments[0] if arguments else Any, self._inner(schema, place))
+        done = array.cache = array.cache or []  # the whole items, which stay as they are
+        for place in range(len(done), len(nodes)):
+            value = self._of(nodes[place], item, self._inner(schema, place))
             if value is ABSENT:
                 break
-            found.append(value)
-        return found
+            if not nodes[place].is_whole:
+                return [*done, value]
+            done.append(value)
+        return [*done]
 
     def _inner(self, schema: Any, step: str | int) -> Any:
         """Return the schema of a part; None if it is not known, or not needed."""
@@ -167,6 +178,15 @@ def _structured(data: Any, kind: Any) -> Any:
         union_cache.reset(token)
 
 
+@lru_cache(maxsize=256)
+def _item_type(kind: Any) -> Any:
+    """Return the type of the items of a list; ABSENT if the type is not one whose items may come one by one."""
+    arguments = get_args(kind)
+    is_list = _is_any_of(kind, LISTS) and (get_origin(kind) is not tuple or arguments[1:] == (Ellipsis,))
+    return (arguments[0] if arguments else Any) if is_list else ABSENT
+
+
+@lru_cache(maxsize=256)
 def _bare(kind: Any) -> Any:
     """Return the type that data must have: without names for it, qualifiers, and None beside it."""
     while True:

@@ -11,6 +11,7 @@ import attrs
 
 from railtracks._concurrency._event_loop import running_library
 from railtracks.exceptions import ConfigError, LLMError
+from railtracks.llm._messages import AssistantMessage
 from railtracks.llm._model import Completion, OutputMode, Piece
 from railtracks.llm._prices import Price
 from railtracks.llm._providers._chat_format import from_chat, to_chat
@@ -127,7 +128,7 @@ class AnyLLM(SDKModel["ClientHandle"]):
         return not (thinks and self._provider.endswith(("anthropic", "bedrock")))  # their APIs refuse both at once
 
     async def _complete(self, client: ClientHandle, request: Request) -> Completion:
-        payload = to_chat(request, self._name, self._settings, streams=False, origin=self._origin)
+        payload = to_chat(_spoken(request), self._name, self._settings, streams=False, origin=self._origin)
 
         async def ask(llm: Any) -> Completion:
             answer = await llm.acompletion(**payload)
@@ -140,7 +141,7 @@ class AnyLLM(SDKModel["ClientHandle"]):
         raise error
 
     async def _stream(self, client: ClientHandle, request: Request) -> AsyncGenerator[Piece, None]:
-        payload = to_chat(request, self._name, self._settings, streams=True, origin=self._origin)
+        payload = to_chat(_spoken(request), self._name, self._settings, streams=True, origin=self._origin)
 
         async def ask(llm: Any) -> AsyncGenerator[Piece, None]:
             answer = ChatStream(self._origin, len(request.messages), request.answer_tool)
@@ -163,6 +164,14 @@ class AnyLLM(SDKModel["ClientHandle"]):
                 error = _original(exc)
         if error is not None:
             raise error
+
+
+def _spoken(request: Request) -> Request:
+    """Return a request without messages of the model that say nothing, which some of the APIs refuse."""
+    said = [
+        each for each in request.messages if not isinstance(each, AssistantMessage) or each.content or each.tool_calls
+    ]
+    return request if len(said) == len(request.messages) else attrs.evolve(request, messages=said)
 
 
 def _original(exc: Exception) -> Exception:
