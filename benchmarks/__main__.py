@@ -21,6 +21,7 @@ from benchmarks import (
     agents,
     batches,
     calls,
+    conversations,
     documents,
     durability,
     executors,
@@ -51,6 +52,7 @@ MODULES = (
     large_values,
     simulations,
     agents,
+    conversations,
     progress,
 )
 

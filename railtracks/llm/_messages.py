@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import attrs
 
-from railtracks.llm._attachments import Attachment, as_attachments, read_attachment
+from railtracks.llm._attachments import Attachment, Audio, Document, Image, as_attachments, read_attachment
 from railtracks.llm._plain import READ, Plain, from_plain, to_plain
 from railtracks.state._serialization._classify import OMITTED
 from railtracks.state._serialization._conversations import register_message_parts, register_messages
@@ -159,7 +159,7 @@ class ToolMessage(Plain):
 
 Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage
 register_messages(SystemMessage, UserMessage, AssistantMessage, ToolMessage)  # so that records share them
-register_message_parts(ToolCall)
+register_message_parts(ToolCall, Audio, Document, Image)
 
 
 class MessageHistory(list[Message]):

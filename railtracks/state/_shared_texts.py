@@ -43,7 +43,7 @@ class MessageNode:
         form: The same of the whole conversation.
         count: The number of messages up to this one.
         size: The number of bytes of all these, with types and large values.
-        large: The large values in them, if they were encoded in this process.
+        large: The large values in them, as far as they were encoded in this process.
         serial: A number that no other node of this process has.
     """
 
@@ -71,6 +71,12 @@ class MessageNode:
             if form is not before.form:
                 self.form = max(form, before.form, key=_FORMS.index)
         self.serial: int = next(_serials)
+
+    def add_large(self, own: dict[str, str | bytes]) -> None:
+        """Add the large values in the conversation, which may not be known if it was read from a file."""
+        above = {} if self.before is None else self.before.large
+        if not (own.keys() <= self.large.keys() and above.keys() <= self.large.keys()):
+            self.large = {**self.large, **above, **own}
 
     def chain(self) -> list[MessageNode]:
         """Return the nodes of the conversation, oldest first."""
@@ -105,6 +111,8 @@ def intern(
         node = _nodes.get(key)
         if node is None:
             _nodes[key] = node = MessageNode(before, text, notes, form, large or {})
+        else:
+            node.add_large(large or {})
     return node
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import tracemalloc
@@ -11,8 +12,8 @@ import attrs
 import pytest
 
 import railtracks as rt
-from railtracks.llm import AssistantMessage, Message, MessageHistory, ToolCall, ToolMessage, UserMessage
-from railtracks.state import ExecutionInfo, MemoryStore, SQLiteStore, Status
+from railtracks.llm import AssistantMessage, Image, Message, MessageHistory, ToolCall, ToolMessage, UserMessage
+from railtracks.state import ExecutionInfo, FileStore, MemoryStore, SQLiteStore, Status
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._record_text import inputs_text
 from railtracks.state._shared_texts import SharedText, stored_inputs, stored_output
@@ -21,6 +22,7 @@ from railtracks.testing.faults import Kill
 from tests.agents.helpers import agent_of, asked, forecast
 
 SAID = "q" * 500
+PNG = b"\x89PNG\r\n\x1a\n"
 QUIET: dict[str, Any] = {"logging_setting": "NONE", "timeout": 3600}
 
 
@@ -267,3 +269,23 @@ def test_agents_share_the_conversations_that_they_hand_over(backend):
     info = run(main, backend=backend)
     batch = [stored_inputs(record) for record in info.records if record.name == "Second"]
     assert len({id(text.nodes[0].before) for text in batch}) == 1
+
+
+def test_large_texts_in_a_conversation_are_kept_by_each_run(backend):
+    """A run that was read has the same messages, but not their large texts."""
+    image = Image(PNG * 20_000)
+    history = [asked("x" * 100_000), AssistantMessage("a"), UserMessage("b", attachments=[image])]
+
+    async def main(store):
+        async with rt.Session(run_identifier="chat", store=store, **QUIET):
+            await rt.call(same, history)
+
+    first, second = FileStore("first"), FileStore("second")
+    run(lambda: main(first), backend=backend)
+    gc.collect()
+    read = rt.state.load_run("chat", first)
+    run(lambda: main(second), backend=backend)
+    for info in (read, rt.state.load_run("chat", second)):
+        [record] = info.records
+        assert record.args[0][0]["content"] == history[0].content
+        assert record.args[0][2]["attachments"][0]["base64"] == image.base64
