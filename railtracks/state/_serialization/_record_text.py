@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from railtracks.state._records import CallRecord, Form, Status
 from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._redaction._secret_names import is_secret_key
 from railtracks.state._serialization._conversations import Conversations
 from railtracks.state._serialization._encoder import Encoder
 from railtracks.state._serialization._large_values import LARGE, Keep
@@ -33,6 +34,9 @@ _MAX_SCALARS = 16
 
 MAX_TYPES = 16_777_216
 """The number of characters of the types of a value that is only shown. Beyond it they are left out."""
+_MAX_FLAT = 1_000
+"""The number of characters of a value up to which an object may be written without an encoder."""
+_MAX_FLAT_MEMBERS = 100
 _COMPLETED = Status.COMPLETED
 NO_OUTPUT = '"output": null'
 
@@ -128,8 +132,24 @@ def _digest(text: str) -> dict[str, object]:
 
 def object_text(members: Mapping[str, object], redactor: Redactor) -> str:
     """Return values by name as a JSON object. Those whose names name a secret are masked. Never raises."""
+    if (flat := _flat_object_text(members, redactor)) is not None:
+        return flat
     text, _, _ = _encode_stable(redactor, lambda encoder: dumps(encoder.encode(dict(members))), Encoder)
     return text
+
+
+def _flat_object_text(members: Mapping[str, object], redactor: Redactor) -> str | None:
+    """Return what ``object_text`` does for values that need no encoder, as most attributes are. None for others."""
+    parts: list[str] = []
+    for name, value in members.items():
+        if "." not in name or name.startswith("$") or is_secret_key(name) or redactor.redact(name) != name:
+            return None
+        is_single = type(value) in (list, tuple) and len(value) == 1  # type: ignore[arg-type]
+        text = _encode_scalar(value[0] if is_single else value, redactor)  # type: ignore[index]
+        if text is None or len(text) > _MAX_FLAT or len(parts) == _MAX_FLAT_MEMBERS:
+            return None
+        parts.append(f"{name_text(name)}: [{text}]" if is_single else f"{name_text(name)}: {text}")
+    return f"{{{', '.join(parts)}}}"
 
 
 def inputs_text(
