@@ -95,7 +95,7 @@ def plain_outcome(pieces: Sequence[Part] | None, end: Completion | Exception) ->
         fields = {field.name: getattr(end, field.name) for field in attrs.fields(Completion)}
         fields["message"] = _plain_messages([end.message])[0]
         fields["usage"] = None if end.usage is None else end.usage.counts()
-        found["completion"] = {name: value for name, value in fields.items() if value not in (None, 0)}
+        found["completion"] = {name: value for name, value in fields.items() if value not in (None, 0, ())}
     else:
         found["error"] = _plain_error(end)
     return as_json(found)
@@ -134,8 +134,8 @@ def end_of(outcome: Plain) -> Completion:
     fields = dict(outcome["completion"])
     (message,) = messages_of([fields.pop("message")])
     assert isinstance(message, AssistantMessage)
-    usage = fields.pop("usage", None)
-    return Completion(message, usage=None if usage is None else Usage(**usage), **fields)
+    usage, failed = fields.pop("usage", None), tuple(fields.pop("failed", ()))
+    return Completion(message, usage=None if usage is None else Usage(**usage), failed=failed, **fields)
 
 
 # ---- errors
