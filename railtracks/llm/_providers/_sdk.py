@@ -119,8 +119,8 @@ class SDKModel(ABC, Generic[C]):
 
     _defaults: ClassVar[Mapping[str, Any]] = {}
     """Settings that the provider requires, and their defaults."""
-    _made_of: tuple[tuple[Any, ...], dict[str, Any]]
-    """The arguments that it was made with."""
+    _made_of: Secret[tuple[tuple[Any, ...], dict[str, Any]]]
+    """The arguments that it was made with, the key among them."""
     output_modes: tuple[OutputMode, ...] = OUTPUT_MODES
     """The modes in which it can be asked for objects; see ``rt.agent_node``."""
     _attachment_rules: AttachmentRules | None = None
@@ -224,12 +224,12 @@ class SDKModel(ABC, Generic[C]):
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Note what a model is made of, by which it is pickled: for a worker process, above all."""
         made = super().__new__(cls)
-        made._made_of = args, options
+        made._made_of = Secret((args, options))
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A key that came from the environment does not travel.
-        return _remade, (type(self), *self._made_of, self._settings)
+        return _remade, (type(self), *self._made_of.value, self._settings)
 
     def __repr__(self) -> str:
         encoder = Encoder(Redactor())
