@@ -22,6 +22,8 @@ def opening_error(exc: Exception, name: str, target: Target) -> Exception:
         return ConfigError(f"the MCP server {name!r} cannot be started by {target.what}: {text}")
     if _is_lost(exc):
         text = "it ended, or closed the connection, before it had answered; its standard error may say why"
+    if target.http_error:
+        text += f" (the latest HTTP error was {target.http_error})"
     return MCPError(f"the MCP server {name!r} ({target.what}) cannot be used: {text}")
 
 

@@ -30,6 +30,8 @@ class Target:
         secrets: What must never be written.
         redactor: Removes it from texts.
         what: What it is, for errors.
+        http_error: The latest response that was an error, such as "401 Unauthorized", since a client last connected by
+            HTTP; "" if none was.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Target:
         if url is not None and (not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https")):
             raise ConfigError(f"rt.mcp.Client: url is {url!r}; expected an address such as 'https://host/mcp'")
         self._url, self._cwd, self._auth = url, cwd, auth
+        self.http_error = ""
         self._server = getattr(server, "sdk", server)  # an `rt.mcp.Server` has one
         self._env, self._headers = _texts("env", env), _texts("headers", headers)
         self.secrets = tuple(dict.fromkeys([*_secrets_in(env), *_secrets_in(headers), *_secrets_of_url(url)]))
@@ -74,11 +77,32 @@ class Target:
             process = sdk.StdioServerParameters(command=program, args=arguments, env=self._env, cwd=self._cwd)
             target: Any = _watched(sdk.stdio_client(process), on_end)
         elif self._url is not None:
-            target = _http_transport(self._url, self._headers, self._auth)
+            target = self._http_transport(self._url)
         else:
             target = _watched(self._server(), on_end) if callable(self._server) else self._server
         opened: AbstractAsyncContextManager[Any] = sdk.Client(target)
         return opened
+
+    @asynccontextmanager
+    async def _http_transport(self, url: str) -> AsyncIterator[Any]:
+        import httpx2  # here, and below, because the extra brings it
+        from mcp.client.streamable_http import streamable_http_client
+
+        async def note(response: Any) -> None:  # the SDK's errors do not say it
+            if response.status_code >= 400:
+                self.http_error = f"{response.status_code} {response.reason_phrase}"
+
+        make = partial(
+            httpx2.AsyncClient,
+            headers=self._headers,
+            auth=self._auth,
+            timeout=httpx2.Timeout(CONNECT_TIMEOUT, read=READ_TIMEOUT),
+            event_hooks={"response": [note]},
+        )
+        self.http_error = ""
+        # In a thread, because it reads the certificates of the system, which takes long.
+        async with await run_in_thread(make) as http, streamable_http_client(url, http_client=http) as streams:
+            yield streams
 
 
 @asynccontextmanager
@@ -117,18 +141,6 @@ class _Incoming:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stream.aclose()
-
-
-@asynccontextmanager
-async def _http_transport(url: str, headers: Mapping[str, str], auth: Any) -> AsyncIterator[Any]:
-    import httpx2  # here, and below, because the extra brings it
-    from mcp.client.streamable_http import streamable_http_client
-
-    timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=READ_TIMEOUT)
-    # In a thread, because it reads the certificates of the system, which takes long.
-    make = partial(httpx2.AsyncClient, headers=dict(headers), auth=auth, timeout=timeout)
-    async with await run_in_thread(make) as http, streamable_http_client(url, http_client=http) as streams:
-        yield streams
 
 
 def _check_unused(**options: tuple[object, object]) -> None:

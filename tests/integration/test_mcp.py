@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import anyio
+import anyio.abc
 import mcp
 import pytest
 
@@ -96,6 +97,28 @@ def test_a_program_that_cannot_start_is_named(backend):
         anyio.run(Client("no", command=[sys.executable, "-c", "raise SystemExit(3)"]).tools, backend=backend)
     with pytest.raises(MCPError, match=r"the MCP server 'no' \(http://127\.0\.0\.1:9/mcp\) cannot be used"):
         anyio.run(Client("no", url="http://127.0.0.1:9/mcp").tools, backend=backend)
+
+
+def test_a_web_server_that_refuses_is_named(backend):
+    refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+    async def refuse(stream):
+        async with stream:
+            await stream.receive()
+            await stream.send(refusal)
+
+    async def main():
+        async with (
+            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(listener.serve, refuse)
+            port = listener.extra(anyio.abc.SocketAttribute.local_port)
+            with pytest.raises(MCPError, match="the latest HTTP error was 401 Unauthorized"):
+                await Client("web", url=f"http://127.0.0.1:{port}/mcp").tools()
+            group.cancel_scope.cancel()
+
+    anyio.run(main, backend=backend)
 
 
 def test_the_sdk_uses_our_program(backend):
