@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import bisect
+import copy
 import difflib
+import itertools
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from anyio.lowlevel import checkpoint
 
@@ -17,6 +19,7 @@ from railtracks.exceptions import ConfigError
 from railtracks.llm import Completion, Message, MessageHistory, Model, OutputSchema, ToolSchema
 from railtracks.llm._attachments import ATTACHMENT_TYPES
 from railtracks.llm._model import attachment_types_of
+from railtracks.llm._settings import merged_settings, with_settings
 from railtracks.state import Secret
 from railtracks.testing._cassettes import _files
 from railtracks.testing._cassettes._exchanges import (
@@ -46,9 +49,9 @@ class Cassette:
         model = Cassette("tests/cassettes/weather.json", rt.llm.OpenAI("gpt-5"), mode="missing")
         model = Cassette("tests/cassettes/weather.json")
 
-    A request is on the cassette if its messages, tools and output schema are equal to those of an exchange, whether it
-    is for a stream or not. Each exchange is replayed once, equal ones in their order. A request that is cancelled, and
-    a stream that is left before its end, are not recorded.
+    A request is on the cassette if its messages, tools, output schema and settings of the call are equal to those of an
+    exchange, whether it is for a stream or not. Each exchange is replayed once, equal ones in their order. A request
+    that is cancelled, and a stream that is left before its end, are not recorded.
 
     The file is JSON. In place of secrets it has a mask: of the key of the model, of what the session knows as a secret,
     of texts that have the shape of one, and of values under a name such as ``password``. Requests are compared without
@@ -83,7 +86,8 @@ class Cassette:
         self._path, self._model, self._mode = Path(path), model, mode
         self._secrets = [each if isinstance(each, Secret) else Secret(each) for each in secrets]
         self._exchanges: list[Exchange] = []
-        self._made = 0
+        self._numbers = itertools.count(1)
+        self._changed: dict[str, Any] = {}  # settings of single calls
         self._description = {} if model is None else self._described(model)
         if mode == "replay" or (mode == "missing" and self._path.exists()):
             self._load()
@@ -104,7 +108,7 @@ class Cassette:
     @property
     def settings(self) -> Mapping[str, Any]:
         """The settings of the recorded model, without secrets."""
-        return dict(self._description["settings"])
+        return merged_settings(self._description["settings"], self._changed, {})
 
     @property
     def api_key(self) -> Secret[str] | None:
@@ -115,6 +119,18 @@ class Cassette:
     def attachment_types(self) -> Collection[str]:
         """The types of attachments that the model takes; all types without one."""
         return tuple(ATTACHMENT_TYPES) if self._model is None else attachment_types_of(self._model)
+
+    def with_settings(self, **settings: Any) -> Self:
+        """Return the same cassette for the model with other settings, which are part of the requests then.
+
+        Raises:
+            ConfigError: The recorded model does not take them.
+        """
+        made = copy.copy(self)
+        made._changed = {**self._changed, **settings}
+        if self._model is not None:
+            made._model = with_settings(self._model, settings, "Cassette")
+        return made
 
     @property
     def unused(self) -> list[MessageHistory]:
@@ -137,11 +153,11 @@ class Cassette:
 
         Cancellation: Cancels the request to the model; nothing is recorded.
         """
-        request = self._redacted(plain_request(messages, tools, output))
+        request = self._request(messages, tools, output)
         await checkpoint()  # before an exchange is used, as this may be cancelled
         if (exchange := self._find(request)) is not None:
             return end_of(exchange.outcome)
-        model, number = self._recorded_model, self._next_number()
+        model, number = self._recorded_model, next(self._numbers)
         try:
             completion = await model.complete(messages, tools=tools, output=output)
         except Exception as exc:
@@ -158,13 +174,13 @@ class Cassette:
 
         Raises and is cancelled as ``complete``. An answer that was not recorded as a stream comes in one piece.
         """
-        request = self._redacted(plain_request(messages, tools, output))
+        request = self._request(messages, tools, output)
         if (exchange := self._find(request)) is not None:
             async with aclosing(self._replayed(exchange)) as replayed:
                 async for each in replayed:
                     yield each
             return
-        model, number, pieces = self._recorded_model, self._next_number(), list[Part]()
+        model, number, pieces = self._recorded_model, next(self._numbers), list[Part]()
         try:
             async with aclosing(model.stream(messages, tools=tools, output=output)) as stream:
                 async for each in stream:
@@ -185,7 +201,7 @@ class Cassette:
                 f"there is no cassette {self._path}; record it: Cassette({str(self._path)!r}, model, mode='missing')"
             )
         recorded, self._exchanges = _files.read(self._path)
-        self._made = len(self._exchanges)
+        self._numbers = itertools.count(len(self._exchanges) + 1)
         if self._model is not None and recorded != self._description:
             raise CassetteError(
                 f"{self._path} was recorded with another model: {recorded}, and not {self._description}; record it "
@@ -196,6 +212,10 @@ class Cassette:
     def _described(self, model: Model) -> Plain:
         plain = {"provider": model.provider, "name": model.name, "settings": dict(model.settings)}
         return self._redacted(as_json(plain))
+
+    def _request(self, messages: Sequence[Message], tools: Sequence[ToolSchema], output: OutputSchema | None) -> Plain:
+        plain = plain_request(messages, tools, output)
+        return self._redacted({**plain, "settings": as_json(self._changed)} if self._changed else plain)
 
     def _redacted(self, data: Plain) -> Plain:
         key = self.api_key
@@ -237,10 +257,6 @@ class Cassette:
     def _recorded_model(self) -> Model:
         assert self._model is not None  # as the mode is not "replay"
         return self._model
-
-    def _next_number(self) -> int:
-        self._made += 1
-        return self._made
 
     def _record(self, number: int, request: Plain, outcome: Plain) -> None:
         """Add an exchange, and write the file: at once, and without a pause, so that no two writers meet."""

@@ -314,3 +314,30 @@ def test_what_cannot_be_a_cassette_is_an_error():
     Path("x.json").write_text('{"railtracks_cassette": 2}')
     with pytest.raises(CassetteError, match="a cassette of version 2; this release reads version 1"):
         Cassette("x.json")
+
+
+async def test_costs_and_failed_models_are_replayed():
+    priced = ScriptedModel(["Hi"], price=rt.llm.Price(input=1, output=2_000_000))
+    model = rt.llm.Fallback(ScriptedModel(lambda _: ConnectionError("lost"), name="first"), priced)
+    recorded = await Cassette(PATH, model, mode="anew").complete(ASKED)
+    assert recorded.failed == ("scripted first: ConnectionError",)
+    assert await Cassette(PATH).complete(ASKED) == recorded
+
+
+async def test_settings_of_a_call_are_part_of_its_request():
+    model = ScriptedModel(lambda _: f"answer {len(model.calls)}")
+
+    async def ask(cassette, **settings):
+        agent = rt.agent_node(llm=cassette)
+        async with rt.Session():
+            return (await rt.call(agent.options(**settings) if settings else agent, "Hello")).content
+
+    recorded = Cassette(PATH, model, mode="anew")
+    assert [await ask(recorded), await ask(recorded, temperature=0)] == ["answer 1", "answer 2"]
+    assert model.all_settings == [{}, {"temperature": 0}]
+    replayed = Cassette(PATH)
+    assert [await ask(replayed, temperature=0), await ask(replayed)] == ["answer 2", "answer 1"]
+    assert (replayed.unused, replayed.with_settings(temperature=0).settings) == ([], {"temperature": 0})
+    replayed.rewind()
+    with pytest.raises(CassetteError, match='"temperature": 1'):
+        await ask(replayed, temperature=1)

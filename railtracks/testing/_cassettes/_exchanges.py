@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from importlib import import_module
 from operator import attrgetter
 from typing import Any
@@ -94,6 +95,7 @@ def plain_outcome(pieces: Sequence[Part] | None, end: Completion | Exception) ->
     if isinstance(end, Completion):
         fields = {field.name: getattr(end, field.name) for field in attrs.fields(Completion)}
         fields["message"] = _plain_messages([end.message])[0]
+        fields["cost"] = None if end.cost is None else str(end.cost)
         fields["usage"] = None if end.usage is None else end.usage.counts()
         found["completion"] = {name: value for name, value in fields.items() if value not in (None, 0, ())}
     else:
@@ -134,8 +136,14 @@ def end_of(outcome: Plain) -> Completion:
     fields = dict(outcome["completion"])
     (message,) = messages_of([fields.pop("message")])
     assert isinstance(message, AssistantMessage)
-    usage, failed = fields.pop("usage", None), tuple(fields.pop("failed", ()))
-    return Completion(message, usage=None if usage is None else Usage(**usage), failed=failed, **fields)
+    usage, cost, failed = fields.pop("usage", None), fields.pop("cost", None), tuple(fields.pop("failed", ()))
+    return Completion(
+        message,
+        usage=None if usage is None else Usage(**usage),
+        cost=None if cost is None else Decimal(cost),
+        failed=failed,
+        **fields,
+    )
 
 
 # ---- errors
