@@ -42,14 +42,14 @@ async def test_call_that_cannot_be_recorded_fails_alone(monkeypatch):
     from railtracks.execution._recording import _recorder
     from railtracks.state._serialization import _record_text
 
-    original = _record_text.inputs_text
+    original = _record_text.stored_inputs_text
 
-    def inputs_text(args, *rest):
+    def stored_inputs_text(args, *rest):
         if args == ("too deep",):
             raise RecursionError("too deep")
         return original(args, *rest)
 
-    monkeypatch.setattr(_recorder, "inputs_text", inputs_text)
+    monkeypatch.setattr(_recorder, "stored_inputs_text", stored_inputs_text)
     async with rt.Session(run_identifier="run") as session:
         with pytest.raises(RecursionError):
             await rt.call(step, "too deep")
