@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         LLMResponse,
         Parameter,
         Stream,
+        TokenBudget,
         ToolManifest,
         ToolNode,
         agent_node,
@@ -86,6 +87,7 @@ __all__ = [
     "SessionOptions",
     "Stream",
     "Subscription",
+    "TokenBudget",
     "ToolManifest",
     "ToolNode",
     "agent_node",
@@ -141,8 +143,8 @@ if not TYPE_CHECKING:
             "railtracks._recover": ("RecoveredRun", "arecover", "recover"),
             "railtracks.llm._prompt": ("escape_braces",),
             "railtracks.agents": (
-                "AgentNode", "AgentType", "Chunk", "HandOff", "LLMResponse", "Parameter", "Stream", "ToolManifest",
-                "ToolNode", "agent_node", "astream", "hand_off", "tool", "tool_from_schema",
+                "AgentNode", "AgentType", "Chunk", "HandOff", "LLMResponse", "Parameter", "Stream", "TokenBudget",
+                "ToolManifest", "ToolNode", "agent_node", "astream", "hand_off", "tool", "tool_from_schema",
             ),
         },
     )  # fmt: skip

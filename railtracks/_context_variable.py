@@ -20,3 +20,9 @@ or come back from a worker.
 
 A stream sets it, so that its consumer receives the chunks that were recorded. None: nothing is called.
 """
+
+token_budgets: ContextVar[tuple[Any, ...]] = ContextVar("railtracks_token_budgets", default=())
+"""The budgets (``rt.TokenBudget``) that the running code draws from, outermost first.
+
+Their method ``count_records`` is called with the records when calls are replayed, or come back from a worker.
+"""

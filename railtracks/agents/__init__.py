@@ -5,6 +5,7 @@ from railtracks.agents._hand_off import HandOff, hand_off
 from railtracks.agents._response import Chunk, LLMResponse
 from railtracks.agents._schema_tools import tool_from_schema
 from railtracks.agents._stream import Stream, astream
+from railtracks.agents._token_budget import TokenBudget
 from railtracks.agents._tools import Parameter, ToolManifest, ToolNode, tool
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "LLMResponse",
     "Parameter",
     "Stream",
+    "TokenBudget",
     "ToolManifest",
     "ToolNode",
     "agent_node",

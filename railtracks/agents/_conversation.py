@@ -31,8 +31,9 @@ from railtracks.agents._requests import Requests
 from railtracks.agents._response import LLMResponse, chunks_of_round
 from railtracks.agents._results import FOR_THE_DEVELOPER, as_message, error_text, log_mistake
 from railtracks.agents._spec import AgentSpec, digest
+from railtracks.agents._token_budget import Draw
 from railtracks.agents._tools import Arguments
-from railtracks.exceptions import ContextError, LLMError, ModelRetry
+from railtracks.exceptions import ContextError, LimitExceeded, LLMError, ModelRetry
 from railtracks.execution import Frame
 from railtracks.llm._finish import Ending, ending_of
 from railtracks.llm._messages import (
@@ -212,7 +213,9 @@ class Conversation:
         agent = self._agent
 
         async def chat(messages: MessageHistory, *, after: str) -> Completion:  # noqa: ARG001 (only recorded)
-            completion = await self._requests.make(self.history)
+            async with Draw(agent.name, agent.model, self._requests.consumer, self._limit_exceeded) as draw:
+                completion = await self._requests.make(self.history)
+                draw.count(completion)
             # Here, so that this call fails: a resumed run then asks again instead of replaying an invalid answer.
             if error := self._error(completion):
                 error.cost = sum_of(self._cost, completion.cost)
@@ -229,6 +232,9 @@ class Conversation:
             origin="railtracks.chat",
             policies=OWN_POLICIES,
         )
+
+    def _limit_exceeded(self, text: str) -> LLMError:
+        return LimitExceeded(text, self.history, self._usage, self._cost)
 
     def _error(self, completion: Completion) -> LLMError | None:
         """Return the error of an answer that the agent cannot go on with; None if it can."""

@@ -160,6 +160,11 @@ class Requests:
             await self.gate.send(chunk)
 
     @property
+    def consumer(self) -> Sink | None:
+        """The consumer of the stream, if there is one."""
+        return self._sink
+
+    @property
     def node_id(self) -> str:
         """The node identifier of the agent's call."""
         return str(self._frame.node_id)

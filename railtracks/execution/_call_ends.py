@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from railtracks._concurrency._kinds import is_kind
-from railtracks._context_variable import on_replayed
+from railtracks._context_variable import on_replayed, token_budgets
 from railtracks._options import ExecutorConfig
 from railtracks._policies import Cache, Policies
 from railtracks.exceptions import RunSuspended
@@ -148,10 +148,14 @@ def replay(
     if session.call_log.is_active or caller is None:
         session.call_log.created(record, caller, node)
         session.call_log.ended(record)
-    notify = on_replayed.get()
-    if notify is not None:
+    notify, budgets = on_replayed.get(), token_budgets.get()
+    if notify is not None or budgets:
         records = session.state.records
-        notify(session.session_id, [record, *records[len(records) - len(match.descendants) :]])
+        replayed = [record, *records[len(records) - len(match.descendants) :]]
+        if notify is not None:
+            notify(session.session_id, replayed)
+        for budget in budgets:
+            budget.count_records(replayed)
     if record.exception is not None:
         raise record.exception
     return match.result

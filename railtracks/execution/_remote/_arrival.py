@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from railtracks._context_variable import on_replayed
+from railtracks._context_variable import on_replayed, token_budgets
 from railtracks._identifiers import node_id, run_id
 from railtracks.exceptions import TransferError
 from railtracks.execution._home import CallFrame, Home
@@ -84,6 +84,8 @@ class Arrival:
         notify = on_replayed.get()
         if notify is not None and len(self._here) > 1:
             notify(coordinator.session_id, list(self._here.values()))
+        for budget in token_budgets.get():
+            budget.count_records(self._here.values())
         if self._interruption is not None:
             raise self._interruption
         if self._loss is not None:
