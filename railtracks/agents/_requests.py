@@ -39,14 +39,15 @@ class Requests:
 
     Attributes:
         has_streamed: Whether a piece of the current answer was sent to the consumer of the stream.
-        gate: On the way to that consumer; None if nothing is streamed.
+        consumer: That consumer. None if nothing is streamed.
+        gate: On the way to it; None if nothing is streamed.
     """
 
     def __init__(self, agent: AgentSpec, system: SystemMessage | None, frame: Frame) -> None:
         assert frame.record is not None
         self._agent, self._system = agent, system
         self._frame, self._record, self._coordinator = frame, frame.record, frame.coordinator
-        consumer = reachable_sink()
+        self.consumer = consumer = reachable_sink()
         on_sent = functools.partial(note_streamed, self._coordinator, self._record)
         self.gate = None if consumer is None else Gate(consumer, on_sent)
         self._not_shown: set[str] = set()  # attachments that it was warned of
@@ -158,11 +159,6 @@ class Requests:
         if self.gate is not None:
             self.has_streamed = True
             await self.gate.send(chunk)
-
-    @property
-    def consumer(self) -> Sink | None:
-        """The consumer of the stream, if there is one."""
-        return self._sink
 
     @property
     def node_id(self) -> str:

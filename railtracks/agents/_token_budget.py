@@ -77,8 +77,8 @@ class TokenBudget:
             )
         if max_tokens is None and max_cost is None:
             raise ConfigError("rt.TokenBudget() bounds nothing; write rt.TokenBudget(100_000) or max_cost=...")
-        self.max_tokens = max_tokens
-        self.max_cost = None if max_cost is None else dollars(max_cost, "rt.TokenBudget: max_cost")
+        self.max_tokens: int | None = max_tokens
+        self.max_cost: Decimal | None = None if max_cost is None else dollars(max_cost, "rt.TokenBudget: max_cost")
         self._lock = threading.Lock()  # event loops of several threads may draw from it
         self._usage, self._cost = Usage(), Decimal(0)
         self._lacks_usage = self._lacks_cost = False  # whether that of an answer is not known

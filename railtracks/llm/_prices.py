@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from railtracks._concurrency._threads import run_in_thread
+from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import ConfigError
 from railtracks.llm._model import Completion, Model, Usage
 
@@ -115,10 +116,16 @@ def sum_of(cost: Decimal | None, other: Decimal | None) -> Decimal | None:
 async def prepare_prices(model: Model) -> None:
     """Load the list of prices in a thread, unless it was, or is not needed for the model.
 
+    Under a harness it is loaded at once: with a thread, the first run in a process would be another one than the next.
+
     Cancellation: Raised when it is loaded.
     """
-    if _may_be_listed(model) and not _package.cache_info().currsize and is_installed():
+    if _package.cache_info().currsize or not _may_be_listed(model) or not is_installed():
+        return
+    if runtime_hooks.get().hold_clock is None:
         await run_in_thread(_package, name="load the list of prices")
+    else:
+        _package()
 
 
 def cost_of(model: Model, completion: Completion) -> Decimal | None:
@@ -177,7 +184,9 @@ def _package() -> Any:
 
 
 def _may_be_listed(model: Model) -> bool:
-    return getattr(model, "price", None) is None and any(_places_of(model))
+    """Return whether the list may have a model. One that asks others, its ``models``, is not meant by its name."""
+    is_single = not isinstance(getattr(model, "models", None), tuple)
+    return is_single and getattr(model, "price", None) is None and any(_places_of(model))
 
 
 def _places_of(model: Model) -> Iterator[dict[str, str]]:

@@ -115,6 +115,16 @@ class Model:
         """The key of the model that is asked."""
         return self._model.api_key
 
+    @property
+    def price(self) -> llm.Price | None:
+        """What the tokens cost of the model that is asked, as its user says."""
+        return getattr(self._model, "price", None)
+
+    @property
+    def base_url(self) -> str | None:
+        """The address of the server of the model that is asked."""
+        return getattr(self._model, "base_url", None)
+
     def with_settings(self, **settings: Any) -> Self:
         """Return this in front of the model with other settings. They count their requests together.
 

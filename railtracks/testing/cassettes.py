@@ -16,9 +16,10 @@ from anyio.lowlevel import checkpoint
 
 from railtracks._test_probe import counted, redact_data
 from railtracks.exceptions import ConfigError
-from railtracks.llm import Completion, Message, MessageHistory, Model, OutputSchema, ToolSchema
+from railtracks.llm import Completion, Message, MessageHistory, Model, OutputSchema, Price, ToolSchema
 from railtracks.llm._attachments import ATTACHMENT_TYPES
 from railtracks.llm._model import attachment_types_of
+from railtracks.llm._prices import with_cost
 from railtracks.llm._settings import merged_settings, with_settings
 from railtracks.state import Secret
 from railtracks.testing._cassettes import _files
@@ -116,6 +117,16 @@ class Cassette:
         return None if self._model is None else self._model.api_key
 
     @property
+    def price(self) -> Price | None:
+        """What the tokens cost of the model that is recorded; None without one. What was recorded has its cost."""
+        return getattr(self._model, "price", None)
+
+    @property
+    def base_url(self) -> str | None:
+        """The address of the server of the model that is recorded; None without one."""
+        return getattr(self._model, "base_url", None)
+
+    @property
     def attachment_types(self) -> Collection[str]:
         """The types of attachments that the model takes; all types without one."""
         return tuple(ATTACHMENT_TYPES) if self._model is None else attachment_types_of(self._model)
@@ -164,6 +175,7 @@ class Cassette:
             self._record(number, request, plain_outcome(None, exc))
             raise
         if isinstance(completion, Completion):
+            completion = with_cost(self, completion)
             self._record(number, request, plain_outcome(None, completion))
         return completion
 
@@ -185,6 +197,7 @@ class Cassette:
             async with aclosing(model.stream(messages, tools=tools, output=output)) as stream:
                 async for each in stream:
                     if isinstance(each, Completion):  # recorded first, as a consumer may leave here
+                        each = with_cost(self, each)
                         self._record(number, request, plain_outcome(pieces, each))
                     else:
                         pieces.append(each)

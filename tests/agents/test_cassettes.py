@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import anyio
@@ -12,7 +13,7 @@ import pytest
 
 import railtracks as rt
 from railtracks.exceptions import ConfigError, Truncated
-from railtracks.llm import Message, OutputSchema, Reasoning, SystemMessage, ToolSchema, Usage, UserMessage
+from railtracks.llm import Message, OutputSchema, Price, Reasoning, SystemMessage, ToolSchema, Usage, UserMessage
 from railtracks.testing import (
     Cassette,
     CassetteError,
@@ -69,6 +70,13 @@ async def test_what_was_recorded_is_replayed_without_the_model():
     assert second.usage == first.usage
     assert (cassette.name, cassette.provider, cassette.settings) == ("scripted", "scripted", {})
     assert cassette.unused == []
+
+
+async def test_what_an_answer_has_cost_is_replayed():
+    model = ScriptedModel([answer("A warm one.", usage=Usage(1000, 10))], price=Price(input=2, output=10))
+    first = await rt.call(agent_of(Cassette(PATH, model, mode="anew")), "Coat?")
+    assert first.cost == Decimal("0.0021")
+    assert await rt.call(agent_of(Cassette(PATH)), "Coat?") == first
 
 
 async def test_a_stream_is_replayed_piece_by_piece():

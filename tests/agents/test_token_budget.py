@@ -155,7 +155,7 @@ async def test_a_resumed_run_counts_what_is_on_record(tmp_path, monkeypatch, dur
     assert made == 6
 
 
-async def test_a_stream_and_what_its_consumer_asks_do_not_wait_for_each_other():
+async def test_the_consumer_of_a_stream_may_ask_another_agent():
     teller, _ = support(delay=0)
     other, other_model = support(delay=0)
     async with rt.Session():
@@ -179,7 +179,7 @@ async def test_a_model_may_call_agents_itself():
     assert budget.usage == Usage(31, 11)
 
 
-async def test_who_waits_may_be_cancelled_and_who_fails_lets_others_begin():
+async def test_failed_and_cancelled_requests_let_others_begin():
     model = ScriptedModel([answer(error=ValueError("down"), delay=1), answer("So.", usage=EACH, delay=1)])
     agent = rt.agent_node("Support", llm=model)
     results = []
@@ -222,6 +222,18 @@ async def test_sync_nodes_draw_from_it():
         results = await rt.call_batch(ask, ["1", "2", "3"], limit=1)
     assert [type(each) for each in results] == [str, str, LimitExceeded]
     assert len(model.calls) == 2
+
+
+async def test_guards_draw_from_it_beside_the_request():
+    guard = rt.agent_node(
+        "Guard", llm=ScriptedModel(lambda _: answer('{"value": null}', usage=EACH)), output_schema=str | None
+    )
+    agent, _ = support(input_guards=[guard], output_guards=[guard])
+    async with rt.Session():
+        with rt.TokenBudget(1000) as budget:
+            texts = [chunk.text async for chunk in rt.astream(agent, "1") if chunk.kind == "text"]
+            assert str(await rt.call(agent, "2")) == "".join(texts) == "So."
+    assert budget.usage == Usage(180, 60)
 
 
 Far = rt.agent_node("Far", llm=ScriptedModel(lambda _: answer("So.", usage=EACH)), where="pool")

@@ -8,12 +8,14 @@ import sys
 import threading
 from decimal import Decimal
 
+import anyio
 import pytest
 
 import railtracks as rt
 from railtracks.llm import AssistantMessage, Completion, Price, Usage
 from railtracks.llm import _prices as prices
 from railtracks.testing import ScriptedModel
+from tests import virtual
 from tests.llm.server import Answer
 from tests.llm.test_adapters import ASKED, anthropic, both_ways, openai
 
@@ -129,6 +131,24 @@ def test_a_wrong_price_is_refused():
         openai("http://127.0.0.1:1", price=1)
 
 
+async def test_the_model_that_gave_an_answer_has_its_price():
+    def failing():
+        return ScriptedModel([TimeoutError()], name="gpt-5", price=Price(input=1, output=1))
+
+    def fallback(other):
+        return rt.llm.Fallback(failing(), other, on=TimeoutError)
+
+    assert await cost(fallback(Named("claude-sonnet-4-5", "anthropic"))) == listed(
+        MILLION, "claude-sonnet-4-5", "anthropic"
+    )
+    assert await cost(fallback(Named("some-model", "openai"))) is None
+    first = Named("gpt-5", "openai")
+    assert await cost(rt.llm.Fallback(first, failing())) == Decimal("1.25")
+    assert rt.agent_node(llm=rt.llm.Fallback(first, failing()), max_cost=1)
+    with pytest.raises(rt.exceptions.NodeCreationError, match="the price of the model some-model"):
+        rt.agent_node(llm=fallback(Named("some-model", "openai")), max_cost=1)
+
+
 @pytest.fixture
 def unloaded(monkeypatch):
     """The list as it is before it is needed."""
@@ -146,19 +166,25 @@ async def test_without_the_extra_nothing_is_known(unloaded):
         rt.agent_node(llm=Named("gpt-5", "openai"), max_cost=1)
 
 
-async def test_the_list_is_loaded_once_in_a_thread(unloaded):
+@pytest.mark.parametrize("is_simulated", [False, True])
+def test_the_list_is_loaded_once_and_in_a_thread(backend, unloaded, is_simulated):
+    """Only then can a harness run it again in the same order."""
     threads = []
 
     def load(name):
         threads.append(threading.get_ident())
         return importlib.import_module(name)
 
+    async def main():
+        assert await cost(ScriptedModel(["So."])) is None
+        assert threads == []
+        assert await cost(Named("gpt-5", "openai")) == await cost(Named("gpt-5", "openai")) == Decimal("1.25")
+
     unloaded.setattr(prices, "import_module", load)
-    assert await cost(ScriptedModel(["So."])) is None
-    assert threads == []
-    assert await cost(Named("gpt-5", "openai")) == await cost(Named("gpt-5", "openai")) == Decimal("1.25")
+    run = virtual.run if is_simulated else lambda backend, main: anyio.run(main, backend=backend)
+    run(backend, main)
     assert len(threads) == 1
-    assert threads[0] != threading.get_ident()
+    assert (threads[0] == threading.get_ident()) is is_simulated
 
 
 def test_importing_the_library_does_not_load_the_list():
