@@ -1,6 +1,8 @@
 """Agents: models with instructions and tools, as nodes."""
 
-from railtracks.agents._agent import AgentNode, AgentType, agent_node
+from railtracks.agents._agent import AgentNode
+from railtracks.agents._agent_node import agent_node
+from railtracks.agents._agent_type import AgentType
 from railtracks.agents._hand_off import HandOff, hand_off
 from railtracks.agents._response import Chunk, LLMResponse
 from railtracks.agents._schema_tools import tool_from_schema

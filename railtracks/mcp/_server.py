@@ -15,7 +15,7 @@ from railtracks._config import resolve_config
 from railtracks._flow import Flow
 from railtracks._options import SessionOptions
 from railtracks._schema._builder import safe_name
-from railtracks.agents._agent import _manifest_of
+from railtracks.agents._agent import manifest_of
 from railtracks.agents._tools import Tool, tools_of
 from railtracks.exceptions import ConfigError, NodeCreationError
 from railtracks.mcp._sdk import import_sdk
@@ -194,5 +194,5 @@ def mcp_server(
 
 def _served(target: Any, options: SessionOptions) -> Served:
     flow = target if isinstance(target, Flow) else Flow(as_node(target, "rt.mcp_server").name, target, **options)
-    [tool] = tools_of([flow.entry_point], lambda node: _manifest_of(node.target)).values()
+    [tool] = tools_of([flow.entry_point], lambda node: manifest_of(node.target)).values()
     return Served(flow, attrs.evolve(tool, schema=attrs.evolve(tool.schema, name=safe_name(flow.name))))
