@@ -331,7 +331,7 @@ class Conversation:
         if isinstance(result, BaseException):  # of the approval; that of the tool is an answer
             raise result
         answer: ToolMessage = result
-        return answer
+        return attrs.evolve(answer, tool_call_id=tool_call.id)  # a replayed one answers what the model asked before
 
     def _result(self, tool_call: ToolCall, result: Any) -> ToolMessage:
         if not isinstance(result, BaseException):

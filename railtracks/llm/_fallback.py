@@ -25,7 +25,7 @@ from railtracks.llm._model import (
     Usage,
     attachment_types_of,
 )  # fmt: skip
-from railtracks.llm._prices import prepare_prices, with_cost
+from railtracks.llm._prices import prepare_prices, sum_of, with_cost
 from railtracks.llm._settings import with_settings
 
 OnFailure = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
@@ -141,7 +141,7 @@ class Fallback:
         for model in self.models:
             try:
                 completion = await model.complete(messages, tools=tools, output=output)
-                self._check_ending(model, completion, messages, is_last=len(failed) == len(self.models) - 1)
+                await self._check_ending(model, completion, messages, is_last=len(failed) == len(self.models) - 1)
             except Exception as exc:
                 self._go_on(failed, model, exc)
             else:
@@ -160,7 +160,8 @@ class Fallback:
                 async with aclosing(model.stream(messages, tools=tools, output=output)) as pieces:
                     async for piece in pieces:
                         if not has_begun:
-                            self._check_ending(model, piece, messages, is_last=len(failed) == len(self.models) - 1)
+                            is_last = len(failed) == len(self.models) - 1
+                            await self._check_ending(model, piece, messages, is_last=is_last)
                         has_begun = True
                         yield await _noted(piece, model, failed) if isinstance(piece, Completion) else piece
             except Exception as exc:
@@ -185,8 +186,11 @@ class Fallback:
             return is_unavailable(error)
         return isinstance(error, on) if isinstance(on, type | tuple) else bool(on(error))
 
-    def _check_ending(self, model: Model, answer: object, messages: Sequence[Message], *, is_last: bool) -> None:
-        """Raise the error of an answer that is not whole, if the next model is to be asked for it."""
+    async def _check_ending(self, model: Model, answer: object, messages: Sequence[Message], *, is_last: bool) -> None:
+        """Raise the error of an answer that is not whole, if the next model is to be asked for it.
+
+        Cancellation: Raised when the list of prices is loaded.
+        """
         if is_last or self._on is None or not isinstance(answer, Completion):
             return
         kind = _ERRORS.get(ending_of(answer))
@@ -194,7 +198,8 @@ class Fallback:
             return
         history = MessageHistory([*messages, answer.message])
         what = f"the answer of {_named(model)} has ended with {answer.finish_reason!r}"
-        error = kind(what, history, answer.usage or Usage())
+        await prepare_prices(model)
+        error = kind(what, history, answer.usage or Usage(), with_cost(model, answer).cost)
         if self._is_wanted(error):
             raise error
 
@@ -206,6 +211,8 @@ def _named(model: Model) -> str:
 async def _noted(completion: Any, model: Model, failed: Sequence[tuple[Model, Exception]]) -> Any:
     """Return an answer with its cost, which is that of the model that gave it, and the models that have failed before.
 
+    The answers of those that were not whole were paid for, too, and are in its usage and its cost.
+
     Cancellation: Raised when the list of prices is loaded.
     """
     if not isinstance(completion, Completion):
@@ -216,7 +223,11 @@ async def _noted(completion: Any, model: Model, failed: Sequence[tuple[Model, Ex
         return completion
     texts = [f"{each.provider} {each.name}: {type(error).__name__}" for each, error in failed]
     provider = model.provider if completion.provider is None else completion.provider
-    return attrs.evolve(completion, provider=provider, failed=(*texts, *completion.failed))
+    usage, cost = completion.usage, completion.cost
+    for _, error in failed:
+        if isinstance(error, LLMError) and error.usage is not None:
+            usage, cost = (usage or Usage()) + error.usage, sum_of(cost, error.cost)
+    return attrs.evolve(completion, provider=provider, failed=(*texts, *completion.failed), usage=usage, cost=cost)
 
 
 def _warn(model: Model, error: Exception, other: Model) -> None:

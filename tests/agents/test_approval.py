@@ -9,7 +9,7 @@ import pytest
 
 import railtracks as rt
 from railtracks.exceptions import ContextError, NodeCreationError, NodeInvocationError, RunSuspended
-from railtracks.llm import ToolMessage
+from railtracks.llm import ToolCall, ToolMessage
 from railtracks.state import MemoryStore, Status
 from railtracks.testing import ScriptedModel, check, simulate, tool_call
 from railtracks.testing.faults import Kill
@@ -265,6 +265,26 @@ async def test_a_suspended_run_goes_on_when_all_have_answered():
     denied, booked, paid = model.calls[1][-3:]
     assert (denied.content, booked.content) == ("not run: a person denied it: too much", "booked Nobu")
     assert paid.content.endswith("paid 60")
+
+
+async def test_a_model_that_is_asked_again_reads_answers_to_its_calls():
+    """It gives them other identifiers."""
+    agent = rt.agent_node("Clerk", tool_nodes=[rt.tool(pay, needs_approval=True)])
+
+    def flow(name, *ids):
+        wanted = [ToolCall(each, "pay", {"amount": 50 + number}) for number, each in enumerate(ids)]
+        model = ScriptedModel([wanted, "Done."], name=name)
+        return rt.Flow("Office", agent, default_llm=model, run_identifier="run", logging_setting="QUIET"), model
+
+    with pytest.raises(RunSuspended) as caught:
+        await flow("one", "a", "b")[0].ainvoke("Pay.")
+    first, second = by_amount(caught.value.questions)
+    with pytest.raises(RunSuspended):
+        await flow("one")[0].aresume("run", answers={first.id: "yes"})
+    again, model = flow("two", "c", "d")
+    assert str(await again.aresume("run", answers={second.id: "no"})) == "Done."
+    assert PAID == [(50, "Ada")]
+    assert [message.tool_call_id for message in tool_messages(model)] == ["c", "d"]
 
 
 async def test_a_callback_that_answered_wrongly_is_asked_again():

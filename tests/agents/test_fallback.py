@@ -13,7 +13,7 @@ import pytest
 
 import railtracks as rt
 from railtracks.exceptions import ConfigError, Filtered, LLMError, Refused, Truncated
-from railtracks.llm import Fallback
+from railtracks.llm import Fallback, Price, Usage
 from railtracks.llm._availability import is_unavailable
 from railtracks.testing import ScriptedModel, answer, check, faults, simulate, tool_call
 from tests.agents.helpers import Speaker, records
@@ -140,6 +140,21 @@ async def test_a_stream_that_has_begun_is_not_mixed_with_another():
             async for chunk in rt.astream(rt.agent_node(llm=Fallback(broken, other)), "Hello"):
                 texts.append(chunk.text)
     assert (texts, other.calls) == (["one"], [])
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_answers_that_are_not_whole_were_paid_for_too(streams):
+    first = ScriptedModel(
+        lambda _: answer("", finish_reason="refusal", usage=Usage(100, 10)), price=Price(input=1_000_000, output=0)
+    )
+    other = ScriptedModel(lambda _: answer("Hi", usage=Usage(3, 4)), price=Price(input=0, output=1_000_000))
+    agent = rt.agent_node(llm=Fallback(first, other, on=Refused))
+    async with rt.Session():
+        if streams:
+            response = [chunk.response async for chunk in rt.astream(agent, "Hello")][-1]
+        else:
+            response = await rt.call(agent, "Hello")
+    assert (response.usage, response.cost) == (Usage(103, 14), 104)
 
 
 @pytest.mark.parametrize("streams", [False, True])
