@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from railtracks.exceptions import NodeCreationError, NodeInvocationError
 from railtracks.llm._messages import SystemMessage
 from railtracks.nodes import FunctionNode
+from railtracks.nodes._callables import required_parameters
 from railtracks.nodes._identity import definition_path
 from railtracks.nodes._resolve import as_node
 
@@ -30,16 +30,7 @@ def system_of(given: Any) -> tuple[SystemMessage | None, FunctionNode[..., Any] 
             f"that returns one of them"
         )
     node = as_node(given, "system_message").options()  # a copy
-    try:
-        signature = inspect.signature(node.target)
-    except (TypeError, ValueError):  # some builtins have none
-        signature = inspect.Signature()
-    needed = [
-        name
-        for name, each in signature.parameters.items()
-        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
-    ]
-    if needed:
+    if needed := required_parameters(node.target):
         raise NodeCreationError(
             f"the function {node.name}, a system_message, has the parameters {', '.join(needed)}, and is called "
             f"without arguments; read rt.context.get(...) in it, or give them defaults"

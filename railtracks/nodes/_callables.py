@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from railtracks._concurrency._task_stream import TaskStream
@@ -53,3 +53,20 @@ def is_awaited(result: Any) -> bool:
     A stream is not. It has ``__await__`` only for an error that says so.
     """
     return holds(inspect.isawaitable, result) and not issubclass(type(result), TaskStream)
+
+
+def parameters_of(func: Any) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a callable, by name; none if it does not say them."""
+    try:
+        return inspect.signature(func).parameters
+    except (TypeError, ValueError):  # some builtins have no signature
+        return {}
+
+
+def required_parameters(func: Any) -> list[str]:
+    """Return the names of the parameters without which a callable cannot be called."""
+    return [
+        name
+        for name, each in parameters_of(func).items()
+        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]

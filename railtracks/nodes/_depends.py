@@ -1,6 +1,6 @@
 """Dependencies: parameters of a node that are filled in when it runs, from the context of the session or by a function.
 
-They are no arguments: callers do not pass them, models do not see them, and they are not on record. What fills them in
+They are not arguments: callers do not pass them, models do not see them, and they are not on record. What fills them in
 is made with the node, so a node without dependencies pays nothing for them in a call.
 """
 
@@ -18,7 +18,7 @@ import attrs
 
 from railtracks._context_variable import current
 from railtracks.exceptions import ContextError, NodeCreationError
-from railtracks.nodes._callables import display_name, is_async, is_awaited
+from railtracks.nodes._callables import display_name, is_async, is_awaited, parameters_of, required_parameters
 from railtracks.state._serialization._type_hints import UNKNOWN, hints_of, is_union
 
 _MISSING = object()
@@ -44,7 +44,7 @@ class Dependency:
 
 
 def Depends(source: str | Callable[..., Any], *, key: str | None = None) -> Any:  # noqa: N802 (its name elsewhere, too)
-    """Return the default of a parameter that is filled in when the node runs, and that is no argument of its calls.
+    """Return the default of a parameter that is filled in when the node runs, and that is not an argument of its calls.
 
     ::
 
@@ -159,8 +159,7 @@ class Needs:
         self._hints: Mapping[str, Any] | None = None  # once they are needed, as they may name what is defined later
         self._wanted: list[tuple[str, int, Dependency]] = []
         self._makers: dict[str, _Maker] = {}
-        parameters = _parameters(target)
-        for at, (name, each) in enumerate(parameters.items()):
+        for at, (name, each) in enumerate(parameters_of(target).items()):
             if type(each.default) is Dependency:
                 if each.kind is each.POSITIONAL_ONLY:
                     raise NodeCreationError(
@@ -259,7 +258,7 @@ class _Maker:
                 f"the parameter {parameter!r} of {owner} depends on {display_name(func)}, which is async, and {owner} "
                 f"is not; write `async def {owner}`, or a sync function in its place"
             )
-        if missing := _required(func):
+        if missing := required_parameters(func):
             raise NodeCreationError(
                 f"the parameter {parameter!r} of {owner} depends on {display_name(func)}, which is called without "
                 f"arguments, and has the parameters {', '.join(missing)}; give them defaults, such as rt.Depends(...)"
@@ -285,22 +284,6 @@ class _Maker:
         if self._is_async_generator:
             return await stack.enter_async_context(value)
         return await value if is_awaited(value) else value
-
-
-def _parameters(func: Any) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(func).parameters
-    except (TypeError, ValueError):  # some builtins have none
-        return {}
-
-
-def _required(func: Any) -> list[str]:
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [
-        name
-        for name, each in _parameters(func).items()
-        if each.default is inspect.Parameter.empty and each.kind not in variable
-    ]
 
 
 def _accepts(hint: Any, value: Any) -> bool:
