@@ -66,7 +66,7 @@ class HandOff:
             result_type: The type of the content of the agent that hands over.
 
         Raises:
-            NodeCreationError: It is no agent, or the content of its answers may have another type.
+            NodeCreationError: It is not an agent, or the content of its answers may have another type.
         """
         found = self.agent() if self.is_later else self.agent
         spec = spec_of(found)
@@ -195,7 +195,7 @@ def _description(agent: Any, name: str) -> str:
 
 
 def spec_of(agent: Any) -> Any:
-    """Return what an agent is made of; None if this is none. The class of agents is in a module above this one."""
+    """Return what an agent is made of; None if it is not an agent. The class of agents is in a module above."""
     cls = innermost(agent)
     is_agent = isinstance(cls, type) and hasattr(cls, "manifest")
     return getattr(cls, "definition", None) if is_agent else None

@@ -240,7 +240,7 @@ class Client:
 
     def __railtracks_node__(self) -> FunctionNode[..., Any]:
         raise NodeCreationError(
-            f"the MCP client {self.name!r} is no node; its tools are: write tool_nodes=[*await client.tools()], or "
+            f"the MCP client {self.name!r} is not a node; its tools are: write tool_nodes=[*await client.tools()], or "
             f"tool_nodes=client.tools_sync() in synchronous code"
         )
 

@@ -9,7 +9,7 @@ from railtracks._schema._lossless import NOT_JSON, json_in
 from railtracks.llm._attachments import Attachment, Audio, Document, Image
 
 _RESULT = "result"
-"""The one member of the object in which servers wrap a result that is no object."""
+"""The one member of the object in which servers wrap a result that is not an object."""
 
 
 def value_of(result: Any, tool: Any) -> Any:

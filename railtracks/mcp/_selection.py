@@ -18,7 +18,7 @@ class Selection:
         exclude: Names and patterns of those that are not.
 
     Raises:
-        ConfigError: These are no lists of texts.
+        ConfigError: These are not lists of texts.
     """
 
     def __init__(self, client: str, include: Iterable[str] | None, exclude: Iterable[str]) -> None:

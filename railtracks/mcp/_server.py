@@ -171,7 +171,7 @@ def mcp_server(
         name: The name of the server, for clients.
         instructions: What clients should know of the server as a whole, for their models. None: nothing.
         version: The version of the server, for clients.
-        **options: As for :class:`Session`, for the sessions of targets that are no flows.
+        **options: As for :class:`Session`, for the sessions of targets that are not flows.
 
     Raises:
         ConfigError: The package is not installed, or an option is unknown or has a wrong value.

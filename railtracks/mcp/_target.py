@@ -165,7 +165,7 @@ def _texts(option: str, given: Mapping[str, str | Secret[str]] | None) -> dict[s
         text = value.value if isinstance(value, Secret) else value
         if not isinstance(name, str) or not isinstance(text, str):
             raise ConfigError(
-                f"rt.mcp.Client: the value of {name!r} in {option} is no text; expected one, or rt.Secret"
+                f"rt.mcp.Client: the value of {name!r} in {option} is not a text; expected one, or rt.Secret"
             )
         texts[name] = text
     return texts

@@ -228,7 +228,7 @@ def test_tools_of_a_module_work_in_flows(backend):
         ({"url": "host/mcp"}, "url is 'host/mcp'; expected an address"),
         ({"url": "https://a", "env": {"A": "b"}}, "env is only for servers that are given by command="),
         ({"command": ["a"], "headers": {"A": "b"}}, "headers is only for servers that are given by url="),
-        ({"command": ["a"], "env": {"A": 5}}, "the value of 'A' in env is no text"),
+        ({"command": ["a"], "env": {"A": 5}}, "the value of 'A' in env is not a text"),
         ({"command": ["a"], "timeout": 0}, "timeout is 0; expected seconds"),
         ({"command": ["a"], "include": 5}, "include is 5; expected a list of names"),
         ({"command": ["a"], "prefix": None}, "prefix is None; expected a text"),
@@ -240,7 +240,7 @@ def test_wrong_arguments_are_refused(options, problem):
 
 
 def test_a_client_in_place_of_its_tools_is_refused():
-    with pytest.raises(NodeCreationError, match=r"the MCP client 'ref' is no node; .*client\.tools_sync\(\)"):
+    with pytest.raises(NodeCreationError, match=r"the MCP client 'ref' is not a node; .*client\.tools_sync\(\)"):
         agent_of("Oh.", tool_nodes=[Client("ref", server=Reference().sdk)])
 
 

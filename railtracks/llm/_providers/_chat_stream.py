@@ -81,7 +81,7 @@ class ChatStream:
     def add(self, chunk: Mapping[str, Any]) -> Iterator[str | Reasoning | OutputDelta]:
         """Add a chunk, and yield the text in it, and what the model thinks.
 
-        A server that does not stream sends a whole answer, or what is no answer at all; either is taken for the end.
+        A server that does not stream sends a whole answer, or what is not an answer; either is taken for the end.
         """
         self._head.update({name: chunk[name] for name in ("id", "model", "usage", "service_tier") if chunk.get(name)})
         if "choices" not in chunk:

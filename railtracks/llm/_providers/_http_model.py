@@ -44,10 +44,8 @@ class Connection:
         """Return the secrets in headers and in the query."""
         given = [self.options.get(name) or {} for name in ("default_headers", "default_query")]
         secrets = [str(value) for each in given for name, value in each.items() if is_secret_name(name)]
-        return [
-            *secrets,
-            *(text.split(" ")[-1] for text in secrets),
-        ]  # the "x" of "Bearer x", which errors show by itself
+        # Errors may show the "x" of "Bearer x" by itself.
+        return [*secrets, *(text.split(" ")[-1] for text in secrets)]
 
 
 class HTTPModel(SDKModel[Any]):
@@ -207,7 +205,7 @@ def _seconds_problem(value: Any) -> str | None:
 
 
 _SHOWN = frozenset({"base_url", "azure_endpoint", "api_version", "timeout", "max_retries"})
-"""Options whose values are no secrets. Addresses may have a password, but not one that is none."""
+"""Options whose wrong values errors show."""
 _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "base_url": _address_problem,
     "azure_endpoint": _address_problem,
