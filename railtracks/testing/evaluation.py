@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import anyio
@@ -133,13 +134,13 @@ async def evaluate(
         limit: How many pairs are evaluated at one time. None: all.
 
     Raises:
-        ConfigError: Two agents or two scores have the same name, or something is not a node, or not a case.
+        ConfigError: Two agents or two scores have the same name, or something is not a list, not a node, or not a case.
 
     Cancellation: Cancels the calls that run.
     """
     named = _named(agents, "agents")
     scored = _named(scores, "scores")
-    given = [*cases]
+    given = [*_listed(cases, "cases")]
     for case in given:
         if not isinstance(case, Case):
             raise ConfigError(f"evaluate: {case!r} is not a case; write Case({case!r})")
@@ -156,15 +157,21 @@ async def evaluate(
 def _named(nodes: Iterable[Any] | Mapping[str, Any], what: str) -> dict[str, Any]:
     if isinstance(nodes, Mapping):
         for node in nodes.values():
-            as_node(node, "evaluate")  # which raises if it is none
+            as_node(node, what, in_list=True)  # which raises if it is none
         return dict(nodes)
     found: dict[str, Any] = {}
-    for node in nodes:
-        name = as_node(node, "evaluate").name
+    for node in _listed(nodes, what):
+        name = as_node(node, what, in_list=True).name
         if name in found:
             raise ConfigError(f"evaluate: two of the {what} are called {name!r}; write {{'one': ..., 'other': ...}}")
         found[name] = node
     return found
+
+
+def _listed(given: Iterable[Any], what: str) -> Iterable[Any]:
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise ConfigError(f"evaluate: {what} is {given!r}; expected a list: [...]")
+    return given
 
 
 async def _evaluated(name: str, agent: Any, case: Case, scores: Mapping[str, Any]) -> Row:
@@ -186,7 +193,7 @@ async def _evaluated(name: str, agent: Any, case: Case, scores: Mapping[str, Any
 
 
 def _checked(score: Any) -> float:
-    if not isinstance(score, int | float):
+    if not isinstance(score, int | float | Decimal):  # a cost is a Decimal
         raise TypeError(f"it returned {score!r}; expected a number, True or False")
     return float(score)
 
@@ -196,7 +203,9 @@ def _error(exc: Exception) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+    if value is None:
+        return ""
+    return f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:.2f}"  # a cost may be much less than a cent
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from functools import partial
 
 import pytest
@@ -76,6 +77,17 @@ def test_the_tables_are_markdown(backend):
     assert str(Evaluation((), ("is_right",))).splitlines()[2:] == []
 
 
+def test_a_cost_is_a_score(backend):
+    def cost(response: rt.LLMResponse[str], case: Case) -> Decimal | None:
+        return response.cost
+
+    price = rt.llm.Price(input=1, output=2)
+    agent = rt.agent_node("Cheap", llm=ScriptedModel(lambda _: answer("Hi.", usage=Usage(1, 1)), price=price))
+    found = simulate(partial(evaluate, [agent], CASES[:1], [cost]), backend=backend).unwrap()
+    assert found.mean("Cheap", "cost") == pytest.approx(0.000003)
+    assert "| 3e-06 |" in str(found)
+
+
 def test_as_many_pairs_as_allowed_run_at_one_time(backend):
     outcome = simulate(partial(evaluate, [Yes], CASES, limit=1), backend=backend)
     assert outcome.duration == 6
@@ -110,3 +122,9 @@ async def test_what_cannot_be_evaluated_is_an_error():
         await evaluate([Yes, Yes], CASES)
     with pytest.raises(ConfigError, match=r"'Coat\?' is not a case; write Case\('Coat\?'\)"):
         await evaluate([Yes], ["Coat?"])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match=r"agents is .*; expected a list: \[\.\.\.\]"):
+        await evaluate(Yes, CASES)
+    with pytest.raises(ConfigError, match=r"cases is 'Coat\?'; expected a list"):
+        await evaluate([Yes], "Coat?")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"scores is .*; expected a list"):
+        await evaluate([Yes], CASES, is_right)  # type: ignore[arg-type]
