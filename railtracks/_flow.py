@@ -306,7 +306,8 @@ class Flow(Generic[P, T]):
         except Exception as exc:  # a __deepcopy__ or __reduce__ may raise anything
             raise ContextError(
                 f"the context of the flow {self.name!r} cannot be copied for a new run ({exc}); "
-                f"keep such values out of it, or create them in a node and rt.context.put() them"
+                f"keep such values out of it: have a function make them, for a parameter `x=rt.Depends(function)`, "
+                f"or create them in a node and rt.context.put() them"
             ) from exc
         session = Session(
             context,

@@ -93,7 +93,8 @@ def structured_output(text: str, cls: Any, schema: Mapping[str, Any] | None = No
     if not is_wrapped(cls):
         return _run(lambda: structure(data, kind))
     value = Field("value", "value", kind, required=True)
-    return _run(lambda: structure_members(expect_object(data), [value], "key"))["value"]
+    what = 'an object with the key "value"'
+    return _run(lambda: structure_members(expect_object(data, what), [value], "key"))["value"]
 
 
 def _read_answer(text: str) -> Any:

@@ -106,15 +106,20 @@ def structure_members(
     return values
 
 
-def expect_object(data: Any) -> Mapping[str, Any]:
-    """Return the data, or what it says as a text, or raise ``Problems`` if that is not a JSON object."""
-    found: Mapping[str, Any] = or_in_text(_object)(data)
+def expect_object(data: Any, what: str = "an object") -> Mapping[str, Any]:
+    """Return the data, or what it says as a text, or raise ``Problems`` if that is not a JSON object.
+
+    Args:
+        data: JSON data.
+        what: What was expected, for the error.
+    """
+    found: Mapping[str, Any] = or_in_text(lambda each: _object(each, what))(data)
     return found
 
 
-def _object(data: Any) -> Mapping[str, Any]:
+def _object(data: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
-        raise mismatch("an object", data)
+        raise mismatch(what, data)
     return data
 
 

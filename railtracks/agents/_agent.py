@@ -19,6 +19,7 @@ from railtracks.agents._spec import AgentSpec, digest
 from railtracks.agents._system_messages import system_of
 from railtracks.agents._tools import Tool, ToolManifest
 from railtracks.exceptions import ConfigError, NodeInvocationError
+from railtracks.llm._attachments import Attachment
 from railtracks.llm._messages import Message, UserMessage
 from railtracks.llm._settings import with_settings
 from railtracks.nodes import FunctionNode, Node
@@ -133,8 +134,17 @@ def _messages(given: object, agent: str) -> list[Message]:
         raise NodeInvocationError(
             f"the agent {agent} was given {given!r}; expected a text, a message with a text such as "
             f"rt.llm.UserMessage('...'), or a list of messages that is not empty"
+            f"{_how_to_make_messages(given, messages)}"
         )
     return messages
+
+
+def _how_to_make_messages(given: object, messages: list[Any]) -> str:
+    if any(isinstance(each, Attachment) for each in (given, *messages)):
+        return "; an image goes along with a text: rt.llm.UserMessage('...', attachments=[...])"
+    if any(isinstance(each, Mapping) for each in (given, *messages)):
+        return "; messages in JSON, a list of dicts, become such a list by rt.llm.MessageHistory.from_json(text)"
+    return ""
 
 
 _CHANGEABLE = frozenset(

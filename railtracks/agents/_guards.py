@@ -68,7 +68,7 @@ def guards_of(given: Any, label: str) -> tuple[Guard, ...]:
                 f"{label} has the agent {spec.name}, which answers with a text, and so would always trip; give it "
                 f"output_schema=str | None, for the reason, or None where there is none"
             )
-        found.append(Guard(as_node(each, label), spec is not None))
+        found.append(Guard(as_node(each, label, in_list=True), spec is not None))
     return tuple(found)
 
 

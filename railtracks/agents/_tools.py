@@ -165,7 +165,7 @@ def tools_of(nodes: Iterable[Any], manifest_of: Callable[[Any], ToolManifest | N
             continue
         given, needs_approval = (each.node, each.needs_approval) if isinstance(each, ToolNode) else (each, False)
         manifest = manifest_of(given)
-        node = as_node(given, "tool_nodes")
+        node = as_node(given, "tool_nodes", in_list=True)
         tool = _function_tool(node) if manifest is None else _agent_tool(node, manifest)
         if tool.schema.name in tools:
             how = "rt.function_node(..., name='another')" if manifest is None else "rt.agent_node('another', ...)"

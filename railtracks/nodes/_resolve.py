@@ -19,12 +19,13 @@ AS_NODE = "__railtracks_node__"
 """The method of classes of the library that returns an object as a node."""
 
 
-def as_node(target: Any, api_name: str = "rt.call") -> FunctionNode[..., Any]:
+def as_node(target: Any, api_name: str = "rt.call", *, in_list: bool = False) -> FunctionNode[..., Any]:
     """Return ``target``, which may be anything that ``rt.call`` takes, as a node.
 
     Args:
         target: The node, function, class or other callable.
         api_name: The public function that was called with it, for the error.
+        in_list: Whether it stood in a list, of which ``api_name`` is the argument, such as ``tool_nodes``.
 
     Raises:
         NodeCreationError: ``target`` cannot be called; the text shows what to write.
@@ -43,19 +44,24 @@ def as_node(target: Any, api_name: str = "rt.call") -> FunctionNode[..., Any]:
         target.close()  # or Python would warn that it was never awaited
         name = target.__name__
         raise NodeCreationError(
-            f"{api_name}() expected a function, not the coroutine of {name}(...); "
+            f"{api_name} expects functions, not the coroutine of {name}(...); write {api_name}=[{name}]"
+            if in_list
+            else f"{api_name}() expected a function, not the coroutine of {name}(...); "
             f"write `{api_name}({name}, ...)`, with the function and its arguments separate"
         )
     if issubclass(kind, Node):
         name = type(target).__name__
         raise NodeCreationError(
-            f"{api_name}() expected a class, not an instance of {name}; "
+            f"{api_name} expects classes, not an instance of {name}; write {api_name}=[{name}]"
+            if in_list
+            else f"{api_name}() expected a class, not an instance of {name}; "
             f"write `{api_name}({name}, ...)` with the arguments of its __init__"
         )
     if callable(target):
         return function_node(target)
+    receiver = api_name if in_list else f"{api_name}()"
     raise NodeCreationError(
-        f"{target!r} is not a node; pass {api_name}() a function, the result of rt.function_node, "
+        f"{target!r} is not a node; pass {receiver} a function, the result of rt.function_node, "
         f"or a subclass of rt.nodes.Node"
     )
 

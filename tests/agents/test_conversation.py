@@ -6,7 +6,7 @@ import pytest
 
 import railtracks as rt
 from railtracks.exceptions import NodeInvocationError
-from railtracks.llm import AssistantMessage, MessageHistory, SystemMessage, ToolCall, ToolMessage, UserMessage
+from railtracks.llm import AssistantMessage, Image, MessageHistory, SystemMessage, ToolCall, ToolMessage, UserMessage
 from railtracks.testing import ScriptedModel, tool_call
 from tests.agents.helpers import agent_of, asked, forecast
 
@@ -64,6 +64,19 @@ async def test_what_is_not_a_conversation_is_refused(given):
     ):
         await rt.call(agent, given)
     assert model.calls == []
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ([{"role": "user", "content": "Hi"}], r"become such a list by rt\.llm\.MessageHistory\.from_json\(text\)$"),
+        (["What is it?", Image(b"\x89PNG\r\n\x1a\n")], r"rt\.llm\.UserMessage\('\.\.\.', attachments=\[\.\.\.\]\)$"),
+    ],
+)
+async def test_the_error_says_how_messages_are_made(given, hint):
+    agent, _ = agent_of("Hi.")
+    with pytest.raises(NodeInvocationError, match=hint):
+        await rt.call(agent, given)
 
 
 @pytest.mark.parametrize("given", [UserMessage(7), UserMessage(None), [AssistantMessage(None)]])  # type: ignore[arg-type]

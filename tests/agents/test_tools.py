@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import railtracks as rt
-from railtracks.exceptions import LLMError
+from railtracks.exceptions import LLMError, NodeCreationError
 from railtracks.llm import AssistantMessage, MessageHistory, ToolCall, ToolMessage
 from railtracks.testing import tool_call
 from tests.agents.helpers import Place, add, agent_of, asked, broken, forecast, hello, records, tool_messages
@@ -30,6 +30,26 @@ class Square(rt.nodes.Node[int]):
     @classmethod
     def name(cls) -> str:
         return "square"
+
+
+async def shout(text: str) -> str:
+    return text.upper()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (
+            lambda: shout("a"),
+            r"not the coroutine of shout\(\.\.\.\); write tool_nodes=\[shout\]$",
+        ),
+        (lambda: Square(2), r"not an instance of Square; write tool_nodes=\[Square\]$"),
+        (lambda: "forecast", r"^'forecast' is not a node; pass tool_nodes a function"),
+    ],
+)
+def test_what_cannot_be_a_tool_is_refused(given, says):
+    with pytest.raises(NodeCreationError, match=says):
+        rt.agent_node(tool_nodes=[given()])
 
 
 def test_each_kind_of_tool_runs(backend):

@@ -517,7 +517,7 @@ def test_structured_output(cls, text, value):
         (float, '{"value": 1e999}', r"^value: expected a number, got Infinity$"),
         (float, '{"value": 1' + "0" * 400 + "}", r"^value: "),
         (int, '{"value": 1' + "0" * 5_000 + "}", r"^the answer must be JSON alone"),
-        (list[int], "[1]", r"^expected an object, got \[1\]$"),
+        (list[int], "[1]", r'^expected an object with the key "value", got \[1\]$'),
         (list[int], '{"value": [1], "x": 1}', r'^unknown key "x" \(the keys are value\)$'),
         (list[int], "{}", r"^value: missing$"),
     ],
