@@ -207,6 +207,8 @@ class Needs:
         frame = current.get()
         context = {} if frame is None else frame.coordinator.context
         if dependency.key in context:
+            if frame.coordinator.cached_calls is not None:
+                frame.coordinator.cached_calls.on_context_read(dependency.key)
             return context[dependency.key]
         if dependency.make is not None:
             return _MISSING

@@ -289,6 +289,18 @@ async def test_calls_with_dependencies_are_cached_and_resumed():
     assert calls == ["real"]
 
 
+@pytest.mark.parametrize(("cache", "warnings"), [(True, 1), (rt.Cache(key=lambda name: name), 0)])
+async def test_a_cached_call_that_depends_on_the_context_warns(cache, warnings, caplog):
+    @rt.function_node(cache=cache)
+    async def greet(name: str, language: str = rt.Depends("language")) -> str:
+        return f"{language} {name}"
+
+    async with rt.Session(context={"language": "fr"}):
+        assert [await rt.call(greet, name) for name in ("Ada", "Ada", "Bob")] == ["fr Ada", "fr Ada", "fr Bob"]
+    texts = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert ["greet has cache=, and reads 'language' from the context" in text for text in texts] == [True] * warnings
+
+
 def test_nodes_with_dependencies_are_pickled():
     assert pickle.loads(pickle.dumps(find_node)) == find_node
     node = pickle.loads(pickle.dumps(rt.function_node(find_sync, name="other")))
