@@ -8,6 +8,7 @@ The texts that a model reads must not change: they are on record.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,7 +68,7 @@ def approved_call(
         args, kwargs = bound
         changed = None
         if await _is_needed(tool, bound):
-            decision = _decision(await ask_for_approval(request, _decision))
+            decision = _decision(await ask_for_approval(request, functools.partial(_check, tool)))
             if not decision.approved:
                 reason = f": {decision.reason}" if decision.reason else ""
                 return ToolMessage(f"not run: a person denied it{reason}", tool_call.id, tool_call.name, is_error=True)
@@ -94,6 +95,17 @@ def approved_call(
         policies=OWN_POLICIES,
     )
     return node, (tool_call.name, arguments), {}
+
+
+def _check(tool: Tool, answer: object) -> None:
+    """Check an answer.
+
+    Raises:
+        NodeInvocationError: It says neither yes nor no, or has arguments that do not fit.
+    """
+    decision = _decision(answer)
+    if decision.approved and decision.arguments is not None:
+        _bind(tool, decision.arguments)
 
 
 async def _is_needed(tool: Tool, bound: Arguments) -> bool:

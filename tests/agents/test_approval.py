@@ -287,10 +287,14 @@ async def test_a_model_that_is_asked_again_reads_answers_to_its_calls():
     assert [message.tool_call_id for message in tool_messages(model)] == ["c", "d"]
 
 
-async def test_a_callback_that_answered_wrongly_is_asked_again():
-    said = [7, "yes"]
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [(7, "answered with 7"), ({"approved": True, "arguments": {"amount": "much"}}, "do not fit: amount: expected an")],
+)
+async def test_a_callback_that_answered_wrongly_is_asked_again(wrong, says):
+    said = [wrong, "yes"]
     flow = office(ScriptedModel([tool_call("pay", amount=50), "Done."]), ask_callback=lambda _: said.pop(0))
-    with pytest.raises(NodeInvocationError, match="answered with 7"):
+    with pytest.raises(NodeInvocationError, match=says):
         await flow.ainvoke()
     assert await flow.aresume("run") == "Done."
     assert PAID == [(50, "Ada")]
