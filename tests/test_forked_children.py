@@ -198,6 +198,7 @@ def test_locks_that_other_threads_hold_do_not_block_a_child(backend):
 import threading
 from railtracks import _config
 from railtracks._concurrency import _work_item
+from railtracks.state import _shared_texts
 from railtracks.state._redaction import _redactor
 from railtracks.state._stores import _file_lock, _memory
 
@@ -205,7 +206,7 @@ store = rt.state.MemoryStore()
 stop, held = threading.Event(), threading.Barrier(2)
 
 def hold():
-    with _config._lock, _work_item._lock, _redactor._adding, _file_lock._guard, store._guard:
+    with _config._lock, _work_item._lock, _redactor._adding, _file_lock._guard, store._guard, _shared_texts._guard:
         held.wait()
         stop.wait()
 
@@ -217,7 +218,7 @@ def use():
     rt.set_config(backend=BACKEND)
     with rt.Session(store=store, context={"password": "a very long secret"}):
         call()
-    rt.Flow("F", length).invoke("abc")
+    rt.Flow("F", length).invoke([rt.llm.UserMessage(each) for each in "abc"])
 
 fork(use)
 stop.set()

@@ -16,10 +16,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import count
-from threading import Lock
+from threading import RLock
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
+from railtracks._concurrency._after_fork import after_fork
 from railtracks.state._records import CallRecord, Form
 
 _BEGINS = '"$messages": '
@@ -91,7 +92,13 @@ class MessageNode:
 _FORMS = list(Form)
 _serials = count()
 _nodes: WeakValueDictionary[tuple[Any, ...], MessageNode] = WeakValueDictionary()
-_guard = Lock()
+_guard = RLock()  # reentrant: a finalizer that runs while it is held may make a call
+
+
+@after_fork
+def _reset() -> None:
+    global _guard
+    _guard = RLock()  # another thread of the parent may have held it
 
 
 def intern(
