@@ -79,6 +79,8 @@ class TokenBudget:
             raise ConfigError("rt.TokenBudget() bounds nothing; write rt.TokenBudget(100_000) or max_cost=...")
         self.max_tokens: int | None = max_tokens
         self.max_cost: Decimal | None = None if max_cost is None else dollars(max_cost, "rt.TokenBudget: max_cost")
+        if self.max_cost == 0:
+            raise ConfigError(f"rt.TokenBudget: max_cost is {max_cost!r}; expected dollars above 0, or None")
         self._lock = threading.Lock()  # event loops of several threads may draw from it
         self._usage, self._cost = Usage(), Decimal(0)
         self._lacks_usage = self._lacks_cost = False  # whether that of an answer is not known

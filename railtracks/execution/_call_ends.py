@@ -154,7 +154,7 @@ def replay(
         replayed = [record, *records[len(records) - len(match.descendants) :]]
         if notify is not None:
             notify(session.session_id, replayed)
-        for budget in budgets:
+        for budget in dict.fromkeys(budgets):  # one may have been entered twice
             budget.count_records(replayed)
     if record.exception is not None:
         raise record.exception

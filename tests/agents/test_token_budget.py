@@ -155,6 +155,36 @@ async def test_a_resumed_run_counts_what_is_on_record(tmp_path, monkeypatch, dur
     assert made == 6
 
 
+async def test_a_budget_entered_twice_counts_a_replayed_call_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    agent, _ = support(delay=0)
+    budgets = []
+
+    @rt.function_node
+    async def ask() -> str:
+        budgets.append(budget := rt.TokenBudget(1000))
+        with budget, budget:
+            return str(await rt.call(agent, "Help!"))
+
+    @rt.function_node
+    async def fail() -> None:
+        if len(budgets) == 1:
+            raise RuntimeError("down")
+
+    @rt.function_node
+    async def both() -> str:
+        answered = await ask()
+        await rt.call(fail)
+        return answered
+
+    flow = rt.Flow("Ask", both, run_identifier="asking")
+    with pytest.raises(RuntimeError, match="down"):
+        await flow.ainvoke()
+    await flow.aresume("asking")
+    assert len(budgets) == 2
+    assert budgets[0].usage == budgets[1].usage
+
+
 async def test_the_consumer_of_a_stream_may_ask_another_agent():
     teller, _ = support(delay=0)
     other, other_model = support(delay=0)
@@ -289,6 +319,7 @@ async def test_what_is_not_counted_cannot_be_bounded():
         ((), {}, r"rt.TokenBudget\(\) bounds nothing"),
         ((0,), {}, "max_tokens is 0"),
         ((1.5,), {}, "max_tokens is 1.5"),
+        ((), {"max_cost": 0}, "max_cost is 0; expected dollars above 0"),
         ((), {"max_cost": "1"}, "max_cost is '1'; expected a number of dollars"),
     ],
 )

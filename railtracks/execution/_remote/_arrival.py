@@ -84,7 +84,7 @@ class Arrival:
         notify = on_replayed.get()
         if notify is not None and len(self._here) > 1:
             notify(coordinator.session_id, list(self._here.values()))
-        for budget in token_budgets.get():
+        for budget in dict.fromkeys(token_budgets.get()):  # one may have been entered twice
             budget.count_records(self._here.values())
         if self._interruption is not None:
             raise self._interruption
