@@ -5,12 +5,11 @@ So it is recorded with its input and output, its duration and its error, and a r
 record. A request is found again by the messages that are new since the previous request (so that the record grows
 with the length of the conversation, not with its square), and by ``after``, a digest of all that came before them.
 
-For the same reason the texts that a model reads must not change: corrections, and why a tool was not run.
+For the same reason the texts that a model reads must not change, such as corrections.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -18,32 +17,22 @@ from typing import Any, TypeVar
 import attrs
 
 from railtracks import context
-from railtracks._calls._batch import gather_calls
 from railtracks._context_variable import current
 from railtracks._policies import OWN_POLICIES
 from railtracks._schema._arguments import ArgumentError, structured_output
 from railtracks.agents import _attributes as attributes
-from railtracks.agents._approval import approved_call
 from railtracks.agents._checks import Checks
-from railtracks.agents._endings import CUT_CALL, UNREADABLE, bound_error, ending_error, truncated
+from railtracks.agents._endings import UNREADABLE, bound_error, ending_error, truncated
 from railtracks.agents._hand_off import HandOff, Spent
 from railtracks.agents._requests import Requests
 from railtracks.agents._response import LLMResponse, chunks_of_round
-from railtracks.agents._results import FOR_THE_DEVELOPER, as_message, error_text, log_mistake
 from railtracks.agents._spec import AgentSpec, digest
 from railtracks.agents._token_budget import Draw
-from railtracks.agents._tools import Arguments
+from railtracks.agents._tool_calls import ToolCalls
 from railtracks.exceptions import ContextError, LimitExceeded, LLMError, ModelRetry
 from railtracks.execution import Frame
 from railtracks.llm._finish import Ending, ending_of
-from railtracks.llm._messages import (
-    Message,
-    MessageHistory,
-    SystemMessage,
-    ToolCall,
-    ToolMessage,
-    UserMessage,
-)  # fmt: skip
+from railtracks.llm._messages import Message, MessageHistory, SystemMessage, ToolCall, UserMessage
 from railtracks.llm._model import Completion, Usage
 from railtracks.llm._output import REJECTED
 from railtracks.llm._prices import prepare_prices, sum_of
@@ -77,8 +66,7 @@ class Conversation:
         self._made = spent.requests  # requests of this run, and of the agents that have handed the conversation over
         self._usage, self._cost = spent.usage, spent.cost  # likewise
         self._own_usage, self._own_cost = Usage(), _NOTHING
-        self._tool_calls = 0
-        self._hand_off: HandOff | None = None  # once the model has handed the conversation over
+        self._tools = ToolCalls(agent, frame)
         self._repairs = 0
         self._validated: tuple[Completion, tuple[Any, str | None]] | None = None  # the last answer
         self._digest = digest(repr(self._system))
@@ -115,7 +103,7 @@ class Conversation:
                 self._repairs += 1
             if answer.tool_calls:
                 await self._send_round(answer.tool_calls)
-                new = list(await self._run_tools(answer.tool_calls, ending_of(completion) is Ending.CUT))
+                new = list(await self._tools.run(answer.tool_calls, ending_of(completion) is Ending.CUT))
             elif problem is not None:
                 new = [UserMessage(REJECTED + problem, inject_prompt=False)]
             elif ending_of(completion) is Ending.PAUSED:  # the provider's own tools work; it goes on when it is asked
@@ -132,8 +120,8 @@ class Conversation:
                 )
             await self._send_round(new)
             self.history += new
-            if self._hand_off is not None:
-                return await self._hand_over(self._hand_off)
+            if self._tools.hand_off is not None:
+                return await self._hand_over(self._tools.hand_off)
 
     async def _hand_over(self, hand_off: HandOff) -> LLMResponse[Any]:
         """Have another agent go on, and return its answer as that of this one."""
@@ -239,10 +227,8 @@ class Conversation:
     def _error(self, completion: Completion) -> LLMError | None:
         """Return the error of an answer that the agent cannot go on with; None if it can."""
         agent = self._agent
-        history, usage = (
-            MessageHistory([*self.history, completion.message]),
-            self._usage + (completion.usage or Usage()),
-        )
+        history = MessageHistory([*self.history, completion.message])
+        usage = self._usage + (completion.usage or Usage())
         if error := ending_error(agent, completion, history, usage):
             return error
         problem = None if self._repairs < agent.repairs else self._validate(completion)[1]
@@ -264,11 +250,10 @@ class Conversation:
     def _validate_uncached(self, completion: Completion) -> tuple[Any, str | None]:
         agent, answer = self._agent, completion.message
         if answer.tool_calls:
-            limit = agent.max_tool_calls
             if ending_of(completion) is Ending.CUT:
                 return None, "it was cut off"
-            is_over = limit is not None and self._tool_calls >= limit
-            return None, f"no more than {limit} tool calls are allowed" if is_over else None
+            is_at_limit = self._tools.is_at_limit
+            return None, f"no more than {agent.max_tool_calls} tool calls are allowed" if is_at_limit else None
         if ending_of(completion) is Ending.MALFORMED:
             return None, UNREADABLE
         if agent.output is None or ending_of(completion) is Ending.PAUSED:
@@ -277,74 +262,3 @@ class Conversation:
             return structured_output(answer.content, agent.result_type, agent.output.schema), None
         except ArgumentError as exc:
             return None, str(exc)
-
-    # ---- the tools
-
-    async def _run_tools(self, tool_calls: Sequence[ToolCall], is_cut: bool) -> list[ToolMessage]:
-        """Make all calls that can be made, concurrently, and return the answers in the order of the calls.
-
-        Args:
-            tool_calls: What the model asks for.
-            is_cut: Whether the answer was cut off, in the midst of the last call.
-        """
-        last = len(tool_calls) - 1
-        prepared = [
-            CUT_CALL if is_cut and place == last else self._prepare_call(each) for place, each in enumerate(tool_calls)
-        ]
-        calls = [each for each in prepared if not isinstance(each, str | ToolMessage)]
-        results = iter(await gather_calls(calls))
-        answers = []
-        for each, what in zip(tool_calls, prepared, strict=True):
-            if isinstance(what, str):
-                answers.append(_answer(each, what, is_error=True))
-            else:
-                answers.append(what if isinstance(what, ToolMessage) else self._outcome(each, next(results)))
-        return answers
-
-    def _prepare_call(self, tool_call: ToolCall) -> tuple[FunctionNode[..., Any], *Arguments] | ToolMessage | str:
-        """Return the call to make; or, for the model, its answer, or why it is not made."""
-        agent = self._agent
-        if agent.max_tool_calls is not None and self._tool_calls >= agent.max_tool_calls:
-            return f"not run: no more than {agent.max_tool_calls} tool calls are allowed; answer with what you have"
-        self._tool_calls += 1
-        if tool_call.name in agent.hand_offs:
-            if self._hand_off is not None:
-                return f"not run: the conversation was handed over by {self._hand_off.schema.name}"
-            self._hand_off = agent.hand_offs[tool_call.name]
-            return _answer(tool_call, "the conversation was handed over")
-        tool = agent.tools.get(tool_call.name)
-        if tool is None:
-            names = ", ".join((*agent.tools, *agent.hand_offs))
-            return f"there is no tool {tool_call.name!r}; the tools are {names or 'none'}"
-        try:
-            bound = tool.bind(tool_call.arguments)
-        except ArgumentError as exc:
-            return f"{tool_call.name} was not run: {exc}"
-        if tool.needs_approval:
-            answer = functools.partial(self._result, tool_call)
-            return approved_call(tool, tool_call, bound, agent.name, self._coordinator.redactor, answer)
-        return (tool.node, *bound)
-
-    def _outcome(self, tool_call: ToolCall, result: Any) -> ToolMessage:
-        if not self._agent.tools[tool_call.name].needs_approval:
-            return self._result(tool_call, result)
-        if isinstance(result, BaseException):  # of the approval; that of the tool is an answer
-            raise result
-        answer: ToolMessage = result
-        return attrs.evolve(answer, tool_call_id=tool_call.id)  # a replayed one answers what the model asked before
-
-    def _result(self, tool_call: ToolCall, result: Any) -> ToolMessage:
-        if not isinstance(result, BaseException):
-            text, attachments = as_message(result)
-            return ToolMessage(text, tool_call.id, tool_call.name, attachments=attachments)
-        if self._coordinator.failure is not None:  # the error was fatal, or the session ends on any error
-            raise result
-        is_for_model = self._agent.tool_errors == "model" or isinstance(result, ModelRetry)
-        if not is_for_model or isinstance(result, FOR_THE_DEVELOPER):
-            raise result
-        log_mistake(self._coordinator, self._record, tool_call.name, self._agent.name, result)
-        return _answer(tool_call, error_text(result, self._coordinator.redactor), is_error=True)
-
-
-def _answer(tool_call: ToolCall, text: str, is_error: bool = False) -> ToolMessage:
-    return ToolMessage(text, tool_call.id, tool_call.name, is_error)
