@@ -19,6 +19,7 @@ _NAMESPACES = (
     "railtracks.state",
     "railtracks.nodes",
     "railtracks.exceptions",
+    "railtracks.mcp",
     "railtracks.testing",
 )
 """The namespaces of public names. The first one that lists a name in its ``__all__`` counts."""
