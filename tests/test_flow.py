@@ -100,8 +100,10 @@ def test_invoke_runs_on_the_backend_that_is_configured(backend):
 
 
 def test_invoke_leaves_no_session_and_no_thread(backend):
+    flow = rt.Flow("Greeting", greet, backend=backend, save_state=False)
+    flow.invoke("Ada")  # the first one starts the thread of the process that watches for stalls
     before = threading.active_count()
-    assert rt.Flow("Greeting", greet, backend=backend, save_state=False).invoke("Ada")
+    assert flow.invoke("Ada")
     assert rt.session_id() is None
     assert threading.active_count() == before
 
