@@ -73,7 +73,7 @@ def put_answers(store: Store, identifier: str, answers: Mapping[str, Any], known
     Raises:
         StateError: There is no such question, or it was answered, or has another answer; or the store keeps no
             messages.
-        ConfigError: An answer could not be brought back exactly.
+        ConfigError: An answer could not be brought back exactly, or says neither yes nor no where that was asked.
     """
     mailbox = mailbox_of(store)
     questions = {each.id: each.text for each in open_questions(chain(known.earlier, known.records))}

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from railtracks._approval_request import ApprovalRequest
+from railtracks._approval_request import ApprovalRequest, Decision, decision_of
 from railtracks._calls._ask import ask_for_approval
 from railtracks._calls._call import call
 from railtracks._policies import OWN_POLICIES
@@ -27,18 +27,6 @@ from railtracks.llm._messages import ToolCall, ToolMessage
 from railtracks.nodes import FunctionNode
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._encoder import Encoder
-
-_YES = ("yes", "y", "true", "ok", "approve", "approved")
-_NO = ("no", "n", "false", "deny", "denied", "")
-
-
-@attrs.frozen
-class _Decision:
-    """What a person has decided about a call."""
-
-    approved: bool
-    reason: str = ""
-    arguments: Mapping[str, Any] | None = None
 
 
 def approved_call(
@@ -130,23 +118,13 @@ def _bind(tool: Tool, arguments: Mapping[str, Any]) -> Arguments:
         ) from exc
 
 
-def _decision(answer: object) -> _Decision:
+def _decision(answer: object) -> Decision:
     """Return what an answer says.
 
     Raises:
         NodeInvocationError: It says neither yes nor no.
     """
-    if isinstance(answer, bool):
-        return _Decision(answer)
-    if isinstance(answer, str):
-        said = answer.strip()
-        word = said.casefold()
-        return _Decision(True) if word in _YES else _Decision(False, "" if word in _NO else said)
-    if isinstance(answer, Mapping) and answer.keys() <= {"approved", "reason", "arguments"}:
-        approved, reason, arguments = answer.get("approved"), answer.get("reason") or "", answer.get("arguments")
-        if isinstance(approved, bool) and isinstance(reason, str) and isinstance(arguments, Mapping | None):
-            return _Decision(approved, reason, arguments)
-    raise NodeInvocationError(
-        f"the question whether a tool may run was answered with {answer!r}; expected True or False, 'yes' or the "
-        f"reason why not, or {{'approved': ..., 'reason': ..., 'arguments': ...}} without those that are not needed"
-    )
+    try:
+        return decision_of(answer)
+    except ValueError as exc:
+        raise NodeInvocationError(str(exc)) from None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import railtracks as rt
-from railtracks.exceptions import ContextError, NodeCreationError, NodeInvocationError, RunSuspended
+from railtracks.exceptions import ConfigError, ContextError, NodeCreationError, NodeInvocationError, RunSuspended
 from railtracks.llm import ToolCall, ToolMessage
 from railtracks.state import MemoryStore, Status
 from railtracks.testing import ScriptedModel, check, simulate, tool_call
@@ -330,3 +330,17 @@ async def test_a_stream_shows_what_was_denied():
     async with rt.Session(ask_callback=lambda _: "no"):
         kinds = [chunk.kind async for chunk in rt.astream(agent, "Go.")]
     assert kinds == ["tool_call", "tool_result", "text", "final"]
+
+
+@pytest.mark.parametrize("wrong", [7, {"approved": "maybe"}, ["yes"], ("yes",)])
+async def test_a_wrong_answer_is_refused_before_it_is_kept(wrong):
+    flow = office(ScriptedModel([tool_call("pay", amount=50), "Done."]))
+    with pytest.raises(RunSuspended) as caught:
+        await flow.ainvoke()
+    (question,) = caught.value.questions
+    with pytest.raises(ConfigError, match=r"answered with .*; expected True or False"):
+        rt.state.send("run", question.id, wrong)
+    with pytest.raises(ConfigError, match=r"answered with .*; expected True or False"):
+        await flow.aresume("run", answers={question.id: wrong})
+    assert await flow.aresume("run", answers={question.id: True}) == "Done."
+    assert PAID == [(50, "Ada")]

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from railtracks._approval_request import ApprovalRequest, decision_of
 from railtracks._concurrency._after_fork import after_fork
 from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import ConfigError, StateError
@@ -81,7 +82,7 @@ def send(run_identifier: str, topic: str, value: Any, store: Store | str | None 
 
     Raises:
         ConfigError: An argument is not allowed, or the value could not be brought back exactly, as with secrets and
-            with instances of your classes.
+            with instances of your classes; or it answers whether a tool may run, and says neither yes nor no.
         RunNotFoundError: There is no such run, and no session of that identifier is open.
         StateError: The run has completed or was cancelled by ``cancel_run``, so nothing would receive the message; or
             ``topic`` is a question that has another answer already; or the store keeps no messages.
@@ -126,10 +127,17 @@ def is_answered(run_identifier: str, content: bytes, mailbox: Mailbox, info: Exe
 
     Raises:
         StateError: It has another answer to that question, which would be taken.
+        ConfigError: The question is whether a tool may run, and the answer says neither yes nor no.
     """
     given = loads(content)
-    if given["topic"] not in {question.id for question in info.questions}:
+    asked = next((question.text for question in info.questions if question.id == given["topic"]), None)
+    if asked is None:
         return False
+    if isinstance(asked, ApprovalRequest):
+        try:
+            decision_of(given["value"])
+        except ValueError as exc:
+            raise ConfigError(str(exc)) from None
     taken = numbers_on_record((*info.earlier, *info.records))
     for number in mailbox.list_messages(run_identifier):
         there = None if number in taken else mailbox.read_message(run_identifier, number)
