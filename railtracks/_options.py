@@ -196,8 +196,10 @@ def _validate_model(value: Any) -> Any:
 
 def _show_model(value: Any) -> str:
     """Return a model for people: not its own repr, which may show a key."""
-    is_plain = isinstance(value, str | int | float | type | NotSent)
-    return repr(value) if is_plain else f"<{type(value).__name__} {getattr(value, 'name', '')}>"
+    if isinstance(value, str | int | float | type | NotSent):
+        return repr(value)
+    name = getattr(value, "name", "")
+    return f"<{type(value).__name__} {name}>" if name else f"<{type(value).__name__}>"
 
 
 @attrs.frozen

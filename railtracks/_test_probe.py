@@ -28,6 +28,10 @@ from railtracks._wording import counted, expected_value
 from railtracks.execution import ExecutionStrategy, Frame, abandon_current, running_library
 from railtracks.execution._attempts import allowed_attempts
 from railtracks.execution._node_errors import is_cancellation, is_fatal
+from railtracks.llm._attachments import ATTACHMENT_TYPES
+from railtracks.llm._model import attachment_types_of
+from railtracks.llm._prices import with_cost
+from railtracks.llm._settings import merged_settings, with_settings
 from railtracks.nodes import FunctionNode
 from railtracks.nodes._resolve import as_node
 from railtracks.state import CallRecord, ExecutionInfo, Secret
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from railtracks.state import Store
 
 __all__ = [
+    "ATTACHMENT_TYPES",
     "BACKENDS",
     "Cache",
     "ExecutionStrategy",
@@ -51,6 +56,7 @@ __all__ = [
     "abandon_current",
     "allowed_attempts",
     "as_node",
+    "attachment_types_of",
     "awaited_limit",
     "counted",
     "current_scope",
@@ -65,6 +71,7 @@ __all__ = [
     "is_retried",
     "is_user_module",
     "leaves_of",
+    "merged_settings",
     "policies_of",
     "redact",
     "redact_data",
@@ -74,6 +81,8 @@ __all__ = [
     "running_library",
     "shared_work",
     "suspended_frames",
+    "with_cost",
+    "with_settings",
 ]
 
 

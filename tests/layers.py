@@ -7,7 +7,7 @@ LAYERS: list[tuple[str, str]] = [
     (
         (
             "_lazy _main_module _mocks _public_path _identifiers _exit_codes _test_hooks _context_variable _tracebacks"
-            " _wording _approval_request"
+            " _wording _addresses _approval_request"
         ),
         "what everything may use",
     ),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from binascii import a2b_base64, b2a_base64
 from pathlib import Path
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 import attrs
+
+from railtracks._addresses import http_address
 
 _BEGINNING = 4096
 """Characters of a source in which it is seen what it is."""
@@ -87,7 +89,7 @@ def _encoded(owner: str, content: bytes) -> str:
 
 
 def _checked_url(owner: str, url: object) -> str:
-    if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+    if not isinstance(url, str) or http_address(url) is None:
         raise ValueError(f"{owner}: the address is {shown(url)}; {_EXPECTED}")
     return url
 

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import anyio
 
+from railtracks._addresses import http_address, shown_address
 from railtracks._concurrency._threads import run_in_thread
 from railtracks.exceptions import ConfigError
 from railtracks.mcp._sdk import import_sdk
@@ -53,8 +54,10 @@ class Target:
             )
         _check_unused(env=(env, command), cwd=(cwd, command), headers=(headers, url), auth=(auth, url))
         self._command = None if command is None else _checked_command(command)
-        if url is not None and (not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https")):
-            raise ConfigError(f"rt.mcp.Client: url is {url!r}; expected an address such as 'https://host/mcp'")
+        if url is not None and (not isinstance(url, str) or http_address(url) is None):
+            raise ConfigError(
+                f"rt.mcp.Client: url is {shown_address(url)}; expected an address such as 'https://host/mcp'"
+            )
         self._url, self._cwd, self._auth = url, cwd, auth
         self.http_error = ""
         self._server = getattr(server, "sdk", server)  # an `rt.mcp.Server` has one

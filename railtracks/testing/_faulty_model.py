@@ -14,9 +14,8 @@ import attrs
 from anyio.lowlevel import checkpoint
 
 from railtracks import llm
+from railtracks._test_probe import attachment_types_of, with_settings
 from railtracks.exceptions import ConfigError
-from railtracks.llm._model import attachment_types_of
-from railtracks.llm._settings import with_settings
 from railtracks.state import Secret
 from railtracks.testing._answers import halved, pieces, words
 

@@ -14,13 +14,17 @@ from typing import Any, Literal, Self, get_args
 
 from anyio.lowlevel import checkpoint
 
-from railtracks._test_probe import counted, redact_data
+from railtracks._test_probe import (
+    ATTACHMENT_TYPES,
+    attachment_types_of,
+    counted,
+    merged_settings,
+    redact_data,
+    with_cost,
+    with_settings,
+)
 from railtracks.exceptions import ConfigError
 from railtracks.llm import Completion, Message, MessageHistory, Model, OutputSchema, Price, ToolSchema
-from railtracks.llm._attachments import ATTACHMENT_TYPES
-from railtracks.llm._model import attachment_types_of
-from railtracks.llm._prices import with_cost
-from railtracks.llm._settings import merged_settings, with_settings
 from railtracks.state import Secret
 from railtracks.testing._cassettes import _files
 from railtracks.testing._cassettes._exchanges import (

@@ -11,7 +11,7 @@ from typing import Any, Self
 import anyio
 from anyio.lowlevel import checkpoint
 
-from railtracks._test_probe import counted
+from railtracks._test_probe import counted, merged_settings
 from railtracks.llm import (
     Completion,
     Message,
@@ -22,7 +22,6 @@ from railtracks.llm import (
     ToolCall,
     ToolSchema,
 )
-from railtracks.llm._settings import merged_settings
 from railtracks.state import Secret
 from railtracks.testing._answers import Answer, ScriptError, pieces
 

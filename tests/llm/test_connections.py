@@ -163,6 +163,8 @@ async def test_a_function_must_make_an_http_client(server):
     [
         ({"api_key": 5}, "api_key is of the type int; expected a text"),
         ({"base_url": "localhost:8080"}, "base_url is 'localhost:8080'; expected an address such as"),
+        ({"base_url": "me:secret@host/v1"}, r"base_url is '\*\*\*@host/v1'; expected an address such as"),
+        ({"base_url": "http://[::1"}, r"base_url is 'http://\[::1'; expected an address such as"),
         ({"timeout": 0}, "timeout is 0; expected a number of seconds above 0"),
         ({"timeout": "30"}, "timeout is '30'; expected a number of seconds"),
         ({"max_retries": -1}, "max_retries is -1; expected a number of times, 0 or more"),

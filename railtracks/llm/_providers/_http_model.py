@@ -8,10 +8,10 @@ from importlib import import_module
 from operator import attrgetter
 from pkgutil import resolve_name
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import attrs
 
+from railtracks._addresses import http_address, shown_address
 from railtracks._context_variable import current
 from railtracks.exceptions import ConfigError
 from railtracks.llm._model import OutputMode
@@ -177,13 +177,13 @@ def _check_options(owner: str, options: Mapping[str, Any]) -> None:
     """Raise ConfigError for an option whose value cannot be right, before anything is sent."""
     for name, value in options.items():
         if value is not None and (expected := _CHECKS[name](value)):
-            shown = repr(value) if isinstance(value, int | float) or name in _SHOWN else f"a {type(value).__name__}"
+            is_shown = isinstance(value, int | float) or name in _SHOWN
+            shown = shown_address(value) if is_shown else f"a {type(value).__name__}"
             raise ConfigError(f"{owner}: {name} is {shown}; expected {expected}")
 
 
 def _address_problem(value: Any) -> str | None:
-    parts = urlsplit(str(value))
-    return None if parts.scheme in ("http", "https") and parts.hostname else 'an address such as "https://host/v1"'
+    return None if http_address(value) is not None else 'an address such as "https://host/v1"'
 
 
 def _text_problem(value: Any) -> str | None:

@@ -12,6 +12,7 @@ import attrs
 from anyio.lowlevel import checkpoint
 
 from railtracks import Secret, Session, agent_node, call
+from railtracks._test_probe import attachment_types_of
 from railtracks.exceptions import Truncated
 from railtracks.llm import (
     AssistantMessage,
@@ -32,7 +33,6 @@ from railtracks.llm import (
     Usage,
     UserMessage,
 )
-from railtracks.llm._model import attachment_types_of
 from railtracks.testing._answers import Answer, answer, tool_call
 from railtracks.testing._conformance._asking import (
     BOTH_WAYS,
