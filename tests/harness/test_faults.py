@@ -302,6 +302,21 @@ def test_a_run_that_is_killed_again_and_again_gets_on(backend):
     assert ran == [1, 2, 3]
 
 
+async def large(x):
+    ran.append(x)
+    return str(x) * 100_000
+
+
+async def two_large():
+    return len(await rt.call(large, 1)) + len(await rt.call(large, 2))
+
+
+def test_large_results_stay_after_a_kill(backend):
+    outcome = simulate(two_large, backend=backend, faults=[Kill(after=5)])
+    again = simulate(two_large, backend=backend, store=outcome.store, resume="s0")
+    assert (again.result, ran) == (200_000, [1, 2])
+
+
 @pytest.mark.parametrize("options", [{"save_state": False}, {"durability": "exit"}], ids=str)
 def test_kill_needs_a_journal(options):
     with pytest.raises(ConfigError, match="Kill needs a journal"):

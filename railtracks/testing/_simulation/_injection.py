@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import functools
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -128,6 +129,10 @@ class _Countdown:
     reported: bool = False
 
 
+_WRITING = frozenset({"copy_values", "move_messages", "put_message", "remove_message", "remove_values"})
+"""The methods of values and mailboxes, which not each store has, that write."""
+
+
 class FaultyStore:
     """A store in which writing fails as planned.
 
@@ -151,7 +156,13 @@ class FaultyStore:
     """Journals are begun by ``open`` alone, so that the faults of that count."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+        found = getattr(self._store, name)
+        return found if name not in _WRITING else functools.partial(self._write, found)
+
+    def _write(self, method: Callable[..., Any], *args: Any) -> None:
+        self._check_lease()
+        if self.killed is None:
+            method(*args)
 
     def lock(self, identifier: str) -> _Lease:
         lease = _Lease(self._store.lock(identifier))
