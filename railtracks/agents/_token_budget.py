@@ -21,7 +21,7 @@ from anyio.lowlevel import current_token
 from railtracks._concurrency._event_loop import call_soon
 from railtracks._context_variable import token_budgets
 from railtracks.agents._requests import is_request
-from railtracks.exceptions import ConfigError, LLMError, NodeInvocationError
+from railtracks.exceptions import ConfigError, ContextError, LLMError, NodeInvocationError
 from railtracks.llm._model import Completion, Model, Usage
 from railtracks.llm._prices import dollars, show_dollars, unpriced
 from railtracks.state import CallRecord, Status
@@ -107,9 +107,13 @@ class TokenBudget:
         token_budgets.set((*token_budgets.get(), self))
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         entered = list(token_budgets.get())
         entered.reverse()
+        if self not in entered:
+            if kind is None:
+                raise ContextError(f"the block of {self} is left in another task than it was entered in")
+            return
         entered.remove(self)
         token_budgets.set(tuple(reversed(entered)))
 

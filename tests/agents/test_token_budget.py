@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
 from decimal import Decimal
 
 import anyio
 import pytest
 
 import railtracks as rt
-from railtracks.exceptions import ConfigError, LimitExceeded, NodeInvocationError
+from railtracks.exceptions import ConfigError, ContextError, LimitExceeded, NodeInvocationError
 from railtracks.llm import Price, Usage
 from railtracks.testing import ScriptedModel, answer, check, simulate, tool_call
 from railtracks.testing.faults import Executor
@@ -326,3 +327,10 @@ async def test_what_is_not_counted_cannot_be_bounded():
 def test_wrong_bounds_are_refused(args, options, problem):
     with pytest.raises(ConfigError, match=problem):
         rt.TokenBudget(*args, **options)
+
+
+def test_a_block_that_is_left_elsewhere_says_so():
+    budget = rt.TokenBudget(100)
+    contextvars.copy_context().run(budget.__enter__)
+    with pytest.raises(ContextError, match=r"rt.TokenBudget\(max_tokens=100\) is left in another task"):
+        budget.__exit__(None, None, None)
