@@ -16,6 +16,8 @@ from railtracks.state import Status
 from tests.places import nodes
 from tests.places.test_places import REMOTE, run, session
 
+pytestmark = pytest.mark.either_backend  # what workers do is the same on either; trio runs with the slow tests
+
 PATIENCE = 20
 MANY = 2 * MAX_QUICK_BYTES
 
@@ -102,7 +104,6 @@ def test_the_loop_goes_on_while_results_are_unpickled(where, backend, gate, monk
     run(backend, main)
 
 
-@pytest.mark.either_backend
 def test_the_loop_goes_on_for_large_context_changes(backend, gate, monkeypatch):
     def put():
         made = SlowToUnpickle()
@@ -134,7 +135,6 @@ def test_a_call_is_cancelled_while_it_is_pickled(where, backend, gate):
     run(backend, main)
 
 
-@pytest.mark.either_backend
 def test_what_changes_while_it_is_pickled_is_pickled(backend, gate):
     """A dictionary cannot be iterated over while it grows; then it is pickled where it cannot."""
 
@@ -153,7 +153,6 @@ def test_what_changes_while_it_is_pickled_is_pickled(backend, gate):
     run(backend, main)
 
 
-@pytest.mark.either_backend
 @pytest.mark.parametrize("where", REMOTE)
 def test_large_arguments_and_results_arrive(where, backend):
     async def main():

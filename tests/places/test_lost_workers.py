@@ -9,6 +9,8 @@ from railtracks.exceptions import TransferError, WorkerLostError
 from railtracks.testing import check, simulate
 from railtracks.testing.faults import Executor, Kill
 
+pytestmark = pytest.mark.either_backend  # what workers do is the same on either; trio runs with the slow tests
+
 ran: list[str] = []
 
 

@@ -21,6 +21,8 @@ from tests.places import policy_nodes as nodes
 from tests.places.helpers import at, shape_of
 from tests.places.policy_nodes import marks
 
+pytestmark = pytest.mark.either_backend  # what workers do is the same on either; trio runs with the slow tests
+
 EVERYWHERE = ["thread", pytest.param("pool", marks=pytest.mark.slow), "process"]
 KEPT = ["failures", "summary"]
 
@@ -294,7 +296,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.either_backend
 @pytest.mark.parametrize("where", ["task", *EVERYWHERE])
 def test_killed_run_does_nothing_twice_at_each_place(where, backend):
     """Attempts that had failed in a worker are replayed, also in a process that has not used any."""

@@ -20,6 +20,8 @@ from tests.places.helpers import at
 from tests.places.test_places import run, session
 from tests.postgres import IN_POSTGRES
 
+pytestmark = pytest.mark.either_backend  # what workers do is the same on either; trio runs with the slow tests
+
 ONE = rt.Limit("one at a time", concurrency=1)
 STEP = 0.01
 
@@ -105,7 +107,6 @@ def sqlite_store():
     return SQLiteStore("runs.db")
 
 
-@pytest.mark.either_backend
 @pytest.mark.parametrize("make_store", [sqlite_store, IN_POSTGRES])
 @pytest.mark.parametrize("where", ["thread", "pool", "process"])
 def test_a_limit_in_a_store_holds_in_workers(where, make_store, backend, tmp_path, caplog):
@@ -184,7 +185,6 @@ def test_a_limit_holds_in_threads_without_a_store(where, backend, tmp_path, capl
     assert not warnings_in(caplog)
 
 
-@pytest.mark.either_backend
 @pytest.mark.parametrize("where", ["pool", "process"])
 @pytest.mark.parametrize("make_store", [FileStore, sqlite_store, IN_POSTGRES])
 def test_results_in_a_store_are_found_in_workers(where, make_store, backend, tmp_path):

@@ -19,6 +19,8 @@ from railtracks.executors._process_runner import _BOOT
 from railtracks.state import Reason, Status
 from tests import virtual
 
+pytestmark = pytest.mark.either_backend  # what workers do is the same on either; trio runs with the slow tests
+
 
 def hold(name):
     """Work until the test lets it end. Files do that, as they are the same in all places."""
@@ -272,7 +274,6 @@ def test_a_call_that_finds_a_place_has_nothing_on_record(backend, session):
         assert record.policy is None or (record.policy.waited, record.policy.waiting) == (0, None)
 
 
-@pytest.mark.either_backend
 def test_the_start_of_a_process_does_not_count_in_a_timeout(backend, monkeypatch):
     boot = "railtracks.executors._process_runner._BOOT"
     monkeypatch.setattr(boot, f"import time; time.sleep(3); {_BOOT}")
