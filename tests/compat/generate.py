@@ -27,11 +27,13 @@ INTERRUPTIONS: dict[str, list[tuple[str, tuple[int, ...]]]] = {
     "poll": [(KILLED, (1,)), (KILLED, (2, 3)), (FAILED, (3,))],
     "deliver": [*((KILLED, (n,)) for n in (0, 1, 3, 5, 7, 10, 12, 13)), (KILLED, (1, 11)), (FAILED, (4, 7))],
     "advise": [*((KILLED, (n,)) for n in (1, 2, 4, 5, 7)), (KILLED, (2, 7)), (FAILED, (7,)), (FAILED, (3, 7))],
+    "converse": [*((KILLED, (n,)) for n in (1, 2, 4, 5, 8, 11)), (KILLED, (2, 9)), (FAILED, (6,))],
 }
 """Of each flow: how it is interrupted, and at which leaves; each attempt after the first resumes the one before."""
 
 
-MODULES = {"order": "flows", "poll": "agent_flows", "advise": "agent_flows", "deliver": "policy_flows"}
+MODULES = {"order": "flows", "poll": "agent_flows", "advise": "agent_flows", "deliver": "policy_flows",
+           "converse": "conversation_flows"}  # fmt: skip
 """Where each flow is."""
 
 
@@ -42,8 +44,8 @@ def entry(name: str) -> tuple[Any, tuple[Any, ...]]:
 
 def options(name: str) -> dict[str, Any]:
     """Return the session options that a flow needs."""
-    asks = MODULES[name] == "agent_flows"
-    return {"ask_callback": importlib.import_module("tests.compat.agent_flows").answer} if asks else {}
+    module = importlib.import_module(f"tests.compat.{MODULES[name]}")
+    return {"ask_callback": module.answer} if hasattr(module, "answer") else {}
 
 
 def identifier(name: str, how: str, leaves: tuple[int, ...]) -> str:

@@ -15,7 +15,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import FatalError
 from railtracks.state import RunSummary, Status
-from tests.compat import agent_flows, flows, generate, policy_flows
+from tests.compat import agent_flows, conversation_flows, flows, generate, policy_flows
 
 pytestmark = pytest.mark.either_backend
 
@@ -29,14 +29,16 @@ LEAVES = {
     "poll": agent_flows.POLL_LEAVES,
     "advise": agent_flows.ADVISE_LEAVES,
     "deliver": policy_flows.DELIVER_LEAVES,
+    "converse": conversation_flows.CONVERSE_LEAVES,
 }
 RESULTS = {
     "order": flows.ORDER_RESULT,
     "poll": agent_flows.POLL_RESULT,
     "advise": agent_flows.ADVISE_RESULT,
     "deliver": policy_flows.DELIVER_RESULT,
+    "converse": conversation_flows.CONVERSE_RESULT,
 }
-CALLS = {"order": 11, "poll": 4, "advise": 12, "several": 3, "deliver": 18}
+CALLS = {"order": 11, "poll": 4, "advise": 12, "several": 3, "deliver": 18, "converse": 20}
 """How many calls an undisturbed run makes."""
 RUN_AGAIN = {"reserve", "fragile"}
 """Leaves that every resumed run repeats: one is given a secret, which cannot be compared, and one had failed."""
@@ -142,7 +144,7 @@ def test_a_run_of_every_version_is_resumed(
 
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("version", [version for version in VERSIONS if version not in UNIDENTIFIED])
-@pytest.mark.parametrize("name", ["order", "poll", "advise", "deliver"])
+@pytest.mark.parametrize("name", ["order", "poll", "advise", "deliver", "converse"])
 def test_a_resumed_run_is_interrupted_again_and_again(
     monkeypatch: pytest.MonkeyPatch, backend: Literal["asyncio", "trio"], version: str, name: str
 ):
