@@ -10,6 +10,7 @@ import pytest
 
 from railtracks._concurrency._single_flight import SingleFlight
 from railtracks._resume import _replayer
+from railtracks._resume._context_order import ContextOrder
 from railtracks._resume._matching import Match
 from railtracks._resume._order import ReplayOrder
 from railtracks._session import _run_messages
@@ -229,6 +230,7 @@ def run_again_what_completed(monkeypatch):
 
 def replay_in_any_order(monkeypatch):
     monkeypatch.setattr(ReplayOrder, "must_wait", lambda *_: False)
+    monkeypatch.setattr(ContextOrder, "must_wait", lambda *_: False)
     blocks = (Leaf(1), Context("add", "a")), (Leaf(2), Context("add", "a"))
     return History((Branches(blocks), Raise()), 3, (None,))
 
