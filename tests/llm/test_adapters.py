@@ -439,16 +439,18 @@ def test_what_belongs_to_each_call_is_not_a_setting(adapter):
 
 
 async def test_other_settings_share_the_client_and_the_key(adapter, server):
-    model = adapter(server.url, temperature=0.5)
-    other = model.with_settings(temperature=0)
-    assert {**model.settings, "temperature": 0} == other.settings
-    assert model.settings["temperature"] == 0.5
-    assert {*model.with_settings(temperature=None).settings} == {*model.settings} - {"temperature"}
+    name, value = setting_of(adapter)
+    another = ["y"] if adapter is anthropic else 0
+    model = adapter(server.url, **{name: value})
+    other = model.with_settings(**{name: another})
+    assert {**model.settings, name: another} == other.settings
+    assert model.settings[name] == value
+    assert {*model.with_settings(**{name: None}).settings} == {*model.settings} - {name}
     assert (other.name, other.provider, other.api_key) == (model.name, model.provider, model.api_key)
     async with rt.Session():
         for each in (model, other):
             await by_complete(each, ASKED)
-    assert [request.body["temperature"] for request in server.requests] == [0.5, 0]
+    assert [request.body[name] for request in server.requests] == [value, another]
     assert server.connections == 1
 
 
@@ -461,7 +463,8 @@ async def test_settings_are_checked_as_in_the_constructor(adapter, server):
 
 
 async def test_a_model_is_pickled_with_its_settings(adapter, server):
-    model = pickle.loads(pickle.dumps(adapter(server.url).with_settings(temperature=0)))
+    name, value = setting_of(adapter)
+    model = pickle.loads(pickle.dumps(adapter(server.url).with_settings(**{name: value})))
     await by_complete(model, ASKED)
-    assert server.requests[0].body["temperature"] == 0
+    assert server.requests[0].body[name] == value
     assert model.api_key.value == KEY
