@@ -18,6 +18,8 @@ from railtracks.executors._outcome import unpack_outcome
 from railtracks.executors._worker import pack_work
 from tests.executors import nodes
 
+pytestmark = pytest.mark.either_backend  # what executors do is the same on either; trio runs with the slow tests
+
 
 def threads():
     return ThreadPoolExecutor(2)

@@ -391,6 +391,7 @@ def known(request, monkeypatch):
     return request.param
 
 
+@pytest.mark.either_backend
 @pytest.mark.parametrize(("cls", "data", "value"), TYPES, ids=lambda each: getattr(each, "__name__", ""))
 async def test_the_types_go_through_natively(adapter, server, known, cls, data, value):  # noqa: F811
     """The server refuses what the provider refuses, and is asked once."""

@@ -22,6 +22,8 @@ from railtracks.state._journal._reader import read_journal
 from tests.places import nodes
 from tests.places.helpers import at, place_attributes, shape_of
 
+pytestmark = pytest.mark.either_backend  # what workers do is the same on either; trio runs with the slow tests
+
 
 def run(backend, func):
     return anyio.run(func, backend=backend)

@@ -19,6 +19,7 @@ from railtracks.state._document._writer import encoded
 from railtracks.state._records import CallRecord, Change, Form, PolicyFacts, Read, copy_record
 from railtracks.state._serialization._hooks import registered_types
 from railtracks.state._serialization._loaded_record import LoadedRecord
+from railtracks.state._serialization._stored_messages import MessageTable
 from railtracks.state._transitions import RTState
 from tests.effort import examples
 
@@ -41,8 +42,9 @@ def assert_read_alike(content, size=1 << 20):
     assert found is not None
     document = read_document(content)
     assert found.facts == {name: getattr(document, name) for name in found.facts}
+    messages = MessageTable()
     for records, runs in ((found.records, document.runs), (found.earlier, document.earlier)):
-        assert list(map(shown, records)) == list(map(shown, read_records(runs)))
+        assert list(map(shown, records)) == list(map(shown, read_records(runs, messages=messages)))
     return found
 
 
