@@ -68,6 +68,7 @@ class TokenBudget:
 
     Raises:
         ConfigError: A bound is not a number above 0, or there is none.
+        ContextError: At the end of a block, it is left in another task than it was entered in.
     """
 
     def __init__(self, max_tokens: int | None = None, *, max_cost: float | Decimal | None = None) -> None:
