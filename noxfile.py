@@ -16,7 +16,8 @@ import nox
 from nox.command import CommandFailed
 
 nox.needs_version = ">=2024.4"
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "uv|venv"  # uv, where it is there, installs in a fraction of the time
+os.environ.setdefault("UV_COMPILE_BYTECODE", "1")  # as pip does, or each of many processes would compile all modules
 nox.options.sessions = ["tests", "lint", "types"]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
