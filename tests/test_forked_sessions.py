@@ -100,6 +100,7 @@ anyio.run(main, backend=BACKEND)
     assert len(rt.state.load_run("run").records) == 2
 
 
+@pytest.mark.either_backend
 def test_plain_with_is_left_while_threads_make_the_first_call(backend):
     """Threads whose first call comes while the session is left start no loop that nothing ends."""
     raised: list[BaseException] = []

@@ -307,6 +307,7 @@ def kill_at(journal):
     Path(".railtracks/run.journal").write_bytes(journal)
 
 
+@pytest.mark.either_backend
 @examples(30)
 @given(data=st.data())
 def test_each_item_is_done_and_none_that_completed_twice(backend, data):

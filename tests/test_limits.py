@@ -289,6 +289,7 @@ KINDS = {
 }
 
 
+@pytest.mark.either_backend
 @pytest.mark.parametrize("kind", KINDS)
 @examples(60)
 @given(total=st.integers(1, 3), trees=st.lists(shapes(st.just(math.inf)), min_size=1, max_size=4))
@@ -312,6 +313,7 @@ def test_any_tree_of_calls_runs_within_its_limit(backend, kind, total, trees):
     assert_nothing_is_taken(session)
 
 
+@pytest.mark.either_backend
 @pytest.mark.parametrize("kind", KINDS)
 @examples(60)
 @given(

@@ -10,6 +10,7 @@ import math
 
 import anyio
 import attrs
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -128,6 +129,7 @@ def each_for_itself(outcome):
             the_caller_has_the_real_result_or_the_real_exception(attrs.evolve(outcome, sessions=(session,), **facts))
 
 
+@pytest.mark.either_backend
 @examples(30)
 @given(st.lists(st.tuples(trees, delays, session_options()), min_size=2, max_size=3), seeds())
 def test_sessions_side_by_side_keep_it_each_for_itself(backend, plans, seed):
@@ -193,6 +195,7 @@ def in_their_places(outcome):
             assert outcome.result[record.args[0]] is call.value
 
 
+@pytest.mark.either_backend
 @examples(20)
 @given(st.lists(flows(max_leaves=3), max_size=5), st.none() | st.integers(1, 3), session_options(), seeds())
 def test_a_batch_has_what_came_of_its_calls_in_order(backend, parts, limit, options, seed):

@@ -289,7 +289,7 @@ def leaks(plan):
         return shown
 
 
-@settings(examples(30), suppress_health_check=[HealthCheck.too_slow])
+@settings(examples(15), suppress_health_check=[HealthCheck.too_slow])
 @given(plans)
 @example(Plan("Qz7-'\"\\é\n", "positional", (), 0, tuple(WAYS)))
 @example(Plan(b"Qz7-\xff\x00'\"\n", "keyword", (), 0, tuple(WAYS), "sync", "sqlite"))

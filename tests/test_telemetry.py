@@ -848,6 +848,7 @@ async def test_the_end_of_a_session_restores_what_a_call_has_not(backend, monkey
 # ---- any tree of calls
 
 
+@pytest.mark.either_backend
 @examples(60)
 @given(flows(), session_options(), fault_plans(), seeds())
 def test_spans_are_the_records(backend, tree, options, faults, seed):

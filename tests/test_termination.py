@@ -50,6 +50,7 @@ FORMS = {
 }
 
 
+@pytest.mark.either_backend
 @pytest.mark.parametrize("form", FORMS)
 def test_program_ends_its_session_and_exits_with_143(form, backend, tmp_path):
     ended = run(PRELUDE + FORMS[form], tmp_path, backend)

@@ -80,6 +80,7 @@ def timeout_is_heeded(outcome):
 # ---- the promise, and the result
 
 
+@pytest.mark.either_backend
 @examples(45)
 @given(scenarios(), session_options(), seeds())
 @example(Scenario(turns=(Use((("sleep", 3), ("fatal", 3))),)), {"timeout": 2.5}, 0)
@@ -116,6 +117,7 @@ def troubled(draw, kill=False):
     return scenario, draw(fault_plans(nodes, kill=kill))
 
 
+@pytest.mark.either_backend
 @examples(45)
 @given(troubled(), session_options(), seeds())
 def test_an_agent_keeps_the_promise_whatever_goes_wrong(backend, drawn, options, seed):
@@ -213,6 +215,7 @@ def test_a_streamed_agent_says_the_same_piece_by_piece(backend, scenario, option
             assert {c.agent for c in heard.chunks if c.node_id == whose} == {record.name}
 
 
+@pytest.mark.either_backend
 @examples(40)
 @given(troubled(), session_options(), lefts, st.booleans(), seeds())
 def test_a_stream_keeps_the_promise_wherever_it_is_left(backend, drawn, options, left, closes, seed):

@@ -49,6 +49,7 @@ def of_interest(records, statuses=(Status.COMPLETED,)):
 harmless = scenarios([kind for kind in KINDS if kind not in ("fatal", "put")])
 
 
+@pytest.mark.either_backend
 @examples(25)
 @given(harmless, st.lists(st.integers(1, 40), min_size=1, max_size=2), st.sampled_from(["async", "sync"]), seeds())
 def test_what_had_completed_before_a_kill_does_not_run_again(backend, scenario, kills, durability, seed):

@@ -131,6 +131,7 @@ def restored_logging():
     root.setLevel(level)
 
 
+@pytest.mark.either_backend
 @pytest.mark.usefixtures("standing_clock", "restored_signals", "repeatable_examples", "restored_logging")
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: f"{chain.page.name}:{chain.line}")
 def test_boxes_run_alone_and_print_what_the_page_says(chain, backend, monkeypatch, capsys):

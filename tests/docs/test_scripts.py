@@ -99,6 +99,7 @@ def test_the_audit_counts_and_goes_on_past_what_cannot_be_parsed(source, backend
     assert info.answer["longest"][0]["name"] == "long"
 
 
+@pytest.mark.either_backend
 def test_ctrl_c_ends_the_audit_at_once(tmp_path, backend):
     """The state says what was done until then."""
     folder = tmp_path / "source"

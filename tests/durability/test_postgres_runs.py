@@ -131,6 +131,7 @@ def begun(child):
 # ---- several machines
 
 
+@pytest.mark.either_backend
 def test_another_machine_goes_on_when_the_lease_has_expired(backend):
     with worker("one", backend) as child:
         begun(child)
@@ -144,6 +145,7 @@ def test_another_machine_goes_on_when_the_lease_has_expired(backend):
     assert rt.state.load_run("run", store_of(Path.cwd())).answer == [1, 2]
 
 
+@pytest.mark.either_backend
 def test_a_paused_process_that_lost_its_run_writes_no_more(backend):
     with worker("one", backend) as child:
         begun(child)

@@ -171,6 +171,7 @@ def test_interactive_session_is_resumed_by_another(python):
     assert ran() == EFFECTS + "done "
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("doubt", ["two modules", "another name"])
 def test_main_that_is_in_doubt_is_not_guessed(python, tmp_path, doubt):
     python(["-"], APP + MAIN, FAIL="1")

@@ -185,6 +185,7 @@ def test_case(backend, name):
 # ---- any history
 
 
+@pytest.mark.either_backend
 @pytest.mark.parametrize("count", [30, pytest.param(COUNT, marks=pytest.mark.slow)])
 def test_random_histories_end_like_undisturbed_runs(backend, count):
     for seed in range(FIRST[backend], FIRST[backend] + count * FACTOR):

@@ -11,6 +11,7 @@ from zlib import crc32
 
 import anyio
 import attrs
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -264,6 +265,7 @@ def check_journal(session, journal):
     assert tree_of(read) == tree_of(session.info)
 
 
+@pytest.mark.either_backend
 @examples(60)
 @given(roots, st.lists(attempts, min_size=1, max_size=4))
 @example(["sequence", [["sequence", ["plain", "plain"]], ["sequence", ["plain"]]]], [Attempt([0], frozenset(), 1000)])

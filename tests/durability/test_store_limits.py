@@ -126,6 +126,7 @@ def test_processes_share_how_many_calls_run_at_once(backend, programs, store):
     assert taken_slots(store) == []
 
 
+@pytest.mark.either_backend
 def test_killed_process_frees_its_slots_at_once(backend, programs):
     limit = "rt.Limit('api', concurrency=2)"
     holder, waiter = programs(backend, limit, 2, 1000), programs(backend, limit, 2, 0)
@@ -140,6 +141,7 @@ def test_killed_process_frees_its_slots_at_once(backend, programs):
     assert time.time() - killed < 10
 
 
+@pytest.mark.slow
 @pytest.mark.either_backend
 def test_processes_share_a_rate(backend, programs):
     both = [programs(backend, "rt.Limit('api', rate='4/s')", 5, 0) for _ in range(2)]

@@ -160,6 +160,7 @@ def fork_and_return(path, fails):
     return "parent"
 
 
+@pytest.mark.either_backend
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded")
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_child_that_a_node_forks_does_not_answer(fails, tmp_path):

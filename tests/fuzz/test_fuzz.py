@@ -31,6 +31,7 @@ def session(*steps, **options):
     return p.Program((p.OpenSession(steps, **options),))
 
 
+@pytest.mark.either_backend
 @CASES
 def test_random_programs_keep_the_promise(backend, cases):
     """In virtual time, where a seed is one course of events; each tenth program has threads, and runs in real time."""

@@ -52,6 +52,7 @@ def served(given, cut):
     )
 
 
+@pytest.mark.either_backend
 @every_check
 async def test_an_adapter_conforms(adapter, server, name):  # noqa: F811 (a fixture)
     cut = CUT.get(adapter.__name__, "length")

@@ -225,6 +225,7 @@ def test_executors_that_are_none_are_refused(executors):
         rt.Session(executors=executors)
 
 
+@pytest.mark.either_backend
 @pytest.mark.parametrize("where", REMOTE)
 @pytest.mark.parametrize("node", [nodes.fail_below, nodes.fail_below_async])
 def test_a_failure_comes_home_with_its_cause(where, node, backend, caplog):
@@ -375,6 +376,7 @@ def test_what_needs_home_is_refused_in_a_worker(backend):
     run(backend, main)
 
 
+@pytest.mark.either_backend
 def test_a_worker_that_dies_fails_only_its_call(backend):
     async def main():
         async with session(name="dies") as opened:
@@ -387,6 +389,7 @@ def test_a_worker_that_dies_fails_only_its_call(backend):
     run(backend, main)
 
 
+@pytest.mark.either_backend
 @pytest.mark.parametrize("where", ["thread", "process"])
 def test_a_timeout_reaches_a_node_elsewhere(where, backend):
     async def main():
@@ -420,6 +423,7 @@ def test_work_that_cannot_be_ended_is_abandoned(backend, tmp_path, caplog):
     run(backend, main)
 
 
+@pytest.mark.either_backend
 @pytest.mark.parametrize("where", ["thread", *REMOTE])
 def test_nested_calls_are_not_done_again_when_resumed(where, backend, tmp_path):
     ran, fails = str(tmp_path / "ran"), str(tmp_path / "fails")
@@ -444,6 +448,7 @@ def test_nested_calls_are_not_done_again_when_resumed(where, backend, tmp_path):
     run(backend, main)
 
 
+@pytest.mark.either_backend
 @pytest.mark.parametrize("where", ["thread", *REMOTE])
 def test_values_and_flows_in_a_worker_are_the_same_when_resumed(where, backend, tmp_path):
     ran, fails = tmp_path / "ran", tmp_path / "fails"
@@ -463,6 +468,7 @@ def test_values_and_flows_in_a_worker_are_the_same_when_resumed(where, backend, 
     run(backend, main)
 
 
+@pytest.mark.either_backend
 def test_what_cannot_come_back_fails_the_call_after_the_rest(backend):
     async def main():
         async with session(name="only") as opened:

@@ -114,6 +114,7 @@ async def do(plan, where, pool):
     return result, session.context, shape_of(ExecutionInfo.load(".railtracks/drawn.json")), sorted(items)
 
 
+@pytest.mark.either_backend
 @pytest.mark.parametrize("where", ["thread", "pool"])
 def test_a_tree_in_a_worker_is_that_in_the_task(where, backend):
     with ThreadPoolExecutor(1) as pool:

@@ -144,7 +144,10 @@ class UnpicklableStore(FileStore):
         raise TypeError("it is used here")
 
 
-@pytest.mark.parametrize("store", [None, "memory", "unpicklable", "unsaved"])
+SLOW = [pytest.param(store, marks=pytest.mark.slow) for store in ("unpicklable", "unsaved")]
+
+
+@pytest.mark.parametrize("store", [None, "memory", *SLOW])
 def test_a_limit_without_a_store_for_it_warns_once(store, backend, tmp_path, caplog):
     folder = tmp_path / "marks"
     folder.mkdir()

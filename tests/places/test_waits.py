@@ -274,6 +274,7 @@ def test_a_call_that_finds_a_place_has_nothing_on_record(backend, session):
         assert record.policy is None or (record.policy.waited, record.policy.waiting) == (0, None)
 
 
+@pytest.mark.slow
 def test_the_start_of_a_process_does_not_count_in_a_timeout(backend, monkeypatch):
     boot = "railtracks.executors._process_runner._BOOT"
     monkeypatch.setattr(boot, f"import time; time.sleep(3); {_BOOT}")

@@ -331,7 +331,10 @@ rt.Flow("Outer", nest, progress=True, save_state=False, logging_setting="NONE").
     assert [line[:24] for line in ends] == ["RT progress: flow Inner,", "RT progress: flow Outer,"]
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(20, 24), (80, 8), (80, 4), (12, 2), (1, 1)])
+TINY = [pytest.param(*size, marks=pytest.mark.slow) for size in [(12, 2), (1, 1)]]
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(20, 24), (80, 8), (80, 4), *TINY])
 def test_small_terminals_are_not_overrun(program, columns, rows):
     terminal = Terminal("run", f"{program}:fetch_all", "42", "--logging-setting", "NONE", columns=columns, rows=rows)
     if rows >= 8:

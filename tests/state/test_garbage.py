@@ -38,6 +38,7 @@ def test_objects_that_were_made_meanwhile_count_as_old():
     assert gc.get_freeze_count() == 0
 
 
+@pytest.mark.slow
 def test_few_objects_stay_young():
     gc.collect()
     with collections_paused():
