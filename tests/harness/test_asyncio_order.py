@@ -254,6 +254,56 @@ def test_cancelling_many_scopes_has_the_same_order_each_time():
     assert len({story() for _ in range(5)}) == 1
 
 
+def of_coroutines(jobs):
+    return jobs
+
+
+def of_futures(jobs):
+    return [asyncio.ensure_future(asyncio.gather(job)) for job in jobs]
+
+
+@pytest.mark.parametrize("made", [of_coroutines, of_futures])
+def test_as_completed_has_the_same_order_each_time(made):
+    def story():
+        log = []
+
+        async def job(number):
+            log.append(number)
+
+        async def main():
+            jobs = []
+            for number in range(8):
+                garbage.append([object()] * 7 * number)  # so that addresses differ
+                jobs.append(job(number))
+            for each in asyncio.as_completed(made(jobs)):
+                await each
+
+        garbage = []
+        run(main)
+        return tuple(log)
+
+    assert {story() for _ in range(5)} == {tuple(range(8))}
+
+
+def test_the_futures_that_are_done_have_the_same_order_each_time():
+    def story():
+        async def main():
+            loop = asyncio.get_running_loop()
+            futures = {}
+            for number in range(8):
+                garbage.append([object()] * 7 * number)  # so that addresses differ
+                futures[loop.create_future()] = number
+            for future in futures:
+                future.set_result(None)
+            done, _ = await asyncio.wait(futures)
+            return [futures[each] for each in done]
+
+        garbage = []
+        return tuple(run(main))
+
+    assert {story() for _ in range(5)} == {tuple(range(8))}
+
+
 def test_scopes_outside_of_virtual_time_are_as_they_were():
     def kind_of_set():
         async def main():

@@ -18,7 +18,7 @@ from operator import itemgetter
 from random import Random
 from typing import Any
 
-from railtracks.testing._virtual_time._asyncio_order import Moment, Task, scopes_in_order
+from railtracks.testing._virtual_time._asyncio_order import Future, Moment, Task, sets_in_order
 from railtracks.testing._virtual_time._blocked_threads import BlockedThreads
 from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._sockets import describe_sockets
@@ -96,7 +96,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, clock: VirtualClock, random: Random | None = None) -> None:
         self.clock = clock
         self._random = random
-        self._tasks_made = itertools.count(1)
+        self._made = itertools.count(1)  # tasks and futures
         self._timers_set = itertools.count()
         self._jobs: dict[_Job, None] = {}
         self._library_futures: dict[str, weakref.WeakSet[asyncio.Future[Any]]] = {}  # by the package that made them
@@ -104,7 +104,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._blocked = BlockedThreads()
         super().__init__(_JumpingSelector(self))  # type: ignore[arg-type]
         clock.event_loop = self
-        self._in_order = scopes_in_order()
+        self._in_order = sets_in_order()
         self._in_order.__enter__()
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def create_task(self, coro: Any, **options: Any) -> Any:
         if self.get_task_factory() is not None:
             return super().create_task(coro, **options)
-        return Task(coro, loop=self, order=next(self._tasks_made), **options)
+        return Task(coro, loop=self, order=next(self._made), **options)
 
     def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
         return super().call_at(Moment.of(when, next(self._timers_set)), callback, *args, **options)
@@ -183,7 +183,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return future
 
     def create_future(self) -> asyncio.Future[Any]:
-        future = super().create_future()
+        future = Future(loop=self, order=next(self._made))
         caller = sys._getframe(1)
         package = str(caller.f_globals.get("__name__", "")).partition(".")[0]
         if package not in _WITHOUT_THREADS and "site-packages" in caller.f_code.co_filename:

@@ -1,7 +1,7 @@
-"""What has the same order each time under virtual asyncio: timers, tasks in sets, and scopes in the scope around them.
+"""What has the same order each time under virtual asyncio: timers, tasks and futures in sets, scopes in a scope.
 
 The seed does not decide it. Timers fire in the order in which they were set, as they do in real time. asyncio and anyio
-cancel tasks in the order of sets, which would otherwise be that of addresses.
+put tasks, futures and coroutines into sets, whose order would otherwise be that of addresses.
 """
 
 from __future__ import annotations
@@ -26,6 +26,17 @@ class Task(asyncio.Task[Any]):
     def __init__(self, *args: Any, order: int, **options: Any) -> None:
         self._railtracks_order = order  # first, because the next line puts the task into a set
         super().__init__(*args, **options)
+
+    def __hash__(self) -> int:
+        return self._railtracks_order
+
+
+class Future(asyncio.Future[Any]):
+    """A future that knows how many tasks and futures were made before it; see ``Task``."""
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop, order: int) -> None:
+        self._railtracks_order = order
+        super().__init__(loop=loop)
 
     def __hash__(self) -> int:
         return self._railtracks_order
@@ -64,6 +75,14 @@ class _ScopesInOrder(dict[Any, None]):
         del self[scope]
 
 
+def _in_order(*given: Any) -> Any:
+    """Stand for ``set`` in asyncio's own module of tasks.
+
+    ``as_completed`` makes the tasks of coroutines in the order of a set of them.
+    """
+    return dict.fromkeys(*given).keys() if given else set()
+
+
 _lock = threading.Lock()
 _runs = 0
 _original = anyio_backend.CancelScope.__init__
@@ -76,12 +95,13 @@ def _init(self: Any, *args: Any, **kwargs: Any) -> None:
 
 
 @contextlib.contextmanager
-def scopes_in_order() -> Iterator[None]:
-    """Have anyio's scopes cancel the scopes inside them in the order in which these were entered."""
+def sets_in_order() -> Iterator[None]:
+    """Have asyncio and anyio go through coroutines and scopes in the order in which they got them."""
     global _runs
     with _lock:
         _runs += 1
         anyio_backend.CancelScope.__init__ = _init  # type: ignore[method-assign]
+        asyncio.tasks.set = _in_order  # type: ignore[attr-defined]
     try:
         yield
     finally:
@@ -89,3 +109,4 @@ def scopes_in_order() -> Iterator[None]:
             _runs -= 1
             if not _runs:
                 anyio_backend.CancelScope.__init__ = _original  # type: ignore[method-assign]
+                del asyncio.tasks.set  # type: ignore[attr-defined]
