@@ -13,6 +13,7 @@ from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon
 from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._run import run_with
+from railtracks.testing._virtual_time._run_options import RunOptions
 
 _clocks: list[VirtualClock] = []
 _held_from_outside = 0
@@ -45,7 +46,7 @@ def run(backend: str, func: Callable[..., Any], *args: Any) -> Any:
             stack.enter_context(clock.hold())
         _clocks.append(clock)
         stack.callback(_clocks.pop)
-        return run_with(lambda hooks: hooks, func, *args, backend=backend, seed=None, clock=clock)
+        return run_with(lambda hooks: hooks, func, *args, how=RunOptions(backend=backend), clock=clock)
 
 
 async def wait_for(work: Work) -> None:

@@ -11,8 +11,9 @@ from railtracks import ExecutorConfig
 from railtracks._test_probe import Cache, Limit, Retry, counted, redact
 from railtracks.state import CallFailed, ExecutionInfo, Store, Stored
 from railtracks.testing._simulation import _report
+from railtracks.testing._simulation._options import SimulationOptions
 from railtracks.testing._trace import ReprAsCode, TraceEvent, policy_code, stable_repr
-from railtracks.testing._virtual_time._clock import MAX_STEPS, Deadlock, Livelock
+from railtracks.testing._virtual_time._clock import Deadlock, Livelock
 from railtracks.testing.faults import Fault, StoreFault
 
 if TYPE_CHECKING:
@@ -54,9 +55,8 @@ class Outcome:
     """The flow or the node that was run."""
     args: tuple[Any, ...]
     """Its arguments."""
-    seed: int
-    backend: str
-    faults: tuple[Fault | StoreFault, ...]
+    run_options: SimulationOptions
+    """How it was run: the arguments of ``simulate``, except those of the session."""
     options: dict[str, Any]
     """The session options that ``simulate`` was called with."""
     result: Any
@@ -81,12 +81,31 @@ class Outcome:
     """Faults that never happened, because no such call was made."""
     cut_off: tuple[CallKey, ...] = ()
     """For invariants: calls that, while being cancelled, made a call, which for that reason never began."""
-    max_steps: int = MAX_STEPS
-    """How many steps tasks could take while no virtual time passed."""
     calls: dict[CallKey, ObservedCall] = attrs.field(factory=dict)
     """For invariants: each call, by session and index, as it was observed from outside of the runtime."""
     failures: dict[int, CallFailed] = attrs.field(factory=dict)
     """For invariants: the events of calls that failed, by their places in the trace."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return self.run_options.seed
+
+    @property
+    def backend(self) -> str:
+        """The backend of the run: "asyncio" or "trio"."""
+        return self.run_options.backend
+
+    @property
+    def faults(self) -> tuple[Fault | StoreFault, ...]:
+        """What was to go wrong."""
+        return self.run_options.faults
+
+    @property
+    def max_steps(self) -> int:
+        """How many steps tasks could take while no virtual time passed."""
+        clock = self.run_options.clock
+        return self.run_options.max_steps if clock is None else clock.max_steps
 
     @property
     def config(self) -> ExecutorConfig | None:
@@ -110,11 +129,7 @@ class Outcome:
         name = next((name for name in names if isinstance(name, str) and name), repr(self.target))
         if not isinstance(self.target, ReprAsCode) and not name.isidentifier():
             name = "flow"
-        parts = [name, *map(repr, self.args), f"seed={self.seed}", f"backend={self.backend!r}"]
-        if self.faults:
-            parts.append(f"faults={list(self.faults)!r}")
-        if self.max_steps != MAX_STEPS:
-            parts.append(f"max_steps={self.max_steps}")
+        parts = [name, *map(repr, self.args), *self.run_options.code()]
         parts += [f"{key}={_option_code(key, value)}" for key, value in self.options.items()]
         return f"simulate({', '.join(parts)})"
 

@@ -24,13 +24,14 @@ from railtracks.exceptions import ConfigError
 from railtracks.nodes import FunctionNode
 from railtracks.state import MemoryStore, Store
 from railtracks.testing._simulation._injection import FaultyStore, ProcessKilled
+from railtracks.testing._simulation._options import SimulationOptions
 from railtracks.testing._simulation._outcome import ObservedSession, Outcome
 from railtracks.testing._simulation._witness import Witness, caller
-from railtracks.testing._virtual_time._clock import MAX_STEPS, Deadlock, Livelock, VirtualClock
+from railtracks.testing._virtual_time._clock import MAX_STEPS, PATIENCE, Deadlock, Livelock, VirtualClock
 from railtracks.testing._virtual_time._run import run_with
 from railtracks.testing._virtual_time._tasks import describe, tasks, tasks_left
 from railtracks.testing._virtual_time._thread_kinds import threads_left
-from railtracks.testing.faults import Fault, Kill, StoreFault, validate_plan
+from railtracks.testing.faults import Fault, Kill, StoreFault
 
 
 def simulate(
@@ -41,6 +42,8 @@ def simulate(
     backend: str = "asyncio",
     faults: Sequence[Fault | StoreFault] = (),
     max_steps: int = MAX_STEPS,
+    patience: float = PATIENCE,
+    clock: VirtualClock | None = None,
     **session_options: Any,
 ) -> Outcome:
     """Run a flow or a node once, in a session of its own, under virtual time, the same each time. Blocks.
@@ -58,6 +61,9 @@ def simulate(
         backend: "asyncio" or "trio".
         faults: What goes wrong, and where; see ``railtracks.testing.faults``.
         max_steps: How many steps tasks may take while no virtual time passes; see ``VirtualClock``.
+        patience: Real seconds for which threads, sockets and ``clock.hold()`` may hold the clock.
+        clock: The clock to run on, to read it or to hold it; by default a new one. It has its own ``max_steps`` and
+            ``patience``.
         **session_options: Arguments of ``rt.Session``; they override those of a flow.
 
     Returns:
@@ -71,26 +77,16 @@ def simulate(
         KeyboardInterrupt, SystemExit: these leave the run as they are.
     """
     return simulate_any(
-        False, target, *args, seed=seed, backend=backend, faults=faults, max_steps=max_steps, **session_options
-    )
+        False, target, *args, seed=seed, backend=backend, faults=faults, max_steps=max_steps, patience=patience,
+        clock=clock, **session_options,
+    )  # fmt: skip
 
 
 def simulate_any(
-    keeps_exit: bool,
-    target: Flow[..., Any] | Callable[..., Any],
-    /,
-    *args: Any,
-    seed: int = 0,
-    backend: str = "asyncio",
-    faults: Sequence[Fault | StoreFault] = (),
-    max_steps: int = MAX_STEPS,
-    **session_options: Any,
+    keeps_exit: bool, target: Flow[..., Any] | Callable[..., Any], /, *args: Any, **options: Any
 ) -> Outcome:
     """Do as ``simulate``; with ``keeps_exit`` a SystemExit that leaves the run is in the outcome, and is not raised."""
-    if seed is None:  # ``run`` would leave the order to the event loop
-        raise ConfigError("seed is None; use a whole number")
-    clock = VirtualClock(max_steps=max_steps)
-    simulation = _Simulation(target, args, seed, backend, validate_plan(faults), clock, session_options)
+    simulation = _Simulation(target, args, *SimulationOptions.split(options))
     simulation.raises = KeyboardInterrupt if keeps_exit else (KeyboardInterrupt, SystemExit)
     return simulation.run()
 
@@ -102,23 +98,13 @@ class _Simulation:
         raises: The exceptions that leave the run as they are.
     """
 
-    def __init__(
-        self,
-        target: Any,
-        args: tuple[Any, ...],
-        seed: int,
-        backend: str,
-        faults: tuple[Fault | StoreFault, ...],
-        clock: VirtualClock,
-        options: dict[str, Any],
-    ) -> None:
-        self._target, self._args, self._seed, self._backend = target, args, seed, backend
-        self._faults, self._options = faults, options
+    def __init__(self, target: Any, args: tuple[Any, ...], how: SimulationOptions, options: dict[str, Any]) -> None:
+        self._target, self._args, self._how, self._options = target, args, how, options
         self._node: FunctionNode[..., Any] = target.entry_point if isinstance(target, Flow) else as_node(target)
-        self._clock = clock
-        self._witness = Witness(self._clock, faults, seed, self._cancel)
+        self._clock = how.new_clock()
+        self._witness = Witness(self._clock, how.faults, how.seed, self._cancel)
         self._store: Store = resolve_store(options["store"]) if options.get("store") is not None else MemoryStore()
-        at_store = [fault for fault in faults if isinstance(fault, StoreFault)]
+        at_store = [fault for fault in how.faults if isinstance(fault, StoreFault)]
         self._faulty = FaultyStore(self._store, at_store, self._witness.on_store_fault) if at_store else None
         self._scope: anyio.CancelScope | None = None
         self._session: Session | None = None
@@ -144,7 +130,7 @@ class _Simulation:
         options = {"store": self._faulty or self._store, "logging_setting": "NONE"}
         token = harness_options.set(options)
         try:
-            run_with(self._customize_hooks, self._main, backend=self._backend, seed=self._seed, clock=self._clock)
+            run_with(self._customize_hooks, self._main, how=self._how, clock=self._clock)
         except (Deadlock, Livelock) as exc:
             self._note_error(exc)
             if not self._is_over:  # it could not be cancelled, and none of it runs any more
@@ -238,7 +224,7 @@ class _Simulation:
     def _check_plan(self, session: Session) -> None:
         config = session.executor_config
         journals = config.save_state and config.durability != "exit"
-        if not journals and any(isinstance(fault, Kill) for fault in self._faults):
+        if not journals and any(isinstance(fault, Kill) for fault in self._how.faults):
             raise ConfigError(
                 "faults: Kill needs a journal, and this session has none; use save_state=True and "
                 "durability='async' or 'sync'"
@@ -251,13 +237,13 @@ class _Simulation:
         assert session is not None
         sessions = tuple(self._observed(each) for each in witness.sessions)
         return Outcome(
-            target=self._target, args=self._args, seed=self._seed, backend=self._backend, faults=self._faults,
-            max_steps=self._clock.max_steps, options=self._options, result=self._result, exception=self._error,
+            target=self._target, args=self._args, run_options=self._how, options=self._options,
+            result=self._result, exception=self._error,
             was_cancelled=self._was_cancelled,
             trace=tuple(witness.trace),
             info=sessions[0].info if sessions else session.info, duration=self._ended - self._started,
             store=self._store, sessions=sessions, left_running=tuple(self._left),
-            unused_faults=tuple(fault for fault in self._faults if not any(fault is each for each in witness.injected)),
+            unused_faults=tuple(each for each in self._how.faults if not any(each is it for it in witness.injected)),
             cut_off=tuple(witness.cut_off), calls=witness.calls, failures=witness.failures,
         )  # fmt: skip
 

@@ -110,7 +110,7 @@ class VirtualClock:
 
     Args:
         jumps: Whether the clock jumps to the next deadline when nothing can run. Otherwise only ``jump`` moves it.
-        patience: Real seconds for which it may be held.
+        patience: Real seconds for which it may be held; after that, ClockHeldError is raised.
         hold_for_sockets: Whether a task holds the clock that waits for a socket or a pipe whose other end is not in the
             same event loop.
         max_steps: How many steps tasks and callbacks may take while the clock does not move. A turn of the event loop
@@ -127,6 +127,8 @@ class VirtualClock:
     ) -> None:
         if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
             raise ConfigError(f"max_steps is {max_steps!r}; use a whole number of at least 1")
+        if isinstance(patience, bool) or not isinstance(patience, int | float) or not patience >= 0:
+            raise ConfigError(f"patience is {patience!r}; use a number of real seconds of at least 0")
         self.jumps = jumps
         self.max_steps = max_steps
         self.counts_steps = True
@@ -155,6 +157,17 @@ class VirtualClock:
         """The event loop; it sets this itself."""
         self.cancel_run: Callable[[], None] = lambda: None
         """Cancels everything after a failure; set by ``run``."""
+
+    def __repr__(self) -> str:
+        """Return the code that makes such a clock."""
+        options = {
+            "jumps": (self.jumps, True),
+            "patience": (self._patience, PATIENCE),
+            "hold_for_sockets": (self._sockets, True),
+            "max_steps": (self.max_steps, MAX_STEPS),
+        }
+        given = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
+        return f"VirtualClock({', '.join(given)})"
 
     @property
     def now(self) -> float:

@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 import anyio
 
 from railtracks._test_hooks import RuntimeHooks, harness_options, runtime_hooks
-from railtracks._test_probe import BACKENDS, is_configured, running_library
-from railtracks.exceptions import ConfigError, SessionError
+from railtracks._test_probe import is_configured, running_library
+from railtracks.exceptions import SessionError
 from railtracks.state import MemoryStore
 from railtracks.testing._virtual_time._asyncio_loop import VirtualLoop
 from railtracks.testing._virtual_time._clock import StuckError, VirtualClock
+from railtracks.testing._virtual_time._run_options import RunOptions
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._trio_loop import seeded_trio, trio_options
 
@@ -94,7 +95,8 @@ def run(
         Exception: what ``func`` raises.
     """
     with kept_in_memory():
-        return run_with(lambda hooks: hooks, func, *args, backend=backend, seed=seed, clock=clock)
+        how = RunOptions(seed=seed, backend=backend, clock=clock)
+        return run_with(lambda hooks: hooks, func, *args, how=how, clock=clock or VirtualClock())
 
 
 @contextlib.contextmanager
@@ -115,24 +117,17 @@ def run_with(
     customize_hooks: Callable[[RuntimeHooks], RuntimeHooks],
     func: Callable[..., Awaitable[T]],
     *args: Any,
-    backend: str,
-    seed: int | None,
-    clock: VirtualClock | None,
+    how: RunOptions,
+    clock: VirtualClock,
 ) -> T:
     """Do what ``run`` does, with the hooks that ``customize_hooks`` returns for those of virtual time."""
-    if backend not in BACKENDS:
-        raise ConfigError(f"backend is {backend!r}; use 'asyncio' or 'trio'")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
-        raise ConfigError(f"seed is {seed!r}; use a whole number")
     if library := running_library():
         raise SessionError(
             f"an event loop of {library} is running in this thread, and virtual time needs its own event loop; "
             f"call this from a plain `def`, not from an `async def`"
         )
+    seed, backend = how.seed, how.backend
     random = seeded(seed, "order")
-    clock = clock or VirtualClock()
-    if clock.event_loop is not None:
-        raise ConfigError("clock: a VirtualClock can be used for one run only; use a new one: clock=VirtualClock()")
     clock.thread_scheduler = SeededThreadScheduler(seeded(seed, "threads"))
     token = runtime_hooks.set(customize_hooks(virtual_hooks(clock, seed)))
     try:

@@ -19,6 +19,7 @@ from railtracks.state import MemoryStore, Status
 from railtracks.state._views._place import was_lost
 from railtracks.testing import Deadlock, ProcessKilled, VirtualClock
 from railtracks.testing._virtual_time._run import run_with
+from railtracks.testing._virtual_time._run_options import RunOptions
 from railtracks.testing.faults import WorkerFault
 from tests.durability.model import programs as p
 from tests.durability.model.answers import Failure, first_number, show
@@ -240,9 +241,8 @@ class Run:
             return attrs.evolve(hooks, wall=lambda: origin() + wall, new_id=lambda: f"p{number}-{next(names)}")
 
         try:
-            value = run_with(
-                customize, main, backend=self._backend, seed=self._history.seed * 1000 + number, clock=clock
-            )
+            how = RunOptions(backend=self._backend, seed=self._history.seed * 1000 + number)
+            value = run_with(customize, main, how=how, clock=clock)
             end = End("returned", show(value), _shown_context(flow), flow.session)
         except ProcessKilled:
             end = End("killed")

@@ -1,0 +1,58 @@
+"""The options of one simulation, beside those of its session. Each is declared and checked here, once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from railtracks.exceptions import ConfigError
+from railtracks.testing._virtual_time._clock import MAX_STEPS, PATIENCE, VirtualClock
+from railtracks.testing._virtual_time._run_options import RunOptions, check_seed
+from railtracks.testing.faults import Fault, StoreFault, validate_plan
+
+
+def _check_seed(instance: object, attribute: object, value: Any) -> None:
+    if value is None:  # ``run`` would leave the order to the event loop
+        raise ConfigError("seed is None; use a whole number")
+    check_seed(instance, attribute, value)
+
+
+@attrs.frozen(kw_only=True)
+class SimulationOptions(RunOptions):
+    """How ``simulate`` runs a flow: its arguments by these names, with these defaults.
+
+    Raises:
+        ConfigError: one of them is not allowed, or they do not go together.
+    """
+
+    seed: int = attrs.field(default=0, validator=_check_seed)
+    """Decides the order of tasks and threads."""
+    faults: tuple[Fault | StoreFault, ...] = attrs.field(default=(), converter=validate_plan)
+    """What goes wrong, and where."""
+    max_steps: int = MAX_STEPS
+    """How many steps tasks may take while no virtual time passes."""
+    patience: float = PATIENCE
+    """Real seconds for which the clock may be held."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.clock is None:
+            self.new_clock()  # which checks its arguments
+            return
+        for name, default in (("max_steps", MAX_STEPS), ("patience", PATIENCE)):
+            if (value := getattr(self, name)) != default:
+                raise ConfigError(
+                    f"{name}={value!r} is given beside clock, which has its own; "
+                    f"write clock=VirtualClock({name}={value!r})"
+                )
+
+    def new_clock(self) -> VirtualClock:
+        """Return the clock of the run."""
+        return self.clock or VirtualClock(max_steps=self.max_steps, patience=self.patience)
+
+    @classmethod
+    def split(cls, options: dict[str, Any]) -> tuple[SimulationOptions, dict[str, Any]]:
+        """Return the options of a simulation among ``options``, and the rest, which are those of its session."""
+        names = cls.names()
+        own = {name: value for name, value in options.items() if name in names}
+        return cls(**own), {name: value for name, value in options.items() if name not in names}
