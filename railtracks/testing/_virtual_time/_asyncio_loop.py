@@ -110,10 +110,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def close(self) -> None:
         if not self.is_closed():
             self._in_order.__exit__(None, None, None)
-            if left := asyncio.all_tasks(self):  # the clock ended the run, and they will never run again
-                keep_for_ever(left)
-                self._blocked.release()
+            keep_for_ever(asyncio.all_tasks(self))  # if any are left, the clock ended the run, and they never run again
         super().close()
+        self._blocked.release()  # what a thread has asked between the last turn and this is never answered
 
     def time(self) -> float:
         return self.clock.now
@@ -229,6 +228,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             return super().call_soon_threadsafe(callback, *args, **options)
         handle = super().call_soon_threadsafe(_FromThread(callback), *args, **options)
         self._blocked.note_request((callback, args))
+        if self.is_closed():
+            self._blocked.release()
         return handle
 
     def is_blocked(self, thread: int) -> bool:
