@@ -3,9 +3,29 @@
 The harness must find each, and pass each twin. ``PLANTED`` is the list.
 """
 
-from tests.harness.planted import concurrency, examples, failure, policies, runtime
-from tests.harness.planted._planted import Case, Found, Planted, find
+from tests.harness.planted import (
+    concurrency,
+    durability,
+    errors,
+    examples,
+    failure,
+    locks,
+    orders,
+    policies,
+    queues,
+    runtime,
+    sharing,
+    timing,
+)
+from tests.harness.planted._finding import BUDGET, FINDERS, Found, find
+from tests.harness.planted._planted import WAYS, Case, Planted
 
-PLANTED = [*examples.PLANTED, *concurrency.PLANTED, *failure.PLANTED, *runtime.PLANTED, *policies.PLANTED]
+PLANTED = [
+    planted
+    for module in (
+        examples, concurrency, failure, orders, locks, queues, errors, timing, durability, sharing, runtime, policies,
+    )
+    for planted in module.PLANTED
+]  # fmt: skip
 
-__all__ = ["PLANTED", "Case", "Found", "Planted", "find"]
+__all__ = ["BUDGET", "FINDERS", "PLANTED", "WAYS", "Case", "Found", "Planted", "find"]

@@ -1,4 +1,4 @@
-"""What a planted defect is, and how the harness searches for it."""
+"""What a planted defect is: a flow with one realistic mistake, and its corrected twin."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import attrs
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from railtracks.testing import Outcome, Violation, check, simulate
-from railtracks.testing._simulation._injection import ProcessKilled
-from railtracks.testing.strategies import backends, seeds
+from railtracks.testing import Outcome
+from railtracks.testing.strategies import fault_plans
 
-BUDGET = 100
-"""How many examples Hypothesis tries by default before it gives up."""
+WAYS = ("seeds", "faults", "sweep", "schedules")
+"""The ways to search for a defect, as the documentation advises them; see ``_finding.py``."""
 
 
 @attrs.frozen
@@ -28,40 +26,57 @@ class Case:
     variant: AbstractContextManager[Any] = attrs.field(factory=nullcontext)
     """Entered around the run: replaces parts of the runtime, and restores them."""
     resumes: bool = False
-    """Whether a run that was killed is resumed, and the outcome of that is checked."""
+    """Whether the process may be killed; then the run is resumed, and the outcome of that is checked as well."""
+    args: tuple[Any, ...] = ()
+    """The arguments of the flow, where none are drawn."""
+    nodes: tuple[Any, ...] = ()
+    """The nodes at which something may go wrong; if empty, all."""
 
 
 @attrs.frozen
 class Planted:
     """A defect and its corrected twin.
 
-    ``make(True)`` makes the defect, ``make(False)`` the twin. ``plans`` draws the keyword arguments of ``simulate``,
-    and under ``"args"`` the arguments of the flow. Seed and backend are drawn as well.
+    ``make(True)`` makes the defect, ``make(False)`` the twin. Seed and backend are drawn; ``plans`` draws further
+    keyword arguments of ``simulate``, and under ``"args"`` the arguments of the flow.
     """
 
     name: str
     defect: str
     make: Callable[[bool], Case]
     plans: st.SearchStrategy[dict[str, Any]] = attrs.field(factory=lambda: st.just({}))
+    ways: tuple[str, ...] = attrs.field(default=("seeds",), validator=attrs.validators.deep_iterable(
+        attrs.validators.in_(WAYS)))  # fmt: skip
+    """By which ways it should be found."""
+    backends: tuple[str, ...] = ("asyncio", "trio")
+    options: dict[str, Any] = attrs.field(factory=dict)
+    """Session options of each run."""
+    exceptions: tuple[Exception, ...] = (ConnectionError("injected"),)
+    """What calls may raise in fault plans."""
+    least_calls: int = 1
+    """How many calls the shortest run has that shows the mistake."""
+    source: str = ""
+    """Where the mistake was made, if it is one of a public project: the address of the report, and the version."""
 
     def __str__(self) -> str:
         return self.name
 
+    def plans_with_faults(self) -> st.SearchStrategy[dict[str, Any]]:
+        """Return ``plans``, with faults at the nodes of the flow if it has none yet."""
+        case = self.make(False)
+        usual = fault_plans(case.nodes, exceptions=self.exceptions, kill=case.resumes).map(_without_stubs)
 
-@attrs.frozen
-class Found:
-    """A defect that was found."""
+        def with_faults(plan: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+            return st.just(plan) if "faults" in plan else usual.map(lambda faults: {**plan, "faults": faults})
 
-    examples: int
-    """How many were tried up to the first that showed it, including that one."""
-    outcome: Outcome
-    """The run that is left after shrinking."""
-    violation: Violation
+        return self.plans.flatmap(with_faults)
 
-    @property
-    def calls(self) -> int:
-        """The number of calls of the shrunk run."""
-        return sum(event.what == "created" for event in self.outcome.trace)
+
+def _without_stubs(plan: list[Any]) -> list[Any]:
+    """Return the plan without calls that return something else, and without calls that never end."""
+    return [
+        fault for fault in plan if type(getattr(fault, "does", None)).__name__ not in ("Return", "Hang", "LoseWorker")
+    ]
 
 
 def drawn(*args: st.SearchStrategy[Any], **options: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -69,38 +84,29 @@ def drawn(*args: st.SearchStrategy[Any], **options: st.SearchStrategy[Any]) -> s
     return st.fixed_dictionaries({"args": st.tuples(*args), **options})
 
 
-def find(planted: Planted, broken: bool = True, budget: int = BUDGET) -> Found | None:
-    """Search for the defect as a user's test would, and return None if no example shows it."""
-    tried, first = 0, 0
-    latest: Violation | None = None
+def defect(
+    into: list[Planted],
+    text: str,
+    *ways: str,
+    name: str | None = None,
+    args: st.SearchStrategy[tuple[Any, ...]] | None = None,
+    **more: Any,
+) -> Callable[[Callable[[bool], Case]], Callable[[bool], Case]]:
+    """Add the decorated function, which makes the defect or its twin, to the list ``into``.
 
-    @settings(
-        max_examples=budget, deadline=None, database=None, derandomize=True,
-        phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
-    )  # fmt: skip
-    @given(planted.plans, seeds(), backends())
-    def look(plan: dict[str, Any], seed: int, backend: str) -> None:
-        nonlocal tried, first, latest
-        tried += 1
-        case = planted.make(broken)
-        arguments = dict(plan)
-        args = arguments.pop("args", ())
-        with case.variant:
-            outcome = simulate(case.target, *args, seed=seed, backend=backend, **arguments)
-            if case.resumes and isinstance(outcome.exception, ProcessKilled) and outcome.info.records:
-                again = {**arguments, "faults": (), "store": outcome.store, "resume": outcome.info.session_id}
-                outcome = simulate(case.target, *args, seed=seed, backend=backend, **again)
-        try:
-            check(outcome, *case.invariants)
-        except Violation as exc:
-            first = first or tried
-            latest = exc
-            raise
+    Args:
+        into: The list.
+        text: What is wrong.
+        *ways: By which ways it should be found.
+        name: Its name, if it is not that of the function.
+        args: Draws the arguments of the flow; without it, those of the case are used.
+        **more: Further fields of ``Planted``.
+    """
 
-    try:
-        look()
-    except Violation as exc:
-        assert latest is not None
-        return Found(first, exc.outcome, exc)
-    return None
+    def register(make: Callable[[bool], Case]) -> Callable[[bool], Case]:
+        plans = st.just({}) if args is None else st.fixed_dictionaries({"args": args})
+        title = name or make.__name__.replace("_", " ")
+        into.append(Planted(title, text, make, plans, ways=ways or ("seeds",), **more))
+        return make
+
+    return register

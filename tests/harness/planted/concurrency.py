@@ -50,7 +50,7 @@ def forgotten_task(broken):
         else:
             await audit(order)
 
-    return Case(take_order)
+    return Case(take_order, args=(1,))
 
 
 def thread_left_behind(broken):
@@ -67,7 +67,7 @@ def thread_left_behind(broken):
             stop.set()
             thread.join()
 
-    return Case(watch)
+    return Case(watch, args=(True,))
 
 
 def slot_not_given_back(broken):
@@ -95,7 +95,7 @@ def slot_not_given_back(broken):
         slots = anyio.Semaphore(1)
         return await rt.call_batch(query, [slots] * len(texts), texts)
 
-    return Case(report)
+    return Case(report, args=(["ann", "bob"],), nodes=(ask_database,))
 
 
 def locks_in_opposite_order(broken):
@@ -114,7 +114,7 @@ def locks_in_opposite_order(broken):
             for source, target in pairs:
                 group.start_soon(rt.call, transfer, accounts, source, target)
 
-    return Case(transfers)
+    return Case(transfers, args=([("ann", "bob"), ("bob", "ann")],))
 
 
 def consumer_waits_for_ever(broken):
@@ -146,7 +146,7 @@ def consumer_waits_for_ever(broken):
                 found.append(page)
         return found
 
-    return Case(crawl)
+    return Case(crawl, args=(["ann"],), nodes=(fetch,))
 
 
 def booked_twice(broken):
@@ -171,7 +171,7 @@ def booked_twice(broken):
     def no_seat_is_sold_twice(outcome):
         assert len(sold) == len(set(sold)), f"sold: {sold}"
 
-    return Case(box_office, (no_seat_is_sold_twice,))
+    return Case(box_office, (no_seat_is_sold_twice,), args=(["ann", "ann"],))
 
 
 def lost_wake_up(broken):
@@ -206,7 +206,7 @@ def lost_wake_up(broken):
                 await anyio.sleep(0)
                 inbox.put(job)
 
-    return Case(hand_out)
+    return Case(hand_out, args=(["ann"],))
 
 
 def answers_mixed_up(broken):
@@ -235,7 +235,7 @@ def answers_mixed_up(broken):
         for question, answer in (outcome.result or {}).items():
             assert answer == f"answer to {question}"
 
-    return Case(survey, (each_answer_is_to_its_question,))
+    return Case(survey, (each_answer_is_to_its_question,), args=(["who", "why"],), nodes=(ask,))
 
 
 def computed_twice(broken):
@@ -268,7 +268,7 @@ def computed_twice(broken):
     def nothing_is_computed_twice(outcome):
         assert len(computed) == len(set(computed)), f"computed: {computed}"
 
-    return Case(index, (nothing_is_computed_twice,))
+    return Case(index, (nothing_is_computed_twice,), args=(["ann", "ann"],))
 
 
 def in_flight_for_ever(broken):
@@ -303,7 +303,7 @@ def in_flight_for_ever(broken):
     def none_is_in_flight(outcome):
         assert in_flight == 0, f"{in_flight} in flight after the run"
 
-    return Case(requests, (none_is_in_flight,))
+    return Case(requests, (none_is_in_flight,), args=(2,))
 
 
 def subscriber_waits_for_the_call(broken):
@@ -330,7 +330,7 @@ def subscriber_waits_for_the_call(broken):
             await rt.call(work, steps, over)
         return shown
 
-    return Case(show_progress, (ends_within(10),))
+    return Case(show_progress, (ends_within(10),), args=(3,))
 
 
 few = st.integers(0, 5)
@@ -345,6 +345,7 @@ PLANTED = [
     Planted(
         "slot not given back", "a semaphore is not released when a call fails", slot_not_given_back,
         drawn(names, faults=errors("ask_database"), timeout=NEVER),
+        ways=("faults", "sweep"),
     ),
     Planted(
         "locks in opposite order", "two calls take the same two locks in opposite order", locks_in_opposite_order,
@@ -353,10 +354,12 @@ PLANTED = [
     Planted(
         "consumer waits for ever", "a producer that fails does not say that it is done", consumer_waits_for_ever,
         drawn(names, faults=errors("fetch"), timeout=NEVER),
+        ways=("faults", "sweep"),
     ),
     Planted(
         "booked twice", "a seat is checked, paid for, and only then taken", booked_twice,
         drawn(names, faults=fault_plans()),
+        ways=("faults", "sweep"),
     ),
     Planted(
         "lost wake-up", "an event is replaced between the check and the wait", lost_wake_up,
@@ -365,14 +368,17 @@ PLANTED = [
     Planted(
         "answers mixed up", "answers in their order of arrival are zipped with the questions", answers_mixed_up,
         drawn(st.lists(st.sampled_from(["who", "why", "how"]), unique=True), faults=delays("ask")),
+        ways=("faults", "sweep"),
     ),
     Planted(
         "computed twice", "two callers miss the cache before it is filled", computed_twice,
         drawn(names, faults=fault_plans()),
+        ways=("faults", "sweep"),
     ),
     Planted(
         "in flight for ever", "a count of running requests does not go down after a cancellation", in_flight_for_ever,
         drawn(few, faults=fault_plans()),
+        ways=("faults", "sweep"),
     ),
     Planted(
         "subscriber waits for the call", "a callback waits for the call that waits for the callback",

@@ -32,7 +32,7 @@ def charged_twice(broken):
     def nobody_pays_twice(outcome):
         assert sum(charged.values()) <= outcome.args[0], f"charged: {charged}"
 
-    return Case(pay, (nobody_pays_twice,))
+    return Case(pay, (nobody_pays_twice,), args=(5,), nodes=(charge,))
 
 
 def half_a_transfer(broken):
@@ -55,7 +55,7 @@ def half_a_transfer(broken):
     def no_money_is_lost(outcome):
         assert sum(balance.values()) == 200, f"{balance}"
 
-    return Case(transfer, (no_money_is_lost,))
+    return Case(transfer, (no_money_is_lost,), args=(5,), nodes=(notify,))
 
 
 def reservation_kept(broken):
@@ -79,7 +79,7 @@ def reservation_kept(broken):
     def only_paid_rooms_are_reserved(outcome):
         assert outcome.exception is None or not reserved, f"reserved: {reserved}"
 
-    return Case(book, (only_paid_rooms_are_reserved,))
+    return Case(book, (only_paid_rooms_are_reserved,), args=(1,), nodes=(pay,))
 
 
 def cleanup_cut_off(broken):
@@ -101,7 +101,7 @@ def cleanup_cut_off(broken):
             with anyio.CancelScope(shield=not broken):
                 await rt.call(unlock, room)
 
-    return Case(visit, (is_cleaned_up,))
+    return Case(visit, (is_cleaned_up,), args=(1,), nodes=(inspect,))
 
 
 def cancellation_swallowed(broken):
@@ -124,7 +124,7 @@ def cancellation_swallowed(broken):
                 raise
         return found
 
-    return Case(collect, (passes_cancellation_on,))
+    return Case(collect, (passes_cancellation_on,), args=([1, 2],), nodes=(read,))
 
 
 def default_for_a_cancellation(broken):
@@ -147,7 +147,7 @@ def default_for_a_cancellation(broken):
         if outcome.was_cancelled or timed_out:
             assert outcome.info.records[0].status is rt.state.Status.CANCELLED
 
-    return Case(read_or_blank, (what_is_cancelled_does_not_return,))
+    return Case(read_or_blank, (what_is_cancelled_does_not_return,), args=(1,), nodes=(read,))
 
 
 def retries_past_the_budget(broken):
@@ -173,7 +173,7 @@ def retries_past_the_budget(broken):
         with anyio.move_on_after(2):
             return await attempts(page, 2)
 
-    return Case(read, (ends_within(2),))
+    return Case(read, (ends_within(2),), args=(1,), nodes=(fetch,))
 
 
 def errors_left_out(broken):
@@ -191,7 +191,7 @@ def errors_left_out(broken):
     def the_sum_is_right(outcome):
         assert outcome.exception or outcome.result == sum(outcome.args[0])
 
-    return Case(inventory, (the_sum_is_right,))
+    return Case(inventory, (the_sum_is_right,), args=([1, 2],), nodes=(count,))
 
 
 def sent_again(broken):
@@ -215,7 +215,7 @@ def sent_again(broken):
     def no_mail_is_sent_twice(outcome):
         assert len(sent) <= len(outcome.args[0]), f"sent: {sent}"
 
-    return Case(send_all, (no_mail_is_sent_twice,), resumes=True)
+    return Case(send_all, (no_mail_is_sent_twice,), resumes=True, args=(["hello"],), nodes=(send,))
 
 
 errors = st.builds(Raise, st.just(ConnectionError("injected")), after=st.booleans())
@@ -238,37 +238,46 @@ PLANTED = [
     Planted(
         "charged twice", "a retry pays again when only the answer was lost", charged_twice,
         drawn(st.integers(1, 9), faults=at("charge", errors)),
+        ways=("faults", "sweep"),
     ),
     Planted(
         "half a transfer", "a call that fails stands between debit and credit", half_a_transfer,
         drawn(st.integers(1, 9), faults=fault_plans()),
+        ways=("faults", "sweep"),
     ),
     Planted(
         "reservation kept", "`except Exception` undoes nothing when the run is cancelled", reservation_kept,
         drawn(st.integers(1, 9), faults=fault_plans(["pay"])),
+        ways=("faults", "sweep"),
     ),
     Planted(
         "cleanup cut off", "a node called in `finally` is cancelled with the rest", cleanup_cut_off,
         drawn(st.integers(1, 9), faults=at("inspect"), timeout=few_seconds),
+        ways=("faults", "sweep"),
     ),
     Planted(
         "cancellation swallowed", "`except` around a cancellation saves the rest, and does not raise",
         cancellation_swallowed, drawn(pages, faults=fault_plans(["read"]), timeout=few_seconds),
+        ways=("faults", "sweep"),
     ),
     Planted(
         "default for a cancellation", "a bare `except` turns a cancellation into a value", default_for_a_cancellation,
         drawn(st.integers(1, 9), faults=at("read")),
+        ways=("faults", "sweep"),
     ),
     Planted(
         "retries past the budget", "each attempt has the time that was meant for all", retries_past_the_budget,
         drawn(st.integers(1, 9), faults=at("fetch")),
+        ways=("faults", "sweep"),
     ),
     Planted(
         "errors left out", "a sum of what a batch returned leaves out the errors", errors_left_out,
         drawn(pages, faults=at("count", errors)),
+        ways=("faults", "sweep"),
     ),
     Planted(
         "sent again", "a resumed run sends again what was on its way when it was killed", sent_again,
         pages.flatmap(lambda mails: drawn(st.just(mails), faults=killed_within(4 * len(mails) + 2))),
+        ways=("faults", "sweep"),
     ),
 ]  # fmt: skip

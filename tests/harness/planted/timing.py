@@ -1,0 +1,139 @@
+"""Mistakes in flows about deadlines, clocks, and what happens at a cancellation."""
+
+from __future__ import annotations
+
+import time
+from contextlib import aclosing
+
+import anyio
+
+import railtracks as rt
+from railtracks.testing.invariants import ends_within
+from tests.harness.planted._planted import Case, Planted, defect
+
+PLANTED: list[Planted] = []
+
+
+@defect(PLANTED, "a rollback in `finally` is cut off by the cancellation", "faults", "sweep")
+def rollback_cut_off(broken):
+    transaction = {"open": False}
+
+    @rt.function_node
+    async def step():
+        await anyio.sleep(1)
+
+    async def roll_back():
+        await anyio.sleep(0.1)
+        transaction["open"] = False
+
+    @rt.function_node
+    async def main():
+        transaction["open"] = True
+        try:
+            await rt.call(step)
+        finally:
+            with anyio.CancelScope(shield=not broken):
+                await roll_back()
+
+    def the_transaction_is_closed(outcome):
+        assert not transaction["open"], "the transaction is still open"
+
+    return Case(main, (the_transaction_is_closed,), nodes=(step,))
+
+
+@defect(PLANTED, "a shielded call has no limit of its own", "faults", "sweep", options={"timeout": 10})
+def shield_without_a_limit(broken):
+    @rt.function_node
+    async def flush():
+        await anyio.sleep(0.1)
+
+    @rt.function_node
+    async def main():
+        with anyio.CancelScope(shield=True) if broken else anyio.move_on_after(5, shield=True):
+            await rt.call(flush)
+
+    return Case(main, (ends_within(20),), nodes=(flush,))
+
+
+@defect(PLANTED, "a generator that was left early is closed at some later time", "seeds")
+def generator_not_closed(broken):
+    order = []
+
+    async def rows():
+        try:
+            for row in range(5):
+                await anyio.sleep(0)
+                yield row
+        finally:
+            order.append("closed")
+
+    @rt.function_node
+    async def next_step():
+        order.append("next step")
+
+    @rt.function_node
+    async def main():
+        if broken:
+            async for row in rows():
+                if row == 1:
+                    break
+        else:
+            async with aclosing(rows()) as opened:
+                async for row in opened:
+                    if row == 1:
+                        break
+        await rt.call(next_step)
+
+    def it_is_closed_first(outcome):
+        assert "next step" not in order or order[0] == "closed", f"{order}"
+
+    return Case(main, (it_is_closed_first,), nodes=(next_step,))
+
+
+@defect(PLANTED, "each step has the absolute deadline for its timeout", "faults", "sweep")
+def absolute_deadline_for_each(broken):
+    @rt.function_node
+    async def step(number):
+        await anyio.sleep(1)
+
+    @rt.function_node
+    async def main(steps):
+        deadline = anyio.current_time() + 6
+        for number in range(steps):
+            with anyio.fail_after(deadline if broken else max(0, deadline - anyio.current_time())):
+                await rt.call(step, number)
+
+    return Case(main, (ends_within(6),), args=(3,), nodes=(step,))
+
+
+@defect(PLANTED, "an absolute time is given for a period, and the clock does not begin at 0", "seeds")
+def absolute_for_relative(broken):
+    @rt.function_node
+    async def step():
+        await anyio.sleep(100)
+
+    @rt.function_node
+    async def main():
+        deadline = anyio.current_time() + 6
+        with anyio.move_on_after(deadline if broken else deadline - anyio.current_time()):
+            await rt.call(step)
+
+    return Case(main, (ends_within(6.5),), nodes=(step,))
+
+
+@defect(PLANTED, "a job is asked for again and again, and never given up", "seeds", options={"timeout": 35})
+def asked_for_ever(broken):
+    @rt.function_node
+    async def is_done():
+        return False
+
+    @rt.function_node
+    async def wait_for_job():
+        deadline = time.monotonic() + 15
+        while broken or time.monotonic() < deadline:
+            if await rt.call(is_done):
+                return True
+            await anyio.sleep(10)
+        return False
+
+    return Case(wait_for_job, (ends_within(30),))
