@@ -36,7 +36,7 @@ class Observer(Protocol):
     """
 
     observes_calls: bool
-    """Whether it wants events, refused calls and context changes as well, or only sessions."""
+    """Whether it wants events, refused calls, context changes and errors of subscribers as well, or only sessions."""
 
     def on_session_opened(self, session: Any) -> None:
         """Handle that a session (``rt.Session``) was entered."""
@@ -56,6 +56,9 @@ class Observer(Protocol):
             name: The name of the node that was to be called.
             handled: The exception that the caller was handling in an ``except`` or ``finally`` block, if any.
         """
+
+    def on_callback_error(self, name: str, exc: BaseException) -> None:
+        """Handle that a subscriber of this name has raised, which is otherwise only logged."""
 
     def on_context_change(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
         """Handle a change of the context of a session. Called in any thread.

@@ -137,6 +137,11 @@ class RTPublisher:
             subscription.start_pump()
         self.changed.notify_all()
 
+    def on_callback_error(self, name: str, exc: BaseException) -> None:
+        """Notify the observer. See ``PumpOwner``."""
+        if self._observer is not None:
+            self._observer.on_callback_error(name, exc)
+
     def attach(self, host: PumpHost) -> None:
         """Allow pumps to run in ``host``, and start there those that do not run."""
         self._hosts.append(host)

@@ -73,6 +73,9 @@ class PumpOwner(Protocol):
     def on_pump_end(self, subscription: Subscription) -> None:
         """Handle that the pump of a subscription has ended."""
 
+    def on_callback_error(self, name: str, exc: BaseException) -> None:
+        """Handle that the callback of the subscription of this name has raised."""
+
     def find_host(self) -> PumpHost | None:
         """Return the host for a pump that has to be started; None if there is none."""
 
@@ -303,6 +306,8 @@ class Subscription:
 
     def _on_callback_error(self, exc: BaseException) -> None:
         self.errors += 1
+        if self._owner is not None:
+            self._owner.on_callback_error(self.name, exc)
         if self._on_error == "remove":
             self._closed = True
             self.discard()

@@ -44,6 +44,10 @@ class LeakDetector:
         """Never called, because ``observes_calls`` is False."""
         raise AssertionError("observes_calls is False")
 
+    def on_callback_error(self, name: str, exc: BaseException) -> None:
+        """Never called, because ``observes_calls`` is False."""
+        raise AssertionError("observes_calls is False")
+
     def on_context_change(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
         """Never called, because ``observes_calls`` is False."""
         raise AssertionError("observes_calls is False")

@@ -27,6 +27,8 @@ FOREIGN = {
     "_thread_kinds.py": {"_DummyThread", "_target"},  # threading
     # trio: the order of its tasks, and MockClock
     "_trio_loop.py": {"_ALLOW_DETERMINISTIC_SCHEDULING", "_autojump", "_r"},
+    # asyncio: whether somebody retrieved an exception; sys; warnings
+    "_unseen.py": {"_get_filters", "_getframe", "_log_traceback"},
 }  # fmt: skip
 """The private attributes of Python's library, asyncio and trio that the harness uses; docs/design.md says what for."""
 

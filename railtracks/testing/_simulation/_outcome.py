@@ -77,6 +77,9 @@ class Outcome:
     """All sessions, including those that nodes opened, in the order of opening."""
     left_running: tuple[str, ...] = ()
     """The names of the tasks, threads and sessions that were left when the session had ended."""
+    unseen: tuple[str, ...] = ()
+    """Failures that no code saw, each with its place: coroutines that were never awaited, exceptions of tasks that
+    nobody retrieved, and those that left threads, subscribers or ``__del__``."""
     unused_faults: tuple[Fault | StoreFault, ...] = ()
     """Faults that never happened, because no such call was made."""
     cut_off: tuple[CallKey, ...] = ()
@@ -157,7 +160,8 @@ class Outcome:
 
     def __str__(self) -> str:
         story = _report.timeline(self.trace)
-        return f"{self.code}\n{self.end} after {self.duration:g} s\n\n{story}\n\n{self.tree}"
+        unseen = "".join(f"\nunseen: {text}" for text in self.unseen)
+        return f"{self.code}\n{self.end} after {self.duration:g} s{unseen}\n\n{story}\n\n{self.tree}"
 
 
 def _option_code(key: str, value: Any) -> str:

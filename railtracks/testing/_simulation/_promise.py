@@ -243,12 +243,19 @@ def the_sessions_around_it_noticed_nothing(outcome: Outcome) -> None:
             raise InvariantError("when the call ended, another session or call was current than when it began", call)
 
 
+def nothing_fails_unseen(outcome: Outcome) -> None:
+    """Check that no failure is lost: that each coroutine is awaited, and each exception reaches some code."""
+    if outcome.unseen and not was_killed(outcome):
+        raise AssertionError("; ".join(outcome.unseen))
+
+
 PROMISE: tuple[Callable[[Outcome], None], ...] = (
     nothing_is_left_running,
     the_caller_has_the_real_result_or_the_real_exception,
     every_call_is_on_record_as_it_was,
     every_policy_holds,
     the_sessions_around_it_noticed_nothing,
+    nothing_fails_unseen,
 )
 
 

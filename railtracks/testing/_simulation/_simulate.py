@@ -26,6 +26,7 @@ from railtracks.state import MemoryStore, Store
 from railtracks.testing._simulation._injection import FaultyStore, ProcessKilled
 from railtracks.testing._simulation._options import SimulationOptions
 from railtracks.testing._simulation._outcome import ObservedSession, Outcome
+from railtracks.testing._simulation._unseen import UnseenFailures
 from railtracks.testing._simulation._witness import Witness, caller
 from railtracks.testing._virtual_time._clock import MAX_STEPS, PATIENCE, Deadlock, Livelock, VirtualClock
 from railtracks.testing._virtual_time._run import run_with
@@ -102,7 +103,9 @@ class _Simulation:
         self._target, self._args, self._how, self._options = target, args, how, options
         self._node: FunctionNode[..., Any] = target.entry_point if isinstance(target, Flow) else as_node(target)
         self._clock = how.new_clock()
-        self._witness = Witness(self._clock, how.faults, how.seed, self._cancel)
+        self._unseen = UnseenFailures()
+        self._clock.on_loop_error = self._unseen.on_loop_error
+        self._witness = Witness(self._clock, how.faults, how.seed, self._cancel, self._unseen.on_callback_error)
         self._store: Store = resolve_store(options["store"]) if options.get("store") is not None else MemoryStore()
         at_store = [fault for fault in how.faults if isinstance(fault, StoreFault)]
         self._faulty = FaultyStore(self._store, at_store, self._witness.on_store_fault) if at_store else None
@@ -130,7 +133,8 @@ class _Simulation:
         options = {"store": self._faulty or self._store, "logging_setting": "NONE"}
         token = harness_options.set(options)
         try:
-            run_with(self._customize_hooks, self._main, how=self._how, clock=self._clock)
+            with self._unseen.collect():
+                run_with(self._customize_hooks, self._main, how=self._how, clock=self._clock)
         except (Deadlock, Livelock) as exc:
             self._note_error(exc)
             if not self._is_over:  # it could not be cancelled, and none of it runs any more
@@ -139,6 +143,7 @@ class _Simulation:
         finally:
             harness_options.reset(token)
         self._left += threads_left(threads)
+        self._unseen.examine(observed.task for observed in self._witness.calls.values())
         return self._outcome()
 
     def _customize_hooks(self, hooks: RuntimeHooks) -> RuntimeHooks:
@@ -244,6 +249,7 @@ class _Simulation:
             info=sessions[0].info if sessions else session.info, duration=self._ended - self._started,
             store=self._store, sessions=sessions, left_running=tuple(self._left),
             unused_faults=tuple(each for each in self._how.faults if not any(each is it for it in witness.injected)),
+            unseen=tuple(map(witness.redact, self._unseen.texts)),
             cut_off=tuple(witness.cut_off), calls=witness.calls, failures=witness.failures,
         )  # fmt: skip
 

@@ -89,12 +89,18 @@ class Witness:
         seed: The seed of the run. It decides where faults with a probability happen, and how many turns other tasks get
             before a call.
         cancel: Cancels the run from outside.
+        on_callback_error: Called with the name of a subscriber and what it has raised.
     """
 
     observes_calls = True
 
     def __init__(
-        self, clock: VirtualClock, faults: Sequence[Fault | StoreFault], seed: int, cancel: Callable[[], None]
+        self,
+        clock: VirtualClock,
+        faults: Sequence[Fault | StoreFault],
+        seed: int,
+        cancel: Callable[[], None],
+        on_callback_error: Callable[[str, BaseException], object] = lambda *_: None,
     ) -> None:
         self.trace: list[TraceEvent] = []
         self.calls: dict[CallKey, ObservedCall] = {}
@@ -110,6 +116,7 @@ class Witness:
         outer = runtime_hooks.get().observer  # of the test around this simulation, or of a simulation around it
         self._outer: Observer | None = outer._outer if isinstance(outer, Witness) else outer
         self._clock = clock
+        self._on_callback_error = on_callback_error
         self._extra_turns = Random(f"{seed}/turns")  # noqa: S311 (repeatable, not secret)
         chances = Random(f"{seed}/faults")  # noqa: S311
         self._injector = Injector(faults, chances, self._on_fault, cancel, abandon_current)
@@ -174,6 +181,12 @@ class Witness:
             detail = probe.redact(detail)
         self.trace.append(TraceEvent(self._clock.now, session, call, name, what, detail, place))
 
+    def redact(self, text: str) -> str:
+        """Return ``text`` with the secrets that any session knows replaced."""
+        for probe in self._probes.values():
+            text = probe.redact(text)
+        return text
+
     def on_session_opened(self, session: Any) -> None:
         self.sessions.append(session)
         self._probes[session.identifier] = SessionProbe(session)
@@ -213,6 +226,9 @@ class Witness:
         self._add(session_id, record.index, record.name, "refused", name)
         if isinstance(handled, anyio.get_cancelled_exc_class()):
             self.cut_off.append((session_id, record.index))
+
+    def on_callback_error(self, name: str, exc: BaseException) -> None:
+        self._on_callback_error(name, exc)
 
     def on_context_change(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
         detail = stable_repr(key) if deleted else f"{stable_repr(key)}: {stable_repr(value)}"

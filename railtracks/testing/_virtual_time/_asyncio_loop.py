@@ -200,6 +200,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 if package_of(thread) in waiting:
                     yield f"the thread {thread.name} of {package_of(thread)}"
 
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        if not self.clock.on_loop_error(context):
+            super().default_exception_handler(context)
+
     async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
         with self.clock.hold():  # it has a deadline, to which the clock must not jump
             await super().shutdown_default_executor(*args, **kwargs)

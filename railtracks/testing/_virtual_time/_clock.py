@@ -14,7 +14,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from railtracks._test_probe import counted
 from railtracks.exceptions import ConfigError, RTError
@@ -155,6 +155,8 @@ class VirtualClock:
         """Threads that do not know this event loop."""
         self.event_loop: EventLoop | None = None
         """The event loop; it sets this itself."""
+        self.on_loop_error: Callable[[dict[str, Any]], bool] = lambda _: False
+        """Called with what asyncio would log of a failure; returns whether it is known then, and not logged."""
         self.cancel_run: Callable[[], None] = lambda: None
         """Cancels everything after a failure; set by ``run``."""
 
