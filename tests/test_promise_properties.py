@@ -87,7 +87,7 @@ def in_place(given):
 
 
 @examples(80)
-@given(trees, options, fault_plans(), seeds())
+@given(trees, options, fault_plans(hang=True, returns={None: None}), seeds())
 @example(Parallel(Raise(), Shield(2)), {"timeout": 2.5, "end_on_error": True, "store": "disk"}, [], 0)
 @example(Nested(Hang(), timeout=2.5), {"timeout": 2.5, "save_state": False}, [], 0)
 def test_a_session_keeps_its_promise(backend, tree, options, faults, seed):

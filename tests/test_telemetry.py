@@ -850,7 +850,7 @@ async def test_the_end_of_a_session_restores_what_a_call_has_not(backend, monkey
 
 @pytest.mark.either_backend
 @examples(60)
-@given(flows(), session_options(), fault_plans(), seeds())
+@given(flows(), session_options(), fault_plans(hang=True, returns={None: None}), seeds())
 def test_spans_are_the_records(backend, tree, options, faults, seed):
     """Each call has one span, with its parent, and all have ended when the sessions have."""
     EXPORTER.clear()

@@ -12,7 +12,9 @@ from railtracks.testing._answers import Answer, ScriptError, answer, tool_call
 from railtracks.testing._cassettes._exchanges import CassetteError
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._outcome import Outcome
+from railtracks.testing._simulation._restarts import resume, simulate_restarts
 from railtracks.testing._simulation._simulate import simulate
+from railtracks.testing._sweep import Sweep, sweep
 from railtracks.testing._trace import TraceEvent
 from railtracks.testing._virtual_time._clock import ClockHeldError, Deadlock, Livelock, VirtualClock
 from railtracks.testing._virtual_time._run import run
@@ -33,6 +35,7 @@ __all__ = [
     "ProcessKilled",
     "ScriptError",
     "ScriptedModel",
+    "Sweep",
     "TraceEvent",
     "Violation",
     "VirtualClock",
@@ -43,8 +46,11 @@ __all__ = [
     "faults",
     "invariant",
     "invariants",
+    "resume",
     "run",
     "simulate",
+    "simulate_restarts",
+    "sweep",
     "tool_call",
     "trees",
 ]

@@ -9,14 +9,20 @@ Needs Hypothesis: ``pip install '.[testing]'`` in a checkout of the repository.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, get_args
 
+import attrs
 from hypothesis import strategies as st
 
 from railtracks._test_probe import BACKENDS, Cache, Limit, Retry, as_node
+from railtracks.exceptions import ConfigError
 from railtracks.testing import faults as f
 from railtracks.testing import trees as t
+from railtracks.testing._simulation._outcome import Outcome
+from railtracks.testing._simulation._sweep_plans import Place, calls_of, delays_of, few, overlapping
 
 __all__ = ["backends", "executors", "fault_plans", "flows", "model_faults", "policies", "seeds", "session_options"]
 
@@ -178,38 +184,103 @@ def fault_plans(
     store: bool = True,
     kill: bool = False,
     lease: bool = False,
+    hang: bool = False,
+    returns: Mapping[Any, Any] | None = None,
+    like: Outcome | None = None,
     max_size: int = 3,
 ) -> st.SearchStrategy[list[f.Fault | f.StoreFault]]:
     """Return a strategy for fault plans for ``simulate``; they shrink to no faults.
 
     Args:
-        nodes: The nodes, or their names, at which something may go wrong; if empty, all nodes.
+        nodes: The nodes, or their names, at which something may go wrong; if empty, all nodes; with ``like``, all that
+            it called but the one that was run.
         exceptions: The exceptions that calls may raise.
         store: Whether the store may fail as well.
         kill: Whether the process may be killed as well; needs sessions that keep a journal.
         lease: Whether another machine may take the run over as well; it does in sessions that keep a journal.
+        hang: Whether calls may hang and lose their workers as well. They do not end until they are cancelled.
+        returns: What calls may return in place of their results, by node or its name; by None, at any node.
+        like: A run in which nothing went wrong, ``like=simulate(flow)``. Faults are at calls that it made, delays are
+            a little longer than its timers, kills are at its journal entries, and calls that ran at one time may fail
+            together. Without it the ranges are guessed: the first 8 calls, up to 60 seconds, up to 40 entries.
         max_size: The highest number of faults in a plan.
+
+    Raises:
+        ConfigError: ``like`` is not an outcome, or made no call of ``nodes``.
     """
-    names: list[str | None] = [node if isinstance(node, str) else as_node(node, "fault_plans").name for node in nodes]
-    at = st.sampled_from(names or [None])
+    names = [node if isinstance(node, str) else as_node(node, "fault_plans").name for node in nodes]
+    ranges = _Ranges.guessed(names) if like is None else _Ranges.of(like, names)
     after = st.booleans()
     raising = st.builds(f.Raise, st.sampled_from(list(exceptions)), after)
     action = st.one_of(
         raising,
         raising,  # twice, because it is what goes wrong most often
-        st.builds(f.Delay, st.integers(1, 4), after),
-        st.sampled_from([f.Hang(), f.Return(None), f.Cancel(), f.LoseWorker()]),
+        st.builds(f.Delay, st.sampled_from(ranges.delays), after),
+        st.sampled_from([f.Cancel(), f.Hang(), f.LoseWorker()] if hang else [f.Cancel()]),
     )
-    call = st.sampled_from([1, 1, 2, 3, 4, 5])  # most nodes are called once
-    kinds: list[st.SearchStrategy[Any]] = [
-        st.builds(f.Fault, at, action, call),
-        st.builds(f.Fault, at, action, st.none(), st.sampled_from([1.0, 0.5, 0.2])),
-    ]
+    one = st.builds(lambda place, action: [f.Fault(place[0], action, place[1])], st.sampled_from(ranges.places), action)
+    often = st.builds(
+        lambda node, action, share: [f.Fault(node, action, None, share)],
+        st.sampled_from([*dict.fromkeys(node for node, _ in ranges.places)]), action, st.sampled_from([1.0, 0.5, 0.2]),
+    )  # fmt: skip
+    kinds: list[st.SearchStrategy[Any]] = [one, one, often]
+    if ranges.together and max_size > 1:
+        kinds.append(st.builds(_both_fail, st.sampled_from(ranges.together), st.tuples(raising, raising)))
+    for node, value in (returns or {}).items():
+        at = node if node is None or isinstance(node, str) else as_node(node, "fault_plans").name
+        kinds.append(st.builds(partial(_returned, at, value), st.sampled_from(_CALLS)))
+    entries = st.sampled_from(ranges.entries)
     if store:
         error = st.sampled_from(["disk full", "no permission"])
-        kinds.append(st.builds(f.FailSave, error, st.sampled_from(["save", "open", "append"]), st.integers(0, 4)))
-    if kill:
-        kinds.append(st.builds(f.Kill, st.integers(0, 12)))
+        fails = st.builds(f.FailSave, error, st.sampled_from(["save", "open", "append"]), st.integers(0, 4))
+        kinds.append(fails.map(lambda fault: [fault]))
     if lease:
-        kinds.append(st.builds(f.LoseLease, st.integers(0, 12)))
-    return st.lists(st.one_of(kinds), max_size=max_size)
+        kinds.append(st.builds(lambda count: [f.LoseLease(count)], entries))
+    if not kill:
+        return _plans(kinds, max_size)
+    killed = st.builds(lambda count: [f.Kill(count)], entries)
+    # Often nothing else goes wrong, as a run in which it does is over before most entries are written.
+    return st.one_of(_plans([*kinds, killed], max_size), killed if max_size else st.just([]))
+
+
+def _plans(kinds: list[st.SearchStrategy[Any]], max_size: int) -> st.SearchStrategy[list[Any]]:
+    return st.lists(st.one_of(kinds), max_size=max_size).map(lambda parts: [*itertools.chain(*parts)][:max_size])
+
+
+def _both_fail(places: tuple[Place, Place], actions: tuple[f.Raise, f.Raise]) -> list[f.Fault]:
+    return [f.Fault(node, action, call) for (node, call), action in zip(places, actions, strict=True)]
+
+
+def _returned(node: str | None, value: Any, call: int) -> list[f.Fault]:
+    return [f.Fault(node, f.Return(value), call)]
+
+
+_CALLS = (1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8)
+"""Which call of a node goes wrong, if that has to be guessed; most nodes are called once."""
+
+
+@attrs.frozen
+class _Ranges:
+    """From what faults are drawn."""
+
+    places: Sequence[tuple[str | None, int | None]]
+    delays: Sequence[float]
+    entries: Sequence[int]
+    together: Sequence[tuple[Place, Place]] = ()
+
+    @classmethod
+    def guessed(cls, names: list[str]) -> _Ranges:
+        nodes: list[str | None] = [*names] or [None]
+        places = [(node, call) for call in _CALLS for node in nodes]
+        return cls(places, [1, 2, 3, 4, 10, 30, 60], range(41))
+
+    @classmethod
+    def of(cls, like: Outcome, names: list[str]) -> _Ranges:
+        if not isinstance(like, Outcome):
+            raise ConfigError(f"fault_plans: like is {like!r}; use an outcome: like=simulate(flow)")
+        calls = calls_of(like)
+        chosen = [call for call in calls if call.place[0] in names] if names else calls[1:]
+        if not chosen:
+            raise ConfigError(f"fault_plans: {like!r} made no call of {', '.join(names) or 'another node'}; name nodes")
+        together = [(one.place, other.place) for one, other in overlapping(few(chosen))]
+        return cls([call.place for call in chosen], delays_of(like), range(len(like.trace)), together)

@@ -114,7 +114,7 @@ def troubled(draw, kill=False):
     """A scenario, and faults at its requests and tools."""
     scenario = draw(scenarios())
     nodes = sorted({scenario.name, *scenario.nodes})
-    return scenario, draw(fault_plans(nodes, kill=kill))
+    return scenario, draw(fault_plans(nodes, kill=kill, hang=True, returns=dict.fromkeys(nodes)))
 
 
 @pytest.mark.either_backend

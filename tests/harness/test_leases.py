@@ -128,6 +128,12 @@ def test_a_lease_that_is_no_time_is_refused():
         LeaseStore(lease=-1)
 
 
-@given(flows(), fault_plans(lease=True), st.sampled_from(["async", "sync"]), seeds(), backends())
+@given(
+    flows(),
+    fault_plans(lease=True, hang=True, returns={None: None}),
+    st.sampled_from(["async", "sync"]),
+    seeds(),
+    backends(),
+)
 def test_any_flow_keeps_the_promise_when_its_run_is_taken(flow, faults, durability, seed, backend):
     check(simulate(flow, seed=seed, backend=backend, faults=faults, durability=durability))

@@ -25,8 +25,8 @@ FOREIGN = {
     "_leaks.py": {"_cancel_all_tasks"},  # asyncio: what cancels the tasks that are left
     "_tasks.py": {"_counter", "_railtracks_order"},  # trio: the age of a task; ours, at tasks of asyncio
     "_thread_kinds.py": {"_DummyThread", "_target"},  # threading
-    # trio: the order of its tasks, and MockClock
-    "_trio_loop.py": {"_ALLOW_DETERMINISTIC_SCHEDULING", "_autojump", "_r"},
+    # trio: the order of its tasks, and MockClock; its timers
+    "_trio_loop.py": {"_ALLOW_DETERMINISTIC_SCHEDULING", "_autojump", "_heap", "_r"},
     # asyncio: whether somebody retrieved an exception; sys; warnings
     "_unseen.py": {"_get_filters", "_getframe", "_log_traceback"},
 }  # fmt: skip

@@ -29,13 +29,13 @@ def test_the_repr_of_a_tree_is_the_code_that_makes_it(tree):
 
 
 @examples(200)
-@given(fault_plans(["a", "b"]))
+@given(fault_plans(["a", "b"], hang=True, returns={None: None}))
 def test_so_is_that_of_a_plan(plan):
     assert repr(eval(repr(plan), vars(faults))) == repr(plan)
 
 
 @examples(150)
-@given(flows(), session_options(limits=True), fault_plans(), seeds(), backends())
+@given(flows(), session_options(limits=True), fault_plans(hang=True, returns={None: None}), seeds(), backends())
 def test_the_promise_holds_for_whatever_is_drawn(tree, options, plan, seed, backend):
     outcome = simulate(tree, seed=seed, backend=backend, faults=plan, **options)
     check(outcome, *[invariants.ends_at_node_timeouts] * ("Shield" not in repr(tree)))
@@ -45,7 +45,7 @@ def test_the_promise_holds_for_whatever_is_drawn(tree, options, plan, seed, back
 @given(
     flows(max_leaves=5, places=["pool"]),
     session_options(limits=True),
-    fault_plans(max_size=1),
+    fault_plans(max_size=1, hang=True, returns={None: None}),
     executors(),
     seeds(),
     backends(),
@@ -56,7 +56,7 @@ def test_the_promise_holds_for_parts_in_workers(tree, options, plan, executor, s
 
 
 @examples(25)
-@given(flows(), session_options(limits=True), fault_plans(), seeds(), backends())
+@given(flows(), session_options(limits=True), fault_plans(hang=True, returns={None: None}), seeds(), backends())
 def test_whatever_is_drawn_has_the_same_story_again(tree, options, plan, seed, backend):
     one, other = (simulate(tree, seed=seed, backend=backend, faults=plan, **options) for _ in range(2))
     assert one.story == other.story
@@ -223,7 +223,7 @@ def test_policies_of_each_kind_are_drawn():
 
 
 @examples(50)
-@given(fault_plans(["only"], store=False, max_size=2, exceptions=[KeyError]))
+@given(fault_plans(["only"], store=False, max_size=2, exceptions=[KeyError], hang=True, returns={"only": None}))
 def test_plans_are_as_they_were_asked_for(plan):
     assert len(plan) <= 2
     for fault in plan:

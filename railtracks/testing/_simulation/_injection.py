@@ -146,6 +146,8 @@ class FaultyStore:
         self._store = store
         self._on_fault = on_fault
         self._countdowns = [_Countdown(fault, fault.after) for fault in faults]
+        self.writes: Counter[str] = Counter()
+        """How often each operation that may fail was called: "save", "open", "append" and "sync"."""
         self.killed: ProcessKilled | None = None
         """Set when the process was killed; nothing is written from then on."""
         self.lost: RunLostError | None = None
@@ -200,6 +202,7 @@ class FaultyStore:
 
     def maybe_fail(self, operation: str) -> None:
         """Raise the fault that is due at ``operation``, if there is one."""
+        self.writes[operation] += 1
         if self.killed is not None:
             return
         self._check_lease()

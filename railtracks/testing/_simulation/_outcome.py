@@ -84,6 +84,10 @@ class Outcome:
     """Faults that never happened, because no such call was made."""
     cut_off: tuple[CallKey, ...] = ()
     """For invariants: calls that, while being cancelled, made a call, which for that reason never began."""
+    timers: tuple[float, ...] = ()
+    """How long the sleeps and timeouts were that the run set, in virtual seconds: each length once, in order."""
+    before: Outcome | None = None
+    """The run that ``railtracks.testing.resume`` resumed."""
     calls: dict[CallKey, ObservedCall] = attrs.field(factory=dict)
     """For invariants: each call, by session and index, as it was observed from outside of the runtime."""
     failures: dict[int, CallFailed] = attrs.field(factory=dict)
@@ -127,7 +131,10 @@ class Outcome:
 
     @property
     def code(self) -> str:
-        """The call of ``simulate`` that repeats this outcome."""
+        """The call of ``simulate`` that repeats this outcome; or of ``resume``, of what repeats the run before it."""
+        if self.before is not None:
+            faults = f", faults={list(self.faults)!r}" if self.faults else ""
+            return f"resume({self.before.code}{faults}, seed={self.seed})"
         names = (getattr(self.target, attribute, None) for attribute in ("name", "__name__"))
         name = next((name for name in names if isinstance(name, str) and name), repr(self.target))
         if not isinstance(self.target, ReprAsCode) and not name.isidentifier():

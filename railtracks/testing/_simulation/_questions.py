@@ -12,7 +12,9 @@ from railtracks.state import CallRecord, RecordedError
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._witness import CallKey, ObservedCall
-from railtracks.testing.faults import LeaseStore, LoseLease
+from railtracks.testing.faults import Hang, LeaseStore, LoseLease, LoseWorker
+
+_ENDLESS = frozenset(map(repr, (Hang(), LoseWorker())))
 
 
 class InvariantError(AssertionError):
@@ -36,6 +38,23 @@ def named(record: CallRecord, call: CallKey) -> str:
 def was_killed(outcome: Outcome) -> bool:
     """Return whether the process was killed, so that the records are those that a journal holds."""
     return isinstance(outcome.exception, ProcessKilled)
+
+
+def hangs_by_plan(outcome: Outcome) -> bool:
+    """Return whether a run hangs while a call is under way that a fault keeps from ending, and no timeout is over."""
+    hung = next((place for place, event in enumerate(outcome.trace) if event.what == "hangs"), None)
+    if hung is None:
+        return False
+    top = outcome.calls.get((outcome.info.session_id, 0))
+    if outcome.config is None or top is None or outcome.trace[hung].time - top.began >= outcome.config.timeout:
+        return False  # a timeout should have ended it
+    kept = set()
+    for event in outcome.trace[:hung]:
+        if event.what == "fault" and event.detail in _ENDLESS:
+            kept.add((event.session, event.call))
+        elif event.what in ("completed", "failed", "cancelled"):
+            kept.discard((event.session, event.call))
+    return bool(kept)
 
 
 def may_lose_run(outcome: Outcome) -> bool:

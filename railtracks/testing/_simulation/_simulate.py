@@ -136,7 +136,8 @@ class _Simulation:
             with self._unseen.collect():
                 run_with(self._customize_hooks, self._main, how=self._how, clock=self._clock)
         except (Deadlock, Livelock) as exc:
-            self._note_error(exc)
+            # Code that waits for what a dead process does not do any more hangs, and nobody sees that.
+            self._error, self._was_cancelled = self._killed or exc, False
             if not self._is_over:  # it could not be cancelled, and none of it runs any more
                 self._ended = self._clock.now
                 self._note_open_sessions()
@@ -250,7 +251,8 @@ class _Simulation:
             store=self._store, sessions=sessions, left_running=tuple(self._left),
             unused_faults=tuple(each for each in self._how.faults if not any(each is it for it in witness.injected)),
             unseen=tuple(map(witness.redact, self._unseen.texts)),
-            cut_off=tuple(witness.cut_off), calls=witness.calls, failures=witness.failures,
+            cut_off=tuple(witness.cut_off), timers=tuple(sorted(self._clock.timers)),
+            calls=witness.calls, failures=witness.failures,
         )  # fmt: skip
 
     def _observed(self, session: Session) -> ObservedSession:

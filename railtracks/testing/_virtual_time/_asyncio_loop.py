@@ -136,6 +136,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return Task(coro, loop=self, order=next(self._made), **options)
 
     def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        self.clock.note_timer(when - self.clock.now)
         return super().call_at(Moment.of(when, next(self._timers_set)), callback, *args, **options)
 
     def _run_once(self) -> None:

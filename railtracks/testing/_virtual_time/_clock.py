@@ -11,6 +11,7 @@ do, and no time passes: after a number of steps that no flow needs at one moment
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ WATCHED_TURNS = 20
 """The turns after the last step that is allowed, in which what runs is noted."""
 MAX_PLACES = 10
 """How many places are listed at most."""
+MAX_TIMERS = 1000
+"""How many different lengths of timers are noted at most."""
 
 
 class StuckError(RTError):
@@ -151,6 +154,8 @@ class VirtualClock:
         self._was_idle = False  # since the last check
         self._running: dict[str, bool] = {}
         self._watched_turns = 0
+        self.timers: set[float] = set()
+        """The lengths of the timers that were set, in virtual seconds, to the microsecond."""
         self.older_threads: set[threading.Thread] = set(threading.enumerate())
         """Threads that do not know this event loop."""
         self.event_loop: EventLoop | None = None
@@ -203,6 +208,11 @@ class VirtualClock:
             self.event_loop.on_clock_moved(seconds)
 
     # ---- for the event loop
+
+    def note_timer(self, seconds: float) -> None:
+        """Note that a timer is due in so many seconds."""
+        if 0 < seconds < math.inf and len(self.timers) < MAX_TIMERS:
+            self.timers.add(round(seconds, 6))
 
     def note_activity(self) -> None:
         """Note that a task ran."""

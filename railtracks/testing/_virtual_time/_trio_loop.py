@@ -11,7 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from railtracks.testing._virtual_time._blocked_threads import BlockedThreads, patch_trio_messages
-from railtracks.testing._virtual_time._clock import StuckError, VirtualClock
+from railtracks.testing._virtual_time._clock import MAX_TIMERS, StuckError, VirtualClock
 from railtracks.testing._virtual_time._sockets import describe_sockets, is_readable
 from railtracks.testing._virtual_time._tasks import describe_step, keep_for_ever, trio_tasks, wait_locations
 from railtracks.testing._virtual_time._trio_jobs import TrioJobs
@@ -120,6 +120,7 @@ def trio_options(clock: VirtualClock) -> dict[str, Any]:
         deadline = event_loop.deadline()
         if deadline is not None and deadline <= clock.now:
             return
+        event_loop.note_timers(clock)
         try:
             may_jump = clock.may_jump(deadline)
         except StuckError:
@@ -149,6 +150,7 @@ class _Trio:
         """The tasks that were scheduled since the last turn."""
         self.turn: list[Any] = []
         """The tasks that were scheduled for this turn."""
+        self._noted: set[tuple[float, int]] = set()  # the timers that waited at the last jump
 
     def call_soon(self, func: Callable[[], None], /) -> object:
         func()
@@ -159,6 +161,16 @@ class _Trio:
 
         ahead = trio.lowlevel.current_statistics().seconds_to_next_deadline
         return None if math.isinf(ahead) else trio.current_time() + ahead
+
+    def note_timers(self, clock: VirtualClock) -> None:
+        """Note the timers that were set since the last jump; if very many wait, those of the first ones."""
+        import trio
+
+        now = trio.current_time()
+        noted = {(when, which) for when, which, _ in _runner().deadlines._heap[:MAX_TIMERS]}
+        for when, _ in noted - self._noted:
+            clock.note_timer(when - now)
+        self._noted = noted
 
     def jobs(self) -> list[tuple[int | None, str]]:
         return [(thread, "a worker thread") for thread in self.jobs_of_run.threads]

@@ -1,0 +1,230 @@
+"""The plans of a sweep: what can go wrong in a run, as a run in which nothing went wrong shows."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import attrs
+
+from railtracks.testing._simulation._outcome import Outcome
+from railtracks.testing.faults import (
+    Action,
+    Cancel,
+    Delay,
+    FailSave,
+    Fault,
+    Hang,
+    LoseWorker,
+    Raise,
+    Return,
+    StoreFault,
+)
+
+T = TypeVar("T")
+
+Place = tuple[str, int]
+"""The name of a node, and which call of it, counted from 1."""
+
+MOST_DELAYS = 8
+"""How many delays are tried at a call."""
+SEEDS_OF_PAIRS = 4
+"""With how many seeds two calls fail that run at one time: which of them fails first depends on the order."""
+FEW = 40
+"""Of how many calls, and of how many kills, pairs are made."""
+ANY_DELAYS = (1.0, 60.0)
+"""Delays in seconds that are tried whatever the timers of a flow are: it may read the clock instead."""
+
+
+@attrs.frozen
+class Plan:
+    """What goes wrong in one run of a sweep, and in those that resume it."""
+
+    kind: str
+    """The row of the table that it counts for."""
+    faults: tuple[Fault | StoreFault, ...] = ()
+    kills: tuple[int, ...] = ()
+    """After how many journal entries each process is killed."""
+    seed: int = 0
+    """By how much its seed is higher than that of the sweep."""
+
+    @property
+    def cost(self) -> int:
+        """How many runs it takes."""
+        return 1 + len(self.kills)
+
+
+@attrs.frozen
+class CleanCall:
+    """A call of a run in which nothing went wrong."""
+
+    place: Place
+    began: int
+    """How many calls had begun or ended before it began."""
+    ended: float
+    """How many before it ended; infinite if it did not."""
+
+
+def calls_of(outcome: Outcome) -> list[CleanCall]:
+    """Return the calls of a run that faults can be injected at, in the order in which they began."""
+    names = {(event.session, event.call): event.name for event in outcome.trace if event.what == "created"}
+    seen: Counter[str] = Counter()
+    found = []
+    for key, observed in sorted(outcome.calls.items(), key=lambda item: item[1].begin_order):
+        if (name := names.get(key)) is not None:
+            seen[name] += 1
+            ended = observed.order if observed.order >= 0 else math.inf
+            found.append(CleanCall((name, seen[name]), observed.begin_order, ended))
+    return found
+
+
+def overlapping(calls: Sequence[CleanCall]) -> list[tuple[CleanCall, CleanCall]]:
+    """Return the pairs of calls that ran at one time."""
+    return [(one, other) for one, other in itertools.combinations(calls, 2) if other.began < one.ended]
+
+
+def places_of(outcome: Outcome) -> list[Place]:
+    """Return the calls of a run that faults can be injected at."""
+    return [call.place for call in calls_of(outcome)]
+
+
+def delays_of(outcome: Outcome) -> list[float]:
+    """Return the delays that matter to a flow, in seconds: a short one, and a little more than each of its timers."""
+    timers = [*outcome.timers, *([outcome.duration] if outcome.duration > 0 else [])]
+    short = min(timers, default=1.0) / 10
+    longer = {round(timer + min(1.0, max(timer / 10, 0.001)), 3) for timer in timers}
+    return sorted(spread(sorted({round(short, 4), *longer, *ANY_DELAYS}))[:MOST_DELAYS])
+
+
+def spread(items: Sequence[T]) -> list[T]:
+    """Return the items in an order of which each beginning is spread evenly over all: the ends, then the middles."""
+    ends = [0, len(items) - 1] if len(items) > 1 else [*range(len(items))]
+    parts = [(0, len(items) - 1)]
+    for low, high in parts:  # grows meanwhile
+        if high - low > 1:
+            middle = (low + high) // 2
+            ends.append(middle)
+            parts += [(low, middle), (middle, high)]
+    return [items[index] for index in ends]
+
+
+def few(items: Sequence[T]) -> list[T]:
+    """Return the items, or if there are many some of them, spread evenly, in their order."""
+    chosen = {*spread(range(len(items)))[:FEW]}
+    return [item for place, item in enumerate(items) if place in chosen]
+
+
+@attrs.frozen
+class Actions:
+    """What may go wrong at one call."""
+
+    exceptions: tuple[Exception | type[Exception], ...]
+    delays: tuple[float, ...]
+    hang: bool
+    returns: Mapping[str, Any]
+
+    def at(self, node: str) -> Iterator[tuple[str, Action]]:
+        """Yield what may go wrong at a call of the node, each with the kind that it is of."""
+        for after, suffix in ((False, ""), (True, ", after the work")):
+            for exception in self.exceptions:
+                yield f"raises{suffix}", Raise(exception, after)
+            for seconds in self.delays:
+                yield f"is late{suffix}", Delay(seconds, after)
+        yield "cancelled", Cancel()
+        if self.hang:
+            yield "hangs", Hang()
+            yield "loses its worker", LoseWorker()
+        if node in self.returns:
+            yield "returns something else", Return(self.returns[node])
+
+
+def single_faults(places: Sequence[Place], actions: Actions) -> list[Plan]:
+    """Return the plans with one fault each: at each call, and at all calls of a node."""
+    plans, known = [], {*places}
+    for node in dict.fromkeys(name for name, _ in places):
+        for kind, action in actions.at(node):
+            if isinstance(action, Raise | Delay) and not action.after and (node, 2) in known:
+                plans.append(Plan(f"each call {kind}", (Fault(node, action),)))
+    for node, call in places:
+        plans += [Plan(f"a call {kind}", (Fault(node, action, call=call),)) for kind, action in actions.at(node)]
+    return plans
+
+
+def store_failures(writes: Mapping[str, int]) -> list[Plan]:
+    """Return the plans in which the store fails from one of its writes on.
+
+    Args:
+        writes: How often each operation of the store wrote.
+    """
+    return [
+        Plan("the store fails", (FailSave(at=at, after=after),))  # type: ignore[arg-type]
+        for at, count in writes.items()
+        for after in range(count)
+    ]
+
+
+def kills(entries: int) -> list[Plan]:
+    """Return the plans in which a run that writes so many journal entries is killed once."""
+    return [Plan("killed, and resumed", kills=(after,)) for after in range(entries)]
+
+
+def second_kills(entries: int) -> list[Plan]:
+    """Return the plans in which a run is killed, resumed and killed again."""
+    after = few(range(entries))
+    pairs = [(first, second) for first in after for second in range(entries - first)]
+    return [Plan("killed again, and resumed", kills=pair) for pair in pairs]
+
+
+def pairs_of_faults(calls: Sequence[CleanCall], actions: Actions) -> list[Plan]:
+    """Return the plans in which two calls go wrong: those first that run at one time, and those that raise."""
+    raises: list[Action] = [Raise(exception) for exception in actions.exceptions]
+    lost: list[Action] = [Raise(exception, after=True) for exception in actions.exceptions[:1]]
+    slow: list[Action] = [Delay(actions.delays[len(actions.delays) // 2])] if actions.delays else []
+    both_raise: list[tuple[Action, ...]] = [*itertools.product(raises, repeat=2)]
+    others = [both for both in itertools.product([*raises, *lost, *slow], repeat=2) if both not in both_raise]
+    calls = few(calls)
+    together = overlapping(calls)
+    known = {*together}
+    apart = [pair for pair in itertools.combinations(calls, 2) if pair not in known]
+    seeds = range(SEEDS_OF_PAIRS)
+    return [
+        _pair(*each)
+        for each in (
+            *spread([*itertools.product(together, both_raise, seeds)]),
+            *spread([*itertools.product(together, others, seeds[:1])]),
+            *spread([*itertools.product(apart, [*both_raise, *others], seeds[:1])]),
+        )
+    ]
+
+
+def _pair(pair: tuple[CleanCall, CleanCall], actions: tuple[Action, ...], seed: int) -> Plan:
+    faults = [Fault(call.place[0], action, call=call.place[1]) for call, action in zip(pair, actions, strict=True)]
+    return Plan("two calls fail", tuple(faults), seed=seed)
+
+
+def faults_after(plan: Plan, new: Iterable[Place], actions: Actions) -> list[Plan]:
+    """Return the plans in which a call fails as well that was made because of the fault of ``plan``.
+
+    Args:
+        plan: A plan with one fault.
+        new: The calls of its run that a run without faults does not make.
+        actions: What may go wrong.
+    """
+    return [
+        Plan("two calls fail", (*plan.faults, Fault(node, Raise(exception, after), call=call)))
+        for node, call in new
+        for after in (False, True)
+        for exception in actions.exceptions[:1]
+    ]
+
+
+def shares(costs: Mapping[str, int], budget: int) -> dict[str, int]:
+    """Return how many runs each kind may take: as equal as it can be, and none more than it needs."""
+    found = {}
+    for place, (kind, cost) in enumerate(sorted(costs.items(), key=lambda item: item[1])):
+        found[kind] = min(cost, budget // (len(costs) - place))
+        budget -= found[kind]
+    return found

@@ -1,0 +1,177 @@
+"""fault_plans: what it draws, by itself and after the example of a run; and that it finds what goes wrong late."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from hypothesis import Phase, find, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
+
+import railtracks as rt
+from railtracks.exceptions import ConfigError
+from railtracks.testing import ProcessKilled, Violation, check, resume, simulate
+from railtracks.testing.faults import Delay, Fault, Hang, Kill, LoseWorker, Raise, Return
+from railtracks.testing.strategies import fault_plans, seeds
+from tests.effort import examples
+
+
+def finds(plans, test, count=400):
+    """Return whether a test that is given plans and seeds fails within so many examples."""
+
+    @settings(max_examples=count, deadline=None, database=None, derandomize=True, phases=[Phase.generate])
+    @given(plans, seeds())
+    def tried(faults, seed):
+        test(faults, seed)
+
+    try:
+        tried()
+    except Violation:
+        return True
+    return False
+
+
+def is_drawn(plans, condition):
+    try:
+        find(
+            plans,
+            lambda plan: any(map(condition, plan)),
+            settings=settings(max_examples=500, database=None, derandomize=True),
+        )
+    except NoSuchExample:
+        return False
+    return True
+
+
+@rt.function_node
+async def step(number):
+    await anyio.sleep(2)
+
+
+@rt.function_node
+async def flow():
+    await step(0)
+    with anyio.move_on_after(30):
+        await rt.call_batch(step, range(3))
+
+
+KINDS = [
+    (lambda fault: isinstance(fault, Fault) and isinstance(fault.does, Hang | LoseWorker), {"hang": True}),
+    (lambda fault: isinstance(fault, Fault) and isinstance(fault.does, Return), {"returns": {"step": 3}}),
+    (lambda fault: isinstance(fault, Kill), {"kill": True}),
+]
+
+
+@pytest.mark.parametrize(("condition", "options"), KINDS, ids=["hang", "returns", "kill"])
+def test_what_breaks_right_flows_is_drawn_on_demand(condition, options):
+    assert not is_drawn(fault_plans(["step"]), condition)
+    assert is_drawn(fault_plans(["step"], **options), condition)
+
+
+def test_it_returns_what_it_was_given():
+    value = find(fault_plans(["other"], returns={step: 3}), lambda plan: any(fault.node == "step" for fault in plan))
+    assert value == [Fault("step", Return(3), call=1)]
+
+
+@pytest.mark.parametrize("condition", [
+    lambda fault: isinstance(fault, Fault) and fault.call == 7,
+    lambda fault: isinstance(fault, Fault) and isinstance(fault.does, Delay) and fault.does.seconds > 20,
+    lambda fault: isinstance(fault, Kill) and fault.after > 20,
+], ids=["late call", "long delay", "late kill"])  # fmt: skip
+def test_the_ranges_that_are_guessed_are_wide(condition):
+    assert is_drawn(fault_plans(["step"], kill=True), condition)
+
+
+@examples(100)
+@given(st.data())
+def test_a_plan_after_the_example_of_a_run_fits_it(data):
+    like = data.draw(st.sampled_from(CLEAN))
+    plan = data.draw(fault_plans(like=like, kill=True, store=False))
+    assert len(plan) <= 3
+    for fault in plan:
+        if isinstance(fault, Kill):
+            assert fault.after < len(like.trace)
+        else:
+            assert fault.node == "step"
+            assert fault.call in (None, 1, 2, 3)
+            if isinstance(fault.does, Delay):
+                assert fault.does.seconds in (0.2, 1, 2.2, 5, 31.0, 60, 151.0)
+
+
+CLEAN = [simulate(flow, backend=backend) for backend in ("asyncio", "trio")]
+
+
+def test_calls_that_ran_at_one_time_fail_together():
+    plan = find(fault_plans(like=CLEAN[0]), lambda plan: len(plan) == 2 and _both_raise(plan))
+    assert [fault.call for fault in plan] == [1, 2]
+
+
+def _both_raise(plan):
+    return all(isinstance(fault, Fault) and isinstance(fault.does, Raise) and fault.call for fault in plan)
+
+
+@pytest.mark.parametrize("like", [3, simulate(step, 1)], ids=["no outcome", "no calls"])
+def test_an_example_that_is_of_no_use_is_refused(like):
+    with pytest.raises(ConfigError, match=r"use an outcome|made no call"):
+        fault_plans(like=like)
+
+
+# ---- what it finds
+
+
+def seventh_call():
+    @rt.function_node
+    async def page(number):
+        return number
+
+    @rt.function_node
+    async def pages():
+        got = []
+        for number in range(8):
+            try:
+                got.append(await rt.call(page, number))
+            except ConnectionError:
+                if number == 6:
+                    break
+                raise
+        return got
+
+    def whole(outcome):
+        assert outcome.exception or len(outcome.result) == 8
+
+    return pages, whole
+
+
+def late_step():
+    mails = []
+
+    @rt.function_node
+    async def mail(number):
+        if number == 10:
+            mails.append(number)
+
+    @rt.function_node
+    async def mails_of_a_day():
+        for number in range(11):
+            await rt.call(mail, number)
+
+    def once(outcome):
+        assert len(mails) <= 1
+
+    return mails_of_a_day, once
+
+
+@pytest.mark.parametrize("guessed", [True, False], ids=["guessed", "like"])
+@pytest.mark.parametrize("make", [seventh_call, pytest.param(late_step, marks=pytest.mark.slow)])
+def test_it_finds_what_goes_wrong_late(make, guessed):
+    options = {"kill": True} if make is late_step else {}
+    options |= {"nodes": ["page", "mail"]} if guessed else {"like": simulate(make()[0])}
+
+    def test(faults, seed):
+        broken, rule = make()
+        outcome = simulate(broken, seed=seed, faults=faults)
+        check(outcome, rule)
+        if isinstance(outcome.exception, ProcessKilled):
+            check(resume(outcome), rule)
+
+    assert finds(fault_plans(**options), test)
