@@ -216,7 +216,7 @@ def test_a_violation_when_nothing_goes_wrong_is_raised_at_once():
     assert caught.value.outcome.faults == ()
 
 
-def test_the_state_outside_is_reset_before_a_run_and_not_before_it_is_resumed():
+def test_what_is_outside_is_reset_before_a_run_alone():
     seen = []
 
     @rt.function_node
@@ -310,7 +310,7 @@ def test_a_hang_of_the_plan_is_none_of_the_flow(backend, action):
     check(simulate(checkout, "A1", backend=backend, faults=[Fault(charge, action)], timeout=math.inf))
 
 
-def test_a_hang_of_the_flow_is_reported_beside_one_that_has_ended(backend):
+def test_a_hang_after_one_that_was_injected_is_reported(backend):
     @rt.function_node
     async def flow():
         with anyio.move_on_after(1):
