@@ -12,8 +12,11 @@ from tests.harness.planted import (
     locks,
     orders,
     policies,
+    pools,
+    primitives,
     queues,
     runtime,
+    services,
     sharing,
     timing,
 )
@@ -23,7 +26,8 @@ from tests.harness.planted._planted import WAYS, Case, Planted
 PLANTED = [
     planted
     for module in (
-        examples, concurrency, failure, orders, locks, queues, errors, timing, durability, sharing, runtime, policies,
+        examples, concurrency, failure, orders, locks, queues, errors, timing, durability, sharing,
+        pools, primitives, services, runtime, policies,
     )
     for planted in module.PLANTED
 ]  # fmt: skip

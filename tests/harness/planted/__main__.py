@@ -45,7 +45,7 @@ def print_table(chosen: Iterable[Planted], ways: Collection[str]) -> bool:
             row.append("not found" if found is None else f"{found.examples}, {found.calls}")
             is_good &= found is not None
         is_good &= not alarms
-        print(f"| {planted.name}: {planted.defect} | {' | '.join(row)} | {alarms} |", flush=True)
+        print(f"| {planted.text} | {' | '.join(row)} | {alarms} |", flush=True)
     return is_good
 
 

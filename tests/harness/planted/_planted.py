@@ -55,11 +55,17 @@ class Planted:
     """What calls may raise in fault plans."""
     least_calls: int = 1
     """How many calls the shortest run has that shows the mistake."""
-    source: str = ""
-    """Where the mistake was made, if it is one of a public project: the address of the report, and the version."""
+    source: tuple[str, str] | None = None
+    """Where the mistake was made, if it is one of a public project: the project, with its version, and the report."""
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def text(self) -> str:
+        """What the documentation says about it."""
+        source = "" if self.source is None else f" ([{self.source[0]}]({self.source[1]}))"
+        return f"{self.name}: {self.defect}{source}"
 
     def plans_with_faults(self) -> st.SearchStrategy[dict[str, Any]]:
         """Return ``plans``, with faults at the nodes of the flow if it has none yet."""
