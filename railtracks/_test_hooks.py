@@ -36,7 +36,8 @@ class Observer(Protocol):
     """
 
     observes_calls: bool
-    """Whether it wants events, refused calls, context changes and errors of subscribers as well, or only sessions."""
+    """Whether it wants events, refused calls, errors of subscribers, and reads and changes of the context as well, or
+    only sessions."""
 
     def on_session_opened(self, session: Any) -> None:
         """Handle that a session (``rt.Session``) was entered."""
@@ -69,6 +70,17 @@ class Observer(Protocol):
             key: The key.
             value: The new value; meaningless if ``deleted``.
             deleted: Whether the key was deleted.
+        """
+
+    def on_context_read(self, session_id: str, record: Any, key: Any, value: Any, missing: bool) -> None:
+        """Handle that code read a key of the context of a session. Called in any thread.
+
+        Args:
+            session_id: The identifier of the session.
+            record: The record of the call that read it; None outside of calls.
+            key: The key.
+            value: What it read; meaningless if ``missing``.
+            missing: Whether there was no such key.
         """
 
 

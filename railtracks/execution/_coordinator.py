@@ -480,6 +480,8 @@ class Coordinator:
             key: The key.
             value: What it read; ``DELETED`` if there was no such key.
         """
+        if self._observer is not None:
+            self._observer.on_context_read(self.session_id, record, key, value, value is DELETED)
         if self.cached_calls is not None:
             self.cached_calls.on_context_read(key)
         if record is not None and self.recorder is not None and self.lifecycle.is_recorded:

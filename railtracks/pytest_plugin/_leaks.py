@@ -52,6 +52,10 @@ class LeakDetector:
         """Never called, because ``observes_calls`` is False."""
         raise AssertionError("observes_calls is False")
 
+    def on_context_read(self, session_id: str, record: Any, key: Any, value: Any, missing: bool) -> None:
+        """Never called, because ``observes_calls`` is False."""
+        raise AssertionError("observes_calls is False")
+
     def add_tasks(self, tasks: dict[Any, Any]) -> None:
         """Note that these tasks were left.
 

@@ -11,6 +11,7 @@ from railtracks.testing import conformance, evaluation, faults, invariants, tree
 from railtracks.testing._answers import Answer, ScriptError, answer, tool_call
 from railtracks.testing._cassettes._exchanges import CassetteError
 from railtracks.testing._simulation._injection import ProcessKilled
+from railtracks.testing._simulation._marks import mark
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._restarts import resume, simulate_restarts
 from railtracks.testing._simulation._simulate import simulate
@@ -46,6 +47,7 @@ __all__ = [
     "faults",
     "invariant",
     "invariants",
+    "mark",
     "resume",
     "run",
     "simulate",

@@ -50,7 +50,12 @@ _stable = _Stable()
 
 def stable_repr(value: Any) -> str:
     """Return the repr of ``value`` on one line, without addresses."""
-    return _ADDRESS.sub("", _stable.repr(value)).replace("\n", " ")
+    return one_line(_stable.repr(value))
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` on one line, without addresses."""
+    return _ADDRESS.sub("", text).replace("\n", " ")
 
 
 def format_arguments(args: tuple[Any, ...], kwargs: Any) -> str:
@@ -72,12 +77,13 @@ class TraceEvent:
     """The name of the node; outside of calls, the name of the session."""
     what: str
     """One of "opened", "closed", "created", "completed", "failed", "cancelled", "reused", "broadcast", "put", "delete",
-    "refused" (of the caller of a call that was cancelled before it began), "hangs", "fault"."""
+    "get" (of a key that another call sets or deletes), "mark", "refused" (of the caller of a call that was cancelled
+    before it began), "hangs", "fault"."""
     detail: str = ""
     """Arguments, a result, an exception, or what else belongs to ``what``."""
     place: str = attrs.field(default="", eq=False)
-    """Where in user code a cancelled call waited, if known. It is not in the repr, because the line that Python reports
-    differs between versions."""
+    """Where in user code a cancelled call waited and for what, if known. It is not in the repr, because the line that
+    Python reports differs between versions."""
 
     @property
     def who(self) -> str:

@@ -22,12 +22,16 @@ def timeline(trace: Sequence[TraceEvent], about: Iterable[int] = ()) -> str:
     shown = range(len(trace))
     if marked:
         shown = range(max(0, min(marked) - AROUND), min(len(trace), max(marked) + AROUND + 1))
-    lines = [f"{'>' if index in marked else ' '} {trace[index]!r}{_place(trace[index])}" for index in shown]
+    lines = [f"{_margin(trace[index], index in marked)} {trace[index]!r}{_place(trace[index])}" for index in shown]
     if shown and shown[0]:
         lines.insert(0, f"  ... {counted(shown[0], 'event')} before")
     if shown and shown[-1] + 1 < len(trace):
         lines.append(f"  ... {counted(len(trace) - shown[-1] - 1, 'event')} after")
     return "\n".join(lines)
+
+
+def _margin(event: TraceEvent, is_about: bool) -> str:
+    return ">" if is_about else "*" if event.what == "mark" else " "
 
 
 def _place(event: TraceEvent) -> str:

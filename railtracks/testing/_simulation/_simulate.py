@@ -240,6 +240,7 @@ class _Simulation:
 
     def _outcome(self) -> Outcome:
         session, witness = self._session, self._witness
+        witness.hide_private_reads()
         assert session is not None
         sessions = tuple(self._observed(each) for each in witness.sessions)
         return Outcome(

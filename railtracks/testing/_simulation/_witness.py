@@ -28,17 +28,22 @@ from railtracks._test_probe import (
     policies_of,
     running_call,
     shared_work,
+    suspended_frames,
 )
 from railtracks.nodes import FunctionNode
 from railtracks.state import Broadcast, CallCancelled, CallCreated, CallFailed, CallSucceeded
 from railtracks.testing._simulation._injection import Injector
 from railtracks.testing._trace import TraceEvent, format_arguments, stable_repr
 from railtracks.testing._virtual_time._clock import VirtualClock
-from railtracks.testing._virtual_time._tasks import where_raised
+from railtracks.testing._virtual_time._tasks import frames_passed, tasks, where_raised
+from railtracks.testing._virtual_time._waits import Wait, awaited
 from railtracks.testing.faults import Fault, StoreFault
 
 CallKey = tuple[str, int]
 """The identifier of a session, and the index of a call in it."""
+
+ContextKey = tuple[str, Hashable]
+"""The identifier of a session, and a key of its context."""
 
 caller: ContextVar[CallKey | None] = ContextVar("railtracks_testing_caller", default=None)
 """The call that the running code is in, as the witness has it; the runtime is not asked."""
@@ -67,7 +72,7 @@ class ObservedCall:
     time: float = math.inf
     """When it ended, in virtual seconds."""
     place: str = ""
-    """Where in user code it was when it was cancelled."""
+    """Where in user code it was when it was cancelled, and what it waited for."""
     in_cleanup: bool = False
     """Whether it was made while a cancellation passed through its caller."""
     context_leaked: bool = False
@@ -76,6 +81,12 @@ class ObservedCall:
     """The policies that it ran with: those of its node, and the defaults of its session."""
     target: object = None
     """The function of its node."""
+    name: str = ""
+    """The name of its node."""
+    args: tuple[Any, ...] = ()
+    """Its positional arguments."""
+    kwargs: Mapping[str, Any] = attrs.field(factory=dict)
+    """Its keyword arguments."""
     work: tuple[Hashable, ...] = ()
     """The work that it is part of, and that equal calls wait for; the outermost first."""
 
@@ -120,6 +131,10 @@ class Witness:
         self._extra_turns = Random(f"{seed}/turns")  # noqa: S311 (repeatable, not secret)
         chances = Random(f"{seed}/faults")  # noqa: S311
         self._injector = Injector(faults, chances, self._on_fault, cancel, abandon_current)
+        self._reads: dict[int, tuple[ContextKey, int | None]] = {}  # by their places in the trace, with the readers
+        self._writers: dict[ContextKey, set[int | None]] = {}
+        self._last_reads: dict[ContextKey, dict[int | None, str]] = {}  # since the key was written
+        self._waits: dict[CallKey, str] = {}  # what calls waited for when the run hung, before locks were released
         self._moments = 0  # how many calls have begun, and how many have ended
 
     # ---- around calls
@@ -140,6 +155,7 @@ class Witness:
         observed = ObservedCall(
             current.task, caller.get(), not node.is_async, self._clock.now, self._moments, in_cleanup=in_cleanup,
             policies=policies_of(node), target=node.target, work=shared_work(),
+            name=node.name, args=args, kwargs=kwargs,
         )  # fmt: skip
         self._moments += 1
         self.calls[key] = observed
@@ -152,26 +168,52 @@ class Witness:
                 node.name, node.is_async, lambda: strategy.execute(node, args, kwargs)
             )
         except Exception as exc:
-            self._note_end(observed, "raised", exc)
+            self._note_end(key, observed, "raised", exc)
             raise
         except BaseException as exc:
-            self._note_end(observed, "cancelled" if is_cancellation(exc) else "raised", exc)
+            self._note_end(key, observed, "cancelled" if is_cancellation(exc) else "raised", exc)
             raise
         else:
-            self._note_end(observed, "returned", result)
+            self._note_end(key, observed, "returned", result)
             return result
         finally:
             observed.context_leaked = current_scope() is not scope
             caller.reset(token)
 
     def _note_end(
-        self, observed: ObservedCall, outcome: Literal["returned", "raised", "cancelled"], value: Any
+        self, key: CallKey, observed: ObservedCall, outcome: Literal["returned", "raised", "cancelled"], value: Any
     ) -> None:
         observed.outcome, observed.value = outcome, value
         observed.order, observed.time = self._moments, self._clock.now
         self._moments += 1
         if outcome == "cancelled" and value.__traceback__ is not None:
-            observed.place = where_raised(value.__traceback__.tb_next, Witness.execute.__code__)
+            inner, stop = value.__traceback__.tb_next, Witness.execute.__code__
+            observed.place = where_raised(inner, stop)
+            wait = awaited(frames_passed(inner, stop))
+            text = self._waits.get(key) or (wait and self._describe(wait))
+            if observed.place and text:
+                observed.place += f", {text}"
+
+    def _note_waits(self) -> None:
+        """Note what all calls wait for."""
+        calls = self._open_calls()
+        for task, coroutine in tasks().items():
+            call, wait = calls.get(id(task)), awaited(list(suspended_frames(coroutine)))
+            if call is not None and wait is not None:
+                self._waits[call] = self._describe(wait)
+
+    def _open_calls(self) -> dict[object, CallKey]:
+        """Return the innermost call that each task is in."""
+        return {id(observed.task): call for call, observed in self.calls.items() if observed.outcome is None}
+
+    def _describe(self, wait: Wait) -> str:
+        """Return what a call waits for, and which calls hold it."""
+        if not wait.holders:
+            return wait.text
+        calls = self._open_calls()
+        holders = [calls[task] for task in wait.holders if task in calls]
+        names = " and ".join(f"{session}.{index} {self.calls[session, index].name}" for session, index in holders)
+        return wait.text + (names and f" that {names} hold{'s' if len(holders) == 1 else ''}")
 
     # ---- the trace
 
@@ -233,7 +275,33 @@ class Witness:
     def on_context_change(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
         detail = stable_repr(key) if deleted else f"{stable_repr(key)}: {stable_repr(value)}"
         call, name = (None, "") if record is None else (record.index, record.name)
+        self._writers.setdefault((session_id, key), set()).add(call)
+        self._last_reads.pop((session_id, key), None)
         self._add(session_id, call, name, "delete" if deleted else "put", detail)
+
+    def on_context_read(self, session_id: str, record: Any, key: Any, value: Any, missing: bool) -> None:
+        detail = f"{stable_repr(key)}: {'no such key' if missing else stable_repr(value)}"
+        call, name = (None, "") if record is None else (record.index, record.name)
+        last_reads = self._last_reads.setdefault((session_id, key), {})
+        if last_reads.get(call) != detail:  # a loop that asks again and again is noted once
+            last_reads[call] = detail
+            self._reads[len(self.trace)] = (session_id, key), call
+            self._add(session_id, call, name, "get", detail)
+
+    def hide_private_reads(self) -> None:
+        """Remove from the trace the reads of keys that no other call writes; to be called after the run."""
+        hidden = {place for place, (key, reader) in self._reads.items() if self._writers.get(key, set()) <= {reader}}
+        left = [place for place in range(len(self.trace)) if place not in hidden]
+        self.failures = {new: self.failures[old] for new, old in enumerate(left) if old in self.failures}
+        self.trace = [self.trace[place] for place in left]
+
+    def on_mark(self, text: str) -> None:
+        """Note what user code wants to have in the story."""
+        call = caller.get()
+        if call is None or call not in self.calls:
+            self._add("the run", None, "", "mark", text)
+        else:
+            self._add(*call, self.calls[call].name, "mark", text)
 
     def _on_fault(self, fault: Fault) -> None:
         call = running_call()
@@ -247,6 +315,7 @@ class Witness:
 
     def on_hang(self, problem: str) -> None:
         """Note that the run cannot continue. It is cancelled next, so cancellations that follow come from that."""
+        self._note_waits()
         self._add("the run", None, "", "hangs", problem)
 
     def _name(self, session: str, call: int | None) -> str:

@@ -45,6 +45,15 @@ def where_raised(traceback: TracebackType | None, stop: CodeType) -> str:
     return place
 
 
+def frames_passed(traceback: TracebackType | None, stop: CodeType) -> list[FrameType]:
+    """Return the frames that an exception passed on its way to ``stop``, the outermost first."""
+    frames = []
+    while traceback is not None and traceback.tb_frame.f_code is not stop:
+        frames.append(traceback.tb_frame)
+        traceback = traceback.tb_next
+    return frames
+
+
 def where_waits(coroutine: Any) -> str | None:
     """Return where in user code the coroutine waits, and for which limit if it does; None if no user code is in it."""
     frames = list(suspended_frames(coroutine))

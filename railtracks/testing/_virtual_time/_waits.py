@@ -1,0 +1,75 @@
+"""What suspended code waits for, and which tasks hold that, as far as the classes of anyio, asyncio and trio say so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import attrs
+
+from railtracks.testing._virtual_time._tasks import is_user_code
+
+_METHODS = {
+    ("Lock", "acquire"): "for a lock",
+    ("StrictFIFOLock", "acquire"): "for a lock",
+    ("Semaphore", "acquire"): "for a semaphore",
+    ("CapacityLimiter", "acquire"): "for a limiter",
+    ("Condition", "wait"): "for a condition",
+    ("Event", "wait"): "for an event",
+    ("Barrier", "wait"): "for a barrier",
+    ("MemoryObjectReceiveStream", "receive"): "for an item of a stream",
+    ("MemoryObjectSendStream", "send"): "for room in a stream",
+    ("MemoryReceiveChannel", "receive"): "for an item of a channel",
+    ("MemorySendChannel", "send"): "for room in a channel",
+    ("Queue", "get"): "for an item of a queue",
+    ("Queue", "put"): "for room in a queue",
+    ("Queue", "join"): "for the items of a queue to be done",
+}
+_FUNCTIONS = {
+    "sleep": "asleep",
+    "sleep_until": "asleep",
+    "sleep_forever": "asleep for ever",
+    "run_sync": "for a thread",
+}
+
+
+@attrs.frozen
+class Wait:
+    """What some code waits for."""
+
+    text: str
+    """Such as "for a lock"."""
+    holders: tuple[int, ...] = ()
+    """The identities of the tasks that hold it."""
+
+
+def awaited(frames: Sequence[FrameType]) -> Wait | None:
+    """Return what code waits for, or None if that is not known.
+
+    Args:
+        frames: The frames that it is suspended in, or that its cancellation has passed, the outermost first.
+    """
+    own = [index for index, frame in enumerate(frames) if is_user_code(frame)]
+    for frame in frames[own[-1] + 1 :] if own else ():
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.startswith("railtracks."):
+            return None  # it waits for a call, which says itself what it waits for
+        owner, _, method = frame.f_code.co_qualname.rpartition(".")
+        if not owner and method in _FUNCTIONS:
+            return Wait(_FUNCTIONS[method])
+        text = _METHODS.get((owner.removeprefix("_").removesuffix("Impl").removesuffix("Adapter"), method))
+        if text is not None:
+            return Wait(text, _holders(frame.f_locals.get("self")))
+    return None
+
+
+def _holders(awaited_object: Any) -> tuple[int, ...]:
+    """Return the identities of the tasks that hold a lock or a limiter."""
+    statistics = getattr(awaited_object, "statistics", None)
+    if statistics is None:  # of asyncio, whose locks do not know
+        return ()
+    known = statistics()
+    owner, borrowers = getattr(known, "owner", None), getattr(known, "borrowers", ())
+    tasks = [*borrowers, *(() if owner is None else (owner,))]
+    return tuple(getattr(task, "id", None) or id(task) for task in tasks)  # anyio gives the identity, trio the task
