@@ -286,6 +286,8 @@ def pytest_runtest_makereport(
         infos = [session.info for session in detector.latest]
         if type(error).__module__ == "railtracks.testing.invariants":  # a Violation: show the run that it is about
             infos = [error.outcome.info]  # type: ignore[union-attr]
+        elif detector.outcome is not None:
+            report.sections.append(("railtracks story of the last run", _story_of(detector.outcome)))
         reporter = item.config.pluginmanager.get_plugin("terminalreporter")
         coloured = reporter is not None and reporter.hasmarkup
         for info in [info for info in infos if info.records][-SHOWN:]:
@@ -295,6 +297,14 @@ def pytest_runtest_makereport(
                 shown = f"the calls cannot be shown: {exc!r}"
             report.sections.append((f"railtracks session {info.session_id}", shown))
     return report
+
+
+def _story_of(outcome: Any) -> str:
+    """Return the last events of a run, and how to repeat it."""
+    from railtracks.testing._simulation._report import latest_events
+
+    story = latest_events(outcome.trace)
+    return f"{story}\n\nthe run {outcome.end} after {outcome.duration:g} s; to see it again:\n  {outcome.code}"
 
 
 def _render_calls(info: Any, coloured: bool) -> str:

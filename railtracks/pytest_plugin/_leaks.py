@@ -17,12 +17,14 @@ class LeakDetector:
 
     Attributes:
         latest: The sessions that were opened last.
+        outcome: The outcome of the last run of ``simulate``, if there was one.
     """
 
     observes_calls = False
 
     def __init__(self) -> None:
         self.latest: deque[Any] = deque(maxlen=LATEST)
+        self.outcome: Any = None
         self._open: dict[Any, None] = {}
         self._tasks: dict[Any, str] = {}  # those that were left when an event loop ended, and where they wait
         self._threads = set(threading.enumerate())
@@ -35,6 +37,10 @@ class LeakDetector:
     def on_session_closed(self, session: Any) -> None:
         """Note that the test closed a session."""
         self._open.pop(session, None)
+
+    def on_outcome(self, outcome: Any) -> None:
+        """Note how a run of ``simulate`` has ended."""
+        self.outcome = outcome
 
     def on_event(self, event: Any) -> None:
         """Never called, because ``observes_calls`` is False."""

@@ -11,6 +11,7 @@ The other invariants here are not part of the promise, because some flows rightl
 
 from __future__ import annotations
 
+import linecache
 import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
@@ -24,6 +25,8 @@ from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._policy_promise import TOLERANCE
 from railtracks.testing._simulation._promise import PROMISE
 from railtracks.testing._simulation._questions import InvariantError, ending_error
+from railtracks.testing._trace import stable_repr
+from railtracks.testing._virtual_time._tasks import is_user_code, place_of
 
 __all__ = [
     "PROMISE", "Violation", "check", "ends_at_node_timeouts", "ends_within", "invariant", "is_cleaned_up",
@@ -96,7 +99,9 @@ def check(outcome: Outcome, *more: Invariant) -> None:
         *more: More invariants.
 
     Raises:
-        Violation: one of them does not hold. It is an AssertionError.
+        Violation: one of them does not hold, or an invariant of yours has raised another exception, such as KeyError.
+            It is an AssertionError.
+        ConfigError: an invariant is not used as it should be.
     """
     added = [known.function for known in _registered if known.of is None or known.of is outcome.target]
     for each in (*PROMISE, *added, *more):
@@ -106,17 +111,39 @@ def check(outcome: Outcome, *more: Invariant) -> None:
             raise
         except AssertionError as exc:
             name = getattr(each, "__name__", repr(each))
-            raise Violation(_describe(name, exc, outcome), outcome, name) from (None if each in PROMISE else exc)
+            what = str(exc) or _source_of(exc)
+            raise Violation(_describe(name, what, exc, outcome), outcome, name) from (None if each in PROMISE else exc)
+        except ConfigError:  # the rule is used wrongly
+            raise
+        except Exception as exc:
+            if each in PROMISE:
+                raise
+            name = getattr(each, "__name__", repr(each))
+            what = f"it raised {stable_repr(exc)}{_place_of(exc)}"
+            raise Violation(_describe(name, what, exc, outcome), outcome, name) from exc
 
 
-def _describe(name: str, exc: AssertionError, outcome: Outcome) -> str:
+def _describe(name: str, what: str, exc: Exception, outcome: Outcome) -> str:
     calls = set(getattr(exc, "calls", ()))
     about = [index for index, event in enumerate(outcome.trace) if (event.session, event.call) in calls]
-    what = str(exc) or _source_of(exc)
     return (
         f"{name.replace('_', ' ')}: {what}\n\n{_report.timeline(outcome.trace, about)}\n\n"
         f"the run {outcome.end} after {outcome.duration:g} s; to see it again:\n  {outcome.code}"
     )
+
+
+def _place_of(exc: Exception) -> str:
+    """Return the innermost line of user code that an exception has passed."""
+    traceback, found = exc.__traceback__, None
+    while traceback is not None:
+        if is_user_code(traceback.tb_frame):
+            found = traceback
+        traceback = traceback.tb_next
+    if found is None:
+        return ""
+    code, line = found.tb_frame.f_code, found.tb_lineno
+    source = linecache.getline(code.co_filename, line).strip()
+    return f" in {place_of(code, line)}{source and f': `{source}`'}"
 
 
 def _source_of(exc: AssertionError) -> str:

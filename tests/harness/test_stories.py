@@ -235,6 +235,81 @@ def test_a_caller_leaves_what_is_waited_for_to_the_call(backend):
     assert found == {"s0.0 calls": "calls", "s0.1 waits": "waits, for an event"}
 
 
+# ---- rules that raise, and plain asserts
+
+
+def needs_a_key(outcome):
+    assert {"a": 1}[outcome.result]
+
+
+def calls_for_a_list(outcome):
+    "-".join(outcome.result)
+
+
+@rt.function_node
+async def returns(value):
+    return value
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "text", "line"),
+    [
+        (needs_a_key, "b", "KeyError('b')", 'assert {"a": 1}[outcome.result]'),
+        (calls_for_a_list, 3, "TypeError('can only join an iterable')", '"-".join(outcome.result)'),
+    ],
+    ids=["KeyError", "TypeError"],
+)
+def test_a_rule_that_raises_is_a_violation_with_the_story(backend, rule, value, text, line):
+    with pytest.raises(Violation) as raised:
+        check(simulate(returns, value, backend=backend), rule)
+    name = rule.__name__
+    first, *rest = str(raised.value).splitlines()
+    assert first.startswith(f"{name.replace('_', ' ')}: it raised {text} in {name} (test_stories.py:")
+    assert first.endswith(f"): `{line}`")
+    assert any("s0.0 returns" in each for each in rest)
+    assert raised.value.broken == name
+    assert repr(raised.value.__cause__) == text
+
+
+def test_a_rule_that_is_used_wrongly_is_no_violation(backend):
+    def misused(outcome):
+        raise ConfigError("write something else")
+
+    with pytest.raises(ConfigError):
+        check(simulate(returns, 1, backend=backend), misused)
+
+
+ASSERTS = """
+from railtracks.testing import check, simulate
+
+def test_it():
+    outcome = simulate(parent, 1, 2, seed=3)
+    assert outcome.result == [1, 3]
+
+def test_violation():
+    def rule(outcome):
+        assert outcome.result == 3
+    check(simulate(parent, 1), rule)
+
+def test_no_run():
+    assert False
+
+def test_long():
+    assert simulate(parent, *[1] * 36).result == 1
+"""
+
+
+def test_a_plain_assert_shows_the_story_of_the_last_run(suite):
+    result = suite(ASSERTS)
+    result.assert_outcomes(failed=4)
+    text = result.stdout.str()
+    assert text.count("railtracks story of the last run") == 2, "a Violation has the story in its text"
+    story = text.partition("railtracks story of the last run")[2].partition("\n___")[0]
+    assert "s0.2 child               completed 2" in story
+    assert "to see it again:\n  simulate(parent, 1, 2, seed=3, backend='asyncio')" in story
+    assert "... 16 events before" in text
+
+
 # ---- marks
 
 

@@ -11,6 +11,17 @@ AROUND = 12
 """Events of a timeline that are shown before and after those that it is about."""
 
 
+LATEST = 60
+"""Events that are shown of a run, where no others are known to matter."""
+
+
+def latest_events(trace: Sequence[TraceEvent]) -> str:
+    """Return the last events, one per line."""
+    left_out = max(0, len(trace) - LATEST)
+    shown = timeline(trace[left_out:])
+    return f"  ... {counted(left_out, 'event')} before\n{shown}" if left_out else shown
+
+
 def timeline(trace: Sequence[TraceEvent], about: Iterable[int] = ()) -> str:
     """Return the events, one per line.
 

@@ -145,7 +145,9 @@ class _Simulation:
             harness_options.reset(token)
         self._left += threads_left(threads)
         self._unseen.examine(observed.task for observed in self._witness.calls.values())
-        return self._outcome()
+        outcome = self._outcome()
+        self._witness.on_outcome(outcome)
+        return outcome
 
     def _customize_hooks(self, hooks: RuntimeHooks) -> RuntimeHooks:
         witness, store, new_id = self._witness, self._store, hooks.new_id

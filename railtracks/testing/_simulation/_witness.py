@@ -237,6 +237,12 @@ class Witness:
             self._outer.on_session_opened(session)
         self._add(session.identifier, None, session.name or "", "opened")
 
+    def on_outcome(self, outcome: object) -> None:
+        """Hand the outcome of the run to the observer around it, if that wants outcomes: the plugin for pytest does."""
+        handle = getattr(self._outer, "on_outcome", None)
+        if handle is not None:
+            handle(outcome)
+
     def on_session_closed(self, session: Any) -> None:
         self.open.pop(session, None)
         if self._outer is not None:
