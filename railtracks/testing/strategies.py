@@ -202,7 +202,7 @@ def fault_plans(
         returns: What calls may return in place of their results, by node or its name; by None, at any node.
         like: A run in which nothing went wrong, ``like=simulate(flow)``. Faults are at calls that it made, delays are
             a little longer than its timers, kills are at its journal entries, and calls that ran at one time may fail
-            together. Without it the ranges are guessed: the first 8 calls, up to 60 seconds, up to 40 entries.
+            together. Without it the ranges are guessed: the first 8 calls, up to 60 seconds, up to 30 entries.
         max_size: The highest number of faults in a plan.
 
     Raises:
@@ -236,15 +236,14 @@ def fault_plans(
         kinds.append(fails.map(lambda fault: [fault]))
     if lease:
         kinds.append(st.builds(lambda count: [f.LoseLease(count)], entries))
-    if not kill:
-        return _plans(kinds, max_size)
     killed = st.builds(lambda count: [f.Kill(count)], entries)
-    # Often nothing else goes wrong, as a run in which it does is over before most entries are written.
-    return st.one_of(_plans([*kinds, killed], max_size), killed if max_size else st.just([]))
-
-
-def _plans(kinds: list[st.SearchStrategy[Any]], max_size: int) -> st.SearchStrategy[list[Any]]:
-    return st.lists(st.one_of(kinds), max_size=max_size).map(lambda parts: [*itertools.chain(*parts)][:max_size])
+    several = st.lists(st.one_of([*kinds, *([killed] * kill)]), max_size=max_size)
+    plans = several.map(lambda parts: [*itertools.chain(*parts)][:max_size])
+    if not max_size:
+        return plans
+    # Often one thing goes wrong alone: a run in which more does is over before much of it has happened.
+    alone = st.one_of(kinds).map(list)  # as one: the parts of a union of unions would be drawn as often as ``killed``
+    return st.one_of(plans, alone, *([killed, killed] * kill))
 
 
 def _both_fail(places: tuple[Place, Place], actions: tuple[f.Raise, f.Raise]) -> list[f.Fault]:
@@ -272,7 +271,7 @@ class _Ranges:
     def guessed(cls, names: list[str]) -> _Ranges:
         nodes: list[str | None] = [*names] or [None]
         places = [(node, call) for call in _CALLS for node in nodes]
-        return cls(places, [1, 2, 3, 4, 10, 30, 60], range(41))
+        return cls(places, [1, 2, 3, 4, 10, 30, 60], range(31))
 
     @classmethod
     def of(cls, like: Outcome, names: list[str]) -> _Ranges:
