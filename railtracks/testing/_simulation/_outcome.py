@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -11,7 +13,9 @@ from railtracks import ExecutorConfig
 from railtracks._test_probe import Cache, Limit, Retry, counted, redact
 from railtracks.state import CallFailed, ExecutionInfo, Store, Stored
 from railtracks.testing._simulation import _report
+from railtracks.testing._simulation._diagram import sequence_diagram
 from railtracks.testing._simulation._options import SimulationOptions
+from railtracks.testing._simulation._story_page import story_page
 from railtracks.testing._trace import ReprAsCode, TraceEvent, policy_code, stable_repr
 from railtracks.testing._virtual_time._clock import Deadlock, Livelock
 from railtracks.testing.faults import Fault, StoreFault
@@ -130,16 +134,19 @@ class Outcome:
         return self.info.tree()
 
     @property
+    def _name(self) -> str:
+        """The name of the flow or node, as it may stand in code."""
+        names = (getattr(self.target, attribute, None) for attribute in ("name", "__name__"))
+        name = next((name for name in names if isinstance(name, str) and name), repr(self.target))
+        return name if isinstance(self.target, ReprAsCode) or name.isidentifier() else "flow"
+
+    @property
     def code(self) -> str:
         """The call of ``simulate`` that repeats this outcome; or of ``resume``, of what repeats the run before it."""
         if self.before is not None:
             faults = f", faults={list(self.faults)!r}" if self.faults else ""
             return f"resume({self.before.code}{faults}, seed={self.seed})"
-        names = (getattr(self.target, attribute, None) for attribute in ("name", "__name__"))
-        name = next((name for name in names if isinstance(name, str) and name), repr(self.target))
-        if not isinstance(self.target, ReprAsCode) and not name.isidentifier():
-            name = "flow"
-        parts = [name, *map(repr, self.args), *self.run_options.code()]
+        parts = [self._name, *map(repr, self.args), *self.run_options.code()]
         parts += [f"{key}={_option_code(key, value)}" for key, value in self.options.items()]
         return f"simulate({', '.join(parts)})"
 
@@ -155,6 +162,26 @@ class Outcome:
         if self.was_cancelled:
             return "was cancelled from outside"
         return redact(self.info, f"raised {type(self.exception).__name__}: {self.exception}")
+
+    def diagram(self) -> str:
+        """Return the story as a sequence diagram in the language of Mermaid (https://mermaid.js.org)."""
+        return sequence_diagram(self.trace)
+
+    @property
+    def html(self) -> str:
+        """The story as one HTML page that needs no network: a table with a column for each call, and the tree."""
+        texts = [("Unseen", "\n".join(self.unseen))] if self.unseen else []
+        texts += [("Calls", self.tree), ("Mermaid", self.diagram())]
+        title, summary = f"{self._name}, seed {self.seed}", f"{self.end} after {self.duration:g} s"
+        return story_page(title, summary, redact(self.info, self.code), self.trace, texts)
+
+    def save_page(self, path: str | PathLike[str]) -> None:
+        """Write ``html`` to a file, in place of what is there.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        Path(path).write_text(self.html, encoding="utf-8")
 
     def unwrap(self) -> Any:
         """Return what the flow returned, or raise the exception that left the run, as the same object."""
