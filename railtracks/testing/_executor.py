@@ -22,11 +22,12 @@ import anyio
 from railtracks._test_hooks import RuntimeHooks, runtime_hooks
 from railtracks._test_probe import run_in_loop, running_library
 from railtracks.exceptions import ConfigError
+from railtracks.testing._virtual_time._choices import Choices, draw_from
 from railtracks.testing._virtual_time._clock import PATIENCE, ClockHeldError, Deadlock, VirtualClock
 from railtracks.testing._virtual_time._run import run_on
+from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing._virtual_time._tasks import TIMER
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
-from railtracks.testing._virtual_time._trio_loop import seeded_trio
 
 WorkerFault = Literal[
     "lose", "lose_answer", "delay", "duplicate", "corrupt", "truncate", "corrupt_work", "refuse", "break"
@@ -302,8 +303,8 @@ class _Worker:
         clock.older_threads = self._older_threads  # the thread of a sync node may wake this event loop
         self._clocks.append(clock)
         try:
-            with seeded_trio(seed if backend == "trio" else None):
-                return run_on(clock, Random(seed), func, *args, backend=backend)  # noqa: S311 (repeatable)
+            scheduler = Scheduler(Choices(draw_from(Random(seed))))  # noqa: S311 (repeatable, not secret)
+            return run_on(clock, scheduler, func, *args, backend=backend)
         except Deadlock:
             self.hangs = True
             raise

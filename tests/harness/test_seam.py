@@ -21,12 +21,16 @@ SEAM = {"railtracks._test_hooks", "railtracks._test_probe"}
 
 FOREIGN = {
     "_asyncio_loop.py": {"_callback", "_getframe", "_when"},  # asyncio: a handle's callback, a timer's deadline; sys
+    "_asyncio_order.py": {"_callback"},
+    "_asyncio_sleeps.py": {"_callback", "_getframe", "_scheduled", "_when"},  # asyncio: timers, also if they are over
+    "_asyncio_steps.py": {"_callback"},
     "_blocked_threads.py": {"_current_frames", "_send_message_to_trio"},  # sys; trio: how threads reach its event loop
     "_leaks.py": {"_cancel_all_tasks"},  # asyncio: what cancels the tasks that are left
     "_tasks.py": {"_counter", "_railtracks_order"},  # trio: the age of a task; ours, at tasks of asyncio
     "_thread_kinds.py": {"_DummyThread", "_target"},  # threading
     # trio: the order of its tasks, and MockClock; its timers
-    "_trio_loop.py": {"_ALLOW_DETERMINISTIC_SCHEDULING", "_autojump", "_heap", "_r"},
+    "_trio_loop.py": {"_ALLOW_DETERMINISTIC_SCHEDULING", "_autojump", "_counter", "_heap", "_r"},
+    "_trio_sleeps.py": {"_cancel_status", "_counter", "_heap", "_registered_deadline", "_tasks"},  # trio: its timers
     # asyncio: whether somebody retrieved an exception; sys; warnings
     "_unseen.py": {"_get_filters", "_getframe", "_log_traceback"},
 }  # fmt: skip

@@ -92,6 +92,8 @@ class Outcome:
     """How long the sleeps and timeouts were that the run set, in virtual seconds: each length once, in order."""
     before: Outcome | None = None
     """The run that ``railtracks.testing.resume`` resumed."""
+    schedule: str = "shuffled"
+    """How the order of tasks was decided: "shuffled", with "priorities", or shuffled with "late timers"."""
     calls: dict[CallKey, ObservedCall] = attrs.field(factory=dict)
     """For invariants: each call, by session and index, as it was observed from outside of the runtime."""
     failures: dict[int, CallFailed] = attrs.field(factory=dict)
@@ -195,7 +197,8 @@ class Outcome:
     def __str__(self) -> str:
         story = _report.timeline(self.trace)
         unseen = "".join(f"\nunseen: {text}" for text in self.unseen)
-        return f"{self.code}\n{self.end} after {self.duration:g} s{unseen}\n\n{story}\n\n{self.tree}"
+        schedule = "" if self.schedule == "shuffled" else f" ({self.schedule})"
+        return f"{self.code}\n{self.end} after {self.duration:g} s{schedule}{unseen}\n\n{story}\n\n{self.tree}"
 
 
 def _option_code(key: str, value: Any) -> str:

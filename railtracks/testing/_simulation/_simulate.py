@@ -172,6 +172,8 @@ class _Simulation:
                 raise  # the session was never entered
             self._note_error(exc)  # on trio a scope removes the cancellations from a group, and the rest leaves it
             _uncancel()
+        if self._clock.scheduler is not None:
+            self._clock.scheduler.settle()
         if current_scope() is not scope:
             self._left.append("the context of a session, which is still current")
         left = await tasks_left(before)
@@ -248,6 +250,7 @@ class _Simulation:
         return Outcome(
             target=self._target, args=self._args, run_options=self._how, options=self._options,
             result=self._result, exception=self._error,
+            schedule="shuffled" if self._clock.scheduler is None else self._clock.scheduler.kind,
             was_cancelled=self._was_cancelled,
             trace=tuple(witness.trace),
             info=sessions[0].info if sessions else session.info, duration=self._ended - self._started,

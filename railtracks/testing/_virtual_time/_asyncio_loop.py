@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import math
 import selectors
@@ -14,19 +13,19 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from operator import itemgetter
-from random import Random
 from typing import Any
 
-from railtracks.testing._virtual_time._asyncio_order import Future, Moment, Task, sets_in_order
+from railtracks.testing._virtual_time._asyncio_order import Future, Moment, Task, sets_in_order, task_of
+from railtracks.testing._virtual_time._asyncio_sleeps import Sleeps
+from railtracks.testing._virtual_time._asyncio_steps import FromThread, Steps
 from railtracks.testing._virtual_time._blocked_threads import BlockedThreads
 from railtracks.testing._virtual_time._clock import VirtualClock
+from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing._virtual_time._sockets import describe_sockets
 from railtracks.testing._virtual_time._tasks import (
     asyncio_tasks,
     describe_step,
     keep_for_ever,
-    order_of,
     wait_locations,
 )
 from railtracks.testing._virtual_time._thread_kinds import is_anyio_worker, package_of
@@ -59,6 +58,7 @@ class _JumpingSelector:
         if self.events or timeout == 0:
             clock.note_activity()
         else:
+            self._loop.sleeps.delay()
             deadline = self._loop.deadline()
             if clock.may_jump(deadline):
                 if deadline is not None:
@@ -67,11 +67,9 @@ class _JumpingSelector:
             self.events = self._real.select(0 if self._loop.count_ready() else REAL_WAIT)
         if self.events or self._loop.count_ready() or timeout == 0:  # a timer is due, if there is nothing else
             clock.note_turn(self._loop.count_ready() + len(self.events))
+        if self._loop.steps.held and self._loop.has_callbacks_due(self.events):
+            self._loop.steps.release()
         return self.events
-
-
-class _FromThread(functools.partial[Any]):
-    """A callback that another thread handed over."""
 
 
 class _Job:
@@ -86,16 +84,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     Args:
         clock: Its clock.
-        random: Decides the order of the tasks that can run, as in trio. With None they run in the order in which they
-            became ready.
+        scheduler: Decides the order of the tasks that can run, as in trio. With None they run in the order in which
+            they became ready.
     """
 
     _ready: deque[asyncio.Handle]
     _scheduled: list[Any]  # a heap of timers; no cancelled one is at its top when the selector is polled
 
-    def __init__(self, clock: VirtualClock, random: Random | None = None) -> None:
+    def __init__(self, clock: VirtualClock, scheduler: Scheduler | None = None) -> None:
         self.clock = clock
-        self._random = random
         self._made = itertools.count(1)  # tasks and futures
         self._timers_set = itertools.count()
         self._jobs: dict[_Job, None] = {}
@@ -103,6 +100,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._own_thread = threading.get_ident()
         self._blocked = BlockedThreads()
         super().__init__(_JumpingSelector(self))  # type: ignore[arg-type]
+        self.steps = Steps(self._ready, scheduler)
+        self.sleeps = Sleeps(lambda: self._scheduled, clock, scheduler, self._moment)
         clock.event_loop = self
         self._in_order = sets_in_order()
         self._in_order.__enter__()
@@ -128,7 +127,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def count_ready(self) -> int:
         """Return how many callbacks can run."""
-        return len(self._ready)
+        return len(self._ready) + len(self.steps.held)
+
+    def has_callbacks_due(self, events: list[Any]) -> bool:
+        """Return whether callbacks of sockets or timers are about to be scheduled.
+
+        Args:
+            events: What the selector returns in this turn.
+        """
+        own = self._ssock  # type: ignore[attr-defined]
+        due = self._scheduled and self._scheduled[0]._when < self.time() + self._clock_resolution
+        return due or any(key.fileobj is not own for key, _ in events)
 
     def create_task(self, coro: Any, **options: Any) -> Any:
         if self.get_task_factory() is not None:
@@ -137,37 +146,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
         self.clock.note_timer(when - self.clock.now)
-        return super().call_at(Moment.of(when, next(self._timers_set)), callback, *args, **options)
+        timer = super().call_at(self._moment(when), callback, *args, **options)
+        self.sleeps.note(timer)
+        return timer
+
+    def _moment(self, when: float) -> Moment:
+        return Moment.of(when, next(self._timers_set))
 
     def _run_once(self) -> None:
-        if self._random is not None and len(self._ready) > 1:
-            self._shuffle(self._random)
+        self.steps.arrange()
         super()._run_once()  # type: ignore[misc]
-
-    def _shuffle(self, random: Random) -> None:
-        """Permute the steps of tasks that are neighbours in the queue.
-
-        A step never changes places with a callback: asyncio promises to call both in the order in which they were
-        scheduled, and transports, subprocesses and futures depend on that. What a thread hands over keeps its place as
-        well, but does not part neighbours: it might as well have come a little earlier or later.
-        """
-        places: list[int] = []
-        steps: list[tuple[int, asyncio.Handle]] = []
-        for place, handle in enumerate((*self._ready, None)):  # a thread may append something meanwhile
-            if handle is not None and (task := _task_of(handle)) is not None:
-                places.append(place)
-                steps.append((order_of(task), handle))
-            elif handle is None or not isinstance(handle._callback, _FromThread):  # type: ignore[attr-defined]
-                self._permute(places, steps, random)
-                places, steps = [], []
-
-    def _permute(self, places: list[int], steps: list[tuple[int, asyncio.Handle]], random: Random) -> None:
-        """Put the steps, each given with the age of its task, into these places of the queue in a random order."""
-        if len(steps) > 1:
-            steps.sort(key=itemgetter(0))  # as asyncio and anyio cancel tasks in the order of a set: that of addresses
-            random.shuffle(steps)
-            for place, (_, handle) in zip(places, steps, strict=True):
-                self._ready[place] = handle
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         job = _Job()
@@ -213,7 +201,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return wait_locations(asyncio_tasks().values())
 
     def running(self) -> list[tuple[str, bool]]:
-        handles = [*self._ready, *(each for key, _ in self._selector.events for each in key.data if each)]  # type: ignore[attr-defined]
+        of_files = [each for key, _ in self._selector.events for each in key.data if each]  # type: ignore[attr-defined]
+        handles = [*self._ready, *self.steps.held, *of_files]
         return [_describe_handle(handle) for handle in handles or self._scheduled[:1]]
 
     def jobs(self) -> list[tuple[int | None, str]]:
@@ -231,7 +220,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def call_soon_threadsafe(self, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
         if threading.get_ident() == self._own_thread:
             return super().call_soon_threadsafe(callback, *args, **options)
-        handle = super().call_soon_threadsafe(_FromThread(callback), *args, **options)
+        handle = super().call_soon_threadsafe(FromThread(callback), *args, **options)
         self._blocked.note_request((callback, args))
         if self.is_closed():
             self._blocked.release()
@@ -245,19 +234,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return describe_sockets([key for key in self._selector.get_map() if key != own.fileno()])  # type: ignore[attr-defined]
 
 
-def _task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
-    """Return the task whose next step ``handle`` is, or None if it is another callback."""
-    callback = handle._callback  # type: ignore[attr-defined]
-    task = getattr(callback, "__self__", None)
-    if not isinstance(task, asyncio.Task):
-        return None
-    name = getattr(callback, "__name__", "TaskStepMethWrapper")
-    return task if name in ("TaskStepMethWrapper", "task_wakeup", "__step", "__wakeup") else None
-
-
 def _describe_handle(handle: asyncio.Handle) -> tuple[str, bool]:
     """Return where what the handle runs is, and whether that is in user code."""
-    task = _task_of(handle)
+    task = task_of(handle)
     if task is None:
         return describe_step(handle._callback)  # type: ignore[attr-defined]
     return describe_step(task.get_coro(), task.get_name())

@@ -42,6 +42,16 @@ class Future(asyncio.Future[Any]):
         return self._railtracks_order
 
 
+def task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
+    """Return the task whose next step ``handle`` is, or None if it is another callback."""
+    callback = handle._callback  # type: ignore[attr-defined]
+    task = getattr(callback, "__self__", None)
+    if not isinstance(task, asyncio.Task):
+        return None
+    name = getattr(callback, "__name__", "TaskStepMethWrapper")
+    return task if name in ("TaskStepMethWrapper", "task_wakeup", "__step", "__wakeup") else None
+
+
 class Moment(float):
     """When a timer is due. Of timers that are due at once, the one that was set first comes first.
 

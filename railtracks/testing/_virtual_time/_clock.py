@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from railtracks._test_probe import counted
 from railtracks.exceptions import ConfigError, RTError
 from railtracks.testing._virtual_time._blocked_threads import where_thread_waits
+from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing._virtual_time._thread_kinds import foreign_threads
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 
@@ -140,6 +141,8 @@ class VirtualClock:
         """Why the run could not continue, if that happened."""
         self.thread_scheduler: SeededThreadScheduler = SeededThreadScheduler()
         """The scheduler of worker threads; set by ``run``."""
+        self.scheduler: Scheduler | None = None
+        """The scheduler of tasks; None if the event loop decides. Set by ``run``."""
         self._patience = patience
         self._sockets = hold_for_sockets
         self._now = 0.0

@@ -19,8 +19,10 @@ from railtracks._test_probe import is_configured, running_library
 from railtracks.exceptions import SessionError
 from railtracks.state import MemoryStore
 from railtracks.testing._virtual_time._asyncio_loop import VirtualLoop
+from railtracks.testing._virtual_time._choices import Choices, draw_from
 from railtracks.testing._virtual_time._clock import StuckError, VirtualClock
 from railtracks.testing._virtual_time._run_options import RunOptions
+from railtracks.testing._virtual_time._scheduler import Scheduler, scheduler_for
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._trio_loop import seeded_trio, trio_options
 
@@ -30,16 +32,22 @@ WALL = 1e9
 """The wall clock when a run begins: 2001-09-09, 01:46:40 UTC."""
 
 
-def backend_options(clock: VirtualClock, backend: str, random: Random | None = None) -> dict[str, Any]:
+def backend_options(clock: VirtualClock, backend: str, scheduler: Scheduler | None = None) -> dict[str, Any]:
     """Return the ``backend_options`` with which ``anyio.run`` and ``start_blocking_portal`` run on ``clock``."""
     if backend == "trio":
-        return trio_options(clock)
-    return {"loop_factory": lambda: VirtualLoop(clock, random)}
+        return trio_options(clock, scheduler)
+    return {"loop_factory": lambda: VirtualLoop(clock, scheduler)}
 
 
 def seeded(seed: int | None, purpose: str) -> Random | None:
     """Return a random generator that is the same in every process for one seed and purpose; None without a seed."""
     return None if seed is None else Random(f"{seed}/{purpose}")  # noqa: S311 (repeatable, not secret)
+
+
+def seeded_scheduler(seed: int) -> Scheduler:
+    """Return the scheduler of a run with this seed."""
+    order, kinds = Random(f"{seed}/order"), Random(f"{seed}/schedule")  # noqa: S311 (repeatable, not secret)
+    return scheduler_for(seed, Choices(draw_from(order)), Choices(draw_from(kinds)))
 
 
 def virtual_hooks(clock: VirtualClock, seed: int | None = None) -> RuntimeHooks:
@@ -127,21 +135,20 @@ def run_with(
             f"call this from a plain `def`, not from an `async def`"
         )
     seed, backend = how.seed, how.backend
-    random = seeded(seed, "order")
     clock.thread_scheduler = SeededThreadScheduler(seeded(seed, "threads"))
+    clock.scheduler = scheduler = None if seed is None else seeded_scheduler(seed)
     token = runtime_hooks.set(customize_hooks(virtual_hooks(clock, seed)))
     try:
-        with seeded_trio(None if seed is None else f"{seed}/order") if backend == "trio" else contextlib.nullcontext():
-            return run_on(clock, random, func, *args, backend=backend)
+        return run_on(clock, scheduler, func, *args, backend=backend)
     finally:
         runtime_hooks.reset(token)
         clock.thread_scheduler.release_all()
 
 
 def run_on(
-    clock: VirtualClock, random: Random | None, func: Callable[..., Awaitable[T]], *args: Any, backend: str
+    clock: VirtualClock, scheduler: Scheduler | None, func: Callable[..., Awaitable[T]], *args: Any, backend: str
 ) -> T:
-    """Run an async function on a clock, without hooks. ``random`` decides the order of tasks on asyncio."""
+    """Run an async function on a clock, without hooks. ``scheduler`` decides the order of tasks."""
 
     async def main() -> T:
         with anyio.CancelScope() as scope:
@@ -151,7 +158,9 @@ def run_on(
         raise clock.failure
 
     try:
-        result = anyio.run(main, backend=backend, backend_options=backend_options(clock, backend, random))
+        options = backend_options(clock, backend, scheduler)
+        with seeded_trio(scheduler) if backend == "trio" else contextlib.nullcontext():
+            result = anyio.run(main, backend=backend, backend_options=options)
     except BaseException as exc:
         if clock.failure is None or exc is clock.failure or isinstance(exc, KeyboardInterrupt | SystemExit):
             raise

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
+from random import Random
 from typing import Any
 
 import anyio
@@ -14,8 +15,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.lowlevel import checkpoint
 
 from railtracks._test_probe import running_library
+from railtracks.testing._virtual_time._choices import Choices, draw_from
 from railtracks.testing._virtual_time._clock import PATIENCE, ClockHeldError, VirtualClock
 from railtracks.testing._virtual_time._run import backend_options, seeded
+from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._trio_loop import seeded_trio
 
@@ -37,10 +40,12 @@ class SteppedLoop:
         self.clock = VirtualClock(jumps=False)
         self.clock.counts_steps = False  # except while a method waits, as the error could not be raised anywhere
         self.clock.thread_scheduler = SeededThreadScheduler(seeded(seed, "threads"))
-        options = backend_options(self.clock, backend, seeded(seed, "order"))
+        order = Random(f"{seed}/order")  # noqa: S311 (repeatable, not secret)
+        scheduler = Scheduler(Choices(draw_from(order)))
+        options = backend_options(self.clock, backend, scheduler)
         with ExitStack() as stack:
             if backend == "trio":
-                stack.enter_context(seeded_trio(f"{seed}/order"))
+                stack.enter_context(seeded_trio(scheduler))
             stack.callback(self.clock.thread_scheduler.release_all)
             self._portal: BlockingPortal = stack.enter_context(start_blocking_portal(backend, options))
             self._stack = stack.pop_all()

@@ -7,33 +7,33 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from railtracks.testing._virtual_time._blocked_threads import BlockedThreads, patch_trio_messages
 from railtracks.testing._virtual_time._clock import MAX_TIMERS, StuckError, VirtualClock
+from railtracks.testing._virtual_time._scheduler import Scheduler, Step
 from railtracks.testing._virtual_time._sockets import describe_sockets, is_readable
 from railtracks.testing._virtual_time._tasks import describe_step, keep_for_ever, trio_tasks, wait_locations
 from railtracks.testing._virtual_time._trio_jobs import TrioJobs
+from railtracks.testing._virtual_time._trio_sleeps import TrioSleeps
 
 if TYPE_CHECKING:
     import trio.testing
 
 
 @contextlib.contextmanager
-def seeded_trio(seed: str | None) -> Iterator[None]:
-    """Seed the order of trio's tasks inside the block, in this thread; trio has one random generator for all its runs.
+def seeded_trio(scheduler: Scheduler | None) -> Iterator[None]:
+    """Have ``scheduler`` decide the order of trio's tasks inside the block, in this thread.
 
     Args:
-        seed: The seed; None to change nothing.
+        scheduler: The scheduler; None to change nothing.
     """
-    if seed is None:
+    if scheduler is None:
         yield
         return
-    order = Random(seed)  # noqa: S311 (repeatable, not secret)
     outer = getattr(_orders, "current", None)
     _begin_seeded_run()
-    _orders.current = order
+    _orders.current = _Order(scheduler)
     try:
         yield
     finally:
@@ -41,8 +41,26 @@ def seeded_trio(seed: str | None) -> Iterator[None]:
         _end_seeded_run()
 
 
+class _Order:
+    """Stands for trio's random generator in one run."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def shuffle(self, batch: list[Any]) -> None:
+        """Put the tasks of a turn, which are sorted by age, into the order in which trio takes them: the last first."""
+        if len(batch) < 2:
+            return
+        steps = [Step(task._counter, task.coro, task) for task in batch]
+        taken = self._scheduler.arrange(steps)
+        batch[:] = [step.handle for step in steps[:taken]]
+        if self._scheduler.holds:
+            batch.reverse()
+            _runner().runq.extend(step.handle for step in steps[taken:])  # they can run in the next turn
+
+
 _orders = threading.local()
-"""``current``: the generator of the seeded run in this thread."""
+"""``current``: the ``_Order`` of the seeded run in this thread."""
 _lock = threading.Lock()
 _seeded_runs = 0
 _before: tuple[bool, Any] = False, None  # what trio had before the first of them
@@ -78,7 +96,7 @@ def _end_seeded_run() -> None:
             trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r = _before  # type: ignore[misc]
 
 
-def trio_options(clock: VirtualClock) -> dict[str, Any]:
+def trio_options(clock: VirtualClock, scheduler: Scheduler | None = None) -> dict[str, Any]:
     """Return options for ``trio.run``: a ``MockClock`` that asks ``clock`` before it jumps, and moves with it."""
     import trio
     import trio.testing
@@ -115,8 +133,11 @@ def trio_options(clock: VirtualClock) -> dict[str, Any]:
                 raise
         return real_time()
 
+    sleeps = TrioSleeps(clock, scheduler)
+
     def autojump() -> None:
         nonlocal wait
+        sleeps.delay(_runner().deadlines)
         deadline = event_loop.deadline()
         if deadline is not None and deadline <= clock.now:
             return

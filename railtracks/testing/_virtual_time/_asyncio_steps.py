@@ -1,0 +1,116 @@
+"""The order of the steps of tasks in the queue of an asyncio event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections import deque
+from operator import attrgetter
+from typing import Any
+
+from railtracks.testing._virtual_time._asyncio_order import task_of
+from railtracks.testing._virtual_time._scheduler import Scheduler, Step
+from railtracks.testing._virtual_time._tasks import order_of
+
+_WAKERS = frozenset(
+    {
+        ("asyncio.futures", "_set_result_unless_cancelled"),  # the end of a sleep
+        ("asyncio.tasks", "_wait.<locals>._on_completion"),
+        ("asyncio.tasks", "as_completed.<locals>._on_completion"),
+        ("asyncio.tasks", "gather.<locals>._done_callback"),
+        ("asyncio.tasks", "shield.<locals>._inner_done_callback"),
+        ("asyncio.taskgroups", "TaskGroup._on_task_done"),
+        ("anyio._backends._asyncio", "TaskGroup._spawn.<locals>.task_done"),
+    }
+)
+"""Callbacks of asyncio and anyio that run no code of users, and do nothing but wake tasks."""
+_AGE = attrgetter("age")
+
+
+class FromThread(functools.partial[Any]):
+    """A callback that another thread handed over."""
+
+
+class Steps:
+    """Arranges the steps of tasks that are neighbours in the queue of an event loop, before each of its turns.
+
+    A step never changes places with a callback: asyncio promises to call both in the order in which they were
+    scheduled, and transports, subprocesses and futures depend on that. So only steps behind the last callback can be
+    held back, and only until another callback is scheduled. The first step of a task is never held back, because
+    correct code gives way once to let a task begin. What a thread hands over keeps its place as well, but does not
+    part neighbours: it might as well have come a little earlier or later.
+
+    Args:
+        queue: The queue. A thread may append something at any time.
+        scheduler: Decides the order; None to leave it as it is.
+
+    Attributes:
+        held: The steps that are held back in this turn.
+    """
+
+    def __init__(self, queue: deque[asyncio.Handle], scheduler: Scheduler | None) -> None:
+        self._queue = queue
+        self._scheduler = scheduler
+        self.held: list[asyncio.Handle] = []
+
+    def arrange(self) -> None:
+        """Arrange the steps that can be taken in the next turn."""
+        if self.held:
+            self._queue.extendleft(reversed(self.held))  # they were scheduled before the others
+            self.held = []
+        if self._scheduler is not None and len(self._queue) > 1:
+            self._arrange(self._scheduler)
+
+    def _arrange(self, scheduler: Scheduler) -> None:
+        places: list[int] = []
+        steps: list[Step] = []
+        queue = tuple(self._queue)
+        for place, handle in enumerate(queue):
+            if (task := task_of(handle)) is not None:
+                places.append(place)
+                steps.append(Step(order_of(task), task.get_coro(), handle, can_wait=False))
+            elif _parts_neighbours(handle, scheduler.holds):
+                self._permute(places, steps, scheduler)
+                places, steps = [], []
+        if scheduler.holds:
+            steps = [Step(*step[:3], can_wait=getattr(step.coroutine, "cr_suspended", False)) for step in steps]
+        taken = self._permute(places, steps, scheduler)
+        if taken < len(steps):
+            self._hold(len(queue), places[taken:], [step.handle for step in steps[taken:]])
+
+    def _permute(self, places: list[int], steps: list[Step], scheduler: Scheduler) -> int:
+        """Put the steps into these places of the queue, in the order of the scheduler; return how many to take now."""
+        if len(steps) < 2:
+            return len(steps)
+        steps.sort(key=_AGE)  # as asyncio and anyio cancel tasks in the order of a set: that of addresses
+        taken = scheduler.arrange(steps)
+        for place, step in zip(places, steps, strict=True):
+            self._queue[place] = step.handle
+        return taken
+
+    def _hold(self, size: int, places: list[int], handles: list[asyncio.Handle]) -> None:
+        """Hold the handles back, which stand at these of the first ``size`` places of the queue."""
+        queue = dict(enumerate(self._queue.popleft() for _ in range(size)))
+        for place in places:
+            del queue[place]
+        self._queue.extendleft(reversed(queue.values()))
+        self.held = handles
+
+    def release(self) -> None:
+        """Take the steps that are held back in this turn after all, before a callback is scheduled."""
+        self._queue.extend(self.held)
+        self.held = []
+
+
+def _parts_neighbours(handle: asyncio.Handle, holds: bool) -> bool:
+    """Return whether no step of a task may pass the callback.
+
+    Args:
+        handle: The callback.
+        holds: Whether steps may be held back; then those callbacks do not count that do nothing but wake tasks, such
+            as the end of a sleep, or of a task in a group.
+    """
+    callback = handle._callback  # type: ignore[attr-defined]
+    if isinstance(callback, FromThread):
+        return False
+    return not holds or (getattr(callback, "__module__", ""), getattr(callback, "__qualname__", "")) not in _WAKERS

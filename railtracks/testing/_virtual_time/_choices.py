@@ -1,0 +1,48 @@
+"""Where the decisions of a run come from: a source that chooses one of several possibilities, and notes its choices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+
+class Choices:
+    """Makes the choices of one kind that a run needs.
+
+    Args:
+        draw: Returns a whole number from 0 up to, and without, its argument.
+
+    Attributes:
+        made: The choices so far, each as the number that was chosen and the number of possibilities.
+    """
+
+    def __init__(self, draw: Callable[[int], int]) -> None:
+        self._draw = draw
+        self.made: list[tuple[int, int]] = []
+
+    def choose(self, count: int) -> int:
+        """Choose one of ``count`` possibilities, and return its number, from 0 on."""
+        chosen = self._draw(count)
+        self.made.append((chosen, count))
+        return chosen
+
+    def shuffle(self, items: list[Any]) -> None:
+        """Put the items into another order, in place. If each choice is the last possibility, they stay as they are."""
+        for last in range(len(items) - 1, 0, -1):
+            other = self.choose(last + 1)
+            items[last], items[other] = items[other], items[last]
+
+
+def draw_from(random: Random) -> Callable[[int], int]:
+    """Return a function that draws numbers as ``Random.randrange`` does, on each Python in the same way."""
+    bits = random.getrandbits
+
+    def draw(count: int) -> int:
+        width = count.bit_length()
+        drawn = bits(width)
+        while drawn >= count:
+            drawn = bits(width)
+        return drawn
+
+    return draw
