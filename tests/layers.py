@@ -59,7 +59,11 @@ LAYERS: list[tuple[str, str]] = [
     ("testing._trace", "what the harness notes"),
     ("testing._virtual_time", "event loops on a clock that jumps"),
     ("testing._answers", "what a model for tests answers"),
-    ("testing._executor testing._leases testing._faulty_model testing.faults", "the faults that the harness injects"),
+    ("testing._numbered_faults", "what goes wrong, by numbers and by chances"),
+    (
+        "testing._executor testing._leases testing._faulty_model testing._network testing.faults",
+        "the faults that the harness injects",
+    ),
     ("testing._simulation", "simulate, and the witness that observes a run"),
     ("testing", "rt.testing: invariants, strategies, SessionMachine"),
     ("pytest_plugin", "fixtures, the tree of a failed test, leaks"),

@@ -8,7 +8,6 @@ happens is the same each time. Sleeps in it take virtual time. The answer comes 
 from __future__ import annotations
 
 import itertools
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Future
@@ -17,17 +16,15 @@ from functools import partial
 from random import Random
 from typing import Any, Literal, get_args
 
-import anyio
-
 from railtracks._test_hooks import RuntimeHooks, runtime_hooks
 from railtracks._test_probe import run_in_loop, running_library
-from railtracks.exceptions import ConfigError
+from railtracks.testing._numbered_faults import fault_at, validate_faults
 from railtracks.testing._virtual_time._choices import Choices, draw_from
 from railtracks.testing._virtual_time._clock import PATIENCE, ClockHeldError, Deadlock, VirtualClock
 from railtracks.testing._virtual_time._run import run_on
 from railtracks.testing._virtual_time._scheduler import Scheduler
-from railtracks.testing._virtual_time._tasks import TIMER
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
+from railtracks.testing._virtual_time._timers import call_later
 
 WorkerFault = Literal[
     "lose", "lose_answer", "delay", "duplicate", "corrupt", "truncate", "corrupt_work", "refuse", "break"
@@ -83,7 +80,7 @@ class Executor:
         self._plan: dict[int, WorkerFault] = dict(plan or {})
         self._chances: dict[WorkerFault, float] = dict(chances or {})
         self._seed, self._delay, self._latency = seed, delay, latency
-        _validate(self._plan, self._chances, delay=delay, latency=latency)
+        validate_faults("Executor", _FAULTS, self._plan, self._chances, delay=delay, latency=latency)
         self.happened: list[tuple[int, WorkerFault]] = []
         self._random = Random(f"{seed}/executor")  # noqa: S311 (repeatable, not secret)
         self._count = 0
@@ -104,7 +101,7 @@ class Executor:
         if self._is_broken:
             raise BrokenExecutor("the executor is broken")
         self._count += 1
-        fault = self._next_fault(self._count)
+        fault = fault_at(self._count, self._plan, self._chances, self._random)
         if fault is not None:
             self.happened.append((self._count, fault))
         if fault == "refuse":
@@ -114,7 +111,7 @@ class Executor:
         future.add_done_callback(lambda _: self._under_way.pop(future, None))
         seconds = self._random.uniform(0, self._latency) if self._latency else 0.0
         seconds += self._random.uniform(0, self._delay) if fault == "delay" else 0.0
-        _call_later(seconds, partial(self._begin, self._count, fault, future, func, args))
+        call_later(seconds, partial(self._begin, self._count, fault, future, func, args))
         return future
 
     async def _submit_there(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Future[Any]:
@@ -132,16 +129,6 @@ class Executor:
             future.cancel()
 
     # ---- in the event loop
-
-    def _next_fault(self, number: int) -> WorkerFault | None:
-        if number in self._plan or not self._chances:
-            return self._plan.get(number)
-        point = self._random.random()
-        for fault, chance in self._chances.items():
-            point -= chance
-            if point < 0:
-                return fault
-        return None
 
     def _begin(
         self, number: int, fault: WorkerFault | None, future: Future[Any], func: Callable[..., Any], args: Any
@@ -161,7 +148,7 @@ class Executor:
             worker.run(func, args)
         answering = self._random.choice(workers)
         if not answering.hangs:
-            _call_later(answering.seconds, partial(self._answer, fault, future, answering))
+            call_later(answering.seconds, partial(self._answer, fault, future, answering))
 
     def _answer(self, fault: WorkerFault | None, future: Future[Any], worker: _Worker) -> None:
         if future.done():  # the executor broke
@@ -197,38 +184,9 @@ class Executor:
         return f"Executor({', '.join(parts)})"
 
 
-def _validate(plan: Mapping[int, Any], chances: Mapping[Any, Any], **seconds: Any) -> None:
-    known = ", ".join(map(repr, _FAULTS))
-    for number in plan:
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ConfigError(f"Executor: plan has the key {number!r}; count work from 1, as in {{1: 'lose'}}")
-    for fault in (*plan.values(), *chances):
-        if fault not in _FAULTS:
-            raise ConfigError(f"Executor: {fault!r} is nothing that can go wrong; use one of {known}")
-    shares = list(chances.values())
-    if not all(isinstance(each, int | float) and 0 <= each <= 1 for each in shares) or sum(shares) > 1 + 1e-9:
-        raise ConfigError(f"Executor: chances are {dict(chances)!r}; use numbers from 0 to 1, with a sum of at most 1")
-    for name, value in seconds.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**62:
-            raise ConfigError(f"Executor: {name} is {value!r}; use seconds, 0 or more")
-
-
 def _fail(future: Future[Any], error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)
-
-
-def _call_later(seconds: float, func: Callable[[], None]) -> None:
-    """Call a function later, in the running event loop; never, if that ends before."""
-    if running_library() == "trio":
-
-        async def wait() -> None:
-            await anyio.sleep(seconds)
-            func()
-
-        sys.modules["trio"].lowlevel.spawn_system_task(wait, name=TIMER)
-    else:
-        sys.modules["asyncio"].get_running_loop().call_later(seconds, func)
 
 
 class _Worker:

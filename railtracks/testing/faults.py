@@ -18,11 +18,13 @@ from railtracks.exceptions import ConfigError
 from railtracks.testing._executor import Executor, WorkerFault
 from railtracks.testing._faulty_model import Model, ModelFault, ModelRateLimit
 from railtracks.testing._leases import LeaseStore
+from railtracks.testing._network import Member, Network, NetworkFault, Partition
 from railtracks.testing._trace import ReprAsCode
 
 __all__ = [
     "Cancel", "Delay", "Executor", "FailSave", "Fault", "Hang", "Kill", "LeaseStore", "LoseLease", "LoseWorker",
-    "Model", "ModelFault", "ModelRateLimit", "Raise", "Return", "StoreFault", "WorkerFault",
+    "Member", "Model", "ModelFault", "ModelRateLimit", "Network", "NetworkFault", "Partition", "Raise",
+    "Return", "StoreFault", "WorkerFault",
 ]  # fmt: skip
 
 

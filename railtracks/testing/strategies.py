@@ -24,7 +24,17 @@ from railtracks.testing import trees as t
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._sweep_plans import Place, calls_of, delays_of, few, overlapping
 
-__all__ = ["backends", "executors", "fault_plans", "flows", "model_faults", "policies", "seeds", "session_options"]
+__all__ = [
+    "backends",
+    "executors",
+    "fault_plans",
+    "flows",
+    "model_faults",
+    "networks",
+    "policies",
+    "seeds",
+    "session_options",
+]
 
 _seconds = st.integers(0, 4)
 _KEYS = ("a", "b")
@@ -103,6 +113,30 @@ def executors() -> st.SearchStrategy[f.Executor]:
     """
     plan = st.dictionaries(st.integers(1, 4), st.sampled_from(get_args(f.WorkerFault)), max_size=2)
     return st.builds(lambda plan, seed: f.Executor(plan, seed=seed), plan, st.integers(0, 9))
+
+
+def networks(members: Iterable[str] = (), *, messages: int = 12, max_size: int = 3) -> st.SearchStrategy[f.Network]:
+    """Return a strategy for networks between the members of a cluster; they shrink to one that loses nothing.
+
+    Args:
+        members: The names of the members. Without at least two there are no partitions.
+        messages: The highest number of a message that goes wrong.
+        max_size: The highest number of messages that go wrong.
+    """
+    names = sorted(members)
+    plan = st.dictionaries(st.integers(1, messages), st.sampled_from(get_args(f.NetworkFault)), max_size=max_size)
+    partitions: st.SearchStrategy[list[f.Partition]] = st.just([])
+    if len(names) > 1:
+        side = st.lists(st.sampled_from(names), min_size=1, max_size=len(names) - 1, unique=True)
+        parts = st.builds(
+            lambda side, begins, seconds: f.Partition([side], begins, begins + seconds),
+            side, st.integers(0, 5), st.sampled_from([1, 10, 1000]),
+        )  # fmt: skip
+        partitions = st.lists(parts, max_size=1)
+    return st.builds(
+        lambda plan, partitions, latency, seed: f.Network(plan, partitions=partitions, latency=latency, seed=seed),
+        plan, partitions, st.sampled_from([0.0, 0.5, 3.0]), st.integers(0, 9),
+    )  # fmt: skip
 
 
 def model_faults(
