@@ -50,7 +50,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark ``railtracks``."""
     config.addinivalue_line(
-        "markers", "railtracks(seed=None, **options): the options of rt_session, and the seed of the test's run"
+        "markers",
+        "railtracks(seed=None, world='real', start=None, **options): the options of rt_session, and of the test's run",
     )
 
 

@@ -14,6 +14,8 @@ from railtracks.pytest_plugin._leaks import LeakDetector
 FIXTURES = {"rt_session", "virtual_clock", "simulated"}  # `simulated` cannot work in async code, and says so
 
 
+OPTIONS_OF_RUN = ("seed", "world", "start")
+"""The arguments of the mark ``railtracks`` that are those of ``railtracks.testing.run``."""
 _OF_ANYIO = pytest.StashKey[set[pytest.FixtureDef[Any]]]()
 """The async fixtures that anyio's plugin has set up."""
 
@@ -90,7 +92,7 @@ def run_test(
     from railtracks.testing import VirtualClock, run
 
     _check_fixtures(item, arguments)
-    seed, options = _options_of(item)
+    of_run, options = _options_of(item)
     clock = VirtualClock()
     if "virtual_clock" in item.fixturenames:
         arguments = {**arguments, **_replaced(item, arguments, "virtual_clock", clock)}
@@ -99,7 +101,7 @@ def run_test(
         body = partial(_in_session, item, test, arguments, options)
     try:
         run(  # which keeps sessions in memory: other tests have sessions of the same identifiers at the same time
-            _detect_task_leaks, body, detector, backend=str(item.funcargs["rt_backend"]), seed=seed, clock=clock
+            _detect_task_leaks, body, detector, backend=str(item.funcargs["rt_backend"]), clock=clock, **of_run
         )
     except BaseExceptionGroup as group:
         # pytest has to get these as they are, even if they were raised in a task group.
@@ -156,11 +158,11 @@ def _replaced(item: pytest.Function, arguments: dict[str, Any], name: str, value
     return {}
 
 
-def _options_of(item: pytest.Item) -> tuple[int | None, dict[str, Any]]:
-    """Return the seed and the session options of a test's mark."""
+def _options_of(item: pytest.Item) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of the run, and those of the session, in a test's mark."""
     mark = item.get_closest_marker("railtracks")
     options = {} if mark is None else dict(mark.kwargs)
-    return options.pop("seed", None), options
+    return {name: options.pop(name) for name in OPTIONS_OF_RUN if name in options}, options
 
 
 async def _in_session(

@@ -16,7 +16,7 @@ from railtracks import ExecutionInfo, Session
 from railtracks._test_probe import Retry
 from railtracks.state import CallRecord, Status
 from railtracks.testing import faults, trees
-from railtracks.testing._virtual_time._run import WALL
+from railtracks.testing._virtual_time._clock import WALL
 
 _Expected = frozenset[Status]
 _ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})

@@ -36,8 +36,8 @@ from railtracks.testing._machine_policies import machine_policies, run_tree
 from railtracks.testing._machine_waits import check_waits
 from railtracks.testing._simulation import _report
 from railtracks.testing._simulation._witness import Witness
-from railtracks.testing._virtual_time._clock import VirtualClock
-from railtracks.testing._virtual_time._run import WALL, virtual_hooks
+from railtracks.testing._virtual_time._clock import WALL, VirtualClock
+from railtracks.testing._virtual_time._run import virtual_hooks
 from railtracks.testing._virtual_time._stepping import SteppedLoop
 from railtracks.testing.strategies import backends, seeds
 

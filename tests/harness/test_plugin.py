@@ -409,3 +409,26 @@ def test_hypothesis_draws_examples_for_an_async_test(suite):
     result.assert_outcomes(passed=5, failed=2)
     result.stdout.fnmatch_lines(["*ValueError: three*", "*Failing test case: test_fails(*"])
     result.stdout.no_fnmatch_line("*HealthCheck*")
+
+
+def test_the_mark_says_in_which_world_a_test_runs(suite):
+    result = suite(
+        """
+        import pytest
+
+        @pytest.mark.railtracks(world="virtual", seed=3, start=7)
+        async def test_virtual(virtual_clock):
+            assert time.time() == 1e9 and time.monotonic() == 7
+
+        async def test_real(virtual_clock):
+            assert time.time() > 1.5e9
+
+        def test_simulated(simulated):
+            @rt.function_node
+            async def clock():
+                return time.time()
+            assert simulated(clock).result == 1e9
+            assert simulated(clock, world="real").result > 1.5e9
+        """
+    )
+    result.assert_outcomes(passed=6)

@@ -28,6 +28,7 @@ FOREIGN = {
     "_leaks.py": {"_cancel_all_tasks"},  # asyncio: what cancels the tasks that are left
     "_tasks.py": {"_counter", "_railtracks_order"},  # trio: the age of a task; ours, at tasks of asyncio
     "_thread_kinds.py": {"_DummyThread", "_target"},  # threading
+    "_world.py": {"_getframe"},  # sys: which code asks for the time
     # trio: the order of its tasks, and MockClock; its timers
     "_trio_loop.py": {"_ALLOW_DETERMINISTIC_SCHEDULING", "_autojump", "_counter", "_heap", "_r"},
     "_trio_sleeps.py": {"_cancel_status", "_counter", "_heap", "_registered_deadline", "_tasks"},  # trio: its timers

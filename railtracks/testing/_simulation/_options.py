@@ -8,7 +8,7 @@ import attrs
 
 from railtracks.exceptions import ConfigError
 from railtracks.testing._virtual_time._clock import MAX_STEPS, PATIENCE, VirtualClock
-from railtracks.testing._virtual_time._run_options import RunOptions, check_seed
+from railtracks.testing._virtual_time._run_options import RunOptions, check_seed, check_world
 from railtracks.testing.faults import Fault, StoreFault, validate_plan
 
 
@@ -34,6 +34,9 @@ class SimulationOptions(RunOptions):
     """How many steps tasks may take while no virtual time passes."""
     patience: float = PATIENCE
     """Real seconds for which the clock may be held."""
+
+    world: str = attrs.field(default="virtual", validator=check_world)
+    """Whether clocks and chance of user code follow the virtual clock and the seed: "virtual" or "real"."""
 
     def __attrs_post_init__(self) -> None:
         if self.clock is None:

@@ -40,12 +40,15 @@ class ObservedSession:
     @property
     def saved(self) -> ExecutionInfo | None:
         """The content of ``stored``, if there is any: of a damaged journal, the part that can be used."""
-        if self.stored is None:
-            return None
-        if self.stored.document is not None:
-            return ExecutionInfo.from_document(self.stored.document)
-        assert self.stored.journal is not None
-        return ExecutionInfo.from_journal(self.stored.journal)
+        return None if self.stored is None else stored_info(self.stored)
+
+
+def stored_info(stored: Stored) -> ExecutionInfo:
+    """Return the record of a run that a store has: of a damaged journal, the part that can be used."""
+    if stored.document is not None:
+        return ExecutionInfo.from_document(stored.document)
+    assert stored.journal is not None
+    return ExecutionInfo.from_journal(stored.journal)
 
 
 @attrs.frozen(eq=False, repr=False)

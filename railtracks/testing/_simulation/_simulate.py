@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ from railtracks.nodes import FunctionNode
 from railtracks.state import MemoryStore, Store
 from railtracks.testing._simulation._injection import FaultyStore, ProcessKilled
 from railtracks.testing._simulation._options import SimulationOptions
-from railtracks.testing._simulation._outcome import ObservedSession, Outcome
+from railtracks.testing._simulation._outcome import ObservedSession, Outcome, stored_info
 from railtracks.testing._simulation._unseen import UnseenFailures
 from railtracks.testing._simulation._witness import Witness, caller
 from railtracks.testing._virtual_time._clock import MAX_STEPS, PATIENCE, Deadlock, Livelock, VirtualClock
@@ -45,6 +46,8 @@ def simulate(
     max_steps: int = MAX_STEPS,
     patience: float = PATIENCE,
     clock: VirtualClock | None = None,
+    world: str = "virtual",
+    start: float | None = None,
     **session_options: Any,
 ) -> Outcome:
     """Run a flow or a node once, in a session of its own, under virtual time, the same each time. Blocks.
@@ -65,6 +68,10 @@ def simulate(
         patience: Real seconds for which threads, sockets and ``clock.hold()`` may hold the clock.
         clock: The clock to run on, to read it or to hold it; by default a new one. It has its own ``max_steps`` and
             ``patience``.
+        world: With "virtual", ``time``, ``datetime``, ``random``, ``uuid`` and ``os.urandom`` follow the virtual clock
+            and the seed for code that runs in the run. With "real" they are as they always are.
+        start: What ``anyio.current_time()`` and, in a virtual world, ``time.monotonic()`` read when the run begins, in
+            seconds. By default 0; in a virtual world another number for each seed but 0.
         **session_options: Arguments of ``rt.Session``; they override those of a flow.
 
     Returns:
@@ -79,7 +86,7 @@ def simulate(
     """
     return simulate_any(
         False, target, *args, seed=seed, backend=backend, faults=faults, max_steps=max_steps, patience=patience,
-        clock=clock, **session_options,
+        clock=clock, world=world, start=start, **session_options,
     )  # fmt: skip
 
 
@@ -90,6 +97,10 @@ def simulate_any(
     simulation = _Simulation(target, args, *SimulationOptions.split(options))
     simulation.raises = KeyboardInterrupt if keeps_exit else (KeyboardInterrupt, SystemExit)
     return simulation.run()
+
+
+RESUMED_AFTER = 60.0
+"""Seconds, by the wall clock, from the last moment of a run to the beginning of one that resumes it."""
 
 
 class _Simulation:
@@ -134,7 +145,7 @@ class _Simulation:
         token = harness_options.set(options)
         try:
             with self._unseen.collect():
-                run_with(self._customize_hooks, self._main, how=self._how, clock=self._clock)
+                run_with(self._customize_hooks, self._main, how=self._how, clock=self._clock, target=self._node)
         except (Deadlock, Livelock) as exc:
             # Code that waits for what a dead process does not do any more hangs, and nobody sees that.
             self._error, self._was_cancelled = self._killed or exc, False
@@ -151,6 +162,7 @@ class _Simulation:
 
     def _customize_hooks(self, hooks: RuntimeHooks) -> RuntimeHooks:
         witness, store, new_id = self._witness, self._store, hooks.new_id
+        self._clock.wall_start = max(self._clock.wall_start, self._resumed_at())
 
         def unused_id() -> str:
             """Return a new identifier that no run in the store has."""
@@ -159,6 +171,16 @@ class _Simulation:
             return identifier
 
         return attrs.evolve(hooks, observer=witness, wrap_strategy=witness.wrap, new_id=unused_id)
+
+    def _resumed_at(self) -> float:
+        """Return the time of day at which a run begins that another one is resumed by; 0 if there is none."""
+        identifier = self._options.get("resume")
+        stored = self._store.read(identifier) if isinstance(identifier, str) else None
+        if stored is None:
+            return 0.0
+        saved = stored_info(stored)
+        times = [time for record in saved.records for time in (record.started, record.ended) if time is not None]
+        return math.ceil(max(times, default=0.0)) + RESUMED_AFTER
 
     async def _main(self) -> None:
         caller.set(None)  # this may be in a node of another simulation

@@ -62,7 +62,7 @@ class _JumpingSelector:
             deadline = self._loop.deadline()
             if clock.may_jump(deadline):
                 if deadline is not None:
-                    clock.jump(deadline - clock.now)
+                    clock.jump_to(deadline)
                 return self.events
             self.events = self._real.select(0 if self._loop.count_ready() else REAL_WAIT)
         if self.events or self._loop.count_ready() or timeout == 0:  # a timer is due, if there is nothing else
@@ -114,11 +114,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._blocked.release()  # what a thread has asked between the last turn and this is never answered
 
     def time(self) -> float:
-        return self.clock.now
+        return self.clock.reading
 
     def on_clock_moved(self, seconds: float) -> None:
         # Otherwise asyncio would spin once the clock is large.
-        self._clock_resolution = max(1e-9, 2 * math.ulp(self.clock.now))
+        self._clock_resolution = max(1e-9, 2 * math.ulp(self.clock.reading))
 
     def deadline(self) -> float | None:
         """Return when the next timer is due, or None if none ever is (``anyio.sleep_forever`` sets such a timer)."""
@@ -145,7 +145,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return Task(coro, loop=self, order=next(self._made), **options)
 
     def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
-        self.clock.note_timer(when - self.clock.now)
+        self.clock.note_timer(when - self.clock.reading)
         timer = super().call_at(self._moment(when), callback, *args, **options)
         self.sleeps.note(timer)
         return timer

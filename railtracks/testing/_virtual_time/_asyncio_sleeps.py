@@ -53,7 +53,7 @@ class Sleeps:
         while frame is not None and str(frame.f_globals.get("__name__")).startswith(_SLEEPING):
             frame = frame.f_back
         if frame is not None and is_user_code(frame):
-            self._asleep[id(timer)] = order_of(asyncio.current_task()), timer.when() - self._clock.now
+            self._asleep[id(timer)] = order_of(asyncio.current_task()), timer.when() - self._clock.reading
 
     def delay(self) -> None:
         """Decide, before the clock jumps, whether the sleep that ends next lasts longer.
@@ -94,7 +94,7 @@ class Sleeps:
         decided, self._decided = self._decided, {}
         for timer, end in decided.values():
             if timer._scheduled and timer.when() > end:  # it is late, and has not ended
-                self._set(timer, max(end, self._clock.now))
+                self._set(timer, max(end, self._clock.reading))
                 self._decided[id(timer)] = timer, end
 
     def _set(self, timer: Any, when: float) -> None:

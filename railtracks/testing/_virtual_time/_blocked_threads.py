@@ -12,12 +12,12 @@ import contextlib
 import functools
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
 
+from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._tasks import is_user_code, place_of
 
 
@@ -158,5 +158,5 @@ class StallDetector:
             return 0.0
         seen = self._seen.get(thread)
         if seen is None or seen[:2] != (id(frame), frame.f_lasti):
-            seen = self._seen[thread] = id(frame), frame.f_lasti, time.monotonic()
-        return time.monotonic() - seen[2]
+            seen = self._seen[thread] = id(frame), frame.f_lasti, _real_clock.monotonic()
+        return _real_clock.monotonic() - seen[2]

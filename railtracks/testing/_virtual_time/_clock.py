@@ -13,12 +13,12 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from railtracks._test_probe import counted
 from railtracks.exceptions import ConfigError, RTError
+from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._blocked_threads import where_thread_waits
 from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing._virtual_time._thread_kinds import foreign_threads
@@ -36,6 +36,10 @@ CHECKS = 25
 """How many times, within ``max_steps``, to check what else is going on."""
 WATCHED_TURNS = 20
 """The turns after the last step that is allowed, in which what runs is noted."""
+DIGITS = 9
+"""The digits of the seconds since the run began, after the point."""
+WALL = 1e9
+"""The wall clock when a run begins: 2001-09-09, 01:46:40 UTC."""
 MAX_PLACES = 10
 """How many places are listed at most."""
 MAX_TIMERS = 1000
@@ -145,7 +149,7 @@ class VirtualClock:
         """The scheduler of tasks; None if the event loop decides. Set by ``run``."""
         self._patience = patience
         self._sockets = hold_for_sockets
-        self._now = 0.0
+        self._reading = self._now = 0.0
         self._holds = 0
         self._lock = threading.Lock()
         self._waiting_since: float | None = None  # in real time
@@ -159,6 +163,9 @@ class VirtualClock:
         self._watched_turns = 0
         self.timers: set[float] = set()
         """The lengths of the timers that were set, in virtual seconds, to the microsecond."""
+        self._start = 0.0
+        self.wall_start = WALL
+        """The wall clock when the run begins."""
         self.older_threads: set[threading.Thread] = set(threading.enumerate())
         """Threads that do not know this event loop."""
         self.event_loop: EventLoop | None = None
@@ -184,6 +191,24 @@ class VirtualClock:
         """Virtual seconds since the run began. From any thread."""
         return self._now
 
+    @property
+    def reading(self) -> float:
+        """What the event loop's clock and ``time.monotonic()`` read in the run: ``start``, and ``now`` more."""
+        return self._reading
+
+    @property
+    def wall(self) -> float:
+        """What ``time.time()`` returns in the run: seconds since 1970."""
+        return self.wall_start + self._now
+
+    def begin_at(self, start: float) -> None:
+        """Set what the clock reads when the run begins."""
+        self._start = self._reading = start
+
+    def seconds_until(self, reading: float) -> float:
+        """Return the seconds until the clock reads that."""
+        return max(0.0, reading - self._reading)
+
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Hold the clock inside the block, for work that it does not know of. Can be used in any thread."""
@@ -206,7 +231,14 @@ class VirtualClock:
         """
         if seconds < 0:
             raise ValueError(f"jump: {seconds!r} seconds is negative; use 0 or more")
-        self._now += seconds
+        self.jump_to(self._reading + seconds)
+
+    def jump_to(self, reading: float) -> None:
+        """Advance the clock until it reads that; not further, so that a deadline at that moment is due exactly."""
+        before, self._reading = self._reading, max(reading, self._reading)
+        # The digits that are lost in a large number must not be seen in small ones.
+        self._now = round(self._reading - self._start, DIGITS) if self._start else self._reading
+        seconds = self._reading - before
         if self.event_loop is not None:
             self.event_loop.on_clock_moved(seconds)
 
@@ -227,7 +259,7 @@ class VirtualClock:
         To be called when nothing can run before ``deadline``.
 
         Args:
-            deadline: When the next timer is due; None if none ever is.
+            deadline: What the clock reads when the next timer is due; None if none ever is.
 
         Raises:
             StuckError: the run cannot continue, and cancelling it has not helped.
@@ -308,9 +340,9 @@ class VirtualClock:
 
         A thread that has just handed something over seems to be at work for a moment.
         """
-        until = time.monotonic() + SETTLING
-        while (holders := self._holders(self._rests)) and time.monotonic() < until:
-            time.sleep(SETTLING / 10)
+        until = _real_clock.monotonic() + SETTLING
+        while (holders := self._holders(self._rests)) and _real_clock.monotonic() < until:
+            _real_clock.block(SETTLING / 10)
         return holders or self._wakers()
 
     def _rests(self, thread: int) -> bool:
@@ -367,10 +399,14 @@ class VirtualClock:
         Returns:
             When the wait began.
         """
-        real = time.monotonic()
+        real = _real_clock.monotonic()
         if since is None or real - since <= self._patience:
             return real if since is None else since
-        then = "" if deadline is None else f", and the next deadline, at {deadline:g} s, would be jumped past it"
+        then = (
+            ""
+            if deadline is None
+            else f", and the next deadline, at {self._now + self.seconds_until(deadline):g} s, would be jumped past it"
+        )
         self._fail(
             ClockHeldError,
             f"for {self._patience:g} s of real time {', '.join(sorted(set(holders)))} has been under way{then}; "

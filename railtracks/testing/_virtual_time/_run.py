@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import inspect
 import itertools
 import os
 import sys
@@ -25,11 +27,10 @@ from railtracks.testing._virtual_time._run_options import RunOptions
 from railtracks.testing._virtual_time._scheduler import Scheduler, scheduler_for
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._trio_loop import seeded_trio, trio_options
+from railtracks.testing._virtual_time._world import World
+from railtracks.testing._virtual_time._world_patches import virtual_names
 
 T = TypeVar("T")
-
-WALL = 1e9
-"""The wall clock when a run begins: 2001-09-09, 01:46:40 UTC."""
 
 
 def backend_options(clock: VirtualClock, backend: str, scheduler: Scheduler | None = None) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def virtual_hooks(clock: VirtualClock, seed: int | None = None) -> RuntimeHooks:
     values, jitter = seeded(seed, "values"), seeded(seed, "jitter")
     return RuntimeHooks(
         clock=lambda: clock.now,
-        wall=lambda: WALL + clock.now,
+        wall=lambda: clock.wall,
         processor_clock=None,  # it differs from run to run
         new_id=lambda: f"s{next(count)}",
         random_bytes=os.urandom if values is None else values.randbytes,
@@ -73,6 +74,8 @@ def run(
     backend: str = "asyncio",
     seed: int | None = None,
     clock: VirtualClock | None = None,
+    world: str = "real",
+    start: float | None = None,
 ) -> T:
     """Run an async function as ``anyio.run`` does, under virtual time. Blocks.
 
@@ -89,6 +92,10 @@ def run(
         seed: Decides the order of tasks that can run at the same time, and of worker threads, which take turns. The
             same seed gives the same order. With None the event loop decides.
         clock: A clock to read the time from, or to hold it; by default a new one.
+        world: With "virtual", ``time``, ``datetime``, ``random``, ``uuid`` and ``os.urandom`` follow the virtual clock
+            and the seed for code that runs in the run. With "real" they are as they always are.
+        start: What ``anyio.current_time()`` and, in a virtual world, ``time.monotonic()`` read when the run begins, in
+            seconds. By default 0; in a virtual world another number for each seed but 0.
 
     Returns:
         What ``func`` returns.
@@ -103,7 +110,7 @@ def run(
         Exception: what ``func`` raises.
     """
     with kept_in_memory():
-        how = RunOptions(seed=seed, backend=backend, clock=clock)
+        how = RunOptions(seed=seed, backend=backend, clock=clock, world=world, start=start)
         return run_with(lambda hooks: hooks, func, *args, how=how, clock=clock or VirtualClock())
 
 
@@ -127,22 +134,41 @@ def run_with(
     *args: Any,
     how: RunOptions,
     clock: VirtualClock,
+    target: Any = None,
 ) -> T:
-    """Do what ``run`` does, with the hooks that ``customize_hooks`` returns for those of virtual time."""
+    """Do what ``run`` does, with the hooks that ``customize_hooks`` returns for those of virtual time.
+
+    ``target`` is the function of the user that is run, if ``func`` is not.
+    """
     if library := running_library():
         raise SessionError(
             f"an event loop of {library} is running in this thread, and virtual time needs its own event loop; "
             f"call this from a plain `def`, not from an `async def`"
         )
     seed, backend = how.seed, how.backend
-    clock.thread_scheduler = SeededThreadScheduler(seeded(seed, "threads"))
+    world = World(clock, seed) if how.world == "virtual" else None
+    clock.begin_at(how.reading_at_start)
+    clock.thread_scheduler = SeededThreadScheduler(seeded(seed, "threads"), world)
     clock.scheduler = scheduler = None if seed is None else seeded_scheduler(seed)
     token = runtime_hooks.set(customize_hooks(virtual_hooks(clock, seed)))
     try:
-        return run_on(clock, scheduler, func, *args, backend=backend)
+        with contextlib.ExitStack() as stack:
+            if world is not None:
+                stack.enter_context(virtual_names(*_namespaces_of(func if target is None else target)))
+                stack.enter_context(world.in_this_thread())
+            return run_on(clock, scheduler, func, *args, backend=backend)
     finally:
         runtime_hooks.reset(token)
         clock.thread_scheduler.release_all()
+
+
+def _namespaces_of(function: Any) -> Iterator[dict[str, Any]]:
+    """Yield the namespace of a function: its module may be none that is loaded, as in a notebook."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    namespace = getattr(inspect.unwrap(function), "__globals__", None)
+    if isinstance(namespace, dict):
+        yield namespace
 
 
 def run_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import attrs
@@ -31,6 +32,23 @@ def _check_clock(_: object, __: object, value: Any) -> None:
         raise ConfigError("clock: a VirtualClock can be used for one run only; use a new one: clock=VirtualClock()")
 
 
+def check_world(_: object, __: object, value: Any) -> None:
+    """Validate a world. ConfigError if it is not one."""
+    if value not in ("virtual", "real"):
+        raise ConfigError(f"world is {value!r}; use 'virtual' or 'real'")
+
+
+def _check_start(_: object, __: object, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise ConfigError(f"start is {value!r}; use a number of seconds from 0 to 1e9, or None to have the seed decide")
+
+
+LATEST_START = 1_000_000
+"""The seconds that the clock reads at most when a run begins, if the seed decides."""
+
+
 @attrs.frozen(kw_only=True)
 class RunOptions:
     """How ``run`` runs a function.
@@ -45,6 +63,20 @@ class RunOptions:
     """"asyncio" or "trio"."""
     clock: VirtualClock | None = attrs.field(default=None, validator=_check_clock, eq=False)
     """The clock to run on; None for a new one."""
+
+    world: str = attrs.field(default="real", validator=check_world)
+    """Whether clocks and chance of user code follow the virtual clock and the seed: "virtual" or "real"."""
+    start: float | None = attrs.field(default=None, validator=_check_start)
+    """What the clock reads when the run begins; None to have the seed decide, in a virtual world."""
+
+    @property
+    def reading_at_start(self) -> float:
+        """What the clock reads when the run begins."""
+        if self.start is not None:
+            return float(self.start)
+        if not self.seed or self.world == "real":
+            return 0.0
+        return float(Random(f"{self.seed}/start").randrange(1, LATEST_START))  # noqa: S311 (repeatable, not secret)
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

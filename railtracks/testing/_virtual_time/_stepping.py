@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.lowlevel import checkpoint
 
 from railtracks._test_probe import running_library
+from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._choices import Choices, draw_from
 from railtracks.testing._virtual_time._clock import PATIENCE, ClockHeldError, VirtualClock
 from railtracks.testing._virtual_time._run import backend_options, seeded
@@ -104,16 +104,16 @@ class SteppedLoop:
         raise failure
 
     async def _wait_idle(self) -> None:
-        began = time.monotonic()
+        began = _real_clock.monotonic()
         while True:
             await self._wait_all_tasks_blocked()
             if not self.clock.grant_thread_turn():
                 return
-            if time.monotonic() - began > PATIENCE:
+            if _real_clock.monotonic() - began > PATIENCE:
                 assert self.clock.event_loop is not None
                 problem = f"a worker thread has been under way for {PATIENCE:g} s of real time; let it end"
                 raise ClockHeldError(problem, self.clock.event_loop.waiting())
-            time.sleep(REAL_WAIT)  # noqa: ASYNC251 (a thread is at work, and nothing else may run before it has ended)
+            _real_clock.block(REAL_WAIT)  # a thread is at work, and nothing else may run before it has ended
             await checkpoint()
 
     async def _wait_all_tasks_blocked(self) -> None:
@@ -133,8 +133,8 @@ class SteppedLoop:
         assert event_loop is not None
         end = clock.now + seconds
         await self._wait_idle()
-        while (deadline := event_loop.deadline()) is not None and deadline <= end:
-            clock.jump(max(0.0, deadline - clock.now))
+        while (deadline := event_loop.deadline()) is not None and clock.seconds_until(deadline) <= end - clock.now:
+            clock.jump_to(deadline)
             await checkpoint()
             await self._wait_idle()
         clock.jump(max(0.0, end - clock.now))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
+
+from railtracks.testing._virtual_time import _real_clock
 
 THREAD_END = 0.2
 """Real seconds that a thread has to end after a run, or a test, before it counts as left behind."""
@@ -64,12 +65,12 @@ def threads_left(before: set[threading.Thread]) -> list[str]:
     Args:
         before: The threads that existed before.
     """
-    deadline = time.monotonic() + THREAD_END
+    deadline = _real_clock.monotonic() + THREAD_END
     left = []
     for thread in set(threading.enumerate()) - before:
         if not is_pooled(thread):
             with contextlib.suppress(RuntimeError):  # other code is just starting this thread
-                thread.join(max(0.0, deadline - time.monotonic()))
+                thread.join(max(0.0, deadline - _real_clock.monotonic()))
             if thread.is_alive():
                 left.append(f"the thread {thread.name}")
     return sorted(left)

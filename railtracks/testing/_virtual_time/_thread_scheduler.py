@@ -8,7 +8,6 @@ If the event loop always has something to do, one continues after many steps: th
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from itertools import islice
 from random import Random
@@ -18,7 +17,9 @@ import anyio
 from anyio.to_thread import current_default_thread_limiter
 
 from railtracks._test_probe import running_library
+from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._blocked_threads import StallDetector
+from railtracks.testing._virtual_time._world import World
 
 GRACE = 0.1
 """Real seconds that a thread may stall before the next one continues too: the first may be waiting for the next."""
@@ -31,10 +32,12 @@ class SeededThreadScheduler:
 
     Args:
         random: Decides which piece of work is next. With None, all continue at once.
+        world: The world in which the threads are while they do the work.
     """
 
-    def __init__(self, random: Random | None = None) -> None:
+    def __init__(self, random: Random | None = None, world: World | None = None) -> None:
         self._random = random
+        self._world = world
         self._changed = threading.Condition()
         self._ready: dict[object, None] = {}  # waits for its turn
         self._running: dict[object, None] = {}  # has its turn
@@ -51,6 +54,8 @@ class SeededThreadScheduler:
         with self._changed:
             if work in self._ready or work in self._running:  # or else it has finished before its thread began
                 self._threads[work] = threading.get_ident()
+                if self._world is not None:
+                    self._world.enter()
             self._changed.wait_for(lambda: self._released or work not in self._ready)
 
     def on_suspended(self, work: object) -> None:
@@ -61,7 +66,9 @@ class SeededThreadScheduler:
         with self._changed:
             self._running.pop(work, None)
             self._ready.pop(work, None)
-            self._threads.pop(work, None)
+            thread = self._threads.pop(work, None)
+            if thread is not None and self._world is not None:
+                self._world.leave(thread)
             self._changed.notify_all()
 
     def limiter(self, given: anyio.CapacityLimiter | None, admit: Callable[[], None]) -> anyio.CapacityLimiter | None:
@@ -95,7 +102,7 @@ class SeededThreadScheduler:
                 work = self._random.choice(list(islice(self._ready, CANDIDATES)))
                 del self._ready[work]
                 self._running[work] = None
-                self._granted_at = time.monotonic()
+                self._granted_at = _real_clock.monotonic()
                 self._changed.notify_all()
             return self._is_at_work(is_blocked)
 
@@ -114,9 +121,9 @@ class SeededThreadScheduler:
             waiting = len(self._ready)
             at_work = self.grant_turn(rests)
             granted = len(self._ready) < waiting
-        until = time.monotonic() + GRACE
-        while at_work and time.monotonic() < until:
-            time.sleep(1e-4)
+        until = _real_clock.monotonic() + GRACE
+        while at_work and _real_clock.monotonic() < until:
+            _real_clock.block(1e-4)
             with self._changed:
                 at_work = self._is_at_work(rests)
         return granted
@@ -127,7 +134,7 @@ class SeededThreadScheduler:
     def _is_stalled(self, work: object) -> bool:
         if work in self._threads:
             return self._stalls.stalled_for(self._threads[work]) > GRACE
-        return time.monotonic() > self._granted_at + 10 * GRACE  # it waits for a thread, and there may be none
+        return _real_clock.monotonic() > self._granted_at + 10 * GRACE  # it waits for a thread, and there may be none
 
     def release_all(self) -> None:
         """Let all work continue from now on, because the run is over and grants no more turns."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._blocked_threads import BlockedThreads, patch_trio_messages
 from railtracks.testing._virtual_time._clock import MAX_TIMERS, StuckError, VirtualClock
 from railtracks.testing._virtual_time._scheduler import Scheduler, Step
@@ -18,7 +18,7 @@ from railtracks.testing._virtual_time._trio_jobs import TrioJobs
 from railtracks.testing._virtual_time._trio_sleeps import TrioSleeps
 
 if TYPE_CHECKING:
-    import trio.testing
+    pass
 
 
 @contextlib.contextmanager
@@ -121,8 +121,6 @@ def trio_options(clock: VirtualClock, scheduler: Scheduler | None = None) -> dic
             clock.note_activity()
             event_loop.scheduled.append(task)
 
-    real_time = mock.current_time
-
     def current_time() -> float:
         if event_loop.scheduled and not hasattr(GLOBAL_RUN_CONTEXT, "task"):  # the event loop asks, once in each turn
             event_loop.turn, event_loop.scheduled = event_loop.scheduled, []
@@ -131,7 +129,7 @@ def trio_options(clock: VirtualClock, scheduler: Scheduler | None = None) -> dic
             except StuckError:
                 event_loop.abandon_run()
                 raise
-        return real_time()
+        return clock.reading
 
     sleeps = TrioSleeps(clock, scheduler)
 
@@ -139,7 +137,7 @@ def trio_options(clock: VirtualClock, scheduler: Scheduler | None = None) -> dic
         nonlocal wait
         sleeps.delay(_runner().deadlines)
         deadline = event_loop.deadline()
-        if deadline is not None and deadline <= clock.now:
+        if deadline is not None and deadline <= clock.reading:
             return
         event_loop.note_timers(clock)
         try:
@@ -149,22 +147,21 @@ def trio_options(clock: VirtualClock, scheduler: Scheduler | None = None) -> dic
             raise
         if may_jump:
             assert deadline is not None
-            clock.jump(deadline - clock.now)
+            clock.jump_to(deadline)
         else:
-            time.sleep(wait)  # the event loop asks again and again, and threads have to run as well
+            _real_clock.block(wait)  # the event loop asks again and again, and threads have to run as well
             wait = min(max(1e-5, 2 * wait), 1e-3)
 
     mock._autojump = autojump  # type: ignore[method-assign]
     mock.current_time = current_time  # type: ignore[method-assign]
-    clock.event_loop = event_loop = _Trio(mock)
+    clock.event_loop = event_loop = _Trio()
     return {"clock": mock, "instruments": [ActivityInstrument()]}
 
 
 class _Trio:
     """The ``EventLoop`` of a clock, for trio."""
 
-    def __init__(self, mock: trio.testing.MockClock) -> None:
-        self.on_clock_moved = mock.jump
+    def __init__(self) -> None:
         self.blocked = BlockedThreads()
         self.jobs_of_run = TrioJobs()
         self.scheduled: list[Any] = []
@@ -173,15 +170,16 @@ class _Trio:
         """The tasks that were scheduled for this turn."""
         self._noted: set[tuple[float, int]] = set()  # the timers that waited at the last jump
 
+    def on_clock_moved(self, seconds: float) -> None:
+        pass  # trio asks for the time in each turn
+
     def call_soon(self, func: Callable[[], None], /) -> object:
         func()
         return None
 
     def deadline(self) -> float | None:
-        import trio
-
-        ahead = trio.lowlevel.current_statistics().seconds_to_next_deadline
-        return None if math.isinf(ahead) else trio.current_time() + ahead
+        deadline = float(_runner().deadlines.next_deadline())
+        return None if math.isinf(deadline) else deadline
 
     def note_timers(self, clock: VirtualClock) -> None:
         """Note the timers that were set since the last jump; if very many wait, those of the first ones."""

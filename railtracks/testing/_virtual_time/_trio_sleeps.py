@@ -62,7 +62,7 @@ class TrioSleeps:
     def _end_late_sleeps(self) -> None:
         for scope, end in self._decided.items():
             if scope.deadline > end:
-                scope.deadline = max(end, self._clock.now)
+                scope.deadline = max(end, self._clock.reading)
 
 
 class _Sleep(NamedTuple):

@@ -1,0 +1,101 @@
+"""The virtual world of a run: what clocks and chance are for the code that runs in it, and which code that is.
+
+A world belongs to threads: that of the event loop, and those that do work for the run. In them, code of users and of
+most libraries gets the virtual clock and numbers that the seed decides. Event loops, pytest, logging and the harness
+itself get the real ones, or else they could not do their work. All other threads of the process are in no world.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+import threading
+from collections.abc import Iterator
+from random import Random
+from typing import Protocol
+
+REAL_PACKAGES = frozenset(
+    {
+        "_pytest", "anyio", "asyncio", "concurrent", "coverage", "debugpy", "execnet", "freezegun",
+        "hypothesis", "importlib", "logging", "multiprocessing", "outcome", "pluggy", "pydevd", "pytest",
+        "pytest_asyncio", "pytest_timeout", "pytest_trio", "queue", "railtracks", "selectors", "sniffio", "socket",
+        "sqlite3", "ssl", "subprocess", "tempfile", "threading", "time_machine", "trio", "unittest", "uvloop",
+        "weakref", "xdist",
+    }
+)  # fmt: skip
+"""Packages that have the real clocks and real chance in a run, too."""
+
+
+class WorldClock(Protocol):
+    """What a world needs of the clock of its run."""
+
+    @property
+    def reading(self) -> float:
+        """What ``time.monotonic()`` returns."""
+
+    @property
+    def wall(self) -> float:
+        """What ``time.time()`` returns."""
+
+
+class World:
+    """The clocks and the chance of one run.
+
+    Args:
+        clock: The clock of the run.
+        seed: Its seed; None for real chance.
+
+    Attributes:
+        random: What stands for the global generator of ``random``; None for the real one.
+        entropy: What stands for ``os.urandom``; None for the real one.
+    """
+
+    def __init__(self, clock: WorldClock, seed: int | None) -> None:
+        self.clock = clock
+        self.random = None if seed is None else Random(f"{seed}/random")  # noqa: S311 (repeatable, not secret)
+        self.entropy = None if seed is None else Random(f"{seed}/entropy")  # noqa: S311 (repeatable, not secret)
+        self.loop_thread = threading.get_ident()
+        self._uuids = itertools.count()
+
+    def count_uuid(self) -> int:
+        """Return how many were counted before: no two identifiers of one moment are equal."""
+        return next(self._uuids)
+
+    @contextlib.contextmanager
+    def in_this_thread(self) -> Iterator[None]:
+        """Have the code inside the block, in this thread, be in this world."""
+        outer = world_of_thread()
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave(threading.get_ident())
+            if outer is not None:
+                outer.enter()
+
+    def enter(self) -> None:
+        """Have the calling thread be in this world from now on."""
+        _worlds[threading.get_ident()] = self
+
+    def leave(self, thread: int) -> None:
+        """Have the thread be in no world from now on, if it is in this one."""
+        if _worlds.get(thread) is self:
+            del _worlds[thread]
+
+
+_worlds: dict[int, World] = {}  # by thread
+
+
+def world_of_thread() -> World | None:
+    """Return the world of this thread, whatever code asks."""
+    return _worlds.get(threading.get_ident())
+
+
+def world_of_caller() -> World | None:
+    """Return the world of the code that called the function which calls this; None for the real one."""
+    world = _worlds.get(threading.get_ident())
+    if world is None:
+        return None
+    name: str = sys._getframe(2).f_globals.get("__name__", "")
+    return None if name.partition(".")[0] in REAL_PACKAGES else world

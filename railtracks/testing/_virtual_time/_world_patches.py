@@ -1,0 +1,114 @@
+"""Replaces clocks and chance while a run with a virtual world is under way in this process, and puts them back.
+
+The functions are replaced in their own modules, and the names that other modules have imported are replaced there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from railtracks.testing._virtual_time._stand_ins import STAND_INS, is_original
+from railtracks.testing._virtual_time._virtual_dates import DATES
+from railtracks.testing._virtual_time._world import REAL_PACKAGES
+
+_Name = tuple[dict[str, Any], str, Any, Any]
+"""A namespace, a name in it, the real value, and what stands for it."""
+_lock = threading.Lock()
+_runs = 0
+_replaced: list[_Name] = []
+
+
+@contextlib.contextmanager
+def virtual_names(*namespaces: dict[str, Any]) -> Iterator[None]:
+    """Replace clocks and chance inside the block, in all modules that are loaded and in ``namespaces``."""
+    global _runs
+    with _lock:
+        if not _runs:
+            _replace(_names.find())
+        _runs += 1
+        _replace(_names.find_in(*namespaces))
+    try:
+        yield
+    finally:
+        with _lock:
+            _runs -= 1
+            if not _runs:
+                _put_back()
+
+
+def _replace(names: list[_Name]) -> None:
+    for name in names:
+        namespace, key, real, stand_in = name
+        if namespace.get(key) is real:
+            namespace[key] = stand_in
+            _replaced.append(name)
+
+
+def _put_back() -> None:
+    for namespace, key, real, stand_in in _replaced:
+        if namespace.get(key) is stand_in:  # or something else has replaced it in the run, and keeps it
+            namespace[key] = real
+    _replaced.clear()
+
+
+class _Names:
+    """The names that are to be replaced. Modules are searched once, and again when they have other names."""
+
+    def __init__(self) -> None:
+        self._stand_ins: dict[int, tuple[Any, Any]] = {}  # by the identity of the real object
+        self._own: list[_Name] = []
+        self._searched: dict[str, tuple[dict[str, Any], int, list[_Name]]] = {}
+        self._modules = 0  # how many there were
+        self._found: list[_Name] = []
+        self._is_reliable = False  # whether nothing else had replaced anything when the modules were searched
+
+    def find(self) -> list[_Name]:
+        """Return the names in all loaded modules."""
+        self._prepare()
+        if len(sys.modules) == self._modules and self._is_reliable:
+            return self._found
+        before = self._searched if self._is_reliable else {}
+        self._modules, self._searched = len(sys.modules), {}
+        self._is_reliable = all(namespace.get(key) is real for namespace, key, real, _ in self._own)
+        for name, module in list(sys.modules.items()):
+            namespace = getattr(module, "__dict__", None)
+            if isinstance(namespace, dict) and _is_searched(name):
+                known = before.get(name)
+                if known is None or known[0] is not namespace or known[1] != len(namespace):
+                    known = namespace, len(namespace), self._search(namespace)
+                self._searched[name] = known
+        self._found = [*self._own, *(each for *_, found in self._searched.values() for each in found)]
+        return self._found
+
+    def find_in(self, *namespaces: dict[str, Any]) -> list[_Name]:
+        """Return the names in these, and in the main module, to which names may be added at any time."""
+        main = vars(sys.modules["__main__"]) if "__main__" in sys.modules else {}
+        return [name for namespace in (main, *namespaces) for name in self._search(namespace)]
+
+    def _prepare(self) -> None:
+        """Note the functions to replace, except those that something else has replaced; these later."""
+        if len(self._own) == len(STAND_INS):
+            return
+        known = {(id(namespace), key) for namespace, key, _, _ in self._own}
+        for module, name, make in STAND_INS:
+            if (id(vars(module)), name) not in known and is_original(real := vars(module)[name]):
+                self._own.append((vars(module), name, real, make(real)))
+        self._stand_ins.update((id(real), (real, stand_in)) for _, _, real, stand_in in self._own)
+        self._stand_ins.update((id(real), (real, stand_in)) for real, stand_in in DATES)
+        self._is_reliable = False
+
+    def _search(self, namespace: dict[str, Any]) -> list[_Name]:
+        known = self._stand_ins
+        return [(namespace, key, *known[id(value)]) for key, value in list(namespace.items()) if id(value) in known]
+
+
+def _is_searched(module: str) -> bool:
+    package = module.partition(".")[0]
+    return package not in sys.stdlib_module_names and package not in REAL_PACKAGES
+
+
+_names = _Names()
