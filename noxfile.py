@@ -309,3 +309,14 @@ def bench(session: nox.Session) -> None:
     """The benchmarks: ratios within one run, on both backends."""
     install(session, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def twins(session: nox.Session) -> None:
+    """Ten thousand simulated runs of flows that are right: none may raise an alarm. Takes minutes; run it once a week.
+
+    Arguments go to ``tests/harness/planted/twins.py``.
+    """
+    install(session, "test")
+    nightly = {"HYPOTHESIS_PROFILE": "nightly"}
+    session.run("python", "-m", "tests.harness.planted.twins", *session.posargs, env=nightly)

@@ -181,7 +181,9 @@ def sweep_subjects(
         sweeping.left_out.append("kills: the session keeps no journal (save_state=False or durability='exit')")
     sweeping.run_plans(first, keep=min(5 * pairs, max_runs // 5))
     double = [*sweeping.faults_after(names, actions), *plans.pairs_of_faults(chosen, actions)]
-    sweeping.run_plans([*_some(plans.spread(second), pairs, sweeping), *_some(double, pairs, sweeping)], in_order=True)
+    repeated = sweeping.faults_again() if pairs else []
+    last = [*_some(plans.spread(second), pairs, sweeping), *repeated, *_some(double, pairs, sweeping)]
+    sweeping.run_plans(last, in_order=True)
     return sweeping.result()
 
 
@@ -303,6 +305,12 @@ class _Sweeping:
             wanted = [place for place in new if not names or place[0] in names]
             found += plans.faults_after(plan, wanted, actions)
         return plans.spread(found)
+
+    def faults_again(self) -> list[Plan]:
+        """Return the plans in which each call of a node goes wrong, for the nodes that are then called more often."""
+        known = {name for name, call in self._usual if call > 1}  # each call of these has failed before
+        found = {repr(again): again for plan, new in self._new for again in plans.again(plan, new)}
+        return [again for again in found.values() if getattr(again.faults[0], "node", None) not in known]
 
     def result(self) -> Sweep:
         """Return what was found."""

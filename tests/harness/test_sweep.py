@@ -127,6 +127,32 @@ def test_it_finds_that_the_second_of_two_faults_breaks(backend):
     assert [fault.node for fault in result.violations[0].outcome.faults] == ["send", "send_again"]
 
 
+def test_each_call_of_a_node_that_is_tried_again_goes_wrong(backend):
+    """Two errors are not enough to show what happens after three in a row."""
+
+    @rt.function_node
+    async def fetch():
+        return "page"
+
+    @rt.function_node
+    async def flow():
+        for wait in (1, 2, 4):
+            try:
+                return await rt.call(fetch)
+            except ConnectionError:
+                await anyio.sleep(wait)
+        return None
+
+    def there_is_a_page(outcome):
+        assert outcome.exception or outcome.result, "nothing, and no error"
+
+    result = sweep(flow, backend=backend, invariants=[there_is_a_page], kills=False)
+    assert [repr(violation.outcome.faults) for violation in result.violations] == [
+        f"({Fault('fetch', Raise(ConnectionError('injected'), after=after))!r},)" for after in (False, True)
+    ]
+    assert sweep(flow, backend=backend, invariants=[there_is_a_page], kills=False, pairs=0).violations == ()
+
+
 def test_it_finds_what_takes_longer_than_a_timer(backend):
     lease, writes = {}, []
 

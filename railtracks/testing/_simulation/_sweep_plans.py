@@ -221,6 +221,19 @@ def faults_after(plan: Plan, new: Iterable[Place], actions: Actions) -> list[Pla
     ]
 
 
+def again(plan: Plan, new: Iterable[Place]) -> list[Plan]:
+    """Return the plan in which each call of a node goes wrong as one did after which the node was called again.
+
+    Args:
+        plan: A plan with one fault.
+        new: The calls of its run that a run without faults does not make.
+    """
+    [fault] = plan.faults
+    if not isinstance(fault, Fault) or fault.call is None or all(node != fault.node for node, _ in new):
+        return []
+    return [Plan(plan.kind.replace("a call", "each call", 1), (Fault(fault.node, fault.does),))]
+
+
 def shares(costs: Mapping[str, int], budget: int) -> dict[str, int]:
     """Return how many runs each kind may take: as equal as it can be, and none more than it needs."""
     found = {}

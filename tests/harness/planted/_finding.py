@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from railtracks.testing import Outcome, Violation, check, simulate
 from railtracks.testing._simulation._injection import ProcessKilled
-from railtracks.testing.strategies import seeds
+from railtracks.testing._sweep import MAX_RUNS, Subject, sweep_subjects
+from railtracks.testing.strategies import fault_plans, seeds
 from tests.harness.planted._planted import Planted
 
 BUDGET = 100
@@ -25,7 +27,7 @@ class Found:
     """A defect that was found."""
 
     examples: int
-    """How many were tried up to the first that showed it, including that one."""
+    """How many were tried up to the first that showed it, including that one; of a sweep, all of its runs."""
     outcome: Outcome
     """The run that is left after shrinking."""
     violation: Violation
@@ -34,6 +36,15 @@ class Found:
     def calls(self) -> int:
         """The number of calls of the shrunk run."""
         return sum(event.what == "created" for event in self.outcome.trace)
+
+
+@attrs.frozen
+class Search:
+    """What a search has shown."""
+
+    examples: int
+    """How many were tried in all, without those that shrink what was found."""
+    found: Found | None
 
 
 def find(planted: Planted, way: str | None = None, broken: bool = True, budget: int = BUDGET) -> Found | None:
@@ -45,72 +56,119 @@ def find(planted: Planted, way: str | None = None, broken: bool = True, budget: 
         broken: False searches in the twin, where nothing is to be found.
         budget: The number of examples.
     """
-    return FINDERS[way or planted.ways[0]](planted, broken, budget)
+    return search(planted, way or planted.ways[0], broken, budget).found
 
 
-def run_once(planted: Planted, broken: bool, **plan: Any) -> None:
-    """Run the flow once, and once more if the run was killed and can be resumed.
-
-    Raises:
-        Violation: a run broke an invariant.
-    """
-    case = planted.make(broken)
-    arguments = {**planted.options, **plan}
-    args = arguments.pop("args", case.args)
-    with case.variant:
-        outcome = simulate(case.target, *args, **arguments)
-        if case.resumes and isinstance(outcome.exception, ProcessKilled) and outcome.info.records:
-            check(outcome, *case.invariants)
-            again = {**arguments, "faults": (), "store": outcome.store, "resume": outcome.info.session_id}
-            outcome = simulate(case.target, *args, **again)
-    check(outcome, *case.invariants)
+def search(planted: Planted, way: str, broken: bool, budget: int, derandomize: bool = True) -> Search:
+    """Search for the defect, or for a false alarm of the twin; with other examples each time if not ``derandomize``."""
+    return FINDERS[way](_Searching(planted, broken, budget, derandomize))
 
 
-def _drawn(
-    planted: Planted, broken: bool, budget: int, plans: st.SearchStrategy[dict[str, Any]], seeds: st.SearchStrategy[int]
-) -> Found | None:
-    """Let Hypothesis draw examples."""
-    tried, first = 0, 0
+@attrs.frozen
+class _Searching:
+    """The arguments of a search."""
 
-    @settings(
-        max_examples=budget, deadline=None, database=None, derandomize=True,
-        phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
-    )  # fmt: skip
-    @given(plans, seeds, st.sampled_from(planted.backends))
-    def search(plan: dict[str, Any], seed: int, backend: str) -> None:
-        nonlocal tried, first
-        tried += 1
+    planted: Planted
+    broken: bool
+    budget: int
+    derandomize: bool
+
+    def run_once(self, **plan: Any) -> None:
+        """Run the flow once, and once more if the run was killed and can be resumed.
+
+        Raises:
+            Violation: a run broke an invariant.
+        """
+        case = self.planted.make(self.broken)
+        arguments = {**self.planted.options, **plan}
+        args = arguments.pop("args", case.args)
+        with case.variant:
+            outcome = simulate(case.target, *args, **arguments)
+            if case.resumes and isinstance(outcome.exception, ProcessKilled) and outcome.info.records:
+                check(outcome, *case.invariants)
+                again = {**arguments, "faults": (), "store": outcome.store, "resume": outcome.info.session_id}
+                outcome = simulate(case.target, *args, **again)
+        check(outcome, *case.invariants)
+
+    def plans_with_faults(self) -> st.SearchStrategy[dict[str, Any]]:
+        """Return the plans of the defect, with faults at the nodes of the flow if it has none yet."""
+        case = self.planted.make(self.broken)
+        with case.variant:
+            clean = simulate(case.target, *case.args, **self.planted.options)
+        usual = fault_plans(case.nodes, exceptions=self.planted.exceptions, kill=case.resumes, like=clean)
+
+        def with_faults(plan: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+            return st.just(plan) if "faults" in plan else usual.map(lambda faults: {**plan, "faults": faults})
+
+        return self.planted.plans.flatmap(with_faults)
+
+    def drawn(self, plans: st.SearchStrategy[dict[str, Any]], seeds: st.SearchStrategy[int]) -> Search:
+        """Let Hypothesis draw examples."""
+        tried, first = 0, 0
+
+        @settings(
+            max_examples=self.budget, deadline=None, database=None, derandomize=self.derandomize,
+            phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=False,
+        )  # fmt: skip
+        @given(plans, seeds, st.sampled_from(self.planted.backends))
+        def run_one(plan: dict[str, Any], seed: int, backend: str) -> None:
+            nonlocal tried, first
+            tried += 1
+            try:
+                self.run_once(seed=seed, backend=backend, **plan)
+            except Violation:
+                first = first or tried
+                raise
+
         try:
-            run_once(planted, broken, seed=seed, backend=backend, **plan)
-        except Violation:
-            first = first or tried
-            raise
-
-    try:
-        search()
-    except Violation as exc:
-        return Found(first, exc.outcome, exc)
-    return None
+            run_one()
+        except Violation as exc:
+            return Search(first, Found(first, exc.outcome, exc))
+        return Search(tried, None)
 
 
-def _by_seeds(planted: Planted, broken: bool, budget: int) -> Found | None:
+def _by_seeds(searching: _Searching) -> Search:
     """Draw arguments, seeds and backends."""
-    return _drawn(planted, broken, budget, planted.plans, seeds())
+    return searching.drawn(searching.planted.plans, seeds())
 
 
-def _by_faults(planted: Planted, broken: bool, budget: int) -> Found | None:
+def _by_faults(searching: _Searching) -> Search:
     """Draw faults as well."""
-    return _drawn(planted, broken, budget, planted.plans_with_faults(), seeds())
+    return searching.drawn(searching.plans_with_faults(), seeds())
 
 
-def _by_schedules(planted: Planted, broken: bool, budget: int) -> Found | None:
+def _by_schedules(searching: _Searching) -> Search:
     """Draw only such seeds that may hold tasks back, and let timers be late."""
-    return _drawn(planted, broken, budget, planted.plans, st.integers(FIRST_OF_SCHEDULES, 2**16 - 1))
+    return searching.drawn(searching.planted.plans, st.integers(FIRST_OF_SCHEDULES, 2**16 - 1))
 
 
-FINDERS: dict[str, Callable[[Planted, bool, int], Found | None]] = {
+def _by_sweep(searching: _Searching) -> Search:
+    """Sweep once. The budget is that of the sweep itself, unless it is smaller than that of a test."""
+    planted = searching.planted
+
+    def make() -> Subject:
+        case = planted.make(searching.broken)
+        return Subject(case.target, case.args, case.invariants)
+
+    case = planted.make(searching.broken)
+    max_runs = MAX_RUNS if searching.budget >= BUDGET else searching.budget
+    try:
+        result = sweep_subjects(
+            make, nodes=case.nodes, exceptions=planted.exceptions, kills=case.resumes, max_runs=max_runs,
+            seed=0 if searching.derandomize else random.randrange(2**16), backend=planted.backends[0],
+            **planted.options,
+        )  # fmt: skip
+    except Violation as exc:  # of the run in which nothing goes wrong
+        return Search(1, Found(1, exc.outcome, exc))
+    for violation in result.violations[:1]:
+        return Search(result.runs, Found(result.runs, violation.outcome, violation))
+    return Search(result.runs, None)
+
+
+FINDERS: dict[str, Callable[[_Searching], Search]] = {
     "seeds": _by_seeds,
     "faults": _by_faults,
+    "sweep": _by_sweep,
     "schedules": _by_schedules,
 }

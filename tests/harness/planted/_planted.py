@@ -10,7 +10,6 @@ import attrs
 from hypothesis import strategies as st
 
 from railtracks.testing import Outcome
-from railtracks.testing.strategies import fault_plans
 
 WAYS = ("seeds", "faults", "sweep", "schedules")
 """The ways to search for a defect, as the documentation advises them; see ``_finding.py``."""
@@ -66,23 +65,6 @@ class Planted:
         """What the documentation says about it."""
         source = "" if self.source is None else f" ([{self.source[0]}]({self.source[1]}))"
         return f"{self.name}: {self.defect}{source}"
-
-    def plans_with_faults(self) -> st.SearchStrategy[dict[str, Any]]:
-        """Return ``plans``, with faults at the nodes of the flow if it has none yet."""
-        case = self.make(False)
-        usual = fault_plans(case.nodes, exceptions=self.exceptions, kill=case.resumes).map(_without_stubs)
-
-        def with_faults(plan: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-            return st.just(plan) if "faults" in plan else usual.map(lambda faults: {**plan, "faults": faults})
-
-        return self.plans.flatmap(with_faults)
-
-
-def _without_stubs(plan: list[Any]) -> list[Any]:
-    """Return the plan without calls that return something else, and without calls that never end."""
-    return [
-        fault for fault in plan if type(getattr(fault, "does", None)).__name__ not in ("Return", "Hang", "LoseWorker")
-    ]
 
 
 def drawn(*args: st.SearchStrategy[Any], **options: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:

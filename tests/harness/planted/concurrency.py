@@ -344,8 +344,7 @@ PLANTED = [
     ),
     Planted(
         "slot not given back", "a semaphore is not released when a call fails", slot_not_given_back,
-        drawn(names, faults=errors("ask_database"), timeout=NEVER),
-        ways=("faults", "sweep"),
+        drawn(names, faults=errors("ask_database")), ways=("faults", "sweep"), options={"timeout": math.inf},
     ),
     Planted(
         "locks in opposite order", "two calls take the same two locks in opposite order", locks_in_opposite_order,
@@ -353,8 +352,7 @@ PLANTED = [
     ),
     Planted(
         "consumer waits for ever", "a producer that fails does not say that it is done", consumer_waits_for_ever,
-        drawn(names, faults=errors("fetch"), timeout=NEVER),
-        ways=("faults", "sweep"),
+        drawn(names, faults=errors("fetch")), ways=("faults", "sweep"), options={"timeout": math.inf},
     ),
     Planted(
         "booked twice", "a seat is checked, paid for, and only then taken", booked_twice,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import strategies as st
-
 import railtracks as rt
 from tests.harness.planted._planted import Case, Planted, defect
 
 PLANTED: list[Planted] = []
 
 
-@defect(PLANTED, "the branch is drawn anew when the run is resumed", "faults", "sweep")
+@defect(PLANTED, "the branch is drawn anew when the run is resumed", "sweep")
 def branch_drawn_anew(broken):
     paid = []
 
@@ -71,7 +69,7 @@ def sent_outside_of_a_call(broken):
     return Case(main, (it_is_sent_once,), resumes=True, args=("hello",), nodes=(log,))
 
 
-@defect(PLANTED, "the last of some steps is not idempotent", "faults", "sweep", args=st.tuples(st.integers(0, 4)))
+@defect(PLANTED, "the last of some steps is not idempotent", "sweep")
 def late_step_repeated(broken):
     sent = []
 

@@ -189,7 +189,7 @@ def tool_called_twice(broken):
     return Case(clerk, (one_room_is_booked,), args=("A room for Ada",), nodes=(book_room,))
 
 
-@defect(PLANTED, "an error at the seventh page is taken for the end", "faults", "sweep", least_calls=8)
+@defect(PLANTED, "an error at the seventh page is taken for the end", "sweep", least_calls=8)
 def error_taken_for_the_end(broken):
     @rt.function_node
     async def fetch(page):

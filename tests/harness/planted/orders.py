@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import anyio
+import attrs
 from hypothesis import strategies as st
 
 import railtracks as rt
@@ -203,8 +204,11 @@ def slow_save_overtakes(broken):
     return Case(edit, (the_last_version_is_stored,), nodes=(save,))
 
 
-def status_read_twice(pauses):
-    """Return a flow whose status may have changed, and changed back, between two checks."""
+def status_read_twice(pauses, later=0):
+    """Return a flow whose status may have changed, and changed back, between two checks.
+
+    The change begins so many seconds later.
+    """
 
     def make(broken):
         overwritten = []
@@ -233,6 +237,8 @@ def status_read_twice(pauses):
             document = {"status": "free", "text": "old", "version": 0}
             async with anyio.create_task_group() as group:
                 group.start_soon(rt.call, refresh, document)
+                if later:
+                    await anyio.sleep(later)
                 group.start_soon(rt.call, edit, document)
 
         def no_edit_is_overwritten(outcome):
@@ -260,21 +266,12 @@ async def download():
     await anyio.sleep(0.1)
 
 
-def changed_and_changed_back(name, text, *ways, pauses, nodes=None):
+def changed_and_changed_back(name, text, *ways, pauses, later=0, nodes=None):
     """Add a flow in which the status changes, and changes back, while another call waits."""
+    make = status_read_twice(pauses, later)
     defect(PLANTED, f"the status changed, and changed back, {text}", *ways, name=name)(
-        status_read_twice(pauses) if nodes is None else with_nodes(status_read_twice(pauses), nodes)
+        make if nodes is None else lambda broken: attrs.evolve(make(broken), nodes=nodes)
     )
-
-
-def with_nodes(make, nodes):
-    """Return ``make`` with other nodes for faults."""
-
-    def remade(broken):
-        case = make(broken)
-        return Case(case.target, case.invariants, nodes=nodes)
-
-    return remade
 
 
 changed_and_changed_back("changed back in one turn", "within one turn", "seeds", "schedules", pauses=(turn, turn))
@@ -283,5 +280,5 @@ changed_and_changed_back("changed back in three turns", "within three", "schedul
 changed_and_changed_back("changed back during I/O", "during I/O of the same length", "schedules", pauses=(io, io, io))
 changed_and_changed_back(
     "changed back during a call", "while a node was called", "faults", "sweep",
-    pauses=(download_in_node, io, io), nodes=(download,),
+    pauses=(download_in_node, io, io), later=0.05, nodes=(download,),
 )  # fmt: skip

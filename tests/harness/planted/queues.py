@@ -41,7 +41,7 @@ def sentinel_for_each_job(broken):
 
 @defect(
     PLANTED, "the producer does not wait for a slow consumer", "faults", "sweep",
-    args=st.tuples(st.integers(1, 40)),
+    args=st.tuples(st.integers(1, 10)),
 )  # fmt: skip
 def unbounded_backlog(broken):
     backlog = [0]
@@ -72,7 +72,7 @@ def unbounded_backlog(broken):
     def the_backlog_is_bounded(outcome):
         assert max(backlog) <= 1, f"a backlog of {max(backlog)} items"
 
-    return Case(copy, (the_backlog_is_bounded,), args=(40,), nodes=(store,))
+    return Case(copy, (the_backlog_is_bounded,), args=(5,), nodes=(store,))
 
 
 @defect(

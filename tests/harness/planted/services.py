@@ -117,7 +117,7 @@ def cached_calls_not_joined(broken):
 
 
 @defect(
-    PLANTED, "a lock that has expired, and that another holds by now, is deleted on release", "faults", "sweep",
+    PLANTED, "a lock that has expired, and that another holds by now, is deleted on release", "sweep",
     source=("redis-py", "https://github.com/redis/redis-py/issues/415"),
 )  # fmt: skip
 def lock_of_another_released(broken):
