@@ -22,6 +22,7 @@ from railtracks.testing._virtual_time._run import run
 from railtracks.testing.cassettes import Cassette
 from railtracks.testing.faults import Fault
 from railtracks.testing.invariants import Violation, check, invariant
+from railtracks.testing.linearizability import linearizable, operation
 from railtracks.testing.models import ScriptedModel
 
 __all__ = [
@@ -47,7 +48,9 @@ __all__ = [
     "faults",
     "invariant",
     "invariants",
+    "linearizable",
     "mark",
+    "operation",
     "resume",
     "run",
     "simulate",

@@ -21,7 +21,7 @@ from railtracks.testing._virtual_time._clock import Deadlock, Livelock
 from railtracks.testing.faults import Fault, StoreFault
 
 if TYPE_CHECKING:
-    from railtracks.testing._simulation._witness import CallKey, ObservedCall
+    from railtracks.testing._simulation._witness import CallKey, ObservedCall, ObservedOperation
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -99,6 +99,8 @@ class Outcome:
     """How the order of tasks was decided: "shuffled", with "priorities", or shuffled with "late timers"."""
     calls: dict[CallKey, ObservedCall] = attrs.field(factory=dict)
     """For invariants: each call, by session and index, as it was observed from outside of the runtime."""
+    operations: tuple[ObservedOperation, ...] = ()
+    """For invariants: the blocks that were marked by ``railtracks.testing.operation``, in the order of their begin."""
     failures: dict[int, CallFailed] = attrs.field(factory=dict)
     """For invariants: the events of calls that failed, by their places in the trace."""
 

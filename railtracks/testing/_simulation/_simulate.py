@@ -281,6 +281,7 @@ class _Simulation:
             unseen=tuple(map(witness.redact, self._unseen.texts)),
             cut_off=tuple(witness.cut_off), timers=tuple(sorted(self._clock.timers)),
             calls=witness.calls, failures=witness.failures,
+            operations=tuple(witness.operations),
         )  # fmt: skip
 
     def _observed(self, session: Session) -> ObservedSession:

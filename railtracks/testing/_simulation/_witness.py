@@ -5,6 +5,7 @@ The records are compared with what it observed. It stands where a node is run, s
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -62,13 +63,13 @@ class ObservedCall:
     began: float
     """When its node began to run, in virtual seconds."""
     begin_order: int = -1
-    """How many calls of all sessions had begun or ended before it began."""
+    """How many calls and operations of all sessions had begun or ended before it began."""
     outcome: Literal["returned", "raised", "cancelled"] | None = None
     """How it ended; None while it runs."""
     value: Any = None
     """What it returned or raised."""
     order: int = -1
-    """How many calls of all sessions had begun or ended before it ended."""
+    """How many calls and operations of all sessions had begun or ended before it ended."""
     time: float = math.inf
     """When it ended, in virtual seconds."""
     place: str = ""
@@ -89,6 +90,24 @@ class ObservedCall:
     """Its keyword arguments."""
     work: tuple[Hashable, ...] = ()
     """The work that it is part of, and that equal calls wait for; the outermost first."""
+
+
+@attrs.define(eq=False)
+class ObservedOperation:
+    """A block that user code has marked as an operation."""
+
+    name: str
+    """Its name."""
+    args: tuple[Any, ...]
+    """Its arguments."""
+    call: CallKey | None = None
+    """The call that it is part of."""
+    begin_order: int = -1
+    """How many calls and operations of all sessions had begun or ended before it began."""
+    order: int | None = None
+    """How many had begun or ended before it ended; None if it raised, or has not ended."""
+    result: Any = None
+    """What it returned; set by user code."""
 
 
 class Witness:
@@ -135,7 +154,8 @@ class Witness:
         self._writers: dict[ContextKey, set[int | None]] = {}
         self._last_reads: dict[ContextKey, dict[int | None, str]] = {}  # since the key was written
         self._waits: dict[CallKey, str] = {}  # what calls waited for when the run hung, before locks were released
-        self._moments = 0  # how many calls have begun, and how many have ended
+        self.operations: list[ObservedOperation] = []
+        self._moments = itertools.count()  # how many calls and operations have begun, and how many have ended
 
     # ---- around calls
 
@@ -153,11 +173,10 @@ class Witness:
         key = current.session_id, current.index
         in_cleanup = isinstance(sys.exc_info()[1], anyio.get_cancelled_exc_class())
         observed = ObservedCall(
-            current.task, caller.get(), not node.is_async, self._clock.now, self._moments, in_cleanup=in_cleanup,
+            current.task, caller.get(), not node.is_async, self._clock.now, next(self._moments), in_cleanup=in_cleanup,
             policies=policies_of(node), target=node.target, work=shared_work(),
             name=node.name, args=args, kwargs=kwargs,
         )  # fmt: skip
-        self._moments += 1
         self.calls[key] = observed
         token = caller.set(key)
         try:
@@ -184,8 +203,7 @@ class Witness:
         self, key: CallKey, observed: ObservedCall, outcome: Literal["returned", "raised", "cancelled"], value: Any
     ) -> None:
         observed.outcome, observed.value = outcome, value
-        observed.order, observed.time = self._moments, self._clock.now
-        self._moments += 1
+        observed.order, observed.time = next(self._moments), self._clock.now
         if outcome == "cancelled" and value.__traceback__ is not None:
             inner, stop = value.__traceback__.tb_next, Witness.execute.__code__
             observed.place = where_raised(inner, stop)
@@ -318,6 +336,15 @@ class Witness:
         """Note that the store did not write."""
         self.injected.append(fault)
         self._add("store", None, "", "fault", repr(fault))
+
+    def begin_operation(self, operation: ObservedOperation) -> None:
+        """Note that a block begins that user code has marked as an operation."""
+        operation.call, operation.begin_order = caller.get(), next(self._moments)
+        self.operations.append(operation)
+
+    def end_operation(self, operation: ObservedOperation) -> None:
+        """Note that the block has ended without an exception."""
+        operation.order = next(self._moments)
 
     def on_hang(self, problem: str) -> None:
         """Note that the run cannot continue. It is cancelled next, so cancellations that follow come from that."""
