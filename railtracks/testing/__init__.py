@@ -10,6 +10,7 @@ For agents there are models that follow a script, fail as providers do (``faults
 from railtracks.testing import conformance, evaluation, faults, invariants, trees
 from railtracks.testing._answers import Answer, ScriptError, answer, tool_call
 from railtracks.testing._cassettes._exchanges import CassetteError
+from railtracks.testing._compare import Comparison, Difference, compare
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._marks import mark
 from railtracks.testing._simulation._outcome import Outcome
@@ -30,7 +31,9 @@ __all__ = [
     "Cassette",
     "CassetteError",
     "ClockHeldError",
+    "Comparison",
     "Deadlock",
+    "Difference",
     "Fault",
     "Livelock",
     "Outcome",
@@ -43,6 +46,7 @@ __all__ = [
     "VirtualClock",
     "answer",
     "check",
+    "compare",
     "conformance",
     "evaluation",
     "faults",
