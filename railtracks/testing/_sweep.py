@@ -17,7 +17,7 @@ from railtracks.testing._simulation._injection import FaultyStore
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._restarts import simulate_restarts
 from railtracks.testing._simulation._simulate import simulate
-from railtracks.testing._simulation._sweep_plans import Plan
+from railtracks.testing._simulation._sweep_plans import EXCEPTIONS, Plan
 from railtracks.testing.faults import Fault, Raise
 from railtracks.testing.invariants import Invariant, Violation, check
 
@@ -81,7 +81,7 @@ def sweep(
     invariants: Iterable[Invariant] = (),
     setup: Callable[[], object] | None = None,
     nodes: Iterable[Any] = (),
-    exceptions: Iterable[Exception | type[Exception]] = (ConnectionError("injected"),),
+    exceptions: Iterable[Exception | type[Exception]] = EXCEPTIONS,
     hang: bool = False,
     returns: Mapping[Any, Any] | None = None,
     kills: bool = True,
@@ -108,7 +108,7 @@ def sweep(
         setup: Called before each run, to reset what the flow changes outside of it. It is not called before a run is
             resumed: what a killed process did stays done.
         nodes: The nodes, or their names, at whose calls something goes wrong; if empty, all but the one that is run.
-        exceptions: The exceptions that calls raise.
+        exceptions: The exceptions that calls raise; by default a ConnectionError and a ValueError.
         hang: Whether calls may hang and lose their workers, too: they do not end until they are cancelled.
         returns: What calls may return in place of their results, by node or its name. By default nothing.
         kills: Whether to kill and resume the process.
@@ -146,7 +146,7 @@ def sweep_subjects(
     make: Callable[[], Subject],
     *,
     nodes: Iterable[Any] = (),
-    exceptions: Iterable[Exception | type[Exception]] = (ConnectionError("injected"),),
+    exceptions: Iterable[Exception | type[Exception]] = EXCEPTIONS,
     hang: bool = False,
     returns: Mapping[Any, Any] | None = None,
     kills: bool = True,

@@ -22,7 +22,7 @@ from railtracks.exceptions import ConfigError
 from railtracks.testing import faults as f
 from railtracks.testing import trees as t
 from railtracks.testing._simulation._outcome import Outcome
-from railtracks.testing._simulation._sweep_plans import Place, calls_of, delays_of, few, overlapping
+from railtracks.testing._simulation._sweep_plans import EXCEPTIONS, Place, calls_of, delays_of, few, overlapping
 
 __all__ = [
     "backends",
@@ -214,7 +214,7 @@ def flows(max_leaves: int = 10, *, places: Iterable[str] = ()) -> st.SearchStrat
 def fault_plans(
     nodes: Iterable[Any] = (),
     *,
-    exceptions: Iterable[Exception | type[Exception]] = (ConnectionError("injected"),),
+    exceptions: Iterable[Exception | type[Exception]] = EXCEPTIONS,
     store: bool = True,
     kill: bool = False,
     lease: bool = False,
@@ -228,7 +228,7 @@ def fault_plans(
     Args:
         nodes: The nodes, or their names, at which something may go wrong; if empty, all nodes; with ``like``, all that
             it called but the one that was run.
-        exceptions: The exceptions that calls may raise.
+        exceptions: The exceptions that calls may raise; by default a ConnectionError and a ValueError.
         store: Whether the store may fail as well.
         kill: Whether the process may be killed as well; needs sessions that keep a journal.
         lease: Whether another machine may take the run over as well; it does in sessions that keep a journal.

@@ -144,6 +144,22 @@ def test_a_resumed_run_begins_later(backend):
     assert seen[2] > seen[1] + 60
 
 
+def test_a_resumed_run_has_other_chance_than_the_first(backend):
+    def choices(seed):
+        made = []
+
+        @rt.function_node
+        async def main():
+            made.append(random.choice("ab"))
+            await rt.call(anyio.sleep, 1)
+
+        killed = simulate(main, seed=seed, backend=backend, faults=[Kill(1)])
+        simulate(main, seed=seed, backend=backend, store=killed.store, resume=killed.info.session_id)
+        return "".join(made)
+
+    assert {choices(seed) for seed in range(20)} == {"aa", "ab", "ba", "bb"}
+
+
 # ---- chance
 
 

@@ -142,6 +142,7 @@ class _Simulation:
     def run(self) -> Outcome:
         threads = set(threading.enumerate())
         options = {"store": self._faulty or self._store, "logging_setting": "NONE"}
+        self._clock.wall_start = max(self._clock.wall_start, self._resumed_at())
         token = harness_options.set(options)
         try:
             with self._unseen.collect():
@@ -162,7 +163,6 @@ class _Simulation:
 
     def _customize_hooks(self, hooks: RuntimeHooks) -> RuntimeHooks:
         witness, store, new_id = self._witness, self._store, hooks.new_id
-        self._clock.wall_start = max(self._clock.wall_start, self._resumed_at())
 
         def unused_id() -> str:
             """Return a new identifier that no run in the store has."""

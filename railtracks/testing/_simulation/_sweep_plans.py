@@ -29,6 +29,8 @@ T = TypeVar("T")
 Place = tuple[str, int]
 """The name of a node, and which call of it, counted from 1."""
 
+EXCEPTIONS: tuple[Exception | type[Exception], ...] = (ConnectionError("injected"), ValueError("injected"))
+"""What calls raise if the user does not say it: what flows are written for, and what few are written for."""
 MOST_DELAYS = 8
 """How many delays are tried at a call."""
 SEEDS_OF_PAIRS = 4

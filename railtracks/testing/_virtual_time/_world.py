@@ -53,8 +53,10 @@ class World:
 
     def __init__(self, clock: WorldClock, seed: int | None) -> None:
         self.clock = clock
-        self.random = None if seed is None else Random(f"{seed}/random")  # noqa: S311 (repeatable, not secret)
-        self.entropy = None if seed is None else Random(f"{seed}/entropy")  # noqa: S311 (repeatable, not secret)
+        # A run that is resumed begins later, and so has other chance, as another process has.
+        chance = f"{seed}/{clock.wall:.0f}"
+        self.random = None if seed is None else Random(f"{chance}/random")  # noqa: S311 (repeatable, not secret)
+        self.entropy = None if seed is None else Random(f"{chance}/entropy")  # noqa: S311 (repeatable, not secret)
         self.loop_thread = threading.get_ident()
         self._uuids = itertools.count()
 
