@@ -85,6 +85,10 @@ class TraceEvent:
     """Where in user code a cancelled call waited and for what, if known. It is not in the repr, because the line that
     Python reports differs between versions."""
 
+    turn: int = attrs.field(default=0, eq=False)
+    """The turn of the event loop in which it happened. Events of one turn are those of tasks that could run at the same
+    time; the seed decides their order."""
+
     @property
     def who(self) -> str:
         """The session, as in ``s0``, or the call, as in ``s0.3 name``."""

@@ -235,6 +235,40 @@ def test_a_caller_leaves_what_is_waited_for_to_the_call(backend):
     assert found == {"s0.0 calls": "calls", "s0.1 waits": "waits, for an event"}
 
 
+def test_a_cancelled_call_says_whether_by_a_deadline(backend):
+    @rt.function_node
+    async def cancels(delay):
+        with anyio.move_on_after(delay):
+            await rt.call(waits, "for an event")
+        async with anyio.create_task_group() as group:
+            group.start_soon(rt.call, waits, "for an event")
+            await anyio.sleep(1)
+            group.cancel_scope.cancel()
+
+    outcome = simulate(cancels, 5, backend=backend)
+    found = places(outcome)
+    assert found == {"s0.1 waits": "waits, for an event, by a deadline", "s0.2 waits": "waits, for an event"}
+
+
+def test_a_deadline_of_the_session_is_the_reason_itself(backend):
+    assert "by a deadline" not in str(simulate(waits, "for an event", backend=backend, timeout=5))
+
+
+# ---- turns
+
+
+def test_events_of_one_step_are_of_one_turn(backend):
+    @rt.function_node
+    async def instant():
+        rt.context.put("a", 1)
+        rt.context.put("b", 2)
+        await anyio.sleep(1)
+        rt.context.put("c", 3)
+
+    turns = {event.detail: event.turn for event in simulate(instant, backend=backend).trace if event.what == "put"}
+    assert turns["'a': 1"] == turns["'b': 2"] < turns["'c': 3"]
+
+
 # ---- rules that raise, and plain asserts
 
 

@@ -16,6 +16,7 @@ body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem; color: #222; backgrou
 table { border-collapse: collapse; font-size: 13px; }
 th, td { text-align: left; vertical-align: top; padding: 2px 12px; border-left: 1px solid #ddd; }
 th { position: sticky; top: 0; background: #fff; }
+tr.turn td { border-top: 1px solid #bbb; }
 .time { color: #777; text-align: right; border-left: 0; white-space: nowrap; }
 .failed, .fault, .hangs { color: #b00020; } .cancelled, .refused { color: #9a6700; }
 .completed, .reused { color: #1a7f37; } .mark { font-weight: bold; }
@@ -47,14 +48,17 @@ def _table(trace: Sequence[TraceEvent]) -> str:
     lanes = {lane(event): "" if event.call is None else event.who for event in trace}
     columns = list(lanes) if len(lanes) <= MAX_COLUMNS else [""]
     head = "".join(f"<th>{escape(lanes.get(column, ''))}</th>" for column in columns)
-    rows = "\n".join(_row(event, columns) for event in trace)
-    return f'<table><thead><tr><th class="time">s</th>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>'
+    turns = [None, *(event.turn for event in trace)]
+    rows = "\n".join(_row(event, columns, event.turn != before) for event, before in zip(trace, turns, strict=False))
+    table = f'<table><thead><tr><th class="time">s</th>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>'
+    return f"<p>Between two lines are the events of one turn of the event loop.</p>\n{table}"
 
 
-def _row(event: TraceEvent, columns: Sequence[str]) -> str:
+def _row(event: TraceEvent, columns: Sequence[str], begins_turn: bool) -> str:
     here = columns.index(lane(event)) if len(columns) > 1 else 0
     who = "" if len(columns) > 1 and event.call is not None else event.who
     place = f" in {event.place}" if event.place else ""
     text = escape(f"{who} {event.what} {event.detail}{place}".strip())
     cells = "".join(f'<td class="{event.what}">{text}</td>' if i == here else "<td></td>" for i in range(len(columns)))
-    return f'<tr><td class="time">{event.time:.3f}</td>{cells}</tr>'
+    row = "turn" if begins_turn else ""
+    return f'<tr class="{row}"><td class="time">{event.time:.3f}</td>{cells}</tr>'

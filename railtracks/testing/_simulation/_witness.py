@@ -32,12 +32,12 @@ from railtracks._test_probe import (
     suspended_frames,
 )
 from railtracks.nodes import FunctionNode
-from railtracks.state import Broadcast, CallCancelled, CallCreated, CallFailed, CallSucceeded
+from railtracks.state import Broadcast, CallCancelled, CallCreated, CallFailed, CallSucceeded, Reason
 from railtracks.testing._simulation._injection import Injector
 from railtracks.testing._trace import TraceEvent, format_arguments, stable_repr
 from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._tasks import frames_passed, tasks, where_raised
-from railtracks.testing._virtual_time._waits import Wait, awaited
+from railtracks.testing._virtual_time._waits import Wait, awaited, is_by_deadline
 from railtracks.testing.faults import Fault, StoreFault
 
 CallKey = tuple[str, int]
@@ -74,6 +74,8 @@ class ObservedCall:
     """When it ended, in virtual seconds."""
     place: str = ""
     """Where in user code it was when it was cancelled, and what it waited for."""
+    by_deadline: bool = False
+    """Whether the deadline of a scope has cancelled it, as far as the event loop says so."""
     in_cleanup: bool = False
     """Whether it was made while a cancellation passed through its caller."""
     context_leaked: bool = False
@@ -211,6 +213,7 @@ class Witness:
             text = self._waits.get(key) or (wait and self._describe(wait))
             if observed.place and text:
                 observed.place += f", {text}"
+            observed.by_deadline = is_by_deadline(value)
 
     def _note_waits(self) -> None:
         """Note what all calls wait for."""
@@ -239,7 +242,7 @@ class Witness:
         probe = self._probes.get(session)
         if probe is not None:  # a trace is printed, also into logs that others read
             detail = probe.redact(detail)
-        self.trace.append(TraceEvent(self._clock.now, session, call, name, what, detail, place))
+        self.trace.append(TraceEvent(self._clock.now, session, call, name, what, detail, place, self._clock.turns))
 
     def redact(self, text: str) -> str:
         """Return ``text`` with the secrets that any session knows replaced."""
@@ -286,6 +289,8 @@ class Witness:
         elif isinstance(event, CallCancelled):
             observed = self.calls.get((session, call))
             place = "" if observed is None else observed.place
+            if place and observed is not None and observed.by_deadline and event.reason is Reason.OUTSIDE:
+                place += ", by a deadline"
             self._add(session, call, event.name, "cancelled", f"({event.reason.value})", place)
 
     def on_call_refused(self, session_id: str, record: Any, name: str, handled: BaseException | None) -> None:

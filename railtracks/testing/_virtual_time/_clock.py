@@ -141,6 +141,8 @@ class VirtualClock:
         self.max_steps = max_steps
         self.counts_steps = True
         """Whether too many steps are a livelock."""
+        self.turns = 0
+        """How many turns of the event loop have begun; it counts them itself."""
         self.failure: StuckError | None = None
         """Why the run could not continue, if that happened."""
         self.thread_scheduler: SeededThreadScheduler = SeededThreadScheduler()

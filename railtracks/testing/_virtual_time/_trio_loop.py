@@ -112,6 +112,9 @@ def trio_options(clock: VirtualClock, scheduler: Scheduler | None = None) -> dic
             self._patches.enter_context(patch_trio_messages(token, event_loop.blocked))
             self._patches.enter_context(event_loop.jobs_of_run.noted(token))
 
+        def after_io_wait(self, timeout: float) -> None:
+            clock.turns += 1
+
         def after_run(self) -> None:
             self._patches.close()
 

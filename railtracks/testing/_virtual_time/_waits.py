@@ -73,3 +73,9 @@ def _holders(awaited_object: Any) -> tuple[int, ...]:
     owner, borrowers = getattr(known, "owner", None), getattr(known, "borrowers", ())
     tasks = [*borrowers, *(() if owner is None else (owner,))]
     return tuple(getattr(task, "id", None) or id(task) for task in tasks)  # anyio gives the identity, trio the task
+
+
+def is_by_deadline(cancellation: BaseException) -> bool:
+    """Return whether a cancellation says that the deadline of a scope has passed, as those of trio and anyio do."""
+    source = getattr(cancellation, "source", None)  # of trio
+    return source == "deadline" or "reason: deadline exceeded" in str(cancellation)
