@@ -33,14 +33,16 @@ def job_handed_out_again(broken):
         if broker["done"] or anyio.current_time() < broker["visible"]:
             return
         waits = 0 if broken else delay
-        broker["visible"] = anyio.current_time() + waits + visibility_timeout
+        broker.update(owner=worker, visible=anyio.current_time() + waits + visibility_timeout)
         await anyio.sleep(delay)
-        await rt.call(run, delay)
+        if not broken and broker["owner"] != worker:
+            return  # it came back too late
         broker["done"] = True
+        await rt.call(run, delay)
 
     @rt.function_node
     async def main(delay):
-        broker = {"visible": anyio.current_time(), "done": False}
+        broker = {"owner": None, "visible": anyio.current_time(), "done": False}
         await rt.call_batch(work, range(2), [broker] * 2, [delay] * 2)
 
     def it_runs_once(outcome):
