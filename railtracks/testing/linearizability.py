@@ -20,9 +20,10 @@ import attrs
 from railtracks._test_hooks import runtime_hooks
 from railtracks._test_probe import as_node
 from railtracks.exceptions import ConfigError
+from railtracks.testing._simulation._observed import CallKey, ObservedOperation
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._questions import InvariantError
-from railtracks.testing._simulation._witness import CallKey, ObservedOperation, Witness
+from railtracks.testing._simulation._witness import Witness
 from railtracks.testing._trace import format_arguments, stable_repr
 
 __all__ = ["SequentialModel", "linearizable", "operation"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
@@ -14,14 +14,12 @@ from railtracks._test_probe import Cache, Limit, Retry, counted, redact
 from railtracks.state import CallFailed, ExecutionInfo, Store, Stored
 from railtracks.testing._simulation import _report
 from railtracks.testing._simulation._diagram import sequence_diagram
+from railtracks.testing._simulation._observed import CallKey, ObservedCall, ObservedOperation
 from railtracks.testing._simulation._options import SimulationOptions
 from railtracks.testing._simulation._story_page import story_page
 from railtracks.testing._trace import ReprAsCode, TraceEvent, policy_code, stable_repr
 from railtracks.testing._virtual_time._clock import Deadlock, Livelock
 from railtracks.testing.faults import Fault, StoreFault
-
-if TYPE_CHECKING:
-    from railtracks.testing._simulation._witness import CallKey, ObservedCall, ObservedOperation
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -15,9 +15,9 @@ import attrs
 
 from railtracks._test_probe import Cache, Limit, Policies, allowed_attempts, is_replayed, is_retried
 from railtracks.state import CallRecord, Reason, Status
+from railtracks.testing._simulation._observed import CallKey, ObservedCall
 from railtracks.testing._simulation._outcome import ObservedSession, Outcome
 from railtracks.testing._simulation._questions import InvariantError, is_cached, named, was_killed
-from railtracks.testing._simulation._witness import CallKey, ObservedCall
 
 TOLERANCE = 1e-5
 """Seconds by which times may differ: the wall clock of a record is rounded."""

@@ -12,6 +12,7 @@ from railtracks._test_probe import is_item_call, is_replayed, is_retried, leaves
 from railtracks.exceptions import GlobalTimeOutError, LimitExceededError, NodeTimeOutError, RunLostError, RunSuspended
 from railtracks.state import CallRecord, Reason, Status
 from railtracks.testing._simulation._injection import ProcessKilled
+from railtracks.testing._simulation._observed import CallKey, ObservedCall
 from railtracks.testing._simulation._outcome import ObservedSession, Outcome
 from railtracks.testing._simulation._policy_promise import every_policy_holds
 from railtracks.testing._simulation._questions import (
@@ -23,7 +24,6 @@ from railtracks.testing._simulation._questions import (
     named,
     was_killed,
 )
-from railtracks.testing._simulation._witness import CallKey, ObservedCall
 from railtracks.testing._trace import stable_repr
 from railtracks.testing._virtual_time._clock import Deadlock, Livelock
 from railtracks.testing.faults import StoreFault

@@ -10,8 +10,8 @@ from railtracks._test_probe import index_of, is_fatal
 from railtracks.exceptions import NodeTimeOutError
 from railtracks.state import CallRecord, RecordedError
 from railtracks.testing._simulation._injection import ProcessKilled
+from railtracks.testing._simulation._observed import CallKey, ObservedCall
 from railtracks.testing._simulation._outcome import Outcome
-from railtracks.testing._simulation._witness import CallKey, ObservedCall
 from railtracks.testing.faults import Hang, LeaseStore, LoseLease, LoseWorker
 
 _ENDLESS = frozenset(map(repr, (Hang(), LoseWorker())))

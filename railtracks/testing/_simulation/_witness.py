@@ -6,21 +6,18 @@ The records are compared with what it observed. It stands where a node is run, s
 from __future__ import annotations
 
 import itertools
-import math
 import sys
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from random import Random
 from typing import Any, Literal
 
 import anyio
-import attrs
 from anyio.lowlevel import checkpoint
 
 from railtracks._test_hooks import Observer, runtime_hooks
 from railtracks._test_probe import (
     ExecutionStrategy,
-    Policies,
     SessionProbe,
     abandon_current,
     current_scope,
@@ -34,82 +31,15 @@ from railtracks._test_probe import (
 from railtracks.nodes import FunctionNode
 from railtracks.state import Broadcast, CallCancelled, CallCreated, CallFailed, CallSucceeded, Reason
 from railtracks.testing._simulation._injection import Injector
+from railtracks.testing._simulation._observed import CallKey, ContextReads, ObservedCall, ObservedOperation
 from railtracks.testing._trace import TraceEvent, format_arguments, stable_repr
 from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._tasks import frames_passed, tasks, where_raised
 from railtracks.testing._virtual_time._waits import Wait, awaited, is_by_deadline
 from railtracks.testing.faults import Fault, StoreFault
 
-CallKey = tuple[str, int]
-"""The identifier of a session, and the index of a call in it."""
-
-ContextKey = tuple[str, Hashable]
-"""The identifier of a session, and a key of its context."""
-
 caller: ContextVar[CallKey | None] = ContextVar("railtracks_testing_caller", default=None)
 """The call that the running code is in, as the witness has it; the runtime is not asked."""
-
-
-@attrs.define(eq=False)
-class ObservedCall:
-    """A call as the witness observed it."""
-
-    task: object
-    """The task in which it ran."""
-    caller: CallKey | None
-    """The call that made it."""
-    in_thread: bool
-    """Whether its node is sync."""
-    began: float
-    """When its node began to run, in virtual seconds."""
-    begin_order: int = -1
-    """How many calls and operations of all sessions had begun or ended before it began."""
-    outcome: Literal["returned", "raised", "cancelled"] | None = None
-    """How it ended; None while it runs."""
-    value: Any = None
-    """What it returned or raised."""
-    order: int = -1
-    """How many calls and operations of all sessions had begun or ended before it ended."""
-    time: float = math.inf
-    """When it ended, in virtual seconds."""
-    place: str = ""
-    """Where in user code it was when it was cancelled, and what it waited for."""
-    by_deadline: bool = False
-    """Whether the deadline of a scope has cancelled it, as far as the event loop says so."""
-    in_cleanup: bool = False
-    """Whether it was made while a cancellation passed through its caller."""
-    context_leaked: bool = False
-    """Whether another session or call was current when it ended than when it began."""
-    policies: Policies | None = None
-    """The policies that it ran with: those of its node, and the defaults of its session."""
-    target: object = None
-    """The function of its node."""
-    name: str = ""
-    """The name of its node."""
-    args: tuple[Any, ...] = ()
-    """Its positional arguments."""
-    kwargs: Mapping[str, Any] = attrs.field(factory=dict)
-    """Its keyword arguments."""
-    work: tuple[Hashable, ...] = ()
-    """The work that it is part of, and that equal calls wait for; the outermost first."""
-
-
-@attrs.define(eq=False)
-class ObservedOperation:
-    """A block that user code has marked as an operation."""
-
-    name: str
-    """Its name."""
-    args: tuple[Any, ...]
-    """Its arguments."""
-    call: CallKey | None = None
-    """The call that it is part of."""
-    begin_order: int = -1
-    """How many calls and operations of all sessions had begun or ended before it began."""
-    order: int | None = None
-    """How many had begun or ended before it ended; None if it raised, or has not ended."""
-    result: Any = None
-    """What it returned; set by user code."""
 
 
 class Witness:
@@ -152,9 +82,7 @@ class Witness:
         self._extra_turns = Random(f"{seed}/turns")  # noqa: S311 (repeatable, not secret)
         chances = Random(f"{seed}/faults")  # noqa: S311
         self._injector = Injector(faults, chances, self._on_fault, cancel, abandon_current)
-        self._reads: dict[int, tuple[ContextKey, int | None]] = {}  # by their places in the trace, with the readers
-        self._writers: dict[ContextKey, set[int | None]] = {}
-        self._last_reads: dict[ContextKey, dict[int | None, str]] = {}  # since the key was written
+        self._context_reads = ContextReads()
         self._waits: dict[CallKey, str] = {}  # what calls waited for when the run hung, before locks were released
         self.operations: list[ObservedOperation] = []
         self._moments = itertools.count()  # how many calls and operations have begun, and how many have ended
@@ -238,11 +166,15 @@ class Witness:
 
     # ---- the trace
 
-    def _add(self, session: str, call: int | None, name: str, what: str, detail: str = "", place: str = "") -> None:
+    def _add(
+        self, session: str, call: int | None, name: str, what: str, detail: str = "", place: str = ""
+    ) -> TraceEvent:
         probe = self._probes.get(session)
         if probe is not None:  # a trace is printed, also into logs that others read
             detail = probe.redact(detail)
-        self.trace.append(TraceEvent(self._clock.now, session, call, name, what, detail, place, self._clock.turns))
+        event = TraceEvent(self._clock.now, session, call, name, what, detail, place, self._clock.turns)
+        self.trace.append(event)
+        return event
 
     def redact(self, text: str) -> str:
         """Return ``text`` with the secrets that any session knows replaced."""
@@ -304,23 +236,20 @@ class Witness:
     def on_context_change(self, session_id: str, record: Any, key: Any, value: Any, deleted: bool) -> None:
         detail = stable_repr(key) if deleted else f"{stable_repr(key)}: {stable_repr(value)}"
         call, name = (None, "") if record is None else (record.index, record.name)
-        self._writers.setdefault((session_id, key), set()).add(call)
-        self._last_reads.pop((session_id, key), None)
+        self._context_reads.note_write((session_id, key), call)
         self._add(session_id, call, name, "delete" if deleted else "put", detail)
 
     def on_context_read(self, session_id: str, record: Any, key: Any, value: Any, missing: bool) -> None:
         detail = f"{stable_repr(key)}: {'no such key' if missing else stable_repr(value)}"
         call, name = (None, "") if record is None else (record.index, record.name)
-        last_reads = self._last_reads.setdefault((session_id, key), {})
-        if last_reads.get(call) != detail:  # a loop that asks again and again is noted once
-            last_reads[call] = detail
-            self._reads[len(self.trace)] = (session_id, key), call
-            self._add(session_id, call, name, "get", detail)
+        if not self._context_reads.is_repeated((session_id, key), call, detail):
+            event = self._add(session_id, call, name, "get", detail)
+            self._context_reads.note_read(event, (session_id, key), call)
 
     def hide_private_reads(self) -> None:
         """Remove from the trace the reads of keys that no other call writes; to be called after the run."""
-        hidden = {place for place, (key, reader) in self._reads.items() if self._writers.get(key, set()) <= {reader}}
-        left = [place for place in range(len(self.trace)) if place not in hidden]
+        private = self._context_reads.private()
+        left = [place for place, event in enumerate(self.trace) if id(event) not in private]
         self.failures = {new: self.failures[old] for new, old in enumerate(left) if old in self.failures}
         self.trace = [self.trace[place] for place in left]
 
