@@ -95,6 +95,8 @@ class Outcome:
     """The run that ``railtracks.testing.resume`` resumed."""
     schedule: str = "shuffled"
     """How the order of tasks was decided: "shuffled", with "priorities", or shuffled with "late timers"."""
+    order: str = ""
+    """A digest of the order in which the tasks of user code continued: equal for equal orders of the same code."""
     calls: dict[CallKey, ObservedCall] = attrs.field(factory=dict)
     """For invariants: each call, by session and index, as it was observed from outside of the runtime."""
     operations: tuple[ObservedOperation, ...] = ()

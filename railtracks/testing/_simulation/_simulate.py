@@ -267,12 +267,14 @@ class _Simulation:
     def _outcome(self) -> Outcome:
         session, witness = self._session, self._witness
         witness.hide_private_reads()
+        scheduler = self._clock.scheduler
         assert session is not None
+        assert scheduler is not None
         sessions = tuple(self._observed(each) for each in witness.sessions)
         return Outcome(
             target=self._target, args=self._args, run_options=self._how, options=self._options,
             result=self._result, exception=self._error,
-            schedule="shuffled" if self._clock.scheduler is None else self._clock.scheduler.kind,
+            schedule=scheduler.kind, order=scheduler.log.digest(),
             was_cancelled=self._was_cancelled,
             trace=tuple(witness.trace),
             info=sessions[0].info if sessions else session.info, duration=self._ended - self._started,

@@ -113,6 +113,8 @@ class Witness:
             # An event loop may take any number of turns to continue. Some races show only if it takes more than one.
             for _ in range(self._extra_turns.choice((0, 0, 0, 1, 2))):
                 await checkpoint()
+            if self._clock.scheduler is not None:
+                self._clock.scheduler.log.note_call(node.name, current.index)
             result = await self._injector.run_call(
                 node.name, node.is_async, lambda: strategy.execute(node, args, kwargs)
             )

@@ -58,7 +58,7 @@ class Steps:
         if self.held:
             self._queue.extendleft(reversed(self.held))  # they were scheduled before the others
             self.held = []
-        if self._scheduler is not None and len(self._queue) > 1:
+        if self._scheduler is not None and self._queue:
             self._arrange(self._scheduler)
 
     def _arrange(self, scheduler: Scheduler) -> None:
@@ -80,12 +80,14 @@ class Steps:
 
     def _permute(self, places: list[int], steps: list[Step], scheduler: Scheduler) -> int:
         """Put the steps into these places of the queue, in the order of the scheduler; return how many to take now."""
-        if len(steps) < 2:
-            return len(steps)
-        steps.sort(key=_AGE)  # as asyncio and anyio cancel tasks in the order of a set: that of addresses
-        taken = scheduler.arrange(steps)
-        for place, step in zip(places, steps, strict=True):
-            self._queue[place] = step.handle
+        taken = len(steps)
+        if taken > 1:
+            steps.sort(key=_AGE)  # as asyncio and anyio cancel tasks in the order of a set: that of addresses
+            taken = scheduler.arrange(steps)
+            for place, step in zip(places, steps, strict=True):
+                self._queue[place] = step.handle
+        for step in steps[:taken]:
+            scheduler.log.note(step.age, step.coroutine)
         return taken
 
     def _hold(self, size: int, places: list[int], handles: list[asyncio.Handle]) -> None:

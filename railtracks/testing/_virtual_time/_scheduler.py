@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from railtracks.testing._virtual_time._choices import Choices
+from railtracks.testing._virtual_time._order_log import OrderLog
 
 SIMPLE_SEEDS = 20
 """The seeds from 0 up to this one only shuffle, so that the stories of small seeds are simple."""
@@ -49,6 +50,7 @@ class Scheduler:
 
     Attributes:
         kind: What it does, in words.
+        log: The steps that the tasks have taken.
         holds: Whether it may hold steps back.
         delays_timers: Whether it may delay timers.
     """
@@ -59,6 +61,7 @@ class Scheduler:
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
+        self.log = OrderLog()
 
     def arrange(self, steps: list[Step]) -> int:
         """Put the steps, which are sorted by age, into the order in which they are to be taken.

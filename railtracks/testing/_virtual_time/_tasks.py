@@ -82,6 +82,20 @@ def order_of(task: Any) -> int:
     return order
 
 
+def age_of_current_task() -> int:
+    """Return how many tasks were made before the running task; 0 if there is none, or the harness did not make it."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        age: int = trio.lowlevel.current_task()._counter
+        return age
+    import asyncio
+
+    try:
+        return order_of(asyncio.current_task())
+    except RuntimeError:
+        return 0
+
+
 def trio_tasks() -> dict[Any, Any]:
     """Return the tasks of the running trio event loop, each with its coroutine, except those of trio itself."""
     import trio

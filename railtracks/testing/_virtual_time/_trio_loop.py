@@ -49,8 +49,12 @@ class _Order:
 
     def shuffle(self, batch: list[Any]) -> None:
         """Put the tasks of a turn, which are sorted by age, into the order in which trio takes them: the last first."""
-        if len(batch) < 2:
-            return
+        if len(batch) > 1:
+            self._arrange(batch)
+        for task in reversed(batch):
+            self._scheduler.log.note(task._counter, task.coro)
+
+    def _arrange(self, batch: list[Any]) -> None:
         steps = [Step(task._counter, task.coro, task) for task in batch]
         taken = self._scheduler.arrange(steps)
         batch[:] = [step.handle for step in steps[:taken]]

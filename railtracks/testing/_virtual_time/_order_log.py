@@ -1,0 +1,98 @@
+"""In which order the tasks of user code continued, as a digest: equal for equal orders."""
+
+from __future__ import annotations
+
+import hashlib
+from types import CodeType, CoroutineType
+from typing import Any
+
+from railtracks._test_probe import suspended_frames
+from railtracks.testing._virtual_time._tasks import age_of_current_task, is_user_code
+
+_WRAPPERS = frozenset({"coroutine_wrapper", "async_generator_asend", "async_generator_athrow"})
+"""What the interpreter puts around a coroutine or generator that a coroutine awaits."""
+MAX_NOTED = 100_000
+"""How many changes from one task to another are noted."""
+
+Position = tuple[str, int] | None
+"""Where in user code a task waits: a function and a place in it; at the beginning of a call: its node and number."""
+
+
+class OrderLog:
+    """The steps in which user code has run.
+
+    That it has run in a step shows later: the task waits elsewhere then. Of steps that one task takes one after
+    another, the first stands for all.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[int, Position, bool] | None] = []  # the age of the task; whether a call begins
+        self._latest: dict[int, int] = {}  # the number of the latest step of each task
+        self._last_age = -1
+        self._kinds: dict[CodeType, bool] = {}  # whether code is user code
+
+    def note(self, age: int, coroutine: Any) -> None:
+        """Note that a task is about to take a step.
+
+        Args:
+            age: The age of the task.
+            coroutine: Its coroutine.
+        """
+        if age == self._last_age:
+            return
+        self._last_age = age
+        position = self._position(coroutine)
+        latest = self._latest.get(age)
+        if latest is not None and self._steps[latest] == (age, position, False):
+            self._steps[latest] = None  # no user code ran in it
+        self._add(age, position, False)
+
+    def note_call(self, name: str, index: int) -> None:
+        """Note that the running task begins a call, whose code may wait nowhere."""
+        self._last_age = age_of_current_task()
+        self._add(self._last_age, (name, index), True)
+
+    def _add(self, age: int, position: Position, begins: bool) -> None:
+        if len(self._steps) < MAX_NOTED:
+            self._latest[age] = len(self._steps)
+            self._steps.append((age, position, begins))
+
+    def _position(self, coroutine: Any) -> Position:
+        own = None
+        kinds = self._kinds
+        while type(coroutine) is CoroutineType:
+            code = coroutine.cr_code  # a frame would have to be made
+            is_own = kinds.get(code)
+            if is_own is None:
+                is_own = kinds[code] = coroutine.cr_frame is not None and is_user_code(coroutine.cr_frame)
+            if is_own:
+                own = coroutine
+            coroutine = coroutine.cr_await
+        frame = None if own is None else own.cr_frame
+        if type(coroutine).__name__ in _WRAPPERS:
+            frame = next((each for each in reversed([*suspended_frames(coroutine)]) if is_user_code(each)), frame)
+        return None if frame is None else (frame.f_code.co_name, frame.f_lasti)
+
+    def digest(self) -> str:
+        """Return a short text, equal for equal orders of the same code on the same Python."""
+        steps = self._steps_of_user_code()
+        numbers = {age: number for number, age in enumerate(sorted({age for age, *_ in steps}))}
+        labels: dict[int, object] = {}  # of a task: its latest call, as any task of a pool may run it
+        order: list[tuple[object, Position]] = []
+        for age, position, begins in steps:
+            label = labels[age] = position if begins else labels.get(age, numbers[age])
+            if not order or order[-1][0] != label:
+                order.append((label, position))
+        return hashlib.sha256(repr(order).encode()).hexdigest()[:8]
+
+    def _steps_of_user_code(self) -> list[tuple[int, Position, bool]]:
+        """Return the steps without those from code of others to code of others, or to the beginning of a call."""
+        found = []
+        next_begins: dict[int, bool] = {}  # whether the next step of a task is the beginning of a call
+        for step in reversed(self._steps):
+            if step is not None:
+                age, position, begins = step
+                if position is not None or not next_begins.get(age, True):
+                    found.append(step)
+                next_begins[age] = begins
+        return found[::-1]
