@@ -158,3 +158,6 @@ runtime_hooks: ContextVar[RuntimeHooks] = ContextVar("railtracks_runtime_hooks",
 
 harness_options: ContextVar[Mapping[str, Any]] = ContextVar("railtracks_harness_options", default=MappingProxyType({}))
 """Options for all sessions that are constructed here. Arguments of a session override them; they override the rest."""
+
+outcome_observer: ContextVar[Callable[[Any], None] | None] = ContextVar("railtracks_outcome_observer", default=None)
+"""Called with the outcome of each run that ``railtracks.testing.simulate`` makes here; None: with none."""

@@ -18,6 +18,8 @@ import pytest
 
 from railtracks._test_probe import BACKENDS
 from railtracks.pytest_plugin._leaks import LeakDetector, report_cancelled_tasks
+from railtracks.pytest_plugin._orders import ATTRIBUTE as ORDERS
+from railtracks.pytest_plugin._orders import OrderCounter, write_summary
 from railtracks.pytest_plugin._virtual_tests import (
     FIXTURES,
     FixtureProxy,
@@ -229,6 +231,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 _DETECTOR = pytest.StashKey[LeakDetector]()
 _VIRTUAL = pytest.StashKey[VirtualTest]()
 _HAS_RUN = pytest.StashKey[bool]()
+_ORDERS = pytest.StashKey[OrderCounter]()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -244,7 +247,8 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         item.stash[_VIRTUAL] = virtual
     token = runtime_hooks.set(attrs.evolve(runtime_hooks.get(), observer=detector))
     try:
-        with report_cancelled_tasks(detector) if item.config.getoption("--railtracks-leaks") else nullcontext():
+        leaks = report_cancelled_tasks(detector) if item.config.getoption("--railtracks-leaks") else nullcontext()
+        with leaks, item.stash.setdefault(_ORDERS, OrderCounter()).noting():
             yield
     finally:
         runtime_hooks.reset(token)
@@ -281,6 +285,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add the call trees of the latest sessions to the report of a failed test."""
     report = yield
+    if call.when == "call" and _ORDERS in item.stash:
+        setattr(report, ORDERS, item.stash[_ORDERS].counts())
+        del item.stash[_ORDERS]
     detector = item.stash.get(_DETECTOR, None)
     if report.failed and call.when == "call" and detector is not None:
         error = None if call.excinfo is None else call.excinfo.value
@@ -306,6 +313,11 @@ def _story_of(outcome: Any) -> str:
 
     story = latest_events(outcome.trace)
     return f"{story}\n\nthe run {outcome.end} after {outcome.duration:g} s; to see it again:\n  {outcome.code}"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Write how many orders of tasks the tests have tried."""
+    write_summary(terminalreporter)
 
 
 def _render_calls(info: Any, coloured: bool) -> str:

@@ -11,7 +11,7 @@ import anyio
 import attrs
 
 from railtracks import Flow, Session, call
-from railtracks._test_hooks import RuntimeHooks, harness_options
+from railtracks._test_hooks import RuntimeHooks, harness_options, outcome_observer
 from railtracks._test_probe import (
     SessionProbe,
     as_node,
@@ -96,7 +96,10 @@ def simulate_any(
     """Do as ``simulate``; with ``keeps_exit`` a SystemExit that leaves the run is in the outcome, and is not raised."""
     simulation = _Simulation(target, args, *SimulationOptions.split(options))
     simulation.raises = KeyboardInterrupt if keeps_exit else (KeyboardInterrupt, SystemExit)
-    return simulation.run()
+    outcome = simulation.run()
+    if (observe := outcome_observer.get()) is not None:
+        observe(outcome)
+    return outcome
 
 
 RESUMED_AFTER = 60.0

@@ -38,12 +38,13 @@ class OrderLog:
             age: The age of the task.
             coroutine: Its coroutine.
         """
-        if age == self._last_age:
+        latest = self._latest.get(age)
+        before = None if latest is None else self._steps[latest]
+        if age == self._last_age and before is not None and before[1] is not None:
             return
         self._last_age = age
         position = self._position(coroutine)
-        latest = self._latest.get(age)
-        if latest is not None and self._steps[latest] == (age, position, False):
+        if latest is not None and before == (age, position, False):
             self._steps[latest] = None  # no user code ran in it
         self._add(age, position, False)
 
