@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 from railtracks._test_hooks import RuntimeHooks, runtime_hooks
 from railtracks._test_probe import run_in_loop, running_library
 from railtracks.testing._numbered_faults import fault_at, validate_faults
-from railtracks.testing._virtual_time._choices import Choices, draw_from
+from railtracks.testing._virtual_time._choices import Choices, draw_from, seeded_choices
 from railtracks.testing._virtual_time._clock import PATIENCE, ClockHeldError, Deadlock, VirtualClock
 from railtracks.testing._virtual_time._run import run_on
 from railtracks.testing._virtual_time._scheduler import Scheduler
@@ -208,7 +208,7 @@ class _Worker:
         self.hangs = False
         self._clocks: list[VirtualClock] = []
         self._older_threads = set(threading.enumerate())
-        self._scheduler = SeededThreadScheduler(Random(f"{seed}/threads"))  # noqa: S311 (repeatable, not secret)
+        self._scheduler = SeededThreadScheduler(seeded_choices(seed, "threads"))
 
     @property
     def seconds(self) -> float:

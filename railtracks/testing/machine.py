@@ -37,6 +37,7 @@ from railtracks.testing._machine_waits import check_waits
 from railtracks.testing._simulation import _report
 from railtracks.testing._simulation._witness import Witness
 from railtracks.testing._virtual_time._clock import WALL, VirtualClock
+from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._run import virtual_hooks
 from railtracks.testing._virtual_time._stepping import SteppedLoop
 from railtracks.testing.strategies import backends, seeds
@@ -78,7 +79,7 @@ class SessionMachine(RuleBasedStateMachine):
         clock = self._loop.clock
         self.clock: VirtualClock = clock
         self._faults: list[faults.Fault | faults.StoreFault] = []
-        self._witness = witness = Witness(clock, self._faults, seed, lambda: None)
+        self._witness = witness = Witness(clock, self._faults, Decisions(seed), lambda: None)
         hooks = attrs.evolve(virtual_hooks(clock), observer=witness, wrap_strategy=witness.wrap)
         self._tokens = [
             (runtime_hooks, runtime_hooks.set(hooks)),

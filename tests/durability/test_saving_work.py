@@ -6,7 +6,6 @@ import _thread
 import os
 import threading
 import time
-from random import Random
 
 import anyio
 import attrs
@@ -17,6 +16,7 @@ from railtracks._session import _stored_run
 from railtracks._test_hooks import runtime_hooks
 from railtracks.state import FileStore, MemoryStore
 from railtracks.state._file_system import FolderSync
+from railtracks.testing._virtual_time._choices import seeded_choices
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from tests import virtual
 from tests.durability.disk import MODES, is_free, triple
@@ -117,7 +117,9 @@ def test_without_threads_the_state_is_saved_all_the_same(durability, monkeypatch
 
 async def test_plain_with_under_a_seed_saves_without_a_thread():
     """The thread would wait for a turn that the event loop, which waits for the thread, does not give."""
-    token = runtime_hooks.set(attrs.evolve(runtime_hooks.get(), thread_scheduler=SeededThreadScheduler(Random(1))))
+    token = runtime_hooks.set(
+        attrs.evolve(runtime_hooks.get(), thread_scheduler=SeededThreadScheduler(seeded_choices(1, "threads")))
+    )
     try:
         with rt.Session(run_identifier="run"):
             await rt.call(triple, 1)

@@ -8,7 +8,6 @@ import functools
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from random import Random
 from typing import Any, NoReturn
 
 import anyio
@@ -17,6 +16,7 @@ from anyio.lowlevel import checkpoint
 
 from railtracks.exceptions import RunLostError
 from railtracks.state import Lock, Store
+from railtracks.testing._virtual_time._choices import Choices
 from railtracks.testing.faults import Cancel, Delay, Fault, Hang, Kill, LoseLease, LoseWorker, Raise, Return, StoreFault
 
 ERRNO = {"disk full": errno.ENOSPC, "no permission": errno.EACCES}
@@ -31,7 +31,7 @@ class Injector:
 
     Args:
         faults: The plan; store faults in it are ignored. Faults may be added later.
-        random: Decides about faults with a probability.
+        chances: Decides about faults with a probability.
         on_fault: Called with each fault that happens, before it does.
         cancel: Cancels the run.
         abandon: Awaited in a call whose worker is lost, when the call is cancelled.
@@ -40,13 +40,13 @@ class Injector:
     def __init__(
         self,
         faults: Sequence[Fault | StoreFault],
-        random: Random,
+        chances: Choices,
         on_fault: Callable[[Fault], None],
         cancel: Callable[[], None],
         abandon: Callable[[], Awaitable[object]],
     ) -> None:
         self._faults = faults
-        self._random = random
+        self._chances = chances
         self._on_fault = on_fault
         self._cancel = cancel
         self._abandon = abandon
@@ -89,7 +89,7 @@ class Injector:
             return False
         if fault.call is not None and fault.call != self._calls[fault.node]:
             return False
-        return fault.probability == 1 or self._random.random() < fault.probability
+        return fault.probability == 1 or self._chances.happens(fault.probability)
 
     async def _do(self, action: Any) -> None:
         if isinstance(action, Raise):

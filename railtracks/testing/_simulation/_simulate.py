@@ -30,6 +30,7 @@ from railtracks.testing._simulation._outcome import ObservedSession, Outcome, st
 from railtracks.testing._simulation._unseen import UnseenFailures
 from railtracks.testing._simulation._witness import Witness, caller
 from railtracks.testing._virtual_time._clock import MAX_STEPS, PATIENCE, Deadlock, Livelock, VirtualClock
+from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._run import run_with
 from railtracks.testing._virtual_time._tasks import describe, tasks, tasks_left
 from railtracks.testing._virtual_time._thread_kinds import threads_left
@@ -102,6 +103,11 @@ def simulate_any(
     return outcome
 
 
+def simulate_with(decisions: Decisions, target: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Outcome:
+    """Do as ``simulate`` with these options, but let ``decisions`` decide in place of the seed."""
+    return _Simulation(target, args, *SimulationOptions.split(options), decisions).run()
+
+
 RESUMED_AFTER = 60.0
 """Seconds, by the wall clock, from the last moment of a run to the beginning of one that resumes it."""
 
@@ -113,13 +119,21 @@ class _Simulation:
         raises: The exceptions that leave the run as they are.
     """
 
-    def __init__(self, target: Any, args: tuple[Any, ...], how: SimulationOptions, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        target: Any,
+        args: tuple[Any, ...],
+        how: SimulationOptions,
+        options: dict[str, Any],
+        decisions: Decisions | None = None,
+    ) -> None:
         self._target, self._args, self._how, self._options = target, args, how, options
         self._node: FunctionNode[..., Any] = target.entry_point if isinstance(target, Flow) else as_node(target)
         self._clock = how.new_clock()
+        self._clock.decisions = decisions = Decisions(how.seed) if decisions is None else decisions
         self._unseen = UnseenFailures()
         self._clock.on_loop_error = self._unseen.on_loop_error
-        self._witness = Witness(self._clock, how.faults, how.seed, self._cancel, self._unseen.on_callback_error)
+        self._witness = Witness(self._clock, how.faults, decisions, self._cancel, self._unseen.on_callback_error)
         self._store: Store = resolve_store(options["store"]) if options.get("store") is not None else MemoryStore()
         at_store = [fault for fault in how.faults if isinstance(fault, StoreFault)]
         self._faulty = FaultyStore(self._store, at_store, self._witness.on_store_fault) if at_store else None

@@ -9,7 +9,6 @@ import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from random import Random
 from typing import Any, Literal
 
 import anyio
@@ -34,6 +33,7 @@ from railtracks.testing._simulation._injection import Injector
 from railtracks.testing._simulation._observed import CallKey, ContextReads, ObservedCall, ObservedOperation
 from railtracks.testing._trace import TraceEvent, format_arguments, stable_repr
 from railtracks.testing._virtual_time._clock import VirtualClock
+from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._tasks import frames_passed, tasks, where_raised
 from railtracks.testing._virtual_time._waits import Wait, awaited, is_by_deadline
 from railtracks.testing.faults import Fault, StoreFault
@@ -42,14 +42,17 @@ caller: ContextVar[CallKey | None] = ContextVar("railtracks_testing_caller", def
 """The call that the running code is in, as the witness has it; the runtime is not asked."""
 
 
+_EXTRA_TURNS = (0, 0, 0, 1, 2)
+"""How many turns other tasks may get before a call."""
+
+
 class Witness:
     """Observes all that happens in the sessions of one run: an ``Observer``, and a wrapper of strategies.
 
     Args:
         clock: The clock of the run.
         faults: The plan.
-        seed: The seed of the run. It decides where faults with a probability happen, and how many turns other tasks get
-            before a call.
+        decisions: Decide where faults with a probability happen, and how many turns other tasks get before a call.
         cancel: Cancels the run from outside.
         on_callback_error: Called with the name of a subscriber and what it has raised.
     """
@@ -60,7 +63,7 @@ class Witness:
         self,
         clock: VirtualClock,
         faults: Sequence[Fault | StoreFault],
-        seed: int,
+        decisions: Decisions,
         cancel: Callable[[], None],
         on_callback_error: Callable[[str, BaseException], object] = lambda *_: None,
     ) -> None:
@@ -79,9 +82,8 @@ class Witness:
         self._outer: Observer | None = outer._outer if isinstance(outer, Witness) else outer
         self._clock = clock
         self._on_callback_error = on_callback_error
-        self._extra_turns = Random(f"{seed}/turns")  # noqa: S311 (repeatable, not secret)
-        chances = Random(f"{seed}/faults")  # noqa: S311
-        self._injector = Injector(faults, chances, self._on_fault, cancel, abandon_current)
+        self._extra_turns = decisions.turns
+        self._injector = Injector(faults, decisions.faults, self._on_fault, cancel, abandon_current)
         self._context_reads = ContextReads()
         self._waits: dict[CallKey, str] = {}  # what calls waited for when the run hung, before locks were released
         self.operations: list[ObservedOperation] = []
@@ -111,7 +113,7 @@ class Witness:
         token = caller.set(key)
         try:
             # An event loop may take any number of turns to continue. Some races show only if it takes more than one.
-            for _ in range(self._extra_turns.choice((0, 0, 0, 1, 2))):
+            for _ in range(_EXTRA_TURNS[self._extra_turns.choose(len(_EXTRA_TURNS))]):
                 await checkpoint()
             if self._clock.scheduler is not None:
                 self._clock.scheduler.log.note_call(node.name, current.index)

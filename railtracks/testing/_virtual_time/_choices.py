@@ -12,13 +12,15 @@ class Choices:
 
     Args:
         draw: Returns a whole number from 0 up to, and without, its argument.
+        happens: Returns whether something happens that has the given probability; None to draw one of two numbers.
 
     Attributes:
         made: The choices so far, each as the number that was chosen and the number of possibilities.
     """
 
-    def __init__(self, draw: Callable[[int], int]) -> None:
+    def __init__(self, draw: Callable[[int], int], happens: Callable[[float], bool] | None = None) -> None:
         self._draw = draw
+        self._happens = happens
         self.made: list[tuple[int, int]] = []
 
     def choose(self, count: int) -> int:
@@ -26,6 +28,14 @@ class Choices:
         chosen = self._draw(count)
         self.made.append((chosen, count))
         return chosen
+
+    def happens(self, probability: float) -> bool:
+        """Decide whether something happens that has this probability."""
+        return bool(self.choose(2)) if self._happens is None else self._note(self._happens(probability))
+
+    def _note(self, happens: bool) -> bool:
+        self.made.append((int(happens), 2))
+        return happens
 
     def shuffle(self, items: list[Any]) -> None:
         """Put the items into another order, in place. If each choice is the last possibility, they stay as they are."""
@@ -46,3 +56,9 @@ def draw_from(random: Random) -> Callable[[int], int]:
         return drawn
 
     return draw
+
+
+def seeded_choices(seed: int | str, purpose: str) -> Choices:
+    """Return choices that are the same in every process for one seed and purpose."""
+    random = Random(f"{seed}/{purpose}")  # noqa: S311 (repeatable, not secret)
+    return Choices(draw_from(random), lambda probability: random.random() < probability)

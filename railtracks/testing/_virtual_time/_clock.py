@@ -20,6 +20,7 @@ from railtracks._test_probe import counted
 from railtracks.exceptions import ConfigError, RTError
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._blocked_threads import where_thread_waits
+from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing._virtual_time._thread_kinds import foreign_threads
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
@@ -147,6 +148,8 @@ class VirtualClock:
         """Why the run could not continue, if that happened."""
         self.thread_scheduler: SeededThreadScheduler = SeededThreadScheduler()
         """The scheduler of worker threads; set by ``run``."""
+        self.decisions: Decisions | None = None
+        """What decides in the run; None: its seed, if it has one."""
         self.scheduler: Scheduler | None = None
         """The scheduler of tasks; None if the event loop decides. Set by ``run``."""
         self._patience = patience

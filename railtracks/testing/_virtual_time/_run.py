@@ -21,10 +21,10 @@ from railtracks._test_probe import is_configured, running_library
 from railtracks.exceptions import SessionError
 from railtracks.state import MemoryStore
 from railtracks.testing._virtual_time._asyncio_loop import VirtualLoop
-from railtracks.testing._virtual_time._choices import Choices, draw_from
 from railtracks.testing._virtual_time._clock import StuckError, VirtualClock
+from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._run_options import RunOptions
-from railtracks.testing._virtual_time._scheduler import Scheduler, scheduler_for
+from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._trio_loop import seeded_trio, trio_options
 from railtracks.testing._virtual_time._world import World
@@ -43,12 +43,6 @@ def backend_options(clock: VirtualClock, backend: str, scheduler: Scheduler | No
 def seeded(seed: int | None, purpose: str) -> Random | None:
     """Return a random generator that is the same in every process for one seed and purpose; None without a seed."""
     return None if seed is None else Random(f"{seed}/{purpose}")  # noqa: S311 (repeatable, not secret)
-
-
-def seeded_scheduler(seed: int) -> Scheduler:
-    """Return the scheduler of a run with this seed."""
-    order, kinds = Random(f"{seed}/order"), Random(f"{seed}/schedule")  # noqa: S311 (repeatable, not secret)
-    return scheduler_for(seed, Choices(draw_from(order)), Choices(draw_from(kinds)))
 
 
 def virtual_hooks(clock: VirtualClock, seed: int | None = None) -> RuntimeHooks:
@@ -148,8 +142,9 @@ def run_with(
     seed, backend = how.seed, how.backend
     world = World(clock, seed) if how.world == "virtual" else None
     clock.begin_at(how.reading_at_start)
-    clock.thread_scheduler = SeededThreadScheduler(seeded(seed, "threads"), world)
-    clock.scheduler = scheduler = None if seed is None else seeded_scheduler(seed)
+    decisions = clock.decisions if seed is None or clock.decisions is not None else Decisions(seed)
+    clock.thread_scheduler = SeededThreadScheduler(None if decisions is None else decisions.threads, world)
+    clock.scheduler = scheduler = None if decisions is None else decisions.scheduler()
     token = runtime_hooks.set(customize_hooks(virtual_hooks(clock, seed)))
     try:
         with contextlib.ExitStack() as stack:

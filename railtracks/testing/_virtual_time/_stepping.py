@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
-from random import Random
 from typing import Any
 
 import anyio
@@ -15,9 +14,9 @@ from anyio.lowlevel import checkpoint
 
 from railtracks._test_probe import running_library
 from railtracks.testing._virtual_time import _real_clock
-from railtracks.testing._virtual_time._choices import Choices, draw_from
+from railtracks.testing._virtual_time._choices import seeded_choices
 from railtracks.testing._virtual_time._clock import PATIENCE, ClockHeldError, VirtualClock
-from railtracks.testing._virtual_time._run import backend_options, seeded
+from railtracks.testing._virtual_time._run import backend_options
 from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._trio_loop import seeded_trio
@@ -39,9 +38,8 @@ class SteppedLoop:
     def __init__(self, backend: str, seed: int) -> None:
         self.clock = VirtualClock(jumps=False)
         self.clock.counts_steps = False  # except while a method waits, as the error could not be raised anywhere
-        self.clock.thread_scheduler = SeededThreadScheduler(seeded(seed, "threads"))
-        order = Random(f"{seed}/order")  # noqa: S311 (repeatable, not secret)
-        scheduler = Scheduler(Choices(draw_from(order)))
+        self.clock.thread_scheduler = SeededThreadScheduler(seeded_choices(seed, "threads"))
+        scheduler = Scheduler(seeded_choices(seed, "order"))
         options = backend_options(self.clock, backend, scheduler)
         with ExitStack() as stack:
             if backend == "trio":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from itertools import islice
-from random import Random
 from typing import cast
 
 import anyio
@@ -19,6 +18,7 @@ from anyio.to_thread import current_default_thread_limiter
 from railtracks._test_probe import running_library
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._blocked_threads import StallDetector
+from railtracks.testing._virtual_time._choices import Choices
 from railtracks.testing._virtual_time._world import World
 
 GRACE = 0.1
@@ -31,12 +31,12 @@ class SeededThreadScheduler:
     """The ``ThreadScheduler`` of one run.
 
     Args:
-        random: Decides which piece of work is next. With None, all continue at once.
+        choices: Decides which piece of work is next. With None, all continue at once.
         world: The world in which the threads are while they do the work.
     """
 
-    def __init__(self, random: Random | None = None, world: World | None = None) -> None:
-        self._random = random
+    def __init__(self, choices: Choices | None = None, world: World | None = None) -> None:
+        self._choices = choices
         self._world = world
         self._changed = threading.Condition()
         self._ready: dict[object, None] = {}  # waits for its turn
@@ -44,7 +44,7 @@ class SeededThreadScheduler:
         self._threads: dict[object, int] = {}  # the threads of the work that has begun
         self._granted_at = 0.0
         self._stalls = StallDetector()
-        self._released = random is None
+        self._released = choices is None
 
     def on_queued(self, work: object) -> None:
         with self._changed:
@@ -98,8 +98,9 @@ class SeededThreadScheduler:
         """
         with self._changed:
             if self._ready and all(map(self._is_stalled, self._running)):
-                assert self._random is not None
-                work = self._random.choice(list(islice(self._ready, CANDIDATES)))
+                assert self._choices is not None
+                candidates = list(islice(self._ready, CANDIDATES))
+                work = candidates[self._choices.choose(len(candidates))]
                 del self._ready[work]
                 self._running[work] = None
                 self._granted_at = _real_clock.monotonic()

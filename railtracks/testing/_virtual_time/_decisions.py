@@ -1,0 +1,31 @@
+"""What decides in one run: the seed, unless something else takes its place."""
+
+from __future__ import annotations
+
+from railtracks.testing._virtual_time._choices import seeded_choices
+from railtracks.testing._virtual_time._scheduler import Scheduler, scheduler_for
+
+
+class Decisions:
+    """What decides in one run.
+
+    Args:
+        seed: The seed of the run.
+
+    Attributes:
+        order: Makes the decisions of the scheduler.
+        threads: Decides which worker thread continues.
+        turns: Decides how many turns other tasks get before a call.
+        faults: Decides which faults with a probability happen.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.order = seeded_choices(seed, "order")
+        self.threads = seeded_choices(seed, "threads")
+        self.turns = seeded_choices(seed, "turns")
+        self.faults = seeded_choices(seed, "faults")
+
+    def scheduler(self) -> Scheduler:
+        """Return the scheduler of the run."""
+        return scheduler_for(self.seed, self.order, seeded_choices(self.seed, "schedule"))
