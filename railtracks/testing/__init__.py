@@ -11,6 +11,7 @@ from railtracks.testing import conformance, evaluation, faults, invariants, tree
 from railtracks.testing._answers import Answer, ScriptError, answer, tool_call
 from railtracks.testing._cassettes._exchanges import CassetteError
 from railtracks.testing._compare import Comparison, Difference, compare
+from railtracks.testing._explore import Exploration, explore
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._marks import mark
 from railtracks.testing._simulation._outcome import Outcome
@@ -34,6 +35,7 @@ __all__ = [
     "Comparison",
     "Deadlock",
     "Difference",
+    "Exploration",
     "Fault",
     "Livelock",
     "Outcome",
@@ -49,6 +51,7 @@ __all__ = [
     "compare",
     "conformance",
     "evaluation",
+    "explore",
     "faults",
     "invariant",
     "invariants",

@@ -131,6 +131,7 @@ class _Simulation:
         self._node: FunctionNode[..., Any] = target.entry_point if isinstance(target, Flow) else as_node(target)
         self._clock = how.new_clock()
         self._clock.decisions = decisions = Decisions(how.seed) if decisions is None else decisions
+        decisions.others_can_run = self._clock.others_can_run
         self._unseen = UnseenFailures()
         self._clock.on_loop_error = self._unseen.on_loop_error
         self._witness = Witness(self._clock, how.faults, decisions, self._cancel, self._unseen.on_callback_error)

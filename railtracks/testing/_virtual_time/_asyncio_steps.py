@@ -87,7 +87,7 @@ class Steps:
             for place, step in zip(places, steps, strict=True):
                 self._queue[place] = step.handle
         for step in steps[:taken]:
-            scheduler.log.note(step.age, step.coroutine)
+            scheduler.log.note(step.age, step.coroutine, step.handle)
         return taken
 
     def _hold(self, size: int, places: list[int], handles: list[asyncio.Handle]) -> None:

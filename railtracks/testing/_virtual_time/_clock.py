@@ -92,6 +92,9 @@ class EventLoop(Protocol):
     def call_soon(self, func: Callable[[], None], /) -> object:
         """Call ``func`` such that the tasks it wakes run in the order that the seed decides."""
 
+    def count_ready(self) -> int:
+        """Return how many tasks and callbacks can run, without the running one."""
+
     def deadline(self) -> float | None:
         """Return when the next timer is due, or None if none ever is."""
 
@@ -246,6 +249,11 @@ class VirtualClock:
         seconds = self._reading - before
         if self.event_loop is not None:
             self.event_loop.on_clock_moved(seconds)
+
+    def others_can_run(self) -> bool:
+        """Return whether, in this turn of the event loop or the next, another task than the running one can run."""
+        loop = self.event_loop
+        return loop is not None and (loop.count_ready() > 0 or bool(loop.jobs()))
 
     # ---- for the event loop
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from railtracks.testing._virtual_time._choices import seeded_choices
 from railtracks.testing._virtual_time._scheduler import Scheduler, scheduler_for
 
@@ -17,6 +19,7 @@ class Decisions:
         threads: Decides which worker thread continues.
         turns: Decides how many turns other tasks get before a call.
         faults: Decides which faults with a probability happen.
+        others_can_run: Returns whether any other task than the running one can run; set by the simulation.
     """
 
     def __init__(self, seed: int) -> None:
@@ -25,6 +28,7 @@ class Decisions:
         self.threads = seeded_choices(seed, "threads")
         self.turns = seeded_choices(seed, "turns")
         self.faults = seeded_choices(seed, "faults")
+        self.others_can_run: Callable[[], bool] = lambda: True
 
     def scheduler(self) -> Scheduler:
         """Return the scheduler of the run."""

@@ -6,7 +6,8 @@ import hashlib
 from types import CodeType, CoroutineType
 from typing import Any
 
-from railtracks._test_probe import suspended_frames
+from railtracks._test_probe import is_user_module, suspended_frames
+from railtracks.testing._virtual_time._asyncio_order import task_of
 from railtracks.testing._virtual_time._tasks import age_of_current_task, is_user_code
 
 _WRAPPERS = frozenset({"coroutine_wrapper", "async_generator_asend", "async_generator_athrow"})
@@ -31,12 +32,13 @@ class OrderLog:
         self._last_age = -1
         self._kinds: dict[CodeType, bool] = {}  # whether code is user code
 
-    def note(self, age: int, coroutine: Any) -> None:
+    def note(self, age: int, coroutine: Any, handle: Any) -> None:
         """Note that a task is about to take a step.
 
         Args:
             age: The age of the task.
             coroutine: Its coroutine.
+            handle: The task itself, or the handle of its step on asyncio.
         """
         latest = self._latest.get(age)
         before = None if latest is None else self._steps[latest]
@@ -44,6 +46,8 @@ class OrderLog:
             return
         self._last_age = age
         position = self._position(coroutine)
+        if latest is None and position is None and _begins_user_code(handle):
+            position = "", -1
         if latest is not None and before == (age, position, False):
             self._steps[latest] = None  # no user code ran in it
         self._add(age, position, False)
@@ -97,3 +101,9 @@ class OrderLog:
                     found.append(step)
                 next_begins[age] = begins
         return found[::-1]
+
+
+def _begins_user_code(handle: Any) -> bool:
+    """Return whether a task that has not begun runs user code; anyio and trio name it after its function."""
+    name = str(getattr(handle, "name", None) or getattr(task_of(handle), "get_name", str)())
+    return "." in name and not name.startswith("<") and is_user_module(name)

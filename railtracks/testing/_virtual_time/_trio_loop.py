@@ -46,13 +46,16 @@ class _Order:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
+        self.batch: list[Any] = []
+        """The tasks that are still to take a step in this turn."""
 
     def shuffle(self, batch: list[Any]) -> None:
         """Put the tasks of a turn, which are sorted by age, into the order in which trio takes them: the last first."""
+        self.batch = batch  # trio takes them out of it
         if len(batch) > 1:
             self._arrange(batch)
         for task in reversed(batch):
-            self._scheduler.log.note(task._counter, task.coro)
+            self._scheduler.log.note(task._counter, task.coro, task)
 
     def _arrange(self, batch: list[Any]) -> None:
         steps = [Step(task._counter, task.coro, task) for task in batch]
@@ -183,6 +186,10 @@ class _Trio:
     def call_soon(self, func: Callable[[], None], /) -> object:
         func()
         return None
+
+    def count_ready(self) -> int:
+        order = getattr(_orders, "current", None)
+        return len(_runner().runq) + (0 if order is None else len(order.batch))
 
     def deadline(self) -> float | None:
         deadline = float(_runner().deadlines.next_deadline())

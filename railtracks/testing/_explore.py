@@ -1,0 +1,213 @@
+"""``explore``: run a small flow in all orders in which its tasks can continue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+
+from railtracks import Flow
+from railtracks._test_probe import counted
+from railtracks.exceptions import ConfigError
+from railtracks.testing._simulation._options import SimulationOptions
+from railtracks.testing._simulation._simulate import simulate_with
+from railtracks.testing._virtual_time._choices import Choices
+from railtracks.testing._virtual_time._decisions import Decisions
+from railtracks.testing._virtual_time._scheduler import Scheduler
+from railtracks.testing.faults import Fault
+from railtracks.testing.invariants import Invariant, Violation, check
+
+MAX_RUNS = 10_000
+"""How many runs an exploration takes at most, by default."""
+MAX_KEPT = 20
+"""How many violations are kept, with their outcomes."""
+
+
+@attrs.frozen(eq=False, repr=False)
+class Exploration:
+    """The result of :func:`railtracks.testing.explore`. Use ``check`` in a test."""
+
+    runs: int
+    """How many runs it took, each with other decisions."""
+    orders: int
+    """How many different orders there were, by ``Outcome.order``. Runs can differ in steps of Railtracks alone."""
+    failed: int
+    """How many runs broke an invariant."""
+    violations: tuple[Violation, ...]
+    """The first of these, twenty at most."""
+    why_not: str
+    """Why not all orders were tried; empty if they were."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all orders were tried: then no order breaks an invariant but those of ``violations``."""
+        return not self.why_not
+
+    def check(self) -> None:
+        """Raise the first of ``violations``, with the result as a note. Does nothing if there are none.
+
+        It does not require that all orders were tried; for that, write ``assert result.is_complete, result``.
+        """
+        if self.violations:
+            raise self.violations[0]
+
+    def __str__(self) -> str:
+        how_many = f"all {counted(self.orders, 'order')}" if self.is_complete else counted(self.orders, "order")
+        found = f"{self.failed} of them broke an invariant" if self.failed else "no violation"
+        why_not = f"; not all orders: {self.why_not}" if self.why_not else ""
+        return f"{how_many}, in {counted(self.runs, 'run')}; {found}{why_not}"
+
+    def __repr__(self) -> str:
+        return f"<Exploration: {self}>"
+
+
+def explore(
+    target: Flow[..., Any] | Callable[..., Any],
+    /,
+    *args: Any,
+    invariants: Iterable[Invariant] = (),
+    setup: Callable[[], object] | None = None,
+    backend: str = "asyncio",
+    max_runs: int = MAX_RUNS,
+    **options: Any,
+) -> Exploration:
+    """Run a small flow in every order in which its tasks can continue, and check each run. Blocks.
+
+    In each turn of the event loop the tasks that can run take a step, in any order, and each call begins at once or up
+    to two turns later: that is what the seeds from 0 to 19 choose from. The order in which the threads of sync nodes
+    get their turns is tried, too. Nothing is held back for longer, and no timer is late. The runs are the same each
+    time, and begin with tasks in the order of their age::
+
+        result = explore(settle, invariants=[no_money_is_lost])
+        result.check()
+        assert result.is_complete, result
+
+    The number of orders grows very fast: two or three tasks with a few steps each can be explored.
+
+    Args:
+        target: A flow, or anything that ``rt.call`` takes.
+        *args: Its arguments.
+        invariants: More invariants, for ``check``.
+        setup: Called before each run, to reset what the flow changes outside of it.
+        backend: "asyncio" or "trio".
+        max_runs: How many runs it takes at most, in about 5 ms each.
+        **options: Other arguments of ``simulate`` except ``seed`` and ``clock``, and those of ``rt.Session``.
+
+    Returns:
+        What was tried and found.
+
+    Raises:
+        ConfigError: an argument is not allowed.
+        Exception: as of ``simulate``, and what ``setup`` raises.
+    """
+    invariants = tuple(invariants)
+    _validate(invariants, setup, max_runs, options)
+    search = _Search()
+    orders: set[str] = set()
+    violations: list[Violation] = []
+    failed = 0
+    while search.has_next and search.runs < max_runs and not search.changed:
+        if setup is not None:
+            setup()
+        outcome = simulate_with(search.decisions(), target, args, {**options, "backend": backend})
+        orders.add(outcome.order)
+        search.advance()
+        try:
+            check(outcome, *invariants)
+        except Violation as violation:
+            failed += 1
+            violations = [*violations, violation][:MAX_KEPT]
+    why_not = _why_not(search, max_runs, SimulationOptions.split(options)[0])
+    result = Exploration(search.runs, len(orders), failed, tuple(violations), why_not)
+    if violations:
+        violations[0].add_note(f"the exploration: {result}")
+    return result
+
+
+def _validate(invariants: tuple[Any, ...], setup: Any, max_runs: Any, options: dict[str, Any]) -> None:
+    for each in invariants:
+        if not callable(each):
+            raise ConfigError(f"explore: {each!r} is not an invariant; write invariants=[function_of_an_outcome]")
+    if setup is not None and not callable(setup):
+        raise ConfigError(f"explore: setup is {setup!r}; use a function without arguments")
+    if isinstance(max_runs, bool) or not isinstance(max_runs, int) or max_runs < 1:
+        raise ConfigError(f"explore: max_runs is {max_runs!r}; use a whole number of at least 1")
+    for name in ("seed", "clock"):
+        if name in options:
+            raise ConfigError(f"explore: {name}={options[name]!r} is not allowed: every order is tried; leave it out")
+
+
+def _why_not(search: _Search, max_runs: int, how: SimulationOptions) -> str:
+    reasons = []
+    if search.changed:
+        reasons.append("the same decisions led to another run, so something else decides as well")
+    elif search.has_next:
+        reasons.append(f"more than max_runs={max_runs} runs are needed")
+    if any(isinstance(fault, Fault) and fault.probability != 1 for fault in how.faults):
+        reasons.append("the plan has faults with a probability, of which one way was tried")
+    return "; ".join(reasons)
+
+
+class _Search:
+    """A search through all decisions, depth first.
+
+    Attributes:
+        runs: How many runs there were.
+        has_next: Whether there is a run left.
+        changed: Whether the same decisions have led to another run.
+    """
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.has_next = True
+        self.changed = False
+        self._path: list[tuple[int, int]] = []  # each decision: what is chosen, of how many possibilities
+        self._depth = 0
+
+    def decisions(self) -> Decisions:
+        """Return what decides in the next run."""
+        self._depth = 0
+        return _Enumerated(self._draw)
+
+    def _draw(self, count: int) -> int:
+        """Choose as the search wants it, and where it does not know yet the last possibility."""
+        if count == 1:
+            return 0
+        if self._depth == len(self._path):
+            self._path.append((count - 1, count))
+        chosen, expected = self._path[self._depth]
+        self._depth += 1
+        if expected != count:
+            self.changed = True
+            return count - 1
+        return chosen
+
+    def advance(self) -> None:
+        """Handle that a run has ended: go on with the next possibility of the last decision that has one left."""
+        self.runs += 1
+        self.changed = self.changed or self._depth < len(self._path)
+        while self._path and self._path[-1][0] == 0:
+            self._path.pop()
+        self.has_next = bool(self._path)
+        if self._path:
+            chosen, count = self._path[-1]
+            self._path[-1] = chosen - 1, count
+
+
+_TURNS = (4, 3, 0)
+"""Of the possibilities for the turns that others get before a call: two turns, one, none."""
+
+
+class _Enumerated(Decisions):
+    """Decisions that a search makes: about the order of tasks and threads."""
+
+    def __init__(self, draw: Callable[[int], int]) -> None:
+        super().__init__(0)
+        self.order = Choices(draw)
+        self.threads = Choices(draw)
+        # While no other task can run, it makes no difference how many turns the others get.
+        self.turns = Choices(lambda _: _TURNS[draw(len(_TURNS)) if self.others_can_run() else -1])
+
+    def scheduler(self) -> Scheduler:
+        return Scheduler(self.order)
