@@ -12,6 +12,7 @@ from railtracks.testing._answers import Answer, ScriptError, answer, tool_call
 from railtracks.testing._cassettes._exchanges import CassetteError
 from railtracks.testing._compare import Comparison, Difference, compare
 from railtracks.testing._explore import Exploration, explore
+from railtracks.testing._replay import replay
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._simulation._marks import mark
 from railtracks.testing._simulation._outcome import Outcome
@@ -58,6 +59,7 @@ __all__ = [
     "linearizable",
     "mark",
     "operation",
+    "replay",
     "resume",
     "run",
     "simulate",

@@ -202,6 +202,8 @@ _TURNS = (4, 3, 0)
 class _Enumerated(Decisions):
     """Decisions that a search makes: about the order of tasks and threads."""
 
+    from_seed = False
+
     def __init__(self, draw: Callable[[int], int]) -> None:
         super().__init__(0)
         self.order = Choices(draw)
@@ -210,4 +212,5 @@ class _Enumerated(Decisions):
         self.turns = Choices(lambda _: _TURNS[draw(len(_TURNS)) if self.others_can_run() else -1])
 
     def scheduler(self) -> Scheduler:
-        return Scheduler(self.order)
+        self.scheduler_of_run = Scheduler(self.order)
+        return self.scheduler_of_run

@@ -16,9 +16,11 @@ from railtracks.testing._simulation import _report
 from railtracks.testing._simulation._diagram import sequence_diagram
 from railtracks.testing._simulation._observed import CallKey, ObservedCall, ObservedOperation
 from railtracks.testing._simulation._options import SimulationOptions
+from railtracks.testing._simulation._replay_file import write_replay
 from railtracks.testing._simulation._story_page import story_page
 from railtracks.testing._trace import ReprAsCode, TraceEvent, policy_code, stable_repr
 from railtracks.testing._virtual_time._clock import Deadlock, Livelock
+from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing.faults import Fault, StoreFault
 
 
@@ -89,6 +91,8 @@ class Outcome:
     """Faults that never happened, because no such call was made."""
     cut_off: tuple[CallKey, ...] = ()
     """For invariants: calls that, while being cancelled, made a call, which for that reason never began."""
+    decisions: Decisions = attrs.field(factory=lambda: Decisions(0))
+    """For ``save_replay``: what decided in the run."""
     timers: tuple[float, ...] = ()
     """How long the sleeps and timeouts were that the run set, in virtual seconds: each length once, in order."""
     before: Outcome | None = None
@@ -155,7 +159,20 @@ class Outcome:
             return f"resume({self.before.code}{faults}, seed={self.seed})"
         parts = [self._name, *map(repr, self.args), *self.run_options.code()]
         parts += [f"{key}={_option_code(key, value)}" for key, value in self.options.items()]
-        return f"simulate({', '.join(parts)})"
+        no_seed = "" if self.decisions.from_seed else "  # in another order: outcome.save_replay(path) keeps it"
+        return f"simulate({', '.join(parts)}){no_seed}"
+
+    def save_replay(self, path: str | PathLike[str]) -> None:
+        """Write all decisions of the run to a file, by which ``railtracks.testing.replay`` repeats it.
+
+        Args:
+            path: The file, such as "replays/two_leaders.json"; it is overwritten.
+
+        Raises:
+            ConfigError: a fault of the plan has a value that cannot be written.
+            OSError: the file cannot be written.
+        """
+        write_replay(path, self.decisions, self.run_options, self.args, self.code, self.end)
 
     @property
     def end(self) -> str:

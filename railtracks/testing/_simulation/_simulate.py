@@ -130,7 +130,7 @@ class _Simulation:
         self._target, self._args, self._how, self._options = target, args, how, options
         self._node: FunctionNode[..., Any] = target.entry_point if isinstance(target, Flow) else as_node(target)
         self._clock = how.new_clock()
-        self._clock.decisions = decisions = Decisions(how.seed) if decisions is None else decisions
+        self._clock.decisions = self._decisions = decisions = Decisions(how.seed) if decisions is None else decisions
         decisions.others_can_run = self._clock.others_can_run
         self._unseen = UnseenFailures()
         self._clock.on_loop_error = self._unseen.on_loop_error
@@ -292,7 +292,7 @@ class _Simulation:
         return Outcome(
             target=self._target, args=self._args, run_options=self._how, options=self._options,
             result=self._result, exception=self._error,
-            schedule=scheduler.kind, order=scheduler.log.digest(),
+            schedule=scheduler.kind, order=scheduler.log.digest(), decisions=self._decisions,
             was_cancelled=self._was_cancelled,
             trace=tuple(witness.trace),
             info=sessions[0].info if sessions else session.info, duration=self._ended - self._started,

@@ -19,8 +19,12 @@ class Decisions:
         threads: Decides which worker thread continues.
         turns: Decides how many turns other tasks get before a call.
         faults: Decides which faults with a probability happen.
+        scheduler_of_run: The scheduler, once it was made.
+        from_seed: Whether the seed decides.
         others_can_run: Returns whether any other task than the running one can run; set by the simulation.
     """
+
+    from_seed = True
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -28,8 +32,10 @@ class Decisions:
         self.threads = seeded_choices(seed, "threads")
         self.turns = seeded_choices(seed, "turns")
         self.faults = seeded_choices(seed, "faults")
+        self.scheduler_of_run: Scheduler | None = None
         self.others_can_run: Callable[[], bool] = lambda: True
 
     def scheduler(self) -> Scheduler:
-        """Return the scheduler of the run."""
-        return scheduler_for(self.seed, self.order, seeded_choices(self.seed, "schedule"))
+        """Make the scheduler of the run, and return it."""
+        self.scheduler_of_run = scheduler_for(self.seed, self.order, seeded_choices(self.seed, "schedule"))
+        return self.scheduler_of_run

@@ -51,6 +51,8 @@ class Scheduler:
     Attributes:
         kind: What it does, in words.
         log: The steps that the tasks have taken.
+        arranged: What it has arranged: the ages of the tasks in their order, and how many of these took a step.
+        latenesses: By how many seconds sleeps were to last longer, of each sleep that was considered.
         holds: Whether it may hold steps back.
         delays_timers: Whether it may delay timers.
     """
@@ -62,6 +64,8 @@ class Scheduler:
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
         self.log = OrderLog()
+        self.arranged: list[tuple[tuple[int, ...], int]] = []
+        self.latenesses: list[float] = []
 
     def arrange(self, steps: list[Step]) -> int:
         """Put the steps, which are sorted by age, into the order in which they are to be taken.
@@ -72,6 +76,11 @@ class Scheduler:
         Returns:
             How many of them to take now; the others can be taken in the next turn.
         """
+        taken = self._arrange(steps)
+        self.arranged.append((tuple([step.age for step in steps]), taken))
+        return taken
+
+    def _arrange(self, steps: list[Step]) -> int:
         self.choices.shuffle(steps)
         return len(steps)
 
@@ -83,6 +92,11 @@ class Scheduler:
             duration: How many seconds it was to last.
             slack: How many seconds there are from its end to the next deadline of any other kind.
         """
+        lateness = self._lateness(age, duration, slack)
+        self.latenesses.append(lateness)
+        return lateness
+
+    def _lateness(self, age: int, duration: float, slack: float) -> float:
         return 0.0
 
     def settle(self) -> None:
@@ -104,7 +118,7 @@ class PriorityScheduler(Scheduler):
         self._lowest, self._highest = 0, _PRIORITIES
         self._held: dict[int, int] = {}  # for how many turns each task has been held back
 
-    def arrange(self, steps: list[Step]) -> int:
+    def _arrange(self, steps: list[Step]) -> int:
         for step in steps:
             if step.age not in self._priorities:
                 self._priorities[step.age] = self.choices.choose(_PRIORITIES)
@@ -151,7 +165,7 @@ class LateScheduler(Scheduler):
         self._odds = 2 + choices.choose(2)
         self._slow: dict[int, bool] = {}  # by the age of the task
 
-    def lateness(self, age: int, duration: float, slack: float) -> float:
+    def _lateness(self, age: int, duration: float, slack: float) -> float:
         if age not in self._slow:
             self._slow[age] = self.choices.choose(self._odds) == 0
         if not self._slow[age]:

@@ -1,0 +1,188 @@
+"""A replay file repeats a run by its decisions, without any generator, and says so if it does not fit."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import anyio
+import pytest
+
+import railtracks as rt
+from railtracks.exceptions import ConfigError
+from railtracks.testing import Fault, explore, replay, simulate
+from railtracks.testing._virtual_time import _choices
+from railtracks.testing.faults import Delay, FailSave, Raise
+
+REPLAYS = Path(__file__).parent / "replays"
+
+
+@rt.function_node
+async def leaf(number):
+    await anyio.sleep(0.1 * (1 + number))
+    return number
+
+
+@rt.function_node(retries=1)
+def in_thread(number):
+    return number
+
+
+@rt.function_node
+async def work(count):
+    log = []
+
+    async def step(number):
+        await anyio.sleep(0.5)
+        await anyio.sleep(0)
+        log.append(await rt.call(leaf, number))
+        log.append(await rt.call(in_thread, number))
+
+    async with anyio.create_task_group() as group:
+        for number in range(count):
+            group.start_soon(step, number)
+    return log
+
+
+FAULTS = [Fault("leaf", Delay(0.3), probability=0.5), FailSave("disk full", "sync", 3)]
+
+
+def test_a_replay_has_the_same_story_for_each_schedule(backend, tmp_path):
+    path = tmp_path / "run.json"
+    for seed in (1, 20, 23, 24, 29):
+        first = simulate(work, 3, seed=seed, backend=backend, faults=FAULTS)
+        first.save_replay(path)
+        again = replay(path, work, 3)
+        assert (again.story, again.order, again.schedule) == (first.story, first.order, first.schedule)
+        assert again.faults == first.faults
+
+
+def test_it_does_not_depend_on_how_orders_are_drawn(backend, tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    first = simulate(work, 3, seed=21, backend=backend, faults=FAULTS)
+    first.save_replay(path)
+
+    def drawn(_):
+        return lambda count: 0
+
+    monkeypatch.setattr(_choices, "draw_from", drawn)
+    assert simulate(work, 3, seed=21, backend=backend, faults=FAULTS).story != first.story
+    assert replay(path, work, 3).story == first.story
+
+
+def test_what_explore_found_can_be_kept(backend, tmp_path):
+    async def main():
+        log = []
+
+        async def step(number):
+            log.append(number)
+
+        async with anyio.create_task_group() as group:
+            for number in range(3):
+                group.start_soon(step, number)
+        return log
+
+    def is_in_order(outcome):
+        assert outcome.result != [1, 2, 0]
+
+    violation = explore(main, invariants=[is_in_order], backend=backend).violations[0]
+    assert "in another order: outcome.save_replay(path) keeps it" in str(violation)
+    violation.outcome.save_replay(tmp_path / "run.json")
+    assert replay(tmp_path / "run.json", main).result == [1, 2, 0]
+
+
+def test_a_replay_can_be_saved_again(tmp_path):
+    simulate(work, 2, seed=22).save_replay(tmp_path / "a.json")
+    replay(tmp_path / "a.json", work, 2).save_replay(tmp_path / "b.json")
+    first, second = (json.loads((tmp_path / name).read_text("utf-8")) for name in ("a.json", "b.json"))
+    assert "in another order" in second["run"]
+    assert {**first, "run": ""} == {**second, "run": ""}
+
+
+@pytest.mark.parametrize("name", ["two_leaders_asyncio", "two_leaders_trio"])
+def test_committed_files_replay(name):
+    """If asyncio, trio or anyio change their turns, this warns, and the files have to be written again."""
+    assert replay(REPLAYS / f"{name}.json", elect, 2).result == [1, 0]
+
+
+@rt.function_node
+async def join(state, me):
+    if "leader" not in state:
+        await anyio.sleep(0)
+        state["leader"] = me
+        state["elected"].append(me)
+
+
+@rt.function_node
+async def elect(count):
+    state = {"elected": []}
+    await rt.call_batch(join, [state] * count, range(count))
+    return state["elected"]
+
+
+def test_faults_come_back_as_they_were(tmp_path):
+    faults = [
+        Fault("leaf", Raise(ConnectionError("lost"), after=True), call=1),
+        Fault(None, Raise(ValueError), call=7),
+        FailSave("no permission", "open", 2),
+    ]
+    simulate(work, 1, faults=faults).save_replay(tmp_path / "run.json")
+    assert repr(list(replay(tmp_path / "run.json", work, 1).faults)) == repr(faults)
+
+
+# ---- what does not fit
+
+
+def test_other_arguments(tmp_path):
+    simulate(leaf, 1).save_replay(tmp_path / "run.json")
+    with pytest.warns(UserWarning, match=r"does not fit the run: the arguments were \(1\), and are \(2\)"):
+        assert replay(tmp_path / "run.json", leaf, 2).result == 2
+
+
+def test_more_and_fewer_tasks_than_there_were(tmp_path, backend):
+    async def changes():
+        async with anyio.create_task_group() as group:
+            for _ in range(counts[0]):
+                group.start_soon(anyio.sleep, 1)
+
+    counts = [3]
+    simulate(changes, backend=backend).save_replay(tmp_path / "run.json")
+    for counts[0] in (2, 5):
+        with pytest.warns(UserWarning, match=r"run.json does not fit the run: .* tasks can run at one time") as warned:
+            assert replay(tmp_path / "run.json", changes).exception is None
+        assert len(warned) == 1
+
+
+def test_a_run_that_ends_earlier(tmp_path):
+    simulate(work, 2, seed=3).save_replay(tmp_path / "run.json")
+    document = json.loads((tmp_path / "run.json").read_text("utf-8"))
+    document["turns"].append("0 0")
+    (tmp_path / "run.json").write_text(json.dumps(document), "utf-8")
+    with pytest.warns(UserWarning, match="it needed 2 decisions less about turns"):
+        replay(tmp_path / "run.json", work, 2)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 1}'])
+def test_other_files(tmp_path, text):
+    (tmp_path / "x.json").write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match=r"x.json is not a replay file; write one with outcome.save_replay\(path\)"):
+        replay(tmp_path / "x.json", leaf, 1)
+
+
+def test_other_versions_and_damaged_files(tmp_path):
+    path = tmp_path / "run.json"
+    simulate(leaf, 1).save_replay(path)
+    document = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**document, "railtracks replay": 2}), "utf-8")
+    with pytest.raises(ConfigError, match="of version 2, and this Railtracks reads version 1"):
+        replay(path, leaf, 1)
+    path.write_text(json.dumps({**document, "faults": [{"class": "os:system", "args": ["true"]}]}), "utf-8")
+    with pytest.raises(ConfigError, match=r"is a damaged replay file: TypeError.*no exception"):
+        replay(path, leaf, 1)
+
+
+def test_faults_that_cannot_be_written(tmp_path):
+    outcome = simulate(leaf, 1, faults=[Fault("leaf", Raise(ValueError(random)), call=9)])
+    with pytest.raises(ConfigError, match=r"save_replay: <module 'random'.* in a fault cannot be written"):
+        outcome.save_replay(tmp_path / "run.json")
