@@ -11,8 +11,6 @@ from hypothesis.internal.conjecture import engine
 
 from tests.harness.planted import PLANTED, __main__, find, twins
 
-pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited", "ignore:Exception ignored in")
-
 MOST_CALLS = 5
 HANGS = {
     "slot not given back", "locks in opposite order", "consumer waits for ever", "lost wake-up",
