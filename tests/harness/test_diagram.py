@@ -196,3 +196,10 @@ def test_a_page_names_what_failed_unseen(backend):
 
     outcome = simulate(forgets, backend=backend)
     assert outcome.unseen[0] in Page(outcome.html).texts
+
+
+def test_a_page_separates_the_turns_of_the_event_loop(backend):
+    outcome = simulate(parent, backend=backend)
+    turns = [event.turn for event in outcome.trace]
+    assert turns == sorted(turns)
+    assert outcome.html.count('<tr class="turn">') == len(set(turns)) > 3
