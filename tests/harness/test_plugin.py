@@ -353,7 +353,7 @@ def test_a_session_builds_no_events_for_it(suite):
 
 def test_the_help_of_pytest_describes_the_plugin(suite):
     suite("", "--help").stdout.fnmatch_lines(["railtracks:", "*--railtracks-leaks*fail each test that leaves*"])
-    suite("", "--markers").stdout.fnmatch_lines("@pytest.mark.railtracks(seed=None, [*][*]options): *")
+    suite("", "--markers").stdout.fnmatch_lines("@pytest.mark.railtracks(seed=None, *, [*][*]options): *")
     listed = suite("", "--fixtures")
     for name in ("rt_backend", "virtual_clock", "rt_session", "simulated"):
         listed.stdout.re_match_lines(rf"{name}( \[module scope\])? -- .*pytest_plugin.__init__\.py")
