@@ -28,6 +28,10 @@ FOREIGN = {
     "_leaks.py": {"_cancel_all_tasks"},  # asyncio: what cancels the tasks that are left
     "_tasks.py": {"_counter", "_railtracks_order"},  # trio: the age of a task; ours, at tasks of asyncio
     "_thread_kinds.py": {"_DummyThread", "_target"},  # threading
+    # concurrent.futures: the size and the threads of a pool, and the end of a future; sys; ours, at pools
+    "_thread_patches.py": {
+        "_getframe", "_invoke_callbacks", "_max_workers", "_railtracks_done", "_railtracks_work", "_threads",
+    },
     "_world.py": {"_getframe"},  # sys: which code asks for the time
     # trio: the order of its tasks, and MockClock; its timers
     "_trio_loop.py": {"_ALLOW_DETERMINISTIC_SCHEDULING", "_autojump", "_counter", "_heap", "_r"},

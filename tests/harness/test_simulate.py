@@ -251,7 +251,8 @@ def test_threads_take_turns(backend):
     def node(_):
         at_work.append(1)
         most.append(len(at_work))
-        threading.Event().wait(0.002)
+        for _ in range(10_000):  # long enough for Python to switch threads
+            most.append(len(at_work))
         at_work.pop()
 
     outcome = simulate(rt.call_batch, node, range(5), backend=backend)

@@ -173,7 +173,7 @@ class _Simulation:
                 self._note_open_sessions()
         finally:
             harness_options.reset(token)
-        self._left += threads_left(threads)
+        self._left += dict.fromkeys([*self._clock.threads_left, *threads_left(threads)])
         self._unseen.examine(observed.task for observed in self._witness.calls.values())
         outcome = self._outcome()
         self._witness.on_outcome(outcome)

@@ -28,7 +28,8 @@ from railtracks.testing._virtual_time._tasks import (
     keep_for_ever,
     wait_locations,
 )
-from railtracks.testing._virtual_time._thread_kinds import is_anyio_worker, package_of
+from railtracks.testing._virtual_time._thread_kinds import is_anyio_worker, name_of, package_of
+from railtracks.testing._virtual_time._thread_patches import scheduler_here
 
 _WITHOUT_THREADS = frozenset({"anyio", "railtracks", "sniffio", "trio", "uvloop"})
 """Packages whose futures no thread of their own has done, or whose threads are known otherwise."""
@@ -159,13 +160,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc]
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
+        in_thread = executor is None or isinstance(executor, ThreadPoolExecutor)
+        if in_thread and scheduler_here() is not None:  # it takes turns
+            return super().run_in_executor(executor, func, *args)
         job = _Job()
 
         def work(*args: Any) -> Any:
             job.thread = threading.get_ident()
             return func(*args)
 
-        in_thread = executor is None or isinstance(executor, ThreadPoolExecutor)
         future = super().run_in_executor(executor, work if in_thread else func, *args)
         self._jobs[job] = None
         future.add_done_callback(lambda _: self._jobs.pop(job))
@@ -188,14 +191,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if waiting:
             for thread in self.clock.threads_of_run():
                 if package_of(thread) in waiting:
-                    yield f"the thread {thread.name} of {package_of(thread)}"
+                    yield f"the thread {name_of(thread)} of {package_of(thread)}"
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         if not self.clock.on_loop_error(context):
             super().default_exception_handler(context)
 
     async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
-        with self.clock.hold():  # it has a deadline, to which the clock must not jump
+        with self.clock.only_threads():  # it has a deadline, to which the clock must not jump
             await super().shutdown_default_executor(*args, **kwargs)
 
     def waiting(self) -> list[str]:
@@ -223,6 +226,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             return super().call_soon_threadsafe(callback, *args, **options)
         handle = super().call_soon_threadsafe(FromThread(callback), *args, **options)
         self._blocked.note_request((callback, args))
+        self.clock.thread_scheduler.finish_returned()
         if self.is_closed():
             self._blocked.release()
         return handle

@@ -19,6 +19,7 @@ from typing import Any
 
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._tasks import is_user_code, place_of
+from railtracks.testing._virtual_time._world import world_of_thread
 
 
 class BlockedThreads:
@@ -81,6 +82,9 @@ class ReplyQueue(SimpleQueue):  # type: ignore[type-arg]
 
     def get(self, *args: Any, **kwargs: Any) -> Any:
         self.is_awaited = True
+        world = world_of_thread()
+        if world is not None and world.waits is not None and world.waits.are_virtual:
+            world.waits.wait(self.done, None)
         return super().get(*args, **kwargs)
 
     def put_nowait(self, item: Any) -> None:

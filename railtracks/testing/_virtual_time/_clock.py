@@ -22,8 +22,9 @@ from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._blocked_threads import where_thread_waits
 from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._scheduler import Scheduler
-from railtracks.testing._virtual_time._thread_kinds import foreign_threads
-from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
+from railtracks.testing._virtual_time._thread_kinds import foreign_threads, name_of
+from railtracks.testing._virtual_time._thread_scheduler import GRACE, OwnThread, SeededThreadScheduler
+from railtracks.testing._virtual_time._world import World
 
 PATIENCE = 10.0
 """Real seconds that the clock may be held for a thread, a socket or a portal before that is an error."""
@@ -37,6 +38,8 @@ CHECKS = 25
 """How many times, within ``max_steps``, to check what else is going on."""
 WATCHED_TURNS = 20
 """The turns after the last step that is allowed, in which what runs is noted."""
+A_THREAD = "a worker thread"
+"""What holds the clock while a thread has its turn."""
 DIGITS = 9
 """The digits of the seconds since the run began, after the point."""
 WALL = 1e9
@@ -180,6 +183,12 @@ class VirtualClock:
         """The event loop; it sets this itself."""
         self.on_loop_error: Callable[[dict[str, Any]], bool] = lambda _: False
         """Called with what asyncio would log of a failure; returns whether it is known then, and not logged."""
+        self.world: World | None = None
+        """The world of the run, if that is virtual; set by ``run``."""
+        self.threads_left: list[str] = []
+        """The threads of users that had not ended when the run was over, as far as they took turns."""
+        self._is_for_threads = False
+        self._turns, self._turns_at = 0, -1.0  # of threads, since the clock moved
         self.cancel_run: Callable[[], None] = lambda: None
         """Cancels everything after a failure; set by ``run``."""
 
@@ -227,6 +236,15 @@ class VirtualClock:
         finally:
             with self._lock:
                 self._holds -= 1
+
+    @contextlib.contextmanager
+    def only_threads(self) -> Iterator[None]:
+        """Have the clock jump for threads that pause only inside the block, and not to deadlines of the event loop."""
+        self._is_for_threads = True
+        try:
+            yield
+        finally:
+            self._is_for_threads = False
 
     def jump(self, seconds: float) -> None:
         """Advance the clock.
@@ -279,16 +297,77 @@ class VirtualClock:
         """
         self._was_idle = True
         self._spinning_since = None
-        holders = self._holders(self._is_blocked)
-        if not holders and self.event_loop is not None and self.event_loop.has_news():
-            return False
+        if self._is_for_threads:
+            deadline = None
+        while True:
+            self._let_threads_go_on()
+            if self.event_loop is not None and self.event_loop.has_news():
+                return False
+            holders = self._holders(self._is_blocked)
+            if self.event_loop is not None and self.event_loop.has_news():
+                return False
+            if not self._jump_to_thread(holders, deadline):
+                break
         if not holders and (deadline is not None or not self.jumps):
             return self.jumps
-        if not holders and not (holders := self._wakers()):
+        if not holders and not (holders := self._wakers()) and not self._is_for_threads:
             self._fail(Deadlock, "nothing can run, and there is no deadline to wait for")
         else:
             self._waiting_since = self._wait_for(holders, deadline, self._waiting_since)
         return False
+
+    def _let_threads_go_on(self) -> None:
+        """Let threads take turns, until none can continue or the event loop has something to do."""
+        scheduler = self.thread_scheduler
+        scheduler.heartbeat += 1
+        if self.event_loop is None or not scheduler.has_candidates:
+            return
+        if self._turns_at != self._now:
+            self._is_for_threads = False
+        self._turns, self._turns_at = 0, self._now
+        most = self.max_steps // STEPS_PER_TURN
+        self._turns += scheduler.take_turns(self._is_blocked, self.event_loop.has_news, most)
+        if self._turns >= most and self.counts_steps:
+            self._turns = 0
+            problem = (
+                f"threads run on and on, and no time passes (max_steps={self.max_steps}); sleep, or wait for an event"
+            )
+            self._fail(Livelock, problem, self._paused_threads())
+
+    def _jump_to_thread(self, holders: list[str], deadline: float | None) -> bool:
+        """Jump to the end of a pause of a thread, if that is what happens next, and return whether it is."""
+        pause = self.thread_scheduler.next_end()
+        if pause is None or pause.until is None or not self.jumps:
+            return False
+        if deadline is not None and deadline <= pause.until:
+            return False
+        if holders:
+            if holders != [A_THREAD] or not self.thread_scheduler.has_stalled():
+                return False
+            self._note("a thread stood still, maybe for something that another one has which was asleep")
+        self.jump_to(pause.until)
+        return True
+
+    def others_may_wake(self) -> bool:
+        """Return whether there are threads that are not part of the run, and might end the wait of one that is."""
+        own = self.thread_scheduler.threads
+        return any(thread.ident not in own and thread.is_alive() for thread in foreign_threads())
+
+    def is_blocked(self, thread: int) -> bool:
+        """Return whether the thread waits for the event loop."""
+        return self._is_blocked(thread)
+
+    def finish_threads(self) -> None:
+        """Let threads continue that can when the run is over, and note those of the user's that have not ended."""
+        if self.event_loop is None or self.world is None:
+            return
+        self.thread_scheduler.take_turns(self._is_blocked, lambda: False, self.max_steps // STEPS_PER_TURN)
+        own = {work.thread for work in self.thread_scheduler.unfinished() if isinstance(work, OwnThread)}
+        self.threads_left = sorted(f"the thread {name_of(thread)}" for thread in own)
+
+    def _note(self, text: str) -> None:
+        if self.world is not None:
+            self.world.note_undetermined(text)
 
     def note_turn(self, steps: int) -> None:
         """Note that the event loop runs ``steps`` steps of tasks and callbacks next.
@@ -379,10 +458,10 @@ class VirtualClock:
             rests: Returns whether a thread is not at work.
         """
         if self.thread_scheduler.grant_turn(rests):
-            return ["a worker thread"]
+            return [A_THREAD]
         if self._holds:
             return [f"{self._holds} x clock.hold()"]
-        return self._threads_at_work() or self._sockets_in_flight()
+        return self._threads_at_work() or self._sockets_in_flight() or self._waits_for_others()
 
     def _threads_at_work(self) -> list[str]:
         """Return the work in threads that the event loop waits for, except in threads that wait for the event loop."""
@@ -390,12 +469,25 @@ class VirtualClock:
         jobs = [] if self.event_loop is None else self.event_loop.jobs()
         return [what for thread, what in jobs if thread is None or not (thread in known or self._is_blocked(thread))]
 
+    def _waits_for_others(self) -> list[str]:
+        """Return a text if a thread waits, and one outside of the run may be about to end that; for a moment only."""
+        waits = self.thread_scheduler.waits()
+        if not waits or not self.others_may_wake():
+            return []
+        if _real_clock.monotonic() - max(pause.began for pause in waits) < GRACE:
+            return ["a thread that waits for another one"]
+        self._note("a thread waited while there were threads which are not part of the run")
+        return []
+
     def _sockets_in_flight(self) -> list[str]:
         return self.event_loop.sockets() if self.event_loop is not None and self._sockets else []
 
     def _wakers(self) -> list[str]:
         """Return the threads that were started during the run and might wake the event loop."""
-        return [f"the thread {thread.name}" for thread in self.threads_of_run()]
+        if self.thread_scheduler.waits() and self.others_may_wake():
+            return ["a thread that waits for another one"]
+        paused = set(self.thread_scheduler.paused_threads)
+        return [f"the thread {name_of(thread)}" for thread in self.threads_of_run() if thread.ident not in paused]
 
     def threads_of_run(self) -> list[threading.Thread]:
         """Return the threads that were started during the run, but for those that are known otherwise."""
@@ -431,12 +523,18 @@ class VirtualClock:
         if self.failure is not None:  # the run was cancelled for it, and still cannot continue
             raise self.failure
         assert self.event_loop is not None
-        problem, waiting = f"at {self.now:g} s of virtual time {problem}", self.event_loop.waiting()
+        problem = f"at {self.now:g} s of virtual time {problem}"
+        waiting = [*self.event_loop.waiting(), *self._paused_threads()]
         if running is not None:
             self.failure = Livelock(problem, [place for place in waiting if place not in running], running)
         else:
             self.failure = kind(problem, waiting)
         self.event_loop.call_soon(self.cancel_run)
+
+    def _paused_threads(self) -> list[str]:
+        """Return where in user code the threads are that pause."""
+        places = map(where_thread_waits, self.thread_scheduler.paused_threads)
+        return [place for place in places if place is not None]
 
     def _blocked_threads(self) -> list[str]:
         """Return where in user code the threads are that wait for the event loop."""

@@ -26,6 +26,7 @@ from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._run_options import RunOptions
 from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
+from railtracks.testing._virtual_time._thread_waits import VirtualWaits
 from railtracks.testing._virtual_time._trio_loop import seeded_trio, trio_options
 from railtracks.testing._virtual_time._world import World
 from railtracks.testing._virtual_time._world_patches import virtual_names
@@ -143,7 +144,9 @@ def run_with(
     world = World(clock, seed) if how.world == "virtual" else None
     clock.begin_at(how.reading_at_start)
     decisions = clock.decisions if seed is None or clock.decisions is not None else Decisions(seed)
-    clock.thread_scheduler = SeededThreadScheduler(None if decisions is None else decisions.threads, world)
+    choices = None if decisions is None else decisions.threads
+    clock.thread_scheduler = SeededThreadScheduler(choices, world, lambda: clock.reading)
+    clock.world = world
     clock.scheduler = scheduler = None if decisions is None else decisions.scheduler()
     token = runtime_hooks.set(customize_hooks(virtual_hooks(clock, seed)))
     try:
@@ -151,10 +154,16 @@ def run_with(
             if world is not None:
                 stack.enter_context(virtual_names(*_namespaces_of(func if target is None else target)))
                 stack.enter_context(world.in_this_thread())
-            return run_on(clock, scheduler, func, *args, backend=backend)
+                VirtualWaits(world, clock)
+            try:
+                return run_on(clock, scheduler, func, *args, backend=backend)
+            finally:
+                clock.finish_threads()
     finally:
         runtime_hooks.reset(token)
         clock.thread_scheduler.release_all()
+        if world is not None:
+            world.end()
 
 
 def _namespaces_of(function: Any) -> Iterator[dict[str, Any]]:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import functools
 import os
+import queue
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-from railtracks.testing._virtual_time._world import World, world_of_caller
+from railtracks.testing._virtual_time._virtual_locks import VirtualLock, VirtualRLock
+from railtracks.testing._virtual_time._world import World, world_of_caller, world_of_thread
 
 _RANDOM = (
     "betavariate", "binomialvariate", "choice", "choices", "expovariate", "gammavariate", "gauss", "getrandbits",
@@ -107,9 +110,60 @@ def _uuid1(real: Any) -> Any:
     return stand_in
 
 
+def _sleep(real: Any) -> Any:
+    @functools.wraps(real)
+    def stand_in(seconds: float, /) -> None:
+        world = world_of_caller()
+        if world is None and (here := world_of_thread()) is not None and threading.get_ident() != here.loop_thread:
+            world = here  # a sync node may be ``time.sleep`` itself, which the runtime calls
+        if world is None or world.waits is None or not world.waits.are_virtual or not seconds >= 0:
+            real(seconds)  # which raises, if the number is negative
+        else:
+            world.waits.sleep(seconds)
+
+    return stand_in
+
+
+def _timeout_clock(real: Any) -> Any:
+    """Return the clock by which ``threading`` and ``queue`` see how much of a timeout is left."""
+
+    @functools.wraps(real)
+    def stand_in() -> Any:
+        world = world_of_thread()
+        return real() if world is None or world.waits is None or not world.waits.are_virtual else world.clock.reading
+
+    return stand_in
+
+
+def _lock(real: Any, virtual: Callable[[], object]) -> Any:
+    @functools.wraps(real)
+    def stand_in() -> Any:
+        world = world_of_caller()
+        return real() if world is None or world.waits is None or not world.waits.are_virtual else virtual()
+
+    return stand_in
+
+
+def _simple_queue(real: Any) -> Any:
+    virtual: Any = vars(queue)["_PySimpleQueue"]
+
+    class StandIn(real):  # type: ignore[misc]
+        """Makes a queue written in Python where the waits of threads are virtual."""
+
+        def __new__(cls) -> Any:
+            world = world_of_caller()
+            is_real = world is None or world.waits is None or not world.waits.are_virtual
+            return real() if is_real else virtual()
+
+    return StandIn
+
+
 def is_original(function: Any) -> bool:
     """Return whether nothing else, such as freezegun or a mock, has replaced the function."""
-    return getattr(function, "__module__", None) in (None, "time", "posix", "nt", "random", "uuid")
+    return getattr(function, "__module__", None) in _MODULES
+
+
+_MODULES = (None, "_queue", "_thread", "nt", "posix", "random", "threading", "time", "uuid")
 
 
 def _all() -> Iterator[tuple[ModuleType, str, Callable[[Any], Any]]]:
@@ -125,6 +179,12 @@ def _all() -> Iterator[tuple[ModuleType, str, Callable[[Any], Any]]]:
     yield os, "urandom", _urandom
     yield random, "_urandom", _urandom
     yield uuid, "uuid1", _uuid1
+    yield time, "sleep", _sleep
+    yield threading, "_time", _timeout_clock
+    yield queue, "time", _timeout_clock
+    yield threading, "Lock", functools.partial(_lock, virtual=VirtualLock)
+    yield threading, "RLock", functools.partial(_lock, virtual=VirtualRLock)
+    yield queue, "SimpleQueue", _simple_queue
 
 
 STAND_INS = list(_all())

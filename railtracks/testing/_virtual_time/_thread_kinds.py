@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 
 from railtracks.testing._virtual_time import _real_clock
 
+_NUMBER = re.compile(r"^Thread-\d+\b")
 THREAD_END = 0.2
 """Real seconds that a thread has to end after a run, or a test, before it counts as left behind."""
 _OWN = ("railtracks-sync", "railtracks-watch", "railtracks-commit", "railtracks-postgres")
@@ -18,6 +20,11 @@ _INFRASTRUCTURE = ("execnet", "xdist", "pytest_timeout", "pydevd", "_pydevd", "d
 def _target_module(thread: threading.Thread) -> str:
     target = getattr(thread, "_target", None)
     return str(getattr(target, "__module__", None) or "")
+
+
+def name_of(thread: threading.Thread) -> str:
+    """Return the name of a thread, without the number that depends on how many there were in the process before."""
+    return _NUMBER.sub("Thread", thread.name)
 
 
 def package_of(thread: threading.Thread) -> str:
@@ -72,5 +79,5 @@ def threads_left(before: set[threading.Thread]) -> list[str]:
             with contextlib.suppress(RuntimeError):  # other code is just starting this thread
                 thread.join(max(0.0, deadline - _real_clock.monotonic()))
             if thread.is_alive():
-                left.append(f"the thread {thread.name}")
+                left.append(f"the thread {name_of(thread)}")
     return sorted(left)

@@ -1,18 +1,21 @@
 """Worker threads under virtual time: which ones are at work, and which one may continue.
 
-Two threads that run at once race for real, and no seed brings the race back. So with a seed they take turns: one
-continues when the event loop has nothing else to do, until it ends or waits for the event loop. The seed decides which.
-If the event loop always has something to do, one continues after many steps: the tasks may be waiting for it.
+Two threads that run at once race for real, and no seed brings the race back. So with a seed, or in a virtual world,
+they take turns: one continues when the event loop has nothing else to do, until it ends, waits for the event loop, or
+pauses, because it sleeps or waits for another thread. The seed decides which. If the event loop always has something to
+do, one continues after many steps: the tasks may be waiting for it.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from itertools import islice
-from typing import cast
+from typing import Any, cast
 
 import anyio
+import attrs
 from anyio.to_thread import current_default_thread_limiter
 
 from railtracks._test_probe import running_library
@@ -25,35 +28,87 @@ GRACE = 0.1
 """Real seconds that a thread may stall before the next one continues too: the first may be waiting for the next."""
 CANDIDATES = 16
 """How many of those that have waited longest can be next. Work that has no thread yet, of the 40, cannot begin."""
+STUCK = 1.0
+"""Real seconds for which the event loop may block before a thread that pauses goes on: it may block for that thread."""
+LOOK_AGAIN = 0.0002
+"""Real seconds between two checks of a thread that has its turn."""
+
+
+class RunEnded(SystemExit):
+    """Ends a thread that waits in a run which is over. Python prints nothing of it."""
+
+
+class RealCondition(threading.Condition):
+    """A condition whose waits are real, also while those of other conditions are virtual."""
+
+    wait = threading.Condition.wait
+
+
+class OwnThread:
+    """The work of a whole thread that the user, or a library, has started in the run."""
+
+    thread: threading.Thread
+
+
+@attrs.frozen(eq=False)
+class Pause:
+    """Why a thread pauses."""
+
+    until: float | None
+    """What the clock reads when the pause ends at the latest."""
+    is_over: Callable[[], bool]
+    """Whether it ends earlier; cheap, and called in any thread."""
+    is_sleep: bool
+    """Whether only time ends it."""
+    began: float = attrs.field(factory=_real_clock.monotonic)
+    """In real seconds."""
 
 
 class SeededThreadScheduler:
     """The ``ThreadScheduler`` of one run.
 
+    Invariant, under the lock: each piece of work is in one of ``_ready``, ``_running`` and ``_paused``, or in none of
+    them while it waits for the event loop, and after its end.
+
     Args:
-        choices: Decides which piece of work is next. With None, all continue at once.
+        choices: Decides which piece of work is next. With None, all continue at once, or in a world, the one that has
+            waited longest.
         world: The world in which the threads are while they do the work.
+        now: Returns what the clock reads.
     """
 
-    def __init__(self, choices: Choices | None = None, world: World | None = None) -> None:
+    def __init__(
+        self, choices: Choices | None = None, world: World | None = None, now: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self._choices = choices
         self._world = world
-        self._changed = threading.Condition()
+        self._now = now
+        self._changed = RealCondition()
         self._ready: dict[object, None] = {}  # waits for its turn
         self._running: dict[object, None] = {}  # has its turn
+        self._paused: dict[object, Pause] = {}
         self._threads: dict[object, int] = {}  # the threads of the work that has begun
+        self._work: dict[int, list[object]] = {}  # by thread, the innermost last
         self._granted_at = 0.0
         self._stalls = StallDetector()
-        self._released = choices is None
+        self._released = choices is None and world is None
+        self.heartbeat = 0
+        """Changes while the event loop runs."""
+        self._has_admitted = False  # a limiter has just let work through that was queued before
 
     def on_queued(self, work: object) -> None:
         with self._changed:
+            self._paused.pop(work, None)
             (self._running if self._released else self._ready)[work] = None
+            self._changed.notify_all()
 
     def wait_turn(self, work: object) -> None:
+        thread = threading.get_ident()
         with self._changed:
-            if work in self._ready or work in self._running:  # or else it has finished before its thread began
-                self._threads[work] = threading.get_ident()
+            if work not in self._threads and (work in self._ready or work in self._running):
+                # or else it has finished before its thread began
+                self._threads[work] = thread
+                self._work.setdefault(thread, []).append(work)
                 if self._world is not None:
                     self._world.enter()
             self._changed.wait_for(lambda: self._released or work not in self._ready)
@@ -61,15 +116,30 @@ class SeededThreadScheduler:
     def on_suspended(self, work: object) -> None:
         with self._changed:
             self._running.pop(work, None)
+            self._paused.pop(work, None)
+            self._changed.notify_all()
 
     def on_finished(self, work: object) -> None:
         with self._changed:
             self._running.pop(work, None)
             self._ready.pop(work, None)
+            self._paused.pop(work, None)
             thread = self._threads.pop(work, None)
-            if thread is not None and self._world is not None:
-                self._world.leave(thread)
+            if thread is not None:
+                self._work[thread].remove(work)
+                if not self._work[thread]:
+                    del self._work[thread]
+                    if self._world is not None:
+                        self._world.leave(thread)
             self._changed.notify_all()
+
+    def discard(self, work: object) -> bool:
+        """Take work away that waits for its first turn, and return whether it did."""
+        with self._changed:
+            if work not in self._ready:
+                return False
+            self.on_finished(work)
+            return True
 
     def limiter(self, given: anyio.CapacityLimiter | None, admit: Callable[[], None]) -> anyio.CapacityLimiter | None:
         """Return a limiter that calls ``admit`` on trio, and ``given`` on asyncio.
@@ -79,13 +149,141 @@ class SeededThreadScheduler:
         """
         if self._released or running_library() != "trio":
             return given
-        return cast(anyio.CapacityLimiter, _AdmittingLimiter(given or current_default_thread_limiter(), admit))
+
+        def note() -> None:
+            self._has_admitted = True
+            admit()
+
+        return cast(anyio.CapacityLimiter, _AdmittingLimiter(given or current_default_thread_limiter(), note))
+
+    def take_admitted(self) -> bool:
+        """Return whether what begins now was admitted by a limiter of this scheduler, once."""
+        admitted, self._has_admitted = self._has_admitted, False
+        return admitted
+
+    # ---- in the threads
+
+    def finish_returned(self) -> None:
+        """Note that what the calling thread has done ends, if its function has returned and what waits is notified."""
+        works = self._work.get(threading.get_ident())
+        if works and hasattr(works[-1], "finish") and _has_ended(works[-1]):
+            cast(Any, works[-1]).finish()
+
+    def work_of_thread(self) -> object | None:
+        """Return the work that the calling thread does; None if it does none, or the run is over."""
+        works = self._work.get(threading.get_ident())
+        return works[-1] if works and not self._released and not _has_ended(works[-1]) else None
+
+    def pause(self, until: float | None, is_over: Callable[[], bool], *, is_sleep: bool = False) -> bool:
+        """Let others continue until something happens, in a thread that does work.
+
+        The thread goes on when it gets its turn after that.
+
+        Args:
+            until: What the clock reads when the pause ends at the latest; None for no such limit.
+            is_over: Whether the pause ends earlier; it must be cheap, and may be called in any thread.
+            is_sleep: Whether only time ends it.
+
+        Returns:
+            Whether ``is_over`` returned true.
+
+        Raises:
+            RunEnded: the run has ended meanwhile.
+        """
+        with self._changed:
+            while True:
+                work = self.work_of_thread()
+                if work is None:
+                    raise RunEnded
+                if work in self._running:
+                    del self._running[work]
+                    self._paused[work] = Pause(until, is_over, is_sleep)
+                    self._changed.notify_all()
+                self._wait_until_running(work)
+                if is_over():
+                    return True
+                if until is not None and until <= self._now():
+                    return False
+
+    def _wait_until_running(self, work: object) -> None:
+        beat, since = self.heartbeat, _real_clock.monotonic()
+        while not (self._released or work in self._running):
+            self._changed.wait(GRACE)
+            if beat != self.heartbeat:
+                beat, since = self.heartbeat, _real_clock.monotonic()
+            elif _real_clock.monotonic() - since > STUCK and self._loop_is_stuck(work):
+                self._go_on(work)
+
+    def _loop_is_stuck(self, work: object) -> bool:
+        """Return whether the event loop blocks, maybe for something that a thread which pauses has."""
+        assert self._world is not None
+        first = min(self._paused.items(), key=lambda item: math.inf if item[1].until is None else item[1].until)[0]
+        return first is work and not self._running and self._stalls.stalled_for(self._world.loop_thread) > STUCK
+
+    def _go_on(self, work: object) -> None:
+        """Let the work of this thread continue although the event loop has not granted it a turn."""
+        assert self._world is not None
+        pause = self._paused.pop(work)
+        self._running[work] = None
+        self._world.note_undetermined("the event loop blocked, until a thread which paused went on")
+        if pause.until is not None:
+            self._world.clock.jump_to(pause.until)
+
+    # ---- in the thread of the event loop
 
     @property
     def threads(self) -> set[int]:
         """The identifiers of the threads in which work has begun."""
         with self._changed:
             return set(self._threads.values())
+
+    @property
+    def paused_threads(self) -> list[int]:
+        """The threads that pause, in the order in which they began to."""
+        with self._changed:
+            return [self._threads[work] for work in self._paused]
+
+    def unfinished(self) -> list[object]:
+        """Return the work that has not ended."""
+        with self._changed:
+            return [*self._ready, *self._running, *self._paused]
+
+    def next_end(self) -> Pause | None:
+        """Return the pause that time ends first; None if time ends none."""
+        with self._changed:
+            timed = [pause for pause in self._paused.values() if pause.until is not None]
+            return min(timed, key=lambda pause: cast(float, pause.until), default=None)
+
+    def waits(self) -> list[Pause]:
+        """Return the pauses that something else than time ends."""
+        with self._changed:
+            return [pause for pause in self._paused.values() if not pause.is_sleep]
+
+    @property
+    def has_candidates(self) -> bool:
+        """Whether there is work that may continue now or later."""
+        return bool(self._ready or self._paused)
+
+    def take_turns(self, is_blocked: Callable[[int], bool], has_news: Callable[[], bool], most: int = 1000) -> int:
+        """Let one piece of work after the other continue, until none can or one has something for the event loop.
+
+        Args:
+            is_blocked: As for ``grant_turn``.
+            has_news: Returns whether the event loop has something to do.
+            most: How many turns there may be.
+
+        Returns:
+            How many turns there were. The last one may still be going on: it may take long, or have stalled.
+        """
+        turns = 0
+        while turns < most and not has_news():
+            with self._changed:
+                if not self._grant(is_blocked):
+                    break
+            turns += 1
+            if self._wait_for_end_of_turn(is_blocked):
+                break
+        return turns
 
     def grant_turn(self, is_blocked: Callable[[int], bool]) -> bool:
         """Let the next piece of work continue, if no other runs. To be called when the event loop has nothing to do.
@@ -97,14 +295,7 @@ class SeededThreadScheduler:
             Whether a thread is at work now.
         """
         with self._changed:
-            if self._ready and all(map(self._is_stalled, self._running)):
-                assert self._choices is not None
-                candidates = list(islice(self._ready, CANDIDATES))
-                work = candidates[self._choices.choose(len(candidates))]
-                del self._ready[work]
-                self._running[work] = None
-                self._granted_at = _real_clock.monotonic()
-                self._changed.notify_all()
+            self._grant()
             return self._is_at_work(is_blocked)
 
     def grant_turn_between(self, rests: Callable[[int], bool]) -> bool:
@@ -119,18 +310,58 @@ class SeededThreadScheduler:
             Whether a piece of work waited for its turn and got it.
         """
         with self._changed:
-            waiting = len(self._ready)
-            at_work = self.grant_turn(rests)
-            granted = len(self._ready) < waiting
-        until = _real_clock.monotonic() + GRACE
-        while at_work and _real_clock.monotonic() < until:
-            _real_clock.block(1e-4)
-            with self._changed:
-                at_work = self._is_at_work(rests)
+            granted = self._grant()
+        self._wait_for_end_of_turn(rests)
         return granted
 
+    def has_stalled(self) -> bool:
+        """Return whether there is work that has its turn, and none of it has advanced for a while."""
+        with self._changed:
+            return bool(self._running) and all(map(self._is_stalled, self._running))
+
+    def _grant(self, is_blocked: Callable[[int], bool] = lambda _: False) -> bool:
+        """Let the next piece of work continue, if no other runs, and return whether it does.
+
+        One that waits for the event loop counts as running for ``grant_turn``: it may be about to be queued again.
+        """
+        if not all(self._rests(work, is_blocked) or self._is_stalled(work) for work in self._running):
+            return False
+        begin = [work for work in islice(self._ready, CANDIDATES) if getattr(work, "can_begin", True)]
+        candidates = [*begin, *(work for work, pause in self._paused.items() if self._has_ended(pause))]
+        if not candidates:
+            return False
+        work = candidates[0 if self._choices is None else self._choices.choose(len(candidates))]
+        self._ready.pop(work, None)
+        self._paused.pop(work, None)
+        self._running[work] = None
+        self._granted_at = _real_clock.monotonic()
+        self._changed.notify_all()
+        return True
+
+    def _has_ended(self, pause: Pause) -> bool:
+        return (pause.until is not None and pause.until <= self._now()) or pause.is_over()
+
+    def _wait_for_end_of_turn(self, rests: Callable[[int], bool]) -> bool:
+        """Wait until no thread is at work, for a while, and return whether one still is."""
+        until = _real_clock.monotonic() + GRACE
+        with self._changed:
+            while at_work := any(not self._rests(work, rests) and not _has_ended(work) for work in self._running):
+                if _real_clock.monotonic() > until:
+                    break
+                self._changed.wait(LOOK_AGAIN)
+            return at_work
+
     def _is_at_work(self, is_blocked: Callable[[int], bool]) -> bool:
-        return any(work not in self._threads or not is_blocked(self._threads[work]) for work in self._running)
+        return any(not self._rests(work, is_blocked) for work in self._running)
+
+    def _rests(self, work: object, is_blocked: Callable[[int], bool]) -> bool:
+        if work in self._threads and is_blocked(self._threads[work]):
+            return True
+        if not isinstance(work, OwnThread) or not self._is_stalled(work):
+            return False
+        if self._world is not None:
+            self._world.note_undetermined("a thread that was started in the run waited for something outside of it")
+        return True
 
     def _is_stalled(self, work: object) -> bool:
         if work in self._threads:
@@ -142,6 +373,11 @@ class SeededThreadScheduler:
         with self._changed:
             self._released = True
             self._changed.notify_all()
+
+
+def _has_ended(work: object) -> bool:
+    """Return whether the function has returned, so that the event loop is about to notice its end."""
+    return bool(getattr(work, "has_ended", False))
 
 
 class _AdmittingLimiter:

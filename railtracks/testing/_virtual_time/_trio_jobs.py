@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from railtracks.testing._virtual_time._thread_patches import queue_work
+
 _lock = threading.Lock()
 _runs: dict[Any, TrioJobs] = {}  # by token
 _original: Any = None
@@ -44,17 +46,19 @@ class TrioJobs:
 
     def start(self, cache: Any, func: Callable[[], Any], deliver: Callable[[Any], object], name: str | None) -> None:
         """Have a worker thread run ``func`` and deliver what comes out, as trio does."""
-        job = _Job()
+        job, work = _Job(), queue_work()
 
         def run() -> Any:
             job.thread = threading.get_ident()
-            return func()
+            return func() if work is None else work.run(func)
 
         def deliver_and_end(result: Any) -> None:
             try:
                 deliver(result)
             finally:
                 del self._jobs[job]
+                if work is not None:
+                    work.finish()
 
         self._jobs[job] = None
         try:

@@ -11,13 +11,13 @@ import contextlib
 import itertools
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 REAL_PACKAGES = frozenset(
     {
-        "_pytest", "anyio", "asyncio", "concurrent", "coverage", "debugpy", "execnet", "freezegun",
+        "_pytest", "anyio", "asyncio", "coverage", "debugpy", "execnet", "freezegun",
         "hypothesis", "importlib", "logging", "multiprocessing", "outcome", "pluggy", "pydevd", "pytest",
         "pytest_asyncio", "pytest_timeout", "pytest_trio", "queue", "railtracks", "selectors", "sniffio", "socket",
         "sqlite3", "ssl", "subprocess", "tempfile", "threading", "time_machine", "trio", "unittest", "uvloop",
@@ -38,6 +38,26 @@ class WorldClock(Protocol):
     def wall(self) -> float:
         """What ``time.time()`` returns."""
 
+    def jump_to(self, reading: float) -> None:
+        """Advance the clock until it reads that."""
+
+
+class ThreadWaits(Protocol):
+    """How threads of a run wait in virtual time."""
+
+    scheduler: Any
+    """The scheduler of the threads of the run."""
+
+    @property
+    def are_virtual(self) -> bool:
+        """Whether the waits of the calling thread are virtual."""
+
+    def sleep(self, seconds: float) -> None:
+        """Pass virtual seconds in this thread."""
+
+    def wait(self, is_over: Callable[[], bool], timeout: float | None) -> bool | None:
+        """Wait until something happens; return whether it has, or None if only a real wait can find out."""
+
 
 class World:
     """The clocks and the chance of one run.
@@ -57,8 +77,22 @@ class World:
         chance = f"{seed}/{clock.wall:.0f}"
         self.random = None if seed is None else Random(f"{chance}/random")  # noqa: S311 (repeatable, not secret)
         self.entropy = None if seed is None else Random(f"{chance}/entropy")  # noqa: S311 (repeatable, not secret)
+        self.waits: ThreadWaits | None = None
+        """How its threads wait; None if they wait in real time."""
+        self.undetermined: dict[str, None] = {}
+        """What of the run the seed does not decide, and why."""
         self.loop_thread = threading.get_ident()
         self._uuids = itertools.count()
+
+    def end(self) -> None:
+        """Have no thread be in this world from now on."""
+        for thread, world in list(_worlds.items()):
+            if world is self:
+                _worlds.pop(thread, None)
+
+    def note_undetermined(self, text: str) -> None:
+        """Note that the seed does not decide something in this run. From any thread."""
+        self.undetermined[text] = None
 
     def count_uuid(self) -> int:
         """Return how many were counted before: no two identifiers of one moment are equal."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from railtracks.testing._virtual_time._stand_ins import STAND_INS, is_original
+from railtracks.testing._virtual_time._thread_patches import METHODS
 from railtracks.testing._virtual_time._virtual_dates import DATES
 from railtracks.testing._virtual_time._world import REAL_PACKAGES
 
@@ -20,6 +21,7 @@ _Name = tuple[dict[str, Any], str, Any, Any]
 _lock = threading.Lock()
 _runs = 0
 _replaced: list[_Name] = []
+_methods: list[tuple[Any, str, Any]] = []  # the class, the name, and the real method
 
 
 @contextlib.contextmanager
@@ -29,6 +31,10 @@ def virtual_names(*namespaces: dict[str, Any]) -> Iterator[None]:
     with _lock:
         if not _runs:
             _replace(_names.find())
+            for owner, name, make in METHODS:
+                real = vars(owner)[name]
+                setattr(owner, name, make(real))
+                _methods.append((owner, name, real))
         _runs += 1
         _replace(_names.find_in(*namespaces))
     try:
@@ -53,6 +59,9 @@ def _put_back() -> None:
         if namespace.get(key) is stand_in:  # or something else has replaced it in the run, and keeps it
             namespace[key] = real
     _replaced.clear()
+    for owner, name, real in _methods:
+        setattr(owner, name, real)
+    _methods.clear()
 
 
 class _Names:

@@ -1,0 +1,277 @@
+"""What stands for blocking functions of threads while a virtual world is there.
+
+In the threads of a run they wait in virtual time, and work that is given to other threads takes turns with the rest of
+the run. Elsewhere they do what they always do.
+"""
+
+from __future__ import annotations
+
+import _thread
+import functools
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from anyio._backends._asyncio import AsyncIOBackend
+
+from railtracks.testing._virtual_time._thread_kinds import is_pooled
+from railtracks.testing._virtual_time._thread_scheduler import OwnThread, RunEnded, SeededThreadScheduler
+from railtracks.testing._virtual_time._world import REAL_PACKAGES, World, world_of_thread
+
+_starting = threading.local()
+"""``now``: whether this thread waits for another one that it starts, which is about to begin."""
+
+
+_work_of: weakref.WeakKeyDictionary[threading.Thread, ThreadWork] = weakref.WeakKeyDictionary()
+"""The work of threads that take turns as a whole."""
+_POOLS = REAL_PACKAGES | {"concurrent"}
+"""Packages whose threads do work for others: it takes turns, and not the threads."""
+
+
+class ThreadWork:
+    """A piece of work that takes turns with the rest of its run."""
+
+    def __init__(self, scheduler: SeededThreadScheduler) -> None:
+        self._scheduler = scheduler
+        self.has_ended = False
+        self.is_over = False
+
+    def run(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do the work in this thread, when it is its turn."""
+        self._scheduler.wait_turn(self)
+        if self.is_over:
+            raise RuntimeError("the waiter has left")  # no code sees it
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self.has_ended = True
+
+    def finish(self) -> None:
+        """Note that it has ended, and that what waits for it has been notified."""
+        self.is_over = True
+        self._scheduler.on_finished(self)
+
+    def finish_if_not_begun(self) -> None:
+        """Take it away if it has not begun, because its waiter has left."""
+        if self._scheduler.discard(self):
+            self.is_over = True
+
+
+class WholeThread(ThreadWork, OwnThread):
+    """All that a thread does which the user or a library has started."""
+
+    def __init__(self, scheduler: SeededThreadScheduler, thread: threading.Thread) -> None:
+        super().__init__(scheduler)
+        self.thread = thread
+
+
+class PoolWork(ThreadWork):
+    """A piece of work in an executor, whose threads may all be busy."""
+
+    def __init__(self, scheduler: SeededThreadScheduler, executor: ThreadPoolExecutor) -> None:
+        super().__init__(scheduler)
+        self.executor = executor
+        self.place = getattr(executor, "_railtracks_work", 0)
+        executor._railtracks_work = self.place + 1  # type: ignore[attr-defined]
+
+    @property
+    def can_begin(self) -> bool:
+        """Whether a thread is there for it."""
+        done: int = getattr(self.executor, "_railtracks_done", 0)
+        return self.place < done + self.executor._max_workers
+
+    def finish(self) -> None:
+        if not self.is_over:
+            self.executor._railtracks_done = getattr(self.executor, "_railtracks_done", 0) + 1  # type: ignore[attr-defined]
+        super().finish()
+
+
+def scheduler_here() -> SeededThreadScheduler | None:
+    """Return the scheduler of the run that this thread belongs to, if its threads take turns."""
+    world = world_of_thread()
+    return None if world is None or world.waits is None else world.waits.scheduler
+
+
+def queue_work() -> ThreadWork | None:
+    """Queue a piece of work that a thread is about to begin; None if it takes turns in another way, or not at all."""
+    scheduler = scheduler_here()
+    if scheduler is None or scheduler.take_admitted():
+        return None
+    work = ThreadWork(scheduler)
+    scheduler.on_queued(work)
+    return work
+
+
+def _waiting_world() -> World | None:
+    """Return the world whose threads wait in virtual time, if this is one of them."""
+    world = world_of_thread()
+    if world is None or world.waits is None or getattr(_starting, "now", False) or not world.waits.are_virtual:
+        return None
+    return world
+
+
+def _package_of_caller() -> str:
+    """Return the package of the code that has called the function which calls this."""
+    return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _condition_wait(real: Any) -> Any:
+    @functools.wraps(real)
+    def wait(self: Any, timeout: float | None = None) -> Any:
+        world = _waiting_world()
+        if world is None or not self._is_owned():
+            return real(self, timeout)
+        assert world.waits is not None
+        waiter = _thread.allocate_lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        saved = self._release_save()
+        notified: bool | None = False
+        try:
+            notified = world.waits.wait(lambda: not waiter.locked(), timeout)
+            if notified is None:
+                notified = waiter.acquire(True, -1 if timeout is None else timeout)
+            return notified
+        finally:
+            self._acquire_restore(saved)
+            if not notified and waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    return wait
+
+
+def _thread_start(real: Any) -> Any:
+    @functools.wraps(real)
+    def start(self: threading.Thread) -> None:
+        scheduler = scheduler_here()
+        work = None if scheduler is None or _package_of_caller() in _POOLS else _adopt(self, scheduler)
+        outer, _starting.now = getattr(_starting, "now", False), True
+        try:
+            real(self)
+        except BaseException:
+            if work is not None:
+                work.finish()
+            raise
+        finally:
+            _starting.now = outer
+
+    return start
+
+
+def _adopt(thread: threading.Thread, scheduler: SeededThreadScheduler) -> ThreadWork:
+    """Have a thread that was not started yet take turns."""
+    work, run = WholeThread(scheduler, thread), thread.run
+
+    def run_in_turns() -> None:
+        try:
+            work.run(run)
+        except RunEnded:  # nobody is to notice how the harness ends it
+            return
+        finally:
+            del thread.run
+            work.finish()
+
+    scheduler.on_queued(work)
+    thread.run = run_in_turns  # type: ignore[method-assign]
+    _work_of[thread] = work
+    return work
+
+
+def _thread_join(real: Any) -> Any:
+    @functools.wraps(real)
+    def join(self: threading.Thread, timeout: float | None = None) -> None:
+        world = None if _package_of_caller() == "railtracks" else _waiting_world()
+        if world is None or self.ident is None or self is threading.current_thread():
+            real(self, timeout)
+            return
+        assert world.waits is not None
+        ended = world.waits.wait(functools.partial(_has_ended, self, world.waits.scheduler), timeout)
+        if ended is not False:
+            real(self, timeout)  # it is about to end
+
+    return join
+
+
+def _has_ended(thread: threading.Thread, scheduler: SeededThreadScheduler) -> bool:
+    work = _work_of.get(thread)
+    if work is not None:
+        return work.is_over
+    if is_pooled(thread):
+        return not any(
+            thread in work.executor._threads for work in scheduler.unfinished() if isinstance(work, PoolWork)
+        )
+    return not thread.is_alive()
+
+
+def _executor_submit(real: Any) -> Any:
+    @functools.wraps(real)
+    def submit(self: ThreadPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        scheduler = scheduler_here()
+        if scheduler is None:
+            return real(self, fn, *args, **kwargs)
+        work = PoolWork(scheduler, self)
+        scheduler.on_queued(work)
+        try:
+            future = real(self, work.run, fn, *args, **kwargs)
+        except BaseException:
+            work.finish()
+            raise
+        invoke = future._invoke_callbacks
+
+        def invoke_and_finish() -> None:
+            try:
+                invoke()
+            finally:
+                work.finish()
+
+        future._invoke_callbacks = invoke_and_finish  # those who wait are notified first, so that no time passes
+        if future.done():
+            work.finish()
+        return future
+
+    return submit
+
+
+def _anyio_run_sync(real: Any) -> Any:
+    @functools.wraps(real.__func__)
+    async def run_sync_in_worker_thread(
+        cls: Any, func: Any, args: Any, abandon_on_cancel: bool = False, limiter: Any = None
+    ) -> Any:
+        scheduler = scheduler_here()
+        if scheduler is None or type(func).__module__.startswith("railtracks."):  # which takes turns already
+            return await real.__func__(cls, func, args, abandon_on_cancel, limiter)
+        work = ThreadWork(scheduler)
+        queueing = _QueueingLimiter(limiter or cls.current_default_thread_limiter(), work, scheduler)
+        try:
+            return await real.__func__(cls, functools.partial(work.run, func), args, abandon_on_cancel, queueing)
+        finally:
+            work.finish_if_not_begun()
+
+    return classmethod(run_sync_in_worker_thread)
+
+
+class _QueueingLimiter:
+    """Queues a piece of work for its turn when a limiter has let it through."""
+
+    def __init__(self, limiter: Any, work: ThreadWork, scheduler: SeededThreadScheduler) -> None:
+        self._limiter, self._work, self._scheduler = limiter, work, scheduler
+
+    async def __aenter__(self) -> None:
+        await self._limiter.__aenter__()
+        self._scheduler.on_queued(self._work)  # nothing can come between this and the start of the thread
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._limiter.__aexit__(*exc_info)
+
+
+METHODS: list[tuple[Any, str, Callable[[Any], Any]]] = [
+    (threading.Condition, "wait", _condition_wait),
+    (threading.Thread, "start", _thread_start),
+    (threading.Thread, "join", _thread_join),
+    (ThreadPoolExecutor, "submit", _executor_submit),
+    (AsyncIOBackend, "run_sync_in_worker_thread", _anyio_run_sync),
+]
+"""The class, the name, and what makes the method that stands for the real one, of each method to replace."""

@@ -1,0 +1,102 @@
+"""Locks for the threads of a run: where a thread would block for one, it pauses, and others continue."""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from typing import Any
+
+from railtracks.testing._virtual_time._world import world_of_thread
+
+
+class VirtualLock:
+    """Stands for ``threading.Lock()``. Outside of runs, and after them, it does the same."""
+
+    def __init__(self) -> None:
+        self._lock = _thread.allocate_lock()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Acquire the lock, and return whether that has happened; see ``threading.Lock``."""
+        world = world_of_thread()
+        if world is None or world.waits is None or not world.waits.are_virtual or not blocking:
+            return self._lock.acquire(blocking, timeout)
+        until = None if timeout < 0 else world.clock.reading + timeout
+        while not self._lock.acquire(False):
+            left = None if until is None else until - world.clock.reading
+            free = world.waits.wait(lambda: not self._lock.locked(), left)
+            if free is None:
+                return self._lock.acquire(True, timeout)
+            if not free:
+                return self._lock.acquire(False)
+        return True
+
+    def release(self) -> None:
+        """Release the lock."""
+        self._lock.release()
+
+    def locked(self) -> bool:
+        """Return whether it is held."""
+        return self._lock.locked()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+    def _at_fork_reinit(self) -> None:
+        self._lock = _thread.allocate_lock()
+
+
+class VirtualRLock:
+    """Stands for ``threading.RLock()``."""
+
+    def __init__(self) -> None:
+        self._lock = VirtualLock()
+        self._owner: int | None = None
+        self._count = 0
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Acquire the lock, once more if this thread holds it, and return whether that has happened."""
+        if self._owner == threading.get_ident():
+            self._count += 1
+            return True
+        if acquired := self._lock.acquire(blocking, timeout):
+            self._owner, self._count = threading.get_ident(), 1
+        return acquired
+
+    def release(self) -> None:
+        """Release the lock, as often as it was acquired."""
+        if self._owner != threading.get_ident():
+            raise RuntimeError("cannot release un-acquired lock")
+        self._count -= 1
+        if not self._count:
+            self._owner = None
+            self._lock.release()
+
+    def locked(self) -> bool:
+        """Return whether it is held."""
+        return self._lock.locked()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+    # ---- for threading.Condition
+
+    def _is_owned(self) -> bool:
+        return self._owner == threading.get_ident()
+
+    def _release_save(self) -> Any:
+        saved, self._count, self._owner = self._count, 0, None
+        self._lock.release()
+        return saved
+
+    def _acquire_restore(self, saved: Any) -> None:
+        self._lock.acquire()
+        self._count, self._owner = saved, threading.get_ident()
+
+    def _at_fork_reinit(self) -> None:
+        self.__init__()  # type: ignore[misc]
