@@ -30,6 +30,7 @@ from railtracks.testing._virtual_time._tasks import is_user_code, place_of
 
 __all__ = [
     "PROMISE", "Violation", "check", "ends_at_node_timeouts", "ends_within", "invariant", "is_cleaned_up",
+    "is_determined",
     "passes_cancellation_on",
 ]  # fmt: skip
 
@@ -129,6 +130,7 @@ def _describe(name: str, what: str, exc: Exception, outcome: Outcome) -> str:
     return (
         f"{name.replace('_', ' ')}: {what}\n\n{_report.timeline(outcome.trace, about)}\n\n"
         f"the run {outcome.end} after {outcome.duration:g} s; to see it again:\n  {outcome.code}"
+        + "".join(f"\nnot decided by the seed: {text}" for text in outcome.undetermined)
     )
 
 
@@ -212,6 +214,16 @@ def is_cleaned_up(outcome: Outcome) -> None:
             *cut,
             *outcome.cut_off,
         )
+
+
+def is_determined(outcome: Outcome) -> None:
+    """Check that the seed has decided all of the run, as far as that is known, so that it is the same the next time.
+
+    What is known: threads that stood still, so that others went on; threads and sockets that are not part of the run; a
+    real world.
+    """
+    if outcome.undetermined:
+        raise InvariantError(f"the seed did not decide: {'; '.join(outcome.undetermined)}")
 
 
 def ends_within(seconds: float) -> Invariant:

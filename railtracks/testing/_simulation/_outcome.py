@@ -89,6 +89,8 @@ class Outcome:
     nobody retrieved, and those that left threads, subscribers or ``__del__``."""
     unused_faults: tuple[Fault | StoreFault, ...] = ()
     """Faults that never happened, because no such call was made."""
+    undetermined: tuple[str, ...] = ()
+    """What of the run its seed did not decide, and why: it may be another one the next time."""
     cut_off: tuple[CallKey, ...] = ()
     """For invariants: calls that, while being cancelled, made a call, which for that reason never began."""
     decisions: Decisions = attrs.field(factory=lambda: Decisions(0))
@@ -219,8 +221,9 @@ class Outcome:
     def __str__(self) -> str:
         story = _report.timeline(self.trace)
         unseen = "".join(f"\nunseen: {text}" for text in self.unseen)
+        chance = "".join(f"\nnot decided by the seed: {text}" for text in self.undetermined)
         schedule = "" if self.schedule == "shuffled" else f" ({self.schedule})"
-        return f"{self.code}\n{self.end} after {self.duration:g} s{schedule}{unseen}\n\n{story}\n\n{self.tree}"
+        return f"{self.code}\n{self.end} after {self.duration:g} s{schedule}{unseen}{chance}\n\n{story}\n\n{self.tree}"
 
 
 def _option_code(key: str, value: Any) -> str:

@@ -298,6 +298,7 @@ class _Simulation:
             info=sessions[0].info if sessions else session.info, duration=self._ended - self._started,
             store=self._store, sessions=sessions, left_running=tuple(self._left),
             unused_faults=tuple(each for each in self._how.faults if not any(each is it for it in witness.injected)),
+            undetermined=tuple(sorted(self._clock.undetermined)),
             unseen=tuple(map(witness.redact, self._unseen.texts)),
             cut_off=tuple(witness.cut_off), timers=tuple(sorted(self._clock.timers)),
             calls=witness.calls, failures=witness.failures,

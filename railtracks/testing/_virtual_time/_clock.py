@@ -185,6 +185,8 @@ class VirtualClock:
         """Called with what asyncio would log of a failure; returns whether it is known then, and not logged."""
         self.world: World | None = None
         """The world of the run, if that is virtual; set by ``run``."""
+        self.undetermined: dict[str, None] = {}
+        """What of the run the seed does not decide, and why."""
         self.threads_left: list[str] = []
         """The threads of users that had not ended when the run was over, as far as they took turns."""
         self._is_for_threads = False
@@ -344,7 +346,7 @@ class VirtualClock:
         if holders:
             if holders != [A_THREAD] or not self.thread_scheduler.has_stalled():
                 return False
-            self._note("a thread stood still, maybe for something that another one has which was asleep")
+            self.note_undetermined("a thread stood still, maybe for something that another one has which was asleep")
         self.jump_to(pause.until)
         return True
 
@@ -365,9 +367,9 @@ class VirtualClock:
         own = {work.thread for work in self.thread_scheduler.unfinished() if isinstance(work, OwnThread)}
         self.threads_left = sorted(f"the thread {name_of(thread)}" for thread in own)
 
-    def _note(self, text: str) -> None:
-        if self.world is not None:
-            self.world.note_undetermined(text)
+    def note_undetermined(self, text: str) -> None:
+        """Note that the seed does not decide something in the run. From any thread."""
+        self.undetermined[text] = None
 
     def note_turn(self, steps: int) -> None:
         """Note that the event loop runs ``steps`` steps of tasks and callbacks next.
@@ -476,11 +478,14 @@ class VirtualClock:
             return []
         if _real_clock.monotonic() - max(pause.began for pause in waits) < GRACE:
             return ["a thread that waits for another one"]
-        self._note("a thread waited while there were threads which are not part of the run")
+        self.note_undetermined("a thread waited while there were threads which are not part of the run")
         return []
 
     def _sockets_in_flight(self) -> list[str]:
-        return self.event_loop.sockets() if self.event_loop is not None and self._sockets else []
+        sockets = self.event_loop.sockets() if self.event_loop is not None and self._sockets else []
+        if sockets:
+            self.note_undetermined("when a socket or a pipe delivered whose other end is not in the event loop")
+        return sockets
 
     def _wakers(self) -> list[str]:
         """Return the threads that were started during the run and might wake the event loop."""

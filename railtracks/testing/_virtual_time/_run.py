@@ -147,6 +147,8 @@ def run_with(
     choices = None if decisions is None else decisions.threads
     clock.thread_scheduler = SeededThreadScheduler(choices, world, lambda: clock.reading)
     clock.world = world
+    if world is None:
+        clock.note_undetermined("clocks, chance and threads of user code, as the world is real")
     clock.scheduler = scheduler = None if decisions is None else decisions.scheduler()
     token = runtime_hooks.set(customize_hooks(virtual_hooks(clock, seed)))
     try:

@@ -200,6 +200,8 @@ class SeededThreadScheduler:
                     self._paused[work] = Pause(until, is_over, is_sleep)
                     self._changed.notify_all()
                 self._wait_until_running(work)
+                if self._released:
+                    raise RunEnded
                 if is_over():
                     return True
                 if until is not None and until <= self._now():
@@ -331,6 +333,10 @@ class SeededThreadScheduler:
         if not candidates:
             return False
         work = candidates[0 if self._choices is None else self._choices.choose(len(candidates))]
+        if self._world is not None and any(not self._rests(each, is_blocked) for each in self._running):
+            self._world.note_undetermined(
+                "the order of threads: one stood still for more than 0.1 s, and another went on"
+            )
         self._ready.pop(work, None)
         self._paused.pop(work, None)
         self._running[work] = None

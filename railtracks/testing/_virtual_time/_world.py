@@ -41,6 +41,9 @@ class WorldClock(Protocol):
     def jump_to(self, reading: float) -> None:
         """Advance the clock until it reads that."""
 
+    def note_undetermined(self, text: str) -> None:
+        """Note that the seed does not decide something in the run."""
+
 
 class ThreadWaits(Protocol):
     """How threads of a run wait in virtual time."""
@@ -79,8 +82,6 @@ class World:
         self.entropy = None if seed is None else Random(f"{chance}/entropy")  # noqa: S311 (repeatable, not secret)
         self.waits: ThreadWaits | None = None
         """How its threads wait; None if they wait in real time."""
-        self.undetermined: dict[str, None] = {}
-        """What of the run the seed does not decide, and why."""
         self.loop_thread = threading.get_ident()
         self._uuids = itertools.count()
 
@@ -92,7 +93,7 @@ class World:
 
     def note_undetermined(self, text: str) -> None:
         """Note that the seed does not decide something in this run. From any thread."""
-        self.undetermined[text] = None
+        self.clock.note_undetermined(text)
 
     def count_uuid(self) -> int:
         """Return how many were counted before: no two identifiers of one moment are equal."""
