@@ -7,6 +7,7 @@ from the record; ``_machine_waits.py`` checks that the call had to wait, and tha
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import anyio
@@ -45,6 +46,8 @@ class LiveSession:
     over: bool = False
     error: BaseException | None = None
     """The exception that left it."""
+    is_superseded: bool = False
+    """Whether another session has resumed its run, in its place."""
     scope: anyio.CancelScope | None = None
     commands: Any = None  # the stream from which its body receives what to do
 
@@ -70,6 +73,8 @@ class LiveCall:
     """Whether the session accepted no more calls."""
     policies: dict[str, Any] = attrs.field(factory=dict)
     """The policies of its node."""
+    is_replayed: bool = False
+    """Whether it had completed in the run that its session resumes, so that its result is used again."""
 
     def __repr__(self) -> str:
         return f"{self.live!r}.{self.name}"
@@ -94,6 +99,10 @@ class LiveCall:
     def expected(self, now: float) -> _Expected:
         """Return the statuses that the call, or its last attempt, may have at the time ``now``."""
         last, limit = self.last, self.limit
+        if self.is_replayed:  # results come in their former order, so it may wait for a call that runs again
+            waits = any(other.status is Status.OPEN for other in self.live.info.records if other is not last)
+            others = {Status.OPEN: waits, Status.CANCELLED: now >= limit}
+            return frozenset({Status.COMPLETED, *(status for status, may_be in others.items() if may_be)})
         if (policy := last.policy) is not None and policy.waiting is not None:
             return frozenset({Status.OPEN if now < limit else Status.CANCELLED})
         if policy is not None and policy.cached is not None:
@@ -180,6 +189,25 @@ class LiveCall:
         if self._is_kind(trees.Shield):
             return _ENDED if now >= end else at_once | {Status.OPEN}
         return at_once | {Status.COMPLETED if self._is_kind(trees.Swallow) else Status.CANCELLED}
+
+
+def calls_again(
+    calls: Iterable[LiveCall], resumed: LiveSession, now: float, before: int | None = None
+) -> list[LiveCall]:
+    """Return the calls of a session that is over, as the session that resumes its run makes them once more.
+
+    Args:
+        calls: The calls.
+        resumed: The session that resumes the run.
+        now: When it makes them.
+        before: The step before which they must have completed to be replayed; None for any.
+    """
+    found = []
+    for call in calls:
+        ended = call.last.ended_step
+        replays = call.last.status is Status.COMPLETED and (before is None or (ended is not None and ended < before))
+        found.append(LiveCall(call.name, resumed, call.target, now, None, False, is_replayed=replays))
+    return found
 
 
 def began(attempt: CallRecord) -> float:

@@ -23,7 +23,7 @@ from typing import Any
 import anyio
 import attrs
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from railtracks import ExecutionInfo, Session, broadcast
 from railtracks._test_hooks import harness_options, runtime_hooks
@@ -31,7 +31,7 @@ from railtracks.exceptions import SessionEndedError
 from railtracks.nodes import function_node
 from railtracks.state import Broadcast, MemoryStore, Status, load_run
 from railtracks.testing import faults, trees
-from railtracks.testing._machine_model import LiveCall, LiveSession, stop_session_if_failed
+from railtracks.testing._machine_model import LiveCall, LiveSession, calls_again, stop_session_if_failed
 from railtracks.testing._machine_policies import machine_policies, run_tree
 from railtracks.testing._machine_waits import check_waits
 from railtracks.testing._simulation import _report
@@ -48,9 +48,9 @@ __all__ = ["LiveCall", "LiveSession", "SessionMachine"]
 class SessionMachine(RuleBasedStateMachine):
     """Sessions under a clock that moves only when a rule advances it, and a model of them; a base class.
 
-    Rules: open a session, inside another one or beside it; close one; start a call; advance the clock; cancel a session
-    from outside; broadcast; inject a fault into the next call; save a session and load it. Bundles: ``sessions``,
-    ``calls``.
+    Rules: open a session, inside another one or beside it; close one; start a call, or several at once; advance the
+    clock; cancel a session from outside; broadcast; inject a fault into the next call; save a session and load it;
+    resume a session that is over, in its place or as a branch from a step. Bundles: ``sessions``, ``calls``.
 
     Attributes:
         backend: "asyncio" or "trio".
@@ -70,6 +70,7 @@ class SessionMachine(RuleBasedStateMachine):
         self._loop: SteppedLoop | None = None
         self._tokens: list[tuple[Any, Token[Any]]] = []
         self._next_fault: faults.Action | None = None
+        self._calls_made = 0
 
     @initialize(backend=backends(), seed=seeds())
     def start(self, backend: str, seed: int) -> None:
@@ -106,15 +107,7 @@ class SessionMachine(RuleBasedStateMachine):
         session = Session(
             timeout=timeout, end_on_error=end_on_error, max_concurrency=max_concurrency, executors=executors
         )
-        live = LiveSession(session, outer)
-        live.session.subscribe(lambda event: live.heard.append(event.item), kinds=(Broadcast,))
-        self.live.append(live)
-        if outer is None:
-            self._running_loop.start(self._host, live)
-        else:
-            outer.inner = live
-            self._send(outer, live)
-        return live
+        return self._open(LiveSession(session, outer))
 
     @rule(
         target=calls,
@@ -127,29 +120,46 @@ class SessionMachine(RuleBasedStateMachine):
 
         Of the policies, ``cache`` and ``where`` are for trees alone.
         """
-        chosen = {
-            name: each
-            for name, each in (policies or {}).items()
-            if isinstance(runs, trees.Tree) or name not in ("cache", "where")
-        }
-        name = f"call{sum(len(each.calls) for each in self.live)}"
-        fault, self._next_fault = self._next_fault, None
-        refused = live.stopped <= self.clock.now or live.closing or live.over
-        call = LiveCall(name, live, runs, self.clock.now, fault, refused, chosen)
-        if live.over:
-            with contextlib.suppress(SessionEndedError):
-                self._running_loop.call(live.session.start_soon, *self._node(call))
-                raise AssertionError(f"session {live} is over, and accepted a call")
-        if not refused:
-            live.calls.append(call)
-            if fault is not None:
-                self._faults.append(faults.Fault(name, fault))
-            try:
-                self._running_loop.call(live.session.start_soon, *self._node(call))
-            except SessionEndedError as exc:
-                raise AssertionError(self._story(f"session {live} is open, and refused a call: {exc}")) from exc
-            stop_session_if_failed(call, self.clock.now)
+        call = self._new_call(live, runs, policies or {})
+        self._start(live, [call])
         return call
+
+    @rule(
+        target=calls,
+        live=sessions,
+        several=st.runner().flatmap(lambda machine: st.lists(machine.leaves(), min_size=2, max_size=4)),
+        policies=st.just({}) | st.runner().flatmap(lambda machine: machine.policies()),
+    )
+    def start_together(
+        self, live: LiveSession, several: list[Any], policies: dict[str, Any] | None = None
+    ) -> MultipleResults[LiveCall]:
+        """Start calls in a session, all before any of them runs."""
+        if live.over:
+            return multiple()
+        started = [self._new_call(live, runs, policies or {}) for runs in several]
+        self._start(live, started)
+        return multiple(*started)
+
+    @rule(target=sessions, live=sessions, branch=st.booleans())
+    def resume_session(self, live: LiveSession, branch: bool = False) -> MultipleResults[LiveSession]:
+        """Cancel a session that is not over, resume its run, and make its calls again: what had completed is replayed.
+
+        With ``branch`` that run stays as it is, and its last call to complete is done again under another identifier.
+        Calls with policies and with faults are not made again, as the model does not know what becomes of them.
+        """
+        again = [call for call in live.calls if not (call.policies or call.fault or call.is_replayed)]
+        if live.outer is not None or live.is_superseded or not again:
+            return multiple()
+        self.cancel_session(live)
+        if not live.over:  # a call ends later
+            return multiple()
+        ended = [call.last.ended_step for call in again if call.last.status is Status.COMPLETED]
+        before = max(step for step in ended if step is not None) if branch and ended else None
+        session = Session(resume=live.session.identifier, before=before, timeout=150.5)
+        live.is_superseded = before is None
+        resumed = self._open(LiveSession(session, None))
+        self._start(resumed, calls_again(again, resumed, self.clock.now, before))
+        return multiple(resumed)
 
     @rule(seconds=st.integers(1, 4))
     def advance(self, seconds: int) -> None:
@@ -204,7 +214,7 @@ class SessionMachine(RuleBasedStateMachine):
         info = live.session.info
         loaded = ExecutionInfo.from_document("".join(info.document()).encode("ascii"))
         assert loaded == info, f"session {live}: what is loaded is not what was saved"
-        if info.records:
+        if info.records and not live.is_superseded:
             journal = load_run(live.session.identifier, store=self.store)
             statuses = [record.status for record in info.records]
             assert [record.status for record in journal.records] == statuses, f"session {live}: its journal differs"
@@ -292,6 +302,53 @@ class SessionMachine(RuleBasedStateMachine):
     def _running_loop(self) -> SteppedLoop:
         assert self._loop is not None
         return self._loop
+
+    def _open(self, live: LiveSession) -> LiveSession:
+        """Enter a session."""
+        live.session.subscribe(lambda event: live.heard.append(event.item), kinds=(Broadcast,))
+        self.live.append(live)
+        if live.outer is None:
+            self._running_loop.start(self._host, live)
+        else:
+            live.outer.inner = live
+            self._send(live.outer, live)
+        return live
+
+    def _new_call(self, live: LiveSession, runs: Any, policies: dict[str, Any]) -> LiveCall:
+        """Return a call that has not been started."""
+        chosen = {
+            name: each
+            for name, each in policies.items()
+            if isinstance(runs, trees.Tree) or name not in ("cache", "where")
+        }
+        self._calls_made += 1
+        fault, self._next_fault = self._next_fault, None
+        refused = live.stopped <= self.clock.now or live.closing or live.over
+        return LiveCall(f"call{self._calls_made - 1}", live, runs, self.clock.now, fault, refused, chosen)
+
+    def _start(self, live: LiveSession, calls: list[LiveCall]) -> None:
+        """Start calls in a session, all before any of them runs; if the session is over, it must refuse them."""
+        if live.over:
+            with contextlib.suppress(SessionEndedError):
+                self._running_loop.call(self._start_soon, calls)
+                raise AssertionError(f"session {live} is over, and accepted a call")
+        taken = [call for call in calls if not call.refused]
+        live.calls += taken
+        self._faults += [faults.Fault(call.name, call.fault) for call in taken if call.fault is not None]
+        if taken:
+            try:
+                self._running_loop.call(self._start_soon, taken)
+            except SessionEndedError as exc:
+                raise AssertionError(self._story(f"session {live} is open, and refused a call: {exc}")) from exc
+        for call in taken:
+            if call.attempts:
+                stop_session_if_failed(call, self.clock.now)
+        if live.stopped <= self.clock.now:  # one of them ended the session before others began
+            live.calls = [call for call in live.calls if call.attempts]
+
+    def _start_soon(self, calls: list[LiveCall]) -> None:
+        for call in calls:
+            call.live.session.start_soon(*self._node(call))
 
     async def _host(self, live: LiveSession) -> None:
         """Open a session, and do in its body what is sent to ``live.commands``, until that is None."""

@@ -209,3 +209,52 @@ def test_a_call_that_spins_ends_the_example(call, monkeypatch):
     monkeypatch.setattr(_stepping, "VirtualClock", partial(VirtualClock, max_steps=5_000))
     with pytest.raises(Livelock, match=rf"running: {call.__name__} \(test_machine.py:"):
         run(Spinning, FINDING)
+
+
+class Plain(SessionMachine):
+    """Calls whose runs can be resumed."""
+
+    @staticmethod
+    def leaves():
+        return st.one_of(st.builds(trees.Return, st.integers(0, 9)), st.builds(trees.Sleep, st.integers(0, 4)))
+
+    @staticmethod
+    def policies():
+        return st.just({})
+
+
+def test_sessions_are_resumed_as_the_model_says():
+    run(Plain, settings(SETTINGS, phases=[Phase.generate]))
+
+
+@pytest.mark.parametrize("branch", [False, True], ids=["in its place", "branch"])
+def test_what_had_completed_is_replayed(backend, branch):
+    machine = Plain()
+    machine.start(backend, 0)
+    live = machine.open_session(timeout=6.5, end_on_error=False, inside=None)
+    assert len(machine.start_together(live, [trees.Return(1), trees.Sleep(3), trees.Sleep(1)]).values) == 3
+    machine.advance(2)
+    [resumed] = machine.resume_session(live, branch).values
+    assert live.is_superseded is not branch
+    assert [call.is_replayed for call in resumed.calls] == [True, False, not branch]
+    assert (resumed.session.identifier == live.session.identifier) is not branch
+    for _ in range(4):
+        machine.every_call_is_as_the_model_says()
+        machine.save_and_load(resumed)
+        machine.advance(1)
+    assert machine.resume_session(live, branch).values == () or branch
+    machine.teardown()
+
+
+def test_it_finds_that_a_replayed_call_runs_again(backend):
+    machine = Plain()
+    machine.start(backend, 0)
+    live = machine.open_session(timeout=6.5, end_on_error=False, inside=None)
+    machine.start_call(live, trees.Sleep(1))
+    machine.advance(2)
+    with mock.patch("railtracks._resume._history.HistoryNode.pop_child", lambda *_: None):
+        machine.resume_session(live, False)
+    with pytest.raises(AssertionError, match="is Open at 2 s, and should be Completed"):
+        machine.every_call_is_as_the_model_says()
+    machine.advance(1)
+    machine.teardown()
