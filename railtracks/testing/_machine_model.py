@@ -100,7 +100,7 @@ class LiveCall:
         """Return the statuses that the call, or its last attempt, may have at the time ``now``."""
         last, limit = self.last, self.limit
         if self.is_replayed:  # results come in their former order, so it may wait for a call that runs again
-            waits = any(other.status is Status.OPEN for other in self.live.info.records if other is not last)
+            waits = any(other.status is Status.OPEN for other in self.live.info.records if other.index != last.index)
             others = {Status.OPEN: waits, Status.CANCELLED: now >= limit}
             return frozenset({Status.COMPLETED, *(status for status, may_be in others.items() if may_be)})
         if (policy := last.policy) is not None and policy.waiting is not None:
@@ -189,6 +189,16 @@ class LiveCall:
         if self._is_kind(trees.Shield):
             return _ENDED if now >= end else at_once | {Status.OPEN}
         return at_once | {Status.COMPLETED if self._is_kind(trees.Swallow) else Status.CANCELLED}
+
+
+def can_be_resumed(calls: list[LiveCall]) -> bool:
+    """Return whether the model knows what becomes of these calls if they are made again in a resumed run."""
+    known = [
+        call
+        for call in calls
+        if isinstance(call.target, trees.Tree) and not (call.policies or call.fault or call.is_replayed)
+    ]
+    return bool(calls) and len({repr(call.target) for call in known}) == len(calls)
 
 
 def calls_again(

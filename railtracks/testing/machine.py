@@ -31,7 +31,7 @@ from railtracks.exceptions import SessionEndedError
 from railtracks.nodes import function_node
 from railtracks.state import Broadcast, MemoryStore, Status, load_run
 from railtracks.testing import faults, trees
-from railtracks.testing._machine_model import LiveCall, LiveSession, calls_again, stop_session_if_failed
+from railtracks.testing._machine_model import LiveCall, LiveSession, calls_again, can_be_resumed, stop_session_if_failed
 from railtracks.testing._machine_policies import machine_policies, run_tree
 from railtracks.testing._machine_waits import check_waits
 from railtracks.testing._simulation import _report
@@ -145,20 +145,20 @@ class SessionMachine(RuleBasedStateMachine):
         """Cancel a session that is not over, resume its run, and make its calls again: what had completed is replayed.
 
         With ``branch`` that run stays as it is, and its last call to complete is done again under another identifier.
-        Calls with policies and with faults are not made again, as the model does not know what becomes of them.
+        Nothing happens if the model does not know what becomes of a call: one with a policy or a fault, one that was
+        replayed, one that does not run a tree, and one of two that are equal, which may change places.
         """
-        again = [call for call in live.calls if not (call.policies or call.fault or call.is_replayed)]
-        if live.outer is not None or live.is_superseded or not again:
+        if live.outer is not None or live.is_superseded or not can_be_resumed(live.calls):
             return multiple()
         self.cancel_session(live)
         if not live.over:  # a call ends later
             return multiple()
-        ended = [call.last.ended_step for call in again if call.last.status is Status.COMPLETED]
+        ended = [call.last.ended_step for call in live.calls if call.last.status is Status.COMPLETED]
         before = max(step for step in ended if step is not None) if branch and ended else None
         session = Session(resume=live.session.identifier, before=before, timeout=150.5)
         live.is_superseded = before is None
         resumed = self._open(LiveSession(session, None))
-        self._start(resumed, calls_again(again, resumed, self.clock.now, before))
+        self._start(resumed, calls_again(live.calls, resumed, self.clock.now, before))
         return multiple(resumed)
 
     @rule(seconds=st.integers(1, 4))

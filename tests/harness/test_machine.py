@@ -224,7 +224,7 @@ class Plain(SessionMachine):
 
 
 def test_sessions_are_resumed_as_the_model_says():
-    run(Plain, settings(SETTINGS, phases=[Phase.generate]))
+    run(Plain, settings(SETTINGS, max_examples=20 * FACTOR, phases=[Phase.generate]))
 
 
 @pytest.mark.parametrize("branch", [False, True], ids=["in its place", "branch"])
