@@ -155,7 +155,9 @@ class SessionMachine(RuleBasedStateMachine):
             return multiple()
         ended = [call.last.ended_step for call in live.calls if call.last.status is Status.COMPLETED]
         before = max(step for step in ended if step is not None) if branch and ended else None
-        session = Session(resume=live.session.identifier, before=before, timeout=150.5)
+        session = Session(
+            resume=live.session.identifier, before=before, timeout=150.5, executors={"pool": faults.Executor()}
+        )
         live.is_superseded = before is None
         resumed = self._open(LiveSession(session, None))
         self._start(resumed, calls_again(live.calls, resumed, self.clock.now, before))
