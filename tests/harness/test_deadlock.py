@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import socket
 import threading
@@ -13,7 +14,7 @@ import anyio.to_thread
 import pytest
 
 import railtracks as rt
-from railtracks.testing import ClockHeldError, Deadlock, VirtualClock, run
+from railtracks.testing import ClockHeldError, Deadlock, VirtualClock, run, simulate
 from tests.harness.clocks import in_thread, takes_less_than, work
 
 
@@ -190,3 +191,13 @@ def test_deadlock_says_which_limit_a_call_waits_for(backend):
     with pytest.raises(Deadlock) as raised:
         run(main, backend=backend)
     assert any(place.startswith("main (") and place.endswith(", for limit api") for place in raised.value.waiting)
+
+
+def test_a_hang_that_can_be_cancelled_costs_no_collection(backend, monkeypatch):
+    async def hangs():
+        await anyio.sleep_forever()
+
+    collected = []
+    monkeypatch.setattr(gc, "collect", lambda *_: collected.append(1))
+    assert isinstance(simulate(hangs, backend=backend, timeout=math.inf).exception, Deadlock)
+    assert collected == []

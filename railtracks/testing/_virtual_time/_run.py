@@ -198,8 +198,8 @@ def run_on(
             raise
         if isinstance(exc, Exception) and type(exc).__name__ != "TrioInternalError":
             clock.failure.add_note(f"its cleanup raised {exc!r}")
+        _discard_uncancellable(clock.failure)  # not each time, as it takes long where there are many objects
     if clock.failure is not None:
-        _discard_uncancellable(clock.failure)
         raise clock.failure
     return result
 
