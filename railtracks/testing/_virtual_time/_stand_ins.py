@@ -174,8 +174,7 @@ def _all() -> Iterator[tuple[ModuleType, str, Callable[[Any], Any]]]:
     yield time, "strftime", _strftime
     yield time, "asctime", _asctime
     for name in _RANDOM:
-        if name in vars(random):  # each Python has more
-            yield random, name, functools.partial(_of_random, name=name)
+        yield random, name, functools.partial(_of_random, name=name)
     yield os, "urandom", _urandom
     yield random, "_urandom", _urandom
     yield uuid, "uuid1", _uuid1
@@ -187,5 +186,5 @@ def _all() -> Iterator[tuple[ModuleType, str, Callable[[Any], Any]]]:
     yield queue, "SimpleQueue", _simple_queue
 
 
-STAND_INS = list(_all())
-"""The module, the name, and what makes the function that stands for the real one, of each function to replace."""
+STAND_INS = [(module, name, make) for module, name, make in _all() if name in vars(module)]
+"""The module, the name, and what makes the stand-in, of each function to replace that this Python has."""
