@@ -63,7 +63,7 @@ def test_tasks_of_two_steps_take_them_in_turns_in_each_order(backend):
     assert results == {
         first + second for first in [("a0", "b0"), ("b0", "a0")] for second in [("a1", "b1"), ("b1", "a1")]
     }
-    assert str(explored).startswith(f"all 4 orders, in {explored.runs} runs; no violation")
+    assert str(explored) == f"all 4 orders, in {explored.runs} runs; no violation"
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_a_flow_that_does_one_thing_after_another_has_one_order():
             await rt.call(leaf)
 
     explored = explore(main)
-    assert (explored.runs, explored.orders, str(explored)) == (1, 1, "all 1 order, in 1 run; no violation")
+    assert (explored.is_complete, explored.orders) == (True, 1)
 
 
 # ---- what it finds
@@ -145,12 +145,13 @@ def first_is_a(outcome):
 
 def test_check_raises_the_first_violation():
     explored = explore(together(writes("a", 1), writes("b", 1)), invariants=[first_is_a])
-    assert (explored.is_complete, explored.failed, len(explored.violations)) == (True, 1, 1)
+    assert explored.is_complete
+    assert explored.failed == explored.runs // 2
     with pytest.raises(Violation, match="first is a") as raised:
         explored.check()
     assert raised.value.outcome.result == ["b0", "a0"]
     assert raised.value.__notes__ == [f"the exploration: {explored}"]
-    assert str(explored) == "all 2 orders, in 2 runs; 1 of them broke an invariant"
+    assert str(explored) == f"all 2 orders, in {explored.runs} runs; {explored.failed} of them broke an invariant"
     assert repr(explored) == f"<Exploration: {explored}>"
 
 
@@ -168,7 +169,7 @@ def test_setup_is_called_before_each_run():
 
     explored = explore(main, setup=made.clear, invariants=[lambda outcome: outcome.unwrap()])
     explored.check()
-    assert explored.runs == 2
+    assert explored.runs > 1
 
 
 def test_many_violations_are_counted_and_some_are_kept():
@@ -176,7 +177,7 @@ def test_many_violations_are_counted_and_some_are_kept():
         raise AssertionError("never")
 
     explored = explore(together(*(writes(name, 1) for name in "abcd")), invariants=[never])
-    assert (explored.failed, len(explored.violations)) == (24, 20)
+    assert (explored.failed, len(explored.violations)) == (explored.runs, 20)
 
 
 # ---- when these are not all

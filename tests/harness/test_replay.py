@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import sys
+import warnings
+from importlib import metadata
 from pathlib import Path
 
 import anyio
@@ -102,8 +105,15 @@ def test_a_replay_can_be_saved_again(tmp_path):
 
 @pytest.mark.parametrize("name", ["two_leaders_asyncio", "two_leaders_trio"])
 def test_committed_files_replay(name):
-    """If asyncio, trio or anyio change their turns, this warns, and the files have to be written again."""
-    assert replay(REPLAYS / f"{name}.json", elect, 2).result == [1, 0]
+    """Other versions of the event loops may need other turns: then it says that the file does not fit."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        outcome = replay(REPLAYS / f"{name}.json", elect, 2)
+    here = sys.version_info[:2], metadata.version("anyio"), metadata.version("trio")
+    if here == ((3, 11), "4.16.0", "0.35.0") or not warned:
+        assert (outcome.result, warned) == ([1, 0], [])
+    else:
+        assert [f"{name}.json does not fit the run" in str(each.message) for each in warned] == [True]
 
 
 @rt.function_node
