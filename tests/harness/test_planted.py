@@ -24,12 +24,9 @@ QUICK = {
     "swallowed cancellation", "wrong parent", "lost timeout", "limit let through",
 }  # fmt: skip
 """The defects that are searched for at each change; the others are searched for with the slow tests."""
-NOT_FOUND = {"seat sold by two threads", "abandoned thread writes"}
-"""The defects that the harness does not find yet."""
-TRIED = [planted for planted in PLANTED if planted.name not in NOT_FOUND]
 
 
-def searches(quick, chosen=TRIED):
+def searches(quick, chosen=PLANTED):
     """Return each defect with each way that should find it; all but the first ways of the quick ones are slow."""
     return [
         pytest.param(

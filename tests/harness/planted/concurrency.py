@@ -59,7 +59,7 @@ def thread_left_behind(broken):
     @rt.function_node
     async def watch(closely):
         stop = threading.Event()
-        thread = threading.Thread(target=stop.wait, args=(0.3,), name="watchdog", daemon=True)
+        thread = threading.Thread(target=stop.wait, args=(1.3,), name="watchdog", daemon=True)
         if closely:
             thread.start()
         await anyio.sleep(1)
