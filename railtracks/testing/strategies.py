@@ -245,21 +245,22 @@ def fault_plans(
     names = [node if isinstance(node, str) else as_node(node, "fault_plans").name for node in nodes]
     ranges = _Ranges.guessed(names) if like is None else _Ranges.of(like, names)
     after = st.booleans()
-    raising = st.builds(f.Raise, st.sampled_from(list(exceptions)), after)
-    action = st.one_of(
-        raising,
-        raising,  # twice, because it is what goes wrong most often
-        st.builds(f.Delay, st.sampled_from(ranges.delays), after),
-        st.sampled_from([f.Cancel(), f.Hang(), f.LoseWorker()] if hang else [f.Cancel()]),
-    )
+    exceptions = list(exceptions)
+    raising = st.builds(f.Raise, st.sampled_from(exceptions), after)
+    usual = st.builds(f.Raise, st.just(exceptions[0]), after)
+    late = st.builds(f.Delay, st.sampled_from(ranges.delays), after)
+    stops = st.sampled_from([f.Cancel(), f.Hang(), f.LoseWorker()] if hang else [f.Cancel()])
+    action = _one_in([usual, raising, usual, late, late, stops])
     one = st.builds(lambda place, action: [f.Fault(place[0], action, place[1])], st.sampled_from(ranges.places), action)
     often = st.builds(
         lambda node, action, share: [f.Fault(node, action, None, share)],
         st.sampled_from([*dict.fromkeys(node for node, _ in ranges.places)]), action, st.sampled_from([1.0, 0.5, 0.2]),
     )  # fmt: skip
-    kinds: list[st.SearchStrategy[Any]] = [one, one, often]
+    kinds: list[st.SearchStrategy[Any]] = [one, one, one, often]
     if ranges.together and max_size > 1:
-        kinds.append(st.builds(_both_fail, st.sampled_from(ranges.together), st.tuples(raising, raising)))
+        raised = st.permutations([*exceptions, exceptions[0]])  # mostly two that differ
+        both = st.builds(_both_fail, st.sampled_from(ranges.together), raised, st.tuples(after, after))
+        kinds += [both, both]
     for node, value in (returns or {}).items():
         at = node if node is None or isinstance(node, str) else as_node(node, "fault_plans").name
         kinds.append(st.builds(partial(_returned, at, value), st.sampled_from(_CALLS)))
@@ -271,24 +272,35 @@ def fault_plans(
     if lease:
         kinds.append(st.builds(lambda count: [f.LoseLease(count)], entries))
     killed = st.builds(lambda count: [f.Kill(count)], entries)
-    several = st.lists(st.one_of([*kinds, *([killed] * kill)]), max_size=max_size)
+    several = st.lists(_one_in(kinds + [killed] * kill), max_size=max_size)
     plans = several.map(lambda parts: [*itertools.chain(*parts)][:max_size])
     if not max_size:
         return plans
     # Often one thing goes wrong alone: a run in which more does is over before much of it has happened.
-    alone = st.one_of(kinds).map(list)  # as one: the parts of a union of unions would be drawn as often as ``killed``
-    return st.one_of(plans, alone, *([killed, killed] * kill))
+    return _one_in([plans, _one_in(kinds), *[killed] * 2 * kill])
 
 
-def _both_fail(places: tuple[Place, Place], actions: tuple[f.Raise, f.Raise]) -> list[f.Fault]:
-    return [f.Fault(node, action, call) for (node, call), action in zip(places, actions, strict=True)]
+@st.composite
+def _one_in(draw: Callable[[st.SearchStrategy[Any]], Any], parts: Sequence[st.SearchStrategy[Any]]) -> Any:
+    """Draw from one of the parts, each as likely as it is often there.
+
+    ``st.one_of`` takes equal parts for one, and the parts of a part for parts of its own.
+    """
+    return draw(parts[draw(st.integers(0, len(parts) - 1))])
+
+
+def _both_fail(
+    places: tuple[Place, Place], exceptions: Sequence[Exception | type[Exception]], after: tuple[bool, bool]
+) -> list[f.Fault]:
+    actions = map(f.Raise, exceptions, after)
+    return [f.Fault(node, action, call) for (node, call), action in zip(places, actions, strict=False)]
 
 
 def _returned(node: str | None, value: Any, call: int) -> list[f.Fault]:
     return [f.Fault(node, f.Return(value), call)]
 
 
-_CALLS = (1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8)
+_CALLS = (1, 1, 2, 2, 3, 4, 5, 6, 7, 8)
 """Which call of a node goes wrong, if that has to be guessed; most nodes are called once."""
 
 
@@ -305,7 +317,8 @@ class _Ranges:
     def guessed(cls, names: list[str]) -> _Ranges:
         nodes: list[str | None] = [*names] or [None]
         places = [(node, call) for call in _CALLS for node in nodes]
-        return cls(places, [1, 2, 3, 4, 10, 30, 60], range(31))
+        first = [((one, 1), (other, 1)) for one, other in itertools.combinations(names, 2)]
+        return cls(places, [1, 2, 3, 4, 10, 30, 60], range(31), [*first, *(((name, 1), (name, 2)) for name in names)])
 
     @classmethod
     def of(cls, like: Outcome, names: list[str]) -> _Ranges:
