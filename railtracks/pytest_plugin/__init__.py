@@ -53,7 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark ``railtracks``."""
     config.addinivalue_line(
         "markers",
-        "railtracks(seed=None, world='real', start=None, **options): the options of rt_session, and of the test's run",
+        "railtracks(seed=None, world='real', start=None, schedule=None, **options): "
+        "the options of rt_session, and of the test's run",
     )
 
 

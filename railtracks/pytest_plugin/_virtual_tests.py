@@ -14,7 +14,7 @@ from railtracks.pytest_plugin._leaks import LeakDetector
 FIXTURES = {"rt_session", "virtual_clock", "simulated"}  # `simulated` cannot work in async code, and says so
 
 
-OPTIONS_OF_RUN = ("seed", "world", "start")
+OPTIONS_OF_RUN = ("seed", "world", "start", "schedule")
 """The arguments of the mark ``railtracks`` that are those of ``railtracks.testing.run``."""
 _OF_ANYIO = pytest.StashKey[set[pytest.FixtureDef[Any]]]()
 """The async fixtures that anyio's plugin has set up."""

@@ -6,6 +6,7 @@ Where nothing goes wrong, what comes of an agent is what a second, sequential im
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import anyio
 import attrs
@@ -27,6 +28,8 @@ from tests.effort import examples
 
 QUESTION = "Who is {name}?"
 CONTEXT = {"name": "Ada"}
+EXACT: Any = {"context": CONTEXT, "schedule": "shuffled"}
+"""For tests that expect exact times."""
 alone = scenarios([kind for kind in KINDS if kind != "put"], depth=1)  # those beside it see what it puts
 lefts = st.none() | st.integers(0, 4)
 
@@ -85,7 +88,7 @@ def timeout_is_heeded(outcome):
 @given(scenarios(), session_options(), seeds())
 @example(Scenario(turns=(Use((("sleep", 3), ("fatal", 3))),)), {"timeout": 2.5}, 0)
 def test_an_agent_returns_what_a_naive_one_would(backend, scenario, options, seed):
-    outcome = simulate(flow_of(scenario), seed=seed, backend=backend, context=CONTEXT, **options)
+    outcome = simulate(flow_of(scenario), seed=seed, backend=backend, **EXACT, **options)
     check(outcome, requests_and_histories_agree, timeout_is_heeded)
     is_as_expected(outcome, expected(scenario, "Who is Ada?"))
 
@@ -122,7 +125,7 @@ def troubled(draw, kill=False):
 @given(troubled(), session_options(), seeds())
 def test_an_agent_keeps_the_promise_whatever_goes_wrong(backend, drawn, options, seed):
     scenario, faults = drawn
-    outcome = simulate(flow_of(scenario), seed=seed, backend=backend, faults=faults, context=CONTEXT, **options)
+    outcome = simulate(flow_of(scenario), seed=seed, backend=backend, faults=faults, **EXACT, **options)
     check(outcome, requests_and_histories_agree, timeout_is_heeded)
     if len(outcome.unused_faults) == len(faults):
         is_as_expected(outcome, expected(scenario, "Who is Ada?"))
@@ -196,7 +199,7 @@ def stream_of(scenario, left, closes=False, pause=0):
 @examples(30)
 @given(scenarios(), session_options(), seeds())
 def test_a_streamed_agent_says_the_same_piece_by_piece(backend, scenario, options, seed):
-    outcome = simulate(stream_of(scenario, None), seed=seed, backend=backend, context=CONTEXT, **options)
+    outcome = simulate(stream_of(scenario, None), seed=seed, backend=backend, **EXACT, **options)
     check(outcome, requests_and_histories_agree, timeout_is_heeded)
     it = expected(scenario, "Who is Ada?")
     heard = outcome.result

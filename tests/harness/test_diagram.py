@@ -192,7 +192,7 @@ def test_a_page_has_the_story_and_escapes_everything(backend, tmp_path, calls):
 def test_a_page_names_what_failed_unseen(backend):
     @rt.function_node
     async def forgets():
-        rt.call(child, 1)
+        rt.call(child, 1)  # type: ignore[unused-coroutine]
 
     outcome = simulate(forgets, backend=backend)
     assert outcome.unseen[0] in Page(outcome.html).texts

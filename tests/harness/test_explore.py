@@ -91,7 +91,7 @@ def test_calls_that_begin_a_little_later_are_tried():
 
     async def main():
         log = []
-        await rt.call_batch(leaf, range(2), [log] * 2)
+        await rt.call_batch(leaf, range(2), [log] * 2)  # type: ignore[arg-type]
         return log
 
     results, explored = results_of(main)

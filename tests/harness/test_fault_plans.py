@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 from hypothesis import Phase, find, given, settings
@@ -164,7 +166,7 @@ def late_step():
 @pytest.mark.parametrize("guessed", [True, False], ids=["guessed", "like"])
 @pytest.mark.parametrize("make", [seventh_call, pytest.param(late_step, marks=pytest.mark.slow)])
 def test_it_finds_what_goes_wrong_late(make, guessed):
-    options = {"kill": True} if make is late_step else {}
+    options: dict[str, Any] = {"kill": True} if make is late_step else {}
     options |= {"nodes": ["page", "mail"]} if guessed else {"like": simulate(make()[0])}
 
     def test(faults, seed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import anyio
 import pytest
@@ -140,7 +141,7 @@ async def write_late(cell, value):
 def writer(node):
     @rt.function_node
     async def flow():
-        cell = {"value": 0}
+        cell: dict[str, Any] = {"value": 0}
         async with anyio.create_task_group() as group:
             cell["later"] = group
             await rt.call(node, cell, 1)

@@ -132,7 +132,7 @@ def test_bad_input(wrong):
 
 @pytest.mark.parametrize("make", [
     lambda: Partition("ab"), lambda: Partition([["a"], ["a"]]), lambda: Partition([["a"]], begins=-1),
-    lambda: Network().member(3),
+    lambda: Network().member(3),  # type: ignore[arg-type]
 ])  # fmt: skip
 def test_a_wrong_partition_or_member_is_refused(make):
     with pytest.raises(ConfigError):

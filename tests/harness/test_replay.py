@@ -16,7 +16,7 @@ import railtracks as rt
 from railtracks.exceptions import ConfigError
 from railtracks.testing import Fault, explore, replay, simulate
 from railtracks.testing._virtual_time import _choices
-from railtracks.testing.faults import Delay, FailSave, Raise
+from railtracks.testing.faults import Delay, FailSave, Raise, StoreFault
 
 REPLAYS = Path(__file__).parent / "replays"
 
@@ -48,7 +48,7 @@ async def work(count):
     return log
 
 
-FAULTS = [Fault("leaf", Delay(0.3), probability=0.5), FailSave("disk full", "sync", 3)]
+FAULTS: list[Fault | StoreFault] = [Fault("leaf", Delay(0.3), probability=0.5), FailSave("disk full", "sync", 3)]
 
 
 def test_a_replay_has_the_same_story_for_each_schedule(backend, tmp_path):
@@ -132,7 +132,7 @@ async def elect(count):
 
 
 def test_faults_come_back_as_they_were(tmp_path):
-    faults = [
+    faults: list[Fault | StoreFault] = [
         Fault("leaf", Raise(ConnectionError("lost"), after=True), call=1),
         Fault(None, Raise(ValueError), call=7),
         FailSave("no permission", "open", 2),

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 import railtracks as rt
+from railtracks.exceptions import ConfigError
 from railtracks.testing import check, run, simulate
 from railtracks.testing._virtual_time._choices import Choices, draw_from
 from railtracks.testing._virtual_time._scheduler import MAX_HELD, PriorityScheduler, Scheduler, Step
@@ -257,3 +258,15 @@ def test_numbers_are_drawn_as_python_draws_them():
     draw, same = draw_from(Random(7)), Random(7)
     counts = [2, 3, 7, 8, 100] * 20
     assert [draw(count) for count in counts] == [same.randrange(count) for count in counts]
+
+
+@pytest.mark.parametrize("schedule", ["shuffled", "priorities", "late timers"])
+def test_the_kind_can_be_chosen(schedule, backend):
+    outcome = simulate(anyio.sleep, 1, seed=50, backend=backend, schedule=schedule)
+    assert outcome.schedule == schedule
+    assert f"schedule={schedule!r}" in outcome.code
+
+
+def test_a_kind_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match="schedule is 'fair'; use one of 'shuffled', 'priorities', 'late timers', or"):
+        simulate(anyio.sleep, 1, schedule="fair")

@@ -18,6 +18,7 @@ from datetime import date
 from datetime import datetime as DateTime
 from random import choice
 from time import monotonic, time_ns
+from typing import Any
 from unittest import mock
 
 import anyio
@@ -236,7 +237,7 @@ def test_examples_of_hypothesis_differ():
 
 
 def test_other_threads_have_the_real_ones(backend):
-    seen = {}
+    seen: dict[str, Any] = {}
     asked, answered = threading.Event(), threading.Event()
 
     def outside():

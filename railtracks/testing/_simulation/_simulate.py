@@ -49,6 +49,7 @@ def simulate(
     clock: VirtualClock | None = None,
     world: str = "virtual",
     start: float | None = None,
+    schedule: str | None = None,
     **session_options: Any,
 ) -> Outcome:
     """Run a flow or a node once, in a session of its own, under virtual time, the same each time. Blocks.
@@ -73,6 +74,8 @@ def simulate(
             and the seed for code that runs in the run. With "real" they are as they always are.
         start: What ``anyio.current_time()`` and, in a virtual world, ``time.monotonic()`` read when the run begins, in
             seconds. By default 0; in a virtual world another number for each seed but 0.
+        schedule: How the order of tasks is decided: "shuffled", "priorities" or "late timers". By default seeds from 0
+            to 19 shuffle, and of other seeds each has one of the three. "shuffled" is for tests of exact times.
         **session_options: Arguments of ``rt.Session``; they override those of a flow.
 
     Returns:
@@ -87,7 +90,7 @@ def simulate(
     """
     return simulate_any(
         False, target, *args, seed=seed, backend=backend, faults=faults, max_steps=max_steps, patience=patience,
-        clock=clock, world=world, start=start, **session_options,
+        clock=clock, world=world, start=start, schedule=schedule, **session_options,
     )  # fmt: skip
 
 
@@ -130,7 +133,8 @@ class _Simulation:
         self._target, self._args, self._how, self._options = target, args, how, options
         self._node: FunctionNode[..., Any] = target.entry_point if isinstance(target, Flow) else as_node(target)
         self._clock = how.new_clock()
-        self._clock.decisions = self._decisions = decisions = Decisions(how.seed) if decisions is None else decisions
+        decisions = Decisions(how.seed, how.schedule) if decisions is None else decisions
+        self._clock.decisions = self._decisions = decisions
         decisions.others_can_run = self._clock.others_can_run
         self._unseen = UnseenFailures()
         self._clock.on_loop_error = self._unseen.on_loop_error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from railtracks.testing._virtual_time._choices import seeded_choices
+from railtracks.testing._virtual_time._choices import Choices, seeded_choices
 from railtracks.testing._virtual_time._scheduler import Scheduler, scheduler_for
 
 
@@ -13,6 +13,7 @@ class Decisions:
 
     Args:
         seed: The seed of the run.
+        schedule: The kind of its scheduler; None to have the seed decide that as well.
 
     Attributes:
         order: Makes the decisions of the scheduler.
@@ -26,16 +27,19 @@ class Decisions:
 
     from_seed = True
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, schedule: str | None = None) -> None:
         self.seed = seed
-        self.order = seeded_choices(seed, "order")
-        self.threads = seeded_choices(seed, "threads")
-        self.turns = seeded_choices(seed, "turns")
-        self.faults = seeded_choices(seed, "faults")
+        self._schedule = schedule
+        self.order: Choices = seeded_choices(seed, "order")
+        self.threads: Choices = seeded_choices(seed, "threads")
+        self.turns: Choices = seeded_choices(seed, "turns")
+        self.faults: Choices = seeded_choices(seed, "faults")
         self.scheduler_of_run: Scheduler | None = None
         self.others_can_run: Callable[[], bool] = lambda: True
 
     def scheduler(self) -> Scheduler:
         """Make the scheduler of the run, and return it."""
-        self.scheduler_of_run = scheduler_for(self.seed, self.order, seeded_choices(self.seed, "schedule"))
+        self.scheduler_of_run = scheduler_for(
+            self.seed, self._schedule, self.order, seeded_choices(self.seed, "schedule")
+        )
         return self.scheduler_of_run

@@ -71,6 +71,7 @@ def run(
     clock: VirtualClock | None = None,
     world: str = "real",
     start: float | None = None,
+    schedule: str | None = None,
 ) -> T:
     """Run an async function as ``anyio.run`` does, under virtual time. Blocks.
 
@@ -91,6 +92,8 @@ def run(
             and the seed for code that runs in the run. With "real" they are as they always are.
         start: What ``anyio.current_time()`` and, in a virtual world, ``time.monotonic()`` read when the run begins, in
             seconds. By default 0; in a virtual world another number for each seed but 0.
+        schedule: How the order of tasks is decided: "shuffled", "priorities" or "late timers". By default seeds from 0
+            to 19 shuffle, and of other seeds each has one of the three.
 
     Returns:
         What ``func`` returns.
@@ -105,7 +108,7 @@ def run(
         Exception: what ``func`` raises.
     """
     with kept_in_memory():
-        how = RunOptions(seed=seed, backend=backend, clock=clock, world=world, start=start)
+        how = RunOptions(seed=seed, backend=backend, clock=clock, world=world, start=start, schedule=schedule)
         return run_with(lambda hooks: hooks, func, *args, how=how, clock=clock or VirtualClock())
 
 
@@ -143,7 +146,7 @@ def run_with(
     seed, backend = how.seed, how.backend
     world = World(clock, seed) if how.world == "virtual" else None
     clock.begin_at(how.reading_at_start)
-    decisions = clock.decisions if seed is None or clock.decisions is not None else Decisions(seed)
+    decisions = clock.decisions if seed is None or clock.decisions is not None else Decisions(seed, how.schedule)
     choices = None if decisions is None else decisions.threads
     clock.thread_scheduler = SeededThreadScheduler(choices, world, lambda: clock.reading)
     clock.world = world

@@ -10,6 +10,7 @@ import attrs
 from railtracks._test_probe import BACKENDS
 from railtracks.exceptions import ConfigError
 from railtracks.testing._virtual_time._clock import VirtualClock
+from railtracks.testing._virtual_time._scheduler import SCHEDULERS
 
 
 def _check_backend(_: object, __: object, value: Any) -> None:
@@ -45,6 +46,12 @@ def _check_start(_: object, __: object, value: Any) -> None:
         raise ConfigError(f"start is {value!r}; use a number of seconds from 0 to 1e9, or None to have the seed decide")
 
 
+def _check_schedule(_: object, __: object, value: Any) -> None:
+    if value is not None and value not in SCHEDULERS:
+        known = ", ".join(map(repr, SCHEDULERS))
+        raise ConfigError(f"schedule is {value!r}; use one of {known}, or None to have the seed decide")
+
+
 LATEST_START = 1_000_000
 """The seconds that the clock reads at most when a run begins, if the seed decides."""
 
@@ -68,6 +75,9 @@ class RunOptions:
     """Whether clocks and chance of user code follow the virtual clock and the seed: "virtual" or "real"."""
     start: float | None = attrs.field(default=None, validator=_check_start)
     """What the clock reads when the run begins; None to have the seed decide, in a virtual world."""
+
+    schedule: str | None = attrs.field(default=None, validator=_check_schedule)
+    """How the order of tasks is decided; None to have the seed decide that as well."""
 
     @property
     def reading_at_start(self) -> float:

@@ -63,7 +63,7 @@ class Scheduler:
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
-        self.log = OrderLog()
+        self.log: OrderLog = OrderLog()
         self.arranged: list[tuple[tuple[int, ...], int]] = []
         self.latenesses: list[float] = []
 
@@ -179,14 +179,21 @@ class LateScheduler(Scheduler):
         self.delays_timers = False
 
 
-def scheduler_for(seed: int, choices: Choices, kinds: Choices) -> Scheduler:
+SCHEDULERS = {each.kind: each for each in (Scheduler, PriorityScheduler, LateScheduler)}
+"""The kinds of schedulers, by their names."""
+
+
+def scheduler_for(seed: int, schedule: str | None, choices: Choices, kinds: Choices) -> Scheduler:
     """Return the scheduler of a run.
 
     Args:
         seed: The seed of the run.
+        schedule: The kind; None to have the seed decide.
         choices: Makes the decisions of the scheduler.
         kinds: Decides which kind it is, unless the seed is one of the simple ones.
     """
+    if schedule is not None:
+        return SCHEDULERS[schedule](choices)
     if 0 <= seed < SIMPLE_SEEDS:
         return Scheduler(choices)
     kind = kinds.choose(10)

@@ -78,11 +78,11 @@ class World:
         self.clock = clock
         # A run that is resumed begins later, and so has other chance, as another process has.
         chance = f"{seed}/{clock.wall:.0f}"
-        self.random = None if seed is None else Random(f"{chance}/random")  # noqa: S311 (repeatable, not secret)
-        self.entropy = None if seed is None else Random(f"{chance}/entropy")  # noqa: S311 (repeatable, not secret)
+        self.random: Random | None = None if seed is None else Random(f"{chance}/random")  # noqa: S311 (repeatable)
+        self.entropy: Random | None = None if seed is None else Random(f"{chance}/entropy")  # noqa: S311 (repeatable)
         self.waits: ThreadWaits | None = None
         """How its threads wait; None if they wait in real time."""
-        self.loop_thread = threading.get_ident()
+        self.loop_thread: int = threading.get_ident()
         self._uuids = itertools.count()
 
     def end(self) -> None:

@@ -241,7 +241,8 @@ class Run:
             return attrs.evolve(hooks, wall=lambda: origin() + wall, new_id=lambda: f"p{number}-{next(names)}")
 
         try:
-            how = RunOptions(backend=self._backend, seed=self._history.seed * 1000 + number)
+            seed = self._history.seed * 1000 + number
+            how = RunOptions(backend=self._backend, seed=seed, schedule="shuffled")  # as times are compared
             value = run_with(customize, main, how=how, clock=clock)
             end = End("returned", show(value), _shown_context(flow), flow.session)
         except ProcessKilled:
