@@ -80,7 +80,8 @@ def compare(
         seeds: The seeds to try.
         backend: "asyncio" or "trio".
         faults: What goes wrong in both.
-        by: Returns what to compare of a run, in place of its result and exception.
+        by: Returns what to compare of a run, in place of its result and exception. It is called after each run, before
+            the next one begins.
         **options: Other arguments of ``simulate`` for both, such as session options.
 
     Returns:
@@ -99,22 +100,28 @@ def compare(
         raise ConfigError(f"compare: by is {by!r}; write a function of an outcome, such as lambda outcome: outcome.end")
     differences = []
     for seed in tried:
-        before = simulate(old, *args, seed=seed, backend=backend, faults=faults, **options)
-        after = simulate(new, *args, seed=seed, backend=backend, faults=faults, **options)
-        what = _difference(before, after, by)
+        runs = []
+        for version in (old, new):
+            outcome = simulate(version, *args, seed=seed, backend=backend, faults=faults, **options)
+            # Asked at once: ``by`` may read what the flow changes outside of the run, and the next run changes it too.
+            runs.append((outcome, None if by is None else by(outcome)))
+        (before, before_by), (after, after_by) = runs
+        what = _difference(before, after) if by is None else _difference_by(by, before_by, after_by)
         if what is not None:
             differences.append(Difference(seed, what, before, after))
     return Comparison(len(tried), tuple(differences))
 
 
-def _difference(old: Outcome, new: Outcome, by: Callable[[Outcome], Any] | None) -> str | None:
+def _difference_by(by: Callable[[Outcome], Any], old: Any, new: Any) -> str | None:
+    """Return how what ``by`` has returned of two runs differs, or None."""
+    if _is_same(old, new):
+        return None
+    name = getattr(by, "__name__", "by")
+    return f"{name} is {stable_repr(old)} for the old version, and {stable_repr(new)} for the new one"
+
+
+def _difference(old: Outcome, new: Outcome) -> str | None:
     """Return how two runs differ, or None."""
-    if by is not None:
-        values = by(old), by(new)
-        if _is_same(*values):
-            return None
-        name, texts = getattr(by, "__name__", "by"), list(map(stable_repr, values))
-        return f"{name} is {texts[0]} for the old version, and {texts[1]} for the new one"
     if old.exception is None and new.exception is None:
         if _is_same(old.result, new.result):
             return None

@@ -16,7 +16,7 @@ from railtracks.testing._virtual_time._choices import Choices
 from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing.faults import Fault
-from railtracks.testing.invariants import Invariant, Violation, check
+from railtracks.testing.invariants import Invariant, Violation, as_invariants, check
 
 MAX_RUNS = 10_000
 """How many runs an exploration takes at most, by default."""
@@ -101,8 +101,8 @@ def explore(
         ConfigError: an argument is not allowed.
         Exception: as of ``simulate``, and what ``setup`` raises.
     """
-    invariants = tuple(invariants)
-    _validate(invariants, setup, max_runs, options)
+    invariants = as_invariants("explore", invariants)
+    _validate(setup, max_runs, options)
     search = _Search()
     orders: set[str] = set()
     violations: list[Violation] = []
@@ -125,10 +125,7 @@ def explore(
     return result
 
 
-def _validate(invariants: tuple[Any, ...], setup: Any, max_runs: Any, options: dict[str, Any]) -> None:
-    for each in invariants:
-        if not callable(each):
-            raise ConfigError(f"explore: {each!r} is not an invariant; write invariants=[function_of_an_outcome]")
+def _validate(setup: Any, max_runs: Any, options: dict[str, Any]) -> None:
     if setup is not None and not callable(setup):
         raise ConfigError(f"explore: setup is {setup!r}; use a function without arguments")
     if isinstance(max_runs, bool) or not isinstance(max_runs, int) or max_runs < 1:

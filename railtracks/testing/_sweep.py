@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from railtracks import Flow
-from railtracks._test_probe import as_node, counted, resolve_store
+from railtracks._test_probe import counted, resolve_store
 from railtracks.exceptions import ConfigError
 from railtracks.state import MemoryStore
 from railtracks.testing._simulation import _sweep_plans as plans
@@ -18,8 +18,8 @@ from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._restarts import simulate_restarts
 from railtracks.testing._simulation._simulate import simulate
 from railtracks.testing._simulation._sweep_plans import EXCEPTIONS, Plan
-from railtracks.testing.faults import Fault, Raise
-from railtracks.testing.invariants import Invariant, Violation, check
+from railtracks.testing.faults import Fault, Raise, node_names
+from railtracks.testing.invariants import Invariant, Violation, as_invariants, check
 
 MAX_RUNS = 1000
 """How many runs a sweep takes at most, by default."""
@@ -128,8 +128,8 @@ def sweep(
         ConfigError: an argument is not allowed.
         Exception: as of ``simulate``, and what ``setup`` raises.
     """
-    invariants = tuple(invariants)
-    _validate(invariants, setup, pairs, max_runs)
+    invariants = as_invariants("sweep", invariants)
+    _validate(setup, pairs, max_runs)
 
     def make() -> Subject:
         if setup is not None:
@@ -156,17 +156,19 @@ def sweep_subjects(
     **options: Any,
 ) -> Sweep:
     """Do as ``sweep`` with what ``make`` makes for each run; ``options`` are the other arguments of ``simulate``."""
+    if not isinstance(exceptions, Iterable):
+        raise ConfigError(f"sweep: exceptions is {exceptions!r}; write a list: exceptions=[ConnectionError('lost')]")
     exceptions = tuple(exceptions)
     for exception in exceptions:
         Raise(exception)  # refuses what is none
-    names = tuple(_name(node) for node in nodes)
+    names = tuple(node_names("sweep", nodes))
     sweeping = _Sweeping(make, {**options, "seed": seed}, max_runs)
     sweeping.run_clean()
     learned = plans.calls_of(sweeping.clean)
     chosen = [call for call in learned if call.place[0] in names] if names else learned[1:]
     actions = plans.Actions(
         exceptions, tuple(plans.delays_of(sweeping.clean)), hang,
-        {_name(node): value for node, value in (returns or {}).items()},
+        dict(zip(node_names("sweep", returns or {}), (returns or {}).values(), strict=True)),
     )  # fmt: skip
     if missing := sorted({*names, *actions.returns} - {call.place[0] for call in learned}):
         sweeping.left_out.append(f"{', '.join(missing)}: not called when nothing goes wrong")
@@ -187,10 +189,6 @@ def sweep_subjects(
     return sweeping.result()
 
 
-def _name(node: Any) -> str:
-    return node if isinstance(node, str) else as_node(node, "sweep").name
-
-
 def _some(candidates: list[Plan], most: int, sweeping: _Sweeping) -> list[Plan]:
     """Return the first ``most`` of the plans, and note how many are left out."""
     if len(candidates) > most > 0:
@@ -198,10 +196,7 @@ def _some(candidates: list[Plan], most: int, sweeping: _Sweeping) -> list[Plan]:
     return candidates[:most]
 
 
-def _validate(invariants: Sequence[Any], setup: Any, pairs: Any, max_runs: Any) -> None:
-    for each in invariants:
-        if not callable(each):
-            raise ConfigError(f"sweep: {each!r} is not an invariant; write invariants=[function_of_an_outcome]")
+def _validate(setup: Any, pairs: Any, max_runs: Any) -> None:
     if setup is not None and not callable(setup):
         raise ConfigError(f"sweep: setup is {setup!r}; use a function without arguments")
     for name, value, least in (("pairs", pairs, 0), ("max_runs", max_runs, 1)):

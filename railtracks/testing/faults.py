@@ -8,7 +8,7 @@ node or writes to its store; no user code is patched::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -112,6 +112,13 @@ class LoseWorker(ReprAsCode):
 
 
 Action = Raise | Return | Delay | Hang | Cancel | LoseWorker
+
+
+def node_names(owner: str, nodes: Any) -> list[str]:
+    """Return the names in the argument ``nodes`` of ``owner``; ConfigError if it is not a list of nodes."""
+    if isinstance(nodes, str) or not isinstance(nodes, Iterable):
+        raise ConfigError(f"{owner}: nodes is {nodes!r}; write a list of nodes, or of their names")
+    return [node if isinstance(node, str) else as_node(node, owner).name for node in nodes]
 
 
 def _node_name(node: Any) -> str | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import linecache
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 import attrs
@@ -102,8 +102,15 @@ def check(outcome: Outcome, *more: Invariant) -> None:
     Raises:
         Violation: one of them does not hold, or an invariant of yours has raised another exception, such as KeyError.
             It is an AssertionError.
-        ConfigError: an invariant is not used as it should be.
+        ConfigError: ``outcome`` is not an outcome, or an invariant is not used as it should be.
     """
+    if not isinstance(outcome, Outcome):
+        raise ConfigError(f"check: {stable_repr(outcome)} is not an outcome; write check(simulate(flow))")
+    given: tuple[Any, ...] = more
+    for each in given:
+        if not callable(each):
+            text = f"check: {stable_repr(each)} is not an invariant; write check(outcome, function_of_an_outcome)"
+            raise ConfigError(text)
     added = [known.function for known in _registered if known.of is None or known.of is outcome.target]
     for each in (*PROMISE, *added, *more):
         try:
@@ -122,6 +129,17 @@ def check(outcome: Outcome, *more: Invariant) -> None:
             name = getattr(each, "__name__", repr(each))
             what = f"it raised {stable_repr(exc)}{_place_of(exc)}"
             raise Violation(_describe(name, what, exc, outcome), outcome, name) from exc
+
+
+def as_invariants(owner: str, given: Any) -> tuple[Invariant, ...]:
+    """Return the argument ``invariants`` of ``owner`` as a tuple; ConfigError if it is not a list of functions."""
+    if not isinstance(given, Iterable):
+        raise ConfigError(f"{owner}: invariants is {stable_repr(given)}; write invariants=[function_of_an_outcome]")
+    invariants = tuple(given)
+    for each in invariants:
+        if not callable(each):
+            raise ConfigError(f"{owner}: {each!r} is not an invariant; write invariants=[function_of_an_outcome]")
+    return invariants
 
 
 def _describe(name: str, what: str, exc: Exception, outcome: Outcome) -> str:
@@ -227,7 +245,13 @@ def is_determined(outcome: Outcome) -> None:
 
 
 def ends_within(seconds: float) -> Invariant:
-    """Return an invariant that holds if the run takes at most that many virtual seconds."""
+    """Return an invariant that holds if the run takes at most that many virtual seconds.
+
+    Raises:
+        ConfigError: ``seconds`` is not a number of at least 0.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        raise ConfigError(f"ends_within: {stable_repr(seconds)} is not a number of seconds; write ends_within(5)")
 
     def ends_in_time(outcome: Outcome) -> None:
         if outcome.duration > seconds:

@@ -18,13 +18,13 @@ from typing import Any, Protocol, TypeVar
 import attrs
 
 from railtracks._test_hooks import runtime_hooks
-from railtracks._test_probe import as_node
 from railtracks.exceptions import ConfigError
 from railtracks.testing._simulation._observed import CallKey, ObservedOperation
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._questions import InvariantError
 from railtracks.testing._simulation._witness import Witness
 from railtracks.testing._trace import format_arguments, stable_repr
+from railtracks.testing.faults import node_names
 
 __all__ = ["SequentialModel", "linearizable", "operation"]
 
@@ -137,9 +137,7 @@ def linearizable(
 
 
 def _names(nodes: Any) -> frozenset[str]:
-    if isinstance(nodes, str) or not isinstance(nodes, Iterable):
-        raise ConfigError(f"linearizable: nodes is {nodes!r}; write a list of nodes, or of their names")
-    names = frozenset(each if isinstance(each, str) else as_node(each).name for each in nodes)
+    names = frozenset(node_names("linearizable", nodes))
     if not names:
         raise ConfigError("linearizable: nodes is empty; write the nodes whose calls are operations")
     return names

@@ -242,7 +242,7 @@ def fault_plans(
     Raises:
         ConfigError: ``like`` is not an outcome, or made no call of ``nodes``.
     """
-    names = [node if isinstance(node, str) else as_node(node, "fault_plans").name for node in nodes]
+    names = f.node_names("fault_plans", nodes)
     ranges = _Ranges.guessed(names) if like is None else _Ranges.of(like, names)
     after = st.booleans()
     exceptions = list(exceptions)

@@ -134,3 +134,19 @@ def test_objects_without_an_equality_are_compared_by_their_texts(backend):
 def test_wrong_arguments_are_refused(arguments, text):
     with pytest.raises(ConfigError, match=text):
         compare(refuses, refuses, [1], **arguments)
+
+
+@pytest.mark.either_backend
+def test_what_is_compared_may_stand_outside_of_the_run():
+    sent = []
+
+    @rt.function_node
+    async def send_once():
+        sent[:] = ["a"]
+
+    @rt.function_node
+    async def send_twice():
+        sent[:] = ["a", "a"]
+
+    result = compare(send_once, send_twice, seeds=[0], by=lambda outcome: list(sent))
+    assert result.differences[0].what == "<lambda> is ['a'] for the old version, and ['a', 'a'] for the new one"

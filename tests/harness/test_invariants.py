@@ -232,6 +232,28 @@ def test_what_is_not_a_function_is_refused(given):
         invariant(given)
 
 
+@pytest.mark.either_backend
+@pytest.mark.parametrize(("wrong", "message"), [
+    (lambda: check("settle"), "check: 'settle' is not an outcome; write check(simulate(flow))"),
+    (
+        lambda: check(simulate(Return(1)), 3),
+        "check: 3 is not an invariant; write check(outcome, function_of_an_outcome)",
+    ),
+    (
+        lambda: check(simulate(Return(1)), invariants.ends_within),
+        (
+            "ends_within: <Outcome of simulate(Return(value=1), seed=0, backend='asyncio'): "
+            "returned 1 after 0 s; 4 events> is not a number of seconds; write ends_within(5)"
+        ),
+    ),
+    (lambda: invariants.ends_within(-1), "ends_within: -1 is not a number of seconds; write ends_within(5)"),
+])  # fmt: skip
+def test_arguments_of_check_that_are_not_allowed(wrong, message):
+    with pytest.raises(ConfigError) as raised:
+        wrong()
+    assert str(raised.value) == message
+
+
 def test_an_invariant_passed_to_check(backend):
     def never(outcome):
         raise AssertionError

@@ -328,6 +328,24 @@ def test_bad_input(wrong):
         sweep(checkout, "A1", **wrong)
 
 
+@pytest.mark.either_backend
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"nodes": "charge"}, "sweep: nodes is 'charge'; write a list of nodes, or of their names"),
+    (
+        {"invariants": no_order_is_charged_twice},
+        "sweep: invariants is <function no_order_is_charged_twice>; write invariants=[function_of_an_outcome]",
+    ),
+    (
+        {"exceptions": ValueError("x")},
+        "sweep: exceptions is ValueError('x'); write a list: exceptions=[ConnectionError('lost')]",
+    ),
+])  # fmt: skip
+def test_one_thing_where_a_list_belongs(wrong, message):
+    with pytest.raises(ConfigError) as raised:
+        sweep(checkout, "A1", **wrong)
+    assert str(raised.value) == message
+
+
 # ---- hangs that were injected
 
 

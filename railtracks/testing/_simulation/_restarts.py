@@ -76,6 +76,8 @@ def simulate_restarts(
         ConfigError: an argument is not allowed.
         Exception: as of ``simulate``.
     """
+    if not isinstance(kills, Iterable):
+        raise ConfigError(f"simulate_restarts: kills is {kills!r}; write a list, such as kills=[3, 1]")
     plans = iter([[Kill(after)] for after in kills])
     outcome = simulate(target, *args, faults=[*faults, *next(plans, ())], **options)
     yield outcome
