@@ -310,9 +310,10 @@ def pytest_runtest_makereport(
 
 def _story_of(outcome: Any) -> str:
     """Return the last events of a run, and how to repeat it."""
+    from railtracks.testing._simulation._outcome import earlier_stories
     from railtracks.testing._simulation._report import latest_events
 
-    story = latest_events(outcome.trace)
+    story = f"{earlier_stories(outcome)}{latest_events(outcome.trace)}"
     return f"{story}\n\nthe run {outcome.end} after {outcome.duration:g} s; to see it again:\n  {outcome.code}"
 
 

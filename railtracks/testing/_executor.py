@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 from railtracks._test_hooks import RuntimeHooks, runtime_hooks
 from railtracks._test_probe import run_in_loop, running_library
-from railtracks.testing._numbered_faults import fault_at, validate_faults
+from railtracks.testing._numbered_faults import fault_at, note_fault, validate_faults
 from railtracks.testing._virtual_time._choices import Choices, draw_from, seeded_choices
 from railtracks.testing._virtual_time._clock import PATIENCE, ClockHeldError, Deadlock, VirtualClock
 from railtracks.testing._virtual_time._run import run_on
@@ -104,6 +104,7 @@ class Executor:
         fault = fault_at(self._count, self._plan, self._chances, self._random)
         if fault is not None:
             self.happened.append((self._count, fault))
+            note_fault(f"work {self._count}: {fault}")
         if fault == "refuse":
             raise RuntimeError("the executor refuses this work")
         future: Future[Any] = Future()

@@ -18,6 +18,7 @@ from railtracks._test_probe import attachment_types_of, with_settings
 from railtracks.exceptions import ConfigError
 from railtracks.state import Secret
 from railtracks.testing._answers import halved, pieces, words
+from railtracks.testing._numbered_faults import note_fault
 
 ModelFault = Literal[
     "rate_limit", "timeout", "lost", "cut", "filtered", "empty", "malformed", "wrong_tool", "repeated_ids"
@@ -198,15 +199,19 @@ class Model:
             await anyio.sleep(self._delay if fault == "timeout" else 0)
             raise self._error(number, fault)
 
-    def _error(self, number: int, fault: ModelFault) -> Exception:
+    def _note(self, number: int, fault: ModelFault) -> None:
         self.happened.append((number, fault))
+        note_fault(f"request {number}: {fault}")
+
+    def _error(self, number: int, fault: ModelFault) -> Exception:
+        self._note(number, fault)
         error: Exception = copy.copy(self._errors[fault])
         return error
 
     def _changed(self, number: int, fault: ModelFault | None, completion: llm.Completion) -> llm.Completion:
         changed = completion if fault is None else _CHANGES[fault](completion)
         if fault is not None and changed != completion:
-            self.happened.append((number, fault))
+            self._note(number, fault)
         return changed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextvars import copy_context
 from random import Random
 from typing import Any, Literal, get_args
 
@@ -12,7 +13,7 @@ import anyio.lowlevel
 import attrs
 
 from railtracks.exceptions import ConfigError
-from railtracks.testing._numbered_faults import fault_at, validate_faults
+from railtracks.testing._numbered_faults import fault_at, note_fault, validate_faults
 from railtracks.testing._trace import ReprAsCode
 from railtracks.testing._virtual_time._timers import call_later
 
@@ -207,10 +208,10 @@ class Network:
         number = self._count
         fault = fault_at(number, self._plan, self._chances, self._random)
         if self._is_separated(source, to):
-            self.happened.append((number, "partition"))
+            self._note(number, to, "partition")
             return
         if fault is not None:
-            self.happened.append((number, fault))
+            self._note(number, to, fault)
         if fault == "lose":
             return
         seconds = self._random.uniform(0, self._latency) if self._latency else 0.0
@@ -228,12 +229,16 @@ class Network:
         if fault == "duplicate":
             self._later(seconds + self._random.uniform(0, self._delay), self._arrive, source, to, number, message)
 
+    def _note(self, number: int, to: str, fault: str) -> None:
+        self.happened.append((number, fault))
+        note_fault(f"message {number} to {to}: {fault}")
+
     def _later(self, seconds: float, func: Any, *args: Any) -> None:
-        run = self._run
+        run, context = self._run, copy_context()  # that of the sender, whom the story names
 
         def call() -> None:
             if self._run is run:
-                func(*args)
+                context.run(func, *args)
 
         call_later(seconds, call)
 
@@ -252,7 +257,7 @@ class Network:
 
     def _arrive(self, source: str, to: str, number: int, message: Any) -> None:
         if self._is_separated(source, to):
-            self.happened.append((number, "partition"))
+            self._note(number, to, "partition")
             return
         mailbox = self._mailbox(to)
         mailbox.messages.append(message)

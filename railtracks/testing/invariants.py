@@ -21,7 +21,7 @@ import attrs
 from railtracks.exceptions import ConfigError
 from railtracks.state import Reason
 from railtracks.testing._simulation import _report
-from railtracks.testing._simulation._outcome import Outcome
+from railtracks.testing._simulation._outcome import Outcome, earlier_stories
 from railtracks.testing._simulation._policy_promise import TOLERANCE
 from railtracks.testing._simulation._promise import PROMISE
 from railtracks.testing._simulation._questions import InvariantError, ending_error
@@ -146,7 +146,7 @@ def _describe(name: str, what: str, exc: Exception, outcome: Outcome) -> str:
     calls = set(getattr(exc, "calls", ()))
     about = [index for index, event in enumerate(outcome.trace) if (event.session, event.call) in calls]
     return (
-        f"{name.replace('_', ' ')}: {what}\n\n{_report.timeline(outcome.trace, about)}\n\n"
+        f"{name.replace('_', ' ')}: {what}\n\n{earlier_stories(outcome)}{_report.timeline(outcome.trace, about)}\n\n"
         f"the run {outcome.end} after {outcome.duration:g} s; to see it again:\n  {outcome.code}"
         + "".join(f"\nnot decided by the seed: {text}" for text in outcome.undetermined)
     )

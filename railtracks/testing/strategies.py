@@ -127,16 +127,17 @@ def networks(members: Iterable[str] = (), *, messages: int = 12, max_size: int =
     plan = st.dictionaries(st.integers(1, messages), st.sampled_from(get_args(f.NetworkFault)), max_size=max_size)
     partitions: st.SearchStrategy[list[f.Partition]] = st.just([])
     if len(names) > 1:
-        side = st.lists(st.sampled_from(names), min_size=1, max_size=len(names) - 1, unique=True)
-        parts = st.builds(
-            lambda side, begins, seconds: f.Partition([side], begins, begins + seconds),
-            side, st.integers(0, 5), st.sampled_from([1, 10, 1000]),
-        )  # fmt: skip
-        partitions = st.lists(parts, max_size=1)
+        partitions = st.lists(_partitions(names), max_size=1)
     return st.builds(
-        lambda plan, partitions, latency, seed: f.Network(plan, partitions=partitions, latency=latency, seed=seed),
-        plan, partitions, st.sampled_from([0.0, 0.5, 3.0]), st.integers(0, 9),
-    )  # fmt: skip
+        f.Network, plan, partitions=partitions, latency=st.sampled_from([0.0, 0.5, 3.0]), seed=st.integers(0, 9)
+    )
+
+
+@st.composite  # so that Hypothesis prints a partition as its repr, which is code
+def _partitions(draw: st.DrawFn, names: list[str]) -> f.Partition:
+    side = draw(st.lists(st.sampled_from(names), min_size=1, max_size=len(names) - 1, unique=True))
+    begins = draw(st.integers(0, 5))
+    return f.Partition([side], begins, begins + draw(st.sampled_from([1, 10, 1000])))
 
 
 def model_faults(

@@ -12,7 +12,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import ConfigError, GlobalTimeOutError
 from railtracks.state import Reason, Status
-from railtracks.testing import ProcessKilled, check, faults, simulate, trees
+from railtracks.testing import ProcessKilled, Violation, check, faults, mark, resume, simulate, trees
 from railtracks.testing.faults import Cancel, Delay, FailSave, Fault, Hang, Kill, LoseWorker, Raise, Return
 
 ran = []
@@ -435,3 +435,28 @@ def test_a_simulation_in_a_node_is_one_of_its_own(backend):
     outcome = simulate(nested, backend=backend)
     check(outcome)
     assert outcome.result == [1, 2]
+
+
+def test_the_story_of_a_resumed_run_begins_with_what_was_killed(backend):
+    sent = []
+
+    @rt.function_node
+    async def send():
+        sent.append("mail")
+        mark(f"sent {len(sent)}")
+
+    @rt.function_node
+    async def post():
+        await rt.call(send)
+
+    def is_sent_once(outcome):
+        assert len(sent) == 1
+
+    resumed = resume(simulate(post, backend=backend, faults=[Kill(2)]))
+    with pytest.raises(Violation) as raised:
+        check(resumed, is_sent_once)
+    for text in (str(raised.value), str(resumed)):
+        first, second = text.split("the run raised ProcessKilled: killed after 2 journal entries; resumed")
+        assert "mark      sent 1" in first
+        assert "mark      sent 2" not in first
+        assert "mark      sent 2" in second

@@ -227,3 +227,54 @@ def test_a_partition_has_each_side_elect_one(backend):
     with pytest.raises(Violation, match="one leader"):
         elect(network, 1, backend=backend)
     elect(network, 2, backend=backend)
+
+
+# ---- what people see of it
+
+
+def test_the_story_shows_what_goes_wrong_with_messages(backend):
+    network = Network({2: "lose"}, latency=0.1)
+
+    @rt.function_node
+    async def serve():
+        me = network.member("server")
+        with anyio.move_on_after(10):
+            async for _ in me:
+                await me.send("client", "done")
+
+    @rt.function_node
+    async def deposit():
+        await network.member("client").send("server", 5)
+        await rt.call(serve)
+
+    [line] = [event for event in simulate(deposit, backend=backend).trace if event.what == "fault"]
+    assert (line.who, line.detail) == ("s0.1 serve", "message 2 to client: lose")
+
+
+def test_the_story_shows_what_a_partition_loses_under_way(backend):
+    network = Network({1: "delay"}, partitions=[Partition([["a"]], begins=0.001)])
+
+    @rt.function_node
+    async def send():
+        await network.member("a").send("b", 1)
+        await anyio.sleep(20)
+
+    lines = [event for event in simulate(send, backend=backend).trace if event.what == "fault"]
+    assert [(line.who, line.detail) for line in lines] == [
+        ("s0.0 send", "message 1 to b: delay"), ("s0.0 send", "message 1 to b: partition"),
+    ]  # fmt: skip
+
+
+@pytest.mark.either_backend
+def test_hypothesis_prints_networks_as_code():
+    @settings(max_examples=50, database=None, deadline=None, derandomize=True)
+    @given(networks(["a", "b"]))
+    def fails(network):
+        assert not network._planned
+
+    with pytest.raises(AssertionError) as raised:
+        fails()
+    printed = "".join(raised.value.__notes__)
+    assert "lambda" not in printed
+    assert "network=Network(" in printed
+    assert "partitions=[Partition(" in printed

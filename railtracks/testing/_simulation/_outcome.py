@@ -219,11 +219,20 @@ class Outcome:
         return f"<Outcome of {self.code}: {self.end} after {self.duration:g} s; {counted(len(self.trace), 'event')}>"
 
     def __str__(self) -> str:
-        story = _report.timeline(self.trace)
+        story = f"{earlier_stories(self)}{_report.timeline(self.trace)}"
         unseen = "".join(f"\nunseen: {text}" for text in self.unseen)
         chance = "".join(f"\nnot decided by the seed: {text}" for text in self.undetermined)
         schedule = "" if self.schedule == "shuffled" else f" ({self.schedule})"
         return f"{self.code}\n{self.end} after {self.duration:g} s{schedule}{unseen}{chance}\n\n{story}\n\n{self.tree}"
+
+
+def earlier_stories(outcome: Outcome) -> str:
+    """Return the stories of the runs that this one has resumed, one after another; an empty text if there are none."""
+    before = outcome.before
+    if before is None:
+        return ""
+    story = _report.latest_events(before.trace)
+    return f"{earlier_stories(before)}{story}\n\nthe run {before.end}; resumed in another process:\n\n"
 
 
 def _option_code(key: str, value: Any) -> str:

@@ -259,11 +259,18 @@ class Witness:
 
     def on_mark(self, text: str) -> None:
         """Note what user code wants to have in the story."""
+        self._add_to_caller("mark", text)
+
+    def on_numbered_fault(self, text: str) -> None:
+        """Note what goes wrong with a message, a request or a piece of work of a call."""
+        self._add_to_caller("fault", text)
+
+    def _add_to_caller(self, what: str, text: str) -> None:
         call = caller.get()
         if call is None or call not in self.calls:
-            self._add("the run", None, "", "mark", text)
+            self._add("the run", None, "", what, text)
         else:
-            self._add(*call, self.calls[call].name, "mark", text)
+            self._add(*call, self.calls[call].name, what, text)
 
     def _on_fault(self, fault: Fault) -> None:
         call = running_call()
