@@ -32,7 +32,7 @@ from hypothesis import given, settings
 import railtracks as rt
 from railtracks.exceptions import ConfigError
 from railtracks.testing import run, simulate
-from railtracks.testing._virtual_time import _world_patches
+from railtracks.testing._virtual_time import _stand_ins, _world_patches
 from railtracks.testing.faults import Kill
 from railtracks.testing.strategies import seeds
 
@@ -49,6 +49,8 @@ def clocks():
         DateTime.today().timestamp() - BEGAN,
         DateTime.utcnow().replace(tzinfo=datetime.UTC).timestamp() - BEGAN,
         time.mktime(time.localtime()) - BEGAN,
+        time.clock_gettime(time.CLOCK_REALTIME) - BEGAN, time.clock_gettime(time.CLOCK_MONOTONIC),
+        time.clock_gettime_ns(time.CLOCK_MONOTONIC) / 1e9,
     ]  # fmt: skip
 
 
@@ -204,6 +206,41 @@ def test_identifiers_of_one_moment_differ():
 
 
 @pytest.mark.either_backend
+def test_the_time_of_the_processor_is_real():
+    @rt.function_node
+    async def main():
+        return time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
+
+    before = time.process_time()
+    assert before <= simulate(main, start=1000).result <= time.process_time()
+
+
+@pytest.mark.either_backend
+@pytest.mark.parametrize("version", [6, 7])
+def test_identifiers_in_the_order_of_time_do_not_depend_on_earlier_ones(monkeypatch, version):
+    name = f"uuid{version}"
+    make = {module_and_name[1]: make for *module_and_name, make in _stand_ins.all_stand_ins()}[name]
+    monkeypatch.setattr(uuid, name, make(lambda *_: "real"), raising=False)  # as of Python 3.14
+
+    @rt.function_node
+    async def main():
+        made = [getattr(uuid, name)() for _ in range(3)]
+        await anyio.sleep(1)
+        return [*made, getattr(uuid, name)()]
+
+    made = simulate(main).result
+    assert simulate(main).result == made == sorted(set(made))
+    assert {(each.int >> 76 & 0xF, each.int >> 62 & 3) for each in made} == {(version, 2)}
+    assert made[:3] != simulate(main, seed=1).result[:3]
+    assert getattr(uuid, name)() == "real"
+    if version == 7:
+        assert [each.int >> 80 for each in made] == [BEGAN * 1000] * 3 + [BEGAN * 1000 + 1000]
+    else:
+        moments = [(each.int >> 80) << 12 | each.int >> 64 & 0xFFF for each in made]
+        assert moments == [round(BEGAN * 1e7) + 0x01B21DD213814000 + number for number in (0, 1, 2, 10**7 + 3)]
+
+
+@pytest.mark.either_backend
 def test_the_global_generator_is_as_before():
     before = random.getstate()
 
@@ -303,7 +340,7 @@ def test_the_world_can_be_real(backend):
     assert first[2] != second[2]
 
 
-def test_run_has_the_real_world_unless_told_otherwise(backend):
+def test_run_has_the_real_world_unless_asked_otherwise(backend):
     async def main():
         return time.time()
 

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from railtracks.testing._virtual_time._virtual_locks import VirtualLock, VirtualRLock
 from railtracks.testing._virtual_time._world import World, world_of_caller, world_of_thread
@@ -32,6 +32,18 @@ _CLOCKS: dict[str, Callable[[World], object]] = {
     "perf_counter": lambda world: world.clock.reading,
     "perf_counter_ns": lambda world: round(world.clock.reading * 1e9),
 }
+_CLOCKS_BY_NUMBER = {
+    getattr(time, name): read
+    for name, read in (
+        ("CLOCK_REALTIME", _CLOCKS["time_ns"]),
+        ("CLOCK_TAI", _CLOCKS["time_ns"]),
+        ("CLOCK_MONOTONIC", _CLOCKS["monotonic_ns"]),
+        ("CLOCK_MONOTONIC_RAW", _CLOCKS["monotonic_ns"]),
+        ("CLOCK_BOOTTIME", _CLOCKS["monotonic_ns"]),
+    )
+    if hasattr(time, name)
+}
+"""What ``time.clock_gettime_ns`` returns for which number; those of processor time stay real."""
 _TAKES_SECONDS = ("localtime", "gmtime", "ctime")
 _UUID_EPOCH = 0x01B21DD213814000
 """The 100 ns steps from the beginning of the Gregorian calendar to that of Unix."""
@@ -42,6 +54,15 @@ def _clock(real: Any, read: Callable[[World], object]) -> Any:
     def stand_in() -> Any:
         world = world_of_caller()
         return real() if world is None else read(world)
+
+    return stand_in
+
+
+def _clock_by_number(real: Any, scale: Callable[[int], object]) -> Any:
+    @functools.wraps(real)
+    def stand_in(number: int, /) -> Any:
+        world, read = world_of_caller(), _CLOCKS_BY_NUMBER.get(number)
+        return real(number) if world is None or read is None else scale(cast(int, read(world)))
 
     return stand_in
 
@@ -100,14 +121,50 @@ def _uuid1(real: Any) -> Any:
         world = world_of_caller()
         if world is None or world.entropy is None:
             return real(node, clock_seq)
-        moment = round(world.clock.wall * 1e7) + _UUID_EPOCH + world.count_uuid()
-        sequence = world.entropy.getrandbits(14) if clock_seq is None else clock_seq
+        moment, sequence, node = _uuid_parts(world, world.entropy, node, clock_seq)
         times = moment & 0xFFFFFFFF, moment >> 32 & 0xFFFF, moment >> 48 & 0x0FFF
-        if node is None:
-            node = world.entropy.getrandbits(48) | 1 << 40  # which marks a random one
-        return uuid.UUID(fields=(*times, sequence >> 8 & 0x3F, sequence & 0xFF, node), version=1)
+        return uuid.UUID(fields=(*times, sequence >> 8, sequence & 0xFF, node), version=1)
 
     return stand_in
+
+
+def _uuid6(real: Any) -> Any:
+    @functools.wraps(real)
+    def stand_in(node: int | None = None, clock_seq: int | None = None) -> Any:
+        world = world_of_caller()
+        if world is None or world.entropy is None:
+            return real(node, clock_seq)
+        moment, sequence, node = _uuid_parts(world, world.entropy, node, clock_seq)
+        return _uuid_of_version(6, moment >> 12, moment & 0xFFF, sequence << 48 | node & (1 << 48) - 1)
+
+    return stand_in
+
+
+def _uuid_parts(world: World, entropy: random.Random, node: int | None, clock_seq: int | None) -> tuple[int, int, int]:
+    """Return the moment, in 100 ns steps, the clock sequence, of 14 bits, and the node of an identifier."""
+    moment = round(world.clock.wall * 1e7) + _UUID_EPOCH + world.count_uuid()
+    sequence = entropy.getrandbits(14) if clock_seq is None else clock_seq & 0x3FFF
+    if node is None:
+        node = entropy.getrandbits(48) | 1 << 40  # which marks a random one
+    return moment, sequence, node
+
+
+def _uuid7(real: Any) -> Any:
+    @functools.wraps(real)
+    def stand_in() -> Any:
+        world = world_of_caller()
+        if world is None or world.entropy is None:
+            return real()
+        milliseconds, count = int(world.clock.wall * 1000), world.count_uuid()
+        tail = (count & 0x3FFF_FFFF) << 32 | world.entropy.getrandbits(32)
+        return _uuid_of_version(7, milliseconds, count >> 30 & 0xFFF, tail)
+
+    return stand_in
+
+
+def _uuid_of_version(version: int, first: int, second: int, third: int) -> uuid.UUID:
+    """Return an identifier by its parts, of 48, 12 and 62 bits: older Pythons do not know the versions from 6 on."""
+    return uuid.UUID(int=first << 80 | version << 76 | second << 64 | 0b10 << 62 | third)
 
 
 def _sleep(real: Any) -> Any:
@@ -147,10 +204,16 @@ def _lock(real: Any, virtual: Callable[[], object]) -> Any:
 def _simple_queue(real: Any) -> Any:
     virtual: Any = vars(queue)["_PySimpleQueue"]
 
-    class StandIn(real):  # type: ignore[misc]
+    class StandInType(type):
+        def __instancecheck__(cls, instance: object) -> bool:
+            return isinstance(instance, real | virtual) if cls is StandIn else super().__instancecheck__(instance)
+
+    class StandIn(real, metaclass=StandInType):  # type: ignore[misc]
         """Makes a queue written in Python where the waits of threads are virtual."""
 
-        def __new__(cls) -> Any:
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            if cls is not StandIn:  # a subclass that a user has made in the run
+                return real.__new__(cls, *args, **kwargs)
             world = world_of_caller()
             is_real = world is None or world.waits is None or not world.waits.are_virtual
             return real() if is_real else virtual()
@@ -166,9 +229,12 @@ def is_original(function: Any) -> bool:
 _MODULES = (None, "_queue", "_thread", "nt", "posix", "random", "threading", "time", "uuid")
 
 
-def _all() -> Iterator[tuple[ModuleType, str, Callable[[Any], Any]]]:
+def all_stand_ins() -> Iterator[tuple[ModuleType, str, Callable[[Any], Any]]]:
+    """Yield the module, the name, and what makes the stand-in, of each function that some Python has."""
     for name, read in _CLOCKS.items():
         yield time, name, functools.partial(_clock, read=read)
+    yield time, "clock_gettime", functools.partial(_clock_by_number, scale=lambda nanoseconds: nanoseconds / 1e9)
+    yield time, "clock_gettime_ns", functools.partial(_clock_by_number, scale=lambda nanoseconds: nanoseconds)
     for name in _TAKES_SECONDS:
         yield time, name, _of_seconds
     yield time, "strftime", _strftime
@@ -178,6 +244,8 @@ def _all() -> Iterator[tuple[ModuleType, str, Callable[[Any], Any]]]:
     yield os, "urandom", _urandom
     yield random, "_urandom", _urandom
     yield uuid, "uuid1", _uuid1
+    yield uuid, "uuid6", _uuid6  # from Python 3.14 on, as uuid7; the real ones remember the latest time they have seen
+    yield uuid, "uuid7", _uuid7
     yield time, "sleep", _sleep
     yield threading, "_time", _timeout_clock
     yield queue, "time", _timeout_clock
@@ -186,5 +254,5 @@ def _all() -> Iterator[tuple[ModuleType, str, Callable[[Any], Any]]]:
     yield queue, "SimpleQueue", _simple_queue
 
 
-STAND_INS = [(module, name, make) for module, name, make in _all() if name in vars(module)]
+STAND_INS = [(module, name, make) for module, name, make in all_stand_ins() if name in vars(module)]
 """The module, the name, and what makes the stand-in, of each function to replace that this Python has."""
