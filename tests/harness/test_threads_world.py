@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio
@@ -16,6 +18,7 @@ import trio
 
 import railtracks as rt
 from railtracks.testing import Deadlock, Livelock, check, simulate
+from railtracks.testing._virtual_time import _world_patches
 
 ASYNCIO = ["asyncio"]
 """For what trio does not have."""
@@ -305,6 +308,55 @@ def test_a_timer_is_virtual(backend):
     assert simulate(flow, backend=backend, start=0).result == [30]
 
 
+@pytest.mark.either_backend
+def test_a_thread_that_is_started_twice_stays_what_it_is():
+    async def flow():
+        thread = threading.Thread(target=time.sleep, args=(5,))
+        thread.start()
+        with pytest.raises(RuntimeError, match="threads can only be started once"):
+            thread.start()
+        thread.join()
+        return anyio.current_time()
+
+    assert simulate(flow).result == 5
+
+
+@pytest.mark.either_backend
+def test_threads_are_discarded_with_their_run():
+    made = []
+
+    async def flow():
+        thread = threading.Thread(target=time.sleep, args=(5,))
+        made.append(weakref.ref(thread))
+        thread.start()
+        thread.join()
+
+    simulate(flow)
+    gc.collect()
+    assert made[0]() is None
+
+
+@pytest.mark.either_backend
+def test_queues_are_of_the_class_that_makes_them():
+    class Own(queue.SimpleQueue):
+        pass
+
+    async def flow():
+        class Inner(queue.SimpleQueue):
+            def __init__(self, size):
+                self.size = size
+
+        made, inner = queue.SimpleQueue(), Inner(3)
+        inner.put(1)
+        assert inner.get() == 1
+        return [isinstance(each, queue.SimpleQueue) for each in (made, inner, Own(), before, 3)], [
+            isinstance(each, Inner) for each in (made, inner)
+        ]
+
+    before = queue.SimpleQueue()
+    assert simulate(flow).result == ([True] * 4 + [False], [False, True])
+
+
 def test_a_pool_with_few_threads_does_the_work_in_turns(backend):
     async def flow():
         with ThreadPoolExecutor(2) as pool:
@@ -328,18 +380,25 @@ def test_stories_of_threads_are_the_same_each_time(backend):
     assert len(set(stories)) > 1
 
 
-def test_nothing_is_left_replaced(backend):
-    def names():
-        thread = threading.Thread
-        return (
-            threading.Condition.wait,
-            thread.start,
-            thread.join,
-            ThreadPoolExecutor.submit,
-            time.sleep,
-            threading.Lock,
-        )
+def names():
+    thread = threading.Thread
+    return threading.Condition.wait, thread.start, thread.join, ThreadPoolExecutor.submit, time.sleep, threading.Lock
 
+
+def test_nothing_is_left_replaced(backend):
     before = names()
     simulate(by_node, {"seats": 1}, backend=backend)
+    assert names() == before
+
+
+@pytest.mark.either_backend
+def test_nothing_is_left_replaced_where_something_cannot_be(monkeypatch):
+    before = names()
+    missing = ValueError, "no_such_method", lambda real: real
+    monkeypatch.setattr(_world_patches, "METHODS", [*_world_patches.METHODS, missing])
+    with pytest.raises(KeyError, match="no_such_method"):
+        simulate(by_node, {"seats": 1})
+    assert names() == before
+    monkeypatch.undo()
+    assert simulate(by_node, {"seats": 1}).exception is None
     assert names() == before

@@ -10,7 +10,6 @@ import _thread
 import functools
 import sys
 import threading
-import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,9 +23,6 @@ from railtracks.testing._virtual_time._world import REAL_PACKAGES, World, world_
 _starting = threading.local()
 """``now``: whether this thread waits for another one that it starts, which is about to begin."""
 
-
-_work_of: weakref.WeakKeyDictionary[threading.Thread, ThreadWork] = weakref.WeakKeyDictionary()
-"""The work of threads that take turns as a whole."""
 _POOLS = REAL_PACKAGES | {"concurrent"}
 """Packages whose threads do work for others: it takes turns, and not the threads."""
 
@@ -147,13 +143,16 @@ def _thread_start(real: Any) -> Any:
     @functools.wraps(real)
     def start(self: threading.Thread) -> None:
         scheduler = scheduler_here()
-        work = None if scheduler is None or _package_of_caller() in _POOLS else _adopt(self, scheduler)
+        work = None
+        if scheduler is not None and _package_of_caller() not in _POOLS and not hasattr(self, "_railtracks_work"):
+            work = _adopt(self, scheduler)
         outer, _starting.now = getattr(_starting, "now", False), True
         try:
             real(self)
         except BaseException:
-            if work is not None:
+            if work is not None:  # it was started before the run, or no thread can be started
                 work.finish()
+                del self.run, self._railtracks_work  # type: ignore[attr-defined]
             raise
         finally:
             _starting.now = outer
@@ -176,7 +175,7 @@ def _adopt(thread: threading.Thread, scheduler: SeededThreadScheduler) -> Thread
 
     scheduler.on_queued(work)
     thread.run = run_in_turns  # type: ignore[method-assign]
-    _work_of[thread] = work
+    thread._railtracks_work = work  # type: ignore[attr-defined]
     return work
 
 
@@ -196,7 +195,7 @@ def _thread_join(real: Any) -> Any:
 
 
 def _has_ended(thread: threading.Thread, scheduler: SeededThreadScheduler) -> bool:
-    work = _work_of.get(thread)
+    work: ThreadWork | None = getattr(thread, "_railtracks_work", None)
     if work is not None:
         return work.is_over
     if is_pooled(thread):

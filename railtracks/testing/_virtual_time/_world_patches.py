@@ -29,21 +29,34 @@ def virtual_names(*namespaces: dict[str, Any]) -> Iterator[None]:
     """Replace clocks and chance inside the block, in all modules that are loaded and in ``namespaces``."""
     global _runs
     with _lock:
-        if not _runs:
-            _replace(_names.find())
-            for owner, name, make in METHODS:
-                real = vars(owner)[name]
-                setattr(owner, name, make(real))
-                _methods.append((owner, name, real))
         _runs += 1
-        _replace(_names.find_in(*namespaces))
+        try:
+            if _runs == 1:
+                _replace(_names.find())
+                _replace_methods()
+            _replace(_names.find_in(*namespaces))
+        except BaseException:
+            _leave()
+            raise
     try:
         yield
     finally:
         with _lock:
-            _runs -= 1
-            if not _runs:
-                _put_back()
+            _leave()
+
+
+def _leave() -> None:
+    global _runs
+    _runs -= 1
+    if not _runs:
+        _put_back()
+
+
+def _replace_methods() -> None:
+    for owner, name, make in METHODS:
+        real = vars(owner)[name]
+        setattr(owner, name, make(real))
+        _methods.append((owner, name, real))
 
 
 def _replace(names: list[_Name]) -> None:
