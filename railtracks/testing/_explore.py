@@ -37,7 +37,7 @@ class Exploration:
     violations: tuple[Violation, ...]
     """The first of these, twenty at most."""
     why_not: str
-    """Why not all orders were tried; empty if they were."""
+    """Why it is not known that all orders were tried; empty if they were."""
 
     @property
     def is_complete(self) -> bool:
@@ -105,6 +105,7 @@ def explore(
     _validate(setup, max_runs, options)
     search = _Search()
     orders: set[str] = set()
+    undetermined: dict[str, None] = {}
     violations: list[Violation] = []
     failed = 0
     while search.has_next and search.runs < max_runs and not search.changed:
@@ -112,13 +113,14 @@ def explore(
             setup()
         outcome = simulate_with(search.decisions(), target, args, {**options, "backend": backend})
         orders.add(outcome.order)
+        undetermined.update(dict.fromkeys(outcome.undetermined))
         search.advance()
         try:
             check(outcome, *invariants)
         except Violation as violation:
             failed += 1
             violations = [*violations, violation][:MAX_KEPT]
-    why_not = _why_not(search, max_runs, SimulationOptions.split(options)[0])
+    why_not = _why_not(search, max_runs, SimulationOptions.split(options)[0], list(undetermined))
     result = Exploration(search.runs, len(orders), failed, tuple(violations), why_not)
     if violations:
         violations[0].add_note(f"the exploration: {result}")
@@ -135,7 +137,7 @@ def _validate(setup: Any, max_runs: Any, options: dict[str, Any]) -> None:
             raise ConfigError(f"explore: {name}={options[name]!r} is not allowed: every order is tried; leave it out")
 
 
-def _why_not(search: _Search, max_runs: int, how: SimulationOptions) -> str:
+def _why_not(search: _Search, max_runs: int, how: SimulationOptions, undetermined: list[str]) -> str:
     reasons = []
     if search.changed:
         reasons.append("the same decisions led to another run, so something else decides as well")
@@ -143,6 +145,8 @@ def _why_not(search: _Search, max_runs: int, how: SimulationOptions) -> str:
         reasons.append(f"more than max_runs={max_runs} runs are needed")
     if any(isinstance(fault, Fault) and fault.probability != 1 for fault in how.faults):
         reasons.append("the plan has faults with a probability, of which one way was tried")
+    if undetermined:
+        reasons.append(f"something else decided as well: {', and '.join(undetermined)}")
     return "; ".join(reasons)
 
 

@@ -196,6 +196,14 @@ def test_faults_with_a_probability():
     assert explored.why_not == "the plan has faults with a probability, of which one way was tried"
 
 
+def test_a_world_in_which_something_else_decides():
+    explored = explore(together(writes("a"), writes("b")), world="real")
+    assert not explored.is_complete
+    assert explored.why_not == (
+        "something else decided as well: clocks, chance and threads of user code, as the world is real"
+    )
+
+
 def test_a_run_that_something_else_decides():
     runs = itertools.count()
 
