@@ -60,6 +60,11 @@ def simulate(
     time, each in a thread of its own; threads that their nodes start themselves may then count as left behind in one
     another.
 
+    A run that would never end is cancelled, so that its cleanup runs, and its outcome has a ``Deadlock`` or
+    ``Livelock``. Threads of the run take turns, and their sleeps and waits take virtual time; one that still pauses
+    when the run is over is ended there by a ``SystemExit``. What the seed does not decide is in
+    ``outcome.undetermined``.
+
     Args:
         target: A flow, or anything that ``rt.call`` takes.
         *args: Its arguments. Bind keyword arguments with ``functools.partial``.
@@ -71,7 +76,8 @@ def simulate(
         clock: The clock to run on, to read it or to hold it; by default a new one. It has its own ``max_steps`` and
             ``patience``.
         world: With "virtual", ``time``, ``datetime``, ``random``, ``uuid`` and ``os.urandom`` follow the virtual clock
-            and the seed for code that runs in the run. With "real" they are as they always are.
+            and the seed for code that runs in the run, and its threads wait in virtual time. With "real" all of these
+            are as they always are, but the threads of sync nodes take turns all the same.
         start: What ``anyio.current_time()`` and, in a virtual world, ``time.monotonic()`` read when the run begins, in
             seconds. By default 0; in a virtual world another number for each seed but 0.
         schedule: How the order of tasks is decided: "shuffled", "priorities" or "late timers". By default seeds from 0

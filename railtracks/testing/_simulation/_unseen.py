@@ -8,7 +8,6 @@ each failure to the run that it belongs to, or else to the hook that was there b
 from __future__ import annotations
 
 import gc
-import re
 import sys
 import threading
 import types
@@ -22,8 +21,8 @@ from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._trace import stable_repr
 from railtracks.testing._virtual_time._clock import StuckError
 from railtracks.testing._virtual_time._tasks import describe, is_user_code, place_of, where_raised
+from railtracks.testing._virtual_time._thread_kinds import name_of
 
-_NUMBERED = re.compile(r"Thread-\d+")
 _NO_CODE = (lambda: None).__code__
 
 
@@ -103,7 +102,7 @@ class UnseenFailures:
 
     def on_thread_error(self, exc: BaseException, thread: threading.Thread | None) -> None:
         """Note what has ended a thread."""
-        name = "?" if thread is None else _NUMBERED.sub("Thread", thread.name)
+        name = "?" if thread is None else name_of(thread)
         self._add(exc, f"has ended the thread {name}")
 
     def _add(self, exc: BaseException, what: str) -> None:

@@ -9,6 +9,7 @@ import inspect
 import itertools
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from random import Random
@@ -32,6 +33,8 @@ from railtracks.testing._virtual_time._world import World
 from railtracks.testing._virtual_time._world_patches import virtual_names
 
 T = TypeVar("T")
+_discarding = threading.Lock()
+"""Held while the hook of the whole process is replaced, so that each run puts back what it has found."""
 
 
 def backend_options(clock: VirtualClock, backend: str, scheduler: Scheduler | None = None) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def run(
     inside have the identifiers ``s0``, ``s1``, ..., and take their times from this clock. They are kept in memory
     unless a store was configured, as other processes have sessions of the same identifiers. The clock is held while
     worker threads are at work, while a task waits for a socket whose other end is elsewhere, and inside
-    ``clock.hold()``.
+    ``clock.hold()``. In a virtual world, sleeps and waits of threads of the run take virtual time as well.
 
     Args:
         func: An async function.
@@ -89,7 +92,9 @@ def run(
             same seed gives the same order. With None the event loop decides.
         clock: A clock to read the time from, or to hold it; by default a new one.
         world: With "virtual", ``time``, ``datetime``, ``random``, ``uuid`` and ``os.urandom`` follow the virtual clock
-            and the seed for code that runs in the run. With "real" they are as they always are.
+            and the seed for code that runs in the run, and the threads of the run take turns and wait in virtual time.
+            With "real" all of these are as they always are; with a seed, the threads of sync nodes take turns all the
+            same.
         start: What ``anyio.current_time()`` and, in a virtual world, ``time.monotonic()`` read when the run begins, in
             seconds. By default 0; in a virtual world another number for each seed but 0.
         schedule: How the order of tasks is decided: "shuffled", "priorities" or "late timers". By default seeds from 0
@@ -102,6 +107,7 @@ def run(
         ConfigError: an argument is not allowed.
         Deadlock: nothing can run, and nothing ever will. ``func`` is cancelled before this is raised, so its cleanup
             has run.
+        Livelock: tasks or threads run on and on, and no virtual time passes. ``func`` is cancelled as for Deadlock.
         ClockHeldError: something held the clock for longer than its ``patience``, in real seconds. ``func`` is
             cancelled as for Deadlock.
         SessionError: an event loop is running in this thread.
@@ -214,10 +220,11 @@ def _discard_uncancellable(failure: StuckError) -> None:
     here, and silenced.
     """
     failure.with_traceback(None).__context__ = None
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            gc.collect()
-    finally:
-        sys.unraisablehook = hook
+    with _discarding:
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                gc.collect()
+        finally:
+            sys.unraisablehook = hook
