@@ -392,7 +392,7 @@ def test_nothing_is_left_replaced(backend):
 
 
 @pytest.mark.either_backend
-def test_nothing_is_left_replaced_where_something_cannot_be(monkeypatch):
+def test_nothing_is_left_replaced_if_something_cannot_be(monkeypatch):
     before = names()
     missing = ValueError, "no_such_method", lambda real: real
     monkeypatch.setattr(_world_patches, "METHODS", [*_world_patches.METHODS, missing])

@@ -217,7 +217,7 @@ def test_the_time_of_the_processor_is_real():
 
 @pytest.mark.either_backend
 @pytest.mark.parametrize("version", [6, 7])
-def test_identifiers_in_the_order_of_time_do_not_depend_on_earlier_ones(monkeypatch, version):
+def test_identifiers_by_time_do_not_depend_on_earlier_ones(monkeypatch, version):
     name = f"uuid{version}"
     make = {module_and_name[1]: make for *module_and_name, make in _stand_ins.all_stand_ins()}[name]
     monkeypatch.setattr(uuid, name, make(lambda *_: "real"), raising=False)  # as of Python 3.14
