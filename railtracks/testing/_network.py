@@ -142,7 +142,9 @@ class Network:
         validate_faults("Network", _FAULTS, self._plan, self._chances, latency=latency, delay=delay)
         for each in self._planned:
             if not isinstance(each, Partition):
-                raise ConfigError(f"Network: {each!r} is no partition; write Partition([['a'], ['b', 'c']], begins=5)")
+                raise ConfigError(
+                    f"Network: {each!r} is not a Partition; write Partition([['a'], ['b', 'c']], begins=5)"
+                )
         self._event_loop: Any = None
         self.reset()
 
@@ -164,7 +166,7 @@ class Network:
             ConfigError: ``name`` is not a text.
         """
         if not isinstance(name, str):
-            raise ConfigError(f"Network: {name!r} is no name of a member; use a text: network.member('a')")
+            raise ConfigError(f"Network: {name!r} is not the name of a member; use a string: network.member('a')")
         self._bind()
         return Member(self, name)
 

@@ -188,7 +188,7 @@ def test_other_versions_and_damaged_files(tmp_path):
     with pytest.raises(ConfigError, match="of version 2, and this Railtracks reads version 1"):
         replay(path, leaf, 1)
     path.write_text(json.dumps({**document, "faults": [{"class": "os:system", "args": ["true"]}]}), "utf-8")
-    with pytest.raises(ConfigError, match=r"is a damaged replay file: TypeError.*no exception"):
+    with pytest.raises(ConfigError, match=r"is a damaged replay file: TypeError.*not an exception"):
         replay(path, leaf, 1)
 
 

@@ -15,9 +15,10 @@ import anyio.from_thread
 import anyio.to_thread
 import pytest
 import trio
+from trio._core._thread_cache import ThreadCache
 
 import railtracks as rt
-from railtracks.testing import Deadlock, Livelock, check, simulate
+from railtracks.testing import Deadlock, Livelock, VirtualClock, check, simulate
 from railtracks.testing._virtual_time import _world_patches
 
 ASYNCIO = ["asyncio"]
@@ -319,6 +320,22 @@ def test_a_thread_that_is_started_twice_stays_what_it_is():
         return anyio.current_time()
 
     assert simulate(flow).result == 5
+
+
+@pytest.mark.either_backend
+def test_a_worker_that_cannot_be_started_leaves_no_work(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    async def flow():
+        with pytest.raises(RuntimeError, match="new thread"):
+            await trio.to_thread.run_sync(print)
+        await anyio.sleep(1)
+        return clock.thread_scheduler.unfinished()
+
+    monkeypatch.setattr(ThreadCache, "start_thread_soon", refuse)
+    clock = VirtualClock()
+    assert simulate(flow, backend="trio", clock=clock).unwrap() == []
 
 
 @pytest.mark.either_backend

@@ -129,12 +129,12 @@ def _from_data(data: Any) -> Any:
     if "fault" in data:
         fields = {name: _from_data(value) for name, value in data.items() if name != "fault"}
         if data["fault"] not in known.__all__:
-            raise ValueError(f"{data['fault']!r} is no fault")
+            raise ValueError(f"{data['fault']!r} is not a fault")
         return getattr(known, data["fault"])(**fields)
     module, _, name = data["class"].partition(":")
     kind: Any = importlib.import_module(module)
     for part in name.split("."):
         kind = getattr(kind, part)
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
-        raise TypeError(f"{data['class']!r} is no exception")
+        raise TypeError(f"{data['class']!r} is not an exception")
     return kind(*map(_from_data, data["args"])) if "args" in data else kind

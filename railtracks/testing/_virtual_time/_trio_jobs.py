@@ -65,6 +65,8 @@ class TrioJobs:
             _original(cache, run, deliver_and_end, name)
         except BaseException:  # no thread can be started
             del self._jobs[job]
+            if work is not None:
+                work.finish()
             raise
 
 

@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._blocked_threads import BlockedThreads, patch_trio_messages
@@ -16,9 +16,6 @@ from railtracks.testing._virtual_time._sockets import describe_sockets, is_reada
 from railtracks.testing._virtual_time._tasks import describe_step, keep_for_ever, trio_tasks, wait_locations
 from railtracks.testing._virtual_time._trio_jobs import TrioJobs
 from railtracks.testing._virtual_time._trio_sleeps import TrioSleeps
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextlib.contextmanager
