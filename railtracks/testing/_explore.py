@@ -83,7 +83,8 @@ def explore(
         result.check()
         assert result.is_complete, result
 
-    The number of orders grows very fast: two or three tasks with a few steps each can be explored.
+    The number of orders grows very fast: two tasks with a few steps each, or three with one or two, can be explored. A
+    ``call_batch`` of two calls takes about 60 runs on asyncio, and one of three more than 10,000.
 
     Args:
         target: A flow, or anything that ``rt.call`` takes.

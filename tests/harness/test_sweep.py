@@ -14,6 +14,7 @@ from railtracks.exceptions import ConfigError
 from railtracks.testing import ProcessKilled, Violation, check, resume, simulate, sweep
 from railtracks.testing._simulation._sweep_plans import delays_of, shares, spread
 from railtracks.testing.faults import Cancel, Delay, FailSave, Fault, Hang, Kill, LoseWorker, Raise, Return
+from railtracks.testing.invariants import is_cleaned_up
 
 bank = []
 
@@ -428,3 +429,28 @@ def test_the_store_fails_from_each_write_on():
     assert repr(FailSave(at="append", after=2)) == "FailSave(at='append', after=2)"
     assert Cancel() == Cancel()
     assert Return(1) == Return(1)
+
+
+# ---- a timeout that delays exceed cancels nodes while they wait
+
+
+@pytest.mark.parametrize(("shield", "broken"), [(False, {"is_cleaned_up"}), (True, set())])
+def test_with_a_short_timeout_cleanup_is_tried(backend, shield, broken):
+    @rt.function_node
+    async def close():
+        await anyio.sleep(0.1)
+
+    @rt.function_node
+    async def use():
+        try:
+            await anyio.sleep(10)
+        finally:
+            with anyio.move_on_after(5, shield=shield):
+                await rt.call(close)
+
+    @rt.function_node
+    async def main():
+        await rt.call(use)
+
+    result = sweep(main, timeout=12, invariants=[is_cleaned_up], kills=False, pairs=0, backend=backend)
+    assert {violation.broken for violation in result.violations} == broken

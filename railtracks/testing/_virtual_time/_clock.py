@@ -346,7 +346,9 @@ class VirtualClock:
         if holders:
             if holders != [A_THREAD] or not self.thread_scheduler.has_stalled():
                 return False
-            self.note_undetermined("a thread stood still, maybe for something that another one has which was asleep")
+            self.note_undetermined(
+                "a thread stood still, maybe for something that a sleeping thread has, and the clock moved on"
+            )
         self.jump_to(pause.until)
         return True
 

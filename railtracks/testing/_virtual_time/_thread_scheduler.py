@@ -335,7 +335,8 @@ class SeededThreadScheduler:
         work = candidates[0 if self._choices is None else self._choices.choose(len(candidates))]
         if self._world is not None and any(not self._rests(each, is_blocked) for each in self._running):
             self._world.note_undetermined(
-                "the order of threads: one stood still for more than 0.1 s, and another went on"
+                "the order of threads: one stood still for more than 0.1 s, and another went on; if it waits for a "
+                "lock that was made before the run, make the lock in the run"
             )
         self._ready.pop(work, None)
         self._paused.pop(work, None)
