@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import queue
+import sys
 import threading
 import time
 import weakref
@@ -351,6 +353,22 @@ def test_threads_are_discarded_with_their_run():
     simulate(flow)
     gc.collect()
     assert made[0]() is None
+
+
+@pytest.mark.either_backend
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="threading.Lock is a function there")
+def test_locks_are_of_the_class_that_makes_them():
+    async def flow():
+        made = threading.Lock()
+        assert made.acquire(timeout=1)
+        assert not await anyio.to_thread.run_sync(functools.partial(made.acquire, timeout=5))
+        return [isinstance(each, threading.Lock) for each in (made, before, 3)], threading.Lock | None, made.locked()
+
+    before = threading.Lock()
+    classes, union, locked = simulate(flow).unwrap()
+    assert classes == [True, True, False]
+    assert type(None) in union.__args__
+    assert locked
 
 
 @pytest.mark.either_backend

@@ -192,13 +192,34 @@ def _timeout_clock(real: Any) -> Any:
     return stand_in
 
 
-def _lock(real: Any, virtual: Callable[[], object]) -> Any:
+def _lock(real: Any, virtual: Any) -> Any:
+    if isinstance(real, type):
+        return _lock_class(real, virtual)
+
     @functools.wraps(real)
     def stand_in() -> Any:
         world = world_of_caller()
         return real() if world is None or world.waits is None or not world.waits.are_virtual else virtual()
 
     return stand_in
+
+
+def _lock_class(real: Any, virtual: Any) -> Any:
+    """Return what stands for the class of locks that ``threading.Lock`` is from Python 3.13 on."""
+
+    class StandInType(type):
+        def __instancecheck__(cls, instance: object) -> bool:
+            return isinstance(instance, real | virtual)
+
+    class StandIn(metaclass=StandInType):
+        """Makes a lock whose waits are virtual where those of threads are."""
+
+        def __new__(cls) -> Any:
+            world = world_of_caller()
+            is_real = world is None or world.waits is None or not world.waits.are_virtual
+            return real() if is_real else virtual()
+
+    return StandIn
 
 
 def _simple_queue(real: Any) -> Any:
