@@ -174,7 +174,11 @@ def sweep_subjects(
         sweeping.left_out.append(f"{', '.join(missing)}: not called when nothing goes wrong")
     if not chosen:
         sweeping.left_out.append("faults at calls: there is no call to inject them at")
-    first = [*plans.single_faults([call.place for call in chosen], actions), *plans.store_failures(sweeping.writes)]
+    first = [
+        *plans.single_faults([call.place for call in chosen], actions),
+        *plans.cancellations(chosen),
+        *plans.store_failures(sweeping.writes),
+    ]
     second = []
     if kills and sweeping.has_journal:
         first += plans.kills(sweeping.writes["append"])

@@ -100,7 +100,13 @@ class Hang(ReprAsCode):
 
 @attrs.frozen(repr=False)
 class Cancel(ReprAsCode):
-    """The whole run is cancelled from outside when the call begins."""
+    """The whole run is cancelled from outside.
+
+    Args:
+        seconds: For how many virtual seconds the call runs before. If it ends earlier, nothing happens.
+    """
+
+    seconds: float = attrs.field(default=0, validator=_seconds)
 
 
 @attrs.frozen(repr=False)

@@ -250,7 +250,8 @@ def fault_plans(
     raising = st.builds(f.Raise, st.sampled_from(exceptions), after)
     usual = st.builds(f.Raise, st.just(exceptions[0]), after)
     late = st.builds(f.Delay, st.sampled_from(ranges.delays), after)
-    stops = st.sampled_from([f.Cancel(), f.Hang(), f.LoseWorker()] if hang else [f.Cancel()])
+    cancelled = st.builds(f.Cancel, st.sampled_from([0, *(round(delay / 2, 3) for delay in ranges.delays)]))
+    stops = _one_in([cancelled, st.sampled_from([f.Hang(), f.LoseWorker()])] if hang else [cancelled])
     action = _one_in([usual, raising, usual, late, late, stops])
     one = st.builds(lambda place, action: [f.Fault(place[0], action, place[1])], st.sampled_from(ranges.places), action)
     often = st.builds(

@@ -18,7 +18,7 @@ from railtracks.testing.strategies import fault_plans, seeds
 from tests.effort import examples
 
 
-def finds(plans, test, count=400):
+def finds(plans, test, count=1000):
     """Return whether a test that is given plans and seeds fails within so many examples."""
 
     @settings(max_examples=count, deadline=None, database=None, derandomize=True, phases=[Phase.generate])
@@ -38,7 +38,7 @@ def is_drawn(plans, condition):
         find(
             plans,
             lambda plan: any(map(condition, plan)),
-            settings=settings(max_examples=500, database=None, derandomize=True),
+            settings=settings(max_examples=200, database=None, derandomize=True),
         )
     except NoSuchExample:
         return False
@@ -164,7 +164,8 @@ def late_step():
 
 
 @pytest.mark.parametrize("guessed", [True, False], ids=["guessed", "like"])
-@pytest.mark.parametrize("make", [seventh_call, pytest.param(late_step, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [seventh_call, late_step])
 def test_it_finds_what_goes_wrong_late(make, guessed):
     options: dict[str, Any] = {"kill": True} if make is late_step else {}
     options |= {"nodes": ["page", "mail"]} if guessed else {"like": simulate(make()[0])}

@@ -460,3 +460,30 @@ def test_the_story_of_a_resumed_run_begins_with_what_was_killed(backend):
         assert "mark      sent 1" in first
         assert "mark      sent 2" not in first
         assert "mark      sent 2" in second
+
+
+def test_a_run_is_cancelled_while_a_call_waits(backend):
+    events = []
+
+    @rt.function_node
+    async def wait(seconds):
+        try:
+            await anyio.sleep(seconds)
+            events.append((seconds, "done"))
+        except anyio.get_cancelled_exc_class():
+            events.append((anyio.current_time(), "cancelled"))
+            raise
+
+    @rt.function_node
+    async def main():
+        await rt.call(wait, 1)
+        await rt.call(wait, 4)
+
+    outcome = simulate(
+        main, backend=backend, faults=[Fault("wait", Cancel(2), call=1), Fault("wait", Cancel(2), call=2)]
+    )
+    check(outcome)
+    assert events == [(1, "done"), (3, "cancelled")]
+    assert outcome.was_cancelled
+    assert [fault.call for fault in outcome.unused_faults] == [1]
+    assert [event.who for event in outcome.trace if event.what == "fault"] == ["s0.2 wait"]

@@ -268,10 +268,10 @@ def test_what_is_outside_is_reset_before_a_run_alone():
 
 @pytest.mark.parametrize(("options", "rows"), [
     ({"kills": False, "pairs": 0}, {"a call raises", "a call raises, after the work", "a call is late",
-     "a call is late, after the work", "a call cancelled", "the store fails"}),
+     "a call is late, after the work", "a call cancelled", "cancelled during a call", "the store fails"}),
     ({"kills": False, "pairs": 0, "hang": True, "exceptions": [], "returns": {charge: None}},
-     {"a call is late", "a call is late, after the work", "a call cancelled", "the store fails", "a call hangs",
-      "a call loses its worker", "a call returns something else"}),
+     {"a call is late", "a call is late, after the work", "a call cancelled", "cancelled during a call",
+      "the store fails", "a call hangs", "a call loses its worker", "a call returns something else"}),
 ])  # fmt: skip
 def test_the_table_has_a_row_for_each_kind(options, rows):
     result = swept(checkout, "A1", **options)
@@ -454,3 +454,23 @@ def test_with_a_short_timeout_cleanup_is_tried(backend, shield, broken):
 
     result = sweep(main, timeout=12, invariants=[is_cleaned_up], kills=False, pairs=0, backend=backend)
     assert {violation.broken for violation in result.violations} == broken
+
+
+def test_it_cancels_while_calls_wait(backend):
+    @rt.function_node
+    async def close():
+        await anyio.sleep(0.1)
+
+    @rt.function_node
+    async def use():
+        try:
+            await anyio.sleep(10)
+        finally:
+            await rt.call(close)
+
+    @rt.function_node
+    async def main():
+        await rt.call(use)
+
+    swept = sweep(main, invariants=[is_cleaned_up], kills=False, pairs=0, backend=backend)
+    assert {violation.broken for violation in swept.violations} == {"is_cleaned_up"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import errno
 import functools
@@ -17,6 +18,7 @@ from anyio.lowlevel import checkpoint
 from railtracks.exceptions import RunLostError
 from railtracks.state import Lock, Store
 from railtracks.testing._virtual_time._choices import Choices
+from railtracks.testing._virtual_time._timers import call_later
 from railtracks.testing.faults import Cancel, Delay, Fault, Hang, Kill, LoseLease, LoseWorker, Raise, Return, StoreFault
 
 ERRNO = {"disk full": errno.ENOSPC, "no permission": errno.EACCES}
@@ -65,15 +67,23 @@ class Injector:
         self._calls[name] += 1
         self._calls[None] += 1
         due = [fault for fault in self._faults if isinstance(fault, Fault) and self._is_due(fault, name)]
+        timers: list[Callable[[], None]] = []
         for fault in due:
             action = fault.does
             if getattr(action, "after", False) or isinstance(action, LoseWorker):
+                continue
+            if isinstance(action, Cancel) and action.seconds:
+                timers.append(self._cancel_later(fault, action.seconds))
                 continue
             self._on_fault(fault)
             if isinstance(action, Return):
                 return action.value
             await self._do(action)
-        result = await run()
+        try:
+            result = await run()
+        finally:
+            for end in timers:
+                end()
         for fault in due:
             action = fault.does
             if isinstance(action, LoseWorker):
@@ -90,6 +100,23 @@ class Injector:
         if fault.call is not None and fault.call != self._calls[fault.node]:
             return False
         return fault.probability == 1 or self._chances.happens(fault.probability)
+
+    def _cancel_later(self, fault: Fault, seconds: float) -> Callable[[], None]:
+        """Cancel the run when the current call has run for so long; return a function that prevents it."""
+        is_over = False
+        context = contextvars.copy_context()  # in which the call is the current one
+
+        def cancel() -> None:
+            if not is_over:
+                context.run(self._on_fault, fault)
+                self._cancel()
+
+        def end() -> None:
+            nonlocal is_over
+            is_over = True
+
+        call_later(seconds, cancel)
+        return end
 
     async def _do(self, action: Any) -> None:
         if isinstance(action, Raise):

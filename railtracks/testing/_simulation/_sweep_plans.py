@@ -68,6 +68,8 @@ class CleanCall:
     """How many calls had begun or ended before it began."""
     ended: float
     """How many before it ended; infinite if it did not."""
+    seconds: float
+    """How long it took."""
 
 
 def calls_of(outcome: Outcome) -> list[CleanCall]:
@@ -79,7 +81,8 @@ def calls_of(outcome: Outcome) -> list[CleanCall]:
         if (name := names.get(key)) is not None:
             seen[name] += 1
             ended = observed.order if observed.order >= 0 else math.inf
-            found.append(CleanCall((name, seen[name]), observed.begin_order, ended))
+            seconds = observed.time - observed.began
+            found.append(CleanCall((name, seen[name]), observed.begin_order, ended, seconds))
     return found
 
 
@@ -153,6 +156,15 @@ def single_faults(places: Sequence[Place], actions: Actions) -> list[Plan]:
     for node, call in places:
         plans += [Plan(f"a call {kind}", (Fault(node, action, call=call),)) for kind, action in actions.at(node)]
     return plans
+
+
+def cancellations(calls: Sequence[CleanCall]) -> list[Plan]:
+    """Return the plans in which the run is cancelled while a call waits: when half of its time has passed."""
+    return [
+        Plan("cancelled during a call", (Fault(call.place[0], Cancel(round(call.seconds / 2, 6)), call=call.place[1]),))
+        for call in calls
+        if 0 < call.seconds < math.inf
+    ]
 
 
 def store_failures(writes: Mapping[str, int]) -> list[Plan]:
