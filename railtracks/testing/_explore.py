@@ -76,8 +76,8 @@ def explore(
 
     In each turn of the event loop the tasks that can run take a step, in any order, and each call begins at once or up
     to two turns later: that is what the seeds from 0 to 19 choose from. The order in which the threads of sync nodes
-    get their turns is tried, too. Nothing is held back for longer, and no timer is late. The runs are the same each
-    time, and begin with tasks in the order of their age::
+    get their turns is tried, too. Nothing is held back for longer, no timer is late, and no thread is interrupted in
+    the middle of its work. The runs are the same each time, and begin with tasks in the order of their age::
 
         result = explore(settle, invariants=[no_money_is_lost])
         result.check()

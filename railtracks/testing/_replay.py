@@ -15,6 +15,7 @@ from railtracks.testing._trace import stable_repr
 from railtracks.testing._virtual_time._choices import Choices
 from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._scheduler import Scheduler, Step
+from railtracks.testing._virtual_time._switches import SwitchPlan
 
 
 def replay(
@@ -22,11 +23,12 @@ def replay(
 ) -> Outcome:
     """Run a flow by the decisions that ``outcome.save_replay(path)`` wrote to a file. Blocks.
 
-    The order of tasks and threads, late timers, and which faults happen come from the file, and not from a seed: so the
-    run is the same with another version of Railtracks, which would draw another order from the seed. The faults, the
-    backend and the other options of ``simulate`` come from the file as well. What ``random`` returns in the run, and
-    the jitter of retries, follow the seed in the file. If the code has changed so that the decisions do not fit, it
-    warns once; from there on, tasks run in the order of their age, nothing is late, and no fault happens by chance.
+    The order of tasks and threads, where threads are interrupted, late timers, and which faults happen come from the
+    file, and not from a seed: so the run is the same with another version of Railtracks, which would draw another order
+    from the seed. The faults, the backend and the other options of ``simulate`` come from the file as well. What
+    ``random`` returns in the run, and the jitter of retries, follow the seed in the file. If the code has changed so
+    that the decisions do not fit, it warns once; from there on, tasks run in the order of their age, nothing is late,
+    and no fault happens by chance.
 
     Args:
         path: The file.
@@ -70,6 +72,7 @@ class _Replayed(Decisions):
         self._left = {name: list(reversed(document[name])) for name in ("order", "threads", "turns", "chances")}
         self._left["lateness"] = [str(each) for each in reversed(document["lateness"])]
         self.threads = Choices(lambda count: self._number("threads", count, count - 1))
+        self.switches = SwitchPlan({*document["switches"]})
         self.turns = Choices(lambda count: self._number("turns", count, 0))
         self.faults = Choices(lambda count: self._number("chances", count, 0))
 
@@ -86,7 +89,8 @@ class _Replayed(Decisions):
 
     def note_what_is_left(self) -> None:
         """Note, after the run, if there were more decisions in the file than were needed."""
-        for name, left in self._left.items():
+        unused = self.switches.places.difference(self.switches.made)
+        for name, left in {**self._left, "switches": [*unused]}.items():
             if left:
                 self.note_misfit(f"it needed {len(left)} decisions less about {name}")
 

@@ -25,13 +25,17 @@ FOREIGN = {
     "_asyncio_sleeps.py": {"_callback", "_getframe", "_scheduled", "_when"},  # asyncio: timers, also if they are over
     "_asyncio_steps.py": {"_callback"},
     "_blocked_threads.py": {"_current_frames", "_send_message_to_trio"},  # sys; trio: how threads reach its event loop
+    "_held_locks.py": {"_is_owned"},  # threading: whether a thread holds an RLock
     "_leaks.py": {"_cancel_all_tasks"},  # asyncio: what cancels the tasks that are left
+    "_store_events.py": {"_getframe"},  # sys: the code that stores a value
+    "_switches.py": {"_getframe"},
     "_tasks.py": {"_counter", "_railtracks_order"},  # trio: the age of a task; ours, at tasks of asyncio
     "_thread_kinds.py": {"_DummyThread", "_target"},  # threading
     # concurrent.futures: the size and the threads of a pool, and the end of a future; sys; ours, at pools
     "_thread_patches.py": {
         "_getframe", "_invoke_callbacks", "_max_workers", "_railtracks_done", "_railtracks_work", "_threads",
     },
+    "_virtual_locks.py": {"_getframe"},
     "_world.py": {"_getframe"},  # sys: which code asks for the time
     # trio: the order of its tasks, and MockClock; its timers
     "_trio_loop.py": {"_ALLOW_DETERMINISTIC_SCHEDULING", "_autojump", "_counter", "_heap", "_r"},

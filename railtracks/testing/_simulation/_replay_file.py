@@ -61,6 +61,7 @@ def write_replay(
         "order": _wrapped(_arranged(*each) for each in scheduler.arranged),
         "lateness": scheduler.latenesses,
         "threads": _wrapped(f"{chosen}/{count}" for chosen, count in decisions.threads.made),
+        "switches": decisions.switches.made,
         "turns": _wrapped(str(chosen) for chosen, _ in decisions.turns.made),
         "chances": _wrapped(str(chosen) for chosen, _ in decisions.faults.made),
     }  # fmt: skip
@@ -88,6 +89,7 @@ def read_replay(path: str | os.PathLike[str]) -> dict[str, Any]:
         document["faults"] = [_from_data(each) for each in document["faults"]]
         for name in ("order", "threads", "turns", "chances"):
             document[name] = " ".join(document[name]).split()
+        document["switches"] = [int(each) for each in document.get("switches", ())]
         SimulationOptions(**document["options"])
     except (KeyError, TypeError, AttributeError, ValueError, ImportError) as exc:
         raise ConfigError(f"{path} is a damaged replay file: {exc!r}; write it again") from exc

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from railtracks.testing._virtual_time._choices import Choices, seeded_choices
-from railtracks.testing._virtual_time._scheduler import Scheduler, scheduler_for
+from railtracks.testing._virtual_time._scheduler import SIMPLE_SEEDS, Scheduler, scheduler_for
+from railtracks.testing._virtual_time._switches import SwitchPlan, drawn_plan
 
 
 class Decisions:
@@ -20,6 +21,7 @@ class Decisions:
         threads: Decides which worker thread continues.
         turns: Decides how many turns other tasks get before a call.
         faults: Decides which faults with a probability happen.
+        switches: Where threads lose their turns.
         scheduler_of_run: The scheduler, once it was made.
         from_seed: Whether the seed decides.
         others_can_run: Returns whether any other task than the running one can run; set by the simulation.
@@ -34,6 +36,8 @@ class Decisions:
         self.threads: Choices = seeded_choices(seed, "threads")
         self.turns: Choices = seeded_choices(seed, "turns")
         self.faults: Choices = seeded_choices(seed, "faults")
+        is_simple = 0 <= seed < SIMPLE_SEEDS
+        self.switches = SwitchPlan(set()) if is_simple else drawn_plan(seeded_choices(seed, "switches"))
         self.scheduler_of_run: Scheduler | None = None
         self.others_can_run: Callable[[], bool] = lambda: True
 

@@ -26,6 +26,7 @@ from railtracks.testing._virtual_time._clock import StuckError, VirtualClock
 from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._run_options import RunOptions
 from railtracks.testing._virtual_time._scheduler import Scheduler
+from railtracks.testing._virtual_time._switches import switching
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._thread_waits import VirtualWaits
 from railtracks.testing._virtual_time._trio_loop import seeded_trio, trio_options
@@ -154,7 +155,8 @@ def run_with(
     clock.begin_at(how.reading_at_start)
     decisions = clock.decisions if seed is None or clock.decisions is not None else Decisions(seed, how.schedule)
     choices = None if decisions is None else decisions.threads
-    clock.thread_scheduler = SeededThreadScheduler(choices, world, lambda: clock.reading)
+    switches = None if decisions is None or world is None else decisions.switches
+    clock.thread_scheduler = SeededThreadScheduler(choices, world, lambda: clock.reading, switches)
     clock.world = world
     if world is None:
         clock.note_undetermined("clocks, chance and threads of user code, as the world is real")
@@ -166,6 +168,8 @@ def run_with(
                 stack.enter_context(virtual_names(*_namespaces_of(func if target is None else target)))
                 stack.enter_context(world.in_this_thread())
                 VirtualWaits(world, clock)
+                if switches is not None:
+                    stack.enter_context(switching(switches))
             try:
                 return run_on(clock, scheduler, func, *args, backend=backend)
             finally:

@@ -22,6 +22,7 @@ from railtracks._test_probe import running_library
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._blocked_threads import StallDetector
 from railtracks.testing._virtual_time._choices import Choices
+from railtracks.testing._virtual_time._switches import Switcher, SwitchPlan
 from railtracks.testing._virtual_time._world import World
 
 GRACE = 0.1
@@ -75,10 +76,15 @@ class SeededThreadScheduler:
             waited longest.
         world: The world in which the threads are while they do the work.
         now: Returns what the clock reads.
+        switches: Where threads lose their turns; None for nowhere.
     """
 
     def __init__(
-        self, choices: Choices | None = None, world: World | None = None, now: Callable[[], float] = lambda: 0.0
+        self,
+        choices: Choices | None = None,
+        world: World | None = None,
+        now: Callable[[], float] = lambda: 0.0,
+        switches: SwitchPlan | None = None,
     ) -> None:
         self._choices = choices
         self._world = world
@@ -95,12 +101,18 @@ class SeededThreadScheduler:
         self.heartbeat = 0
         """Changes while the event loop runs."""
         self._has_admitted = False  # a limiter has just let work through that was queued before
+        self._passed_over: object = None  # has lost its turn, so that another one is next
+        self._switcher = None if switches is None or not switches.places else self._switcher_for(switches)
+
+    def _switcher_for(self, switches: SwitchPlan) -> Switcher:
+        return Switcher(switches, self._others_can_continue, self._lose_turn, lambda: self.work_of_thread() is not None)
 
     def on_queued(self, work: object) -> None:
         with self._changed:
             self._paused.pop(work, None)
             (self._running if self._released else self._ready)[work] = None
             self._changed.notify_all()
+        self._trace_thread()
 
     def wait_turn(self, work: object) -> None:
         thread = threading.get_ident()
@@ -112,6 +124,7 @@ class SeededThreadScheduler:
                 if self._world is not None:
                     self._world.enter()
             self._changed.wait_for(lambda: self._released or work not in self._ready)
+        self._trace_thread()
 
     def on_suspended(self, work: object) -> None:
         with self._changed:
@@ -163,6 +176,20 @@ class SeededThreadScheduler:
 
     # ---- in the threads
 
+    def _trace_thread(self) -> None:
+        """Have the calling thread lose its turn where that is planned, if it has one."""
+        if self._switcher is not None and self.work_of_thread() is not None:
+            self._switcher.trace_thread()
+
+    def _others_can_continue(self) -> bool:
+        with self._changed:
+            return bool(self._candidates())
+
+    def _lose_turn(self) -> None:
+        with self._changed:
+            self._passed_over = self.work_of_thread()
+            self.pause(None, lambda: True)
+
     def finish_returned(self) -> None:
         """Note that what the calling thread has done ends, if its function has returned and what waits is notified."""
         works = self._work.get(threading.get_ident())
@@ -202,6 +229,7 @@ class SeededThreadScheduler:
                 self._wait_until_running(work)
                 if self._released:
                     raise RunEnded
+                self._trace_thread()
                 if is_over():
                     return True
                 if until is not None and until <= self._now():
@@ -328,10 +356,12 @@ class SeededThreadScheduler:
         """
         if not all(self._rests(work, is_blocked) or self._is_stalled(work) for work in self._running):
             return False
-        begin = [work for work in islice(self._ready, CANDIDATES) if getattr(work, "can_begin", True)]
-        candidates = [*begin, *(work for work, pause in self._paused.items() if self._has_ended(pause))]
+        candidates = self._candidates()
         if not candidates:
             return False
+        if len(candidates) > 1 and self._passed_over in candidates:
+            candidates.remove(self._passed_over)
+        self._passed_over = None
         work = candidates[0 if self._choices is None else self._choices.choose(len(candidates))]
         if self._world is not None and any(not self._rests(each, is_blocked) for each in self._running):
             self._world.note_undetermined(
@@ -344,6 +374,11 @@ class SeededThreadScheduler:
         self._granted_at = _real_clock.monotonic()
         self._changed.notify_all()
         return True
+
+    def _candidates(self) -> list[object]:
+        """Return the work that can continue now, if no other runs."""
+        begin = [work for work in islice(self._ready, CANDIDATES) if getattr(work, "can_begin", True)]
+        return [*begin, *(work for work, pause in self._paused.items() if self._has_ended(pause))]
 
     def _has_ended(self, pause: Pause) -> bool:
         return (pause.until is not None and pause.until <= self._now()) or pause.is_over()

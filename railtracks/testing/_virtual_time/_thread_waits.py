@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from types import FrameType
 
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._clock import PATIENCE, VirtualClock
+from railtracks.testing._virtual_time._switches import reach_place
 from railtracks.testing._virtual_time._thread_scheduler import GRACE, LOOK_AGAIN
 from railtracks.testing._virtual_time._world import World
 
@@ -33,6 +35,10 @@ class VirtualWaits:
     def are_virtual(self) -> bool:
         """Whether the waits of the calling thread are virtual: it does work for the run, or has its event loop."""
         return threading.get_ident() == self._world.loop_thread or self.scheduler.work_of_thread() is not None
+
+    def reach_place(self, frame: FrameType) -> None:
+        """Handle that the code of a frame is where this thread could lose its turn."""
+        reach_place(frame)
 
     def sleep(self, seconds: float) -> None:
         """Pass virtual seconds in this thread."""

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import _thread
+import sys
 import threading
+from types import FrameType
 from typing import Any
 
 from railtracks.testing._virtual_time._world import world_of_thread
+
+
+def _before_acquiring(caller: FrameType) -> None:
+    """Let other threads continue before user code acquires a lock, if it is to lose its turn there."""
+    world = world_of_thread()
+    if world is not None and world.waits is not None:
+        world.waits.reach_place(caller)
 
 
 class VirtualLock:
@@ -17,6 +26,7 @@ class VirtualLock:
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Acquire the lock, and return whether that has happened; see ``threading.Lock``."""
+        _before_acquiring(sys._getframe(1))
         world = world_of_thread()
         if world is None or world.waits is None or not world.waits.are_virtual or not blocking:
             return self._lock.acquire(blocking, timeout)
@@ -39,6 +49,7 @@ class VirtualLock:
         return self._lock.locked()
 
     def __enter__(self) -> bool:
+        _before_acquiring(sys._getframe(1))
         return self.acquire()
 
     def __exit__(self, *exc_info: object) -> None:
@@ -61,6 +72,7 @@ class VirtualRLock:
         if self._owner == threading.get_ident():
             self._count += 1
             return True
+        _before_acquiring(sys._getframe(1))
         if acquired := self._lock.acquire(blocking, timeout):
             self._owner, self._count = threading.get_ident(), 1
         return acquired
@@ -79,6 +91,7 @@ class VirtualRLock:
         return self._lock.locked()
 
     def __enter__(self) -> bool:
+        _before_acquiring(sys._getframe(1))
         return self.acquire()
 
     def __exit__(self, *exc_info: object) -> None:

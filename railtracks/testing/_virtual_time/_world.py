@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from random import Random
+from types import FrameType
 from typing import Any, Protocol
 
 REAL_PACKAGES = frozenset(
@@ -54,6 +55,9 @@ class ThreadWaits(Protocol):
     @property
     def are_virtual(self) -> bool:
         """Whether the waits of the calling thread are virtual."""
+
+    def reach_place(self, frame: FrameType) -> None:
+        """Handle that the code of a frame is where this thread could lose its turn."""
 
     def sleep(self, seconds: float) -> None:
         """Pass virtual seconds in this thread."""
