@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import anyio
 import attrs
 import pytest
@@ -234,13 +236,13 @@ def test_what_is_not_a_function_is_refused(given):
 
 @pytest.mark.either_backend
 @pytest.mark.parametrize(("wrong", "message"), [
-    (lambda: check("settle"), "check: 'settle' is not an outcome; write check(simulate(flow))"),
+    (lambda: check(cast(Any, "settle")), "check: 'settle' is not an outcome; write check(simulate(flow))"),
     (
-        lambda: check(simulate(Return(1)), 3),
+        lambda: check(simulate(Return(1)), cast(Any, 3)),
         "check: 3 is not an invariant; write check(outcome, function_of_an_outcome)",
     ),
     (
-        lambda: check(simulate(Return(1)), invariants.ends_within),
+        lambda: check(simulate(Return(1)), cast(Any, invariants.ends_within)),
         (
             "ends_within: <Outcome of simulate(Return(value=1), seed=0, backend='asyncio'): "
             "returned 1 after 0 s; 4 events> is not a number of seconds; write ends_within(5)"

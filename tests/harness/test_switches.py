@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -225,7 +226,7 @@ def test_real_locks_that_code_has_a_name_for_are_seen(kind):
         with owner.lock:
             return owner.missing if False else holds_real_lock([sys._getframe()])
 
-    lock, owner = kind(), WithSlots()
+    lock, owner = kind(), cast(Any, WithSlots())
     owner.lock = lock
     assert by_variable()
     assert by_attribute()

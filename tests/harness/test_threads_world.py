@@ -22,6 +22,7 @@ from trio._core._thread_cache import ThreadCache
 import railtracks as rt
 from railtracks.testing import Deadlock, Livelock, VirtualClock, check, simulate
 from railtracks.testing._virtual_time import _world_patches
+from railtracks.testing.invariants import is_determined
 
 ASYNCIO = ["asyncio"]
 """For what trio does not have."""
@@ -430,10 +431,28 @@ def test_nothing_is_left_replaced(backend):
 def test_nothing_is_left_replaced_if_something_cannot_be(monkeypatch):
     before = names()
     missing = ValueError, "no_such_method", lambda real: real
-    monkeypatch.setattr(_world_patches, "METHODS", [*_world_patches.METHODS, missing])
+    monkeypatch.setattr(_world_patches, "METHODS", [*vars(_world_patches)["METHODS"], missing])
     with pytest.raises(KeyError, match="no_such_method"):
         simulate(by_node, {"seats": 1})
     assert names() == before
     monkeypatch.undo()
     assert simulate(by_node, {"seats": 1}).exception is None
     assert names() == before
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pools_of_several_nodes_do_not_wait_for_each_other(seed, backend):
+    """A pool asks for an idle worker with a timeout of 0 while it holds a lock that all pools of a process share."""
+
+    @rt.function_node
+    def squares(number):
+        with ThreadPoolExecutor(2) as pool:
+            return sum(pool.map(lambda other: number * other, range(3)))
+
+    @rt.function_node
+    async def main():
+        return await rt.call_batch(squares, range(3), return_exceptions=False)
+
+    outcome = simulate(main, seed=seed, backend=backend)
+    check(outcome, is_determined)
+    assert outcome.result == [0, 3, 6]

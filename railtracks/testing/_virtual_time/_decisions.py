@@ -37,7 +37,7 @@ class Decisions:
         self.turns: Choices = seeded_choices(seed, "turns")
         self.faults: Choices = seeded_choices(seed, "faults")
         is_simple = 0 <= seed < SIMPLE_SEEDS
-        self.switches = SwitchPlan(set()) if is_simple else drawn_plan(seeded_choices(seed, "switches"))
+        self.switches: SwitchPlan = SwitchPlan(set()) if is_simple else drawn_plan(seeded_choices(seed, "switches"))
         self.scheduler_of_run: Scheduler | None = None
         self.others_can_run: Callable[[], bool] = lambda: True
 

@@ -49,7 +49,7 @@ class SwitchPlan:
 
     def __init__(self, places: set[int]) -> None:
         self.places = places
-        self.last = max(places, default=0)
+        self.last: int = max(places, default=0)
         self.made: list[int] = []
 
 

@@ -118,7 +118,7 @@ def _condition_wait(real: Any) -> Any:
     @functools.wraps(real)
     def wait(self: Any, timeout: float | None = None) -> Any:
         world = _waiting_world()
-        if world is None or not self._is_owned():
+        if world is None or not self._is_owned() or (timeout is not None and timeout <= 0):
             return real(self, timeout)
         assert world.waits is not None
         waiter = _thread.allocate_lock()
