@@ -252,7 +252,7 @@ def fault_plans(
     late = st.builds(f.Delay, st.sampled_from(ranges.delays), after)
     cancelled = st.builds(f.Cancel, st.sampled_from([0, *(round(delay / 2, 3) for delay in ranges.delays)]))
     stops = _one_in([cancelled, st.sampled_from([f.Hang(), f.LoseWorker()])] if hang else [cancelled])
-    action = _one_in([usual, raising, usual, late, late, stops])
+    action = _one_in([usual, raising, late, late, stops])
     one = st.builds(lambda place, action: [f.Fault(place[0], action, place[1])], st.sampled_from(ranges.places), action)
     often = st.builds(
         lambda node, action, share: [f.Fault(node, action, None, share)],
