@@ -22,8 +22,11 @@ from railtracks.state._redaction._secret_names import secret_names
 from railtracks.state._serialization._hooks import registered_types
 from tests import postgres, virtual
 from tests.checkout import CheckoutGuard
+from tests.effort import FACTOR
 
-settings.register_profile("railtracks", deadline=None, derandomize="CI" in os.environ, print_blob=True)
+settings.register_profile(
+    "railtracks", deadline=None, derandomize="CI" in os.environ, print_blob=True, max_examples=60 * FACTOR
+)
 settings.load_profile("railtracks")
 
 BACKENDS = ["asyncio", "trio"]
