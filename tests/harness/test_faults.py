@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 from fractions import Fraction
 
@@ -487,3 +488,20 @@ def test_a_run_is_cancelled_while_a_call_waits(backend):
     assert outcome.was_cancelled
     assert [fault.call for fault in outcome.unused_faults] == [1]
     assert [event.who for event in outcome.trace if event.what == "fault"] == ["s0.2 wait"]
+
+
+def test_a_call_that_has_failed_is_not_cancelled_later(backend):
+    @rt.function_node
+    async def fail():
+        await anyio.sleep(5)
+
+    @rt.function_node
+    async def main():
+        with contextlib.suppress(ConnectionError):
+            await rt.call(fail)
+        await anyio.sleep(5)
+        return "ok"
+
+    plan = [Fault("fail", Cancel(2)), Fault("fail", Raise(ConnectionError))]
+    outcome = simulate(main, backend=backend, faults=plan)
+    assert (outcome.result, outcome.unused_faults) == ("ok", (plan[0],))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import copy
 import errno
@@ -67,23 +68,19 @@ class Injector:
         self._calls[name] += 1
         self._calls[None] += 1
         due = [fault for fault in self._faults if isinstance(fault, Fault) and self._is_due(fault, name)]
-        timers: list[Callable[[], None]] = []
-        for fault in due:
-            action = fault.does
-            if getattr(action, "after", False) or isinstance(action, LoseWorker):
-                continue
-            if isinstance(action, Cancel) and action.seconds:
-                timers.append(self._cancel_later(fault, action.seconds))
-                continue
-            self._on_fault(fault)
-            if isinstance(action, Return):
-                return action.value
-            await self._do(action)
-        try:
+        with contextlib.ExitStack() as timers:  # which end with the call
+            for fault in due:
+                action = fault.does
+                if getattr(action, "after", False) or isinstance(action, LoseWorker):
+                    continue
+                if isinstance(action, Cancel) and action.seconds:
+                    timers.callback(self._cancel_later(fault, action.seconds))
+                    continue
+                self._on_fault(fault)
+                if isinstance(action, Return):
+                    return action.value
+                await self._do(action)
             result = await run()
-        finally:
-            for end in timers:
-                end()
         for fault in due:
             action = fault.does
             if isinstance(action, LoseWorker):
