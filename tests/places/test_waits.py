@@ -29,9 +29,10 @@ def hold(name):
     return name
 
 
-def wait_for_file(path):
+def wait_for_file(name):
+    path = Path(name).absolute()  # what was given up sees the file in the time of the next test, in another folder
     for _ in range(3000):
-        if Path(path).exists():
+        if path.exists():
             return
         time.sleep(0.01)  # real: other threads and processes make them
     raise AssertionError(f"there is no {path}")
