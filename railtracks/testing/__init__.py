@@ -20,8 +20,9 @@ from railtracks.testing._simulation._restarts import resume, simulate_restarts
 from railtracks.testing._simulation._simulate import simulate
 from railtracks.testing._sweep import Sweep, sweep
 from railtracks.testing._trace import TraceEvent
-from railtracks.testing._virtual_time._clock import ClockHeldError, Deadlock, Livelock, VirtualClock
+from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._run import run
+from railtracks.testing._virtual_time._stuck_errors import ClockHeldError, Deadlock, Livelock
 from railtracks.testing.cassettes import Cassette
 from railtracks.testing.faults import Fault
 from railtracks.testing.invariants import Violation, check, invariant

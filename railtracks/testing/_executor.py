@@ -20,9 +20,10 @@ from railtracks._test_hooks import RuntimeHooks, runtime_hooks
 from railtracks._test_probe import run_in_loop, running_library
 from railtracks.testing._numbered_faults import fault_at, note_fault, validate_faults
 from railtracks.testing._virtual_time._choices import Choices, draw_from, seeded_choices
-from railtracks.testing._virtual_time._clock import PATIENCE, ClockHeldError, Deadlock, VirtualClock
+from railtracks.testing._virtual_time._clock import PATIENCE, VirtualClock
 from railtracks.testing._virtual_time._run import run_on
 from railtracks.testing._virtual_time._scheduler import Scheduler
+from railtracks.testing._virtual_time._stuck_errors import ClockHeldError, Deadlock
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._timers import call_later
 

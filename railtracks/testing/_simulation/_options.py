@@ -7,8 +7,9 @@ from typing import Any
 import attrs
 
 from railtracks.exceptions import ConfigError
-from railtracks.testing._virtual_time._clock import MAX_STEPS, PATIENCE, VirtualClock
+from railtracks.testing._virtual_time._clock import PATIENCE, VirtualClock
 from railtracks.testing._virtual_time._run_options import RunOptions, check_seed, check_world
+from railtracks.testing._virtual_time._step_budget import MAX_STEPS
 from railtracks.testing.faults import Fault, StoreFault, validate_plan
 
 

@@ -19,8 +19,8 @@ from railtracks.testing._simulation._options import SimulationOptions
 from railtracks.testing._simulation._replay_file import write_replay
 from railtracks.testing._simulation._story_page import story_page
 from railtracks.testing._trace import ReprAsCode, TraceEvent, policy_code, stable_repr
-from railtracks.testing._virtual_time._clock import Deadlock, Livelock
 from railtracks.testing._virtual_time._decisions import Decisions
+from railtracks.testing._virtual_time._stuck_errors import Deadlock, Livelock
 from railtracks.testing.faults import Fault, StoreFault
 
 

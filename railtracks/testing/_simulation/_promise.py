@@ -25,7 +25,7 @@ from railtracks.testing._simulation._questions import (
     was_killed,
 )
 from railtracks.testing._trace import stable_repr
-from railtracks.testing._virtual_time._clock import Deadlock, Livelock
+from railtracks.testing._virtual_time._stuck_errors import Deadlock, Livelock
 from railtracks.testing.faults import StoreFault
 
 STATUS = {"returned": Status.COMPLETED, "raised": Status.FAILED, "cancelled": Status.CANCELLED}

@@ -29,9 +29,11 @@ from railtracks.testing._simulation._options import SimulationOptions
 from railtracks.testing._simulation._outcome import ObservedSession, Outcome, stored_info
 from railtracks.testing._simulation._unseen import UnseenFailures
 from railtracks.testing._simulation._witness import Witness, caller
-from railtracks.testing._virtual_time._clock import MAX_STEPS, PATIENCE, Deadlock, Livelock, VirtualClock
+from railtracks.testing._virtual_time._clock import PATIENCE, VirtualClock
 from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._run import run_with
+from railtracks.testing._virtual_time._step_budget import MAX_STEPS
+from railtracks.testing._virtual_time._stuck_errors import Deadlock, Livelock
 from railtracks.testing._virtual_time._tasks import describe, tasks, tasks_left
 from railtracks.testing._virtual_time._thread_kinds import threads_left
 from railtracks.testing.faults import Fault, Kill, StoreFault

@@ -19,7 +19,7 @@ from typing import Any
 
 from railtracks.testing._simulation._injection import ProcessKilled
 from railtracks.testing._trace import stable_repr
-from railtracks.testing._virtual_time._clock import StuckError
+from railtracks.testing._virtual_time._stuck_errors import StuckError
 from railtracks.testing._virtual_time._tasks import describe, is_user_code, place_of, where_raised
 from railtracks.testing._virtual_time._thread_kinds import name_of
 

@@ -22,10 +22,11 @@ from railtracks._test_probe import is_configured, running_library
 from railtracks.exceptions import SessionError
 from railtracks.state import MemoryStore
 from railtracks.testing._virtual_time._asyncio_loop import VirtualLoop
-from railtracks.testing._virtual_time._clock import StuckError, VirtualClock
+from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._run_options import RunOptions
 from railtracks.testing._virtual_time._scheduler import Scheduler
+from railtracks.testing._virtual_time._stuck_errors import StuckError
 from railtracks.testing._virtual_time._switches import switching
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._thread_waits import VirtualWaits

@@ -76,20 +76,13 @@ def _of_seconds(real: Any) -> Any:
     return stand_in
 
 
-def _strftime(real: Any) -> Any:
+def _of_parts(real: Any, place: int) -> Any:
+    """Return what stands for a function that takes the parts of a time as its last argument, at ``place``, or none."""
+
     @functools.wraps(real)
-    def stand_in(format: str, *parts: Any) -> Any:
+    def stand_in(*args: Any) -> Any:
         world = world_of_caller()
-        return real(format, *(parts if parts or world is None else [_LOCAL_TIME(world.clock.wall)]))
-
-    return stand_in
-
-
-def _asctime(real: Any) -> Any:
-    @functools.wraps(real)
-    def stand_in(*parts: Any) -> Any:
-        world = world_of_caller()
-        return real(*(parts if parts or world is None else [_LOCAL_TIME(world.clock.wall)]))
+        return real(*args) if world is None or len(args) != place else real(*args, _LOCAL_TIME(world.clock.wall))
 
     return stand_in
 
@@ -258,8 +251,8 @@ def all_stand_ins() -> Iterator[tuple[ModuleType, str, Callable[[Any], Any]]]:
     yield time, "clock_gettime_ns", functools.partial(_clock_by_number, scale=lambda nanoseconds: nanoseconds)
     for name in _TAKES_SECONDS:
         yield time, name, _of_seconds
-    yield time, "strftime", _strftime
-    yield time, "asctime", _asctime
+    yield time, "strftime", functools.partial(_of_parts, place=1)
+    yield time, "asctime", functools.partial(_of_parts, place=0)
     for name in _RANDOM:
         yield random, name, functools.partial(_of_random, name=name)
     yield os, "urandom", _urandom

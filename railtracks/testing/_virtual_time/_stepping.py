@@ -15,9 +15,10 @@ from anyio.lowlevel import checkpoint
 from railtracks._test_probe import running_library
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._choices import seeded_choices
-from railtracks.testing._virtual_time._clock import PATIENCE, ClockHeldError, VirtualClock
+from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._run import backend_options
 from railtracks.testing._virtual_time._scheduler import Scheduler
+from railtracks.testing._virtual_time._stuck_errors import ClockHeldError
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._trio_loop import seeded_trio
 
@@ -107,9 +108,9 @@ class SteppedLoop:
             await self._wait_all_tasks_blocked()
             if not self.clock.grant_thread_turn():
                 return
-            if _real_clock.monotonic() - began > PATIENCE:
+            if _real_clock.monotonic() - began > self.clock.patience:
                 assert self.clock.event_loop is not None
-                problem = f"a worker thread has been under way for {PATIENCE:g} s of real time; let it end"
+                problem = f"a worker thread has been under way for {self.clock.patience:g} s of real time; let it end"
                 raise ClockHeldError(problem, self.clock.event_loop.waiting())
             _real_clock.block(REAL_WAIT)  # a thread is at work, and nothing else may run before it has ended
             await checkpoint()

@@ -16,8 +16,9 @@ from typing import Any
 
 from anyio._backends._asyncio import AsyncIOBackend
 
+from railtracks.testing._virtual_time._pauses import OwnThread, RunEnded
 from railtracks.testing._virtual_time._thread_kinds import is_pooled
-from railtracks.testing._virtual_time._thread_scheduler import OwnThread, RunEnded, SeededThreadScheduler
+from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._world import REAL_PACKAGES, World, world_of_thread
 
 _starting = threading.local()

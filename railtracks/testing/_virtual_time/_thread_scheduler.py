@@ -15,54 +15,28 @@ from itertools import islice
 from typing import Any, cast
 
 import anyio
-import attrs
-from anyio.to_thread import current_default_thread_limiter
 
 from railtracks._test_probe import running_library
 from railtracks.testing._virtual_time import _real_clock
+from railtracks.testing._virtual_time._admissions import Admissions
 from railtracks.testing._virtual_time._blocked_threads import StallDetector
 from railtracks.testing._virtual_time._choices import Choices
+from railtracks.testing._virtual_time._pauses import (
+    GRACE,
+    POLL_INTERVAL,
+    OwnThread,
+    Pause,
+    RealCondition,
+    RunEnded,
+    has_returned,
+)
 from railtracks.testing._virtual_time._switches import Switcher, SwitchPlan
 from railtracks.testing._virtual_time._world import World
 
-GRACE = 0.1
-"""Real seconds that a thread may stall before the next one continues too: the first may be waiting for the next."""
 CANDIDATES = 16
 """How many of those that have waited longest can be next. Work that has no thread yet, of the 40, cannot begin."""
 STUCK = 1.0
 """Real seconds for which the event loop may block before a thread that pauses goes on: it may block for that thread."""
-LOOK_AGAIN = 0.0002
-"""Real seconds between two checks of a thread that has its turn."""
-
-
-class RunEnded(SystemExit):
-    """Ends a thread that waits in a run which is over. Python prints nothing of it."""
-
-
-class RealCondition(threading.Condition):
-    """A condition whose waits are real, also while those of other conditions are virtual."""
-
-    wait = threading.Condition.wait
-
-
-class OwnThread:
-    """The work of a whole thread that the user, or a library, has started in the run."""
-
-    thread: threading.Thread
-
-
-@attrs.frozen(eq=False)
-class Pause:
-    """Why a thread pauses."""
-
-    until: float | None
-    """What the clock reads when the pause ends at the latest."""
-    is_over: Callable[[], bool]
-    """Whether it ends earlier; cheap, and called in any thread."""
-    is_sleep: bool
-    """Whether only time ends it."""
-    began: float = attrs.field(factory=_real_clock.monotonic)
-    """In real seconds."""
 
 
 class SeededThreadScheduler:
@@ -100,7 +74,7 @@ class SeededThreadScheduler:
         self._released = choices is None and world is None
         self.heartbeat = 0
         """Changes while the event loop runs."""
-        self._has_admitted = False  # a limiter has just let work through that was queued before
+        self._admissions = Admissions()
         self._passed_over: object = None  # has lost its turn, so that another one is next
         self._switcher = None if switches is None or not switches.places else self._switcher_for(switches)
 
@@ -155,24 +129,12 @@ class SeededThreadScheduler:
             return True
 
     def limiter(self, given: anyio.CapacityLimiter | None, admit: Callable[[], None]) -> anyio.CapacityLimiter | None:
-        """Return a limiter that calls ``admit`` on trio, and ``given`` on asyncio.
-
-        On trio a thread that was abandoned before it began reports nevertheless, and its report schedules a task. On
-        asyncio such a thread may never begin, and its report schedules nothing.
-        """
-        if self._released or running_library() != "trio":
-            return given
-
-        def note() -> None:
-            self._has_admitted = True
-            admit()
-
-        return cast(anyio.CapacityLimiter, _AdmittingLimiter(given or current_default_thread_limiter(), note))
+        """Return a limiter that calls ``admit`` on trio, and ``given`` on asyncio."""
+        return self._admissions.limiter(given, admit) if not self._released and running_library() == "trio" else given
 
     def take_admitted(self) -> bool:
-        """Return whether what begins now was admitted by a limiter of this scheduler, once."""
-        admitted, self._has_admitted = self._has_admitted, False
-        return admitted
+        """Return whether what begins now was let in by a limiter of this scheduler, once."""
+        return self._admissions.take()
 
     # ---- in the threads
 
@@ -193,13 +155,13 @@ class SeededThreadScheduler:
     def finish_returned(self) -> None:
         """Note that what the calling thread has done ends, if its function has returned and what waits is notified."""
         works = self._work.get(threading.get_ident())
-        if works and hasattr(works[-1], "finish") and _has_ended(works[-1]):
+        if works and hasattr(works[-1], "finish") and has_returned(works[-1]):
             cast(Any, works[-1]).finish()
 
     def work_of_thread(self) -> object | None:
         """Return the work that the calling thread does; None if it does none, or the run is over."""
         works = self._work.get(threading.get_ident())
-        return works[-1] if works and not self._released and not _has_ended(works[-1]) else None
+        return works[-1] if works and not self._released and not has_returned(works[-1]) else None
 
     def pause(self, until: float | None, is_over: Callable[[], bool], *, is_sleep: bool = False) -> bool:
         """Let others continue until something happens, in a thread that does work.
@@ -378,19 +340,17 @@ class SeededThreadScheduler:
     def _candidates(self) -> list[object]:
         """Return the work that can continue now, if no other runs."""
         begin = [work for work in islice(self._ready, CANDIDATES) if getattr(work, "can_begin", True)]
-        return [*begin, *(work for work, pause in self._paused.items() if self._has_ended(pause))]
-
-    def _has_ended(self, pause: Pause) -> bool:
-        return (pause.until is not None and pause.until <= self._now()) or pause.is_over()
+        reading = self._now()
+        return [*begin, *(work for work, pause in self._paused.items() if pause.has_ended(reading))]
 
     def _wait_for_end_of_turn(self, rests: Callable[[int], bool]) -> bool:
         """Wait until no thread is at work, for a while, and return whether one still is."""
         until = _real_clock.monotonic() + GRACE
         with self._changed:
-            while at_work := any(not self._rests(work, rests) and not _has_ended(work) for work in self._running):
+            while at_work := any(not self._rests(work, rests) and not has_returned(work) for work in self._running):
                 if _real_clock.monotonic() > until:
                     break
-                self._changed.wait(LOOK_AGAIN)
+                self._changed.wait(POLL_INTERVAL)
             return at_work
 
     def _is_at_work(self, is_blocked: Callable[[int], bool]) -> bool:
@@ -415,21 +375,3 @@ class SeededThreadScheduler:
         with self._changed:
             self._released = True
             self._changed.notify_all()
-
-
-def _has_ended(work: object) -> bool:
-    """Return whether the function has returned, so that the event loop is about to notice its end."""
-    return bool(getattr(work, "has_ended", False))
-
-
-class _AdmittingLimiter:
-    """The part of a limiter that ``trio.to_thread.run_sync`` uses; calls ``admit`` when it has let a borrower in."""
-
-    def __init__(self, limiter: anyio.CapacityLimiter, admit: Callable[[], None]) -> None:
-        self._limiter = limiter
-        self._admit = admit
-        self.release_on_behalf_of = limiter.release_on_behalf_of
-
-    async def acquire_on_behalf_of(self, borrower: object) -> None:
-        await self._limiter.acquire_on_behalf_of(borrower)
-        self._admit()  # nothing can come between this and the start of the thread

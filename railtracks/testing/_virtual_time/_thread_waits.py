@@ -11,9 +11,9 @@ from collections.abc import Callable
 from types import FrameType
 
 from railtracks.testing._virtual_time import _real_clock
-from railtracks.testing._virtual_time._clock import PATIENCE, VirtualClock
+from railtracks.testing._virtual_time._clock import VirtualClock
+from railtracks.testing._virtual_time._pauses import GRACE, POLL_INTERVAL
 from railtracks.testing._virtual_time._switches import reach_place
-from railtracks.testing._virtual_time._thread_scheduler import GRACE, LOOK_AGAIN
 from railtracks.testing._virtual_time._world import World
 
 
@@ -76,16 +76,16 @@ class VirtualWaits:
             if scheduler.take_turns(clock.is_blocked, is_over):
                 continue
             if scheduler.grant_turn(clock.is_blocked):  # it takes long, or has stalled
-                if _real_clock.monotonic() - began > PATIENCE:
+                if _real_clock.monotonic() - began > clock.patience:
                     return None
-                _real_clock.block(LOOK_AGAIN)
+                _real_clock.block(POLL_INTERVAL)
                 continue
             pause = scheduler.next_end()
             ends = [end for end in (until, None if pause is None else pause.until) if end is not None]
             if not ends:
                 return None
             if clock.others_may_wake() and _real_clock.monotonic() - began < GRACE:
-                _real_clock.block(LOOK_AGAIN)
+                _real_clock.block(POLL_INTERVAL)
                 continue
             clock.jump_to(min(ends))
         return True

@@ -10,9 +10,10 @@ from typing import Any
 
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._blocked_threads import BlockedThreads, patch_trio_messages
-from railtracks.testing._virtual_time._clock import MAX_TIMERS, StuckError, VirtualClock
+from railtracks.testing._virtual_time._clock import MAX_TIMERS, VirtualClock
 from railtracks.testing._virtual_time._scheduler import Scheduler, Step
 from railtracks.testing._virtual_time._sockets import describe_sockets, is_readable
+from railtracks.testing._virtual_time._stuck_errors import StuckError
 from railtracks.testing._virtual_time._tasks import describe_step, keep_for_ever, trio_tasks, wait_locations
 from railtracks.testing._virtual_time._trio_jobs import TrioJobs
 from railtracks.testing._virtual_time._trio_sleeps import TrioSleeps
@@ -102,80 +103,87 @@ def _end_seeded_run() -> None:
 
 def trio_options(clock: VirtualClock, scheduler: Scheduler | None = None) -> dict[str, Any]:
     """Return options for ``trio.run``: a ``MockClock`` that asks ``clock`` before it jumps, and moves with it."""
-    import trio
     import trio.testing
-    from trio._core._run import GLOBAL_RUN_CONTEXT
 
     mock = trio.testing.MockClock(autojump_threshold=0.0 if clock.jumps else math.inf)
-    wait = 0.0
-
-    class ActivityInstrument(trio.abc.Instrument):
-        def before_run(self) -> None:
-            token = trio.lowlevel.current_trio_token()
-            self._patches = contextlib.ExitStack()
-            self._patches.enter_context(patch_trio_messages(token, event_loop.blocked))
-            self._patches.enter_context(event_loop.jobs_of_run.noted(token))
-
-        def after_io_wait(self, timeout: float) -> None:
-            clock.turns += 1
-
-        def after_run(self) -> None:
-            self._patches.close()
-
-        def task_scheduled(self, task: object) -> None:
-            nonlocal wait
-            wait = 0.0
-            clock.note_activity()
-            event_loop.scheduled.append(task)
-
-    def current_time() -> float:
-        if event_loop.scheduled and not hasattr(GLOBAL_RUN_CONTEXT, "task"):  # the event loop asks, once in each turn
-            event_loop.turn, event_loop.scheduled = event_loop.scheduled, []
-            try:
-                clock.note_turn(len(event_loop.turn))
-            except StuckError:
-                event_loop.abandon_run()
-                raise
-        return clock.reading
-
-    sleeps = TrioSleeps(clock, scheduler)
-
-    def autojump() -> None:
-        nonlocal wait
-        sleeps.delay(_runner().deadlines)
-        deadline = event_loop.deadline()
-        if deadline is not None and deadline <= clock.reading:
-            return
-        event_loop.note_timers(clock)
-        try:
-            may_jump = clock.may_jump(deadline)
-        except StuckError:
-            event_loop.abandon_run()
-            raise
-        if may_jump:
-            assert deadline is not None
-            clock.jump_to(deadline)
-        else:
-            _real_clock.block(wait)  # the event loop asks again and again, and threads have to run as well
-            wait = min(max(1e-5, 2 * wait), 1e-3)
-
-    mock._autojump = autojump  # type: ignore[method-assign]
-    mock.current_time = current_time  # type: ignore[method-assign]
-    clock.event_loop = event_loop = _Trio()
-    return {"clock": mock, "instruments": [ActivityInstrument()]}
+    clock.event_loop = event_loop = _Trio(clock, scheduler)
+    mock._autojump = event_loop.autojump  # type: ignore[method-assign]
+    mock.current_time = event_loop.current_time  # type: ignore[method-assign]
+    return {"clock": mock, "instruments": [event_loop]}
 
 
 class _Trio:
-    """The ``EventLoop`` of a clock, for trio."""
+    """The ``EventLoop`` of a clock, for trio; also an instrument of trio, and the methods of its ``MockClock``."""
 
-    def __init__(self) -> None:
-        self.blocked = BlockedThreads()
-        self.jobs_of_run = TrioJobs()
-        self.scheduled: list[Any] = []
-        """The tasks that were scheduled since the last turn."""
-        self.turn: list[Any] = []
-        """The tasks that were scheduled for this turn."""
+    def __init__(self, clock: VirtualClock, scheduler: Scheduler | None) -> None:
+        self._clock = clock
+        self._sleeps = TrioSleeps(clock, scheduler)
+        self._blocked = BlockedThreads()
+        self._jobs = TrioJobs()
+        self._patches = contextlib.ExitStack()
+        self._scheduled: list[Any] = []  # the tasks that were scheduled since the last turn
+        self._turn: list[Any] = []  # the tasks that were scheduled for this turn
         self._noted: set[tuple[float, int]] = set()  # the timers that waited at the last jump
+        self._wait = 0.0  # real seconds until it looks again what has happened
+
+    # ---- an instrument of trio
+
+    def before_run(self) -> None:
+        import trio
+
+        token = trio.lowlevel.current_trio_token()
+        self._patches.enter_context(patch_trio_messages(token, self._blocked))
+        self._patches.enter_context(self._jobs.noted(token))
+
+    def after_io_wait(self, timeout: float) -> None:
+        self._clock.turns += 1
+
+    def after_run(self) -> None:
+        self._patches.close()
+
+    def task_scheduled(self, task: object) -> None:
+        self._wait = 0.0
+        self._clock.note_activity()
+        self._scheduled.append(task)
+
+    # ---- methods of trio's MockClock
+
+    def current_time(self) -> float:
+        from trio._core._run import GLOBAL_RUN_CONTEXT
+
+        if self._scheduled and not hasattr(GLOBAL_RUN_CONTEXT, "task"):  # the event loop asks, once in each turn
+            self._turn, self._scheduled = self._scheduled, []
+            with self._abandoned_if_stuck():
+                self._clock.note_turn(len(self._turn))
+        return self._clock.reading
+
+    def autojump(self) -> None:
+        self._sleeps.delay(_runner().deadlines)
+        deadline = self.deadline()
+        if deadline is not None and deadline <= self._clock.reading:
+            return
+        self._note_timers()
+        with self._abandoned_if_stuck():
+            may_jump = self._clock.may_jump(deadline)
+        if may_jump:
+            assert deadline is not None
+            self._clock.jump_to(deadline)
+        else:
+            _real_clock.block(self._wait)  # the event loop asks again and again, and threads have to run as well
+            self._wait = min(max(1e-5, 2 * self._wait), 1e-3)
+
+    @contextlib.contextmanager
+    def _abandoned_if_stuck(self) -> Iterator[None]:
+        """Abandon the run if the clock ends it inside the block: nothing of it runs again."""
+        try:
+            yield
+        except StuckError:
+            keep_for_ever(_runner().tasks)
+            _runner().entry_queue.done = True
+            self._blocked.release()
+            raise
+
+    # ---- the event loop of a clock
 
     def on_clock_moved(self, seconds: float) -> None:
         pass  # trio asks for the time in each turn
@@ -192,21 +200,21 @@ class _Trio:
         deadline = float(_runner().deadlines.next_deadline())
         return None if math.isinf(deadline) else deadline
 
-    def note_timers(self, clock: VirtualClock) -> None:
+    def _note_timers(self) -> None:
         """Note the timers that were set since the last jump; if very many wait, those of the first ones."""
         import trio
 
         now = trio.current_time()
         noted = {(when, which) for when, which, _ in _runner().deadlines._heap[:MAX_TIMERS]}
         for when, _ in noted - self._noted:
-            clock.note_timer(when - now)
+            self._clock.note_timer(when - now)
         self._noted = noted
 
     def jobs(self) -> list[tuple[int | None, str]]:
-        return [(thread, "a worker thread") for thread in self.jobs_of_run.threads]
+        return [(thread, "a worker thread") for thread in self._jobs.threads]
 
     def is_blocked(self, thread: int) -> bool:
-        return self.blocked.is_blocked(thread)
+        return self._blocked.is_blocked(thread)
 
     def has_news(self) -> bool:
         entries = _runner().entry_queue
@@ -227,16 +235,10 @@ class _Trio:
     def waiting(self) -> list[str]:
         return wait_locations(trio_tasks().values())
 
-    def abandon_run(self) -> None:
-        """Handle that the clock ends the run now: nothing of it runs again."""
-        keep_for_ever(_runner().tasks)
-        _runner().entry_queue.done = True
-        self.blocked.release()
-
     def running(self) -> list[tuple[str, bool]]:
         entries = _runner().entry_queue
         functions = [function for function, *_ in (*entries.queue, *list(entries.idempotent_queue))]
-        return [*map(describe_step, functions), *(describe_step(task.coro, task.name) for task in self.turn)]
+        return [*map(describe_step, functions), *(describe_step(task.coro, task.name) for task in self._turn)]
 
 
 def _runner() -> Any:

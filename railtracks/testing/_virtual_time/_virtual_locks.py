@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import abc
 import sys
 import threading
 from types import FrameType
@@ -18,11 +19,36 @@ def _before_acquiring(caller: FrameType) -> None:
         world.waits.reach_place(caller)
 
 
-class VirtualLock:
+class _Lock(abc.ABC):
+    """What locks of both kinds have in common."""
+
+    _lock: Any  # of another class; held while this one is
+
+    @abc.abstractmethod
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Acquire the lock, and return whether that has happened; see ``threading.Lock``."""
+
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Release the lock."""
+
+    def locked(self) -> bool:
+        """Return whether it is held."""
+        return bool(self._lock.locked())
+
+    def __enter__(self) -> bool:
+        _before_acquiring(sys._getframe(1))
+        return self.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+
+class VirtualLock(_Lock):
     """Stands for ``threading.Lock()``. Outside of runs, and after them, it does the same."""
 
     def __init__(self) -> None:
-        self._lock = _thread.allocate_lock()
+        self._lock: _thread.LockType = _thread.allocate_lock()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Acquire the lock, and return whether that has happened; see ``threading.Lock``."""
@@ -44,26 +70,15 @@ class VirtualLock:
         """Release the lock."""
         self._lock.release()
 
-    def locked(self) -> bool:
-        """Return whether it is held."""
-        return self._lock.locked()
-
-    def __enter__(self) -> bool:
-        _before_acquiring(sys._getframe(1))
-        return self.acquire()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.release()
-
     def _at_fork_reinit(self) -> None:
         self._lock = _thread.allocate_lock()
 
 
-class VirtualRLock:
+class VirtualRLock(_Lock):
     """Stands for ``threading.RLock()``."""
 
     def __init__(self) -> None:
-        self._lock = VirtualLock()
+        self._lock: VirtualLock = VirtualLock()
         self._owner: int | None = None
         self._count = 0
 
@@ -85,17 +100,6 @@ class VirtualRLock:
         if not self._count:
             self._owner = None
             self._lock.release()
-
-    def locked(self) -> bool:
-        """Return whether it is held."""
-        return self._lock.locked()
-
-    def __enter__(self) -> bool:
-        _before_acquiring(sys._getframe(1))
-        return self.acquire()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.release()
 
     # ---- for threading.Condition
 
