@@ -7,6 +7,7 @@ or nowhere. ``tests/harness/test_seam.py`` checks it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Hashable, Iterable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from railtracks._config import is_configured
 from railtracks._context_variable import current
 from railtracks._flow import Flow
 from railtracks._identifiers import index_of
-from railtracks._options import BACKENDS
+from railtracks._options import BACKENDS, SessionOptions
 from railtracks._policies import NO_POLICIES, Cache, Limit, Policies, PolicyOptions, Retry
 from railtracks._session._session import Session
 from railtracks._wording import counted, expected_value
@@ -79,11 +80,20 @@ __all__ = [
     "run_in_loop",
     "running_call",
     "running_library",
+    "session_arguments",
     "shared_work",
     "suspended_frames",
     "with_cost",
     "with_settings",
 ]
+
+
+def session_arguments() -> frozenset[str]:
+    """Return the names of the arguments of ``rt.Session``."""
+    named = inspect.signature(Session).parameters.values()
+    return frozenset(
+        {each.name for each in named if each.kind is not each.VAR_KEYWORD} | {*SessionOptions.__annotations__}
+    )
 
 
 class SessionProbe:

@@ -56,7 +56,7 @@ LAYERS: list[tuple[str, str]] = [
     ("page", "a run as a page of HTML"),
     ("ui", "`railtracks ui`: the runs of a store in the browser"),
     ("cli __main__", "the command line"),
-    ("testing._trace", "what the harness notes"),
+    ("testing._trace testing._arguments", "what the harness notes, and what is wrong with arguments"),
     ("testing._virtual_time", "event loops on a clock that jumps"),
     ("testing._answers", "what a model for tests answers"),
     ("testing._numbered_faults", "what goes wrong, by numbers and by chances"),

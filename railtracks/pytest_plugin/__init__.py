@@ -314,7 +314,7 @@ def _story_of(outcome: Any) -> str:
     from railtracks.testing._simulation._report import latest_events
 
     story = f"{earlier_stories(outcome)}{latest_events(outcome.trace)}"
-    return f"{story}\n\nthe run {outcome.end} after {outcome.duration:g} s; to see it again:\n  {outcome.code}"
+    return f"{story}\n\nthe run {outcome.end_after}; to see it again:\n  {outcome.code}"
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

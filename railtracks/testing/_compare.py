@@ -10,6 +10,7 @@ import attrs
 from railtracks import Flow
 from railtracks._test_probe import counted
 from railtracks.exceptions import ConfigError
+from railtracks.testing._arguments import as_list, check_function
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._simulate import simulate
 from railtracks.testing._trace import stable_repr
@@ -91,13 +92,11 @@ def compare(
         ConfigError: there are no seeds, or an argument is not allowed; or as ``simulate``, and other errors of that.
         Exception: what ``by``, or comparing its values, raises.
     """
-    if not isinstance(seeds, Iterable):
-        raise ConfigError(f"compare: seeds is {seeds!r}; write seeds=range(100)")
-    tried = list(seeds)
+    tried = as_list("compare", "seeds", seeds, "write seeds=range(100)")
     if not tried:
         raise ConfigError("compare: seeds is empty; write seeds=range(100)")
-    if by is not None and not callable(by):
-        raise ConfigError(f"compare: by is {by!r}; write a function of an outcome, such as lambda outcome: outcome.end")
+    if by is not None:
+        check_function("compare", "by", by, "write a function of an outcome, such as lambda outcome: outcome.end")
     differences = []
     for seed in tried:
         runs = []

@@ -10,6 +10,7 @@ import attrs
 from railtracks import Flow
 from railtracks._test_probe import counted
 from railtracks.exceptions import ConfigError
+from railtracks.testing._arguments import check_function, check_number
 from railtracks.testing._simulation._options import SimulationOptions
 from railtracks.testing._simulation._simulate import simulate_with
 from railtracks.testing._virtual_time._choices import Choices
@@ -129,10 +130,9 @@ def explore(
 
 
 def _validate(setup: Any, max_runs: Any, options: dict[str, Any]) -> None:
-    if setup is not None and not callable(setup):
-        raise ConfigError(f"explore: setup is {setup!r}; use a function without arguments")
-    if isinstance(max_runs, bool) or not isinstance(max_runs, int) or max_runs < 1:
-        raise ConfigError(f"explore: max_runs is {max_runs!r}; use a whole number of at least 1")
+    if setup is not None:
+        check_function("explore", "setup", setup, "use a function without arguments")
+    check_number("explore", "max_runs", max_runs, 1)
     for name in ("seed", "clock"):
         if name in options:
             raise ConfigError(f"explore: {name}={options[name]!r} is not allowed: every order is tried; leave it out")

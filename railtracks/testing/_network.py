@@ -13,6 +13,7 @@ import anyio.lowlevel
 import attrs
 
 from railtracks.exceptions import ConfigError
+from railtracks.testing._arguments import as_list
 from railtracks.testing._numbered_faults import fault_at, note_fault, validate_faults
 from railtracks.testing._trace import ReprAsCode
 from railtracks.testing._virtual_time._timers import call_later
@@ -137,7 +138,7 @@ class Network:
     ) -> None:
         self._plan: dict[int, NetworkFault] = dict(plan or {})
         self._chances: dict[NetworkFault, float] = dict(chances or {})
-        self._planned = tuple(partitions)
+        self._planned = tuple(as_list("Network", "partitions", partitions, "write a list of faults.Partition"))
         self._seed, self._latency, self._delay = seed, latency, delay
         validate_faults("Network", _FAULTS, self._plan, self._chances, latency=latency, delay=delay)
         for each in self._planned:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from railtracks import Flow
+from railtracks._test_probe import counted
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._replay_file import read_replay
 from railtracks.testing._simulation._simulate import simulate_with
@@ -92,7 +93,9 @@ class _Replayed(Decisions):
         unused = self.switches.places.difference(self.switches.made)
         for name, left in {**self._left, "switches": [*unused]}.items():
             if left:
-                self.note_misfit(f"it needed {len(left)} decisions less about {name}")
+                self.note_misfit(
+                    f"the file has {counted(len(left), 'decision')} about {name} that the run did not need"
+                )
 
     def has_more(self, name: str) -> bool:
         """Return whether there are decisions of this kind left."""
@@ -103,7 +106,7 @@ class _Replayed(Decisions):
         if self.misfit:
             self._left[name].clear()
         if not self._left[name]:
-            self.note_misfit(f"it needed more decisions about {name}")
+            self.note_misfit(f"the run needed more decisions about {name} than the file has")
             return None
         text: str = self._left[name].pop()
         return text

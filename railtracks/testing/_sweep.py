@@ -12,13 +12,14 @@ from railtracks import Flow
 from railtracks._test_probe import counted, resolve_store
 from railtracks.exceptions import ConfigError
 from railtracks.state import MemoryStore
+from railtracks.testing._arguments import as_list, as_mapping, check_flag, check_function, check_names, check_number
 from railtracks.testing._simulation import _sweep_plans as plans
 from railtracks.testing._simulation._injection import FaultyStore
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._restarts import simulate_restarts
 from railtracks.testing._simulation._simulate import simulate
 from railtracks.testing._simulation._sweep_plans import EXCEPTIONS, Plan
-from railtracks.testing.faults import Fault, Raise, node_names
+from railtracks.testing.faults import Fault, Raise, as_nodes, node_names
 from railtracks.testing.invariants import Invariant, Violation, as_invariants, check
 
 MAX_RUNS = 1000
@@ -34,6 +35,73 @@ class Subject:
     target: Any
     args: tuple[Any, ...] = ()
     invariants: tuple[Invariant, ...] = ()
+
+
+def _nodes(given: Any) -> tuple[Any, ...]:
+    return tuple(as_nodes("sweep", given))
+
+
+def _exceptions(given: Any) -> tuple[Exception | type[Exception], ...]:
+    exceptions = as_list("sweep", "exceptions", given, "write a list: exceptions=[ConnectionError('lost')]")
+    return tuple(Raise(each).exception for each in exceptions)  # which refuses what is none
+
+
+def _returns(given: Any) -> dict[Any, Any]:
+    return as_mapping("sweep", "returns", given, "write a dict of nodes and values: returns={node: value}")
+
+
+def _flag(_: object, attribute: Any, value: Any) -> None:
+    check_flag("sweep", attribute.name, value)
+
+
+def _number(least: int) -> Callable[[object, Any, Any], None]:
+    return lambda _, attribute, value: check_number("sweep", attribute.name, value, least)
+
+
+@attrs.frozen(kw_only=True)
+class SweepOptions:
+    """The arguments of ``sweep`` that say what goes wrong, by these names, with these defaults.
+
+    Raises:
+        ConfigError: one of them is not allowed.
+    """
+
+    nodes: tuple[Any, ...] = attrs.field(default=(), converter=_nodes)
+    exceptions: tuple[Exception | type[Exception], ...] = attrs.field(default=EXCEPTIONS, converter=_exceptions)
+    hang: bool = attrs.field(default=False, validator=_flag)
+    returns: dict[Any, Any] = attrs.field(default=None, converter=_returns)
+    kills: bool = attrs.field(default=True, validator=_flag)
+    pairs: int = attrs.field(default=PAIRS, validator=_number(0))
+    max_runs: int = attrs.field(default=MAX_RUNS, validator=_number(1))
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the names of these arguments."""
+        return tuple(field.name for field in attrs.fields(cls))
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """The names of ``nodes``."""
+        return tuple(node_names("sweep", self.nodes))
+
+    @property
+    def returned(self) -> dict[str, Any]:
+        """What calls may return, by the names of their nodes."""
+        return dict(zip(node_names("sweep", self.returns), self.returns.values(), strict=True))
+
+    def check_names(self, called: Iterable[str]) -> None:
+        """Validate the names against those of the nodes that were called when nothing went wrong.
+
+        A node that is given itself cannot be misspelt: it may be called only if something goes wrong.
+        """
+        called = list(called)
+        check_names("sweep", (each for each in (*self.nodes, *self.returns) if isinstance(each, str)), called)
+        wanted = self.node_names or called[1:]
+        for name in self.returned:
+            if name in called and name not in wanted:
+                raise ConfigError(
+                    f"sweep: returns has {name!r}, at which nothing goes wrong; write nodes=[{name!r}, ...]"
+                )
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -125,11 +193,13 @@ def sweep(
 
     Raises:
         Violation: the run in which nothing goes wrong broke an invariant.
-        ConfigError: an argument is not allowed.
+        ConfigError: an argument is not allowed, or a name in ``nodes`` or ``returns`` is not that of a node that was
+            called in the first run. A node that is called only if something goes wrong is given itself.
         Exception: as of ``simulate``, and what ``setup`` raises.
     """
     invariants = as_invariants("sweep", invariants)
-    _validate(setup, pairs, max_runs)
+    if setup is not None:
+        check_function("sweep", "setup", setup, "use a function without arguments")
 
     def make() -> Subject:
         if setup is not None:
@@ -142,34 +212,18 @@ def sweep(
     )  # fmt: skip
 
 
-def sweep_subjects(
-    make: Callable[[], Subject],
-    *,
-    nodes: Iterable[Any] = (),
-    exceptions: Iterable[Exception | type[Exception]] = EXCEPTIONS,
-    hang: bool = False,
-    returns: Mapping[Any, Any] | None = None,
-    kills: bool = True,
-    pairs: int = PAIRS,
-    max_runs: int = MAX_RUNS,
-    seed: int = 0,
-    **options: Any,
-) -> Sweep:
-    """Do as ``sweep`` with what ``make`` makes for each run; ``options`` are the other arguments of ``simulate``."""
-    if not isinstance(exceptions, Iterable):
-        raise ConfigError(f"sweep: exceptions is {exceptions!r}; write a list: exceptions=[ConnectionError('lost')]")
-    exceptions = tuple(exceptions)
-    for exception in exceptions:
-        Raise(exception)  # refuses what is none
-    names = tuple(node_names("sweep", nodes))
-    sweeping = _Sweeping(make, {**options, "seed": seed}, max_runs)
+def sweep_subjects(make: Callable[[], Subject], **options: Any) -> Sweep:
+    """Do as ``sweep`` with what ``make`` makes for each run, and the other arguments of ``sweep``."""
+    own = SweepOptions.names()
+    how = SweepOptions(**{name: value for name, value in options.items() if name in own})
+    names, pairs = how.node_names, how.pairs
+    simulated = {name: value for name, value in options.items() if name not in own}
+    sweeping = _Sweeping(make, {"seed": 0, **simulated}, how.max_runs)
     sweeping.run_clean()
     learned = plans.calls_of(sweeping.clean)
+    how.check_names(call.place[0] for call in learned)
     chosen = [call for call in learned if call.place[0] in names] if names else learned[1:]
-    actions = plans.Actions(
-        exceptions, tuple(plans.delays_of(sweeping.clean)), hang,
-        dict(zip(node_names("sweep", returns or {}), (returns or {}).values(), strict=True)),
-    )  # fmt: skip
+    actions = plans.Actions(how.exceptions, tuple(plans.delays_of(sweeping.clean)), how.hang, how.returned)
     if missing := sorted({*names, *actions.returns} - {call.place[0] for call in learned}):
         sweeping.left_out.append(f"{', '.join(missing)}: not called when nothing goes wrong")
     if not chosen:
@@ -180,12 +234,12 @@ def sweep_subjects(
         *plans.store_failures(sweeping.writes),
     ]
     second = []
-    if kills and sweeping.has_journal:
+    if how.kills and sweeping.has_journal:
         first += plans.kills(sweeping.writes["append"])
         second = plans.second_kills(sweeping.writes["append"])
-    elif kills:
+    elif how.kills:
         sweeping.left_out.append("kills: the session keeps no journal (save_state=False or durability='exit')")
-    sweeping.run_plans(first, keep=min(5 * pairs, max_runs // 5))
+    sweeping.run_plans(first, keep=min(5 * pairs, how.max_runs // 5))
     double = [*sweeping.faults_after(names, actions), *plans.pairs_of_faults(chosen, actions)]
     repeated = sweeping.faults_again() if pairs else []
     last = [*_some(plans.spread(second), pairs, sweeping), *repeated, *_some(double, pairs, sweeping)]
@@ -198,14 +252,6 @@ def _some(candidates: list[Plan], most: int, sweeping: _Sweeping) -> list[Plan]:
     if len(candidates) > most > 0:
         sweeping.left_out.append(f"{candidates[0].kind}: {len(candidates) - most} of {len(candidates)} (pairs={most})")
     return candidates[:most]
-
-
-def _validate(setup: Any, pairs: Any, max_runs: Any) -> None:
-    if setup is not None and not callable(setup):
-        raise ConfigError(f"sweep: setup is {setup!r}; use a function without arguments")
-    for name, value, least in (("pairs", pairs, 0), ("max_runs", max_runs, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"sweep: {name} is {value!r}; use a whole number of at least {least}")
 
 
 def _length(outcome: Outcome | None) -> int:

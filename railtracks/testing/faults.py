@@ -8,13 +8,14 @@ node or writes to its store; no user code is patched::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import attrs
 
 from railtracks._test_probe import as_node
 from railtracks.exceptions import ConfigError
+from railtracks.testing._arguments import as_list
 from railtracks.testing._executor import Executor, WorkerFault
 from railtracks.testing._faulty_model import Model, ModelFault, ModelRateLimit
 from railtracks.testing._leases import LeaseStore
@@ -120,11 +121,15 @@ class LoseWorker(ReprAsCode):
 Action = Raise | Return | Delay | Hang | Cancel | LoseWorker
 
 
+def as_nodes(owner: str, nodes: Any) -> list[Any]:
+    """Return the argument ``nodes`` of ``owner`` as a list of nodes and names; ConfigError if it is none."""
+    listed = as_list(owner, "nodes", nodes, "write a list of nodes, or of their names")
+    return [node if isinstance(node, str) else as_node(node, owner) for node in listed]
+
+
 def node_names(owner: str, nodes: Any) -> list[str]:
     """Return the names in the argument ``nodes`` of ``owner``; ConfigError if it is not a list of nodes."""
-    if isinstance(nodes, str) or not isinstance(nodes, Iterable):
-        raise ConfigError(f"{owner}: nodes is {nodes!r}; write a list of nodes, or of their names")
-    return [node if isinstance(node, str) else as_node(node, owner).name for node in nodes]
+    return [node if isinstance(node, str) else as_node(node, owner).name for node in as_nodes(owner, nodes)]
 
 
 def _node_name(node: Any) -> str | None:

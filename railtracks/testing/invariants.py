@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import linecache
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 import attrs
 
+from railtracks import Flow
 from railtracks.exceptions import ConfigError
 from railtracks.state import Reason
+from railtracks.testing._arguments import as_list, check_function
 from railtracks.testing._simulation import _report
 from railtracks.testing._simulation._outcome import Outcome, earlier_stories
 from railtracks.testing._simulation._policy_promise import TOLERANCE
@@ -78,14 +80,15 @@ def invariant(function: Any = None, /, *, of: Any = None) -> Any:
         The function, unchanged; it can also be passed to ``check``.
 
     Raises:
-        ConfigError: ``function`` is not a function.
+        ConfigError: ``function`` is not a function, or async, or ``of`` is not a flow or a node.
     """
-    if function is not None and not callable(function):
-        raise ConfigError(
-            f"@invariant decorates a function, not {function!r}; write `@invariant` or `@invariant(of=flow)`"
-        )
+    if of is not None and not isinstance(of, Flow) and not callable(of):
+        raise ConfigError(f"invariant: of is {stable_repr(of)}; write a flow or a node: `@invariant(of=flow)`")
 
     def register(given: F) -> F:
+        check_function(
+            "@invariant", "the function", given, "write `@invariant` or `@invariant(of=flow)` before a `def`"
+        )
         _registered.append(_Registered(given, of))
         return given
 
@@ -102,19 +105,19 @@ def check(outcome: Outcome, *more: Invariant) -> None:
     Raises:
         Violation: one of them does not hold, or an invariant of yours has raised another exception, such as KeyError.
             It is an AssertionError.
-        ConfigError: ``outcome`` is not an outcome, or an invariant is not used as it should be.
+        ConfigError: ``outcome`` is not an outcome, or an invariant is async, returns True or False, or is not used as
+            it should be.
     """
     if not isinstance(outcome, Outcome):
         raise ConfigError(f"check: {stable_repr(outcome)} is not an outcome; write check(simulate(flow))")
-    given: tuple[Any, ...] = more
-    for each in given:
-        if not callable(each):
-            text = f"check: {stable_repr(each)} is not an invariant; write check(outcome, function_of_an_outcome)"
-            raise ConfigError(text)
+    for each in more:
+        _check_invariant("check", each, "write check(outcome, function_of_an_outcome)")
     added = [known.function for known in _registered if known.of is None or known.of is outcome.target]
     for each in (*PROMISE, *added, *more):
         try:
-            each(outcome)
+            answer: object = each(outcome)
+            if isinstance(answer, bool):
+                raise ConfigError(_answered(each, answer))
         except Violation:
             raise
         except AssertionError as exc:
@@ -131,24 +134,34 @@ def check(outcome: Outcome, *more: Invariant) -> None:
             raise Violation(_describe(name, what, exc, outcome), outcome, name) from exc
 
 
+def _answered(invariant: Invariant, answer: bool) -> str:
+    name = getattr(invariant, "__name__", repr(invariant))
+    return f"check: the invariant {name} has returned {answer}, which means nothing; write `assert ...` in it"
+
+
 def as_invariants(owner: str, given: Any) -> tuple[Invariant, ...]:
     """Return the argument ``invariants`` of ``owner`` as a tuple; ConfigError if it is not a list of functions."""
-    if not isinstance(given, Iterable):
-        raise ConfigError(f"{owner}: invariants is {stable_repr(given)}; write invariants=[function_of_an_outcome]")
-    invariants = tuple(given)
+    write = "write invariants=[function_of_an_outcome]"
+    invariants = tuple(as_list(owner, "invariants", given, write))
     for each in invariants:
-        if not callable(each):
-            raise ConfigError(f"{owner}: {each!r} is not an invariant; write invariants=[function_of_an_outcome]")
+        _check_invariant(owner, each, write)
     return invariants
+
+
+def _check_invariant(owner: str, given: Any, write: str) -> None:
+    if not callable(given):
+        raise ConfigError(f"{owner}: {stable_repr(given)} is not an invariant; {write}")
+    check_function(owner, "an invariant", given, write)
 
 
 def _describe(name: str, what: str, exc: Exception, outcome: Outcome) -> str:
     calls = set(getattr(exc, "calls", ()))
+    chance = () if getattr(exc, "has_chance", False) else outcome.undetermined
     about = [index for index, event in enumerate(outcome.trace) if (event.session, event.call) in calls]
     return (
         f"{name.replace('_', ' ')}: {what}\n\n{earlier_stories(outcome)}{_report.timeline(outcome.trace, about)}\n\n"
-        f"the run {outcome.end} after {outcome.duration:g} s; to see it again:\n  {outcome.code}"
-        + "".join(f"\nnot decided by the seed: {text}" for text in outcome.undetermined)
+        f"the run {outcome.end_after}; to see it again:\n  {outcome.code}"
+        + "".join(f"\nnot decided by the seed: {text}" for text in chance)
     )
 
 
@@ -241,7 +254,9 @@ def is_determined(outcome: Outcome) -> None:
     real world.
     """
     if outcome.undetermined:
-        raise InvariantError(f"the seed did not decide: {'; '.join(outcome.undetermined)}")
+        error = InvariantError(f"the seed did not decide: {'; '.join(outcome.undetermined)}")
+        error.has_chance = True
+        raise error
 
 
 def ends_within(seconds: float) -> Invariant:

@@ -10,21 +10,24 @@ or not at all.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any, Protocol, TypeVar
 
 import attrs
 
 from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import ConfigError
+from railtracks.testing._arguments import check_function, unknown_name
 from railtracks.testing._simulation._observed import CallKey, ObservedOperation
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._questions import InvariantError
 from railtracks.testing._simulation._witness import Witness
 from railtracks.testing._trace import format_arguments, stable_repr
-from railtracks.testing.faults import node_names
+from railtracks.testing.faults import as_nodes
 
 __all__ = ["SequentialModel", "linearizable", "operation"]
 
@@ -80,7 +83,12 @@ def operation(name: str, /, *args: Any) -> Iterator[ObservedOperation]:
     Args:
         name: The name of the operation.
         *args: Its arguments.
+
+    Raises:
+        ConfigError: ``name`` is not a string.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"operation: {stable_repr(name)} is not a name; write operation('read', ...)")
     observed = ObservedOperation(name, args)
     observer = runtime_hooks.get().observer
     if not isinstance(observer, Witness):
@@ -111,10 +119,15 @@ def linearizable(
 
     Raises:
         ConfigError: ``nodes`` is empty or not a list of nodes and names, or ``model`` lacks a method. The invariant
-            raises it if a state is not hashable, a call has keyword arguments, or so many calls overlap that there is
-            no answer after 200,000 steps.
+            raises it if ``apply`` does not return a pair, a state is not hashable, a call has keyword arguments, or so
+            many calls overlap that there is no answer after 200,000 steps; and, where nothing went wrong, if a name in
+            ``nodes`` seems to be misspelt.
     """
-    names = _names(nodes)
+    given = as_nodes("linearizable", nodes)
+    names = _names(given)
+    texts = [each for each in given if isinstance(each, str)]
+    if key is not None:
+        check_function("linearizable", "key", key, "write a function of a name and arguments")
     sequential: SequentialModel[Any] = model() if isinstance(model, type) else model
     for method in ("init", "apply"):
         if not callable(getattr(sequential, method, None)):
@@ -124,6 +137,7 @@ def linearizable(
             )
 
     def calls_are_linearizable(outcome: Outcome) -> None:
+        _check_called(outcome, names, texts)
         parts: dict[Hashable, list[Operation]] = {}
         for each in history(outcome, names):
             parts.setdefault(None if key is None else key(each.name, each.args), []).append(each)
@@ -136,11 +150,45 @@ def linearizable(
     return calls_are_linearizable
 
 
-def _names(nodes: Any) -> frozenset[str]:
-    names = frozenset(node_names("linearizable", nodes))
+def _names(nodes: Sequence[Any]) -> frozenset[str]:
+    names = frozenset(node if isinstance(node, str) else node.name for node in nodes)
     if not names:
         raise ConfigError("linearizable: nodes is empty; write the nodes whose calls are operations")
     return names
+
+
+def _check_called(outcome: Outcome, names: frozenset[str], texts: Sequence[str]) -> None:
+    """Raise ConfigError if a name seems to be misspelt: nothing has it, in a run in which nothing went wrong.
+
+    A node that is given itself cannot be misspelt. What is called may depend on the arguments of the flow, so of
+    several names one may be missing, unless something that ran has almost its name.
+    """
+    if outcome.faults or outcome.exception is not None or outcome.before is not None or "resume" in outcome.options:
+        return
+    top = outcome.calls.get((outcome.info.session_id, 0))
+    ran = dict.fromkeys(observed.name for observed in outcome.calls.values() if observed is not top)
+    ran.update(dict.fromkeys(marked.name for marked in outcome.operations))
+    others = [name for name in ran if name not in names]
+    for text in texts:
+        is_alone = others == [*ran] and names == {*texts}
+        if text not in ran and others and (is_alone or get_close_matches(text, others)):
+            raise ConfigError(
+                f"linearizable: {unknown_name(text, others if is_alone else ran)}; "
+                f"a node that may not be called is given itself: nodes=[node]"
+            )
+
+
+def _applied(model: SequentialModel[Any], state: Any, operation: Operation) -> tuple[Any, Any]:
+    """Return the state after an operation, and what the operation returns, as the model says."""
+    answer: object = model.apply(state, operation.name, operation.args)
+    if inspect.iscoroutine(answer):
+        answer.close()  # or Python would warn that it was never awaited
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise ConfigError(
+            f"linearizable: apply of the model returned {stable_repr(answer)} for {_call(operation)}; "
+            f"return the state after the operation and its result: `return state, result`"
+        )
+    return answer
 
 
 def history(outcome: Outcome, names: Iterable[str]) -> Iterator[Operation]:
@@ -192,7 +240,7 @@ def find_unexplained(model: SequentialModel[Any], operations: Sequence[Operation
                 order.pop()
             continue
         operation = operations[index]
-        after, result = model.apply(state, operation.name, operation.args)
+        after, result = _applied(model, state, operation)
         if operation.is_known and result != operation.result:
             if longest.result is None or len(order) > len(longest.explained):
                 longest = Unexplained(tuple(order), (operation, result))

@@ -63,6 +63,8 @@ class ScriptedModel:
         words: bool = True,
         price: Price | None = None,
     ) -> None:
+        if isinstance(answers, str) or not (callable(answers) or isinstance(answers, Iterable)):
+            raise ScriptError(f"ScriptedModel: the answers are {answers!r}; write a list: ScriptedModel(['Hello.'])")
         self.name = name
         self.price = price
         self._script: Iterator[Any] = itertools.repeat(answers) if callable(answers) else iter(answers)

@@ -21,6 +21,7 @@ from railtracks._test_probe import BACKENDS, Cache, Limit, Retry, as_node
 from railtracks.exceptions import ConfigError
 from railtracks.testing import faults as f
 from railtracks.testing import trees as t
+from railtracks.testing._arguments import as_list, as_mapping, check_flag, check_number
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._sweep_plans import EXCEPTIONS, Place, calls_of, delays_of, few, overlapping
 
@@ -101,7 +102,7 @@ def policies(places: Iterable[str] = ()) -> st.SearchStrategy[dict[str, Any]]:
         "limit": st.sampled_from(_LIMITS),
         "cache": st.just(Cache(key=repr)),
     }
-    if where := [*places]:
+    if where := as_list("policies", "places", places, "write a list, such as ['thread']"):
         drawn["where"] = st.sampled_from(where)
     return some_of(drawn)
 
@@ -123,7 +124,13 @@ def networks(members: Iterable[str] = (), *, messages: int = 12, max_size: int =
         messages: The highest number of a message that goes wrong.
         max_size: The highest number of messages that go wrong.
     """
-    names = sorted(members)
+    names = as_list("networks", "members", members, "write a list of names: networks(['a', 'b'])")
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigError(f"networks: {name!r} is not the name of a member; use a string")
+    names.sort()
+    check_number("networks", "messages", messages, 1)
+    check_number("networks", "max_size", max_size, 0)
     plan = st.dictionaries(st.integers(1, messages), st.sampled_from(get_args(f.NetworkFault)), max_size=max_size)
     partitions: st.SearchStrategy[list[f.Partition]] = st.just([])
     if len(names) > 1:
@@ -150,8 +157,14 @@ def model_faults(
         requests: The highest number of a request that goes wrong.
         max_size: The highest number of faults in a plan.
     """
+    check_number("model_faults", "requests", requests, 1)
+    check_number("model_faults", "max_size", max_size, 0)
     known: tuple[f.ModelFault, ...] = get_args(f.ModelFault)
-    drawn = st.sampled_from([*kinds] or known)
+    chosen = as_list("model_faults", "kinds", kinds, "write a list, such as ['rate_limit']")
+    for kind in chosen:
+        if kind not in known:
+            raise ConfigError(f"model_faults: there is no fault {kind!r}; use some of {', '.join(map(repr, known))}")
+    drawn = st.sampled_from(chosen or known)
     return st.dictionaries(st.integers(1, requests), drawn, max_size=max_size)
 
 
@@ -208,6 +221,7 @@ def flows(max_leaves: int = 10, *, places: Iterable[str] = ()) -> st.SearchStrat
         max_leaves: About how many leaves a tree may have.
         places: Where parts of a tree may run, as for :func:`policies`.
     """
+    check_number("flows", "max_leaves", max_leaves, 1)
     given = policies(places)
     return st.recursive(_leaves(), lambda children: _branches(children, given), max_leaves=max_leaves)
 
@@ -244,9 +258,12 @@ def fault_plans(
         ConfigError: ``like`` is not an outcome, or made no call of ``nodes``.
     """
     names = f.node_names("fault_plans", nodes)
+    for name, flag in (("store", store), ("kill", kill), ("lease", lease), ("hang", hang)):
+        check_flag("fault_plans", name, flag)
+    check_number("fault_plans", "max_size", max_size, 0)
     ranges = _Ranges.guessed(names) if like is None else _Ranges.of(like, names)
     after = st.booleans()
-    exceptions = list(exceptions)
+    exceptions = _exceptions(exceptions)
     raising = st.builds(f.Raise, st.sampled_from(exceptions), after)
     usual = st.builds(f.Raise, st.just(exceptions[0]), after)
     late = st.builds(f.Delay, st.sampled_from(ranges.delays), after)
@@ -263,7 +280,7 @@ def fault_plans(
         raised = st.permutations([*exceptions, exceptions[0]])  # mostly two that differ
         both = st.builds(_both_fail, st.sampled_from(ranges.together), raised, st.tuples(after, after))
         kinds += [both, both]
-    for node, value in (returns or {}).items():
+    for node, value in as_mapping("fault_plans", "returns", returns, "write a dict of nodes and values").items():
         at = node if node is None or isinstance(node, str) else as_node(node, "fault_plans").name
         kinds.append(st.builds(partial(_returned, at, value), st.sampled_from(_CALLS)))
     entries = st.sampled_from(ranges.entries)
@@ -280,6 +297,13 @@ def fault_plans(
         return plans
     # Often one thing goes wrong alone: a run in which more does is over before much of it has happened.
     return _one_in([plans, _one_in(kinds), *[killed] * 2 * kill])
+
+
+def _exceptions(given: Any) -> list[Exception | type[Exception]]:
+    exceptions = as_list("fault_plans", "exceptions", given, "write a list: exceptions=[ConnectionError('lost')]")
+    if not exceptions:
+        raise ConfigError("fault_plans: exceptions is empty; write what calls may raise: exceptions=[ConnectionError]")
+    return [f.Raise(each).exception for each in exceptions]  # which refuses what is none
 
 
 @st.composite

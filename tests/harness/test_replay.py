@@ -169,7 +169,7 @@ def test_a_run_that_ends_earlier(tmp_path):
     document = json.loads((tmp_path / "run.json").read_text("utf-8"))
     document["turns"].append("0 0")
     (tmp_path / "run.json").write_text(json.dumps(document), "utf-8")
-    with pytest.warns(UserWarning, match="it needed 2 decisions less about turns"):
+    with pytest.warns(UserWarning, match="the file has 2 decisions about turns that the run did not need"):
         replay(tmp_path / "run.json", work, 2)
 
 

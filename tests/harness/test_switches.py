@@ -276,7 +276,7 @@ def test_a_replay_that_interrupts_too_often_warns(backend, tmp_path):
     simulate(flow, backend=backend).save_replay(path)
     document = json.loads(path.read_text())
     path.write_text(json.dumps({**document, "switches": [1000]}))
-    with pytest.warns(UserWarning, match="it needed 1 decisions less about switches"):
+    with pytest.warns(UserWarning, match="the file has 1 decision about switches that the run did not need"):
         replay(path, flow)
 
 

@@ -179,15 +179,23 @@ class Outcome:
     @property
     def end(self) -> str:
         """How the run ended, in words."""
+        return self._end("")
+
+    @property
+    def end_after(self) -> str:
+        """How the run ended, and after how many virtual seconds."""
+        return self._end(f" after {self.duration:g} s")
+
+    def _end(self, after: str) -> str:
         if self.exception is None:
-            return redact(self.info, f"returned {stable_repr(self.result)}")
+            return redact(self.info, f"returned {stable_repr(self.result)}{after}")
         if isinstance(self.exception, Deadlock):
-            return "hung for ever"
+            return f"hung for ever{after}"
         if isinstance(self.exception, Livelock):
-            return "ran for ever without time passing (Livelock)"
+            return f"ran for ever without time passing (Livelock){after}"
         if self.was_cancelled:
-            return "was cancelled from outside"
-        return redact(self.info, f"raised {type(self.exception).__name__}: {self.exception}")
+            return f"was cancelled from outside{after}"
+        return redact(self.info, f"raised {type(self.exception).__name__}{after}: {self.exception}")
 
     def diagram(self) -> str:
         """Return the story as a sequence diagram in the language of Mermaid (https://mermaid.js.org)."""
@@ -198,7 +206,7 @@ class Outcome:
         """The story as one HTML page that needs no network: a table with a column for each call, and the tree."""
         texts = [("Unseen", "\n".join(self.unseen))] if self.unseen else []
         texts += [("Calls", self.tree), ("Mermaid", self.diagram())]
-        title, summary = f"{self._name}, seed {self.seed}", f"{self.end} after {self.duration:g} s"
+        title, summary = f"{self._name}, seed {self.seed}", self.end_after
         return story_page(title, summary, redact(self.info, self.code), self.trace, texts)
 
     def save_page(self, path: str | PathLike[str]) -> None:
@@ -216,14 +224,14 @@ class Outcome:
         return self.result
 
     def __repr__(self) -> str:
-        return f"<Outcome of {self.code}: {self.end} after {self.duration:g} s; {counted(len(self.trace), 'event')}>"
+        return f"<Outcome of {self.code}: {self.end_after}; {counted(len(self.trace), 'event')}>"
 
     def __str__(self) -> str:
         story = f"{earlier_stories(self)}{_report.timeline(self.trace)}"
         unseen = "".join(f"\nunseen: {text}" for text in self.unseen)
         chance = "".join(f"\nnot decided by the seed: {text}" for text in self.undetermined)
         schedule = "" if self.schedule == "shuffled" else f" ({self.schedule})"
-        return f"{self.code}\n{self.end} after {self.duration:g} s{schedule}{unseen}{chance}\n\n{story}\n\n{self.tree}"
+        return f"{self.code}\n{self.end_after}{schedule}{unseen}{chance}\n\n{story}\n\n{self.tree}"
 
 
 def earlier_stories(outcome: Outcome) -> str:

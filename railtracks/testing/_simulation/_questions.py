@@ -23,7 +23,12 @@ class InvariantError(AssertionError):
     Args:
         text: What is wrong.
         *calls: The calls.
+
+    Attributes:
+        has_chance: Whether the text says already what the seed did not decide.
     """
+
+    has_chance = False
 
     def __init__(self, text: str, *calls: CallKey) -> None:
         super().__init__(text)

@@ -24,6 +24,7 @@ from railtracks._test_probe import (
 from railtracks.exceptions import ConfigError
 from railtracks.nodes import FunctionNode
 from railtracks.state import MemoryStore, Store
+from railtracks.testing._arguments import check_options
 from railtracks.testing._simulation._injection import FaultyStore, ProcessKilled
 from railtracks.testing._simulation._options import SimulationOptions
 from railtracks.testing._simulation._outcome import ObservedSession, Outcome, stored_info
@@ -139,7 +140,10 @@ class _Simulation:
         decisions: Decisions | None = None,
     ) -> None:
         self._target, self._args, self._how, self._options = target, args, how, options
-        self._node: FunctionNode[..., Any] = target.entry_point if isinstance(target, Flow) else as_node(target)
+        self._node: FunctionNode[..., Any] = (
+            target.entry_point if isinstance(target, Flow) else as_node(target, "simulate")
+        )
+        check_options(target, self._node, how.names(), options)
         self._clock = how.new_clock()
         decisions = Decisions(how.seed, how.schedule) if decisions is None else decisions
         self._clock.decisions = self._decisions = decisions

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from railtracks.exceptions import ConfigError
+from railtracks.testing._arguments import check_flag
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._event_loop import EventLoop
@@ -68,6 +69,8 @@ class VirtualClock:
         hold_for_sockets: bool = True,
         max_steps: int = MAX_STEPS,
     ) -> None:
+        check_flag("VirtualClock", "jumps", jumps)
+        check_flag("VirtualClock", "hold_for_sockets", hold_for_sockets)
         if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
             raise ConfigError(f"max_steps is {max_steps!r}; use a whole number of at least 1")
         if isinstance(patience, bool) or not isinstance(patience, int | float) or not patience >= 0:
@@ -159,10 +162,10 @@ class VirtualClock:
             seconds: Virtual seconds.
 
         Raises:
-            ValueError: ``seconds`` is negative.
+            ConfigError: ``seconds`` is not a number of at least 0; it is a ValueError.
         """
-        if seconds < 0:
-            raise ValueError(f"jump: {seconds!r} seconds is negative; use 0 or more")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+            raise ConfigError(f"jump: {seconds!r} is not a number of seconds; use 0 or more")
         self.jump_to(self._reading + seconds)
 
     def jump_to(self, reading: float) -> None:

@@ -19,7 +19,7 @@ import anyio
 
 from railtracks._test_hooks import RuntimeHooks, harness_options, runtime_hooks
 from railtracks._test_probe import is_configured, running_library
-from railtracks.exceptions import SessionError
+from railtracks.exceptions import ConfigError, SessionError
 from railtracks.state import MemoryStore
 from railtracks.testing._virtual_time._asyncio_loop import VirtualLoop
 from railtracks.testing._virtual_time._clock import VirtualClock
@@ -115,9 +115,31 @@ def run(
         SessionError: an event loop is running in this thread.
         Exception: what ``func`` raises.
     """
+    _check_async(func)
     with kept_in_memory():
         how = RunOptions(seed=seed, backend=backend, clock=clock, world=world, start=start, schedule=schedule)
-        return run_with(lambda hooks: hooks, func, *args, how=how, clock=clock or VirtualClock())
+        clock = clock or VirtualClock()
+        answer: T = run_with(lambda hooks: hooks, _awaited, func, args, how=how, clock=clock, target=func)
+        return answer
+
+
+def _check_async(func: Any) -> None:
+    if inspect.iscoroutine(func):
+        func.close()  # or Python would warn that it was never awaited
+        name = func.__name__
+        raise ConfigError(
+            f"run: the coroutine of {name}(...) is not a function; write run({name}, ...), with the function and its "
+            f"arguments separate"
+        )
+    if not callable(func):
+        raise ConfigError(f"run: {func!r} is not an async function; write run(main, ...), or simulate(flow) for a flow")
+
+
+async def _awaited(func: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
+    result = func(*args)
+    if not isinstance(result, Awaitable):
+        raise ConfigError(f"run: {func!r} is not async; write `async def`")
+    return await result
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ def _check_start(_: object, __: object, value: Any) -> None:
 
 
 def _check_schedule(_: object, __: object, value: Any) -> None:
-    if value is not None and value not in SCHEDULERS:
+    if value is not None and value not in tuple(SCHEDULERS):
         known = ", ".join(map(repr, SCHEDULERS))
         raise ConfigError(f"schedule is {value!r}; use one of {known}, or None to have the seed decide")
 
