@@ -15,10 +15,12 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
+from types import FrameType
 from typing import Any
 
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._tasks import is_user_code, place_of
+from railtracks.testing._virtual_time._waits import awaited
 from railtracks.testing._virtual_time._world import world_of_thread
 
 
@@ -138,14 +140,28 @@ def _send(trio_token: Any, message: Any) -> Any:
 
 
 def where_thread_waits(thread: int) -> str | None:
-    """Return where in user code a thread waits, or None if no user code is in it.
+    """Return where in user code a thread waits, and for what if that is known; None if no user code is in it.
 
     The thread must not be running: Python 3.11 may crash when the stack of a running thread is read.
     """
-    frame = sys._current_frames().get(thread)
+    place, what = where_code_waits(sys._current_frames().get(thread))
+    return None if place is None else f"{place}, in a thread{what and f', {what}'}"
+
+
+def where_code_waits(frame: FrameType | None) -> tuple[str | None, str]:
+    """Return where in user code a stack is, None if in none, and what it waits for, such as "for a lock", or "".
+
+    Args:
+        frame: The innermost frame of the stack.
+    """
+    frames: list[FrameType] = []
     while frame is not None and not is_user_code(frame):
+        frames.append(frame)
         frame = frame.f_back
-    return None if frame is None else f"{place_of(frame.f_code, frame.f_lineno)}, in a thread"
+    if frame is None:
+        return None, ""
+    wait = awaited([frame, *reversed(frames)])
+    return place_of(frame.f_code, frame.f_lineno), "" if wait is None else wait.text
 
 
 class StallDetector:

@@ -14,7 +14,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from railtracks.exceptions import ConfigError
 from railtracks.testing._arguments import check_flag
@@ -26,6 +26,7 @@ from railtracks.testing._virtual_time._pauses import OwnThread
 from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing._virtual_time._step_budget import MAX_STEPS, STEPS_PER_TURN, StepBudget
 from railtracks.testing._virtual_time._stuck_errors import ClockHeldError, Deadlock, Livelock, StuckError
+from railtracks.testing._virtual_time._tasks import tasks, where_waits
 from railtracks.testing._virtual_time._thread_kinds import name_of
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._world import World
@@ -36,6 +37,8 @@ DIGITS = 9
 """The digits of the seconds since the run began, after the point."""
 WALL = 1e9
 """The wall clock when a run begins: 2001-09-09, 01:46:40 UTC."""
+STALLED = "a thread stood still, maybe for something that a sleeping thread has, and the clock moved on"
+"""Why the seed does not decide a run in which that happened."""
 MAX_TIMERS = 1000
 """How many different lengths of timers are noted at most."""
 
@@ -239,6 +242,18 @@ class VirtualClock:
             self._turns = 0
             self._fail_spinning("threads", self._holders.paused_threads())
 
+    def let_threads_run(self, is_over: Callable[[], bool]) -> bool:
+        """Let threads take turns while code of the event loop blocks, until ``is_over``; return whether any has.
+
+        Raises:
+            StuckError: they run on and on.
+        """
+        most = self.max_steps // STEPS_PER_TURN
+        turns = self.thread_scheduler.take_turns(self.is_blocked, is_over, most)
+        if turns >= most:
+            self.fail_now(Livelock, self._spinning("threads"), self._holders.paused_threads())
+        return turns > 0
+
     def _jump_to_thread(self, holders: list[str], deadline: float | None) -> bool:
         """Jump to the end of a pause of a thread, if that is what happens next, and return whether it is."""
         pause = self.thread_scheduler.next_end()
@@ -249,15 +264,17 @@ class VirtualClock:
         if holders:
             if holders != [A_THREAD] or not self.thread_scheduler.has_stalled():
                 return False
-            self.note_undetermined(
-                "a thread stood still, maybe for something that a sleeping thread has, and the clock moved on"
-            )
+            self.note_undetermined(STALLED)
         self.jump_to(pause.until)
         return True
 
     def others_may_wake(self) -> bool:
         """Return whether there are threads that are not part of the run, and might end the wait of one that is."""
         return self._holders.others_may_wake()
+
+    def others_may_unblock(self) -> bool:
+        """Return whether such threads, or workers of pools, might end what code of the event loop blocks for."""
+        return self._holders.others_may_wake() or self._holders.pools_are_busy()
 
     def threads_of_run(self) -> list[threading.Thread]:
         """Return the threads that were started during the run, but for those that are known otherwise."""
@@ -321,18 +338,32 @@ class VirtualClock:
         )
         return None
 
+    def fail_now(self, kind: type[StuckError], problem: str, running: list[str] | None = None) -> NoReturn:
+        """Fail in code of the event loop that blocks: by an exception there, as it cannot be cancelled."""
+        self._note_failure(kind, problem, running, [place for each in tasks().values() if (place := where_waits(each))])
+        self.cancel_run()
+        assert self.failure is not None
+        raise self.failure
+
     def _fail_spinning(self, who: str, running: list[str]) -> None:
-        problem = f"{who} run on and on, and no time passes (max_steps={self.max_steps}); sleep, or wait for an event"
-        self._fail(Livelock, problem, running)
+        self._fail(Livelock, self._spinning(who), running)
+
+    def _spinning(self, who: str) -> str:
+        return f"{who} run on and on, and no time passes (max_steps={self.max_steps}); sleep, or wait for an event"
 
     def _fail(self, kind: type[StuckError], problem: str, running: list[str] | None = None) -> None:
+        assert self.event_loop is not None
+        self._note_failure(kind, problem, running, self.event_loop.waiting())
+        self.event_loop.call_soon(self.cancel_run)
+
+    def _note_failure(
+        self, kind: type[StuckError], problem: str, running: list[str] | None, waiting: list[str]
+    ) -> None:
         if self.failure is not None:  # the run was cancelled for it, and still cannot continue
             raise self.failure
-        assert self.event_loop is not None
         problem = f"at {self.now:g} s of virtual time {problem}"
-        waiting = [*self.event_loop.waiting(), *self._holders.paused_threads()]
+        waiting = [*waiting, *self._holders.paused_threads()]
         if running is not None:
             self.failure = Livelock(problem, [place for place in waiting if place not in running], running)
         else:
             self.failure = kind(problem, waiting)
-        self.event_loop.call_soon(self.cancel_run)

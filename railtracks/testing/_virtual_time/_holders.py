@@ -15,7 +15,7 @@ from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._blocked_threads import where_thread_waits
 from railtracks.testing._virtual_time._event_loop import EventLoop
 from railtracks.testing._virtual_time._pauses import GRACE
-from railtracks.testing._virtual_time._thread_kinds import foreign_threads, name_of
+from railtracks.testing._virtual_time._thread_kinds import foreign_threads, is_busy, name_of, pooled_threads
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 
 A_THREAD = "a worker thread"
@@ -100,6 +100,11 @@ class Holders:
         own = self._clock.thread_scheduler.threads
         return any(thread.ident not in own and thread.is_alive() for thread in foreign_threads())
 
+    def pools_are_busy(self) -> bool:
+        """Return whether a worker of a pool does work that is not part of the run."""
+        own = self._clock.thread_scheduler.threads
+        return any(thread.ident not in own and is_busy(thread) for thread in pooled_threads())
+
     def rests(self, thread: int) -> bool:
         """Return whether the thread waits for the event loop, or for its next job."""
         assert self._clock.event_loop is not None
@@ -111,15 +116,18 @@ class Holders:
         return self._clock.event_loop.is_blocked(thread)
 
     def paused_threads(self) -> list[str]:
-        """Return where in user code the threads are that pause."""
-        return _places(self._clock.thread_scheduler.paused_threads)
+        """Return where in user code the threads are that pause, and where what they wait for is held."""
+        pauses = self._clock.thread_scheduler.pauses()
+        places = ((where_thread_waits(thread), pause.holder()) for thread, pause in pauses.items())
+        return [place + (holder and f", acquired in {holder}") for place, holder in places if place is not None]
 
     def blocked_threads(self) -> list[str]:
         """Return where in user code the threads are that wait for the event loop."""
         assert self._clock.event_loop is not None
         jobs = self._clock.event_loop.jobs()
         threads = {*self._clock.thread_scheduler.threads, *(thread for thread, _ in jobs if thread)}
-        return _places([thread for thread in sorted(threads) if self.is_blocked(thread)])
+        places = (where_thread_waits(thread) for thread in sorted(threads) if self.is_blocked(thread))
+        return [place for place in places if place is not None]
 
     def _threads_at_work(self) -> list[str]:
         """Return the work in threads that the event loop waits for, except in threads that wait for the event loop."""
@@ -142,8 +150,3 @@ class Holders:
             return [_ANOTHER_THREAD]
         self._clock.note_undetermined("a thread waited while there were threads which are not part of the run")
         return []
-
-
-def _places(threads: list[int]) -> list[str]:
-    """Return where in user code these threads are, as far as they are in any."""
-    return [place for place in map(where_thread_waits, threads) if place is not None]

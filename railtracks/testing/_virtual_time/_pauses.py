@@ -41,6 +41,8 @@ class Pause:
     """Whether it ends earlier; cheap, and called in any thread."""
     is_sleep: bool
     """Whether only time ends it."""
+    holder: Callable[[], str] = str
+    """Returns where what the thread waits for is held, or ""."""
     began: float = attrs.field(factory=_real_clock.monotonic)
     """In real seconds."""
 

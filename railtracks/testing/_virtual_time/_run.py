@@ -232,12 +232,19 @@ def run_on(
     except BaseException as exc:
         if clock.failure is None or exc is clock.failure or isinstance(exc, KeyboardInterrupt | SystemExit):
             raise
-        if isinstance(exc, Exception) and type(exc).__name__ != "TrioInternalError":
+        if not _consists_of(exc, clock.failure) and type(exc).__name__ != "TrioInternalError":
             clock.failure.add_note(f"its cleanup raised {exc!r}")
         _discard_uncancellable(clock.failure)  # not each time, as it takes long where there are many objects
     if clock.failure is not None:
         raise clock.failure
     return result
+
+
+def _consists_of(exc: BaseException, failure: StuckError) -> bool:
+    """Return whether an exception is a cancellation, or a group of the failure alone: a task may have got that."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(_consists_of(each, failure) for each in exc.exceptions)
+    return exc is failure or not isinstance(exc, Exception)
 
 
 def _discard_uncancellable(failure: StuckError) -> None:

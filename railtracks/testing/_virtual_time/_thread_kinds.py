@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import threading
 
 from railtracks.testing._virtual_time import _real_clock
@@ -13,6 +14,8 @@ THREAD_END = 0.2
 """Real seconds that a thread has to end after a run, or a test, before it counts as left behind."""
 _OWN = ("railtracks-sync", "railtracks-watch", "railtracks-commit", "railtracks-postgres")
 """The names of the library's own threads, which stay for more work."""
+_WORKERS = ("concurrent.futures.thread", "trio._core._thread_cache")
+"""The modules of what workers of pools run."""
 _INFRASTRUCTURE = ("execnet", "xdist", "pytest_timeout", "pydevd", "_pydevd", "debugpy", "coverage")
 """Packages whose threads belong to the test runner, and do nothing for a test."""
 
@@ -39,7 +42,7 @@ def is_anyio_worker(thread: threading.Thread) -> bool:
 
 def is_trio_worker(thread: threading.Thread) -> bool:
     """Return whether it is a worker of trio."""
-    return _target_module(thread) == "trio._core._thread_cache"
+    return _target_module(thread) == _WORKERS[1]
 
 
 def is_pooled(thread: threading.Thread) -> bool:
@@ -47,9 +50,22 @@ def is_pooled(thread: threading.Thread) -> bool:
     return (
         is_anyio_worker(thread)
         or is_trio_worker(thread)
-        or _target_module(thread) == "concurrent.futures.thread"
+        or _target_module(thread) == _WORKERS[0]
         or thread.name in _OWN
     )
+
+
+def is_busy(thread: threading.Thread) -> bool:
+    """Return whether a worker of a pool does work now; a thread of the library never counts."""
+    if is_anyio_worker(thread):
+        return bool(thread.queue.unfinished_tasks)  # type: ignore[attr-defined]
+    frame = None if thread.name in _OWN else sys._current_frames().get(thread.ident or 0)
+    return frame is not None and frame.f_globals.get("__name__") not in _WORKERS  # where it waits for work
+
+
+def pooled_threads() -> list[threading.Thread]:
+    """Return the workers of pools."""
+    return [thread for thread in threading.enumerate() if is_pooled(thread)]
 
 
 def foreign_threads() -> list[threading.Thread]:

@@ -126,11 +126,9 @@ def _condition_wait(real: Any) -> Any:
         waiter.acquire()
         self._waiters.append(waiter)
         saved = self._release_save()
-        notified: bool | None = False
+        notified = False
         try:
             notified = world.waits.wait(lambda: not waiter.locked(), timeout)
-            if notified is None:
-                notified = waiter.acquire(True, -1 if timeout is None else timeout)
             return notified
         finally:
             self._acquire_restore(saved)
@@ -188,8 +186,7 @@ def _thread_join(real: Any) -> Any:
             real(self, timeout)
             return
         assert world.waits is not None
-        ended = world.waits.wait(functools.partial(_has_ended, self, world.waits.scheduler), timeout)
-        if ended is not False:
+        if world.waits.wait(functools.partial(_has_ended, self, world.waits.scheduler), timeout):
             real(self, timeout)  # it is about to end
 
     return join

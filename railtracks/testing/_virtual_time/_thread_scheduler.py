@@ -163,7 +163,14 @@ class SeededThreadScheduler:
         works = self._work.get(threading.get_ident())
         return works[-1] if works and not self._released and not has_returned(works[-1]) else None
 
-    def pause(self, until: float | None, is_over: Callable[[], bool], *, is_sleep: bool = False) -> bool:
+    def pause(
+        self,
+        until: float | None,
+        is_over: Callable[[], bool],
+        *,
+        is_sleep: bool = False,
+        holder: Callable[[], str] = str,
+    ) -> bool:
         """Let others continue until something happens, in a thread that does work.
 
         The thread goes on when it gets its turn after that.
@@ -172,6 +179,7 @@ class SeededThreadScheduler:
             until: What the clock reads when the pause ends at the latest; None for no such limit.
             is_over: Whether the pause ends earlier; it must be cheap, and may be called in any thread.
             is_sleep: Whether only time ends it.
+            holder: Returns where what the thread waits for is held, or "".
 
         Returns:
             Whether ``is_over`` returned true.
@@ -186,7 +194,7 @@ class SeededThreadScheduler:
                     raise RunEnded
                 if work in self._running:
                     del self._running[work]
-                    self._paused[work] = Pause(until, is_over, is_sleep)
+                    self._paused[work] = Pause(until, is_over, is_sleep, holder)
                     self._changed.notify_all()
                 self._wait_until_running(work)
                 if self._released:
@@ -232,8 +240,12 @@ class SeededThreadScheduler:
     @property
     def paused_threads(self) -> list[int]:
         """The threads that pause, in the order in which they began to."""
+        return list(self.pauses())
+
+    def pauses(self) -> dict[int, Pause]:
+        """Return the pauses by thread, in the order in which they began."""
         with self._changed:
-            return [self._threads[work] for work in self._paused]
+            return {self._threads[work]: pause for work, pause in self._paused.items()}
 
     def unfinished(self) -> list[object]:
         """Return the work that has not ended."""
@@ -305,6 +317,11 @@ class SeededThreadScheduler:
             granted = self._grant()
         self._wait_for_end_of_turn(rests)
         return granted
+
+    def has_begun_turn(self, is_blocked: Callable[[int], bool]) -> bool:
+        """Return whether a thread has its turn and does not wait for the event loop, also if it has stalled."""
+        with self._changed:
+            return any(work in self._threads and not is_blocked(self._threads[work]) for work in self._running)
 
     def has_stalled(self) -> bool:
         """Return whether there is work that has its turn, and none of it has advanced for a while."""

@@ -6,13 +6,17 @@ task runs and no timer fires meanwhile, but other threads go on, and time passes
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn, cast
 
 from railtracks.testing._virtual_time import _real_clock
-from railtracks.testing._virtual_time._clock import VirtualClock
-from railtracks.testing._virtual_time._pauses import GRACE, POLL_INTERVAL
+from railtracks.testing._virtual_time._blocked_threads import where_code_waits
+from railtracks.testing._virtual_time._clock import STALLED, VirtualClock
+from railtracks.testing._virtual_time._pauses import GRACE, POLL_INTERVAL, Pause
+from railtracks.testing._virtual_time._stuck_errors import ClockHeldError, Deadlock, StuckError
 from railtracks.testing._virtual_time._switches import reach_place
 from railtracks.testing._virtual_time._world import World
 
@@ -48,44 +52,89 @@ class VirtualWaits:
             until = self._clock.reading + seconds
             self.scheduler.pause(until, lambda: False, is_sleep=True)
 
-    def wait(self, is_over: Callable[[], bool], timeout: float | None) -> bool | None:
+    def wait(self, is_over: Callable[[], bool], timeout: float | None, holder: Callable[[], str] = str) -> bool:
         """Wait until something happens.
 
         Args:
             is_over: Whether it has happened; cheap, and called in any thread.
             timeout: Virtual seconds to wait at most; None for no limit.
+            holder: Returns where what is waited for is held, or "".
 
         Returns:
-            Whether it has happened; None if only a thread outside of the run can make it happen, so that the wait has
-            to be real.
+            Whether it has happened.
+
+        Raises:
+            StuckError: the thread of the event loop waits for what never happens.
         """
         if is_over():
             return True
         until = None if timeout is None else self._clock.reading + max(0.0, timeout)
         if threading.get_ident() == self._world.loop_thread:
-            return self._block_loop(until, is_over)
-        return self.scheduler.pause(until, is_over)
+            return self._block_loop(until, is_over, holder)
+        return self.scheduler.pause(until, is_over, holder=holder)
 
-    def _block_loop(self, until: float | None, is_over: Callable[[], bool]) -> bool | None:
+    def _block_loop(self, until: float | None, is_over: Callable[[], bool], holder: Callable[[], str]) -> bool:
         clock, scheduler = self._clock, self.scheduler
-        began = _real_clock.monotonic()
+        since = _real_clock.monotonic()
         while not is_over():
             scheduler.heartbeat += 1
             if until is not None and until <= clock.reading:
                 return False
-            if scheduler.take_turns(clock.is_blocked, is_over):
-                continue
-            if scheduler.grant_turn(clock.is_blocked):  # it takes long, or has stalled
-                if _real_clock.monotonic() - began > clock.patience:
-                    return None
+            if clock.let_threads_run(is_over) or self._time_passes(until, since, holder):
+                since = _real_clock.monotonic()
+            else:
                 _real_clock.block(POLL_INTERVAL)
-                continue
-            pause = scheduler.next_end()
-            ends = [end for end in (until, None if pause is None else pause.until) if end is not None]
-            if not ends:
-                return None
-            if clock.others_may_wake() and _real_clock.monotonic() - began < GRACE:
-                _real_clock.block(POLL_INTERVAL)
-                continue
-            clock.jump_to(min(ends))
         return True
+
+    def _time_passes(self, until: float | None, since: float, holder: Callable[[], str]) -> bool:
+        """Move the clock to what time ends next, if no other thread is about to do something.
+
+        Args:
+            until: What the clock reads when the wait of the event loop ends at the latest; None for no such limit.
+            since: When something has happened last, in real time.
+            holder: As for ``wait``.
+
+        Returns:
+            Whether it was moved. If not, another thread may be about to do something.
+
+        Raises:
+            StuckError: nothing can end the wait, or the other threads have not for too long.
+        """
+        clock, scheduler = self._clock, self.scheduler
+        waited = _real_clock.monotonic() - since
+        pause = scheduler.next_end()
+        is_thread_next = pause is not None and (until is None or cast(float, pause.until) < until)
+        end = cast(Pause, pause).until if is_thread_next else until
+        is_at_work = scheduler.grant_turn(clock.is_blocked)
+        if is_at_work or (end is None and scheduler.has_begun_turn(clock.is_blocked)):  # it takes long, or has stalled
+            if is_thread_next and scheduler.has_stalled():
+                clock.note_undetermined(STALLED)
+            elif waited > clock.patience:
+                self._fail(ClockHeldError, holder(), f"a thread has been at work for {clock.patience:g} s of real time")
+            else:
+                return False
+        elif end is None:
+            if not clock.others_may_unblock():
+                self._fail(Deadlock, holder(), "nothing can end that")
+            if waited > GRACE:
+                clock.note_undetermined("the event loop blocked while there were threads which are not part of the run")
+            if waited > clock.patience:
+                others = f"no thread that is not part of the run has ended that in {clock.patience:g} s of real time"
+                self._fail(Deadlock, holder(), others)
+            return False
+        elif clock.others_may_wake() and waited < GRACE:
+            return False
+        clock.jump_to(cast(float, end))
+        return True
+
+    def _fail(self, kind: type[StuckError], holder: str, why: str) -> NoReturn:
+        """Fail because code of the event loop blocks.
+
+        Args:
+            kind: The class of the error.
+            holder: Where what it waits for is held, or "".
+            why: Why nothing ends that.
+        """
+        place, what = where_code_waits(sys._getframe())
+        where = f"{place and f' in {place}'}{what and f', {what}'}{holder and f', acquired in {holder}'}"
+        self._clock.fail_now(kind, f"the event loop blocks{where}, and {why}; no task can run meanwhile")

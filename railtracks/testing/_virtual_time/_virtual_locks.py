@@ -6,10 +6,14 @@ import _thread
 import abc
 import sys
 import threading
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
-from railtracks.testing._virtual_time._world import world_of_thread
+from railtracks.testing._virtual_time._tasks import place_of
+from railtracks.testing._virtual_time._world import ThreadWaits, World, world_of_thread
+
+_BETWEEN = frozenset({__name__, "queue", "threading"})
+"""Modules that acquire locks for the code which calls them."""
 
 
 def _before_acquiring(caller: FrameType) -> None:
@@ -17,6 +21,13 @@ def _before_acquiring(caller: FrameType) -> None:
     world = world_of_thread()
     if world is not None and world.waits is not None:
         world.waits.reach_place(caller)
+
+
+def _outside(frame: FrameType) -> FrameType:
+    """Return the first frame, from this one on, that is not in code which acquires locks for others."""
+    while frame.f_globals.get("__name__") in _BETWEEN and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 class _Lock(abc.ABC):
@@ -49,25 +60,41 @@ class VirtualLock(_Lock):
 
     def __init__(self) -> None:
         self._lock: _thread.LockType = _thread.allocate_lock()
+        self._holder: tuple[int, CodeType, int] | None = None  # the thread, and where in code it was
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Acquire the lock, and return whether that has happened; see ``threading.Lock``."""
         _before_acquiring(sys._getframe(1))
         world = world_of_thread()
         if world is None or world.waits is None or not world.waits.are_virtual or not blocking:
-            return self._lock.acquire(blocking, timeout)
+            acquired = self._lock.acquire(blocking, timeout)
+        else:
+            acquired = self._acquire_in(world, world.waits, timeout)
+        if acquired and world is not None:
+            frame = _outside(sys._getframe(1))
+            self._holder = threading.get_ident(), frame.f_code, frame.f_lineno
+        return acquired
+
+    def _acquire_in(self, world: World, waits: ThreadWaits, timeout: float) -> bool:
         until = None if timeout < 0 else world.clock.reading + timeout
         while not self._lock.acquire(False):
             left = None if until is None else until - world.clock.reading
-            free = world.waits.wait(lambda: not self._lock.locked(), left)
-            if free is None:
-                return self._lock.acquire(True, timeout)
-            if not free:
+            if not waits.wait(lambda: not self._lock.locked(), left, self._describe_holder):
                 return self._lock.acquire(False)
         return True
 
+    def _describe_holder(self) -> str:
+        """Return where the lock was acquired, if it is held."""
+        if self._holder is None or not self._lock.locked():
+            return ""
+        thread, code, line = self._holder
+        world = world_of_thread()
+        is_in_loop = world is None or thread == world.loop_thread
+        return place_of(code, line) + ("" if is_in_loop else ", in a thread")
+
     def release(self) -> None:
         """Release the lock."""
+        self._holder = None
         self._lock.release()
 
     def _at_fork_reinit(self) -> None:

@@ -25,6 +25,18 @@ _METHODS = {
     ("Queue", "get"): "for an item of a queue",
     ("Queue", "put"): "for room in a queue",
     ("Queue", "join"): "for the items of a queue to be done",
+    ("PySimpleQueue", "get"): "for an item of a queue",
+    ("Future", "result"): "for a future",
+    ("Future", "exception"): "for a future",
+    ("VirtualLock", "acquire"): "for a lock",
+    ("VirtualRLock", "acquire"): "for a lock",
+    ("Lock", "__enter__"): "for a lock",
+    ("Condition", "__enter__"): "for a lock",
+    ("Condition", "wait_for"): "for a condition",
+    ("ThreadPoolExecutor", "shutdown"): "for the end of a pool",
+    ("Executor", "__exit__"): "for the end of a pool",
+    ("thread_join.<locals>", "join"): "for the end of a thread",
+    ("condition_wait.<locals>", "wait"): "for a condition",
 }
 _FUNCTIONS = {
     "sleep": "asleep",
@@ -53,7 +65,7 @@ def awaited(frames: Sequence[FrameType]) -> Wait | None:
     own = [index for index, frame in enumerate(frames) if is_user_code(frame)]
     for frame in frames[own[-1] + 1 :] if own else ():
         module = str(frame.f_globals.get("__name__", ""))
-        if module.startswith("railtracks."):
+        if module.startswith("railtracks.") and not module.startswith("railtracks.testing."):
             return None  # it waits for a call, which says itself what it waits for
         owner, _, method = frame.f_code.co_qualname.rpartition(".")
         if not owner and method in _FUNCTIONS:

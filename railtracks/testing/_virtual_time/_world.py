@@ -62,8 +62,8 @@ class ThreadWaits(Protocol):
     def sleep(self, seconds: float) -> None:
         """Pass virtual seconds in this thread."""
 
-    def wait(self, is_over: Callable[[], bool], timeout: float | None) -> bool | None:
-        """Wait until something happens; return whether it has, or None if only a real wait can find out."""
+    def wait(self, is_over: Callable[[], bool], timeout: float | None, holder: Callable[[], str] = str) -> bool:
+        """Wait until something happens, and return whether it has."""
 
 
 class World:
