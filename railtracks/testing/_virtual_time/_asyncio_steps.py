@@ -58,22 +58,25 @@ class Steps:
         if self.held:
             self._queue.extendleft(reversed(self.held))  # they were scheduled before the others
             self.held = []
-        if self._scheduler is not None and self._queue:
+        if self._scheduler is None or not self._queue:
+            return
+        if len(self._queue) > 1:
             self._arrange(self._scheduler)
+        elif (task := task_of(self._queue[0])) is not None:  # as in most turns
+            self._scheduler.log.note(order_of(task), task.get_coro(), self._queue[0])
 
     def _arrange(self, scheduler: Scheduler) -> None:
         places: list[int] = []
         steps: list[Step] = []
-        queue = tuple(self._queue)
+        queue, holds = tuple(self._queue), scheduler.holds
         for place, handle in enumerate(queue):
             if (task := task_of(handle)) is not None:
+                coroutine = task.get_coro()
                 places.append(place)
-                steps.append(Step(order_of(task), task.get_coro(), handle, can_wait=False))
-            elif _parts_neighbours(handle, scheduler.holds):
-                self._permute(places, steps, scheduler)
+                steps.append(Step(order_of(task), coroutine, handle, holds and getattr(coroutine, "cr_suspended", False)))
+            elif _parts_neighbours(handle, holds):
+                self._permute(places, [step._replace(can_wait=False) for step in steps], scheduler)
                 places, steps = [], []
-        if scheduler.holds:
-            steps = [Step(*step[:3], can_wait=getattr(step.coroutine, "cr_suspended", False)) for step in steps]
         taken = self._permute(places, steps, scheduler)
         if taken < len(steps):
             self._hold(len(queue), places[taken:], [step.handle for step in steps[taken:]])
