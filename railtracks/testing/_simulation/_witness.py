@@ -116,7 +116,7 @@ class Witness:
             for _ in range(_EXTRA_TURNS[self._extra_turns.choose(len(_EXTRA_TURNS))]):
                 await checkpoint()
             if self._clock.scheduler is not None:
-                self._clock.scheduler.log.note_call(node.name, current.index)
+                self._clock.scheduler.log.note_call(current.task, node.name, current.index)
             result = await self._injector.run_call(
                 node.name, node.is_async, lambda: strategy.execute(node, args, kwargs)
             )

@@ -235,6 +235,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._blocked.is_blocked(thread)
 
     def sockets(self) -> list[str]:
+        if len(self._selector.get_map()) == 1:  # type: ignore[attr-defined]
+            return []  # as in nearly all flows: only that by which threads wake it
         own: socket.socket = self._ssock  # type: ignore[attr-defined]
         return describe_sockets([key for key in self._selector.get_map() if key != own.fileno()])  # type: ignore[attr-defined]
 

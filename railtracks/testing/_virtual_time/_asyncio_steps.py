@@ -73,7 +73,8 @@ class Steps:
             if (task := task_of(handle)) is not None:
                 coroutine = task.get_coro()
                 places.append(place)
-                steps.append(Step(order_of(task), coroutine, handle, holds and getattr(coroutine, "cr_suspended", False)))
+                can_wait = holds and getattr(coroutine, "cr_suspended", False)
+                steps.append(Step(order_of(task), coroutine, handle, can_wait))
             elif _parts_neighbours(handle, holds):
                 self._permute(places, [step._replace(can_wait=False) for step in steps], scheduler)
                 places, steps = [], []

@@ -58,7 +58,28 @@ def draw_from(random: Random) -> Callable[[int], int]:
     return draw
 
 
+class _SeededChoices(Choices):
+    """Choices of a generator that is made at the first one, as many runs need none, and making it takes long."""
+
+    def __init__(self, seed: str) -> None:
+        super().__init__(self._draw_first, self._happens_first)
+        self._seed = seed
+
+    def _begin(self) -> None:
+        random = Random(self._seed)  # noqa: S311 (repeatable, not secret)
+        self._draw = draw_from(random)
+        self._happens = lambda probability: random.random() < probability
+
+    def _draw_first(self, count: int) -> int:
+        self._begin()
+        return self._draw(count)
+
+    def _happens_first(self, probability: float) -> bool:
+        self._begin()
+        assert self._happens is not None
+        return self._happens(probability)
+
+
 def seeded_choices(seed: int | str, purpose: str) -> Choices:
     """Return choices that are the same in every process for one seed and purpose."""
-    random = Random(f"{seed}/{purpose}")  # noqa: S311 (repeatable, not secret)
-    return Choices(draw_from(random), lambda probability: random.random() < probability)
+    return _SeededChoices(f"{seed}/{purpose}")

@@ -211,11 +211,10 @@ class VirtualClock:
         if self._is_for_threads:
             deadline = None
         while True:
-            self._let_threads_go_on()
-            if self.event_loop is not None and self.event_loop.has_news():
+            if self._let_threads_go_on() and self._has_news():
                 return False
             holders = self._holders.find(self.is_blocked)
-            if self.event_loop is not None and self.event_loop.has_news():
+            if self._has_news():
                 return False
             if not self._jump_to_thread(holders, deadline):
                 break
@@ -227,12 +226,19 @@ class VirtualClock:
             self._waiting_since = self._wait_for(holders, deadline, self._waiting_since)
         return False
 
-    def _let_threads_go_on(self) -> None:
-        """Let threads take turns, until none can continue or the event loop has something to do."""
+    def _has_news(self) -> bool:
+        return self.event_loop is not None and self.event_loop.has_news()
+
+    def _let_threads_go_on(self) -> bool:
+        """Let threads take turns, until none can continue or the event loop has something to do.
+
+        Returns:
+            Whether there were any that might continue.
+        """
         scheduler = self.thread_scheduler
         scheduler.heartbeat += 1
         if self.event_loop is None or not scheduler.has_candidates:
-            return
+            return False
         if self._turns_at != self._now:
             self._is_for_threads = False
         self._turns, self._turns_at = 0, self._now
@@ -241,6 +247,7 @@ class VirtualClock:
         if self._turns >= most and self.counts_steps:
             self._turns = 0
             self._fail_spinning("threads", self._holders.paused_threads())
+        return True
 
     def let_threads_run(self, is_over: Callable[[], bool]) -> bool:
         """Let threads take turns while code of the event loop blocks, until ``is_over``; return whether any has.

@@ -8,7 +8,7 @@ from typing import Any
 
 from railtracks._test_probe import is_user_module, suspended_frames
 from railtracks.testing._virtual_time._asyncio_order import task_of
-from railtracks.testing._virtual_time._tasks import age_of_current_task, is_user_code
+from railtracks.testing._virtual_time._tasks import age_of, is_user_code
 
 _WRAPPERS = frozenset({"coroutine_wrapper", "async_generator_asend", "async_generator_athrow"})
 """What the interpreter puts around a coroutine or generator that a coroutine awaits."""
@@ -52,9 +52,9 @@ class OrderLog:
             self._steps[latest] = None  # no user code ran in it
         self._add(age, position, False)
 
-    def note_call(self, name: str, index: int) -> None:
-        """Note that the running task begins a call, whose code may wait nowhere."""
-        self._last_age = age_of_current_task()
+    def note_call(self, task: object, name: str, index: int) -> None:
+        """Note that the task, which runs, begins a call, whose code may wait nowhere."""
+        self._last_age = age_of(task)
         self._add(self._last_age, (name, index), True)
 
     def _add(self, age: int, position: Position, begins: bool) -> None:

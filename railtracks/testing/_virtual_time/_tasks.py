@@ -82,18 +82,10 @@ def order_of(task: Any) -> int:
     return order
 
 
-def age_of_current_task() -> int:
-    """Return how many tasks were made before the running task; 0 if there is none, or the harness did not make it."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        age: int = trio.lowlevel.current_task()._counter
-        return age
-    import asyncio
-
-    try:
-        return order_of(asyncio.current_task())
-    except RuntimeError:
-        return 0
+def age_of(task: Any) -> int:
+    """Return how many tasks were made before the task of either backend; 0 if the harness did not make it."""
+    age: int = getattr(task, "_counter", None) or order_of(task)  # of trio
+    return age
 
 
 def trio_tasks() -> dict[Any, Any]:

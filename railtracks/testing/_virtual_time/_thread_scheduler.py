@@ -234,6 +234,8 @@ class SeededThreadScheduler:
     @property
     def threads(self) -> set[int]:
         """The identifiers of the threads in which work has begun."""
+        if not self._threads:
+            return set()
         with self._changed:
             return set(self._threads.values())
 
@@ -254,12 +256,16 @@ class SeededThreadScheduler:
 
     def next_end(self) -> Pause | None:
         """Return the pause that time ends first; None if time ends none."""
+        if not self._paused:  # as in nearly all flows, at each jump of the clock
+            return None
         with self._changed:
             timed = [pause for pause in self._paused.values() if pause.until is not None]
             return min(timed, key=lambda pause: cast(float, pause.until), default=None)
 
     def waits(self) -> list[Pause]:
         """Return the pauses that something else than time ends."""
+        if not self._paused:
+            return []
         with self._changed:
             return [pause for pause in self._paused.values() if not pause.is_sleep]
 
@@ -298,6 +304,8 @@ class SeededThreadScheduler:
         Returns:
             Whether a thread is at work now.
         """
+        if not self._running and not self.has_candidates:
+            return False
         with self._changed:
             self._grant()
             return self._is_at_work(is_blocked)

@@ -153,8 +153,11 @@ class _Trio:
 
         if self._scheduled and not hasattr(GLOBAL_RUN_CONTEXT, "task"):  # the event loop asks, once in each turn
             self._turn, self._scheduled = self._scheduled, []
-            with self._abandoned_if_stuck():
+            try:
                 self._clock.note_turn(len(self._turn))
+            except StuckError:
+                self._abandon_run()
+                raise
         return self._clock.reading
 
     def autojump(self) -> None:
@@ -163,8 +166,11 @@ class _Trio:
         if deadline is not None and deadline <= self._clock.reading:
             return
         self._note_timers()
-        with self._abandoned_if_stuck():
+        try:
             may_jump = self._clock.may_jump(deadline)
+        except StuckError:
+            self._abandon_run()
+            raise
         if may_jump:
             assert deadline is not None
             self._clock.jump_to(deadline)
@@ -172,16 +178,11 @@ class _Trio:
             _real_clock.block(self._wait)  # the event loop asks again and again, and threads have to run as well
             self._wait = min(max(1e-5, 2 * self._wait), 1e-3)
 
-    @contextlib.contextmanager
-    def _abandoned_if_stuck(self) -> Iterator[None]:
-        """Abandon the run if the clock ends it inside the block: nothing of it runs again."""
-        try:
-            yield
-        except StuckError:
-            keep_for_ever(_runner().tasks)
-            _runner().entry_queue.done = True
-            self._blocked.release()
-            raise
+    def _abandon_run(self) -> None:
+        """Handle that the clock ends the run now: nothing of it runs again."""
+        keep_for_ever(_runner().tasks)
+        _runner().entry_queue.done = True
+        self._blocked.release()
 
     # ---- the event loop of a clock
 

@@ -8,6 +8,7 @@ itself get the real ones, or else they could not do their work. All other thread
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import sys
 import threading
@@ -72,22 +73,26 @@ class World:
     Args:
         clock: The clock of the run.
         seed: Its seed; None for real chance.
-
-    Attributes:
-        random: What stands for the global generator of ``random``; None for the real one.
-        entropy: What stands for ``os.urandom``; None for the real one.
     """
 
     def __init__(self, clock: WorldClock, seed: int | None) -> None:
         self.clock = clock
         # A run that is resumed begins later, and so has other chance, as another process has.
-        chance = f"{seed}/{clock.wall:.0f}"
-        self.random: Random | None = None if seed is None else Random(f"{chance}/random")  # noqa: S311 (repeatable)
-        self.entropy: Random | None = None if seed is None else Random(f"{chance}/entropy")  # noqa: S311 (repeatable)
+        self._chance = None if seed is None else f"{seed}/{clock.wall:.0f}"
         self.waits: ThreadWaits | None = None
         """How its threads wait; None if they wait in real time."""
         self.loop_thread: int = threading.get_ident()
         self._uuids = itertools.count()
+
+    @functools.cached_property
+    def random(self) -> Random | None:
+        """What stands for the global generator of ``random``; None for the real one."""
+        return None if self._chance is None else Random(f"{self._chance}/random")  # noqa: S311 (repeatable)
+
+    @functools.cached_property
+    def entropy(self) -> Random | None:
+        """What stands for ``os.urandom``; None for the real one."""
+        return None if self._chance is None else Random(f"{self._chance}/entropy")  # noqa: S311 (repeatable)
 
     def end(self) -> None:
         """Have no thread be in this world from now on."""
