@@ -51,36 +51,33 @@ class Steps:
     def __init__(self, queue: deque[asyncio.Handle], scheduler: Scheduler | None) -> None:
         self._queue = queue
         self._scheduler = scheduler
-        self.held: list[asyncio.Handle] = []
+        self.held: dict[asyncio.Handle, Step] = {}
 
     def arrange(self) -> None:
         """Arrange the steps that can be taken in the next turn."""
-        if self.held:
-            self._queue.extendleft(reversed(self.held))  # they were scheduled before the others
-            self.held = []
+        known, self.held = self.held, {}
+        self._queue.extendleft(reversed(known))  # they were scheduled before the others
         if self._scheduler is None or not self._queue:
             return
         if len(self._queue) > 1:
-            self._arrange(self._scheduler)
+            self._arrange(self._scheduler, known)
         elif (task := task_of(self._queue[0])) is not None:  # as in most turns
             self._scheduler.log.note(order_of(task), task.get_coro(), self._queue[0])
 
-    def _arrange(self, scheduler: Scheduler) -> None:
+    def _arrange(self, scheduler: Scheduler, known: dict[asyncio.Handle, Step]) -> None:
         places: list[int] = []
         steps: list[Step] = []
         queue, holds = tuple(self._queue), scheduler.holds
         for place, handle in enumerate(queue):
-            if (task := task_of(handle)) is not None:
-                coroutine = task.get_coro()
+            if (step := known.get(handle) or _step_of(handle, holds)) is not None:
                 places.append(place)
-                can_wait = holds and getattr(coroutine, "cr_suspended", False)
-                steps.append(Step(order_of(task), coroutine, handle, can_wait))
+                steps.append(step)
             elif _parts_neighbours(handle, holds):
                 self._permute(places, [step._replace(can_wait=False) for step in steps], scheduler)
                 places, steps = [], []
         taken = self._permute(places, steps, scheduler)
         if taken < len(steps):
-            self._hold(len(queue), places[taken:], [step.handle for step in steps[taken:]])
+            self._hold(len(queue), steps[taken:])
 
     def _permute(self, places: list[int], steps: list[Step], scheduler: Scheduler) -> int:
         """Put the steps into these places of the queue, in the order of the scheduler; return how many to take now."""
@@ -94,18 +91,25 @@ class Steps:
             scheduler.log.note(step.age, step.coroutine, step.handle)
         return taken
 
-    def _hold(self, size: int, places: list[int], handles: list[asyncio.Handle]) -> None:
-        """Hold the handles back, which stand at these of the first ``size`` places of the queue."""
-        queue = dict(enumerate(self._queue.popleft() for _ in range(size)))
-        for place in places:
-            del queue[place]
-        self._queue.extendleft(reversed(queue.values()))
-        self.held = handles
+    def _hold(self, size: int, steps: list[Step]) -> None:
+        """Hold back the steps, which are among the first ``size`` handles of the queue."""
+        self.held = {step.handle: step for step in steps}
+        queue = [self._queue.popleft() for _ in range(size)]
+        self._queue.extendleft(handle for handle in reversed(queue) if handle not in self.held)
 
     def release(self) -> None:
         """Take the steps that are held back in this turn after all, before a callback is scheduled."""
         self._queue.extend(self.held)
-        self.held = []
+        self.held = {}
+
+
+def _step_of(handle: asyncio.Handle, holds: bool) -> Step | None:
+    """Return the step of a task that the handle is, or None if it is another callback."""
+    task = task_of(handle)
+    if task is None:
+        return None
+    coroutine = task.get_coro()
+    return Step(order_of(task), coroutine, handle, holds and getattr(coroutine, "cr_suspended", False))
 
 
 def _parts_neighbours(handle: asyncio.Handle, holds: bool) -> bool:
