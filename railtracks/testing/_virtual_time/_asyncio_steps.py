@@ -73,7 +73,7 @@ class Steps:
                 places.append(place)
                 steps.append(step)
             elif _parts_neighbours(handle, holds):
-                self._permute(places, [step._replace(can_wait=False) for step in steps], scheduler)
+                self._permute(places, [Step(*step[:3], can_wait=False) for step in steps], scheduler)
                 places, steps = [], []
         taken = self._permute(places, steps, scheduler)
         if taken < len(steps):

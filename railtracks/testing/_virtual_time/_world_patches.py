@@ -6,9 +6,10 @@ The functions are replaced in their own modules, and the names that other module
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from railtracks.testing._virtual_time._stand_ins import STAND_INS, is_original
@@ -55,8 +56,14 @@ def _leave() -> None:
 def _replace_methods() -> None:
     for owner, name, make in METHODS:
         real = vars(owner)[name]
-        setattr(owner, name, make(real))
+        setattr(owner, name, _made(make, real))
         _methods.append((owner, name, real))
+
+
+@functools.cache
+def _made(make: Callable[[Any], Any], real: Any) -> Any:
+    """Return the stand-in of a method, which is the same in each run."""
+    return make(real)
 
 
 def _replace(names: list[_Name]) -> None:
