@@ -155,7 +155,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return Moment.of(when, next(self._timers_set))
 
     def _run_once(self) -> None:
-        self.clock.turns += 1
+        self.clock.begin_turn()
         self.steps.arrange()
         super()._run_once()  # type: ignore[misc]
 

@@ -39,6 +39,8 @@ WALL = 1e9
 """The wall clock when a run begins: 2001-09-09, 01:46:40 UTC."""
 STALLED = "a thread stood still, maybe for something that a sleeping thread has, and the clock moved on"
 """Why the seed does not decide a run in which that happened."""
+TURNS_BETWEEN_COLLECTIONS = 100
+"""How many turns of the event loop there are from one garbage collection to the next."""
 MAX_TIMERS = 1000
 """How many different lengths of timers are noted at most."""
 
@@ -86,7 +88,9 @@ class VirtualClock:
         self.wall_start = WALL
         """The wall clock when the run begins."""
         self.turns = 0
-        """How many turns of the event loop have begun; it counts them itself."""
+        """How many turns of the event loop have begun."""
+        self.collect_garbage: Callable[[], None] = lambda: None
+        """Discards the garbage of the run; set by ``run``."""
         self.timers: set[float] = set()
         """The lengths of the timers that were set, in virtual seconds, to the microsecond."""
         self.counts_steps = True
@@ -186,6 +190,12 @@ class VirtualClock:
         return loop is not None and (loop.count_ready() > 0 or bool(loop.jobs()))
 
     # ---- for the event loop
+
+    def begin_turn(self) -> None:
+        """Handle that a turn of the event loop begins."""
+        self.turns += 1
+        if not self.turns % TURNS_BETWEEN_COLLECTIONS:
+            self.collect_garbage()
 
     def note_timer(self, seconds: float) -> None:
         """Note that a timer is due in so many seconds."""

@@ -24,6 +24,7 @@ from railtracks.state import MemoryStore
 from railtracks.testing._virtual_time._asyncio_loop import VirtualLoop
 from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._decisions import Decisions
+from railtracks.testing._virtual_time._garbage import collecting_by_turns
 from railtracks.testing._virtual_time._run_options import RunOptions
 from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing._virtual_time._stuck_errors import StuckError
@@ -187,6 +188,8 @@ def run_with(
     token = runtime_hooks.set(customize_hooks(virtual_hooks(clock, seed)))
     try:
         with contextlib.ExitStack() as stack:
+            if seed is not None:
+                stack.enter_context(collecting_by_turns(clock))
             if world is not None:
                 stack.enter_context(virtual_names(*_namespaces_of(func if target is None else target)))
                 stack.enter_context(world.in_this_thread())

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import _thread
 import functools
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from anyio._backends._asyncio import AsyncIOBackend
@@ -264,11 +266,24 @@ class _QueueingLimiter:
         await self._limiter.__aexit__(*exc_info)
 
 
+def _process_start(real: Any) -> Any:
+    @functools.wraps(real)
+    def start(*args: Any, **kwargs: Any) -> Any:
+        world = world_of_thread()
+        if world is not None:
+            world.note_undetermined("what a process does that was started in the run, and when it ends")
+        return real(*args, **kwargs)
+
+    return start
+
+
 METHODS: list[tuple[Any, str, Callable[[Any], Any]]] = [
     (threading.Condition, "wait", _condition_wait),
     (threading.Thread, "start", _thread_start),
     (threading.Thread, "join", _thread_join),
     (ThreadPoolExecutor, "submit", _executor_submit),
+    (subprocess.Popen, "__init__", _process_start),
+    (BaseProcess, "start", _process_start),
     (AsyncIOBackend, "run_sync_in_worker_thread", _anyio_run_sync),
 ]
 """The class, the name, and what makes the method that stands for the real one, of each method to replace."""

@@ -136,7 +136,7 @@ class _Trio:
         self._patches.enter_context(self._jobs.noted(token))
 
     def after_io_wait(self, timeout: float) -> None:
-        self._clock.turns += 1
+        self._clock.begin_turn()
 
     def after_run(self) -> None:
         self._patches.close()
