@@ -320,3 +320,24 @@ def twins(session: nox.Session) -> None:
     install(session, "test")
     nightly = {"HYPOTHESIS_PROFILE": "nightly"}
     session.run("python", "-m", "tests.harness.planted.twins", *session.posargs, env=nightly)
+
+
+@nox.session
+def same(session: nox.Session) -> None:
+    """Twenty thousand simulated runs, the same in each process, on each Python that is present, and under load.
+
+    Takes half an hour; run it once a week. Arguments go to ``tests/harness/planted/same.py``.
+    """
+    install(session, "test")
+    pythons = ["python"]
+    for version in PYTHONS:
+        found = shutil.which(f"python{version}")
+        if found is None or session.run("python", "-V", silent=True).split()[1].startswith(f"{version}."):
+            continue
+        folder = Path(session.create_tmp()).absolute() / version
+        session.run(found, "-m", "venv", str(folder), external=True)
+        python = str(folder / "bin" / "python")
+        session.run(python, "-m", "pip", "install", "--quiet", "-e", ".", *packages("test"), external=True)
+        pythons.append(python)
+    command = "python", "-m", "tests.harness.planted.same", *(f"--python={python}" for python in pythons)
+    session.run(*command, *session.posargs)

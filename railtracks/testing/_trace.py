@@ -9,7 +9,11 @@ from typing import Any
 
 import attrs
 
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_ADDRESS = re.compile(
+    r" at 0x[0-9a-fA-F]+"
+    r"| via cancel scope [0-9a-f]{6,}"  # in the message of a cancellation by anyio
+    r"|(?<=TaskInfo\()id=\d+, "  # of anyio.get_current_task()
+)
 _NO_REPR: Any = object.__repr__
 MAX_LENGTH = 100
 """Characters of a value that are shown at most."""
@@ -41,7 +45,7 @@ class _Stable(reprlib.Repr):
             text = builtins.repr(x)
         except Exception:  # raised by a user's __repr__
             return f"<{type(x).__name__}>"
-        text = _ADDRESS.sub("", text)
+        text = without_addresses(text)
         return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 3]}..."
 
 
@@ -53,9 +57,14 @@ def stable_repr(value: Any) -> str:
     return one_line(_stable.repr(value))
 
 
+def without_addresses(text: str) -> str:
+    """Return ``text`` without the addresses of objects, which differ from process to process."""
+    return _ADDRESS.sub("", text)
+
+
 def one_line(text: str) -> str:
     """Return ``text`` on one line, without addresses."""
-    return _ADDRESS.sub("", text).replace("\n", " ")
+    return without_addresses(text).replace("\n", " ")
 
 
 def format_arguments(args: tuple[Any, ...], kwargs: Any) -> str:

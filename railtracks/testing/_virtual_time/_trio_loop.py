@@ -50,10 +50,14 @@ class _Order:
     def shuffle(self, batch: list[Any]) -> None:
         """Put the tasks of a turn, which are sorted by age, into the order in which trio takes them: the last first."""
         self.batch = batch  # trio takes them out of it
+        of_threads = [task for task in batch if _is_for_threads(task)]
+        if of_threads:
+            batch[:] = [task for task in batch if task not in of_threads]
         if len(batch) > 1:
             self._arrange(batch)
         for task in reversed(batch):
             self._scheduler.log.note(task._counter, task.coro, task)
+        batch += of_threads
 
     def _arrange(self, batch: list[Any]) -> None:
         steps = [Step(task._counter, task.coro, task) for task in batch]
@@ -62,6 +66,18 @@ class _Order:
         if self._scheduler.holds:
             batch.reverse()
             _runner().runq.extend(step.handle for step in steps[taken:])  # they can run in the next turn
+
+    def count_tasks(self) -> int:
+        """Return how many tasks can run."""
+        return sum(not _is_for_threads(task) for task in (*_runner().runq, *self.batch))
+
+
+def _is_for_threads(task: Any) -> bool:
+    """Return whether it is the task of trio that takes what threads hand over.
+
+    When it runs, and how often, is a matter of real time; so the seed must decide nothing for it.
+    """
+    return getattr(task.coro, "cr_code", None) is _runner().entry_queue.task.__code__
 
 
 _orders = threading.local()
@@ -195,7 +211,7 @@ class _Trio:
 
     def count_ready(self) -> int:
         order = getattr(_orders, "current", None)
-        return len(_runner().runq) + (0 if order is None else len(order.batch))
+        return len(_runner().runq) if order is None else int(order.count_tasks())
 
     def deadline(self) -> float | None:
         deadline = float(_runner().deadlines.next_deadline())

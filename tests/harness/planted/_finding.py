@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -61,12 +61,12 @@ def find(planted: Planted, way: str | None = None, broken: bool = True, budget: 
 
 def search(planted: Planted, way: str, broken: bool, budget: int, derandomize: bool = True) -> Search:
     """Search for the defect, or for a false alarm of the twin; with other examples each time if not ``derandomize``."""
-    return FINDERS[way](_Searching(planted, broken, budget, derandomize))
+    return FINDERS[way](Searching(planted, broken, budget, derandomize))
 
 
 @attrs.frozen
-class _Searching:
-    """The arguments of a search."""
+class Searching:
+    """A search, and what it tries."""
 
     planted: Planted
     broken: bool
@@ -79,16 +79,26 @@ class _Searching:
         Raises:
             Violation: a run broke an invariant.
         """
+        for _ in self.outcomes(checks=True, **plan):
+            pass
+
+    def outcomes(self, checks: bool = False, **plan: Any) -> Iterator[Outcome]:
+        """Yield what ``run_once`` runs; if it ``checks``, that is checked first."""
         case = self.planted.make(self.broken)
         arguments = {**self.planted.options, **plan}
         args = arguments.pop("args", case.args)
+        invariants = case.invariants
         with case.variant:
             outcome = simulate(case.target, *args, **arguments)
             if case.resumes and isinstance(outcome.exception, ProcessKilled) and outcome.info.records:
-                check(outcome, *case.invariants)
+                if checks:
+                    check(outcome, *invariants)
+                yield outcome
                 again = {**arguments, "faults": (), "store": outcome.store, "resume": outcome.info.session_id}
                 outcome = simulate(case.target, *args, **again)
-        check(outcome, *case.invariants)
+        if checks:
+            check(outcome, *invariants)
+        yield outcome
 
     def plans_with_faults(self) -> st.SearchStrategy[dict[str, Any]]:
         """Return the plans of the defect, with faults at the nodes of the flow if it has none yet."""
@@ -128,22 +138,22 @@ class _Searching:
         return Search(tried, None)
 
 
-def _by_seeds(searching: _Searching) -> Search:
+def _by_seeds(searching: Searching) -> Search:
     """Draw arguments, seeds and backends."""
     return searching.drawn(searching.planted.plans, seeds())
 
 
-def _by_faults(searching: _Searching) -> Search:
+def _by_faults(searching: Searching) -> Search:
     """Draw faults as well."""
     return searching.drawn(searching.plans_with_faults(), seeds())
 
 
-def _by_schedules(searching: _Searching) -> Search:
+def _by_schedules(searching: Searching) -> Search:
     """Draw only such seeds that may hold tasks back, and let timers be late."""
     return searching.drawn(searching.planted.plans, st.integers(FIRST_OF_SCHEDULES, 2**16 - 1))
 
 
-def _by_sweep(searching: _Searching) -> Search:
+def _by_sweep(searching: Searching) -> Search:
     """Sweep once. The budget is that of the sweep itself, unless it is smaller than that of a test."""
     planted = searching.planted
 
@@ -166,7 +176,7 @@ def _by_sweep(searching: _Searching) -> Search:
     return Search(result.runs, None)
 
 
-FINDERS: dict[str, Callable[[_Searching], Search]] = {
+FINDERS: dict[str, Callable[[Searching], Search]] = {
     "seeds": _by_seeds,
     "faults": _by_faults,
     "sweep": _by_sweep,
