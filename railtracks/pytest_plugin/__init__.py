@@ -313,7 +313,7 @@ def _story_of(outcome: Any) -> str:
     from railtracks.testing._simulation._outcome import earlier_stories
     from railtracks.testing._simulation._report import latest_events
 
-    story = f"{earlier_stories(outcome)}{latest_events(outcome.trace)}"
+    story = f"{earlier_stories(outcome)}{latest_events(outcome.trace, outcome.calls)}"
     return f"{story}\n\nthe run {outcome.end_after}; to see it again:\n  {outcome.code}"
 
 

@@ -86,8 +86,8 @@ class TraceEvent:
     """The name of the node; outside of calls, the name of the session."""
     what: str
     """One of "opened", "closed", "created", "completed", "failed", "cancelled", "reused", "broadcast", "put", "delete",
-    "get" (of a key that another call sets or deletes), "mark", "refused" (of the caller of a call that was cancelled
-    before it began), "hangs", "fault"."""
+    "get" (of a key that another call sets or deletes), "mark", "switched" (a thread lost its turn to another one),
+    "refused" (of the caller of a call that was cancelled before it began), "hangs", "fault"."""
     detail: str = ""
     """Arguments, a result, an exception, or what else belongs to ``what``."""
     place: str = attrs.field(default="", eq=False)

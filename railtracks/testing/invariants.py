@@ -158,8 +158,9 @@ def _describe(name: str, what: str, exc: Exception, outcome: Outcome) -> str:
     calls = set(getattr(exc, "calls", ()))
     chance = () if getattr(exc, "has_chance", False) else outcome.undetermined
     about = [index for index, event in enumerate(outcome.trace) if (event.session, event.call) in calls]
+    story = _report.timeline(outcome.trace, outcome.calls, about)
     return (
-        f"{name.replace('_', ' ')}: {what}\n\n{earlier_stories(outcome)}{_report.timeline(outcome.trace, about)}\n\n"
+        f"{name.replace('_', ' ')}: {what}\n\n{earlier_stories(outcome)}{story}\n\n"
         f"the run {outcome.end_after}; to see it again:\n  {outcome.code}"
         + "".join(f"\nnot decided by the seed: {text}" for text in chance)
     )

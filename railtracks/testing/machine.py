@@ -397,4 +397,4 @@ class SessionMachine(RuleBasedStateMachine):
             assert abs(again - created) < 0.001, self._story(f"{call} is tried again at {created:g} s, not {again:g} s")
 
     def _story(self, problem: str) -> str:
-        return f"{problem}\n\n{_report.timeline(self._witness.trace)}"
+        return f"{problem}\n\n{_report.timeline(self._witness.trace, self._witness.calls)}"

@@ -41,6 +41,8 @@ class ObservedCall:
     """Where in user code it was when it was cancelled, and what it waited for."""
     by_deadline: bool = False
     """Whether the deadline of a scope has cancelled it, as far as the event loop says so."""
+    by_sibling: bool = False
+    """Whether the failure of another task has cancelled it, as far as the event loop says so."""
     in_cleanup: bool = False
     """Whether it was made while a cancellation passed through its caller."""
     context_leaked: bool = False

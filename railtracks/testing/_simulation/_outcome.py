@@ -227,7 +227,7 @@ class Outcome:
         return f"<Outcome of {self.code}: {self.end_after}; {counted(len(self.trace), 'event')}>"
 
     def __str__(self) -> str:
-        story = f"{earlier_stories(self)}{_report.timeline(self.trace)}"
+        story = f"{earlier_stories(self)}{_report.timeline(self.trace, self.calls)}"
         unseen = "".join(f"\nunseen: {text}" for text in self.unseen)
         chance = "".join(f"\nnot decided by the seed: {text}" for text in self.undetermined)
         schedule = "" if self.schedule == "shuffled" else f" ({self.schedule})"
@@ -239,7 +239,7 @@ def earlier_stories(outcome: Outcome) -> str:
     before = outcome.before
     if before is None:
         return ""
-    story = _report.latest_events(before.trace)
+    story = _report.latest_events(before.trace, before.calls)
     return f"{earlier_stories(before)}{story}\n\nthe run {before.end}; resumed in another process:\n\n"
 
 

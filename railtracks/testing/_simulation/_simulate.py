@@ -152,6 +152,7 @@ class _Simulation:
         self._clock.on_loop_error = self._unseen.on_loop_error
         self._witness = Witness(self._clock, how.faults, decisions, self._cancel, self._unseen.on_callback_error)
         self._store: Store = resolve_store(options["store"]) if options.get("store") is not None else MemoryStore()
+        decisions.switches.on_switch = self._witness.on_switch
         at_store = [fault for fault in how.faults if isinstance(fault, StoreFault)]
         self._faulty = FaultyStore(self._store, at_store, self._witness.on_store_fault) if at_store else None
         self._scope: anyio.CancelScope | None = None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from railtracks.testing._simulation._diagram import lane
+from railtracks.testing._simulation._report import shown_place
 from railtracks.testing._trace import TraceEvent
 
 MAX_COLUMNS = 12
@@ -57,8 +58,7 @@ def _table(trace: Sequence[TraceEvent]) -> str:
 def _row(event: TraceEvent, columns: Sequence[str], begins_turn: bool) -> str:
     here = columns.index(lane(event)) if len(columns) > 1 else 0
     who = "" if len(columns) > 1 and event.call is not None else event.who
-    place = f" in {event.place}" if event.place else ""
-    text = escape(f"{who} {event.what} {event.detail}{place}".strip())
+    text = escape(f"{who} {event.what} {event.detail}{shown_place(event)}".strip())
     cells = "".join(f'<td class="{event.what}">{text}</td>' if i == here else "<td></td>" for i in range(len(columns)))
     row = "turn" if begins_turn else ""
     return f'<tr class="{row}"><td class="time">{event.time:.3f}</td>{cells}</tr>'

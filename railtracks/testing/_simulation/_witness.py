@@ -9,6 +9,7 @@ import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any, Literal
 
 import anyio
@@ -29,13 +30,15 @@ from railtracks._test_probe import (
 )
 from railtracks.nodes import FunctionNode
 from railtracks.state import Broadcast, CallCancelled, CallCreated, CallFailed, CallSucceeded, Reason
+from railtracks.testing._simulation._causes import cause_of
 from railtracks.testing._simulation._injection import Injector
 from railtracks.testing._simulation._observed import CallKey, ContextReads, ObservedCall, ObservedOperation
 from railtracks.testing._trace import TraceEvent, format_arguments, stable_repr
+from railtracks.testing._virtual_time._acquired import Position, acquired_at, acquired_in
 from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._decisions import Decisions
-from railtracks.testing._virtual_time._tasks import frames_passed, tasks, where_raised
-from railtracks.testing._virtual_time._waits import Wait, awaited, is_by_deadline
+from railtracks.testing._virtual_time._tasks import place_of, positions_passed, tasks, where_raised
+from railtracks.testing._virtual_time._waits import Wait, awaited, is_by_deadline, is_by_sibling
 from railtracks.testing.faults import Fault, StoreFault
 
 caller: ContextVar[CallKey | None] = ContextVar("railtracks_testing_caller", default=None)
@@ -85,6 +88,8 @@ class Witness:
         self._extra_turns = decisions.turns
         self._injector = Injector(faults, decisions.faults, self._on_fault, cancel, abandon_current)
         self._context_reads = ContextReads()
+        self._released: list[tuple[Any, str, str]] = []  # what calls had acquired that were cancelled at one moment
+        self._released_at = -1.0
         self._waits: dict[CallKey, str] = {}  # what calls waited for when the run hung, before locks were released
         self.operations: list[ObservedOperation] = []
         self._moments = itertools.count()  # how many calls and operations have begun, and how many have ended
@@ -141,11 +146,20 @@ class Witness:
         if outcome == "cancelled" and value.__traceback__ is not None:
             inner, stop = value.__traceback__.tb_next, Witness.execute.__code__
             observed.place = where_raised(inner, stop)
-            wait = awaited(frames_passed(inner, stop))
-            text = self._waits.get(key) or (wait and self._describe(wait))
+            positions = positions_passed(inner, stop)
+            wait = awaited([frame for frame, _ in positions])
+            text = self._waits.get(key) or (wait and self._describe(wait, observed.task))
+            self._note_released(key, positions)
             if observed.place and text:
                 observed.place += f", {text}"
-            observed.by_deadline = is_by_deadline(value)
+            observed.by_deadline, observed.by_sibling = is_by_deadline(value), is_by_sibling(value)
+
+    def _note_released(self, key: CallKey, positions: Sequence[Position]) -> None:
+        """Note what a call had acquired when it was cancelled: others were cancelled with it that waited for that."""
+        if self._released_at != self._clock.now:
+            self._released_at = self._clock.now
+            self._released.clear()
+        self._released += [(lock, self._who(key), place) for lock, place in acquired_in(positions)]
 
     def _note_waits(self) -> None:
         """Note what all calls wait for."""
@@ -153,20 +167,28 @@ class Witness:
         for task, coroutine in tasks().items():
             call, wait = calls.get(id(task)), awaited(list(suspended_frames(coroutine)))
             if call is not None and wait is not None:
-                self._waits[call] = self._describe(wait)
+                self._waits[call] = self._describe(wait, task)
 
     def _open_calls(self) -> dict[object, CallKey]:
         """Return the innermost call that each task is in."""
         return {id(observed.task): call for call, observed in self.calls.items() if observed.outcome is None}
 
-    def _describe(self, wait: Wait) -> str:
-        """Return what a call waits for, and which calls hold it."""
-        if not wait.holders:
-            return wait.text
-        calls = self._open_calls()
-        holders = [calls[task] for task in wait.holders if task in calls]
-        names = " and ".join(f"{session}.{index} {self.calls[session, index].name}" for session, index in holders)
-        return wait.text + (names and f" that {names} hold{'s' if len(holders) == 1 else ''}")
+    def _describe(self, wait: Wait, waiting: object) -> str:
+        """Return what a call waits for in a task, which calls hold it, and where they have acquired it."""
+        calls = {task: call for task, call in self._open_calls().items() if task != id(waiting)}
+        ended = [(who, place) for lock, who, place in self._released if lock is wait.what]
+        if ended or not (wait.holders or wait.text == "for a lock"):  # a lock of asyncio does not know who holds it
+            return wait.text + _held(ended[:1])
+        frames = {id(task): suspended_frames(coroutine) for task, coroutine in tasks().items() if id(task) in calls}
+        places = {
+            task: acquired_at([(frame, frame.f_lineno) for frame in each], wait.what, task in wait.holders)
+            for task, each in frames.items()
+        }
+        holders = wait.holders or [task for task, place in places.items() if place]
+        return wait.text + _held([(self._who(calls[task]), places.get(task, "")) for task in holders if task in calls])
+
+    def _who(self, call: CallKey) -> str:
+        return f"{call[0]}.{call[1]} {self.calls[call].name}"
 
     # ---- the trace
 
@@ -227,6 +249,9 @@ class Witness:
             place = "" if observed is None else observed.place
             if place and observed is not None and observed.by_deadline and event.reason is Reason.OUTSIDE:
                 place += ", by a deadline"
+            end_on_error = self._probes[session].session.executor_config.end_on_error
+            cause = cause_of((session, call), event.reason, self.calls, self.failures.values(), end_on_error)
+            place = ", ".join(filter(None, (place, cause)))
             self._add(session, call, event.name, "cancelled", f"({event.reason.value})", place)
 
     def on_call_refused(self, session_id: str, record: Any, name: str, handled: BaseException | None) -> None:
@@ -261,16 +286,20 @@ class Witness:
         """Note what user code wants to have in the story."""
         self._add_to_caller("mark", text)
 
+    def on_switch(self, frame: FrameType) -> None:
+        """Note that the running thread loses its turn in the code of a frame."""
+        self._add_to_caller("switched", "", place_of(frame.f_code, frame.f_lineno))
+
     def on_numbered_fault(self, text: str) -> None:
         """Note what goes wrong with a message, a request or a piece of work of a call."""
         self._add_to_caller("fault", text)
 
-    def _add_to_caller(self, what: str, text: str) -> None:
+    def _add_to_caller(self, what: str, text: str, place: str = "") -> None:
         call = caller.get()
         if call is None or call not in self.calls:
-            self._add("the run", None, "", what, text)
+            self._add("the run", None, "", what, text, place)
         else:
-            self._add(*call, self.calls[call].name, what, text)
+            self._add(*call, self.calls[call].name, what, text, place)
 
     def _on_fault(self, fault: Fault) -> None:
         call = running_call()
@@ -300,6 +329,16 @@ class Witness:
         if call is None:
             return ""
         return next((e.name for e in self.trace if e.session == session and e.call == call), "")
+
+
+def _held(holders: Sequence[tuple[str, str]]) -> str:
+    """Return by whom something is held, and where it was acquired, if that is known."""
+    if not holders:
+        return ""
+    if not any(place for _, place in holders):
+        return f" that {' and '.join(who for who, _ in holders)} hold{'s' if len(holders) == 1 else ''}"
+    each = (f"{who} acquired in {place}" if place else f"{who} holds" for who, place in holders)
+    return f" that {' and '.join(each)}"
 
 
 class _WitnessedStrategy:

@@ -34,10 +34,10 @@ def _named(frame: FrameType) -> Iterator[Any]:
             continue
         yield value
         if type(value).__module__ != "builtins" or isinstance(value, type | ModuleType):
-            yield from (_attribute(value, name) for name in code.co_names)
+            yield from (attribute_of(value, name) for name in code.co_names)
 
 
-def _attribute(value: Any, name: str) -> Any:
+def attribute_of(value: Any, name: str) -> Any:
     """Return an attribute without running any code of its object; None if there is none."""
     with contextlib.suppress(AttributeError):
         attributes = object.__getattribute__(value, "__dict__")

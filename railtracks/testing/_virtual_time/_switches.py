@@ -45,12 +45,14 @@ class SwitchPlan:
         places: The same.
         last: The greatest of them; 0 if there are none.
         made: The numbers of the places at which a thread has lost its turn.
+        on_switch: Called in a thread that is about to lose its turn, with the frame of its code.
     """
 
     def __init__(self, places: set[int]) -> None:
         self.places = places
         self.last: int = max(places, default=0)
         self.made: list[int] = []
+        self.on_switch: Callable[[FrameType], object] = lambda _: None
 
 
 def drawn_plan(choices: Choices) -> SwitchPlan:
@@ -161,6 +163,7 @@ class Switcher:
         elif self._is_due:
             self._is_due = False
             self._plan.made.append(self._count)
+            self._plan.on_switch(frame)
             self._lose_turn()
 
 

@@ -45,13 +45,13 @@ def where_raised(traceback: TracebackType | None, stop: CodeType) -> str:
     return place
 
 
-def frames_passed(traceback: TracebackType | None, stop: CodeType) -> list[FrameType]:
-    """Return the frames that an exception passed on its way to ``stop``, the outermost first."""
-    frames = []
+def positions_passed(traceback: TracebackType | None, stop: CodeType) -> list[tuple[FrameType, int]]:
+    """Return the frames that an exception passed on its way to ``stop``, each with its line, the outermost first."""
+    positions = []
     while traceback is not None and traceback.tb_frame.f_code is not stop:
-        frames.append(traceback.tb_frame)
+        positions.append((traceback.tb_frame, traceback.tb_lineno))
         traceback = traceback.tb_next
-    return frames
+    return positions
 
 
 def where_waits(coroutine: Any) -> str | None:
