@@ -33,7 +33,7 @@ FOREIGN = {
     "_thread_kinds.py": {"_DummyThread", "_current_frames", "_target"},  # threading; sys
     # concurrent.futures: the size and the threads of a pool, and the end of a future; sys; ours, at pools
     "_thread_patches.py": {
-        "_getframe", "_invoke_callbacks", "_max_workers", "_railtracks_done", "_railtracks_work", "_threads",
+        "_getframe", "_invoke_callbacks", "_max_workers", "_railtracks_work", "_threads",
     },
     "_thread_waits.py": {"_getframe"},
     "_virtual_locks.py": {"_getframe"},

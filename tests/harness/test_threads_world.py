@@ -20,7 +20,7 @@ import trio
 from trio._core._thread_cache import ThreadCache
 
 import railtracks as rt
-from railtracks.testing import Deadlock, Livelock, VirtualClock, check, simulate
+from railtracks.testing import ClockHeldError, Deadlock, Livelock, VirtualClock, check, simulate
 from railtracks.testing._virtual_time import _world_patches
 from railtracks.testing.invariants import is_determined
 
@@ -438,6 +438,103 @@ def test_nothing_is_left_replaced_if_something_cannot_be(monkeypatch):
     monkeypatch.undo()
     assert simulate(by_node, {"seats": 1}).exception is None
     assert names() == before
+
+
+@pytest.mark.either_backend
+def test_what_replaces_a_method_in_a_run_stays():
+    def join(self, timeout=None):
+        """Stands for a method that a user has replaced."""
+
+    async def flow():
+        threading.Thread.join = join
+
+    before = threading.Thread.join
+    try:
+        simulate(flow)
+        assert threading.Thread.join is join
+    finally:
+        threading.Thread.join = before
+    simulate(by_node, {"seats": 1})
+    assert threading.Thread.join is before
+
+
+@pytest.mark.either_backend
+@pytest.mark.parametrize("kind", ["Lock", "RLock"])
+@pytest.mark.parametrize("arguments", [(True, -2), (True, -0.5), (False, 3), (True, 1e12), (True, float("nan"))])
+def test_a_lock_refuses_what_a_real_one_refuses(kind, arguments):
+    def refusal():
+        lock = getattr(threading, kind)()
+        found = []
+        for _ in range(2):  # free, and then held
+            with pytest.raises((ValueError, OverflowError)) as raised:
+                lock.acquire(*arguments)
+            found.append((raised.type, str(raised.value)))
+            lock.acquire()
+            if kind == "Lock":
+                break
+        return found
+
+    async def flow():
+        return refusal(), await rt.call(refusal)
+
+    expected = refusal()
+    assert simulate(flow).result == (expected, expected)
+
+
+@pytest.mark.either_backend
+def test_cancelled_work_of_a_pool_makes_no_room():
+    async def flow():
+        with ThreadPoolExecutor(1) as pool:
+            first, second, third = (pool.submit(time.sleep, 10) for _ in range(3))
+            await anyio.sleep(1)
+            assert third.cancel()
+        assert first.done()
+        assert second.done()
+        return anyio.current_time()
+
+    outcome = simulate(flow, start=0)
+    assert outcome.result == 20
+    check(outcome, is_determined)
+
+
+@pytest.mark.slow
+@pytest.mark.either_backend
+def test_runs_in_several_threads_share_a_pool():
+    async def flow(pool):
+        jobs = [pool.submit(time.sleep, 1) for _ in range(6)]
+        await anyio.to_thread.run_sync(lambda: [job.result() for job in jobs])
+        return anyio.current_time() >= 3
+
+    def work():
+        results.extend(simulate(flow, pool, seed=seed, start=0).unwrap() for seed in range(3))
+
+    results = []
+    with ThreadPoolExecutor(2) as pool:
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert results == [True] * 6
+
+
+@pytest.mark.either_backend
+def test_a_run_inside_of_a_run_may_have_to_wait_for_its_pool():
+    async def inner(pool):
+        pool.submit(print)
+        await anyio.sleep(1)
+
+    async def outer(pool):
+        pool.submit(time.sleep, 10)
+        await anyio.sleep(1)
+        await rt.call(simulate_inner, pool)
+
+    def simulate_inner(pool):
+        with pytest.raises(ClockHeldError, match="work of another run in the same executor has been under way"):
+            simulate(inner, pool, patience=0.1)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert simulate(outer, pool).exception is None
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -284,6 +284,31 @@ def test_the_hooks_are_restored(backend):
     assert hooks() == before
 
 
+@pytest.mark.either_backend
+def test_the_hooks_do_not_pile_up(monkeypatch):
+    """What was put in the place of a hook in a run, and put back after it, leaves the hook of that run."""
+    left = []
+
+    @rt.function_node
+    def replaces():
+        left.append(sys.unraisablehook)
+
+    def depth():
+        hook, count = sys.unraisablehook, 0
+        while hasattr(hook, "before"):
+            hook, count = hook.before, count + 1
+        return count
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    before = sys.unraisablehook
+    for _ in range(3):
+        simulate(replaces)
+        sys.unraisablehook = left[-1]
+        assert depth() == 1
+    simulate(replaces)
+    assert sys.unraisablehook is before
+
+
 def test_two_runs_at_a_time_have_their_own_failures():
     outcomes = {}
     inside = threading.Barrier(2, timeout=30)

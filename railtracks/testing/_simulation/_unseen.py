@@ -132,13 +132,30 @@ _current: ContextVar[UnseenFailures | None] = ContextVar("railtracks_testing_uns
 """The failures of the run that the running code is part of."""
 
 
+class _Hook:
+    """A hook of Python that hands a failure to the run that it belongs to, or else to the hook that was there before.
+
+    Args:
+        take: Hands it to a run, and returns whether there is one.
+        before: The hook that was there before.
+    """
+
+    def __init__(self, take: Callable[[Any], bool], before: Callable[[Any], object]) -> None:
+        self._take = take
+        self.before = before
+
+    def __call__(self, failure: Any) -> None:
+        if not self._take(failure):
+            self.before(failure)
+
+
 class _Hooks:
     """The hooks of this process, which are set while there are runs."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._runs: list[UnseenFailures] = []
-        self._replaced: list[tuple[Any, str, Any, Any]] = []
+        self._replaced: list[tuple[Any, str, _Hook]] = []
         self._collecting: int | None = None  # the thread in which the garbage collector runs
 
     def add(self, run: UnseenFailures) -> None:
@@ -155,18 +172,18 @@ class _Hooks:
             self._runs.remove(run)
             if not self._runs:
                 gc.callbacks.remove(self._on_collection)
-                for module, name, ours, before in self._replaced:
-                    if getattr(module, name) is ours:  # and not that of somebody else, who will restore it
-                        setattr(module, name, before)
+                for module, name, hook in self._replaced:
+                    if getattr(module, name) is hook:  # and not that of somebody else, who will restore it
+                        setattr(module, name, hook.before)
                 self._replaced.clear()
 
-    def _replace(
-        self, module: Any, name: str, make: Callable[[Callable[[Any], object]], Callable[[Any], object]]
-    ) -> None:
+    def _replace(self, module: Any, name: str, take: Callable[[Any], bool]) -> None:
         before = getattr(module, name)
-        ours = make(before)
-        self._replaced.append((module, name, ours, before))
-        setattr(module, name, ours)
+        if isinstance(before, _Hook):  # something that had replaced it in an earlier run has put it back
+            before = before.before
+        hook = _Hook(take, before)
+        self._replaced.append((module, name, hook))
+        setattr(module, name, hook)
 
     def _on_collection(self, phase: str, _info: object) -> None:
         self._collecting = threading.get_ident() if phase == "start" else None
@@ -175,39 +192,28 @@ class _Hooks:
         """Return the run that discards something in this thread, or None if that is not known."""
         return None if self._collecting == threading.get_ident() else _current.get()
 
-    def _on_never_awaited(self, before: Callable[[Any], object]) -> Callable[[Any], object]:
-        def warn(coroutine: Any) -> None:
-            run = self._run()
-            if run is None:
-                before(coroutine)
-            else:
-                run.on_never_awaited(coroutine)
+    def _on_never_awaited(self, coroutine: Any) -> bool:
+        run = self._run()
+        if run is not None:
+            run.on_never_awaited(coroutine)
+        return run is not None
 
-        return warn
+    def _on_unraisable(self, unraisable: Any) -> bool:
+        run, exc = self._run(), unraisable.exc_value
+        if run is None or not isinstance(exc, Exception) or isinstance(exc, Warning):  # a filter made it an error
+            return False
+        run.on_unraisable(unraisable)
+        return True
 
-    def _on_unraisable(self, before: Callable[[Any], object]) -> Callable[[Any], object]:
-        def hook(unraisable: Any) -> None:
-            run = self._run()
-            exc = unraisable.exc_value
-            if run is None or not isinstance(exc, Exception) or isinstance(exc, Warning):  # a filter made it an error
-                before(unraisable)
-            else:
-                run.on_unraisable(unraisable)
-
-        return hook
-
-    def _on_thread_error(self, before: Callable[[Any], object]) -> Callable[[Any], object]:
-        def hook(args: Any) -> None:
-            run = _current.get()
-            if run is None:  # such a thread has a context of its own
-                runs = [each for each in self._runs if each.owns(args.thread)]
-                run = runs[0] if len(runs) == 1 else None
-            if run is None or not isinstance(args.exc_value, Exception):
-                before(args)
-            else:
-                run.on_thread_error(args.exc_value, args.thread)
-
-        return hook
+    def _on_thread_error(self, args: Any) -> bool:
+        run = _current.get()
+        if run is None:  # such a thread has a context of its own
+            runs = [each for each in self._runs if each.owns(args.thread)]
+            run = runs[0] if len(runs) == 1 else None
+        if run is None or not isinstance(args.exc_value, Exception):
+            return False
+        run.on_thread_error(args.exc_value, args.thread)
+        return True
 
 
 _hooks = _Hooks()

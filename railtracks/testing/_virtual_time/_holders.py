@@ -71,6 +71,9 @@ class Holders:
             return [A_THREAD]
         if self._holds:
             return [f"{self._holds} x clock.hold()"]
+        if self._clock.thread_scheduler.is_kept_by_others():
+            self._clock.note_undetermined("when work of another run ended that has the threads of an executor")
+            return ["work of another run in the same executor"]
         return self._threads_at_work() or self._sockets_in_flight() or self._waits_for_others()
 
     def find_lasting(self) -> list[str]:

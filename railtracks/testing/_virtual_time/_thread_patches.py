@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import functools
+import itertools
 import subprocess
 import sys
 import threading
@@ -26,6 +27,8 @@ from railtracks.testing._virtual_time._world import REAL_PACKAGES, World, world_
 _starting = threading.local()
 """``now``: whether this thread waits for another one that it starts, which is about to begin."""
 
+_pools = threading.Lock()
+"""Held while the unfinished work of an executor is read or written: several runs, and their threads, may share it."""
 _POOLS = REAL_PACKAGES | {"concurrent"}
 """Packages whose threads do work for others: it takes turns, and not the threads."""
 
@@ -73,18 +76,28 @@ class PoolWork(ThreadWork):
     def __init__(self, scheduler: SeededThreadScheduler, executor: ThreadPoolExecutor) -> None:
         super().__init__(scheduler)
         self.executor = executor
-        self.place = getattr(executor, "_railtracks_work", 0)
-        executor._railtracks_work = self.place + 1  # type: ignore[attr-defined]
+        with _pools:
+            self._unfinished: dict[PoolWork, None] = vars(executor).setdefault("_railtracks_work", {})
+            self._unfinished[self] = None
 
     @property
     def can_begin(self) -> bool:
-        """Whether a thread is there for it."""
-        done: int = getattr(self.executor, "_railtracks_done", 0)
-        return self.place < done + self.executor._max_workers
+        """Whether a thread is there for it: its executor takes the work of all runs in the order in which it came."""
+        return self in self._with_threads()
+
+    @property
+    def is_kept_by_others(self) -> bool:
+        """Whether work of other runs has all threads of its executor."""
+        return all(work._scheduler is not self._scheduler for work in self._with_threads())
+
+    def _with_threads(self) -> list[PoolWork]:
+        """Return the work for which its executor has threads."""
+        with _pools:
+            return list(itertools.islice(self._unfinished, self.executor._max_workers))
 
     def finish(self) -> None:
-        if not self.is_over:
-            self.executor._railtracks_done = getattr(self.executor, "_railtracks_done", 0) + 1  # type: ignore[attr-defined]
+        with _pools:
+            self._unfinished.pop(self, None)
         super().finish()
 
 

@@ -254,6 +254,11 @@ class SeededThreadScheduler:
         with self._changed:
             return [*self._ready, *self._running, *self._paused]
 
+    def is_kept_by_others(self) -> bool:
+        """Return whether work waits for a thread that does work of another run."""
+        with self._changed:
+            return any(getattr(work, "is_kept_by_others", False) for work in islice(self._ready, CANDIDATES))
+
     def next_end(self) -> Pause | None:
         """Return the pause that time ends first; None if time ends none."""
         if not self._paused:  # as in nearly all flows, at each jump of the clock

@@ -23,6 +23,12 @@ def _before_acquiring(caller: FrameType) -> None:
         world.waits.reach_place(caller)
 
 
+def _check(blocking: bool, timeout: float) -> None:
+    """Raise what a real lock raises if it is given a timeout that is not allowed."""
+    if timeout != -1:
+        _thread.allocate_lock().acquire(blocking, timeout)
+
+
 def _outside(frame: FrameType) -> FrameType:
     """Return the first frame, from this one on, that is not in code which acquires locks for others."""
     while frame.f_globals.get("__name__") in _BETWEEN and frame.f_back is not None:
@@ -65,6 +71,7 @@ class VirtualLock(_Lock):
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Acquire the lock, and return whether that has happened; see ``threading.Lock``."""
         _before_acquiring(sys._getframe(1))
+        _check(blocking, timeout)
         world = world_of_thread()
         if world is None or world.waits is None or not world.waits.are_virtual or not blocking:
             acquired = self._lock.acquire(blocking, timeout)
@@ -111,6 +118,7 @@ class VirtualRLock(_Lock):
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Acquire the lock, once more if this thread holds it, and return whether that has happened."""
+        _check(blocking, timeout)
         if self._owner == threading.get_ident():
             self._count += 1
             return True

@@ -22,7 +22,7 @@ _Name = tuple[dict[str, Any], str, Any, Any]
 _lock = threading.Lock()
 _runs = 0
 _replaced: list[_Name] = []
-_methods: list[tuple[Any, str, Any]] = []  # the class, the name, and the real method
+_methods: list[tuple[Any, str, Any, Any]] = []  # the class, the name, the real method, and what stands for it
 
 
 @contextlib.contextmanager
@@ -56,8 +56,9 @@ def _leave() -> None:
 def _replace_methods() -> None:
     for owner, name, make in METHODS:
         real = vars(owner)[name]
-        setattr(owner, name, _made(make, real))
-        _methods.append((owner, name, real))
+        stand_in = _made(make, real)
+        setattr(owner, name, stand_in)
+        _methods.append((owner, name, real, stand_in))
 
 
 @functools.cache
@@ -79,8 +80,9 @@ def _put_back() -> None:
         if namespace.get(key) is stand_in:  # or something else has replaced it in the run, and keeps it
             namespace[key] = real
     _replaced.clear()
-    for owner, name, real in _methods:
-        setattr(owner, name, real)
+    for owner, name, real, stand_in in _methods:
+        if vars(owner).get(name) is stand_in:
+            setattr(owner, name, real)
     _methods.clear()
 
 
