@@ -7,8 +7,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import attrs
+
 from railtracks import Flow
 from railtracks._test_probe import counted
+from railtracks.exceptions import ConfigError
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._replay_file import read_replay
 from railtracks.testing._simulation._simulate import simulate_with
@@ -26,10 +29,10 @@ def replay(
 
     The order of tasks and threads, where threads are interrupted, late timers, and which faults happen come from the
     file, and not from a seed: so the run is the same with another version of Railtracks, which would draw another order
-    from the seed. The faults, the backend and the other options of ``simulate`` come from the file as well. What
-    ``random`` returns in the run, and the jitter of retries, follow the seed in the file. If the code has changed so
-    that the decisions do not fit, it warns once; from there on, tasks run in the order of their age, nothing is late,
-    and no fault happens by chance.
+    from the seed. The faults, the backend, the date, what ``random`` and jitter are seeded with, and the other options
+    of ``simulate`` come from the file as well. If the run has resumed others, as by ``resume``, these are in the file,
+    too, and are repeated before it. If the code has changed so that the decisions do not fit, it warns once; from there
+    on, tasks run in the order of their age, nothing is late, and no fault happens by chance.
 
     Args:
         path: The file.
@@ -38,22 +41,36 @@ def replay(
         **session_options: Arguments of ``rt.Session``, as they were.
 
     Returns:
-        What happened.
+        What happened. Its ``before`` is the run that it has resumed.
 
     Raises:
-        ConfigError: the file is not a replay file, or an argument is not allowed.
+        ConfigError: the file is not a replay file, it is of a run that has resumed one which is not in the file, or an
+            argument is not allowed.
         OSError: the file cannot be read.
         Exception: as of ``simulate``.
     """
-    document = read_replay(path)
-    decisions = _Replayed(document)
-    options = {**document["options"], "faults": document["faults"], **session_options}
-    if (given := [stable_repr(each) for each in args]) != document["args"]:
-        decisions.note_misfit(f"the arguments were ({', '.join(document['args'])}), and are ({', '.join(given)})")
-    outcome = simulate_with(decisions, target, args, options)
-    decisions.note_what_is_left()
-    if decisions.misfit:
-        warnings.warn(f"{os.fspath(path)} does not fit the run: {decisions.misfit}", stacklevel=2)
+    runs, needs = read_replay(path)
+    if missing := [name for name in needs if name not in session_options]:
+        wanted = ", ".join(f"{name}=..." for name in missing)
+        raise ConfigError(
+            f"{os.fspath(path)} is of a run that resumed another one, which is not in it; pass {wanted}, or save an "
+            f"outcome of resume(outcome)"
+        )
+    misfit, outcome = "", None
+    for number, run in enumerate(runs, 1):
+        decisions = _Replayed(run)
+        options = {**run["options"], "faults": run["faults"], **session_options}
+        if outcome is not None:
+            options |= {"store": outcome.store, "resume": outcome.info.session_id}
+        if (given := [stable_repr(each) for each in args]) != run["args"]:
+            decisions.note_misfit(f"the arguments were ({', '.join(run['args'])}), and are ({', '.join(given)})")
+        outcome = attrs.evolve(simulate_with(decisions, target, args, options), before=outcome)
+        decisions.note_what_is_left()
+        of = f"run {number} of {len(runs)}" if len(runs) > 1 else "the run"
+        misfit = misfit or (decisions.misfit and f"{of}: {decisions.misfit}")
+    assert outcome is not None
+    if misfit:
+        warnings.warn(f"{os.fspath(path)} does not fit {misfit}", stacklevel=2)
     return outcome
 
 
@@ -68,6 +85,8 @@ class _Replayed(Decisions):
 
     def __init__(self, document: dict[str, Any]) -> None:
         super().__init__(document["options"]["seed"])
+        self.chances.update(document["random"])
+        self.wall_start = document["wall_start"]
         self.misfit = ""
         self._document = document
         self._left = {name: list(reversed(document[name])) for name in ("order", "threads", "turns", "chances")}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.testing import Fault, TraceEvent, mark, simulate
+from railtracks.testing import Fault, TraceEvent, mark, simulate, simulate_restarts
 from railtracks.testing._simulation._diagram import sequence_diagram
 from railtracks.testing.faults import Raise
 from railtracks.testing.strategies import seeds
@@ -130,7 +130,7 @@ KINDS = [
     )
 )
 def test_a_diagram_is_well_formed_whatever_the_texts_are(events):
-    checked(sequence_diagram(events))
+    checked(sequence_diagram([(events, "returned 1")]))
 
 
 @settings(max_examples=10)
@@ -203,3 +203,22 @@ def test_a_page_separates_the_turns_of_the_event_loop(backend):
     turns = [event.turn for event in outcome.trace]
     assert turns == sorted(turns)
     assert outcome.html.count('<tr class="turn">') == len(set(turns)) > 3
+
+
+# ---- runs that were resumed
+
+
+def test_all_runs_of_a_resumed_outcome_are_shown(backend, tmp_path):
+    *_, last = simulate_restarts(parent, kills=[5, 2], backend=backend)
+    assert last.before is not None
+    assert last.before.before is not None
+    lines = checked(last.diagram())
+    between = [line for line in lines if "resumed in another process" in line]
+    assert len(between) == 2
+    assert all("killed after" in line for line in between)
+    assert sum(line.startswith("outside->>s0_0") for line in lines) == 3, "it is called in each of the runs"
+    last.save_page(tmp_path / "story.html")
+    page = Page((tmp_path / "story.html").read_text(encoding="utf-8"))
+    assert sum("resumed in another process:" in text for text in page.texts) == 2
+    events = sum(len(outcome.trace) for outcome in (last, last.before, last.before.before))
+    assert (tmp_path / "story.html").read_text(encoding="utf-8").count('<td class="time">') == events

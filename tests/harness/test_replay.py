@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import sys
+import time
+import uuid
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -14,9 +16,10 @@ import pytest
 
 import railtracks as rt
 from railtracks.exceptions import ConfigError
-from railtracks.testing import Fault, explore, replay, simulate
+from railtracks.testing import Fault, explore, replay, resume, simulate, simulate_restarts
 from railtracks.testing._virtual_time import _choices
-from railtracks.testing.faults import Delay, FailSave, Raise, StoreFault
+from railtracks.testing._virtual_time._decisions import Decisions
+from railtracks.testing.faults import Delay, FailSave, Kill, Raise, StoreFault
 
 REPLAYS = Path(__file__).parent / "replays"
 
@@ -139,6 +142,87 @@ def test_faults_come_back_as_they_were(tmp_path):
     ]
     simulate(work, 1, faults=faults).save_replay(tmp_path / "run.json")
     assert repr(list(replay(tmp_path / "run.json", work, 1).faults)) == repr(faults)
+
+
+# ---- chance, and runs that were resumed
+
+
+@rt.function_node(retries=rt.Retry(attempts=3, wait_initial=1, wait_jitter=2))
+async def flaky(state):
+    state.append(random.random())
+    await anyio.sleep(random.uniform(1, 2))
+    if len(state) % 3:
+        raise ConnectionError("try again")
+    return random.random()
+
+
+@rt.function_node
+async def chances():
+    drawn = [await rt.call(flaky, []) for _ in range(2)]
+    return [*drawn, random.random(), str(uuid.uuid4()), str(rt.uuid4()), rt.random().random(), time.time()]
+
+
+@pytest.mark.parametrize("seed", [0, 3, 31])
+def test_values_are_those_of_the_run_however_they_are_seeded(backend, tmp_path, monkeypatch, seed):
+    path = tmp_path / "run.json"
+    first = simulate(chances, seed=seed, backend=backend)
+    first.save_replay(path)
+    drawn = Decisions.chance
+    monkeypatch.setattr(Decisions, "chance", lambda self, purpose, text: drawn(self, purpose, f"other {text}"))
+    assert simulate(chances, seed=seed, backend=backend).result != first.result
+    again = replay(path, chances)
+    assert (again.result, again.story) == (first.result, first.story)
+
+
+@rt.function_node
+async def three():
+    return [await rt.call(flaky, []) for _ in range(3)]
+
+
+def test_a_run_that_was_resumed_replays_by_itself(backend, tmp_path):
+    path = tmp_path / "run.json"
+    for seed in (2, 23):
+        *_, last = simulate_restarts(three, kills=[5, 4], seed=seed, backend=backend)
+        assert last.before is not None and last.before.before is not None
+        last.save_replay(path)
+        again = replay(path, three)
+        assert again.result == last.result
+        assert (str(again).split("\n\n", 1)[1]) == str(last).split("\n\n", 1)[1]
+        assert again.before is not None and again.before.story == last.before.story
+
+
+def test_a_resumed_run_may_have_faults_of_its_own(backend, tmp_path):
+    first = simulate(three, faults=[Kill(4)], backend=backend)
+    last = resume(first, faults=[Fault("flaky", Raise(ValueError("late")), call=1)], seed=24)
+    last.save_replay(tmp_path / "run.json")
+    again = replay(tmp_path / "run.json", three)
+    assert (again.story, repr(again.exception), repr(again.faults)) == (
+        last.story,
+        repr(last.exception),
+        repr(last.faults),
+    )
+    again.save_replay(tmp_path / "again.json")
+    assert replay(tmp_path / "again.json", three).story == last.story
+
+
+def test_a_run_that_was_resumed_by_hand_says_what_it_needs(tmp_path):
+    first = simulate(three, faults=[Kill(4)])
+    last = simulate(three, store=first.store, resume=first.info.session_id)
+    last.save_replay(tmp_path / "run.json")
+    with pytest.raises(
+        ConfigError, match=r"resumed another one, which is not in it; pass store=\.\.\., resume=\.\.\., or"
+    ):
+        replay(tmp_path / "run.json", three)
+    again = simulate(three, faults=[Kill(4)])
+    with_store = replay(tmp_path / "run.json", three, store=again.store, resume=again.info.session_id)
+    assert with_store.story == last.story
+
+
+def test_a_misfit_says_in_which_of_the_runs_it_is(tmp_path):
+    *_, last = simulate_restarts(work, 2, kills=[3])
+    last.save_replay(tmp_path / "run.json")
+    with pytest.warns(UserWarning, match=r"does not fit run 1 of 2: the arguments were \(2\), and are \(1\)"):
+        replay(tmp_path / "run.json", work, 1)
 
 
 # ---- what does not fit

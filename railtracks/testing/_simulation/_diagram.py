@@ -9,21 +9,35 @@ from railtracks.testing._trace import TraceEvent
 
 OUTSIDE = "outside"
 """The participant that makes the top-level calls."""
+Run = tuple[Sequence[TraceEvent], str]
+"""What happened in a run, and how it ended."""
 _CALLER = re.compile(r"by (\S+): ", re.ASCII)
 _SPECIAL = re.compile(r"[^\w .,()='\"/\[\]{}:*+?!@|&~^$-]")
 _ARROWS = {"completed": "-->>", "reused": "-->>", "failed": "--x", "cancelled": "--x"}
 _RESULTS = {"completed": "", "reused": "reused ", "failed": "", "cancelled": "cancelled "}
 
 
-def sequence_diagram(trace: Sequence[TraceEvent]) -> str:
-    """Return the events as a sequence diagram: each call has a lane, and what happens in it is a note."""
-    calls = {lane(event): event.who for event in trace if event.call is not None}
-    callers: dict[str, str] = {}
+def sequence_diagram(runs: Sequence[Run]) -> str:
+    """Return the events as a sequence diagram: each call has a lane, and what happens in it is a note.
+
+    Args:
+        runs: The runs, of which each has resumed the one before it.
+    """
+    calls = {lane(event): event.who for trace, _ in runs for event in trace if event.call is not None}
     lines = ["sequenceDiagram", f"    participant {OUTSIDE}"]
     lines += [f"    participant {call} as {_escape(who)}" for call, who in calls.items()]
-    for event in trace:
-        lines += [f"    {line}" for line in _lines(event, callers, list(calls))]
+    for number, (trace, end) in enumerate(runs, 1):
+        callers: dict[str, str] = {}
+        for event in trace:
+            lines += [f"    {line}" for line in _lines(event, callers, list(calls))]
+        if number < len(runs):
+            lines.append(f"    {_over_all(list(calls), f'the run {end}; resumed in another process')}")
     return "\n".join(lines)
+
+
+def _over_all(lanes: list[str], text: str) -> str:
+    """Return a note over all lanes."""
+    return f"Note over {','.join((OUTSIDE, *lanes[-1:]))}: {_escape(text)}"
 
 
 def lane(event: TraceEvent) -> str:
@@ -50,7 +64,7 @@ def _lines(event: TraceEvent, callers: dict[str, str], lanes: list[str]) -> Iter
         text = f"{_RESULTS[event.what]}{event.detail}"
         yield f"{here}{_ARROWS[event.what]}{callers.get(here, OUTSIDE)}: {_escape(text)}"
     elif event.what == "hangs" and lanes:
-        yield f"Note over {OUTSIDE},{lanes[-1]}: {_escape(f'{event.time:g} s, hangs: {event.detail}')}"
+        yield _over_all(lanes, f"{event.time:g} s, hangs: {event.detail}")
     else:
         who = "" if event.call is not None else f"{event.session} "
         yield f"Note over {here}: {_escape(f'{who}{event.what} {event.detail}'.rstrip())}"

@@ -16,7 +16,7 @@ from railtracks.testing._simulation import _report
 from railtracks.testing._simulation._diagram import sequence_diagram
 from railtracks.testing._simulation._observed import CallKey, ObservedCall, ObservedOperation
 from railtracks.testing._simulation._options import SimulationOptions
-from railtracks.testing._simulation._replay_file import write_replay
+from railtracks.testing._simulation._replay_file import run_as_data, write_replay
 from railtracks.testing._simulation._story_page import story_page
 from railtracks.testing._trace import ReprAsCode, TraceEvent, policy_code, stable_repr
 from railtracks.testing._virtual_time._decisions import Decisions
@@ -156,16 +156,31 @@ class Outcome:
     @property
     def code(self) -> str:
         """The call of ``simulate`` that repeats this outcome; or of ``resume``, of what repeats the run before it."""
+        no_seed = "" if self.decisions.from_seed else "  # in another order: outcome.save_replay(path) keeps it"
+        return f"{self._call}{no_seed}"
+
+    @property
+    def _call(self) -> str:
         if self.before is not None:
             faults = f", faults={list(self.faults)!r}" if self.faults else ""
-            return f"resume({self.before.code}{faults}, seed={self.seed})"
+            return f"resume({self.before._call}{faults}, seed={self.seed})"
         parts = [self._name, *map(repr, self.args), *self.run_options.code()]
         parts += [f"{key}={_option_code(key, value)}" for key, value in self.options.items()]
-        no_seed = "" if self.decisions.from_seed else "  # in another order: outcome.save_replay(path) keeps it"
-        return f"simulate({', '.join(parts)}){no_seed}"
+        return f"simulate({', '.join(parts)})"
+
+    @property
+    def _runs(self) -> tuple[Outcome, ...]:
+        """The runs that it has resumed, one after another, and itself."""
+        return (*(() if self.before is None else self.before._runs), self)
+
+    @property
+    def _stories(self) -> list[tuple[tuple[TraceEvent, ...], str]]:
+        return [(each.trace, each.end) for each in self._runs]
 
     def save_replay(self, path: str | PathLike[str]) -> None:
         """Write all decisions of the run to a file, by which ``railtracks.testing.replay`` repeats it.
+
+        If it has resumed another run, as by ``railtracks.testing.resume``, that is written as well.
 
         Args:
             path: The file, such as "replays/two_leaders.json"; it is overwritten.
@@ -174,7 +189,9 @@ class Outcome:
             ConfigError: a fault of the plan has a value that cannot be written.
             OSError: the file cannot be written.
         """
-        write_replay(path, self.decisions, self.run_options, self.args, self.code, self.end)
+        runs = [run_as_data(each.decisions, each.run_options, each.args, each.code, each.end) for each in self._runs]
+        first = self._runs[0].options
+        write_replay(path, runs, [name for name in ("store", "resume") if first.get("resume") and name in first])
 
     @property
     def end(self) -> str:
@@ -198,16 +215,22 @@ class Outcome:
         return redact(self.info, f"raised {type(self.exception).__name__}{after}: {self.exception}")
 
     def diagram(self) -> str:
-        """Return the story as a sequence diagram in the language of Mermaid (https://mermaid.js.org)."""
-        return sequence_diagram(self.trace)
+        """Return the story as a sequence diagram in the language of Mermaid (https://mermaid.js.org).
+
+        It begins with the runs that this one has resumed.
+        """
+        return sequence_diagram(self._stories)
 
     @property
     def html(self) -> str:
-        """The story as one HTML page that needs no network: a table with a column for each call, and the tree."""
+        """The story as one HTML page that needs no network: a table with a column for each call, and the tree.
+
+        It begins with the runs that this one has resumed.
+        """
         texts = [("Unseen", "\n".join(self.unseen))] if self.unseen else []
         texts += [("Calls", self.tree), ("Mermaid", self.diagram())]
         title, summary = f"{self._name}, seed {self.seed}", self.end_after
-        return story_page(title, summary, redact(self.info, self.code), self.trace, texts)
+        return story_page(title, summary, redact(self.info, self.code), self._stories, texts)
 
     def save_page(self, path: str | PathLike[str]) -> None:
         """Write ``html`` to a file, in place of what is there.

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,12 @@ _KEY = "railtracks replay"
 _WIDTH = 100
 
 
-def write_replay(
-    path: str | os.PathLike[str],
-    decisions: Decisions,
-    how: SimulationOptions,
-    args: tuple[Any, ...],
-    code: str,
-    end: str,
-) -> None:
-    """Write a run to a file.
+def run_as_data(
+    decisions: Decisions, how: SimulationOptions, args: tuple[Any, ...], code: str, end: str
+) -> dict[str, Any]:
+    """Return a run as data for a replay file.
 
     Args:
-        path: The file; it is overwritten.
         decisions: What decided in the run.
         how: Its options.
         args: Its arguments, of which only the reprs are written.
@@ -43,12 +38,10 @@ def write_replay(
 
     Raises:
         ConfigError: a fault of its plan cannot be written.
-        OSError: the file cannot be written.
     """
     scheduler = decisions.scheduler_of_run
     assert scheduler is not None
-    document = {
-        _KEY: VERSION,
+    return {
         "run": code,
         "end": end,
         "args": [stable_repr(each) for each in args],
@@ -57,6 +50,8 @@ def write_replay(
             "max_steps": how.max_steps,
         },
         "faults": [_to_data(fault) for fault in how.faults],
+        "random": decisions.chances,
+        "wall_start": decisions.wall_start,
         "schedule": scheduler.kind,
         "order": _wrapped(_arranged(*each) for each in scheduler.arranged),
         "lateness": scheduler.latenesses,
@@ -65,11 +60,26 @@ def write_replay(
         "turns": _wrapped(str(chosen) for chosen, _ in decisions.turns.made),
         "chances": _wrapped(str(chosen) for chosen, _ in decisions.faults.made),
     }  # fmt: skip
+
+
+def write_replay(path: str | os.PathLike[str], runs: Sequence[dict[str, Any]], needs: Sequence[str]) -> None:
+    """Write a run to a file, with those before it that it resumed.
+
+    Args:
+        path: The file; it is overwritten.
+        runs: The runs, in order.
+        needs: The names of session options without which the first run cannot be repeated.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    *before, run = runs
+    document = {_KEY: VERSION, **run, **({"before": before} if before else {}), **({"needs": needs} if needs else {})}
     Path(path).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_replay(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the content of a file that ``write_replay`` wrote, with faults in place of their data.
+def read_replay(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the runs in a file that ``write_replay`` wrote, with faults in place of their data, and what they need.
 
     Raises:
         ConfigError: it is not such a file, or of another version.
@@ -86,14 +96,22 @@ def read_replay(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"write it again with outcome.save_replay(path)"
         )
     try:
-        document["faults"] = [_from_data(each) for each in document["faults"]]
-        for name in ("order", "threads", "turns", "chances"):
-            document[name] = " ".join(document[name]).split()
-        document["switches"] = [int(each) for each in document.get("switches", ())]
-        SimulationOptions(**document["options"])
+        return [_run_from(each) for each in (*document.pop("before", ()), document)], [*document.get("needs", ())]
     except (KeyError, TypeError, AttributeError, ValueError, ImportError) as exc:
         raise ConfigError(f"{path} is a damaged replay file: {exc!r}; write it again") from exc
-    return dict(document)
+
+
+def _run_from(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a run of a file, with faults in place of their data, and lists of decisions."""
+    run = {"random": {}, "wall_start": None, "switches": (), **data}  # which older files have not
+    run["faults"] = [_from_data(each) for each in data["faults"]]
+    for name in ("order", "threads", "turns", "chances"):
+        run[name] = " ".join(data[name]).split()
+    run["switches"] = [int(each) for each in run["switches"]]
+    run["random"] = {purpose: str(text) for purpose, text in run["random"].items()}
+    run["wall_start"] = None if run["wall_start"] is None else float(run["wall_start"])
+    SimulationOptions(**data["options"])
+    return run
 
 
 def _wrapped(words: Any) -> list[str]:

@@ -177,7 +177,9 @@ class _Simulation:
     def run(self) -> Outcome:
         threads = set(threading.enumerate())
         options = {"store": self._faulty or self._store, "logging_setting": "NONE"}
-        self._clock.wall_start = max(self._clock.wall_start, self._resumed_at())
+        if self._decisions.wall_start is None:
+            self._decisions.wall_start = max(self._clock.wall_start, self._resumed_at())
+        self._clock.wall_start = self._decisions.wall_start
         token = harness_options.set(options)
         try:
             with self._unseen.collect():

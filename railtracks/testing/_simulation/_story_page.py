@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from railtracks.testing._simulation._diagram import lane
+from railtracks.testing._simulation._diagram import Run, lane
 from railtracks.testing._simulation._report import shown_place
 from railtracks.testing._trace import TraceEvent
 
 MAX_COLUMNS = 12
 """Calls that have a column of their own at most; where there are more, all events stand in one column."""
 
+_ABOUT_TURNS = "Between two lines are the events of one turn of the event loop."
 _STYLE = """
 body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff; }
 table { border-collapse: collapse; font-size: 13px; }
@@ -25,23 +26,25 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; }
 """
 
 
-def story_page(
-    title: str, summary: str, code: str, trace: Sequence[TraceEvent], texts: Sequence[tuple[str, str]]
-) -> str:
+def story_page(title: str, summary: str, code: str, runs: Sequence[Run], texts: Sequence[tuple[str, str]]) -> str:
     """Return the page.
 
     Args:
         title: Its title.
         summary: How the run ended.
         code: How to repeat it.
-        trace: What happened.
+        runs: The runs, of which each has resumed the one before it.
         texts: More texts, each with a heading.
     """
     more = "".join(f"<h2>{escape(heading)}</h2><pre>{escape(text)}</pre>\n" for heading, text in texts)
+    tables = "\n".join(
+        _table(trace) + ("" if number == len(runs) else f"<p>The run {escape(end)}; resumed in another process:</p>")
+        for number, (trace, end) in enumerate(runs, 1)
+    )
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style></head>\n<body><h1>{escape(title)}</h1><p>{escape(summary)}</p>"
-        f"<pre>{escape(code)}</pre>\n{_table(trace)}\n{more}</body></html>\n"
+        f"<pre>{escape(code)}</pre>\n<p>{_ABOUT_TURNS}</p>\n{tables}\n{more}</body></html>\n"
     )
 
 
@@ -51,8 +54,7 @@ def _table(trace: Sequence[TraceEvent]) -> str:
     head = "".join(f"<th>{escape(lanes.get(column, ''))}</th>" for column in columns)
     turns = [None, *(event.turn for event in trace)]
     rows = "\n".join(_row(event, columns, event.turn != before) for event, before in zip(trace, turns, strict=False))
-    table = f'<table><thead><tr><th class="time">s</th>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>'
-    return f"<p>Between two lines are the events of one turn of the event loop.</p>\n{table}"
+    return f'<table><thead><tr><th class="time">s</th>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>'
 
 
 def _row(event: TraceEvent, columns: Sequence[str], begins_turn: bool) -> str:

@@ -24,6 +24,8 @@ class Decisions:
         switches: Where threads lose their turns.
         scheduler_of_run: The scheduler, once it was made.
         from_seed: Whether the seed decides.
+        chances: The texts that the generators of the run are seeded with, by what these are for.
+        wall_start: The wall clock when the run begins; None until it does.
         others_can_run: Returns whether any other task than the running one can run; set by the simulation.
     """
 
@@ -39,7 +41,13 @@ class Decisions:
         is_simple = 0 <= seed < SIMPLE_SEEDS
         self.switches: SwitchPlan = SwitchPlan(set()) if is_simple else drawn_plan(seeded_choices(seed, "switches"))
         self.scheduler_of_run: Scheduler | None = None
+        self.chances: dict[str, str] = {}
+        self.wall_start: float | None = None
         self.others_can_run: Callable[[], bool] = lambda: True
+
+    def chance(self, purpose: str, drawn: str) -> str:
+        """Return the text that a generator of the run is seeded with: ``drawn``, unless another one is known."""
+        return self.chances.setdefault(purpose, drawn)
 
     def scheduler(self) -> Scheduler:
         """Make the scheduler of the run, and return it."""

@@ -47,15 +47,20 @@ def backend_options(clock: VirtualClock, backend: str, scheduler: Scheduler | No
     return {"loop_factory": lambda: VirtualLoop(clock, scheduler)}
 
 
-def seeded(seed: int | None, purpose: str) -> Random | None:
-    """Return a random generator that is the same in every process for one seed and purpose; None without a seed."""
-    return None if seed is None else Random(f"{seed}/{purpose}")  # noqa: S311 (repeatable, not secret)
+def _seeded(decisions: Decisions | None, purpose: str) -> Random | None:
+    """Return a random generator that is the same in every process for one seed and purpose; None without decisions."""
+    if decisions is None:
+        return None
+    return Random(decisions.chance(purpose, f"{decisions.seed}/{purpose}"))  # noqa: S311 (repeatable, not secret)
 
 
-def virtual_hooks(clock: VirtualClock, seed: int | None = None) -> RuntimeHooks:
-    """Return hooks with which sessions run on ``clock``, and draw values by ``seed``. The observer stays as it is."""
+def virtual_hooks(clock: VirtualClock, decisions: Decisions | None = None) -> RuntimeHooks:
+    """Return hooks with which sessions run on ``clock``, and draw values by chance or by what decides in the run.
+
+    The observer stays as it is.
+    """
     count = itertools.count()
-    values, jitter = seeded(seed, "values"), seeded(seed, "jitter")
+    values, jitter = _seeded(decisions, "values"), _seeded(decisions, "jitter")
     return RuntimeHooks(
         clock=lambda: clock.now,
         wall=lambda: clock.wall,
@@ -175,9 +180,11 @@ def run_with(
             f"call this from a plain `def`, not from an `async def`"
         )
     seed, backend = how.seed, how.backend
-    world = World(clock, seed) if how.world == "virtual" else None
     clock.begin_at(how.reading_at_start)
     decisions = clock.decisions if seed is None or clock.decisions is not None else Decisions(seed, how.schedule)
+    # A run that is resumed begins later, and so has other chance, as another process has.
+    chance = None if decisions is None else decisions.chance("world", f"{seed}/{clock.wall:.0f}")
+    world = World(clock, chance) if how.world == "virtual" else None
     choices = None if decisions is None else decisions.threads
     switches = None if decisions is None or world is None else decisions.switches
     clock.thread_scheduler = SeededThreadScheduler(choices, world, lambda: clock.reading, switches)
@@ -185,7 +192,7 @@ def run_with(
     if world is None:
         clock.note_undetermined("clocks, chance and threads of user code, as the world is real")
     clock.scheduler = scheduler = None if decisions is None else decisions.scheduler()
-    token = runtime_hooks.set(customize_hooks(virtual_hooks(clock, seed)))
+    token = runtime_hooks.set(customize_hooks(virtual_hooks(clock, decisions)))
     try:
         with contextlib.ExitStack() as stack:
             if seed is not None:

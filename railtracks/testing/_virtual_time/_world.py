@@ -72,13 +72,12 @@ class World:
 
     Args:
         clock: The clock of the run.
-        seed: Its seed; None for real chance.
+        chance: The text that decides its chance; None for real chance.
     """
 
-    def __init__(self, clock: WorldClock, seed: int | None) -> None:
+    def __init__(self, clock: WorldClock, chance: str | None) -> None:
         self.clock = clock
-        # A run that is resumed begins later, and so has other chance, as another process has.
-        self._chance = None if seed is None else f"{seed}/{clock.wall:.0f}"
+        self._chance = chance
         self.waits: ThreadWaits | None = None
         """How its threads wait; None if they wait in real time."""
         self.loop_thread: int = threading.get_ident()
