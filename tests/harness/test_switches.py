@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import json
 import logging
@@ -323,6 +324,25 @@ def test_no_thread_is_traced_after_a_run(backend):
     assert anyio.run(main, backend=backend) is None
     if sys.version_info >= (3, 12):
         assert [sys.monitoring.get_tool(number) for number in (3, 4)] == [None, None]
+
+
+def test_calls_of_the_standard_library_end_the_tracing(backend):
+    """Tracing them takes long, and no thread is interrupted there."""
+    data = [[] for _ in range(_switches._MAX_OTHER_CALLS)]
+
+    @rt.function_node
+    def copy_all(box):
+        traced = [sys.gettrace() is not None]
+        copy.deepcopy(data)
+        return [*traced, sys.gettrace() is not None]
+
+    async def main():
+        return await rt.call_batch(copy_all, [None] * 2)
+
+    decisions = Decisions(0)
+    decisions.switches = SwitchPlan({100_000})
+    traced = simulate_with(decisions, main, (), {"backend": backend}).unwrap()
+    assert sorted(traced) == [[False, False], [True, False]]
 
 
 def shapes(box):

@@ -446,14 +446,14 @@ def test_what_replaces_a_method_in_a_run_stays():
         """Stands for a method that a user has replaced."""
 
     async def flow():
-        threading.Thread.join = join
+        threading.Thread.join = join  # type: ignore[assignment,method-assign]
 
     before = threading.Thread.join
     try:
         simulate(flow)
         assert threading.Thread.join is join
     finally:
-        threading.Thread.join = before
+        threading.Thread.join = before  # type: ignore[method-assign]
     simulate(by_node, {"seats": 1})
     assert threading.Thread.join is before
 

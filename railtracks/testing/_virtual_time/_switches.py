@@ -29,6 +29,10 @@ _COMPREHENSIONS = frozenset({"<dictcomp>", "<listcomp>", "<setcomp>"})
 """These have frames in Python 3.11 only, and so have no places of their own."""
 _MAX_REPEATS = 2000
 """How many lines of unfinished statements may run; after that no thread is interrupted, as tracing it takes long."""
+_MAX_OTHER_CALLS = 5000
+"""How many functions of the standard library may be called in threads that are traced, for the same reason."""
+_USER, _BENEATH_USER, _OTHER = range(3)
+"""Kinds of code: of users; of packages in ``_BENEATH``; of others."""
 _BENEATH = _BETWEEN | {"anyio", "asyncio", "concurrent", "outcome", "threading", "trio"}
 """Packages that hold no lock while they call the first function of user code in a thread."""
 
@@ -101,12 +105,14 @@ class Switcher:
         self._is_due = False
         self._due_at = 0
         self._repeats = 0
-        self._are_user: dict[Any, bool] = {}  # by module
+        self._other_calls = 0
+        self._kinds: dict[Any, int] = {}  # of code, by module
 
     @property
     def is_over(self) -> bool:
         """Whether no switch is made from now on."""
-        return (self._count >= self._plan.last and not self._is_due) or self._repeats > _MAX_REPEATS
+        is_costly = self._repeats > _MAX_REPEATS or self._other_calls > _MAX_OTHER_CALLS
+        return is_costly or (self._count >= self._plan.last and not self._is_due)
 
     def trace_thread(self) -> None:
         """Trace the calling thread from now on, if that can matter, and neither a debugger nor coverage traces it."""
@@ -122,15 +128,19 @@ class Switcher:
 
     def _on_call(self, frame: FrameType, event: str, arg: Any) -> Any:
         module = frame.f_globals.get("__name__")
-        is_user = self._are_user.get(module)
-        if is_user is None:
-            is_user = self._are_user[module] = is_user_code(frame)
-        if not is_user and str(module).partition(".")[0] not in _BENEATH:
-            return None  # quickly, as there may be very many
+        kind = self._kinds.get(module)
+        if kind is None:
+            is_beneath = str(module).partition(".")[0] in _BENEATH
+            kind = self._kinds[module] = _USER if is_user_code(frame) else _BENEATH_USER if is_beneath else _OTHER
+        if kind == _OTHER:  # quickly, as there may be very many
+            self._other_calls += 1
+            if self._other_calls > _MAX_OTHER_CALLS:
+                sys.settrace(None)
+            return None
         if self.is_over or not self._is_at_work():
             sys.settrace(None)
             return None
-        if not is_user:
+        if kind != _USER:
             return None
         if not isinstance(frame.f_trace, _FrameTrace):  # it is one already if a generator continues
             place = _place_in_stack(frame)
