@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from railtracks.exceptions import ConfigError
-from railtracks.testing._virtual_time._clock import PATIENCE, VirtualClock
+from railtracks.testing._virtual_time._clock import PATIENCE, VirtualClock, check_limits
 from railtracks.testing._virtual_time._run_options import RunOptions, check_seed, check_world
 from railtracks.testing._virtual_time._step_budget import MAX_STEPS
 from railtracks.testing.faults import Fault, StoreFault, validate_plan
@@ -41,7 +41,7 @@ class SimulationOptions(RunOptions):
 
     def __attrs_post_init__(self) -> None:
         if self.clock is None:
-            self.new_clock()  # which checks its arguments
+            check_limits(self.max_steps, self.patience)
             return
         for name, default in (("max_steps", MAX_STEPS), ("patience", PATIENCE)):
             if (value := getattr(self, name)) != default:

@@ -45,6 +45,14 @@ MAX_TIMERS = 1000
 """How many different lengths of timers are noted at most."""
 
 
+def check_limits(max_steps: Any, patience: Any) -> None:
+    """Validate arguments of a clock. ConfigError if one is not allowed."""
+    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
+        raise ConfigError(f"max_steps is {max_steps!r}; use a whole number of at least 1")
+    if isinstance(patience, bool) or not isinstance(patience, int | float) or not patience >= 0:
+        raise ConfigError(f"patience is {patience!r}; use a number of real seconds of at least 0")
+
+
 class VirtualClock:
     """The time of one run under virtual time; made by :func:`railtracks.testing.run` unless it is given one.
 
@@ -76,10 +84,7 @@ class VirtualClock:
     ) -> None:
         check_flag("VirtualClock", "jumps", jumps)
         check_flag("VirtualClock", "hold_for_sockets", hold_for_sockets)
-        if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
-            raise ConfigError(f"max_steps is {max_steps!r}; use a whole number of at least 1")
-        if isinstance(patience, bool) or not isinstance(patience, int | float) or not patience >= 0:
-            raise ConfigError(f"patience is {patience!r}; use a number of real seconds of at least 0")
+        check_limits(max_steps, patience)
         self.jumps = jumps
         self.max_steps = max_steps
         self.patience = patience

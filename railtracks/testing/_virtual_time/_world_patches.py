@@ -61,7 +61,7 @@ def _replace_methods() -> None:
         _methods.append((owner, name, real, stand_in))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _made(make: Callable[[Any], Any], real: Any) -> Any:
     """Return the stand-in of a method, which is the same in each run."""
     return make(real)
