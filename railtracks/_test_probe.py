@@ -7,6 +7,7 @@ or nowhere. ``tests/harness/test_seam.py`` checks it.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Hashable, Iterable, Mapping
 from types import FrameType
@@ -88,6 +89,7 @@ __all__ = [
 ]
 
 
+@functools.cache
 def session_arguments() -> frozenset[str]:
     """Return the names of the arguments of ``rt.Session``."""
     named = inspect.signature(Session).parameters.values()

@@ -54,22 +54,23 @@ class _JumpingSelector:
         return self._real.select(0)
 
     def select(self, timeout: float | None) -> Any:
-        self.events = self.poll()
-        clock = self._loop.clock
+        self.events = self._real.select(0)
+        loop, clock = self._loop, self._loop.clock
         if self.events or timeout == 0:
             clock.note_activity()
         else:
-            self._loop.sleeps.delay()
-            deadline = self._loop.deadline()
+            loop.sleeps.delay()
+            deadline = loop.deadline()
             if clock.may_jump(deadline):
                 if deadline is not None:
                     clock.jump_to(deadline)
                 return self.events
-            self.events = self._real.select(0 if self._loop.count_ready() else REAL_WAIT)
-        if self.events or self._loop.count_ready() or timeout == 0:  # a timer is due, if there is nothing else
-            clock.note_turn(self._loop.count_ready() + len(self.events))
-        if self._loop.steps.held and self._loop.has_callbacks_due(self.events):
-            self._loop.steps.release()
+            self.events = self._real.select(0 if loop.count_ready() else REAL_WAIT)
+        ready = loop.count_ready() + len(self.events)
+        if ready or timeout == 0:  # a timer is due, if there is nothing else
+            clock.note_turn(ready)
+        if loop.steps.held and loop.has_callbacks_due(self.events):
+            loop.steps.release()
         return self.events
 
 
@@ -211,6 +212,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def jobs(self) -> list[tuple[int | None, str]]:
         jobs: list[tuple[int | None, str]] = [(job.thread, "a job in an executor") for job in self._jobs]
+        if threading.active_count() == 1:
+            return jobs
         for thread in threading.enumerate():
             if is_anyio_worker(thread) and thread.loop is self and thread.queue.unfinished_tasks:  # type: ignore[attr-defined]
                 jobs.append((thread.ident, "a worker thread"))

@@ -47,11 +47,15 @@ def backend_options(clock: VirtualClock, backend: str, scheduler: Scheduler | No
     return {"loop_factory": lambda: VirtualLoop(clock, scheduler)}
 
 
-def _seeded(decisions: Decisions | None, purpose: str) -> Random | None:
-    """Return a random generator that is the same in every process for one seed and purpose; None without decisions."""
+def _generators(decisions: Decisions | None) -> Callable[[str], Random] | None:
+    """Return what returns the generator of a purpose, the same in every process; None without decisions.
+
+    A generator is made when it is needed, as many runs need none, and making it takes long.
+    """
     if decisions is None:
         return None
-    return Random(decisions.chance(purpose, f"{decisions.seed}/{purpose}"))  # noqa: S311 (repeatable, not secret)
+    chances = {purpose: decisions.chance(purpose, f"{decisions.seed}/{purpose}") for purpose in ("values", "jitter")}
+    return functools.cache(lambda purpose: Random(chances[purpose]))
 
 
 def virtual_hooks(clock: VirtualClock, decisions: Decisions | None = None) -> RuntimeHooks:
@@ -60,14 +64,14 @@ def virtual_hooks(clock: VirtualClock, decisions: Decisions | None = None) -> Ru
     The observer stays as it is.
     """
     count = itertools.count()
-    values, jitter = _seeded(decisions, "values"), _seeded(decisions, "jitter")
+    generator = _generators(decisions)
     return RuntimeHooks(
         clock=lambda: clock.now,
         wall=lambda: clock.wall,
         processor_clock=None,  # it differs from run to run
         new_id=lambda: f"s{next(count)}",
-        random_bytes=os.urandom if values is None else values.randbytes,
-        jitter=None if jitter is None else lambda most: jitter.uniform(0, most),
+        random_bytes=os.urandom if generator is None else lambda size: generator("values").randbytes(size),
+        jitter=None if generator is None else lambda most: generator("jitter").uniform(0, most),
         hold_clock=clock.hold,
         thread_scheduler=clock.thread_scheduler,
         observer=runtime_hooks.get().observer,

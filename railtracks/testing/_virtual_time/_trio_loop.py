@@ -136,6 +136,8 @@ class _Trio:
         self._sleeps = TrioSleeps(clock, scheduler)
         self._blocked = BlockedThreads()
         self._jobs = TrioJobs()
+        self._context = _run_context()
+        self._runner: Any = None  # of trio; known once the run has begun
         self._patches = contextlib.ExitStack()
         self._scheduled: list[Any] = []  # the tasks that were scheduled since the last turn
         self._turn: list[Any] = []  # the tasks that were scheduled for this turn
@@ -147,6 +149,7 @@ class _Trio:
     def before_run(self) -> None:
         import trio
 
+        self._runner = _runner()
         token = trio.lowlevel.current_trio_token()
         self._patches.enter_context(patch_trio_messages(token, self._blocked))
         self._patches.enter_context(self._jobs.noted(token))
@@ -156,6 +159,7 @@ class _Trio:
 
     def after_run(self) -> None:
         self._patches.close()
+        self._runner = None  # or it would be kept with the clock
 
     def task_scheduled(self, task: object) -> None:
         self._wait = 0.0
@@ -165,9 +169,7 @@ class _Trio:
     # ---- methods of trio's MockClock
 
     def current_time(self) -> float:
-        from trio._core._run import GLOBAL_RUN_CONTEXT
-
-        if self._scheduled and not hasattr(GLOBAL_RUN_CONTEXT, "task"):  # the event loop asks, once in each turn
+        if self._scheduled and not hasattr(self._context, "task"):  # the event loop asks, once in each turn
             self._turn, self._scheduled = self._scheduled, []
             try:
                 self._clock.note_turn(len(self._turn))
@@ -177,7 +179,7 @@ class _Trio:
         return self._clock.reading
 
     def autojump(self) -> None:
-        self._sleeps.delay(_runner().deadlines)
+        self._sleeps.delay(self._runner.deadlines)
         deadline = self.deadline()
         if deadline is not None and deadline <= self._clock.reading:
             return
@@ -196,8 +198,8 @@ class _Trio:
 
     def _abandon_run(self) -> None:
         """Handle that the clock ends the run now: nothing of it runs again."""
-        keep_for_ever(_runner().tasks)
-        _runner().entry_queue.done = True
+        keep_for_ever(self._runner.tasks)
+        self._runner.entry_queue.done = True
         self._blocked.release()
 
     # ---- the event loop of a clock
@@ -211,18 +213,16 @@ class _Trio:
 
     def count_ready(self) -> int:
         order = getattr(_orders, "current", None)
-        return len(_runner().runq) if order is None else int(order.count_tasks())
+        return len(self._runner.runq) if order is None else int(order.count_tasks())
 
     def deadline(self) -> float | None:
-        deadline = float(_runner().deadlines.next_deadline())
+        deadline = float(self._runner.deadlines.next_deadline())
         return None if math.isinf(deadline) else deadline
 
     def _note_timers(self) -> None:
         """Note the timers that were set since the last jump; if very many wait, those of the first ones."""
-        import trio
-
-        now = trio.current_time()
-        noted = {(when, which) for when, which, _ in _runner().deadlines._heap[:MAX_TIMERS]}
+        now = self._clock.reading
+        noted = {(when, which) for when, which, _ in self._runner.deadlines._heap[:MAX_TIMERS]}
         for when, _ in noted - self._noted:
             self._clock.note_timer(when - now)
         self._noted = noted
@@ -234,7 +234,7 @@ class _Trio:
         return self._blocked.is_blocked(thread)
 
     def has_news(self) -> bool:
-        entries = _runner().entry_queue
+        entries = self._runner.entry_queue
         if entries.queue or entries.idempotent_queue:
             return True
         read = [file for file, waiters in self._registered() if getattr(waiters, "read_task", None) is not None]
@@ -242,23 +242,28 @@ class _Trio:
 
     def _registered(self) -> list[tuple[int, Any]]:
         """Return the files that tasks wait for; known with epoll and kqueue, not on Windows."""
-        registered = getattr(_runner().io_manager, "_registered", {})
+        registered = getattr(self._runner.io_manager, "_registered", {})
         return [(key if isinstance(key, int) else key[0], waiters) for key, waiters in registered.items()]
 
     def sockets(self) -> list[str]:
-        own = _runner().entry_queue.wakeup.wakeup_sock.fileno()
+        own = self._runner.entry_queue.wakeup.wakeup_sock.fileno()
         return describe_sockets(sorted({file for file, _ in self._registered()} - {own}))
 
     def waiting(self) -> list[str]:
         return wait_locations(trio_tasks().values())
 
     def running(self) -> list[tuple[str, bool]]:
-        entries = _runner().entry_queue
+        entries = self._runner.entry_queue
         functions = [function for function, *_ in (*entries.queue, *list(entries.idempotent_queue))]
         return [*map(describe_step, functions), *(describe_step(task.coro, task.name) for task in self._turn)]
 
 
-def _runner() -> Any:
+def _run_context() -> Any:
+    """Return where trio keeps the run, and the task, of each thread."""
     from trio._core._run import GLOBAL_RUN_CONTEXT
 
-    return GLOBAL_RUN_CONTEXT.runner
+    return GLOBAL_RUN_CONTEXT
+
+
+def _runner() -> Any:
+    return _run_context().runner
