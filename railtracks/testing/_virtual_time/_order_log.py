@@ -30,7 +30,8 @@ class OrderLog:
         self._steps: list[tuple[int, Position, bool] | None] = []  # the age of the task; whether a call begins
         self._latest: dict[int, int] = {}  # the number of the latest step of each task
         self._last_age = -1
-        self._kinds: dict[CodeType, bool] = {}  # whether code is user code
+        # Whether code is user code, by its identity, as hashing it takes long; with the code, which keeps the identity.
+        self._kinds: dict[int, tuple[bool, CodeType]] = {}
 
     def note(self, age: int, coroutine: Any, handle: Any) -> None:
         """Note that a task is about to take a step.
@@ -67,10 +68,11 @@ class OrderLog:
         kinds = self._kinds
         while type(coroutine) is CoroutineType:
             code = coroutine.cr_code  # a frame would have to be made
-            is_own = kinds.get(code)
-            if is_own is None:
-                is_own = kinds[code] = coroutine.cr_frame is not None and is_user_code(coroutine.cr_frame)
-            if is_own:
+            kind = kinds.get(id(code))
+            if kind is None:
+                frame = coroutine.cr_frame
+                kind = kinds[id(code)] = frame is not None and is_user_code(frame), code
+            if kind[0]:
                 own = coroutine
             coroutine = coroutine.cr_await
         frame = None if own is None else own.cr_frame

@@ -130,8 +130,9 @@ class PriorityScheduler(Scheduler):
             self._priorities[steps[0].age] = self._lowest
             steps.append(steps.pop(0))
         self._decisions += 1
-        taken = [step for place, step in enumerate(steps) if not place or not step.can_wait]
-        held = [step for place, step in enumerate(steps) if place and step.can_wait]
+        taken, held = steps[:1], steps[:0]
+        for step in steps[1:]:
+            (held if step.can_wait else taken).append(step)
         steps[:] = taken + held
         self._note(taken, held)
         return len(taken)
