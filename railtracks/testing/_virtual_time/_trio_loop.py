@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import threading
 from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import Any
 
 from railtracks.testing._virtual_time import _real_clock
@@ -77,7 +79,14 @@ def _is_for_threads(task: Any) -> bool:
 
     When it runs, and how often, is a matter of real time; so the seed must decide nothing for it.
     """
-    return getattr(task.coro, "cr_code", None) is _runner().entry_queue.task.__code__
+    return getattr(task.coro, "cr_code", None) is _code_for_threads()
+
+
+@functools.cache
+def _code_for_threads() -> CodeType:
+    from trio._core._entry_queue import EntryQueue
+
+    return EntryQueue.task.__code__
 
 
 _orders = threading.local()
