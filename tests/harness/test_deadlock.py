@@ -197,7 +197,7 @@ def test_a_hang_that_can_be_cancelled_costs_no_collection(backend, monkeypatch):
     async def hangs():
         await anyio.sleep_forever()
 
-    collected = []
-    monkeypatch.setattr(gc, "collect", lambda *_: collected.append(1))
+    collected = []  # generations; each run collects the first one, of what is new
+    monkeypatch.setattr(gc, "collect", lambda generation=2: collected.append(generation))
     assert isinstance(simulate(hangs, backend=backend, timeout=math.inf).exception, Deadlock)
-    assert collected == []
+    assert set(collected) <= {0}
