@@ -55,7 +55,7 @@ def _generators(decisions: Decisions | None) -> Callable[[str], Random] | None:
     if decisions is None:
         return None
     chances = {purpose: decisions.chance(purpose, f"{decisions.seed}/{purpose}") for purpose in ("values", "jitter")}
-    return functools.cache(lambda purpose: Random(chances[purpose]))
+    return functools.cache(lambda purpose: Random(chances[purpose]))  # noqa: S311 (repeatable, not secret)
 
 
 def virtual_hooks(clock: VirtualClock, decisions: Decisions | None = None) -> RuntimeHooks:
