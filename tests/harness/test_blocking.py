@@ -241,6 +241,19 @@ def test_a_pool_from_before_the_run_can_end_it_if_it_works(is_busy, backend):
         assert isinstance(outcome.exception, type(None) if is_busy else Deadlock)
 
 
+@pytest.mark.either_backend
+def test_a_thread_of_the_run_waits_for_a_pool_from_before():
+    begun = threading.Event()
+
+    async def main():
+        begun.set()
+        return await rt.call(future.result)
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(lambda: begun.wait(10))
+        assert simulate(main).unwrap() is True
+
+
 def test_threads_that_spin_while_the_event_loop_waits(backend):
     async def main():
         def spin():

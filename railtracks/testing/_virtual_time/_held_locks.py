@@ -10,7 +10,7 @@ from types import FrameType, MemberDescriptorType, ModuleType
 from typing import Any
 
 from railtracks.testing._virtual_time._tasks import is_user_code
-from railtracks.testing._virtual_time._virtual_locks import VirtualLock, VirtualRLock
+from railtracks.testing._virtual_time._virtual_locks import AdoptedRLock, VirtualLock, VirtualRLock
 
 _LOCK: Any = type(_thread.allocate_lock())
 _RLOCK: Any = _thread.RLock
@@ -30,7 +30,7 @@ def _named(frame: FrameType) -> Iterator[Any]:
     code, globals_ = frame.f_code, frame.f_globals
     variables = [*frame.f_locals.values(), *(globals_[name] for name in code.co_names if name in globals_)]
     for value in variables:
-        if isinstance(value, VirtualLock | VirtualRLock):
+        if isinstance(value, VirtualLock | VirtualRLock | AdoptedRLock):
             continue
         yield value
         if type(value).__module__ != "builtins" or isinstance(value, type | ModuleType):

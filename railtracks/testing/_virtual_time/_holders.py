@@ -89,7 +89,7 @@ class Holders:
     def find_wakers(self) -> list[str]:
         """Return the threads that were started during the run and might wake the event loop."""
         scheduler = self._clock.thread_scheduler
-        if scheduler.waits() and self.others_may_wake():
+        if scheduler.waits() and (self.others_may_wake() or self.pools_are_busy()):
             return [_ANOTHER_THREAD]
         paused = set(scheduler.paused_threads)
         return [f"the thread {name_of(thread)}" for thread in self.threads_of_run() if thread.ident not in paused]

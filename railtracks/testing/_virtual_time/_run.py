@@ -29,6 +29,7 @@ from railtracks.testing._virtual_time._run_options import RunOptions
 from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing._virtual_time._stuck_errors import StuckError
 from railtracks.testing._virtual_time._switches import switching
+from railtracks.testing._virtual_time._thread_kinds import wait_until_idle
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._thread_waits import VirtualWaits
 from railtracks.testing._virtual_time._trio_loop import seeded_trio, trio_options
@@ -213,7 +214,10 @@ def run_with(
                 clock.finish_threads()
     finally:
         runtime_hooks.reset(token)
+        paused = clock.thread_scheduler.paused_threads
         clock.thread_scheduler.release_all()
+        if paused:
+            wait_until_idle(paused)  # or else they might still hold a lock when the next run begins
         if world is not None:
             world.end()
 

@@ -6,12 +6,15 @@ import contextlib
 import re
 import sys
 import threading
+from collections.abc import Container
 
 from railtracks.testing._virtual_time import _real_clock
 
 _NUMBER = re.compile(r"^Thread-\d+\b")
 THREAD_END = 0.2
 """Real seconds that a thread has to end after a run, or a test, before it counts as left behind."""
+_POLL_INTERVAL = 0.0002
+"""Real seconds between two checks of threads that are about to end."""
 _OWN = ("railtracks-sync", "railtracks-watch", "railtracks-commit", "railtracks-postgres")
 """The names of the library's own threads, which stay for more work."""
 _WORKERS = ("concurrent.futures.thread", "trio._core._thread_cache")
@@ -61,6 +64,15 @@ def is_busy(thread: threading.Thread) -> bool:
         return bool(thread.queue.unfinished_tasks)  # type: ignore[attr-defined]
     frame = None if thread.name in _OWN else sys._current_frames().get(thread.ident or 0)
     return frame is not None and frame.f_globals.get("__name__") not in _WORKERS  # where it waits for work
+
+
+def wait_until_idle(threads: Container[int]) -> None:
+    """Wait until these threads have ended, or have nothing to do; for a moment only."""
+    deadline = _real_clock.monotonic() + THREAD_END
+    while _real_clock.monotonic() < deadline:
+        if not any(thread.ident in threads and is_busy(thread) for thread in threading.enumerate()):
+            return
+        _real_clock.block(_POLL_INTERVAL)
 
 
 def pooled_threads() -> list[threading.Thread]:

@@ -358,7 +358,7 @@ class SeededThreadScheduler:
         if self._world is not None and any(not self._rests(each, is_blocked) for each in self._running):
             self._world.note_undetermined(
                 "the order of threads: one stood still for more than 0.1 s, and another went on; if it waits for a "
-                "lock that was made before the run, make the lock in the run"
+                "lock that was made before the run, make the lock in the run, or make it a global variable"
             )
         self._ready.pop(work, None)
         self._paused.pop(work, None)

@@ -1,4 +1,4 @@
-"""Replaces clocks and chance while a run with a virtual world is under way in this process, and puts them back.
+"""Replaces clocks, chance and locks while a run with a virtual world is under way in this process, and puts them back.
 
 The functions are replaced in their own modules, and the names that other modules have imported are replaced there.
 """
@@ -12,13 +12,14 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from railtracks.testing._virtual_time._module_locks import locks_in
 from railtracks.testing._virtual_time._stand_ins import STAND_INS, is_original
 from railtracks.testing._virtual_time._thread_patches import METHODS
 from railtracks.testing._virtual_time._virtual_dates import DATES
 from railtracks.testing._virtual_time._world import REAL_PACKAGES
 
-_Name = tuple[dict[str, Any], str, Any, Any]
-"""A namespace, a name in it, the real value, and what stands for it."""
+_Name = tuple[dict[str, Any] | type, str, Any, Any]
+"""A namespace or a class, a name in it, the real value, and what stands for it."""
 _lock = threading.Lock()
 _runs = 0
 _replaced: list[_Name] = []
@@ -27,7 +28,7 @@ _methods: list[tuple[Any, str, Any, Any]] = []  # the class, the name, the real 
 
 @contextlib.contextmanager
 def virtual_names(*namespaces: dict[str, Any]) -> Iterator[None]:
-    """Replace clocks and chance inside the block, in all modules that are loaded and in ``namespaces``."""
+    """Replace clocks, chance and locks inside the block, in all modules that are loaded and in ``namespaces``."""
     global _runs
     with _lock:
         _runs += 1
@@ -70,20 +71,31 @@ def _made(make: Callable[[Any], Any], real: Any) -> Any:
 def _replace(names: list[_Name]) -> None:
     for name in names:
         namespace, key, real, stand_in = name
-        if namespace.get(key) is real:
-            namespace[key] = stand_in
+        if _get(namespace, key) is real:
+            _set(namespace, key, stand_in)
             _replaced.append(name)
 
 
 def _put_back() -> None:
     for namespace, key, real, stand_in in _replaced:
-        if namespace.get(key) is stand_in:  # or something else has replaced it in the run, and keeps it
-            namespace[key] = real
+        if _get(namespace, key) is stand_in:  # or something else has replaced it in the run, and keeps it
+            _set(namespace, key, real)
     _replaced.clear()
     for owner, name, real, stand_in in _methods:
         if vars(owner).get(name) is stand_in:
             setattr(owner, name, real)
     _methods.clear()
+
+
+def _get(namespace: dict[str, Any] | type, key: str) -> Any:
+    return (vars(namespace) if isinstance(namespace, type) else namespace).get(key)
+
+
+def _set(namespace: dict[str, Any] | type, key: str, value: Any) -> None:
+    if isinstance(namespace, type):
+        type.__setattr__(namespace, key, value)
+    else:
+        namespace[key] = value
 
 
 class _Names:
@@ -104,7 +116,7 @@ class _Names:
             return self._found
         before = self._searched if self._is_reliable else {}
         self._modules, self._searched = len(sys.modules), {}
-        self._is_reliable = all(namespace.get(key) is real for namespace, key, real, _ in self._own)
+        self._is_reliable = all(_get(namespace, key) is real for namespace, key, real, _ in self._own)
         for name, module in list(sys.modules.items()):
             namespace = getattr(module, "__dict__", None)
             if isinstance(namespace, dict) and _is_searched(name):
@@ -133,8 +145,9 @@ class _Names:
         self._is_reliable = False
 
     def _search(self, namespace: dict[str, Any]) -> list[_Name]:
-        known = self._stand_ins
-        return [(namespace, key, *known[id(value)]) for key, value in list(namespace.items()) if id(value) in known]
+        known, items = self._stand_ins, list(namespace.items())
+        functions = ((namespace, key, *known[id(value)]) for key, value in items if id(value) in known)
+        return [*functions, *locks_in(namespace)]
 
 
 def _is_searched(module: str) -> bool:
