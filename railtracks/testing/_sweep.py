@@ -232,6 +232,7 @@ def sweep_subjects(make: Callable[[], Subject], **options: Any) -> Sweep:
         *plans.single_faults([call.place for call in chosen], actions),
         *plans.cancellations(chosen),
         *plans.store_failures(sweeping.writes),
+        *plans.store_delays(sweeping.writes, actions.delays),
     ]
     second = []
     if how.kills and sweeping.has_journal:
@@ -284,7 +285,7 @@ class _Sweeping:
         subject = self._make()
         given = self._options.get("store")
         store = MemoryStore() if given is None else resolve_store(given)
-        counting = FaultyStore(store, (), lambda _: None)
+        counting = FaultyStore(store)
         outcome = simulate(subject.target, *subject.args, **{**self._options, "store": counting})
         options = {name: value for name, value in outcome.options.items() if name != "store" or given is not None}
         self.clean = attrs.evolve(outcome, options=options, store=store)

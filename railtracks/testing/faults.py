@@ -23,8 +23,8 @@ from railtracks.testing._network import Member, Network, NetworkFault, Partition
 from railtracks.testing._trace import ReprAsCode
 
 __all__ = [
-    "Cancel", "Delay", "Executor", "FailSave", "Fault", "Hang", "Kill", "LeaseStore", "LoseLease", "LoseWorker",
-    "Member", "Model", "ModelFault", "ModelRateLimit", "Network", "NetworkFault", "Partition", "Raise",
+    "Cancel", "Delay", "DelaySave", "Executor", "FailSave", "Fault", "Hang", "Kill", "LeaseStore", "LoseLease",
+    "LoseWorker", "Member", "Model", "ModelFault", "ModelRateLimit", "Network", "NetworkFault", "Partition", "Raise",
     "Return", "StoreFault", "WorkerFault",
 ]  # fmt: skip
 
@@ -171,12 +171,14 @@ class FailSave(ReprAsCode):
         error: "disk full" or "no permission".
         at: What fails: "save", writing the document at the end of a session; "open", opening a journal; "append",
             writing to a journal; "sync", syncing a journal to disk.
-        after: How many times it works before; from then on it always fails.
+        after: How many times it works before.
+        times: How many times it fails then, until it works again; None for always.
     """
 
     error: Literal["disk full", "no permission"] = attrs.field(default="disk full")
     at: Literal["save", "open", "append", "sync"] = attrs.field(default="save")
     after: int = attrs.field(default=0, validator=_at_least(0))
+    times: int | None = attrs.field(default=None, validator=_at_least(1))
 
     @error.validator
     def _check_error(self, attribute: object, value: Any) -> None:
@@ -187,6 +189,30 @@ class FailSave(ReprAsCode):
     def _check_at(self, attribute: object, value: Any) -> None:
         if value not in ("save", "open", "append", "sync"):
             raise ConfigError(f"FailSave: at is {value!r}; use 'save', 'open', 'append' or 'sync'")
+
+
+@attrs.frozen(repr=False)
+class DelaySave(ReprAsCode):
+    """A store that takes long to write.
+
+    It writes in a thread, and the event loop goes on meanwhile, as it does with a store on a slow disk or in a network.
+
+    Args:
+        seconds: For how many virtual seconds.
+        at: What takes long: "save", writing the document at the end of a session; "sync", syncing a journal to disk.
+        after: How many times it is quick before.
+        times: How many times it takes long then; None for always.
+    """
+
+    seconds: float = attrs.field(validator=_seconds)
+    at: Literal["save", "sync"] = attrs.field(default="save")
+    after: int = attrs.field(default=0, validator=_at_least(0))
+    times: int | None = attrs.field(default=None, validator=_at_least(1))
+
+    @at.validator
+    def _check_at(self, attribute: object, value: Any) -> None:
+        if value not in ("save", "sync"):
+            raise ConfigError(f"DelaySave: at is {value!r}; use 'save' or 'sync'")
 
 
 @attrs.frozen(repr=False)
@@ -216,7 +242,7 @@ class LoseLease(ReprAsCode):
     after: int = attrs.field(validator=_at_least(0))
 
 
-StoreFault = FailSave | Kill | LoseLease
+StoreFault = FailSave | DelaySave | Kill | LoseLease
 
 
 def validate_plan(faults: Sequence[Fault | StoreFault]) -> tuple[Fault | StoreFault, ...]:

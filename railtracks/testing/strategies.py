@@ -17,12 +17,14 @@ from typing import Any, get_args
 import attrs
 from hypothesis import strategies as st
 
+from railtracks import Flow
 from railtracks._test_probe import BACKENDS, Cache, Limit, Retry, as_node
 from railtracks.exceptions import ConfigError
 from railtracks.testing import faults as f
 from railtracks.testing import trees as t
 from railtracks.testing._arguments import as_list, as_mapping, check_flag, check_number
 from railtracks.testing._simulation._outcome import Outcome
+from railtracks.testing._simulation._simulate import simulate
 from railtracks.testing._simulation._sweep_plans import EXCEPTIONS, Place, calls_of, delays_of, few, overlapping
 
 __all__ = [
@@ -235,7 +237,7 @@ def fault_plans(
     lease: bool = False,
     hang: bool = False,
     returns: Mapping[Any, Any] | None = None,
-    like: Outcome | None = None,
+    like: Outcome | Flow[..., Any] | Callable[..., Any] | None = None,
     max_size: int = 3,
 ) -> st.SearchStrategy[list[f.Fault | f.StoreFault]]:
     """Return a strategy for fault plans for ``simulate``; they shrink to no faults.
@@ -244,24 +246,26 @@ def fault_plans(
         nodes: The nodes, or their names, at which something may go wrong; if empty, all nodes; with ``like``, all that
             it called but the one that was run.
         exceptions: The exceptions that calls may raise; by default a ConnectionError and a ValueError.
-        store: Whether the store may fail as well.
+        store: Whether the store may fail, once or for ever, and take long as well.
         kill: Whether the process may be killed as well; needs sessions that keep a journal.
         lease: Whether another machine may take the run over as well; it does in sessions that keep a journal.
         hang: Whether calls may hang and lose their workers as well. They do not end until they are cancelled.
         returns: What calls may return in place of their results, by node or its name; by None, at any node.
-        like: A run in which nothing went wrong, ``like=simulate(flow)``. Faults are at calls that it made, delays are
-            a little longer than its timers, kills are at its journal entries, and calls that ran at one time may fail
-            together. Without it the ranges are guessed: the first 8 calls, up to 60 seconds, up to 30 entries.
+        like: A run in which nothing went wrong, ``like=simulate(flow, ...)``; or a flow or node without arguments,
+            ``like=flow``, which is run once. Faults are at calls that it made, delays are a little longer than its
+            timers, kills are at its journal entries, and calls that ran at one time may fail together. Without it the
+            ranges are guessed: the first 8 calls, up to 60 seconds, up to 30 entries.
         max_size: The highest number of faults in a plan.
 
     Raises:
-        ConfigError: ``like`` is not an outcome, or made no call of ``nodes``.
+        ConfigError: an argument is not allowed, ``like`` is not an outcome, flow or node, it failed when it was run, or
+            it made no call of ``nodes``.
     """
     names = f.node_names("fault_plans", nodes)
     for name, flag in (("store", store), ("kill", kill), ("lease", lease), ("hang", hang)):
         check_flag("fault_plans", name, flag)
     check_number("fault_plans", "max_size", max_size, 0)
-    ranges = _Ranges.guessed(names) if like is None else _Ranges.of(like, names)
+    ranges = _Ranges.guessed(names) if like is None else _Ranges.of(_clean_run(like), names)
     after = st.booleans()
     exceptions = _exceptions(exceptions)
     raising = st.builds(f.Raise, st.sampled_from(exceptions), after)
@@ -285,9 +289,7 @@ def fault_plans(
         kinds.append(st.builds(partial(_returned, at, value), st.sampled_from(_CALLS)))
     entries = st.sampled_from(ranges.entries)
     if store:
-        error = st.sampled_from(["disk full", "no permission"])
-        fails = st.builds(f.FailSave, error, st.sampled_from(["save", "open", "append"]), st.integers(0, 4))
-        kinds.append(fails.map(lambda fault: [fault]))
+        kinds.append(_store_faults(ranges.delays).map(lambda fault: [fault]))
     if lease:
         kinds.append(st.builds(lambda count: [f.LoseLease(count)], entries))
     killed = st.builds(lambda count: [f.Kill(count)], entries)
@@ -322,6 +324,28 @@ def _both_fail(
     return [f.Fault(node, action, call) for (node, call), action in zip(places, actions, strict=False)]
 
 
+def _clean_run(like: Any) -> Outcome:
+    """Return the argument ``like`` of ``fault_plans``, or a run of the flow that it is."""
+    if isinstance(like, Outcome):
+        return like
+    if not (isinstance(like, Flow) or callable(like)):
+        raise ConfigError(f"fault_plans: like is {like!r}; use a flow or an outcome: like=simulate(flow)")
+    outcome = simulate(like)
+    if outcome.exception is not None:
+        raise ConfigError(
+            f"fault_plans: the run of like {outcome.end}; write like=simulate(flow, ...), with its arguments"
+        ) from outcome.exception
+    return outcome
+
+
+def _store_faults(delays: Sequence[float]) -> st.SearchStrategy[f.FailSave | f.DelaySave]:
+    times = st.sampled_from([None, None, 1, 3])
+    error = st.sampled_from(["disk full", "no permission"])
+    fails = st.builds(f.FailSave, error, st.sampled_from(["save", "open", "append"]), st.integers(0, 4), times)
+    late = st.builds(f.DelaySave, st.sampled_from(delays), st.sampled_from(["save", "sync"]), st.integers(0, 4), times)
+    return _one_in([fails, fails, fails, late])
+
+
 def _returned(node: str | None, value: Any, call: int) -> list[f.Fault]:
     return [f.Fault(node, f.Return(value), call)]
 
@@ -348,8 +372,6 @@ class _Ranges:
 
     @classmethod
     def of(cls, like: Outcome, names: list[str]) -> _Ranges:
-        if not isinstance(like, Outcome):
-            raise ConfigError(f"fault_plans: like is {like!r}; use an outcome: like=simulate(flow)")
         calls = calls_of(like)
         chosen = [call for call in calls if call.place[0] in names] if names else calls[1:]
         if not chosen:

@@ -114,8 +114,36 @@ def _both_raise(plan):
 
 @pytest.mark.parametrize("like", [3, simulate(step, 1)], ids=["no outcome", "no calls"])
 def test_an_example_that_is_of_no_use_is_refused(like):
-    with pytest.raises(ConfigError, match=r"use an outcome|made no call"):
+    with pytest.raises(ConfigError, match=r"use a flow or an outcome|made no call"):
         fault_plans(like=like)
+
+
+@pytest.mark.either_backend
+@pytest.mark.parametrize(
+    "wrap", [lambda node: node, lambda node: rt.Flow("Like", entry_point=node)], ids=["node", "flow"]
+)
+def test_a_flow_is_run_once_in_place_of_an_outcome(wrap):
+    ran = []
+
+    @rt.function_node
+    async def counted():
+        ran.append(1)
+        await rt.call(flow)
+
+    given = repr(fault_plans(like=wrap(counted)))
+    assert ran == [1]
+    assert given == repr(fault_plans(like=simulate(counted)))
+    assert given != repr(fault_plans())
+
+
+@pytest.mark.either_backend
+def test_a_flow_that_fails_is_no_example():
+    @rt.function_node
+    async def needs(number):
+        return number
+
+    with pytest.raises(ConfigError, match=r"the run of like raised TypeError.*; write like=simulate\(flow, \.\.\.\)"):
+        fault_plans(like=needs)
 
 
 # ---- what it finds

@@ -14,7 +14,7 @@ import railtracks as rt
 from railtracks.exceptions import ConfigError, GlobalTimeOutError
 from railtracks.state import Reason, Status
 from railtracks.testing import ProcessKilled, Violation, check, faults, mark, resume, simulate, trees
-from railtracks.testing.faults import Cancel, Delay, FailSave, Fault, Hang, Kill, LoseWorker, Raise, Return
+from railtracks.testing.faults import Cancel, Delay, DelaySave, FailSave, Fault, Hang, Kill, LoseWorker, Raise, Return
 
 ran = []
 
@@ -352,6 +352,12 @@ WRONG = [
     (lambda: FailSave(at="close"), "FailSave: at is 'close'"),  # type: ignore[arg-type]
     (lambda: FailSave(after=-1), "FailSave: after is -1; use a whole number of at least 0"),
     (lambda: FailSave(after=None), "FailSave: after is None"),  # type: ignore[arg-type]
+    (lambda: FailSave(times=0), "FailSave: times is 0; use a whole number of at least 1"),
+    (lambda: FailSave(times=1.5), "FailSave: times is 1.5"),  # type: ignore[arg-type]
+    (lambda: DelaySave(-1), "DelaySave: seconds is -1; use 0 or more"),
+    (lambda: DelaySave(float("nan")), "DelaySave: seconds is nan"),
+    (lambda: DelaySave(1, at="append"), "DelaySave: at is 'append'; use 'save' or 'sync'"),  # type: ignore[arg-type]
+    (lambda: DelaySave(1, times=True), "DelaySave: times is True"),
     (lambda: Kill(-1), "Kill: after is -1"),
     (lambda: Kill(1.5), "Kill: after is 1.5"),  # type: ignore[arg-type]
     (lambda: Kill(None), "Kill: after is None"),  # type: ignore[arg-type]
@@ -390,6 +396,9 @@ PLANS = [
     Fault("a", LoseWorker()),
     FailSave(),
     FailSave("no permission", at="append", after=3),
+    FailSave(after=3, times=2),
+    DelaySave(1.5),
+    DelaySave(2, at="sync", after=3, times=2),
     Kill(after=0),
 ]
 

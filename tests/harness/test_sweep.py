@@ -257,7 +257,7 @@ def test_what_is_outside_is_reset_before_a_run_alone():
     def note(outcome):
         seen.append("killed" if isinstance(outcome.exception, ProcessKilled) else "ended")
 
-    sweep(flow, nodes=[step], exceptions=[], invariants=[note], setup=lambda: seen.append("setup"), max_runs=40)
+    sweep(flow, nodes=[step], exceptions=[], invariants=[note], setup=lambda: seen.append("setup"), max_runs=60)
     assert seen[:3] == ["setup", "step", "ended"]
     resumed = [after for before, after in itertools.pairwise(seen) if before == "killed"]
     assert set(resumed) <= {"step", "ended", "killed"}, "not reset"
@@ -268,10 +268,12 @@ def test_what_is_outside_is_reset_before_a_run_alone():
 
 @pytest.mark.parametrize(("options", "rows"), [
     ({"kills": False, "pairs": 0}, {"a call raises", "a call raises, after the work", "a call is late",
-     "a call is late, after the work", "a call cancelled", "cancelled during a call", "the store fails"}),
+     "a call is late, after the work", "a call cancelled", "cancelled during a call", "the store fails",
+     "the store fails once", "the store is late"}),
     ({"kills": False, "pairs": 0, "hang": True, "exceptions": [], "returns": {charge: None}},
      {"a call is late", "a call is late, after the work", "a call cancelled", "cancelled during a call",
-      "the store fails", "a call hangs", "a call loses its worker", "a call returns something else"}),
+      "the store fails", "the store fails once", "the store is late",
+      "a call hangs", "a call loses its worker", "a call returns something else"}),
 ])  # fmt: skip
 def test_the_table_has_a_row_for_each_kind(options, rows):
     result = swept(checkout, "A1", **options)

@@ -19,8 +19,21 @@ from anyio.lowlevel import checkpoint
 from railtracks.exceptions import RunLostError
 from railtracks.state import Lock, Store
 from railtracks.testing._virtual_time._choices import Choices
+from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._timers import call_later
-from railtracks.testing.faults import Cancel, Delay, Fault, Hang, Kill, LoseLease, LoseWorker, Raise, Return, StoreFault
+from railtracks.testing.faults import (
+    Cancel,
+    Delay,
+    DelaySave,
+    Fault,
+    Hang,
+    Kill,
+    LoseLease,
+    LoseWorker,
+    Raise,
+    Return,
+    StoreFault,
+)
 
 ERRNO = {"disk full": errno.ENOSPC, "no permission": errno.EACCES}
 
@@ -146,10 +159,12 @@ def _fresh(exception: Exception | type[Exception]) -> Exception:
 
 @attrs.define(eq=False)
 class _Countdown:
-    """A fault of the store, and how many times writing still works before it happens."""
+    """A fault of the store, and how many times writing still works before it happens, and then it happens."""
 
     fault: StoreFault
     left: int
+    times: int | None
+    """None for always."""
     reported: bool = False
 
 
@@ -164,12 +179,22 @@ class FaultyStore:
         store: The store to write to.
         faults: The plan.
         on_fault: Called with each fault when it happens for the first time.
+        clock: The clock of the run, by which writing takes long; None if it does not.
     """
 
-    def __init__(self, store: Store, faults: Sequence[StoreFault], on_fault: Callable[[StoreFault], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        faults: Sequence[StoreFault] = (),
+        on_fault: Callable[[StoreFault], object] = lambda _: None,
+        clock: VirtualClock | None = None,
+    ) -> None:
         self._store = store
         self._on_fault = on_fault
-        self._countdowns = [_Countdown(fault, fault.after) for fault in faults]
+        self._clock = clock
+        self._countdowns = [_Countdown(fault, fault.after, getattr(fault, "times", None)) for fault in faults]
+        if any(isinstance(fault, DelaySave) for fault in faults):
+            self.blocks = True  # so that it is called in threads
         self.writes: Counter[str] = Counter()
         """How often each operation that may fail was called: "save", "open", "append" and "sync"."""
         self.killed: ProcessKilled | None = None
@@ -232,13 +257,21 @@ class FaultyStore:
         self._check_lease()
         for countdown in self._countdowns:
             fault = countdown.fault
-            if operation != getattr(fault, "at", "append") or not self._is_due(countdown):
+            if operation != getattr(fault, "at", "append"):
+                continue
+            # Some stores are also synced now and then by a thread in real time, which no seed decides.
+            is_late = isinstance(fault, DelaySave)
+            if (is_late and not (self._clock and self._clock.is_in_work())) or not self._is_due(countdown):
                 continue
             if isinstance(fault, Kill):
                 self.killed = ProcessKilled(f"killed after {fault.after} journal entries")
                 raise self.killed
             if isinstance(fault, LoseLease):
                 self._lose()
+            if isinstance(fault, DelaySave):
+                assert self._clock is not None
+                self._clock.sleep_in_thread(fault.seconds)
+                continue
             number = ERRNO[fault.error]
             raise OSError(number, os.strerror(number))
 
@@ -252,6 +285,10 @@ class FaultyStore:
         if countdown.left:
             countdown.left -= 1
             return False
+        if countdown.times is not None:
+            if not countdown.times:
+                return False
+            countdown.times -= 1
         if not countdown.reported:
             countdown.reported = True
             self._on_fault(countdown.fault)

@@ -154,7 +154,9 @@ class _Simulation:
         self._store: Store = resolve_store(options["store"]) if options.get("store") is not None else MemoryStore()
         decisions.switches.on_switch = self._witness.on_switch
         at_store = [fault for fault in how.faults if isinstance(fault, StoreFault)]
-        self._faulty = FaultyStore(self._store, at_store, self._witness.on_store_fault) if at_store else None
+        self._faulty = None
+        if at_store:
+            self._faulty = FaultyStore(self._store, at_store, self._witness.on_store_fault, self._clock)
         self._scope: anyio.CancelScope | None = None
         self._session: Session | None = None
         self._result: Any = None

@@ -15,6 +15,7 @@ from railtracks.testing.faults import (
     Action,
     Cancel,
     Delay,
+    DelaySave,
     FailSave,
     Fault,
     Hang,
@@ -35,6 +36,8 @@ MOST_DELAYS = 8
 """How many delays are tried at a call."""
 SEEDS_OF_PAIRS = 4
 """With how many seeds two calls fail that run at one time: which of them fails first depends on the order."""
+MOST_SINGLE_FAILURES = 5
+"""How many single failures of each operation of a store are tried."""
 FEW = 40
 """Of how many calls, and of how many kills, pairs are made."""
 ANY_DELAYS = (1.0, 60.0)
@@ -168,15 +171,37 @@ def cancellations(calls: Sequence[CleanCall]) -> list[Plan]:
 
 
 def store_failures(writes: Mapping[str, int]) -> list[Plan]:
-    """Return the plans in which the store fails from one of its writes on.
+    """Return the plans in which the store fails from one of its writes on, and those in which it fails once.
 
     Args:
         writes: How often each operation of the store wrote.
     """
-    return [
+    always = [
         Plan("the store fails", (FailSave(at=at, after=after),))  # type: ignore[arg-type]
         for at, count in writes.items()
         for after in range(count)
+    ]
+    once = [
+        Plan("the store fails once", (FailSave(at=at, after=after, times=1),))  # type: ignore[arg-type]
+        for at, count in writes.items()
+        for after in sorted(spread(range(count))[:MOST_SINGLE_FAILURES])
+    ]
+    return [*always, *once]
+
+
+def store_delays(writes: Counter[str], delays: Sequence[float]) -> list[Plan]:
+    """Return the plans in which the store takes long: a little, as long as most timers, and longer than all.
+
+    Args:
+        writes: How often each operation of the store wrote.
+        delays: The delays that matter to the flow.
+    """
+    chosen = sorted({delays[0], delays[len(delays) // 2], delays[-1]}) if delays else []
+    return [
+        Plan("the store is late", (DelaySave(seconds, at),))
+        for at in ("save", "sync")
+        if writes[at]
+        for seconds in chosen
     ]
 
 

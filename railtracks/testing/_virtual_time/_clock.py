@@ -189,6 +189,14 @@ class VirtualClock:
         if self.event_loop is not None:
             self.event_loop.on_clock_moved(seconds)
 
+    def sleep_in_thread(self, seconds: float) -> None:
+        """Pass virtual seconds in a thread that does work of the run."""
+        self.thread_scheduler.pause(self.reading + seconds, lambda: False, is_sleep=True)
+
+    def is_in_work(self) -> bool:
+        """Return whether the calling thread does work of the run."""
+        return self.thread_scheduler.work_of_thread() is not None
+
     def others_can_run(self) -> bool:
         """Return whether, in this turn of the event loop or the next, another task than the running one can run."""
         loop = self.event_loop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import importlib
 import inspect
 import itertools
 import os
@@ -185,6 +186,8 @@ def run_with(
             f"call this from a plain `def`, not from an `async def`"
         )
     seed, backend = how.seed, how.backend
+    if backend == "trio":
+        importlib.import_module("trio")  # which starts a process when it is imported, and that must not count
     clock.begin_at(how.reading_at_start)
     decisions = clock.decisions if seed is None or clock.decisions is not None else Decisions(seed, how.schedule)
     # A run that is resumed begins later, and so has other chance, as another process has.
