@@ -80,18 +80,21 @@ class VirtualWaits:
             scheduler.heartbeat += 1
             if until is not None and until <= clock.reading:
                 return False
-            if clock.let_threads_run(is_over) or self._time_passes(until, since, holder):
+            if clock.let_threads_run(is_over) or self._time_passes(until, since, is_over, holder):
                 since = _real_clock.monotonic()
             else:
                 _real_clock.block(POLL_INTERVAL)
         return True
 
-    def _time_passes(self, until: float | None, since: float, holder: Callable[[], str]) -> bool:
+    def _time_passes(
+        self, until: float | None, since: float, is_over: Callable[[], bool], holder: Callable[[], str]
+    ) -> bool:
         """Move the clock to what time ends next, if no other thread is about to do something.
 
         Args:
             until: What the clock reads when the wait of the event loop ends at the latest; None for no such limit.
             since: When something has happened last, in real time.
+            is_over: As for ``wait``.
             holder: As for ``wait``.
 
         Returns:
@@ -114,7 +117,7 @@ class VirtualWaits:
             else:
                 return False
         elif end is None:
-            if not clock.others_may_unblock():
+            if not clock.others_may_unblock() and not is_over():  # in this order: others may just have ended it
                 self._fail(Deadlock, holder(), "nothing can end that")
             if waited > GRACE:
                 clock.note_undetermined("the event loop blocked while there were threads which are not part of the run")
