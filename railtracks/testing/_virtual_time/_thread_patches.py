@@ -201,21 +201,23 @@ def _thread_join(real: Any) -> Any:
             real(self, timeout)
             return
         assert world.waits is not None
-        if world.waits.wait(functools.partial(_has_ended, self, world.waits.scheduler), timeout):
+        # Asked once, as a thread that is about to end does not know any more what it has run.
+        has_ended = functools.partial(_has_ended, self, world.waits.scheduler, is_pooled(self))
+        if world.waits.wait(has_ended, timeout):
             real(self, timeout)  # it is about to end
 
     return join
 
 
-def _has_ended(thread: threading.Thread, scheduler: SeededThreadScheduler) -> bool:
+def _has_ended(thread: threading.Thread, scheduler: SeededThreadScheduler, is_of_pool: bool) -> bool:
     work: ThreadWork | None = getattr(thread, "_railtracks_work", None)
     if work is not None:
         return work.is_over
-    if is_pooled(thread):
+    if is_of_pool:
         return not any(
             thread in work.executor._threads for work in scheduler.unfinished() if isinstance(work, PoolWork)
         )
-    return not thread.is_alive()
+    return not thread.is_alive() or thread not in threading.enumerate()  # or it is about to end
 
 
 def _executor_submit(real: Any) -> Any:
