@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Hashable, Iterable, Mapping
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+import itertools
+from collections.abc import Hashable, Iterable, Mapping, Sized
+from types import CoroutineType, FrameType
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
+from anyio import TaskHandle
 
+from railtracks._calls._workers import CallWorkers
 from railtracks._concurrency._kinds import leaves_of
 from railtracks._concurrency._single_flight import inside
 from railtracks._concurrency._suspended import is_user_module, suspended_frames
@@ -55,6 +58,7 @@ __all__ = [
     "Retry",
     "RunningCall",
     "SessionProbe",
+    "Worker",
     "abandon_current",
     "allowed_attempts",
     "as_node",
@@ -74,6 +78,7 @@ __all__ = [
     "is_user_module",
     "leaves_of",
     "merged_settings",
+    "new_worker",
     "policies_of",
     "redact",
     "redact_data",
@@ -141,6 +146,77 @@ def awaited_limit(frames: Iterable[FrameType]) -> str | None:
         if place == ("railtracks.execution._limits", "_wait"):
             found = str(frame.f_locals["gate"].label)
     return found
+
+
+class Worker:
+    """A worker of a batch.
+
+    Args:
+        handle: What anyio knows of its task, which has not begun.
+        workers: All workers of the batch.
+    """
+
+    def __init__(self, handle: TaskHandle[int], workers: CallWorkers) -> None:
+        self._handle = handle
+        self._workers = workers
+        self._lengths = _lengths(workers)
+
+    @property
+    def batch(self) -> object:
+        """The batch: equal for workers of the same."""
+        return self._workers
+
+    @property
+    def taken(self) -> int:
+        """How many calls it has begun."""
+        if self._handle.status is TaskHandle.Status.FINISHED:
+            return self._handle.return_value
+        taken: int = inspect.getcoroutinelocals(cast(Any, self._handle.coro)).get("taken", 0)
+        return taken
+
+    def has_ended_well(self) -> bool:
+        """Return whether it has ended, and no call of the batch has failed or was cancelled."""
+        workers = self._workers
+        failed = workers._error is not None or workers._cancellation is not None or workers._failed is not None
+        return self._handle.status is TaskHandle.Status.FINISHED and not failed
+
+    def has_done_nothing(self) -> bool:
+        """Return whether it has ended, has found no call, and no code of the user has decided that.
+
+        Code of the user has, too, if it has changed a list of arguments since this object was made.
+        """
+        lengths = self._lengths
+        is_same = lengths is not None and all(len(calls) == length for calls, length in lengths)
+        return is_same and self.has_ended_well() and not self.taken
+
+
+_PLAIN = (type(iter(())), type(iter(range(0))), type(iter("")), itertools.repeat)
+"""Iterators whose end does not depend on anything else."""
+
+
+def new_worker(coroutine: Any) -> Worker | None:
+    """Return the worker of a batch that the coroutine of a task is to run, if that has not begun; None otherwise."""
+    if getattr(coroutine, "cr_frame", None) is None or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
+        return None
+    handle = inspect.getcoroutinelocals(coroutine).get("self")
+    if not isinstance(handle, TaskHandle) or getattr(handle.coro, "cr_code", None) is not CallWorkers._work.__code__:
+        return None
+    workers = inspect.getcoroutinelocals(handle.coro)["self"]
+    return Worker(handle, workers) if type(workers) is CallWorkers and workers._source is None else None
+
+
+def _lengths(workers: CallWorkers) -> list[tuple[Sized, int]] | None:
+    """Return the lists that a batch takes its calls from, with their lengths; None if code of users may run then."""
+    calls: Any = workers._calls
+    if inspect.isgenerator(calls):
+        if calls.gi_frame is None:  # it has ended
+            return []
+        sources = calls.gi_frame.f_locals[".0"].__reduce__()[1]  # those of `zip`
+    else:
+        sources = (calls,)
+    lists = [each.__reduce__()[1][0] for each in sources if type(each) is type(iter([]))]
+    is_plain = workers._keeper is None and all(type(each) in (*_PLAIN, type(iter([]))) for each in sources)
+    return [(each, len(each)) for each in lists] if is_plain else None
 
 
 @attrs.frozen

@@ -190,7 +190,9 @@ class CallWorkers:
         self._pending_workers += count
         self._burst = min(2 * self._burst, self.MAX_BURST)
 
-    async def _work(self) -> None:
+    async def _work(self) -> int:
+        """Make calls until none is left. Return how many; the test harness reads ``taken`` meanwhile as well."""
+        taken = 0
         self._pending_workers -= 1
         put, keeper = self._put, self._keeper
         frame: Frame | None = self._frame
@@ -207,11 +209,12 @@ class CallWorkers:
                 if not self._room:
                     if await self._wait_for_room():
                         continue
-                    return
+                    return taken
                 self._room -= 1
                 call = next(self._calls, None) if self._source is None else await self._next_of(self._source)
                 if call is None:
                     break
+                taken += 1
                 if keeper is not None:
                     position, self._position = self._position, self._position + 1
                     frame = keeper.begin(slot, position, call[1])
@@ -244,6 +247,7 @@ class CallWorkers:
                 self._cancel_others(error)
             if cancellation is not None:
                 raise cancellation from None
+        return taken
 
     def _cancel_others(self, error: BaseException) -> None:
         """Cancel the calls that run, because one has failed, or Ctrl-C has come."""

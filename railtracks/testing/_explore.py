@@ -11,11 +11,9 @@ from railtracks import Flow
 from railtracks._test_probe import counted
 from railtracks.exceptions import ConfigError
 from railtracks.testing._arguments import check_function, check_number
+from railtracks.testing._exploration import Search
 from railtracks.testing._simulation._options import SimulationOptions
 from railtracks.testing._simulation._simulate import simulate_with
-from railtracks.testing._virtual_time._choices import Choices
-from railtracks.testing._virtual_time._decisions import Decisions
-from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing.faults import Fault
 from railtracks.testing.invariants import Invariant, Violation, as_invariants, check
 
@@ -105,7 +103,7 @@ def explore(
     """
     invariants = as_invariants("explore", invariants)
     _validate(setup, max_runs, options)
-    search = _Search()
+    search = Search()
     orders: set[str] = set()
     undetermined: dict[str, None] = {}
     violations: list[Violation] = []
@@ -138,7 +136,7 @@ def _validate(setup: Any, max_runs: Any, options: dict[str, Any]) -> None:
             raise ConfigError(f"explore: {name}={options[name]!r} is not allowed: every order is tried; leave it out")
 
 
-def _why_not(search: _Search, max_runs: int, how: SimulationOptions, undetermined: list[str]) -> str:
+def _why_not(search: Search, max_runs: int, how: SimulationOptions, undetermined: list[str]) -> str:
     reasons = []
     if search.changed:
         reasons.append("the same decisions led to another run, so something else decides as well")
@@ -149,70 +147,3 @@ def _why_not(search: _Search, max_runs: int, how: SimulationOptions, undetermine
     if undetermined:
         reasons.append(f"something else decided as well: {', and '.join(undetermined)}")
     return "; ".join(reasons)
-
-
-class _Search:
-    """A search through all decisions, depth first.
-
-    Attributes:
-        runs: How many runs there were.
-        has_next: Whether there is a run left.
-        changed: Whether the same decisions have led to another run.
-    """
-
-    def __init__(self) -> None:
-        self.runs = 0
-        self.has_next = True
-        self.changed = False
-        self._path: list[tuple[int, int]] = []  # each decision: what is chosen, of how many possibilities
-        self._depth = 0
-
-    def decisions(self) -> Decisions:
-        """Return what decides in the next run."""
-        self._depth = 0
-        return _Enumerated(self._draw)
-
-    def _draw(self, count: int) -> int:
-        """Choose as the search wants it, and where it does not know yet the last possibility."""
-        if count == 1:
-            return 0
-        if self._depth == len(self._path):
-            self._path.append((count - 1, count))
-        chosen, expected = self._path[self._depth]
-        self._depth += 1
-        if expected != count:
-            self.changed = True
-            return count - 1
-        return chosen
-
-    def advance(self) -> None:
-        """Handle that a run has ended: go on with the next possibility of the last decision that has one left."""
-        self.runs += 1
-        self.changed = self.changed or self._depth < len(self._path)
-        while self._path and self._path[-1][0] == 0:
-            self._path.pop()
-        self.has_next = bool(self._path)
-        if self._path:
-            chosen, count = self._path[-1]
-            self._path[-1] = chosen - 1, count
-
-
-_TURNS = (4, 3, 0)
-"""Of the possibilities for the turns that others get before a call: two turns, one, none."""
-
-
-class _Enumerated(Decisions):
-    """Decisions that a search makes: about the order of tasks and threads."""
-
-    from_seed = False
-
-    def __init__(self, draw: Callable[[int], int]) -> None:
-        super().__init__(0)
-        self.order = Choices(draw)
-        self.threads = Choices(draw)
-        # While no other task can run, it makes no difference how many turns the others get.
-        self.turns = Choices(lambda _: _TURNS[draw(len(_TURNS)) if self.others_can_run() else -1])
-
-    def scheduler(self) -> Scheduler:
-        self.scheduler_of_run = Scheduler(self.order)
-        return self.scheduler_of_run

@@ -85,7 +85,7 @@ class Witness:
         self._outer: Observer | None = outer._outer if isinstance(outer, Witness) else outer
         self._clock = clock
         self._on_callback_error = on_callback_error
-        self._extra_turns = decisions.turns
+        self._decisions = decisions
         self._injector = Injector(faults, decisions.faults, self._on_fault, cancel, abandon_current)
         self._context_reads = ContextReads()
         self._released: list[tuple[Any, str, str]] = []  # what calls had acquired that were cancelled at one moment
@@ -118,8 +118,10 @@ class Witness:
         token = caller.set(key)
         try:
             # An event loop may take any number of turns to continue. Some races show only if it takes more than one.
-            for _ in range(_EXTRA_TURNS[self._extra_turns.choose(len(_EXTRA_TURNS))]):
+            for turns in range(_EXTRA_TURNS[self._decisions.turns.choose(len(_EXTRA_TURNS))], 0, -1):
+                self._decisions.note_turns_left(current.task, turns)
                 await checkpoint()
+            self._decisions.note_turns_left(current.task, 0)
             if self._clock.scheduler is not None:
                 self._clock.scheduler.log.note_call(current.task, node.name, current.index)
             result = await self._injector.run_call(

@@ -64,6 +64,7 @@ class _JumpingSelector:
             if clock.may_jump(deadline):
                 if deadline is not None:
                     clock.jump_to(deadline)
+                loop.note_due(self.events)
                 return self.events
             self.events = self._real.select(0 if loop.count_ready() else REAL_WAIT)
         ready = loop.count_ready() + len(self.events)
@@ -71,6 +72,7 @@ class _JumpingSelector:
             clock.note_turn(ready)
         if loop.steps.held and loop.has_callbacks_due(self.events):
             loop.steps.release()
+        loop.note_due(self.events)
         return self.events
 
 
@@ -102,6 +104,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._own_thread = threading.get_ident()
         self._blocked = BlockedThreads()
         super().__init__(_JumpingSelector(self))  # type: ignore[arg-type]
+        self._observer = scheduler if scheduler is not None and scheduler.observes else None
         self.steps = Steps(self._ready, scheduler)
         self.sleeps = Sleeps(lambda: self._scheduled, clock, scheduler, self._moment)
         clock.event_loop = self
@@ -140,6 +143,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         own = self._ssock  # type: ignore[attr-defined]
         due = self._scheduled and self._scheduled[0]._when < self.time() + self._clock_resolution
         return due or any(key.fileobj is not own for key, _ in events)
+
+    def note_due(self, events: list[Any]) -> None:
+        """Notify a scheduler that observes the run of callbacks that are about to be scheduled, as above."""
+        if self._observer is not None and self.has_callbacks_due(events):
+            self._observer.note_due()
 
     def create_task(self, coro: Any, **options: Any) -> Any:
         if self.get_task_factory() is not None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
+from collections.abc import Container
 from operator import attrgetter
 from typing import Any
 
 from railtracks.testing._virtual_time._asyncio_order import task_of
-from railtracks.testing._virtual_time._scheduler import Scheduler, Step
+from railtracks.testing._virtual_time._scheduler import FROM_THREAD, Callback, Scheduler, Step
 from railtracks.testing._virtual_time._tasks import order_of
 
 _WAKERS = frozenset(
@@ -59,12 +60,15 @@ class Steps:
         self._queue.extendleft(reversed(known))  # they were scheduled before the others
         if self._scheduler is None or not self._queue:
             return
+        passed: Container[int] = ()
+        if self._scheduler.observes:
+            passed = self._scheduler.begin_turn([_step_of(each, False) or _callback_of(each) for each in self._queue])
         if len(self._queue) > 1:
-            self._arrange(self._scheduler, known)
+            self._arrange(self._scheduler, known, passed)
         elif (task := task_of(self._queue[0])) is not None:  # as in most turns
             self._scheduler.log.note(order_of(task), task.get_coro(), self._queue[0])
 
-    def _arrange(self, scheduler: Scheduler, known: dict[asyncio.Handle, Step]) -> None:
+    def _arrange(self, scheduler: Scheduler, known: dict[asyncio.Handle, Step], passed: Container[int]) -> None:
         places: list[int] = []
         steps: list[Step] = []
         queue, holds = tuple(self._queue), scheduler.holds
@@ -72,7 +76,7 @@ class Steps:
             if (step := known.get(handle) or _step_of(handle, holds)) is not None:
                 places.append(place)
                 steps.append(step)
-            elif _parts_neighbours(handle, holds):
+            elif _parts_neighbours(handle, holds) and place not in passed:
                 self._permute(places, [Step(*step[:3], can_wait=False) for step in steps], scheduler)
                 places, steps = [], []
         taken = self._permute(places, steps, scheduler)
@@ -110,6 +114,13 @@ def _step_of(handle: asyncio.Handle, holds: bool) -> Step | None:
         return None
     coroutine = task.get_coro()
     return Step(order_of(task), coroutine, handle, holds and getattr(coroutine, "cr_suspended", False))
+
+
+def _callback_of(handle: asyncio.Handle) -> Callback:
+    """Return what a scheduler wants to know of a handle that is not the step of a task."""
+    callback, ended = handle._callback, next(iter(handle._args or ()), None)  # type: ignore[attr-defined]
+    name = FROM_THREAD if isinstance(callback, FromThread) else str(getattr(callback, "__qualname__", ""))
+    return Callback(name, order_of(ended) if isinstance(ended, asyncio.Task) else -1)
 
 
 def _parts_neighbours(handle: asyncio.Handle, holds: bool) -> bool:

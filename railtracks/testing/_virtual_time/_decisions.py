@@ -55,3 +55,6 @@ class Decisions:
             self.seed, self._schedule, self.order, seeded_choices(self.seed, "schedule")
         )
         return self.scheduler_of_run
+
+    def note_turns_left(self, task: object, turns: int) -> None:
+        """Note that the running task lets others have so many more turns before its call; with 0, the call begins."""

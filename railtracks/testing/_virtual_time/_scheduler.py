@@ -13,6 +13,7 @@ has:
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 from railtracks.testing._virtual_time._choices import Choices
@@ -20,6 +21,8 @@ from railtracks.testing._virtual_time._order_log import OrderLog
 
 SIMPLE_SEEDS = 20
 """The seeds from 0 up to this one only shuffle, so that the stories of small seeds are simple."""
+FROM_THREAD = "from a thread"
+"""The name of a callback that another thread handed over."""
 MAX_HELD = 50
 """The turns for which a task can be held back; then it becomes the first, as others may wait for it without a pause."""
 _PRIORITIES = 1 << 16
@@ -42,6 +45,15 @@ class Step(NamedTuple):
     """Whether it can be held back."""
 
 
+class Callback(NamedTuple):
+    """A callback that is scheduled and is not the step of a task."""
+
+    name: str
+    """The name of its function."""
+    age: int = -1
+    """If it is the callback of a task that has ended: the age of the task."""
+
+
 class Scheduler:
     """The scheduler of one run that shuffles the tasks.
 
@@ -55,11 +67,13 @@ class Scheduler:
         latenesses: By how many seconds sleeps were to last longer, of each sleep that was considered.
         holds: Whether it may hold steps back.
         delays_timers: Whether it may delay timers.
+        observes: Whether it wants to know what is in the queue of the event loop, by the two methods below.
     """
 
     kind = "shuffled"
     holds = False
     delays_timers = False
+    observes = False
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
@@ -101,6 +115,17 @@ class Scheduler:
 
     def settle(self) -> None:
         """Hold and delay nothing any more, because the flow has ended."""
+
+    def begin_turn(self, queue: list[Step | Callback]) -> Container[int]:
+        """Note what runs in the turn that begins, before its steps are arranged.
+
+        Returns:
+            The places of callbacks that steps may pass, as nothing can be seen of that.
+        """
+        return ()
+
+    def note_due(self) -> None:
+        """Note that callbacks of timers or sockets run now: at the end of the turn on asyncio, before it on trio."""
 
 
 class PriorityScheduler(Scheduler):

@@ -13,7 +13,7 @@ from typing import Any
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._blocked_threads import BlockedThreads, patch_trio_messages
 from railtracks.testing._virtual_time._clock import MAX_TIMERS, VirtualClock
-from railtracks.testing._virtual_time._scheduler import Scheduler, Step
+from railtracks.testing._virtual_time._scheduler import Callback, Scheduler, Step
 from railtracks.testing._virtual_time._sockets import describe_sockets, is_readable
 from railtracks.testing._virtual_time._stuck_errors import StuckError
 from railtracks.testing._virtual_time._tasks import describe_step, keep_for_ever, trio_tasks, wait_locations
@@ -55,6 +55,9 @@ class _Order:
         of_threads = [task for task in batch if _is_for_threads(task)]
         if of_threads:
             batch[:] = [task for task in batch if task not in of_threads]
+        if self._scheduler.observes:
+            steps = [Step(task._counter, task.coro, task) for task in batch]
+            self._scheduler.begin_turn([*(Callback("threads") for _ in of_threads), *steps])
         if len(batch) > 1:
             self._arrange(batch)
         for task in reversed(batch):
@@ -142,6 +145,7 @@ class _Trio:
 
     def __init__(self, clock: VirtualClock, scheduler: Scheduler | None) -> None:
         self._clock = clock
+        self._observer = scheduler if scheduler is not None and scheduler.observes else None
         self._sleeps = TrioSleeps(clock, scheduler)
         self._blocked = BlockedThreads()
         self._jobs = TrioJobs()
@@ -165,6 +169,8 @@ class _Trio:
 
     def after_io_wait(self, timeout: float) -> None:
         self._clock.begin_turn()
+        if self._observer is not None and _runner().deadlines.next_deadline() <= self._clock.reading:
+            self._observer.note_due()
 
     def after_run(self) -> None:
         self._patches.close()
