@@ -11,7 +11,7 @@ import functools
 import inspect
 import itertools
 from collections.abc import Hashable, Iterable, Mapping, Sized
-from types import CoroutineType, FrameType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -211,7 +211,10 @@ def _lengths(workers: CallWorkers) -> list[tuple[Sized, int]] | None:
     if inspect.isgenerator(calls):
         if calls.gi_frame is None:  # it has ended
             return []
-        sources = calls.gi_frame.f_locals[".0"].__reduce__()[1]  # those of `zip`
+        try:
+            sources = calls.gi_frame.f_locals[".0"].__reduce__()[1]  # those of `zip`
+        except TypeError:  # a Python that does not give them away
+            return None
     else:
         sources = (calls,)
     lists = [each.__reduce__()[1][0] for each in sources if type(each) is type(iter([]))]

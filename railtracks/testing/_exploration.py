@@ -1,24 +1,25 @@
 """The search of ``explore``: which decisions the next run takes, and which runs need not be made.
 
-A run is reduced to its history: the steps of tasks and the callbacks, in order, that may touch anything that others see.
-All steps count except two kinds, which the harness knows: a call that lets others have a turn and will do so again, and
-a worker of a batch that finds no call left. Two rules follow (Mazurkiewicz 1977; Flanagan and Godefroid, *Dynamic
-partial-order reduction*, 2005):
+All steps of tasks, and all callbacks, may touch what others see, with two exceptions that the harness knows: a call
+that lets others have a turn and will do so once more, and a worker of a batch that finds no call left. What counts of a
+run is its history: all the other steps and callbacks, in their order. Two rules follow:
 
-- In one turn each task takes one step. Orders that differ only in where such a step stands lead to the same state, so
-  one of them is tried. This is known after the turn, and again after each run in which the turn was the same.
-- Runs with the same history, the same queue, and the same calls that let others go first are in the same state. What
-  can follow is tried once.
+- In one turn each task takes one step. Orders of a turn that differ only in where such exceptions stand lead to the
+  same state, so one of them is tried (Flanagan and Godefroid, *Dynamic partial-order reduction*, 2005). What a step did
+  is known after it, so the order is compared with those that were tried before.
+- Runs with the same history, the same queue, and the same calls that let others go first are in the same state
+  (Musuvathi and Qadeer, *Partial-order reduction for context-bounded state exploration*, 2007). What can follow is
+  tried once.
 
-If threads are at work, neither rule is used, because it is not known what they touch.
+Once threads are at work neither rule is used, because it is not known what they touch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Callable, Container, Iterator
-from typing import Any
 
 from railtracks._test_probe import Worker, new_worker
 from railtracks.testing._virtual_time._asyncio_order import task_of
@@ -154,7 +155,8 @@ class _Order:
     def advance(self) -> bool:
         """Go on to the next order that differs from those that were tried, and return whether there is one."""
         place = {number: place for place, number in enumerate(self.chosen)}
-        self._tried.append([(a, b) if place[a] < place[b] else (b, a) for a, b in self.conflicts])
+        if len(self.conflicts) < math.comb(self.count, 2):  # or else it agrees with no other order
+            self._tried.append([(a, b) if place[a] < place[b] else (b, a) for a, b in self.conflicts])
         self.conflicts = set()
         self.chosen = next(self._left, [])
         return bool(self.chosen)

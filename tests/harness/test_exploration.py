@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+
 import anyio
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.exceptions import ConfigError
 from railtracks.testing import explore
-from railtracks.testing._exploration import Search
+from railtracks.testing._exploration import Search, _Order
 from railtracks.testing._simulation._simulate import simulate_with
 
-MAX_RUNS = 3_000
+MAX_RUNS = 1_000
 """Flows for which more runs are needed without the reduction are not compared."""
 
 
@@ -47,10 +48,6 @@ class Shared:
         self.lock = anyio.Lock()
         self.event = anyio.Event()
         self.scope = anyio.CancelScope()
-
-
-async def nothing():
-    pass
 
 
 @rt.function_node
@@ -148,13 +145,142 @@ def flow_of(make, programs, limit):
     return main
 
 
-PROGRAMS = st.lists(st.lists(st.sampled_from([*STEPS]), max_size=2), min_size=1, max_size=2)
-FLOWS = st.builds(flow_of, st.sampled_from([in_batch, in_group, as_given]), PROGRAMS, st.sampled_from([None, 1, 2]))
+def programs(most):
+    return st.lists(st.lists(st.sampled_from([*STEPS]), max_size=most), min_size=1, max_size=2)
+
+
+FLOWS = st.builds(flow_of, st.sampled_from([in_batch, in_group, as_given]), programs(1), st.sampled_from([None, 1, 2]))
+LARGER = st.builds(flow_of, st.sampled_from([in_batch, in_group, as_given]), programs(2), st.sampled_from([None, 1, 2]))
 
 
 def compare(flow, backend):
+    """Compare what is found with what all runs find, and return whether there are few enough of these."""
     everything, needed = explored(flow, backend, reduces=False)
-    assume(everything is not None)
+    if everything is None:
+        return False
     found, runs = explored(flow, backend, reduces=True)
     assert found == everything
     assert runs <= needed
+    return True
+
+
+@settings(max_examples=4, suppress_health_check=[HealthCheck.too_slow])
+@given(flow=FLOWS)
+def test_it_finds_all_that_all_runs_find(backend, flow):
+    assume(compare(flow, backend))
+
+
+@pytest.mark.slow
+@settings(max_examples=40, suppress_health_check=[*HealthCheck])
+@given(flow=LARGER)
+def test_it_finds_all_that_all_runs_of_larger_flows_find(backend, flow):
+    assume(compare(flow, backend))
+
+
+@pytest.mark.parametrize(
+    ("make", "programs"),
+    [
+        # A callback that cancels stands among the steps of calls that let others go first.
+        (in_group, [[], ["time_out", "fail"]]),
+        # A call ends in the step in which it begins, so its worker looks for another call.
+        (in_batch, [[], []]),
+        # The calls come from code of the user.
+        (as_given, [[], []]),
+    ],
+)
+def test_it_finds_all_in_flows_that_were_difficult(make, programs):
+    assert compare(flow_of(make, programs, None), "asyncio")
+
+
+# ---- how many runs it takes
+
+
+async def leaf(number, waits, log):
+    for _ in range(waits):
+        await anyio.sleep(0)
+    log.append(number)
+
+
+def batch_of(count, waits):
+    async def main():
+        log = []
+        await rt.call_batch(leaf, range(count), [waits] * count, [log] * count)  # type: ignore[arg-type]
+        return tuple(log)
+
+    return main
+
+
+@pytest.mark.parametrize(("count", "waits", "most"), [(2, 0, 15), (2, 1, 30), (3, 0, 70)])
+def test_a_batch_takes_few_runs(backend, count, waits, most):
+    results = set()
+    result = explore(batch_of(count, waits), invariants=[lambda o: results.add(o.result)], backend=backend)
+    assert result.is_complete, result
+    assert result.runs <= most
+    assert results == {*itertools.permutations(range(count))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "waits", "most"), [(3, 1, 320), (4, 0, 350), (3, 2, 1700)])
+def test_a_larger_batch_takes_hundreds_of_runs(backend, count, waits, most):
+    result = explore(batch_of(count, waits), backend=backend)
+    assert result.is_complete, result
+    assert result.runs <= most
+
+
+def test_unlike_orders_are_all_tried_if_threads_are_at_work(backend):
+    @rt.function_node
+    def work(number, log):
+        log.append(number)
+
+    async def main():
+        log = []
+        await rt.call_batch(work, range(2), [log] * 2)
+        return tuple(log)
+
+    results = set()
+    explore(main, invariants=[lambda o: results.add(o.result)], backend=backend, max_runs=40)
+    assert results == {(0, 1), (1, 0)}
+
+
+# ---- the orders of one turn
+
+
+def orders_of(count, alike, conflicts):
+    """Return the orders that are tried if these pairs matter in each of them."""
+    decision, orders = _Order(count, alike), []
+    while True:
+        orders.append(tuple(decision.chosen))
+        decision.conflicts |= conflicts
+        if not decision.advance():
+            return orders
+
+
+def pairs_in(order, conflicts):
+    return frozenset((a, b) if order.index(a) < order.index(b) else (b, a) for a, b in conflicts)
+
+
+PAIRS = st.sets(st.sampled_from([*itertools.combinations(range(5), 2)]))
+
+
+@pytest.mark.either_backend
+@settings(max_examples=20)
+@given(conflicts=PAIRS)
+def test_of_orders_that_agree_where_it_matters_one_is_tried(conflicts):
+    orders = orders_of(5, [], conflicts)
+    everything = {pairs_in(order, conflicts) for order in itertools.permutations(range(5))}
+    assert [pairs_in(order, conflicts) for order in orders] == list(
+        dict.fromkeys(pairs_in(order, conflicts) for order in orders)
+    )
+    assert {pairs_in(order, conflicts) for order in orders} == everything
+
+
+@pytest.mark.either_backend
+def test_steps_that_are_alike_keep_their_order():
+    everything = {*itertools.combinations(range(4), 2)}
+    orders = orders_of(4, [[1, 3]], everything)
+    assert {*orders} == {each for each in itertools.permutations(range(4)) if each.index(1) < each.index(3)}
+
+
+@pytest.mark.either_backend
+def test_one_order_of_many_steps_is_tried_if_none_matters():
+    assert orders_of(200, [], set()) == [tuple(range(200))]

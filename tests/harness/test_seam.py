@@ -23,8 +23,9 @@ FOREIGN = {
     "_asyncio_loop.py": {"_callback", "_getframe", "_when"},  # asyncio: a handle's callback, a timer's deadline; sys
     "_asyncio_order.py": {"_callback"},
     "_asyncio_sleeps.py": {"_callback", "_getframe", "_scheduled", "_when"},  # asyncio: timers, also if they are over
-    "_asyncio_steps.py": {"_callback"},
+    "_asyncio_steps.py": {"_args", "_callback"},
     "_blocked_threads.py": {"_current_frames", "_send_message_to_trio"},  # sys; trio: how threads reach its event loop
+    "_exploration.py": {"_cancel_status"},  # trio: whether a task is cancelled
     "_held_locks.py": {"_is_owned"},  # threading: whether a thread holds an RLock
     "_leaks.py": {"_cancel_all_tasks"},  # asyncio: what cancels the tasks that are left
     "_store_events.py": {"_getframe"},  # sys: the code that stores a value
