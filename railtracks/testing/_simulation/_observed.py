@@ -20,7 +20,7 @@ class ObservedCall:
     """A call as the witness observed it."""
 
     task: object
-    """The task in which it ran."""
+    """The task in which it ran; after the run, an object that stands for it."""
     caller: CallKey | None
     """The call that made it."""
     in_thread: bool

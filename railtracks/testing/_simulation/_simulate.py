@@ -196,6 +196,7 @@ class _Simulation:
             harness_options.reset(token)
         self._left += dict.fromkeys([*self._clock.threads_left, *threads_left(threads)])
         self._unseen.examine(observed.task for observed in self._witness.calls.values())
+        self._witness.release_tasks()
         outcome = self._outcome()
         self._witness.on_outcome(outcome)
         return outcome

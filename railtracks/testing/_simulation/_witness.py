@@ -163,6 +163,15 @@ class Witness:
             self._released.clear()
         self._released += [(lock, self._who(key), place) for lock, place in acquired_in(positions)]
 
+    def release_tasks(self) -> None:
+        """Let the tasks of the calls be discarded; to be called after the run.
+
+        An outcome may be kept for long, and asyncio goes through all tasks of the process, several times in each run.
+        """
+        stand_ins: dict[int, object] = {id(observed.task): object() for observed in self.calls.values()}
+        for observed in self.calls.values():
+            observed.task = stand_ins[id(observed.task)]
+
     def _note_waits(self) -> None:
         """Note what all calls wait for."""
         calls = self._open_calls()

@@ -114,6 +114,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def close(self) -> None:
         if not self.is_closed():
             self._in_order.__exit__(None, None, None)
+            self.sleeps.close()
             keep_for_ever(asyncio.all_tasks(self))  # if any are left, the clock ended the run, and they never run again
         super().close()
         self._blocked.release()  # what a thread has asked between the last turn and this is never answered

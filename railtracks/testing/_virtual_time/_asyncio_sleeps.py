@@ -55,6 +55,11 @@ class Sleeps:
         if frame is not None and is_user_code(frame):
             self._asleep[id(timer)] = order_of(asyncio.current_task()), timer.when() - self._clock.reading
 
+    def close(self) -> None:
+        """Release the timers, whose contexts keep tasks, because the event loop is closed."""
+        self._asleep.clear()
+        self._decided.clear()
+
     def delay(self) -> None:
         """Decide, before the clock jumps, whether the sleep that ends next lasts longer.
 
