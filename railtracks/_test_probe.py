@@ -95,7 +95,6 @@ __all__ = [
 
 
 @functools.cache
-@functools.cache
 def session_arguments() -> frozenset[str]:
     """Return the names of the arguments of ``rt.Session``."""
     named = inspect.signature(Session).parameters.values()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import hashlib
 import logging
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
 import anyio
 import pytest
+import trio
 
 import railtracks as rt
 from railtracks.exceptions import ConfigError, GlobalTimeOutError, NodeCreationError, SessionError
@@ -505,6 +509,39 @@ def test_its_code_makes_the_same_outcome_again(backend):
     outcome = simulate(tree, seed=3, backend=backend, faults=FAULTS, timeout=9)
     names = {name: globals()[name] for name in ("simulate", "Race", "Sleep", "Raise", "Thread", "Fault", "Delay")}
     assert eval(outcome.code, names).story == outcome.story
+
+
+@pytest.mark.parametrize("schedule", ["shuffled", "priorities", "late timers"])
+def test_an_outcome_keeps_no_task_of_its_run(backend, schedule):
+    tasks = []
+
+    async def leaf(number):
+        task = asyncio.current_task() if backend == "asyncio" else trio.lowlevel.current_task()
+        tasks.append(weakref.ref(task))
+        with anyio.move_on_after(number):
+            await anyio.sleep(2)
+
+    async def flow():
+        await rt.call_batch(leaf, range(4))
+
+    outcomes = [simulate(flow, seed=seed, backend=backend, schedule=schedule) for seed in range(5)]
+    gc.collect()
+    assert len(tasks) == 4 * len(outcomes)
+    assert [task for task in tasks if task() is not None] == []
+
+
+def test_an_outcome_says_which_calls_had_one_task(backend):
+    async def leaf():
+        pass
+
+    async def flow():
+        await rt.call(leaf)
+        await rt.call_batch(leaf, [()])
+
+    calls = simulate(flow, backend=backend).calls
+    flow_task, leaf_task, item_task = (calls["s0", index].task for index in range(3))
+    assert flow_task is leaf_task
+    assert item_task is not leaf_task
 
 
 def test_a_task_that_is_left_behind_is_reported(backend):
