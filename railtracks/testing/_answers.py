@@ -22,7 +22,12 @@ def tool_call(name: str, /, **arguments: Any) -> ToolCall:
     Args:
         name: The name of the tool.
         **arguments: The arguments as the model would pass them, so values that JSON can hold.
+
+    Raises:
+        ScriptError: ``name`` is not a string.
     """
+    if not isinstance(name, str):
+        raise ScriptError(f"tool_call: {name!r} is not the name of a tool; write tool_call('forecast', city='Oslo')")
     return ToolCall("", name, arguments)
 
 

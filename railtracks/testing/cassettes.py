@@ -88,6 +88,10 @@ class Cassette:
             raise ConfigError(
                 f"Cassette: mode={mode!r} needs a model to ask; write Cassette({str(path)!r}, model, ...)"
             )
+        if not isinstance(path, str | PathLike):
+            raise ConfigError(f"Cassette: the path is {path!r}; write Cassette('cassettes/weather.json')")
+        if model is not None and not (hasattr(model, "provider") and hasattr(model, "name")):
+            raise ConfigError(f"Cassette: {model!r} is not a model; write Cassette({str(path)!r}, model)")
         self._path, self._model, self._mode = Path(path), model, mode
         self._secrets = [each if isinstance(each, Secret) else Secret(each) for each in secrets]
         self._exchanges: list[Exchange] = []

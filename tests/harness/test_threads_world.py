@@ -446,7 +446,7 @@ def test_what_replaces_a_method_in_a_run_stays():
         """Stands for a method that a user has replaced."""
 
     async def flow():
-        threading.Thread.join = join  # type: ignore[assignment,method-assign]
+        threading.Thread.join = join  # type: ignore[method-assign]
 
     before = threading.Thread.join
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import ConfigError, NodeCreationError
 from railtracks.testing import (
+    Cassette,
     Fault,
     ScriptedModel,
     ScriptError,
@@ -28,6 +30,7 @@ from railtracks.testing import (
     simulate,
     simulate_restarts,
     sweep,
+    tool_call,
 )
 from railtracks.testing.faults import Hang, Network
 from railtracks.testing.invariants import is_determined
@@ -135,7 +138,8 @@ def test_an_async_model_is_refused(outcome):
         async def apply(self, state, operation, args):
             return state, 0
 
-    refused("`return state, result`", check, outcome, linearizable(Wrong, nodes=[double]))
+    model: Any = Wrong
+    refused("`return state, result`", check, outcome, linearizable(model, nodes=[double]))
 
 
 def test_async_functions_are_refused_where_nothing_awaits_them(outcome):
@@ -158,12 +162,13 @@ def test_an_invariant_asserts_and_does_not_answer(outcome, answer):
 @pytest.mark.parametrize("wrong", [None, 5, "x", [work]])
 def test_what_is_no_flow_is_refused(wrong, outcome, tmp_path):
     simulate(work).save_replay(path := tmp_path / "run.json")
-    for function in (simulate, explore, sweep, functools.partial(replay, path), functools.partial(compare, work)):
+    ways: list[Any] = [simulate, explore, sweep, functools.partial(replay, path), functools.partial(compare, work)]
+    for function in ways:
         for target in (wrong, outcome):
             with pytest.raises(NodeCreationError, match="is not a node"):
                 function(target)
-    for function in (resume, check):
-        refused("is not an outcome", function, wrong)
+    for of_outcome in (resume, check):
+        refused("is not an outcome", of_outcome, wrong)
     refused("is not an async function", run, wrong)
     if wrong is not None:
         refused("invariant: of is", invariant, of=wrong)
@@ -172,7 +177,7 @@ def test_what_is_no_flow_is_refused(wrong, outcome, tmp_path):
 def test_coroutines_are_refused_where_functions_are_expected():
     refused("run: the coroutine of is_async(...) is not a function; write run(is_async, ...)", run, is_async())
     with pytest.raises(NodeCreationError, match="not the coroutine of is_async"):
-        simulate(is_async())
+        simulate(is_async())  # type: ignore[arg-type]
     refused("sweep: setup is", sweep, work, setup=is_async())
     refused("is not async; write `async def`", run, lambda: 3)
 
@@ -243,9 +248,20 @@ def test_lists_are_validated():
     refused("5 is not the name of a member", networks, [5, "a"])
     refused("there is no fault 'x'", model_faults, ["x"])
     refused("schedule is ['shuffled']", simulate, work, schedule=["shuffled"])
-    for answers in (None, 5, "Hello."):
+    none: list[Any] = [None, 5, "Hello."]
+    for answers in none:
         with pytest.raises(ScriptError, match="write a list"):
             ScriptedModel(answers)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, []])
+def test_models_for_tests_say_what_they_need(wrong):
+    given: Any = wrong
+    refused("Cassette: the path is", Cassette, given)
+    if wrong is not None:
+        refused("is not a model; write Cassette('x.json', model)", Cassette, "x.json", given)
+    with pytest.raises(ScriptError, match="is not the name of a tool"):
+        tool_call(given)
 
 
 @pytest.mark.parametrize("wrong", [None, 5, []])

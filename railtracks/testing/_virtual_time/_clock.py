@@ -92,7 +92,7 @@ class VirtualClock:
         self._reading = self._now = self._start = 0.0
         self.wall_start = WALL
         """The wall clock when the run begins."""
-        self.turns = 0
+        self.turns: int = 0
         """How many turns of the event loop have begun."""
         self.collect_garbage: Callable[[], None] = lambda: None
         """Discards the garbage of the run; set by ``run``."""
