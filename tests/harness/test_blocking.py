@@ -254,6 +254,21 @@ def test_a_thread_of_the_run_waits_for_a_pool_from_before():
         assert simulate(main).unwrap() is True
 
 
+@pytest.mark.slow
+def test_threads_that_end_just_now_are_no_deadlock(backend):
+    async def main():
+        for _ in range(3):
+            with ThreadPoolExecutor(3) as pool:
+                for _ in range(4):
+                    pool.submit(time.sleep, 1)
+            thread = threading.Thread(target=time.sleep, args=(1,))
+            thread.start()
+            thread.join()
+        return anyio.current_time()
+
+    assert [simulate(main, seed=seed, start=0, backend=backend).result for seed in range(60)] == [9] * 60
+
+
 def test_threads_that_spin_while_the_event_loop_waits(backend):
     async def main():
         def spin():

@@ -244,6 +244,8 @@ class VirtualClock:
         if not holders and (deadline is not None or not self.jumps):
             return self.jumps
         if not holders and not (holders := self._holders.find_wakers()) and not self._is_for_threads:
+            if self._holders.find(self.is_blocked) or (self.event_loop is not None and self.event_loop.has_news()):
+                return False  # another thread has ended just now, and before that it has done something
             self._fail(Deadlock, "nothing can run, and there is no deadline to wait for")
         else:
             self._waiting_since = self._wait_for(holders, deadline, self._waiting_since)

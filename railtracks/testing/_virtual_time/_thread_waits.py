@@ -105,10 +105,12 @@ class VirtualWaits:
         """
         clock, scheduler = self._clock, self.scheduler
         waited = _real_clock.monotonic() - since
+        # In this order: a thread may end, or pause, just after it has done what the next question is about.
+        others_may = clock.others_may_unblock()
+        is_at_work = scheduler.grant_turn(clock.is_blocked)
         pause = scheduler.next_end()
         is_thread_next = pause is not None and (until is None or cast(float, pause.until) < until)
         end = cast(Pause, pause).until if is_thread_next else until
-        is_at_work = scheduler.grant_turn(clock.is_blocked)
         if is_at_work or (end is None and scheduler.has_begun_turn(clock.is_blocked)):  # it takes long, or has stalled
             if is_thread_next and scheduler.has_stalled():
                 clock.note_undetermined(STALLED)
@@ -117,7 +119,9 @@ class VirtualWaits:
             else:
                 return False
         elif end is None:
-            if not clock.others_may_unblock() and not is_over():  # in this order: others may just have ended it
+            if is_over():
+                return False
+            if not others_may:
                 self._fail(Deadlock, holder(), "nothing can end that")
             if waited > GRACE:
                 clock.note_undetermined("the event loop blocked while there were threads which are not part of the run")
