@@ -102,7 +102,7 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def ecosystem(session: nox.Session) -> None:
-    """The recipes of docs/recipes.md, with the real packages of others. Arguments go to pytest."""
+    """The recipes of docs/recipes*.md, with the real packages of others. Arguments go to pytest."""
     install(session, "test", "ecosystem")
     plugins = ["-p", "no:asyncio", "-p", "no:trio"]  # the recipes load them in processes of their own
     run_pytest(session, *plugins, "-m", "ecosystem", "tests/ecosystem", *session.posargs)

@@ -1,4 +1,4 @@
-"""Every recipe of docs/recipes.md runs as a reader would run it, with the real packages."""
+"""Every recipe of docs/recipes*.md runs as a reader would run it, with the real packages."""
 
 from __future__ import annotations
 
@@ -18,26 +18,32 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import needs_postgres, server
+
 pytestmark = pytest.mark.ecosystem
 
-PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
-RECIPES = dict(re.findall(r"^## (.*?)$.*?^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL))
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "docs" / f"recipes{part}.md" for part in ("", "-web", "-running", "-tests")]
+BOX = re.compile(r"^## (.*?)$.*?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RECIPES = {name: code for page in PAGES for name, code in BOX.findall(page.read_text("utf-8"))}
 SECONDS = 60
 """Real seconds that one of them may take."""
 SCRIPTS = [
-    "APScheduler",
-    "cron and systemd",
-    "Processes",
-    "A progress bar",
-    "A total over very many items",
     "Retry",
+    "Idempotency keys",
+    "A rate limit",
     "Timeout of one node",
     "Cache",
+    "A progress bar",
+    "A total over very many items",
+    "Processes",
     "tenacity",
-    "A rate limit",
+    "aiosqlite",
     "Trimming conversations",
     "Summarising conversations",
-    "aiosqlite",
+    "cron and systemd",
+    "APScheduler",
+    "Celery beside it",
     "structlog",
     "OpenTelemetry",
 ]
@@ -48,14 +54,16 @@ SERVERS = {
     "Starlette on hypercorn with trio": (
         "hypercorn", ["app:app", "--worker-class", "trio", "--bind"], ["shared", "thread"],
     ),
+    "Django": ("uvicorn", ["app:application", "--lifespan", "off", "--port"], ["async", "sync"]),
 }  # fmt: skip
 PEOPLE = "Questions over the web"
 TESTS = {"pytest-asyncio": 3, "pytest-trio": 3, "pytest-xdist": 12}
-OTHERS = ["unittest", "IPython and Jupyter"]
+DOCKER, LOGGING, POSTGRES = "Docker and SIGTERM", "Logging into an application", "PostgreSQL"
+OTHERS = ["unittest", "IPython and Jupyter", DOCKER, LOGGING, POSTGRES]
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(PAGE.parents[1]), "RAILTRACKS_LOGGING_SETTING": "QUIET"}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "RAILTRACKS_LOGGING_SETTING": "QUIET"}
 
 
 def run(folder: Path, *arguments: str) -> str:
@@ -73,7 +81,10 @@ def promised(recipe: str) -> list[str]:
 
 
 def test_each_recipe_is_run():
-    assert [*RECIPES] == [*SERVERS, PEOPLE, *SCRIPTS, *TESTS, *OTHERS, *CLUSTERS]
+    run_here = [*SERVERS, PEOPLE, *SCRIPTS, *TESTS, *OTHERS, *CLUSTERS]
+    assert sorted(RECIPES) == sorted(run_here)
+    boxes = sum(page.read_text("utf-8").count("\n```python\n") for page in PAGES)
+    assert boxes == len(RECIPES), "a recipe has one box of Python"
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -129,6 +140,8 @@ def test_a_server_answers_and_saves_when_it_is_stopped(name, tmp_path):
             _, errors = server.communicate(timeout=SECONDS)
     assert answers == {way: "soon" if way == "later" else "Hello, Ada!" for way in ways}
     assert "Traceback" not in errors, errors
+    if name == "Django":  # each request has a run of its own
+        return
     statuses = summary(tmp_path, "service")
     assert statuses == ["greet Completed"] * len([way for way in ways if way not in ("run", "stream")])
 
@@ -220,6 +233,38 @@ def test_a_cell_of_ipython(tmp_path):
         "InteractiveShell.instance().run_cell(Path('cell.py').read_text('utf-8')).raise_error()\n"
     )
     assert run(tmp_path, "-c", code).splitlines() == promised(recipe)
+
+
+def test_a_program_that_sigterm_ended_goes_on_at_the_next_start(tmp_path):
+    (tmp_path / "main.py").write_text(RECIPES[DOCKER], "utf-8")
+    command = [sys.executable, "main.py"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        begun = [program.stdout.readline() for _ in range(3)]
+        program.send_signal(signal.SIGTERM)
+        begun += program.communicate(timeout=SECONDS)[0].splitlines(keepends=True)
+    assert program.returncode == 128 + signal.SIGTERM
+    went_on = run(tmp_path, "main.py").splitlines()
+    pages = [line.strip() for line in begun] + went_on
+    assert [page for number, page in enumerate(pages) if page not in pages[:number]] == [
+        *(f"parsing {page}" for page in range(10)), "sum: 45",
+    ]  # fmt: skip
+    assert len(pages) <= 12  # the page that was being parsed is parsed again
+
+
+def test_the_log_of_an_application_is_what_the_page_shows(tmp_path):
+    (tmp_path / "recipe.py").write_text(RECIPES[LOGGING], "utf-8")
+    shown = PAGES[2].read_text("utf-8").partition(f"## {LOGGING}\n")[2].partition("```text\n")[2].partition("```")[0]
+    seconds = re.compile(r"\d\.\d{3} s")
+    assert seconds.sub("", run(tmp_path, "recipe.py")) == seconds.sub("", shown)
+
+
+@needs_postgres
+def test_runs_in_postgresql(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", f"postgresql:///postgres?host={server().folder}&user=tests")
+    (tmp_path / "recipe.py").write_text(RECIPES[POSTGRES], "utf-8")
+    for _ in range(2):  # the second finds the run
+        assert run(tmp_path, "recipe.py").splitlines() == promised(RECIPES[POSTGRES])
 
 
 # ---- the fixtures of Railtracks beside other plugins, whatever these make of a test
