@@ -140,6 +140,9 @@ class AdoptedRLock(_Lock):
         self._lock.release()  # no other thread of the run can come in between
         self._lock._acquire_restore(saved)
 
+    def _at_fork_reinit(self) -> None:
+        self._lock._at_fork_reinit()
+
 
 class VirtualRLock(_Lock):
     """Stands for ``threading.RLock()``."""
