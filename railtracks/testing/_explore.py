@@ -84,7 +84,7 @@ def explore(
 
     Runs that would differ from others in nothing but the numbers of turns are left out. Any two steps of user code may
     share something, so the number of orders grows very fast nevertheless: a ``call_batch`` of two calls that wait once
-    takes 24 runs, one of three 300, and one of four 6,000.
+    takes 24 runs, one of three 300, and one of four 7,000.
 
     Args:
         target: A flow, or anything that ``rt.call`` takes.
