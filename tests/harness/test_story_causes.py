@@ -8,6 +8,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import anyio
@@ -179,6 +181,39 @@ def test_a_deadlock_says_where_each_lock_was_acquired(backend):
             f"takes (`async with second:`), for a lock that s0.{other} takes acquired in takes (`async with first:`)"
         )
         assert found[f"s0.{one} takes"] == place
+
+
+def takes_in_a_thread(first, second):
+    with first:
+        time.sleep(1)
+        with second:
+            raise AssertionError("it is not acquired")
+
+
+@rt.function_node
+async def threads_that_lock():
+    one, other = threading.Lock(), threading.Lock()
+    await rt.call_batch(takes_in_a_thread, [one, other], [other, one])
+
+
+@pytest.mark.parametrize("timeout", [5, math.inf])
+def test_a_thread_says_where_it_waits_for_a_lock(backend, timeout):
+    found = cancelled(simulate(threads_that_lock, backend=backend, timeout=timeout))
+    places = {place.partition(", since")[0] for who, place in found.items() if "takes_in_a_thread" in who}
+    assert places == {"takes_in_a_thread (`with second:`), for a lock acquired in takes_in_a_thread (`with first:`)"}
+    assert len(found) == 3
+
+
+def test_a_thread_that_sleeps_says_so(backend):
+    def naps():
+        time.sleep(100)
+
+    @rt.function_node
+    async def main():
+        await rt.call(naps)
+
+    found = cancelled(simulate(main, backend=backend, timeout=5))
+    assert found["s0.1 naps"] == "naps (`time.sleep(100)`), asleep, since the timeout of s0.0 main ended"
 
 
 # ---- why calls were cancelled

@@ -61,6 +61,10 @@ def _turns(trace: Sequence[TraceEvent], calls: Calls) -> dict[int, str]:
     marks: dict[int, str] = {}
     for _, group in itertools.groupby(range(len(trace)), key=lambda index: trace[index].turn):
         together = [*group]
+        while together and trace[together[-1]].call is None:
+            together.pop()
+        while together and trace[together[0]].call is None:
+            together.pop(0)
         keys = [(trace[index].session, call) for index in together if (call := trace[index].call) is not None]
         if len({id(calls[key].task) for key in keys if key in calls}) > 1:
             marks.update(dict.fromkeys(together, "│"))

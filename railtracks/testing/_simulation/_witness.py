@@ -154,6 +154,9 @@ class Witness:
             self._note_released(key, positions)
             if observed.place and text:
                 observed.place += f", {text}"
+            if observed.in_thread:  # which goes on where it was
+                paused = ((context.get(caller), place) for context, place in self._clock.paused_code())
+                observed.place = next((place for call, place in paused if call == key), observed.place)
             observed.by_deadline, observed.by_sibling = is_by_deadline(value), is_by_sibling(value)
 
     def _note_released(self, key: CallKey, positions: Sequence[Position]) -> None:

@@ -144,8 +144,13 @@ def where_thread_waits(thread: int) -> str | None:
 
     The thread must not be running: Python 3.11 may crash when the stack of a running thread is read.
     """
-    place, what = where_code_waits(sys._current_frames().get(thread))
+    place, what = waits_of_thread(thread)
     return None if place is None else f"{place}, in a thread{what and f', {what}'}"
+
+
+def waits_of_thread(thread: int) -> tuple[str | None, str]:
+    """Return what ``where_code_waits`` does for a thread, which must not be running."""
+    return where_code_waits(sys._current_frames().get(thread))
 
 
 def where_code_waits(frame: FrameType | None) -> tuple[str | None, str]:

@@ -14,6 +14,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from typing import Any, NoReturn
 
 from railtracks.exceptions import ConfigError
@@ -311,6 +312,10 @@ class VirtualClock:
     def threads_of_run(self) -> list[threading.Thread]:
         """Return the threads that were started during the run, but for those that are known otherwise."""
         return self._holders.threads_of_run()
+
+    def paused_code(self) -> Iterator[tuple[Context, str]]:
+        """Yield the contexts of threads that pause, each with where in user code that is, and for what it waits."""
+        return self._holders.paused_code()
 
     def is_blocked(self, thread: int) -> bool:
         """Return whether the thread waits for the event loop."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from typing import Protocol
 
 from railtracks.testing._virtual_time import _real_clock
-from railtracks.testing._virtual_time._blocked_threads import where_thread_waits
+from railtracks.testing._virtual_time._blocked_threads import waits_of_thread, where_thread_waits
 from railtracks.testing._virtual_time._event_loop import EventLoop
 from railtracks.testing._virtual_time._pauses import GRACE
 from railtracks.testing._virtual_time._thread_kinds import foreign_threads, is_busy, name_of, pooled_threads
@@ -123,6 +124,15 @@ class Holders:
         pauses = self._clock.thread_scheduler.pauses()
         places = ((where_thread_waits(thread), pause.holder()) for thread, pause in pauses.items())
         return [place + (holder and f", acquired in {holder}") for place, holder in places if place is not None]
+
+    def paused_code(self) -> Iterator[tuple[Context, str]]:
+        """Yield the contexts of threads that pause, each with where in user code that is, and for what it waits."""
+        for thread, pause in self._clock.thread_scheduler.pauses().items():
+            place, what = waits_of_thread(thread)
+            if place is not None:
+                what = "asleep" if pause.is_sleep else what
+                holder = pause.holder().removesuffix(", in a thread")
+                yield pause.context, place + (what and f", {what}") + (holder and f" acquired in {holder}")
 
     def blocked_threads(self) -> list[str]:
         """Return where in user code the threads are that wait for the event loop."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import Context, copy_context
 
 import attrs
 
@@ -43,6 +44,8 @@ class Pause:
     """Whether only time ends it."""
     holder: Callable[[], str] = str
     """Returns where what the thread waits for is held, or ""."""
+    context: Context = attrs.field(factory=copy_context)
+    """The context of the code that pauses, which says what it is part of."""
     began: float = attrs.field(factory=_real_clock.monotonic)
     """In real seconds."""
 
