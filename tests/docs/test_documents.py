@@ -32,7 +32,7 @@ from railtracks.testing import conformance, evaluation, faults, invariants, mach
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-WITHOUT_CODE = {"design.md", "format.md", "reference.md"}
+WITHOUT_CODE = {"design.md", "format.md", "reference.md", "troubleshooting.md", "faq.md"}
 ELSEWHERE = {"recipes.md", "recipes-web.md", "recipes-running.md", "recipes-tests.md"}
 """Pages whose code needs other packages; ``tests/ecosystem`` runs it."""
 CONTINUES = "*Continues from above.*"
