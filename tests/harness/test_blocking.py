@@ -289,10 +289,10 @@ def test_threads_that_spin_while_the_event_loop_waits(backend):
 
 
 def test_a_thread_that_works_for_too_long_holds_the_clock(backend):
-    over = threading.Lock()  # made before the run, so that the wait for it is real
+    locks = [threading.Lock()]  # made before the run, and without a name, so that the wait for it is real
 
     def work():
-        with over:
+        with locks[0]:
             pass
 
     async def main():
@@ -301,8 +301,8 @@ def test_a_thread_that_works_for_too_long_holds_the_clock(backend):
         try:
             thread.join()
         finally:
-            over.release()
+            locks[0].release()
 
-    over.acquire()
+    locks[0].acquire()
     with pytest.raises(ClockHeldError, match=r"a thread has been at work for 0.2 s of real time; no task can run"):
         run(main, backend=backend, world="virtual", clock=VirtualClock(patience=0.2))

@@ -46,11 +46,11 @@ def test_the_seed_decides_all_of_tasks_and_threads(backend, node):
 
 
 def test_threads_that_block_in_another_way_are_noted(backend):
-    lock = threading.Lock()  # made before the run, so that it is in C
+    locks = [threading.Lock()]  # made before the run, so that it is in C, and without a name
 
     @rt.function_node
     def locked(seconds):
-        with lock:
+        with locks[0]:
             time.sleep(seconds)
 
     @rt.function_node

@@ -92,6 +92,26 @@ def test_timeouts_are_virtual(backend, lock):
     assert simulate(main, start=0, backend=backend).result == 6
 
 
+def test_locks_in_closures_are_replaced_as_well(backend):
+    lock, store = threading.Lock(), Store()
+
+    @rt.function_node
+    def work(seconds):
+        with lock, store.lock:
+            time.sleep(seconds)
+
+    async def main():
+        await rt.call_batch(work, [1, 2])
+        return type(lock), type(store.lock), anyio.current_time()
+
+    real = lock, store.lock
+    outcome = simulate(main, start=0, backend=backend)
+    check(outcome, is_determined)
+    assert outcome.unwrap()[2] == 3
+    assert [each.__name__ for each in outcome.unwrap()[:2]] == ["VirtualLock", "AdoptedRLock"]
+    assert (lock, store.lock) == real
+
+
 @pytest.mark.either_backend
 def test_two_names_of_a_lock_are_one_lock():
     assert simulate(at_once(nap, (lambda: LOCK, 1), (lambda: ALIAS, 2)), start=0).result == 3

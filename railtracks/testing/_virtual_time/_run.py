@@ -206,7 +206,8 @@ def run_with(
             if seed is not None:
                 stack.enter_context(collecting_by_turns(clock))
             if world is not None:
-                stack.enter_context(virtual_names(*_namespaces_of(func if target is None else target)))
+                function = func if target is None else target
+                stack.enter_context(virtual_names(function, *_namespaces_of(function)))
                 stack.enter_context(world.in_this_thread())
                 VirtualWaits(world, clock)
                 if switches is not None:

@@ -10,16 +10,17 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import CellType
 from typing import Any
 
-from railtracks.testing._virtual_time._module_locks import locks_in
+from railtracks.testing._virtual_time._module_locks import locks_in, locks_of_function
 from railtracks.testing._virtual_time._stand_ins import STAND_INS, is_original
 from railtracks.testing._virtual_time._thread_patches import METHODS
 from railtracks.testing._virtual_time._virtual_dates import DATES
 from railtracks.testing._virtual_time._world import REAL_PACKAGES
 
-_Name = tuple[dict[str, Any] | type, str, Any, Any]
-"""A namespace or a class, a name in it, the real value, and what stands for it."""
+_Name = tuple[dict[str, Any] | type | CellType, str, Any, Any]
+"""A namespace, a class, or a variable of a closure; a name in it; the real value, and what stands for it."""
 _lock = threading.Lock()
 _runs = 0
 _replaced: list[_Name] = []
@@ -27,8 +28,13 @@ _methods: list[tuple[Any, str, Any, Any]] = []  # the class, the name, the real 
 
 
 @contextlib.contextmanager
-def virtual_names(*namespaces: dict[str, Any]) -> Iterator[None]:
-    """Replace clocks, chance and locks inside the block, in all modules that are loaded and in ``namespaces``."""
+def virtual_names(function: Any, *namespaces: dict[str, Any]) -> Iterator[None]:
+    """Replace clocks, chance and locks inside the block, in all modules that are loaded and in ``namespaces``.
+
+    Args:
+        function: The locks in its closure are replaced as well.
+        *namespaces: Global variables of modules that may not be loaded.
+    """
     global _runs
     with _lock:
         _runs += 1
@@ -36,7 +42,7 @@ def virtual_names(*namespaces: dict[str, Any]) -> Iterator[None]:
             if _runs == 1:
                 _replace(_names.find())
                 _replace_methods()
-            _replace(_names.find_in(*namespaces))
+            _replace([*_names.find_in(*namespaces), *locks_of_function(function)])
         except BaseException:
             _leave()
             raise
@@ -87,12 +93,19 @@ def _put_back() -> None:
     _methods.clear()
 
 
-def _get(namespace: dict[str, Any] | type, key: str) -> Any:
+def _get(namespace: dict[str, Any] | type | CellType, key: str) -> Any:
+    if isinstance(namespace, CellType):
+        try:
+            return namespace.cell_contents
+        except ValueError:  # it is empty
+            return None
     return (vars(namespace) if isinstance(namespace, type) else namespace).get(key)
 
 
-def _set(namespace: dict[str, Any] | type, key: str, value: Any) -> None:
-    if isinstance(namespace, type):
+def _set(namespace: dict[str, Any] | type | CellType, key: str, value: Any) -> None:
+    if isinstance(namespace, CellType):
+        namespace.cell_contents = value
+    elif isinstance(namespace, type):
         type.__setattr__(namespace, key, value)
     else:
         namespace[key] = value
