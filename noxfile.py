@@ -275,13 +275,14 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def integration(session: nox.Session) -> None:
-    """Run what takes minutes: the wheel, slow tests, real servers and packages, the extras, the oldest dependencies.
+    """Run what takes minutes: wheel, site, slow tests, real servers and packages, extras, the oldest dependencies.
 
     By hand are run: ``coverage``, which takes as long as all of these together; ``collector``, which takes minutes to
     install; and the whole of ``live``, as one in many thousand signals hits a place where Python, asyncio or trio
     themselves cannot be interrupted.
     """
     session.notify("wheel")
+    session.notify("docs")
     session.notify("slow")
     session.notify(
         "live", ["tests/integration/test_asgi.py", "tests/integration/test_mcp.py", "tests/integration/test_ui.py"]
@@ -299,9 +300,9 @@ def integration(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the site, strictly: a missing page is an error."""
-    session.install(*PYPROJECT["dependency-groups"]["docs"])
-    session.run("zensical", "build", "--clean", "--strict")
+    """Build the site into ``site/``, strictly: a missing page, a broken link or anchor is an error."""
+    install(session, "docs")
+    session.run("python", "docs/scripts/build_site.py")
 
 
 @nox.session

@@ -44,14 +44,14 @@ class Node(ABC, Generic[T_co]):
 
     Each call makes an instance with the call's arguments and runs its ``invoke``::
 
-    class Greet(rt.nodes.Node[str]):
-        def __init__(self, name: str) -> None:
-            self.name_to_greet = name
+        class Greet(rt.nodes.Node[str]):
+            def __init__(self, name: str) -> None:
+                self.name_to_greet = name
 
-        async def invoke(self) -> str:
-            return f"Hello, {self.name_to_greet}!"
+            async def invoke(self) -> str:
+                return f"Hello, {self.name_to_greet}!"
 
-    greeting = await rt.call(Greet, "Ada")
+        greeting = await rt.call(Greet, "Ada")
     """
 
     @abstractmethod
