@@ -32,6 +32,8 @@ _TURNS = (4, 3, 0)
 """Of the possibilities for the turns that others get before a call: two turns, one, none."""
 _TASK_DONE = "TaskGroup._spawn.<locals>.task_done"
 """What anyio calls on asyncio when a task of a group has ended."""
+_Pairs = list[tuple[int, int]]
+"""Steps of which the first is before the second."""
 
 
 class Search:
@@ -148,8 +150,8 @@ class _Order:
         self.count = count
         self.conflicts: set[tuple[int, int]] = set()
         self._before = {number: same[place - 1] for same in alike for place, number in enumerate(same) if place}
-        self._tried: list[list[tuple[int, int]]] = []  # of each order, its pairs that matter, the first one first
-        self._left = self._orders([], list(range(count)))
+        self._tried: list[_Pairs] = []  # of each order, its pairs that matter, the first one first
+        self._left = self._orders([], list(range(count)), [], 0)
         self.chosen = next(self._left)
 
     def advance(self) -> bool:
@@ -161,21 +163,40 @@ class _Order:
         self.chosen = next(self._left, [])
         return bool(self.chosen)
 
-    def _orders(self, first: list[int], left: list[int]) -> Iterator[list[int]]:
-        """Yield the orders that begin so; those that were tried meanwhile are looked at each time."""
-        if any(all(_agrees(pair, first) for pair in pairs) for pairs in self._tried):
-            return
-        if not left:
-            yield first
+    def _orders(self, first: list[int], left: list[int], open_: list[_Pairs], seen: int) -> Iterator[list[int]]:
+        """Yield the orders that begin so and differ from those that were tried, also from those tried meanwhile.
+
+        Args:
+            first: What the orders begin with.
+            left: What follows, in some order.
+            open_: Of each order that was tried and agrees with ``first``: the pairs that ``first`` does not decide.
+            seen: How many orders were tried when this list was made.
+        """
         for number in left:
-            if self._before.get(number) not in left:
-                yield from self._orders([*first, number], [each for each in left if each != number])
+            for pairs in self._tried[seen:]:
+                open_ += _after(first, pairs)
+            seen = len(self._tried)
+            if [] in open_:  # one of those agrees with all orders that begin so
+                return
+            if self._before.get(number) in left:
+                continue
+            rest = [each for each in left if each != number]
+            agree = [pairs for pairs in open_ if not any(b == number for _, b in pairs)]
+            if rest:
+                yield from self._orders(
+                    [*first, number], rest, [[pair for pair in pairs if pair[0] != number] for pairs in agree], seen
+                )
+            else:
+                yield [*first, number]
 
 
-def _agrees(pair: tuple[int, int], first: list[int]) -> bool:
-    """Return whether all orders that begin with ``first`` have the pair in this order."""
-    a, b = pair
-    return a in first and (b not in first or first.index(a) < first.index(b))
+def _after(first: list[int], pairs: _Pairs) -> list[_Pairs]:
+    """Return the pairs of an order that ``first`` does not decide, or nothing if it does not agree with them."""
+    place = {number: place for place, number in enumerate(first)}
+    never = len(first)
+    if any(place.get(b, never) < place.get(a, never) for a, b in pairs):
+        return []
+    return [[pair for pair in pairs if pair[0] not in place]]
 
 
 class _Enumerated(Decisions):

@@ -321,5 +321,12 @@ def test_steps_that_are_alike_keep_their_order():
 
 
 @pytest.mark.either_backend
+def test_steps_that_do_not_matter_take_no_time():
+    orders = orders_of(14, [[*range(5, 14)]], {*itertools.combinations(range(5), 2)})
+    assert {tuple(each for each in order if each < 5) for order in orders} == {*itertools.permutations(range(5))}
+    assert len(orders) == 120
+
+
+@pytest.mark.either_backend
 def test_one_order_of_many_steps_is_tried_if_none_matters():
     assert orders_of(200, [], set()) == [tuple(range(200))]
