@@ -223,10 +223,15 @@ class Kill(ReprAsCode):
     User code stops where it is, but its ``finally`` blocks still run, as they would not in a killed process.
 
     Args:
-        after: How many journal entries are written before.
+        after: How many journal entries are written before. With 0 and a node, nothing is written any more once its
+            code runs: what a call without nested calls has done is not on record.
+        node: A node, or its name: entries count from the moment at which it begins to run; None to count them all.
+        call: At which call of that node, counted from 1.
     """
 
     after: int = attrs.field(validator=_at_least(0))
+    node: str | None = attrs.field(default=None, converter=_node_name)
+    call: int = attrs.field(default=1, validator=_at_least(1))
 
 
 @attrs.frozen(repr=False)

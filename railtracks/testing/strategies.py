@@ -273,17 +273,17 @@ def fault_plans(
     late = st.builds(f.Delay, st.sampled_from(ranges.delays), after)
     cancelled = st.builds(f.Cancel, st.sampled_from([0, *(round(delay / 2, 3) for delay in ranges.delays)]))
     stops = _one_in([cancelled, st.sampled_from([f.Hang(), f.LoseWorker()])] if hang else [cancelled])
-    action = _one_in([usual, raising, late, late, stops])
+    action = _one_in([usual, usual, raising, late, late, stops])
     one = st.builds(lambda place, action: [f.Fault(place[0], action, place[1])], st.sampled_from(ranges.places), action)
     often = st.builds(
         lambda node, action, share: [f.Fault(node, action, None, share)],
         st.sampled_from([*dict.fromkeys(node for node, _ in ranges.places)]), action, st.sampled_from([1.0, 0.5, 0.2]),
     )  # fmt: skip
-    kinds: list[st.SearchStrategy[Any]] = [one, one, one, often]
+    kinds: list[st.SearchStrategy[Any]] = [one] * 8 + [often] * 2
     if ranges.together and max_size > 1:
         raised = st.permutations([*exceptions, exceptions[0]])  # mostly two that differ
         both = st.builds(_both_fail, st.sampled_from(ranges.together), raised, st.tuples(after, after))
-        kinds += [both, both]
+        kinds += [both] * 5
     for node, value in as_mapping("fault_plans", "returns", returns, "write a dict of nodes and values").items():
         at = node if node is None or isinstance(node, str) else as_node(node, "fault_plans").name
         kinds.append(st.builds(partial(_returned, at, value), st.sampled_from(_CALLS)))
@@ -292,13 +292,17 @@ def fault_plans(
         kinds.append(_store_faults(ranges.delays).map(lambda fault: [fault]))
     if lease:
         kinds.append(st.builds(lambda count: [f.LoseLease(count)], entries))
-    killed = st.builds(lambda count: [f.Kill(count)], entries)
-    several = st.lists(_one_in(kinds + [killed] * kill), max_size=max_size)
+    kills = [st.builds(lambda count: [f.Kill(count)], entries)]
+    if names and like is None:  # where the entries of a call are is not known
+        soon = st.builds(lambda node, call, count: [f.Kill(count, node, call)], st.sampled_from(names),
+                         st.sampled_from([1, 1, 1, 2]), st.sampled_from([0, 0, 1]))  # fmt: skip
+        kills.append(soon)
+    several = st.lists(_one_in(kinds + kills * 2 * kill), max_size=max_size)
     plans = several.map(lambda parts: [*itertools.chain(*parts)][:max_size])
     if not max_size:
         return plans
     # Often one thing goes wrong alone: a run in which more does is over before much of it has happened.
-    return _one_in([plans, _one_in(kinds), *[killed] * 2 * kill])
+    return _one_in([plans] * 5 + kinds + kills * (len(kinds) // len(kills)) * kill)
 
 
 def _exceptions(given: Any) -> list[Exception | type[Exception]]:
@@ -308,13 +312,19 @@ def _exceptions(given: Any) -> list[Exception | type[Exception]]:
     return [f.Raise(each).exception for each in exceptions]  # which refuses what is none
 
 
-@st.composite
-def _one_in(draw: Callable[[st.SearchStrategy[Any]], Any], parts: Sequence[st.SearchStrategy[Any]]) -> Any:
+def _one_in(parts: Sequence[st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
     """Draw from one of the parts, each as likely as it is often there.
 
     ``st.one_of`` takes equal parts for one, and the parts of a part for parts of its own.
     """
-    return draw(parts[draw(st.integers(0, len(parts) - 1))])
+    different = {id(part): part for part in parts}
+    places = {each: place for place, each in enumerate(different)}
+    return _one_at(st.sampled_from([places[id(part)] for part in parts]), [*different.values()])
+
+
+@st.composite
+def _one_at(draw: st.DrawFn, places: st.SearchStrategy[int], parts: Sequence[st.SearchStrategy[Any]]) -> Any:
+    return draw(parts[draw(places)])
 
 
 def _both_fail(
@@ -368,7 +378,9 @@ class _Ranges:
         nodes: list[str | None] = [*names] or [None]
         places = [(node, call) for call in _CALLS for node in nodes]
         first = [((one, 1), (other, 1)) for one, other in itertools.combinations(names, 2)]
-        return cls(places, [1, 2, 3, 4, 10, 30, 60], range(31), [*first, *(((name, 1), (name, 2)) for name in names)])
+        return cls(
+            places, [1, 2, 3, 4, 10, 30, 60], range(31), [*first * 2, *(((name, 1), (name, 2)) for name in names)]
+        )
 
     @classmethod
     def of(cls, like: Outcome, names: list[str]) -> _Ranges:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import anyio
@@ -147,6 +148,22 @@ def test_a_flow_that_fails_is_no_example():
 
 
 # ---- what it finds
+
+
+def test_no_kind_of_fault_is_drawn_for_most_examples():
+    """Hypothesis prefers some numbers; a choice among kinds must not follow it."""
+    kinds: Counter[str] = Counter()
+
+    @settings(max_examples=400, deadline=None, database=None, derandomize=True, phases=[Phase.generate])
+    @given(fault_plans(["step", "other"], kill=True))
+    def draw(plan):
+        kinds[" ".join(sorted({type(getattr(fault, "does", fault)).__name__ for fault in plan}))] += 1
+
+    draw()
+    assert kinds[""] < 60
+    assert kinds["Kill"] > 80
+    assert kinds["Raise"] > 60
+    assert kinds["Delay"] > 20
 
 
 def seventh_call():

@@ -292,6 +292,27 @@ def test_after_the_kill_the_record_is_what_the_journal_says(backend):
     assert "killed after 3 journal entries" in outcome.end
 
 
+@pytest.mark.parametrize("durability", ["async", "sync"])
+def test_a_kill_at_a_node_comes_before_its_end_is_on_record(backend, durability):
+    ran.clear()
+    outcome = simulate(total, faults=[Kill(0, async_step, call=2)], durability=durability, backend=backend)
+    check(outcome)
+    assert "killed after 0 journal entries from call 2 of async_step on" in outcome.end
+    assert ran == [1, 2, 3]
+    assert [(record.name, record.status) for record in outcome.info.records] == [
+        ("total", Status.OPEN), ("async_step", Status.COMPLETED), ("sync_step", Status.COMPLETED),
+        ("async_step", Status.OPEN),
+    ]  # fmt: skip
+    assert resume(outcome).result == 6
+    assert ran == [1, 2, 3, 3]
+
+
+def test_a_kill_at_a_call_that_is_not_made_is_unused(backend):
+    kill = Kill(0, "async_step", call=3)
+    outcome = simulate(total, backend=backend, faults=[kill])
+    assert (outcome.result, outcome.unused_faults) == (6, (kill,))
+
+
 def test_a_run_that_is_killed_again_and_again_gets_on(backend):
     """Each attempt resumes the one before, and gets further."""
     outcome = simulate(total, backend=backend, faults=[Kill(after=3)])
@@ -361,6 +382,7 @@ WRONG = [
     (lambda: Kill(-1), "Kill: after is -1"),
     (lambda: Kill(1.5), "Kill: after is 1.5"),  # type: ignore[arg-type]
     (lambda: Kill(None), "Kill: after is None"),  # type: ignore[arg-type]
+    (lambda: Kill(0, "a", 0), "Kill: call is 0; use a whole number of at least 1"),
 ]
 
 
@@ -400,6 +422,7 @@ PLANS = [
     DelaySave(1.5),
     DelaySave(2, at="sync", after=3, times=2),
     Kill(after=0),
+    Kill(after=1, node="a", call=2),
 ]
 
 

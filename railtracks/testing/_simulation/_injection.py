@@ -67,6 +67,8 @@ class Injector:
         self._cancel = cancel
         self._abandon = abandon
         self._calls: Counter[str | None] = Counter()
+        self.on_call: Callable[[str, int], object] = lambda *_: None
+        """Called with the node of each call that begins, and which call of it that is."""
 
     async def run_call(self, name: str, is_async: bool, run: Callable[[], Awaitable[Any]]) -> Any:
         """Run a call with the faults that are due at it, and return its result.
@@ -80,6 +82,7 @@ class Injector:
             return await run()
         self._calls[name] += 1
         self._calls[None] += 1
+        self.on_call(name, self._calls[name])
         due = [fault for fault in self._faults if isinstance(fault, Fault) and self._is_due(fault, name)]
         with contextlib.ExitStack() as timers:  # which end with the call
             for fault in due:
@@ -166,6 +169,8 @@ class _Countdown:
     times: int | None
     """None for always."""
     reported: bool = False
+    is_on: bool = True
+    """Whether it counts yet."""
 
 
 _WRITING = frozenset({"copy_values", "move_messages", "put_message", "remove_message", "remove_values"})
@@ -192,7 +197,10 @@ class FaultyStore:
         self._store = store
         self._on_fault = on_fault
         self._clock = clock
-        self._countdowns = [_Countdown(fault, fault.after, getattr(fault, "times", None)) for fault in faults]
+        self._countdowns = [
+            _Countdown(fault, fault.after, getattr(fault, "times", None), is_on=getattr(fault, "node", None) is None)
+            for fault in faults
+        ]
         if any(isinstance(fault, DelaySave) for fault in faults):
             self.blocks = True  # so that it is called in threads
         self.writes: Counter[str] = Counter()
@@ -202,6 +210,12 @@ class FaultyStore:
         self.lost: RunLostError | None = None
         """Set when another machine has the run; all that is written raises it from then on."""
         self._lease: _Lease | None = None
+
+    def begin_call(self, node: str, call: int) -> None:
+        """Handle that a call begins to run."""
+        for countdown in self._countdowns:
+            fault = countdown.fault
+            countdown.is_on |= isinstance(fault, Kill) and (fault.node, fault.call) == (node, call)
 
     prepare = None
     """Journals are begun by ``open`` alone, so that the faults of that count."""
@@ -264,7 +278,8 @@ class FaultyStore:
             if (is_late and not (self._clock and self._clock.is_in_work())) or not self._is_due(countdown):
                 continue
             if isinstance(fault, Kill):
-                self.killed = ProcessKilled(f"killed after {fault.after} journal entries")
+                since = "" if fault.node is None else f" from call {fault.call} of {fault.node} on"
+                self.killed = ProcessKilled(f"killed after {fault.after} journal entries{since}")
                 raise self.killed
             if isinstance(fault, LoseLease):
                 self._lose()
@@ -282,6 +297,8 @@ class FaultyStore:
         raise self.lost
 
     def _is_due(self, countdown: _Countdown) -> bool:
+        if not countdown.is_on:
+            return False
         if countdown.left:
             countdown.left -= 1
             return False

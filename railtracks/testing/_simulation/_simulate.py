@@ -157,6 +157,7 @@ class _Simulation:
         self._faulty = None
         if at_store:
             self._faulty = FaultyStore(self._store, at_store, self._witness.on_store_fault, self._clock)
+            self._witness.injector.on_call = self._faulty.begin_call
         self._scope: anyio.CancelScope | None = None
         self._session: Session | None = None
         self._result: Any = None

@@ -86,7 +86,7 @@ class Witness:
         self._clock = clock
         self._on_callback_error = on_callback_error
         self._decisions = decisions
-        self._injector = Injector(faults, decisions.faults, self._on_fault, cancel, abandon_current)
+        self.injector = Injector(faults, decisions.faults, self._on_fault, cancel, abandon_current)
         self._context_reads = ContextReads()
         self._released: list[tuple[Any, str, str]] = []  # what calls had acquired that were cancelled at one moment
         self._released_at = -1.0
@@ -124,7 +124,7 @@ class Witness:
             self._decisions.note_turns_left(current.task, 0)
             if self._clock.scheduler is not None:
                 self._clock.scheduler.log.note_call(current.task, node.name, current.index)
-            result = await self._injector.run_call(
+            result = await self.injector.run_call(
                 node.name, node.is_async, lambda: strategy.execute(node, args, kwargs)
             )
         except Exception as exc:

@@ -28,8 +28,10 @@ MAX_HELD = 50
 _PRIORITIES = 1 << 16
 _LENGTHS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 256)
 """How many decisions a run may take; that is not known beforehand, and most tests have short flows."""
-_LATENESS = (0.75, 1.25)
-"""By how much of its own length a sleep lasts longer."""
+_LATENESS = (1.25, 1.25, 0.75)
+"""By how much of its own length a sleep lasts longer: mostly, another one of this length can follow meanwhile."""
+_SLOW_TASKS = (1, 1, 2, 3)
+"""How many tasks have late sleeps. If all have, none falls behind the others."""
 
 
 class Step(NamedTuple):
@@ -188,12 +190,13 @@ class LateScheduler(Scheduler):
     def __init__(self, choices: Choices) -> None:
         super().__init__(choices)
         self._left = 1 + choices.choose(3)
-        self._odds = 2 + choices.choose(2)
+        self._slow_left = _SLOW_TASKS[choices.choose(len(_SLOW_TASKS))]
         self._slow: dict[int, bool] = {}  # by the age of the task
 
     def _lateness(self, age: int, duration: float, slack: float) -> float:
         if age not in self._slow:
-            self._slow[age] = self.choices.choose(self._odds) == 0
+            self._slow[age] = self._slow_left > 0 and self.choices.choose(2) == 0
+            self._slow_left -= self._slow[age]
         if not self._slow[age]:
             return 0.0
         factor = _LATENESS[self.choices.choose(len(_LATENESS))]
