@@ -273,17 +273,17 @@ def fault_plans(
     late = st.builds(f.Delay, st.sampled_from(ranges.delays), after)
     cancelled = st.builds(f.Cancel, st.sampled_from([0, *(round(delay / 2, 3) for delay in ranges.delays)]))
     stops = _one_in([cancelled, st.sampled_from([f.Hang(), f.LoseWorker()])] if hang else [cancelled])
-    action = _one_in([usual, usual, raising, late, late, stops])
+    action = _one_in([usual, raising, late, late, stops, stops])
     one = st.builds(lambda place, action: [f.Fault(place[0], action, place[1])], st.sampled_from(ranges.places), action)
     often = st.builds(
         lambda node, action, share: [f.Fault(node, action, None, share)],
         st.sampled_from([*dict.fromkeys(node for node, _ in ranges.places)]), action, st.sampled_from([1.0, 0.5, 0.2]),
     )  # fmt: skip
-    kinds: list[st.SearchStrategy[Any]] = [one] * 8 + [often] * 2
+    kinds: list[st.SearchStrategy[Any]] = [one] * 6 + [often] * 2
     if ranges.together and max_size > 1:
         raised = st.permutations([*exceptions, exceptions[0]])  # mostly two that differ
         both = st.builds(_both_fail, st.sampled_from(ranges.together), raised, st.tuples(after, after))
-        kinds += [both] * 5
+        kinds += [both] * 3
     for node, value in as_mapping("fault_plans", "returns", returns, "write a dict of nodes and values").items():
         at = node if node is None or isinstance(node, str) else as_node(node, "fault_plans").name
         kinds.append(st.builds(partial(_returned, at, value), st.sampled_from(_CALLS)))
@@ -302,7 +302,7 @@ def fault_plans(
     if not max_size:
         return plans
     # Often one thing goes wrong alone: a run in which more does is over before much of it has happened.
-    return _one_in([plans] * 5 + kinds + kills * (len(kinds) // len(kills)) * kill)
+    return _one_in([plans] * 8 + kinds + kills * (len(kinds) // len(kills)) * kill)
 
 
 def _exceptions(given: Any) -> list[Exception | type[Exception]]:

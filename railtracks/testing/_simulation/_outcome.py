@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from railtracks.testing._simulation._options import SimulationOptions
 from railtracks.testing._simulation._replay_file import run_as_data, write_replay
 from railtracks.testing._simulation._story_page import story_page
 from railtracks.testing._trace import ReprAsCode, TraceEvent, policy_code, stable_repr
+from railtracks.testing._virtual_time._clock import WALL
 from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._stuck_errors import Deadlock, Livelock
 from railtracks.testing.faults import Fault, StoreFault
+
+_USUAL_DATE = datetime.fromtimestamp(WALL, UTC)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -130,6 +134,12 @@ class Outcome:
         """How many steps tasks could take while no virtual time passed."""
         clock = self.run_options.clock
         return self.run_options.max_steps if clock is None else clock.max_steps
+
+    @property
+    def began(self) -> datetime:
+        """The date and time at which the run began, as code in it reads it in a virtual world."""
+        wall = self.decisions.wall_start
+        return datetime.fromtimestamp(WALL if wall is None else wall, UTC)
 
     @property
     def config(self) -> ExecutorConfig | None:
@@ -254,7 +264,8 @@ class Outcome:
         unseen = "".join(f"\nunseen: {text}" for text in self.unseen)
         chance = "".join(f"\nnot decided by the seed: {text}" for text in self.undetermined)
         schedule = "" if self.schedule == "shuffled" else f" ({self.schedule})"
-        return f"{self.code}\n{self.end_after}{schedule}{unseen}{chance}\n\n{story}\n\n{self.tree}"
+        date = "" if self.began == _USUAL_DATE else f"\nbegan at {self.began:%Y-%m-%d %H:%M:%S} UTC"
+        return f"{self.code}\n{self.end_after}{schedule}{date}{unseen}{chance}\n\n{story}\n\n{self.tree}"
 
 
 def earlier_stories(outcome: Outcome) -> str:

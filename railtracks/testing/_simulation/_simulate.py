@@ -30,7 +30,7 @@ from railtracks.testing._simulation._options import SimulationOptions
 from railtracks.testing._simulation._outcome import ObservedSession, Outcome, stored_info
 from railtracks.testing._simulation._unseen import UnseenFailures
 from railtracks.testing._simulation._witness import Witness, caller
-from railtracks.testing._virtual_time._clock import PATIENCE, VirtualClock
+from railtracks.testing._virtual_time._clock import PATIENCE, WALL, VirtualClock
 from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._run import run_with
 from railtracks.testing._virtual_time._step_budget import MAX_STEPS
@@ -82,7 +82,8 @@ def simulate(
             and the seed for code that runs in the run, and its threads wait in virtual time. With "real" all of these
             are as they always are, but the threads of sync nodes take turns all the same.
         start: What ``anyio.current_time()`` and, in a virtual world, ``time.monotonic()`` read when the run begins, in
-            seconds. By default 0; in a virtual world another number for each seed but 0.
+            seconds. By default 0; in a virtual world another number for each seed but 0. With it, and with ``store``,
+            the date is that of seed 0; otherwise half of the seeds from 20 on begin at a date of their own.
         schedule: How the order of tasks is decided: "shuffled", "priorities" or "late timers". By default seeds from 0
             to 19 shuffle, and of other seeds each has one of the three. "shuffled" is for tests of exact times.
         **session_options: Arguments of ``rt.Session``; they override those of a flow.
@@ -181,7 +182,7 @@ class _Simulation:
         threads = set(threading.enumerate())
         options = {"store": self._faulty or self._store, "logging_setting": "NONE"}
         if self._decisions.wall_start is None:
-            self._decisions.wall_start = max(self._clock.wall_start, self._resumed_at())
+            self._decisions.wall_start = self._date_at_start()
         self._clock.wall_start = self._decisions.wall_start
         token = harness_options.set(options)
         try:
@@ -212,6 +213,12 @@ class _Simulation:
             return identifier
 
         return attrs.evolve(hooks, observer=witness, wrap_strategy=witness.wrap, new_id=unused_id)
+
+    def _date_at_start(self) -> float:
+        """Return the wall clock at the beginning: no date is drawn where another run may have been in the store."""
+        if self._options.get("store") is not None or self._clock.wall_start != WALL:
+            return max(self._clock.wall_start, self._resumed_at())
+        return self._how.wall_at_start
 
     def _resumed_at(self) -> float:
         """Return the time of day at which a run begins that another one is resumed by; 0 if there is none."""

@@ -37,7 +37,7 @@ PATIENCE = 10.0
 DIGITS = 9
 """The digits of the seconds since the run began, after the point."""
 WALL = 1e9
-"""The wall clock when a run begins: 2001-09-09, 01:46:40 UTC."""
+"""The wall clock when a run begins, if no date is drawn: 2001-09-09, 01:46:40 UTC."""
 STALLED = "a thread stood still, maybe for something that a sleeping thread has, and the clock moved on"
 """Why the seed does not decide a run in which that happened."""
 TURNS_BETWEEN_COLLECTIONS = 100

@@ -23,7 +23,7 @@ from railtracks._test_probe import is_configured, running_library
 from railtracks.exceptions import ConfigError, SessionError
 from railtracks.state import MemoryStore
 from railtracks.testing._virtual_time._asyncio_loop import VirtualLoop
-from railtracks.testing._virtual_time._clock import VirtualClock
+from railtracks.testing._virtual_time._clock import WALL, VirtualClock
 from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._garbage import collecting_by_turns
 from railtracks.testing._virtual_time._run_options import RunOptions
@@ -110,7 +110,8 @@ def run(
             With "real" all of these are as they always are; with a seed, the threads of sync nodes take turns all the
             same.
         start: What ``anyio.current_time()`` and, in a virtual world, ``time.monotonic()`` read when the run begins, in
-            seconds. By default 0; in a virtual world another number for each seed but 0.
+            seconds. By default 0; in a virtual world another number for each seed but 0. With it the date is that of
+            seed 0; otherwise half of the seeds from 20 on begin at a date of their own.
         schedule: How the order of tasks is decided: "shuffled", "priorities" or "late timers". By default seeds from 0
             to 19 shuffle, and of other seeds each has one of the three.
 
@@ -131,6 +132,8 @@ def run(
     with kept_in_memory():
         how = RunOptions(seed=seed, backend=backend, clock=clock, world=world, start=start, schedule=schedule)
         clock = clock or VirtualClock()
+        if clock.wall_start == WALL:
+            clock.wall_start = how.wall_at_start
         answer: T = run_with(lambda hooks: hooks, _awaited, func, args, how=how, clock=clock, target=func)
         return answer
 

@@ -9,7 +9,8 @@ import attrs
 
 from railtracks._test_probe import BACKENDS
 from railtracks.exceptions import ConfigError
-from railtracks.testing._virtual_time._clock import VirtualClock
+from railtracks.testing._virtual_time._clock import WALL, VirtualClock
+from railtracks.testing._virtual_time._drawn_dates import drawn_wall
 from railtracks.testing._virtual_time._scheduler import SCHEDULERS
 
 
@@ -74,7 +75,7 @@ class RunOptions:
     world: str = attrs.field(default="real", validator=check_world)
     """Whether clocks and chance of user code follow the virtual clock and the seed: "virtual" or "real"."""
     start: float | None = attrs.field(default=None, validator=_check_start)
-    """What the clock reads when the run begins; None to have the seed decide, in a virtual world."""
+    """What the clock reads when the run begins; None to have the seed decide that and the date, in a virtual world."""
 
     schedule: str | None = attrs.field(default=None, validator=_check_schedule)
     """How the order of tasks is decided; None to have the seed decide that as well."""
@@ -87,6 +88,12 @@ class RunOptions:
         if not self.seed or self.world == "real":
             return 0.0
         return float(Random(f"{self.seed}/start").randrange(1, LATEST_START))  # noqa: S311 (repeatable, not secret)
+
+    @property
+    def wall_at_start(self) -> float:
+        """What the wall clock reads when the run begins."""
+        is_drawn = self.seed is not None and self.start is None and self.world == "virtual"
+        return drawn_wall(self.seed) if is_drawn and self.seed is not None else WALL
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import calendar
 import time
 from contextlib import aclosing
+from datetime import UTC, datetime
 
 import anyio
 
@@ -137,3 +139,43 @@ def asked_for_ever(broken):
         return False
 
     return Case(wait_for_job, (ends_within(30),))
+
+
+@defect(PLANTED, "the report of a day ends after midnight, and is filed under the next day", "schedules", "seeds")
+def report_of_another_day(broken):
+    filed = {}
+
+    @rt.function_node
+    async def add_up(day):
+        await anyio.sleep(2)
+        return f"sales of {day}"
+
+    @rt.function_node
+    async def report():
+        day = datetime.now(UTC).date()
+        text = await rt.call(add_up, day)
+        filed[datetime.now(UTC).date() if broken else day] = text
+
+    def each_is_filed_under_its_day(outcome):
+        assert all(text.endswith(str(day)) for day, text in filed.items()), f"filed: {filed}"
+
+    return Case(report, (each_is_filed_under_its_day,))
+
+
+@defect(PLANTED, "the next month is the same day of it, which it may not have", "seeds", "schedules")
+def month_without_that_day(broken):
+    @rt.function_node
+    async def send_invoice(due):
+        await anyio.sleep(1)
+
+    @rt.function_node
+    async def bill():
+        today = datetime.now(UTC).date()
+        year, month = (today.year + 1, 1) if today.month == 12 else (today.year, today.month + 1)
+        day = today.day if broken else min(today.day, calendar.monthrange(year, month)[1])
+        await rt.call(send_invoice, today.replace(year, month, day))
+
+    def it_is_sent(outcome):
+        assert outcome.exception is None, f"raised {outcome.exception!r}"
+
+    return Case(bill, (it_is_sent,))
