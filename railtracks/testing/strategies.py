@@ -10,6 +10,7 @@ Needs Hypothesis: ``pip install '.[testing]'`` in a checkout of the repository.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
@@ -25,7 +26,7 @@ from railtracks.testing import trees as t
 from railtracks.testing._arguments import as_list, as_mapping, check_flag, check_number
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._simulate import simulate
-from railtracks.testing._simulation._sweep_plans import EXCEPTIONS, Place, calls_of, delays_of, few, overlapping
+from railtracks.testing._simulation._sweep_plans import EXCEPTIONS, Place, calls_of, delays_of, few, overlapping, spread
 
 __all__ = [
     "backends",
@@ -271,7 +272,7 @@ def fault_plans(
     raising = st.builds(f.Raise, st.sampled_from(exceptions), after)
     usual = st.builds(f.Raise, st.just(exceptions[0]), after)
     late = st.builds(f.Delay, st.sampled_from(ranges.delays), after)
-    cancelled = st.builds(f.Cancel, st.sampled_from([0, *(round(delay / 2, 3) for delay in ranges.delays)]))
+    cancelled = st.builds(f.Cancel, st.sampled_from([0, *ranges.cancels]))
     stops = _one_in([cancelled, st.sampled_from([f.Hang(), f.LoseWorker()])] if hang else [cancelled])
     action = _one_in([usual, raising, late, late, stops, stops])
     one = st.builds(lambda place, action: [f.Fault(place[0], action, place[1])], st.sampled_from(ranges.places), action)
@@ -279,11 +280,11 @@ def fault_plans(
         lambda node, action, share: [f.Fault(node, action, None, share)],
         st.sampled_from([*dict.fromkeys(node for node, _ in ranges.places)]), action, st.sampled_from([1.0, 0.5, 0.2]),
     )  # fmt: skip
-    kinds: list[st.SearchStrategy[Any]] = [one] * 6 + [often] * 2
+    kinds: list[st.SearchStrategy[Any]] = [one] * 3 + [often]
     if ranges.together and max_size > 1:
         raised = st.permutations([*exceptions, exceptions[0]])  # mostly two that differ
         both = st.builds(_both_fail, st.sampled_from(ranges.together), raised, st.tuples(after, after))
-        kinds += [both] * 3
+        kinds += [both] * 2
     for node, value in as_mapping("fault_plans", "returns", returns, "write a dict of nodes and values").items():
         at = node if node is None or isinstance(node, str) else as_node(node, "fault_plans").name
         kinds.append(st.builds(partial(_returned, at, value), st.sampled_from(_CALLS)))
@@ -302,7 +303,7 @@ def fault_plans(
     if not max_size:
         return plans
     # Often one thing goes wrong alone: a run in which more does is over before much of it has happened.
-    return _one_in([plans] * 8 + kinds + kills * (len(kinds) // len(kills)) * kill)
+    return _one_in([plans] * len(kinds) + kinds + kills * (len(kinds) // len(kills)) * kill)
 
 
 def _exceptions(given: Any) -> list[Exception | type[Exception]]:
@@ -371,6 +372,8 @@ class _Ranges:
     places: Sequence[tuple[str | None, int | None]]
     delays: Sequence[float]
     entries: Sequence[int]
+    cancels: Sequence[float]
+    """After how many seconds of a call the run is cancelled."""
     together: Sequence[tuple[Place, Place]] = ()
 
     @classmethod
@@ -378,9 +381,8 @@ class _Ranges:
         nodes: list[str | None] = [*names] or [None]
         places = [(node, call) for call in _CALLS for node in nodes]
         first = [((one, 1), (other, 1)) for one, other in itertools.combinations(names, 2)]
-        return cls(
-            places, [1, 2, 3, 4, 10, 30, 60], range(31), [*first * 2, *(((name, 1), (name, 2)) for name in names)]
-        )
+        together = [*first, *first, *(((name, 1), (name, 2)) for name in names)]
+        return cls(places, [1, 2, 3, 4, 10, 30, 60], range(31), [0, 0.5, 1, 2, 10], together)
 
     @classmethod
     def of(cls, like: Outcome, names: list[str]) -> _Ranges:
@@ -389,4 +391,6 @@ class _Ranges:
         if not chosen:
             raise ConfigError(f"fault_plans: {like!r} made no call of {', '.join(names) or 'another node'}; name nodes")
         together = [(one.place, other.place) for one, other in overlapping(few(chosen))]
-        return cls([call.place for call in chosen], delays_of(like), range(len(like.trace)), together)
+        halves = {round(call.seconds / 2, 6) for call in chosen if 0 < call.seconds < math.inf}
+        cancels = spread(sorted({min(delays_of(like)) / 2, *halves}))[:4]
+        return cls([call.place for call in chosen], delays_of(like), range(len(like.trace)), cancels, together)

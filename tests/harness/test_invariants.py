@@ -12,7 +12,7 @@ import railtracks as rt
 from railtracks.exceptions import ConfigError
 from railtracks.state import Status
 from railtracks.testing import Violation, check, invariant, invariants, simulate
-from railtracks.testing.faults import Cancel, Delay, Fault, Kill
+from railtracks.testing.faults import Cancel, Delay, DelaySave, Fault, Kill
 from railtracks.testing.trees import (
     Broadcast,
     Fatal,
@@ -296,6 +296,14 @@ def test_the_story_of_a_long_run_is_cut_around_what_it_is_about():
 
 
 # ---- those to be asked for
+
+
+def test_a_store_that_is_late_does_not_count_as_the_run(backend):
+    outcome = simulate(Sleep(1), backend=backend, faults=[DelaySave(5)])
+    assert outcome.duration == 6
+    check(outcome, invariants.ends_within(1))
+    with pytest.raises(Violation, match=r"the run took 1 s, more than 0\.5 s"):
+        check(outcome, invariants.ends_within(0.5))
 
 
 def test_a_run_that_ends_within_its_time(backend):

@@ -270,3 +270,28 @@ def test_the_kind_can_be_chosen(schedule, backend):
 def test_a_kind_that_is_none_is_refused():
     with pytest.raises(ConfigError, match="schedule is 'fair'; use one of 'shuffled', 'priorities', 'late timers', or"):
         simulate(anyio.sleep, 1, schedule="fair")
+
+
+@pytest.mark.either_backend
+@pytest.mark.parametrize("seed", range(20, 26))
+def test_no_timer_is_taken_for_a_sleep_that_was_cancelled(seed):
+    """A timer may be where another one was in memory."""
+
+    async def nap():
+        await asyncio.sleep(5)
+
+    @rt.function_node
+    async def main():
+        loop = asyncio.get_running_loop()
+        for _ in range(20):
+            napping = asyncio.create_task(nap())
+            await asyncio.sleep(0)
+            napping.cancel()
+            await asyncio.wait([napping])
+            is_over = loop.create_future()
+            loop.call_later(1, is_over.set_result, None)
+            await is_over
+
+    outcome = simulate(main, seed=seed, backend="asyncio", schedule="late timers")
+    assert outcome.duration == 20
+    assert outcome.decisions.scheduler_of_run.latenesses == []

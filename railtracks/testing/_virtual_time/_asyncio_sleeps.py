@@ -15,6 +15,8 @@ from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._scheduler import Scheduler
 from railtracks.testing._virtual_time._tasks import is_user_code, order_of
 
+_CANCELLED_KEPT = 1000
+"""How many timers of sleeps that were cancelled are kept."""
 _SLEEPING = ("asyncio", "anyio", "railtracks.testing._virtual_time")
 
 
@@ -39,8 +41,10 @@ class Sleeps:
         self._clock = clock
         self._scheduler = scheduler if scheduler is not None and scheduler.delays_timers else None
         self._moment = moment
-        # By the identity of the timer, whose hash is that of its time:
-        self._asleep: dict[int, tuple[int, float]] = {}  # the age of its task, and how long it lasts; not decided yet
+        # By the identity of the timer, whose hash is that of its time. They are kept, or else another timer may have
+        # the identity of one that was cancelled, which is a matter of chance:
+        self._asleep: dict[int, tuple[Any, int, float]] = {}  # with the age of its task, its seconds; not decided yet
+        self._most_asleep = _CANCELLED_KEPT
         self._decided: dict[int, tuple[Any, float]] = {}  # the timer, and when it was to end
 
     def note(self, timer: asyncio.TimerHandle) -> None:
@@ -53,7 +57,10 @@ class Sleeps:
         while frame is not None and str(frame.f_globals.get("__name__")).startswith(_SLEEPING):
             frame = frame.f_back
         if frame is not None and is_user_code(frame):
-            self._asleep[id(timer)] = order_of(asyncio.current_task()), timer.when() - self._clock.reading
+            self._asleep[id(timer)] = timer, order_of(asyncio.current_task()), timer.when() - self._clock.reading
+            if len(self._asleep) > self._most_asleep:
+                self._asleep = {key: sleep for key, sleep in self._asleep.items() if not sleep[0].cancelled()}
+                self._most_asleep = 2 * len(self._asleep) + _CANCELLED_KEPT
 
     def close(self) -> None:
         """Release the timers, whose contexts keep tasks, because the event loop is closed."""
@@ -81,7 +88,7 @@ class Sleeps:
 
     def _decide(self, timer: Any, scheduler: Scheduler) -> bool:
         """Decide whether a sleep lasts longer, and return it."""
-        age, duration = self._asleep.pop(id(timer))
+        _, age, duration = self._asleep.pop(id(timer))
         end = timer.when()
         self._decided[id(timer)] = timer, end
         slack = self._next_deadline() - end
