@@ -361,7 +361,7 @@ def _returned(node: str | None, value: Any, call: int) -> list[f.Fault]:
     return [f.Fault(node, f.Return(value), call)]
 
 
-_CALLS = (1, 1, 2, 2, 3, 4, 5, 6, 7, 8)
+_CALLS = (1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8)
 """Which call of a node goes wrong, if that has to be guessed; most nodes are called once."""
 
 
@@ -382,7 +382,7 @@ class _Ranges:
         places = [(node, call) for call in _CALLS for node in nodes]
         first = [((one, 1), (other, 1)) for one, other in itertools.combinations(names, 2)]
         together = [*first, *first, *(((name, 1), (name, 2)) for name in names)]
-        return cls(places, [1, 2, 3, 4, 10, 30, 60], range(31), [0, 0.5, 1, 2, 10], together)
+        return cls(places, [1, 2, 3, 4, 10, 30, 60], range(31), [0, 0, 0.5, 2], together)
 
     @classmethod
     def of(cls, like: Outcome, names: list[str]) -> _Ranges:
