@@ -109,6 +109,12 @@ def test_pages_of_the_site_load_nothing_from_elsewhere():
     assert "http" not in text
 
 
+def test_the_pictures_are_those_that_the_script_draws():
+    pictures = runpy.run_path(str(ROOT / "docs/scripts/draw_pictures.py"))["PICTURES"]
+    written = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs/pictures").glob("*.svg")}
+    assert written == {name: draw().svg() for name, draw in pictures.items()}
+
+
 def without_code(page):
     return re.sub(r"^( *)(```+).*?^\1\2$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
