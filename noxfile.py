@@ -313,6 +313,16 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Drawn flows with faults for minutes, on both backends and in all stores: a report, and 1 if something is wrong.
+
+    Arguments go to ``tests.soak``: ``-- --minutes 30``.
+    """
+    install(session, "test")
+    session.run("python", "-m", "tests.soak", *session.posargs)
+
+
+@nox.session
 def twins(session: nox.Session) -> None:
     """Ten thousand simulated runs of flows that are right: none may raise an alarm. Takes minutes; run it once a week.
 
