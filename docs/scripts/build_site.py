@@ -115,6 +115,11 @@ def linked(text: str, homes: Mapping[str, str]) -> str:
     return re.sub(r"^\| `(?P<shown>(?P<name>rt\.[\w.]+)[^`]*)`", link, text, flags=re.MULTILINE)
 
 
+def without_sources(text: str) -> str:
+    """Return a page without links to source files, which are not part of the site."""
+    return re.sub(r"\[(`[^`]+`)\]\((?:\.\./)+railtracks/[^)]*\)", r"\1", text)
+
+
 def changes() -> str:
     """Return the changelog as a page of the site."""
     return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "](")
@@ -127,6 +132,8 @@ def write_pages() -> None:
     pages = reference_pages()
     table = BUILD / "reference.md"
     table.write_text(linked(table.read_text(encoding="utf-8"), documented(pages)), encoding="utf-8")
+    for component in (BUILD / "components").glob("*.md"):
+        component.write_text(without_sources(component.read_text(encoding="utf-8")), encoding="utf-8")
     (BUILD / "changes.md").write_text(changes(), encoding="utf-8")
     (BUILD / "reference").mkdir()
     for file, text in pages.items():

@@ -261,12 +261,106 @@ def records() -> Picture:
     return picture
 
 
+def component_session() -> Picture:
+    """What a session is made of, and what it owns."""
+    picture = Picture(
+        "Session, its layers, the Coordinator that runs its calls, and the run that it is stored as", 760, 300
+    )
+    picture.box(20, 20, 190, 260, "", "frame")
+    picture.text(30, 42, "railtracks._session", "small")
+    layers = (
+        ("Session", "options, for users"),
+        ("SessionLife", "enter, leave, end"),
+        ("SessionStorage", "acquire, save"),
+    )
+    for number, (name, does) in enumerate(layers):
+        y = 56 + 74 * number
+        picture.box(36, y, 158, 36, name, "call")
+        picture.text(115, y + 52, does, "small", "middle")
+    picture.box(270, 20, 220, 170, "", "frame")
+    picture.text(280, 42, "Coordinator: runs calls", "small")
+    parts = (("RTState", "records"), ("RTPublisher", "events"), ("CallScopes", "cancellation"), ("strategies", "where"))
+    for number, (name, does) in enumerate(parts):
+        picture.box(286, 52 + 33 * number, 104, 27, name, "done")
+        picture.text(400, 70 + 33 * number, does, "small")
+    picture.box(270, 214, 220, 60, "", "frame")
+    picture.box(286, 226, 188, 36, "StoredRun", "done")
+    picture.box(560, 30, 180, 44, "SessionNursery\nowns all tasks", "call")
+    picture.box(560, 120, 180, 44, "Lifecycle\nwhat a phase allows", "plain")
+    picture.box(560, 204, 180, 30, "journal", "plain")
+    picture.box(560, 250, 180, 30, "state file", "plain")
+    picture.line((194, 74), (268, 74))
+    picture.line((194, 222), (230, 222), (230, 244), (284, 244))
+    picture.line((490, 52), (558, 52))
+    picture.line((490, 142), (558, 142))
+    picture.line((474, 244), (520, 244), (520, 219), (558, 219))
+    picture.line((474, 244), (520, 244), (520, 265), (558, 265))
+    return picture
+
+
+def component_task_execution() -> Picture:
+    """The way of a call, from rt.call to the end of its record."""
+    picture = Picture("A call is resolved, recorded, replayed or run by a strategy, and its end is recorded", 760, 280)
+    steps = (
+        ("rt.call", "resolve the node,\nfind the caller"),
+        ("enter", "a scope, if it enters\na task"),
+        ("record", "CallRecord,\njournal"),
+        ("policies", "limit, cache,\ntimeout, retries"),
+    )
+    for number, (name, does) in enumerate(steps):
+        x = 20 + 150 * number
+        picture.box(x, 30, 118, 40, name, "call" if name != "record" else "done")
+        for row, part in enumerate(does.split("\n")):
+            picture.text(x + 59, 90 + 16 * row, part, "small", "middle")
+        if number:
+            picture.line((x - 32, 50), (x - 2, 50))
+    picture.line((588, 50), (622, 50))
+    picture.box(624, 30, 116, 40, "strategy", "call")
+    picture.line((682, 70), (682, 128))
+    for number, place in enumerate(("caller's task", "worker thread", "worker process")):
+        picture.box(624, 130 + 38 * number, 116, 30, place, "plain")
+    picture.line((624, 183), (442, 183))
+    picture.box(322, 160, 118, 46, "end\nof the record", "done")
+    picture.line((379, 122), (379, 158), kind="line")
+    picture.text(388, 146, "replayed: the node does not run", "small")
+    picture.line((322, 183), (142, 183))
+    picture.box(20, 160, 120, 46, "result or\nexception", "done")
+    picture.line((381, 206), (381, 232))
+    picture.text(381, 250, "log, subscribers, spans", "small", "middle")
+    return picture
+
+
+def component_pubsub() -> Picture:
+    """The way of an event, from a call to the callbacks of subscribers."""
+    picture = Picture("Events pass from calls through the publisher to bounded channels, pumps and callbacks", 760, 250)
+    for number, name in enumerate(("calls", "broadcasts", "text of agents")):
+        picture.box(20, 40 + 62 * number, 130, 36, name, "call")
+        picture.line((150, 58 + 62 * number), (180, 58 + 62 * number), (180, 120), (208, 120))
+    picture.box(210, 90, 130, 60, "RTPublisher\n.publish()", "done")
+    picture.text(275, 170, "never waits", "small", "middle")
+    for number, (policy, callback) in enumerate((("wait", "broadcast_callback"), ("drop_oldest", "your callback"))):
+        y = 50 + 104 * number
+        picture.line((340, 120), (366, 120), (366, y + 18), (388, y + 18))
+        for slot in range(5):
+            picture.box(390 + 22 * slot, y, 20, 36, "", "done" if slot > 1 + number else "plain")
+        picture.text(444, y + 54, f"channel, {policy}", "small", "middle")
+        picture.line((500, y + 18), (518, y + 18))
+        picture.box(520, y, 60, 36, "pump", "call")
+        picture.line((580, y + 18), (598, y + 18))
+        picture.box(600, y, 148, 36, callback, "plain")
+    picture.text(563, 236, "pumps are tasks in the nursery of the session", "small", "middle")
+    return picture
+
+
 PICTURES = {
     "structured-concurrency.svg": structured_concurrency,
     "session-life.svg": session_life,
     "cancellation.svg": cancellation,
     "durability.svg": durability,
     "records.svg": records,
+    "component-session.svg": component_session,
+    "component-task-execution.svg": component_task_execution,
+    "component-pubsub.svg": component_pubsub,
 }
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from railtracks._test_hooks import runtime_hooks
 from railtracks.testing import conformance, evaluation, faults, invariants, machine, strategies, trees
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITHOUT_CODE = {"design.md", "format.md", "reference.md", "troubleshooting.md", "faq.md"}
 ELSEWHERE = {"recipes.md", "recipes-web.md", "recipes-running.md", "recipes-tests.md"}
 """Pages whose code needs other packages; ``tests/ecosystem`` runs it."""
