@@ -64,6 +64,19 @@ def test_every_name_in_the_table_of_names_exists():
     assert [name for name in sorted(named) if not exists(name.split(".")[1:])] == []
 
 
+@pytest.mark.parametrize(
+    ("page", "pattern"),
+    [("reference.md", r"[A-Z]\w*[a-z]\w*|[a-z]\w*(?=\()"), ("testing-reference.md", r"[A-Z]\w*[a-z]\w*")],
+)
+def test_a_table_of_names_has_public_names_only(page, pattern):
+    """The other way round, ``test_documents`` asks that each public name has a row."""
+    public = {name.rpartition(".")[2] for name in exported()} | {"print"}
+    rows = re.findall(r"^\| (`.*?`) \|", without_code(ROOT / "docs" / page), re.MULTILINE)
+    named = {name for row in rows for name in re.findall(rf"`({pattern})(?=[(`])", row)}
+    assert len(named) > 40
+    assert sorted(named - public) == []
+
+
 def exists(path):
     thing = rt
     for name in path:
