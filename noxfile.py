@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -260,17 +259,20 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build the source distribution, from that the wheel, and use the wheel as somebody does who has installed it."""
-    session.install("build")
-    with tempfile.TemporaryDirectory() as folder:  # outside the checkout, which Python and pytest find from within
-        session.run("python", "-m", "build", "--outdir", folder)
-        [built] = Path(folder).glob("*.whl")
-        smoke = Path(".ci/smoke.py").resolve()
-        python = str(Path(folder, "venv", "bin", "python"))
-        session.run("python", "-m", "venv", str(Path(folder, "venv")))
-        session.run(python, "-m", "pip", "install", "--quiet", f"{built}[testing]", external=True)
-        with session.chdir(folder):
-            session.run(python, "-I", str(smoke), external=True)
+    """Build what a release consists of, and use the wheel on this Python as somebody does who has installed it."""
+    session.install(*packages("release"))
+    version = session.run("python", "-c", "import sys; print(*sys.version_info[:2], sep='.')", silent=True)
+    session.run("python", ".ci/release.py", "--python", version.strip(), "--extra", "testing")
+
+
+@nox.session
+def release_check(session: nox.Session) -> None:
+    """Do as ``wheel`` with each extra alone, on each Python that is present, and write licences and dependencies.
+
+    What it leaves in ``dist/`` can be uploaded. Arguments go to ``.ci/release.py``.
+    """
+    session.install(*packages("release"))
+    session.run("python", ".ci/release.py", *(f"--python={python}" for python in PYTHONS), *session.posargs)
 
 
 @nox.session(python=False)

@@ -1,11 +1,15 @@
-"""Use the installed Railtracks as somebody does who has installed it: run, fail, resume, load, test.
+"""Use the installed Railtracks as somebody does who has installed it: run, fail, resume, load, and what an extra gives.
 
-Run it in an empty folder, with ``python -I``, so that no checkout is imported. ``python -m nox -s wheel`` does.
+Run it in an empty folder, with ``python -I``, so that no checkout is imported: ``python -I smoke.py testing``. Its
+argument is the extra that was installed, if there is one. ``.ci/release.py`` runs it.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
+import pkgutil
+import re
 import subprocess
 import sys
 import sysconfig
@@ -76,6 +80,38 @@ def check_a_run() -> None:
     assert info.answer == "page 0, page 1, page 2"
 
 
+def imports_of(extra: str) -> set[str]:
+    """Return the packages that the distributions of an extra bring, such as "any_llm" of "any-llm"."""
+    requirements = importlib.metadata.requires("railtracks") or []
+    marked = re.compile(rf"""extra == ['"]{extra}['"]""")
+    brought = {re.split(r"[^\w.-]", each)[0].lower() for each in requirements if marked.search(each)}
+    assert brought or not extra, f"expected one of the extras, got {extra}"
+    provided = importlib.metadata.packages_distributions()
+    return {
+        name for name, owners in provided.items() if brought & {owner.lower() for owner in owners} and name[0] != "_"
+    }
+
+
+def check_the_modules(extra: str) -> None:
+    """Check that every module is imported, unless it needs a package that the extra does not bring."""
+    brought = imports_of(extra)
+    for name in brought:
+        importlib.import_module(name)
+    for module in pkgutil.walk_packages(rt.__path__, "railtracks.", onerror=lambda _: None):
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in {"", "railtracks", *brought}:
+                raise
+
+
+def check_the_command() -> None:
+    command = [sys.executable, "-I", "-m", "railtracks", "show", "smoke"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "fetch" in done.stdout, done.stdout
+
+
 def check_the_plugin() -> None:
     Path("test_plugin.py").write_text(TEST, encoding="utf-8")
     command = [sys.executable, "-I", "-m", "pytest", "-p", "no:cacheprovider", "--railtracks-leaks", "test_plugin.py"]
@@ -89,5 +125,11 @@ if __name__ == "__main__":
     check_the_package()
     check_the_page()
     check_a_run()
-    check_the_plugin()
-    print(f"railtracks {rt.__version__} works as installed")
+    chosen = sys.argv[1] if len(sys.argv) > 1 else ""
+    check_the_modules(chosen)
+    if chosen in ("cli", "ui"):
+        check_the_command()
+    if chosen == "testing":
+        check_the_plugin()
+    python = ".".join(map(str, sys.version_info[:2]))
+    print(f"railtracks{f'[{chosen}]' if chosen else ''} {rt.__version__} works as installed on Python {python}")
