@@ -47,6 +47,8 @@ class CallLog:
         state: The records of its calls.
 
     Attributes:
+        announces_all: Whether each call has to be announced, also without a subscriber. An attribute, because the hot
+            path reads it.
         outer: The log of the session in a call of which this one was opened, and the index of that call.
         spans: The spans of the session; None if it is not traced.
         ends: How many calls have ended in each way but success, without those that were replayed or tried again.
@@ -57,7 +59,7 @@ class CallLog:
     """
 
     __slots__ = (
-        "_announces_all", "_exceeded", "_has_started", "_logs_all", "_publisher", "_raisers", "_redactor", "_state",
+        "_exceeded", "_has_started", "_logs_all", "_publisher", "_raisers", "_redactor", "_state", "announces_all",
         "cached", "ends", "left_out", "log", "outer", "retried", "reused", "session_id", "spans",
     )  # fmt: skip
 
@@ -68,7 +70,8 @@ class CallLog:
         self.log: SessionLog = log
         self._publisher = publisher
         self._redactor = redactor
-        self._logs_all = self._announces_all = log.is_enabled_for(logging.DEBUG)
+        self._logs_all = log.is_enabled_for(logging.DEBUG)
+        self.announces_all: bool = self._logs_all
         self.spans: SessionSpans | None = None
         self._has_started = False
         self._state = state
@@ -89,11 +92,11 @@ class CallLog:
     @property
     def is_active(self) -> bool:
         """Whether each call has to be announced. Otherwise only top-level calls, and ends other than success, do."""
-        return self._announces_all or self._publisher.watches_calls
+        return self.announces_all or self._publisher.watches_calls
 
     def trace(self, spans: SessionSpans) -> None:
         """Have all calls from now on in ``spans``."""
-        self.spans, self._announces_all = spans, True
+        self.spans, self.announces_all = spans, True
 
     def created(self, record: CallRecord, caller: CallRecord | None, node: FunctionNode[..., Any]) -> None:
         """Announce a call that is about to run."""

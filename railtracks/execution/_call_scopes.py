@@ -30,15 +30,26 @@ class CallScope:
         deadline: In seconds, on ``anyio.current_time()``.
         caller: The record of the call that made it; None for a top-level call.
         task: The task that the call enters.
+        earlier_cancellations: How many native cancellations of the task came before; None: as many as it counts now.
+        scope_type: The class of ``cancel_scope``.
     """
 
     __slots__ = ("caller", "cancel_scope", "cause", "earlier_cancellations", "task")
 
-    def __init__(self, deadline: float, caller: CallRecord | None, task: Any = None) -> None:
+    def __init__(
+        self,
+        deadline: float,
+        caller: CallRecord | None,
+        task: Any = None,
+        earlier_cancellations: int | None = None,
+        scope_type: type[anyio.CancelScope] = anyio.CancelScope,
+    ) -> None:
         self.task: Any = task
-        self.earlier_cancellations: int = count_cancellations(task)
+        self.earlier_cancellations: int = (
+            count_cancellations(task) if earlier_cancellations is None else earlier_cancellations
+        )
         self.caller: CallRecord | None = caller
-        self.cancel_scope: anyio.CancelScope = anyio.CancelScope(deadline=deadline)
+        self.cancel_scope: anyio.CancelScope = scope_type(deadline=deadline)
         self.cause: Reason | None = None
 
     def cancel(self, cause: Reason) -> None:
@@ -181,24 +192,29 @@ class CallScopes:
         changed: Notified when a scope was left, or a hold taken or released.
         failed_batches: The cancel scopes of batches that the failure of one of their calls has cancelled, until all
             their calls have ended.
+        scope_type: The class of their cancel scopes. ``anyio.CancelScope(...)`` finds that of the backend each time,
+            and on asyncio initialises each scope twice: a third of what a scope costs.
         when_idle: Called once, when the session has become idle.
     """
 
-    __slots__ = ("_entered", "_holds", "changed", "failed_batches", "when_idle")
+    __slots__ = ("_entered", "_holds", "changed", "failed_batches", "scope_type", "when_idle")
 
     def __init__(self) -> None:
         self._entered: dict[CallScope, None] = {}
         self._holds = 0
         self.changed: Condition = Condition()
         self.failed_batches: set[anyio.CancelScope] = set()
+        self.scope_type: type[anyio.CancelScope] = anyio.CancelScope
         self.when_idle: Callable[[], None] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._entered)
 
-    def add(self, root: RootCall, caller: CallRecord | None, task: Any = None) -> CallScope:
-        """Return a new scope below ``root``, which its call is about to enter in ``task``."""
-        scope = CallScope(root.deadline, caller, task)
+    def add(
+        self, root: RootCall, caller: CallRecord | None, task: Any = None, earlier_cancellations: int | None = None
+    ) -> CallScope:
+        """Return a new scope below ``root``, which its call is about to enter in ``task``. See ``CallScope``."""
+        scope = CallScope(root.deadline, caller, task, earlier_cancellations, self.scope_type)
         root.scopes[scope] = self._entered[scope] = None
         return scope
 

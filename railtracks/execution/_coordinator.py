@@ -53,6 +53,7 @@ from railtracks.pubsub import RTPublisher
 from railtracks.state import CallCreated, CallRecord, Reason, Status, Store
 from railtracks.state._records import DELETED, is_retried
 from railtracks.state._redaction._redactor import Redactor
+from railtracks.state._serialization._classify import SCALAR_IDS
 from railtracks.state._serialization._record_text import object_text
 from railtracks.state._serialization._secret_search import register_secrets
 from railtracks.state._transitions import RTState
@@ -248,7 +249,7 @@ class Coordinator:
             timeout: Seconds that it may take; None: as the session says.
         """
         seconds = self.config.timeout if timeout is None else timeout
-        root = RootCall(seconds, anyio.current_time(), self.scopes.failed_batches)
+        root = RootCall(seconds, self.loop.current_time(), self.scopes.failed_batches)
         if self.budget is not None:
             self.budget.limit(root, self.clock())
         return root
@@ -305,13 +306,13 @@ class Coordinator:
         policies = node.policies
         if policies is not None or self.policies is not None:
             policies = policies if self.policies is None else node.policies_over(self.policies)
-        state = self.state
+        state, publisher = self.state, self.publisher
         now = self.clock()
         if pauses and (
             now > self._yield_at
             or len(state.entries) % YIELD_EVERY == _YIELD_LAST
             or self._must_checkpoint
-            or self.publisher.waits_on_calls
+            or publisher.waits_on_calls
         ):  # as `must_pause`
             await self.pause(node.name, caller)
             now = self.clock()
@@ -326,7 +327,12 @@ class Coordinator:
         try:
             match = history_node = None
             if recorder is None:
-                register_call_secrets(record, node, self.redactor)
+                if kwargs or node.secrets or node.secret_positions:
+                    register_call_secrets(record, node, self.redactor)
+                else:  # as it would, without the cost of another call
+                    for value in args:
+                        if id(type(value)) not in SCALAR_IDS:
+                            register_secrets(value, self.redactor)
             else:
                 before = None if attempts is None else attempts.history_node
                 match = recorder.on_created(record, node, caller.history_node, before)
@@ -344,13 +350,15 @@ class Coordinator:
                 strategy = self._in_task if node.is_async else self._in_thread
             else:
                 strategy = self._strategy_of(node, policies.where)
-            if self.call_log.is_active or caller.record is None:
+            if publisher.watches_calls or self.call_log.announces_all or caller.record is None:
                 self.call_log.created(record, caller.record, node)
-            if policies is None:
-                result = await strategy.execute(node, args, kwargs)
-            else:
+            if policies is not None:
                 call = Call(node, args, kwargs, record, run)
                 result = await run_with_policies(policies, strategy, call, state, self.scopes)
+            elif strategy is _IN_TASK:  # as it would, without the cost of another call
+                result = await node.body(*args, **kwargs)
+            else:
+                result = await strategy.execute(node, args, kwargs)
             if type(result) is CoroutineType:
                 raise not_awaited(node.name, result)
         except Exception as exc:
@@ -382,7 +390,16 @@ class Coordinator:
             raise
         else:
             state.succeeded(record, result, self.clock() + self.origin)
-            record_end(self, record)
+            if (
+                recorder is not None
+                or self.mailbox is not None
+                or publisher.watches_calls
+                or self.call_log.announces_all
+                or record.status is not _COMPLETED
+                or state.items is not None
+                or id(type(result)) not in SCALAR_IDS
+            ):  # or else it would do nothing
+                record_end(self, record)
             if commits and recorder is not None and recorder.is_synchronous:
                 await recorder.wait_committed()
             return result
@@ -405,7 +422,15 @@ class Coordinator:
     @property
     def must_pause(self) -> bool:
         """Whether the next call has to wait before it begins."""
-        return self._must_yield or self.publisher.waits_on_calls
+        state = self.state
+        return (  # as `_must_yield` says while there are no items, without the cost of another call
+            self.clock() > self._yield_at
+            or len(state.entries) % YIELD_EVERY == _YIELD_LAST
+            or self._must_checkpoint
+            or self.publisher.waits_on_calls
+            if state.items is None
+            else self._must_yield or self.publisher.waits_on_calls
+        )
 
     @property
     def _must_yield(self) -> bool:
@@ -571,6 +596,7 @@ class Coordinator:
         """
         if not self.loop.is_bound or not self.scopes:
             self.loop.bind()
+            self.scopes.scope_type = type(anyio.CancelScope())
             self._yield_at = self.clock() + YIELD_AFTER
             self._is_on_asyncio = running_library() == "asyncio"
             watch_loop(self, current_token() if token is None else token)

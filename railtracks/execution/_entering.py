@@ -10,11 +10,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import anyio
-
 from railtracks._concurrency._cancellation import checkpoint_if_cancelled
 from railtracks._concurrency._kinds import is_kind
-from railtracks._concurrency._lost_cancellation import lost_cancellation
+from railtracks._concurrency._lost_cancellation import count_cancellations, lost_cancellation
 from railtracks._concurrency._task_groups import split_cancellation
 from railtracks._context_variable import current
 from railtracks.exceptions import GlobalTimeOutError, SessionEndedError, SessionError
@@ -93,7 +91,8 @@ def check_can_call(node: FunctionNode[..., Any], caller: Frame) -> None:
         SessionError: it may not; ``__cause__`` is the error that ended the session, if one did.
     """
     coordinator, root = caller.coordinator, caller.run
-    coordinator.lifecycle.require(Operation.CALL, f"the call of {node.name}")
+    if not coordinator.lifecycle.allows(Operation.CALL):
+        coordinator.lifecycle.require(Operation.CALL, f"the call of {node.name}")
     if root is not None and root.finished:
         raise SessionEndedError(
             f"the call of {node.name} came after the call it belongs to had ended; "
@@ -108,7 +107,8 @@ def check_event_loop(name: str, coordinator: Coordinator) -> None:
     Raises:
         SessionError: the session is bound to another one.
     """
-    require_own_loop(coordinator, f"the call of {name}", f"rt.call_sync, {name}, ...")
+    if not coordinator.loop.is_this_thread:
+        require_own_loop(coordinator, f"the call of {name}", f"rt.call_sync, {name}, ...")
 
 
 async def _run_in_scope(
@@ -125,13 +125,15 @@ async def _run_in_scope(
     scopes = coordinator.scopes
     is_top = caller.run is None
     root = caller.run or root or coordinator.new_root()
-    if root.budget is not None and is_top and root.deadline <= anyio.current_time():
+    if root.budget is not None and is_top and root.deadline <= coordinator.loop.current_time():
         raise over_budget(root.budget, f"the call of {node.name} came after the session had used up")
     task = coordinator.loop.current_task()
     if branch is None and not (is_top and coordinator.is_body(task)):
         branch = coordinator.branches.of_task(task, caller.record)
-    raise_lost_cancellation(coordinator, task, is_top)
-    scope = scopes.add(root, caller.record, task)
+    cancellations = count_cancellations(task)
+    if cancellations:
+        raise_lost_cancellation(coordinator, task, is_top)
+    scope = scopes.add(root, caller.record, task, cancellations)
     result: Any = None
     error: BaseException | None = None
 
@@ -166,6 +168,8 @@ async def _run_in_scope(
                     await scopes.finish(root)
         # The scope is not removed yet: in a task that a thread started this may wait for a cancellation, and on asyncio
         # that never comes once the scopes around it were left.
+        if error is None and not scope.cancel_scope.cancel_called and coordinator.lifecycle.failure is None:
+            return result
         return await _outcome(node, scope, root, coordinator, result, error, is_top)
     finally:
         scopes.remove(root, scope)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import anyio
 from anyio.lowlevel import EventLoopToken, current_token
 
 from railtracks._concurrency._after_fork import after_fork
-from railtracks._concurrency._event_loop import task_getter
+from railtracks._concurrency._event_loop import clock_getter, task_getter
 from railtracks._context_variable import current, on_replayed
 from railtracks.exceptions import SessionEndedError, SessionError
 
@@ -29,17 +30,19 @@ class LoopBinding:
 
     Attributes:
         current_task: Returns the current task of that loop; None before the session is bound to one.
+        current_time: Returns ``anyio.current_time()`` of that loop.
         token: How other threads reach the loop; None while the session has no loop of its own.
         start: Starts a loop for the session, where the session can; called in another thread.
     """
 
-    __slots__ = ("_may_start", "_starting", "_thread", "current_task", "start", "token")
+    __slots__ = ("_may_start", "_starting", "_thread", "current_task", "current_time", "start", "token")
 
     def __init__(self) -> None:
         self._starting = threading.Lock()  # several threads may make the first synchronous call
         self._may_start = True
         self._thread: int | None = None
         self.current_task: Callable[[], object] = _no_task
+        self.current_time: Callable[[], float] = anyio.current_time
         self.token: EventLoopToken | None = None
         self.start: Callable[[], None] | None = None
 
@@ -47,6 +50,7 @@ class LoopBinding:
         """Belong to the event loop that is running in this thread."""
         self._thread = threading.get_ident()
         self.current_task = task_getter()
+        self.current_time = clock_getter()
 
     @property
     def is_bound(self) -> bool:
