@@ -82,6 +82,8 @@ class CallWorkers:
         self._pending_workers = 0  # workers that were started and have not begun
         self.count: BatchCount | None = None  # set by who wants to show it
         self._paused_workers = 0  # workers that let the event loop make a turn before their next call
+        self._latest: object = None  # the worker that was the last to begin a call
+        self._returned = 0  # calls that have waited and ended since workers were started
         self._frame: Frame = current.get()
         self._coordinator = self._frame.coordinator
         check_event_loop(name, self._coordinator)
@@ -188,7 +190,10 @@ class CallWorkers:
         self._started = [self._group.start_soon(self._work) for _ in range(count)]
         self._free_slots -= count
         self._pending_workers += count
-        self._burst = min(2 * self._burst, self.MAX_BURST)
+        # If calls end as fast as workers are started, those that are there suffice, and a task costs more than a call.
+        # One is started all the same: the calls that run may all wait for one that has not begun.
+        self._burst = min(2 * self._burst, self.MAX_BURST) if self._returned < self._burst else 1
+        self._returned = 0
 
     async def _work(self) -> int:
         """Make calls until none is left. Return how many; the test harness reads ``taken`` meanwhile as well."""
@@ -197,13 +202,20 @@ class CallWorkers:
         put, keeper = self._put, self._keeper
         frame: Frame | None = self._frame
         slot = self._frame if keeper is None else keeper.slot()
-        task = None if self._run is None else self._coordinator.loop.current_task()
+        coordinator, run, worker = self._coordinator, self._run, object()
+        task = None if run is None else coordinator.loop.current_task()
         try:
             while True:
-                if self._coordinator.must_pause:  # before the call is known: they are created in the order of the items
+                # If another worker has begun a call since, this one has waited, and the event loop has made a turn.
+                has_waited = self._latest is not worker
+                self._latest = worker
+                if has_waited and taken:
+                    self._returned += 1
+                # Before the call is known: they are created in the order of the items.
+                if coordinator.must_wait if has_waited else coordinator.must_pause:
                     self._paused_workers += 1
                     try:
-                        await self._coordinator.pause(self._name, self._frame)
+                        await coordinator.pause(self._name, self._frame)
                     finally:
                         self._paused_workers -= 1
                 if not self._room:
@@ -228,11 +240,25 @@ class CallWorkers:
                     self._start_workers()
                 index = self._begun
                 self._begun = index + 1
-                if keeper is None:
+                if run is not None and keeper is None:  # as `_call_one`, without the cost of another call
+                    branch = *self._branch, coordinator.branches.new()
+                    try:
+                        result = await coordinator.run(
+                            *call, self._frame, run, task, self._waits_for_disk, branch, pauses=False
+                        )
+                    except BaseException as exc:
+                        if not self._takes_place_of_result(exc, call[0]):
+                            raise
+                        result = exc
+                    else:
+                        if self.count is not None:
+                            self.count.advance(has_failed=False)
+                elif keeper is None:
                     result = await self._call_one(*call, pauses=False, task=task)
                 else:
                     result = await self._call_item(keeper, slot, frame, call, task)
                 put(index, result)
+                result = None  # or an exception and the frame of this function would refer to each other
                 self._ended += 1
                 if self._must_commit:
                     self._commit_soon()
@@ -295,28 +321,34 @@ class CallWorkers:
                 result = await self._coordinator.run(
                     node, args, kwargs, frame, self._run, task, commits, branch, pauses
                 )
-        except Exception as exc:
-            self._show_end(has_failed=True)
-            if not self._return_exceptions:
+        except BaseException as exc:
+            if not self._takes_place_of_result(exc, node):
                 raise
-            if is_kind(exc, SessionError):
-                self._note_unrecorded(node.name, exc)
-            return exc
-        except anyio.get_cancelled_exc_class() as exc:
-            if not is_stray_cancellation(exc):
-                raise
-            # This task was not cancelled: the node awaited something of its own that was. If the exception left the
-            # task, the group would take it for its own cancellation.
-            self._show_end(has_failed=True)
-            if not self._return_exceptions:
-                self._error = exc if self._error is None else self._error
-                self._cancel_others(exc)
-            else:
-                self._note_unrecorded(node.name, exc)
             return exc
         if self.count is not None:
             self.count.advance(has_failed=False)
         return result
+
+    def _takes_place_of_result(self, exc: BaseException, node: FunctionNode[..., Any]) -> bool:
+        """Return whether an exception of a call of ``node`` takes the place of its result. Otherwise it is raised."""
+        if is_kind(exc, Exception):
+            self._show_end(has_failed=True)
+            if not self._return_exceptions:
+                return False
+            if is_kind(exc, SessionError):
+                self._note_unrecorded(node.name, exc)
+            return True
+        if not is_kind(exc, anyio.get_cancelled_exc_class()) or not is_stray_cancellation(exc):
+            return False
+        # This task was not cancelled: the node awaited something of its own that was. If the exception left the task,
+        # the group would take it for its own cancellation.
+        self._show_end(has_failed=True)
+        if not self._return_exceptions:
+            self._error = exc if self._error is None else self._error
+            self._cancel_others(exc)
+        else:
+            self._note_unrecorded(node.name, exc)
+        return True
 
     async def _call_item(self, keeper: BatchKeeper, slot: Frame, frame: Frame | None, call: Call, task: object) -> Any:
         """Make the call of an item. Its node may be called several times, if it is tried again."""

@@ -433,6 +433,11 @@ class Coordinator:
         )
 
     @property
+    def must_wait(self) -> bool:
+        """Whether that is so although the event loop has just made a turn."""
+        return self._must_checkpoint or self.publisher.waits_on_calls
+
+    @property
     def _must_yield(self) -> bool:
         count, items = len(self.state.entries), self.state.items
         is_due = count % YIELD_EVERY == _YIELD_LAST
