@@ -91,7 +91,9 @@ def live(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """The page of a run in a real Chromium: Debian's chromium and chromium-driver. Arguments go to pytest.
+    """The page of a run, and the site if ``docs`` has built it, in a real Chromium. Arguments go to pytest.
+
+    It needs Debian's chromium and chromium-driver.
 
     ``WRITE_PICTURES=1`` writes the pictures of the documentation.
     """
