@@ -327,6 +327,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def peers(session: nox.Session) -> None:
+    """Compare with other libraries, each in an environment of its own, and write what README and docs/peers.md show."""
+    install(session, "bench", "peers")
+    session.run("python", "-m", "benchmarks.peers", *session.posargs)
+
+
+@nox.session
 def twins(session: nox.Session) -> None:
     """Ten thousand simulated runs of flows that are right: none may raise an alarm. Takes minutes; run it once a week.
 

@@ -12,7 +12,7 @@ from benchmarks import __main__ as command
 from benchmarks import imports
 from benchmarks.measure import Result
 
-HELPERS = ("__main__", "measure")
+HELPERS = ("__main__", "measure", "peers")
 ALL = {module.name for module in pkgutil.iter_modules(benchmarks.__path__)} - set(HELPERS)
 
 pytestmark = pytest.mark.slow

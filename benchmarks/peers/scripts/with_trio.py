@@ -1,0 +1,90 @@
+"""trio alone: the floor for what runs on it. A step is a coroutine in a cancel scope, and nothing is recorded."""
+
+from __future__ import annotations
+
+import math
+
+import jobs
+import trio
+import trio.lowlevel
+
+
+async def step(number: int) -> int:
+    with trio.CancelScope():
+        return number + 1
+
+
+async def leaf(number: int) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def down(level: int) -> int:
+    with trio.CancelScope():
+        return level if level == 0 else await down(level - 1)
+
+
+async def sequential(count: int) -> jobs.Result:
+    async def flow(count: int) -> None:
+        for number in range(count):
+            await step(number)
+
+    return await jobs.per_item(count, flow)
+
+
+async def fan_out(count: int) -> jobs.Result:
+    async def flow(count: int) -> None:
+        async with trio.open_nursery() as group:
+            for number in range(count):
+                group.start_soon(leaf, number)
+
+    return await jobs.per_item(count, flow)
+
+
+async def nested(count: int) -> jobs.Result:
+    async def flow(count: int) -> None:
+        for _ in range(count // jobs.DEPTH):
+            await down(jobs.DEPTH)
+
+    return await jobs.per_item(count, flow)
+
+
+async def timeout(count: int) -> jobs.Result:
+    async def flow() -> None:
+        with trio.fail_after(jobs.LIMIT):
+            async with trio.open_nursery() as group:
+                for number in range(count):
+                    group.start_soon(jobs.tick, number)
+
+    return await jobs.seen_and_leaked(flow)
+
+
+async def first_error(count: int) -> jobs.Result:
+    async def flow() -> None:
+        async with trio.open_nursery() as group:
+            for number in range(count):
+                group.start_soon(jobs.tick_or_fail, number)
+
+    return await jobs.seen_and_leaked(flow)
+
+
+async def events(count: int) -> jobs.Result:
+    async def flow(count: int) -> None:
+        send, receive = trio.open_memory_channel[int](math.inf)
+
+        async def subscriber() -> None:
+            async with receive:
+                async for _ in receive:
+                    pass
+
+        async with trio.open_nursery() as group:
+            group.start_soon(subscriber)
+            async with send:
+                for number in range(count):
+                    await send.send(number)
+
+    return await jobs.per_item(count, flow)
+
+
+if __name__ == "__main__":
+    jobs.sleep = trio.sleep
+    jobs.main(globals(), trio.run)
