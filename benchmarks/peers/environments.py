@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from benchmarks.peers.peers import HERE, Peer
+from benchmarks.peers.peers import HERE, OFFLINE, Peer
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -62,9 +63,10 @@ def make(peer: Peer, folder: Path) -> Environment:
     packages = [each for each in site.glob("*.dist-info") if not each.name.startswith(("pip-", "setuptools-"))]
     size = sum(each.stat().st_size for each in site.rglob("*") if each.is_file() and each.suffix != ".pyc")
     name = peer.requires[0].split("=")[0] if peer.requires else ""
-    about = [json.loads(_run([python, "-c", _ABOUT, name, peer.module], cwd=path)) for _ in range(5)]
+    about = [json.loads(_run([python, "-c", _ABOUT, name, peer.module], path)) for _ in range(5)]
     return Environment(python, about[0][0], len(packages), size / 1e6, min(seconds for _, seconds in about))
 
 
 def _run(command: list[str], cwd: Path | None = None) -> str:
-    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, cwd=cwd).stdout
+    environment = {**os.environ, **OFFLINE}
+    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, cwd=cwd, env=environment).stdout

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.environments import Environment
-from benchmarks.peers.peers import JOBS, PEERS, Job, Peer
+from benchmarks.peers.peers import JOBS, OFFLINE, PEERS, Job, Peer
 
 SCRIPTS = Path(__file__).with_name("scripts")
 PATIENCE = 300
@@ -72,7 +72,7 @@ def run_script(peer: Peer, environment: Environment, *arguments: str, may_die: b
     """Run a script, and return what it prints last. Whatever it has started is killed when it has ended."""
     command = [environment.python, str(SCRIPTS / f"{peer.script}.py"), *arguments]
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as output:
-        variables = {**os.environ, "PREFECT_HOME": arguments[1] if may_die else folder, **peer.environment}
+        variables = {**os.environ, **OFFLINE, "PREFECT_HOME": arguments[1] if may_die else folder, **peer.environment}
         process = subprocess.Popen(
             command,
             stdout=output,

@@ -49,6 +49,14 @@ class Job:
     least: int = 1
 
 
+OFFLINE = {
+    "DO_NOT_TRACK": "1",
+    "LANGSMITH_TRACING": "false",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+"""Variables with which libraries ask nothing of servers elsewhere."""
+
 HERE = "railtracks"
 """In ``requires``, stands for this checkout."""
 

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 import jobs
 
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 from prefect import flow, task
 
