@@ -38,7 +38,7 @@ def measure(environments: dict[str, Environment], rounds: int) -> dict[str, dict
                     count = max(job.least, round(job.count * peer.scale))
                     figure = run_script(peer, environments[peer.name], job.name, str(count))
                     results[peer.name].setdefault(job.name, []).append(figure)
-                    print(f"{job.name} {number + 1}/{rounds} {peer.name}: {figure}", file=sys.stderr)
+                    print(f"{job.name} {number + 1}/{rounds} {peer.name}: {figure}", file=sys.stderr, flush=True)
     figures = {name: {job: _median(all_of) for job, all_of in jobs.items()} for name, jobs in results.items()}
     for peer in peers:
         if "durable" in known[peer.name]:

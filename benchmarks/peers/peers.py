@@ -57,6 +57,8 @@ OFFLINE = {
 }
 """Variables with which libraries ask nothing of servers elsewhere."""
 
+PATIENT = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
+
 HERE = "railtracks"
 """In ``requires``, stands for this checkout."""
 
@@ -69,7 +71,7 @@ PEERS = (
     Peer("LlamaIndex Workflows", "with_llama_workflows", ("llama-index-workflows",), "workflows", scale=0.2),
     Peer("Railtracks 1.7.0", "with_railtracks17", ("railtracks==1.7.0",), "railtracks", scale=0.5),
     Peer("DBOS, SQLite", "with_dbos", ("dbos",), "dbos", scale=0.1),
-    Peer("Prefect", "with_prefect", ("prefect",), "prefect", scale=0.05),
+    Peer("Prefect", "with_prefect", ("prefect",), "prefect", scale=0.05, environment=PATIENT),
     Peer("asyncio", "with_asyncio", (), "asyncio", floor=True),
     Peer("anyio", "with_anyio", ("anyio",), "anyio", floor=True),
     Peer("trio", "with_trio", ("trio",), "trio", floor=True),

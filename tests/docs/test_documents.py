@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 WITHOUT_CODE = {"design.md", "faq.md", "format.md", "peers.md", "reference.md", "troubleshooting.md"}
 ELSEWHERE = {"recipes-running.md", "recipes-tests.md", "recipes-web.md", "recipes.md", "start.md"}
 """Pages whose code needs other packages or the files before it; ``tests/ecosystem`` runs it."""
+"""Pages whose code needs other packages or the files before it; ``tests/ecosystem`` runs it."""
 CONTINUES = "*Continues from above.*"
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -275,3 +276,15 @@ def in_code(name, text):
 def test_every_option_has_a_line_in_the_configuration():
     page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
     assert [name for name in rt.SessionOptions.__annotations__ if f"| `{name}` |" not in page] == []
+
+
+@pytest.mark.either_backend
+def test_the_readme_shows_the_tree_that_is_printed(backend, tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code, shown = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL).groups()
+    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "RAILTRACKS_BACKEND": backend}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    duration = re.compile(r"[\d.]+ (?:ms|s)\b| \(own .*?\)")
+    assert duration.sub("", done.stdout.partition("\n")[2]) == duration.sub("", shown)
