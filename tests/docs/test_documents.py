@@ -31,9 +31,9 @@ from railtracks._test_hooks import runtime_hooks
 from railtracks.testing import conformance, evaluation, faults, invariants, machine, strategies, trees
 
 ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITHOUT_CODE = {"design.md", "faq.md", "format.md", "peers.md", "reference.md", "troubleshooting.md"}
 ELSEWHERE = {"recipes-running.md", "recipes-tests.md", "recipes-web.md", "recipes.md", "start.md"}
-"""Pages whose code needs other packages or the files before it; ``tests/ecosystem`` runs it."""
 """Pages whose code needs other packages or the files before it; ``tests/ecosystem`` runs it."""
 CONTINUES = "*Continues from above.*"
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
