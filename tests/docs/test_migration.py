@@ -10,6 +10,7 @@ import pytest
 
 import railtracks as rt
 import railtracks.testing.evaluation
+from railtracks.cli._app import app
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "migration.md").read_text("utf-8")
@@ -95,3 +96,12 @@ def test_other_modules_that_the_page_names_exist():
     assert callable(railtracks.testing.evaluation.evaluate)
     assert "`railtracks.testing.ScriptedModel`" in PAGE
     assert callable(railtracks.testing.ScriptedModel)
+
+
+def test_commands_that_the_pages_name_exist():
+    pages = [page.read_text("utf-8") for page in PAGES]
+    named = {name for text in pages for name in re.findall(r"`railtracks ([a-z]\w+)", text)}
+    earlier = {name for first, _ in rows("Arguments") for name in re.findall(r"`railtracks ([\w-]+)", first)}
+    commands = {name for name in app if not name.startswith("-")}
+    assert {"list", "tail", "ui"} <= named
+    assert named - {"agents"} - earlier <= commands  # of `railtracks agents-md`

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ import anyio.from_thread
 import pytest
 
 import railtracks as rt
+from railtracks.testing import ScriptedModel, answer, simulate, tool_call
 
 PAGE = Path(__file__).parents[2] / "docs/troubleshooting.md"
 SECTIONS = dict(re.findall(r"^### (.*?)\n(.*?)(?=^##|\Z)", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL))
@@ -205,6 +207,16 @@ def not_pickled():
         return 1
 
     run(count, threading.Lock(), logging_setting="NONE")
+
+
+@prints("its worker process was killed")
+def worker_killed():
+    @rt.function_node(where="process")
+    def count(number: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    run(count, 1, logging_setting="NONE")
 
 
 @prints("opens a session of its own although another one is open")
@@ -407,6 +419,54 @@ def not_saved():
     run(load, store="file:runs")
 
 
+# ---- agents and tests
+
+
+def agent(answers: list[Any], **options: Any) -> Any:
+    return rt.agent_node("Weather", llm=ScriptedModel(answers), **options)
+
+
+@rt.function_node
+def forecast(city: str) -> str:
+    """Forecast the weather."""
+    return citty  # type: ignore[name-defined]  # noqa: F821
+
+
+@prints("the agent has no model")
+def model_missing():
+    run(rt.agent_node("Weather"), "Do I need a coat?", logging_setting="NONE")
+
+
+@prints("raised what looks like a mistake in its code")
+def mistake_in_a_tool():
+    run(agent([tool_call("forecast", city="Oslo"), "I cannot say."], tool_nodes=[forecast]), "Do I need a coat?")
+
+
+@prints("gave no valid answer")
+def invalid_answer():
+    answers = ["In Oslo and Bergen.", "Oslo and Bergen, as I said."]
+    run(agent(answers, output_schema=list[str], repairs=1), "Where does it rain?", logging_setting="NONE")
+
+
+@prints("as many as max_requests=")
+def too_many_requests():
+    answers = [tool_call("forecast", city="Oslo")] * 3
+    run(agent(answers, tool_nodes=[forecast], max_requests=2), "Do I need a coat?", logging_setting="NONE")
+
+
+@prints("was cut off after")
+def cut_off():
+    run(agent([answer("Take a", finish_reason="length")]), "Do I need a coat?", logging_setting="NONE")
+
+
+@prints("virtual time needs its own event loop")
+def simulated_in_a_loop():
+    async def main():
+        simulate(load)
+
+    asyncio.run(main())
+
+
 # ---- the tests
 
 
@@ -432,6 +492,7 @@ def plain(line: str) -> str:
     line = line.replace("import of anthropic halted; None in sys.modules", "No module named 'anthropic'")
     line = re.sub(r"(?<=The options are timeout, end_on_error, ).*", "...", line)
     line = re.sub(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b", "RANDOM", line)
+    line = re.sub(r"\bprocess \d+\b", "process N", line)
     line = re.sub(r"\bline \d+\b", "line N", re.sub(r"[+]?\d+(\.\d+)? +s\b", "TIME", line))
     return line.rstrip()
 
@@ -446,8 +507,8 @@ def empty_log(monkeypatch):
     logging.getLogger("RT").removeHandler(log)
 
 
-SLOW = {"there is no API key"}
-"""It imports an SDK, which takes seconds."""
+SLOW = {"there is no API key", "its worker process was killed"}
+"""They import an SDK, or wait for a process, which takes seconds."""
 HEADINGS = [pytest.param(each, marks=[pytest.mark.slow] if each in SLOW else []) for each in MISTAKES]
 
 
