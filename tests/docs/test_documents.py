@@ -32,7 +32,9 @@ from railtracks.testing import conformance, evaluation, faults, invariants, mach
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-WITHOUT_CODE = {"design.md", "faq.md", "format.md", "peers.md", "reference.md", "troubleshooting.md"}
+WITHOUT_CODE = {
+    *("design.md", "faq.md", "format.md", "peers.md", "policy.md", "reference.md", "soak.md", "troubleshooting.md"),
+}
 ELSEWHERE = {"recipes-running.md", "recipes-tests.md", "recipes-web.md", "recipes.md", "start.md"}
 """Pages whose code needs other packages or the files before it; ``tests/ecosystem`` runs it."""
 CONTINUES = "*Continues from above.*"
