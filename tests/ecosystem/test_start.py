@@ -21,7 +21,7 @@ pytestmark = pytest.mark.ecosystem
 PAGE = (ROOT / "docs" / "start.md").read_text("utf-8")
 FILES = dict(re.findall(r"Save this as `(\w+\.py)`[^`]*(?:`pytest`)?:\n\n```python\n(.*?)```", PAGE, re.DOTALL))
 CONSOLE = [block.strip().splitlines() for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)]
-RETRIES = re.search(r"```text\n(@rt.function_node\(.*?)```", PAGE, re.DOTALL)
+[RETRIES] = re.findall(r"```text\n(@rt.function_node\(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
@@ -93,13 +93,13 @@ def test_the_commands_show_the_run(folder, each_backend):
 
 
 def test_retries_go_where_the_page_says(folder):
-    (folder / "orders.py").write_text(FILES["orders.py"].replace(plain(), RETRIES[1]), "utf-8")
+    (folder / "orders.py").write_text(FILES["orders.py"].replace(plain(), RETRIES), "utf-8")
     assert run(folder, "orders.py").splitlines()[-1] == "1000"
 
 
 def plain():
     """Return the lines of ``orders.py`` that the box about retries replaces."""
-    text = re.sub(r"\(.*\)\n", "\n", RETRIES[1], count=1)
+    text = re.sub(r"\(.*\)\n", "\n", RETRIES, count=1)
     assert text in FILES["orders.py"]
     return text
 
