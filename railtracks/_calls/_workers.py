@@ -338,7 +338,7 @@ class CallWorkers:
             if is_kind(exc, SessionError):
                 self._note_unrecorded(node.name, exc)
             return True
-        if not is_kind(exc, anyio.get_cancelled_exc_class()) or not is_stray_cancellation(exc):
+        if not is_stray_cancellation(exc) or not is_kind(exc, anyio.get_cancelled_exc_class()):
             return False
         # This task was not cancelled: the node awaited something of its own that was. If the exception left the task,
         # the group would take it for its own cancellation.

@@ -14,7 +14,8 @@ def is_kind(exc: object, kinds: type[T] | tuple[type[T], ...]) -> TypeGuard[T]:
 
     ``isinstance`` asks the exception for its ``__class__``, which may raise, and would then replace it.
     """
-    return issubclass(type(exc), kinds)
+    kind = type(exc)
+    return kind is kinds or issubclass(kind, kinds)  # trio's Cancelled is slow to ask for its subclasses
 
 
 _CAUSE, _CONTEXT = vars(BaseException)["__cause__"], vars(BaseException)["__context__"]

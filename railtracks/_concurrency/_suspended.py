@@ -18,18 +18,38 @@ _LINKS = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "
 
 def suspended_frames(awaitable: Any) -> Iterator[FrameType]:
     """Yield the frames of a suspended coroutine, the outermost first."""
+    for each in suspended_parts(awaitable):
+        frame = frame_of(each)
+        if frame is not None:
+            yield frame
+
+
+def suspended_parts(awaitable: Any) -> Iterator[Any]:
+    """Yield the coroutines and generators that a suspended coroutine waits in, the outermost, itself, first.
+
+    The interpreter makes a frame when it is asked for, which takes longer than all else here.
+    """
     for _ in range(MAX_DEPTH):
         if awaitable is None:
             return
+        kind = type(awaitable)
+        if kind is CoroutineType:  # as below, for the most frequent one
+            yield awaitable
+            awaitable = awaitable.cr_await
+            continue
         for frame_name, inner_name in _LINKS:
-            if hasattr(type(awaitable), frame_name):
-                frame = getattr(awaitable, frame_name)
-                if frame is not None:
-                    yield frame
+            if hasattr(kind, frame_name):
+                yield awaitable
                 awaitable = getattr(awaitable, inner_name)
                 break
         else:
             awaitable = _wrapped(awaitable)
+
+
+def frame_of(part: Any) -> FrameType | None:
+    """Return the frame of a coroutine or a generator; None if it has ended."""
+    frame: FrameType | None = next(getattr(part, name) for name, _ in _LINKS if hasattr(type(part), name))
+    return frame
 
 
 def _wrapped(awaitable: Any) -> Any:

@@ -160,6 +160,8 @@ class CallLog:
             level = logging.INFO if is_top else logging.DEBUG
             if is_top and record.reason in (Reason.TIMEOUT, Reason.BUDGET):
                 level = logging.WARNING
+            if not self.log.is_enabled_for(level):  # many calls may be cancelled at once
+                return
             cause = cause_text(record, waiting, failure)
             self._log(level, record, "%s CANCELLED (%s)%s", record.name, record.reason.value, cause)
 

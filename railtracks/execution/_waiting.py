@@ -13,12 +13,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from types import FrameType, TracebackType
-from typing import Any
+from types import CoroutineType, FrameType, TracebackType
+from typing import Any, TypeGuard
 
 from railtracks._concurrency._event_loop import running_library
 from railtracks._concurrency._kinds import traceback_of
-from railtracks._concurrency._suspended import is_user_module, suspended_frames
+from railtracks._concurrency._suspended import frame_of, is_user_module, suspended_parts
 from railtracks.exceptions import RemoteTraceback
 from railtracks.state import CallRecord, Status
 
@@ -105,24 +105,28 @@ def _places(wanted: set[int]) -> dict[int, str]:
     for coroutine in _coroutines():
         call: int | None = None
         work: object = None
-        inside: list[_Position] = []
-        for frame in suspended_frames(coroutine):
-            name = frame.f_code.co_name
+        inside: list[Any] = []
+        for part in suspended_parts(coroutine):
             # `Coordinator.run`, with its `record`, and `run_in_thread`, with its `work`; reading locals takes long
-            if name in ("run", "run_in_thread") and module_of(frame).startswith("railtracks."):
+            name = part.cr_code.co_name if type(part) is CoroutineType else ""
+            if name in ("run", "run_in_thread") and _is_ours(frame := frame_of(part)):
                 record = frame.f_locals.get("record")
                 if name == "run_in_thread":
                     work = frame.f_locals.get("work")
                 elif type(record) is CallRecord and record.status is Status.OPEN:
                     call, work, inside = id(record), None, []
             else:
-                inside.append((frame, frame.f_lineno))
+                inside.append(part)
         if call is None or call not in wanted:
             continue
+        frames = [frame for part in inside if (frame := frame_of(part)) is not None]
+        positions = [(frame, frame.f_lineno) for frame in frames]
         if work is not None:
             threads = _thread_stacks() if threads is None else threads
-            inside += _positions_in_work(threads, work)
-        found[call] = innermost_place(inside)
+            positions += _positions_in_work(threads, work)
+        found[call] = innermost_place(positions)
+        if len(found) == len(wanted):
+            break
     return found
 
 
@@ -150,6 +154,10 @@ def innermost_place(positions: Sequence[_Position]) -> str:
 def _place(position: _Position) -> str:
     frame, line = position
     return f", line {line} of {os.path.basename(frame.f_code.co_filename)}"
+
+
+def _is_ours(frame: FrameType | None) -> TypeGuard[FrameType]:
+    return frame is not None and module_of(frame).startswith("railtracks.")
 
 
 def module_of(frame: FrameType) -> str:
