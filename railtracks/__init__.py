@@ -9,33 +9,32 @@ from typing import TYPE_CHECKING
 
 from railtracks import context, exceptions, nodes, state
 from railtracks._approval_request import ApprovalRequest
-from railtracks._calls._batch import call_batch
-from railtracks._calls._broadcast import broadcast, broadcast_sync
-from railtracks._calls._call import call, call_sync, session_id
-from railtracks._config import set_config
-from railtracks._flow import Flow, FlowConnection
 from railtracks._lazy import lazy_attributes
-from railtracks._logging import enable_logging
-from railtracks._options import ExecutorConfig, SessionOptions
 from railtracks._policies import Cache, Limit, PolicyOptions, Retry
-from railtracks._session._decorator import session
-from railtracks._session._handle import CallHandle
-from railtracks._session._session import Session
 from railtracks.exceptions import ModelRetry, RunSuspended
 from railtracks.nodes import function_node
 from railtracks.nodes._depends import Depends
-from railtracks.pubsub import Subscription
-from railtracks.state import ExecutionInfo, Secret
+from railtracks.state import Secret
 
 if TYPE_CHECKING:
     from railtracks import executors, llm, mcp
     from railtracks._calls._ask import ask
+    from railtracks._calls._batch import call_batch
+    from railtracks._calls._broadcast import broadcast, broadcast_sync
+    from railtracks._calls._call import call, call_sync, session_id
     from railtracks._calls._call_stream import CallStream, call_stream
     from railtracks._calls._current_call import CurrentCall, current_call
     from railtracks._calls._receive import receive
     from railtracks._calls._repeatable import now, random, sleep, uuid4
+    from railtracks._config import set_config
     from railtracks._event_stream import EventStream
+    from railtracks._flow import Flow, FlowConnection
+    from railtracks._logging import enable_logging
+    from railtracks._options import ExecutorConfig, SessionOptions
     from railtracks._recover import RecoveredRun, arecover, recover
+    from railtracks._session._decorator import session
+    from railtracks._session._handle import CallHandle
+    from railtracks._session._session import Session
     from railtracks.agents import (
         AgentNode,
         AgentType,
@@ -55,6 +54,8 @@ if TYPE_CHECKING:
     )
     from railtracks.llm._prompt import escape_braces
     from railtracks.mcp import mcp_server
+    from railtracks.pubsub import Subscription
+    from railtracks.state import ExecutionInfo
 
 __version__ = "0.1.0"
 
@@ -126,7 +127,7 @@ __all__ = [
     "uuid4",
 ]
 
-# Loaded at first use, so that programs without agents do not wait for them; see ``_lazy.py``.
+# Loaded at first use: a module that declares nodes does not wait for what sessions and agents need; see ``_lazy.py``.
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_attributes(
         globals(),
@@ -135,12 +136,24 @@ if not TYPE_CHECKING:
             "railtracks.llm": ("llm",),
             "railtracks.mcp": ("mcp", "mcp_server"),
             "railtracks._calls._ask": ("ask",),
+            "railtracks._calls._batch": ("call_batch",),
+            "railtracks._calls._broadcast": ("broadcast", "broadcast_sync"),
+            "railtracks._calls._call": ("call", "call_sync", "session_id"),
             "railtracks._calls._call_stream": ("CallStream", "call_stream"),
             "railtracks._calls._current_call": ("CurrentCall", "current_call"),
             "railtracks._calls._receive": ("receive",),
             "railtracks._calls._repeatable": ("now", "random", "sleep", "uuid4"),
+            "railtracks._config": ("set_config",),
             "railtracks._event_stream": ("EventStream",),
+            "railtracks._flow": ("Flow", "FlowConnection"),
+            "railtracks._logging": ("enable_logging",),
+            "railtracks._options": ("ExecutorConfig", "SessionOptions"),
             "railtracks._recover": ("RecoveredRun", "arecover", "recover"),
+            "railtracks._session._decorator": ("session",),
+            "railtracks._session._handle": ("CallHandle",),
+            "railtracks._session._session": ("Session",),
+            "railtracks.pubsub": ("Subscription",),
+            "railtracks.state": ("ExecutionInfo",),
             "railtracks.llm._prompt": ("escape_braces",),
             "railtracks.agents": (
                 "AgentNode", "AgentType", "Chunk", "HandOff", "LLMResponse", "Parameter", "Stream", "TokenBudget",

@@ -324,6 +324,7 @@ def test_importing_configures_nothing():
 import logging, sys
 before = logging.root.level, logging.root.handlers[:], sys.excepthook
 import railtracks
+railtracks.Session, railtracks.Flow, railtracks.call  # loads the rest
 assert (logging.root.level, logging.root.handlers[:], sys.excepthook) == before
 loggers = [log for name, log in logging.root.manager.loggerDict.items() if name.startswith("RT")]
 assert loggers

@@ -103,9 +103,19 @@ def test_lazy_modules_are_found():
     assert set(LAZY) == {"railtracks", "railtracks.llm", "railtracks.state"}
 
 
+def test_importing_loads_nothing_of_sessions():
+    code = """
+import sys, railtracks
+print([name for name in sys.modules if name.startswith(("railtracks._session", "railtracks.execution"))])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_importing_loads_no_event_loop_and_nothing_heavy():
     code = """
 import sys, railtracks
+railtracks.Session, railtracks.Flow, railtracks.call  # what sessions need
 heavy = "asyncio trio rich tomllib pydantic mcp cattrs json hashlib anyio.from_thread anyio.to_thread".split()
 print([name for name in heavy if name in sys.modules])
 """

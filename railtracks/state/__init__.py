@@ -4,17 +4,6 @@ from typing import TYPE_CHECKING
 
 from railtracks._lazy import lazy_attributes
 from railtracks.exceptions import Question
-from railtracks.state._events import (
-    AgentText,
-    Broadcast,
-    CallCancelled,
-    CallCreated,
-    CallEvent,
-    CallFailed,
-    CallSucceeded,
-    Event,
-)
-from railtracks.state._info import Decision, ExecutionInfo, Failure
 from railtracks.state._records import CallRecord, Change, Form, Reason, Status, not_kept
 from railtracks.state._redaction._redactor import Secret
 from railtracks.state._redaction._secret_names import register_secret_keys
@@ -24,6 +13,17 @@ from railtracks.state._serialization._placeholders import Cut, Opaque, RecordedE
 if TYPE_CHECKING:
     from railtracks.state._document._forest import Forest
     from railtracks.state._document._graph import Edge, Node, Stamp
+    from railtracks.state._events import (
+        AgentText,
+        Broadcast,
+        CallCancelled,
+        CallCreated,
+        CallEvent,
+        CallFailed,
+        CallSucceeded,
+        Event,
+    )
+    from railtracks.state._info import Decision, ExecutionInfo, Failure
     from railtracks.state._stores._cached_results import CachedContent, CacheStore
     from railtracks.state._stores._cancelling import cancel_run
     from railtracks.state._stores._files import FileStore
@@ -97,13 +97,19 @@ __all__ = [
     "send",
 ]
 
-# Few programs look at the graph, and a session that saves nothing needs no store. So these are loaded on first use.
+# A module that declares nodes needs no events, few programs look at the graph, and a session that saves nothing needs
+# no store. So these are loaded on first use.
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_attributes(
         globals(),
         {
             "railtracks.state._document._forest": ("Forest",),
             "railtracks.state._document._graph": ("Edge", "Node", "Stamp"),
+            "railtracks.state._events": (
+                "AgentText", "Broadcast", "CallCancelled", "CallCreated", "CallEvent", "CallFailed", "CallSucceeded",
+                "Event",
+            ),
+            "railtracks.state._info": ("Decision", "ExecutionInfo", "Failure"),
             "railtracks.state._views._batches": ("BatchCounts", "ItemFailure"),
             "railtracks.state._views._critical_path": ("PathStep",),
             "railtracks.state._views._summary": ("NodeSummary", "SessionSummary"),
@@ -121,4 +127,4 @@ if not TYPE_CHECKING:
             "railtracks.state._stores._values": ("ValueStore",),
             "railtracks.state._stores._protocols": ("Appender", "Listed", "Lock", "Store", "Stored"),
         },
-    )
+    )  # fmt: skip
