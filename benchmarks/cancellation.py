@@ -76,7 +76,7 @@ async def error_of_group(clock: Clock) -> None:
             group.start_soon(waits_or_fails, number, clock)
 
 
-def session(node: rt.nodes.FunctionNode[[Clock], None], timeout: float) -> Callable[[Clock], Awaitable[None]]:
+def session(node: Callable[[Clock], Awaitable[None]], timeout: float) -> Callable[[Clock], Awaitable[None]]:
     async def run(clock: Clock) -> None:
         async with rt.Session(save_state=False, logging_setting="NONE", timeout=timeout):
             await rt.call(node, clock)

@@ -27,16 +27,19 @@ async def publish_broadcast(coordinator: Coordinator, item: Any, frame: Frame) -
     if coordinator.outbox is not None:
         coordinator.outbox.add_broadcast(frame.record, item)
         return
-    try:
-        require_own_loop(coordinator, "rt.broadcast()", "rt.broadcast_sync, item")
-    except SessionError:
-        await checkpoint_if_cancelled()  # in code that is being cancelled, that is what counts
-        raise
+    if not coordinator.loop.is_this_thread:
+        try:
+            require_own_loop(coordinator, "rt.broadcast()", "rt.broadcast_sync, item")
+        except SessionError:
+            await checkpoint_if_cancelled()  # in code that is being cancelled, that is what counts
+            raise
     publisher = coordinator.publisher
     # Without a nursery nothing delivers, unless this opens one. A callback must not: it would wait for its own end.
     if not publisher.has_host and not coordinator.owns_nursery and callback_of.get() is not publisher:
         coordinator.bind()
         await run_with_pumps(coordinator, Frame(coordinator), lambda: _publish(coordinator, item, frame))
+    elif publisher.has_room(Broadcast):  # as `_publish`, without the cost of other calls
+        _publish_here(coordinator, item, frame)
     else:
         await _publish(coordinator, item, frame)
 
@@ -49,6 +52,10 @@ async def _publish(coordinator: Coordinator, item: Any, frame: Frame) -> None:
 def publish_now(coordinator: Coordinator, item: Any, frame: Frame) -> None:
     """Publish ``item`` on behalf of the code at ``frame``, without waiting for room. Called on the event loop."""
     coordinator.lifecycle.require(Operation.BROADCAST, "rt.broadcast()")
+    _publish_here(coordinator, item, frame)
+
+
+def _publish_here(coordinator: Coordinator, item: Any, frame: Frame) -> None:
     if coordinator.call_log.spans is not None:
         coordinator.call_log.spans.on_broadcast(frame.record, item, coordinator.now())
     coordinator.publisher.publish(

@@ -82,11 +82,9 @@ class RTPublisher:
 
         Cancellation: the wait ends; nothing was published.
         """
-        if callback_of.get() is self:
+        if self.has_room(kind):
             return
         waiters = self._waiters.setdefault(kind, deque())
-        if not waiters and self._has_room(kind):
-            return
         was_woken = False
         while not was_woken or not self._has_room(kind):
             woken = anyio.Event()
@@ -107,8 +105,15 @@ class RTPublisher:
         # those who are woken.
         self._wake(kind)
 
+    def has_room(self, kind: type[Event]) -> bool:
+        """Return whether ``wait_for_room`` returns at once."""
+        return callback_of.get() is self or (not self._waiters.get(kind) and self._has_room(kind))
+
     def _has_room(self, kind: type[Event]) -> bool:
-        return not any(each.delays and issubclass(kind, each.kinds) for each in self.subscriptions)
+        for each in self.subscriptions:  # noqa: SIM110 (a generator costs twice as much)
+            if each.delays and issubclass(kind, each.kinds):
+                return False
+        return True
 
     def _wake(self, kind: type[Event]) -> None:
         waiters = self._waiters[kind]
@@ -118,8 +123,9 @@ class RTPublisher:
 
     def on_room(self) -> None:
         """Wake the first of those who wait for room, if there is room now. See ``PumpOwner``."""
-        for kind in self._waiters:
-            self._wake(kind)
+        for kind, waiters in self._waiters.items():
+            if waiters:
+                self._wake(kind)
 
     # ---- pumps
 
