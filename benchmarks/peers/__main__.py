@@ -23,11 +23,13 @@ from benchmarks.peers.peers import JOBS, PEERS
 
 
 def machine() -> str:
-    """Say what the machine is."""
+    """Say what the machine is, and whether other programs keep it busy."""
     model = next(
         (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine()
     )
-    return f"CPython {platform.python_version()} on {platform.system()}, {os.cpu_count()} cores of {model}"
+    load = os.getloadavg()[0]
+    busy = f", while other programs kept it busy (load {load:.0f})" if load > 1 else ""
+    return f"CPython {platform.python_version()} on {platform.system()}, {os.cpu_count()} cores of {model}{busy}"
 
 
 def _cpuinfo() -> list[str]:
