@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 
 import pytest
@@ -104,7 +105,20 @@ def plain():
     return text
 
 
-def test_the_tests_of_the_page_pass(folder, each_backend):
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize("has_retries", [False, True])
+def test_the_tests_of_the_page_pass(has_retries, loop, folder):
+    """They pass before and after the step about retries; the page says what to write for trio."""
+    if has_retries:
+        (folder / "orders.py").write_text(FILES["orders.py"].replace(plain(), RETRIES[1]), "utf-8")
+    if loop == "trio":
+        tests = re.sub(
+            r"\b((?:simulate|sweep)\(charge_all, (?:list\(STOCK\)|\[.*?\]))",
+            r'\1, backend="trio"',
+            FILES["test_orders.py"],
+        )
+        assert tests.count('backend="trio"') == 3
+        (folder / "test_orders.py").write_text(tests, "utf-8")
     assert "3 passed" in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_orders.py")
 
 
@@ -120,8 +134,11 @@ def test_an_order_goes_on_when_the_server_is_started_again(folder):
     asking.join(SECONDS)
     with started(folder, "-m", "uvicorn", "service:app", "--port", str(port)) as server:
         assert [get(address, data=order)] == answer_to_curl(order)
+        with pytest.raises(urllib.error.HTTPError, match="409"):
+            get(address, data=["tea"])
         server.terminate()
-        assert "charging tea" not in server.stdout.read()
+        printed = server.stdout.read()
+    assert "charging tea" not in printed
 
 
 def ask(address, order):
