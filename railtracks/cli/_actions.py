@@ -41,7 +41,7 @@ def resume_run(
         progress: Whether to show what runs; None: as configured, or if JSON is not printed.
     """
     info = load_run(identifier, store)
-    if info._status is Status.COMPLETED and not info.interrupted:
+    if info.status is Status.COMPLETED and not info.interrupted:
         return _print_completed(info, target, store, as_json)
     flow = _flow_of(info, identifier) if target is None else load_flow(target)
     if allow_rerun:

@@ -114,6 +114,16 @@ class ExecutionInfo:
         return answers[0] if len(answers) == 1 else answers or None
 
     @property
+    def status(self) -> Status:
+        """The status of the session: that of the top-level call that is furthest from completion.
+
+        It is OPEN until the session has ended. Of a run whose process has died it is OPEN, too: its open calls have
+        the reason ``process_died``.
+        """
+        status = aggregate_status(self.records)
+        return Status.OPEN if self.end_time is None and status is Status.COMPLETED else status
+
+    @property
     def failures(self) -> tuple[CallRecord, ...]:
         """The records of the calls that failed, in the order of creation, each with its ``exception``.
 
@@ -263,7 +273,7 @@ class ExecutionInfo:
             self.records,
             self._redactor,
             title=self._title,
-            status=self._status,
+            status=self.status,
             seconds=self._seconds,
             processor_seconds=self.processor_seconds,
             peak_memory_bytes=self.peak_memory_bytes,
@@ -292,7 +302,7 @@ class ExecutionInfo:
     ) -> Iterator[Line]:
         from railtracks.state._views._tree import Tree, TreeOptions, session_line, shown_counts  # here, as above
 
-        yield session_line(self._title, shown_counts(self.records), self._status, self._seconds)
+        yield session_line(self._title, shown_counts(self.records), self.status, self._seconds)
         if max_calls > 0:
             yield from Tree(self.records, self._redactor, TreeOptions(max_calls, arguments, folds, failed)).lines()
 
@@ -301,12 +311,6 @@ class ExecutionInfo:
         from railtracks.state._views._texts import session_title  # here, as above
 
         return session_title(self.session_id, self.session_name, self.flow_name, self._redactor)
-
-    @property
-    def _status(self) -> Status:
-        """The status of the session: it is open until it ends."""
-        status = aggregate_status(self.records)
-        return Status.OPEN if self.end_time is None and status is Status.COMPLETED else status
 
     @property
     def _seconds(self) -> float | None:

@@ -26,7 +26,7 @@ def check_offered(action: str, state: RunState) -> None:
     """Raise StateError if an action makes no sense for a run as it is now."""
     if action in offered(state):
         return
-    name, status = repr(state.info.session_id), state.info._status.value.lower()
+    name, status = repr(state.info.session_id), state.info.status.value.lower()
     if action == ANSWER and state.receives_messages:
         raise StateError(f"the run {name} waits for no answer")
     if action == RESUME and state.state != "running" and not state.is_over and state.info.flow_name is None:

@@ -31,7 +31,7 @@ def _environment() -> Environment:
 
 def _shown_state(info: ExecutionInfo) -> str:
     """Return how far a run has come, in a word."""
-    return info._status.value
+    return info.status.value
 
 
 @cache

@@ -260,7 +260,7 @@ class RunState:
     @property
     def can_cancel(self) -> bool:
         """Whether cancelling it makes sense: it has not ended, or waits. What is on record of its end is kept."""
-        return self.state == "running" or self.info._status in (Status.OPEN, Status.SUSPENDED)
+        return self.state == "running" or self.info.status in (Status.OPEN, Status.SUSPENDED)
 
     @property
     def receives_messages(self) -> bool:
@@ -275,7 +275,7 @@ class RunState:
     @property
     def is_over(self) -> bool:
         """Whether it has completed."""
-        return self.info._status is Status.COMPLETED
+        return self.info.status is Status.COMPLETED
 
 
 class RunReader:

@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,7 +56,7 @@ SERVERS = {
     ),
     "Django": ("uvicorn", ["app:application", "--lifespan", "off", "--port"], ["async", "sync"]),
 }  # fmt: skip
-PEOPLE = "Questions over the web"
+PEOPLE, BACKGROUND = "Questions over the web", "Work in the background"
 TESTS = {"pytest-asyncio": 3, "pytest-trio": 3, "pytest-xdist": 12}
 DOCKER, LOGGING, POSTGRES = "Docker and SIGTERM", "Logging into an application", "PostgreSQL"
 OTHERS = ["unittest", "IPython and Jupyter", DOCKER, LOGGING, POSTGRES]
@@ -81,7 +81,7 @@ def promised(recipe: str) -> list[str]:
 
 
 def test_each_recipe_is_run():
-    run_here = [*SERVERS, PEOPLE, *SCRIPTS, *TESTS, *OTHERS, *CLUSTERS]
+    run_here = [*SERVERS, PEOPLE, BACKGROUND, *SCRIPTS, *TESTS, *OTHERS, *CLUSTERS]
     assert sorted(RECIPES) == sorted(run_here)
     boxes = sum(page.read_text("utf-8").count("\n```python\n") for page in PAGES)
     assert boxes == len(RECIPES), "a recipe has one box of Python"
@@ -176,6 +176,56 @@ def test_a_question_is_answered_by_another_process(tmp_path):
         for other in (f"{url}/bookings/none", f"{url}/bookings/none/answers"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 get(other, data={"question": "x", "answer": "y"} if other.endswith("answers") else None)
+        with pytest.raises(urllib.error.HTTPError, match="409"):  # it has been answered
+            get(f"{url}/{place}/answers", data={"question": question, "answer": "no"})
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn"])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_work_in_the_background_goes_on_at_the_next_start(sent, server, tmp_path):
+    (tmp_path / "app.py").write_text(RECIPES[BACKGROUND], "utf-8")
+    with background(tmp_path, server) as (url, program):
+        assert get(f"{url}/orders/7?count=6", data={}) == "/orders/7"
+        begun = baked(iter(program.stdout.readline, "baking 2\n"))
+        (kill_all if sent is signal.SIGKILL else subprocess.Popen.terminate)(program)
+        begun += ["baking 2\n", *baked(program.communicate(timeout=SECONDS)[0].splitlines(keepends=True))]
+    with background(tmp_path, server) as (url, program):
+        went_on = [*baked(iter(program.stdout.readline, "baking 5\n")), "baking 5\n"]
+        while "Open" in (shown := get(f"{url}/orders/7")):
+            time.sleep(0.01)
+        program.send_signal(signal.SIGTERM)
+        program.communicate(timeout=SECONDS)
+    assert json.loads(shown) == {"status": "Completed", "done": 6}
+    loaves = [f"baking {loaf}\n" for loaf in range(6)]
+    assert begun == loaves[: len(begun)]
+    assert went_on == loaves[len(begun) - 1 :]  # the one that was being baked is baked again
+
+
+def baked(lines: Iterable[str]) -> list[str]:
+    """Return the lines of the recipe, without those of the server."""
+    return [line for line in lines if line.startswith("baking")]
+
+
+@contextlib.contextmanager
+def background(folder: Path, server: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run a server, hypercorn on trio, until the end of the block, and yield its address and its process."""
+    place = f"127.0.0.1:{free_port()}"
+    port = place.rpartition(":")[2]
+    arguments = ["--port", port] if server == "uvicorn" else ["--worker-class", "trio", "--bind", place]
+    command = [sys.executable, "-m", server, "app:app", *arguments]
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as program:
+        try:
+            yield f"http://{place}", program
+        finally:
+            kill_all(program)
+
+
+def kill_all(program: subprocess.Popen[str]) -> None:
+    """Kill a program that leads a session, and the workers that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGKILL)
 
 
 def summary(folder: Path, identifier: str) -> list[str]:

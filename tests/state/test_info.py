@@ -52,6 +52,26 @@ def test_a_session_without_a_call_has_no_answer_and_no_stamps():
     assert info.payload()["runs"] == []
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "status"),
+    [
+        ([], Status.COMPLETED),
+        (["A", "B"], Status.COMPLETED),
+        (["A", Reason.TIMEOUT], Status.CANCELLED),
+        ([Reason.TIMEOUT, ERROR], Status.FAILED),
+        ([ERROR, None], Status.OPEN),
+    ],
+)
+def test_the_status_is_that_of_the_top_level_calls(outcomes, status):
+    info = make(*((str(place), None, outcome) for place, outcome in enumerate(outcomes)))
+    assert info.status is info.summary().status is status
+    assert attrs.evolve(info, end_time=None).status is (Status.OPEN if status is Status.COMPLETED else status)
+
+
+def test_the_status_leaves_out_what_became_of_the_calls_below():
+    assert make(("a", None, "A"), ("b", 0, ERROR)).status is Status.COMPLETED
+
+
 @pytest.mark.parametrize("value", [None, 0, [], [1, 2], "text"])
 def test_the_answer_of_one_call_is_its_value_itself(value):
     state = RTState()
