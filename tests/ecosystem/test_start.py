@@ -110,7 +110,7 @@ def plain():
 def test_the_tests_of_the_page_pass(has_retries, loop, folder):
     """They pass before and after the step about retries; the page says what to write for trio."""
     if has_retries:
-        (folder / "orders.py").write_text(FILES["orders.py"].replace(plain(), RETRIES[1]), "utf-8")
+        (folder / "orders.py").write_text(FILES["orders.py"].replace(plain(), RETRIES), "utf-8")
     if loop == "trio":
         tests = re.sub(
             r"\b((?:simulate|sweep)\(charge_all, (?:list\(STOCK\)|\[.*?\]))",
