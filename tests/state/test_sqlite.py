@@ -1,5 +1,6 @@
 """What is special to the SQLite store: its tables, and several processes on one file."""
 
+import gc
 import os
 import random
 import shutil
@@ -14,7 +15,7 @@ import pytest
 
 import railtracks as rt
 from railtracks.state import SQLiteStore, Stored
-from railtracks.state._stores import _free_space
+from railtracks.state._stores import _free_space, _sqlite
 from tests.programs import ROOT
 from tests.state.stores import double, needs_fork, process, ran
 
@@ -78,6 +79,17 @@ def test_several_processes_write_one_file_and_lose_nothing():
         for number in range(15):
             expected = Stored(b"{}", None) if number % 3 == 0 else Stored(None, b"<0><1><2><3><4>")
             assert store.read(f"{name}-{number}") == expected
+
+
+def test_a_store_that_is_listed_for_ever_does_not_grow(monkeypatch):
+    monkeypatch.setattr(_sqlite, "BLOBS", 10)
+    with closing(SQLiteStore("runs.db")) as store:
+        for number in range(4):
+            store.save(f"run-{number}", [b'{"version": 6}'])
+        for _ in range(100):
+            assert [listed.identifier for listed in store.list()] == [f"run-{number}" for number in range(4)]
+        kept = [each for each in gc.get_referents(store._connection) if isinstance(each, list)]
+        assert max(map(len, kept), default=0) <= 20  # Python 3.11 keeps something for each blob that was opened
 
 
 def test_the_first_use_waits_for_that_of_another_process(tmp_path):

@@ -36,6 +36,8 @@ _inherited: list[sqlite3.Connection] = []
 """In a forked child, the connections of its parent. Closing them there would harm the parent's."""
 WAIT = 30.0
 """Seconds to wait for another process that writes."""
+BLOBS = 1000
+"""After so many that were opened a connection is replaced: it keeps a weak reference to each of them, alive or not."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -81,6 +83,7 @@ class SQLiteStore(SQLiteMailbox, SQLiteValues, SQLiteLimits, SQLiteCache):
         self._path = Path(os.path.abspath(path))
         self._guard = threading.Lock()
         self._connection = None
+        self._blobs = 0  # opened on the connection; a lost update of two threads only delays its end
         _stores.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -201,10 +204,14 @@ class SQLiteStore(SQLiteMailbox, SQLiteValues, SQLiteLimits, SQLiteCache):
             return []
         with self.transaction("DEFERRED") as connection:
             rows = connection.execute(query, values).fetchall()
-            return [
+            listed = [
                 Listed(name, modified, size, bool(journal), _head(connection, run, first))
                 for name, modified, size, journal, run, first in rows
             ]
+        self._blobs += len(listed)
+        if self._blobs > BLOBS:
+            self.close()
+        return listed
 
     def remove(self, identifier: str) -> None:
         """Remove document, journal, large values and messages of the run. Idempotent."""
@@ -234,7 +241,7 @@ class SQLiteStore(SQLiteMailbox, SQLiteValues, SQLiteLimits, SQLiteCache):
     def close(self) -> None:
         """Close the file. The next use opens it again. The end of the process does this."""
         with self._guard:
-            connection, self._connection = self._connection, None
+            connection, self._connection, self._blobs = self._connection, None, 0
             if connection is not None:
                 connection.close()
 
