@@ -77,6 +77,7 @@ class SessionNursery:
         coordinator = self._coordinator
         coordinator.loop.token = token = current_token()
         coordinator.bind(token)
+        coordinator.scopes.scope_type = type(self.task_group.cancel_scope)
         coordinator.publisher.attach(self)
         coordinator.nursery = self
         self.task = coordinator.loop.current_task()

@@ -73,6 +73,7 @@ class NodeDeadline:
     Args:
         record: The record of the call.
         seconds: How long it may take.
+        scope_type: The class of its cancel scope; see ``CallScopes``.
 
     Attributes:
         record: As given.
@@ -82,10 +83,12 @@ class NodeDeadline:
 
     __slots__ = ("_seconds", "record", "scope", "waiting")
 
-    def __init__(self, record: CallRecord, seconds: float) -> None:
+    def __init__(
+        self, record: CallRecord, seconds: float, scope_type: type[anyio.CancelScope] = anyio.CancelScope
+    ) -> None:
         self._seconds = seconds
         self.record: CallRecord = record
-        self.scope: anyio.CancelScope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
+        self.scope: anyio.CancelScope = scope_type(deadline=anyio.current_time() + seconds)
         self.waiting: tuple[str, ...] | None = None
 
     def stop(self) -> None:
@@ -193,7 +196,8 @@ class CallScopes:
         failed_batches: The cancel scopes of batches that the failure of one of their calls has cancelled, until all
             their calls have ended.
         scope_type: The class of their cancel scopes. ``anyio.CancelScope(...)`` finds that of the backend each time,
-            and on asyncio initialises each scope twice: a third of what a scope costs.
+            and on asyncio initialises each scope twice: a third of what a scope costs. So a session with a nursery has
+            the class of the backend here.
         when_idle: Called once, when the session has become idle.
     """
 

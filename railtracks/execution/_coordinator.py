@@ -601,7 +601,6 @@ class Coordinator:
         """
         if not self.loop.is_bound or not self.scopes:
             self.loop.bind()
-            self.scopes.scope_type = type(anyio.CancelScope())
             self._yield_at = self.clock() + YIELD_AFTER
             self._is_on_asyncio = running_library() == "asyncio"
             watch_loop(self, current_token() if token is None else token)

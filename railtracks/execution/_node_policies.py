@@ -130,7 +130,7 @@ async def _run_in_time(
     root, record = call.root, call.record
     error: BaseException | None = None
     result: Any = None
-    deadline = NodeDeadline(record, seconds)
+    deadline = NodeDeadline(record, seconds, scopes.scope_type)
     scope = deadline.scope
     root.node_deadlines[scope] = deadline
     try:
