@@ -9,6 +9,7 @@ import math
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 import railtracks as rt
 from railtracks._calls import _workers
@@ -101,6 +102,35 @@ async def test_calls_that_never_wait_take_few_tasks(monkeypatch, batch):
     async with rt.Session():
         assert await batch(double, range(1_000)) == [2 * number for number in range(1_000)]
     assert len(started) < 10
+
+
+async def test_calls_that_wait_for_a_moment_take_few_tasks(batch):
+    tasks = set()
+
+    @rt.function_node
+    async def wait_once(_):
+        tasks.add(anyio.get_current_task().id)
+        await checkpoint()
+
+    async with rt.Session(save_state=False):
+        await batch(wait_once, range(1_000))
+    assert len(tasks) < 300
+
+
+async def test_calls_that_wait_for_each_other_begin_among_others_that_end(batch):
+    """Workers suffice for the calls that end soon; the last call, for which some wait, begins all the same."""
+    count, last = 400, anyio.Event()
+
+    @rt.function_node
+    async def wait(number):
+        if number == count - 1:
+            last.set()
+        await (last.wait() if number % 3 == 0 else checkpoint())
+        return number
+
+    async with rt.Session(save_state=False):
+        with anyio.fail_after(20):
+            assert await batch(wait, range(count)) == [*range(count)]
 
 
 async def test_iterables_are_read_as_the_calls_begin():

@@ -61,6 +61,8 @@ class CallWorkers:
     """What the workers work for."""
     MAX_BURST = 64
     """The greatest number of workers that are started at once; the number doubles each time."""
+    ENOUGH = 32
+    """The number of calls that have waited and ended between two starts of workers, from which no more are needed."""
 
     def __init__(
         self,
@@ -190,9 +192,9 @@ class CallWorkers:
         self._started = [self._group.start_soon(self._work) for _ in range(count)]
         self._free_slots -= count
         self._pending_workers += count
-        # If calls end as fast as workers are started, those that are there suffice, and a task costs more than a call.
-        # One is started all the same: the calls that run may all wait for one that has not begun.
-        self._burst = min(2 * self._burst, self.MAX_BURST) if self._returned < self._burst else 1
+        # If many calls have waited and ended since, the workers suffice, and a task costs more than a call. One is
+        # started all the same: the calls that run may all wait for one that has not begun.
+        self._burst = min(2 * self._burst, self.MAX_BURST) if self._returned < self.ENOUGH else 1
         self._returned = 0
 
     async def _work(self) -> int:
