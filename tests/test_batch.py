@@ -113,11 +113,11 @@ async def test_calls_that_wait_for_a_moment_take_few_tasks(batch):
         await checkpoint()
 
     async with rt.Session(save_state=False):
-        await batch(wait_once, range(1_000))
+        await batch(wait_once, range(3_000))
     assert len(tasks) < 300
 
 
-async def test_calls_that_wait_for_each_other_begin_among_others_that_end(batch):
+async def test_calls_that_wait_for_each_other_begin_among_others(batch):
     """Workers suffice for the calls that end soon; the last call, for which some wait, begins all the same."""
     count, last = 400, anyio.Event()
 
