@@ -220,6 +220,8 @@ def sweep_subjects(make: Callable[[], Subject], **options: Any) -> Sweep:
     simulated = {name: value for name, value in options.items() if name not in own}
     sweeping = _Sweeping(make, {"seed": 0, **simulated}, how.max_runs)
     sweeping.run_clean()
+    if sweeping.clean.exception is not None:
+        sweeping.left_out.append(f"what would follow: with nothing going wrong, the run {sweeping.clean.end}")
     learned = plans.calls_of(sweeping.clean)
     how.check_names(call.place[0] for call in learned)
     chosen = [call for call in learned if call.place[0] in names] if names else learned[1:]

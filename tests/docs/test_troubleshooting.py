@@ -21,6 +21,7 @@ from typing import Any
 import anyio
 import anyio.from_thread
 import pytest
+import trio
 
 import railtracks as rt
 from railtracks.testing import ScriptedModel, answer, simulate, tool_call
@@ -129,6 +130,16 @@ def blocks_the_loop():
         rt.Flow("Load", load).invoke()
 
     asyncio.run(main())
+
+
+@prints("must be called from async context")
+def trio_on_asyncio():
+    run(trio.sleep, 1, backend="asyncio")
+
+
+@prints("no running event loop")
+def asyncio_on_trio():
+    run(asyncio.sleep, 1, backend="trio")
 
 
 @prints("expected a function, not the coroutine of")

@@ -305,6 +305,15 @@ def test_it_leaves_nothing_out_in_silence():
     assert str(small).endswith("left out: nothing")
 
 
+def test_a_flow_that_fails_with_nothing_going_wrong_is_named():
+    def fail():
+        raise LookupError("no order")
+
+    done = sweep(fail, save_state=False)
+    assert "with nothing going wrong, the run raised LookupError: no order" in done.left_out
+    assert "with nothing going wrong" not in sweep(charge, "A1", save_state=False).left_out
+
+
 def test_a_node_that_is_not_called_is_named():
     @rt.function_node
     async def refund(order):
