@@ -264,7 +264,8 @@ def is_determined(outcome: Outcome) -> None:
 def ends_within(seconds: float) -> Invariant:
     """Return an invariant that holds if the run takes at most that many virtual seconds.
 
-    If the store is made late (``DelaySave``), what is saved after the last call has ended does not count.
+    What the harness adds does not count: by how much it lets timers be late, and, if the store is made late
+    (``DelaySave``), what is saved after the last call has ended.
 
     Raises:
         ConfigError: ``seconds`` is not a number of at least 0.
@@ -282,11 +283,13 @@ def ends_within(seconds: float) -> Invariant:
 
 
 def _seconds_of(outcome: Outcome) -> float:
-    """Return how long a run took, without what a store took that was made late."""
+    """Return how long a run took, without what the harness added to timers, and to a store that was made late."""
+    scheduler = outcome.decisions.scheduler_of_run
+    added = 0.0 if scheduler is None else sum(scheduler.latenesses)
     if not any(isinstance(fault, DelaySave) for fault in outcome.faults):
-        return outcome.duration
+        return outcome.duration - added
     ends = [event.time for event in outcome.trace if event.what in ("completed", "failed", "cancelled")]
-    return max(ends, default=outcome.duration)
+    return max(ends, default=outcome.duration) - added
 
 
 def _longest(outcome: Outcome) -> list[tuple[str, int]]:

@@ -407,3 +407,18 @@ def test_tries_that_do_not_follow_each_other(backend, change, text):
     change(outcome.info.records)
     with pytest.raises(Violation, match=text):
         check(outcome)
+
+
+def test_late_timers_do_not_count_as_time_that_a_run_takes(backend):
+    @rt.function_node
+    async def wait():
+        await anyio.sleep(1)
+
+    async def main():
+        await rt.call(wait)
+        await rt.call(wait)
+
+    outcomes = [simulate(main, seed=seed, backend=backend, schedule="late timers") for seed in range(20, 60)]
+    assert max(outcome.duration for outcome in outcomes) > 2
+    for outcome in outcomes:
+        check(outcome, invariants.ends_within(2))
