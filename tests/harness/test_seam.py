@@ -28,6 +28,7 @@ FOREIGN = {
     "_exploration.py": {"_cancel_status"},  # trio: whether a task is cancelled
     "_held_locks.py": {"_is_owned"},  # threading: whether a thread holds an RLock
     "_leaks.py": {"_cancel_all_tasks"},  # asyncio: what cancels the tasks that are left
+    "_nested_loops.py": {"_getframe"},  # sys: whether asyncio polls
     "_store_events.py": {"_getframe"},  # sys: the code that stores a value
     "_switches.py": {"_getframe"},
     "_tasks.py": {"_counter", "_railtracks_order"},  # trio: the age of a task; ours, at tasks of asyncio

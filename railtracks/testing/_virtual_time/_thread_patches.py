@@ -117,7 +117,7 @@ def queue_work() -> ThreadWork | None:
     return work
 
 
-def _waiting_world() -> World | None:
+def waiting_world() -> World | None:
     """Return the world whose threads wait in virtual time, if this is one of them."""
     world = world_of_thread()
     if world is None or world.waits is None or getattr(_starting, "now", False) or not world.waits.are_virtual:
@@ -125,15 +125,20 @@ def _waiting_world() -> World | None:
     return world
 
 
-def _package_of_caller() -> str:
-    """Return the package of the code that has called the function which calls this."""
-    return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
+def _module_of_caller() -> str:
+    """Return the module of the code that has called the function which calls this."""
+    return str(sys._getframe(2).f_globals.get("__name__", ""))
+
+
+def _starts_own_thread(module: str) -> bool:
+    """Return whether what a module starts is a thread of the run, and not one that does work for others."""
+    return module == "anyio.from_thread" or module.partition(".")[0] not in _POOLS
 
 
 def _condition_wait(real: Any) -> Any:
     @functools.wraps(real)
     def wait(self: Any, timeout: float | None = None) -> Any:
-        world = _waiting_world()
+        world = waiting_world()
         if world is None or not self._is_owned() or (timeout is not None and timeout <= 0):
             return real(self, timeout)
         assert world.waits is not None
@@ -158,7 +163,7 @@ def _thread_start(real: Any) -> Any:
     def start(self: threading.Thread) -> None:
         scheduler = scheduler_here()
         work = None
-        if scheduler is not None and _package_of_caller() not in _POOLS and not hasattr(self, "_railtracks_work"):
+        if scheduler is not None and _starts_own_thread(_module_of_caller()) and not hasattr(self, "_railtracks_work"):
             work = _adopt(self, scheduler)
         outer, _starting.now = getattr(_starting, "now", False), True
         try:
@@ -196,7 +201,9 @@ def _adopt(thread: threading.Thread, scheduler: SeededThreadScheduler) -> Thread
 def _thread_join(real: Any) -> Any:
     @functools.wraps(real)
     def join(self: threading.Thread, timeout: float | None = None) -> None:
-        world = None if _package_of_caller() == "railtracks" else _waiting_world()
+        module = _module_of_caller()
+        is_own = module.startswith("railtracks.") and module != __name__  # where work is done for users
+        world = None if is_own else waiting_world()
         if world is None or self.ident is None or self is threading.current_thread():
             real(self, timeout)
             return

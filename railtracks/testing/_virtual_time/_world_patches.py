@@ -14,6 +14,7 @@ from types import CellType
 from typing import Any
 
 from railtracks.testing._virtual_time._module_locks import locks_in, locks_of_function
+from railtracks.testing._virtual_time._nested_loops import LOOP_METHODS
 from railtracks.testing._virtual_time._stand_ins import STAND_INS, is_original
 from railtracks.testing._virtual_time._thread_patches import METHODS
 from railtracks.testing._virtual_time._virtual_dates import DATES
@@ -61,7 +62,7 @@ def _leave() -> None:
 
 
 def _replace_methods() -> None:
-    for owner, name, make in METHODS:
+    for owner, name, make in (*METHODS, *LOOP_METHODS):
         real = vars(owner)[name]
         stand_in = _made(make, real)
         setattr(owner, name, stand_in)
