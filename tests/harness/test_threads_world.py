@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import hashlib
 import queue
 import sys
 import threading
@@ -553,3 +554,29 @@ def test_pools_of_several_nodes_do_not_wait_for_each_other(seed, backend):
     outcome = simulate(main, seed=seed, backend=backend)
     check(outcome, is_determined)
     assert outcome.result == [0, 3, 6]
+
+
+# ---- threads that compute
+
+
+def compute():
+    """Work for longer than a thread may stand still, in code in C that lets other threads run."""
+    return hashlib.pbkdf2_hmac("sha256", b"secret", b"salt", 200_000)
+
+
+@pytest.mark.either_backend
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says whether a thread runs")
+def test_a_thread_that_computes_in_c_does_not_stand_still(backend):
+    def compute_in_thread():
+        found = []
+        thread = threading.Thread(target=lambda: found.append(compute()))
+        thread.start()
+        thread.join(timeout=5)  # of virtual time, which does not pass meanwhile
+        return len(found)
+
+    async def main():
+        return await anyio.to_thread.run_sync(compute_in_thread)
+
+    outcome = simulate(main, backend=backend)
+    check(outcome, is_determined)
+    assert (outcome.unwrap(), outcome.duration) == (1, 0)

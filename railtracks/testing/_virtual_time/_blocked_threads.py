@@ -14,11 +14,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
 from railtracks.testing._virtual_time import _real_clock
+from railtracks.testing._virtual_time._pauses import GRACE
 from railtracks.testing._virtual_time._tasks import is_user_code, place_of
 from railtracks.testing._virtual_time._waits import awaited
 from railtracks.testing._virtual_time._world import world_of_thread
@@ -184,4 +186,18 @@ class StallDetector:
         seen = self._seen.get(thread)
         if seen is None or seen[:2] != (id(frame), frame.f_lasti):
             seen = self._seen[thread] = id(frame), frame.f_lasti, _real_clock.monotonic()
-        return _real_clock.monotonic() - seen[2]
+        stalled = _real_clock.monotonic() - seen[2]
+        if stalled > GRACE and is_running(thread):  # in code in C, or it waits for a processor
+            self._seen[thread] = *seen[:2], _real_clock.monotonic()
+            return 0.0
+        return stalled
+
+
+def is_running(thread: int) -> bool:
+    """Return whether a thread has work for a processor or a disk; False where the system does not say."""
+    native = next((each.native_id for each in threading.enumerate() if each.ident == thread), None)
+    try:
+        text = Path(f"/proc/self/task/{native}/stat").read_text()
+    except OSError:  # only Linux has such files, and the thread may just have ended
+        return False
+    return text.rpartition(")")[2].split()[0] in ("R", "D")
