@@ -152,6 +152,19 @@ def test_a_lock_excludes_other_processes_until_its_own_is_killed(kind, persisten
     lock.release()
 
 
+def test_a_copy_of_the_handle_of_a_journal_does_not_lock_it(tmp_path):
+    # A process has one between its fork and its exec, and so has an fsync that goes on.
+    store = FileStore(tmp_path)
+    lock = store.lock("mine")
+    journal = store.open("mine", b"entry")
+    copy = os.dup(journal._handle)
+    journal.close()
+    lock.release()
+    assert store.is_locked("mine") is False
+    store.lock("mine").release()
+    os.close(copy)
+
+
 def test_the_layout_of_a_lock_fits_this_platform(tmp_path):
     """All members of the structure that the kernel fills in stand where they are expected."""
     fcntl = pytest.importorskip("fcntl")

@@ -137,6 +137,16 @@ def lock_handle(handle: int) -> None:
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
 
 
+def unlock_handle(handle: int) -> None:
+    """Release the lock of an open file, also if a process that is being started, or an fsync, has a copy of its handle.
+
+    Raises:
+        OSError: The handle is not open.
+    """
+    if HAS_OWN_LOCKS:
+        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK))
+
+
 def _file_at(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     """Return what identifies the file at a path; None if there is none."""
     try:

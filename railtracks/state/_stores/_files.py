@@ -36,6 +36,7 @@ from railtracks.state._stores._file_lock import (
     is_locked,
     lock_handle,
     sweep_locks,
+    unlock_handle,
 )
 from railtracks.state._stores._headers import HEADER_BYTES
 from railtracks.state._stores._mailboxes import FileMailbox
@@ -366,4 +367,7 @@ class _FileAppender:
         with self._lock:
             handle, self._handle = self._handle, None
         if handle is not None:
-            os.close(handle)
+            try:
+                unlock_handle(handle)
+            finally:
+                os.close(handle)
