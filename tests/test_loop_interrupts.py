@@ -20,6 +20,7 @@ from railtracks.state import Status
 HEAD = """
 import signal, sys, threading, anyio
 import railtracks as rt
+import railtracks._calls._batch
 
 BACKEND = sys.argv[1]
 OPTIONS = {"run_identifier": "run", "logging_setting": "NONE"}
