@@ -57,7 +57,7 @@ class CodeChanges:
     def warn(self, log: SessionLog) -> None:
         """Warn once of all nodes that have changed and of which results were reused."""
         if self._reused:
-            names = ", ".join(name if count == 1 else f"{name} ({count})" for name, count in self._reused.items())
+            names = ", ".join(name if count == 1 else f"{name} ({count} calls)" for name, count in self._reused.items())
             log.log(
                 logging.WARNING,
                 "The code of these nodes has changed, and recorded results of the former code were reused: %s. To run "

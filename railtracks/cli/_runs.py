@@ -27,6 +27,7 @@ from railtracks.state._serialization._shown_data import shorten
 from railtracks.state._stores._runs import shown_state
 from railtracks.state._stores._settings import resolve_store
 from railtracks.state._views._failures import failures_of
+from railtracks.state._views._folds import NOT_SHOWN
 from railtracks.state._views._texts import (
     printable,
     shown_call,
@@ -95,6 +96,9 @@ def print_run(
         print(info.summary())
         return 0
     show_tree(info, failed=failed, **options)
+    if any(line.text.endswith(NOT_SHOWN) for line in info._tree_lines(failed=failed, **options)):
+        only = " --failed" if failed else ""
+        print(f"To see each of them: railtracks show {identifier}{only} --no-folds{store_option(store)}")
     if failed:
         _print_tracebacks(info, max_tracebacks)
     if info.end_time is None:
@@ -105,6 +109,8 @@ def print_run(
             else "Its process died before it had ended: railtracks resume"
         )
         print(f"{what} {identifier}{store_option(store)}")
+    elif info.interrupted:
+        print(f"Ctrl-C or SIGTERM ended it: railtracks resume {identifier}{store_option(store)}")
     _print_what_it_waits_for(info, store)
     if info.damage is not None:
         print(f"A part of the record is damaged: {info.damage}", file=sys.stderr)

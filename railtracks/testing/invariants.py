@@ -109,6 +109,7 @@ def check(outcome: Outcome, *more: Invariant) -> None:
         ConfigError: ``outcome`` is not an outcome, or an invariant is async, returns True or False, or is not used as
             it should be.
     """
+    __tracebackhide__ = True  # pytest shows the code of the test, and not this one
     if not isinstance(outcome, Outcome):
         raise ConfigError(f"check: {stable_repr(outcome)} is not an outcome; write check(simulate(flow))")
     for each in more:

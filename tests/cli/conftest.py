@@ -10,6 +10,7 @@ from railtracks.cli._app import run_command_line
 PROGRAM = '''
 """A program with flows."""
 
+import signal
 from dataclasses import dataclass
 
 import anyio
@@ -111,6 +112,12 @@ async def leak(api_key: str) -> None:
 @rt.function_node
 async def interrupt() -> None:
     raise KeyboardInterrupt
+
+
+@rt.function_node
+async def press_ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+    await anyio.sleep_forever()
 
 
 pages = rt.Flow("Pages", fetch_all)

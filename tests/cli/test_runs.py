@@ -75,6 +75,21 @@ def test_equal_tracebacks_are_shown_once(command, program):
     assert command("show", "alike", "--failed", "--max-tracebacks", 1)[1].count("Traceback") == 1
 
 
+def test_show_says_how_to_see_what_a_fold_leaves_out(command, program):
+    command("run", f"{program}:fetch_all", 60, "--run-identifier", "many")
+    assert command("show", "many")[1].splitlines()[-1] == "To see each of them: railtracks show many --no-folds"
+    _, out, _ = command("show", "many", "--failed", "--store", "file:.railtracks")
+    said = "To see each of them: railtracks show many --failed --no-folds --store file:.railtracks"
+    assert (said in out.splitlines(), out.count("  Failed  ")) == (True, 5)
+    _, out, _ = command("show", "many", "--failed", "--no-folds")
+    assert ("To see" in out, out.count("  Failed  ")) == (False, 9)
+
+
+def test_show_says_how_to_go_on_after_ctrl_c(command, program):
+    assert command("run", f"{program}:press_ctrl_c", "--run-identifier", "stopped")[0] == 130
+    assert command("show", "stopped")[1].endswith("\nCtrl-C or SIGTERM ended it: railtracks resume stopped\n")
+
+
 def test_a_suspended_run_is_answered_and_goes_on(command, runs):
     code, _, err = command("answer", "waiting", "nope", "blue")
     assert code == 2

@@ -21,9 +21,9 @@ from tests.durability.world import (
 )
 
 WARNING = (
-    "The code of these nodes has changed, and recorded results of the former code were reused: price (2), Ship. To run "
-    'such calls again, use code_changes="rerun", or a new version= of the node; if the change does not matter, use '
-    'code_changes="ignore"'
+    "The code of these nodes has changed, and recorded results of the former code were reused: price (2 calls), Ship. "
+    'To run such calls again, use code_changes="rerun", or a new version= of the node; if the change does not matter, '
+    'use code_changes="ignore"'
 )
 
 
@@ -122,7 +122,7 @@ async def test_results_of_several_editions_are_kept_apart(world, logged):
     world.ran()
     result, _ = await resumed(flow(world, 1, code_changes="rerun"))
     assert (result, world.ran()) == (["a!", "b!", "shipped"], ["x"])
-    assert any("price (2), Ship" in text for text in logged("WARNING"))  # of the second attempt
+    assert any("price (2 calls), Ship" in text for text in logged("WARNING"))  # of the second attempt
 
 
 @pytest.mark.parametrize("recorded", ["another interpreter", "nothing"])

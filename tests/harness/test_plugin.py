@@ -138,6 +138,24 @@ def test_a_test_that_would_hang_fails_and_says_where_it_waits(suite):
     )
 
 
+def test_a_violation_is_shown_without_the_code_of_check(suite):
+    result = suite("""
+        from railtracks.testing import check, simulate
+
+        async def three():
+            return 3
+
+        def four(outcome):
+            assert outcome.result == 4
+
+        def test_four():
+            check(simulate(three), four)
+    """)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*check(simulate(three), four)", "*simulate(three, seed=0*"])
+    result.stdout.no_fnmatch_line("*in check*")
+
+
 def test_a_test_that_would_spin_fails_and_says_where(suite):
     result = suite("async def test_spins(rt_session):\n    while True:\n        await anyio.sleep(0)")
     result.assert_outcomes(failed=2)

@@ -16,6 +16,8 @@ FOLD_FROM = 10
 """The least number of calls of one name that are folded."""
 SHOWN_UNUSUAL = 5
 """The number of calls of a fold that are shown because they have not completed."""
+NOT_SHOWN = "that did not complete, or in which one did not"
+"""The end of the line that counts the calls of a fold which have not completed and are not shown."""
 WORDS = {
     Status.COMPLETED: "ok",
     Status.FAILED: "failed",
@@ -70,11 +72,7 @@ class Fold:
     @property
     def rest(self) -> str:
         """How many of those that have not completed, or a call below them, are not shown; "" if all are."""
-        return (
-            f"… and {counted(self.left, 'more call')} that did not complete, or in which one did not"
-            if self.left
-            else ""
-        )
+        return f"… and {counted(self.left, 'more call')} {NOT_SHOWN}" if self.left else ""
 
 
 def fold_siblings(
