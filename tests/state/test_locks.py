@@ -6,6 +6,7 @@ import signal
 import stat
 import threading
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -156,7 +157,7 @@ def test_a_copy_of_the_handle_of_a_journal_does_not_lock_it(tmp_path):
     # A process has one between its fork and its exec, and so has an fsync that goes on.
     store = FileStore(tmp_path)
     lock = store.lock("mine")
-    journal = store.open("mine", b"entry")
+    journal: Any = store.open("mine", b"entry")
     copy = os.dup(journal._handle)
     journal.close()
     lock.release()
