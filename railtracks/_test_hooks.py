@@ -100,6 +100,15 @@ class ThreadScheduler(Protocol):
     def on_suspended(self, work: object) -> None:
         """Handle that ``work`` waits for something that it asked of the event loop."""
 
+    def wait_for_loop(self, is_over: Callable[[], bool]) -> None:
+        """Block the calling thread, which asked something of the event loop, until it may continue.
+
+        Returns at once, or earlier, for a thread that does no work, or whose work is suspended.
+
+        Args:
+            is_over: Whether the event loop has answered; cheap, and called in any thread.
+        """
+
     def on_finished(self, work: object) -> None:
         """Handle that ``work`` has ended, and its waiter has the result or is gone."""
 

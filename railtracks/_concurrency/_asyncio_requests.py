@@ -21,6 +21,7 @@ from anyio._core._eventloop import threadlocals  # the token that from_thread.ru
 
 from railtracks._concurrency._after_fork import fork_count
 from railtracks._concurrency._interrupts import Gate
+from railtracks._test_hooks import runtime_hooks
 
 if TYPE_CHECKING:
     import asyncio
@@ -96,6 +97,9 @@ class _AnsweringLoop:
         except RuntimeError:
             if not self._loop.is_closed():
                 raise
+        scheduler = runtime_hooks.get().thread_scheduler
+        if scheduler is not None:
+            scheduler.wait_for_loop(lambda: answered.is_open or self.is_closed())
         while not answered.wait(CHECK_EVERY):
             if self.is_closed() and not answered.is_open:
                 _close_coroutines(callback)

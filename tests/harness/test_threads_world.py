@@ -580,3 +580,36 @@ def test_a_thread_that_computes_in_c_does_not_stand_still(backend):
     outcome = simulate(main, backend=backend)
     check(outcome, is_determined)
     assert (outcome.unwrap(), outcome.duration) == (1, 0)
+
+
+# ---- threads that the event loop answers
+
+
+def sleep_by_anyio():
+    anyio.from_thread.run(anyio.sleep, 1)
+
+
+def sleep_by_call():
+    rt.call_sync(anyio.sleep, 1)
+
+
+@pytest.mark.parametrize("sleep", [sleep_by_anyio, sleep_by_call])
+@pytest.mark.parametrize("start", [rt.call, anyio.to_thread.run_sync])
+def test_threads_that_are_answered_at_once_go_on_in_turns(backend, sleep, start):
+    def work():
+        sleep()
+        running.append(1)
+        for _ in range(20):
+            sum(range(20_000))  # long enough for Python to switch to another thread that can run
+            most.add(len(running))
+        running.pop()
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(start, work)
+
+    running, most = [], set()
+    outcome = simulate(main, backend=backend)
+    check(outcome, is_determined)
+    assert (most, outcome.duration) == ({1}, 1)

@@ -42,6 +42,8 @@ class Pause:
     """Whether it ends earlier; cheap, and called in any thread."""
     is_sleep: bool
     """Whether only time ends it."""
+    is_for_loop: bool = False
+    """Whether the thread waits for what it asked of the event loop."""
     holder: Callable[[], str] = str
     """Returns where what the thread waits for is held, or ""."""
     context: Context = attrs.field(factory=copy_context)

@@ -194,7 +194,7 @@ class SeededThreadScheduler:
                     raise RunEnded
                 if work in self._running:
                     del self._running[work]
-                    self._paused[work] = Pause(until, is_over, is_sleep, holder)
+                    self._paused[work] = Pause(until, is_over, is_sleep, holder=holder)
                     self._changed.notify_all()
                 self._wait_until_running(work)
                 if self._released:
@@ -204,6 +204,18 @@ class SeededThreadScheduler:
                     return True
                 if until is not None and until <= self._now():
                     return False
+
+    def wait_for_loop(self, is_over: Callable[[], bool]) -> None:
+        """Block this thread until the event loop has answered, and it is its turn: two that are answered would race."""
+        with self._changed:
+            work = self.work_of_thread()
+            if work is None or work not in self._running:
+                return
+            del self._running[work]
+            self._paused[work] = Pause(None, is_over, is_sleep=False, is_for_loop=True)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._released or not (work in self._paused or work in self._ready))
+        self._trace_thread()
 
     def _wait_until_running(self, work: object) -> None:
         beat, since = self.heartbeat, _real_clock.monotonic()
@@ -247,7 +259,7 @@ class SeededThreadScheduler:
     def pauses(self) -> dict[int, Pause]:
         """Return the pauses by thread, in the order in which they began."""
         with self._changed:
-            return {self._threads[work]: pause for work, pause in self._paused.items()}
+            return {self._threads[work]: pause for work, pause in self._paused.items() if not pause.is_for_loop}
 
     def unfinished(self) -> list[object]:
         """Return the work that has not ended."""
@@ -272,7 +284,7 @@ class SeededThreadScheduler:
         if not self._paused:
             return []
         with self._changed:
-            return [pause for pause in self._paused.values() if not pause.is_sleep]
+            return [pause for pause in self._paused.values() if not (pause.is_sleep or pause.is_for_loop)]
 
     @property
     def has_candidates(self) -> bool:
