@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Sequence
-from time import time
 
 from railtracks._concurrency._after_fork import after_fork
 from railtracks.exceptions import RunInUseError
@@ -70,7 +70,7 @@ class MemoryStore(MemoryMailbox, MemoryValues, MemoryCache):
 
     def open(self, identifier: str, content: bytes, durable: bool = False) -> Appender:
         """Begin a journal with ``content``, in place of one that exists."""
-        journal = _Blob(bytearray(content), time())
+        journal = _Blob(bytearray(content), time.time())
         with self._guard:
             self._journals[identifier] = journal
         return _MemoryAppender(journal)
@@ -95,7 +95,7 @@ class MemoryStore(MemoryMailbox, MemoryValues, MemoryCache):
 
     def save(self, identifier: str, content: Iterable[bytes]) -> None:
         """Store a document, in place of one that exists, and remove the journal."""
-        document = _Blob(bytearray().join(content), time())
+        document = _Blob(bytearray().join(content), time.time())
         with self._guard:
             self._documents[identifier] = document
             self._journals.pop(identifier, None)
@@ -168,7 +168,7 @@ class _MemoryAppender:
         journal = self._journal
         if journal is not None:
             journal.content.extend(content)
-            journal.modified = time()
+            journal.modified = time.time()
 
     def sync(self) -> None:
         pass
