@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ def plot(results: Results) -> None:
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "railtracks"  # or each drawing has other identifiers
+    mpl.rcParams["svg.fonttype"] = "none"  # texts, and not the outlines of letters
     from matplotlib import pyplot
 
     jobs = [job for job in JOBS if job.name in PLOTTED]
@@ -117,12 +119,16 @@ def plot(results: Results) -> None:
         ]
         colors = [_color(peer) for peer, _ in rows]
         bars = axis.barh([peer.name for peer, _ in rows], [value for _, value in rows], color=colors)
-        axis.bar_label(bars, [f"{value:,.3g}" for _, value in rows], padding=3, fontsize=8)
+        axis.bar_label(
+            bars, [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for _, value in rows], padding=3, fontsize=8
+        )
         axis.set_xscale("log")
         axis.margins(x=0.15)
         axis.set_title(f"{job.title}, in {job.unit} (shorter is better, logarithmic)", fontsize=10)
         axis.tick_params(labelsize=8)
-    figure.savefig(PLOT, metadata={"Date": None})
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    PLOT.write_text("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()) + "\n")
 
 
 def _color(peer: Peer) -> str:
