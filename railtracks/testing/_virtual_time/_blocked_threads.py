@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import sys
 import threading
 from collections.abc import Iterator
@@ -178,11 +179,11 @@ class StallDetector:
         self._seen: dict[int, tuple[int, int, float]] = {}  # the frame, the position in it, and since when
 
     def stalled_for(self, thread: int) -> float:
-        """Return the real seconds for which the thread has been at the same position."""
+        """Return the real seconds for which the thread has been at the same position; infinity if it has ended."""
         frame = sys._current_frames().get(thread)
         if frame is None:
             self._seen.pop(thread, None)
-            return 0.0
+            return math.inf
         seen = self._seen.get(thread)
         if seen is None or seen[:2] != (id(frame), frame.f_lasti):
             seen = self._seen[thread] = id(frame), frame.f_lasti, _real_clock.monotonic()
