@@ -125,4 +125,3 @@ def test_a_short_soak_is_all_right():
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300 * FACTOR)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| runs that were wrong | 0 |" in done.stdout
-    assert "process killed" in done.stdout
