@@ -1,7 +1,7 @@
 """``python -m nox -s NAME``: the jobs of the project. ``python -m nox --list`` names them all.
 
-``tests``, ``lint`` and ``types`` are for each change; ``integration`` runs what takes minutes more. ``.ci/run`` runs
-these four.
+``tests``, ``lint`` and ``types`` are for each change; ``integration`` runs what takes minutes more. ``python -m nox``
+and ``.ci/run`` run these four.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nox.command import CommandFailed
 nox.needs_version = ">=2024.4"
 nox.options.default_venv_backend = "uv|venv"  # uv, where it is there, installs in a fraction of the time
 os.environ.setdefault("UV_COMPILE_BYTECODE", "1")  # as pip does, or each of many processes would compile all modules
-nox.options.sessions = ["tests", "lint", "types"]
+nox.options.sessions = ["tests", "lint", "types", "integration"]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
