@@ -35,6 +35,8 @@ _WITHOUT_THREADS = frozenset({"anyio", "railtracks", "sniffio", "trio", "uvloop"
 """Packages whose futures no thread of their own has done, or whose threads are known otherwise."""
 REAL_WAIT = 0.005
 """Real seconds between two checks of what holds the clock."""
+_REAL_SELECT = selectors.DefaultSelector.select
+"""That of the selector itself: in a run the method is replaced by one that waits in virtual time."""
 
 
 class _JumpingSelector:
@@ -51,10 +53,10 @@ class _JumpingSelector:
 
     def poll(self) -> Any:
         """Return what has happened."""
-        return self._real.select(0)
+        return _REAL_SELECT(self._real, 0)
 
     def select(self, timeout: float | None) -> Any:
-        self.events = self._real.select(0)
+        self.events = _REAL_SELECT(self._real, 0)
         loop, clock = self._loop, self._loop.clock
         if self.events or timeout == 0:
             clock.note_activity()
@@ -66,7 +68,7 @@ class _JumpingSelector:
                     clock.jump_to(deadline)
                 loop.note_due(self.events)
                 return self.events
-            self.events = self._real.select(0 if loop.count_ready() else REAL_WAIT)
+            self.events = _REAL_SELECT(self._real, 0 if loop.count_ready() else REAL_WAIT)
         ready = loop.count_ready() + len(self.events)
         if ready or timeout == 0:  # a timer is due, if there is nothing else
             clock.note_turn(ready)
