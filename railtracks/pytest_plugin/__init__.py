@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "railtracks(seed=None, world='real', start=None, schedule=None, **options): "
-        "the options of rt_session, and of the test's run",
+        "the options of rt_session, and of the test's run and its clock",
     )
 
 

@@ -16,6 +16,8 @@ FIXTURES = {"rt_session", "virtual_clock", "simulated"}  # `simulated` cannot wo
 
 OPTIONS_OF_RUN = ("seed", "world", "start", "schedule")
 """The arguments of the mark ``railtracks`` that are those of ``railtracks.testing.run``."""
+OPTIONS_OF_CLOCK = ("max_steps", "max_total_steps", "patience")
+"""Those that are arguments of its ``VirtualClock``."""
 _OF_ANYIO = pytest.StashKey[set[pytest.FixtureDef[Any]]]()
 """The async fixtures that anyio's plugin has set up."""
 
@@ -92,8 +94,8 @@ def run_test(
     from railtracks.testing import VirtualClock, run
 
     _check_fixtures(item, arguments)
-    of_run, options = _options_of(item)
-    clock = VirtualClock()
+    of_run, of_clock, options = _options_of(item)
+    clock = VirtualClock(**of_clock)
     if "virtual_clock" in item.fixturenames:
         arguments = {**arguments, **_replaced(item, arguments, "virtual_clock", clock)}
     body = partial(test, **arguments)
@@ -158,11 +160,14 @@ def _replaced(item: pytest.Function, arguments: dict[str, Any], name: str, value
     return {}
 
 
-def _options_of(item: pytest.Item) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options of the run, and those of the session, in a test's mark."""
+def _options_of(item: pytest.Item) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return the options of the run, of its clock, and of the session, in a test's mark."""
     mark = item.get_closest_marker("railtracks")
     options = {} if mark is None else dict(mark.kwargs)
-    return {name: options.pop(name) for name in OPTIONS_OF_RUN if name in options}, options
+    of_run, of_clock = (
+        {name: options.pop(name) for name in names if name in options} for names in (OPTIONS_OF_RUN, OPTIONS_OF_CLOCK)
+    )
+    return of_run, of_clock, options
 
 
 async def _in_session(

@@ -22,7 +22,7 @@ from railtracks.testing._sweep import Sweep, sweep
 from railtracks.testing._trace import TraceEvent
 from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._run import run
-from railtracks.testing._virtual_time._stuck_errors import ClockHeldError, Deadlock, Livelock
+from railtracks.testing._virtual_time._stuck_errors import ClockHeldError, Deadlock, EndlessRun, Livelock
 from railtracks.testing.cassettes import Cassette
 from railtracks.testing.faults import Fault
 from railtracks.testing.invariants import Violation, check, invariant
@@ -37,6 +37,7 @@ __all__ = [
     "Comparison",
     "Deadlock",
     "Difference",
+    "EndlessRun",
     "Exploration",
     "Fault",
     "Livelock",

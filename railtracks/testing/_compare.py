@@ -14,6 +14,7 @@ from railtracks.testing._arguments import as_list, check_function
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._simulate import simulate
 from railtracks.testing._trace import stable_repr
+from railtracks.testing._virtual_time._stuck_errors import EndlessRun
 from railtracks.testing.faults import Fault, StoreFault
 
 _IDENTITY: object = object.__eq__
@@ -72,7 +73,8 @@ def compare(
     They are compared by what they return (``==``; objects whose class has no equality, by their texts), or by the type
     and the text of the exception that leaves them. The order that a seed gives depends on the code, so two versions do
     not run in the same order. If what they return may depend on the order, compare something else, as with
-    ``by=lambda outcome: sorted(outcome.result)``.
+    ``by=lambda outcome: sorted(outcome.result)``. A run that does not end (``EndlessRun``) takes long, so no other
+    seed is tried after it.
 
     Args:
         old: A flow, or anything that ``rt.call`` takes.
@@ -90,6 +92,7 @@ def compare(
 
     Raises:
         ConfigError: there are no seeds, or an argument is not allowed; or as ``simulate``, and other errors of that.
+        EndlessRun: a run did not end, and no difference was found.
         Exception: what ``by``, or comparing its values, raises.
     """
     tried = as_list("compare", "seeds", seeds, "write seeds=range(100)")
@@ -97,18 +100,25 @@ def compare(
         raise ConfigError("compare: seeds is empty; write seeds=range(100)")
     if by is not None:
         check_function("compare", "by", by, "write a function of an outcome, such as lambda outcome: outcome.end")
-    differences = []
+    differences: list[Difference] = []
+    runs = 0
     for seed in tried:
-        runs = []
+        pair = []
         for version in (old, new):
             outcome = simulate(version, *args, seed=seed, backend=backend, faults=faults, **options)
             # Asked at once: ``by`` may read what the flow changes outside of the run, and the next run changes it too.
-            runs.append((outcome, None if by is None else by(outcome)))
-        (before, before_by), (after, after_by) = runs
+            pair.append((outcome, None if by is None else by(outcome)))
+        (before, before_by), (after, after_by) = pair
         what = _difference(before, after) if by is None else _difference_by(by, before_by, after_by)
+        runs += 1
         if what is not None:
             differences.append(Difference(seed, what, before, after))
-    return Comparison(len(tried), tuple(differences))
+        endless = [each.exception for each in (before, after) if isinstance(each.exception, EndlessRun)]
+        if endless and not differences:
+            raise endless[0]
+        if endless:
+            break
+    return Comparison(runs, tuple(differences))
 
 
 def _difference_by(by: Callable[[Outcome], Any], old: Any, new: Any) -> str | None:

@@ -14,6 +14,7 @@ from railtracks.testing._arguments import check_function, check_number
 from railtracks.testing._exploration import Search
 from railtracks.testing._simulation._options import SimulationOptions
 from railtracks.testing._simulation._simulate import simulate_with
+from railtracks.testing._virtual_time._stuck_errors import EndlessRun
 from railtracks.testing.faults import Fault
 from railtracks.testing.invariants import Invariant, Violation, as_invariants, check
 
@@ -84,7 +85,8 @@ def explore(
 
     Runs that would differ from others in nothing but the numbers of turns are left out. Any two steps of user code may
     share something, so the number of orders grows very fast nevertheless: a ``call_batch`` of two calls that wait once
-    takes 24 runs, one of three 300, and one of four 7,000.
+    takes 24 runs, one of three 300, and one of four 7,000. A run that does not end (``EndlessRun``) takes long, so it
+    is the last one.
 
     Args:
         target: A flow, or anything that ``rt.call`` takes.
@@ -109,19 +111,21 @@ def explore(
     undetermined: dict[str, None] = {}
     violations: list[Violation] = []
     failed = 0
-    while search.has_next and search.runs < max_runs and not search.changed:
+    is_endless = False
+    while search.has_next and search.runs < max_runs and not search.changed and not is_endless:
         if setup is not None:
             setup()
         outcome = simulate_with(search.decisions(), target, args, {**options, "backend": backend})
         orders.add(outcome.order)
         undetermined.update(dict.fromkeys(outcome.undetermined))
         search.advance()
+        is_endless = isinstance(outcome.exception, EndlessRun)
         try:
             check(outcome, *invariants)
         except Violation as violation:
             failed += 1
             violations = [*violations, violation][:MAX_KEPT]
-    why_not = _why_not(search, max_runs, SimulationOptions.split(options)[0], list(undetermined))
+    why_not = _why_not(search, max_runs, SimulationOptions.split(options)[0], list(undetermined), is_endless)
     result = Exploration(search.runs, len(orders), failed, tuple(violations), why_not)
     if violations:
         violations[0].add_note(f"the exploration: {result}")
@@ -137,10 +141,12 @@ def _validate(setup: Any, max_runs: Any, options: dict[str, Any]) -> None:
             raise ConfigError(f"explore: {name}={options[name]!r} is not allowed: every order is tried; leave it out")
 
 
-def _why_not(search: Search, max_runs: int, how: SimulationOptions, undetermined: list[str]) -> str:
+def _why_not(search: Search, max_runs: int, how: SimulationOptions, undetermined: list[str], is_endless: bool) -> str:
     reasons = []
     if search.changed:
         reasons.append("the same decisions led to another run, so something else decides as well")
+    elif search.has_next and is_endless:
+        reasons.append("a run did not end (EndlessRun), and others may take as long")
     elif search.has_next:
         reasons.append(f"more than max_runs={max_runs} runs are needed")
     if any(isinstance(fault, Fault) and fault.probability != 1 for fault in how.faults):

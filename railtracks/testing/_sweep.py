@@ -19,6 +19,7 @@ from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._restarts import simulate_restarts
 from railtracks.testing._simulation._simulate import simulate
 from railtracks.testing._simulation._sweep_plans import EXCEPTIONS, Plan
+from railtracks.testing._virtual_time._stuck_errors import EndlessRun
 from railtracks.testing.faults import Fault, Raise, as_nodes, node_names
 from railtracks.testing.invariants import Invariant, Violation, as_invariants, check
 
@@ -165,7 +166,8 @@ def sweep(
     is late by a little, and by a little more than each timer of the flow, before and after its work; and is cancelled
     with the whole run. Each call of a node raises or is late. The store fails from each of its writes on. The process
     is killed after each journal entry, and the run is resumed; and is killed once more, and resumed again. At last
-    two calls fail. Every run is checked as ``check(outcome, *invariants)`` does. The same each time::
+    two calls fail. Every run is checked as ``check(outcome, *invariants)`` does. A run that does not end
+    (``EndlessRun``) takes long, so it is the last one. The same each time::
 
         sweep(shop, "A1", invariants=[no_order_is_charged_twice], setup=bank.clear).check()
 
@@ -274,6 +276,7 @@ class _Sweeping:
     def __init__(self, make: Callable[[], Subject], options: dict[str, Any], max_runs: int) -> None:
         self._make, self._options, self._max_runs = make, options, max_runs
         self._runs = 0
+        self._has_endless_run = False  # and others may take as long
         self._tried: Counter[str] = Counter()
         self._found: list[tuple[Plan, Violation]] = []
         self._new: list[tuple[Plan, list[plans.Place]]] = []  # the calls that were made because of a fault
@@ -319,9 +322,10 @@ class _Sweeping:
             until = self._runs + budget[kind]
             ordered = each if in_order or costs[kind] <= budget[kind] else plans.spread(each)
             for place, plan in enumerate(ordered):
-                if self._runs + plan.cost > until:
+                if self._has_endless_run or self._runs + plan.cost > until:
                     left = len(ordered) - place
-                    self.left_out.append(f"{kind}: {left} of {len(ordered)} (max_runs={self._max_runs})")
+                    why = "a run did not end" if self._has_endless_run else f"max_runs={self._max_runs}"
+                    self.left_out.append(f"{kind}: {left} of {len(ordered)} ({why})")
                     break
                 self._run(plan)
 
@@ -337,6 +341,7 @@ class _Sweeping:
             for outcome in outcomes:  # each is checked before it is resumed
                 self._runs += 1
                 first = first or outcome
+                self._has_endless_run |= isinstance(outcome.exception, EndlessRun)
                 check(outcome, *subject.invariants)
         except Violation as violation:
             self._found.append((plan, violation))

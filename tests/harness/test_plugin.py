@@ -450,3 +450,20 @@ def test_the_mark_says_in_which_world_a_test_runs(suite):
         """
     )
     result.assert_outcomes(passed=6)
+
+
+def test_the_mark_has_the_options_of_the_clock(suite):
+    result = suite(
+        """
+        import pytest
+
+        @pytest.mark.railtracks(max_total_steps=20_000, max_steps=5_000, patience=3, timeout=9_000)
+        async def test_beats(virtual_clock, rt_session):
+            assert (virtual_clock.max_steps, virtual_clock.patience) == (5_000, 3)
+            assert rt_session.executor_config.timeout == 9_000
+            while True:
+                await anyio.sleep(1)
+        """
+    )
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*EndlessRun: at * s of virtual time the run has taken 20_000 steps*"])

@@ -37,10 +37,12 @@ def test_options_are_declared_once_with_their_defaults(function, options):
         ({"backend": "curio"}, "backend is 'curio'; use 'asyncio' or 'trio'"),
         ({"clock": 3}, "clock is 3; use a VirtualClock"),
         ({"max_steps": 0}, "max_steps is 0; use a whole number of at least 1"),
+        ({"max_total_steps": 0}, "max_total_steps is 0; use a whole number of at least 1"),
         ({"patience": -1}, "patience is -1; use a number of real seconds of at least 0"),
         ({"patience": "long"}, "patience is 'long'; use a number"),
         ({"clock": VirtualClock(), "patience": 3}, r"patience=3 .* clock=VirtualClock\(patience=3\)"),
         ({"clock": VirtualClock(), "max_steps": 3}, "max_steps=3 is given beside clock"),
+        ({"clock": VirtualClock(), "max_total_steps": 3}, "max_total_steps=3 is given beside clock"),
     ],
 )  # fmt: skip
 @pytest.mark.either_backend

@@ -9,8 +9,11 @@ import attrs
 from railtracks.exceptions import ConfigError
 from railtracks.testing._virtual_time._clock import PATIENCE, VirtualClock, check_limits
 from railtracks.testing._virtual_time._run_options import RunOptions, check_seed, check_world
-from railtracks.testing._virtual_time._step_budget import MAX_STEPS
+from railtracks.testing._virtual_time._step_budget import MAX_STEPS, MAX_TOTAL_STEPS
 from railtracks.testing.faults import Fault, StoreFault, validate_plan
+
+LIMITS = ("max_steps", "max_total_steps", "patience")
+"""The options that a clock has as well."""
 
 
 def _check_seed(instance: object, attribute: object, value: Any) -> None:
@@ -33,6 +36,8 @@ class SimulationOptions(RunOptions):
     """What goes wrong, and where."""
     max_steps: int = MAX_STEPS
     """How many steps tasks may take while no virtual time passes."""
+    max_total_steps: int = MAX_TOTAL_STEPS
+    """How many steps tasks and threads may take in the whole run."""
     patience: float = PATIENCE
     """Real seconds for which the clock may be held."""
 
@@ -41,10 +46,11 @@ class SimulationOptions(RunOptions):
 
     def __attrs_post_init__(self) -> None:
         if self.clock is None:
-            check_limits(self.max_steps, self.patience)
+            check_limits(**self._limits)
             return
-        for name, default in (("max_steps", MAX_STEPS), ("patience", PATIENCE)):
-            if (value := getattr(self, name)) != default:
+        fields = attrs.fields_dict(type(self))
+        for name, value in self._limits.items():
+            if value != fields[name].default:
                 raise ConfigError(
                     f"{name}={value!r} is given beside clock, which has its own; "
                     f"write clock=VirtualClock({name}={value!r})"
@@ -52,7 +58,17 @@ class SimulationOptions(RunOptions):
 
     def new_clock(self) -> VirtualClock:
         """Return the clock of the run."""
-        return self.clock or VirtualClock(max_steps=self.max_steps, patience=self.patience)
+        return self.clock or VirtualClock(**self._limits)
+
+    @property
+    def _limits(self) -> dict[str, Any]:
+        """The options that are those of the clock, by name."""
+        return {name: getattr(self, name) for name in LIMITS}
+
+    @property
+    def step_limits(self) -> dict[str, int]:
+        """How many steps the run may take, by the names of the options, also if the clock says that."""
+        return {name: getattr(self.clock or self, name) for name in ("max_steps", "max_total_steps")}
 
     @classmethod
     def split(cls, options: dict[str, Any]) -> tuple[SimulationOptions, dict[str, Any]]:

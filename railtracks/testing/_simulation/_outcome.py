@@ -22,7 +22,7 @@ from railtracks.testing._simulation._story_page import story_page
 from railtracks.testing._trace import ReprAsCode, TraceEvent, policy_code, stable_repr
 from railtracks.testing._virtual_time._clock import WALL
 from railtracks.testing._virtual_time._decisions import Decisions
-from railtracks.testing._virtual_time._stuck_errors import Deadlock, Livelock
+from railtracks.testing._virtual_time._stuck_errors import Deadlock, EndlessRun, Livelock
 from railtracks.testing.faults import Fault, StoreFault
 
 _USUAL_DATE = datetime.fromtimestamp(WALL, UTC)
@@ -73,7 +73,8 @@ class Outcome:
     result: Any
     """What the flow returned; None if it did not return."""
     exception: BaseException | None
-    """The exception that left the run, as the same object; a ``Deadlock`` or ``Livelock`` if it would never end."""
+    """The exception that left the run, as the same object; a ``Deadlock``, ``Livelock`` or ``EndlessRun`` if it would
+    never end."""
     trace: tuple[TraceEvent, ...]
     """What happened, in order."""
     info: ExecutionInfo
@@ -132,8 +133,12 @@ class Outcome:
     @property
     def max_steps(self) -> int:
         """How many steps tasks could take while no virtual time passed."""
-        clock = self.run_options.clock
-        return self.run_options.max_steps if clock is None else clock.max_steps
+        return self.run_options.step_limits["max_steps"]
+
+    @property
+    def max_total_steps(self) -> int:
+        """How many steps tasks and threads could take in the whole run."""
+        return self.run_options.step_limits["max_total_steps"]
 
     @property
     def began(self) -> datetime:
@@ -220,6 +225,8 @@ class Outcome:
             return f"hung for ever{after}"
         if isinstance(self.exception, Livelock):
             return f"ran for ever without time passing (Livelock){after}"
+        if isinstance(self.exception, EndlessRun):
+            return f"did not end (EndlessRun){after}"
         if self.was_cancelled:
             return f"was cancelled from outside{after}"
         return redact(self.info, f"raised {type(self.exception).__name__}{after}: {self.exception}")

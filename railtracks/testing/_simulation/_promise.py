@@ -25,7 +25,7 @@ from railtracks.testing._simulation._questions import (
     was_killed,
 )
 from railtracks.testing._trace import stable_repr
-from railtracks.testing._virtual_time._stuck_errors import Deadlock, Livelock
+from railtracks.testing._virtual_time._stuck_errors import NEVER_ENDS, Deadlock, EndlessRun, Livelock
 from railtracks.testing.faults import StoreFault
 
 STATUS = {"returned": Status.COMPLETED, "raised": Status.FAILED, "cancelled": Status.CANCELLED}
@@ -36,11 +36,11 @@ def nothing_is_left_running(outcome: Outcome) -> None:
 
     A run that hangs because a fault of its plan makes a call hang has not broken this.
     """
+    if isinstance(outcome.exception, Deadlock | EndlessRun) and hangs_by_plan(outcome):
+        return
     if isinstance(outcome.exception, Deadlock):
-        if hangs_by_plan(outcome):
-            return
         raise InvariantError(f"the flow hangs for ever: {outcome.exception.problem}", *_cancelled_last(outcome))
-    if isinstance(outcome.exception, Livelock):
+    if isinstance(outcome.exception, Livelock | EndlessRun):
         places = ", ".join(outcome.exception.running)
         raise InvariantError(
             f"the flow never ends: {outcome.exception.problem}; running: {places}", *_cancelled_last(outcome)
@@ -66,7 +66,7 @@ def the_caller_has_the_real_result_or_the_real_exception(outcome: Outcome) -> No
     top, first = outcome.calls.get(call), outcome.calls.get((session, 0))
     if top is None or first is None or config is None or outcome.was_cancelled:
         return
-    if isinstance(error, Deadlock | Livelock | ProcessKilled):
+    if isinstance(error, (*NEVER_ENDS, ProcessKilled)):
         return
     elapsed = top.time - first.began  # what follows the call, such as delivery to subscribers, has its own deadlines
     if isinstance(error, RunSuspended):

@@ -47,7 +47,7 @@ def run_as_data(
         "args": [stable_repr(each) for each in args],
         "options": {
             "seed": how.seed, "backend": how.backend, "world": how.world, "start": how.reading_at_start,
-            "max_steps": how.max_steps,
+            **how.step_limits,
         },
         "faults": [_to_data(fault) for fault in how.faults],
         "random": decisions.chances,

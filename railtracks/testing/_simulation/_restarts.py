@@ -36,7 +36,7 @@ def resume(outcome: Outcome, *, faults: Sequence[Fault | StoreFault] = (), seed:
     if not isinstance(outcome, Outcome):
         raise ConfigError(f"resume: {outcome!r} is not an outcome; write resume(simulate(flow, faults=[Kill(3)]))")
     how: dict[str, Any] = {name: getattr(outcome.run_options, name) for name in outcome.run_options.names()}
-    how |= {"clock": None, "faults": faults, "max_steps": outcome.max_steps}
+    how |= {"clock": None, "faults": faults, **outcome.run_options.step_limits}
     how |= {"seed": outcome.seed + 1 if seed is None else seed}
     options = {**outcome.options, "store": outcome.store, "resume": outcome.info.session_id}
     resumed = simulate(outcome.target, *outcome.args, **how, **options)

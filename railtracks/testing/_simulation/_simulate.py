@@ -33,8 +33,8 @@ from railtracks.testing._simulation._witness import Witness, caller
 from railtracks.testing._virtual_time._clock import PATIENCE, WALL, VirtualClock
 from railtracks.testing._virtual_time._decisions import Decisions
 from railtracks.testing._virtual_time._run import run_with
-from railtracks.testing._virtual_time._step_budget import MAX_STEPS
-from railtracks.testing._virtual_time._stuck_errors import Deadlock, Livelock
+from railtracks.testing._virtual_time._step_budget import MAX_STEPS, MAX_TOTAL_STEPS
+from railtracks.testing._virtual_time._stuck_errors import NEVER_ENDS
 from railtracks.testing._virtual_time._tasks import describe, tasks, tasks_left
 from railtracks.testing._virtual_time._thread_kinds import threads_left
 from railtracks.testing.faults import Fault, Kill, StoreFault
@@ -48,6 +48,7 @@ def simulate(
     backend: str = "asyncio",
     faults: Sequence[Fault | StoreFault] = (),
     max_steps: int = MAX_STEPS,
+    max_total_steps: int = MAX_TOTAL_STEPS,
     patience: float = PATIENCE,
     clock: VirtualClock | None = None,
     world: str = "virtual",
@@ -63,9 +64,9 @@ def simulate(
     time, each in a thread of its own; threads that their nodes start themselves may then count as left behind in one
     another.
 
-    A run that would never end is cancelled, so that its cleanup runs, and its outcome has a ``Deadlock`` or
-    ``Livelock``. Threads of the run take turns, and their sleeps and waits take virtual time; one that still pauses
-    when the run is over is ended there by a ``SystemExit``. What the seed does not decide is in
+    A run that would never end is cancelled, so that its cleanup runs, and its outcome has a ``Deadlock``, ``Livelock``
+    or ``EndlessRun``. Threads of the run take turns, and their sleeps and waits take virtual time; one that still
+    pauses when the run is over is ended there by a ``SystemExit``. What the seed does not decide is in
     ``outcome.undetermined``.
 
     Args:
@@ -75,9 +76,10 @@ def simulate(
         backend: "asyncio" or "trio".
         faults: What goes wrong, and where; see ``railtracks.testing.faults``.
         max_steps: How many steps tasks may take while no virtual time passes; see ``VirtualClock``.
+        max_total_steps: How many steps tasks and threads may take in the whole run, before it is an ``EndlessRun``.
         patience: Real seconds for which threads, sockets and ``clock.hold()`` may hold the clock.
-        clock: The clock to run on, to read it or to hold it; by default a new one. It has its own ``max_steps`` and
-            ``patience``.
+        clock: The clock to run on, to read it or to hold it; by default a new one. It has its own ``max_steps``,
+            ``max_total_steps`` and ``patience``.
         world: With "virtual", ``time``, ``datetime``, ``random``, ``uuid`` and ``os.urandom`` follow the virtual clock
             and the seed for code that runs in the run, and its threads wait in virtual time. With "real" all of these
             are as they always are, but the threads of sync nodes take turns all the same.
@@ -99,8 +101,9 @@ def simulate(
         KeyboardInterrupt, SystemExit: these leave the run as they are.
     """
     return simulate_any(
-        False, target, *args, seed=seed, backend=backend, faults=faults, max_steps=max_steps, patience=patience,
-        clock=clock, world=world, start=start, schedule=schedule, **session_options,
+        False, target, *args, seed=seed, backend=backend, faults=faults, max_steps=max_steps,
+        max_total_steps=max_total_steps, patience=patience, clock=clock, world=world, start=start, schedule=schedule,
+        **session_options,
     )  # fmt: skip
 
 
@@ -188,7 +191,7 @@ class _Simulation:
         try:
             with self._unseen.collect():
                 run_with(self._customize_hooks, self._main, how=self._how, clock=self._clock, target=self._node)
-        except (Deadlock, Livelock) as exc:
+        except NEVER_ENDS as exc:
             # Code that waits for what a dead process does not do any more hangs, and nobody sees that.
             self._error, self._was_cancelled = self._killed or exc, False
             if not self._is_over:  # it could not be cancelled, and none of it runs any more

@@ -5,7 +5,8 @@ on": a worker thread may be about to report, or a socket to deliver. A jump past
 never fire in real time, and the test is wrong. So the clock is held while such a thing is under way, and real time
 passes instead. If that takes very long, it is an error. If there is no deadline either, and nothing that could wake the
 event loop, the run hangs for ever, and that is an error as well. So is a run in which tasks always have something to
-do, and no time passes: after a number of steps that no flow needs at one moment, it counts as spinning for ever.
+do, and no time passes: after a number of steps that no flow needs at one moment, it counts as spinning for ever. And so
+is one in which time passes and passes, after a number of steps that the run of a test does not need.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from railtracks.testing._virtual_time._event_loop import EventLoop
 from railtracks.testing._virtual_time._holders import A_THREAD, Holders
 from railtracks.testing._virtual_time._pauses import OwnThread
 from railtracks.testing._virtual_time._scheduler import Scheduler
-from railtracks.testing._virtual_time._step_budget import MAX_STEPS, STEPS_PER_TURN, StepBudget
+from railtracks.testing._virtual_time._step_budget import MAX_STEPS, MAX_TOTAL_STEPS, STEPS_PER_TURN, Fail, StepBudget
 from railtracks.testing._virtual_time._stuck_errors import ClockHeldError, Deadlock, Livelock, StuckError
 from railtracks.testing._virtual_time._tasks import tasks, where_waits
 from railtracks.testing._virtual_time._thread_kinds import name_of
@@ -46,10 +47,11 @@ MAX_TIMERS = 1000
 """How many different lengths of timers are noted at most."""
 
 
-def check_limits(max_steps: Any, patience: Any) -> None:
+def check_limits(max_steps: Any, max_total_steps: Any, patience: Any) -> None:
     """Validate arguments of a clock. ConfigError if one is not allowed."""
-    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
-        raise ConfigError(f"max_steps is {max_steps!r}; use a whole number of at least 1")
+    for name, steps in (("max_steps", max_steps), ("max_total_steps", max_total_steps)):
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ConfigError(f"{name} is {steps!r}; use a whole number of at least 1")
     if isinstance(patience, bool) or not isinstance(patience, int | float) or not patience >= 0:
         raise ConfigError(f"patience is {patience!r}; use a number of real seconds of at least 0")
 
@@ -64,6 +66,7 @@ class VirtualClock:
             same event loop.
         max_steps: How many steps tasks and callbacks may take while the clock does not move. A turn of the event loop
             counts as 25 steps at least.
+        max_total_steps: How many steps tasks, callbacks and threads may take in the whole run.
     """
 
     event_loop: EventLoop | None = None
@@ -82,12 +85,14 @@ class VirtualClock:
         patience: float = PATIENCE,
         hold_for_sockets: bool = True,
         max_steps: int = MAX_STEPS,
+        max_total_steps: int = MAX_TOTAL_STEPS,
     ) -> None:
         check_flag("VirtualClock", "jumps", jumps)
         check_flag("VirtualClock", "hold_for_sockets", hold_for_sockets)
-        check_limits(max_steps, patience)
+        check_limits(max_steps, max_total_steps, patience)
         self.jumps = jumps
         self.max_steps = max_steps
+        self.max_total_steps = max_total_steps
         self.patience = patience
         self._hold_for_sockets = hold_for_sockets
         self._reading = self._now = self._start = 0.0
@@ -110,7 +115,7 @@ class VirtualClock:
         self.older_threads: set[threading.Thread] = set(threading.enumerate())
         """Threads that do not know this event loop."""
         self._holders = Holders(self, hold_for_sockets)
-        self._budget = StepBudget(max_steps, self, self._holders, self._wait_for_steps, self._fail_spinning)
+        self._budget = StepBudget(max_steps, max_total_steps, self, self._holders, self._wait_for_steps, self._fail)
         self._waiting_since: float | None = None  # in real time
         self.thread_scheduler: SeededThreadScheduler = SeededThreadScheduler()
         """The scheduler of worker threads; set by ``run``."""
@@ -128,6 +133,7 @@ class VirtualClock:
             "patience": (self.patience, PATIENCE),
             "hold_for_sockets": (self._hold_for_sockets, True),
             "max_steps": (self.max_steps, MAX_STEPS),
+            "max_total_steps": (self.max_total_steps, MAX_TOTAL_STEPS),
         }
         given = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
         return f"VirtualClock({', '.join(given)})"
@@ -269,10 +275,12 @@ class VirtualClock:
             self._is_for_threads = False
         self._turns, self._turns_at = 0, self._now
         most = self.max_steps // STEPS_PER_TURN
-        self._turns += scheduler.take_turns(self.is_blocked, self.event_loop.has_news, most)
+        turns = scheduler.take_turns(self.is_blocked, self.event_loop.has_news, most)
+        self.note_thread_turns(turns, self._fail)
+        self._turns += turns
         if self._turns >= most and self.counts_steps:
             self._turns = 0
-            self._fail_spinning("threads", self._holders.paused_threads())
+            self._fail(Livelock, self._budget.spinning("threads"), self._holders.paused_threads())
         return True
 
     def let_threads_run(self, is_over: Callable[[], bool]) -> bool:
@@ -284,8 +292,12 @@ class VirtualClock:
         most = self.max_steps // STEPS_PER_TURN
         turns = self.thread_scheduler.take_turns(self.is_blocked, is_over, most)
         if turns >= most:
-            self.fail_now(Livelock, self._spinning("threads"), self._holders.paused_threads())
+            self.fail_now(Livelock, self._budget.spinning("threads"), self._holders.paused_threads())
         return turns > 0
+
+    def note_thread_turns(self, turns: int, fail: Fail) -> None:
+        """Note that threads took so many turns, or moved the clock; call ``fail`` if the run has had too many steps."""
+        self._budget.note_thread_turns(turns, fail)
 
     def _jump_to_thread(self, holders: list[str], deadline: float | None) -> bool:
         """Jump to the end of a pause of a thread, if that is what happens next, and return whether it is."""
@@ -382,12 +394,6 @@ class VirtualClock:
         assert self.failure is not None
         raise self.failure
 
-    def _fail_spinning(self, who: str, running: list[str]) -> None:
-        self._fail(Livelock, self._spinning(who), running)
-
-    def _spinning(self, who: str) -> str:
-        return f"{who} run on and on, and no time passes (max_steps={self.max_steps}); sleep, or wait for an event"
-
     def _fail(self, kind: type[StuckError], problem: str, running: list[str] | None = None) -> None:
         assert self.event_loop is not None
         self._note_failure(kind, problem, running, self.event_loop.waiting())
@@ -400,7 +406,5 @@ class VirtualClock:
             raise self.failure
         problem = f"at {self.now:g} s of virtual time {problem}"
         waiting = [*waiting, *self._holders.paused_threads()]
-        if running is not None:
-            self.failure = Livelock(problem, [place for place in waiting if place not in running], running)
-        else:
-            self.failure = kind(problem, waiting)
+        running = [*dict.fromkeys(running or [])]
+        self.failure = kind(problem, [place for place in waiting if place not in running], running)

@@ -15,7 +15,7 @@ from typing import Protocol
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._blocked_threads import waits_of_thread, where_thread_waits
 from railtracks.testing._virtual_time._event_loop import EventLoop
-from railtracks.testing._virtual_time._pauses import GRACE
+from railtracks.testing._virtual_time._pauses import GRACE, Pause
 from railtracks.testing._virtual_time._thread_kinds import foreign_threads, is_busy, name_of, pooled_threads
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 
@@ -121,18 +121,24 @@ class Holders:
 
     def paused_threads(self) -> list[str]:
         """Return where in user code the threads are that pause, and where what they wait for is held."""
-        pauses = self._clock.thread_scheduler.pauses()
-        places = ((where_thread_waits(thread), pause.holder()) for thread, pause in pauses.items())
-        return [place + (holder and f", acquired in {holder}") for place, holder in places if place is not None]
+        return [
+            f"{place}, in a thread" + (what and f", {what}") + (holder and f", acquired in {holder}")
+            for pause, place, what in self._pauses()
+            for holder in [pause.holder()]
+        ]
 
     def paused_code(self) -> Iterator[tuple[Context, str]]:
         """Yield the contexts of threads that pause, each with where in user code that is, and for what it waits."""
+        for pause, place, what in self._pauses():
+            holder = pause.holder().removesuffix(", in a thread")
+            yield pause.context, place + (what and f", {what}") + (holder and f" acquired in {holder}")
+
+    def _pauses(self) -> Iterator[tuple[Pause, str, str]]:
+        """Yield the pauses of threads, each with where in user code that is, and for what the thread waits."""
         for thread, pause in self._clock.thread_scheduler.pauses().items():
             place, what = waits_of_thread(thread)
             if place is not None:
-                what = "asleep" if pause.is_sleep else what
-                holder = pause.holder().removesuffix(", in a thread")
-                yield pause.context, place + (what and f", {what}") + (holder and f" acquired in {holder}")
+                yield pause, place, "asleep" if pause.is_sleep else what
 
     def blocked_threads(self) -> list[str]:
         """Return where in user code the threads are that wait for the event loop."""

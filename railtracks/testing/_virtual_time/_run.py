@@ -123,6 +123,8 @@ def run(
         Deadlock: nothing can run, and nothing ever will. ``func`` is cancelled before this is raised, so its cleanup
             has run.
         Livelock: tasks or threads run on and on, and no virtual time passes. ``func`` is cancelled as for Deadlock.
+        EndlessRun: it has not ended after very many steps (``max_total_steps`` of the clock). ``func`` is cancelled as
+            for Deadlock.
         ClockHeldError: something held the clock for longer than its ``patience``, in real seconds. ``func`` is
             cancelled as for Deadlock.
         SessionError: an event loop is running in this thread.

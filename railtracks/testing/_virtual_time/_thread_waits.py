@@ -47,6 +47,7 @@ class VirtualWaits:
     def sleep(self, seconds: float) -> None:
         """Pass virtual seconds in this thread."""
         if threading.get_ident() == self._world.loop_thread:
+            self._clock.note_thread_turns(1, self._fail_running)
             self._clock.jump(seconds)
         else:
             until = self._clock.reading + seconds
@@ -131,8 +132,14 @@ class VirtualWaits:
             return False
         elif clock.others_may_wake() and waited < GRACE:
             return False
+        clock.note_thread_turns(1, self._fail_running)
         clock.jump_to(cast(float, end))
         return True
+
+    def _fail_running(self, kind: type[StuckError], problem: str, running: list[str]) -> NoReturn:
+        """Fail because code of the event loop blocks again and again."""
+        place, _ = where_code_waits(sys._getframe())
+        self._clock.fail_now(kind, problem, [place, *running] if place else running)
 
     def _fail(self, kind: type[StuckError], holder: str, why: str) -> NoReturn:
         """Fail because code of the event loop blocks.
