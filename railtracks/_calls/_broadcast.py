@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from threading import get_ident
 from typing import Any
 
 from railtracks._context_variable import current
@@ -32,7 +33,13 @@ async def broadcast(item: Any) -> None:
         raise ContextError(
             "rt.broadcast() was called outside a session; call it in a node, or inside `async with rt.Session():`"
         )
-    await publish_broadcast(frame.coordinator, item, frame)
+    coordinator = frame.coordinator
+    if (
+        coordinator.publisher.is_free and coordinator.loop.thread == get_ident() and coordinator.outbox is None
+    ):  # as `publish_broadcast`, without the cost of other calls
+        coordinator.call_log.broadcast(frame.record, item, coordinator.clock() + coordinator.origin)
+    else:
+        await publish_broadcast(coordinator, item, frame)
 
 
 def broadcast_sync(item: Any) -> None:

@@ -38,8 +38,6 @@ async def publish_broadcast(coordinator: Coordinator, item: Any, frame: Frame) -
     if not publisher.has_host and not coordinator.owns_nursery and callback_of.get() is not publisher:
         coordinator.bind()
         await run_with_pumps(coordinator, Frame(coordinator), lambda: _publish(coordinator, item, frame))
-    elif publisher.has_room(Broadcast):  # as `_publish`, without the cost of other calls
-        _publish_here(coordinator, item, frame)
     else:
         await _publish(coordinator, item, frame)
 
@@ -52,18 +50,4 @@ async def _publish(coordinator: Coordinator, item: Any, frame: Frame) -> None:
 def publish_now(coordinator: Coordinator, item: Any, frame: Frame) -> None:
     """Publish ``item`` on behalf of the code at ``frame``, without waiting for room. Called on the event loop."""
     coordinator.lifecycle.require(Operation.BROADCAST, "rt.broadcast()")
-    _publish_here(coordinator, item, frame)
-
-
-def _publish_here(coordinator: Coordinator, item: Any, frame: Frame) -> None:
-    if coordinator.call_log.spans is not None:
-        coordinator.call_log.spans.on_broadcast(frame.record, item, coordinator.now())
-    coordinator.publisher.publish(
-        Broadcast(
-            session_id=coordinator.session_id,
-            time=coordinator.now(),
-            item=item,
-            run_id=frame.run_id,
-            node_id=frame.node_id,
-        )
-    )
+    coordinator.call_log.broadcast(frame.record, item, coordinator.now())

@@ -16,7 +16,8 @@ from railtracks.execution._call_lines import MAX_MEMBERS, budget_text, cause_tex
 from railtracks.execution._raisers import Raisers
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher
-from railtracks.state import CallCancelled, CallCreated, CallFailed, CallRecord, CallSucceeded, Reason, Status
+from railtracks.state import Broadcast, CallRecord, Reason, Status
+from railtracks.state._events import BroadcastDraft, created_event, end_event
 from railtracks.state._records import is_retried, is_reused
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._plain_data import cut_text
@@ -59,8 +60,8 @@ class CallLog:
     """
 
     __slots__ = (
-        "_exceeded", "_has_started", "_logs_all", "_publisher", "_raisers", "_redactor", "_state", "announces_all",
-        "cached", "ends", "left_out", "log", "outer", "retried", "reused", "session_id", "spans",
+        "_broadcaster", "_exceeded", "_has_started", "_logs_all", "_publisher", "_raisers", "_redactor", "_state",
+        "announces_all", "cached", "ends", "left_out", "log", "outer", "retried", "reused", "session_id", "spans",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,8 @@ class CallLog:
         self._has_started = False
         self._state = state
         self._raisers = Raisers(state)
+        # The call that was the last to broadcast, and its identifiers as a top-level call's and as a node's.
+        self._broadcaster: tuple[CallRecord | None, str | None, str | None] = (None, None, None)
         self._exceeded: set[str] = set()  # the limits and options over which a call has failed
         self.outer: tuple[CallLog, int] | None = None
         self.ends: dict[Status, int] = {}
@@ -101,8 +104,7 @@ class CallLog:
     def created(self, record: CallRecord, caller: CallRecord | None, node: FunctionNode[..., Any]) -> None:
         """Announce a call that is about to run."""
         if self._publisher.watches_calls:  # first: Ctrl-C may come while a handler of the application runs
-            fields = self._event_fields(record, record.started_step, record.started)
-            self._publisher.publish(CallCreated(args=record.args, kwargs=record.kwargs, **fields))
+            self._publisher.publish(created_event(self.session_id, record))
         if self.spans is not None:
             self.spans.on_created(record, caller, node)
         is_first, self._has_started = not self._has_started, True
@@ -135,7 +137,7 @@ class CallLog:
             node: The node of a call that failed, where it is known.
         """
         if self._publisher.watches_calls:  # first, as above
-            self._publish_end(record)
+            self._publisher.publish(end_event(self.session_id, record))
         if self.spans is not None:
             self.spans.on_ended(record, None if record.parent is None else self._state.entry(record.parent))
         status, is_top = record.status, record.parent is None
@@ -212,15 +214,14 @@ class CallLog:
     def brought_home(self, record: CallRecord, caller: CallRecord) -> None:
         """Announce a call that a worker has made. Its lines in the log come from there."""
         if self._publisher.watches_calls:
-            fields = self._event_fields(record, record.started_step, record.started)
-            self._publisher.publish(CallCreated(args=record.args, kwargs=record.kwargs, **fields))
+            self._publisher.publish(created_event(self.session_id, record))
         if self.spans is not None:
             self.spans.on_created(record, caller, None)
 
     def end_brought_home(self, record: CallRecord) -> None:
         """Announce the end of a call that a worker has made."""
         if self._publisher.watches_calls:
-            self._publish_end(record)
+            self._publisher.publish(end_event(self.session_id, record))
         if self.spans is not None:
             self.spans.on_ended(record, self._state.caller(record))
         if record.policy is not None and record.policy.cached is not None:
@@ -231,6 +232,32 @@ class CallLog:
             self.retried += 1
         elif record.status is not Status.COMPLETED:
             self.ends[record.status] = self.ends.get(record.status, 0) + 1
+
+    def broadcast(self, record: CallRecord | None, item: Any, time: float) -> None:
+        """Announce that a call has broadcast an item.
+
+        Args:
+            record: The call; None outside calls.
+            item: The item.
+            time: The time in seconds since the epoch.
+        """
+        if self.spans is not None:
+            self.spans.on_broadcast(record, item, time)
+        of = self._broadcaster
+        if of[0] is not record:
+            session = self.session_id
+            of = (record, None, None)
+            if record is not None:
+                of = (record, run_id(session, record.run), node_id(session, record.index))
+            self._broadcaster = of
+        event = BroadcastDraft()
+        event.session_id = self.session_id
+        event.time = time
+        event.item = item
+        event.run_id = of[1]
+        event.node_id = of[2]
+        event.__class__ = Broadcast
+        self._publisher.publish(event)
 
     def note_raiser(self, exc: BaseException, raiser: CallRecord) -> None:
         """Note which call in a worker has raised an exception that was brought home."""
@@ -282,33 +309,6 @@ class CallLog:
             level, message, *map(one_line, args), run_id=run_id(session, record.run),
             node_id=node_id(session, record.index),
         )  # fmt: skip
-
-    def _publish_end(self, record: CallRecord) -> None:
-        assert record.ended_step is not None
-        assert record.ended is not None
-        fields = self._event_fields(record, record.ended_step, record.ended)
-        if record.status is Status.COMPLETED:
-            cached = None if record.policy is None else record.policy.cached
-            self._publisher.publish(CallSucceeded(result=record.result, cached=cached, **fields))
-        elif record.status is Status.FAILED:
-            assert record.exception is not None
-            is_again = is_retried(record)
-            self._publisher.publish(CallFailed(exception=record.exception, is_retried=is_again, **fields))
-        else:
-            assert record.reason is not None
-            self._publisher.publish(CallCancelled(reason=record.reason, **fields))
-
-    def _event_fields(self, record: CallRecord, step: int, time: float) -> dict[str, Any]:
-        session = self.session_id
-        return {
-            "session_id": session,
-            "time": time,
-            "step": step,
-            "run_id": run_id(session, record.run),
-            "node_id": node_id(session, record.index),
-            "parent_id": None if record.parent is None else node_id(session, record.parent),
-            "name": record.name,
-        }
 
 
 def _attempt_text(record: CallRecord) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from threading import get_ident
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
@@ -29,18 +30,19 @@ class LoopBinding:
     """The one event loop of a session.
 
     Attributes:
+        thread: The identifier of its thread; None while the session belongs to no loop.
         current_task: Returns the current task of that loop; None before the session is bound to one.
         current_time: Returns ``anyio.current_time()`` of that loop.
         token: How other threads reach the loop; None while the session has no loop of its own.
         start: Starts a loop for the session, where the session can; called in another thread.
     """
 
-    __slots__ = ("_may_start", "_starting", "_thread", "current_task", "current_time", "start", "token")
+    __slots__ = ("_may_start", "_starting", "current_task", "current_time", "start", "thread", "token")
 
     def __init__(self) -> None:
         self._starting = threading.Lock()  # several threads may make the first synchronous call
         self._may_start = True
-        self._thread: int | None = None
+        self.thread: int | None = None
         self.current_task: Callable[[], object] = _no_task
         self.current_time: Callable[[], float] = anyio.current_time
         self.token: EventLoopToken | None = None
@@ -48,19 +50,19 @@ class LoopBinding:
 
     def bind(self) -> None:
         """Belong to the event loop that is running in this thread."""
-        self._thread = threading.get_ident()
+        self.thread = get_ident()
         self.current_task = task_getter()
         self.current_time = clock_getter()
 
     @property
     def is_bound(self) -> bool:
         """Whether the session belongs to an event loop."""
-        return self._thread is not None
+        return self.thread is not None
 
     @property
     def is_this_thread(self) -> bool:
         """Whether the event loop runs in the current thread."""
-        return self._thread == threading.get_ident()
+        return self.thread == get_ident()
 
     @property
     def task_here(self) -> object:

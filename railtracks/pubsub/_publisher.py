@@ -33,11 +33,15 @@ class RTPublisher:
         watches_calls: Whether a subscriber or the observer wants call events. An attribute, because the hot path reads
             it.
         waits_on_calls: Whether new calls wait for room in a subscription.
+        is_free: Whether an event of any kind can be published at once: there is a host (so the session is open), no
+            subscription that others wait for is full, and nobody waits. An attribute, because each broadcast depends on
+            it. It may be false for longer than that; then ``has_host`` and ``has_room`` decide.
         changed: Notified when an event was delivered that something waits for, and when a pump has ended.
     """
 
     __slots__ = (
-        "_hosts", "_log", "_observer", "_waiters", "changed", "subscriptions", "waits_on_calls", "watches_calls",
+        "_hosts", "_log", "_observer", "_waiters", "changed", "is_free", "subscriptions", "waits_on_calls",
+        "watches_calls",
     )  # fmt: skip
 
     def __init__(self, log: SessionLog, observer: Observer | None = None) -> None:
@@ -46,6 +50,7 @@ class RTPublisher:
         self.subscriptions: list[Subscription] = []
         self.watches_calls: bool = observer is not None
         self.waits_on_calls: bool = False
+        self.is_free: bool = False
         self._hosts: list[PumpHost] = []  # pumps are started in the first one
         self._waiters: dict[type[Event], deque[anyio.Event]] = {}  # who waits for room, in order, for each kind
         self.changed: Condition = Condition()
@@ -85,6 +90,7 @@ class RTPublisher:
         if self.has_room(kind):
             return
         waiters = self._waiters.setdefault(kind, deque())
+        self.is_free = False
         was_woken = False
         while not was_woken or not self._has_room(kind):
             woken = anyio.Event()
@@ -107,7 +113,9 @@ class RTPublisher:
 
     def has_room(self, kind: type[Event]) -> bool:
         """Return whether ``wait_for_room`` returns at once."""
-        return callback_of.get() is self or (not self._waiters.get(kind) and self._has_room(kind))
+        if self.is_free or callback_of.get() is self:
+            return True
+        return not self._waiters.get(kind) and self._has_room(kind)
 
     def _has_room(self, kind: type[Event]) -> bool:
         for each in self.subscriptions:  # noqa: SIM110 (a generator costs twice as much)
@@ -126,6 +134,18 @@ class RTPublisher:
         for kind, waiters in self._waiters.items():
             if waiters:
                 self._wake(kind)
+        self._update()
+
+    def on_full(self) -> None:
+        """Handle that a subscription that is waited for is full. See ``PumpOwner``."""
+        self.is_free = False
+
+    def _update(self) -> None:
+        self.is_free = (
+            bool(self._hosts)
+            and not any(self._waiters.values())
+            and not any(each.is_awaited for each in self.subscriptions)
+        )
 
     # ---- pumps
 
@@ -151,6 +171,7 @@ class RTPublisher:
     def attach(self, host: PumpHost) -> None:
         """Allow pumps to run in ``host``, and start there those that do not run."""
         self._hosts.append(host)
+        self._update()
         for subscription in self.subscriptions:
             subscription.start_pump()
 
@@ -207,6 +228,7 @@ class RTPublisher:
             )
         if host in self._hosts:
             self._hosts.remove(host)
+            self._update()
         own = [each for each in self.subscriptions if each.host is host]
         for subscription in own:
             subscription.stop_pump()
@@ -248,6 +270,7 @@ class RTPublisher:
                 self._log_dropped(subscription, late)
             subscription.close()
         self._hosts.clear()  # which refer to the session
+        self._update()
 
 
 def _run_in(host: PumpHost, subscriptions: list[Subscription]) -> bool:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from inspect import isawaitable
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import anyio
@@ -45,7 +46,7 @@ callback_of: ContextVar[object] = ContextVar("railtracks_callback_of", default=N
 Such code must not wait for room in a buffer that only it can empty.
 """
 
-_CHECKPOINT_EVERY = 64
+_CHECKPOINT_EVERY = 128
 """The number of deliveries between two checkpoints, for callbacks that never wait."""
 
 
@@ -63,6 +64,12 @@ class PumpHost(Protocol):
 
 class PumpOwner(Protocol):
     """The publisher, as far as a subscription needs it."""
+
+    is_free: bool
+    """If it is true, ``on_room`` need not be called."""
+
+    def on_full(self) -> None:
+        """Handle that a subscription is full, and others wait until it is not."""
 
     def on_room(self) -> None:
         """Handle that a buffer may have room, or that nothing needs to wait for it any more."""
@@ -135,6 +142,7 @@ class Subscription:
         self._closed = False  # no more events are accepted
         self._is_dead = False  # a callback has ended the program; what comes now is dropped
         self._stopping = False  # the pump ends after the current delivery
+        self._is_idle = True  # the pump does not run, or waits for an event
         self._owner: PumpOwner | None = None  # set by the publisher
         self._scope: anyio.CancelScope | None = None  # of the pump, once it has begun
         self.host: PumpHost | None = None
@@ -163,7 +171,12 @@ class Subscription:
     @property
     def delays(self) -> bool:
         """Whether those who are to wait for room must wait: it is full, and its pump will make room."""
-        return self.policy == "wait" and self.full and not self._closed and self.host is not None
+        return self.is_awaited and not self._closed and self.host is not None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it is full, and its policy has others wait for room."""
+        return self.full and self.policy == "wait"
 
     def offer(self, event: Event) -> None:
         """Accept ``event`` or drop one, as the policy says. Never waits, never raises."""
@@ -172,23 +185,38 @@ class Subscription:
         if self._is_dead:
             self.dropped += 1
             return
-        if self.full and self.policy != "wait":
-            self.dropped += 1
-            if self.policy == "drop_newest":
-                return
-            if self.policy == "fail":
-                self._closed = True
-                self._log.log(
-                    logging.ERROR, "subscriber %s fell behind by %s and was removed; it missed %s",
-                    self.name, counted(len(self._buffer), "event"), type(event).__name__, logger=PUBLISHER,
-                )  # fmt: skip
-                return
-            self._buffer.popleft()
         self._buffer.append(event)
+        if len(self._buffer) >= self._capacity:
+            self._on_full()
+        if self._is_idle:
+            self._wake_pump()
+
+    def _wake_pump(self) -> None:
         if self.host is None:
             self.start_pump()
         else:
             self._changed.notify_all()
+            self._is_idle = False
+
+    def _on_full(self) -> None:
+        """Handle that an event was accepted and the buffer is full, or holds one more than it may."""
+        if self.policy == "wait":
+            if self._owner is not None:
+                self._owner.on_full()
+            return
+        if len(self._buffer) <= self._capacity:
+            return
+        self.dropped += 1
+        if self.policy == "drop_oldest":
+            self._buffer.popleft()
+            return
+        event = self._buffer.pop()
+        if self.policy == "fail":
+            self._closed = True
+            self._log.log(
+                logging.ERROR, "subscriber %s fell behind by %s and was removed; it missed %s",
+                self.name, counted(len(self._buffer), "event"), type(event).__name__, logger=PUBLISHER,
+            )  # fmt: skip
 
     def _on_changed(self) -> None:
         if self._owner is not None:
@@ -208,11 +236,11 @@ class Subscription:
         if self.host is not None or self._is_dead or self._owner is None or (host := self._owner.find_host()) is None:
             return
         self.host = host  # first, because an eager task may end before start_tracked returns
-        self._stopping = False
+        self._stopping = self._is_idle = False
         try:
-            start_tracked(host.task_group, functools.partial(self._pump, host), self._on_pump_end)
+            start_tracked(host.task_group, functools.partial(self._pump, host, self._owner), self._on_pump_end)
         except BaseException:
-            self.host = None
+            self.host, self._is_idle = None, True
             raise
 
     def stop_pump(self) -> None:
@@ -239,6 +267,7 @@ class Subscription:
 
     def _on_pump_end(self) -> None:
         self.host = self._scope = None
+        self._is_idle = True
         if self._busy:  # it was cancelled in the middle of a delivery
             self._busy = False
             self.dropped += 1
@@ -246,13 +275,13 @@ class Subscription:
         if self._owner is not None:
             self._owner.on_pump_end(self)
 
-    async def _pump(self, host: PumpHost) -> None:
+    async def _pump(self, host: PumpHost, owner: PumpOwner) -> None:
         # Shielded: the pump ends when the session stops it, not when it is cancelled.
         current.set(host.frame)
-        callback_of.set(self._owner)
+        callback_of.set(owner)
         try:
             with anyio.CancelScope(shield=True) as self._scope:
-                await self._deliver_all()
+                await self._deliver_all(owner)
         except BaseException as exc:
             cancellation, error = split_cancellation(exc)
             if is_kind(cancellation, GeneratorExit):
@@ -273,36 +302,38 @@ class Subscription:
         else:
             self._on_callback_error(error)
 
-    async def _deliver_all(self) -> None:
-        delivered = 0
+    async def _deliver_all(self, owner: PumpOwner) -> None:
+        """Deliver until the pump is stopped. One function, as each event of a session comes through it."""
+        buffer, callback, delivered = self._buffer, self._callback, 0
         while True:
-            while self._buffer and not self._stopping:
-                event = self._buffer.popleft()
+            while buffer and not self._stopping:
+                event = buffer.popleft()
                 self._busy = True
-                if self._owner is not None:
-                    self._owner.on_room()
-                await self._deliver(event)
+                if not owner.is_free:
+                    owner.on_room()
+                try:
+                    result = callback(event)
+                    if type(result) is CoroutineType or (result is not None and isawaitable(result)):
+                        await result
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as exc:  # an error of a subscriber never harms a call: it is logged with its name
+                    if split_cancellation(exc)[0] is not None and not is_stray_cancellation(exc):
+                        raise
+                    self._on_callback_error(exc)
                 self._busy = False
                 delivered += 1
                 if delivered % _CHECKPOINT_EVERY == 0:
                     await checkpoint()
-            if self._owner is not None:
-                self._owner.on_quiet()
+            owner.on_quiet()
             if self._stopping:
                 return
-            await self._changed.wait_while(lambda: not self._buffer and not self._stopping)
+            await self._changed.wait_while(self._has_nothing_to_do)
 
-    async def _deliver(self, event: Event) -> None:
-        try:
-            result = self._callback(event)
-            if isawaitable(result):
-                await result
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as exc:  # an error of a subscriber never harms a call: it is logged with its name
-            if split_cancellation(exc)[0] is not None and not is_stray_cancellation(exc):
-                raise
-            self._on_callback_error(exc)
+    def _has_nothing_to_do(self) -> bool:
+        """Return whether the pump has to wait. It is idle then."""
+        self._is_idle = not self._buffer and not self._stopping
+        return self._is_idle
 
     def _on_callback_error(self, exc: BaseException) -> None:
         self.errors += 1

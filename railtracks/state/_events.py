@@ -10,7 +10,8 @@ from typing import Any
 
 import attrs
 
-from railtracks.state._records import FieldRepr, Reason
+from railtracks._identifiers import node_id, run_id
+from railtracks.state._records import CallRecord, FieldRepr, Reason, Status, is_retried
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -87,3 +88,62 @@ class Broadcast(Event):
     item: Any
     run_id: str | None
     node_id: str | None
+
+
+# ---- events in the making
+
+
+def _draft_of(kind: type[Event]) -> Any:
+    """Return a class of the same layout as an event class, whose objects can be written to and then become events.
+
+    The constructors of frozen classes with keywords take four times as long, and each call has two events. A draft has
+    no attributes until they are set, not even those with defaults.
+    """
+    # Of the last two both, as they share a slot of the type: or else each attribute would be set by a call in Python.
+    plain = {name: getattr(object, name) for name in ("__init__", "__setattr__", "__delattr__")}
+    return type(kind.__name__, kind.__bases__, {"__slots__": kind.__slots__, **plain})
+
+
+_CREATED, _SUCCEEDED, _FAILED, _CANCELLED = map(_draft_of, (CallCreated, CallSucceeded, CallFailed, CallCancelled))
+BroadcastDraft = _draft_of(Broadcast)
+
+
+def created_event(session_id: str, record: CallRecord) -> CallEvent:
+    """Return the event of the creation of a call."""
+    event = _drafted(_CREATED, session_id, record, record.started_step, record.started)
+    event.args = record.args
+    event.kwargs = record.kwargs
+    event.__class__ = CallCreated
+    return event  # type: ignore[no-any-return]
+
+
+def end_event(session_id: str, record: CallRecord) -> CallEvent:
+    """Return the event of the end of a call: its result, its exception or its cancellation."""
+    status = record.status
+    draft = _SUCCEEDED if status is Status.COMPLETED else _FAILED if status is Status.FAILED else _CANCELLED
+    event = _drafted(draft, session_id, record, record.ended_step, record.ended)
+    if status is Status.COMPLETED:
+        event.result = record.result
+        event.cached = None if record.policy is None else record.policy.cached
+        event.__class__ = CallSucceeded
+    elif status is Status.FAILED:
+        event.exception = record.exception
+        event.is_retried = is_retried(record)
+        event.__class__ = CallFailed
+    else:
+        event.reason = record.reason
+        event.__class__ = CallCancelled
+    return event  # type: ignore[no-any-return]
+
+
+def _drafted(draft: Any, session_id: str, record: CallRecord, step: int | None, time: float | None) -> Any:
+    """Return an event of a call in the making, with what all of them have."""
+    event = draft()
+    event.session_id = session_id
+    event.time = time
+    event.step = step
+    event.run_id = run_id(session_id, record.run)
+    event.node_id = node_id(session_id, record.index)
+    event.parent_id = None if record.parent is None else node_id(session_id, record.parent)
+    event.name = record.name
+    return event

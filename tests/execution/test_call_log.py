@@ -6,6 +6,7 @@ import logging
 from functools import partial
 from typing import Any
 
+import attrs
 import pytest
 
 import railtracks as rt
@@ -14,7 +15,7 @@ from railtracks.execution._call_lines import MAX_MESSAGE
 from railtracks.execution._call_log import CallLog
 from railtracks.nodes._resolve import as_node
 from railtracks.pubsub import RTPublisher
-from railtracks.state import CallCancelled, CallCreated, CallFailed, CallSucceeded, Reason, Status
+from railtracks.state import Broadcast, CallCancelled, CallCreated, CallFailed, CallSucceeded, Reason, Status
 from railtracks.state._records import REUSED
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._redacted_values import logged_text
@@ -111,6 +112,40 @@ def test_the_end_of_a_call_is_one_line_and_one_event(caplog, kind):
     assert type(event) is event_class
     assert {name: getattr(event, name) for name in members} == members
     assert (event.time, event.step, event.parent_id) == (3.5, record.ended_step, "s-n0")
+    check_whole_and_frozen(event)
+
+
+def check_whole_and_frozen(event):
+    """Check that an event has all its attributes, and that none can be changed."""
+    for name in attrs.fields_dict(type(event)):
+        assert hasattr(event, name), name
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(event, name, None)
+
+
+@pytest.mark.parametrize("is_in_call", [True, False], ids=["in a call", "outside calls"])
+def test_a_broadcast_is_one_event_with_the_call_that_made_it(is_in_call):
+    observer = Observed()
+    _, record = ended("succeeded")
+    log = call_log(observer=observer)
+    for item in ("first", "second"):
+        log.broadcast(record if is_in_call else None, item, 4.5)
+    ids = ("s-r0", "s-n1") if is_in_call else (None, None)
+    assert [(event.item, event.time, event.run_id, event.node_id) for event in observer.events] == [
+        ("first", 4.5, *ids), ("second", 4.5, *ids),
+    ]  # fmt: skip
+    for event in observer.events:
+        assert type(event) is Broadcast
+        check_whole_and_frozen(event)
+
+
+def test_broadcasts_in_turns_each_have_their_own_call():
+    observer = Observed()
+    parent, record = ended("succeeded")
+    log = call_log(observer=observer)
+    for each in (parent, record, None, parent):
+        log.broadcast(each, "item", 4.5)
+    assert [event.node_id for event in observer.events] == ["s-n0", "s-n1", None, "s-n0"]
 
 
 def test_a_call_is_announced_with_its_caller(caplog):
@@ -122,6 +157,7 @@ def test_a_call_is_announced_with_its_caller(caplog):
     log.created(record, parent, NODE)
     assert lines(caplog) == ["INFO START CREATED parent()", "DEBUG parent CREATED child(1, x=2)"]
     assert [type(event) for event in observer.events] == [CallCreated] * 2
+    check_whole_and_frozen(observer.events[0])
     assert (observer.events[1].args, observer.events[1].kwargs, observer.events[1].time) == ((1,), {"x": 2}, 2.0)
 
 

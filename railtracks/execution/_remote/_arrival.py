@@ -235,17 +235,9 @@ class Arrival:
 
     async def _broadcast(self, record: CallRecord, item: Any, time: float) -> None:
         coordinator = self._coordinator
-        publisher, session = coordinator.publisher, coordinator.session_id
         if self._interruption is None:
             try:
-                await publisher.wait_for_room(Broadcast)
+                await coordinator.publisher.wait_for_room(Broadcast)
             except BaseException as exc:  # a cancellation: what has happened is taken in all the same
                 self._interruption = exc
-        if coordinator.call_log.spans is not None:
-            coordinator.call_log.spans.on_broadcast(record, item, time)
-        publisher.publish(
-            Broadcast(
-                session_id=session, time=time, item=item, run_id=run_id(session, record.run),
-                node_id=node_id(session, record.index),
-            )
-        )  # fmt: skip
+        coordinator.call_log.broadcast(record, item, time)
