@@ -22,7 +22,7 @@ from railtracks._concurrency._kinds import leaves_of
 from railtracks._concurrency._single_flight import inside
 from railtracks._concurrency._suspended import is_user_module, suspended_frames
 from railtracks._concurrency._threads import run_in_loop
-from railtracks._config import is_configured
+from railtracks._config import is_configured, resolve_config
 from railtracks._context_variable import current
 from railtracks._flow import Flow
 from railtracks._identifiers import index_of
@@ -87,6 +87,7 @@ __all__ = [
     "running_call",
     "running_library",
     "session_arguments",
+    "settled_backend",
     "shared_work",
     "suspended_frames",
     "with_cost",
@@ -308,6 +309,12 @@ def flow_session(flow: Flow[..., Any], **options: Any) -> Session:
         **options: Arguments of ``rt.Session`` that override those of the flow.
     """
     return flow._session(**options)
+
+
+def settled_backend(target: Any) -> str:
+    """Return the backend on which ``flow.invoke`` runs a flow; for anything else, the one that is configured."""
+    own = target._options.get("backend") if isinstance(target, Flow) else None
+    return resolve_config({"backend": own}).backend
 
 
 def resolve_store(setting: Store | str | None) -> Store:

@@ -121,7 +121,7 @@ class Simulated:
             raises: The class, or classes, of the exception that must leave the run; it is in the outcome then. Ctrl-C
                 always leaves it.
             allow_unused_faults: Whether faults may be left over because no such call was made.
-            **options: Other arguments of ``simulate``, except ``backend``.
+            **options: Other arguments of ``simulate``, except ``backend``, which is that of the test.
 
         Returns:
             The outcome.

@@ -63,7 +63,7 @@ def compare(
     /,
     *args: Any,
     seeds: Iterable[int] = range(100),
-    backend: str = "asyncio",
+    backend: str | None = None,
     faults: Sequence[Fault | StoreFault] = (),
     by: Callable[[Outcome], Any] | None = None,
     **options: Any,
@@ -81,7 +81,7 @@ def compare(
         new: The version to compare it with.
         *args: The arguments of both.
         seeds: The seeds to try.
-        backend: "asyncio" or "trio".
+        backend: "asyncio" or "trio", for both. By default that of each flow, as of ``flow.invoke``.
         faults: What goes wrong in both.
         by: Returns what to compare of a run, in place of its result and exception. It is called after each run, before
             the next one begins.

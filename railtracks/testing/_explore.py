@@ -68,7 +68,7 @@ def explore(
     *args: Any,
     invariants: Iterable[Invariant] = (),
     setup: Callable[[], object] | None = None,
-    backend: str = "asyncio",
+    backend: str | None = None,
     max_runs: int = MAX_RUNS,
     **options: Any,
 ) -> Exploration:
@@ -93,7 +93,7 @@ def explore(
         *args: Its arguments.
         invariants: More invariants, for ``check``.
         setup: Called before each run, to reset what the flow changes outside of it.
-        backend: "asyncio" or "trio".
+        backend: "asyncio" or "trio". By default that of the flow, as of ``flow.invoke``.
         max_runs: How many runs it takes at most, in about 5 ms each.
         **options: Other arguments of ``simulate`` except ``seed`` and ``clock``, and those of ``rt.Session``.
 

@@ -157,7 +157,7 @@ def sweep(
     pairs: int = PAIRS,
     max_runs: int = MAX_RUNS,
     seed: int = 0,
-    backend: str = "asyncio",
+    backend: str | None = None,
     **options: Any,
 ) -> Sweep:
     """Run a flow once as it is, and then with each thing that can go wrong in it, one at a time. Blocks.
@@ -187,7 +187,7 @@ def sweep(
             says what was not tried.
         seed: Decides the order of tasks. It is the same in all runs, but for those that are resumed, where it is 1
             higher each time, and for those in which two calls fail at one time, which are tried with some more seeds.
-        backend: "asyncio" or "trio".
+        backend: "asyncio" or "trio". By default that of the flow, as of ``flow.invoke``.
         **options: Other arguments of ``simulate``, and those of ``rt.Session``.
 
     Returns:

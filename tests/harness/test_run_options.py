@@ -7,13 +7,25 @@ import inspect
 import anyio
 import attrs
 import pytest
+import sniffio
 
 import railtracks as rt
 from railtracks.exceptions import ConfigError
-from railtracks.testing import ClockHeldError, VirtualClock, run, simulate
+from railtracks.testing import (
+    ClockHeldError,
+    VirtualClock,
+    compare,
+    explore,
+    replay,
+    resume,
+    run,
+    simulate,
+    sweep,
+)
 from railtracks.testing._simulation._options import SimulationOptions
 from railtracks.testing._virtual_time._run_options import RunOptions
-from railtracks.testing.faults import Delay, Fault
+from railtracks.testing.faults import Delay, Fault, Kill
+from railtracks.testing.strategies import fault_plans
 
 
 @rt.function_node
@@ -26,6 +38,9 @@ async def node():
 def test_options_are_declared_once_with_their_defaults(function, options):
     parameters = inspect.signature(function).parameters.values()
     given = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    if function is simulate:
+        assert given["backend"] is None  # the flow decides, and the options have what it has decided
+        given["backend"] = "asyncio"
     assert given == {field.name: field.default for field in attrs.fields(options)}
 
 
@@ -83,3 +98,64 @@ def test_patience_is_an_option(backend):
     clocks.append(VirtualClock(patience=0.05))
     with pytest.raises(ClockHeldError, match=r"for 0\.05 s of real time"):
         simulate(held, backend=backend, clock=clocks[0])
+
+
+# ---- the backend
+
+OTHER = {"asyncio": "trio", "trio": "asyncio"}
+
+
+def flow_on(backend, seen=None):
+    """Return a flow that notes on which backends it has run."""
+    seen = [] if seen is None else seen
+
+    @rt.function_node
+    async def library():
+        seen.append(sniffio.current_async_library())
+        await rt.call(node)
+
+    return rt.Flow("Library", library, backend=backend), seen
+
+
+def test_a_flow_runs_on_its_own_backend(backend, tmp_path):
+    flow, seen = flow_on(backend)
+    outcome = simulate(flow, faults=[Kill(3)])
+    assert (outcome.backend, outcome.run_options.backend) == (backend, backend)
+    assert f"backend={backend!r}" in outcome.code
+    assert resume(outcome).backend == backend
+    outcome.save_replay(tmp_path / "run.json")
+    assert replay(tmp_path / "run.json", flow).backend == backend
+    assert sweep(flow, kills=False, pairs=0, exceptions=[], max_runs=5).clean.backend == backend
+    explore(flow, max_runs=2)
+    compare(flow, flow, seeds=[0])
+    fault_plans(like=flow)
+    assert {*seen} == {backend}
+
+
+def test_a_backend_that_is_given_wins(backend, tmp_path):
+    flow, seen = flow_on(OTHER[backend])
+    outcome = simulate(flow, backend=backend)
+    outcome.save_replay(tmp_path / "run.json")
+    assert replay(tmp_path / "run.json", flow).backend == backend
+    assert resume(simulate(flow, backend=backend, faults=[Kill(3)])).backend == backend
+    sweep(flow, kills=False, pairs=0, exceptions=[], max_runs=5, backend=backend)
+    explore(flow, max_runs=2, backend=backend)
+    compare(flow, flow, seeds=[0], backend=backend)
+    assert {*seen} == {backend}
+
+
+@pytest.mark.either_backend
+def test_each_version_is_compared_on_its_own_backend():
+    (old, first), (new, second) = flow_on("trio"), flow_on("asyncio")
+    compare(old, new, seeds=[0]).check()
+    assert (first, second) == (["trio"], ["asyncio"])
+
+
+def test_without_one_it_is_the_configured_backend(backend):
+    flow, seen = flow_on(None)
+    assert simulate(node).backend == simulate(flow).backend == "asyncio"
+    seen.clear()
+    rt.set_config(backend=backend)
+    assert simulate(node).backend == simulate(flow).backend == backend
+    flow.invoke()
+    assert seen == [backend, backend]

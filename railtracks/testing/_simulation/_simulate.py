@@ -20,6 +20,7 @@ from railtracks._test_probe import (
     is_cancellation,
     resolve_store,
     running_library,
+    settled_backend,
 )
 from railtracks.exceptions import ConfigError
 from railtracks.nodes import FunctionNode
@@ -45,7 +46,7 @@ def simulate(
     /,
     *args: Any,
     seed: int = 0,
-    backend: str = "asyncio",
+    backend: str | None = None,
     faults: Sequence[Fault | StoreFault] = (),
     max_steps: int = MAX_STEPS,
     max_total_steps: int = MAX_TOTAL_STEPS,
@@ -73,7 +74,7 @@ def simulate(
         target: A flow, or anything that ``rt.call`` takes.
         *args: Its arguments. Bind keyword arguments with ``functools.partial``.
         seed: Any whole number.
-        backend: "asyncio" or "trio".
+        backend: "asyncio" or "trio". By default that of the flow, as of ``flow.invoke``.
         faults: What goes wrong, and where; see ``railtracks.testing.faults``.
         max_steps: How many steps tasks may take while no virtual time passes; see ``VirtualClock``.
         max_total_steps: How many steps tasks and threads may take in the whole run, before it is an ``EndlessRun``.
@@ -111,7 +112,7 @@ def simulate_any(
     keeps_exit: bool, target: Flow[..., Any] | Callable[..., Any], /, *args: Any, **options: Any
 ) -> Outcome:
     """Do as ``simulate``; with ``keeps_exit`` a SystemExit that leaves the run is in the outcome, and is not raised."""
-    simulation = _Simulation(target, args, *SimulationOptions.split(options))
+    simulation = _Simulation(target, args, *_split(target, options))
     simulation.raises = KeyboardInterrupt if keeps_exit else (KeyboardInterrupt, SystemExit)
     outcome = simulation.run()
     if (observe := outcome_observer.get()) is not None:
@@ -121,7 +122,14 @@ def simulate_any(
 
 def simulate_with(decisions: Decisions, target: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Outcome:
     """Do as ``simulate`` with these options, but let ``decisions`` decide in place of the seed."""
-    return _Simulation(target, args, *SimulationOptions.split(options), decisions).run()
+    return _Simulation(target, args, *_split(target, options), decisions).run()
+
+
+def _split(target: Any, options: dict[str, Any]) -> tuple[SimulationOptions, dict[str, Any]]:
+    """Return the options of a simulation of ``target`` among ``options``, and the rest."""
+    if options.get("backend") is None:
+        options = {**options, "backend": settled_backend(target)}
+    return SimulationOptions.split(options)
 
 
 RESUMED_AFTER = 60.0
