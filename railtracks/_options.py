@@ -187,6 +187,18 @@ def shown_store(text: str) -> str:
     return f"{before[:begin]}{user}{colon}{hidden}{at}{host}{mark}{'&'.join(parameters)}"
 
 
+def store_option(store: object) -> str:
+    """Return what follows a command for a run in a store that a text names, for a shell; "" for any other store.
+
+    The password that the address of a database may have is not shown.
+    """
+    if not isinstance(store, str):
+        return ""
+    import shlex  # here, as few programs need it
+
+    return f" --store {shlex.quote(shown_store(store))}"
+
+
 def _validate_model(value: Any) -> Any:
     is_made = not isinstance(value, type) and isinstance(getattr(value, "name", None), str)
     if not is_made or not all(callable(getattr(value, part, None)) for part in ("complete", "stream")):

@@ -1,5 +1,6 @@
 """What a person reads: why a session failed or waited, what it came to, and where that is on record."""
 
+import contextlib
 import logging
 import os
 import re
@@ -38,6 +39,10 @@ async def stuck():
     await anyio.sleep(100)
 
 
+async def slowly(seconds):
+    await anyio.sleep(seconds)
+
+
 async def slow():
     await rt.call(leaf)
     await rt.call(stuck)
@@ -62,8 +67,47 @@ async def test_a_summary_counts_calls_and_says_where_the_state_is(caplog):
     async with rt.Session(run_identifier="mine"):
         await rt.call(every, 1, -2, 3)
         await anyio.sleep(2)
-    assert summaries(caplog) == [f"END 4 calls, 1 failed, 2.000 s; state in {Path('.railtracks/mine.json')}"]
+    where = Path(".railtracks/mine.json")
+    hint = "see why: railtracks show mine --failed"
+    assert summaries(caplog) == [f"END 4 calls, 1 failed, 2.000 s; state in {where}; {hint}"]
     assert caplog.messages[-1] == summaries(caplog)[0]
+
+
+def hints(caplog):
+    return [re.search(r"; see why: (.*)$", text) for text in summaries(caplog)]
+
+
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [
+        ({"timeout": 1}, "railtracks show mine --failed"),
+        ({"timeout": 1, "store": "sqlite:my runs.db"}, "railtracks show mine --store 'sqlite:my runs.db' --failed"),
+        ({"timeout": 1, "save_state": False}, None),
+        ({"timeout": 1, "store": MemoryStore()}, None),
+        ({}, None),
+    ],
+    ids=["file", "named store", "not saved", "store that is an object", "completed"],
+)
+async def test_a_summary_names_the_command_that_shows_why(options, command, caplog):
+    async with rt.Session(run_identifier="mine", **options):
+        with contextlib.suppress(GlobalTimeOutError):
+            await rt.call(slowly, 2)
+    [hint] = hints(caplog)
+    assert (hint and hint[1]) == command
+
+
+async def test_a_summary_has_no_command_without_a_failure(caplog):
+    """A call that was cancelled below one that completed is none."""
+
+    async def first_of_two():
+        async with rt.call_stream(slowly, [1, 5], limit=2) as results:
+            async for _ in results:
+                break
+
+    async with rt.Session(run_identifier="mine"):
+        await rt.call(first_of_two)
+    assert ", 1 cancelled" in summaries(caplog)[0]
+    assert hints(caplog) == [None]
 
 
 async def test_a_long_session_has_a_start_failures_and_a_summary(caplog):

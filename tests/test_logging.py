@@ -83,6 +83,7 @@ async def test_the_line_on_the_console_is_that_of_the_design(capsys):
     first, *_, last = capsys.readouterr().err.splitlines()
     assert first == "[+3.525  s] RT          : INFO     - START CREATED agent"
     summary = f"END 3 calls, 1 failed, 3.525 s; state in {Path('.railtracks/mine.json')}"
+    summary += "; see why: railtracks show mine --failed"
     assert last == f"[+3.525  s] RT.Session  : INFO     - {summary}"
 
 

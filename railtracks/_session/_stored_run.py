@@ -15,7 +15,7 @@ from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._condition import Condition
 from railtracks._concurrency._event_loop import call_soon
 from railtracks._logging import SESSION, SessionLog
-from railtracks._options import ExecutorConfig
+from railtracks._options import ExecutorConfig, store_option
 from railtracks._test_hooks import runtime_hooks
 from railtracks.exceptions import RunCancelledError, RunExistsError, RunNotFoundError, SessionError, StateError
 from railtracks.execution import Coordinator
@@ -76,6 +76,7 @@ class StoredRun:
         if goes_on:
             self._if_exists = "resume"
         self._code_changes, self._allow_rerun = config.code_changes, config.allow_rerun
+        self._store_setting = config.store
         self.store: Store = store_of(config.store)  # now, because the working directory may change later
         self._storage: RunStorage | None = None
         if config.save_state:
@@ -105,6 +106,14 @@ class StoredRun:
     def kept_at(self) -> str | None:
         """Where the run is once it was saved, for people; None if the session saves nothing."""
         return None if self._storage is None else self._storage.kept_at
+
+    @property
+    def show_command(self) -> str | None:
+        """The command that shows the run once it was saved; None if there is none, as for a store that is an object."""
+        identifier = None if self._storage is None else self._storage.saved_as
+        if identifier is None or (self._store_setting is not None and not isinstance(self._store_setting, str)):
+            return None
+        return f"railtracks show {identifier}{store_option(self._store_setting)}"
 
     @property
     def starts_quickly(self) -> bool:

@@ -22,7 +22,8 @@ _OTHERS = {Status.CANCELLED: "cancelled", Status.SUSPENDED: "suspended"}
 def log_summary(coordinator: Coordinator, run: StoredRun | None, seconds: float) -> None:
     """Log how many calls of a session are on record, how many failed, how long it took, and where its state is.
 
-    Those that were tried again do not count as failed.
+    Those that were tried again do not count as failed. If something has failed or was cancelled, the line ends with the
+    command that shows it.
 
     Args:
         coordinator: The coordinator of the session, which has ended.
@@ -33,17 +34,27 @@ def log_summary(coordinator: Coordinator, run: StoredRun | None, seconds: float)
     others = {word: call_log.ends.get(status, 0) for status, word in _OTHERS.items()}
     others |= {"retried": call_log.retried, "cached": call_log.cached, "reused": call_log.reused}
     others["not on record"] = call_log.left_out
-    kept_at = None if run is None else run.kept_at
+    kept_at, command = (None, None) if run is None else (run.kept_at, run.show_command)
     coordinator.log.log(
         logging.INFO,
-        "END %s, %d failed%s, %.3f s; state %s",
+        "END %s, %d failed%s, %.3f s; state %s%s",
         counted(len(coordinator.state.entries), "call"),
         call_log.ends.get(Status.FAILED, 0),
         "".join(f", {number} {word}" for word, number in others.items() if number),
         seconds,
         "not saved (save_state=False)" if kept_at is None else kept_at,
+        f"; see why: {command} --failed" if command is not None and _has_failed(coordinator) else "",
         logger=SESSION,
     )
+
+
+def _has_failed(coordinator: Coordinator) -> bool:
+    """Return whether a call failed for good, or a top-level call was cancelled."""
+    ends = coordinator.call_log.ends
+    if ends.get(Status.FAILED, 0):
+        return True
+    tops = (each for each in coordinator.state.entries if each is not None and each.parent is None)
+    return bool(ends.get(Status.CANCELLED, 0)) and any(each.status is Status.CANCELLED for each in tops)
 
 
 def run_payload_callback(callback: Callable[[dict[str, Any]], Any], info: ExecutionInfo, log: SessionLog) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 from railtracks import ExecutionInfo, Flow
 from railtracks._exit_codes import ExitCode
+from railtracks._options import store_option
 from railtracks._wording import counted
 from railtracks.cli._errors import MistakeError, advice_for_the_command_line, complain
-from railtracks.cli._output import MAX_TEXT, came_for, parse_span, print_json, print_value, run_as_data, store_option
+from railtracks.cli._output import MAX_TEXT, came_for, parse_span, print_json, print_value, run_as_data
 from railtracks.cli._run import finish, shown, with_options
 from railtracks.cli._targets import find_flow, load_flow, load_object
 from railtracks.state import Status, Store, cancel_run, load_run, prune, send

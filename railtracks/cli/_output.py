@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import time
 import traceback
@@ -12,7 +11,7 @@ from datetime import datetime
 from typing import Any, TextIO
 
 from railtracks import ExecutionInfo
-from railtracks._options import shown_store
+from railtracks._options import store_option
 from railtracks.cli._errors import MistakeError
 from railtracks.state import Question
 from railtracks.state._questions import open_questions
@@ -54,14 +53,6 @@ def answer_line(identifier: str, question: Question, store: object = None) -> st
     return (
         f"railtracks answer {identifier} {question.id} ...{store_option(store)}  # {shorten(question.text, MAX_TEXT)}"
     )
-
-
-def store_option(store: object) -> str:
-    """Return what follows a command for a run in a store that a text names, for a shell; "" for any other store.
-
-    The password that the address of a database may have is not shown.
-    """
-    return f" --store {shlex.quote(shown_store(store))}" if isinstance(store, str) else ""
 
 
 def came_for(info: ExecutionInfo) -> tuple[str, ...]:

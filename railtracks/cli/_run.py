@@ -14,6 +14,7 @@ from railtracks import Flow, RunSuspended, Session
 from railtracks._config import is_configured
 from railtracks._exit_codes import ExitCode
 from railtracks._flow import FlowConnection
+from railtracks._options import store_option
 from railtracks._progress._display import display
 from railtracks.cli._arguments import parameters_of, usage_of
 from railtracks.cli._errors import complain, discard_output, exit_code_of, for_the_command_line
@@ -24,7 +25,6 @@ from railtracks.cli._output import (
     print_value,
     run_as_data,
     show_tree,
-    store_option,
     user_traceback,
 )
 from railtracks.exceptions import ConfigError, RTError

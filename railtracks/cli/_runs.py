@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from railtracks import ExecutionInfo
+from railtracks._options import store_option
 from railtracks._wording import counted
 from railtracks.cli._output import (
     answer_line,
@@ -19,7 +20,6 @@ from railtracks.cli._output import (
     run_as_data,
     show_tree,
     shown_age,
-    store_option,
 )
 from railtracks.state import CallRecord, RunSummary, Status, Store, list_runs, load_run
 from railtracks.state._comparison import compare

@@ -61,6 +61,7 @@ class RunStorage:
         kept_identifier: The identifier under which an earlier run is kept, if that is settled: its messages are there.
         values: Keeps the large values of the session; None if the store cannot.
         kept_at: Where the run is once ``save`` has ended, for people.
+        saved_as: The identifier under which ``save`` has kept the run; None if it is not on record.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class RunStorage:
         self._redactor = redactor or Redactor()
         self.values: ValueKeeper | None = None
         self.kept_at = "not saved yet"
+        self.saved_as: str | None = None
         self._identifier = ""
         self._lock: Lock | None = None
         self._lock_failure: BaseException | None = None  # logged by `start`, since the log is opened after `acquire`
@@ -302,7 +304,7 @@ class RunStorage:
                 self._save_elsewhere(store, info, obstacle, journal_is_whole)
                 return not journal_is_whole
             self._save_document(store, self._identifier, info)
-            self.kept_at = f"in {self._location()}"
+            self.kept_at, self.saved_as = f"in {self._location()}", self._identifier
             if self.values is not None:
                 self.values.remove_others()
         except BaseException as exc:  # a user's store may raise anything
@@ -351,6 +353,7 @@ class RunStorage:
             if self.values is not None:
                 self.values.copy_to(kept_as)
         self.kept_at = f"in its journal beside {self._location()}" if journal_is_whole else f"kept as {kept_as}"
+        self.saved_as = self._identifier if journal_is_whole else kept_as
         self._is_first_failure()
         self._log.log(
             logging.ERROR,
@@ -363,6 +366,7 @@ class RunStorage:
         # After a failed journal this is not a second error: its message said that saving may fail too.
         level = logging.ERROR if self._is_first_failure() else logging.WARNING
         self.kept_at = f"in its journal beside {self._location()}" if journal_is_whole else "not saved"
+        self.saved_as = self._identifier if journal_is_whole else None
         try:
             self._log.log(
                 level, "The execution info could not be saved to %s: %s%s",
