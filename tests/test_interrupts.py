@@ -192,6 +192,26 @@ def test_ctrl_c_in_flow_invoke(backend):
     assert saved() == ({"Cancelled"}, "Cancelled")
 
 
+def test_the_traceback_of_ctrl_c_has_the_lines_of_the_program(backend):
+    body = """
+    import traceback
+
+    async def outer():
+        await rt.call(slow)
+
+    try:
+        rt.Flow("F", outer, backend=BACKEND, **OPTIONS).invoke()
+    except KeyboardInterrupt as exc:
+        chain = [each for each in (exc.__context__, exc) if each is not None]
+        frames = [frame for each in chain for frame in traceback.extract_tb(each.__traceback__)]
+        say(*(frame.name for frame in frames if "site-packages" in frame.filename or "asyncio" in frame.filename))
+        say(*(frame.name for frame in frames if frame.name in ("run", "outer", "slow", "call", "run_event_loop")))
+    """
+    libraries, lines = interrupted(body, backend)[1:3]
+    assert libraries == ""
+    assert sorted(lines.split()) == ["outer", "run", "slow"]
+
+
 TERMINATED = {
     "async": "anyio.run(rt.Flow('F', slow, **OPTIONS).ainvoke, backend=BACKEND)",
     "sync": "with rt.Session(backend=BACKEND, **OPTIONS): rt.call_sync(slow)",

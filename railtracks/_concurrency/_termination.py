@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, TypeVar, cast
 
 import anyio
 
 from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._loop_interrupts import loop_interrupts
+from railtracks._concurrency._suspended import is_user_module
 from railtracks._concurrency._task_groups import split_cancellation
 
 T = TypeVar("T")
@@ -132,6 +134,8 @@ def run_event_loop(func: Callable[[], Awaitable[T]], backend: str) -> T:
 
     Raises:
         SystemExit: SIGTERM came.
+        KeyboardInterrupt: Ctrl-C came. Its traceback has the lines of the program at which it stood, without the frames
+            of the library and of the event loop, which would be three times as many.
         BaseException: whatever ``func`` raises.
     """
     termination = Termination()
@@ -140,6 +144,8 @@ def run_event_loop(func: Callable[[], Awaitable[T]], backend: str) -> T:
         result, error = anyio.run(_outcome_of, func, backend=backend)
     except BaseException as exc:
         termination.end(exc)
+        if type(exc) is KeyboardInterrupt:  # and no class of a user's
+            _leave_out_library_frames(exc)
         raise
     termination.end(error)
     if error is not None:
@@ -148,6 +154,24 @@ def run_event_loop(func: Callable[[], Awaitable[T]], backend: str) -> T:
         finally:
             del error  # its traceback refers to this frame
     return cast("T", result)
+
+
+def _leave_out_library_frames(interrupt: KeyboardInterrupt) -> None:
+    interrupt.__traceback__ = _user_frames(interrupt.__traceback__)
+    asyncio = sys.modules.get("asyncio")  # which a program on trio need not have
+    cancellation = interrupt.__context__  # of the main task, which asyncio cancels first
+    if asyncio is not None and cancellation is not None and type(cancellation) is asyncio.CancelledError:
+        cancellation.__traceback__ = _user_frames(cancellation.__traceback__)
+
+
+def _user_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without the frames of the library, of event loops and of the standard library."""
+    if traceback is None:
+        return None
+    rest = _user_frames(traceback.tb_next)
+    if not is_user_module(traceback.tb_frame.f_globals.get("__name__")):
+        return rest
+    return TracebackType(rest, traceback.tb_frame, traceback.tb_lasti, traceback.tb_lineno)
 
 
 async def _outcome_of(func: Callable[[], Awaitable[T]]) -> tuple[T | None, BaseException | None]:
