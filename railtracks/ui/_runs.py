@@ -209,7 +209,7 @@ def _row(run: RunSummary, now: float) -> Row:
         flow=flow,
         name=shorten(flow, _MAX_NAME),
         status=status,
-        kind=status.partition(" ")[0].lower(),
+        kind=status.partition(" ")[0].lower() if run.state == "ended" else run.state,
         calls="" if run.calls is None else f"{run.calls:,}",
         seconds="" if ended is None else shown_seconds(ended),
         since=run.start_time if run.state == "running" else None,

@@ -342,7 +342,7 @@ def running(store):
 
 
 def test_a_run_is_watched_from_the_list_to_its_end(page, running, store):
-    page.wait_text("#list tbody tr", "Running")
+    page.wait_text("#list tbody tr", "running")
     page.click("#run-nightly")
     page.wait_text("#headline", "running")
     assert page.texts("[data-action]") == ["Cancel"]
@@ -370,7 +370,7 @@ def test_the_page_of_a_run_says_what_is_wrong_until_it_is_not(page, store, monke
 def test_a_run_is_cancelled_by_its_button(page, running):
     from selenium.webdriver.common.action_chains import ActionChains
 
-    page.wait_text("#list tbody tr", "Running")
+    page.wait_text("#list tbody tr", "running")
     page.press("j", "\ue007")
     page.wait("return document.querySelector('[data-action=cancel]')")
     page.click("[data-action=cancel]")
@@ -514,7 +514,7 @@ class TestPictures:
     @pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("desktop", "dark"), ("phone", "dark")])
     def test_each_page_fits_and_has_its_colours(self, visit, store, running, size, theme):
         visit.enter(size, theme)
-        visit.wait_text("#list tbody tr", "Running")
+        visit.wait_text("#list tbody tr", "running")
         visit.press("j", "j")
         background = visit.run("return getComputedStyle(document.body).backgroundColor")
         assert (background == "rgb(15, 19, 24)") == (theme == "dark")

@@ -154,7 +154,7 @@ def test_a_run_of_another_process_is_shown_while_it_runs(start):
     with server.listen("/events") as events, running("app.py:working", "100", "--run-identifier", "live"):
         while "/runs/live" not in (rows := next(events)["rows"]):
             pass
-        assert "Running" in rows
+        assert "Open (running)" in rows
         with server.listen("/runs/live/events") as updates:
             calls = set()
             while len(calls) < 4:

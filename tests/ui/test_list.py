@@ -199,7 +199,8 @@ def test_a_row_says_how_far_a_run_has_come():
     )
     rows = list_page(runs, Query(), NOW).rows
     assert [(row.status, row.kind, row.name, row.calls, row.seconds, row.since) for row in rows] == [
-        ("Running", "running", "Flow 1", "", "", NOW - 1), ("Died", "died", "Flow 2", "", "", None),
+        ("Open (running)", "running", "Flow 1", "", "", NOW - 1),
+        ("Open (process_died)", "died", "Flow 2", "", "", None),
         ("Cancelled (interrupted)", "cancelled", "Flow 0", "1,234", "500 ms", None),
         ("Ended", "ended", "night", "4", "", None),
     ]  # fmt: skip

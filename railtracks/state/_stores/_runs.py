@@ -14,7 +14,7 @@ from railtracks.exceptions import ConfigError, StateError
 from railtracks.state._document._checksums import RUNS_BEGIN
 from railtracks.state._info import ExecutionInfo, with_large_values
 from railtracks.state._journal._reader import has_torn_header, is_torn
-from railtracks.state._records import Status
+from railtracks.state._records import Reason, Status
 from railtracks.state._serialization._large_values import checked
 from railtracks.state._stores._headers import (
     begins_as_document,
@@ -117,9 +117,9 @@ def list_runs(
 
 
 def shown_state(run: RunSummary) -> str:
-    """Return in a word or two how far a run has come."""
+    """Return the status of a run with its cause, in the words that its calls have: ``Open (process_died)``."""
     if run.state != "ended":
-        return "Running" if run.state == "running" else "Died"
+        return f"{Status.OPEN.value} ({'running' if run.state == 'running' else Reason.PROCESS_DIED.value})"
     status = "Ended" if run.status is None else run.status.value
     return f"{status} (interrupted)" if run.interrupted else status
 
