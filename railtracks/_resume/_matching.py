@@ -26,6 +26,7 @@ from railtracks.state._serialization._record_text import (
     loads,
     member_text,
     parse_members,
+    why_lossy,
 )
 
 NOT_ON_RECORD = "it is not on record"
@@ -156,7 +157,7 @@ def _why_not_found(record: CallRecord) -> str:
     assert record.inputs is not None
     form = form_in(record.inputs)
     if is_lossy(form):
-        return f"its arguments cannot be compared: they are not all on record ({form})"
+        return f"its arguments cannot be compared: they are not all on record ({why_lossy(form)})"
     return NOT_ON_RECORD
 
 
@@ -264,9 +265,10 @@ def restore_change(change: Change, find: Find = find_nothing) -> Any:
         ValueError: It cannot be restored. The text says why.
     """
     what = f"the value that it put into the context as {change.key!r}"
-    if is_lossy(change.form) or (change.form is Form.TYPED and change.types is None):
-        lost = what if is_lossy(change.form) else f"the type of {what}"
-        raise ValueError(f"{lost} is not on record ({change.form})")
+    if is_lossy(change.form):
+        raise ValueError(f"{what} is not on record ({why_lossy(change.form)})")
+    if change.form is Form.TYPED and change.types is None:
+        raise ValueError(f"the type of {what} is not on record")
     if change.value is None:
         return None
     # Imported here because few programs resume, and it brings a dozen modules.
@@ -307,7 +309,7 @@ def restore_arguments(
     assert record.inputs is not None
     form = form_in(record.inputs)
     if is_lossy(form):
-        raise ValueError(f"has arguments that are not all on record ({form.value})")
+        raise ValueError(f"has arguments that are not all on record ({why_lossy(form)})")
     from railtracks.state._serialization._former_text import former_inputs
     from railtracks.state._serialization._restoring import UnknownTypeError, restore
     from railtracks.state._serialization._type_hints import hints_of

@@ -249,9 +249,9 @@ class Client:
     [
         (
             lambda: ["a", ValueError("no")],
-            "ValueError at [1]; return the results alone, or raise the failures of a batch",
+            "ValueError at [1] has no written form; return the results alone, or raise the failures of a batch",
         ),
-        (lambda: {"it": [Client()]}, f"{__name__}.Client at ['it'][0]; return plain data or types"),
+        (lambda: {"it": [Client()]}, f"{__name__}.Client at ['it'][0] has no written form; return plain data or types"),
     ],
     ids=["failure", "object"],
 )
@@ -261,5 +261,5 @@ async def test_what_has_no_written_form_in_a_result_is_named(logged, result, tex
 
     await started_again(main).ainvoke()
     (warning,) = logged("WARNING")
-    assert f"its result is not all on record (opaque): {text}" in warning
+    assert f"its result is not all on record, as {text}" in warning
     assert ("ExceptionGroup" in warning) == ("ValueError" in text)

@@ -155,5 +155,5 @@ async def test_what_cannot_be_written_makes_a_call_run_again(world):
     _, session = await resumed(flow)
     assert world.ran() == ["give", "x", "give", "x"]
     assert [call.why for call in session.info.resumed if call.name == "give"] == [
-        "its result is not all on record (opaque)"
+        "its result is not all on record (a value has no written form)"
     ]

@@ -216,7 +216,7 @@ async def test_calls_that_run_again_are_warned_of_once(world, logged):
     world.ran()
     _, session = await resumed(flow_of(main))
     assert world.ran() == [0, 1, 2, "x"]
-    why = "its result is not all on record (masked)"
+    why = "its result is not all on record (a secret is masked)"
     assert reasons(session.info)["token"] == why
     text = f"3 calls that had completed ran again, first token: {why}; info.resumed lists all calls"
     assert logged("WARNING") == [text]

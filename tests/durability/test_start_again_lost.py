@@ -46,8 +46,11 @@ LOST = {
         unannotated,
         "is of a type that only an annotation can bring back \\(.*Report\\); annotate what the node",
     ),
-    "exception": (lambda: giving([ValueError("x")]), r"is not all on record \(opaque\): ValueError at \[0\]; return"),
-    "secret": (lambda: giving({"a": Secret("correct horse")}), r"is not all on record \(masked\); it holds a secret"),
+    "exception": (
+        lambda: giving([ValueError("x")]),
+        r"is not all on record, as ValueError at \[0\] has no written form; return",
+    ),
+    "secret": (lambda: giving({"a": Secret("correct horse")}), r"is not all on record, as it holds a secret"),
 }
 
 

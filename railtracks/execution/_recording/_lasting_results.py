@@ -25,7 +25,7 @@ _FAILURES = (
     'return the results alone, or raise the failures of a batch: `raise ExceptionGroup("items", failures)`; or return '
     "their texts"
 )
-_MASKED = "is not all on record (masked); it holds a secret; return it without"
+_MASKED = "is not all on record, as it holds a secret; return it without"
 
 
 class LastingResults:
@@ -115,7 +115,7 @@ def _why_opaque(output: Any) -> str:
     place, mark = _first_mark(output, "") or ("", {})
     name, at = mark.get("$type", "its class"), f" at {place}" if place else ""
     advice = _FAILURES if "$traceback" in mark else _OPAQUE
-    return f"is not all on record (opaque): {name}{at}; {advice}"
+    return f"is not all on record, as {name}{at} has no written form; {advice}"
 
 
 def _first_mark(data: Any, place: str) -> tuple[str, dict[str, Any]] | None:

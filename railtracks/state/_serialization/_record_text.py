@@ -340,6 +340,19 @@ def is_lossy(form: Form) -> bool:
     return form not in (Form.PLAIN, Form.TYPED)
 
 
+_WHY_LOSSY = {
+    Form.CUT: "too large, or nested too deeply",
+    Form.OPAQUE: "a value has no written form",
+    Form.MASKED: "a secret is masked",
+    Form.UNKNOWN: "written by an early release",
+}
+
+
+def why_lossy(form: Form) -> str:
+    """Return for people why something in the value cannot be brought back."""
+    return _WHY_LOSSY[form]
+
+
 def _format_marks(of: str, form: Form, types: str | None) -> str:
     shown = "" if types is None else f', "{of}_types": {types}'
     return "" if form is Form.PLAIN else f'{shown}, "{of}_form": "{form.value}"'

@@ -29,6 +29,7 @@ from railtracks.state._serialization._record_text import (
     json_decoder,
     parse_members,
     result_text,
+    why_lossy,
 )
 from railtracks.state._serialization._restoring import UnknownTypeError, restore
 from railtracks.state._serialization._standard_types import find_standard
@@ -90,7 +91,7 @@ def restore_result(output: str, annotation: Any, find: Find = find_nothing) -> A
     """
     form = form_in(output)
     if is_lossy(form):
-        raise ValueError(f"is not all on record ({form.value})")
+        raise ValueError(f"is not all on record ({why_lossy(form)})")
     if form is Form.PLAIN and (annotation in _EXACT or annotation is UNKNOWN):
         data, end = json_decoder().raw_decode(output, _OUTPUT_BEGINS)
         if end == len(output) and type(data) in _EXACT and (annotation is type(data) or annotation is UNKNOWN):
@@ -134,7 +135,7 @@ def restore_error(output: str, *annotations: Any) -> BaseException:
     if form is Form.PLAIN:
         raise ValueError("was recorded by an earlier release, which did not record all of an exception")
     if is_lossy(form):
-        raise ValueError(f"is not all on record ({form.value})")
+        raise ValueError(f"is not all on record ({why_lossy(form)})")
     members = parse_members(output)
     data = members["output"]
     error = restore(data, members["output_types"], *annotations)

@@ -18,7 +18,7 @@ from railtracks.exceptions import ConfigError, StateError
 from railtracks.state._info import ExecutionInfo
 from railtracks.state._records import CallRecord, Reason, Status
 from railtracks.state._redaction._redactor import Redactor
-from railtracks.state._serialization._record_text import dumps, form_in, is_lossy, loads, member_text
+from railtracks.state._serialization._record_text import dumps, form_in, is_lossy, loads, member_text, why_lossy
 from railtracks.state._stores._headers import HEADER_BYTES, read_document_header
 from railtracks.state._stores._mailboxes import Mailbox
 from railtracks.state._stores._protocols import Store, Stored
@@ -243,7 +243,7 @@ def encode_message(topic: object, value: object) -> bytes:
     text, form, types = member_text(None, value, Redactor(), LARGEST)
     problem = None
     if is_lossy(form):
-        problem = f"not all of it can be written ({form.value})"
+        problem = f"not all of it can be written ({why_lossy(form)})"
     else:
         try:
             again = restore(loads(text), None if types is None else loads(types))
