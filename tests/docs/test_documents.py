@@ -35,7 +35,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITHOUT_CODE = {
     *("design.md", "faq.md", "format.md", "peers.md", "policy.md", "reference.md", "soak.md", "troubleshooting.md"),
 }
-ELSEWHERE = {"recipes-running.md", "recipes-tests.md", "recipes-web.md", "recipes.md", "start.md"}
+ELSEWHERE = {
+    *("recipes-running.md", "recipes-tests.md", "recipes-web.md", "recipes.md", "start.md"),
+    *("tutorial-pipeline.md", "tutorial-service.md"),
+}
 """Pages whose code needs other packages or the files before it; ``tests/ecosystem`` runs it."""
 CONTINUES = "*Continues from above.*"
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -207,12 +207,20 @@ def baked(lines: Iterable[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def background(folder: Path, server: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run a server, hypercorn on trio, until the end of the block, and yield its address and its process."""
+def background(
+    folder: Path, server: str, app: str = "app:app", patience: str = "10"
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run a server, hypercorn on trio, until the end of the block, and yield its address and its process.
+
+    Stopped by SIGTERM, it waits for open requests for ``patience`` seconds.
+    """
     place = f"127.0.0.1:{free_port()}"
     port = place.rpartition(":")[2]
-    arguments = ["--port", port] if server == "uvicorn" else ["--worker-class", "trio", "--bind", place]
-    command = [sys.executable, "-m", server, "app:app", *arguments]
+    arguments = {
+        "uvicorn": ["--port", port, "--timeout-graceful-shutdown", patience],
+        "hypercorn": ["--worker-class", "trio", "--bind", place, "--graceful-timeout", patience],
+    }
+    command = [sys.executable, "-m", server, app, *arguments[server]]
     with subprocess.Popen(
         command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as program:

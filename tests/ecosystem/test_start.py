@@ -6,30 +6,26 @@ import contextlib
 import http.client
 import json
 import re
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
 
 import pytest
 
-from tests.docs.test_documents import ROOT
-from tests.ecosystem.test_recipes import SECONDS, environment, free_port, get, run
+from tests.ecosystem.reader import Tutorial, railtracks, started, until
+from tests.ecosystem.test_recipes import SECONDS, free_port, get, run
 
 pytestmark = pytest.mark.ecosystem
 
-PAGE = (ROOT / "docs" / "start.md").read_text("utf-8")
-FILES = dict(re.findall(r"Save this as `(\w+\.py)`[^`]*(?:`pytest`)?:\n\n```python\n(.*?)```", PAGE, re.DOTALL))
-CONSOLE = [block.strip().splitlines() for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)]
-[RETRIES] = re.findall(r"```text\n(@rt.function_node\(.*?)```", PAGE, re.DOTALL)
+PAGE = Tutorial("start.md")
+FILES = dict(PAGE.files)
+[RETRIES] = re.findall(r"```text\n(@rt.function_node\(.*?)```", PAGE.text, re.DOTALL)
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path):
     """Make the folder that the reader works in, with all files of the page."""
-    for name, text in FILES.items():
-        (tmp_path / name).write_text(text, "utf-8")
+    PAGE.save(tmp_path)
     return tmp_path
 
 
@@ -38,46 +34,16 @@ def each_backend(request, monkeypatch):
     monkeypatch.setenv("RAILTRACKS_BACKEND", request.param)
 
 
-def shown(command):
-    """Return what the page shows for a command, one list for each time that it stands there."""
-    return [block[1:] for block in CONSOLE if block[0] == f"$ {command}"]
-
-
-def railtracks(folder, *arguments):
-    return run(folder, "-m", "railtracks", *arguments).splitlines()
-
-
-@contextlib.contextmanager
-def started(folder, *arguments):
-    """Run a Python program until the end of the block, and kill it then."""
-    command = [sys.executable, "-u", *arguments]
-    with subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def until(process, line):
-    """Return what a program prints, up to this line."""
-    printed = []
-    for each in process.stdout:
-        printed.append(each.rstrip("\n"))
-        if printed[-1] == line:
-            break
-    return printed
-
-
 def test_the_page_has_the_files_and_commands_that_are_tested():
-    assert [*FILES] == ["orders.py", "test_orders.py", "service.py"]
-    assert len(shown("python orders.py")) == 2
+    assert [name for name, _ in PAGE.files] == ["orders.py", "test_orders.py", "service.py"]
+    assert len(PAGE.shown("python orders.py")) == 2
 
 
 def test_a_killed_program_is_started_again(folder, each_backend):
-    first, second = shown("python orders.py")
+    first, second = PAGE.shown("python orders.py")
     with started(folder, "orders.py") as program:
         assert until(program, first[-1]) == first
-    assert [rounded(line) for line in railtracks(folder, "show", "monday")] == shown("railtracks show monday")[0]
+    assert [rounded(line) for line in railtracks(folder, "show", "monday")] == PAGE.shown("railtracks show monday")[0]
     assert run(folder, "orders.py").splitlines() == second
     assert run(folder, "orders.py").splitlines() == second[-1:]
 
@@ -149,6 +115,6 @@ def ask(address, order):
 
 
 def answer_to_curl(order):
-    [block] = [block for block in CONSOLE if block[0].startswith("$ curl")]
+    [block] = [block for block in PAGE.console if block[0].startswith("$ curl")]
     assert json.dumps(order) in block[0]
     return block[1:]
