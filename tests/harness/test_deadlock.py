@@ -10,8 +10,10 @@ import threading
 
 import anyio
 import anyio.from_thread
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
+import trio
 
 import railtracks as rt
 from railtracks.testing import ClockHeldError, Deadlock, VirtualClock, run, simulate
@@ -79,6 +81,34 @@ def test_patience_starts_again_for_each_wait(backend):
                 await anyio.to_thread.run_sync(work)
 
     run(main, backend=backend, clock=VirtualClock(patience=0.2))
+
+
+def test_an_event_loop_that_never_wakes_is_reported(backend):
+    """As if something had closed the file by which threads wake it: what they hand over stays there."""
+
+    async def main(clock):
+        clock.event_loop.has_news = lambda: True
+        with anyio.move_on_after(5):
+            await anyio.sleep_forever()
+
+    clock = VirtualClock(patience=0.2)
+    with takes_less_than(5), pytest.raises(ClockHeldError, match="for the event loop, which does not wake, has been"):
+        run(main, clock, backend=backend, clock=clock)
+
+
+def test_a_file_that_was_closed_behind_its_back_is_reported():
+    """trio waits for it for ever."""
+    here, there = socket.socketpair()
+    file = here.fileno()
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(trio.lowlevel.wait_readable, file)
+            await anyio.wait_all_tasks_blocked()
+            here.close()
+
+    with there, takes_less_than(5), pytest.raises(ClockHeldError, match=f"file descriptor {file}"):
+        run(main, backend="trio", clock=VirtualClock(patience=0.2))
 
 
 def test_a_wait_that_can_never_end_is_an_error_at_once(backend):

@@ -41,6 +41,8 @@ WALL = 1e9
 """The wall clock when a run begins, if no date is drawn: 2001-09-09, 01:46:40 UTC."""
 STALLED = "a thread stood still, maybe for something that a sleeping thread has, and the clock moved on"
 """Why the seed does not decide a run in which that happened."""
+NEWS = "something that has come for the event loop, which does not wake,"
+"""What holds the clock until the event loop has taken it."""
 TURNS_BETWEEN_COLLECTIONS = 100
 """How many turns of the event loop there are from one garbage collection to the next."""
 MAX_TIMERS = 1000
@@ -242,10 +244,10 @@ class VirtualClock:
             deadline = None
         while True:
             if self._let_threads_go_on() and self._has_news():
-                return False
+                return self._wait_for_news(deadline)
             holders = self._holders.find(self.is_blocked)
             if self._has_news():
-                return False
+                return self._wait_for_news(deadline)
             if not self._jump_to_thread(holders, deadline):
                 break
         if not holders and (deadline is not None or not self.jumps):
@@ -256,6 +258,14 @@ class VirtualClock:
             self._fail(Deadlock, "nothing can run, and there is no deadline to wait for")
         else:
             self._waiting_since = self._wait_for(holders, deadline, self._waiting_since)
+        return False
+
+    def _wait_for_news(self, deadline: float | None) -> bool:
+        """Return False, as the event loop is about to take what it has; fail if it never does.
+
+        Then the file by which threads wake it is broken: something else has closed it, for instance.
+        """
+        self._waiting_since = self._wait_for([NEWS], deadline, self._waiting_since)
         return False
 
     def _has_news(self) -> bool:

@@ -73,8 +73,8 @@ def _peer_of_pair(view: socket.socket) -> Any:
 
 
 def is_readable(files: list[int]) -> bool:
-    """Return whether there is something to read from one of the files. Nothing is read."""
+    """Return whether there is something to read from one of the files. Nothing is read. One that is closed has none."""
     poll = select.poll()
     for file in files:
         poll.register(file, select.POLLIN)
-    return bool(poll.poll(0))
+    return any(event != select.POLLNVAL for _, event in poll.poll(0))
