@@ -15,6 +15,8 @@ from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._run import run_with
 from railtracks.testing._virtual_time._run_options import RunOptions
 
+PATIENCE = 120
+"""Real seconds that threads and processes have where many tests share few processors."""
 _clocks: list[VirtualClock] = []
 _held_from_outside = 0
 
@@ -40,7 +42,7 @@ def hold_clock() -> Iterator[None]:
 
 
 def run(backend: str, func: Callable[..., Any], *args: Any) -> Any:
-    clock = VirtualClock(patience=20)
+    clock = VirtualClock(patience=PATIENCE)
     with ExitStack() as stack:
         if _held_from_outside:
             stack.enter_context(clock.hold())

@@ -104,6 +104,8 @@ def test_timeout_begins_when_there_is_a_place(backend, session, place):
         async with session(timeout=60) as opened, anyio.create_task_group() as group:
             group.start_soon(rt.call, held, "first")
             await begun("first")
+            while _waiting_for(opened, 0):  # it may begin before its `submit` returns
+                await checkpoint()
             group.start_soon(rt.call, late, "second")
             await waiting(opened, 1)
             assert f"waiting for {WAITS[place]}" in str(opened.info)
