@@ -23,7 +23,7 @@ from benchmarks.peers.peers import JOBS, PEERS
 
 
 def machine() -> str:
-    """Say what the machine is, and whether other programs keep it busy."""
+    """Say what the machine is, and whether other programs keep it busy. Call it before anything is measured."""
     model = next(
         (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine()
     )
@@ -45,6 +45,12 @@ def main() -> None:
         metavar="NAME",
         help="the peers to measure, by what their names begin with; nothing is written",
     )
+    parser.add_argument(
+        "--jobs",
+        nargs="+",
+        choices=[job.name for job in JOBS],
+        help="the work to measure anew, without the kills; of other work the last results are kept",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often each job is run; the median counts")
     parser.add_argument("--folder", type=Path, default=Path(".peers"), help="where the environments are")
     parser.add_argument(
@@ -54,6 +60,9 @@ def main() -> None:
     if options.report:
         report.write(report.load())
         return
+    here = machine()
+    jobs = tuple(job for job in JOBS if options.jobs is None or job.name in options.jobs)
+    before = {} if options.jobs is None else {name: kept["figures"] for name, kept in report.load()["peers"].items()}
     made = {}
     for peer in PEERS:
         if options.only is None or any(peer.name.startswith(name) for name in options.only):
@@ -61,16 +70,16 @@ def main() -> None:
                 made[peer.name] = environments.make(peer, options.folder.resolve())
             except subprocess.CalledProcessError as error:
                 print(f"{peer.name} is left out: {error}", file=sys.stderr)
-    figures = measure(made, options.rounds)
+    figures = measure(made, options.rounds, jobs, kills=options.jobs is None)
     floors = {peer.name: peer.floor for peer in PEERS}
     results = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(),
+        "machine": here,
         "peers": {
             name: {
                 **attrs.asdict(made[name], filter=lambda each, _: each.name != "python"),
                 "floor": floors[name],
-                "figures": figures[name],
+                "figures": {**before.get(name, {}), **figures[name]},
             }
             for name in made
         },

@@ -23,15 +23,23 @@ PATIENCE = 300
 Figure = dict[str, Any]
 
 
-def measure(environments: dict[str, Environment], rounds: int) -> dict[str, dict[str, Figure]]:
+def measure(
+    environments: dict[str, Environment], rounds: int, jobs: tuple[Job, ...] = JOBS, kills: bool = True
+) -> dict[str, dict[str, Figure]]:
     """Return what each peer needs for each job that it has: the median of the rounds.
 
     The peers take turns within a round, so that a slow minute of the machine hits them all.
+
+    Args:
+        environments: Those of the peers, by their names.
+        rounds: How often each job is run.
+        jobs: What to measure.
+        kills: Whether to find out as well what each peer repeats after a kill.
     """
     peers = [peer for peer in PEERS if peer.name in environments]
     known = {peer.name: run_script(peer, environments[peer.name]) for peer in peers}
     results: dict[str, dict[str, list[Figure]]] = {peer.name: {} for peer in peers}
-    for job in JOBS:
+    for job in jobs:
         for number in range(rounds):
             for peer in peers:
                 if job.name in known[peer.name]:
@@ -41,7 +49,7 @@ def measure(environments: dict[str, Environment], rounds: int) -> dict[str, dict
                     print(f"{job.name} {number + 1}/{rounds} {peer.name}: {figure}", file=sys.stderr, flush=True)
     figures = {name: {job: _median(all_of) for job, all_of in jobs.items()} for name, jobs in results.items()}
     for peer in peers:
-        if "durable" in known[peer.name]:
+        if kills and "durable" in known[peer.name]:
             figures[peer.name]["durable"] = {"repeated": repeated_steps(peer, environments[peer.name])}
     return figures
 
