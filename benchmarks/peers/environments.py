@@ -17,9 +17,11 @@ CHECKOUT = Path(__file__).parents[2]
 
 _ABOUT = """
 import importlib.metadata, json, sys, time
-name, module = sys.argv[1:]
+name, module, *used = sys.argv[1:]
 start = time.perf_counter()
-__import__(module)
+imported = importlib.import_module(module)
+for each in used:
+    getattr(imported, each)
 seconds = time.perf_counter() - start
 print(json.dumps([importlib.metadata.version(name) if name else "", seconds]))
 """
@@ -34,7 +36,7 @@ class Environment:
         version: The version of the library; empty for the standard library.
         packages: How many distributions it needs, itself included.
         megabytes: What they take on disk, before Python compiles them.
-        import_seconds: How long the import takes, the fastest of five.
+        import_seconds: How long the import takes, with what is loaded when it is first used; the fastest of five.
     """
 
     python: str
@@ -63,10 +65,19 @@ def make(peer: Peer, folder: Path) -> Environment:
     packages = [each for each in site.glob("*.dist-info") if not each.name.startswith(("pip-", "setuptools-"))]
     size = sum(each.stat().st_size for each in site.rglob("*") if each.is_file() and each.suffix != ".pyc")
     name = peer.requires[0].split("=")[0] if peer.requires else ""
-    about = [json.loads(_run([python, "-c", _ABOUT, name, peer.module], path)) for _ in range(5)]
+    about = [json.loads(_run([python, "-c", _ABOUT, name, peer.module, *peer.uses], path)) for _ in range(5)]
     return Environment(python, about[0][0], len(packages), size / 1e6, min(seconds for _, seconds in about))
 
 
 def _run(command: list[str], cwd: Path | None = None) -> str:
-    environment = {**os.environ, **OFFLINE}
-    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, cwd=cwd, env=environment).stdout
+    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, cwd=cwd, env=variables()).stdout
+
+
+def variables() -> dict[str, str]:
+    """Return the environment variables of a peer.
+
+    Modules are compiled once, when they are installed, as in most programs: to compile all of them would be most of
+    what an import takes.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, **OFFLINE, "UV_COMPILE_BYTECODE": "1"}

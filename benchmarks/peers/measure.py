@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.environments import Environment
-from benchmarks.peers.peers import JOBS, OFFLINE, PEERS, Job, Peer
+from benchmarks.peers.environments import Environment, variables
+from benchmarks.peers.peers import JOBS, PEERS, Job, Peer
 
 SCRIPTS = Path(__file__).with_name("scripts")
 PATIENCE = 300
@@ -80,14 +80,14 @@ def run_script(peer: Peer, environment: Environment, *arguments: str, may_die: b
     """Run a script, and return what it prints last. Whatever it has started is killed when it has ended."""
     command = [environment.python, str(SCRIPTS / f"{peer.script}.py"), *arguments]
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as output:
-        variables = {**os.environ, **OFFLINE, "PREFECT_HOME": arguments[1] if may_die else folder, **peer.environment}
+        own = {"PREFECT_HOME": arguments[1] if may_die else folder, **peer.environment}
         process = subprocess.Popen(
             command,
             stdout=output,
             stderr=output,
             stdin=subprocess.DEVNULL,
             cwd=folder,
-            env=variables,
+            env={**variables(), **own},
             start_new_session=True,
         )
         try:

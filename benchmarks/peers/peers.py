@@ -16,6 +16,7 @@ class Peer:
         script: The script in ``scripts/``, without ``.py``, which has a function for each job.
         requires: What pip installs into the environment; the first is the library itself, whose version is shown.
         module: The module whose import is timed.
+        uses: What its script uses of the module and the module loads only then; it is timed as well.
         scale: How many of the usual items it gets, as a part of 1: slow libraries get fewer, or a run would take hours.
         environment: Variables that the script is started with.
         floor: Whether it is there as the floor, and records nothing.
@@ -25,6 +26,7 @@ class Peer:
     script: str
     requires: tuple[str, ...]
     module: str
+    uses: tuple[str, ...] = ()
     scale: float = 1.0
     environment: Mapping[str, str] = attrs.field(factory=dict)
     floor: bool = False
@@ -62,9 +64,11 @@ PATIENT = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
 HERE = "railtracks"
 """In ``requires``, stands for this checkout."""
 
+OURS = ("Flow", "Session", "call", "call_batch", "broadcast")
+
 PEERS = (
-    Peer("Railtracks, asyncio", "with_railtracks", (HERE,), "railtracks"),
-    Peer("Railtracks, trio", "with_railtracks", (HERE,), "railtracks", environment={"BACKEND": "trio"}),
+    Peer("Railtracks, asyncio", "with_railtracks", (HERE,), "railtracks", OURS),
+    Peer("Railtracks, trio", "with_railtracks", (HERE,), "railtracks", OURS, environment={"BACKEND": "trio"}),
     Peer("Apache Burr", "with_burr", ("apache-burr", "apache-burr[tracking]", "aiosqlite"), "burr.core"),
     Peer("pydantic-graph", "with_pydantic_graph", ("pydantic-graph",), "pydantic_graph"),
     Peer("LangGraph", "with_langgraph", ("langgraph", "langgraph-checkpoint-sqlite"), "langgraph.func"),

@@ -52,6 +52,8 @@ async def ten_steps(folder: str) -> None:
         await rt.call(effect, folder, number)
 
 
+two_steps_flow = rt.Flow("Two steps", two_steps, save_state=False, logging_setting="NONE")
+
 effect = rt.function_node(jobs.effect)
 tick = rt.function_node(jobs.tick)
 tick_or_fail = rt.function_node(jobs.tick_or_fail)
@@ -90,11 +92,9 @@ async def nested(count: int) -> jobs.Result:
 
 
 async def runs(count: int) -> jobs.Result:
-    flow = rt.Flow("Two steps", two_steps, save_state=False, logging_setting="NONE")
-
     async def many(count: int) -> None:
         for number in range(count):
-            await flow.ainvoke(number)
+            await two_steps_flow.ainvoke(number)
 
     return await jobs.per_item(count, many)
 
