@@ -135,10 +135,11 @@ class Simulated:
             ConfigError: ``raises`` is not allowed; or as ``simulate``, and other errors of that.
         """
         from railtracks.testing import check
+        from railtracks.testing._arguments import as_exception_types
         from railtracks.testing._simulation._injection import ProcessKilled
         from railtracks.testing._simulation._simulate import simulate_any
 
-        kinds = _kinds_of(raises)
+        kinds = as_exception_types("simulated", raises)
         keeps_exit = any(issubclass(SystemExit, kind) for kind in kinds)
         outcome = simulate_any(keeps_exit, target, *args, backend=self.backend, **options)
         exc = outcome.exception
@@ -156,25 +157,6 @@ class Simulated:
         if exc is not None and not isinstance(exc, (*kinds, ProcessKilled)):
             raise exc
         return outcome
-
-
-def _kinds_of(raises: object) -> tuple[type[BaseException], ...]:
-    """Return the classes that the argument ``raises`` names.
-
-    Raises:
-        ConfigError: it is not allowed.
-    """
-    from railtracks.exceptions import ConfigError
-
-    if raises is None:
-        return ()
-    kinds = raises if isinstance(raises, tuple) else (raises,)
-    if not kinds or not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-        raise ConfigError(
-            f"simulated: raises={raises!r} is not allowed; use a class of exceptions, such as ValueError, or a tuple "
-            f"of them"
-        )
-    return kinds
 
 
 def _ending_in(exc: BaseException) -> BaseException | None:

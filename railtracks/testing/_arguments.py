@@ -50,6 +50,19 @@ def as_mapping(owner: str, name: str, value: Any, write: str) -> dict[Any, Any]:
     return dict(value or {})
 
 
+def as_exception_types(owner: str, raises: Any) -> tuple[type[BaseException], ...]:
+    """Return the classes that an argument ``raises`` names: one, a tuple of them, or None for none."""
+    if raises is None:
+        return ()
+    kinds = raises if isinstance(raises, tuple) else (raises,)
+    if not kinds or not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise ConfigError(
+            f"{owner}: raises={raises!r} is not allowed; use a class of exceptions, such as ValueError, or a tuple "
+            f"of them"
+        )
+    return kinds
+
+
 def check_names(owner: str, names: Iterable[str], ran: Iterable[str]) -> None:
     """Validate names of nodes, of which each should be of a node that ran."""
     known = dict.fromkeys(ran)

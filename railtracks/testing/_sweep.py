@@ -10,23 +10,19 @@ import attrs
 
 from railtracks import Flow
 from railtracks._test_probe import counted, resolve_store
-from railtracks.exceptions import ConfigError
 from railtracks.state import MemoryStore
-from railtracks.testing._arguments import as_list, as_mapping, check_flag, check_function, check_names, check_number
+from railtracks.testing._arguments import check_function
 from railtracks.testing._simulation import _sweep_plans as plans
 from railtracks.testing._simulation._injection import FaultyStore
 from railtracks.testing._simulation._outcome import Outcome
+from railtracks.testing._simulation._questions import InvariantError
 from railtracks.testing._simulation._restarts import simulate_restarts
 from railtracks.testing._simulation._simulate import simulate
 from railtracks.testing._simulation._sweep_plans import EXCEPTIONS, Plan
+from railtracks.testing._sweep_options import MAX_RUNS, PAIRS, SweepOptions
 from railtracks.testing._virtual_time._stuck_errors import EndlessRun
-from railtracks.testing.faults import Fault, Raise, as_nodes, node_names
+from railtracks.testing.faults import Fault
 from railtracks.testing.invariants import Invariant, Violation, as_invariants, check
-
-MAX_RUNS = 1000
-"""How many runs a sweep takes at most, by default."""
-PAIRS = 100
-"""How many pairs of faults, and of kills, a sweep tries at most, by default."""
 
 
 @attrs.frozen
@@ -36,73 +32,6 @@ class Subject:
     target: Any
     args: tuple[Any, ...] = ()
     invariants: tuple[Invariant, ...] = ()
-
-
-def _nodes(given: Any) -> tuple[Any, ...]:
-    return tuple(as_nodes("sweep", given))
-
-
-def _exceptions(given: Any) -> tuple[Exception | type[Exception], ...]:
-    exceptions = as_list("sweep", "exceptions", given, "write a list: exceptions=[ConnectionError('lost')]")
-    return tuple(Raise(each).exception for each in exceptions)  # which refuses what is none
-
-
-def _returns(given: Any) -> dict[Any, Any]:
-    return as_mapping("sweep", "returns", given, "write a dict of nodes and values: returns={node: value}")
-
-
-def _flag(_: object, attribute: Any, value: Any) -> None:
-    check_flag("sweep", attribute.name, value)
-
-
-def _number(least: int) -> Callable[[object, Any, Any], None]:
-    return lambda _, attribute, value: check_number("sweep", attribute.name, value, least)
-
-
-@attrs.frozen(kw_only=True)
-class SweepOptions:
-    """The arguments of ``sweep`` that say what goes wrong, by these names, with these defaults.
-
-    Raises:
-        ConfigError: one of them is not allowed.
-    """
-
-    nodes: tuple[Any, ...] = attrs.field(default=(), converter=_nodes)
-    exceptions: tuple[Exception | type[Exception], ...] = attrs.field(default=EXCEPTIONS, converter=_exceptions)
-    hang: bool = attrs.field(default=False, validator=_flag)
-    returns: dict[Any, Any] = attrs.field(default=None, converter=_returns)
-    kills: bool = attrs.field(default=True, validator=_flag)
-    pairs: int = attrs.field(default=PAIRS, validator=_number(0))
-    max_runs: int = attrs.field(default=MAX_RUNS, validator=_number(1))
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """Return the names of these arguments."""
-        return tuple(field.name for field in attrs.fields(cls))
-
-    @property
-    def node_names(self) -> tuple[str, ...]:
-        """The names of ``nodes``."""
-        return tuple(node_names("sweep", self.nodes))
-
-    @property
-    def returned(self) -> dict[str, Any]:
-        """What calls may return, by the names of their nodes."""
-        return dict(zip(node_names("sweep", self.returns), self.returns.values(), strict=True))
-
-    def check_names(self, called: Iterable[str]) -> None:
-        """Validate the names against those of the nodes that were called when nothing went wrong.
-
-        A node that is given itself cannot be misspelt: it may be called only if something goes wrong.
-        """
-        called = list(called)
-        check_names("sweep", (each for each in (*self.nodes, *self.returns) if isinstance(each, str)), called)
-        wanted = self.node_names or called[1:]
-        for name in self.returned:
-            if name in called and name not in wanted:
-                raise ConfigError(
-                    f"sweep: returns has {name!r}, at which nothing goes wrong; write nodes=[{name!r}, ...]"
-                )
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -153,6 +82,7 @@ def sweep(
     exceptions: Iterable[Exception | type[Exception]] = EXCEPTIONS,
     hang: bool = False,
     returns: Mapping[Any, Any] | None = None,
+    raises: type[BaseException] | tuple[type[BaseException], ...] | None = None,
     kills: bool = True,
     pairs: int = PAIRS,
     max_runs: int = MAX_RUNS,
@@ -181,6 +111,8 @@ def sweep(
         exceptions: The exceptions that calls raise; by default a ConnectionError and a ValueError.
         hang: Whether calls may hang and lose their workers, too: they do not end until they are cancelled.
         returns: What calls may return in place of their results, by node or its name. By default nothing.
+        raises: The class, or classes, of the exception that must leave the run when nothing goes wrong. By default it
+            must return something.
         kills: Whether to kill and resume the process.
         pairs: How many pairs of faults, and how many pairs of kills, are tried at most.
         max_runs: How many runs it takes at most, in about 5 ms each. All kinds of faults get a share; ``left_out``
@@ -194,7 +126,8 @@ def sweep(
         What was tried and found. Call its ``check``.
 
     Raises:
-        Violation: the run in which nothing goes wrong broke an invariant.
+        Violation: the run in which nothing goes wrong broke an invariant, or failed, or did not raise what ``raises``
+            names.
         ConfigError: an argument is not allowed, or a name in ``nodes`` or ``returns`` is not that of a node that was
             called in the first run. A node that is called only if something goes wrong is given itself.
         Exception: as of ``simulate``, and what ``setup`` raises.
@@ -209,8 +142,8 @@ def sweep(
         return Subject(target, args, invariants)
 
     return sweep_subjects(
-        make, nodes=nodes, exceptions=exceptions, hang=hang, returns=returns, kills=kills, pairs=pairs,
-        max_runs=max_runs, seed=seed, backend=backend, **options,
+        make, nodes=nodes, exceptions=exceptions, hang=hang, returns=returns, raises=raises, kills=kills,
+        pairs=pairs, max_runs=max_runs, seed=seed, backend=backend, **options,
     )  # fmt: skip
 
 
@@ -221,7 +154,7 @@ def sweep_subjects(make: Callable[[], Subject], **options: Any) -> Sweep:
     names, pairs = how.node_names, how.pairs
     simulated = {name: value for name, value in options.items() if name not in own}
     sweeping = _Sweeping(make, {"seed": 0, **simulated}, how.max_runs)
-    sweeping.run_clean()
+    sweeping.run_clean(how.raises)
     if sweeping.clean.exception is not None:
         sweeping.left_out.append(f"what would follow: with nothing going wrong, the run {sweeping.clean.end}")
     learned = plans.calls_of(sweeping.clean)
@@ -250,6 +183,25 @@ def sweep_subjects(make: Callable[[], Subject], **options: Any) -> Sweep:
     last = [*_some(plans.spread(second), pairs, sweeping), *repeated, *_some(double, pairs, sweeping)]
     sweeping.run_plans(last, in_order=True)
     return sweeping.result()
+
+
+def _ends_as_expected(raises: tuple[type[BaseException], ...]) -> Invariant:
+    """Return an invariant of the run in which nothing goes wrong: it raises one of these, or nothing if there are none.
+
+    A flow that fails by itself does not get to what could go wrong.
+    """
+    expected = " or ".join(kind.__name__ for kind in raises)
+
+    def it_ends_as_expected_when_nothing_goes_wrong(outcome: Outcome) -> None:
+        exc = outcome.exception
+        if exc is None and raises:
+            raise AssertionError(f"it {outcome.end}, and raises={expected} is given; leave that out if it may return")
+        if exc is not None and not isinstance(exc, raises):
+            kind = type(exc).__name__
+            repair = f"raises={expected} is given" if raises else f"correct that, or write raises={kind} if it should"
+            raise InvariantError(f"it {outcome.end}; {repair}", (outcome.info.session_id, 0)) from exc
+
+    return it_ends_as_expected_when_nothing_goes_wrong
 
 
 def _some(candidates: list[Plan], most: int, sweeping: _Sweeping) -> list[Plan]:
@@ -285,8 +237,12 @@ class _Sweeping:
         self.writes: Counter[str] = Counter()
         self.left_out: list[str] = []
 
-    def run_clean(self) -> None:
-        """Run it with nothing going wrong, and count what it writes."""
+    def run_clean(self, raises: tuple[type[BaseException], ...]) -> None:
+        """Run it with nothing going wrong, and count what it writes.
+
+        Raises:
+            Violation: it broke an invariant, or ended otherwise than ``raises`` says.
+        """
         subject = self._make()
         given = self._options.get("store")
         store = MemoryStore() if given is None else resolve_store(given)
@@ -295,7 +251,7 @@ class _Sweeping:
         options = {name: value for name, value in outcome.options.items() if name != "store" or given is not None}
         self.clean = attrs.evolve(outcome, options=options, store=store)
         self._runs += 1
-        check(self.clean, *subject.invariants)
+        check(self.clean, _ends_as_expected(raises), *subject.invariants)
         self._usual = set(plans.places_of(self.clean))
         self.writes = counting.writes
 

@@ -305,13 +305,39 @@ def test_it_leaves_nothing_out_in_silence():
     assert str(small).endswith("left out: nothing")
 
 
-def test_a_flow_that_fails_with_nothing_going_wrong_is_named():
-    def fail():
+def fail():
+    raise LookupError("no order")
+
+
+def test_a_flow_that_fails_with_nothing_going_wrong(backend):
+    with pytest.raises(Violation) as raised:
+        sweep(fail, backend=backend, save_state=False)
+    text = str(raised.value)
+    first = "it ends as expected when nothing goes wrong: it raised LookupError: no order; correct that, or write "
+    assert text.startswith(f"{first}raises=LookupError if it should\n")
+    assert "\n>      0.000 s  s0.0 fail                failed    LookupError('no order')" in text
+    assert f"simulate(fail, seed=0, backend={backend!r}" in text
+    assert isinstance(raised.value.outcome.exception, LookupError)
+
+
+def test_a_flow_that_should_fail_is_swept(backend):
+    @rt.function_node
+    async def refuse():
+        await rt.call(charge_once, "A1")
         raise LookupError("no order")
 
-    done = sweep(fail, save_state=False)
-    assert "with nothing going wrong, the run raised LookupError: no order" in done.left_out
-    assert "with nothing going wrong" not in sweep(charge, "A1", save_state=False).left_out
+    result = swept(refuse, backend=backend, raises=(KeyError, LookupError), pairs=0)
+    result.check()
+    assert result.tried["a call raises"] == 2
+    assert "with nothing going wrong, the run raised LookupError: no order" in result.left_out
+    assert "with nothing going wrong" not in sweep(charge, "A1", save_state=False, backend=backend).left_out
+
+
+def test_a_flow_that_does_not_fail_as_it_should(backend):
+    with pytest.raises(Violation, match="it returned 'receipt for A1', and raises=LookupError is given; leave that"):
+        swept(checkout, "A1", backend=backend, raises=LookupError)
+    with pytest.raises(Violation, match="it raised LookupError: no order; raises=OSError or ValueError is given"):
+        sweep(fail, backend=backend, raises=(OSError, ValueError))
 
 
 def test_a_node_that_is_not_called_is_named():
@@ -337,7 +363,7 @@ def test_a_hang_that_was_injected_is_no_violation(backend):
 
 @pytest.mark.parametrize("wrong", [
     {"pairs": -1}, {"pairs": True}, {"max_runs": 0}, {"setup": 3}, {"invariants": ["x"]}, {"exceptions": [3]},
-    {"nodes": [3]}, {"backend": "curio"},
+    {"nodes": [3]}, {"backend": "curio"}, {"raises": 3}, {"raises": ()}, {"raises": LookupError("x")},
 ])  # fmt: skip
 def test_bad_input(wrong):
     with pytest.raises((ConfigError, rt.exceptions.NodeCreationError)):

@@ -165,7 +165,8 @@ def _by_sweep(searching: Searching) -> Search:
     max_runs = MAX_RUNS if searching.budget >= BUDGET else searching.budget
     try:
         result = sweep_subjects(
-            make, nodes=case.nodes, exceptions=planted.exceptions, kills=case.resumes, max_runs=max_runs,
+            make, nodes=case.nodes, exceptions=planted.exceptions, raises=planted.raises, kills=case.resumes,
+            max_runs=max_runs,
             seed=0 if searching.derandomize else random.randrange(2**16), backend=planted.backends[0],
             **planted.options,
         )  # fmt: skip

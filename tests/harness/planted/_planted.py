@@ -52,6 +52,8 @@ class Planted:
     """Session options of each run."""
     exceptions: tuple[Exception, ...] = (ConnectionError("injected"),)
     """What calls may raise in fault plans."""
+    raises: type[BaseException] | None = None
+    """What the flow raises when nothing goes wrong, if it does."""
     least_calls: int = 1
     """How many calls the shortest run has that shows the mistake."""
     source: tuple[str, str] | None = None

@@ -13,7 +13,7 @@ from tests.harness.planted._planted import Case, Planted, defect
 PLANTED: list[Planted] = []
 
 
-@defect(PLANTED, "an error in the cleanup takes the place of the real one", "faults", "sweep")
+@defect(PLANTED, "an error in the cleanup takes the place of the real one", "faults", "sweep", raises=LookupError)
 def cleanup_hides_the_error(broken):
     @rt.function_node
     async def close():
