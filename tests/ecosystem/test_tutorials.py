@@ -69,7 +69,8 @@ def twice(folder):
     return {address for address, times in collections.Counter(answered(folder)).items() if times > 1}
 
 
-def test_the_first_pipeline_fails_as_the_page_says(pipeline):
+def fail_at_first(pipeline):
+    """Do the first try, which fails as the page says, and remove what is left of it."""
     done = subprocess.run(
         [sys.executable, "places.py"], cwd=pipeline, env=environment(), timeout=SECONDS, capture_output=True, text=True
     )
@@ -77,13 +78,18 @@ def test_the_first_pipeline_fails_as_the_page_says(pipeline):
     assert without_numbers(first) in without_numbers(done.stderr)
     assert done.stderr.rstrip().endswith(f"\n{last}")
     assert 9 <= len(answered(pipeline)) < 14  # of the five that were on their way, some may have had their answers
+    assert PIPELINE.shown("rm geocoder.log") == [[]]
+    (pipeline / "geocoder.log").unlink()
 
 
 def test_a_pipeline_asks_for_nothing_twice_that_is_on_record(pipeline):
+    fail_at_first(pipeline)
     (pipeline / "places.py").write_text(PIPELINE.files[2][1], "utf-8")
     kill_when_some_are_placed(pipeline, "places.py")
     listed, shown = railtracks(pipeline, "list"), railtracks(pipeline, "show", "places-june")
-    assert without_numbers(listed[1]) == without_numbers(PIPELINE.shown("railtracks list")[0][1])
+    expected = PIPELINE.shown("railtracks list")[0]
+    assert [each.split()[:3] for each in listed[:2]] == [each.split()[:3] for each in expected[:2]]
+    assert listed[2].split()[1:3] == expected[2].split()[1:3]
     assert shown[-1] == PIPELINE.shown("railtracks show places-june")[0][-1]
     records = rt.state.load_run("places-june", f"file:{pipeline / '.railtracks'}").records
     on_their_way = {record.args[0] for record in records if record.status is rt.state.Status.OPEN and record.parent}
@@ -192,7 +198,9 @@ def test_a_report_goes_on_when_the_server_is_started_again(service, server, sent
     chapters = [f"writing chapter {number}" for number in range(1, 13)]
     begun = [line for line in begun if line in chapters]
     assert begun == chapters[: len(begun)]
-    assert [line for line in went_on if line in chapters] == chapters[len(begun) - 1 :]
+    went_on = [line for line in went_on if line in chapters]
+    # The one that was being written is written again; between two of them there is none.
+    assert went_on in (chapters[len(begun) - 1 :], chapters[len(begun) :])
     assert state["result"] == ", ".join(f"chapter {number}" for number in range(1, 13))
 
 
