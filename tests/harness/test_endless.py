@@ -166,6 +166,19 @@ def test_one_that_cannot_be_cancelled_ends_too(backend):
     assert outcome.left_running == ("the session s0",)
 
 
+def test_a_run_is_cleaned_up_beside_a_thread_that_goes_on(backend):
+    async def node():
+        threading.Thread(target=beats_in_a_thread.target, name="heart", daemon=True).start()
+        await anyio.sleep_forever()
+
+    outcome = simulate(node, backend=backend, timeout=math.inf, max_total_steps=MOST, max_steps=5_000)
+    assert isinstance(outcome.exception, EndlessRun)
+    assert [place.partition(" (")[0] for place in outcome.exception.running] == ["beats_in_a_thread"]
+    assert [place.partition(" (")[0] for place in outcome.exception.waiting] == ["node"]
+    assert outcome.info.records[0].status is Status.CANCELLED
+    assert outcome.left_running == ("the thread heart",)
+
+
 def test_run_raises_it(backend):
     with pytest.raises(EndlessRun, match=r"running: beats \(test_endless.py"):
         run(beats.target, backend=backend, clock=VirtualClock(max_total_steps=MOST))

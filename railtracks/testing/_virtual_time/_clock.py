@@ -242,9 +242,13 @@ class VirtualClock:
         self._budget.note_idle()
         if self._is_for_threads:
             deadline = None
+        failure = self.failure
         while True:
-            if self._let_threads_go_on() and self._has_news():
-                return self._wait_for_news(deadline)
+            if self._let_threads_go_on():
+                if self._has_news():
+                    return self._wait_for_news(deadline)
+                if self.failure is not failure:
+                    return False  # tasks are cancelled, and on trio that is no news
             holders = self._holders.find(self.is_blocked)
             if self._has_news():
                 return self._wait_for_news(deadline)
