@@ -155,9 +155,12 @@ class Recorder:
                 args, kwargs = node.without_ignored(args, kwargs)
             keep, shared = (None, None) if record.is_item else (self._keep, self._conversations)
             inputs = stored_inputs_text(args, kwargs, self._redactor, hidden, self._max_bytes, keep, shared)
-            set_inputs(record, inputs)
-            if isinstance(inputs, str) and inputs.endswith(CUT_INPUTS):
-                self._sizes.warn_of_arguments(record)
+            if type(inputs) is not str:
+                set_inputs(record, inputs)
+            else:  # as it would, without the cost of another call
+                record.inputs = inputs
+                if inputs.endswith(CUT_INPUTS):
+                    self._sizes.warn_of_arguments(record)
         match = None
         if replayer is not None:
             try:
@@ -210,13 +213,13 @@ class Recorder:
             self._journalled_calls += 1
             if stored_inputs(created) is None:
                 created.inputs = UNWRITTEN
-            self._append(self._entries.created(created))
-            if created.index in self._unjournalled:
-                self._append(self._entries.ended(created))
+            self._append(self._entries.created(created), created)
+            if self._unjournalled and created.index in self._unjournalled:
+                self._append(self._entries.ended(created), created)
 
-    def _append(self, entry: str) -> None:
-        """Journal an entry that was just made, after the messages to which it refers."""
-        if (messages := self._entries.messages()) is not None:
+    def _append(self, entry: str, record: CallRecord) -> None:
+        """Journal an entry for a call, which was just made, after the messages to which it refers."""
+        if record.is_sharing and (messages := self._entries.messages()) is not None:
             self._journal.append(messages)
         self._journal.append(entry)
 
@@ -244,9 +247,12 @@ class Recorder:
             is_taken = record.attributes is not None and MESSAGE in record.attributes
             keep, shared = (None, None) if is_taken else (self._keep, self._conversations)
             output = stored_output_text(record, self._redactor, has_traceback_below, self._max_bytes, keep, shared)
-            set_output(record, output)
-            if isinstance(output, str) and output.endswith(CUT_OUTPUT):
-                self._sizes.warn_of_output(record)
+            if type(output) is not str:
+                set_output(record, output)
+            else:  # as above
+                record.output = output
+                if output.endswith(CUT_OUTPUT):
+                    self._sizes.warn_of_output(record)
             if self.lasting_results is not None:
                 self.lasting_results.on_ended(record)
         if is_journalled:
@@ -258,7 +264,7 @@ class Recorder:
         else:
             if record.index >= self._journalled_calls:
                 self._journal_created(record.index)
-            self._append(self._entries.ended(record))
+            self._append(self._entries.ended(record), record)
             if self._journal.must_begin_again:
                 self._begin_again(record)
 

@@ -141,7 +141,7 @@ class CallEntries:
     def __init__(self, redact: Callable[[str], str] = str, codes: NodeCodes | None = None) -> None:
         self._redact = redact
         self._messages = MessageNumbers()
-        self._calls: dict[str, int] = {}  # by the text of the node: the first call with it
+        self._like: dict[str, str] = {}  # by the text of a node: the member that refers to the first call with it
         self._codes = codes or NodeCodes()
 
     def messages(self) -> str | None:
@@ -153,11 +153,11 @@ class CallEntries:
         """Return the entry for the creation of a call, whose ``inputs`` are text already."""
         index, parent = record.index, record.parent
         text = self._redact(_node_text(record.name, record.node_type, record.node, record.reuse))
-        like = self._calls.get(text)
+        like = self._like.get(text)
         if like is not None:
-            text = f'"like": {like}'
-        elif len(self._calls) < MAX_NODES:
-            self._calls[text] = index
+            text = like
+        elif len(self._like) < MAX_NODES:
+            self._like[text] = f'"like": {index}'
         code = self._codes.member_of(record)
         if code is not None:
             text += f', "code": {name_text(code)}'
@@ -169,9 +169,8 @@ class CallEntries:
         if record.attempt > 1:
             text = f'"attempt": {record.attempt}, {text}'
         caller = "null" if parent is None else parent
-        made = f'"call": {index}, "parent": {caller}, "time": {record.started!r}'
         inputs = self._messages.written(stored_inputs(record) or "") if record.is_sharing else record.inputs
-        return f'{{"e": "created", {made}, {text}, {inputs}}}'
+        return f'{{"e": "created", "call": {index}, "parent": {caller}, "time": {record.started!r}, {text}, {inputs}}}'
 
     def ended(self, record: CallRecord) -> str:
         """Return the entry for the end of a call, whose ``output``, if it has one, is text already."""
