@@ -174,7 +174,7 @@ def sweep_subjects(make: Callable[[], Subject], **options: Any) -> Sweep:
         sweeping.left_out.append("faults at calls: there is no call to inject them at")
     first = [
         *plans.single_faults([call.place for call in chosen], actions),
-        *plans.cancellations(chosen),
+        *plans.cancellations(sweeping.clean, chosen if names else learned),
         *plans.store_failures(sweeping.writes),
         *plans.store_delays(sweeping.writes, actions.delays),
     ]

@@ -26,7 +26,16 @@ from railtracks.testing import trees as t
 from railtracks.testing._arguments import as_list, as_mapping, check_flag, check_number
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._simulate import simulate
-from railtracks.testing._simulation._sweep_plans import EXCEPTIONS, Place, calls_of, delays_of, few, overlapping, spread
+from railtracks.testing._simulation._sweep_plans import (
+    EXCEPTIONS,
+    Place,
+    calls_of,
+    cancellations,
+    delays_of,
+    few,
+    overlapping,
+    spread,
+)
 
 __all__ = [
     "backends",
@@ -288,6 +297,8 @@ def fault_plans(
     for node, value in as_mapping("fault_plans", "returns", returns, "write a dict of nodes and values").items():
         at = node if node is None or isinstance(node, str) else as_node(node, "fault_plans").name
         kinds.append(st.builds(partial(_returned, at, value), st.sampled_from(_CALLS)))
+    if ranges.waits:
+        kinds.append(st.sampled_from(ranges.waits).map(lambda fault: [fault]))
     entries = st.sampled_from(ranges.entries)
     if store:
         kinds.append(_store_faults(ranges.delays).map(lambda fault: [fault]))
@@ -375,6 +386,8 @@ class _Ranges:
     cancels: Sequence[float]
     """After how many seconds of a call the run is cancelled."""
     together: Sequence[tuple[Place, Place]] = ()
+    waits: Sequence[f.Fault | f.StoreFault] = ()
+    """Cancellations of the run while it waits."""
 
     @classmethod
     def guessed(cls, names: list[str]) -> _Ranges:
@@ -393,4 +406,6 @@ class _Ranges:
         together = [(one.place, other.place) for one, other in overlapping(few(chosen))]
         halves = {round(call.seconds / 2, 6) for call in chosen if 0 < call.seconds < math.inf}
         cancels = spread(sorted({min(delays_of(like)) / 2, *halves}))[:4]
-        return cls([call.place for call in chosen], delays_of(like), range(len(like.trace)), cancels, together)
+        places, entries = [call.place for call in chosen], range(len(like.trace))
+        waits = [fault for plan in cancellations(like, chosen if names else calls) for fault in plan.faults]
+        return cls(places, delays_of(like), entries, cancels, together, waits)

@@ -14,7 +14,7 @@ from hypothesis.errors import NoSuchExample
 import railtracks as rt
 from railtracks.exceptions import ConfigError
 from railtracks.testing import ProcessKilled, Violation, check, resume, simulate
-from railtracks.testing.faults import Delay, Fault, Hang, Kill, LoseWorker, Raise, Return
+from railtracks.testing.faults import Cancel, Delay, Fault, Hang, Kill, LoseWorker, Raise, Return
 from railtracks.testing.strategies import fault_plans, seeds
 from tests.effort import examples
 
@@ -95,7 +95,7 @@ def test_a_plan_after_the_example_of_a_run_fits_it(data):
         if isinstance(fault, Kill):
             assert fault.after < len(like.trace)
         else:
-            assert fault.node == "step"
+            assert fault.node == "step" or (fault.node == "flow" and isinstance(fault.does, Cancel))
             assert fault.call in (None, 1, 2, 3)
             if isinstance(fault.does, Delay):
                 assert fault.does.seconds in (0.2, 1, 2.2, 4.4, 31, 60, 151)
@@ -111,6 +111,17 @@ def test_calls_that_ran_at_one_time_fail_together():
 
 def _both_raise(plan):
     return all(isinstance(fault, Fault) and isinstance(fault.does, Raise) and fault.call for fault in plan)
+
+
+def test_cancellations_in_the_run_itself_are_drawn():
+    @rt.function_node
+    async def waits():
+        await anyio.sleep(1)
+        await rt.call(step, 0)
+
+    cancelled = Fault("waits", Cancel(0.5), call=1)
+    assert is_drawn(fault_plans(like=waits), lambda fault: fault == cancelled)
+    assert not is_drawn(fault_plans([step], like=waits), lambda fault: fault == cancelled)
 
 
 @pytest.mark.parametrize("like", [3, simulate(step, 1)], ids=["no outcome", "no calls"])

@@ -12,7 +12,7 @@ import pytest
 import railtracks as rt
 from railtracks.exceptions import ConfigError
 from railtracks.testing import ProcessKilled, Violation, check, resume, simulate, sweep
-from railtracks.testing._simulation._sweep_plans import delays_of, shares, spread
+from railtracks.testing._simulation._sweep_plans import FEW, calls_of, cancellations, delays_of, shares, spread
 from railtracks.testing.faults import Cancel, Delay, FailSave, Fault, Hang, Kill, LoseWorker, Raise, Return
 from railtracks.testing.invariants import is_cleaned_up
 
@@ -310,9 +310,7 @@ def fail():
 
 
 def test_it_warns_if_the_flow_fails_with_nothing_going_wrong(backend):
-    with pytest.warns(
-        UserWarning, match="raised LookupError: no order; .* write raises=LookupError"
-    ):
+    with pytest.warns(UserWarning, match="raised LookupError: no order; .* write raises=LookupError"):
         result = sweep(fail, backend=backend, save_state=False)
     result.check()
     assert isinstance(result.clean.exception, LookupError)
@@ -433,6 +431,50 @@ def test_a_killed_process_does_not_hang_and_leaves_nothing(backend):
     outcome = simulate(flow, backend=backend, faults=[Kill(2)], timeout=math.inf)
     check(outcome)
     assert outcome.end.startswith("raised ProcessKilled")
+
+
+# ---- cancellations
+
+
+left = set()
+
+
+@rt.function_node
+async def convert(name):
+    await anyio.sleep(5)
+
+
+@rt.function_node
+async def copy(name):
+    await anyio.sleep(1)  # two sleeps with no event of a call in between
+    left.add(name)
+    await anyio.sleep(0.1)  # a cancellation here leaves it behind
+    try:
+        await rt.call(convert, name)
+    finally:
+        left.discard(name)
+
+
+def nothing_is_left(_):
+    assert not left, f"left: {left}"
+
+
+def test_the_run_is_cancelled_between_two_of_its_calls(backend):
+    options = {"invariants": [nothing_is_left], "setup": left.clear, "kills": False, "pairs": 0, "backend": backend}
+    result = sweep(copy, "a", **options)
+    assert [violation.outcome.faults for violation in result.violations] == [(Fault("copy", Cancel(1.05), call=1),)]
+    assert result.tried["cancelled during a call"] > result.failed["cancelled during a call"] == 1
+    assert not sweep(copy, "a", nodes=[convert], **options).violations  # where only that call is to go wrong
+
+
+def test_cancellations_are_few_however_many_calls_wait(backend):
+    @rt.function_node
+    async def steps(count):
+        for number in range(count):
+            await anyio.sleep(number)
+
+    clean = simulate(steps, 100, backend=backend, timeout=math.inf)
+    assert len(cancellations(clean, calls_of(clean))) == FEW
 
 
 # ---- plans

@@ -40,6 +40,8 @@ MOST_SINGLE_FAILURES = 5
 """How many single failures of each operation of a store are tried."""
 FEW = 40
 """Of how many calls, and of how many kills, pairs are made."""
+SHORTEST_SPAN = 1e-5
+"""The shortest time, in seconds, in the middle of which a run is cancelled."""
 ANY_DELAYS = (1.0, 60.0)
 """Delays in seconds that are tried whatever the timers of a flow are: it may read the clock instead."""
 
@@ -71,6 +73,8 @@ class CleanCall:
     """How many calls had begun or ended before it began."""
     ended: float
     """How many before it ended; infinite if it did not."""
+    time: float
+    """When it began, in virtual seconds."""
     seconds: float
     """How long it took."""
 
@@ -85,7 +89,7 @@ def calls_of(outcome: Outcome) -> list[CleanCall]:
             seen[name] += 1
             ended = observed.order if observed.order >= 0 else math.inf
             seconds = observed.time - observed.began
-            found.append(CleanCall((name, seen[name]), observed.begin_order, ended, seconds))
+            found.append(CleanCall((name, seen[name]), observed.begin_order, ended, observed.began, seconds))
     return found
 
 
@@ -161,13 +165,24 @@ def single_faults(places: Sequence[Place], actions: Actions) -> list[Plan]:
     return plans
 
 
-def cancellations(calls: Sequence[CleanCall]) -> list[Plan]:
-    """Return the plans in which the run is cancelled while a call waits: when half of its time has passed."""
-    return [
-        Plan("cancelled during a call", (Fault(call.place[0], Cancel(round(call.seconds / 2, 6)), call=call.place[1]),))
-        for call in calls
-        if 0 < call.seconds < math.inf
-    ]
+def cancellations(outcome: Outcome, calls: Sequence[CleanCall]) -> list[Plan]:
+    """Return the plans in which the run is cancelled while it waits in one of the calls.
+
+    It is cancelled in the middle of each span of time between two events of the run. A call may sleep several times
+    with no event in between, so a span also ends where a timer would that was set at its beginning.
+    """
+    times = sorted({event.time for event in outcome.trace})
+    plans = []
+    for begin, end in itertools.pairwise(times):
+        ends = [begin + timer for timer in outcome.timers if begin + timer < end - SHORTEST_SPAN]
+        for one, other in itertools.pairwise([begin, *ends, end]):
+            moment = (one + other) / 2
+            running = [call for call in calls if call.time < moment < call.time + call.seconds]
+            if running and other - one > SHORTEST_SPAN:
+                last = max(running, key=lambda call: call.began)
+                cancel = Cancel(round(moment - last.time, 6))
+                plans.append(Plan("cancelled during a call", (Fault(last.place[0], cancel, call=last.place[1]),)))
+    return few(plans)
 
 
 def store_failures(writes: Mapping[str, int]) -> list[Plan]:
