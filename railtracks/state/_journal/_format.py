@@ -121,7 +121,7 @@ def attempt_entry(restarts: int = 0) -> str:
     return f'{{"e": "attempt", "restarts": {restarts}}}' if restarts else '{"e": "attempt"}'
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)  # few, as the key of a node may be long, and a program may bind new values to it each time
 def _node_text(name: str, node_type: str, node: str | None, reuse: str | None) -> str:
     """Return the members that all calls of a node have in common."""
     optional = {"node": node, "reuse": reuse}

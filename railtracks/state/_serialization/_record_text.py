@@ -73,7 +73,7 @@ def loads(content: bytes | str) -> Any:
     return loads(content)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)  # few, as the key of a node, which is written by this too, may be long
 def name_text(name: str) -> str:
     """Return the name of a node, a call or a session as JSON. There are few different ones."""
     return quote(name)
