@@ -20,6 +20,7 @@ def report(
     """Print the report, and return whether all was well."""
     lines = {
         "resident bytes": Line.through_second_half(memory.resident),
+        "blocks": Line.through_second_half(memory.blocks),
         "objects": Line.through_second_half(memory.objects),
     }
     python = f"Python {platform.python_version()}, {platform.system()} on {platform.machine()}, {os.cpu_count()} cores"
