@@ -186,3 +186,61 @@ def lease_outlived(broken):
         assert len(written) <= 1, f"written by {written}"
 
     return Case(work_in_turns, (one_worker_writes,), nodes=(compute,))
+
+
+@defect(
+    PLANTED, "a barrier is used for two rounds, and one is counted for the first round that is in the second", "seeds",
+    options={"timeout": math.inf},
+)  # fmt: skip
+def barrier_used_again(broken):
+    class Barrier:
+        def __init__(self, size):
+            self.size, self.count, self.event = size, 0, anyio.Event()
+
+        async def wait(self):
+            self.count += 1
+            event = self.event
+            if self.count < self.size:
+                await event.wait()
+                return
+            event.set()
+            if broken:
+                await anyio.sleep(0)
+            self.count, self.event = 0, anyio.Event()
+
+    @rt.function_node
+    async def work(barrier):
+        for _ in range(2):
+            await barrier.wait()
+
+    @rt.function_node
+    async def main(calls):
+        await rt.call_batch(work, [Barrier(calls)] * calls)
+
+    return Case(main, args=(2,))
+
+
+@defect(
+    PLANTED, "one call has the slot of a limit and waits for a lock, another has the lock and waits for the slot",
+    "seeds", options={"timeout": math.inf},
+)  # fmt: skip
+def limit_and_lock(broken):
+    @rt.function_node(limit=rt.Limit(f"planted, {broken}", concurrency=1))
+    async def fetch(lock):
+        await anyio.sleep(0.1)
+        async with lock:
+            pass
+
+    @rt.function_node
+    async def refresh(lock):
+        async with lock if broken else anyio.Lock():
+            await rt.call(fetch, anyio.Lock())
+
+    @rt.function_node
+    async def main():
+        lock = anyio.Lock()
+        async with anyio.create_task_group() as group:
+            group.start_soon(rt.call, fetch, lock)
+            group.start_soon(rt.call, refresh, lock)
+
+    return Case(main)

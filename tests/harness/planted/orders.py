@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 
 import anyio
@@ -282,3 +283,35 @@ changed_and_changed_back(
     "changed back during a call", "while a node was called", "faults", "sweep",
     pauses=(download_in_node, io, io), later=0.05, nodes=(download,),
 )  # fmt: skip
+
+
+@defect(
+    PLANTED, "of the tasks that are done one is used: the result of another that was done at that moment is lost",
+    "seeds", backends=("asyncio",),
+)  # fmt: skip
+def one_of_two_that_are_done(broken):
+    taken, used = [], []
+
+    @rt.function_node
+    async def take(queue):
+        await anyio.sleep(0.1)
+        taken.append(queue)
+        return queue
+
+    @rt.function_node
+    async def main(queues):
+        tasks = [asyncio.ensure_future(rt.call(take, queue)) for queue in queues]
+        done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if broken:
+            used.append(done.pop().result())
+        for task in others:
+            task.cancel()
+        rest = await asyncio.gather(*others, return_exceptions=True)
+        if not broken:
+            used.extend([*(task.result() for task in done), *(each for each in rest if isinstance(each, str))])
+
+    def nothing_is_lost(outcome):
+        if outcome.exception is None:
+            assert len(used) == len(taken), f"taken: {taken}, used: {used}"
+
+    return Case(main, (nothing_is_lost,), args=(["high", "low"],))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
+from contextlib import nullcontext
 
 import anyio
 from hypothesis import strategies as st
@@ -164,3 +165,29 @@ def context_of_a_nested_session(broken):
         assert outcome.result == outcome.args[0], f"{outcome.result}"
 
     return Case(main, (the_user_is_known,), args=("ada",))
+
+
+@defect(PLANTED, "two threads take numbers from one generator", "seeds", "schedules")
+def generator_of_two_threads(broken):
+    lock = threading.Lock()
+
+    def numbers():
+        number = 0
+        while True:
+            number += 1
+            yield number
+
+    @rt.function_node
+    def take(source, count):
+        for _ in range(count):
+            with nullcontext() if broken else lock:
+                next(source)
+
+    @rt.function_node
+    async def main(calls):
+        await rt.call_batch(take, [numbers()] * calls, [2] * calls, return_exceptions=False)
+
+    def no_call_fails(outcome):
+        assert not isinstance(outcome.exception, ValueError), f"raised {outcome.exception!r}"
+
+    return Case(main, (no_call_fails,), args=(2,))

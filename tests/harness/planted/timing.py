@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import calendar
+import math
 import time
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import anyio
 
@@ -14,6 +16,7 @@ from railtracks.testing.invariants import ends_within
 from tests.harness.planted._planted import Case, Planted, defect
 
 PLANTED: list[Planted] = []
+BERLIN = ZoneInfo("Europe/Berlin")
 
 
 @defect(PLANTED, "a rollback in `finally` is cut off by the cancellation", "faults", "sweep")
@@ -179,3 +182,55 @@ def month_without_that_day(broken):
         assert outcome.exception is None, f"raised {outcome.exception!r}"
 
     return Case(bill, (it_is_sent,))
+
+
+@defect(
+    PLANTED, "between the making of a file and the `try` there is a wait, in which a cancellation leaves it behind",
+    "sweep", "faults",
+)  # fmt: skip
+def file_left_before_the_try(broken):
+    files = set()
+
+    @rt.function_node
+    async def convert(name):
+        await anyio.sleep(5)
+
+    @rt.function_node
+    async def upload(name):
+        await anyio.sleep(1)
+        files.add(name)
+        if broken:
+            await anyio.sleep(0.1)
+        try:
+            await rt.call(convert, name)
+        finally:
+            files.discard(name)
+
+    def it_is_removed(outcome):
+        assert not files, f"left: {files}"
+
+    return Case(upload, (it_is_removed,), args=("a.png",))
+
+
+@defect(
+    PLANTED, "the wait until eight o'clock is the difference of two local times, without the change of clocks",
+    "seeds", "schedules", options={"timeout": math.inf},
+)  # fmt: skip
+def change_of_clocks_forgotten(broken):
+    @rt.function_node
+    async def send():
+        return datetime.now(BERLIN).hour
+
+    @rt.function_node
+    async def remind():
+        now = datetime.now(BERLIN)
+        then = (now + timedelta(days=1)).replace(hour=8, minute=0, second=0, microsecond=0)
+        wait = then - now if broken else then.astimezone(UTC) - now.astimezone(UTC)
+        await anyio.sleep(wait.total_seconds())
+        return await rt.call(send)
+
+    def it_comes_at_eight(outcome):
+        if outcome.exception is None and outcome.schedule != "late timers":
+            assert outcome.result == 8, f"sent at {outcome.result}"
+
+    return Case(remind, (it_comes_at_eight,))
