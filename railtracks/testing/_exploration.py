@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 from collections.abc import Callable, Container, Iterator
 
 from railtracks._test_probe import Worker, new_worker
+from railtracks.testing._possibilities import Number, Order
 from railtracks.testing._virtual_time._asyncio_order import task_of
 from railtracks.testing._virtual_time._choices import Choices
 from railtracks.testing._virtual_time._decisions import Decisions
@@ -32,8 +32,6 @@ _TURNS = (4, 3, 0)
 """Of the possibilities for the turns that others get before a call: two turns, one, none."""
 _TASK_DONE = "TaskGroup._spawn.<locals>.task_done"
 """What anyio calls on asyncio when a task of a group has ended."""
-_Pairs = list[tuple[int, int]]
-"""Steps of which the first is before the second."""
 
 
 class Search:
@@ -53,7 +51,7 @@ class Search:
         self.has_next = True
         self.changed = False
         self._reduces = reduces
-        self._path: list[_Number | _Order] = []
+        self._path: list[Number | Order] = []
         self._depth = 0
         self._is_known = False  # what can follow in this run was tried
         self._states: set[object] = set()
@@ -72,14 +70,14 @@ class Search:
         if count == 1 or self._is_known:
             return count - 1
         if self._depth == len(self._path):
-            self._path.append(_Number(count))
+            self._path.append(Number(count))
         decision = self._next()
-        if isinstance(decision, _Number) and decision.count == count:
+        if isinstance(decision, Number) and decision.count == count:
             return decision.chosen
         self.changed = True
         return count - 1
 
-    def order(self, count: int, alike: list[list[int]]) -> _Order | None:
+    def order(self, count: int, alike: list[list[int]]) -> Order | None:
         """Return in which order that many steps are to be taken; None if that does not matter any more.
 
         Args:
@@ -89,14 +87,14 @@ class Search:
         if self._is_known:
             return None
         if self._depth == len(self._path):
-            self._path.append(_Order(count, alike))
+            self._path.append(Order(count, alike))
         decision = self._next()
-        if isinstance(decision, _Order) and decision.count == count:
+        if isinstance(decision, Order) and decision.count == count:
             return decision
         self.changed = True
         return None
 
-    def _next(self) -> _Number | _Order:
+    def _next(self) -> Number | Order:
         self._depth += 1
         return self._path[self._depth - 1]
 
@@ -119,84 +117,6 @@ class Search:
         while self._path and not self._path[-1].advance():
             self._path.pop()
         self.has_next = bool(self._path)
-
-
-class _Number:
-    """A decision for one of several numbers, the last one first."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.chosen = count - 1
-
-    def advance(self) -> bool:
-        """Go on to the next possibility, and return whether there is one."""
-        self.chosen -= 1
-        return self.chosen >= 0
-
-
-class _Order:
-    """A decision for the order of several steps, by their numbers.
-
-    Args:
-        count: How many steps there are.
-        alike: The numbers of those that are interchangeable: these stay in order.
-
-    Attributes:
-        chosen: The order.
-        conflicts: The pairs of steps whose order has mattered, in any of the runs with this order.
-    """
-
-    def __init__(self, count: int, alike: list[list[int]]) -> None:
-        self.count = count
-        self.conflicts: set[tuple[int, int]] = set()
-        self._before = {number: same[place - 1] for same in alike for place, number in enumerate(same) if place}
-        self._tried: list[_Pairs] = []  # of each order, its pairs that matter, the first one first
-        self._left = self._orders([], list(range(count)), [], 0)
-        self.chosen = next(self._left)
-
-    def advance(self) -> bool:
-        """Go on to the next order that differs from those that were tried, and return whether there is one."""
-        place = {number: place for place, number in enumerate(self.chosen)}
-        if len(self.conflicts) < math.comb(self.count, 2):  # or else it agrees with no other order
-            self._tried.append([(a, b) if place[a] < place[b] else (b, a) for a, b in self.conflicts])
-        self.conflicts = set()
-        self.chosen = next(self._left, [])
-        return bool(self.chosen)
-
-    def _orders(self, first: list[int], left: list[int], open_: list[_Pairs], seen: int) -> Iterator[list[int]]:
-        """Yield the orders that begin so and differ from those that were tried, also from those tried meanwhile.
-
-        Args:
-            first: What the orders begin with.
-            left: What follows, in some order.
-            open_: Of each order that was tried and agrees with ``first``: the pairs that ``first`` does not decide.
-            seen: How many orders were tried when this list was made.
-        """
-        for number in left:
-            for pairs in self._tried[seen:]:
-                open_ += _after(first, pairs)
-            seen = len(self._tried)
-            if [] in open_:  # one of those agrees with all orders that begin so
-                return
-            if self._before.get(number) in left:
-                continue
-            rest = [each for each in left if each != number]
-            agree = [pairs for pairs in open_ if not any(b == number for _, b in pairs)]
-            if rest:
-                yield from self._orders(
-                    [*first, number], rest, [[pair for pair in pairs if pair[0] != number] for pairs in agree], seen
-                )
-            else:
-                yield [*first, number]
-
-
-def _after(first: list[int], pairs: _Pairs) -> list[_Pairs]:
-    """Return the pairs of an order that ``first`` does not decide, or nothing if it does not agree with them."""
-    place = {number: place for place, number in enumerate(first)}
-    never = len(first)
-    if any(place.get(b, never) < place.get(a, never) for a, b in pairs):
-        return []
-    return [[pair for pair in pairs if pair[0] not in place]]
 
 
 class _Enumerated(Decisions):
@@ -243,7 +163,7 @@ class _Observer(Scheduler):
         self._numbers: dict[int, int] = {}  # by the age of the task
         self._turn: list[int | Callback] = []  # what runs in this turn, in order
         self._is_calm = True  # no step in it notices a cancellation
-        self._orders: list[tuple[_Order, list[int]]] = []  # of this turn
+        self._orders: list[tuple[Order, list[int]]] = []  # of this turn
         self._new: dict[int, Worker] = {}  # of this turn
         self._workers: dict[int, Worker] = {}
         self._taken: dict[int, int] = {}  # how many calls they had begun when this turn did

@@ -14,7 +14,8 @@ from sniffio import current_async_library
 
 import railtracks as rt
 from railtracks.testing import explore
-from railtracks.testing._exploration import Search, _Order
+from railtracks.testing._exploration import Search
+from railtracks.testing._possibilities import Order
 from railtracks.testing._simulation._simulate import simulate_with
 
 MAX_RUNS = 1_000
@@ -286,7 +287,7 @@ def test_unlike_orders_are_all_tried_if_threads_are_at_work(backend):
 
 def orders_of(count, alike, conflicts):
     """Return the orders that are tried if these pairs matter in each of them."""
-    decision, orders = _Order(count, alike), []
+    decision, orders = Order(count, alike), []
     while True:
         orders.append(tuple(decision.chosen))
         decision.conflicts |= conflicts
