@@ -159,11 +159,6 @@ class Subscription:
         return self._closed
 
     @property
-    def full(self) -> bool:
-        """Whether its buffer holds as many events as its capacity allows."""
-        return len(self._buffer) >= self._capacity
-
-    @property
     def quiet(self) -> bool:
         """Whether all that was accepted is delivered."""
         return not self._buffer and not self._busy
@@ -176,7 +171,7 @@ class Subscription:
     @property
     def is_awaited(self) -> bool:
         """Whether it is full, and its policy has others wait for room."""
-        return self.full and self.policy == "wait"
+        return len(self._buffer) >= self._capacity and self.policy == "wait"
 
     def offer(self, event: Event) -> None:
         """Accept ``event`` or drop one, as the policy says. Never waits, never raises."""
