@@ -14,7 +14,7 @@ from railtracks._test_probe import counted, resolve_store
 from railtracks.state import MemoryStore
 from railtracks.testing._arguments import check_function
 from railtracks.testing._simulation import _sweep_plans as plans
-from railtracks.testing._simulation._injection import FaultyStore
+from railtracks.testing._simulation._injection import FaultyStore, ProcessKilled
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._questions import InvariantError
 from railtracks.testing._simulation._restarts import simulate_restarts
@@ -33,6 +33,8 @@ class Subject:
     target: Any
     args: tuple[Any, ...] = ()
     invariants: tuple[Invariant, ...] = ()
+    restart: Callable[[], object] | None = None
+    """Called before a run that was killed is resumed."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -79,6 +81,7 @@ def sweep(
     *args: Any,
     invariants: Iterable[Invariant] = (),
     setup: Callable[[], object] | None = None,
+    restart: Callable[[], object] | None = None,
     nodes: Iterable[Any] = (),
     exceptions: Iterable[Exception | type[Exception]] = EXCEPTIONS,
     hang: bool = False,
@@ -108,6 +111,8 @@ def sweep(
         invariants: More invariants, for ``check``. They have to hold whatever goes wrong, and of a run that was killed.
         setup: Called before each run, to reset what the flow changes outside of it. It is not called before a run is
             resumed: what a killed process did stays done.
+        restart: Called before each run is resumed, to clear what a process that dies loses: variables in memory, such
+            as those of a module. Without it they are still there.
         nodes: The nodes, or their names, at whose calls something goes wrong; if empty, all but the one that is run.
         exceptions: The exceptions that calls raise; by default a ConnectionError and a ValueError.
         hang: Whether calls may hang and lose their workers, too: they do not end until they are cancelled.
@@ -130,16 +135,17 @@ def sweep(
         Violation: the run in which nothing goes wrong broke an invariant, or did not raise what ``raises`` names.
         ConfigError: an argument is not allowed, or a name in ``nodes`` or ``returns`` is not that of a node that was
             called in the first run. A node that is called only if something goes wrong is given itself.
-        Exception: as of ``simulate``, and what ``setup`` raises.
+        Exception: as of ``simulate``, and what ``setup`` and ``restart`` raise.
     """
     invariants = as_invariants("sweep", invariants)
-    if setup is not None:
-        check_function("sweep", "setup", setup, "use a function without arguments")
+    for name, function in (("setup", setup), ("restart", restart)):
+        if function is not None:
+            check_function("sweep", name, function, "use a function without arguments")
 
     def make() -> Subject:
         if setup is not None:
             setup()
-        return Subject(target, args, invariants)
+        return Subject(target, args, invariants, restart)
 
     result = sweep_subjects(
         make, nodes=nodes, exceptions=exceptions, hang=hang, returns=returns, raises=raises, kills=kills,
@@ -302,6 +308,8 @@ class _Sweeping:
                 first = first or outcome
                 self._has_endless_run |= isinstance(outcome.exception, EndlessRun)
                 check(outcome, *subject.invariants)
+                if subject.restart is not None and isinstance(outcome.exception, ProcessKilled):
+                    subject.restart()
         except Violation as violation:
             self._found.append((plan, violation))
         except Exception as exc:

@@ -433,6 +433,40 @@ def test_a_killed_process_does_not_hang_and_leaves_nothing(backend):
     assert outcome.end.startswith("raised ProcessKilled")
 
 
+# ---- what a killed process loses
+
+
+prices = {}
+
+
+@rt.function_node
+async def load_prices():
+    prices["tea"] = 3
+
+
+@rt.function_node
+async def price_of(item):
+    await rt.call(load_prices)  # is not run again when the run is resumed
+    return await rt.call(look_up, item)
+
+
+@rt.function_node
+async def look_up(item):
+    return prices[item]
+
+
+def it_has_a_price(outcome):
+    assert not isinstance(outcome.exception, KeyError), f"raised {outcome.exception!r}"
+
+
+def test_memory_is_cleared_before_a_run_is_resumed(backend):
+    options = {"invariants": [it_has_a_price], "setup": prices.clear, "exceptions": [], "pairs": 5, "backend": backend}
+    assert not sweep(price_of, "tea", **options).violations
+    result = sweep(price_of, "tea", restart=prices.clear, **options)
+    assert {violation.broken for violation in result.violations} == {"it_has_a_price"}
+    assert {*result.failed} <= {"killed, and resumed", "killed again, and resumed"}
+
+
 # ---- cancellations
 
 

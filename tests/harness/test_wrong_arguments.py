@@ -144,8 +144,8 @@ def test_an_async_model_is_refused(outcome):
 
 def test_async_functions_are_refused_where_nothing_awaits_them(outcome):
     for function, arguments in (
-        (check, {}), (sweep, {"setup": is_async}), (sweep, {"invariants": [is_async]}), (explore, {"setup": is_async}),
-        (explore, {"invariants": [is_async]}), (compare, {"by": is_async}),
+        (check, {}), (sweep, {"setup": is_async}), (sweep, {"restart": is_async}), (sweep, {"invariants": [is_async]}),
+        (explore, {"setup": is_async}), (explore, {"invariants": [is_async]}), (compare, {"by": is_async}),
     ):  # fmt: skip
         args = (outcome, is_async) if function is check else (work, work)[: 1 + (function is compare)]
         refused("is async, and would not be awaited", function, *args, **arguments)
