@@ -69,6 +69,8 @@ class _JumpingSelector:
                 loop.note_due(self.events)
                 return self.events
             self.events = _REAL_SELECT(self._real, 0 if loop.count_ready() else REAL_WAIT)
+            if self.events or loop.count_ready():
+                clock.note_activity()
         ready = loop.count_ready() + len(self.events)
         if ready or timeout == 0:  # a timer is due, if there is nothing else
             clock.note_turn(ready)

@@ -20,6 +20,8 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
+import attrs
+
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._pauses import GRACE
 from railtracks.testing._virtual_time._tasks import is_user_code, place_of
@@ -173,10 +175,16 @@ def where_code_waits(frame: FrameType | None) -> tuple[str | None, str]:
 
 
 class StallDetector:
-    """How long threads have not advanced. It has to be asked again and again."""
+    """How long threads have not advanced. It has to be asked again and again.
 
-    def __init__(self) -> None:
-        self._seen: dict[int, tuple[int, int, float]] = {}  # the frame, the position in it, and since when
+    Args:
+        most: How many real seconds count at most between two times that it is asked. If more passed, the thread that
+            asks had no processor, and so neither had the other one the interpreter lock.
+    """
+
+    def __init__(self, most: float = 0.02) -> None:
+        self._most = most
+        self._seen: dict[int, _Stall] = {}
 
     def stalled_for(self, thread: int) -> float:
         """Return the real seconds for which the thread has been at the same position; infinity if it has ended."""
@@ -184,14 +192,27 @@ class StallDetector:
         if frame is None:
             self._seen.pop(thread, None)
             return math.inf
-        seen = self._seen.get(thread)
-        if seen is None or seen[:2] != (id(frame), frame.f_lasti):
-            seen = self._seen[thread] = id(frame), frame.f_lasti, _real_clock.monotonic()
-        stalled = _real_clock.monotonic() - seen[2]
-        if stalled > GRACE and is_running(thread):  # in code in C, or it waits for a processor
-            self._seen[thread] = *seen[:2], _real_clock.monotonic()
-            return 0.0
-        return stalled
+        now, position = _real_clock.monotonic(), (id(frame), frame.f_lasti)
+        stall = self._seen.get(thread)
+        if stall is None or stall.position != position:
+            stall = self._seen[thread] = _Stall(position, now)
+        stall.seconds += min(now - stall.asked_at, self._most)
+        stall.asked_at = now
+        if stall.seconds > GRACE and is_running(thread):  # in code in C, or it waits for a processor
+            stall.seconds = 0.0
+        return stall.seconds
+
+
+@attrs.define
+class _Stall:
+    """A thread that has not advanced."""
+
+    position: tuple[int, int]
+    """The frame, and where in it."""
+    asked_at: float
+    """When that was seen last, in real time."""
+    seconds: float = 0.0
+    """For how many real seconds it has been there."""
 
 
 def is_running(thread: int) -> bool:

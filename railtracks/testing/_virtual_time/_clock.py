@@ -101,7 +101,7 @@ class VirtualClock:
         self.wall_start = WALL
         """The wall clock when the run begins."""
         self.turns: int = 0
-        """How many turns of the event loop have begun."""
+        """How many turns of the event loop have begun, in which something could happen."""
         self.collect_garbage: Callable[[], None] = lambda: None
         """Discards the garbage of the run; set by ``run``."""
         self.timers: set[float] = set()
@@ -119,6 +119,7 @@ class VirtualClock:
         self._holders = Holders(self, hold_for_sockets)
         self._budget = StepBudget(max_steps, max_total_steps, self, self._holders, self._wait_for_steps, self._fail)
         self._waiting_since: float | None = None  # in real time
+        self._is_waiting = False  # whether nothing has happened since the event loop has begun to wait in real time
         self.thread_scheduler: SeededThreadScheduler = SeededThreadScheduler()
         """The scheduler of worker threads; set by ``run``."""
         self.on_loop_error: Callable[[dict[str, Any]], bool] = lambda _: False
@@ -215,6 +216,8 @@ class VirtualClock:
 
     def begin_turn(self) -> None:
         """Handle that a turn of the event loop begins."""
+        if self._is_waiting:  # how often it wakes meanwhile is a matter of real time
+            return
         self.turns += 1
         if not self.turns % TURNS_BETWEEN_COLLECTIONS:
             self.collect_garbage()
@@ -225,8 +228,9 @@ class VirtualClock:
             self.timers.add(round(seconds, 6))
 
     def note_activity(self) -> None:
-        """Note that a task ran."""
+        """Note that a task ran, or that the event loop has something to do."""
         self._waiting_since = None
+        self._is_waiting = False
 
     def may_jump(self, deadline: float | None) -> bool:
         """Return whether to jump to ``deadline``; if not, the event loop looks again soon.
@@ -239,6 +243,10 @@ class VirtualClock:
         Raises:
             StuckError: the run cannot continue, and cancelling it has not helped.
         """
+        self._is_waiting = not self._is_jump_next(deadline)
+        return not self._is_waiting
+
+    def _is_jump_next(self, deadline: float | None) -> bool:
         self._budget.note_idle()
         if self._is_for_threads:
             deadline = None

@@ -68,6 +68,8 @@ class Holders:
         Args:
             rests: Returns whether a thread is not at work.
         """
+        others_may_wake = self._clock.thread_scheduler.has_candidates and self.others_may_wake()
+        # In this order: another thread may end just after it has woken one that waits.
         if self._clock.thread_scheduler.grant_turn(rests):
             return [A_THREAD]
         if self._holds:
@@ -75,7 +77,7 @@ class Holders:
         if self._clock.thread_scheduler.is_kept_by_others():
             self._clock.note_undetermined("when work of another run ended that has the threads of an executor")
             return ["work of another run in the same executor"]
-        return self._threads_at_work() or self._sockets_in_flight() or self._waits_for_others()
+        return self._threads_at_work() or self._sockets_in_flight() or self._waits_for_others(others_may_wake)
 
     def find_lasting(self) -> list[str]:
         """Return what holds the clock, or might wake the event loop.
@@ -160,10 +162,10 @@ class Holders:
             self._clock.note_undetermined("when a socket or a pipe delivered whose other end is not in the event loop")
         return sockets
 
-    def _waits_for_others(self) -> list[str]:
+    def _waits_for_others(self, others_may_wake: bool) -> list[str]:
         """Return a text if a thread waits, and one outside of the run may be about to end that; for a moment only."""
-        waits = self._clock.thread_scheduler.waits()
-        if not waits or not self.others_may_wake():
+        waits = self._clock.thread_scheduler.waits() if others_may_wake else []
+        if not waits:
             return []
         if _real_clock.monotonic() - max(pause.began for pause in waits) < GRACE:
             return [_ANOTHER_THREAD]

@@ -86,8 +86,14 @@ def foreign_threads() -> list[threading.Thread]:
     return [
         thread
         for thread in threading.enumerate()
-        if thread is not here and not is_pooled(thread) and not _is_infrastructure(thread)
+        if thread is not here and not is_pooled(thread) and not _is_infrastructure(thread) and not _is_over(thread)
     ]
+
+
+def _is_over(thread: threading.Thread) -> bool:
+    """Return whether it was a thread of a run, and has done what it was started for: it is about to end."""
+    work = getattr(thread, "_railtracks_work", None)
+    return work is not None and work.is_over
 
 
 def _is_infrastructure(thread: threading.Thread) -> bool:

@@ -130,8 +130,10 @@ def _module_of_caller() -> str:
     return str(sys._getframe(2).f_globals.get("__name__", ""))
 
 
-def _starts_own_thread(module: str) -> bool:
+def _starts_own_thread(module: str, scheduler: SeededThreadScheduler) -> bool:
     """Return whether what a module starts is a thread of the run, and not one that does work for others."""
+    if module == "asyncio.base_events":  # it waits for the end of the executor of an event loop in a thread of the run
+        return scheduler.work_of_thread() is not None
     return module == "anyio.from_thread" or module.partition(".")[0] not in _POOLS
 
 
@@ -163,7 +165,11 @@ def _thread_start(real: Any) -> Any:
     def start(self: threading.Thread) -> None:
         scheduler = scheduler_here()
         work = None
-        if scheduler is not None and _starts_own_thread(_module_of_caller()) and not hasattr(self, "_railtracks_work"):
+        if (
+            scheduler is not None
+            and not hasattr(self, "_railtracks_work")
+            and _starts_own_thread(_module_of_caller(), scheduler)
+        ):
             work = _adopt(self, scheduler)
         outer, _starting.now = getattr(_starting, "now", False), True
         try:

@@ -35,6 +35,10 @@ from railtracks.testing._virtual_time._world import World
 
 CANDIDATES = 16
 """How many of those that have waited longest can be next. Work that has no thread yet, of the 40, cannot begin."""
+LONG_TURN = 1.0
+"""Real seconds for which the event loop waits for a thread that has its turn and advances: it may wait for the loop."""
+STALL_INTERVAL = 0.005
+"""Real seconds between two checks of whether a thread that has its turn stands still."""
 STUCK = 1.0
 """Real seconds for which the event loop may block before a thread that pauses goes on: it may block for that thread."""
 
@@ -71,6 +75,7 @@ class SeededThreadScheduler:
         self._work: dict[int, list[object]] = {}  # by thread, the innermost last
         self._granted_at = 0.0
         self._stalls = StallDetector()
+        self._loop_stalls = StallDetector(most=STUCK)
         self._released = choices is None and world is None
         self.heartbeat = 0
         """Changes while the event loop runs."""
@@ -230,7 +235,7 @@ class SeededThreadScheduler:
         """Return whether the event loop blocks, maybe for something that a thread which pauses has."""
         assert self._world is not None
         first = min(self._paused.items(), key=lambda item: math.inf if item[1].until is None else item[1].until)[0]
-        return first is work and not self._running and self._stalls.stalled_for(self._world.loop_thread) > STUCK
+        return first is work and not self._running and self._loop_stalls.stalled_for(self._world.loop_thread) > STUCK
 
     def _go_on(self, work: object) -> None:
         """Let the work of this thread continue although the event loop has not granted it a turn."""
@@ -386,21 +391,31 @@ class SeededThreadScheduler:
         return [*begin, *(work for work, pause in self._paused.items() if pause.has_ended(reading))]
 
     def _wait_for_end_of_turn(self, rests: Callable[[int], bool]) -> bool:
-        """Wait until no thread is at work, for a while, and return whether one still is."""
-        until = _real_clock.monotonic() + GRACE
+        """Wait until no thread is at work, for a while, and return whether one still is.
+
+        One that advances is waited for longer than one that stands still: if the event loop answered it before it
+        waits for the answer, it would go on in the same turn.
+        """
+        began = asked_at = _real_clock.monotonic()
         with self._changed:
-            while at_work := any(not self._rests(work, rests) and not has_returned(work) for work in self._running):
-                if _real_clock.monotonic() > until:
+            while at_work := [work for work in self._running if not (self._rests(work, rests) or has_returned(work))]:
+                now = _real_clock.monotonic()
+                if now - began > LONG_TURN:
                     break
+                if now - asked_at > STALL_INTERVAL:
+                    asked_at = now
+                    if all(map(self._is_stalled, at_work)):
+                        break
                 self._changed.wait(POLL_INTERVAL)
-            return at_work
+            return bool(at_work)
 
     def _is_at_work(self, is_blocked: Callable[[int], bool]) -> bool:
         return any(not self._rests(work, is_blocked) for work in self._running)
 
     def _rests(self, work: object, is_blocked: Callable[[int], bool]) -> bool:
         if work in self._threads and is_blocked(self._threads[work]):
-            return True
+            # Where waits are virtual, it pauses next; until then it may still be answered without having waited.
+            return self._world is None or self._is_stalled(work)
         if not isinstance(work, OwnThread) or not self._is_stalled(work):
             return False
         if self._world is not None:
