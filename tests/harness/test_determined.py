@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
@@ -99,12 +100,30 @@ async def by_multiprocessing():
     process.join()
 
 
+async def by_system():
+    assert os.system("exit 0") == 0
+
+
+async def by_spawning():
+    os.waitpid(os.posix_spawn(PROGRAM[0], PROGRAM, {}), 0)
+
+
+async def by_forking():
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
 async def by_node():
     await rt.call(subprocess.check_call, PROGRAM)
 
 
 @pytest.mark.either_backend
-@pytest.mark.parametrize("start", [by_subprocess, by_anyio, by_asyncio, by_multiprocessing, by_node])
+@pytest.mark.parametrize(
+    "start",
+    [by_subprocess, by_anyio, by_asyncio, by_multiprocessing, by_system, by_spawning, by_forking, by_node],
+)
 def test_a_process_that_is_started_is_noted(start):
     outcome = simulate(start)
     assert outcome.exception is None

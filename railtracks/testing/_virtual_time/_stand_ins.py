@@ -235,6 +235,19 @@ def _simple_queue(real: Any) -> Any:
     return StandIn
 
 
+def process_start(real: Any) -> Any:
+    """Return what stands for a function that starts a process."""
+
+    @functools.wraps(real)
+    def start(*args: Any, **kwargs: Any) -> Any:
+        world = world_of_thread()
+        if world is not None:
+            world.note_undetermined("what a process does that was started in the run, and when it ends")
+        return real(*args, **kwargs)
+
+    return start
+
+
 def is_original(function: Any) -> bool:
     """Return whether nothing else, such as freezegun or a mock, has replaced the function."""
     return getattr(function, "__module__", None) in _MODULES
@@ -256,6 +269,8 @@ def all_stand_ins() -> Iterator[tuple[ModuleType, str, Callable[[Any], Any]]]:
     for name in _RANDOM:
         yield random, name, functools.partial(_of_random, name=name)
     yield os, "urandom", _urandom
+    for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system"):
+        yield os, name, process_start
     yield random, "_urandom", _urandom
     yield uuid, "uuid1", _uuid1
     yield uuid, "uuid6", _uuid6  # from Python 3.14 on, as uuid7; the real ones remember the latest time they have seen

@@ -20,6 +20,7 @@ from typing import Any
 from anyio._backends._asyncio import AsyncIOBackend
 
 from railtracks.testing._virtual_time._pauses import OwnThread, RunEnded
+from railtracks.testing._virtual_time._stand_ins import process_start
 from railtracks.testing._virtual_time._thread_kinds import is_pooled
 from railtracks.testing._virtual_time._thread_scheduler import SeededThreadScheduler
 from railtracks.testing._virtual_time._world import REAL_PACKAGES, World, world_of_thread
@@ -294,24 +295,13 @@ class _QueueingLimiter:
         await self._limiter.__aexit__(*exc_info)
 
 
-def _process_start(real: Any) -> Any:
-    @functools.wraps(real)
-    def start(*args: Any, **kwargs: Any) -> Any:
-        world = world_of_thread()
-        if world is not None:
-            world.note_undetermined("what a process does that was started in the run, and when it ends")
-        return real(*args, **kwargs)
-
-    return start
-
-
 METHODS: list[tuple[Any, str, Callable[[Any], Any]]] = [
     (threading.Condition, "wait", _condition_wait),
     (threading.Thread, "start", _thread_start),
     (threading.Thread, "join", _thread_join),
     (ThreadPoolExecutor, "submit", _executor_submit),
-    (subprocess.Popen, "__init__", _process_start),
-    (BaseProcess, "start", _process_start),
+    (subprocess.Popen, "__init__", process_start),
+    (BaseProcess, "start", process_start),
     (AsyncIOBackend, "run_sync_in_worker_thread", _anyio_run_sync),
 ]
 """The class, the name, and what makes the method that stands for the real one, of each method to replace."""
