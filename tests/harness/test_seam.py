@@ -32,7 +32,7 @@ FOREIGN = {
     "_store_events.py": {"_getframe"},  # sys: the code that stores a value
     "_switches.py": {"_getframe"},
     "_tasks.py": {"_counter", "_railtracks_order"},  # trio: the age of a task; ours, at tasks of asyncio
-    "_thread_kinds.py": {"_DummyThread", "_current_frames", "_target"},  # threading; sys
+    "_thread_kinds.py": {"_DummyThread", "_current_frames", "_railtracks_work", "_target"},  # threading; sys; ours
     # concurrent.futures: the size and the threads of a pool, and the end of a future; sys; ours, at pools
     "_thread_patches.py": {
         "_getframe", "_invoke_callbacks", "_max_workers", "_railtracks_work", "_threads",
