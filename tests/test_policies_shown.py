@@ -181,6 +181,14 @@ async def test_cancelling_a_run_leaves_attempts_as_they_were():
     assert statuses == [Status.FAILED, Status.FAILED, Status.CANCELLED]
 
 
+async def test_a_retry_is_logged_by_the_session_alone(caplog):
+    caplog.set_level("DEBUG")
+    await run_flaky(logging_setting="REGULAR")
+    assert {record.name for record in caplog.records} == {"RT", "RT.Session"}
+    again = [record.levelname for record in caplog.records if "is tried again" in record.getMessage()]
+    assert again == ["INFO", "INFO"]
+
+
 @pytest.mark.parametrize("is_configured", [False, True])
 def test_retries_print_nothing_unless_structlog_is_configured(is_configured):
     pytest.importorskip("structlog")

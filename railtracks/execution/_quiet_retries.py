@@ -1,14 +1,13 @@
-"""What stamina says of each wait, kept off standard output and standard error unless the application has set its hooks.
+"""What stamina says of each wait, kept out of logs unless the application has set its hooks or configured structlog.
 
 When a wait begins, stamina calls its hooks, which are the same for the whole process. By default it writes to structlog
-if that is installed, which prints unless it is configured; or else to logging, which prints warnings to standard error
-if there is no handler. So the hooks that would print are replaced just before they are called, and the last one of them
-puts everything back. Nothing is awaited in between.
+if that is installed, which prints unless it is configured; or else to logging, as a warning without the call or the
+error, which the session has logged already, and not as a warning. So these hooks are replaced just before they are
+called, and the last one puts them back. Nothing is awaited in between.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 from importlib.util import find_spec
@@ -23,11 +22,11 @@ class QuietRetries:
     """Keeps quiet what stamina says of the waits of one call."""
 
     def __init__(self) -> None:
-        self._handler = logging.NullHandler()
         self._is_begun = False
+        self._has_replaced = False
 
     def begin(self) -> None:
-        """Have the hooks print nothing, until those of the next wait were called."""
+        """Have the default hooks say nothing, until those of the next wait were called."""
         from stamina import instrumentation
         from stamina._config import CONFIG  # private; `tests/test_retries.py` notices if it changes
 
@@ -36,12 +35,10 @@ class QuietRetries:
         if CONFIG._on_retry is not None:
             self.end()
             return
-        shown = (
-            instrumentation.StructlogOnRetryHook if _is_structlog_configured() else instrumentation.LoggingOnRetryHook
-        )
+        shown = [instrumentation.StructlogOnRetryHook] if _is_structlog_configured() else []
         others = [instrumentation.PrometheusOnRetryHook] if find_spec("prometheus_client") is not None else []
-        logging.getLogger("stamina").addHandler(self._handler)  # lines go on to the handlers of the application
-        instrumentation.set_on_retry_hooks([*others, shown, lambda _: self.end()])
+        self._has_replaced = True
+        instrumentation.set_on_retry_hooks([*others, *shown, lambda _: self.end()])
 
     def end(self) -> None:
         """Put everything back. Idempotent."""
@@ -51,9 +48,8 @@ class QuietRetries:
             return
         self._is_begun = False
         try:
-            logger = logging.getLogger("stamina")
-            if self._handler in logger.handlers:
-                logger.removeHandler(self._handler)
+            if self._has_replaced:
+                self._has_replaced = False
                 instrumentation.set_on_retry_hooks(None)
         finally:
             _lock.release()
