@@ -57,7 +57,7 @@ SERVERS = {
     "Django": ("uvicorn", ["app:application", "--lifespan", "off", "--port"], ["async", "sync"]),
 }  # fmt: skip
 PEOPLE, BACKGROUND = "Questions over the web", "Work in the background"
-TESTS = {"pytest-asyncio": 3, "pytest-trio": 3, "pytest-xdist": 12}
+TESTS = {"FastAPI": 2, "pytest-asyncio": 3, "pytest-trio": 3, "pytest-xdist": 12}
 DOCKER, LOGGING, POSTGRES = "Docker and SIGTERM", "Logging into an application", "PostgreSQL"
 OTHERS = ["unittest", "IPython and Jupyter", DOCKER, LOGGING, POSTGRES]
 
@@ -173,9 +173,10 @@ def test_a_question_is_answered_by_another_process(tmp_path):
         answered = json.loads(get(f"{url}/{place}/answers", data={"question": question, "answer": "yes"}))
         assert answered == {"result": "booked in Oslo"}
         assert json.loads(get(f"{url}/{place}")) == {"run": begun["run"], "result": "booked in Oslo", "questions": {}}
-        for other in (f"{url}/bookings/none", f"{url}/bookings/none/answers"):
-            with pytest.raises(urllib.error.HTTPError, match="404"):
-                get(other, data={"question": "x", "answer": "y"} if other.endswith("answers") else None)
+        for run_identifier, status in (("none", "404"), ("a%20b", "422")):
+            for other in (f"{url}/bookings/{run_identifier}", f"{url}/bookings/{run_identifier}/answers"):
+                with pytest.raises(urllib.error.HTTPError, match=status):
+                    get(other, data={"question": "x", "answer": "y"} if other.endswith("answers") else None)
         with pytest.raises(urllib.error.HTTPError, match="409"):  # it has been answered
             get(f"{url}/{place}/answers", data={"question": question, "answer": "no"})
 
@@ -199,6 +200,44 @@ def test_work_in_the_background_goes_on_at_the_next_start(sent, server, tmp_path
     loaves = [f"baking {loaf}\n" for loaf in range(6)]
     assert begun == loaves[: len(begun)]
     assert went_on == loaves[len(begun) - 1 :]  # the one that was being baked is baked again
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn"])
+def test_work_in_the_background_stays_cancelled(server, tmp_path):
+    (tmp_path / "app.py").write_text(RECIPES[BACKGROUND], "utf-8")
+    with background(tmp_path, server) as (url, program):
+        get(f"{url}/orders/7?count=100000", data={})
+        [*iter(program.stdout.readline, "baking 1\n")]
+        assert delete(f"{url}/orders/7") == 202
+        get(f"{url}/orders/8?count=0", data={})
+        for order in (7, 8):
+            while "Open" in (shown := shown_order(url, order)):
+                time.sleep(0.01)
+            assert json.loads(shown)["status"] == ("Cancelled" if order == 7 else "Completed")
+        assert [delete(f"{url}/orders/{order}") for order in (8, 9)] == [409, 404]
+    with background(tmp_path, server) as (url, program):
+        get(f"{url}/orders/7?count=100000", data={})
+        get(f"{url}/orders/10?count=1", data={})
+        assert baked(iter(program.stdout.readline, "baking 0\n")) == []  # which is of the last order
+        assert json.loads(get(f"{url}/orders/7"))["status"] == "Cancelled"
+
+
+def shown_order(url: str, order: int) -> str:
+    """Return what the service says of an order, which may be on record a moment after the answer."""
+    try:
+        return get(f"{url}/orders/{order}")
+    except urllib.error.HTTPError as exc:
+        assert exc.code == 404
+        return "Open"
+
+
+def delete(url: str) -> int:
+    """Return the status of the answer."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as exc:
+        return exc.code
 
 
 def baked(lines: Iterable[str]) -> list[str]:
@@ -248,12 +287,13 @@ def summary(folder: Path, identifier: str) -> list[str]:
 # ---- test runners
 
 ONLY = {
+    "FastAPI": ["-p", "no:trio", "-p", "no:asyncio"],
     "pytest-asyncio": ["-p", "no:trio"], "pytest-trio": ["-p", "no:asyncio"],
     "pytest-xdist": ["-n", "2", "-p", "no:trio", "-p", "no:asyncio"],
 }  # fmt: skip
 MODES = [
     ("pytest-asyncio", "asyncio_mode = strict"), ("pytest-asyncio", "asyncio_mode = auto"), ("pytest-trio", ""),
-    ("pytest-trio", "trio_mode = true"), ("pytest-xdist", ""),
+    ("pytest-trio", "trio_mode = true"), ("pytest-xdist", ""), ("FastAPI", ""),
 ]  # fmt: skip
 
 

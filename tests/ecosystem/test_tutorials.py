@@ -165,8 +165,9 @@ def test_the_browser_gets_each_step_and_the_result(service, server):
         assert json.loads(get(f"{url}/reports/may")) == expected[-1]
         assert "EventSource" in get(url)
         for path in ("", "/events"):
-            with pytest.raises(urllib.error.HTTPError, match="404"):
-                get(f"{url}/reports/none{path}")
+            for name, status in (("none", "404"), ("a%20b", "422")):
+                with pytest.raises(urllib.error.HTTPError, match=status):
+                    get(f"{url}/reports/{name}{path}")
 
 
 def test_a_report_that_takes_too_long_ends(service, server):
