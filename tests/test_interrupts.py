@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import textwrap
 from pathlib import Path
+from traceback import walk_tb
+from types import TracebackType
 
 import anyio
 import pytest
@@ -14,6 +17,7 @@ import trio
 
 import railtracks as rt
 from railtracks._concurrency import _threads
+from railtracks._concurrency._termination import run_event_loop
 from railtracks.state import Status
 from tests.programs import Program
 from tests.virtual import run
@@ -210,6 +214,19 @@ def test_the_traceback_of_ctrl_c_has_the_lines_of_the_program(backend):
     libraries, lines = interrupted(body, backend)[1:3]
     assert libraries == ""
     assert sorted(lines.split()) == ["outer", "run", "slow"]
+
+
+def test_ctrl_c_in_very_deep_calls_stays_ctrl_c(backend):
+    async def deep():
+        traceback, frame = None, sys._getframe()
+        for _ in range(2 * sys.getrecursionlimit()):
+            traceback = TracebackType(traceback, frame, frame.f_lasti, frame.f_lineno)
+        raise KeyboardInterrupt().with_traceback(traceback)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run_event_loop(deep, backend)
+    frames = [frame.f_code.co_name for frame, _ in walk_tb(caught.value.__traceback__)]
+    assert frames.count("deep") == len(frames[1:]) > 2 * sys.getrecursionlimit()
 
 
 TERMINATED = {

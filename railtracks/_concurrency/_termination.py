@@ -166,12 +166,15 @@ def _leave_out_library_frames(interrupt: KeyboardInterrupt) -> None:
 
 def _user_frames(traceback: TracebackType | None) -> TracebackType | None:
     """Return a traceback without the frames of the library, of event loops and of the standard library."""
-    if traceback is None:
-        return None
-    rest = _user_frames(traceback.tb_next)
-    if not is_user_module(traceback.tb_frame.f_globals.get("__name__")):
-        return rest
-    return TracebackType(rest, traceback.tb_frame, traceback.tb_lasti, traceback.tb_lineno)
+    entries = []
+    while traceback is not None:  # a recursive function could fail here, as Ctrl-C may come in very deep calls
+        if is_user_module(traceback.tb_frame.f_globals.get("__name__")):
+            entries.append(traceback)
+        traceback = traceback.tb_next
+    rest: TracebackType | None = None
+    for entry in reversed(entries):
+        rest = TracebackType(rest, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return rest
 
 
 async def _outcome_of(func: Callable[[], Awaitable[T]]) -> tuple[T | None, BaseException | None]:

@@ -63,6 +63,13 @@ def as_exception_types(owner: str, raises: Any) -> tuple[type[BaseException], ..
     return kinds
 
 
+def check_left_out(owner: str, options: Mapping[str, Any], reasons: Mapping[str, str]) -> None:
+    """Validate that options are not given that the function decides itself. ``reasons`` says how, by their names."""
+    for name, reason in reasons.items():
+        if name in options:
+            raise ConfigError(f"{owner}: {name}={stable_repr(options[name])} is not allowed: {reason}; leave it out")
+
+
 def check_names(owner: str, names: Iterable[str], ran: Iterable[str]) -> None:
     """Validate names of nodes, of which each should be of a node that ran."""
     known = dict.fromkeys(ran)

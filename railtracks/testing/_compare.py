@@ -10,7 +10,7 @@ import attrs
 from railtracks import Flow
 from railtracks._test_probe import counted
 from railtracks.exceptions import ConfigError
-from railtracks.testing._arguments import as_list, check_function
+from railtracks.testing._arguments import as_list, check_function, check_left_out
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._simulate import simulate
 from railtracks.testing._trace import stable_repr
@@ -85,7 +85,7 @@ def compare(
         faults: What goes wrong in both.
         by: Returns what to compare of a run, in place of its result and exception. It is called after each run, before
             the next one begins.
-        **options: Other arguments of ``simulate`` for both, such as session options.
+        **options: Other arguments of ``simulate`` except ``seed`` and ``clock``, for both, such as session options.
 
     Returns:
         What differs. Use its ``check`` in a test.
@@ -98,6 +98,7 @@ def compare(
     tried = as_list("compare", "seeds", seeds, "write seeds=range(100)")
     if not tried:
         raise ConfigError("compare: seeds is empty; write seeds=range(100)")
+    check_left_out("compare", options, {"seed": "seeds says which ones are tried", "clock": "each run has its own"})
     if by is not None:
         check_function("compare", "by", by, "write a function of an outcome, such as lambda outcome: outcome.end")
     differences: list[Difference] = []

@@ -9,8 +9,7 @@ import attrs
 
 from railtracks import Flow
 from railtracks._test_probe import counted
-from railtracks.exceptions import ConfigError
-from railtracks.testing._arguments import check_function, check_number
+from railtracks.testing._arguments import check_function, check_left_out, check_number
 from railtracks.testing._exploration import Search
 from railtracks.testing._simulation._options import SimulationOptions
 from railtracks.testing._simulation._simulate import simulate_with
@@ -136,9 +135,7 @@ def _validate(setup: Any, max_runs: Any, options: dict[str, Any]) -> None:
     if setup is not None:
         check_function("explore", "setup", setup, "use a function without arguments")
     check_number("explore", "max_runs", max_runs, 1)
-    for name in ("seed", "clock"):
-        if name in options:
-            raise ConfigError(f"explore: {name}={options[name]!r} is not allowed: every order is tried; leave it out")
+    check_left_out("explore", options, {"seed": "every order is tried", "clock": "each run has its own"})
 
 
 def _why_not(search: Search, max_runs: int, how: SimulationOptions, undetermined: list[str], is_endless: bool) -> str:

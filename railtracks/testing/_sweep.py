@@ -12,7 +12,7 @@ import attrs
 from railtracks import Flow
 from railtracks._test_probe import counted, resolve_store
 from railtracks.state import MemoryStore
-from railtracks.testing._arguments import check_function
+from railtracks.testing._arguments import check_function, check_left_out
 from railtracks.testing._simulation import _sweep_plans as plans
 from railtracks.testing._simulation._injection import FaultyStore, ProcessKilled
 from railtracks.testing._simulation._outcome import Outcome
@@ -126,7 +126,7 @@ def sweep(
         seed: Decides the order of tasks. It is the same in all runs, but for those that are resumed, where it is 1
             higher each time, and for those in which two calls fail at one time, which are tried with some more seeds.
         backend: "asyncio" or "trio". By default that of the flow, as of ``flow.invoke``.
-        **options: Other arguments of ``simulate``, and those of ``rt.Session``.
+        **options: Other arguments of ``simulate`` except ``faults`` and ``clock``, and those of ``rt.Session``.
 
     Returns:
         What was tried and found. Call its ``check``.
@@ -137,6 +137,9 @@ def sweep(
             called in the first run. A node that is called only if something goes wrong is given itself.
         Exception: as of ``simulate``, and what ``setup`` and ``restart`` raise.
     """
+    check_left_out(
+        "sweep", options, {"faults": "it injects each one that there can be", "clock": "each run has its own"}
+    )
     invariants = as_invariants("sweep", invariants)
     for name, function in (("setup", setup), ("restart", restart)):
         if function is not None:

@@ -9,7 +9,7 @@ import pytest
 
 import railtracks as rt
 from railtracks.exceptions import ConfigError
-from railtracks.testing import Fault, Violation, explore, simulate
+from railtracks.testing import Fault, Violation, VirtualClock, explore, simulate
 from railtracks.testing.faults import Delay
 
 
@@ -218,6 +218,7 @@ def test_a_run_that_something_else_decides():
     ("options", "message"),
     [
         ({"seed": 3}, "explore: seed=3 is not allowed: every order is tried; leave it out"),
+        ({"clock": VirtualClock()}, "explore: clock=VirtualClock() is not allowed: each run has its own; leave it out"),
         ({"max_runs": 0}, "explore: max_runs is 0; use a whole number of at least 1"),
         ({"setup": 1}, "explore: setup is 1; use a function without arguments"),
         ({"invariants": ["x"]}, "explore: 'x' is not an invariant; write invariants=[function_of_an_outcome]"),

@@ -23,6 +23,7 @@ from railtracks.testing import (
     sweep,
 )
 from railtracks.testing._simulation._options import SimulationOptions
+from railtracks.testing._sweep_options import SweepOptions
 from railtracks.testing._virtual_time._run_options import RunOptions
 from railtracks.testing.faults import Delay, Fault, Kill
 from railtracks.testing.strategies import fault_plans
@@ -31,6 +32,12 @@ from railtracks.testing.strategies import fault_plans
 @rt.function_node
 async def node():
     await anyio.sleep(3)
+
+
+def test_options_of_a_sweep_have_the_defaults_of_its_arguments():
+    parameters = inspect.signature(sweep).parameters
+    declared = {field.name: field.default for field in attrs.fields(SweepOptions)}
+    assert declared == {name: parameters[name].default for name in declared}
 
 
 @pytest.mark.either_backend

@@ -80,6 +80,19 @@ def refused(text, function, *args, **kwargs):
     assert text in str(caught.value), str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("function", "targets", "options", "why"),
+    [
+        (sweep, [work], {"faults": [Hang()]}, "sweep: faults=[Hang()] is not allowed: it injects each one"),
+        (sweep, [work], {"clock": VirtualClock()}, "sweep: clock=VirtualClock() is not allowed: each run has its own"),
+        (compare, [work, work], {"clock": VirtualClock()}, "compare: clock=VirtualClock() is not allowed: each run"),
+        (compare, [work, work], {"seed": 3}, "compare: seed=3 is not allowed: seeds says which ones are tried"),
+    ],
+)
+def test_options_that_many_runs_cannot_have_are_refused(function, targets, options, why):
+    refused(why, function, *targets, **options)
+
+
 # ---- names of nodes
 
 
