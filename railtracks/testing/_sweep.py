@@ -137,9 +137,7 @@ def sweep(
             called in the first run. A node that is called only if something goes wrong is given itself.
         Exception: as of ``simulate``, and what ``setup`` and ``restart`` raise.
     """
-    check_left_out(
-        "sweep", options, {"faults": "it injects each one that there can be", "clock": "each run has its own"}
-    )
+    check_left_out("sweep", options, {"faults": "it injects its own", "clock": "each run has its own"})
     invariants = as_invariants("sweep", invariants)
     for name, function in (("setup", setup), ("restart", restart)):
         if function is not None:

@@ -83,7 +83,7 @@ def refused(text, function, *args, **kwargs):
 @pytest.mark.parametrize(
     ("function", "targets", "options", "why"),
     [
-        (sweep, [work], {"faults": [Hang()]}, "sweep: faults=[Hang()] is not allowed: it injects each one"),
+        (sweep, [work], {"faults": [Hang()]}, "sweep: faults=[Hang()] is not allowed: it injects its own"),
         (sweep, [work], {"clock": VirtualClock()}, "sweep: clock=VirtualClock() is not allowed: each run has its own"),
         (compare, [work, work], {"clock": VirtualClock()}, "compare: clock=VirtualClock() is not allowed: each run"),
         (compare, [work, work], {"seed": 3}, "compare: seed=3 is not allowed: seeds says which ones are tried"),
