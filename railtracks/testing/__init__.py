@@ -18,7 +18,8 @@ from railtracks.testing._simulation._marks import mark
 from railtracks.testing._simulation._outcome import Outcome
 from railtracks.testing._simulation._restarts import resume, simulate_restarts
 from railtracks.testing._simulation._simulate import simulate
-from railtracks.testing._sweep import Sweep, sweep
+from railtracks.testing._sweep import sweep
+from railtracks.testing._sweeping import Sweep
 from railtracks.testing._trace import TraceEvent
 from railtracks.testing._virtual_time._clock import VirtualClock
 from railtracks.testing._virtual_time._run import run

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from railtracks.testing import Outcome, Violation, check, simulate
 from railtracks.testing._simulation._injection import ProcessKilled
-from railtracks.testing._sweep import MAX_RUNS, Subject, sweep_subjects
+from railtracks.testing._sweep import sweep_subjects
+from railtracks.testing._sweep_options import MAX_RUNS
+from railtracks.testing._sweeping import Subject
 from railtracks.testing.strategies import fault_plans, seeds
 from tests.harness.planted._planted import Planted
 
