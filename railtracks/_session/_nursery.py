@@ -208,6 +208,7 @@ class SessionNursery:
             await shield.step(self._wait_idle)
         if coordinator.publisher.subscriptions or coordinator.resources is not None:
             await shield.step(self._deliver)
+        coordinator.publisher.remove_host(self)  # or else `rt.broadcast` would take the session for an open one
         coordinator.lifecycle.advance(Phase.SAVING)
         if self._is_task_group_open:
             carried = exc if shield.interruption is None else shield.interruption

@@ -175,6 +175,12 @@ class RTPublisher:
         for subscription in self.subscriptions:
             subscription.start_pump()
 
+    def remove_host(self, host: PumpHost) -> None:
+        """Start no more pumps in ``host``. Those that run there go on. Does nothing if it is not attached."""
+        if host in self._hosts:
+            self._hosts.remove(host)
+            self._update()
+
     def _is_delivering(self) -> bool:
         """Return whether there is something to deliver, and start the pumps for it that were cancelled."""
         for subscription in self.subscriptions:
@@ -226,9 +232,7 @@ class RTPublisher:
             await shield.wait_while(
                 lambda: shield.count < MAX_INTERRUPTIONS and self._is_delivering(), self.changed, deadline
             )
-        if host in self._hosts:
-            self._hosts.remove(host)
-            self._update()
+        self.remove_host(host)
         own = [each for each in self.subscriptions if each.host is host]
         for subscription in own:
             subscription.stop_pump()

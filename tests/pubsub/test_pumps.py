@@ -6,8 +6,11 @@ import random
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 import railtracks as rt
+from railtracks.exceptions import SessionEndedError
+from railtracks.execution._lifecycle import Phase
 from railtracks.state import Broadcast, Status
 from tests import virtual
 
@@ -20,6 +23,24 @@ async def say(item):
 
 def waited_for(session, callback, **options):
     return session.subscribe(callback, kinds=(Broadcast,), capacity=1, policy="wait", **options)
+
+
+async def test_a_session_that_saves_takes_no_broadcast():
+    """While it does, its task group closes, which gives other tasks a turn."""
+
+    async def broadcasts_on_and_on(session):
+        with pytest.raises(SessionEndedError):
+            while True:
+                phase = session._coordinator.lifecycle.phase
+                await rt.broadcast("late")
+                assert phase < Phase.SAVING
+                await checkpoint()
+
+    async with anyio.create_task_group() as group:
+        with pytest.raises(ValueError, match="the body fails"):
+            async with rt.Session(save_state=False) as session:
+                group.start_soon(broadcasts_on_and_on, session)
+                raise ValueError("the body fails")
 
 
 # ---- those who wait for room
