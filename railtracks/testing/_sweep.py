@@ -38,10 +38,11 @@ def sweep(
 
     The first run shows the calls, the timers and the journal entries. Then each call raises, before and after its work;
     is late by a little, and by a little more than each timer of the flow, before and after its work; and is cancelled
-    with the whole run. Each call of a node raises or is late. The store fails from each of its writes on. The process
-    is killed after each journal entry, and the run is resumed; and is killed once more, and resumed again. At last
-    two calls fail. Every run is checked as ``check(outcome, *invariants)`` does. A run that does not end
-    (``EndlessRun``) takes long, so it is the last one. The same each time::
+    with the whole run. Each call of a node raises or is late. The run is cancelled in the middle of each of its waits.
+    The store fails from each of its writes on, fails once, and takes long. The process is killed after each journal
+    entry, and the run is resumed; and is killed once more, and resumed again. At last two calls fail. Every run is
+    checked as ``check(outcome, *invariants)`` does. A run that does not end (``EndlessRun``) takes long, so it is the
+    last one. The same each time::
 
         sweep(shop, "A1", invariants=[no_order_is_charged_twice], setup=bank.clear).check()
 

@@ -263,8 +263,9 @@ def fault_plans(
         returns: What calls may return in place of their results, by node or its name; by None, at any node.
         like: A run in which nothing went wrong, ``like=simulate(flow, ...)``; or a flow or node without arguments,
             ``like=flow``, which is run once. Faults are at calls that it made, delays are a little longer than its
-            timers, kills are at its journal entries, and calls that ran at one time may fail together. Without it the
-            ranges are guessed: the first 8 calls, up to 60 seconds, up to 30 entries.
+            timers, kills are at its journal entries, the run is also cancelled in its waits, and calls that ran at one
+            time may fail together. Without it the ranges are guessed: the first 8 calls, up to 60 seconds, up to 30
+            entries.
         max_size: The highest number of faults in a plan.
 
     Raises:
