@@ -21,7 +21,7 @@ import attrs
 from railtracks._concurrency._after_fork import after_fork
 from railtracks._context_variable import current
 from railtracks._options import PLACES, ExecutorConfig, SessionOptions
-from railtracks._test_hooks import harness_options
+from railtracks._test_hooks import harness_options, harness_overrides
 from railtracks._wording import expected_value
 from railtracks.exceptions import ConfigError
 
@@ -286,11 +286,13 @@ def resolve_config(options: Mapping[str, Any]) -> ExecutorConfig:
     """
     global _latest
     # By identity, as callbacks and stores may be equal and yet not the same object.
-    sources = (file_options(), environment_options(), _global, harness_options.get(), *options, *options.values())
+    overrides = harness_overrides.get()
+    harness = harness_options.get()
+    sources = (file_options(), environment_options(), _global, harness, overrides, *options, *options.values())
     known, config = _latest  # read once: another thread may replace it
     if len(sources) != len(known) or not all(map(is_, sources, known)):
         merged = {key: value for source in sources[:4] for key, value in source.items()}
-        config = ExecutorConfig(**merged | validate_options(options))
+        config = ExecutorConfig(**merged | validate_options(options) | overrides)
         _latest = sources, config
     return config
 

@@ -1,7 +1,8 @@
 """What a test harness can replace in the runtime, and what the runtime notifies it of.
 
-A session reads ``runtime_hooks`` and ``harness_options`` once, when it is constructed; work in a worker thread reads
-``runtime_hooks`` when it is queued. So a harness sets them around the code that it runs, and resets them afterwards::
+A session reads ``runtime_hooks``, ``harness_options`` and ``harness_overrides`` once, when it is constructed; work in a
+worker thread reads ``runtime_hooks`` when it is queued. So a harness sets them around the code that it runs, and resets
+them afterwards::
 
     token = runtime_hooks.set(RuntimeHooks(clock=..., observer=...))
 
@@ -167,6 +168,9 @@ runtime_hooks: ContextVar[RuntimeHooks] = ContextVar("railtracks_runtime_hooks",
 
 harness_options: ContextVar[Mapping[str, Any]] = ContextVar("railtracks_harness_options", default=MappingProxyType({}))
 """Options for all sessions that are constructed here. Arguments of a session override them; they override the rest."""
+
+harness_overrides: ContextVar[Mapping[str, Any]] = ContextVar("railtracks_overrides", default=MappingProxyType({}))
+"""Options for all sessions that are constructed here. They override everything, also the arguments of a session."""
 
 outcome_observer: ContextVar[Callable[[Any], None] | None] = ContextVar("railtracks_outcome_observer", default=None)
 """Called with the outcome of each run that ``railtracks.testing.simulate`` makes here; None: with none."""

@@ -373,9 +373,29 @@ def test_nothing_is_logged(backend, capfd, caplog):
     assert not [record for record in caplog.records if record.name.startswith("RT")]
 
 
-def test_unless_it_is_asked_for(backend, caplog):
-    simulate(greet, backend=backend, logging_setting="VERBOSE")
+def test_nothing_is_said_whatever_flows_say(backend, capfd, caplog, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    options = {"logging_setting": "VERBOSE", "log_file": "flow.log", "progress": True, "backend": backend}
+    inner = rt.Flow("Inner", Try(Raise("x")), **options)
+
+    async def outer():
+        await rt.call_batch(rt.call, [inner, inner], progress="flows")
+        async with rt.Session(logging_setting="VERBOSE", log_file="session.log", progress=True):
+            await rt.call(greet)
+
+    simulate(rt.Flow("Outer", outer, **options)).unwrap()
+    assert capfd.readouterr() == ("", "")
+    assert not [record for record in caplog.records if record.name.startswith("RT")]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unless_it_is_asked_for(backend, caplog, tmp_path):
+    path = tmp_path / "run.log"
+    flow = rt.Flow("Greet", greet, logging_setting="NONE", backend=backend)
+    simulate(flow, logging_setting="VERBOSE", log_file=path)
     assert "greet DONE" in caplog.text
+    assert "greet DONE" in path.read_text()
 
 
 # ---- what came of it

@@ -11,7 +11,7 @@ import anyio
 import attrs
 
 from railtracks import Flow, Session, call
-from railtracks._test_hooks import RuntimeHooks, harness_options, outcome_observer
+from railtracks._test_hooks import RuntimeHooks, harness_options, harness_overrides, outcome_observer
 from railtracks._test_probe import (
     SessionProbe,
     as_node,
@@ -40,6 +40,9 @@ from railtracks.testing._virtual_time._tasks import describe, tasks, tasks_left
 from railtracks.testing._virtual_time._thread_kinds import threads_left
 from railtracks.testing.faults import Fault, Kill, StoreFault
 
+SILENT = {"logging_setting": "NONE", "log_file": None, "progress": False}
+"""Options of all sessions of a run, unless ``simulate`` is given others: those of a flow are for its real runs."""
+
 
 def simulate(
     target: Flow[..., Any] | Callable[..., Any],
@@ -60,10 +63,10 @@ def simulate(
     """Run a flow or a node once, in a session of its own, under virtual time, the same each time. Blocks.
 
     Where tasks and threads could run in any order, the seed decides. The same seed and the same code give the same
-    trace, byte for byte. Nothing is written to disk unless ``store`` is given, and nothing is logged unless
-    ``logging_setting`` is; the same holds for sessions that nodes open. Several may run at a
-    time, each in a thread of its own; threads that their nodes start themselves may then count as left behind in one
-    another.
+    trace, byte for byte. Nothing is written to disk unless ``store`` or ``log_file`` is given, nothing is logged unless
+    ``logging_setting`` is, and nothing is shown unless ``progress`` is, whatever the flow says; the same holds for
+    sessions that nodes open. Several may run at a time, each in a thread of its own; threads that their nodes start
+    themselves may then count as left behind in one another.
 
     A run that would never end is cancelled, so that its cleanup runs, and its outcome has a ``Deadlock``, ``Livelock``
     or ``EndlessRun``. Threads of the run take turns, and their sleeps and waits take virtual time; one that still
@@ -195,7 +198,8 @@ class _Simulation:
         if self._decisions.wall_start is None:
             self._decisions.wall_start = self._date_at_start()
         self._clock.wall_start = self._decisions.wall_start
-        token = harness_options.set(options)
+        silent = {name: value for name, value in SILENT.items() if self._options.get(name) is None}
+        token, silence = harness_options.set(options), harness_overrides.set(silent)
         try:
             with self._unseen.collect():
                 run_with(self._customize_hooks, self._main, how=self._how, clock=self._clock, target=self._node)
@@ -206,6 +210,7 @@ class _Simulation:
                 self._ended = self._clock.now
                 self._note_open_sessions()
         finally:
+            harness_overrides.reset(silence)
             harness_options.reset(token)
         self._left += dict.fromkeys([*self._clock.threads_left, *threads_left(threads)])
         self._unseen.examine(observed.task for observed in self._witness.calls.values())
