@@ -96,7 +96,10 @@ def print_run(
         print(info.summary())
         return 0
     show_tree(info, failed=failed, **options)
-    if any(line.text.endswith(NOT_SHOWN) for line in info._tree_lines(failed=failed, **options)):
+    lines = [*info._tree_lines(failed=failed, **options)]
+    if failed and len(lines) == 1 and info.status is Status.COMPLETED:
+        print("Nothing failed.")
+    if any(line.text.endswith(NOT_SHOWN) for line in lines):
         only = " --failed" if failed else ""
         print(f"To see each of them: railtracks show {identifier}{only} --no-folds{store_option(store)}")
     if failed:

@@ -35,6 +35,21 @@ def test_runs_are_listed_the_latest_first(command, runs):
     assert command("list", "--store", "file:elsewhere")[1] == "There are no runs.\n"
 
 
+def test_it_is_said_that_nothing_failed(command, backend):
+    errors = [OSError("no route")]
+
+    @rt.function_node(retries=rt.Retry(wait_initial=0, wait_jitter=0))
+    async def flaky():
+        if errors:
+            raise errors.pop()
+
+    rt.Flow("Fine", flaky, run_identifier="fine", backend=backend).invoke()
+    first, *rest = command("show", "fine", "--failed")[1].splitlines()
+    assert first.startswith("flow Fine, session fine  Completed")
+    assert rest == ["Nothing failed."]
+    assert "Nothing failed" not in command("show", "fine")[1]
+
+
 AGES = {
     -1: "0 s", 0: "0 s", 4.07: "4 s", 59.9: "59 s", 60: "1 min", 3599: "59 min", 3600: "1 h", 86_399: "23 h",
     86_400: "1 d", 5.9 * 86_400: "5 d",
