@@ -292,7 +292,7 @@ def resolve_config(options: Mapping[str, Any]) -> ExecutorConfig:
     known, config = _latest  # read once: another thread may replace it
     if len(sources) != len(known) or not all(map(is_, sources, known)):
         merged = {key: value for source in sources[:4] for key, value in source.items()}
-        config = ExecutorConfig(**merged | validate_options(options) | overrides)
+        config = ExecutorConfig(**{**merged, **validate_options(options), **overrides})
         _latest = sources, config
     return config
 
