@@ -105,20 +105,35 @@ class Line:
         return is_judged and self.slope > ERRORS * self.error and self.rise > SHARE * self.mean
 
 
+class _MallocInfo(ctypes.Structure):
+    """What ``mallinfo2`` of glibc returns: of these, ``uordblks`` and ``hblkhd`` are the bytes that are in use."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
+        )
+    )  # fmt: skip
+
+
 class Memory:
     """The memory of this process as sessions run.
 
-    It is measured in resident bytes, in blocks that Python has allocated, and in objects that the garbage collector
-    knows. Texts are among the blocks only. Resident bytes rise, too, when what is free lies in many pieces.
+    It is measured in blocks that Python has allocated, in objects that the garbage collector knows, and in bytes that
+    the C library has allocated: for what is larger than 512 bytes, and for libraries in C. Resident bytes are measured
+    as well. They rise, too, when what is free lies in many pieces, so nothing is judged by them.
     """
 
     def __init__(self) -> None:
         self.resident: list[tuple[float, float]] = []
+        self.allocated: list[tuple[float, float]] = []
         self.blocks: list[tuple[float, float]] = []
         self.objects: list[tuple[float, float]] = []
         self._libc: Any = None
         with contextlib.suppress(OSError):
             self._libc = ctypes.CDLL(None)
+        if hasattr(self._libc, "mallinfo2"):
+            self._libc.mallinfo2.restype = _MallocInfo
 
     def measure(self, sessions: int) -> None:
         """Collect garbage, return free memory to the system where the C library can, and measure."""
@@ -126,5 +141,8 @@ class Memory:
         if hasattr(self._libc, "malloc_trim"):
             self._libc.malloc_trim(0)
         self.resident.append((sessions, psutil.Process().memory_info().rss))
+        if hasattr(self._libc, "mallinfo2"):  # glibc 2.33 or later
+            info = self._libc.mallinfo2()
+            self.allocated.append((sessions, info.uordblks + info.hblkhd))
         self.blocks.append((sessions, sys.getallocatedblocks()))
         self.objects.append((sessions, len(gc.get_objects())))

@@ -19,7 +19,7 @@ def report(
 ) -> bool:
     """Print the report, and return whether all was well."""
     lines = {
-        "resident bytes": Line.through_second_half(memory.resident),
+        "bytes allocated in C": Line.through_second_half(memory.allocated),
         "blocks": Line.through_second_half(memory.blocks),
         "objects": Line.through_second_half(memory.objects),
     }
@@ -34,6 +34,7 @@ def report(
         "runs that were wrong": f"{len(tally.wrong)}",
         "left behind": ", ".join(f"{name}: {leaks.get(name, 0)}" for name in LEAKS),
         **{f"memory, {name}": _line(line) for name, line in lines.items()},
+        "memory, resident bytes": _line(Line.through_second_half(memory.resident)),
     }
     print("| | |\n|---|---|")
     for name, value in rows.items():
