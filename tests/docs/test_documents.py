@@ -33,7 +33,17 @@ from railtracks.testing import conformance, evaluation, faults, invariants, mach
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITHOUT_CODE = {
-    *("design.md", "faq.md", "format.md", "peers.md", "policy.md", "reference.md", "soak.md", "troubleshooting.md"),
+    *(
+        "design.md",
+        "design-harness.md",
+        "faq.md",
+        "format.md",
+        "peers.md",
+        "policy.md",
+        "reference.md",
+        "soak.md",
+        "troubleshooting.md",
+    ),
 }
 ELSEWHERE = {
     *("recipes-running.md", "recipes-tests.md", "recipes-web.md", "recipes.md", "start.md"),

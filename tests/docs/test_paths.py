@@ -10,7 +10,9 @@ PACKAGE_FOLDERS = [path.name for path in (ROOT / "railtracks").iterdir() if path
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|_\w+\.py|\.ci/\w+|noxfile\.py|pyproject\.toml)`")
 
 
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/design.md", "README.md", "SECURITY.md"])
+@pytest.mark.parametrize(
+    "page", ["CONTRIBUTING.md", "docs/design.md", "docs/design-harness.md", "README.md", "SECURITY.md"]
+)
 def test_the_files_that_a_page_names_exist(page):
     named = PATH.findall((ROOT / page).read_text(encoding="utf-8"))
     places = [ROOT, ROOT / "railtracks"]
