@@ -46,7 +46,10 @@ FOREIGN = {
     # asyncio: whether somebody retrieved an exception; sys; warnings
     "_unseen.py": {"_get_filters", "_getframe", "_log_traceback"},
 }  # fmt: skip
-"""The private attributes of Python's library, asyncio and trio that the harness uses; docs/design-harness.md says what for."""
+"""The private attributes of Python's library, asyncio and trio that the harness uses.
+
+docs/design-harness.md says what for.
+"""
 
 
 def own_names(tree):
