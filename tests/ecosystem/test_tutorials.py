@@ -18,8 +18,8 @@ import urllib.request
 import pytest
 
 import railtracks as rt
-from tests.ecosystem.reader import Tutorial, railtracks, run, started, until, without_numbers
-from tests.ecosystem.test_recipes import SECONDS, background, environment, get
+from tests.ecosystem.reader import Tutorial, railtracks, started, until, without_numbers
+from tests.ecosystem.test_recipes import SECONDS, background, environment, get, run
 
 pytestmark = pytest.mark.ecosystem
 

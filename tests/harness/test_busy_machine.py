@@ -95,12 +95,14 @@ def test_turns_are_not_counted_while_a_thread_is_waited_for(backend):
 def test_a_thread_does_not_stand_still_while_who_asks_does(monkeypatch):
     """Where one has no processor that holds the lock of the interpreter, the others cannot run."""
     times = [0.0, 10.0, 20.0, *(20 + count / 100 for count in range(1, 21))]
-    monkeypatch.setattr(_blocked_threads._real_clock, "monotonic", lambda: times[len(found)])
+    found: list[float] = []
+    monkeypatch.setattr(_real_clock, "monotonic", lambda: times[len(found)])
     monkeypatch.setattr(_blocked_threads, "is_running", lambda _: False)
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait)
     thread.start()
-    stalls, found = StallDetector(), []
+    assert thread.ident is not None
+    stalls = StallDetector()
     for _ in times:
         found.append(stalls.stalled_for(thread.ident))
     stop.set()
@@ -131,7 +133,7 @@ def test_a_thread_that_has_done_its_work_may_be_slow_to_end(backend):
     class Slow(threading.Thread):
         def _delete(self):
             _real_clock.block(LONG)
-            super()._delete()
+            super()._delete()  # type: ignore[misc]
 
     def wait():
         Slow(target=time.sleep, args=(0.5,)).start()

@@ -82,7 +82,7 @@ def test_the_checker_agrees_with_brute_force(operations):
 
 
 @pytest.mark.slow
-@settings(max_examples=3000)
+@settings(max_examples=1000)
 @given(histories(most=6))
 def test_the_checker_agrees_with_brute_force_on_longer_ones(operations):
     assert (find_unexplained(Register(), operations) is None) == is_explained(operations)
