@@ -330,6 +330,74 @@ async def test_a_journal_written_anew_is_on_disk_before_calls_go_on(syncer):
     assert old.operations == ["open", FIRST]
 
 
+class SlowDisk(Appender):
+    """One whose ``sync`` waits until it may end."""
+
+    def __init__(self):
+        super().__init__()
+        self.has_begun, self.may_end = threading.Event(), threading.Event()
+
+    def sync(self):
+        self.has_begun.set()
+        assert self.may_end.wait(30)
+        super().sync()
+
+
+def rewritable(appenders, put):
+    """A writer in a thread, whose journal is written anew in these appenders; ``put`` notes what each begins with."""
+
+    def prepare(entries):
+        begins_with = list(entries)
+
+        def put_in_place(further):
+            put.append([*begins_with, *further])
+            return appenders.pop(0), 0
+
+        return put_in_place
+
+    unused: Any = None
+    restart = Restart(unused, unused, unused, time.monotonic, True, prepare)
+    return JournalWriter(Appender().open, print, restart=restart)
+
+
+def test_what_comes_between_two_rewrites_is_in_the_second_journal():
+    """The disk is slow: the first one is in place, and is still being put on disk when the second one begins."""
+    put: list[Any] = []
+    first, second = SlowDisk(), SlowDisk()
+    second.may_end.set()
+    writer = rewritable([first, second], put)
+    writer.append("first")
+    writer.rewrite(lambda: ["all"])
+    assert first.has_begun.wait(30)
+    writer.rewrite(lambda: ["all until the second"])
+    writer.append("entry")
+    first.may_end.set()
+    assert second.has_begun.wait(30)
+    writer.close()
+    assert put == [["all"], ["all until the second", "entry"]]
+
+
+def test_a_rewrite_that_is_under_way_is_not_begun_twice():
+    put: list[Any] = []
+    disk, may_prepare = SlowDisk(), threading.Event()
+    disk.may_end.set()
+    writer = rewritable([disk], put)
+
+    def entries():
+        assert may_prepare.wait(30)
+        return ["all"]
+
+    writer.append("first")
+    writer.rewrite(entries)
+    assert writer.is_rewriting
+    writer.append("entry")
+    writer.rewrite(lambda: ["all of a second one"])
+    may_prepare.set()
+    assert disk.has_begun.wait(30)
+    writer.close()
+    assert put == [["all", "entry"]]
+
+
 # ---- what binds an entry to those before it
 
 

@@ -264,8 +264,8 @@ class JournalWriter:
 
     @property
     def is_rewriting(self) -> bool:
-        """Whether the journal is being written anew."""
-        return self._copies is not None
+        """Whether the journal is being written anew. If it fails meanwhile, it is not: what is prepared is not used."""
+        return self._copies is not None and self.state is _OPEN
 
     def rewrite(self, entries: Callable[[], Iterable[str]]) -> None:
         """Write the journal anew, with fewer entries that say the same. Meanwhile the one that is there goes on.
@@ -278,10 +278,11 @@ class JournalWriter:
         if restart is None or restart.prepare is None:
             return
         with self._turn:
-            if self.state is not _OPEN or self.is_rewriting:
+            if self.state is not _OPEN or self._copies is not None:
                 return
-            self._copies = []
-        rewrite = partial(self._rewrite, restart.prepare, entries)
+            copies: list[str] = []
+            self._copies = copies
+        rewrite = partial(self._rewrite, restart.prepare, entries, copies)
         if restart.in_thread:
             background.submit(Work(rewrite))
         else:
@@ -291,18 +292,20 @@ class JournalWriter:
         self,
         prepare: Callable[[Iterable[str]], Callable[[Iterable[str]], tuple[Appender, int]]],
         entries: Callable[[], Iterable[str]],
+        copies: list[str],
     ) -> None:
+        """Put a journal with ``entries`` in place of the present one, with ``copies``, which have come since."""
         with self._lock:  # so that it does not end meanwhile
             try:
                 if self.state is not _OPEN:
                     return
                 put = prepare(entries())
                 with self._turn:
-                    if self.state is not _OPEN or self._copies is None:
+                    if self.state is not _OPEN:
                         return
                     old = self._appender
-                    self._appender, self._checksum = put(self._copies)
-                    self._copies = None
+                    self._appender, self._checksum = put(copies)
+                    self._copies = None  # from here on the next rewrite may begin, with copies of its own
                 if old is not None:
                     old.close()
                 self._sync_entries()
@@ -310,7 +313,8 @@ class JournalWriter:
                 self._fail(exc)
             finally:
                 with self._turn:
-                    self._copies = None
+                    if self._copies is copies:
+                        self._copies = None
 
     def _append_waiting(self, appender: Appender, known: set[str]) -> None:
         """Append the entries that have waited, but for those that are ``known`` to be there, and put all on disk."""

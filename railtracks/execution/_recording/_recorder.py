@@ -306,7 +306,12 @@ class Recorder:
             self._rewrite()
 
     def _rewrite(self) -> None:
-        """Write the journal anew, without the entries for items: the attributes of their batches say the same."""
+        """Write the journal anew, without the entries for items: the attributes of their batches say the same.
+
+        While one is being written it is left for later: what the batches know must not change until that is in place.
+        """
+        if self.is_rewriting:
+            return
         entries = self._state.entries
         self._journal_created(len(entries) - 1)
         for refresh in self.batches.values():
