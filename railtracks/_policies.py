@@ -6,17 +6,19 @@ that a node does not declare. Each is declared here once, with its validator.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Literal, TypedDict, final
+from typing import Any, Literal, TypedDict, TypeVar, final
 
 import attrs
 
-from railtracks._wording import expected_value
+from railtracks._wording import expected_value, unknown_argument
 from railtracks.exceptions import ConfigError
 
+T = TypeVar("T")
 OnError = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool | float | timedelta]
 """Which exceptions are tried again: their classes, or a function that says so, or after how long."""
 
@@ -53,7 +55,24 @@ def _wrong(owner: Any, name: str, value: Any, expected: str) -> ConfigError:
     return ConfigError(f"rt.{type(owner).__name__}: {value!r} is not allowed for {name}; expected {expected}")
 
 
+def _names_arguments(cls: type[T]) -> type[T]:
+    """Have a misspelt argument of a class of values raise a TypeError that says what to write."""
+    initialize: Callable[..., None] = cls.__init__
+    names = [field.name for field in attrs.fields(cls)]  # type: ignore[arg-type]
+
+    @functools.wraps(initialize)
+    def check_and_initialize(self: T, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs:
+            if name not in names:
+                raise unknown_argument(f"rt.{cls.__name__}", name, names)
+        initialize(self, *args, **kwargs)
+
+    cls.__init__ = check_and_initialize  # type: ignore[assignment,method-assign]
+    return cls
+
+
 @final
+@_names_arguments
 @attrs.frozen(kw_only=True)
 class Retry:
     """How a call that fails is tried again.
@@ -102,6 +121,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @final
+@_names_arguments
 @attrs.frozen
 class Limit:
     """How many calls run at once, or begin in a time, over all nodes that have a limit of the same name.
@@ -160,6 +180,7 @@ class Limit:
 
 
 @final
+@_names_arguments
 @attrs.frozen(kw_only=True)
 class Cache:
     """Results of a node that are used again for equal calls: those whose arguments are recorded alike.

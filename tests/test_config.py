@@ -649,6 +649,19 @@ def test_timedelta_in_place_of_a_number_is_not_taken_for_seconds():
 
 
 @pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: rt.Limit("api", concurency=3), "rt.Limit has no argument 'concurency'; did you mean 'concurrency'?"),
+        (lambda: rt.Retry(attemps=3), "rt.Retry has no argument 'attemps'; did you mean 'attempts'?"),
+        (lambda: rt.Cache(zzz=3), "rt.Cache has no argument 'zzz'; it has ttl, "),
+    ],
+)
+def test_misspelt_argument_of_a_policy_says_what_to_write(make: Any, text):
+    with pytest.raises(TypeError, match=re.escape(text)):
+        make()
+
+
+@pytest.mark.parametrize(
     ("where", "text"),
     [
         ("proc", "did you mean 'process'? The session has 'pool', 'task', 'thread', 'caller', 'process'"),

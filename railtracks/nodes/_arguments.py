@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from railtracks.exceptions import NodeCreationError
 from railtracks.nodes._callables import display_name
 
 _RETRIES = "write retries=3, or retries=rt.Retry(attempts=..., on=...)"
-_ELSEWHERE = {
+ELSEWHERE = {
     "retry": _RETRIES,
     "max_retries": _RETRIES,
     "attempts": _RETRIES,
@@ -20,21 +20,6 @@ _ELSEWHERE = {
     "executor": "write where='process', or the name of an executor of the session",
 }
 """What to write in place of an argument that other libraries have."""
-
-
-def unknown_argument(unknown: Iterable[str], known: Iterable[str]) -> TypeError:
-    """Return the error for an argument that ``function_node`` does not have.
-
-    Args:
-        unknown: The names of such arguments, of which the first is named.
-        known: The names of those that it has.
-    """
-    from difflib import get_close_matches  # here, because only this error needs it
-
-    name, names = next(iter(unknown)), [*known]
-    close = get_close_matches(name, names, n=1)
-    advice = _ELSEWHERE.get(name) or (f"did you mean {close[0]!r}?" if close else f"it has {', '.join(names)}")
-    return TypeError(f"rt.function_node has no argument {name!r}; {advice}")
 
 
 def check_texts(texts: Mapping[str, Any]) -> None:

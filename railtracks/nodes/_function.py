@@ -24,8 +24,9 @@ from typing import (
 
 from railtracks._mocks import mock_behind, mock_name
 from railtracks._policies import Cache, Limit, Policies, PolicyOptions, Retry, changed_policies, policies_of
+from railtracks._wording import unknown_argument
 from railtracks.exceptions import NodeCreationError
-from railtracks.nodes._arguments import check_ignored, check_texts, unknown_argument
+from railtracks.nodes._arguments import ELSEWHERE, check_ignored, check_texts
 from railtracks.nodes._callables import callable_is, display_name, is_async
 from railtracks.nodes._code import code_of
 from railtracks.nodes._depends import with_dependencies
@@ -450,7 +451,8 @@ def function_node(
     }
     policies: PolicyOptions = {"timeout": timeout, "retries": retries, "limit": limit, "cache": cache, "where": where}
     if unknown:
-        raise unknown_argument(unknown, ("name", *options, *policies))
+        first = next(iter(unknown))
+        raise unknown_argument("rt.function_node", first, ("name", *options, *policies), ELSEWHERE.get(first, ""))
     if func is None:
         return functools.partial(function_node, name=name, **options, **policies)
     check_texts({"name": name, "version": version})
