@@ -16,8 +16,8 @@ from railtracks.execution._call_lines import MAX_MEMBERS, budget_text, cause_tex
 from railtracks.execution._raisers import Raisers
 from railtracks.nodes import FunctionNode
 from railtracks.pubsub import RTPublisher
-from railtracks.state import Broadcast, CallRecord, Reason, Status
-from railtracks.state._events import BroadcastDraft, created_event, end_event
+from railtracks.state import CallRecord, Reason, Status
+from railtracks.state._events import broadcast_event, created_event, end_event
 from railtracks.state._records import is_retried, is_reused
 from railtracks.state._redaction._redactor import Redactor
 from railtracks.state._serialization._plain_data import cut_text
@@ -250,14 +250,7 @@ class CallLog:
             if record is not None:
                 of = (record, run_id(session, record.run), node_id(session, record.index))
             self._broadcaster = of
-        event = BroadcastDraft()
-        event.session_id = self.session_id
-        event.time = time
-        event.item = item
-        event.run_id = of[1]
-        event.node_id = of[2]
-        event.__class__ = Broadcast
-        self._publisher.publish(event)
+        self._publisher.publish(broadcast_event(self.session_id, of[1], of[2], item, time))
 
     def note_raiser(self, exc: BaseException, raiser: CallRecord) -> None:
         """Note which call in a worker has raised an exception that was brought home."""

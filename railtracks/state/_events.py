@@ -105,7 +105,7 @@ def _draft_of(kind: type[Event]) -> Any:
 
 
 _CREATED, _SUCCEEDED, _FAILED, _CANCELLED = map(_draft_of, (CallCreated, CallSucceeded, CallFailed, CallCancelled))
-BroadcastDraft = _draft_of(Broadcast)
+_BROADCAST = _draft_of(Broadcast)
 
 
 def created_event(session_id: str, record: CallRecord) -> CallEvent:
@@ -133,6 +133,18 @@ def end_event(session_id: str, record: CallRecord) -> CallEvent:
     else:
         event.reason = record.reason
         event.__class__ = CallCancelled
+    return event  # type: ignore[no-any-return]
+
+
+def broadcast_event(session_id: str, run: str | None, node: str | None, item: Any, time: float) -> Broadcast:
+    """Return the event of an item that the call of these identifiers has broadcast; None and None: no call has."""
+    event = _BROADCAST()
+    event.session_id = session_id
+    event.time = time
+    event.item = item
+    event.run_id = run
+    event.node_id = node
+    event.__class__ = Broadcast
     return event  # type: ignore[no-any-return]
 
 
