@@ -154,6 +154,7 @@ class Sweeping:
             **{**self._options, "seed": self._options["seed"] + plan.seed},
         )  # fmt: skip
         first: Outcome | None = None
+        restarts = 0
         try:
             for outcome in outcomes:  # each is checked before it is resumed
                 self._runs += 1
@@ -162,7 +163,10 @@ class Sweeping:
                 check(outcome, *subject.invariants)
                 if subject.restart is not None and isinstance(outcome.exception, ProcessKilled):
                     subject.restart()
+                    restarts += 1
         except Violation as violation:
+            if restarts:
+                violation.add_note("to repeat it, also call what restart= of the sweep names, before each resumed run")
             self._found.append((plan, violation))
         except Exception as exc:
             exc.add_note(f"in a run of sweep with {plan}")
