@@ -13,7 +13,10 @@ import anyio
 import pytest
 
 import railtracks as rt
-from railtracks._concurrency import _threads
+from railtracks._concurrency import _threads, _work_item
+from railtracks._concurrency._rate_window import RateWindow
+from railtracks._concurrency._turns import Turns
+from railtracks._concurrency._work_item import WorkItem
 from railtracks.exceptions import GlobalTimeOutError, NodeTimeOutError, SessionEndedError
 from railtracks.state import Reason, Status
 from tests import virtual
@@ -633,3 +636,41 @@ async def test_first_error_ends_the_session_through_a_thread_too():
     with pytest.raises(KeyError, match="first"):
         async with rt.Session(end_on_error=True):
             await rt.call(work)
+
+
+def turn():
+    turns = Turns()
+    waiter, _ = turns.join()
+    return turns._guard, partial(turns.leave, waiter)
+
+
+def rate():
+    window = RateWindow(1, 10, lambda: 0.0)
+    waiter = window._join()
+    return window._guard, partial(window._leave, waiter, None)
+
+
+def work_item():
+    _work_item._count(+1)
+    return _work_item._lock, WorkItem(len, "", None).detach_waiter
+
+
+def request():
+    tokens = rt.TokenBudget(100)
+    tokens._running["key"] = 1
+    return tokens._lock, partial(tokens.end, "key")
+
+
+@pytest.mark.parametrize("what", [turn, rate, work_item, request])
+async def test_what_waits_can_be_discarded_at_any_moment(what):
+    """The garbage collector may close a coroutine in the middle of code of the same thread that holds the lock."""
+    lock, leave = what()
+
+    def leave_in_lock():
+        with lock:
+            leave()
+
+    thread = threading.Thread(target=leave_in_lock, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()

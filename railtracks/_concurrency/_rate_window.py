@@ -36,7 +36,7 @@ class RateWindow:
         self._count = count
         self._period = period
         self._clock = clock
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # the garbage collector may close what waits, and that leaves
         self._begun: deque[float] = deque(maxlen=count)
         self._queue: OrderedDict[Turn, None] = OrderedDict()
 

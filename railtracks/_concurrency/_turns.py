@@ -37,7 +37,7 @@ class Turns:
     __slots__ = ("_guard", "_queue", "is_reported")
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # the garbage collector may close what waits, and that leaves
         self._queue: OrderedDict[Turn, None] = OrderedDict()
         self.is_reported: bool = False
 

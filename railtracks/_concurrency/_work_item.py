@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_lock = threading.Lock()
+_lock = threading.RLock()
+"""Reentrant, as the garbage collector may come while it is held, and close a coroutine that waits for other work."""
 _active = 0
 serves_thread: ContextVar[bool] = ContextVar("railtracks_serves_thread", default=False)
 """Whether a worker thread waits for what runs here."""
@@ -263,6 +264,6 @@ class WorkItem(Generic[T]):
 @after_fork
 def _reset() -> None:
     global _lock, _active
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _active = 0
     _thread_state.work = None

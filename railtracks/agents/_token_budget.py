@@ -82,7 +82,7 @@ class TokenBudget:
         self.max_cost: Decimal | None = None if max_cost is None else dollars(max_cost, "rt.TokenBudget: max_cost")
         if self.max_cost == 0:
             raise ConfigError(f"rt.TokenBudget: max_cost is {max_cost!r}; expected dollars above 0, or None")
-        self._lock = threading.Lock()  # event loops of several threads may draw from it
+        self._lock = threading.RLock()  # for several threads, and for requests that the garbage collector closes
         self._usage, self._cost = Usage(), Decimal(0)
         self._lacks_usage = self._lacks_cost = False  # whether that of an answer is not known
         self._largest: tuple[int, Decimal] | None = None  # of what a request took; None before the first
