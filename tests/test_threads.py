@@ -14,11 +14,14 @@ import pytest
 
 import railtracks as rt
 from railtracks._concurrency import _threads, _work_item
+from railtracks._concurrency._background import background
 from railtracks._concurrency._rate_window import RateWindow
 from railtracks._concurrency._turns import Turns
 from railtracks._concurrency._work_item import WorkItem
 from railtracks.exceptions import GlobalTimeOutError, NodeTimeOutError, SessionEndedError
 from railtracks.state import Reason, Status
+from railtracks.state._stores import _file_lock
+from railtracks.state._stores._fsync_thread import fsync_thread
 from tests import virtual
 from tests.virtual import run
 
@@ -661,7 +664,19 @@ def request():
     return tokens._lock, partial(tokens.end, "key")
 
 
-@pytest.mark.parametrize("what", [turn, rate, work_item, request])
+def sync():
+    return fsync_thread._guard, partial(fsync_thread.cancel, lambda: None)
+
+
+def background_work():
+    return background._guard, background._ensure_threads
+
+
+def lock_of_a_run():
+    return _file_lock._guard, _file_lock.FileLock("run.lock", "run").release
+
+
+@pytest.mark.parametrize("what", [turn, rate, work_item, request, sync, background_work, lock_of_a_run])
 async def test_what_waits_can_be_discarded_at_any_moment(what):
     """The garbage collector may close a coroutine in the middle of code of the same thread that holds the lock."""
     lock, leave = what()

@@ -125,7 +125,7 @@ class BackgroundThreads:
 
     def reset(self) -> None:
         """Forget threads and work, as is right in a forked child."""
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # the garbage collector may end a session here, which submits something
         self._queue: SimpleQueue[Work] = SimpleQueue()
         self._threads = 0
         self._idle = 0

@@ -195,7 +195,7 @@ class FolderSync:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()  # as below
         self.started = 0
         self._completed = 0  # the number of the latest that has succeeded
 
@@ -228,12 +228,12 @@ class FolderSync:
                 self._completed = number
 
 
-_guard = threading.Lock()
+_guard = threading.RLock()  # reentrant, as the garbage collector may end a session while it is held, which is saved
 _syncs: weakref.WeakValueDictionary[str, FolderSync] = weakref.WeakValueDictionary()
 
 
 @after_fork
 def _reset() -> None:
     global _guard
-    _guard = threading.Lock()  # a thread of the parent may have held it
+    _guard = threading.RLock()  # a thread of the parent may have held it
     _syncs.clear()

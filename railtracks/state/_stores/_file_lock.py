@@ -32,7 +32,7 @@ alignment at its end, as a C compiler does.
 HAS_POSIX_LOCKS: bool = "fcntl" in globals()
 HAS_OWN_LOCKS: bool = HAS_POSIX_LOCKS and hasattr(fcntl, "F_OFD_SETLK")
 """Whether a lock belongs to an open file description (Linux), and not to the process."""
-_guard = threading.Lock()
+_guard = threading.RLock()  # reentrant, as the garbage collector may end a session while it is held
 _opened: int | None = None  # the handle of a lock that is being acquired
 _held: dict[object, FileLock] = {}
 """The locks of this process, by each of ``_keys``. Without ``HAS_OWN_LOCKS`` they exclude other processes only."""
@@ -224,7 +224,7 @@ def _in_use(path: str | os.PathLike[str], identifier: str) -> str:
 def reset() -> None:
     """Forget all locks, as is right in a forked child, which holds none of its parent's."""
     global _guard, _opened
-    _guard = threading.Lock()
+    _guard = threading.RLock()
     handles = {lock._handle for lock in _held.values()} | (set() if _opened is None else {_opened})
     for handle in handles:
         with contextlib.suppress(OSError):

@@ -30,7 +30,7 @@ class FsyncThread:
 
     def reset(self) -> None:
         """Forget work and thread, as is right in a forked child."""
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # the garbage collector may end a session here, and that cancels
         self._scheduled: dict[Callable[[], None], None] = {}
         self._rounds: SimpleQueue[None] = SimpleQueue()  # has an item if a round is to come and has not begun to wait
         self._is_round_due = False
