@@ -649,16 +649,16 @@ def test_timedelta_in_place_of_a_number_is_not_taken_for_seconds():
 
 
 @pytest.mark.parametrize(
-    ("make", "text"),
+    ("policy", "name", "text"),
     [
-        (lambda: rt.Limit("api", concurency=3), "rt.Limit has no argument 'concurency'; did you mean 'concurrency'?"),
-        (lambda: rt.Retry(attemps=3), "rt.Retry has no argument 'attemps'; did you mean 'attempts'?"),
-        (lambda: rt.Cache(zzz=3), "rt.Cache has no argument 'zzz'; it has ttl, "),
+        (rt.Limit, "concurency", "rt.Limit has no argument 'concurency'; did you mean 'concurrency'?"),
+        (rt.Retry, "attemps", "rt.Retry has no argument 'attemps'; did you mean 'attempts'?"),
+        (rt.Cache, "zzz", "rt.Cache has no argument 'zzz'; it has ttl, "),
     ],
 )
-def test_misspelt_argument_of_a_policy_says_what_to_write(make: Any, text):
+def test_misspelt_argument_of_a_policy_says_what_to_write(policy: Any, name, text):
     with pytest.raises(TypeError, match=re.escape(text)):
-        make()
+        policy(**{name: 3})
 
 
 @pytest.mark.parametrize(

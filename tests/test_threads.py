@@ -655,7 +655,7 @@ def rate():
 
 def work_item():
     _work_item._count(+1)
-    return _work_item._lock, WorkItem(len, "", None).detach_waiter
+    return _work_item._lock, WorkItem(int, "", None).detach_waiter
 
 
 def request():
