@@ -21,6 +21,7 @@ from railtracks._calls._workers import CallWorkers
 from railtracks._concurrency._kinds import leaves_of
 from railtracks._concurrency._single_flight import inside
 from railtracks._concurrency._suspended import is_user_module, suspended_frames
+from railtracks._concurrency._thread_stacks import innermost_frames, stack_of_thread
 from railtracks._concurrency._threads import run_in_loop
 from railtracks._config import is_configured, resolve_config
 from railtracks._context_variable import current
@@ -69,6 +70,7 @@ __all__ = [
     "expected_value",
     "flow_session",
     "index_of",
+    "innermost_frames",
     "is_cancellation",
     "is_configured",
     "is_fatal",
@@ -89,6 +91,7 @@ __all__ = [
     "session_arguments",
     "settled_backend",
     "shared_work",
+    "stack_of_thread",
     "suspended_frames",
     "with_cost",
     "with_settings",

@@ -3,7 +3,7 @@
 Nothing can be done about such code from within the loop, and a call pays nothing for this: while calls run, the watch
 thread asks the loop to answer, a few times per limit. If there is no answer for as long as the limit, and the loop is
 in code of the session (a node, what it has started, a subscriber's callback, the body), one turn of it has taken that
-long. Only then is the stack of the loop's thread read, as to read that of a running thread has crashed Python 3.11.
+long. Only then is the stack of the loop's thread read, as that of a running thread says nothing.
 
 asyncio answers at the end of the turn. trio may have another turn before; if that blocks too, both count as one.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from contextvars import Context
 from types import FrameType
 from typing import Any
 
 import attrs
 
+from railtracks._concurrency._thread_stacks import nothing_collected, stack_of_thread
 from railtracks._context_variable import current
 from railtracks.execution._waiting import innermost_place, module_of
 from railtracks.pubsub import callback_of
@@ -38,23 +38,21 @@ def running_code(thread: int) -> RunningCode | None:
     """Return the user code of a session that the event loop of a thread runs; None if it runs none.
 
     Args:
-        thread: The identifier of the thread. It should be blocked: to read the stack of a running one has crashed
-            Python 3.11.
+        thread: The identifier of the thread. It should be blocked, or what is returned is out of date.
     """
     inside: list[tuple[FrameType, int]] = []
     step: RunningCode | None = None
-    frame = sys._current_frames().get(thread)
-    while frame is not None:
-        if frame.f_code.co_name == "run" and module_of(frame) == _CALLS:
-            local: Any = frame.f_locals
-            record, place = local.get("record"), innermost_place(inside[::-1])
-            # Without a place it is in the library itself, on behalf of the call.
-            is_found = record is not None and place
-            return RunningCode(local.get("self"), record, True, False, place) if is_found else None
-        if step is None and (context := _context_of_step(frame)) is not None:
-            step = _code_in(context, innermost_place(inside[::-1]))
-        inside.append((frame, frame.f_lineno))
-        frame = frame.f_back
+    with nothing_collected():
+        for frame in stack_of_thread(thread):
+            if frame.f_code.co_name == "run" and module_of(frame) == _CALLS:
+                local: Any = frame.f_locals
+                record, place = local.get("record"), innermost_place(inside[::-1])
+                # Without a place it is in the library itself, on behalf of the call.
+                is_found = record is not None and place
+                return RunningCode(local.get("self"), record, True, False, place) if is_found else None
+            if step is None and (context := _context_of_step(frame)) is not None:
+                step = _code_in(context, innermost_place(inside[::-1]))
+            inside.append((frame, frame.f_lineno))
     return step
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeGuard
 from railtracks._concurrency._event_loop import running_library
 from railtracks._concurrency._kinds import traceback_of
 from railtracks._concurrency._suspended import frame_of, is_user_module, suspended_parts
+from railtracks._concurrency._thread_stacks import nothing_collected, thread_stacks
 from railtracks.exceptions import RemoteTraceback
 from railtracks.state import CallRecord, Status
 
@@ -122,7 +123,7 @@ def _places(wanted: set[int]) -> dict[int, str]:
         frames = [frame for part in inside if (frame := frame_of(part)) is not None]
         positions = [(frame, frame.f_lineno) for frame in frames]
         if work is not None:
-            threads = _thread_stacks() if threads is None else threads
+            threads = thread_stacks() if threads is None else threads
             positions += _positions_in_work(threads, work)
         found[call] = innermost_place(positions)
         if len(found) == len(wanted):
@@ -137,7 +138,7 @@ def _place_of(traceback: TracebackType | None) -> str:
     for frame, _ in inside:
         if frame.f_code.co_name == "run_in_thread" and module_of(frame).startswith("railtracks."):
             work = frame.f_locals.get("work")
-    return innermost_place(inside if work is None else _positions_in_work(_thread_stacks(), work))
+    return innermost_place(inside if work is None else _positions_in_work(thread_stacks(), work))
 
 
 def innermost_place(positions: Sequence[_Position]) -> str:
@@ -179,23 +180,11 @@ def _coroutines() -> Iterator[Any]:
             tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
 
 
-def _thread_stacks() -> list[list[FrameType]]:
-    """Return the frames of all threads, the outermost first."""
-    stacks = []
-    for frame in sys._current_frames().values():
-        stack: list[FrameType] = []
-        current: FrameType | None = frame
-        while current is not None:
-            stack.append(current)
-            current = current.f_back
-        stacks.append(stack[::-1])
-    return stacks
-
-
 def _positions_in_work(stacks: list[list[FrameType]], work: object) -> list[_Position]:
-    """Return the positions in the frames in which a thread runs a piece of work."""
-    for stack in stacks:
-        for position, frame in enumerate(stack):
-            if module_of(frame) == "railtracks._concurrency._work_item" and frame.f_locals.get("self") is work:
-                return [(each, each.f_lineno) for each in stack[position + 1 :]]
+    """Return the positions in the frames in which a thread runs a piece of work, the outermost first."""
+    with nothing_collected():
+        for stack in stacks:
+            for count, frame in enumerate(stack):
+                if module_of(frame) == "railtracks._concurrency._work_item" and frame.f_locals.get("self") is work:
+                    return [(each, each.f_lineno) for each in reversed(stack[:count])]
     return []

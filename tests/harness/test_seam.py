@@ -24,7 +24,7 @@ FOREIGN = {
     "_asyncio_order.py": {"_callback"},
     "_asyncio_sleeps.py": {"_callback", "_getframe", "_scheduled", "_when"},  # asyncio: timers, also if they are over
     "_asyncio_steps.py": {"_args", "_callback"},
-    "_blocked_threads.py": {"_current_frames", "_send_message_to_trio"},  # sys; trio: how threads reach its event loop
+    "_blocked_threads.py": {"_send_message_to_trio"},  # trio: how threads reach its event loop
     "_exploration.py": {"_cancel_status"},  # trio: whether a task is cancelled
     "_held_locks.py": {"_is_owned"},  # threading: whether a thread holds an RLock
     "_leaks.py": {"_cancel_all_tasks"},  # asyncio: what cancels the tasks that are left
@@ -32,7 +32,7 @@ FOREIGN = {
     "_store_events.py": {"_getframe"},  # sys: the code that stores a value
     "_switches.py": {"_getframe"},
     "_tasks.py": {"_counter", "_railtracks_order"},  # trio: the age of a task; ours, at tasks of asyncio
-    "_thread_kinds.py": {"_DummyThread", "_current_frames", "_railtracks_work", "_target"},  # threading; sys; ours
+    "_thread_kinds.py": {"_DummyThread", "_railtracks_work", "_target"},  # threading; ours
     # concurrent.futures: the size and the threads of a pool, and the end of a future; sys; ours, at pools
     "_thread_patches.py": {
         "_getframe", "_invoke_callbacks", "_max_workers", "_railtracks_work", "_threads",

@@ -2,8 +2,8 @@
 
 Such a thread is not at work, and the clock may jump, because the thread may be waiting for a sleep. Neither anyio nor
 trio says which threads wait. But whatever a thread hands to an event loop contains the future, or the queue, by which
-it gets its answer; from then on, until it is answered, the thread waits. (The stacks of running threads would show it
-too, but reading them crashes Python 3.11 now and then.)
+it gets its answer; from then on, until it is answered, the thread waits. (The
+stacks of running threads would show it too, but what they show is over a moment later.)
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -22,6 +21,7 @@ from typing import Any
 
 import attrs
 
+from railtracks._test_probe import innermost_frames, stack_of_thread
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._pauses import GRACE
 from railtracks.testing._virtual_time._tasks import is_user_code, place_of
@@ -147,7 +147,7 @@ def _send(trio_token: Any, message: Any) -> Any:
 def where_thread_waits(thread: int) -> str | None:
     """Return where in user code a thread waits, and for what if that is known; None if no user code is in it.
 
-    The thread must not be running: Python 3.11 may crash when the stack of a running thread is read.
+    The thread must not be running, or what is returned is out of date.
     """
     place, what = waits_of_thread(thread)
     return None if place is None else f"{place}, in a thread{what and f', {what}'}"
@@ -155,7 +155,8 @@ def where_thread_waits(thread: int) -> str | None:
 
 def waits_of_thread(thread: int) -> tuple[str | None, str]:
     """Return what ``where_code_waits`` does for a thread, which must not be running."""
-    return where_code_waits(sys._current_frames().get(thread))
+    stack = stack_of_thread(thread)
+    return where_code_waits(stack[0] if stack else None)
 
 
 def where_code_waits(frame: FrameType | None) -> tuple[str | None, str]:
@@ -188,7 +189,7 @@ class StallDetector:
 
     def stalled_for(self, thread: int) -> float:
         """Return the real seconds for which the thread has been at the same position; infinity if it has ended."""
-        frame = sys._current_frames().get(thread)
+        frame = innermost_frames().get(thread)
         if frame is None:
             self._seen.pop(thread, None)
             return math.inf

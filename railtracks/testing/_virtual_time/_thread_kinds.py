@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 import threading
 from collections.abc import Container
 
+from railtracks._test_probe import innermost_frames
 from railtracks.testing._virtual_time import _real_clock
 
 _NUMBER = re.compile(r"^Thread-\d+\b")
@@ -62,7 +62,7 @@ def is_busy(thread: threading.Thread) -> bool:
     """Return whether a worker of a pool does work now; a thread of the library never counts."""
     if is_anyio_worker(thread):
         return bool(thread.queue.unfinished_tasks)  # type: ignore[attr-defined]
-    frame = None if thread.name in _OWN else sys._current_frames().get(thread.ident or 0)
+    frame = None if thread.name in _OWN else innermost_frames().get(thread.ident or 0)
     return frame is not None and frame.f_globals.get("__name__") not in _WORKERS  # where it waits for work
 
 
