@@ -75,7 +75,7 @@ def tests(session: nox.Session) -> None:
 def slow(session: nox.Session) -> None:
     """The tests that take minutes in all: kills at every moment, planted defects, the fuzzer, tiny benchmarks."""
     install(session, "test", "types")
-    run_pytest(session, "-n", "auto", "-m", "slow", *session.posargs)
+    run_pytest(session, "-n", "auto", "--dist", "worksteal", "-m", "slow", *session.posargs)
 
 
 @nox.session

@@ -61,11 +61,23 @@ def pytest_generate_tests(metafunc):
 def pytest_collection_finish(session):
     """Keep the garbage collector from looking through what has been collected: it took seconds each time.
 
-    There are millions of such objects, and the tests of deadlocks and of what is not kept alive collect garbage. Old
-    releases of Hypothesis take a generator of random numbers that the collector does not see for garbage.
+    There are millions of such objects, and the tests of deadlocks and of what is not kept alive collect garbage.
     """
+    _freeze()
+
+
+def _freeze():
+    # Old releases of Hypothesis take a generator of random numbers that the collector does not see for garbage.
     if hypothesis.__version_info__ >= (6, 150):
         gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def heap_of_module():
+    """Keep the garbage collector from looking through what the tests of other modules have left, too."""
+    yield
+    gc.collect()  # only of this module
+    _freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
