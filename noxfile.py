@@ -16,7 +16,8 @@ from nox.command import CommandFailed
 
 nox.needs_version = ">=2024.4"
 nox.options.default_venv_backend = "uv|venv"  # uv, where it is there, installs in a fraction of the time
-os.environ.setdefault("UV_COMPILE_BYTECODE", "1")  # as pip does, or each of many processes would compile all modules
+os.environ.setdefault("UV_COMPILE_BYTECODE", "1")  # as pip does, or each of many processes would compile all modules,
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # those of the project, too
 nox.options.sessions = ["tests", "lint", "types", "integration"]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
@@ -67,8 +68,7 @@ def agent_demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test-suite, on the Python that runs nox, in as many processes as there are cores. Arguments go to pytest."""
     install(session, "test", "types")
-    bytecode = {"PYTHONDONTWRITEBYTECODE": ""}  # written, or each of the many processes would compile all modules
-    run_pytest(session, "-n", "auto", *session.posargs, env=bytecode)
+    run_pytest(session, "-n", "auto", *session.posargs)
 
 
 @nox.session
