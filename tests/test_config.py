@@ -651,8 +651,8 @@ def test_timedelta_in_place_of_a_number_is_not_taken_for_seconds():
 @pytest.mark.parametrize(
     ("policy", "name", "text"),
     [
-        (rt.Limit, "concurency", "rt.Limit has no argument 'concurency'; did you mean 'concurrency'?"),
-        (rt.Retry, "attemps", "rt.Retry has no argument 'attemps'; did you mean 'attempts'?"),
+        (rt.Limit, "concurrent", "rt.Limit has no argument 'concurrent'; did you mean 'concurrency'?"),
+        (rt.Retry, "attempt", "rt.Retry has no argument 'attempt'; did you mean 'attempts'?"),
         (rt.Cache, "zzz", "rt.Cache has no argument 'zzz'; it has ttl, "),
     ],
 )
