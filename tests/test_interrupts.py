@@ -216,6 +216,32 @@ def test_the_traceback_of_ctrl_c_has_the_lines_of_the_program(backend):
     assert sorted(lines.split()) == ["outer", "run", "slow"]
 
 
+def test_a_session_adds_no_lines_to_the_traceback_of_ctrl_c(backend):
+    """What runs the event loop is not the library's here, and has its frames outside of the session."""
+    body = """
+    import traceback
+
+    async def outer():
+        await rt.call(slow)
+
+    async def main():
+        async with rt.Session(**OPTIONS):
+            await rt.call(outer)
+
+    try:
+        anyio.run(main, backend=BACKEND)
+    except KeyboardInterrupt as exc:
+        chain = [each for each in (exc.__context__, exc) if each is not None]
+        frames = [frame for each in chain for frame in traceback.extract_tb(each.__traceback__)]
+        names = [frame.name for frame in frames]
+        say(*names[names.index("main"):][:4])
+        say(*(frame.name for frame in frames if "railtracks" in frame.filename))
+    """
+    lines, ours = interrupted(body, backend)[1:3]
+    assert lines.split()[:3] == ["main", "outer", "slow"]
+    assert ours == ""
+
+
 def test_ctrl_c_in_very_deep_calls_stays_ctrl_c(backend):
     async def deep():
         traceback, frame = None, sys._getframe()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import anyio
 
+from railtracks._concurrency._event_loop import cancellation_types
 from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._loop_interrupts import loop_interrupts
 from railtracks._concurrency._suspended import is_user_module
@@ -144,8 +144,8 @@ def run_event_loop(func: Callable[[], Awaitable[T]], backend: str) -> T:
         result, error = anyio.run(_outcome_of, func, backend=backend)
     except BaseException as exc:
         termination.end(exc)
-        if type(exc) is KeyboardInterrupt:  # and no class of a user's
-            _leave_out_library_frames(exc)
+        if type(exc) is KeyboardInterrupt:
+            leave_out_library_frames(exc)
         raise
     termination.end(error)
     if error is not None:
@@ -156,12 +156,15 @@ def run_event_loop(func: Callable[[], Awaitable[T]], backend: str) -> T:
     return cast("T", result)
 
 
-def _leave_out_library_frames(interrupt: KeyboardInterrupt) -> None:
-    interrupt.__traceback__ = _user_frames(interrupt.__traceback__)
-    asyncio = sys.modules.get("asyncio")  # which a program on trio need not have
-    cancellation = interrupt.__context__  # of the main task, which asyncio cancels first
-    if asyncio is not None and cancellation is not None and type(cancellation) is asyncio.CancelledError:
-        cancellation.__traceback__ = _user_frames(cancellation.__traceback__)
+def leave_out_library_frames(exc: BaseException) -> None:
+    """Leave out the frames of the library, of event loops and of the standard library of what Ctrl-C has led to.
+
+    Args:
+        exc: The KeyboardInterrupt, or the cancellation of the main task; nothing is done to another exception.
+    """
+    for each in (exc, exc.__context__):  # asyncio cancels the main task first
+        if each is not None and type(each) in (KeyboardInterrupt, *cancellation_types()):  # and no class of a user's
+            each.__traceback__ = _user_frames(each.__traceback__)
 
 
 def _user_frames(traceback: TracebackType | None) -> TracebackType | None:

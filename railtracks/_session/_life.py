@@ -14,7 +14,7 @@ from railtracks._concurrency._cancellation import Shield
 from railtracks._concurrency._interrupts import DeferredInterrupts
 from railtracks._concurrency._kinds import is_kind
 from railtracks._concurrency._loop_interrupts import loop_interrupts
-from railtracks._concurrency._termination import Termination
+from railtracks._concurrency._termination import Termination, leave_out_library_frames
 from railtracks._concurrency._threads import run_in_thread
 from railtracks._context_variable import current
 from railtracks._logging import SessionLog
@@ -141,6 +141,8 @@ class SessionLife(SessionStorage):
         if misuse is not None:
             raise SessionError(misuse)
         self._raise_write_error(exc)
+        if self._is_interrupted and exc is not None and current.get() is None:  # a session around needs its frames
+            leave_out_library_frames(exc)
 
     # ---- with
 
