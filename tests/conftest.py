@@ -31,6 +31,9 @@ settings.load_profile("railtracks")
 
 BACKENDS = ["asyncio", "trio"]
 TRIO_WITH_SLOW = pytest.param("trio", marks=pytest.mark.slow)
+FREEZES = hypothesis.__version_info__ >= (6, 150)
+"""Whether objects can be kept from the garbage collector. Old releases of Hypothesis take a generator of random numbers
+that the collector does not see for garbage."""
 MEMORY_FOLDER = "/dev/shm"
 """Where the folders of the tests are, if it is there: they would wait for a disk for more than half of their time."""
 ENOUGH_MEMORY = 2**30
@@ -63,12 +66,7 @@ def pytest_collection_finish(session):
 
     There are millions of such objects, and the tests of deadlocks and of what is not kept alive collect garbage.
     """
-    _freeze()
-
-
-def _freeze():
-    # Old releases of Hypothesis take a generator of random numbers that the collector does not see for garbage.
-    if hypothesis.__version_info__ >= (6, 150):
+    if FREEZES:
         gc.freeze()
 
 
@@ -76,8 +74,9 @@ def _freeze():
 def heap_of_module():
     """Keep the garbage collector from looking through what the tests of other modules have left, too."""
     yield
-    gc.collect()  # only of this module
-    _freeze()
+    if FREEZES:
+        gc.collect()  # only of this module
+        gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
