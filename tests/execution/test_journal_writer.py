@@ -398,6 +398,33 @@ def test_a_rewrite_that_is_under_way_is_not_begun_twice():
     assert put == [["all", "entry"]]
 
 
+def test_a_rewrite_that_waits_is_dropped_when_the_journal_is_begun_again(monkeypatch, syncer):
+    """It would put what was recorded before the failure in place of what was recorded since."""
+    submitted: list[Any] = []
+    monkeypatch.setattr("railtracks.execution._recording._journal_writer.background.submit", submitted.append)
+    put: list[Any] = []
+    writer = rewritable([Appender()], put)
+    begun = Appender()
+
+    def begin(entries):
+        put.append([*entries])
+        return begun, 0
+
+    assert writer._restart is not None
+    writer._restart = writer._restart._replace(open_appender=begin, on_begun=lambda: None)
+    writer.append("first")
+    writer.rewrite(lambda: ["all until the rewrite"])
+    writer._fail(OSError("the disk is full"))
+    writer.begin_again(lambda: ["all"])
+    rewriting, beginning = submitted
+    beginning.run()
+    writer.append("entry")
+    rewriting.run()
+    assert put == [["all"]]
+    assert begun.operations[-1] == ENTRY
+    assert not writer.is_rewriting
+
+
 # ---- what binds an entry to those before it
 
 

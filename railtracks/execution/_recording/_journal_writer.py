@@ -227,6 +227,7 @@ class JournalWriter:
             if self.state is not _FAILED or self._restart is None:
                 return
             self._waiting.clear()
+            self._copies = None  # those for a journal that a rewrite would put in place of this one
             self._entries = entries
             self._set_state(_BEGINNING)
         if self._restart.in_thread:
@@ -297,11 +298,11 @@ class JournalWriter:
         """Put a journal with ``entries`` in place of the present one, with ``copies``, which have come since."""
         with self._lock:  # so that it does not end meanwhile
             try:
-                if self.state is not _OPEN:
+                if self.state is not _OPEN or self._copies is not copies:  # it has failed, or was begun again
                     return
                 put = prepare(entries())
                 with self._turn:
-                    if self.state is not _OPEN:
+                    if self.state is not _OPEN or self._copies is not copies:
                         return
                     old = self._appender
                     self._appender, self._checksum = put(copies)
