@@ -88,6 +88,7 @@ class TokenBudget:
         self._largest: tuple[int, Decimal] | None = None  # of what a request took; None before the first
         self._running: dict[object, int] = {}  # the requests in progress, by the consumer of their streams
         self._waiting: dict[object, deque[_Waiter]] = {}
+        self._is_admitting = self._has_ended = False  # whether waiting requests are let in, and one has ended since
 
     @property
     def usage(self) -> Usage:
@@ -205,20 +206,38 @@ class TokenBudget:
 
     def end(self, key: object) -> None:
         """Note that a request has ended, or did not begin after all, and let others begin."""
+        admitted: list[_Waiter] = []
         with self._lock:
             self._running[key] -= 1
             if not self._running[key]:
                 del self._running[key]
-            is_over = self._problem() is not None
-            for each, waiting in list(self._waiting.items()):
-                while waiting and (is_over or self._has_room(each)):
-                    waiter = waiting.popleft()
-                    if not is_over:
-                        waiter.has_turn = True
-                        self._running[each] = self._running.get(each, 0) + 1
-                    waiter.wake()
-                if not waiting:
-                    del self._waiting[each]
+            self._has_ended = True
+            if self._is_admitting:  # the garbage collector has closed a request in the middle of this
+                return
+            self._is_admitting = True
+            try:
+                while self._has_ended:
+                    self._has_ended = False
+                    self._admit(admitted)
+            finally:
+                self._is_admitting = False
+        for waiter in admitted:
+            waiter.wake()
+
+    def _admit(self, admitted: list[_Waiter]) -> None:
+        """Let those begin that can, or all that wait if no request may be made any more. Add them to ``admitted``."""
+        is_over = self._problem() is not None
+        for key, waiting in list(self._waiting.items()):
+            while is_over or self._has_room(key):
+                if not waiting:  # asked last, as others may leave meanwhile
+                    break
+                waiter = waiting.popleft()
+                if not is_over:
+                    waiter.has_turn = True
+                    self._running[key] = self._running.get(key, 0) + 1
+                admitted.append(waiter)
+            if not waiting:
+                self._waiting.pop(key, None)
 
 
 class Draw:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextvars
+from collections import deque
 from decimal import Decimal
 
 import anyio
 import pytest
 
 import railtracks as rt
+from railtracks.agents._token_budget import _Waiter
 from railtracks.exceptions import ConfigError, ContextError, LimitExceeded, NodeInvocationError
 from railtracks.llm import Price, Usage
 from railtracks.testing import ScriptedModel, answer, check, simulate, tool_call
@@ -228,6 +230,23 @@ async def test_failed_and_cancelled_requests_let_others_begin():
     assert said(results) == [ValueError, "So."]
     assert len(model.calls) == 2
     assert (budget.usage, budget._running, budget._waiting) == (EACH, {}, {})
+
+
+async def test_request_can_be_discarded_while_others_are_let_in(monkeypatch):
+    """The garbage collector closes one in the middle of the code that looks which of those that wait can begin."""
+    tokens, waiter = rt.TokenBudget(100), _Waiter()
+    tokens._running, tokens._waiting = {"left": 2, "discarded": 1}, {"left": deque([waiter])}
+
+    def has_room(key):
+        if "discarded" in tokens._running:
+            tokens.end("discarded")
+        return True
+
+    monkeypatch.setattr(rt.TokenBudget, "_has_room", lambda self, key: has_room(key))
+    tokens.end("left")
+    await waiter.event.wait()
+    assert waiter.has_turn
+    assert (tokens._running, tokens._waiting) == ({"left": 2}, {})
 
 
 def test_it_holds_in_synchronous_code():
