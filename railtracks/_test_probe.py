@@ -21,7 +21,7 @@ from railtracks._calls._workers import CallWorkers
 from railtracks._concurrency._kinds import leaves_of
 from railtracks._concurrency._single_flight import inside
 from railtracks._concurrency._suspended import is_user_module, suspended_frames
-from railtracks._concurrency._thread_stacks import innermost_frames, stack_of_thread
+from railtracks._concurrency._thread_stacks import innermost_frames, nothing_collected, stack_of_thread
 from railtracks._concurrency._threads import run_in_loop
 from railtracks._config import is_configured, resolve_config
 from railtracks._context_variable import current
@@ -81,6 +81,7 @@ __all__ = [
     "leaves_of",
     "merged_settings",
     "new_worker",
+    "nothing_collected",
     "policies_of",
     "redact",
     "redact_data",

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
 
 import railtracks as rt
 from railtracks._concurrency import _threads, _work_item
-from railtracks._concurrency._background import background
+from railtracks._concurrency._background import background, wait_for_pending
 from railtracks._concurrency._rate_window import RateWindow
 from railtracks._concurrency._turns import Turns
 from railtracks._concurrency._work_item import WorkItem
-from railtracks.exceptions import GlobalTimeOutError, NodeTimeOutError, SessionEndedError
-from railtracks.state import Reason, Status
+from railtracks.exceptions import GlobalTimeOutError, NodeTimeOutError, SessionEndedError, SessionError
+from railtracks.state import Reason, Status, _file_system
 from railtracks.state._stores import _file_lock
 from railtracks.state._stores._fsync_thread import fsync_thread
 from tests import virtual
@@ -674,6 +676,44 @@ def background_work():
 
 def lock_of_a_run():
     return _file_lock._guard, _file_lock.FileLock("run.lock", "run").release
+
+
+LOCKS = {
+    "background": background._guard,
+    "sync": fsync_thread._guard,
+    "files": _file_lock._guard,
+    "folders": _file_system._guard,
+}
+
+
+@pytest.mark.parametrize("form", ["with", "async with"])
+@pytest.mark.parametrize("lock", LOCKS)
+def test_session_can_be_discarded_at_any_moment(lock, form, monkeypatch):
+    """As the garbage collector does it in the main thread, which waits for nothing then that needs the lock."""
+    monkeypatch.setattr("railtracks._session._stored_run.DISCARD_DEADLINE", 0.05)
+    options: Any = {"run_identifier": "run", "logging_setting": "NONE"}
+
+    async def main():
+        if form == "with":
+            with rt.Session(**options):
+                await wait_for_ever()
+        async with rt.Session(**options):
+            await wait_for_ever()
+
+    async def wait_for_ever():
+        await rt.call(double, 2)
+        begun.set()
+        await asyncio.Event().wait()
+
+    begun, coroutine, loop = asyncio.Event(), main(), asyncio.new_event_loop()
+    task: Any = loop.create_task(coroutine)
+    loop.run_until_complete(begun.wait())
+    task._log_destroy_pending = False
+    loop.close()
+    with LOCKS[lock], contextlib.suppress(SessionError):  # it is left outside of its task
+        coroutine.close()
+    wait_for_pending()
+    assert [each.result for each in rt.state.load_run("run").records] == [4]
 
 
 @pytest.mark.parametrize("what", [turn, rate, work_item, request, sync, background_work, lock_of_a_run])

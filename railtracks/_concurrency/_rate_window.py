@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from railtracks._concurrency._turns import Turn
+from railtracks._concurrency._turns import Turn, first_of
 
 Elsewhere = Callable[[], Awaitable[float]]
 """Begins in a window that several processes share, and returns 0; or returns how many seconds later that may be
@@ -71,7 +71,7 @@ class RateWindow:
         try:
             while not has_taken:
                 with self._guard:
-                    is_first = next(iter(self._queue)) is waiter
+                    is_first = first_of(self._queue) is waiter
                     delay = self._take() if is_first else 0.0
                 if not is_first:
                     on_wait()
@@ -107,6 +107,6 @@ class RateWindow:
                 self._begun.pop()
             elif begun:
                 self._begun[-1] = max(self._begun[-1], self._clock())
-            first = next(iter(self._queue), None)
+            first = first_of(self._queue)
         if first is not None:
             first.wake()

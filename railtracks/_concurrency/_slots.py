@@ -23,6 +23,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 
 from railtracks._concurrency._event_loop import set_event
 from railtracks._concurrency._headroom import require_headroom
+from railtracks._concurrency._turns import first_of
 from railtracks._concurrency._wait_graph import CircleError, Wait, resolve
 
 
@@ -236,8 +237,8 @@ class SlotPool:
         """Give free slots to those that wait, the first one first. Return them."""
         admitted = []
         while self.queue:
-            place = next(iter(self.queue))
-            if self.used >= place.total:
+            place = first_of(self.queue)
+            if place is None or self.used >= place.total:
                 break
             self._leave_queue(place)
             self.used += 1
@@ -250,9 +251,9 @@ class SlotPool:
 
     def _admit_below(self, above: Place) -> list[Place]:
         """Lend the slot of a leaf to the first of those that it has made and that wait. Return that, or nothing."""
-        if not above.waiting:
+        place = first_of(above.waiting or ())
+        if place is None:
             return []
-        place = next(iter(above.waiting))
         self._leave_queue(place)
         _lend(above, place)
         self.holders[place.holder] = place

@@ -157,7 +157,7 @@ def run_event_loop(func: Callable[[], Awaitable[T]], backend: str) -> T:
 
 
 def leave_out_library_frames(exc: BaseException) -> None:
-    """Leave out the frames of the library, of event loops and of the standard library of what Ctrl-C has led to.
+    """Remove the frames of the library, of event loops and of the standard library from the tracebacks of a Ctrl-C.
 
     Args:
         exc: The KeyboardInterrupt, or the cancellation of the main task; nothing is done to another exception.

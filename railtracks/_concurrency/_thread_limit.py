@@ -10,6 +10,8 @@ from itertools import islice
 
 import anyio
 
+from railtracks._concurrency._turns import first_of
+
 PATIENCE = 5.0
 """Seconds that a thread may be waited for before the wait is reported."""
 
@@ -80,7 +82,8 @@ class ThreadLimit:
     def _is_next(self, holder: object, queue: dict[object, anyio.Event]) -> bool:
         if len(self._holders) >= self._total or (self._urgent and queue is self._waiting):
             return False
-        return next(iter(queue), holder) is holder
+        first = first_of(queue)
+        return first is None or first is holder
 
     async def _wait(self, holder: object, name: str, queue: dict[object, anyio.Event]) -> None:
         queue[holder] = anyio.Event()

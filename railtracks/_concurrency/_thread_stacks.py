@@ -3,30 +3,58 @@
 Before Python 3.12 a garbage collection may begin wherever an object is made, also in the middle of
 ``sys._current_frames()`` or ``frame.f_back``. What it finalizes may let another thread run, whose frames change then,
 and the process crashes; or that thread waits for the lock that ``sys._current_frames()`` holds, and the process hangs
-for ever (CPython issue 106883, mended for the second of these in 3.11.9). So nothing is collected meanwhile.
+for ever (CPython issue 106883; 3.11.12 avoids the hang, and not the crash). So nothing is collected meanwhile.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from railtracks._concurrency._after_fork import after_fork
+
 _COLLECTS_ANYWHERE = sys.version_info < (3, 12)
+_guard = threading.Lock()
+_readers: dict[object, None] = {}
+_must_enable = False  # whether collecting goes on when the last of them has ended
 
 
 @contextmanager
 def nothing_collected() -> Iterator[None]:
-    """Read frames of other threads, their lines and their locals inside the block."""
-    if not _COLLECTS_ANYWHERE or not gc.isenabled():
+    """Keep the garbage collector from running while frames of other threads, their lines and locals are read.
+
+    The block must be short: it is a switch of the whole process, which other code may use at the same time.
+    """
+    global _must_enable
+    if not _COLLECTS_ANYWHERE:
         yield
         return
-    gc.disable()
+    reader = object()
     try:
+        with _guard:
+            _readers[reader] = None
+            if gc.isenabled():
+                _must_enable = True
+                gc.disable()
         yield
     finally:
+        with _guard:
+            _readers.pop(reader, None)
+            if not _readers and _must_enable:
+                _must_enable = False
+                gc.enable()
+
+
+@after_fork
+def _reset() -> None:
+    global _guard
+    _guard = threading.Lock()  # a thread of the parent may have held it, or have read
+    _readers.clear()
+    if _must_enable:
         gc.enable()
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import final
+from collections.abc import Iterable
+from typing import TypeVar, final
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
 
 from railtracks._concurrency._event_loop import set_event
+
+T = TypeVar("T")
 
 
 @final
@@ -25,6 +28,17 @@ class Turn:
     def wake(self) -> None:
         """Wake it in its event loop, from any thread."""
         set_event(self.event, self._token)
+
+
+def first_of(queue: Iterable[T]) -> T | None:
+    """Return the first one; None if there is none.
+
+    From Python 3.12 on ``next(iter(queue))`` may fail: the garbage collector may come between the two calls, and close
+    what waits, which leaves the queue.
+    """
+    for each in queue:
+        return each
+    return None
 
 
 class Turns:
@@ -52,7 +66,7 @@ class Turns:
         """Leave the queue, and wake the next one if it is its turn."""
         with self._guard:
             del self._queue[turn]
-            first = next(iter(self._queue), None)
+            first = first_of(self._queue)
             self.is_reported = self.is_reported and first is not None
         if first is not None:
             first.wake()

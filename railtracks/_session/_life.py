@@ -141,8 +141,7 @@ class SessionLife(SessionStorage):
         if misuse is not None:
             raise SessionError(misuse)
         self._raise_write_error(exc)
-        if self._is_interrupted and exc is not None and current.get() is None:  # a session around needs its frames
-            leave_out_library_frames(exc)
+        self._shorten_traceback(exc)
 
     # ---- with
 
@@ -182,6 +181,7 @@ class SessionLife(SessionStorage):
                 self._close(exc)  # once more: it may have been torn apart
                 self._end_termination(interrupt)
             raise
+        self._shorten_traceback(exc)
         self._end_termination(exc)
         self._raise_write_error(exc)
 
@@ -256,11 +256,20 @@ class SessionLife(SessionStorage):
         note_failure(self._coordinator, exc)
         if self._coordinator.recorder is not None:
             self._coordinator.recorder.body_succeeded = exc is None
+        self._is_discarded = is_kind(exc, GeneratorExit)
         if is_kind(exc, KeyboardInterrupt):  # in synchronous code nothing else shows it
             self._interrupts = -1
         if exc is not None and self._outer_call is not None:
             self._outer_call.note_failure(exc)
         self._outer_call = None  # of which nothing is kept
+
+    def _shorten_traceback(self, exc: BaseException | None) -> None:
+        """Remove library frames from the traceback of a Ctrl-C that leaves the outermost session.
+
+        One around it would see by them where it came.
+        """
+        if exc is not None and self._interrupts != loop_interrupts.count and current.get() is None:
+            leave_out_library_frames(exc)
 
     def _close(self, exc: BaseException | None) -> None:
         """Close a session that was entered with a plain ``with``. Idempotent."""

@@ -44,8 +44,8 @@ class SessionStorage(ABC):
     """
 
     __slots__ = (
-        "_answers", "_config", "_coordinator", "_flow_step", "_hooks", "_log", "_outer_call", "_resume_source",
-        "_stored_run", "identifier", "name",
+        "_answers", "_config", "_coordinator", "_flow_step", "_hooks", "_is_discarded", "_log", "_outer_call",
+        "_resume_source", "_stored_run", "identifier", "name",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class SessionStorage(ABC):
         self._stored_run: StoredRun | None = None  # once the session begins, if it saves its state or resumes a run
         self._flow_step: FlowStep | None = None
         self._outer_call: OuterCall | None = None  # if it is a step of another session
+        self._is_discarded = False  # its coroutine is closed, maybe by the garbage collector
 
     @property
     @abstractmethod
@@ -178,7 +179,9 @@ class SessionStorage(ABC):
         run = self._stored_run
         if run is None or not run.saves:
             return
-        if run.saves_in_thread:
+        if self._is_discarded:
+            run.save_discarded(self.info)
+        elif run.saves_in_thread:
             run.save(self.info)
         else:
             with DeferredInterrupts():

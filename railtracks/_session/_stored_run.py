@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 SAVE_DEADLINE = 60.0
 """Seconds that a session waits until its state is saved, in addition to those for each call."""
+DISCARD_DEADLINE = 10.0
+"""Seconds that a session waits for that if its coroutine is closed."""
 SAVE_DEADLINE_PER_CALL = 0.0002
 """Seconds for each call: about ten times what writing it takes, as the machine may be busy."""
 
@@ -370,10 +372,24 @@ class StoredRun:
         patience = SAVE_DEADLINE + SAVE_DEADLINE_PER_CALL * len(self._coordinator.state.entries)
         deadline = anyio.current_time() + patience
         if not await shield.wait_while(lambda: not work.is_done, changed, deadline):
-            self._log.log(
-                logging.ERROR, "the execution info was not saved within %g s; its worker thread goes on",
-                patience, logger=SESSION, must_be_seen=True,
-            )  # fmt: skip
+            self._log_late(patience)
+
+    def _log_late(self, patience: float) -> None:
+        self._log.log(
+            logging.ERROR, "the execution info was not saved within %g s; its worker thread goes on",
+            patience, logger=SESSION, must_be_seen=True,
+        )  # fmt: skip
+
+    def save_discarded(self, info: ExecutionInfo) -> None:
+        """Do what :meth:`save` does for a session whose coroutine is closed, and wait for that for some seconds.
+
+        The garbage collector may close it in the middle of code that holds a lock which saving needs. If it does, what
+        is saved is saved later, and an error is logged.
+        """
+        if not self.saves_in_thread or runtime_hooks.get().thread_scheduler is not None:
+            self._save(info)
+        elif not self.submit_save(info).wait(DISCARD_DEADLINE):
+            self._log_late(DISCARD_DEADLINE)
 
     def save(self, info: ExecutionInfo) -> None:
         """Save the document of the session, which has ended, and release the run. Blocks. Failures are logged.

@@ -184,7 +184,7 @@ def _positions_in_work(stacks: list[list[FrameType]], work: object) -> list[_Pos
     """Return the positions in the frames in which a thread runs a piece of work, the outermost first."""
     with nothing_collected():
         for stack in stacks:
-            for count, frame in enumerate(stack):
+            for count, frame in reversed([*enumerate(stack)]):
                 if module_of(frame) == "railtracks._concurrency._work_item" and frame.f_locals.get("self") is work:
                     return [(each, each.f_lineno) for each in reversed(stack[:count])]
     return []

@@ -195,7 +195,7 @@ class FolderSync:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._turn = threading.RLock()  # as below
+        self._turn = threading.RLock()  # reentrant, for a session that the garbage collector ends and that is saved
         self.started = 0
         self._completed = 0  # the number of the latest that has succeeded
 

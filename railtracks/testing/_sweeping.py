@@ -166,7 +166,7 @@ class Sweeping:
                     restarts += 1
         except Violation as violation:
             if restarts:
-                violation.add_note("to repeat it, also call what restart= of the sweep names, before each resumed run")
+                violation.add_note("to repeat it, call the function passed as restart= before each resumed run, too")
             self._found.append((plan, violation))
         except Exception as exc:
             exc.add_note(f"in a run of sweep with {plan}")

@@ -465,7 +465,7 @@ def test_memory_is_cleared_before_a_run_is_resumed(backend):
     result = sweep(price_of, "tea", restart=prices.clear, **options)
     assert {violation.broken for violation in result.violations} == {"it_has_a_price"}
     assert {*result.failed} <= {"killed, and resumed", "killed again, and resumed"}
-    assert "also call what restart= of the sweep names" in result.violations[0].__notes__[0]
+    assert "call the function passed as restart=" in result.violations[0].__notes__[0]
 
 
 # ---- cancellations

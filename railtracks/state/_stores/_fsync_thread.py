@@ -50,11 +50,12 @@ class FsyncThread:
 
     def _start(self) -> bool:
         thread = threading.Thread(target=self._run, args=(self._rounds,), name="railtracks-sync", daemon=True)
+        self._thread = thread
         try:
             thread.start()
         except (RuntimeError, MemoryError):  # "can't start new thread"
+            self._thread = None
             return False
-        self._thread = thread
         return True
 
     def cancel(self, work: Callable[[], None]) -> None:
@@ -68,9 +69,10 @@ class FsyncThread:
                 rounds.get(timeout=self.IDLE)
             except Empty:
                 with self._guard:
-                    if rounds.empty():
-                        self._thread = None
+                    self._thread = None  # first: what the garbage collector schedules meanwhile starts another thread
+                    if rounds.empty() or self._thread is not None:
                         return
+                    self._thread = threading.current_thread()
                 continue
             time.sleep(INTERVAL)
             with self._guard:

@@ -2,8 +2,8 @@
 
 Such a thread is not at work, and the clock may jump, because the thread may be waiting for a sleep. Neither anyio nor
 trio says which threads wait. But whatever a thread hands to an event loop contains the future, or the queue, by which
-it gets its answer; from then on, until it is answered, the thread waits. (The
-stacks of running threads would show it too, but what they show is over a moment later.)
+it gets its answer; from then on, until it is answered, the thread waits. (The stacks of running threads would show it
+too, but what they show is over a moment later.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import attrs
 
-from railtracks._test_probe import innermost_frames, stack_of_thread
+from railtracks._test_probe import innermost_frames, nothing_collected, stack_of_thread
 from railtracks.testing._virtual_time import _real_clock
 from railtracks.testing._virtual_time._pauses import GRACE
 from railtracks.testing._virtual_time._tasks import is_user_code, place_of
@@ -155,8 +155,9 @@ def where_thread_waits(thread: int) -> str | None:
 
 def waits_of_thread(thread: int) -> tuple[str | None, str]:
     """Return what ``where_code_waits`` does for a thread, which must not be running."""
-    stack = stack_of_thread(thread)
-    return where_code_waits(stack[0] if stack else None)
+    with nothing_collected():
+        stack = stack_of_thread(thread)
+        return where_code_waits(stack[0] if stack else None)
 
 
 def where_code_waits(frame: FrameType | None) -> tuple[str | None, str]:
