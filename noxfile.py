@@ -16,8 +16,9 @@ from nox.command import CommandFailed
 
 nox.needs_version = ">=2024.4"
 nox.options.default_venv_backend = "uv|venv"  # uv, where it is there, installs in a fraction of the time
-os.environ.setdefault("UV_COMPILE_BYTECODE", "1")  # as pip does, or each of many processes would compile all modules,
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # those of the project, too
+# Or each of the many processes would compile all modules: those that are installed, and those of the project.
+os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 nox.options.sessions = ["tests", "lint", "types", "integration"]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]

@@ -34,26 +34,34 @@ def table(results: Results, jobs: tuple[Job, ...], peers: tuple[Peer, ...] = PEE
         figures = [describe(job, column["figures"].get(job.name)) for column in columns.values()]
         rows.append([f"{job.title}{_unit(job)}", *figures])
     rows.append(["killed in step 5 of 10, started again: done twice", *map(_repeated, columns.values())])
-    rows.append(["import, ms", *(f"{column['import_seconds'] * 1e3:.0f}" for column in columns.values())])
-    rows.append(["packages installed (MB)", *map(_packages, columns.values())])
+    rows += [[title, *map(shown, columns.values())] for title, _, shown in INSTALLED]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def losses(results: Results) -> str:
     """Return a list of the work in which another library is better than Railtracks on asyncio."""
     measured = results["peers"]
-    ours = measured[OURS]["figures"]
+    ours = measured[OURS]
+    others = {
+        peer.name: measured[peer.name]
+        for peer in PEERS
+        if not peer.floor and peer.script != "with_railtracks" and peer.name in measured
+    }
     lines = []
     for job in JOBS:
+        here = ours["figures"][job.name]
+        found = {name: other["figures"].get(job.name) for name, other in others.items()}
         better = [
-            f"{peer.name} ({describe(job, figure)})"
-            for peer in PEERS
-            if not peer.floor and peer.script != "with_railtracks" and peer.name in measured
-            and (figure := measured[peer.name]["figures"].get(job.name)) and figure["value"] < ours[job.name]["value"]
-        ]  # fmt: skip
+            f"{name} ({describe(job, figure)})"
+            for name, figure in found.items()
+            if figure and figure["value"] < here["value"]
+        ]
         if better:
-            here = describe(job, ours[job.name])
-            lines.append(f"- {job.title}{_unit(job)}: {', '.join(better)}; Railtracks {here}")
+            lines.append(f"- {job.title}{_unit(job)}: {', '.join(better)}; Railtracks {describe(job, here)}")
+    for title, key, shown in INSTALLED:
+        better = [f"{name} ({shown(other)})" for name, other in others.items() if other[key] < ours[key]]
+        if better:
+            lines.append(f"- {title}: {', '.join(better)}; Railtracks {shown(ours)}")
     return "\n".join(lines) or "- none of the work measured"
 
 
@@ -148,3 +156,11 @@ def _repeated(peer: Results) -> str:
 
 def _packages(peer: Results) -> str:
     return f"{peer['packages']} ({peer['megabytes']:.0f})" if peer["packages"] else "–"
+
+
+def _import(peer: Results) -> str:
+    return f"{peer['import_seconds'] * 1e3:.0f}"
+
+
+INSTALLED = (("import, ms", "import_seconds", _import), ("packages installed (MB)", "packages", _packages))
+"""Titles, keys, and what returns the text, of what is not a job."""
