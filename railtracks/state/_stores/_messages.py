@@ -319,7 +319,7 @@ def _now() -> float:
 
 # ---- sessions of this process
 
-_guard = threading.Lock()
+_guard = threading.RLock()  # reentrant, as the garbage collector may end a session while it is held
 _listeners: dict[str, list[Callable[[], None]]] = {}
 
 
@@ -350,5 +350,5 @@ def notify(run_identifier: str) -> None:
 @after_fork
 def _reset() -> None:
     global _guard
-    _guard = threading.Lock()
+    _guard = threading.RLock()
     _listeners.clear()
