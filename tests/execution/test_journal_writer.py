@@ -360,7 +360,7 @@ def rewritable(appenders, put):
     return JournalWriter(Appender().open, print, restart=restart)
 
 
-def test_what_comes_between_two_rewrites_is_in_the_second_journal():
+def test_what_comes_between_two_rewrites_is_kept():
     """The disk is slow: the first one is in place, and is still being put on disk when the second one begins."""
     put: list[Any] = []
     first, second = SlowDisk(), SlowDisk()
@@ -398,7 +398,7 @@ def test_a_rewrite_that_is_under_way_is_not_begun_twice():
     assert put == [["all", "entry"]]
 
 
-def test_a_rewrite_that_waits_is_dropped_when_the_journal_is_begun_again(monkeypatch, syncer):
+def test_a_rewrite_from_before_a_failure_is_dropped(monkeypatch, syncer):
     """It would put what was recorded before the failure in place of what was recorded since."""
     submitted: list[Any] = []
     monkeypatch.setattr("railtracks.execution._recording._journal_writer.background.submit", submitted.append)
