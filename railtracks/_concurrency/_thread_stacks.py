@@ -51,10 +51,11 @@ def nothing_collected() -> Iterator[None]:
 
 @after_fork
 def _reset() -> None:
-    global _guard
+    global _guard, _must_enable
     _guard = threading.Lock()  # a thread of the parent may have held it, or have read
     _readers.clear()
     if _must_enable:
+        _must_enable = False
         gc.enable()
 
 

@@ -179,7 +179,7 @@ class SessionStorage(ABC):
         run = self._stored_run
         if run is None or not run.saves:
             return
-        if self._is_discarded:
+        if run.saves_in_thread and self._is_discarded:
             run.save_discarded(self.info)
         elif run.saves_in_thread:
             run.save(self.info)

@@ -386,7 +386,7 @@ class StoredRun:
         The garbage collector may close it in the middle of code that holds a lock which saving needs. If it does, what
         is saved is saved later, and an error is logged.
         """
-        if not self.saves_in_thread or runtime_hooks.get().thread_scheduler is not None:
+        if runtime_hooks.get().thread_scheduler is not None:  # as for `save`
             self._save(info)
         elif not self.submit_save(info).wait(DISCARD_DEADLINE):
             self._log_late(DISCARD_DEADLINE)

@@ -154,7 +154,7 @@ class Sweeping:
             **{**self._options, "seed": self._options["seed"] + plan.seed},
         )  # fmt: skip
         first: Outcome | None = None
-        restarts = 0
+        has_restarted = False
         try:
             for outcome in outcomes:  # each is checked before it is resumed
                 self._runs += 1
@@ -163,9 +163,9 @@ class Sweeping:
                 check(outcome, *subject.invariants)
                 if subject.restart is not None and isinstance(outcome.exception, ProcessKilled):
                     subject.restart()
-                    restarts += 1
+                    has_restarted = True
         except Violation as violation:
-            if restarts:
+            if has_restarted:
                 violation.add_note("to repeat it, call the function passed as restart= before each resumed run, too")
             self._found.append((plan, violation))
         except Exception as exc:

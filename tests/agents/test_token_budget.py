@@ -233,7 +233,7 @@ async def test_failed_and_cancelled_requests_let_others_begin():
 
 
 async def test_request_can_be_discarded_while_others_are_let_in(monkeypatch):
-    """The garbage collector closes one in the middle of the code that looks which of those that wait can begin."""
+    """The garbage collector closes one in the middle of the code that lets those begin that wait."""
     tokens, waiter = rt.TokenBudget(100), _Waiter()
     tokens._running, tokens._waiting = {"left": 2, "discarded": 1}, {"left": deque([waiter])}
 
